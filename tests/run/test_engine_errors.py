@@ -14,7 +14,7 @@ from trioflow._core.parts._settled_calls import SettledCalls
 from trioflow._core.run._ending import Ending
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
-from trioflow._core.run._workers import Workers
+from trioflow._core.run._worker import Workers
 from trioflow.abc import run_of
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, fail, nap, serve, timed

@@ -14,7 +14,7 @@ import pytest
 
 from trioflow import AbstractJob, Job, Retry, Scheduler, Sequence, StopReason
 from trioflow._core.backend.isolation import _fast_asyncio
-from trioflow._core.run import _workers
+from trioflow._core.run import _worker
 from trioflow._core.run._current import current_worker_var
 from trioflow.abc import Instrument
 
@@ -412,7 +412,7 @@ def test_many_jobs_that_become_ready_together_start_in_few_turns(virtual: Virtua
     last = naps(24, required=middle)
     counter = Job(lambda: turns_until_begun(last), required=middle)
     assert virtual(Scheduler(first, middle, counter, last).co_run)
-    assert counter.result() <= 2 + len(last) // _workers.MAX_SEARCHERS
+    assert counter.result() <= 2 + len(last) // _worker.MAX_SEARCHERS
 
 
 @pytest.mark.fast_way
@@ -456,7 +456,7 @@ def test_start_order_does_not_depend_on_the_number_of_searching_workers(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None, searchers: int
 ) -> None:
     """However many workers look for jobs at once, jobs start in the order added, and all slots are free in the end."""
-    monkeypatch.setattr(_workers, "MAX_SEARCHERS", searchers)
+    monkeypatch.setattr(_worker, "MAX_SEARCHERS", searchers)
     order: list[int] = []
     workers: list[Any] = []
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from trioflow import CycleError, Job, Scheduler, Sequence
-from trioflow._core.run._workers import MAX_SEARCHERS
+from trioflow._core.run._worker import MAX_SEARCHERS
 from trioflow.testing import VirtualTimeEventLoop
 
 from ..conftest import Virtual

@@ -14,8 +14,19 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, get_args
 
 import anyio
 
-from trioflow._core.api import AbstractJob, Job, JobNotDone, JobState, JobTimeout, Pool, Retry, StopReason, ref
-from trioflow._core.api.kinds import JobKind, short_repr
+from trioflow._core.api import (
+    AbstractJob,
+    Job,
+    JobKind,
+    JobNotDone,
+    JobState,
+    JobTimeout,
+    Pool,
+    Retry,
+    StopReason,
+    ref,
+    short_repr,
+)
 from trioflow._core.api.views import inputs_of, takes_slot
 from trioflow._first import First
 from trioflow._scheduler import Scheduler

@@ -45,8 +45,7 @@ from typing import Any, Final
 import anyio
 
 from .. import Scheduler
-from .._core.api import views
-from .._core.api.kinds import short_repr
+from .._core.api import short_repr, views
 from .._core.api.views import AnyJob, Instrument, enclosing_schedulers, is_ready, is_scheduler, is_service, paths_of
 from . import _coroutine_frames
 from ._fault_plans import END_PLACE, FAULT_OF_KIND, Change, InjectedError, Plan, RunOutcome, SteppedJob

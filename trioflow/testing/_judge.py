@@ -10,7 +10,7 @@ from typing import Any, Final
 import anyio
 
 from .. import Scheduler
-from .._core.api.kinds import name_of, short_repr
+from .._core.api import name_of, short_repr
 from .._core.api.views import (
     AbstractJob,
     AnyJob,

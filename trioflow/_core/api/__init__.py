@@ -1,10 +1,10 @@
 # pyright: reportUnusedImport=false
-"""The API of the engine: the only modules of `_core` that the rest of the package may import; they only re-export.
+"""The API of the engine: the only modules of `_core` that the rest of the package may import.
 
-The names below are for users: `trioflow` and `trioflow.abc` re-export them, and `trioflow._scheduler` builds on them,
-and the types in the signatures of kinds of jobs. There is a module for each other purpose:
+The names below are for users, kinds of jobs included: `trioflow` and `trioflow.abc` re-export them, and
+`trioflow._scheduler` builds on them; and the types in the signatures of kinds of jobs. There is a module for each other
+purpose:
 
-- `kinds`: kinds of jobs.
 - `views`: read-only access to a run and its jobs.
 - `journals`: journals.
 """
@@ -17,9 +17,11 @@ from ..admission._pool import Pool
 from ..admission._rate import Rate
 from ..admission._window import Adaptive
 from ..admission.policy._policy import Outlook, Policy
-from ..backend import use_plain_isolation
+from ..backend import load_backend, loop_running, use_plain_isolation
+from ..base._reprs import fit, is_among, name_in_errors, short_repr, shown_value
 from ..base._signatures import find_by_name
 from ..base._states import JobState, StopReason
+from ..base._units import join_names, plural
 from ..job._argument_types import (
     A,
     B,
@@ -31,7 +33,7 @@ from ..job._argument_types import (
     PlainFunction3,
     ValueOrJob,
 )
-from ..job._arguments import ref, result_of
+from ..job._arguments import ref, reject_text, result_of
 from ..job._decorator import job
 from ..job._errors import (
     BudgetSpent,
@@ -46,16 +48,32 @@ from ..job._errors import (
     Throttled,
     TrioflowError,
 )
-from ..job._function import Job
+from ..job._function import FunctionJob, Job, call_of, name_of
 from ..job._job import AbstractJob, AnyJob
-from ..job._job_options import JobOptions, check_number, seconds
-from ..job._option_descriptors import Option, set_docs_and_signature
+from ..job._job_options import (
+    BoxStyle,
+    JobOptions,
+    callback,
+    check_number,
+    declare_run_resource,
+    duration,
+    file_path,
+    flag,
+    seconds,
+    whole_number,
+)
+from ..job._kind import JobKind, arguments_of, original_arguments_of
+from ..job._labels import label_inside, printable
+from ..job._option_descriptors import Option, set_docs_and_signature, set_run_need
 from ..job._retry import Retry
 from ..job._service import Service
 from ..parts._first_rule import winners_of
-from ..run._current import current_job, current_scheduler
+from ..run._current import current_job, current_scheduler, propagate_env, propagated_env
+from ..run._handle import RunHandle, run_of
+from ..run._idle_timeouts import ThreadEvent, TimeLimit
 from ..run._instruments import Instrument
 from ..run._journaling import RunJournal
+from ..run._requirement_counts import users_of
 from ..run._run import Run
 from ..scheduler._base_scheduler import BaseScheduler
 from ..scheduler._graph_queries import entry_jobs, exit_jobs, keep_only, predecessors, successors, topological_order

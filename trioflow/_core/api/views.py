@@ -7,7 +7,11 @@ they are for the thread that builds the scenario, before a run. Only exploration
 `intercept_calls` and `interrupt`.
 """
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..admission._pool import Pool, ResourceView, copy_pool, resource_views
 from ..admission._window import Adaptive, check_window, max_slots
@@ -15,6 +19,7 @@ from ..admission.policy._builtin_policies import PolicyName
 from ..admission.policy._policy import Outlook, Policy, median_duration
 from ..admission.policy._policy_validation import check_policy, name_of_policy
 from ..backend import LOOP_PACKAGES, BackendName
+from ..base import _amounts
 from ..base._amounts import Amount, amount_of, amount_text, is_size
 from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths, reachable, topological_order
 from ..base._logger import warn
@@ -23,6 +28,7 @@ from ..base._states import (
     MOVED_ON,
     RAN_TO_END,
     STOP_REASON_TEXTS,
+    SUCCEEDED,
     JobState,
     OnTimeout,
     ReportedState,
@@ -51,56 +57,34 @@ from ..base._user_code import (
     library_prefixes,
     shown_exception,
 )
+from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
 from ..job._errors import CycleError
-from ..job._function import Job
+from ..job._function import FunctionJob, Job
 from ..job._job import AbstractJob, AnyJob, is_scheduler, not_a_scheduler_error
-from ..job._job_options import duration, file_path, flag
+from ..job._job_options import RUN_RESOURCES, BoxStyle, duration, file_path, flag
 from ..job._job_queries import (
-    Outcome,
-    box_of,
-    command_line_of,
     criticality,
     culprit_chain,
-    end_facts,
     explicit_label,
     failed_attempts,
     failed_by_itself,
     failed_through_member,
-    failure_of,
-    find_run_resource,
     fraction_done,
-    has_hard_timeout,
+    has_moved_on,
+    has_skipped_itself,
     inputs_of,
-    intercept_calls,
     is_counted,
     is_one_job,
-    is_ready,
-    is_service,
     jobs_of_run,
-    may_repeat,
-    needs_as_given,
-    outcome,
-    ready_at,
-    reason_not_restored,
     reported_state,
-    restoration_of,
     root_failure,
-    run_needs,
-    run_resource_totals,
-    runs_commands,
-    runs_outside_loop,
-    settled_only_for,
-    slot_users,
-    stored_result,
     takes_slot,
     throttled_attempts,
-    throttled_intervals,
-    worked_seconds,
 )
 from ..job._labels import paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need
-from ..job._outcome import DROPPED, Failure, Restoration, failure_kind, one_line_error
+from ..job._outcome import DROPPED, FailedAttempt, Failure, Restoration, Throttling, failure_kind, one_line_error
 from ..job._retry import Retry, longest_pauses
 from ..job._service import Service
 from ..job._trigger_rules import essential_requirements
@@ -119,18 +103,341 @@ from ..scheduler._checks import (
     store_implied_requirements,
 )
 from ..scheduler._graph_queries import entry_jobs, exit_jobs
-from ..scheduler._members import (
-    all_requirements,
-    expected_durations,
-    first_options,
-    insert_members,
-    is_droppable,
-    members_in_order,
-    nested_schedulers,
-    ranks_of,
-)
+from ..scheduler._members import first_options
 from ..words._explain import READY_TEXT, get_status_text, open_requirements, waiting, waiting_since
 from ..words._failures import culprit_text, failure_text
 
 if TYPE_CHECKING:
     from ..admission._window import Window
+    from ..base._amounts import CheckedNeed
+
+
+# ---- jobs
+
+
+def box_of(job: AnyJob) -> BoxStyle:
+    return job._box
+
+
+def is_service(job: AnyJob) -> bool:
+    """Return whether a job is a service: a forever job that reports its readiness, so that others may require it."""
+    return job._is_service
+
+
+def settled_only_for(job: AnyJob) -> list[AnyJob]:
+    """Return the jobs that `requires(..., settled=True)` has made requirements of a job, except its inputs."""
+    return [other for other in _requirements.settled_only(job._required) if other not in job._inputs]
+
+
+def may_repeat(job: AnyJob) -> bool:
+    return job._may_repeat()
+
+
+def slot_users(scheduler: Iterable[AnyJob]) -> Iterator[AnyJob]:
+    """Yield the jobs that take slots of a scheduler's window: its members, and in place of a `First` the jobs in it."""
+    todo = [scheduler]
+    while todo:
+        for job in todo.pop():
+            if is_scheduler(job) and job._enough is not None:
+                todo.append(job)
+            elif takes_slot(job):
+                yield job
+
+
+def is_ready(job: AnyJob) -> bool:
+    """Return whether a job is a service that is ready and still running."""
+    return job._is_ready()
+
+
+def ready_at(job: AnyJob) -> float | None:
+    """Return the time at which a service became ready in its last run; None for other jobs, or if it never was."""
+    return None if job._extras is None else job._extras.ready_at
+
+
+def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
+    """Return the facts about a settled job that each view needs. One call is faster than four.
+
+    Returns:
+        The job's state, when it started, when it settled, and whether there are no further facts: the job SUCCEEDED,
+        runs no command, and has no `RunExtras`.
+
+    """
+    state = job._state
+    is_complete = state is SUCCEEDED and job._extras is None and not (job._runs_commands or job._is_scheduler)
+    if not is_complete and has_skipped_itself(job):
+        state = JobState.SKIPPED
+    return state, job._started_at, job._finished_at, is_complete
+
+
+def failure_of(job: AnyJob) -> Failure | None:
+    """Return the exception of a FAILED or BLOCKED job with its first traceback; None for other jobs.
+
+    The traceback that the exception itself holds grows with each call of `result()`.
+    """
+    outcome = job._outcome
+    return outcome if isinstance(outcome, Failure) else None
+
+
+class Outcome(NamedTuple):
+    """The facts about the end of a job, besides its state and its times. The defaults are those of a plain success."""
+
+    attempts: int = 1
+    failure: Failure | None = None  # also that of a BLOCKED job
+    failed_through_member: bool = False  # whether it is a scheduler that failed because one of its jobs failed
+    timed_out: bool = False
+    moved_on: bool = False  # whether it SUCCEEDED only because its timeout ended it
+    restoration: Restoration | None = None  # if the result was restored from a journal, the facts that it has
+    ready_at: float | None = None  # for a service, the time when it became ready
+    throttled_attempts: tuple[Throttling, ...] = ()
+    machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
+    retry_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait between two attempts
+    failed_attempts: tuple[FailedAttempt, ...] = ()
+
+    @property
+    def restored_at(self) -> float | None:
+        """The time when the job settled in the run from which it was restored, in seconds since 1970."""
+        return None if self.restoration is None else self.restoration.settled_at
+
+
+def outcome(job: AnyJob) -> Outcome:
+    """Return the facts about the end of a settled job, which all views show. If `end_facts` has none, omit the call."""
+    failure = failure_of(job)
+    return Outcome(
+        job.attempts,
+        failure,
+        failure is not None and failed_through_member(job),
+        job.timed_out,
+        has_moved_on(job),
+        restoration_of(job),
+        ready_at(job),
+        throttled_attempts(job),
+        machine_waits(job),
+        tuple(retry_waits(job)),
+        failed_attempts(job),
+    )
+
+
+def stored_result(job: AnyJob) -> Any:
+    """Return the result of a job that has succeeded, in the form in which the engine stores it.
+
+    For a value that stays in another process, this is its placeholder: `result()` fetches the value, which may be slow.
+    """
+    return job._outcome
+
+
+def throttled_intervals(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return the beginning and end of each attempt that raised `Throttled`, and so does not count."""
+    return tuple((attempt.began, attempt.ended) for attempt in throttled_attempts(job))
+
+
+def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
+    """Return the beginning and end of each wait of a settled job between two attempts, in which it held nothing.
+
+    Attempts that were throttled before the first one that failed do not count.
+    """
+    times = [(attempt.began, attempt.ended) for attempt in failed_attempts(job) if attempt.began is not None]
+    if not times or job._extras is None or job._finished_at is None:
+        return []
+    times += [(attempt.began, attempt.ended) for attempt in throttled_attempts(job) if attempt.began > times[0][0]]
+    times.sort()
+    last = job._extras.last_started_at
+    starts = [*(began for began, _ in times[1:]), job._finished_at if last is None else last]
+    return [(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended]
+
+
+def worked_seconds(job: AnyJob) -> float | None:
+    """Return the seconds in which the attempts of a settled job ran, without waits between them or for its machine."""
+    elapsed, waits = job.elapsed, (*machine_waits(job), *retry_waits(job))
+    return None if elapsed is None else elapsed - sum(until - since for since, until in waits)
+
+
+def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return the beginning and end of each wait of a RUNNING job for its machine."""
+    return () if job._extras is None else job._extras.machine_waits
+
+
+def needs_as_given(job: AnyJob) -> dict[str, Any]:
+    """Return the needs of a job for pools as the option `needs` takes them: numbers, amounts by key, or text."""
+    needs = {name: amount for name, amount in job._needs().items() if name not in RUN_RESOURCES}
+    return {name: need if isinstance(need, str) else _amounts.need_as_numbers(need) for name, need in needs.items()}
+
+
+def run_needs(job: AnyJob) -> dict[str, CheckedNeed]:
+    """Return a job's needs for resources of the run itself, as opposed to a pool, by name; empty for most kinds."""
+    return {name: amount for name, amount in job._needs().items() if name in RUN_RESOURCES}
+
+
+def run_resource_totals(scheduler: BaseScheduler) -> Mapping[str, int]:
+    """Return the totals of the resources of the run itself that only the jobs in `scheduler` share, by name."""
+    return scheduler._run_resource_totals()
+
+
+def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, int]:
+    """Find the scheduler whose jobs, at any depth, share a resource of the run itself.
+
+    Args:
+        scheduler: the scheduler of a job that needs the resource; the search goes outwards from here.
+        name: the name passed to `declare_run_resource`.
+
+    Returns:
+        The scheduler, and the total of the resource.
+
+    """
+    for enclosing in (scheduler, *enclosing_schedulers(scheduler)):
+        scheduler = enclosing
+        if name in (totals := enclosing._run_resource_totals()):
+            return enclosing, totals[name]
+    return scheduler, RUN_RESOURCES[name]()
+
+
+def reason_not_restored(job: AnyJob) -> str | None:
+    """Return the reason why the journal did not restore a job; None if it was restored, or there is no journal."""
+    return None if job._extras is None else job._extras.not_restored_reason
+
+
+def restoration_of(job: AnyJob) -> Restoration | None:
+    """Return the facts that the journal has about a job that it restored; None if it did not restore the job.
+
+    Example:
+        >>> import tempfile
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     job = Job(double, 21)
+        ...     scheduler = Scheduler(job, journal=directory + "/run.db")
+        ...     scheduler.run(), restoration_of(job)
+        ...     scheduler.run(), restoration_of(job).settled_at is None
+        (True, None)
+        (True, False)
+
+    """
+    restoration = None if job._extras is None else job._extras.restoration
+    return _restoration_of_first(job) if restoration is None and is_scheduler(job) else restoration
+
+
+def _restoration_of_first(scheduler: BaseScheduler) -> Restoration | None:
+    """Return that of its last winner, if a `First` has succeeded with restored results alone; otherwise None."""
+    if not is_one_job(scheduler) or scheduler._state is not SUCCEEDED:
+        return None
+    winners = [job for job in scheduler.iterate_jobs() if job._state is SUCCEEDED and is_one_job(job)]
+    restorations = [restoration_of(job) for job in winners]
+    return restorations[-1] if restorations and None not in restorations else None
+
+
+def runs_commands(job: AnyJob) -> bool:
+    """Return whether a job runs commands, and so has a `last_result`."""
+    return job._runs_commands
+
+
+def command_line_of(job: AnyJob) -> str:
+    """Return the command line of a job that runs commands; for a job with `redact=True`, the text that replaces it."""
+    command: Any = job  # only kinds that run commands have this method
+    return str(command._command_line())
+
+
+def runs_outside_loop(job: AbstractJob[Any]) -> bool:
+    """Return whether a job works outside of the event loop, in a thread or a process, and so takes real time."""
+    return job._runs_commands or (isinstance(job, FunctionJob) and job._calls_in is not None)
+
+
+def has_hard_timeout(job: AnyJob) -> bool:
+    """Return whether a job has a timeout that may end its body at any checkpoint, not only where its kind allows it."""
+    return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)
+
+
+# ---- the members of a scheduler
+
+
+def all_requirements(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    """Return the members of `scheduler` that must settle before `job` may start, even if they have settled already.
+
+    These are the requirements of `job`, and the members that contain an input of `job` or of a job nested in it.
+    """
+    return scheduler._members.all_requirements(job)
+
+
+def insert_members(scheduler: BaseScheduler, jobs: Iterable[AnyJob]) -> None:
+    """Add jobs that belong to no scheduler, without their inputs and without checks: a copy of a checked scenario."""
+    scheduler._members.is_unchecked = True
+    scheduler._members.insert(jobs)
+
+
+def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
+    return list(scheduler._members.nested_schedulers)
+
+
+def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
+    """Return whether a scheduler removes a settled job: it has `keep_jobs=False`, and no longer needs the job."""
+    return not scheduler.keep_jobs and scheduler._members.can_be_dropped(job)
+
+
+def expected_durations(scheduler: BaseScheduler, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
+    """Return the known expected durations of the members of a scheduler, or of some of them, in seconds.
+
+    The option `durations` of the outermost scheduler takes precedence over `expected_duration` of a member.
+    """
+    return scheduler._expected_durations(jobs)
+
+
+def members_in_order(scheduler: BaseScheduler) -> list[AnyJob]:
+    """Return the members of a scheduler, each after the members that it waits for.
+
+    Jobs in cycles are left out, and so are jobs that wait for them, directly or indirectly.
+
+    Takes O(V + E) time. Unlike `trioflow.graph.topological_order`, this does not look for implied requirements. It uses
+    those that the last run or `store_implied_requirements` has stored.
+    """
+    return topological_order(list(scheduler), scheduler._members.all_requirements)
+
+
+def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return the rank of each member: the expected duration of the longest path from its start to the end of the graph.
+
+    Ranks are in seconds. Members of unknown duration are assumed to take as long as `median_duration` returns.
+
+    The policy "critical-path" starts jobs in the order of their ranks; see `Outlook.rank`. Takes O(V + E) time.
+    """
+    durations = expected_durations(scheduler)
+    default = median_duration(durations.values())
+    return longest_path_lengths(members_in_order(scheduler), scheduler._members.all_requirements, durations, default)
+
+
+# ---- for explorations
+
+CallInterceptor = Callable[[AnyJob, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""A function that is called in place of a job or its `co_shutdown`, with the job and the original call."""
+
+
+def intercept_calls(job: AnyJob, on_call: CallInterceptor, on_shutdown: CallInterceptor) -> None:
+    """Replace the calls of a job, and of its `co_shutdown` if its class defines one, by calls of interceptors.
+
+    This gives the job a subclass of its class, with the same name. It also takes the job off the workers' hot path,
+    which calls the job's function directly.
+
+    Args:
+        job: the job; its class changes.
+        on_call: called in place of each call of the job.
+        on_shutdown: called in place of each call of its `co_shutdown`.
+
+    """
+    job.__class__ = _intercepted_class(cast("Any", type(job)), on_call, on_shutdown)
+    job._is_plain = False
+
+
+@functools.cache
+def _intercepted_class(kind: type[Any], on_call: CallInterceptor, on_shutdown: CallInterceptor) -> type[Any]:
+    """Return a subclass of `kind`, with the same name, whose objects call the interceptors."""
+    own_call, own_shutdown = kind._call_once, kind.co_shutdown
+
+    def call_once(job: AnyJob) -> Awaitable[Any]:
+        return on_call(job, functools.partial(own_call, job))
+
+    async def co_shutdown(job: AnyJob) -> None:
+        await on_shutdown(job, functools.partial(own_shutdown, job))
+
+    attributes = {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    methods = {"co_shutdown": co_shutdown} if kind._has_own_shutdown else {}
+    metaclass: Any = type(kind)
+    subclass = metaclass(kind.__name__, (kind,), attributes | methods)
+    subclass._call_once = call_once  # last, because `__init_subclass__` may set it
+    return cast("type[Any]", subclass)

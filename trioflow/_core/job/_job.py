@@ -8,21 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    Final,
-    Generic,
-    NamedTuple,
-    NoReturn,
-    Self,
-    TypeVar,
-    Unpack,
-    cast,
-    get_args,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar, Unpack, cast, overload
 
 from ... import _hints
 from .. import backend as _backend
@@ -31,6 +17,7 @@ from ..base._reprs import short_repr
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements, _texts
 from ._ancestors import enclosing_schedulers, outermost_scheduler
+from ._job_options import BoxStyle
 from ._option_descriptors import Option, ReadOnlyOption, SharedOption
 from ._outcome import DROPPED, Failure, RunExtras, no_result_error
 from ._retry import Retry, check_retry
@@ -54,42 +41,6 @@ else:
 D = TypeVar("D")
 
 NO_DEFAULT: Final = object()
-
-
-class BoxStyle(NamedTuple):
-    """The style of a kind of job in pictures: `class BoxJob(JobKind, box=BoxStyle("sandbox", "box3d"))`.
-
-    Subclasses inherit the style.
-    """
-
-    name: str
-    """The name of the kind, in default labels and in journals."""
-    shape: str = "box"
-    """The Graphviz shape of the box of a job."""
-    brackets: tuple[str, str] = "[", "]"
-    """The Mermaid brackets that give the box its shape."""
-    rounded: bool = False
-    """Whether Graphviz rounds the corners of the box."""
-
-
-def _check_box(box: BoxStyle, subject: str) -> BoxStyle:
-    """Check the types of the fields of a style, and return it.
-
-    Raises:
-        TypeError: a field has the wrong type.
-
-    """
-    is_tuple = isinstance(box.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
-    if not is_tuple or [type(bracket) for bracket in box.brackets] != [str, str]:
-        raise TypeError(
-            f"brackets={short_repr(box.brackets)} of {subject}: give two texts, such as brackets=('[', ']')"
-        )
-    return BoxStyle(
-        _job_options.check_text(box.name, "name", subject),
-        _job_options.check_text(box.shape, "shape", subject),
-        box.brackets,
-        _job_options.flag(box.rounded, "rounded", subject),
-    )
 
 
 FORMER_ATTRIBUTES: Final = {"logs_failures": "log=False"}
@@ -298,7 +249,7 @@ class AbstractJob(Generic[T]):
     on_timeout: Option[OnTimeout] = SharedOption("fail", _job_options.check_on_timeout)
     own_task: Option[bool] = SharedOption(False, _job_options.flag)
     retry: Option[Retry | None, RetryOption] = SharedOption(None, check_retry)
-    run_if: Option[RunIf] = SharedOption("succeeded", _job_options.make_choice_check(get_args(RunIf)))
+    run_if: Option[RunIf] = SharedOption("succeeded", _job_options.check_run_if)
     keep_result: Option[bool] = SharedOption(True, _job_options.flag)
     redact: Option[bool] = SharedOption(False, _job_options.flag)
     log: Option[bool] = SharedOption(True, _job_options.flag)
@@ -395,7 +346,7 @@ class AbstractJob(Generic[T]):
             if not isinstance(box, BoxStyle):  # pyright: ignore[reportUnnecessaryIsInstance]
                 advice = f"give a trioflow.abc.BoxStyle, BoxStyle({cls.__name__.lower()!r}, 'box')"
                 raise TypeError(f"box={short_repr(box)} of class {cls.__name__}: {advice}")
-            cls._box = _check_box(box, f"the BoxStyle of class {cls.__name__}")
+            cls._box = _job_options.check_box(box, f"the BoxStyle of class {cls.__name__}")
         if keeps_time is not None:
             cls._keeps_time = keeps_time
         if cannot_be_interrupted is not None:

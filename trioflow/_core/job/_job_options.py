@@ -6,7 +6,7 @@ import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ... import _hints
 from ..base import _amounts, _signatures
@@ -147,13 +147,10 @@ def declare_run_resource(name: str, total: Callable[[], int]) -> None:
 # returns this name. It returns the value to store, or raises an error that names the option and the job.
 
 
-def make_choice_check(choices: tuple[str, ...]) -> Callable[[Any, str, Subject], Any]:
-    def check(value: Any, name: str, subject: Subject) -> Any:
-        if not is_among(value, choices):
-            raise bad_value_error(ValueError, value, name, subject, f"choose one of {', '.join(choices)}")
-        return value
-
-    return check
+def check_run_if(value: Any, name: str, subject: Subject) -> RunIf:
+    if not is_among(value, get_args(RunIf)):
+        raise bad_value_error(ValueError, value, name, subject, f"choose one of {', '.join(get_args(RunIf))}")
+    return cast("RunIf", value)
 
 
 def check_on_timeout(value: Any, name: str, subject: Subject) -> OnTimeout:
@@ -291,6 +288,42 @@ def check_number(value: Any, name: str, subject: Subject, otherwise: str = "") -
     if value < 0:
         raise bad_value_error(ValueError, value, name, subject, advice)
     return value
+
+
+class BoxStyle(NamedTuple):
+    """The style of a kind of job in pictures: `class BoxJob(JobKind, box=BoxStyle("sandbox", "box3d"))`.
+
+    Subclasses inherit the style.
+    """
+
+    name: str
+    """The name of the kind, in default labels and in journals."""
+    shape: str = "box"
+    """The Graphviz shape of the box of a job."""
+    brackets: tuple[str, str] = "[", "]"
+    """The Mermaid brackets that give the box its shape."""
+    rounded: bool = False
+    """Whether Graphviz rounds the corners of the box."""
+
+
+def check_box(box: BoxStyle, subject: str) -> BoxStyle:
+    """Check the types of the fields of a style, and return it.
+
+    Raises:
+        TypeError: a field has the wrong type.
+
+    """
+    is_tuple = isinstance(box.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_tuple or [type(bracket) for bracket in box.brackets] != [str, str]:
+        raise TypeError(
+            f"brackets={short_repr(box.brackets)} of {subject}: give two texts, such as brackets=('[', ']')"
+        )
+    return BoxStyle(
+        check_text(box.name, "name", subject),
+        check_text(box.shape, "shape", subject),
+        box.brackets,
+        flag(box.rounded, "rounded", subject),
+    )
 
 
 def check_keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ..base._reprs import name_in_errors
 from ._arguments import ArgumentSearch, original_arguments, reject_text
-from ._job import AbstractJob, BoxStyle, T
-from ._job_options import JobOptions, callback
+from ._job import AbstractJob, T
+from ._job_options import BoxStyle, JobOptions, callback
 from ._labels import MAX_DEPTH
 from ._outcome import Failure
 

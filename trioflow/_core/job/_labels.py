@@ -145,7 +145,9 @@ def printable(label: str) -> str:
 
 
 def path_of_job(job: AbstractJob[Any]) -> str:
-    parts = [_name_among_siblings(enclosing, member) for enclosing, member in ancestors_with_members(job)]
+    # A scheduler may have dropped the job: it is then named as the last one.
+    siblings = ((dict.fromkeys([*enclosing, member]), member) for enclosing, member in ancestors_with_members(job))
+    parts = [paths_of_siblings(jobs)[member] for jobs, member in siblings]
     return "/".join(reversed(parts)) if parts else job.label
 
 
@@ -193,16 +195,6 @@ def paths_of_siblings(jobs: Iterable[AbstractJob[Any]], prefix: str = "") -> dic
     """
     names = UniqueSiblingNames()
     return {job: prefix + names.add(job.label, job._is_scheduler) for job in jobs}
-
-
-def _name_among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    """Return the name of one member in paths, which depends on the members before it. O(V)."""
-    names = UniqueSiblingNames()
-    for sibling in scheduler:
-        name = names.add(sibling.label, sibling._is_scheduler)
-        if sibling is job:
-            return name
-    return names.add(job.label, job._is_scheduler)  # the scheduler has dropped the job
 
 
 class UniqueSiblingNames:

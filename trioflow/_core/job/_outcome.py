@@ -13,15 +13,7 @@ from ..backend import leaf_exceptions
 from ..base import _signatures
 from ..base._reprs import fit, name_in_errors, shown_value
 from ..base._states import JobState
-from ..base._user_code import (
-    get_cause,
-    get_context,
-    get_group_members,
-    get_traceback,
-    set_traceback,
-    shown_exception,
-    with_traceback,
-)
+from ..base._user_code import get_cause, get_context, get_group_members, get_traceback, shown_exception, with_traceback
 from . import _errors, _labels
 
 if TYPE_CHECKING:
@@ -58,7 +50,7 @@ def _strip_engine_frames(exception: BaseException) -> None:
         error = todo.pop()
         if error is not None and id(error) not in visited:
             visited.add(id(error))
-            set_traceback(error, _without_engine_frames(get_traceback(error)))
+            with_traceback(error, _without_engine_frames(get_traceback(error)))
             todo += get_cause(error), get_context(error)
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast,
 
 from ..base._signatures import signature_of
 from ._function import FunctionJob, call_of, check_function, name_of
-from ._job import BoxStyle
-from ._job_options import JobOptions
+from ._job_options import BoxStyle, JobOptions
 from ._outcome import is_awaitable, no_run_error, not_awaitable_message
 
 if TYPE_CHECKING:

@@ -53,8 +53,7 @@ from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._standstill import Standstill
 from ._start_order import StartOrder, may_need_order
-from ._worker import TimeSlice, Worker
-from ._workers import Workers
+from ._worker import TimeSlice, Worker, Workers
 
 if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup

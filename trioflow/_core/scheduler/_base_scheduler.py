@@ -6,20 +6,7 @@ import functools
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import EllipsisType, TracebackType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    Final,
-    NamedTuple,
-    Never,
-    Self,
-    TypeAlias,
-    TypeVar,
-    Unpack,
-    cast,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Never, Self, TypeVar, Unpack, cast, overload
 
 from ... import _hints
 from .. import backend as _backend
@@ -49,8 +36,8 @@ from ..job._argument_types import (
 )
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
-from ..job._job import DEFAULT_OPTIONS, AbstractJob, BoxStyle, is_scheduler, state_of
-from ..job._job_options import OptionsExceptLabel
+from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler, state_of
+from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._job_queries import is_one_job, jobs_of_run, reported_state
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
@@ -83,11 +70,12 @@ if TYPE_CHECKING:
     from ..parts._settled_calls import SettledFunction
     from ..run._journaling import JournalProtocol, RunJournal
 
+    JournalSetting = JournalProtocol | str | os.PathLike[str] | None
+
 T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
 Settling = TypeVar("Settling", bound="AbstractJob[Any]")
 MapLabel = str | Callable[..., str] | None
-JournalSetting: TypeAlias = "JournalProtocol | str | os.PathLike[str] | None"
 OWN_SETTING: Final = ...
 """The default of arguments of `run` and `co_run`. It stands for the scheduler's own setting of the same name."""
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..admission.policy._policy import median_duration
-from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._reprs import short_repr
-from ..base._states import JobState, ReportedState
+from ..base._states import JobState
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
-from ..job._job import AbstractJob, AnyJob, is_scheduler
+from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import inputs_of, lacked_budget
 from ..job._requirements import flatten
 from . import _checks
@@ -318,37 +316,9 @@ def iterate_schedulers(scheduler: BaseScheduler) -> Iterator[BaseScheduler]:
         todo += scheduler._members.nested_schedulers
 
 
-def all_requirements(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the members of `scheduler` that must settle before `job` may start, even if they have settled already.
-
-    These are the requirements of `job`, and the members that contain an input of `job` or of a job nested in it.
-    """
-    return scheduler._members.all_requirements(job)
-
-
-def counted_state(scheduler: BaseScheduler, job: AbstractJob[Any]) -> ReportedState | None:
-    """Return the state as which the summary of a run in a journal counts a job; None to leave the job out."""
-    return scheduler._counted_state(job)
-
-
-def insert_members(scheduler: BaseScheduler, jobs: Iterable[AnyJob]) -> None:
-    """Add jobs that belong to no scheduler, without their inputs and without checks: a copy of a checked scenario."""
-    scheduler._members.is_unchecked = True
-    scheduler._members.insert(jobs)
-
-
 def first_options(scheduler: BaseScheduler) -> tuple[int | None, float | None]:
     """Return the options `enough` and `stagger` of a `First`; None and None for any other scheduler."""
     return scheduler._enough, scheduler._stagger
-
-
-def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
-    return list(scheduler._members.nested_schedulers)
-
-
-def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
-    """Return whether a scheduler removes a settled job: it has `keep_jobs=False`, and no longer needs the job."""
-    return not scheduler.keep_jobs and scheduler._members.can_be_dropped(job)
 
 
 def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], None]:
@@ -373,34 +343,3 @@ def _append_inputs_first(job: AbstractJob[Any], ordered: dict[AbstractJob[Any], 
             continue
         entered.add(job)
         stack += [other for other in reversed(job._inputs) if other._scheduler is None and other not in ordered]
-
-
-def expected_durations(scheduler: BaseScheduler, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
-    """Return the known expected durations of the members of a scheduler, or of some of them, in seconds.
-
-    The option `durations` of the outermost scheduler takes precedence over `expected_duration` of a member.
-    """
-    return scheduler._expected_durations(jobs)
-
-
-def members_in_order(scheduler: BaseScheduler) -> list[AnyJob]:
-    """Return the members of a scheduler, each after the members that it waits for.
-
-    Jobs in cycles are left out, and so are jobs that wait for them, directly or indirectly.
-
-    Takes O(V + E) time. Unlike `trioflow.graph.topological_order`, this does not look for implied requirements. It uses
-    those that the last run or `store_implied_requirements` has stored.
-    """
-    return topological_order(list(scheduler), scheduler._members.all_requirements)
-
-
-def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the rank of each member: the expected duration of the longest path from its start to the end of the graph.
-
-    Ranks are in seconds. Members of unknown duration are assumed to take as long as `median_duration` returns.
-
-    The policy "critical-path" starts jobs in the order of their ranks; see `Outlook.rank`. Takes O(V + E) time.
-    """
-    durations = expected_durations(scheduler)
-    default = median_duration(durations.values())
-    return longest_path_lengths(members_in_order(scheduler), scheduler._members.all_requirements, durations, default)
