@@ -263,12 +263,8 @@ class WorkerGroup(Protocol):
         """Cancel `workers`, which are all shielded workers."""
         WorkerGroup.cancel(self, workers)
 
-    def cancel_repeatedly(self, worker: WorkerTask) -> None:
-        """Cancel one worker at each of its awaits, on asyncio, too."""
-        self.cancel_worker(worker)
-
-    def cancel_worker(self, worker: WorkerTask) -> None:
-        """Cancel one worker, even a shielded one.
+    def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
+        """Cancel one worker, even a shielded one; `repeatedly` at each of its awaits, on asyncio, too.
 
         A worker that has not begun may ignore this: its first step checks whether its run is stopping.
         """
@@ -301,7 +297,11 @@ class Isolation(Protocol):
 
         If that is unknown, as in threads and in tasks of `asyncio.create_task`, return True.
         """
-        return _shared.is_caller_inside(worker.task, self._loop.current_task(), self._loop.ancestry)
+        task, caller = worker.task, self._loop.current_task()
+        if caller is task or caller is None:  # in a thread there is no calling task
+            return True
+        own = list(self._loop.ancestry(task))
+        return next((each for each in self._loop.ancestry(caller) if each in own), own[0]) == own[0]
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and task groups that a job has left open.

@@ -7,7 +7,7 @@ import gc
 import signal
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, cast
 
@@ -105,30 +105,6 @@ def matches_any(exception: BaseException, *patterns: tuple[type[BaseException], 
     """
     message = next(iter(get_args(exception)), None)
     return type(message) is str and any(isinstance(exception, kind) and text in message for kind, text in patterns)
-
-
-def ancestry(task_id: int | None, parent_ids: Mapping[int, int | None]) -> Iterator[int]:
-    """Yield the id of a task and the ids of its ancestors, starting with the task.
-
-    Args:
-        task_id: the id of the task.
-        parent_ids: the id of each task's parent, by the id of the task. The iteration ends at a task without an entry.
-
-    """
-    while task_id is not None:
-        yield task_id
-        task_id = parent_ids.get(task_id)
-
-
-def is_caller_inside(task: Any, calling_task: Any, ancestry: Callable[[Any], Iterator[object]]) -> bool:
-    """Return whether the calling task is `task` or a descendant of it; True if that is unknown."""
-    if calling_task is task or calling_task is None:  # in a thread there is no calling task
-        return True
-    own_id, *ancestor_ids = ancestry(task)
-    for ancestor in ancestry(calling_task):
-        if ancestor == own_id or ancestor in ancestor_ids:
-            return bool(ancestor == own_id)
-    return True
 
 
 def limiter_module(limiter: object) -> str:

@@ -121,7 +121,7 @@ class Ending:
             group.cancel_shielded(workers)  # on trio, one call for all costs a fifth of a call for each
         else:
             for worker in workers:
-                (group.cancel_repeatedly if repeatedly else group.cancel_worker)(worker)
+                group.cancel_worker(worker, repeatedly)
         for worker in workers:
             worker.stop_nested_run()
 

@@ -106,13 +106,9 @@ class FastAsyncioGroup(WorkerGroup):
     def shield(self, worker: WorkerTask) -> None:
         worker.task_snapshot.is_shielded = True
 
-    def cancel_worker(self, worker: WorkerTask) -> None:
+    def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         worker.was_cancelled = True
-        self._deliver(worker)
-
-    def cancel_repeatedly(self, worker: WorkerTask) -> None:
-        worker.was_cancelled = True
-        self._deliver(worker, repeatedly=True)
+        self._deliver(worker, repeatedly)
 
     def _deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         """Cancel the task of a worker, once or at each of its awaits, as soon as its job is in no shield.

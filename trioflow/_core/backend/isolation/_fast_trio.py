@@ -104,7 +104,7 @@ class FastTrioGroup(WorkerGroup):
         if self._shielded_scope is not None:
             self._shielded_scope.cancel()
 
-    def cancel_worker(self, worker: WorkerTask) -> None:
+    def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         if worker.task_snapshot is not None:
             worker.scope = scope = worker.scope or self._insert_scope(worker)
             scope.cancel()

@@ -88,7 +88,7 @@ class PlainGroup(WorkerGroup):
     def shield(self, worker: WorkerTask) -> None:
         """Do nothing: each worker is in a shield, and `cancel` gets the workers that it cancels."""
 
-    def cancel_worker(self, worker: WorkerTask) -> None:
+    def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         """Cancel one worker. If its task has not begun, which it may never do on asyncio, the worker leaves at once."""
         worker.was_cancelled = True
         if worker.scope is None:

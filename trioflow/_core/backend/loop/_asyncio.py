@@ -182,7 +182,11 @@ class AsyncioLoop(Backend):
             return None
 
     def ancestry(self, task: Any) -> Iterator[object]:
-        return _shared.ancestry(id(task), {task.id: task.parent_id for task in anyio.get_running_tasks()})
+        parents = {info.id: info.parent_id for info in anyio.get_running_tasks()}
+        task_id: int | None = id(task)
+        while task_id is not None:
+            yield task_id
+            task_id = parents.get(task_id)
 
     def has_asyncio_cancellation(self) -> bool:
         return anyio.get_current_task().has_pending_cancellation()
