@@ -23,6 +23,7 @@ from typing import TypeVar, TypeVarTuple, get_args
 import anyio
 import hypothesis
 import pytest
+import trio
 from _pytest.runner import runtestprotocol  # public for plugins that repeat tests
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
@@ -30,6 +31,7 @@ from xdist.scheduler import LoadFileScheduling
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import BackendName
 from trioflow.testing import run_virtual
+from trioflow.testing._task_order import TaskOrder, set_task_order
 
 from . import transitions
 
@@ -321,6 +323,20 @@ class Virtual:
             return value
 
         return run_virtual(watched, backend=self.backend)
+
+
+class Ordered(Virtual):
+    """`Virtual`, with tasks that continue in an order which the seed determines."""
+
+    def __init__(self, backend: str, seed: int) -> None:
+        super().__init__(backend)
+        self.seed = seed
+
+    def __call__(self, async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        with set_task_order(TaskOrder(order_seed=self.seed), self.backend) as options:
+            if self.backend == "trio":
+                return trio.run(async_fn, *args, **options)
+            return anyio.run(async_fn, *args, backend="asyncio", backend_options=options)
 
 
 def pytest_sessionfinish() -> None:

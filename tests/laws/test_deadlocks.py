@@ -19,7 +19,7 @@ import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler, StopReason, current_job
 
-from .checks import Ordered
+from ..conftest import Ordered
 
 if TYPE_CHECKING:
     from ..conftest import Virtual

@@ -20,7 +20,7 @@ from trioflow import Adaptive, Job, Pool, Rate, Scheduler, Service, StopReason, 
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import serve
-from .checks import Ordered
+from ..conftest import Ordered
 
 MANY = int(os.environ.get("TRIOFLOW_SOAK", "1000"))
 FOREVER = 1e5

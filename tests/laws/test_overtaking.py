@@ -13,7 +13,7 @@ from trioflow import Job, JobState, Pool, Rate, Scheduler, Throttled
 from trioflow._core.admission import _admission
 from trioflow._core.admission._admission import AdmissionQueue
 
-from .checks import Ordered
+from ..conftest import Ordered
 
 
 class Scenario:

@@ -19,7 +19,7 @@ from trioflow import Adaptive, Job, Pool, Rate, Scheduler, Throttled
 from trioflow.abc import PolicyName
 
 from ..bodies import DepthFirst, nap
-from .checks import Ordered
+from ..conftest import Ordered
 from .pool_scenarios import PoolScenario
 
 if TYPE_CHECKING:

@@ -22,8 +22,7 @@ from trioflow._core.run._run import Run
 from trioflow.abc import AbstractJob, Instrument, JobKind, arguments_of
 
 from ..bodies import Odd
-from ..conftest import BACKENDS
-from .checks import Ordered
+from ..conftest import BACKENDS, Ordered
 
 FEW = 30
 MANY = int(os.environ.get("TRIOFLOW_SOAK", "1000"))

@@ -37,6 +37,8 @@ from trioflow import (
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
 
+from ..bodies import task_now
+from ..conftest import Ordered, Virtual
 from .model import Fate, Outcome
 from .scenario import (
     LOOKS,
@@ -59,6 +61,7 @@ from .scenario import (
     Step,
     Throttle,
     Use,
+    walk,
 )
 
 IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
@@ -148,6 +151,7 @@ class RealRun:
         self.root = self.make(scenario.root, {})
         self.lasting = dict(self.jobs)  # those that are not added during a run
         self.start = 0.0
+        self.own_tasks = {plan.name for plan in walk(scenario.root) if plan.own_task}
         self.bound: set[tuple[str, str]] = set()
         self.adders: dict[str, str] = {}
         self.clear()
@@ -163,6 +167,10 @@ class RealRun:
         self.settled: list[tuple[str, str]] = []
         self.started: list[str] = []
         self.strange: list[str] = []
+        self.inside: Counter[str] = Counter()
+        self.tasks: dict[
+            Any, set[str]
+        ] = {}  # of jobs, if one has its own; what refers to a task keeps it from being shared
         self.looks: list[dict[str, Any]] = []
 
     def now(self) -> float:
@@ -284,8 +292,24 @@ class RealRun:
                 pass
         return bool(self.root.stop_reason is StopReason.COMPLETED)
 
+    def check_end(self) -> None:
+        """Record what a run has left behind, whatever has become of it."""
+        if any(self.inside.values()) or any(limiter.borrowed_tokens for limiter in self.limiters):
+            self.strange.append(f"bodies or tokens are left: {self.inside}")
+        if any(names & self.own_tasks for names in self.tasks.values() if len(names) > 1):
+            self.strange.append(f"jobs do not have tasks of their own: {[*self.tasks.values()]}")
+        for name, job in self.jobs.items():
+            if job.state.name in ("SCHEDULED", "RUNNING"):
+                self.strange.append(f"{name} is left {job.state.name}")
+            if isinstance(job, Scheduler) and job.pool is not None:
+                total = job.pool.total
+                left = {one: free for one, free in job.pool.free.items() if one.startswith(("pool", "named"))}
+                if any(free != total[one] for one, free in left.items()):
+                    self.strange.append(f"the pool of {name} has {left}")
+
     def look(self, result: bool | None, bound: frozenset[tuple[str, str]]) -> Outcome:
         """Return what has become of each job and scheduler."""
+        self.check_end()
         fates: dict[str, Fate] = {}
         verdicts: dict[str, tuple[str | None, str | None]] = {}
         for name, job in self.jobs.items():
@@ -382,6 +406,10 @@ class RealRun:
                 case Reaction.GO_ON:
                     await anyio.sleep(plan.unwinding)
             raise
+        finally:
+            self.inside[plan.name] -= 1
+            if variable.get() != plan.name:
+                self.strange.append(f"{plan.name} sees the context of {variable.get()}")
 
     def enter(self, plan: Leaf, inputs: tuple[Any, ...]) -> int:
         """Record a call, and return how many calls there were before in this run of its scheduler."""
@@ -392,6 +420,9 @@ class RealRun:
         self.bodies[plan.name] += 1
         if plan.name not in self.started:
             self.started.append(plan.name)
+        self.inside[plan.name] += 1
+        if self.own_tasks:
+            self.tasks.setdefault(task_now(), set()).add(plan.name)
         if current_job() is not self.jobs[plan.name]:
             self.strange.append(f"current_job() in {plan.name} is {current_job()}")
         for name, value in zip(plan.inputs, inputs, strict=True):
@@ -510,11 +541,13 @@ def observe_restart(scenario: Scenario, backend: str) -> list[Outcome]:
     return run_virtual(both, backend=backend)  # type: ignore[arg-type]
 
 
-def observe(scenario: Scenario, backend: str, runs: int = 1, *instruments: Instrument, **options: Any) -> list[Outcome]:
-    """Run a scenario some times, one after the other, in one event loop on virtual time."""
+def observe(
+    scenario: Scenario, backend: str, runs: int = 1, *instruments: Instrument, order: int | None = None, **options: Any
+) -> list[Outcome]:
+    """Run a scenario some times, one after the other, in one event loop on virtual time; `order` is a seed of turns."""
 
     async def all_runs() -> list[Outcome]:
         real = RealRun(scenario, **options)
         return [await real.run(*instruments) for _ in range(runs)]
 
-    return run_virtual(all_runs, backend=backend)  # type: ignore[arg-type]
+    return (Virtual(backend) if order is None else Ordered(backend, order))(all_runs)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
+from trioflow.abc import Instrument
+
 from .compare import differences
 from .model import Outcome, predict, predict_restart
 from .real import observe, observe_restart
@@ -16,16 +18,18 @@ KEPT = {"name", "jobs", "bodies", "answer", "service", "forever"}
 BY_NAME = ("requires", "settled", "inputs")
 
 
-def found_in(scenario: Scenario, backend: str) -> tuple[Outcome | None, list[str]]:
-    """Return what is predicted, and what differs."""
+def found_in(
+    scenario: Scenario, backend: str, *instruments: Instrument, order: int | None = None
+) -> tuple[Outcome | None, list[str]]:
+    """Return what is predicted, and what differs; in any case, what is wrong with a run whatever is predicted."""
     expected = None
     try:
         if scenario.killed_at is None:
-            predicted, runs = [predict(scenario, backend)], observe(scenario, backend)
+            predicted, runs = [predict(scenario, backend)], observe(scenario, backend, 1, *instruments, order=order)
         else:
             predicted, runs = predict_restart(scenario, backend), observe_restart(scenario, backend)
         for expected, seen in zip(predicted, runs, strict=True):
-            found = [] if expected.doubts else list(differences(scenario, expected, seen))
+            found = list(seen.doubts if expected.doubts else differences(scenario, expected, seen))
             if expected.doubts or found:
                 return expected, found
         return expected, []

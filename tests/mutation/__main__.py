@@ -38,7 +38,7 @@ import coverage
 from .mutants import Mutant, mutants_of, write
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/clock")
+ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/model", "tests/clock")
 MONITOR: Final = ("tests/view/monitor/test_monitor.py", "tests/view/monitor/test_forecast.py")
 VIEWS: Final = ("tests/view/text", *MONITOR, "tests/simulation", "tests/testing")
 KINDS: Final = (
@@ -74,7 +74,7 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "first": ("trioflow/_first.py", ("tests/scheduler/test_first.py",)),
     "looking": ("trioflow/_scheduler.py", ("tests/scheduler", "tests/view/text", "tests/view/graph")),
     "simulation": ("trioflow/simulation", ("tests/simulation",)),
-    "testing": ("trioflow/testing", ("tests/testing", "tests/laws/test_explored.py")),
+    "testing": ("trioflow/testing", ("tests/testing", "tests/model/test_explored.py")),
     "view": ("trioflow/view", ("tests/view", "tests/simulation")),
 }
 """The folder or file of each room, and the tests that are to notice its faults."""

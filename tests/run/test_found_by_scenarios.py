@@ -1,4 +1,4 @@
-"""Bugs that the random scenarios of `test_invariants` have found, each made as small as it gets."""
+"""Faults that random scenarios have found, each made as small as it gets; those of the model are in `tests/model`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ import pytest
 from trioflow import AbstractJob, CycleError, Job, JobState, Scheduler, Service, StopReason, current_job
 
 from ..bodies import fail, nap, nothing
-from .checks import check
-from .scenarios import Group, Leaf, Scenario
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -402,14 +400,3 @@ if sys.version_info >= (3, 12):
             return await Scheduler(inner, Job(nap, 0.01, required=inner)).co_run(timeout=60)
 
         assert asyncio.run(main()) is True
-
-
-@pytest.mark.parametrize("forever", [False, True])
-@pytest.mark.parametrize("window", [2, 3, None])
-def test_a_job_that_is_retried_at_once_starts_before_those_that_have_a_slot(
-    virtual: Virtual, window: int | None, forever: bool
-) -> None:
-    """In a window with free slots, a job whose first attempt took no time was retried after the jobs behind it."""
-    leaf = Leaf(name="again", naps=(0.0,), fails=1, retry=1, forever=forever)
-    others = [Leaf(name=f"j{number}", naps=(number + 0.25,)) for number in (1, 2, 4)]
-    check(virtual, Scenario(root=Group(name="root", jobs=(others[0], leaf, *others[1:]), window=window)))

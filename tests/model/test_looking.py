@@ -1,21 +1,13 @@
-"""To look at a scenario or a run changes nothing, and what a check has found, it finds again.
-
-The suite runs a few scenarios; for more of them::
-
-    TRIOFLOW_SOAK=2000 python -m tests --soak -- tests/laws/test_looking.py
-"""
+"""To look at a scenario or a run changes nothing, and what a check has found, it finds again."""
 
 from __future__ import annotations
 
-import contextlib
 import io
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given
 
 from trioflow import CycleError, Job, MissingRequirement, Pool, Scheduler, Service, simulate
 from trioflow.abc import Instrument
@@ -24,9 +16,8 @@ from trioflow.view import listing
 
 from ..bodies import nap, serve
 from ..conftest import Virtual
-from .checks import FEW, MANY, check_runs, on_both
-from .real_run import RealRun, Recording
-from .scenarios import Scenario, scenarios
+from .generator import scenario_of
+from .shrink import found_in
 
 LOOKS: dict[str, Callable[[Scheduler], Any]] = {
     "is_runnable": Scheduler.is_runnable,
@@ -70,69 +61,36 @@ def look_twice(scheduler: Scheduler) -> None:
 
 
 class Looker(Instrument):
-    """Looks at the running scheduler now and then, once in each way."""
+    """Looks at the running scheduler, once in each way, and at its end twice in all ways."""
 
-    def __init__(self, root: Scheduler) -> None:
-        self.root = root
+    def __init__(self) -> None:
+        self.root: Any = None
         self.names: Iterator[str] = iter(LOOKS)
 
-    def look(self, *_: Any) -> None:
+    def look(self, scheduler: Scheduler, *_: Any) -> None:
+        self.root = self.root or scheduler
         name = next(self.names, None)
         if name is None:
             self.names = iter(LOOKS)
         else:
             look_twice_at(self.root, name)
 
-    before_run = job_scheduled = job_started = job_ready = job_finished = job_added = after_run = look
+    before_run = job_scheduled = job_started = job_ready = job_finished = job_added = look
+
+    def after_run(self, scheduler: Scheduler) -> None:
+        if scheduler is self.root:
+            look_twice(scheduler)
 
 
 def look_twice_at(scheduler: Scheduler, name: str) -> None:
     assert look(scheduler, name) == look(scheduler, name), name
 
 
-def check_with_looks(virtual: Virtual, scenario: Scenario) -> None:
-    """Check that a scenario keeps its laws, although it is looked at all the time."""
-
-    async def run_twice() -> tuple[Recording, Recording]:
-        real = RealRun(scenario)
-        root: Any = real.root
-        look_twice(root)
-        first = await real.run(True, Looker(root), holds_tasks=False)
-        look_twice(root)
-        second = await real.run(True, Looker(root))
-        look_twice(root)
-        return first, second
-
-    check_runs(virtual, scenario, *virtual(run_twice))
-
-
-@FEW
-@given(scenario=scenarios())
-def test_looking_at_a_scenario_or_a_run_changes_nothing(scenario: Scenario) -> None:
-    """A random scenario runs as predicted if it is looked at in every way, twice in a row, before, during and after."""
-    with quiet():
-        on_both(check_with_looks, scenario)
-
-
-@pytest.mark.soak
-@MANY
-@given(scenario=scenarios())
-def test_looking_at_many_scenarios_changes_nothing(scenario: Scenario) -> None:
-    """A long run of `test_looking_at_a_scenario_or_a_run_changes_nothing`."""
-    with quiet():
-        on_both(check_with_looks, scenario)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the log empty: hypothesis would print it with each failure."""
-    logger = logging.getLogger("trioflow")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def test_looking_at_a_scenario_or_a_run_changes_nothing(backend: str) -> None:
+    """A random scenario runs as predicted if it is looked at in every way, twice in a row, again and again."""
+    for seed in range(12):
+        scenario = scenario_of(("looked at", seed))
+        assert (found_in(scenario, backend, Looker())[1], seed) == ([], seed), scenario
 
 
 # ---- scenarios that cannot run

@@ -1,0 +1,49 @@
+"""Random scenarios under exploration: their tasks continue in any order, and faults are injected into their jobs.
+
+trio reverses the order of tasks in a turn at random, and asyncio always has the same one; here any order may come, on
+both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from trioflow import Scheduler
+from trioflow.testing import explore
+
+from .generator import scenario_of
+from .real import RealRun
+from .scenario import LAST_CALL, Scenario
+from .shrink import found_in
+
+
+def test_random_scenarios_end_as_predicted_in_any_order_of_tasks(backend: str) -> None:
+    """Scenarios end as the model predicts, in whatever order their tasks continue."""
+    for seed in range(40):
+        scenario = scenario_of(("in any order", seed))
+        assert (found_in(scenario, backend, order=seed)[1], seed) == ([], seed), scenario
+
+
+def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
+    """Explore a scenario: whatever is done to its jobs, it leaves nothing behind, and results are passed on."""
+    real_runs: list[RealRun] = []
+
+    def make() -> Scheduler:
+        real = RealRun(scenario)
+        real.root.timeout = real.root.timeout or LAST_CALL
+        real_runs[:] = [real]
+        root: Any = real.root
+        return root
+
+    def check(scheduler: Scheduler) -> None:
+        real_runs[0].check_end()
+        assert real_runs[0].strange == []
+
+    explore(make, check=check, runs=runs, seed=seed)
+
+
+def test_random_scenarios_leave_nothing_behind_under_injected_faults() -> None:
+    """Scenarios leave nothing behind, while injected faults delay, fail, hang, cancel or interrupt their jobs."""
+    for seed in range(4):
+        explore_scenario(replace(scenario_of(("explored", seed)), keep_jobs=True), seed, 20)
