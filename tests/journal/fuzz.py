@@ -99,7 +99,7 @@ class Samples:
             assert scenario().run(journal=self.whole / "run.db") is False
         with contextlib.closing(JournalStore(self.whole / "run.db", writes=True)) as store:
             store.record_start("begun", "{}")
-            large = record("large")._replace(result=5, large=store.write_result(b"large")[0])
+            large = record("large")._replace(result=5, large=store.write_large(b"large"))
             store.add_records([large, record("command", COMMAND_RESULT)], [], [])
         for source in (self.killed, self.loose):
             shutil.copytree(self.whole, source)

@@ -267,7 +267,7 @@ def test_a_large_result_is_kept_once_and_not_used_if_it_has_changed(file: Path) 
     """A large result is in the journal once, by its hash, for all jobs that have it; a changed one is not used."""
     data = b"x" * (MAX_INLINE_RESULT + 1)
     store = JournalStore(file, writes=True)
-    jobs = [record(name)._replace(result=len(data), large=store.write_result(data)[0]) for name in ("a", "b")]
+    jobs = [record(name)._replace(result=len(data), large=store.write_large(data)) for name in ("a", "b")]
     store.add_records(jobs, [], [])
     assert [store.read_result(job) for job in store.job_records()] == [data, data]
     assert len(data) < file.with_name("run.db-wal").stat().st_size < 2 * len(data)
@@ -289,7 +289,7 @@ def test_a_large_result_of_a_killed_run_is_kept_with_its_job_or_not_at_all(file:
     """A large result is written with the record of its job: a run that ends before the commit leaves none."""
     made(file, "a")
     store = JournalStore(file, writes=True)
-    store.write_result(b"large")
+    store.write_large(b"large")
     store.close()
     with contextlib.closing(sqlite3.connect(file)) as db:
         assert db.execute("SELECT count(*) FROM results").fetchone() == (0,)
@@ -673,12 +673,13 @@ def test_a_missing_table_raises_an_error_unlike_a_damaged_row(file: Path) -> Non
 def test_large_results_that_nothing_refers_to_are_removed(file: Path) -> None:
     """The end of a run, and forgetting a job, remove large results that no job has, and keep those in use."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
-        names = [store.write_result(data)[0] for data in (b"kept", b"replaced", b"forgotten")]
-        store.add_records([record(name)._replace(result=4, large=name) for name in names], [], [])
+        names = [store.write_large(data) for data in (b"kept", b"replaced", b"forgotten", b"output")]
+        larges = [f"{names[0]} {names[3]}", *names[1:3]]
+        store.add_records([record(large)._replace(result=4, large=large) for large in larges], [], [])
         store.forget([names[2]])
         store.add_records([record(names[1])], [], [])
         store.end_run(store.add_run("run"), "COMPLETED", 1.0)
-        assert store._database.execute("SELECT hash FROM results").fetchall() == [(names[0],)]
+        assert set(store._database.execute("SELECT hash FROM results")) == {(names[0],), (names[3],)}
         assert store.read_result(store.job_records()[0]) == b"kept"
 
 

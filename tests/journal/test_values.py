@@ -27,14 +27,10 @@ from hypothesis import strategies as st
 from trioflow import CommandJob, CommandResult, Scheduler
 from trioflow.jobs.command._output_sinks import OutputSpool
 from trioflow.jobs.posix._processes import ReportedUsage
-from trioflow.journal import _serialization
 from trioflow.journal._serialization import (
     NotSerializable,
-    SpooledText,
     comparison_form,
-    data_pieces,
     dumps,
-    dumps_spooled,
     loads,
 )
 
@@ -404,24 +400,18 @@ def test_a_long_value_is_compared_by_its_hash() -> None:
     assert comparison_form('"' + "x" * 100 + '"') != comparison_form('"' + "y" * 100 + '"')
 
 
-@given(st.lists(st.binary(max_size=200), min_size=1, max_size=4), st.integers(1, 50), st.integers(1, 60))
-def test_outputs_on_disk_are_written_and_read_in_pieces(outputs: list[bytes], limit: int, piece_size: int) -> None:
-    """A text with outputs on disk is that of `dumps`, and gives the same values, into whatever pieces it is cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_serialization, "SPOOL_LIMIT_BYTES", limit)
-        patch.setattr(_serialization, "CHUNK_SIZE", 4 * piece_size)
-        spools = [OutputSpool() for _ in outputs]
-        for spool, output in zip(spools, outputs, strict=True):
-            spool.write(output)
-        usage = ReportedUsage(0.0, 0.0, 0)
-        results = [CommandResult(0, 1.0, usage, spool, b'["CommandResult') for spool in spools]
-        value = {"x": [*results, 'a"\\ text that is longer than the limit, and no output', None]}
-        spooled = dumps_spooled(value)
-        assert isinstance(spooled, SpooledText)
-        text = b"".join(data_pieces(spooled))
-        assert text.decode() == dumps(value)
-        pieces = [text[start : start + piece_size] for start in range(0, len(text), piece_size)]
-        restored = loads(SpooledText.read(pieces))["x"]
-    assert [result.stdout for result in restored[:-2]] == outputs
-    assert {result.stderr for result in restored[:-2]} == {b'["CommandResult'}
-    assert restored[-2:] == value["x"][-2:]
+@pytest.mark.parametrize("suffix", ["", "\udcff"])
+def test_outputs_on_disk_are_not_in_the_text(suffix: str) -> None:
+    """The text of a value has the numbers of outputs on disk, with which `loads` restores the same value."""
+    spools = [OutputSpool() for _ in range(2)]
+    for spool, output in zip(spools, (b"first", b"second"), strict=True):
+        spool.write(output)
+    results = [CommandResult(0, 1.0, ReportedUsage(0.0, 0.0, 0), spool, b"1") for spool in spools]
+    value = {"x": [(result,) for result in results], "y": f"text{suffix}"}
+    found: list[OutputSpool] = []
+    restored = loads(dumps(value, spools=found), found)
+    assert found == spools
+    assert [(result.stdout, result.stderr) for (result,) in restored["x"]] == [(b"first", b"1"), (b"second", b"1")]
+    assert dumps(restored) == dumps(value)
+    with pytest.raises(NotSerializable, match="IndexError"):
+        loads(dumps(value, spools=[]))

@@ -57,6 +57,7 @@ from .._core.api.journals import (
     short_repr,
     warn,
 )
+from ..jobs.command._output_sinks import OutputSpool
 from ._file_stamps import FileStamper, path_text
 from ._fingerprint import MAX_REPORTED_JOBS, FingerprintBuilder, describe_difference
 from ._first_records import describe_winners, find_stored_result
@@ -64,7 +65,7 @@ from ._msgspec import check_installed, msgspec
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, name_of_added_job
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
-from ._serialization import NotSerializable, SpooledText, comparison_form, dumps, dumps_spooled, loads
+from ._serialization import NotSerializable, comparison_form, dumps, loads
 from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
@@ -212,6 +213,17 @@ class RunningJob(NamedTuple):
     """Whether the fingerprint identifies the function by its name alone."""
 
 
+class StoredResult(NamedTuple):
+    """Where a result is stored: the columns `result` and `large` of its job.
+
+    `form` is the text that represents it in the fingerprints of jobs that take it as input.
+    """
+
+    result: str | bytes | int
+    large: str | None
+    form: str
+
+
 class JournalSession:
     """The use of a journal by a run. All schedulers of the run share the session.
 
@@ -238,9 +250,10 @@ class JournalSession:
         self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper)
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
-        self._prefetched: tuple[str, str | SpooledText] = "", ""  # a large result by its hash
-        # What `prepare` has stored for running jobs, with the hash and the size.
-        self._prepared: Final[dict[AbstractJob[Any], tuple[Any, tuple[str, int] | None]]] = {}
+        # The result that `prefetch` has read: `StoredJob.large`, the result, and the outputs that are stored apart.
+        self._prefetched: tuple[str, str | bytes, list[OutputSpool]] = "", b"", []
+        # What `prepare` has stored for running jobs, and where.
+        self._prepared: Final[dict[AbstractJob[Any], tuple[Any, StoredResult]]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJob]] = {}
         self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}  # these jobs by path
@@ -464,26 +477,26 @@ class JournalSession:
         if save == "pickle" and self.store.other_writers is not None:  # they could have it run any code
             return NotStored(f"its stored result is a pickle, which is not loaded because {self.store.other_writers}")
         try:
-            data: str | bytes | SpooledText
+            spools: list[OutputSpool] = []
             if record.large is None or save == "pickle":
                 data = self.store.read_result(record)
             else:
-                (large, data), self._prefetched = self._prefetched, ("", "")
-                data = data if large == record.large else SpooledText.read(self.store.read_large(record.large))
+                found, self._prefetched = self._prefetched, ("", b"", [])
+                _, data, spools = found if found[0] == record.large else self._read_large(record)
         except (TypeError, ValueError, MemoryError) as error:
             return NotStored(f"its stored result cannot be used: {error}")
         try:
             if save == "pickle":  # the job decides whether to unpickle, not the record, because a journal may be forged
                 value = pickle.loads(cast(bytes, data))
             else:
-                value = loads(data)
+                value = loads(data, spools)
                 if isinstance(save, tuple):
                     value = save[1](value)
         except NotSerializable as error:
             return NotStored(f"its stored result cannot be restored: {error}")
         except Exception as error:  # raised by user code
             return NotStored(f"its stored result cannot be restored: {error!r}")
-        self._result_forms[job] = _result_form_of(data, record.large)
+        self._result_forms[job] = comparison_form(data) if record.large is None else f"~{record.large}"
         budgets = JobFacts.parse(record.outputs).budgets
         used = tuple((name, amount) for name, amount in budgets.items() if amount >= 0)
         return Restored(value, Restoration(record.settled, record.elapsed, used))
@@ -550,19 +563,43 @@ class JournalSession:
             return None
         if record is None or record.large is None or record.saved == "pickle":
             return None
-        large = record.large
 
         def read() -> None:
             with contextlib.suppress(ValueError):  # `look_up` reports it
-                self._prefetched = large, SpooledText.read(self.store.read_large(large))
+                self._prefetched = self._read_large(record)
 
         return read
 
+    def _read_large(self, record: StoredJob) -> tuple[str, str | bytes, list[OutputSpool]]:
+        large = record.large or ""
+        spools: list[OutputSpool] = []
+        for name in large.split(" ")[1:]:
+            spools.append(OutputSpool())
+            for piece in self.store.read_large(name):
+                spools[-1].write(piece)
+        return large, self.store.read_result(record), spools
+
     def prepare(self, job: AbstractJob[Any], value: Any) -> None:
-        """Write the large outputs of a command, which are to be recorded soon. This may be called in a thread."""
+        """Write a result that is about to be recorded, if it is large. This may be called in a thread."""
         running = self._running_jobs.get(job)
-        if running is not None and isinstance(data := _serialize_result(running.save, value)[1], SpooledText):
-            self._prepared[job] = value, self.store.write_result(data, in_thread=True)
+        if running is not None:
+            with contextlib.suppress(NotSerializable):  # `record` reports it
+                self._prepared[job] = value, self._store_result(running.save, value, in_thread=True)
+
+    def _store_result(self, save: Save, value: Any, *, in_thread: bool = False) -> StoredResult:
+        """Serialize a result, and write what is large in it.
+
+        Raises:
+            NotSerializable: the result cannot be stored.
+
+        """
+        spools: list[OutputSpool] = []
+        encoded = _serialize_result(save, value, spools)
+        if not spools and len(encoded) <= MAX_INLINE_RESULT:
+            return StoredResult(encoded, None, comparison_form(encoded))
+        parts: list[bytes | OutputSpool] = [encoded.encode() if isinstance(encoded, str) else encoded, *spools]
+        large = " ".join(self.store.write_large(part, in_thread=in_thread) for part in parts)
+        return StoredResult(sum(map(len, parts)), large, f"~{large}")
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Buffer the result of a job for the next commit."""
@@ -570,8 +607,7 @@ class JournalSession:
         if running is None:
             return  # the job was restored, or it is never recorded
         path, fingerprint, save, why, work, moves_on, _ = running
-        prepared_value, stored = self._prepared.pop(job, (None, None))
-        stored = stored if prepared_value is value else None
+        prepared_value, prepared = self._prepared.pop(job, (None, None))
         saved: str | None = None
         data: str | bytes | int | None = None
         large: str | None = None
@@ -582,20 +618,15 @@ class JournalSession:
             why = SKIPPED_REASON
         else:
             try:
-                saved, encoded = _serialize_result(save, value)
+                if prepared is None or prepared_value is not value:
+                    prepared = self._store_result(save, value)
                 if work is not None:
                     facts = JobFacts(self._file_stamper.output_stamps(work))
                 if used := budget_use(job):
                     facts = dataclasses.replace(facts, budgets=used)
-                if isinstance(encoded, SpooledText) or len(encoded) > MAX_INLINE_RESULT:
-                    large, data = stored or self.store.write_result(
-                        encoded.encode() if isinstance(encoded, str) else encoded
-                    )
-                else:
-                    data = encoded
-                self._result_forms[job] = _result_form_of(encoded, large)
+                saved, (data, large, self._result_forms[job]) = _save_format(save), prepared
             except NotSerializable as error:
-                saved, data, why, facts = None, None, str(error), NO_FACTS
+                why, facts = str(error), NO_FACTS
                 self._record_unstorable(job, f"its result, {error}")
         self._pending_records[path] = StoredJob(
             path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, time.time(), job.elapsed, why
@@ -788,19 +819,14 @@ class RunJournalView:
         self._paths.forget(job)
 
 
-def _result_form_of(data: str | bytes | SpooledText, large: str | None) -> str:
-    """Return the text that represents a result in the fingerprints of jobs that take it as input."""
-    return comparison_form(data) if large is None and not isinstance(data, SpooledText) else f"~{large}"
-
-
-def _serialize_result(save: Save, value: Any) -> tuple[str, str | bytes | SpooledText]:
+def _serialize_result(save: Save, value: Any, spools: list[OutputSpool]) -> str | bytes:
     if save == "json":
-        return "json", dumps_spooled(value)
+        return dumps(value, spools=spools)
     try:
         if save == "pickle":
-            return "pickle", pickle.dumps(value)
+            return pickle.dumps(value)
         assert isinstance(save, tuple)
-        return "own", dumps_spooled(save[0](value))
+        return dumps(save[0](value), spools=spools)
     except NotSerializable:
         raise
     except Exception as error:

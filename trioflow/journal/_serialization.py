@@ -13,7 +13,6 @@ msgspec writes and reads the text, and converts dates, times, UUIDs and decimals
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import datetime
 import decimal
@@ -23,16 +22,14 @@ import hashlib
 import inspect
 import math
 import pathlib
-import re
-import secrets
 import types
 import uuid
 import zoneinfo
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from .._core.api.journals import find_by_name
-from ..jobs.command._output_sinks import SPOOL_LIMIT_BYTES, OutputSpool
+from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.command._result import RSS_UNIT_BYTES, CommandResult
 from ..jobs.posix._processes import ReportedUsage
 from ._msgspec import msgspec
@@ -57,12 +54,6 @@ MIN_SLOW_INTEGER: Final = 10**18
 """Integers of at least this magnitude take the slow path, because msgspec may fail on them."""
 PLAIN_TYPES: Final = frozenset({str, int, bool, type(None)})
 
-
-CHUNK_SIZE: Final = 1 << 20
-"""The size, in bytes, of the pieces in which large results are written and read."""
-OUTPUT_PATTERN: Final = re.compile(rb'"CommandResult","v":\[[^][]*,"\Z')
-"""The text before an output of a command, up to its opening quote."""
-
 ConvertUnknown = Callable[[Any], Any]
 
 
@@ -70,103 +61,14 @@ class NotSerializable(Exception):
     """A value cannot be written as JSON or read back. The message names the value and the reason."""
 
 
-class SpooledText:
-    """A JSON text in which the outputs of commands that are on disk are not in memory.
-
-    Attributes:
-        text: the text, with a marker in place of each of these outputs, which is there in base64.
-        spools: the outputs by their markers, in the order of the text.
-
-    """
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.spools: Final[dict[str, OutputSpool]] = {}
-
-    def add_spool(self, spool: OutputSpool) -> str:
-        """Return a new marker, which nobody can forge, for an output."""
-        marker = secrets.token_hex()
-        self.spools[marker] = spool
-        return marker
-
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the whole text in pieces."""
-        rest = self.text
-        for marker, spool in self.spools.items():
-            before, _, rest = rest.partition(marker)
-            yield before.encode()
-            with spool.open() as file:
-                yield from map(base64.b64encode, iter(functools.partial(file.read, CHUNK_SIZE // 4 * 3), b""))
-        yield rest.encode()
-
-    @classmethod
-    def read(cls, pieces: Iterable[bytes]) -> str | SpooledText:
-        """Read the text of a value in pieces. What is as long as an output on disk, at the place of one, goes there.
-
-        Raises:
-            ValueError: such an output is damaged.
-
-        """
-        try:
-            return cls._read(pieces)
-        except binascii.Error:
-            raise ValueError("an output in it is damaged") from None
-
-    @classmethod
-    def _read(cls, pieces: Iterable[bytes]) -> str | SpooledText:
-        spooled, text, string = cls(), bytearray(), bytearray()
-        spool: OutputSpool | None = None
-        for piece in pieces:
-            for number, part in enumerate(piece.split(b'"')):
-                if number:  # a quote begins or ends a string; one inside a string follows a backslash
-                    if spool is not None:
-                        spool.write(binascii.a2b_base64(string))
-                        string[:] = spooled.add_spool(spool).encode()
-                        spool = None
-                    text += string + b'"'
-                    string.clear()
-                string += part
-                if len(string) > SPOOL_LIMIT_BYTES and (spool is not None or OUTPUT_PATTERN.search(text)):
-                    spool = spool or OutputSpool()
-                    end = len(string) // 4 * 4
-                    spool.write(binascii.a2b_base64(string[:end]))
-                    del string[:end]
-        text += string
-        spooled.text = text.decode()
-        return spooled if spooled.spools else spooled.text
-
-
-def data_pieces(data: bytes | SpooledText) -> Iterator[bytes]:
-    """Yield the data of a result in pieces of `CHUNK_SIZE` bytes."""
-    buffer = bytearray()
-    for piece in [data] if isinstance(data, bytes) else data.pieces():
-        buffer += piece
-        for _ in range(len(buffer) // CHUNK_SIZE):
-            yield bytes(buffer[:CHUNK_SIZE])
-            del buffer[:CHUNK_SIZE]
-    if buffer:
-        yield bytes(buffer)
-
-
-def dumps_spooled(value: Any) -> str | SpooledText:
-    """Serialize a value as `dumps` does, without reading outputs of commands that are on disk.
-
-    Raises:
-        NotSerializable: the value contains something that cannot be serialized.
-
-    """
-    spooled = SpooledText()
-    spooled.text = dumps(value, spooled=spooled)
-    return spooled if spooled.spools else spooled.text
-
-
-def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, *, spooled: SpooledText | None = None) -> str:
+def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, spools: list[OutputSpool] | None = None) -> str:
     """Serialize a value as JSON text.
 
     Args:
         value: the value to serialize.
         convert_unknown: a function that converts a value of an unknown type to JSON types, or raises NotSerializable.
-        spooled: gets the outputs on disk, whose markers are in the text; None to have the outputs in the text.
+        spools: gets the outputs of commands that are on disk, whose numbers are in the text; None to have these outputs
+            in the text.
 
     Raises:
         NotSerializable: the value contains something that cannot be serialized.
@@ -176,12 +78,12 @@ def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, *, spooled:
         return str(value)
     try:
         return msgspec.json.encode(
-            value if type(value) in PLAIN_TYPES else _JsonConverter(convert_unknown, spooled).convert(value)
+            value if type(value) in PLAIN_TYPES else _JsonConverter(convert_unknown, spools).convert(value)
         ).decode()
     except UnicodeEncodeError:  # a string has a lone surrogate, which comes from a file name that is not UTF-8
-        if spooled is not None:
-            spooled.spools.clear()
-        return msgspec.json.encode(_SurrogateSafeJsonConverter(convert_unknown, spooled).convert(value)).decode()
+        if spools is not None:
+            spools.clear()
+        return msgspec.json.encode(_SurrogateSafeJsonConverter(convert_unknown, spools).convert(value)).decode()
     except RecursionError:
         raise NotSerializable("a value that contains itself, or is nested too deeply") from None
     except NotSerializable:
@@ -190,23 +92,17 @@ def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, *, spooled:
         raise NotSerializable(f"a value of type {type_name(cast(Any, type(value)))}, which raised {error!r}") from None
 
 
-def loads(text: str | bytes | SpooledText) -> Any:
-    """Restore a value from a text that `dumps` has returned.
+def loads(text: str | bytes, spools: Sequence[OutputSpool] = ()) -> Any:
+    """Restore a value from a text that `dumps` has returned, and from the outputs whose numbers are in it.
 
     Raises:
         NotSerializable: the text is damaged, or names a type that does not exist.
 
     """
-    if isinstance(text, SpooledText):
-        SPOOLS_BEING_RESTORED.update(text.spools)
-        try:
-            return loads(text.text)
-        finally:
-            for marker in text.spools:
-                SPOOLS_BEING_RESTORED.pop(marker, None)
     try:
         json_value = msgspec.json.decode(text)
-        return json_value if '"$"' not in (text if isinstance(text, str) else text.decode()) else _restore(json_value)
+        is_plain = '"$"' not in (text if isinstance(text, str) else text.decode())
+        return json_value if is_plain else _restore(json_value, spools)
     except NotSerializable:
         raise
     except Exception as error:  # a damaged text can raise anything
@@ -242,11 +138,11 @@ def type_name(class_: type[Any]) -> str:
 
 
 class _JsonConverter:
-    __slots__ = ("_convert_unknown", "_spooled")
+    __slots__ = ("_convert_unknown", "_spools")
 
-    def __init__(self, convert_unknown: ConvertUnknown | None, spooled: SpooledText | None) -> None:
+    def __init__(self, convert_unknown: ConvertUnknown | None, spools: list[OutputSpool] | None) -> None:
         self._convert_unknown: Final = convert_unknown
-        self._spooled: Final = spooled
+        self._spools: Final = spools
 
     def convert(self, value: Any) -> Any:
         class_ = cast(Any, type(value))
@@ -288,10 +184,11 @@ class _JsonConverter:
         rss = value.max_rss if value.max_rss_bound is None else -value.max_rss_bound
         return [value.returncode, value.elapsed, value.user_time, value.system_time, rss, *outputs]
 
-    def _encode_output(self, output: bytes | OutputSpool | None) -> str | None:
+    def _encode_output(self, output: bytes | OutputSpool | None) -> str | int | None:
         if isinstance(output, OutputSpool):
-            if self._spooled is not None:
-                return self._spooled.add_spool(output)
+            if self._spools is not None:
+                self._spools.append(output)
+                return len(self._spools) - 1
             output = output.read()
         return None if output is None else base64.b64encode(output).decode()
 
@@ -452,14 +349,14 @@ def _find_class(name: str) -> type[Any]:
     return cast("type[Any]", current)
 
 
-def _restore(json_value: Any) -> Any:
+def _restore(json_value: Any, spools: Sequence[OutputSpool]) -> Any:
     if isinstance(json_value, list):
-        return [_restore(item) for item in json_value]  # pyright: ignore[reportUnknownVariableType]
+        return [_restore(item, spools) for item in json_value]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(json_value, dict):
         return json_value
     mapping = cast("dict[str, Any]", json_value)
     if TYPE_KEY not in mapping:
-        return {key: _restore(item) for key, item in mapping.items()}
+        return {key: _restore(item, spools) for key, item in mapping.items()}
     name, value = mapping[TYPE_KEY], mapping["v"]
     if name in MSGSPEC_CONVERTED_TYPES:
         restored = msgspec.convert(value, MSGSPEC_CONVERTED_TYPES[name])
@@ -467,14 +364,10 @@ def _restore(json_value: Any) -> Any:
             restored = restored.replace(tzinfo=_read_zone(mapping["zone"]))
         return restored.replace(fold=1) if "fold" in mapping else restored
     if name in COLLECTION_TYPES:
-        return COLLECTION_TYPES[name](_restore(value))
+        return COLLECTION_TYPES[name](_restore(value, spools))
     if name in PATH_CLASSES:
-        return PATH_CLASSES[name](_restore(value))
-    return DECODERS_BY_TYPE[name](value, mapping.get("t", ""))
-
-
-SPOOLS_BEING_RESTORED: Final[dict[str, Any]] = {}
-"""The outputs on disk of the texts that `loads` restores now, by their markers."""
+        return PATH_CLASSES[name](_restore(value, spools))
+    return DECODERS_BY_TYPE[name](value, mapping.get("t", ""), spools)
 
 
 def _read_zone(zone: Any) -> datetime.tzinfo:
@@ -484,46 +377,49 @@ def _read_zone(zone: Any) -> datetime.tzinfo:
     return datetime.timezone(datetime.timedelta(seconds=seconds, microseconds=microseconds), *name)
 
 
-def _read_command_result(value: list[Any], _: str) -> CommandResult:
+def _read_command_result(value: list[Any], _: str, spools: Sequence[OutputSpool]) -> CommandResult:
     returncode, elapsed, user, system, rss, *outputs = value
     usage, bound = ReportedUsage(user, system, max(rss or 0, 0) // RSS_UNIT_BYTES), -min(rss or 0, 0) // RSS_UNIT_BYTES
-    out, err = (None if data is None else SPOOLS_BEING_RESTORED.get(data) or base64.b64decode(data) for data in outputs)
+    out, err = (
+        None if output is None else spools[output] if isinstance(output, int) else base64.b64decode(output)
+        for output in outputs
+    )  # fmt: skip
     return CommandResult(returncode, elapsed, usage, out, err, bound)
 
 
-def _read_enum(value: str, name: str) -> Any:
+def _read_enum(value: str, name: str, _: Any) -> Any:
     class_ = _find_class(name)
     if not issubclass(class_, enum.Enum) or value not in class_.__members__:
         raise NotSerializable(f"{value!r} of {name}, which no longer exists")
     return class_.__members__[value]
 
 
-def _read_dataclass(value: dict[str, Any], name: str) -> Any:
+def _read_dataclass(value: dict[str, Any], name: str, spools: Sequence[OutputSpool]) -> Any:
     class_ = _find_class(name)
     if not dataclasses.is_dataclass(class_) or set(_field_names(class_)) != set(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
     instance = object.__new__(class_)  # runs no code of the class, which a forged journal may have chosen
     for name, item in value.items():
-        object.__setattr__(instance, name, _restore(item))
+        object.__setattr__(instance, name, _restore(item, spools))
     return instance
 
 
-def _read_named_tuple(value: list[Any], name: str) -> Any:
+def _read_named_tuple(value: list[Any], name: str, spools: Sequence[OutputSpool]) -> Any:
     class_: Any = _find_class(name)
     fields: Any = getattr(class_, "_fields", ())
     candidate: type[object] = class_
     if not issubclass(candidate, tuple) or len(fields) != len(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
     _reject_finalizer(class_)
-    return cast(Any, tuple).__new__(class_, [_restore(item) for item in value])
+    return cast(Any, tuple).__new__(class_, [_restore(item, spools) for item in value])
 
 
-DECODERS_BY_TYPE: Final[dict[str, Callable[[Any, str], Any]]] = {
-    "float": lambda value, _: float(value),
-    "str": lambda value, _: base64.b64decode(value).decode(errors="surrogatepass"),
-    "bytes": lambda value, _: base64.b64decode(value),
-    "bytearray": lambda value, _: bytearray(base64.b64decode(value)),
-    "dict": lambda value, _: {_restore(key): _restore(item) for key, item in value},
+DECODERS_BY_TYPE: Final[dict[str, Callable[[Any, str, Sequence[OutputSpool]], Any]]] = {
+    "float": lambda value, *_: float(value),
+    "str": lambda value, *_: base64.b64decode(value).decode(errors="surrogatepass"),
+    "bytes": lambda value, *_: base64.b64decode(value),
+    "bytearray": lambda value, *_: bytearray(base64.b64decode(value)),
+    "dict": lambda value, _, spools: {_restore(key, spools): _restore(item, spools) for key, item in value},
     "CommandResult": _read_command_result,
     "enum": _read_enum,
     "dataclass": _read_dataclass,

@@ -19,6 +19,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import io
 import math
 import os
 import re
@@ -35,9 +36,10 @@ from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 
 from .. import _posix as posix
 from .._core.api.journals import JournalError, size_text
+from ..jobs.command._output_sinks import OutputSpool
 from ._lock import JournalLock, describe_irregularity, find_holder, is_own_journal, read_first_bytes
 from ._msgspec import msgspec
-from ._serialization import CHUNK_SIZE, NotSerializable, SpooledText, data_pieces, escape_row
+from ._serialization import NotSerializable, escape_row
 
 T = TypeVar("T")
 
@@ -50,7 +52,9 @@ MAX_INLINE_RESULT: Final = 1 << 20
 """The maximum length of a result in the table `jobs`: of a pickle in bytes, of JSON in characters. A longer result is
 in the table `results`, so that reading the records of all jobs takes little memory."""
 MAX_RESULT: Final = 10**9 - 1000
-"""The maximum length of any result, in bytes."""
+"""The maximum length of any result, and of an output of a command, in bytes."""
+CHUNK_SIZE: Final = 1 << 20
+"""The size, in bytes, of the pieces in which large results are written and read."""
 MIN_UNUSED_PAGES: Final = 64
 UNUSED_SHARE: Final = 0.25
 """A journal of which at least this many pages (of 4 KiB) and this share are unused is rewritten at the end of a run, so
@@ -64,7 +68,7 @@ SCHEMA_STATEMENTS: Final = (
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, large TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
     " elapsed REAL, why TEXT, checksum INTEGER)",
-    # Large results in pieces, by the hash of their contents, which is in the column `large` of their jobs.
+    # Large results in pieces, and outputs, by the hash of their contents: see `StoredJob.large`.
     "CREATE TABLE results (hash TEXT, piece INTEGER, data BLOB NOT NULL, PRIMARY KEY (hash, piece))",
     # Jobs that write files, and have started but not succeeded, with the stamps of the files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
@@ -107,7 +111,8 @@ class StoredJob(NamedTuple):
     result: str | bytes | int | None
     """The result, or the size of a large one in bytes; None if it could not be stored."""
     large: str | None
-    """The hash of a large result; None if the result is in `result`."""
+    """The hash of a large result, and after spaces those of the outputs in it that are stored apart; None if the result
+    is in `result`."""
     outputs: str | None
     """The `JobFacts` of `_journal` as JSON: stamps of the files that the job wrote, and so on; None without any."""
     run: int
@@ -542,7 +547,7 @@ class JournalStore:
 
         """
         if record.large is not None:
-            return b"".join(self.read_large(record.large))
+            return b"".join(self.read_large(record.large.split(" ")[0]))
         if not isinstance(record.result, (str, bytes)):  # another program has changed the file
             raise TypeError(f"it is {record.result!r}")
         return record.result
@@ -572,8 +577,9 @@ class JournalStore:
         if record.large is None:
             self.read_result(record)
         else:
-            for _ in self.read_large(record.large):
-                pass
+            for name in record.large.split(" "):
+                for _ in self.read_large(name):
+                    pass
 
     # ---- writing
 
@@ -628,31 +634,30 @@ class JournalStore:
         )
         self.commit()
 
-    def write_result(self, data: bytes | SpooledText, *, in_thread: bool = False) -> tuple[str, int]:
-        """Write a large result, which the next commit keeps, and return its hash and its size.
+    def write_large(self, data: bytes | OutputSpool, *, in_thread: bool = False) -> str:
+        """Write a large result or output, which the next commit keeps, and return its hash.
 
         In a thread, each piece is committed, so that no commit of the event loop takes long. What a killed run has left
         of a result that no job has is removed at the end of the next run.
 
         Raises:
-            NotSerializable: the result is too large.
+            NotSerializable: it is too large.
 
         """
-        found, size = hashlib.sha256(), 0
-        for piece in data_pieces(data):
-            found.update(piece)
-            size += len(piece)
-        if size > MAX_RESULT:
-            raise NotSerializable(f"too large: it takes {size_text(size)}, and a journal's take up to 1 GB")
+        if len(data) > MAX_RESULT:
+            raise NotSerializable(f"too large: it takes {size_text(len(data))}, and a journal's take up to 1 GB")
         statement = (
             "INSERT INTO results VALUES (?, ?, ?) ON CONFLICT (hash, piece)"
             " DO UPDATE SET data = excluded.data WHERE data != excluded.data"  # it is damaged
         )
-        for number, piece in enumerate(data_pieces(data)):
-            self._write(statement, [(found.hexdigest(), number, piece)])
-            if in_thread:
-                self.commit()
-        return found.hexdigest(), size
+        with io.BytesIO(data) if isinstance(data, bytes) else data.open() as file:
+            name = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            for number, piece in enumerate(iter(functools.partial(file.read, CHUNK_SIZE), b"")):
+                self._write(statement, [(name, number, piece)])
+                if in_thread:
+                    self.commit()
+        return name
 
     def find_damage(self) -> list[tuple[str | None, str]]:
         """Return a pair (path of the job, description) for each damaged part of the journal.
@@ -710,7 +715,11 @@ class JournalStore:
         Programs that read the journal keep their snapshot. The file itself shrinks when SQLite next checkpoints its
         log, at the latest when the last of them has closed it.
         """
-        self._write("DELETE FROM results WHERE hash NOT IN (SELECT large FROM jobs WHERE large IS NOT NULL)")
+        with self._explain_errors("read it"):
+            names = self._database.execute("SELECT large FROM jobs WHERE large IS NOT NULL").fetchall()
+            stored = self._database.execute("SELECT DISTINCT hash FROM results").fetchall()
+        used = {name for (large,) in names for name in str(large).split(" ")}
+        self._write("DELETE FROM results WHERE hash = ?", [row for row in stored if row[0] not in used])
         self.commit()
         (unused,), (total,) = self._fetch_row("PRAGMA freelist_count"), self._fetch_row("PRAGMA page_count")
         if unused < MIN_UNUSED_PAGES or unused < total * UNUSED_SHARE:

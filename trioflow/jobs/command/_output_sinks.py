@@ -10,7 +10,7 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, Final, Protocol
 
 from ... import _posix as posix
 from ...abc import printable
@@ -64,7 +64,7 @@ class OutputSpool:
         data: bytes = posix.pread(self._descriptor, size, position)
         return data
 
-    def open(self) -> BinaryIO:
+    def open(self) -> io.BufferedReader:
         return io.BufferedReader(SpoolReader(self), SPOOL_BUFFER_BYTES)
 
     def __len__(self) -> int:
