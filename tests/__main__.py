@@ -1,7 +1,7 @@
 """The project's checks: ``python -m tests``.
 
-All of them run, whatever fails; the exit code says whether any did. Lint, types and imports are checked, one after the
-other, while the tests run, which often wait for programs: what they found comes after the tests.
+All of them run, whatever fails; the exit code says whether any did. Lint, types and imports are checked, two at a time,
+in the time that the tests leave, which often wait for programs: what they found comes after the tests.
 
 While you work, ``pytest`` alone is enough: it runs the fast tests. Name a folder or a file to run all tests in it.
 ``tests/conftest.py`` says which tests are slow.
@@ -77,7 +77,7 @@ def main() -> int:
         return 1
     tests = shlex.join([*shlex.split(options.part or ALL_TESTS), *options.pytest_options])
     others = () if options.part else STATIC_CHECKS
-    pool = concurrent.futures.ThreadPoolExecutor(1)
+    pool = concurrent.futures.ThreadPoolExecutor(2)
     try:
         ended = {check: pool.submit(run_silently, check) for check in others}
         results = {tests: passes(tests)}
@@ -104,7 +104,8 @@ def parse_arguments() -> argparse.Namespace:
 def run_silently(check: str) -> tuple[bool, str, float]:
     """Run one check; return whether it has passed, its output, and how many seconds it took."""
     start = time.perf_counter()
-    done = subprocess.run(shlex.split(check), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    command = ["nice", *shlex.split(check)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return done.returncode == 0, done.stdout, time.perf_counter() - start
 
 
