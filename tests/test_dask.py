@@ -14,12 +14,10 @@ import unittest.mock
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
-import dask
 import pytest
-from distributed import Client, LocalCluster
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -50,6 +48,9 @@ from .places import EXAMPLES, PATIENCE, patiently
 from .testing.kinds import check_kind
 from .view.agreement import FAILURES, Views
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed"),
 ]
@@ -58,6 +59,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """A cluster of two processes, forked from one that has imported Dask; its threads exist before the first test."""
+    import dask  # not in each process that collects the tests: it takes long
+    from distributed import Client, LocalCluster
+
     with (
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", resources={"own": 1}) as cluster,
@@ -346,6 +350,8 @@ def test_an_executor_of_a_dask_client_makes_calls(backend: str, client: Client) 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend does not matter
 def test_calls_and_values_of_a_killed_worker_are_computed_again(backend: str, client: Client, tmp_path: Path) -> None:
     """When workers are killed, their calls and the values that they kept are computed again."""
+    from distributed import Client, LocalCluster
+
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as own,
@@ -468,6 +474,8 @@ def test_keep_result_false_drops_results_on_a_cluster(backend: str, client: Clie
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 def test_the_error_names_a_value_lost_with_a_closed_client() -> None:
     """After the client is closed, values left on its cluster are lost, and the error names the job."""
+    from distributed import Client, LocalCluster
+
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
         with Client(cluster, set_as_default=False) as own:
             first = ProcessJob(bodies.add, 1)
@@ -488,6 +496,8 @@ def test_the_error_names_a_value_lost_with_a_closed_client() -> None:
 @patiently(1, 10)
 def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: float) -> None:
     """If the Dask scheduler is killed, waiting and later jobs fail, and the error has its address."""
+    from distributed import Client
+
     program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     with subprocess.Popen([*program, "--host", "127.0.0.1"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -517,6 +527,8 @@ def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: 
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 def test_a_cluster_without_workers_is_reported_while_jobs_wait(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job on a cluster without workers is reported to wait, and runs when a worker appears."""
+    from distributed import Client, LocalCluster
+
     monkeypatch.setattr("trioflow.dask._cluster_calls.WORKER_TIMEOUT", 0.05)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
@@ -538,6 +550,8 @@ def test_a_cluster_without_workers_is_reported_while_jobs_wait(backend: str, mon
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 def test_a_cluster_may_grow_and_shrink_during_a_run(backend: str) -> None:
     """Values of a worker that is removed during a run are computed again when other jobs use them."""
+    from distributed import Client, LocalCluster
+
     with (
         LocalCluster(n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as own,
@@ -643,7 +657,7 @@ def test_a_cluster_rejects_asynchronous_clients_and_wrong_arguments(client: Clie
     with pytest.raises(TypeError, match=r"Cluster\(5\): give a distributed.Client"):
         Cluster(5)
     with (
-        unittest.mock.patch.object(Client, "asynchronous", True),
+        unittest.mock.patch.object(type(client), "asynchronous", True),
         pytest.raises(TypeError, match="create it without that"),
     ):
         Cluster(client)

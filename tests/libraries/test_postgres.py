@@ -8,20 +8,19 @@ import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import psycopg
 import pytest
-from fastapi import FastAPI
-from fastapi_async_sqlalchemy import create_middleware_and_session_proxy
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from trioflow import Job, Scheduler
 
 from ..servers import needs_postgres
 from .ways import DONE, LONG, TIMED_OUT, Way, can_be_held_at_once, comes_to
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 pytestmark = [pytest.mark.libraries, needs_postgres]
 
@@ -63,6 +62,8 @@ async def observed(dsn: str) -> AsyncIterator[Server]:
 @contextlib.asynccontextmanager
 async def engine_of(dsn: str, driver: str = "asyncpg") -> AsyncIterator[AsyncEngine]:
     """Provide SQLAlchemy's engine, with a pool of at most 10 connections."""
+    from sqlalchemy.ext.asyncio import create_async_engine  # not in each process that collects the tests: it takes long
+
     engine = create_async_engine(dsn.replace("postgresql", f"postgresql+{driver}"), pool_size=5, max_overflow=5)
     try:
         yield engine
@@ -82,7 +83,7 @@ def test_a_timeout_ends_the_query_of_an_engine_in_the_server(way: Way, dsn: str,
 
             async def query(number: int) -> None:
                 async with engine.begin() as connection:
-                    await connection.execute(text(SLOW))
+                    await connection.exec_driver_sql(SLOW)
 
             assert await can_be_held_at_once(10, engine.connect)  # connected, so that timeouts hit in mid-query
             assert await way.times(query, [0.2] * 10) == {TIMED_OUT: 10}
@@ -265,11 +266,13 @@ async def asyncpg_pool(dsn: str, closed: list[str], *, task_status: Any) -> None
 
 
 async def sqlalchemy_engine(driver: str, dsn: str, closed: list[str], *, task_status: Any) -> None:
+    from sqlalchemy.ext.asyncio import create_async_engine
+
     engine = create_async_engine(dsn.replace("postgresql", f"postgresql+{driver}"))
 
     async def query() -> Any:
         async with engine.connect() as connection:
-            return await connection.scalar(text("select 1"))
+            return (await connection.exec_driver_sql("select 1")).scalar()
 
     try:
         task_status.started(query)
@@ -303,6 +306,10 @@ def test_a_pool_that_is_a_service_is_closed_when_its_jobs_have_ended(way: Way, d
 
 def test_a_session_that_ends_with_its_task_ends_with_its_job(way: Way, dsn: str) -> None:
     """fastapi-async-sqlalchemy gives a connection back when the task that asked for it is done: so each job is."""
+    from fastapi import FastAPI
+    from fastapi_async_sqlalchemy import create_middleware_and_session_proxy
+    from sqlalchemy import text
+    from sqlalchemy.ext.asyncio import create_async_engine
 
     middleware, db = create_middleware_and_session_proxy()
 
@@ -360,7 +367,7 @@ def test_five_hundred_timeouts_leave_an_engine_whole(way: Way, dsn: str) -> None
 
                 async def query(number: int) -> None:
                     async with engine.begin() as connection:
-                        await connection.execute(text(SLOW))
+                        await connection.exec_driver_sql(SLOW)
 
                 timeouts = [random.uniform(0.001, 0.2) for _ in range(500)]
                 assert await way.times(query, timeouts, window=20) == {TIMED_OUT: 500}

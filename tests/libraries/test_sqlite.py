@@ -16,8 +16,6 @@ from typing import Any
 
 import aiosqlite
 import pytest
-from sqlalchemy import event, text
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from ..places import PATIENCE
 from .ways import DONE, TIMED_OUT, Way, can_be_held_at_once, other_tasks
@@ -44,6 +42,9 @@ class SlowQueries:
 @pytest.mark.timeout(60, method="thread")  # what hangs here hangs at the end of the loop, too
 def test_a_timeout_in_mid_query_of_an_engine_ends(way: Way, tmp_path: Path) -> None:
     """SQLAlchemy on aiosqlite: timeouts in mid-query end, and no task and no connection in use is left."""
+    from sqlalchemy import event  # not in each process that collects the tests: it takes long
+    from sqlalchemy.ext.asyncio import create_async_engine
+
     slow = SlowQueries()
 
     async def main() -> None:
@@ -55,8 +56,8 @@ def test_a_timeout_in_mid_query_of_an_engine_ends(way: Way, tmp_path: Path) -> N
 
         async def query(number: int) -> None:
             slow.ends_after(number, 0.3)
-            async with AsyncSession(engine) as session, session.begin():
-                await session.execute(text(f"select slow({number})"))
+            async with engine.begin() as connection:
+                await connection.exec_driver_sql(f"select slow({number})")
 
         assert await way.times(query, [0.1] * 10) == {TIMED_OUT: 10}
         assert other_tasks() == set()
@@ -121,15 +122,16 @@ def test_a_connection_that_is_a_service_is_closed_when_its_jobs_have_ended(way: 
 @pytest.mark.soak
 def test_five_hundred_timeouts_leave_an_engine_whole(way: Way, tmp_path: Path) -> None:
     """After 500 timeouts, at any moment from asking for a connection on, all was rolled back, and the pool is whole."""
+    from sqlalchemy.ext.asyncio import create_async_engine
 
     async def main() -> None:
         engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/db", pool_size=5, max_overflow=5)
         async with engine.begin() as connection:
-            await connection.execute(text("create table numbers (number int)"))
+            await connection.exec_driver_sql("create table numbers (number int)")
 
         async def write(number: int) -> None:
             async with engine.begin() as connection:
-                await connection.execute(text(f"insert into numbers values ({number})"))
+                await connection.exec_driver_sql(f"insert into numbers values ({number})")
                 await asyncio.Event().wait()
 
         timeouts = [random.uniform(0.001, 0.1) for _ in range(500)]

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import apssh
 import pytest
 
 import trioflow
@@ -74,6 +73,8 @@ def test_the_apssh_and_trioflow_programs_of_the_page_do_the_same(
 
 def test_the_table_of_the_page_has_a_row_for_each_class_of_apssh() -> None:
     """The page's table has a row for each class of apssh and no others, and the replacements that it names exist."""
+    import apssh  # not in each process that collects the tests: asyncssh calls a compiler to look for libraries
+
     table = PAGE.partition("## Class by class")[2].partition("| option or function |")[0]
     rows = [row.split(" | ", 1) for row in re.findall(r"^\| (`.*) \|$", table, re.MULTILINE)]
     shown = {re.findall(r"\w+", row)[0] for row, _ in rows}
