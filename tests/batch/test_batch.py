@@ -230,10 +230,10 @@ def test_outputs_after_that_of_a_command_ended_by_halt_are_printed() -> None:
 
 def test_a_line_is_filled_up_to_what_a_shell_takes() -> None:
     """With -X, a million bytes of arguments go to the few commands that they need, and none is lost."""
-    Path("arguments").write_text("".join(f"{number:09}\n" for number in range(100_000)))
+    Path("arguments").write_text("".join(f"{number:099}\n" for number in range(10_000)))
     done = batch("-X", "-j1", "echo $(echo {} | wc -w)", "::::", "arguments")
     counts = [int(line) for line in done.stdout.split()]
-    assert (sum(counts), len(counts), done.exit_code) == (100_000, 9, 0)
+    assert (sum(counts), len(counts), done.exit_code) == (10_000, 9, 0)
 
 
 def test_plus_sign_before_the_job_log_appends_to_it() -> None:

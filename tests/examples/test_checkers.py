@@ -47,7 +47,7 @@ def test_the_table_has_what_each_checker_found(repositories: list[Path]) -> None
 def test_checkers_of_one_repository_run_one_at_a_time(repositories: list[Path], tmp_path: Path) -> None:
     """No two checkers are in the same clone at once; those of what was not cloned are BLOCKED by that failure."""
     example = load_example("checkers")
-    checks = example.scenario(repositories, tmp_path / "clones")
+    checks = example.scenario([repositories[0], repositories[-1]], tmp_path / "clones")
     assert not checks.run()
     for one, other in itertools.combinations(checks, 2):
         if one.needs and one.needs["clone"] == other.needs.get("clone") and one.is_succeeded():

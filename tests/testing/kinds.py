@@ -241,7 +241,7 @@ class KindChecks:
                 next_state = case.following.state
                 self._require(how, job, "the state of the next job in its slot", next_state, JobState.SUCCEEDED)
             self._require(how, job, "what the pool has after the run", case.pool.free, case.pool.total)
-            self._look_at(case.scheduler)
+        self._look_at(scheduler)
         self._require_nothing_left("interruptions", cases[0].job, left)
         self._check_cancel_scope(make_long_job())
 
