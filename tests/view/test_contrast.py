@@ -34,6 +34,7 @@ def test_text_in_boxes_and_frames_of_a_graph_is_readable(state: ReportedState) -
     assert contrast(_state_styles.TEXT_COLOR, frame) >= 4.5
     assert contrast(line, "#ffffff") >= 2.4
     assert contrast(fill, "#000000") >= 3
+    assert contrast(line, PAPER["dark"]) >= 2.2  # the second border on the critical path, once 1.4
 
 
 def test_lines_and_text_beside_boxes_are_visible_on_any_page() -> None:

@@ -107,7 +107,7 @@ STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
         symbol="✗",
         ascii_symbol="x",
         monitor_style="failed",
-        colors=BoxColors("#b3261e", "#6b130e", "#ffffff", "#fdf0ee"),
+        colors=BoxColors("#b3261e", "#c8372d", "#ffffff", "#fdf0ee"),
     ),
     JobState.CANCELLED: StateStyle(
         symbol="⊘",

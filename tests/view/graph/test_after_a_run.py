@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,15 @@ def test_members_of_a_frame_are_drawn_in_their_order() -> None:
         for letter in "mn":
             found = sorted((sign * float(row[place]), row[6]) for row in rows if row[6].startswith(letter))
             assert [label for _, label in found] == sorted(label for _, label in found)
+
+
+def test_groups_of_jobs_without_arrows_are_grids(tmp_path: Path) -> None:
+    """Four groups of eight were once a column of 32 boxes, because eight in a row made the picture too wide."""
+    groups = [Scheduler([idle(f"{group}{number}") for number in range(8)], label=group) for group in "abcd"]
+    save(Scheduler(groups), tmp_path / "x.svg")
+    found = re.search(r'<svg width="(\d+)pt" height="(\d+)pt"', (tmp_path / "x.svg").read_text())
+    assert found is not None
+    assert int(found[1]) > int(found[2])
 
 
 def test_large_graphs_go_from_left_to_right() -> None:

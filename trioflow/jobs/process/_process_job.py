@@ -30,13 +30,7 @@ from .._env_propagation import call_with_variables, wrap_with_variables
 from .._pickling import MainRejectingPickler, describe_unpicklable, make_picklable, unpicklable_error
 from ..posix._processes import check_limits
 from . import _worker_main
-from ._processes_option import (
-    LOCAL_PROCESSES,
-    WORKER_PROCESSES_RESOURCE,
-    RemoteValue,
-    check_processes,
-    find_executor,
-)
+from ._processes_option import LOCAL_PROCESSES, WORKER_PROCESSES_RESOURCE, RemoteValue, check_processes, find_executor
 from ._worker_pool import WorkerDied, WorkerPool, has_main_file
 
 if TYPE_CHECKING:

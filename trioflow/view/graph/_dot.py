@@ -83,8 +83,10 @@ class DotWriter:
 
     def write(self) -> None:
         """Add the boxes, the frames and the edges to the graph."""
-        for boxes in self._anchors.lonely_boxes():
-            if len(boxes) > MIN_GRID_SIZE:
+        lonely_boxes = self._anchors.lonely_boxes()
+        max_row = MAX_ROW if sum(map(len, lonely_boxes)) <= MAX_ROW else MAX_ROW // 2
+        for boxes in lonely_boxes:
+            if len(boxes) > max_row:
                 self._arrange_in_grid(boxes)
         for row in self._drawing.drawn_rows():
             if isinstance(row, EndRow):
@@ -200,8 +202,11 @@ LOW_LABEL: Final[DotAttributes] = {"margin": "0.14,0.12", "labelloc": "b"}
 """The label of a cylinder with two borders: the upper edge of the inner one would cross a label in the middle."""
 MAX_ORDERED_BOXES: Final = 40
 """The maximum number of boxes in the first rank of a frame whose order is enforced. dot orders a larger rank."""
-MIN_GRID_SIZE: Final = 8
-"""The maximum number of boxes without edges that stand in one rank. More are arranged in a grid."""
+MAX_ROW: Final = 8
+"""The maximum number of boxes without edges that stand in one rank; if several frames have more, half of it for each.
+
+More are arranged in a grid.
+"""
 GRID_RATIO: Final = 3.0
 """The number of rows of a grid divided by the number of its columns, because boxes are wider than high."""
 RUN_IF_FAILED_EDGE: Final[DotAttributes] = {"style": "dashed"}

@@ -37,10 +37,7 @@ class GraphOptions(TypedDict, total=False):
 
 
 def graph(
-    scheduler: BaseScheduler,
-    critical_path: CriticalPath = NO_CRITICAL_PATH,
-    /,
-    **options: Unpack[GraphOptions],
+    scheduler: BaseScheduler, critical_path: CriticalPath = NO_CRITICAL_PATH, /, **options: Unpack[GraphOptions]
 ) -> Digraph:
     """Return the `graphviz.Digraph` for `Scheduler.graph`.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import os
 import shlex
 import shutil
@@ -282,12 +283,14 @@ def _section(
 ) -> Iterator[str]:
     """Yield a head and aligned lines, and a line with the number of jobs that have none.
 
-    If one of these is too wide, the last cell of each row gets a line of its own.
+    A name takes at most half of the columns. If a line is still too wide, the last cell of each row gets its own line.
     """
     if not rows:
         return
     yield f"{name}{unit}:"
-    cells = [[printable(cell) for cell in row] for _, row in rows[:MAX_LINES]]
+    name_width = math.inf if columns is None else columns // 2
+    shown_rows = [[*map(printable, row)] for _, row in rows[:MAX_LINES]]
+    cells = [[fit(name, name_width, "ends", display_width), *others] for name, *others in shown_rows]
     left_aligned = (0, len(cells[0]) - 1)  # any others are numbers
     lines = list(align_columns(cells, left_aligned))
     if columns is not None and max(map(display_width, lines)) + 2 > columns:

@@ -86,13 +86,7 @@ class Monitor(Instrument):
 
     """
 
-    def __init__(
-        self,
-        *,
-        file: TextIO | None = None,
-        tag: bool = False,
-        child_output: bool = False,
-    ) -> None:
+    def __init__(self, *, file: TextIO | None = None, tag: bool = False, child_output: bool = False) -> None:
         _require_rich()
         if file is not None:
             _symbols.output_stream(file, "Monitor()")
