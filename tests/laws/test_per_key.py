@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from trioflow import Job, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
+from trioflow.abc import WaitCause, Waiting, waiting
 
 from ..bodies import nap
 from .pool_scenarios import PoolScenario
@@ -317,9 +318,9 @@ def test_texts_name_the_key(virtual: Virtual) -> None:
     async def look() -> None:
         scheduler = last.scheduler
         assert scheduler is not None
-        texts.append(scheduler.explain(last))
+        texts.append((scheduler.explain(last), waiting(last)))
         await nap(2)
-        texts.append((scheduler.explain(last), pool.free, pool.total, repr(pool)))
+        texts.append((scheduler.explain(last), waiting(last), pool.free, pool.total, repr(pool)))
 
     async def name() -> None:
         await nap(1)
@@ -328,10 +329,14 @@ def test_texts_name_the_key(virtual: Virtual) -> None:
     last = on("a.org", label="last")
     virtual(Scheduler(Job(name, needs={"host": "a.org"}, label="first"), Job(look), last, pool=pool).co_run)
     assert texts == [
-        "'last' waits for host 'a.org': 1 of 1 taken by 'first'",
+        (
+            "'last' waits for host 'a.org': 1 of 1 taken by 'first'",
+            Waiting(WaitCause.RESOURCE, "host", "host 'a.org' taken by 'first'"),
+        ),
         {"host": "a.org"},
         (
             "'last' waits for host 'a.org': pause, 1 s left",
+            Waiting(WaitCause.RATE, "host", "host 'a.org': pause, 1 s left"),
             {"host": {"a.org": 0}},
             {"host": 1},
             "<Pool host=1 for each key, 1 in use>",

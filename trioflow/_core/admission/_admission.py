@@ -96,14 +96,23 @@ class WaitingGroup:
         self.entry: GroupEntry | None = None  # the entry of this group in `AdmissionQueue.group_entries`
 
     def update(self) -> None:
-        """Restore what holds for the first job, because it may have settled, or may be another one."""
+        """Take the place of the first job, which may have settled, or may be another one; leave if no job is left."""
         _drop_settled(self.heap)
-        first = self.heap[0] if self.heap else None
-        if first is None or self.entry is None or first[1] != self.entry[1]:
-            if first is not None and self.family is not None:
-                self.needs = self.queue.resolve_needs(first[2])
-                self.resources = frozenset([resource for resource, _ in self.needs])
-            self.queue.move_group(self, None if first is None else (*first[:2], self))
+        queue, first = self.queue, self.heap[0] if self.heap else None
+        if first is not None and self.entry is not None and first[1] == self.entry[1]:
+            return
+        if self.entry is not None:
+            _remove_entry(queue.group_entries, self.entry)
+        self.entry = None if first is None else (*first[:2], self)
+        if self.entry is not None:
+            bisect.insort(queue.group_entries, self.entry)
+        elif not self.parked and queue.groups_by_needs.pop(self.key, None) is not None:
+            queue.count_group(self, -1)
+        if first is not None and self.family is not None:
+            self.needs = queue.resolve_needs(first[2])
+            self.resources = frozenset([resource for resource, _ in self.needs])
+        if queue.entry is not None:
+            queue.join()
 
     def park(self, key: Key) -> None:
         """Let the first job wait with its key, so that the next one, which may need another key, is the first."""
@@ -203,10 +212,10 @@ class AdmissionQueue:
             family = next((entry for entry, _ in found if entry.has_keys), None)  # there is one at most
             self.groups_by_needs[key] = group = WaitingGroup(self, key, needs, takes_slot(job), family)
             join_admission(self, group.kind[0])
-            self._count_group(group, 1)
+            self.count_group(group, 1)
         return group
 
-    def _count_group(self, group: WaitingGroup, sign: int) -> None:
+    def count_group(self, group: WaitingGroup, sign: int) -> None:
         """Record that a group is added (1) or removed (-1)."""
         self.slotless_count += sign * (not group.needs_slot)
         for resource, need in group.common_needs:
@@ -296,19 +305,7 @@ class AdmissionQueue:
         self.admission.forget_timer(self)
         self.admission.is_settled = False
 
-    # ---- the order of the groups and queues
-
-    def move_group(self, group: WaitingGroup, entry: GroupEntry | None) -> None:
-        """Give a group the place of its first job; none if all its jobs are parked. Drop a group without jobs."""
-        if group.entry is not None:
-            _remove_entry(self.group_entries, group.entry)
-        group.entry = entry
-        if entry is not None:
-            bisect.insort(self.group_entries, entry)
-        elif not group.parked and self.groups_by_needs.pop(group.key, None) is not None:
-            self._count_group(group, -1)
-        if self.entry is not None:
-            self.join()
+    # ---- the place in the admission
 
     def join(self) -> None:
         """Take the place of the first job in the admission, where the next round finds it; none if no job competes.
@@ -348,18 +345,17 @@ class Admission:
         self.group_counts: Final[Counter[tuple[frozenset[PoolEntry], bool]]] = Counter()  # how many there are by `kind`
         self.is_settled = False  # whether nothing has changed since the last round
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
-        # What the last scan has found: the groups whose needs cannot be met, of those before its result; the jobs with
-        # a reservation, each with the resources that it needs; the queues whose runs have no room; and whether it has
-        # skipped groups whose run has no room for them.
+        # What the last scan has found: the groups whose needs cannot be met, of those before its result; the reserved
+        # resources, each with the first job that has a reservation of it; the queues whose runs have no room; and
+        # whether it has skipped groups whose run has no room for them.
         self._passed: list[WaitingGroup] = []
-        self._reservations: list[tuple[AbstractJob[Any], frozenset[Resource]]] = []
+        self._reserved: dict[Resource, AbstractJob[Any]] = {}
         self._without_room: list[AdmissionQueue] = []
         self._has_skipped = False
         # The earliest time at which a job that is not parked will be able to start without any other event, and the
-        # queue of the job. `_timer` has such a pair for the timer that is set.
+        # queue of the job. The timer that is set, if any, has such a pair, too, and a function that cancels it.
         self._earliest_start: tuple[float, AdmissionQueue | None] = (math.inf, None)
-        self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)
-        self._cancel_timer: Callable[[], None] | None = None
+        self._timer: tuple[float, AdmissionQueue, Callable[[], None]] | None = None
 
     def merge(self, other: Admission) -> None:
         """Move the runs and resources of another admission to this one. Its timer is set again by the next round."""
@@ -375,11 +371,11 @@ class Admission:
         self.timed_keys = sorted(self.timed_keys + other.timed_keys)
         self.queue_entries = sorted(self.queue_entries + other.queue_entries)
         other.queues.clear()
-        other.forget_timer(other._timer[1])
+        other.forget_timer()
         self.is_settled = False
 
     def has_timer(self) -> bool:
-        return self._cancel_timer is not None
+        return self._timer is not None
 
     def run_round(self, caller: AdmissionQueue | None = None) -> None:
         """Admit all jobs that can start, in order, and wake workers for them, except in the run of `caller`.
@@ -389,7 +385,7 @@ class Admission:
         if self.is_settled:
             return
         served: dict[AdmissionQueue, None] = {}
-        set_aside: list[Key] = []  # reserved keys, of which jobs are parked until the end of the round
+        set_aside: list[Key] = []  # reserved keys, with which jobs are parked until the end of the round
         while True:
             self._wake_timed_keys()
             found = self.scan()
@@ -397,19 +393,19 @@ class Admission:
                 queue.set_entry(None)
             if found is None:
                 break
-            group, key, is_reserved = found
-            if key is None:
+            group, taken, reserved = found
+            if taken is not None:
+                group.park(taken)
+                taken.wake()  # at the time at which it will be free
+            elif reserved is not None:
+                group.park(reserved)
+                set_aside.append(reserved)
+            else:
                 for other in self._passed:
                     if not other.resources.isdisjoint(group.resources):
                         other.queue.overtaken[other.heap[0][2]] += 1
                 group.queue.admit_first(group)
                 served[group.queue] = None
-            else:
-                group.park(key)
-                if is_reserved:
-                    set_aside.append(key)
-                else:
-                    key.wake()  # at the time at which it will be free
         for key in set_aside:
             key.wake()
         self.is_settled = not self._has_skipped
@@ -436,12 +432,12 @@ class Admission:
         finally:
             self._is_blocking = False
 
-    def scan(self) -> tuple[WaitingGroup, Any, bool] | None:
+    def scan(self) -> tuple[WaitingGroup, Any, Any] | None:
         """Find the first group, in order, whose first job can start, or must be parked.
 
         Returns:
-            The group; the `Key` with which its first job must be parked, or None if it can start; and whether that key
-            is free, but reserved. None if there is no such group.
+            The group, and the `Key` with which its first job must be parked: one that is taken, or else one that is
+            free, but reserved. Both are None if the job can start. None if there is no such group.
 
         A scan changes no queue and no resource. Before it looks at a group, this holds for the groups before it:
 
@@ -456,10 +452,10 @@ class Admission:
         """
         saturated: set[PoolEntry] = set()  # resources that enough groups wait for
         exhausted: set[PoolEntry] = set()  # resources that have too little for any waiting job
-        reserved: set[Resource] = set()  # resources that a job with a reservation needs
+        self._reserved = reserved = dict[Resource, AbstractJob[Any]]()
         waiting_counts: dict[Resource, int] = {}  # how many of the groups before wait for each resource
         limit_count = 0
-        self._passed, self._reservations, self._without_room = [], [], []
+        self._passed, self._without_room = [], []
         self._has_skipped, self._earliest_start = False, (math.inf, None)
         for group in self._groups_in_order():
             resources, queue = group.resources, group.queue
@@ -467,7 +463,7 @@ class Admission:
                 self._has_skipped = True
                 continue
             if not resources:
-                return group, None, False
+                return group, None, None
             if not resources.isdisjoint(saturated):
                 continue
             available_at = -math.inf
@@ -476,22 +472,23 @@ class Admission:
                 when = resource.available_at(need)
                 if when > -math.inf:
                     if resource.parks:
-                        return group, resource, False
+                        return group, resource, None
                     available_at = max(available_at, when)
                     waits_for.append(resource)
             if waits_for:
                 self._passed.append(group)
                 if available_at < self._earliest_start[0]:
                     self._earliest_start = available_at, queue
-                if queue.overtaken[group.heap[0][2]] >= queue.backfill and not queue.is_inside_holder:
-                    reserved |= resources
-                    self._reservations.append((group.heap[0][2], resources))
+                first = group.heap[0][2]
+                if queue.overtaken[first] >= queue.backfill and not queue.is_inside_holder:
+                    reserved.update(dict.fromkeys(resources - reserved.keys(), first))
             else:
                 waits_for = [] if queue.is_inside_holder else [each for each in resources if each in reserved]
                 if not waits_for:
-                    return group, None, False
-                if len(waits_for) == 1 and waits_for[0].parks:
-                    return group, waits_for[0], True
+                    return group, None, None
+                for resource in waits_for:
+                    if resource.parks:
+                        return group, None, resource
             for resource in waits_for:
                 waiting_counts[resource] = count = waiting_counts.get(resource, 0) + 1
                 if count >= MAX_GROUPS_PER_RESOURCE:
@@ -544,7 +541,7 @@ class Admission:
 
         It reads what the last scan found, because a scan changes what the next round uses.
         """
-        blockers = (job for job, reserved in self._reservations if not reserved.isdisjoint(resources))
+        blockers = (job for resource, job in self._reserved.items() if resource in resources)
         return next((job for job in blockers if job._state is SCHEDULED), None)
 
     def _set_timer(self) -> None:
@@ -554,18 +551,18 @@ class Admission:
         if self.timed_keys and self.timed_keys[0][0] < when:
             when, _, key = self.timed_keys[0]
             queue = next(iter(key.parked)).queue
-        if when < self._timer[0] and queue is not None:
-            self.forget_timer(self._timer[1])
-            self._timer, self._cancel_timer = (when, queue), queue.run.group.call_at(when, self._on_timer)
+        if queue is not None and (self._timer is None or when < self._timer[0]):
+            self.forget_timer()
+            self._timer = when, queue, queue.run.group.call_at(when, self._on_timer)
 
-    def forget_timer(self, queue: AdmissionQueue | None) -> None:
-        """Cancel the timer, if it was set for a job of this queue."""
-        if self._cancel_timer is not None and self._timer[1] is queue:
-            self._cancel_timer()
-            self._timer, self._cancel_timer = (math.inf, None), None
+    def forget_timer(self, queue: AdmissionQueue | None = None) -> None:
+        """Cancel the timer; if a queue is given, only if it was set for a job of this queue."""
+        if self._timer is not None and queue in (None, self._timer[1]):
+            self._timer[2]()
+            self._timer = None
 
     def _on_timer(self) -> None:
-        self._timer, self._cancel_timer = (math.inf, None), None
+        self._timer = None
         self.is_settled = False
         try:
             self.run_round()
@@ -581,7 +578,9 @@ def join_admission(queue: AdmissionQueue, resources: Iterable[PoolEntry]) -> Non
     """Put a queue and these resources into the same admission; merge the admissions to which they already belong."""
     for resource in resources:
         if resource.admission is None:
-            resource.join(queue.admission)
+            resource.admission = queue.admission
+            queue.admission.resources.add(resource)
+            queue.admission.has_budgets |= resource.is_budget
         elif resource.admission is not queue.admission:
             smaller, larger = sorted(
                 (resource.admission, queue.admission), key=lambda admission: len(admission.resources)

@@ -126,7 +126,7 @@ class Key(Resource):
         if when == -math.inf:
             for group in list(self.parked):
                 group.unpark(self)
-        elif when < self.timed_at:
+        elif when != self.timed_at:
             self.timed_at = when
             heapq.heappush(admission.timed_keys, (when, next(ready_numbers), self))
         admission.is_settled = False

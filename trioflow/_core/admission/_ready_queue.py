@@ -31,11 +31,11 @@ from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._states import SCHEDULED, Waiting
+from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._admission import MAX_ADMITTED, AdmissionQueue
-from ._grant import Grant, Needs
+from ._grant import Grant
 from ._heap_keys import LOWEST_KEY, ready_numbers, throttled_numbers
 from ._window import Adaptive, max_slots
 
@@ -379,36 +379,3 @@ class ReadyQueue:
                 line.insert((LOWEST_KEY, number, job))
             else:
                 line.push(job)
-
-    # ---- texts
-
-    def describe_wait(self, job: AbstractJob[Any]) -> Waiting | None:
-        """Return the wait of a ready job for resources; None if its needs can be met now. Any thread may call this."""
-        waits = [resource.describe_wait(need) for resource, need in self._unmet_needs(job)]
-        return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else None
-
-    def explain_wait(self, job: AbstractJob[Any]) -> str | None:
-        """Explain why a ready job waits for resources: too little is free, or another job comes first; else None."""
-        group = None if self.groups is None else self.groups.find_group(job)
-        if group is None:
-            return None
-        needs, alike = group.needs_of(job), [other for *_, other in group.entries() if other._needs() == job._needs()]
-        before = alike.index(job) if job in alike else 0
-        missing = self._unmet_needs(job) or [each for each in needs if each[0].is_used_up_by(each[1], before)]
-        if missing:
-            return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
-        resources = frozenset([resource for resource, _ in needs])
-        blocker = group.queue.admission.find_blocker(resources)
-        if blocker is None:
-            return None
-        backfill = 0 if blocker.scheduler is None else blocker.scheduler.backfill
-        names = " and ".join(sorted(resource.shown_name for resource in resources))
-        return (
-            f"waits for {names}, although enough is free, behind {blocker.label!r}, "
-            f"which no more jobs may overtake (backfill={backfill})"
-        )
-
-    def _unmet_needs(self, job: AbstractJob[Any]) -> Needs:
-        group = None if self.groups is None else self.groups.find_group(job)
-        needs = [] if group is None else group.needs_of(job)
-        return [(resource, need) for resource, need in needs if resource.available_at(need) > -math.inf]

@@ -83,10 +83,6 @@ class PoolEntry(ABC):
     def describe(self) -> str:
         """Return the name and the free amount, such as "cpu=2 of 8 free", for the `repr` of the pool."""
 
-    def join(self, admission: Admission) -> None:
-        self.admission = admission
-        admission.resources.add(self)
-
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
         self.clock = clock
@@ -197,10 +193,6 @@ class Resource(PoolEntry):
         Jobs that have the resource but have not started wait again, when a worker looks for them.
         """
         self.cooldown.ends_at = max(self.cooldown.ends_at, self.clock() + seconds)
-
-    def join(self, admission: Admission) -> None:
-        super().join(admission)
-        admission.has_budgets = admission.has_budgets or self.is_budget
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         super().change_clock(clock, shift)

@@ -20,6 +20,8 @@ from ..job._outcome import one_line_error, remedy_of
 from ..parts._first_rule import FirstRule
 
 if TYPE_CHECKING:
+    from ..admission._admission import WaitingGroup
+    from ..admission._grant import Needs
     from ..run._run import Run
     from ..scheduler._base_scheduler import BaseScheduler
 
@@ -85,7 +87,7 @@ def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return "is scheduled"
     explain_wait = WAIT_EXPLANATIONS.get(_find_wait(run, job).cause)
     # The resources that a job needs may be reserved for earlier jobs, even if nothing but the loop seems to delay it.
-    return (run.queue.explain_wait(job) or READY_TEXT) if explain_wait is None else explain_wait(run, job)
+    return (_explain_needs(run, job) or READY_TEXT) if explain_wait is None else explain_wait(run, job)
 
 
 def waiting(job: AbstractJob[Any]) -> Waiting | None:
@@ -192,7 +194,39 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
         return Waiting(WaitCause.TOKEN, text="no free token")
     if queue.is_full() and not job._options.forever and job not in queue.holders:
         return Waiting(WaitCause.SLOT, text="no free slot")
-    return queue.describe_wait(job) or Waiting(WaitCause.LOOP)
+    group = _group_of(run, job)
+    waits = [] if group is None else [resource.describe_wait(need) for resource, need in _unmet(group.needs_of(job))]
+    return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else Waiting(WaitCause.LOOP)
+
+
+def _group_of(run: Run, job: AbstractJob[Any]) -> WaitingGroup | None:
+    return None if run.queue.groups is None else run.queue.groups.find_group(job)
+
+
+def _unmet(needs: Needs) -> Needs:
+    return [(resource, need) for resource, need in needs if resource.available_at(need) > -math.inf]
+
+
+def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
+    """Explain why a ready job waits for resources: too little is free, or another job comes first; else None."""
+    group = _group_of(run, job)
+    if group is None:
+        return None
+    needs, alike = group.needs_of(job), [other for *_, other in group.entries() if other._needs() == job._needs()]
+    before = alike.index(job) if job in alike else 0
+    missing = _unmet(needs) or [each for each in needs if each[0].is_used_up_by(each[1], before)]
+    if missing:
+        return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
+    resources = frozenset([resource for resource, _ in needs])
+    blocker = group.queue.admission.find_blocker(resources)
+    if blocker is None:
+        return None
+    backfill = 0 if blocker.scheduler is None else blocker.scheduler.backfill
+    names = " and ".join(sorted(resource.shown_name for resource in resources))
+    return (
+        f"waits for {names}, although enough is free, behind {blocker.label!r}, "
+        f"which no more jobs may overtake (backfill={backfill})"
+    )
 
 
 def _explain_pause(run: Run, job: AbstractJob[Any]) -> str:
