@@ -8,7 +8,7 @@ import inspect
 import math
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
 from typing import Any, Final, TypeVar, cast
 
@@ -40,7 +40,7 @@ class TrioHost(HostTask):
         Like the workers, this task is protected from Ctrl-C. So trio raises KeyboardInterrupt in the main task at its
         next checkpoint, where the run can end cleanly, and not in the middle of the engine.
         """
-        with _ctrl_c_reaches_jobs():
+        with _interrupter_of_jobs():
             async with trio.open_nursery() as self.nursery:
                 if deadline != math.inf:
                     self.nursery.cancel_scope.deadline = deadline
@@ -121,32 +121,28 @@ class JobInterrupter:
         """Handle the signal. Python may call this between any two instructions of the program."""
         self.trio_handler(number, _unprotected_frame() if _shared.is_in_job_body(frame) else frame)
 
+    def __enter__(self) -> None:
+        self.run_count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.run_count -= 1
+        if not self.run_count and _shared.SIGNALS.getsignal(signal.SIGINT) is self:
+            _shared.SIGNALS.signal(signal.SIGINT, self.trio_handler)
+
 
 @trio.lowlevel.disable_ki_protection
 def _unprotected_frame() -> FrameType | None:
     return inspect.currentframe()
 
 
-@contextlib.contextmanager
-def _ctrl_c_reaches_jobs() -> Generator[None]:
-    """In the body of the `with` statement, use a `JobInterrupter` if trio handles Ctrl-C in this thread."""
+def _interrupter_of_jobs() -> contextlib.AbstractContextManager[None]:
+    """Return the `JobInterrupter` for the body of a `with` statement, if trio handles Ctrl-C in this thread."""
     is_main_thread = threading.current_thread() is threading.main_thread()
-    current: Any = _shared.SIGNALS.getsignal(signal.SIGINT) if is_main_thread else None
-    handler: JobInterrupter | None = current if isinstance(current, JobInterrupter) else None
-    if getattr(current, "__module__", "").partition(".")[0] == trio.__name__:
-        handler = JobInterrupter(current)
+    handler: Any = _shared.SIGNALS.getsignal(signal.SIGINT) if is_main_thread else None
+    if getattr(handler, "__module__", "").partition(".")[0] == trio.__name__:
+        handler = JobInterrupter(handler)
         _shared.SIGNALS.signal(signal.SIGINT, handler)
-    if handler is None:
-        yield
-        return
-    handler.run_count += 1
-    try:
-        yield
-    finally:
-        handler.run_count -= 1
-        current = _shared.SIGNALS.getsignal(signal.SIGINT)
-        if not handler.run_count and current is handler:
-            _shared.SIGNALS.signal(signal.SIGINT, handler.trio_handler)
+    return handler if isinstance(handler, JobInterrupter) else contextlib.nullcontext()
 
 
 class TrioLoop(Backend):
