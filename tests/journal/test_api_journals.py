@@ -1,4 +1,4 @@
-"""User-defined journals: `_core.api.journals` is enough to write one, and a run accepts it."""
+"""User-defined journals: `_core.api` is enough to write one, and a run accepts it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trioflow import CommandJob, Job, JournalError, Scheduler, StopReason
-from trioflow._core.api import journals
+from trioflow._core.api import views
 from trioflow.abc import JobKind, run_of
 
 from ..conftest import Virtual
@@ -21,9 +21,9 @@ class Shelf:
         self.ends: list[str | None] = []
         self.is_broken = False
 
-    def open_for(self, scheduler: journals.BaseScheduler) -> OnShelf:
+    def open_for(self, scheduler: views.BaseScheduler) -> OnShelf:
         """Return the view of the shelf for a run."""
-        return OnShelf(self, journals.PathCache(scheduler))
+        return OnShelf(self, views.PathCache(scheduler))
 
 
 class OnShelf:
@@ -31,7 +31,7 @@ class OnShelf:
 
     commits_each = False
 
-    def __init__(self, shelf: Shelf, paths: journals.PathCache) -> None:
+    def __init__(self, shelf: Shelf, paths: views.PathCache) -> None:
         self._shelf, self._paths = shelf, paths
         self._kept: dict[str, tuple[str, Any]] = {}
 
@@ -39,16 +39,16 @@ class OnShelf:
         return OnShelf(self._shelf, self._paths.nested(scheduler))
 
     def look_up(self, job: Any) -> Any:
-        if journals.always_runs(job):
-            return journals.NotStored()
+        if views.always_runs(job):
+            return views.NotStored()
         row = self._shelf.rows.get(self._paths.path_of(job))
         if row is None:
-            return journals.NotStored(journals.NOT_IN_JOURNAL_REASON)
+            return views.NotStored(views.NOT_IN_JOURNAL_REASON)
         is_same = row[0] == self._work(job)
-        return journals.Restored(row[1]) if is_same else journals.NotStored("its work has changed")
+        return views.Restored(row[1]) if is_same else views.NotStored("its work has changed")
 
     def record(self, job: Any, value: Any) -> None:
-        if not journals.always_runs(job):
+        if not views.always_runs(job):
             self._kept[self._paths.path_of(job)] = self._work(job), value
 
     def open_question(self, job: Any, facts: Any) -> None:
@@ -69,10 +69,10 @@ class OnShelf:
         self._shelf.ends.append(outcome)
 
     def _work(self, job: Any) -> str:
-        if isinstance(job, journals.FunctionJob):
-            return repr(journals.call_parts(job, journals.result_for_journal))
+        if isinstance(job, views.FunctionJob):
+            return repr(views.call_parts(job, views.result_for_journal))
         work = job.for_journal()
-        return repr((work.what, journals.substitute_inputs(work.arguments, journals.result_for_journal)))
+        return repr((work.what, views.substitute_inputs(work.arguments, views.result_for_journal)))
 
 
 async def double(number: int) -> int:
@@ -112,7 +112,7 @@ def test_an_error_of_a_user_defined_journal_ends_the_run(virtual: Virtual) -> No
 def test_the_path_of_a_dropped_job_is_not_used_again() -> None:
     """The path of a dropped job is not used again, so that later jobs have the same paths in each run."""
     jobs = [Job(double, number, label="same") for number in range(3)]
-    paths = journals.PathCache(Scheduler(jobs))
+    paths = views.PathCache(Scheduler(jobs))
     paths.forget(jobs[0])
     assert [paths.path_of(job) for job in jobs[1:]] == ["same#2", "same#3"]
 
@@ -121,7 +121,7 @@ def test_input_at_returns_a_job_only_if_its_result_is_passed() -> None:
     """For `input_at`, neither a plain value nor an argument that was not given is an input."""
     one = Job(double, 1)
     user = Job(double, one, 3)
-    assert [journals.input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
+    assert [views.input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
 
 
 class ReturnsIfStored(JobKind[bool]):

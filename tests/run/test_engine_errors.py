@@ -11,7 +11,7 @@ import pytest
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, Throttled, current_job
 from trioflow._core.admission._admission import Admission
 from trioflow._core.parts._settled_calls import SettledCalls
-from trioflow._core.run._ending import Ending
+from trioflow._core.run import _ending
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Workers
@@ -28,13 +28,13 @@ from ..conftest import Virtual
         (RequirementCounts, "count_down", {}, StopReason.INTERRUPTED, 1),  # afterwards
         (Workers, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
         (Run, "_wait_for_change", {}, StopReason.INTERRUPTED, 0),  # in the task that waits for the run
-        (Ending, "_end_services", {"timeout": 3}, StopReason.TIMEOUT, 3),  # when the run ends
+        (_ending, "_end_services", {"timeout": 3}, StopReason.TIMEOUT, 3),  # when the run ends
     ],
 )
 def test_an_error_in_the_engine_ends_the_run(
     virtual: Virtual,
     monkeypatch: pytest.MonkeyPatch,
-    owner: type,
+    owner: Any,
     method: str,
     options: Any,
     reason: StopReason,

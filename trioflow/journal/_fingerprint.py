@@ -26,12 +26,11 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._core.api.journals import (
+from .._core.api.journals import HashOnly, Work
+from .._core.api.views import (
     AbstractJob,
     FunctionJob,
-    HashOnly,
     OptionRecord,
-    Work,
     call_parts,
     enclosing_schedulers,
     input_at,

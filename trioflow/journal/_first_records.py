@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from .._core.api.journals import (
+from .._core.api.views import (
     AbstractJob,
     enclosing_schedulers,
     first_options,

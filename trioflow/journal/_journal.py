@@ -23,7 +23,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
-from .._core.api.journals import (
+from .._core.api.journals import Work
+from .._core.api.views import (
     DROPPED,
     NOT_IN_JOURNAL_REASON,
     NOT_SAVED_REASON,
@@ -36,7 +37,6 @@ from .._core.api.journals import (
     Restored,
     RunJournal,
     SaveName,
-    Work,
     always_runs,
     budget_use,
     check_save,
@@ -71,7 +71,7 @@ from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from .._core.api.journals import BaseScheduler, JournalProtocol, Save
+    from .._core.api.views import BaseScheduler, JournalProtocol, Save
 
 MAX_NAMED_JOBS: Final = 5
 

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Final
 
 from .. import _posix as posix
-from .._core.api.journals import JournalError, warn
+from .._core.api.views import JournalError, warn
 
 if sys.platform == "win32":
     import msvcrt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._core.api.journals import JournalError
+from .._core.api.views import JournalError
 
 try:
     import msgspec as msgspec

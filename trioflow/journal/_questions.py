@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
 from .. import _posix as posix
-from .._core.api.journals import JournalError
+from .._core.api.views import JournalError
 from ._lock import describe_irregularity, open_regular
 from ._msgspec import msgspec
 from ._serialization import digest, escape_row

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from .._core.api.journals import (
+from .._core.api.views import (
     AbstractJob,
     BaseScheduler,
     FunctionJob,

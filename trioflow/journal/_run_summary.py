@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final, NamedTuple
 
-from .._core.api.journals import (
+from .._core.api.views import (
     AbstractJob,
     BaseScheduler,
     JobState,

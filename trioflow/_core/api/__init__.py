@@ -5,8 +5,8 @@ The names below are for users, kinds of jobs included: `trioflow` and `trioflow.
 `trioflow._scheduler` builds on them; and the types in the signatures of kinds of jobs. There is a module for each other
 purpose:
 
-- `views`: read-only access to a run and its jobs.
-- `journals`: journals.
+- `views`: read-only access to a run and its jobs, also for journals.
+- `journals`: the work of a job as journals identify it.
 """
 
 from typing import TYPE_CHECKING

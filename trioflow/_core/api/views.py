@@ -1,5 +1,5 @@
 # pyright: reportUnusedImport=false
-"""A run, its scheduler and its jobs, read-only: for views, simulations and instruments.
+"""A run, its scheduler and its jobs, read-only: for views, simulations, instruments and journals.
 
 The functions below add to the public attributes of a job, such as `job.state`, `job.started_at` and `job.path`. Any
 thread may call them, and gets values that may be slightly out of date. Those of `scheduler._checks` are an exception:
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from ..admission._pool import Pool, ResourceView, copy_pool, resource_views
 from ..admission._window import Adaptive, check_window, max_slots
@@ -23,7 +23,8 @@ from ..base import _amounts
 from ..base._amounts import Amount, amount_of, amount_text, is_size
 from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths, reachable, topological_order
 from ..base._logger import warn
-from ..base._reprs import fit, headline, short_repr, truncate
+from ..base._reprs import fit, headline, is_among, short_repr, truncate
+from ..base._signatures import find_by_name
 from ..base._states import (
     MOVED_ON,
     RAN_TO_END,
@@ -37,6 +38,7 @@ from ..base._states import (
     StopReason,
     WaitCause,
     Waiting,
+    parse_reported_state,
 )
 from ..base._units import (
     MAX_LISTED_NAMES,
@@ -59,10 +61,11 @@ from ..base._user_code import (
 )
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
-from ..job._errors import CycleError
-from ..job._function import FunctionJob, Job
+from ..job._arguments import substitute_inputs
+from ..job._errors import CycleError, JournalError
+from ..job._function import FunctionJob, Job, call_parts, input_at, is_found_by_name, unwrap_partial
 from ..job._job import AbstractJob, AnyJob, is_scheduler, not_a_scheduler_error
-from ..job._job_options import RUN_RESOURCES, BoxStyle, duration, file_path, flag
+from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord, SaveName, check_save, duration, file_path, flag
 from ..job._job_queries import (
     criticality,
     culprit_chain,
@@ -75,6 +78,7 @@ from ..job._job_queries import (
     has_skipped_itself,
     inputs_of,
     is_counted,
+    is_in_first,
     is_one_job,
     jobs_of_run,
     reported_state,
@@ -82,7 +86,7 @@ from ..job._job_queries import (
     takes_slot,
     throttled_attempts,
 )
-from ..job._labels import paths_of, printable, shorten
+from ..job._labels import PathCache, UniqueSiblingNames, paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need
 from ..job._outcome import DROPPED, FailedAttempt, Failure, Restoration, Throttling, failure_kind, one_line_error
 from ..job._retry import Retry, longest_pauses
@@ -90,8 +94,9 @@ from ..job._service import Service
 from ..job._trigger_rules import essential_requirements
 from ..run._handle import RunInProgress, RunView, current_run, job_frames, run_times, runs_in_progress
 from ..run._instruments import Instrument
-from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
-from ..scheduler._base_scheduler import BaseScheduler, Incident, interrupt
+from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored, RunJournal
+from ..run._run import Incident
+from ..scheduler._base_scheduler import BaseScheduler, interrupt
 from ..scheduler._checks import (
     check_late_input,
     check_may_run,
@@ -110,6 +115,7 @@ from ..words._failures import culprit_text, failure_text
 if TYPE_CHECKING:
     from ..admission._window import Window
     from ..base._amounts import CheckedNeed
+    from ..job._job_options import Save
 
 
 # ---- jobs
@@ -400,6 +406,54 @@ def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
     durations = expected_durations(scheduler)
     default = median_duration(durations.values())
     return longest_path_lengths(members_in_order(scheduler), scheduler._members.all_requirements, durations, default)
+
+
+# ---- for journals
+
+SERVICE: Final = object()
+"""A placeholder for the result of a service, which a journal neither stores nor compares, as services run each time."""
+
+
+def always_runs(job: AbstractJob[Any]) -> bool:
+    """Return whether a journal never stores the result of a job: a scheduler, a service, or another forever job."""
+    return job._is_scheduler or job._options.forever
+
+
+def result_for_journal(job: AbstractJob[Any]) -> Any:
+    """Return the stored result of a job that has succeeded; DROPPED if it was dropped; SERVICE for a service."""
+    return SERVICE if job._is_service else job._outcome
+
+
+def options_of(job: AbstractJob[Any]) -> OptionRecord:
+    """Return the record of a job's options: to read several of them takes a tenth of the time."""
+    return job._options
+
+
+def was_added_during_run(job: AbstractJob[Any]) -> bool:
+    """Return whether a job was added to its scheduler during the run in progress, so that its path may differ."""
+    return job._scheduler is not None and job in job._scheduler._members.jobs_added_during_run
+
+
+def is_known_by_call(job: AbstractJob[Any]) -> bool:
+    """Return whether a job added during a run is identified by its call: it has no label, or `map` made the label."""
+    return job._label is None or (job._extras is not None and job._extras.is_known_by_call)
+
+
+def is_member(job: AbstractJob[Any]) -> bool:
+    """Return whether a job is still in its scheduler, which has not dropped it because of `keep_jobs=False`."""
+    return job._scheduler is not None and job in job._scheduler._members.jobs
+
+
+def budget_use(job: AnyJob) -> dict[str, float]:
+    """Return the amounts of budgets that a job which is about to settle has used in all its attempts, by name."""
+    grant, earlier = job._grant(), {} if job._extras is None else job._extras.earlier_use or {}
+    used: Mapping[str, Any] = {} if grant is None else grant.budget_amounts()
+    return {name: _amounts.as_number(amount + earlier.get(name, 0)) for name, amount in used.items()}
+
+
+def counted_state(scheduler: BaseScheduler, job: AbstractJob[Any]) -> ReportedState | None:
+    """Return the state as which the summary of a run in a journal counts a job; None to leave the job out."""
+    return scheduler._counted_state(job)
 
 
 # ---- for explorations

@@ -26,14 +26,10 @@ ExactNeed = Amount | KeyedAmounts
 CheckedNeed = ExactNeed | str
 """The checked form of a `Need`. Text is a size or a key; only the resource tells which."""
 
-SIZE_UNITS: Final = {
-    "": 1,
-    **{prefix + "B": 1000**power for power, prefix in enumerate(["", "k", "M", "G", "T", "P"])},
-    **{prefix + "iB": 1024**power for power, prefix in enumerate(["K", "M", "G", "T", "P"], start=1)},
-    **{
-        prefix: 1024**power for power, prefix in enumerate(["K", "M", "G", "T", "P"], start=1)
-    },  # "4G" is 4 GiB, as for ulimit and Slurm
-}
+SIZE_UNITS: Final = {"": 1, "B": 1}
+for _power, _prefix in enumerate("kMGTP", start=1):  # "4G" is 4 GiB, as for ulimit and Slurm
+    SIZE_UNITS[f"{_prefix}B"] = 1000**_power
+    SIZE_UNITS[f"{_prefix.upper()}iB"] = SIZE_UNITS[_prefix.upper()] = 1024**_power
 SIZE_PATTERN: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
 
 

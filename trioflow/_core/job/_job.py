@@ -347,13 +347,10 @@ class AbstractJob(Generic[T]):
                 advice = f"give a trioflow.abc.BoxStyle, BoxStyle({cls.__name__.lower()!r}, 'box')"
                 raise TypeError(f"box={short_repr(box)} of class {cls.__name__}: {advice}")
             cls._box = _job_options.check_box(box, f"the BoxStyle of class {cls.__name__}")
-        if keeps_time is not None:
-            cls._keeps_time = keeps_time
-        if cannot_be_interrupted is not None:
-            cls._cannot_be_interrupted = cannot_be_interrupted
-        if takes_slot is not None:
-            cls._takes_slot = takes_slot
-        # Computed once for the class, so that a run need not inspect each job.
+        given = {"_keeps_time": keeps_time, "_cannot_be_interrupted": cannot_be_interrupted, "_takes_slot": takes_slot}
+        for attribute, value in given.items():
+            if value is not None:
+                setattr(cls, attribute, value)
         cls._has_own_shutdown = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
         cls._has_own_check = callable(getattr(cls, "check_before_run", None))
         cls._has_own_result = cls._is_service or cast(Any, cls).result is not cast(Any, AbstractJob).result

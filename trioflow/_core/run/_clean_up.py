@@ -39,9 +39,8 @@ def _may_clean_up(job: AbstractJob[Any]) -> bool:
 
 class CleanUp:
     def __init__(self, run: Run) -> None:
-        seconds = run.scheduler.cleanup_timeout
         self.run: Final = run
-        self._deadline: Final = math.inf if seconds is None else run.clock() + seconds
+        self._deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
         self.group: Final = run.backend.isolation.group_class(
             run.backend, CleanUpWorker.work, self._deadline, self._cancel, run.context, run.group.variables
         )
@@ -208,7 +207,7 @@ class CleanUpWorker(Worker):
         pause = _attempts.take_pause(job)
         if pause is None or not isinstance(error, Exception):
             return False
-        await self.with_leftover_errors(error)
+        await self.with_leftovers(error)
         if await run.backend.wait_until(failed_at + pause):
             run.begin_retry(job, failed_at)
             self._clean_up.repeat(job)

@@ -41,132 +41,124 @@ MAX_CLOSES: Final = 100
 """How often a coroutine is closed that awaits something else each time."""
 
 
-class Ending:
-    """The end of one run. The module's docstring lists its steps."""
+async def end(run: Run) -> None:
+    """End a run; the docstring of the module lists the steps."""
+    run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)  # if `_wind_up` is called again, it continues with these
+    run.stop(COMPLETED)
+    run.workers.admit_queued()
+    for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
+        unshielded = [worker for worker in run.workers.alive if not worker.is_shielded]
+        is_unwinding = any(worker.job is not None for worker in unshielded)
+        if not (unshielded and await run.group.host.yield_in_ending(is_unwinding)):
+            break
+    has_more = run.shared or (run.cancel_reason is not COMPLETED and CleanUp.is_needed(run))
+    if run.workers.alive or run.pending_shutdowns or has_more or (run.parts and overriding(run.parts, "close")):
+        try:
+            await run.group.host.run_uninterrupted(partial(_wind_up, run), partial(run.stop, StopReason.CANCELLED))
+        except (KeyboardInterrupt, SystemExit) as interruption:  # trio raises these in the task that awaits the run
+            run.interrupt(interruption)
+        except BaseException as fault:
+            run.crash(fault)
+    run.check_policy()  # for clean-up jobs
+    if run.reason is COMPLETED and run.counted:  # only now, because forever jobs and services may have failed last
+        run.reason = run.cancel_reason = StopReason.FAILED
+    run.scheduler._store_outcome(run)
+    run.notify("after_run")
 
-    def __init__(self, run: Run) -> None:
-        self._run: Final = run
-        # If `_wind_up` is called again, it continues with these jobs.
-        self._pending_shutdowns: Final = _jobs_with_shutdown(run.scheduler) if run.members.jobs_with_shutdown else {}
-        run.pending_shutdowns = self._pending_shutdowns
 
-    async def execute(self) -> None:
-        run = self._run
-        run.stop(COMPLETED)
-        run.workers.admit_queued()
-        for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
-            unshielded = [worker for worker in run.workers.alive if not worker.is_shielded]
-            is_unwinding = any(worker.job is not None for worker in unshielded)
-            if not (unshielded and await run.group.host.yield_in_ending(is_unwinding)):
-                break
-        has_more = run.shared or (run.cancel_reason is not COMPLETED and CleanUp.is_needed(run))
-        if run.workers.alive or self._pending_shutdowns or has_more or (run.parts and overriding(run.parts, "close")):
-            try:
-                await run.group.host.run_uninterrupted(self._wind_up, partial(run.stop, StopReason.CANCELLED))
-            except (KeyboardInterrupt, SystemExit) as interruption:  # trio raises these in the task that awaits the run
-                run.interrupt(interruption)
-            except BaseException as fault:
-                run.crash(fault)
-        run.check_policy()  # for clean-up jobs
-        if run.reason is COMPLETED and run.counted:  # only now, because forever jobs and services may have failed last
-            run.reason = run.cancel_reason = StopReason.FAILED
-        run.scheduler._store_outcome(run)
-        run.notify("after_run")
+async def _wind_up(run: Run) -> None:
+    await _wait_until_left(run, [worker for worker in run.workers.alive if not worker.is_shielded])
+    if CleanUp.is_needed(run):
+        await CleanUp(run).execute()
+    await _end_forever_jobs(run)
+    await _end_services(run)
+    deadline = run.deadline_in(run.scheduler.shutdown_timeout)
+    await _shut_down(run, run.pending_shutdowns or {}, run.scheduler._shutdown_timeout)
+    for part in run.parts:
+        await part.close(deadline)
+    await _close_shared(run)
 
-    async def _wind_up(self) -> None:
-        run = self._run
-        await self._wait_until_left([worker for worker in run.workers.alive if not worker.is_shielded])
-        if CleanUp.is_needed(run):
-            await CleanUp(run).execute()
-        await self._end_forever_jobs()
-        await self._end_services()
-        deadline = self._shutdown_deadline()
-        await _shut_down(run, self._pending_shutdowns, run.scheduler._shutdown_timeout)
-        for part in run.parts:
-            await part.close(deadline)
-        await _close_shared(run)
 
-    async def _end_forever_jobs(self) -> None:
-        """Cancel the forever jobs that are not services, and wait until they have left."""
-        workers = [worker for worker in self._run.workers.alive if not _runs_service(worker)]
-        self._end_workers(workers)
-        await self._wait_until_left(workers, repeat_at=self._shutdown_deadline())
+async def _end_forever_jobs(run: Run) -> None:
+    """Cancel the forever jobs that are not services, and wait until they have left."""
+    workers = [worker for worker in run.workers.alive if not _runs_service(worker)]
+    _end_workers(run, workers)
+    await _wait_until_left(run, workers, repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))
 
-    async def _end_services(self) -> None:
-        """Cancel the live services in waves, each service after all services that require it have ended.
 
-        At the deadline, cancel all remaining services together. Ready services end as SUCCEEDED.
-        """
-        alive = self._run.workers.alive
-        deadline = self._shutdown_deadline()
-        waves = self._shutdown_waves([worker for worker in alive if _runs_service(worker)])
-        for wave in waves:
-            self._end_workers(wave)
-            await self._wait_until_left(wave, deadline)
-        remaining = [worker for wave in waves for worker in wave if worker in alive]
-        self._end_workers(remaining, repeatedly=True)
-        await self._wait_until_left(remaining)
+async def _end_services(run: Run) -> None:
+    """Cancel the live services in waves, each service after all services that require it have ended.
 
-    def _shutdown_deadline(self) -> float:
-        seconds = self._run.scheduler.shutdown_timeout
-        return math.inf if seconds is None else self._run.clock() + seconds
+    At the deadline, cancel all remaining services together. Ready services end as SUCCEEDED.
+    """
+    alive = run.workers.alive
+    deadline = run.deadline_in(run.scheduler.shutdown_timeout)
+    waves = _shutdown_waves(run, [worker for worker in alive if _runs_service(worker)])
+    for wave in waves:
+        _end_workers(run, wave)
+        await _wait_until_left(run, wave, deadline)
+    remaining = [worker for wave in waves for worker in wave if worker in alive]
+    _end_workers(run, remaining, repeatedly=True)
+    await _wait_until_left(run, remaining)
 
-    def _end_workers(self, workers: list[Worker], repeatedly: bool = False) -> None:
-        group = self._run.group
+
+def _end_workers(run: Run, workers: list[Worker], repeatedly: bool = False) -> None:
+    group = run.group
+    for worker in workers:
+        # A ready service that `cancel()` has cancelled ends as CANCELLED, also if it still unwinds now.
+        worker.was_ended_by_run |= not worker.was_cancelled_alone
+        worker.was_cancelled_alone = True
+    if not repeatedly and run.workers.alive.keys() <= set(workers):
+        group.cancel_shielded(workers)  # on trio, one call for all costs a fifth of a call for each
+    else:
         for worker in workers:
-            # A ready service that `cancel()` has cancelled ends as CANCELLED, also if it still unwinds now.
-            worker.was_ended_by_run |= not worker.was_cancelled_alone
-            worker.was_cancelled_alone = True
-        if not repeatedly and self._run.workers.alive.keys() <= set(workers):
-            group.cancel_shielded(workers)  # on trio, one call for all costs a fifth of a call for each
-        else:
-            for worker in workers:
-                group.cancel_worker(worker, repeatedly)
-        for worker in workers:
-            worker.stop_nested_run()
+            group.cancel_worker(worker, repeatedly)
+    for worker in workers:
+        worker.stop_nested_run()
 
-    def _shutdown_waves(self, workers: list[Worker]) -> list[list[Worker]]:
-        """Group the workers of services into waves, each service in a later wave than the services that require it."""
-        if not workers:
-            return []
-        members = self._run.members
-        by_service = {worker.job: worker for worker in workers}
-        levels: dict[AbstractJob[Any], int] = {}  # the maximum number of live services on a path to each job
-        for job in topological_order(members.jobs, members.all_requirements):
-            depth = max((levels[requirement] for requirement in members.all_requirements(job)), default=0)
-            levels[job] = depth + (job in by_service)
-        waves: dict[int, list[Worker]] = {}
-        for service, worker in by_service.items():
-            assert service is not None
-            waves.setdefault(levels[service], []).append(worker)
-        return [waves[level] for level in sorted(waves, reverse=True)]
 
-    async def _wait_until_left(
-        self, workers: Iterable[Worker], deadline: float = math.inf, repeat_at: float = math.inf
-    ) -> None:
-        """Wait until these workers have left, or until the deadline; report stuck jobs once.
+def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
+    """Group the workers of services into waves, each service in a later wave than the services that require it."""
+    if not workers:
+        return []
+    members = run.members
+    by_service = {worker.job: worker for worker in workers}
+    levels: dict[AbstractJob[Any], int] = {}  # the maximum number of live services on a path to each job
+    for job in topological_order(members.jobs, members.all_requirements):
+        depth = max((levels[requirement] for requirement in members.all_requirements(job)), default=0)
+        levels[job] = depth + (job in by_service)
+    waves: dict[int, list[Worker]] = {}
+    for service, worker in by_service.items():
+        assert service is not None
+        waves.setdefault(levels[service], []).append(worker)
+    return [waves[level] for level in sorted(waves, reverse=True)]
 
-        At the time `repeat_at`, cancel the remaining workers at each of their awaits.
-        """
-        run = self._run
-        report_at = run.clock() + STUCK_REPORT_DELAY
-        alive = run.workers.alive
-        remaining = deque(workers)
-        while run.clock() < deadline:
-            # Check only the first workers, because scanning all of them each time would take quadratic time.
-            while remaining and remaining[0] not in alive:
-                remaining.popleft()
-            if not remaining:
-                return
-            run.change_event = changed = run.backend.create_event()
-            with run.backend.create_scope(deadline=min(report_at, repeat_at, deadline)):
-                await changed.wait()
-            if run.clock() >= report_at:
-                report_at = math.inf
-                report_stuck(run, [worker for worker in remaining if worker in alive])
-            if run.clock() >= repeat_at:
-                repeat_at = math.inf
-                self._end_workers([worker for worker in remaining if worker in alive], repeatedly=True)
+
+async def _wait_until_left(
+    run: Run, workers: Iterable[Worker], deadline: float = math.inf, repeat_at: float = math.inf
+) -> None:
+    """Wait until these workers have left, or until the deadline; report stuck jobs once.
+
+    At the time `repeat_at`, cancel the remaining workers at each of their awaits.
+    """
+    report_at = run.clock() + STUCK_REPORT_DELAY
+    alive = run.workers.alive
+    remaining = deque(workers)
+    while run.clock() < deadline:
+        # Check only the first workers, because scanning all of them each time would take quadratic time.
+        while remaining and remaining[0] not in alive:
+            remaining.popleft()
+        if not remaining:
+            return
+        run.change_event = changed = run.backend.create_event()
+        with run.backend.create_scope(deadline=min(report_at, repeat_at, deadline)):
+            await changed.wait()
+        if run.clock() >= report_at:
+            report_at = math.inf
+            report_stuck(run, [worker for worker in remaining if worker in alive])
+        if run.clock() >= repeat_at:
+            repeat_at = math.inf
+            _end_workers(run, [worker for worker in remaining if worker in alive], repeatedly=True)
 
 
 def end_after_crash(run: Run, main_task: Any) -> None:
@@ -240,7 +232,7 @@ async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: f
     Each job is removed from `pending` when its call begins.
     """
     unfinished: dict[AbstractJob[Any], None] = {}
-    deadline = math.inf if seconds is None else run.clock() + seconds
+    deadline = run.deadline_in(seconds)
     try:
         if pending:
             calls = [partial(_shut_down_one, run, job, pending, unfinished) for job in pending]
@@ -272,7 +264,7 @@ async def _shut_down_one(
 async def _close_shared(run: Run) -> None:
     """Close what jobs share, the last object first, within `shutdown_timeout`; report exceptions and a timeout."""
     seconds = run.scheduler.shutdown_timeout
-    deadline = math.inf if seconds is None else run.clock() + seconds
+    deadline = run.deadline_in(seconds)
     if run.shared and not await run.backend.run_concurrently([partial(_close_each, run)], deadline):
         run.report(None, f"a shared object of the jobs was not closed within shutdown_timeout={seconds} s")
 

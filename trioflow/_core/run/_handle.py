@@ -80,7 +80,14 @@ class RunHandle:
         """
         run = self._run.outermost()
         if make not in run.shared:
-            run.shared[make] = _closable(make(RunHandle(run)), make)
+            made: Any = make(RunHandle(run))
+            if getattr(made, "close", None) is not None and not is_async(made.close):
+                raise TypeError(
+                    f"{name_of(make)} returned a {type(made).__qualname__} for the jobs to share, whose close() is not "
+                    f"async: the run awaits it at its end; return an object with `async def close(self)`, or without "
+                    f"close()"
+                )
+            run.shared[make] = made
         return cast(R, run.shared[make])
 
     def time_limit(
@@ -223,17 +230,6 @@ class RunHandle:
                 f"limiter={limiter!r} of {job.label!r} cannot be used on {self._backend.name}: "
                 f"give a CapacityLimiter of anyio that was created in this run, or, on trio, one of trio"
             )
-
-
-def _closable(made: R, make: Callable[..., R]) -> R:
-    """Check that the `close()` of a shared object, if there is one, is async, and return the object."""
-    close = getattr(made, "close", None)
-    if close is None or is_async(close):
-        return made
-    raise TypeError(
-        f"{name_of(make)} returned a {type(made).__qualname__} for the jobs to share, whose close() is not async: the "
-        f"run awaits it at its end; return an object with `async def close(self)`, or without close()"
-    )
 
 
 @final

@@ -74,11 +74,8 @@ class ThreadEvent:
 
     async def wait(self, deadline: float = math.inf) -> bool:
         """Wait until the event is set, or the loop's clock reaches `deadline`; return whether the event is set."""
-        if deadline == math.inf:
+        with self._backend.create_scope(deadline):
             await self._event.wait()
-        else:
-            with self._backend.create_scope(deadline):
-                await self._event.wait()
         return self._event.is_set()
 
     async def outlast(self) -> None:

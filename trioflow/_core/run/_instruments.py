@@ -204,15 +204,11 @@ def check_instruments(instruments: Any, name: str, subject: Subject) -> tuple[In
         TypeError: `instruments` is not a collection of instruments.
 
     """
-    if isinstance(instruments, Instrument):
-        advice = f"give a list of instruments, such as [{short_repr(instruments)}]"
+    if isinstance(instruments, Instrument) or not isinstance(instruments, Iterable):
+        example = short_repr(instruments) if isinstance(instruments, Instrument) else "Monitor()"
+        advice = f"give a list of instruments, such as [{example}]"
         raise _job_options.bad_value_error(TypeError, instruments, name, subject, advice)
-    try:
-        iterator = iter(instruments)
-    except TypeError:
-        advice = "give a list of instruments, such as [Monitor()]"
-        raise _job_options.bad_value_error(TypeError, instruments, name, subject, advice) from None
-    checked_instruments = tuple(iterator)
+    checked_instruments: tuple[Any, ...] = tuple(instruments)
     for instrument in checked_instruments:
         if isinstance(instrument, type) or not isinstance(instrument, Instrument):
             what = f"{short_repr(instrument)} among the {name} of {_job_options.subject_text(subject)}"

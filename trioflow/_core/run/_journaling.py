@@ -4,6 +4,22 @@ A run with a journal looks up each job that has no open requirements. If the jou
 settles at once, and the jobs that wait for it are looked up next. This may settle 100,000 jobs in succession, so the
 work is distributed over several turns of the event loop.
 
+```
+run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the run calls, in the event loop:
+
+  job is ready ──► look_up(job): Restored(result), or NotStored(why) ──► it is restored, or it runs
+  a First is decided ──► record_winners(first, winners)
+  job SUCCEEDED ──► record(job, value) ──► commit(), once per iteration of the loop, or after each job (commits_each)
+  job is removed, because of keep_jobs=False ──► forget(job)
+  a nested scheduler starts ──► nested(scheduler): the RunJournal for its run        at the end ──► close(...)
+```
+
+A journal with another storage, such as a database, needs no more than this interface, and what `api/views` has on jobs:
+`PathCache` gives the key of a job's record; for a job that was added during the run (`was_added_during_run`), the path
+depends on the order of adding, and `is_known_by_call` helps to find a key that does not. `call_parts` and
+`substitute_inputs` give its function and arguments, with placeholders for the jobs among them, and `result_for_journal`
+the result of an input. Kinds of jobs without a function describe their work in `JobKind.for_journal`.
+
 None of this is on the workers' hot path: with a journal, each scheduled job has `RunExtras`, so `Run.settle` settles
 it.
 """

@@ -16,7 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..admission._ready_queue import FifoLine, ReadyQueue
 from ..admission.policy._policy_validation import reject_call_from_policy
@@ -41,9 +41,9 @@ from ..base._states import (
 from ..job import _errors, _trigger_rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, add_remedy_notes, find_interruption
+from . import _ending
 from ._attempts import Pauses, find_throttles, take_pause, was_drained
 from ._current import current_worker_var
-from ._ending import Ending
 from ._idle_timeouts import ThreadReports
 from ._instruments import Instrument, InstrumentSet, fast_hooks
 from ._journaling import JournalWriter, RunJournal
@@ -72,6 +72,14 @@ MAX_COUNTED_KEPT: Final = 16
 
 RUNS_IN_PROGRESS: Final[dict[Run, int]] = {}
 """The outermost runs in progress, in all threads of the process."""
+
+
+class Incident(NamedTuple):
+    """An event in a run other than the outcome of a job, such as an exception in `co_shutdown`."""
+
+    job: AbstractJob[Any] | None
+    message: str
+    exception: BaseException | None
 
 
 class Run:
@@ -244,10 +252,7 @@ class Run:
 
     def part(self, kind: type[P]) -> P | None:
         """Return the part of this kind; None if the run has none."""
-        for part in self.parts:
-            if isinstance(part, kind):
-                return part
-        return None
+        return next((part for part in self.parts if isinstance(part, kind)), None)
 
     def _create_queue(self, window: Any) -> ReadyQueue:
         queue = self.queue = ReadyQueue(self, window)  # type: ignore[misc]
@@ -283,7 +288,7 @@ class Run:
                 interruption is never wrapped in a group.
 
         """
-        deadline = math.inf if self.timeout is None else self.clock() + self.timeout
+        deadline = self.deadline_in(self.timeout)
         outer, context = self.outer_worker, self.context
         if outer is not None and context.get(current_worker_var) is outer:
             variables = get_context_variables(context, outer.group.variables, outer)
@@ -348,7 +353,7 @@ class Run:
         for part in self.parts:
             part.enter(STOPPING)
         self.check_policy()
-        await Ending(self).execute()
+        await _ending.end(self)
         if self._failure_log is not None:
             self._failure_log.close()
 
@@ -451,6 +456,10 @@ class Run:
         if self.unsettled:
             return True
         return bool(self.forever_unsettled) and not self.had_ordinary_jobs
+
+    def deadline_in(self, seconds: float | None) -> float:
+        """Return the time in so many seconds from now; infinity for None."""
+        return math.inf if seconds is None else self.clock() + seconds
 
     def has_busy_part(self) -> bool:
         return any(part.is_busy() for part in self.parts)
@@ -771,14 +780,14 @@ class Run:
         self.settle(job, JobState.FAILED, outcome, now)
 
     def on_worker_left(self) -> None:
-        """Wake `execute` or the `Ending` if it may be waiting for a worker to leave."""
+        """Wake `execute` or the ending if it may be waiting for a worker to leave."""
         if not self.unsettled or self.is_draining_or_stopping:
             self.wake()
         elif not self.standstill.active_count:
             self.standstill.suspect(self)
 
     def wake(self) -> None:
-        """Wake `execute` or the `Ending`, so that it checks again whether it must keep waiting."""
+        """Wake `execute` or the ending, so that it checks again whether it must keep waiting."""
         if self.change_event is not None:
             self.change_event.set()
             self.change_event = None
@@ -1037,5 +1046,5 @@ class Run:
         is_journal_error = isinstance(exception, _errors.JournalError)
         if not is_journal_error or self.scheduler.log:
             _logger.warn(message, None if is_journal_error else exception)
-        self.scheduler._record_incident(job, message, exception)
+        self.scheduler._incidents.append(Incident(job, message, exception))
         self.notify("incident", job, message, exception)

@@ -102,11 +102,8 @@ class RunPools:
                 correct()
 
     def _correct(self, resource: RateResource | BudgetResource, taken_amount: Any, used: Any) -> None:
-        resource.correct(taken_amount, used)
-        self._request_round()
-
-    def _request_round(self) -> None:
         """Let waiting jobs of all runs take what has become available. The run itself may have ended meanwhile."""
+        resource.correct(taken_amount, used)
         groups = self._run.queue.groups
         assert groups is not None  # only jobs with needs have a grant
         groups.admission.is_settled = False

@@ -16,12 +16,11 @@ The deadlines of schedulers do not count: they end a run, but start no job.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..base._states import RunPhase
 
 if TYPE_CHECKING:
-    from ..job._job import AbstractJob
     from ._run import Run
 
 TURNS: Final = 4
@@ -82,7 +81,7 @@ class Standstill:
             for job in scheduler.iterate_jobs()
             if not (job._state.is_settled or job._worker or job._options.forever)
         ]
-        explained = "; ".join(map(_explain, waiting[:MAX_EXPLAINED_JOBS]))
+        explained = "; ".join((job._scheduler or scheduler).explain(job) for job in waiting[:MAX_EXPLAINED_JOBS])
         more = f"; and {len(waiting) - MAX_EXPLAINED_JOBS} more" if len(waiting) > MAX_EXPLAINED_JOBS else ""
         message = (
             f"{scheduler.label!r} stands still: no job runs, and nothing can start one ({explained}{more}); "
@@ -108,8 +107,3 @@ def _may_act(run: Run, outermost: Run) -> bool:
 def _has_due_call(run: Run) -> bool:
     """Return whether a call that was scheduled for the next turn may start a job."""
     return run.requirement_counts.counting_down or (run.journal_writer is not None and run.journal_writer.has_work())
-
-
-def _explain(job: AbstractJob[Any]) -> str:
-    assert job._scheduler is not None
-    return job._scheduler.explain(job)

@@ -328,16 +328,10 @@ class Worker(WorkerTask):
             self.is_tainted = True
             run.settle(job, CANCELLED, CancelledOutcome(), now)
             return
-        if error is None and not snapshot.is_task_unchanged():
-            self.is_tainted = True
-            try:
-                await self.reject_leftovers()
-            except BaseException as raised:
-                error = raised
+        if error is not None or not snapshot.is_task_unchanged():
+            error = await self.with_leftovers(error)
             now = run.clock()  # closing what the job left open may take long
-        if error is not None:
-            error = await self.with_leftover_errors(error)
-            self.is_tainted = self.is_tainted or run.phase is STOPPING or not snapshot.is_task_unchanged()
+            self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
         if self.is_tainted and run.phase is not STOPPING:
             run.notice_cancellation(self)
         if error is None:
@@ -357,28 +351,23 @@ class Worker(WorkerTask):
             self.is_searching = False
             self.run.workers.searchers -= 1
 
-    async def reject_leftovers(self) -> None:
-        """Raise an error if the job that just returned left a scope or group open, or cancelled its own task."""
-        kind, errors = await self.run.backend.isolation.close_leftovers(self)
-        if kind is not None:
-            leftover = RuntimeError(
+    async def with_leftovers(self, error: BaseException | None) -> BaseException | None:
+        """Close the scopes and groups that a job has left open, and return the error with which it ends, if any.
+
+        A job that just returned fails if it left something open, or cancelled its own task. If closing raises
+        exceptions, they form a group with the job's.
+        """
+        isolation = self.run.backend.isolation
+        kind, errors = await isolation.close_leftovers(self)
+        message = f"errors from a job, and from a {kind} that it left open"
+        if error is None and kind is not None:
+            message = f"errors from a {kind} that a job left open"
+            error = RuntimeError(
                 f"the job returned with a {kind} still open: close it before the job returns, with a with statement"
             )
-            if errors is None:
-                raise leftover
-            raise BaseExceptionGroup(f"errors from a {kind} that a job left open", [leftover, errors])
-        if self.run.backend.isolation.has_cancelled_itself(self):
-            raise _errors.JobCancelled("the job cancelled its own task", "to end a job, call its cancel()")
-
-    async def with_leftover_errors(self, error: BaseException) -> BaseException:
-        """Close the scopes and groups that a failed job has left open.
-
-        Return the job's exception. If closing raises exceptions, return a group of the job's exception and those.
-        """
-        kind, errors = await self.run.backend.isolation.close_leftovers(self)
-        if errors is None:
-            return error
-        return BaseExceptionGroup(f"errors from a job, and from a {kind} that it left open", [error, errors])
+        elif error is None and isolation.has_cancelled_itself(self):
+            error = _errors.JobCancelled("the job cancelled its own task", "to end a job, call its cancel()")
+        return error if error is None or errors is None else BaseExceptionGroup(message, [error, errors])
 
 
 MAX_SEARCHERS: Final = 8

@@ -151,11 +151,6 @@ async def wait_or_report(
     return watch.due_at() == math.inf
 
 
-def watch_of_body(scheduler: BaseScheduler) -> _wait_paths.WaitWatch | None:
-    """Return the watch of a wait for a run of `scheduler`, if the body of a job is about to start it."""
-    return watch_of(waiting_job(), [scheduler], _wait_paths.RUNS)
-
-
 @final
 class SettledJobs(Generic[J]):
     """An async iterator over jobs of a scheduler as they settle; see `BaseScheduler.as_settled`."""

@@ -6,7 +6,7 @@ import functools
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Never, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, Self, TypeVar, Unpack, cast, overload
 
 from ... import _hints
 from .. import backend as _backend
@@ -36,12 +36,11 @@ from ..job._argument_types import (
 )
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
-from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler, state_of
+from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._job_queries import is_one_job, jobs_of_run, reported_state
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
-from ..job._requirements import flatten, flatten_simple
 from ..job._texts import text_of
 from ..parts import make_parts
 from ..parts._first_rule import too_few_jobs_error
@@ -49,9 +48,10 @@ from ..parts._settled_calls import SettledCalls, check_on_settled
 from ..run import _ending, _instruments, _journaling, _requirement_counts
 from ..run._instruments import Instrument
 from ..run._limiter_tokens import token_holder
-from ..run._run import Run
-from ..words import _explain, _failures, _wait_paths
+from ..run._run import Incident, Run
+from ..words import _explain, _failures
 from ..words._failure_log import FailureLog
+from ..words._wait_paths import RUNS, reject_wait_cycle
 from . import _awaiting, _checks, _sync_run
 from ._async_with import OpenBlock
 from ._awaiting import SettledJobs
@@ -78,14 +78,6 @@ Settling = TypeVar("Settling", bound="AbstractJob[Any]")
 MapLabel = str | Callable[..., str] | None
 OWN_SETTING: Final = ...
 """The default of arguments of `run` and `co_run`. It stands for the scheduler's own setting of the same name."""
-
-
-class Incident(NamedTuple):
-    """An event in a run other than the outcome of a job, such as an exception in `co_shutdown`."""
-
-    job: AbstractJob[Any] | None
-    message: str
-    exception: BaseException | None
 
 
 class MapOptions(OptionsExceptLabel, total=False):
@@ -263,10 +255,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             <AbstractJob a, idle>
 
         """
-        flat_jobs = flatten_simple(job, state_of)
-        if flat_jobs is None:
-            flat_jobs = tuple(flatten((job,), f"add() of {self.label!r}", "_all_jobs"))
-        self._members.admit(flat_jobs, "add()")
+        self._members.admit(job, "add()")
         return job
 
     def update(self, jobs: Iterable[Required]) -> Self:
@@ -292,10 +281,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             2
 
         """
-        flat_jobs = flatten_simple(jobs, state_of)
-        if flat_jobs is None:
-            flat_jobs = tuple(flatten((jobs,), f"update() of {self.label!r}", "_all_jobs"))
-        self._members.admit(flat_jobs, "update()")
+        self._members.admit(jobs, "update()")
         return self
 
     def remove(self, job: AbstractJob[Any]) -> Self:
@@ -834,7 +820,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         pool = self._pool
         if pool is not None:
             pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
-        watch = None if outer_worker is not None else _awaiting.watch_of_body(self)
+        watch = None if outer_worker is not None else _awaiting.watch_of(_awaiting.waiting_job(), [self], RUNS)
         if watch is not None:
             run.parts = (*run.parts, watch)
         self._run = run
@@ -1196,7 +1182,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Raise an error if this scheduler, which is outermost, is awaited by one of its own jobs."""
         waiter = _awaiting.waiting_job()
         if waiter is not None:
-            _wait_paths.reject_wait_cycle(waiter, self)
+            reject_wait_cycle(waiter, self)
 
     def _describe_waits(self) -> str:
         return _explain.describe_waits(self)
@@ -1224,9 +1210,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             for job in self.iterate_jobs():
                 if job._extras is not None and job._state is JobState.IDLE:
                     job._extras.notify_listeners(job)
-
-    def _record_incident(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None) -> None:
-        self._incidents.append(Incident(job, message, exception))
 
     def _store_outcome(self, run: Run) -> None:
         """Store the result of a run that has ended, and wake all that still wait for its jobs."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ..base._reprs import short_repr
 from ..base._states import JobState
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import AbstractJob, is_scheduler, state_of
 from ..job._job_queries import inputs_of, lacked_budget
-from ..job._requirements import flatten
+from ..job._requirements import flatten, flatten_simple
 from . import _checks
 
 if TYPE_CHECKING:
@@ -136,9 +136,18 @@ class Members:
             or self.owner._pool is not None
         )
 
-    def admit(self, jobs: tuple[AbstractJob[Any], ...], call_text: str) -> None:
-        """Add jobs, and those of their inputs that belong to no scheduler. If any job is rejected, add none of them."""
+    def admit(self, argument: Any, call_text: str) -> None:
+        """Add jobs, and those of their inputs that belong to no scheduler. If any job is rejected, add none of them.
+
+        Args:
+            argument: a job, a Sequence, None, or a collection of these.
+            call_text: the name of the public method, such as "add()", for error messages.
+
+        """
         owner, members = self.owner, self.jobs
+        jobs = flatten_simple(argument, state_of)
+        if jobs is None:
+            jobs = tuple(flatten((argument,), f"{call_text} of {owner.label!r}", "_all_jobs"))
         if owner._is_closed:
             raise RuntimeError(f"{call_text}: {owner.label!r} is closed; make a new Scheduler")
         run = owner._innermost_run()

@@ -30,7 +30,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from ..backend import SIGNALS, is_in_job_body
 from ..base import _logger
@@ -288,28 +288,23 @@ def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException]
 
     """
     # Gets one function, which returns the value of `function()`, or raises its exception.
-    outcomes = queue.SimpleQueue[Callable[[], T]]()
+    outcomes = queue.SimpleQueue[tuple[Any, BaseException | None]]()
     context = contextvars.copy_context()
 
     def target() -> None:
         try:
-            value = context.run(function)
-        except BaseException as error:
-            raised = error
-
-            def fail() -> T:
-                raise raised
-
-            outcomes.put(fail)
-        else:
-            outcomes.put(lambda: value)
+            outcomes.put((context.run(function), None))
+        except BaseException as raised:
+            outcomes.put((None, raised))
 
     threading.Thread(target=target, name="trioflow run").start()
     while True:
         try:
             # `Thread.join` cannot be used, because after an interruption it treats the thread as ended.
-            get_outcome = outcomes.get()
+            value, error = outcomes.get()
         except KeyboardInterrupt as interruption:
             interrupt(interruption)
-        else:
-            return get_outcome()
+            continue
+        if error is not None:
+            raise error
+        return cast(T, value)

@@ -229,17 +229,14 @@ def raise_unless_completed(run: Run, reason: StopReason | None) -> None:
     scheduler = run.scheduler
     if scheduler._run_error is not None and scheduler._culprit is None:
         raise scheduler._run_error
-    match reason:
-        case StopReason.FAILED | StopReason.CRITICAL:
-            raise_failure_group(scheduler)
-        case StopReason.TIMEOUT:
-            idle = cast(float, scheduler.idle_timeout) if has_idled(run) else None
-            missing = None if idle is None else JOB_EVENTS_NOUN
-            raise _errors.JobTimeout(scheduler, idle or run.timeout or 0.0, missing, waits=run.waits_at_timeout)
-        case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:
-            raise _errors.JobCancelled(f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}")
-        case _:
-            pass
+    if reason is StopReason.FAILED or reason is StopReason.CRITICAL:
+        raise_failure_group(scheduler)
+    elif reason is StopReason.TIMEOUT:
+        idle = cast(float, scheduler.idle_timeout) if has_idled(run) else None
+        missing = None if idle is None else JOB_EVENTS_NOUN
+        raise _errors.JobTimeout(scheduler, idle or run.timeout or 0.0, missing, waits=run.waits_at_timeout)
+    elif reason is not None and reason is not COMPLETED:
+        raise _errors.JobCancelled(f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}")
 
 
 def _settling_number(job: AbstractJob[Any]) -> int:

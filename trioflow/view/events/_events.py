@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, final
 
-from ..._core.api.journals import PathCache
 from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,
+    PathCache,
     all_requirements,
     criticality,
     current_run,

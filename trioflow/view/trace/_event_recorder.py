@@ -28,12 +28,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..._core.api.journals import PathCache
 from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,
     Outcome,
+    PathCache,
     Pool,
     StopReason,
     command_line_of,
