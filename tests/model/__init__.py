@@ -5,6 +5,6 @@
 effect in one run.
 ``python -m tests.model --count 1000 --seed 7 --table`` is a soak; with `TRIOFLOW_PLAIN=1` on the plain isolation.
 
-The model does not know policies other than fifo, budgets in runs with a journal, pauses of keys, and rates that give
-up. Where two causes meet in one instant it has doubts.
+Where two causes meet in one instant, the model has doubts. It does not know rates by key, nor policies in a scheduler
+with nested ones.
 """

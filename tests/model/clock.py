@@ -43,7 +43,9 @@ class World:
         self.implied = set(implied)  # who waits for whom for the sake of jobs inside
         self.limiters: list[ModelLimiter] = []
         self.pools: dict[str, dict[str, ModelResource]] = {}  # of each scheduler
-        self.restored: dict[str, str | None] = {}  # what the journal has, and no attempt in this run has used
+        self.restored: dict[
+            str, tuple[str | None, dict[str, float]]
+        ] = {}  # what the journal has, and no attempt in this run has used
         self.restores = False
         self.has_journal = self.drops = False
         self.never_stored: set[str] = set()  # jobs that a later run does not restore, although they SUCCEEDED

@@ -48,7 +48,7 @@ def agrees(value: Any, seen: Any) -> bool:
     if isinstance(value, list):
         return all(words in seen for words in value)
     if isinstance(value, dict):
-        return all(agrees(amount, seen.get(key)) for key, amount in value.items())
+        return all(key not in seen or agrees(amount, seen[key]) for key, amount in value.items())
     return close(value, seen)
 
 

@@ -85,9 +85,8 @@ class Generator:
         names = [plan.name for plan in walk(root)]
         groups = [plan.name for plan in walk(root) if isinstance(plan, Group)]
         outside = self.on("outside")
-        has_budgets = any(one.kind == "budget" for plan in walk(root) for one in getattr(plan, "pool", ()))
-        has_journal = self.on("journal") and not has_budgets
-        return Scenario(
+        has_journal = self.on("journal")
+        scenario = Scenario(
             root=root,
             tokens=self.tokens,
             cut_at=self.duration(30) if self.on("cut") else LAST_CALL / 10 if has_journal else LAST_CALL,
@@ -100,6 +99,29 @@ class Generator:
             ),
             keep_jobs=self.random.random() > 0.05,
         )
+        return replace(scenario, root=self.with_rare_options(root))
+
+    def with_rare_options(self, root: Group) -> Group:
+        """Draw pauses of keys and rates that give up, and in a scheduler without nested ones another policy."""
+
+        def changed(plan: Leaf | Group) -> Leaf | Group:
+            if not isinstance(plan, Group):
+                return plan
+            pool = [
+                replace(one, pause=self.duration(6))
+                if one.kind == "keys" and self.random.random() < 0.3
+                else replace(one, give_up=self.duration(6))
+                if one.kind == "rate" and self.random.random() < 0.3
+                else one
+                for one in plan.pool
+            ]
+            return replace(plan, pool=tuple(pool), jobs=tuple(map(changed, plan.jobs)))
+
+        leaves = {job.name for job in root.jobs if isinstance(job, Leaf)}
+        if {plan.name for plan in walk(root)} == {"root", *leaves} and self.random.random() < 0.3:
+            jobs = [replace(job, expected=self.duration() if self.random.random() < 0.6 else None) for job in root.jobs]
+            root = replace(root, jobs=tuple(jobs), policy=self.random.choice(("auto", "critical-path")))
+        return changed(root)  # type: ignore[return-value]
 
     def group(self, depth: int, common: dict[str, Any], outside: list[str], pools: dict[str, Resource]) -> Group:
         """Draw a scheduler; `pools` are the resources that its members may need."""

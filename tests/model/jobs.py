@@ -82,8 +82,11 @@ class ModelJob:
         self.attempt_problem: Problem | None = None  # with which the last attempt has ended
         self.reported: set[str] = set()  # the names of which it has said what it used
         self.overtaken = 0
+        self.rank = 0.0  # for the policy
         self.held: dict[str, float] = {}  # what it has of each resource
-        self.throttled_since: float | None = None
+        self.spent: dict[str, float] = {}  # what it has used of each budget
+        self.throttled_since = math.inf  # when the first of the last attempts began, which were all throttled
+        self.gives_up = math.inf  # after how many seconds of that
         self.awaiters: list[Callable[[], None]] = []
         world.jobs[plan.name] = self
 
@@ -263,7 +266,12 @@ class ModelJob:
             self.settle("FAILED", why)
         elif (parent.draining or parent.stopping) and why.leaves in (("JobCancelled",), ("JobNotDone",)):
             self.settle("CANCELLED")  # what it awaited has ended with the run
-        elif isinstance(self.plan, Leaf) and set(why.leaves) == {"Throttled"} and not self.ready:
+        elif (
+            isinstance(self.plan, Leaf)
+            and set(why.leaves) == {"Throttled"}
+            and not self.ready
+            and self.began_attempt - self.throttled_since < self.gives_up
+        ):
             self.was_throttled(why)
         elif self.ready or self.asked or not self.is_retried(why):
             self.settle("FAILED", why)
@@ -281,6 +289,7 @@ class ModelJob:
             self.settle("CANCELLED")
         else:
             self.retries += 1
+            self.throttled_since = math.inf
             assert self.plan.retry is not None
             pause = self.plan.retry.pause(self.retries)
             self.world.mark("pause" if pause else "retry")
@@ -303,8 +312,7 @@ class ModelJob:
     def was_throttled(self, why: Problem) -> None:
         """The slot and the needs are released; the job is SCHEDULED again, at the head of the ready queue."""
         assert self.parent is not None
-        if self.throttled_since is None:
-            self.throttled_since = self.started
+        self.throttled_since = min(self.throttled_since, self.began_attempt)
         if self.parent.stopping and self.parent.is_cleaning_up(self):
             self.settle("FAILED", why)
         elif self.parent.stopping or self.parent.draining or self.asked:
@@ -403,6 +411,9 @@ class ModelLeaf(ModelJob):
 
     def call(self) -> None:
         """Begin the body of this attempt."""
+        inputs = [self.world.jobs[name] for name in self.inputs]
+        if any(one.is_service and one.state in ("CANCELLED", "FAILED") for one in inputs):
+            self.world.doubt("a service has ended whose value is an input")
         body = self.plan.bodies[min(self.calls, len(self.plan.bodies) - 1)]
         self.note_call()
         self.world.calls[self.name] += not self.plan.answer

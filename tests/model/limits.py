@@ -21,6 +21,7 @@ class ModelResource:
         self.free = plan.burst if plan.kind == "rate" else plan.total
         self.reserved = 0.0  # of a budget: what running jobs have reserved or used, which is not in `free`
         self.keys: dict[str, float] = {}  # how many jobs have each key
+        self.rests: dict[str, list[float]] = {}  # when the pauses after other jobs with a key are over
         self.unstarted = 0.0  # of a rate: what jobs have that wait for a token; it accrues again only from their start
         self.level_at = world.now  # of a rate: when `free` was right
         self.closed_until: dict[str, float] = outer.closed_until if outer is not None else {}
@@ -38,13 +39,18 @@ class ModelResource:
         if closed > self.world.now + SAME:
             return closed
         if isinstance(need, str):
-            return -math.inf if self.keys.get(need, 0) < self.plan.total else math.inf
+            places, rests = int(self.plan.total - self.keys.get(need, 0)), self.resting(need)
+            return math.inf if not places else -math.inf if len(rests) < places else rests[len(rests) - places]
         self.refill()
         if need <= self.free + SAME:
             return -math.inf
         if self.plan.kind == "rate":
             return self.world.now + (need - self.free) * self.plan.per / self.plan.total
         return math.inf
+
+    def resting(self, key: str) -> list[float]:
+        """Return when the pauses after jobs with a key will be over."""
+        return sorted(when for when in self.rests.get(key, ()) if when > self.world.now + SAME)
 
     def can_ever_meet(self, need: float | str) -> bool:
         """A job waits for a budget as long as what running jobs have reserved could come back."""
@@ -63,6 +69,8 @@ class ModelResource:
         """Needs are released however the job ends; budgets and rates are not given back."""
         if isinstance(need, str):
             self.keys[need] -= 1
+            if self.plan.pause and share:
+                self.rests.setdefault(need, []).append(self.world.now + self.plan.pause)
         elif self.plan.kind == "budget":
             self.reserved -= share
         elif self.plan.kind != "rate":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +35,7 @@ class Fate:
     shutdowns: int
     restored: bool
     value: str | None  # the result, as text
+    spent: dict[str, float] = field(default_factory=dict, compare=False)  # of budgets
 
 
 @dataclass(slots=True)
@@ -71,7 +72,11 @@ def predict_restart(scenario: Scenario, backend: str) -> list[Outcome]:
     first = predict(replace(scenario, cut_at=scenario.killed_at), backend)
     leaves = {plan.name for plan in walk(scenario.root) if isinstance(plan, Leaf) and not plan.forever}
     leaves -= first.never_stored
-    done = {name: fate.value for name, fate in first.fates.items() if fate.state == "SUCCEEDED" and name in leaves}
+    done = {
+        name: (fate.value, fate.spent)
+        for name, fate in first.fates.items()
+        if fate.state == "SUCCEEDED" and name in leaves
+    }
     return [first, predict(scenario, backend, restored=done)]
 
 
@@ -79,7 +84,7 @@ def predict(
     scenario: Scenario,
     backend: str,
     bound: Iterable[tuple[str, str]] = (),
-    restored: Mapping[str, str | None] = MappingProxyType({}),
+    restored: Mapping[str, tuple[str | None, dict[str, float]]] = MappingProxyType({}),
 ) -> Outcome:
     """Predict a run of a scenario; `bound` are the requirements that earlier runs added."""
     world = World(bound, implied(scenario.root), backend)
@@ -118,6 +123,7 @@ def predict(
                 world.shutdowns[name],
                 job.restored,
                 job.value,
+                job.spent,
             )
             for name, job in world.jobs.items()
         },

@@ -196,6 +196,8 @@ class Resource(ShortRepr):
     total: float  # of a rate: its limit per `per` seconds; of keys: the amount of each
     per: float = 0.0
     burst: float = 0.0
+    pause: float = 0.0  # of keys: after each job
+    give_up: float | None = None  # of a rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -209,7 +211,7 @@ class Group(Plan):
     adaptive: tuple[int, int] | None = None
     pool: tuple[Resource, ...] = ()
     backfill: int = 64
-    policy: Literal["fifo"] = "fifo"
+    policy: Literal["fifo", "auto", "critical-path"] = "fifo"
     shutdown_timeout: float = 1.0
     cleanup_timeout: float = 5.0
     critical_jobs: bool | None = None

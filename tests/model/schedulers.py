@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import combinations
 from typing import Any
 
 from .clock import Timer, World
@@ -68,6 +70,19 @@ class ModelScheduler(ModelJob):
             names = {*job.plan.requires, *job.inputs, *added}
             job.waits_for = {name for name in names if name in own and own[name].is_waited_for}
 
+    def rank_jobs(self) -> None:
+        """Find the longest expected path from each job to an exit; unknown durations count as a median one."""
+        known = [job.plan.expected for job in self.jobs if job.plan.expected is not None]
+        if self.plan.policy == "fifo" or not (known or self.plan.policy == "critical-path"):
+            return
+        usual = statistics.median(known) if known else 1.0
+        for plan in self.plan.jobs[::-1]:  # each is behind what it requires
+            job = self.world.jobs[plan.name]
+            users = [other.rank for other in self.jobs if job.name in other.waits_for]
+            job.rank = (usual if plan.expected is None else plan.expected) + max(users, default=0.0)
+        if len({job.rank for job in self.jobs}) > 1:
+            self.world.mark("policy")
+
     # ---- running
 
     def call(self) -> None:
@@ -89,6 +104,7 @@ class ModelScheduler(ModelJob):
                 plan = Resource(name=name, kind=found.plan.kind, total=float(need))
                 self.members[name] = ModelResource(self.world, plan, found)
         self.link(self.jobs)
+        self.rank_jobs()
         self.began = self.world.now
         if self.plan.timeout is not None:
             self.timers = [self.world.after(self.plan.timeout, lambda: self.stop("TIMEOUT"))]
@@ -118,8 +134,12 @@ class ModelScheduler(ModelJob):
         verdict, cause = job.judge()
         if verdict == "SCHEDULED" and job.name in self.world.restored and not job.is_service:
             job.restored = True
-            job.value = self.world.restored.pop(job.name)  # another attempt of its scheduler runs it again
+            job.value, spent = self.world.restored.pop(job.name)  # another attempt of its scheduler runs it again
             self.world.mark("restored")
+            for name, amount in spent.items():  # a restored job counts what it had used
+                resource = self.find(name)
+                if resource is not None:
+                    resource.free -= amount
             job.settle("SUCCEEDED")
         elif verdict == "SCHEDULED":
             if self.may_start(job):
@@ -274,8 +294,8 @@ class ModelScheduler(ModelJob):
         """A slot is released however the job ends, and so are its token and its needs."""
         for group in self.windows(job):
             group.holders.discard(job)
-        is_unstarted = job in self.token_line
-        if is_unstarted:
+        is_unstarted = job in self.token_line or job in self.world.admitted
+        if job in self.token_line:
             self.token_line.remove(job)
             self.count_unstarted(job, -1)
         for name, need in job.plan.needs:
@@ -285,16 +305,19 @@ class ModelScheduler(ModelJob):
                 share = job.held.pop(name)
                 if is_unstarted and resource.plan.kind in ("rate", "budget"):
                     resource.correct(share, 0.0)  # it does not start
+                if is_unstarted and resource.plan.kind in ("rate", "budget", "keys"):
                     share = 0.0
                 if isinstance(job, ModelScheduler) and resource.plan.kind == "budget" and name in job.members:
                     used = job.members[name].used  # a scheduler with such needs returns the rest
                     resource.correct(share, used)
                     share = used
+                if resource.plan.kind == "budget":
+                    job.spent[name] = job.spent.get(name, 0.0) + share
                 resource.give_back(need, share)
         limiter = self.limiter()
         if limiter is not None and job in limiter.holders:
             limiter.holders.discard(job)
-        if limiter is not None and is_unstarted and not self.token_line:
+        if limiter is not None and is_unstarted and not self.token_line and self in limiter.requests:
             limiter.requests.remove(self)
 
     def take_token(self, job: ModelJob, limiter: ModelLimiter) -> bool:
@@ -338,6 +361,11 @@ class ModelScheduler(ModelJob):
         until = self.world.now + after
         if until > resource.closed_until.get(key, -math.inf):
             resource.closed_until[key] = until
+        if resource.plan.give_up is not None:
+            job.gives_up = resource.plan.give_up
+        if job.began_attempt - job.throttled_since >= job.gives_up:
+            self.world.mark("give_up")
+            return
         # The attempt does not count: what it has reserved of budgets comes back, unless it was used.
         for one in job.held.keys() - job.reported:
             resource = self.find(one)
@@ -591,7 +619,7 @@ class ModelScheduler(ModelJob):
         self.world.mark("drain")
         self.draining = True
         self.reason = self.reason or "DRAINED"
-        for job in self.running:
+        for job in list(self.running):
             if isinstance(job, ModelScheduler):
                 job.drain()
         for job in self.jobs:
@@ -751,7 +779,9 @@ class ModelScheduler(ModelJob):
         """(4) Services are ended, users before what they use, all within one `shutdown_timeout`."""
         self.drop_timers()
         self.phase = "unwinding services"
-        if any(self.users(job) for job in self.running) and any(unwinds(job) for job in self.running):
+        users = {job: self.users(job) for job in self.running}
+        is_chain = all(job in users[other] or other in users[job] for job, other in combinations(self.running, 2))
+        if any(users.values()) and not is_chain and any(unwinds(job) for job in self.running):
             self.world.doubt("the order among services that do not use each other")
         if self.running:
             self.timers.append(self.world.after(self.plan.shutdown_timeout, self.end_all_services))
@@ -954,9 +984,9 @@ def begin_with_token(group: ModelScheduler, job: ModelJob) -> None:
         admit_all(group.world)
 
 
-def start_key(job: ModelJob) -> tuple[bool, int, int]:
-    """`priority` comes before the order in which jobs became ready; what is tried again is ahead of others."""
-    return (job.number >= 0, -job.plan.priority if job.number >= 0 else 0, job.number)
+def start_key(job: ModelJob) -> tuple[bool, int, float, int]:
+    """`priority` comes before the policy, and that before the order of becoming ready; what is tried again is first."""
+    return (job.number >= 0, *((-job.plan.priority, -job.rank) if job.number >= 0 else (0, 0.0)), job.number)
 
 
 def begin(job: ModelJob) -> None:

@@ -10,6 +10,33 @@ from .real import observe
 from .scenario import Await, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started
 
 SCENARIOS = {
+    "services that use each other end one after the other": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="used", service=True, forever=True, linger=0.25, bodies=((Nap(1.5), Started(), Nap(99.0)),)),
+                Leaf(
+                    name="user",
+                    requires=("used",),
+                    service=True,
+                    forever=True,
+                    linger=0.375,
+                    bodies=((Nap(1.125), Started(), Nap(99.0)),),
+                ),
+                Leaf(name="job", requires=("user",), bodies=((Nap(4.0625),),)),
+            ),
+        )
+    ),
+    "a place of a key counts as free once its pause is over": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="job", needs=(("host", "a"),), bodies=((Nap(1.5),),)),
+                Leaf(name="long", bodies=((Nap(9.25),),)),
+            ),
+            pool=(Resource(name="host", kind="keys", total=2.0, pause=2.125),),
+        )
+    ),
     "explain says what a service awaits that is not ready yet": Scenario(
         root=Group(
             name="root",

@@ -136,6 +136,9 @@ class Key(Resource):
         super().throttle(seconds)
         self.family.keep(self)
 
+    def public_share(self, need: Any, share: Any) -> Any:
+        return self.key
+
     @abstractmethod
     def used_until(self) -> float:
         """Return the time from which the key is as a new one, if no job holds it."""
@@ -174,6 +177,10 @@ class CountedKey(Key, CountedResource):
     def refund(self, job: AbstractJob[Any], share: Any) -> None:
         self.unstarted = job
 
+    def public_free(self) -> float:
+        """Return the free places; those whose pauses are over are only counted when a job takes one."""
+        return super().public_free() + sum(end <= self.clock() + TIME_TOLERANCE for end in list(self.rest_ends))
+
     def used_until(self) -> float:
         return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
 
@@ -194,9 +201,6 @@ class CountedKey(Key, CountedResource):
             return ""
         return f"{self.shown_name}: pause, {duration_text(max(0.0, self.rest_ends[0] - self.clock()))} left"
 
-    def public_share(self, need: Amount, share: Any) -> str:
-        return self.key
-
     def make_member_resource(self, need: Amount, share: Any = None) -> PerKeyResource:  # type: ignore[override]
         """Return a resource with this key alone, one job at a time, for the members of a nested scheduler."""
         return PerKeyResource(self.name, PerKey(1), self)
@@ -215,9 +219,6 @@ class RateKey(Key, RateResource):
 
     def used_until(self) -> float:
         return max(self.cooldown.ends_at, *(bucket.full_at for bucket in self.buckets.values()))
-
-    def public_share(self, need: RateNeed, share: RateNeed) -> str:  # type: ignore[override]
-        return self.key
 
 
 class PerKeyResource(PoolEntry):
