@@ -131,7 +131,7 @@ def test_attempts_come_as_often_and_no_earlier_than_a_retry_says(virtual: Virtua
             for number, ((_, ended), (began, _)) in enumerate(itertools.pairwise(attempts), 1):
                 if isinstance(retry, Retry):
                     fixed = retry.on(OSError()) if not isinstance(retry.on, (type, tuple)) else True
-                    pause = retry.pause_before(number) / (2 if retry.jitter else 1) if fixed is True else fixed
+                    pause = retry._pause_before(number) / (2 if retry.jitter else 1) if fixed is True else fixed
                     assert began >= ended + pause - TOLERANCE, (seed, job)
 
 

@@ -148,15 +148,12 @@ class Exploration:
         runs: the number of runs.
         seed: the seed with which `explore` repeats these runs.
         tried: the number of runs with each kind of fault. Kinds that did not occur are left out.
-        single_fault_plans: the number of plans with a single fault, one for each applicable combination of job, place
-            in the job, and fault. It is 0 if only the run of a `BrokenRun` was repeated.
 
     """
 
     runs: int
     seed: int | str
     tried: dict[str, int]
-    single_fault_plans: int
 
     def __str__(self) -> str:
         """Return a summary in one line."""
@@ -321,7 +318,7 @@ class _Explorer:
                     f"from another scenario"
                 )
         self._count_faults(outcome, None)
-        return Exploration(1, seed, dict(self._fault_counts), 0)
+        return Exploration(1, seed, dict(self._fault_counts))
 
     def explore(self, runs: int, seed: int, faults: tuple[str, ...], backends: tuple[str, ...]) -> Exploration:
         __tracebackhide__ = True
@@ -350,7 +347,7 @@ class _Explorer:
             generator.record(outcome)
             self._count_faults(outcome, order_seed)
         fault_counts = {fault: self._fault_counts[fault] for fault in faults if self._fault_counts[fault]}
-        return Exploration(runs, seed, fault_counts, generator.single_fault_count)
+        return Exploration(runs, seed, fault_counts)
 
     def _count_faults(self, outcome: RunOutcome, order_seed: int | None) -> None:
         applied_faults = {FAULT_OF_KIND[change.kind] for change in outcome.applied_changes}

@@ -195,9 +195,6 @@ class PlanGenerator:
         seed: the seed that determines all plans.
         faults: the kinds of faults that plans may have.
 
-    Attributes:
-        single_fault_count: the number of plans with a single fault.
-
     """
 
     def __init__(self, seed: int, faults: Iterable[str]) -> None:
@@ -211,7 +208,6 @@ class PlanGenerator:
         self._jobs_with_retries: Final[set[str]] = set()
         self._plain_duration = 1.0
         self._untried_single_faults: Iterator[Change] = iter(())
-        self.single_fault_count = 0
 
     def record(self, outcome: RunOutcome) -> None:
         """Record the number of waits of each job in a run, and which jobs have timeouts and retries."""
@@ -229,7 +225,6 @@ class PlanGenerator:
         """
         self._plain_duration = plain_duration or 1.0
         single_faults = list(self._iterate_single_faults())
-        self.single_fault_count = len(single_faults)
         self._random.shuffle(single_faults)
         self._untried_single_faults = iter(single_faults)
 

@@ -119,14 +119,14 @@ class Retry:
         """Copy and pickle the values by a call, because no attribute can be set."""
         return partial(Retry, **{name: getattr(self, name) for name in DEFAULTS}), (self.times,)
 
-    def pause_before(self, number: int) -> float:
+    def _pause_before(self, number: int) -> float:
         """Return the longest pause, in seconds, before retry `number`, which is 1 for the first one."""
         try:
             return min(self.first * self.factor ** (number - 1), self.cap)
         except OverflowError:
             return self.cap
 
-    def next_pause(self, number: int, error: Exception, subject: Subject) -> float | None:
+    def _next_pause(self, number: int, error: Exception, subject: Subject) -> float | None:
         """Return the seconds before retry `number`, or None if the job is not retried after this exception.
 
         Raises:
@@ -154,7 +154,7 @@ class Retry:
 
     def _own_pause(self, number: int) -> float:
         """Return the pause before retry `number`, shortened at random with `jitter`."""
-        pause = self.pause_before(number)
+        pause = self._pause_before(number)
         return pause * jitter_source.uniform(MIN_JITTER, 1.0) if self.jitter and pause else pause
 
     def __repr__(self) -> str:
@@ -181,10 +181,10 @@ def _check_condition(on: Any) -> RetryCondition:
 def longest_pauses(retry: Retry) -> float:
     """Return the sum of all pauses, at their longest; infinity if there is no limit."""
     times = math.inf if retry.times is None else retry.times
-    total, number, pause, last = 0.0, 1, retry.pause_before(1), -1.0
+    total, number, pause, last = 0.0, 1, retry._pause_before(1), -1.0
     while number <= times and pause not in (0.0, last):  # from then on, pauses are equal
         total, number, last = total + pause, number + 1, pause
-        pause = retry.pause_before(number)
+        pause = retry._pause_before(number)
     return total + (pause * (times - number + 1) if pause else 0.0)
 
 

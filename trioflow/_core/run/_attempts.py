@@ -54,7 +54,7 @@ async def _call_and_decide(worker: Worker, job: AbstractJob[Any], options: _job_
         if options.retry is not None and _may_retry(worker, job, error):
             extras = job._ensure_extras()
             number = extras.retry_count + 1
-            extras.next_pause = options.retry.next_pause(number, error, job._name_for_errors)
+            extras.next_pause = options.retry._next_pause(number, error, job._name_for_errors)
             extras.retry_reason = one_line_error(error)
         raise
 

@@ -113,7 +113,7 @@ class ProgramService(Service[Any], keeps_time=True):
 
     def _record_line(self, job: Any, line: str) -> None:
         self._latest_lines.append(line)
-        self._readiness.process_line(line)
+        self._readiness._process_line(line)
         if self._on_line is not None:
             self._on_line(self, line)
         elif self._should_print_lines:
@@ -142,7 +142,7 @@ class ProgramService(Service[Any], keeps_time=True):
         """
         run, job = run_of(self), self._job
         self._latest_lines.clear()
-        self._readiness.check_before_start()
+        self._readiness._check_before_start()
         initial_sizes = {path: file_size(path) for path in self._output_paths()}
         readiness_errors: list[Exception] = []  # the exception raised while waiting for readiness, if there was one
         is_ready = False
@@ -192,7 +192,7 @@ class ProgramService(Service[Any], keeps_time=True):
                     if self._output_files and isinstance(self._readiness, OutputLine):
                         task_group.start_soon(self._poll_output_files, run, initial_sizes)
                     try:
-                        result = await self._readiness.wait(run)
+                        result = await self._readiness._wait(run)
                     except Exception as error:
                         wait_error = error  # raised after the task group, which would wrap it in an ExceptionGroup
                     task_group.cancel_scope.cancel()
@@ -200,7 +200,7 @@ class ProgramService(Service[Any], keeps_time=True):
                     raise wait_error
                 return result
         except JobTimeout as timeout_error:
-            latest_failure = "" if self.redact else self._readiness.latest_failure()
+            latest_failure = "" if self.redact else self._readiness._latest_failure()
             hint = BUFFERED_OUTPUT_HINT if isinstance(self._readiness, OutputLine) else ""
             timeout_error.add_note(f"It was waiting for {self._awaited_text}.{latest_failure}{hint}")
             if not self.redact and (output := self._output_tail(initial_sizes)):
@@ -218,7 +218,7 @@ class ProgramService(Service[Any], keeps_time=True):
                     *lines, _ = file.read().split(b"\n")
                     positions[path] += sum(len(line) + 1 for line in lines)
                     for line in lines:
-                        self._readiness.process_line(line.decode(errors="backslashreplace"))
+                        self._readiness._process_line(line.decode(errors="backslashreplace"))
 
         async def poll_files() -> None:
             read_new_lines()

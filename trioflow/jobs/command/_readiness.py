@@ -37,7 +37,7 @@ class Readiness(ABC):
         """Return the condition for one service, which must not see what has happened to another one."""
         return self
 
-    def check_before_start(self) -> None:  # noqa: B027  # not abstract: most conditions have nothing to check
+    def _check_before_start(self) -> None:  # noqa: B027  # not abstract: most conditions have nothing to check
         """Prepare for an attempt, before the service is started.
 
         Raises:
@@ -45,17 +45,17 @@ class Readiness(ABC):
 
         """
 
-    def process_line(self, text: str) -> None:  # noqa: B027  # not abstract: most conditions ignore the output
+    def _process_line(self, text: str) -> None:  # noqa: B027  # not abstract: most conditions ignore the output
         """Process a line of the service's output."""
 
     def _redact(self) -> None:  # noqa: B027  # not abstract: the errors of most conditions have no values
         """Hide the values of the condition in its errors, because its service is redacted."""
 
     @abstractmethod
-    async def wait(self, run: RunHandle) -> Any:
+    async def _wait(self, run: RunHandle) -> Any:
         """Wait until the service is ready, and return the service's result."""
 
-    def latest_failure(self) -> str:
+    def _latest_failure(self) -> str:
         """Return a space and a sentence about the latest failed test; "" if there is nothing to report."""
         return ""
 
@@ -109,7 +109,7 @@ class PortOpen(Readiness):
         """Return the condition as an infinitive clause for error messages."""
         return f"port {self.number} of {self.host} to accept connections"
 
-    def check_before_start(self) -> None:
+    def _check_before_start(self) -> None:
         """Make sure that the port is free.
 
         Raises:
@@ -122,7 +122,7 @@ class PortOpen(Readiness):
                 f"that uses it, or give the service another port"
             )
 
-    async def wait(self, run: RunHandle) -> int:
+    async def _wait(self, run: RunHandle) -> int:
         """Try to connect until a connection succeeds, and return the number of the port."""
         return await poll_until(run, self._try_connect)  # type: ignore[no-any-return]
 
@@ -178,13 +178,13 @@ class OutputLine(Readiness):
     def _copy(self) -> OutputLine:
         return OutputLine(self.text)
 
-    def check_before_start(self) -> None:
+    def _check_before_start(self) -> None:
         """Discard the matching line of an earlier attempt."""
         self._matching_line = None
         self._match_event = anyio.Event()
 
-    def process_line(self, text: str) -> None:
-        """Store the first line that matches, and wake `wait`."""
+    def _process_line(self, text: str) -> None:
+        """Store the first line that matches, and wake `_wait`."""
         if self._matching_line is None and self._matches(text):
             self._matching_line = text
             if self._match_event is not None:
@@ -193,7 +193,7 @@ class OutputLine(Readiness):
     def _matches(self, line: str) -> bool:
         return self.text in line if isinstance(self.text, str) else self.text.search(line) is not None
 
-    async def wait(self, run: RunHandle) -> str:
+    async def _wait(self, run: RunHandle) -> str:
         """Wait for a line that matches, and return it."""
         assert self._match_event is not None
         await self._match_event.wait()
@@ -242,7 +242,7 @@ class CommandSucceeds(Readiness):
     def _redact(self) -> None:
         self._job.redact = True
 
-    async def wait(self, run: RunHandle) -> Any:
+    async def _wait(self, run: RunHandle) -> Any:
         """Run the command repeatedly until it succeeds, and return its result."""
         return await poll_until(run, self._try_command)
 
@@ -255,7 +255,7 @@ class CommandSucceeds(Readiness):
             self._latest_error = error
             return None
 
-    def latest_failure(self) -> str:
+    def _latest_failure(self) -> str:
         """Return a space and a sentence about the latest failure of the command; "" if there was none."""
         return "" if self._latest_error is None else f" The last attempt failed: {self._latest_error}."
 
@@ -271,7 +271,7 @@ class FileExists(Readiness):
     def __str__(self) -> str:
         return f"{str(self._path)!r} to exist"
 
-    def check_before_start(self) -> None:
+    def _check_before_start(self) -> None:
         self._initial_stamp = self._read_stamp()
 
     def _read_stamp(self) -> tuple[int, int] | None:
@@ -281,7 +281,7 @@ class FileExists(Readiness):
             return None
         return status.st_ino, status.st_mtime_ns
 
-    async def wait(self, run: RunHandle) -> Path:
+    async def _wait(self, run: RunHandle) -> Path:
         return await poll_until(run, self._find_file)  # type: ignore[no-any-return]
 
     async def _find_file(self) -> Path | None:

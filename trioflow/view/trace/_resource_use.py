@@ -7,7 +7,6 @@ which it reserves for its members, then in enclosing schedulers.
 from __future__ import annotations
 
 import bisect
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -57,12 +56,12 @@ class ResourceUse:
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
     """The start, end, amount and span number of each use. A use of a rate lasts as long as the job's attempt."""
 
-    def amount_over_time(self, end_time: float = math.inf) -> StepFunction:
-        """Return the amount held over time, until `end_time`.
+    def amount_over_time(self) -> StepFunction:
+        """Return the amount held over time.
 
         For a rate, the amount is the number of running jobs that took from it.
         """
-        return sum_overlaps((since, min(until, end_time), amount) for since, until, amount, _ in self.uses)
+        return sum_overlaps((since, until, amount) for since, until, amount, _ in self.uses)
 
     def find_releasing_span_number(self, since: float, until: float, waiting_number: int) -> int | None:
         """Return the number of the span that ended a wait, or None if there is none.
