@@ -94,6 +94,21 @@ def test_blocked_jobs_are_not_counted_as_failures(virtual: Virtual, logged_lines
     ]
 
 
+def test_a_run_that_is_ending_does_not_go_on(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+    """The log said of a job that failed while its run was being cancelled that the run goes on."""
+
+    async def fail_at_end() -> None:
+        try:
+            await nap(9)
+        finally:
+            raise OSError("broken")
+
+    late = Job(fail_at_end, label="late", critical=True), Job(fail_at_end, label="more", critical=False)
+    assert not virtual(Scheduler(*late, timeout=1).co_run)
+    fates = {line.split("; ")[1] for _, line in logged_lines[:2]}
+    assert fates == {"the run is ending", "it is tolerated, and the run is ending"}
+
+
 def test_failures_of_jobs_with_log_false_are_not_logged(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:

@@ -115,7 +115,8 @@ class FailureLog:
         if stopped:
             consequence = f"it is critical, so the run of {name!r} stops"
         else:
-            consequence = "it is tolerated, and the run goes on" if job._criticality() is False else "the run goes on"
+            fate = "the run goes on" if run.cancel_reason is None else "the run is ending"
+            consequence = f"it is tolerated, and {fate}" if job._criticality() is False else fate
         advice = "" if hint is None else f" ({hint})"
         remedy = remedy_of(error)
         traceback = None if isinstance(error, BudgetSpent) else failure.traceback
@@ -172,8 +173,7 @@ class FailureLog:
                 self._warn(similar.report(), kind=kind, count=count)
 
     def _warn(self, message: str, **details: Any) -> None:
-        is_shown = self._run.is_shown(FAILURE_SUBJECT)
-        _logger.warn(message, about=FAILURE_SUBJECT, is_shown=is_shown, **details)
+        _logger.warn(message, about=FAILURE_SUBJECT, is_shown=self._run.is_shown(FAILURE_SUBJECT), **details)
 
 
 def _message(job: AbstractJob[Any], error: BaseException) -> str:

@@ -93,12 +93,9 @@ class RunHeader:
         return ", ".join(f"{count.number} {count.word}" for count in self._state_counts(progress) if count.number)
 
     def has_counts_beyond_verdict(self, progress: RunProgress) -> bool:
-        """Return whether the counts say more than the verdict, which only counts the succeeded or the failed jobs."""
-        words = {count.word for count in self._state_counts(progress) if count.number}
-        if MOVED_ON.value in words:  # the verdict counts these, too
-            words -= {MOVED_ON.value, JobState.SUCCEEDED.value}
-            return bool(words)
-        return len(words) > 1 or not words <= {JobState.SUCCEEDED.value, JobState.FAILED.value}
+        """Return whether the counts say more than the verdict, which counts the failed and the blocked of all jobs."""
+        counted = {JobState.SUCCEEDED.value, JobState.FAILED.value, JobState.BLOCKED.value, MOVED_ON.value}
+        return any(count.number and count.word not in counted for count in self._state_counts(progress))
 
     # ---- the first line
 
