@@ -110,7 +110,9 @@ def result_of(job: AbstractJob[Any]) -> Any:
 
 
 class Template:
-    """The template of a container with jobs in it, at any depth: `build` makes a copy with values in their place.
+    """The template of a container with jobs in it, at any depth, such as the positional arguments of a job.
+
+    `substitute_inputs` makes a copy with values in place of the jobs; iteration yields results in their place.
 
     Args:
         items: a copy of the container, or a list or dict with its items.
@@ -134,7 +136,7 @@ class Template:
         self._jobs = tuple(jobs)
         self._nested = tuple(nested)
 
-    def build(self, value_of: ValueOf, copies: dict[Template, Any] | None = None) -> Any:
+    def substitute_inputs(self, value_of: ValueOf, copies: dict[Template, Any] | None = None) -> Any:
         """Return a copy of the container with `value_of(job)` in place of each input.
 
         Args:
@@ -149,9 +151,16 @@ class Template:
             copies = {} if copies is None else copies
             for key, template in self._nested:
                 if template not in copies:
-                    copies[template] = template.build(value_of, copies)
+                    copies[template] = template.substitute_inputs(value_of, copies)
                 container[key] = copies[template]
         return container if self._finish is None else self._finish(container)
+
+    def original_values(self) -> Iterable[Any]:
+        """Return the items as they were given, with the inputs among them."""
+        return cast("Iterable[Any]", self.original)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.substitute_inputs(result_of))
 
 
 def _unpack(container: Any) -> tuple[Any, Callable[[Any], Any] | None]:
@@ -175,29 +184,8 @@ def _make_partial(items: dict[Any, Any]) -> functools.partial[Any]:
     return functools.partial(function, *args, **{key: value for key, value in items.items() if isinstance(key, str)})
 
 
-class Arguments:
-    """Positional arguments with inputs among them. Iteration yields results in place of the inputs."""
-
-    __slots__ = ("_template",)
-
-    def __init__(self, template: Template) -> None:
-        self._template = template
-
-    def original_values(self) -> Iterable[Any]:
-        """Return the arguments as they were given, with the inputs among them."""
-        return cast("list[Any]", self._template.original)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._template.build(result_of))
-
-    def substitute_inputs(self, value_of: ValueOf) -> tuple[Any, ...]:
-        """Return the arguments with `value_of(job)` in place of each input."""
-        arguments: tuple[Any, ...] = self._template.build(value_of)
-        return arguments
-
-
 class DirectArguments:
-    """A faster form of `Arguments` for the usual case, in which no container has to be searched.
+    """A faster form of `Template` for the usual arguments, in which no container has to be searched.
 
     It is used only if no input is a service, has `keep_result=False`, or is of a kind that defines its own `result()`.
     """
@@ -275,7 +263,7 @@ def original_arguments(arguments: Iterable[Any]) -> Iterable[Any]:
     """
     if isinstance(arguments, tuple):
         return arguments
-    return cast("Arguments | DirectArguments", arguments).original_values()
+    return cast("Template | DirectArguments", arguments).original_values()
 
 
 class Call:
@@ -292,7 +280,7 @@ class Call:
         return self._values
 
     def substitute_inputs(self, value_of: ValueOf) -> dict[str, Any]:
-        return self._values if self._template is None else self._template.build(value_of)
+        return self._values if self._template is None else self._template.substitute_inputs(value_of)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.func(*args, **self.substitute_inputs(result_of), **kwargs)
@@ -330,10 +318,9 @@ class ArgumentSearch:
                 )
         return tuple(self.inputs)
 
-    def search_positional(self, values: tuple[Any, ...]) -> tuple[Any, ...] | Arguments:
+    def search_positional(self, values: tuple[Any, ...]) -> tuple[Any, ...] | Template:
         """Search positional arguments, and return an iterable that fills in results, or `values` if it has no job."""
-        template = self._root_template(values)
-        return values if template is None else Arguments(template)
+        return self._root_template(values) or values
 
     def search_keywords(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Call:
         """Search keyword arguments, and return `function` with these bound to it.
@@ -405,8 +392,8 @@ class ArgumentSearch:
     def _inner_template(self, container: Any, known: dict[int, Any]) -> Template | None:
         """Return the template of a nested container; None if it contains no job.
 
-        This additional frame makes the search recurse deeper than `build`, so that only the search can reach the
-        recursion limit.
+        This additional frame makes the search recurse deeper than `substitute_inputs`, so that only the search can
+        reach the recursion limit.
         """
         if id(container) not in known:
             is_plain = cast(Any, type(container)) in PLAIN_CONTAINERS
@@ -489,4 +476,4 @@ def substitute_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ..
 
     """
     arguments = ArgumentSearch(lambda: "for_journal()").search_positional(tuple(values))
-    return arguments.substitute_inputs(value_of) if isinstance(arguments, Arguments) else arguments
+    return arguments.substitute_inputs(value_of) if isinstance(arguments, Template) else arguments

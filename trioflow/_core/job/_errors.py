@@ -41,13 +41,11 @@ class TrioflowError(Exception):
         attributes = {name: value if _is_picklable(value) else None for name, value in vars(self).items()}
         return _restore, (type(self), self.args, attributes)
 
-    def __copy__(self: E) -> E:
-        """Return an exception with the same message and attributes."""
+    def __copy__(self: E, _: object = None) -> E:
+        """Return an exception with the same message and attributes, also for a deep copy: jobs are not copied."""
         return _restore(type(self), self.args, vars(self))
 
-    def __deepcopy__(self: E, _: object) -> E:
-        """Return an exception with the same message and attributes, because jobs are not copied."""
-        return self.__copy__()
+    __deepcopy__ = __copy__
 
 
 def _restore(error_type: type[E], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> E:

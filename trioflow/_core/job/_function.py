@@ -125,9 +125,6 @@ class FunctionJob(AbstractJob[T]):
             self._function, self._args = None, ()
             self._is_plain = False  # before a run, plain jobs are not checked for whether they can run again
 
-    def _is_one_shot(self) -> bool:
-        return self._function is None
-
     def _is_spent(self) -> bool:
         return self._function is None
 
@@ -262,8 +259,12 @@ def check_function(
         if place is not None and _signatures.is_async(candidate):
             short = getattr(called, "__name__", "function")
             raise TypeError(f"{kind}({name}): an async function cannot run in {place}; write Job({short}, ...)")
-    if place is None and called is function:  # the return value of a partial is not known
-        _reject_sync(function, kind, name)
+    is_checked = place is None and called is function  # the return value of a partial is not known
+    if is_checked and (isinstance(function, type) or _signatures.is_surely_sync(function)):
+        advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
+        raise TypeError(
+            f"{kind}({name}): this is not an async function; define it with async def{advice if kind == 'Job' else ''}"
+        )
 
 
 def check_kind(kind: Any, subject: str) -> None:
@@ -276,20 +277,6 @@ def check_kind(kind: Any, subject: str) -> None:
     if not callable(kind) or (isinstance(kind, type) and not issubclass(kind, FunctionJob)):
         raise TypeError(
             f"kind={short_repr(kind)} of {subject}: give a kind of job that calls a function, such as ThreadJob"
-        )
-
-
-def _reject_sync(function: Any, kind: str, name: str) -> None:
-    """Reject a class, or a function that is certainly not async.
-
-    Raises:
-        TypeError: the function is a class, or is not async.
-
-    """
-    if isinstance(function, type) or _signatures.is_surely_sync(function):
-        advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
-        raise TypeError(
-            f"{kind}({name}): this is not an async function; define it with async def{advice if kind == 'Job' else ''}"
         )
 
 

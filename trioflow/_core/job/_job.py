@@ -500,12 +500,6 @@ class AbstractJob(Generic[T]):
             self._required = {**known, **dict.fromkeys(jobs, True)}
         return self
 
-    def _hand_requirements_to(self, job: AbstractJob[Any]) -> None:
-        """Make another job require what this one requires."""
-        required = self._required
-        job.requires(required)
-        job.requires(_requirements.settled_only(required), settled=True)
-
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
         jobs = _requirements.flatten_simple(requirements, state_of)
         if jobs is not None:
@@ -868,7 +862,7 @@ class AbstractJob(Generic[T]):
         return self._state is JobState.RUNNING and self._extras is not None and self._extras.is_service_ready
 
     def _is_one_shot(self) -> bool:
-        return False
+        return self._is_spent()
 
     def _is_spent(self) -> bool:
         """Return whether the job can run only once, and has done so."""

@@ -29,7 +29,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from ..base._states import RAN_TO_END, JobState, StopReason
 from ..job._errors import JournalError
@@ -70,19 +70,11 @@ def check_journal(value: Any, name: str, subject: Subject) -> JournalProtocol | 
     raise bad_value_error(TypeError, value, name, subject, "give a Journal, or the path of one")
 
 
-@final
-class NotStored:
-    """The value that `look_up` returns if the journal has no result for a job.
+class NotStored(NamedTuple):
+    """The value that `look_up` returns if the journal has no result for a job."""
 
-    Args:
-        reason: the reason; None if there is nothing to explain.
-
-    """
-
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: str | None = None) -> None:
-        self.reason: Final = reason
+    reason: str | None = None
+    """The reason; None if there is nothing to explain."""
 
 
 class Restored(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Never, Self, final
 
 from ..job._job import AbstractJob, is_scheduler, not_a_scheduler_error
 from ..job._job_options import unknown_option_error as unknown_option
-from ..job._requirements import flatten
+from ..job._requirements import flatten, settled_only
 
 if TYPE_CHECKING:
     from ..job._requirements import Required
@@ -81,7 +81,8 @@ class Sequence:
             if self.jobs:
                 job.requires(self.jobs[-1])
             else:
-                self._stand_in._hand_requirements_to(job)
+                job.requires(self._stand_in.required)
+                job.requires(settled_only(self._stand_in._required), settled=True)
             self.jobs.append(job)
         if self._scheduler is not None:
             self._scheduler.update(new_jobs)
