@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .schedulers import ModelScheduler
 
 UNSETTLED = ("IDLE", "SCHEDULED", "RUNNING")
-GOOD = ("SUCCEEDED", "SKIPPED")
+GOOD, BAD = ("SUCCEEDED", "SKIPPED"), ("FAILED", "CANCELLED")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -297,6 +297,8 @@ class ModelJob:
             if pause:
                 self.pause = self.world.after(pause, self.be_ready_again)
             else:
+                if any(job.parent is parent for job in self.world.admitted):
+                    self.world.doubt("a job is tried again as others start")
                 self.number = next(self.world.first_numbers)
                 parent.queue.insert(0, self)
             parent.release_held(self)
@@ -416,8 +418,12 @@ class ModelLeaf(ModelJob):
             self.world.doubt("a service has ended whose value is an input")
         body = self.plan.bodies[min(self.calls, len(self.plan.bodies) - 1)]
         self.note_call()
+        lost = next((one for one in map(self.world.jobs.get, self.inputs) if one and one.state in BAD), None)
+        if lost is not None:  # a service that has ended while this job waited for its start
+            self.has_raised(lost.problem or problem("JobCancelled"))
+            return
         self.world.calls[self.name] += not self.plan.answer
-        self.unwinding = False
+        self.unwinding, self.awaited = False, None
         self.steps = list(body)
         self.is_endless = endless(body)
         # A job's timeout covers each call of `co_run`, innermost.
@@ -599,13 +605,12 @@ class ModelLeaf(ModelJob):
         """The outcome follows what leaves the body: a job that catches the cancellation and returns has succeeded."""
         if self.plan.reaction is Reaction.RETURN:
             if self.plan.service and not self.ready:
+                self.note_late_failure()
                 self.has_raised(problem("RuntimeError"))
             else:
                 self.settle("SUCCEEDED")
         elif self.plan.reaction is Reaction.FAIL:
-            if self.world.failed_late == self.world.now:
-                self.world.doubt("several fail as they are cancelled")
-            self.world.failed_late = self.world.now
+            self.note_late_failure()
             self.has_raised(problem("Boom", self.name))
         elif self.asked:
             self.settle("SUCCEEDED" if self.ready and self.by_run else "CANCELLED")
@@ -614,6 +619,12 @@ class ModelLeaf(ModelJob):
 
     def result(self) -> str:
         return "yes" if self.plan.answer else f"{self.name}, call {self.calls - 1}"
+
+    def note_late_failure(self) -> None:
+        """Two failures of cancelled jobs at one instant may come in any order."""
+        if self.world.failed_late == self.world.now:
+            self.world.doubt("several fail as they are cancelled")
+        self.world.failed_late = self.world.now
 
     def shut_down(self) -> float:
         """Count the shutdown, and return its seconds."""

@@ -194,7 +194,7 @@ class ModelScheduler(ModelJob):
         """Before they are cancelled, forever jobs get 16 turns of the loop to take in what is already there."""
         if self.phase != "running" or self.decided or self.flushing or not self.is_over():
             return
-        if any(job.parent is self for job in self.world.admitted):
+        if any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted):
             return
         if self.draining or not self.running:
             self.stop("COMPLETED")
@@ -897,27 +897,22 @@ def admit_all(world: World) -> None:
     world.wake = None
     if world.next_start < math.inf:
         world.wake = world.after(world.next_start - world.now, lambda: admit_all(world))
-    block_unaffordable(world)
     for group in world.schedulers[::-1]:
         group.check_over()
 
 
 def block_unaffordable(world: World) -> None:
     """A job waits as long as what running jobs have reserved could come back, and then ends BLOCKED: `BudgetSpent`."""
-    blocked_in: set[ModelScheduler] = set()
-    queued = [(job, group) for group in world.schedulers if can_start(group) for job in group.queue]
-    for job, group in sorted(queued, key=lambda pair: pair[0].number):
+    waiting = [job for group in world.schedulers if can_start(group) for job in group.queue]
+    for job in sorted(waiting, key=lambda job: job.number):
+        group = job.parent
+        assert group is not None
         found = [(group.find(name), need) for name, need in job.plan.needs]
         if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
             world.mark("budget spent")
-            waiting = any(job.name in one.waits_for and one.plan.run_if != "succeeded" for one in group.jobs)
-            is_critical = job.criticality or any(one.criticality and one.waits_for for one in group.jobs)
-            if waiting or (is_critical and len(group.jobs) > 1):
-                world.doubt("a spent budget blocks a job at the instant in which others start")
-            blocked_in.add(group)
+            if group.parent is not None and any(one.stopping for one in world.schedulers):
+                world.doubt("a spent budget blocks a job as another scheduler ends")
             job.settle("BLOCKED", problem("BudgetSpent"))
-    if len(blocked_in) > 1:
-        world.doubt("a spent budget blocks jobs of two schedulers")
 
 
 def can_start(group: ModelScheduler) -> bool:
@@ -942,6 +937,7 @@ def take_round(world: World) -> None:
     """Admit all that can start now; what the start of one of them makes ready comes after them."""
     while (job := next_job(world)) is not None:
         take_all(job)
+    block_unaffordable(world)
 
 
 def take_all(job: ModelJob) -> None:
