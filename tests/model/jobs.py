@@ -64,6 +64,7 @@ class ModelJob:
         self.problem: Problem | None = None
         self.value: str | None = None  # the result
         self.only_cancelled = False  # it is BLOCKED because of cancel() alone
+        self.is_admitted = False  # it has what it needs, and has not started
         self.is_taken = False  # an `await` has raised its failure
         self.timed_out = self.restored = self.moved_on = False
         self.waits_for: set[str] = set()
@@ -297,7 +298,8 @@ class ModelJob:
             if pause:
                 self.pause = self.world.after(pause, self.be_ready_again)
             else:
-                if any(job.parent is parent for job in self.world.admitted):
+                in_line = any(job.plan.needs or job.plan.priority for job in parent.jobs)
+                if in_line and any(job.parent is parent for job in self.world.admitted):
                     self.world.doubt("a job is tried again as others start")
                 self.number = next(self.world.first_numbers)
                 parent.queue.insert(0, self)
@@ -546,7 +548,7 @@ class ModelLeaf(ModelJob):
         assert group is not None
         if other.state not in UNSETTLED or not group.under_way:
             return self.receive(other, step)
-        if other.state == "IDLE" and (group.draining or group.stopping):
+        if other.state == "IDLE" and group.will_not_start(other):
             return self.receive(other, step)
         self.awaited = resume
         other.awaiters.append(resume)

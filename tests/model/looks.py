@@ -38,7 +38,7 @@ def why(job: ModelJob) -> Iterator[str]:
         if job.state == "IDLE" and group.state in ("IDLE", "SCHEDULED") and any(why(group)):
             yield f"waits for its scheduler '{group.name}'"
             yield from why(group)
-    elif isinstance(job, ModelLeaf) and job.awaited is not None and job.state == "RUNNING":
+    elif isinstance(job, ModelLeaf) and job.awaited is not None and job.state == "RUNNING" and not job.unwinding:
         yield "awaits '"
     elif not can_start(group):
         return

@@ -280,6 +280,10 @@ class ModelScheduler(ModelJob):
                 found[name] = when
         return found
 
+    def resources(self, job: ModelJob) -> set[tuple[ModelResource | None, str]]:
+        """Return the resources that a job needs: each key has its own amount."""
+        return {(self.find(name), need if isinstance(need, str) else "") for name, need in job.plan.needs}
+
     def grant(self, job: ModelJob) -> None:
         """Needs are granted all at once or not at all."""
         for name, need in job.plan.needs:
@@ -294,18 +298,22 @@ class ModelScheduler(ModelJob):
         """A slot is released however the job ends, and so are its token and its needs."""
         for group in self.windows(job):
             group.holders.discard(job)
-        is_unstarted = job in self.token_line or job in self.world.admitted
+        limiter = self.limiter()
         if job in self.token_line:
             self.token_line.remove(job)
             self.count_unstarted(job, -1)
+            if limiter is not None and not self.token_line:
+                limiter.requests.remove(self)
+        if limiter is not None:
+            limiter.holders.discard(job)
         for name, need in job.plan.needs:
             if name in job.held:
                 resource = self.find(name)
                 assert resource is not None
                 share = job.held.pop(name)
-                if is_unstarted and resource.plan.kind in ("rate", "budget"):
+                if job.is_admitted and resource.plan.kind in ("rate", "budget"):
                     resource.correct(share, 0.0)  # it does not start
-                if is_unstarted and resource.plan.kind in ("rate", "budget", "keys"):
+                if job.is_admitted and resource.plan.kind in ("rate", "budget", "keys"):
                     share = 0.0
                 if isinstance(job, ModelScheduler) and resource.plan.kind == "budget" and name in job.members:
                     used = job.members[name].used  # a scheduler with such needs returns the rest
@@ -314,11 +322,7 @@ class ModelScheduler(ModelJob):
                 if resource.plan.kind == "budget":
                     job.spent[name] = job.spent.get(name, 0.0) + share
                 resource.give_back(need, share)
-        limiter = self.limiter()
-        if limiter is not None and job in limiter.holders:
-            limiter.holders.discard(job)
-        if limiter is not None and is_unstarted and not self.token_line and self in limiter.requests:
-            limiter.requests.remove(self)
+        job.is_admitted = False
 
     def take_token(self, job: ModelJob, limiter: ModelLimiter) -> bool:
         """A job never holds a token while it waits for needs or a slot; it may wait for a token with its needs."""
@@ -629,8 +633,19 @@ class ModelScheduler(ModelJob):
             self.tell_unreached(job)
         self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
 
+    def will_not_start(self, job: ModelJob) -> bool:
+        """Return whether an IDLE job is never reached: after a drain, or while the last attempt of its run ends."""
+        may_come = self.why_stopped in ("CRITICAL", "TIMEOUT") and job.plan.run_if == "failed" and not job.plan.forever
+        group: ModelScheduler | None = self
+        while group is not None:
+            may_come = may_come or group.plan.retry is not None
+            group = group.parent
+        return self.draining or (self.stopping and not may_come)
+
     def tell_unreached(self, job: ModelJob) -> None:
         """Waiting for a job raises `JobNotDone` if the run ends without reaching it."""
+        if not self.will_not_start(job):
+            return
         awaiters, job.awaiters = job.awaiters, []
         self.world.soon.extend(awaiters)
 
@@ -885,11 +900,9 @@ def admit_all(world: World) -> None:
     try:
         while world.admitted:
             job = world.admitted.popleft()
-            if job.state == "SCHEDULED":
+            if job.state == "SCHEDULED" and job.parent is not None and can_start(job.parent):
                 begin(job)
             take_round(world)
-        for limiter in world.limiters:
-            pass_tokens_on(world, limiter)
     finally:
         world.is_admitting = False
     if world.wake is not None:
@@ -937,6 +950,8 @@ def take_round(world: World) -> None:
     """Admit all that can start now; what the start of one of them makes ready comes after them."""
     while (job := next_job(world)) is not None:
         take_all(job)
+    for limiter in world.limiters:
+        pass_tokens_on(world, limiter)
     block_unaffordable(world)
 
 
@@ -952,9 +967,13 @@ def take_all(job: ModelJob) -> None:
             if each.size < math.inf:
                 group.world.mark("Adaptive" if each.adaptive else "window")
     group.grant(job)
+    job.is_admitted = True
     limiter = group.limiter() if group.needs_token(job) else None
     if limiter is None or group.take_token(job, limiter):
-        group.world.admitted.append(job)
+        if job.number < 0:  # it is tried again at once
+            group.world.admitted.appendleft(job)
+        else:
+            group.world.admitted.append(job)
 
 
 def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
@@ -970,14 +989,7 @@ def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
             limiter.asked_at = world.now
             limiter.requests.append(group)
         limiter.holders.add(job)
-        world.soon.append(lambda group=group, job=job: begin_with_token(group, job))  # type: ignore[misc]
-
-
-def begin_with_token(group: ModelScheduler, job: ModelJob) -> None:
-    """Start a job that has got its token, unless it was cancelled meanwhile."""
-    if job.state == "SCHEDULED" and group.phase == "running" and not group.draining:
-        begin(job)
-        admit_all(group.world)
+        world.admitted.append(job)
 
 
 def start_key(job: ModelJob) -> tuple[bool, int, float, int]:
@@ -990,6 +1002,7 @@ def begin(job: ModelJob) -> None:
     group = job.parent
     assert group is not None
     group.running.append(job)
+    job.is_admitted = False
     job.began_attempt = group.world.now
     group.show_signs()
     job.start()
@@ -1004,12 +1017,12 @@ def begin(job: ModelJob) -> None:
         group.holders.discard(job)  # it takes no slot
 
 
-def ties(job: ModelJob, other: ModelJob, resources: set[ModelResource | None]) -> bool:
+def ties(job: ModelJob, other: ModelJob, resources: set[tuple[ModelResource | None, str]]) -> bool:
     """Return whether jobs of two schedulers compete that became ready at one instant."""
     group = other.parent
     if group is None or group is job.parent or other.ready_at != job.ready_at:
         return False
-    return not resources.isdisjoint({group.find(name) for name, _ in other.plan.needs})
+    return not resources.isdisjoint(group.resources(other))
 
 
 def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | None:
@@ -1018,20 +1031,20 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
     waiting = [job for group in groups if can_start(group) for job in group.queue]
     world.next_start = math.inf
     passed: list[ModelJob] = []
-    reserved: set[ModelResource | None] = set()
+    reserved: set[tuple[ModelResource | None, str]] = set()
     for job in sorted(waiting, key=start_key):
         group = job.parent
         assert group is not None
         if not group.has_slot(job):
             continue
-        resources = {group.find(name) for name, need in job.plan.needs}
+        resources = group.resources(job)
         missing = group.missing(job)
         if not missing and (group.is_inside_holder or not resources & reserved):
             if any(ties(job, other, resources) for other in waiting):
                 world.doubt("jobs of two schedulers become ready at one instant")
             for other in passed:
                 assert other.parent is not None
-                if resources & {other.parent.find(name) for name, _ in other.plan.needs}:
+                if resources & other.parent.resources(other):
                     other.overtaken += 1
             return job
         if missing and max(missing.values()) < world.next_start:

@@ -12,7 +12,25 @@ from trioflow.abc import Instrument
 from .compare import differences
 from .model import Outcome, predict, predict_restart
 from .real import observe, observe_restart
-from .scenario import Add, Await, Bind, Cancel, Drain, Give, Group, Leaf, Nap, Plan, Scenario, Started, Step, walk
+from .scenario import (
+    Add,
+    Await,
+    Bind,
+    Cancel,
+    Drain,
+    Give,
+    Group,
+    Leaf,
+    Nap,
+    Plan,
+    Scenario,
+    Started,
+    Step,
+    Throttle,
+    Use,
+    steps,
+    walk,
+)
 
 KEPT = {"name", "jobs", "bodies", "answer", "service", "forever"}
 BY_NAME = ("requires", "settled", "inputs")
@@ -47,10 +65,19 @@ def shrink(scenario: Scenario, differs: Callable[[Scenario], bool], most: int = 
             tries += 1
             if tries > most:
                 return scenario
-            if differs(smaller):
+            if is_sound(smaller) and differs(smaller):
                 scenario, found = smaller, True
                 break
     return scenario
+
+
+def is_sound(scenario: Scenario) -> bool:
+    """Return whether all that a body says of a resource is of one that its job has."""
+    for plan in walk(scenario.root):
+        for step in steps(plan) if isinstance(plan, Leaf) else ():
+            if isinstance(step, (Throttle, Use)) and step.name not in dict(plan.needs):
+                return False
+    return True
 
 
 def candidates(scenario: Scenario) -> Iterator[Scenario]:

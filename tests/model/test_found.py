@@ -208,6 +208,21 @@ SCENARIOS = {
         )
         for window in (2, 3, None)
     },
+    "a clean-up job that awaits a job which no run will reach does not wait": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="critical", critical=True, bodies=((Nap(6.25), Fail()),)),
+                Leaf(name="unreached", requires=("critical",), bodies=((Nap(3.5),),)),
+                Leaf(
+                    name="clean-up",
+                    requires=("critical",),
+                    run_if="failed",
+                    bodies=((Nap(4.0625), Await("unreached"), Nap(2.125)),),
+                ),
+            ),
+        )
+    ),
 }
 
 

@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._states import JobState, StopReason
+from ..base._states import DRAINING, JobState, StopReason
 from ..job import _trigger_rules
+from ..job._ancestors import enclosing_schedulers
 from ..job._job import AbstractJob
 from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
 from . import _attempts
@@ -33,8 +34,20 @@ STUCK_REPORT_DELAY: Final = 1.0
 """The time, in seconds, after which a cancelled job that still runs is reported."""
 
 
-def _may_clean_up(job: AbstractJob[Any]) -> bool:
-    return job._options.run_if == "failed" and not job._options.forever and job._state is JobState.IDLE
+def may_clean_up(run: Run, job: AbstractJob[Any]) -> bool:
+    """Return whether a critical failure or a timeout has stopped the run, and this is a clean-up job that is left."""
+    is_left = job._options.run_if == "failed" and not job._options.forever and job._state is JobState.IDLE
+    return is_left and run.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
+
+
+def needs_clean_up(run: Run) -> bool:
+    return any(may_clean_up(run, job) for job in run.scheduler)
+
+
+def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) -> bool:
+    """Return whether a job in a member is not reached any more: the run drains, or stops without another attempt."""
+    may_come = may_clean_up(run, member) or any(each._options.retry is not None for each in enclosing_schedulers(job))
+    return job._state is JobState.IDLE and run.is_draining_or_stopping and (run.phase is DRAINING or not may_come)
 
 
 class CleanUp:
@@ -47,13 +60,7 @@ class CleanUp:
         self._workers: Final[dict[Worker, None]] = {}
         self._ready: Final[list[HeapEntry]] = []  # a heap of the jobs that may start, with some that were cancelled
         self._changed: TaskEvent = run.backend.create_event()
-        self._jobs: Final = {job: run.members.all_requirements(job) for job in run.scheduler if _may_clean_up(job)}
-
-    @staticmethod
-    def is_needed(run: Run) -> bool:
-        """Return whether a critical failure or a timeout has stopped the run, and clean-up jobs are left."""
-        has_failed = run.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
-        return has_failed and any(map(_may_clean_up, run.scheduler))
+        self._jobs: Final = {job: run.members.all_requirements(job) for job in run.scheduler if may_clean_up(run, job)}
 
     async def execute(self) -> None:
         """Run the clean-up jobs, and return when they have settled.
@@ -131,11 +138,8 @@ class CleanUp:
 
     def take(self) -> AbstractJob[Any] | None:
         """Remove the next job that may start, and return it; None if there is none."""
-        while self._ready:
-            job = heapq.heappop(self._ready)[2]
-            if job._state is JobState.SCHEDULED:
-                return job
-        return None
+        jobs = (heapq.heappop(self._ready)[2] for _ in range(len(self._ready)))
+        return next((job for job in jobs if job._state is JobState.SCHEDULED), None)
 
     def count_down(self, successors: Iterable[AbstractJob[Any]]) -> None:
         """Count down the clean-up jobs among those that waited for a job; start those that wait for no other."""
@@ -194,8 +198,7 @@ class CleanUpWorker(Worker):
                 await self._settle_other(job, awaitable, value, error, run.clock())
         except BaseException as fault:  # an error of the engine itself
             run.abandon(self, fault)
-        error = None
-        self.job = None
+        error = self.job = None
         self._clean_up.on_worker_left(self)
 
     async def _will_repeat(self, job: AbstractJob[Any], error: BaseException) -> bool:

@@ -24,7 +24,7 @@ from ..base._graph_algorithms import topological_order
 from ..base._states import COMPLETED, StopReason
 from ..job._job import AbstractJob
 from ..job._outcome import find_interruption, one_line_error
-from ._clean_up import STUCK_REPORT_DELAY, CleanUp, report_stuck
+from ._clean_up import STUCK_REPORT_DELAY, CleanUp, needs_clean_up, report_stuck
 from ._part import overriding
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def end(run: Run) -> None:
         is_unwinding = any(worker.job is not None for worker in unshielded)
         if not (unshielded and await run.group.host.yield_in_ending(is_unwinding)):
             break
-    has_more = run.shared or (run.cancel_reason is not COMPLETED and CleanUp.is_needed(run))
+    has_more = run.shared or (run.cancel_reason is not COMPLETED and needs_clean_up(run))
     if run.workers.alive or run.pending_shutdowns or has_more or (run.parts and overriding(run.parts, "close")):
         try:
             await run.group.host.run_uninterrupted(partial(_wind_up, run), partial(run.stop, StopReason.CANCELLED))
@@ -68,7 +68,7 @@ async def end(run: Run) -> None:
 
 async def _wind_up(run: Run) -> None:
     await _wait_until_left(run, [worker for worker in run.workers.alive if not worker.is_shielded])
-    if CleanUp.is_needed(run):
+    if needs_clean_up(run):
         await CleanUp(run).execute()
     await _end_forever_jobs(run)
     await _end_services(run)

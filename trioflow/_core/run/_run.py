@@ -638,12 +638,11 @@ class Run:
         """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
         if job.is_critical():
             self.stop(StopReason.CRITICAL, job)
-        if job._state is not SCHEDULED:  # the deadline of the run has passed, and the stop has cancelled the job
-            return
-        failure = Failure(error)
-        self.failure_count += 1
-        self.settle(job, JobState.BLOCKED, failure, self.clock())
-        self.failure_log.add(self, job, failure)
+        if job._state is SCHEDULED:  # otherwise, the deadline of the run has passed, and the stop has cancelled the job
+            failure = Failure(error)
+            self.failure_count += 1
+            self.settle(job, JobState.BLOCKED, failure, self.clock())
+            self.failure_log.add(self, job, failure)
 
     def _count_failure(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Count the failure of a member, so that the run does not end COMPLETED, unless it belongs to others.
@@ -828,6 +827,7 @@ class Run:
         nested_runs: list[Run] = []
         if before is not CHECKING and (reason is not COMPLETED or (self.unsettled and self._has_running_job())):
             nested_runs = self._cancel_jobs()
+        self.scheduler._notify_unreached()
         self.wake()
         return nested_runs
 

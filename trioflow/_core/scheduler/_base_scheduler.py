@@ -16,7 +16,7 @@ from ..admission.policy import _policy_validation
 from ..backend import BackendName
 from ..base import _graph_algorithms
 from ..base._reprs import short_repr
-from ..base._states import COMPLETED, JobState, ReportedState, RunPhase, StopReason
+from ..base._states import COMPLETED, JobState, ReportedState, StopReason
 from ..base._units import plural
 from ..job import _job_options, _labels, _option_descriptors
 from ..job._ancestors import enclosing_schedulers, is_inside
@@ -45,7 +45,7 @@ from ..job._texts import text_of
 from ..parts import make_parts
 from ..parts._first_rule import too_few_jobs_error
 from ..parts._settled_calls import SettledCalls, check_on_settled
-from ..run import _ending, _instruments, _journaling, _requirement_counts
+from ..run import _clean_up, _ending, _instruments, _journaling, _requirement_counts
 from ..run._instruments import Instrument
 from ..run._limiter_tokens import token_holder
 from ..run._run import Incident, Run
@@ -1191,18 +1191,18 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return FailureLog(run)
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
-        """Return whether the run has ended, or is draining and so will not start `job`. False before the first run.
+        """Return whether the run has ended, or will not start `job`, as it drains or stops. False before the first run.
 
         Also record that a job or an iterator of `as_settled()` is waiting; see `_was_awaited`.
         """
-        scheduler = self
-        for scheduler in (self, *enclosing_schedulers(self)):
+        schedulers = (self, *enclosing_schedulers(self))
+        for scheduler, member in zip(schedulers, (job or self, *schedulers), strict=False):
             scheduler._was_awaited = True
             if scheduler._run is not None:
-                return job is not None and job._state is JobState.IDLE and scheduler._run.phase is RunPhase.DRAINING
+                return job is not None and _clean_up.will_not_start(scheduler._run, job, member)
             if scheduler._state.is_settled:
                 return True
-        return scheduler._stop_reason is not None  # a nested scheduler between two attempts has one, too
+        return schedulers[-1]._stop_reason is not None  # a nested scheduler between two attempts has one, too
 
     def _notify_unreached(self) -> None:
         """Wake all jobs that await an IDLE job, which no run will reach."""
