@@ -56,6 +56,7 @@ class Generator:
 
     def __init__(self, seed: object, without: Sequence[str] = ()) -> None:
         self.random = random.Random(repr(seed))
+        self.apart = random.Random(f"{seed!r} apart").random() < 0.04
         self.focus = set(self.random.sample(TRAITS, self.random.randint(2, 9)))
         self.without = set(without)
         self.numbers = itertools.count()
@@ -79,13 +80,13 @@ class Generator:
 
     def scenario(self) -> Scenario:
         """Draw a scenario."""
-        root = self.group(DEPTH, {"name": "root"}, [], {})
-        if self.on("scheduler timeout"):
+        root = self.runs() if self.apart else self.group(DEPTH, {"name": "root"}, [], {})
+        if self.on("scheduler timeout") and not self.apart:
             root = replace(root, timeout=self.duration(30))
-        names = [plan.name for plan in walk(root)]
-        groups = [plan.name for plan in walk(root) if isinstance(plan, Group)]
+        names = [plan.name for plan in walk(root)][self.apart :]
+        groups = [plan.name for plan in walk(root) if isinstance(plan, Group) and "run" not in plan.name]
         outside = self.on("outside")
-        has_journal = self.on("journal")
+        has_journal = self.on("journal") and not self.apart
         scenario = Scenario(
             root=root,
             tokens=self.tokens,
@@ -95,9 +96,11 @@ class Generator:
                 (self.duration(20), self.random.choice(names)) for _ in range(outside and self.random.random() < 0.7)
             ),
             drains=tuple(
-                (self.duration(20), self.random.choice(groups)) for _ in range(outside and self.random.random() < 0.3)
+                (self.duration(20), self.random.choice(groups))
+                for _ in range(outside and bool(groups) and self.random.random() < 0.3)
             ),
-            keep_jobs=self.random.random() > 0.05,
+            keep_jobs=self.random.random() > 0.05 or self.apart,
+            apart=self.apart,
         )
         return replace(scenario, root=self.with_rare_options(root))
 
@@ -123,9 +126,22 @@ class Generator:
             root = replace(root, jobs=tuple(jobs), policy=self.random.choice(("auto", "critical-path")))
         return changed(root)  # type: ignore[return-value]
 
-    def group(self, depth: int, common: dict[str, Any], outside: list[str], pools: dict[str, Resource]) -> Group:
+    def runs(self) -> Group:
+        """Draw two runs that share a pool."""
+        pool = tuple(self.pool(DEPTH))
+        pools = {one.name: one for one in pool}
+        self.left = max(self.left, 6)
+        jobs = []
+        for number in range(2):
+            self.left += 2
+            jobs.append(self.group(DEPTH, {"name": f"run{number}"}, [], pools, has_pool=False))
+        return Group(name="runs", jobs=tuple(jobs), pool=pool)
+
+    def group(
+        self, depth: int, common: dict[str, Any], outside: list[str], pools: dict[str, Resource], has_pool: bool = True
+    ) -> Group:
         """Draw a scheduler; `pools` are the resources that its members may need."""
-        pool = tuple(self.pool(depth)) if self.random.random() < 0.7 else ()
+        pool = tuple(self.pool(depth)) if has_pool and self.random.random() < 0.7 else ()
         pools = {**pools, **{one.name: one for one in pool}}
         jobs: list[Leaf | Group] = []
         for _ in range(self.random.randint(1, max(1, self.left))):
@@ -358,7 +374,10 @@ class Generator:
         for _ in range(self.random.randint(1, 2)):
             self.left -= 1
             mine = self.common([*known, *added])
-            added.append(self.leaf(-1, mine, [*known, *added], [], pools))
+            if depth > 1 and self.on("group"):
+                added.append(self.group(1, mine | self.limits(True), [], pools))
+            else:
+                added.append(self.leaf(-1, mine, [*known, *added], [], pools))
         return Add(tuple(added))
 
     def with_late_steps(self, job: Leaf | Group, jobs: list[Leaf | Group]) -> Leaf | Group:

@@ -103,7 +103,7 @@ def predict(
     for when in LOOKS:
         world.after(when, lambda: looks.append(look(world)))
     root.start()
-    world.mark(*["keep_jobs=False"] * world.drops)
+    world.mark(*["keep_jobs=False"] * world.drops, *["runs that share a pool"] * scenario.apart)
     while world.soon:
         world.soon.popleft()()
     while root.state == "RUNNING":

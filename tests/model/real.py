@@ -148,7 +148,9 @@ class RealRun:
         self.limiters = [anyio.CapacityLimiter(tokens) for tokens in scenario.tokens]
         self.jobs: dict[str, AbstractJob[Any]] = {}  # those of the last run, by name
         self.names: dict[AbstractJob[Any], str] = {}  # all that ever were
-        self.root = self.make(scenario.root, {})
+        self.pool = make_pool(scenario.root) if scenario.apart else None  # of all runs
+        self.runs_apart = [self.make(plan, {}) for plan in scenario.root.jobs] if scenario.apart else []
+        self.root = None if scenario.apart else self.make(scenario.root, {})
         self.lasting = dict(self.jobs)  # those that are not added during a run
         self.start = 0.0
         self.own_tasks = {plan.name for plan in walk(scenario.root) if plan.own_task}
@@ -244,7 +246,7 @@ class RealRun:
             shutdown_timeout=plan.shutdown_timeout,
             cleanup_timeout=plan.cleanup_timeout,
             critical_jobs=plan.critical_jobs,
-            pool=Pool(**{one.name: make_resource(one) for one in plan.pool}) if plan.pool else None,
+            pool=make_pool(plan) if plan not in self.scenario.root.jobs or not self.scenario.apart else self.pool,
             backfill=plan.backfill,
             policy=plan.policy,
             keep_jobs=self.scenario.keep_jobs,
@@ -274,7 +276,13 @@ class RealRun:
             for when, name in scenario.drains:
                 others.start_soon(self.call_later, when, name, "drain")
             with anyio.move_on_after(scenario.cut_at):
-                if scenario.keep_jobs:
+                if scenario.apart:
+                    async with anyio.create_task_group() as group:
+                        for each in self.runs_apart:
+                            group.start_soon(
+                                partial(each.co_run, instruments=[*instruments, Recorder(self)], **options)
+                            )
+                elif scenario.keep_jobs:
                     result = await self.root.co_run(instruments=[*instruments, Recorder(self)], **options)
                 else:
                     result = await self.run_open([*instruments, Recorder(self)], **options)
@@ -346,15 +354,18 @@ class RealRun:
             seen: dict[str, Any] = {
                 f"tokens of limiter {number}": limiter.borrowed_tokens for number, limiter in enumerate(self.limiters)
             }
+            pools = {self.scenario.root.name: self.pool}
             for name, job in self.jobs.items():
                 scheduler: Any = job.scheduler
                 if scheduler is not None:
                     seen[f"why {name}"] = scheduler.explain(job)
                 if isinstance(job, Scheduler):
                     seen[f"the window of {name}"] = job.window_size
-                    for resource, amount in (job.pool.free if job.pool is not None else {}).items():
-                        requests = amount.get("requests", amount) if isinstance(amount, dict) else amount
-                        seen[f"{resource} of {name}"] = requests
+                    pools[name] = job.pool
+            for name, pool in pools.items():
+                for resource, amount in (pool.free if pool is not None else {}).items():
+                    requests = amount.get("requests", amount) if isinstance(amount, dict) else amount
+                    seen[f"{resource} of {name}"] = requests
             self.looks.append(seen)
 
     async def note_settled(self, plan: Group, job: Any) -> None:
@@ -503,6 +514,11 @@ class RealRun:
 def changes_context(plan: Leaf) -> bool:
     """Return whether a job sets `variable`, after which its task runs no other job; some do."""
     return sum(map(ord, plan.name)) % 4 == 0
+
+
+def make_pool(plan: Group) -> Pool | None:
+    """Build the pool of a scheduler."""
+    return Pool(**{one.name: make_resource(one) for one in plan.pool}) if plan.pool else None
 
 
 def make_resource(plan: Resource) -> Any:

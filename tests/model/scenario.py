@@ -236,6 +236,7 @@ class Scenario(ShortRepr):
     drains: tuple[tuple[float, str], ...] = ()
     killed_at: float | None = None  # it has a journal; at this time the program is killed, and then it is started again
     keep_jobs: bool = True
+    apart: bool = False  # the schedulers in `root` are runs of their own, which share its pool
 
 
 def walk(plan: Plan) -> Iterator[Plan]:

@@ -21,7 +21,7 @@ SIMPLE = ("outside", "cut", "drain", "journal", "answer", "await", "budget", "ra
 
 def exact_scenarios(backend: str) -> list[Scenario]:
     """Return scenarios whose outcome is certain."""
-    scenarios = [replace(scenario_of(("the same", seed), SIMPLE), keep_jobs=True) for seed in SEEDS]
+    scenarios = [replace(scenario_of(("the same", seed), SIMPLE), keep_jobs=True, apart=False) for seed in SEEDS]
     return [scenario for scenario in scenarios if not predict(scenario, backend).doubts]
 
 
