@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -79,41 +79,38 @@ def report_html(record: TraceRecord, folder: Path) -> str:
     commands, groups = _failures.command_details(record, folder), _failures.failure_groups(record)
     shown_groups = groups[: _failures.MAX_FAILURE_GROUPS]
     script = f"\n{_read_resource('report.js')}\n"
-    page: str = (
-        _make_environment()
-        .from_string(_read_resource("report.html"))
-        .render(
-            title=shorten(titles),
-            style=Markup(_read_resource("report.css")),
-            script=Markup(script),
-            script_hash=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
-            verdict=_verdict_on_all_runs(record),
-            host=record.host.name,
-            start_time=record.start_time,
-            state_counts=_state_counts(record),
-            counts_text=record.tally.describe(),
-            failures=shown_groups,
-            group_count=len(groups),
-            unfolded=_failures.MAX_UNFOLDED_GROUPS + (len(shown_groups) == _failures.MAX_UNFOLDED_GROUPS + 1),
-            unlisted=sum(len(group.spans) for group in groups[len(shown_groups) :]),
-            early_ends=list(_failures.early_ends(record)),
-            incidents=[mark.message.partition("\n")[0] for mark in record.incidents],
-            commands=commands,
-            path_rows=list(_critical_path_rows(record)),
-            slots=slots_sentence(record),
-            graphs=list(map(draw_graph, record.graphs)),
-            timeline=Markup(_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False)),
-            families=families_table(record),
-            forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
-            facts=run_facts(record),
-            data=Markup(_table_json(record, commands)),
-        )
+    page: str = _template().render(
+        title=shorten(titles),
+        style=Markup(_read_resource("report.css")),
+        script=Markup(script),
+        script_hash=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
+        verdict=_verdict_on_all_runs(record),
+        host=record.host.name,
+        start_time=record.start_time,
+        state_counts=_state_counts(record),
+        counts_text=record.tally.describe(),
+        failures=shown_groups,
+        group_count=len(groups),
+        unfolded=_failures.MAX_UNFOLDED_GROUPS + (len(shown_groups) == _failures.MAX_UNFOLDED_GROUPS + 1),
+        unlisted=sum(len(group.spans) for group in groups[len(shown_groups) :]),
+        early_ends=list(_failures.early_ends(record)),
+        incidents=[mark.message.partition("\n")[0] for mark in record.incidents],
+        commands=commands,
+        path_rows=list(_critical_path_rows(record)),
+        slots=slots_sentence(record),
+        graphs=list(map(draw_graph, record.graphs)),
+        timeline=Markup(_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False)),
+        families=families_table(record),
+        forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
+        facts=run_facts(record),
+        data=Markup(_table_json(record, commands)),
     )
     return page
 
 
-def _make_environment() -> Any:
-    """Return the environment of the template, in which every text is escaped, and made printable."""
+@cache  # to compile it takes longer than all else of a small report
+def _template() -> Any:
+    """Return the template of the page, in which every text is escaped, and made printable."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup, escape
 
@@ -152,7 +149,7 @@ def _make_environment() -> Any:
         "lines": lines,
         "shorten_name": shorten_name,
     }
-    return environment
+    return environment.from_string(_read_resource("report.html"))
 
 
 def _read_resource(name: str) -> str:
