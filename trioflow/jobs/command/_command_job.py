@@ -12,7 +12,6 @@ from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, name_in_errors, o
 from ..posix._process_scans import group_memory
 from . import _argv, _granted
 from ._exit_codes import CheckOption, parse_check
-from ._output_sinks import DEFAULT_LINE_LIMIT
 from ._process_run import ProcessRun
 from ._result import CommandResult
 from ._shell_line import Template
@@ -78,9 +77,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. It may call
             `result()`, and the job still holds its slot.
         on_line: called with the job and each line of output as it arrives, without the line ending. With `on_line`, a
-            stream whose option is None is not printed.
-        line_limit: the size of the longest line, in bytes, for `on_line`; a longer one fails the job with a ValueError.
-            With None, longer lines arrive in pieces of 64 KiB.
+            stream whose option is None is not printed. A line of more than 16 MiB arrives in pieces.
         tag: True prints each line as it arrives, prefixed with the job's label. A string is a template for the prefix,
             in which `{label}` and `{time}` are replaced. `{time}` is the local time of arrival, such as 14:03:59;
             `{time:%H:%M:%S.%f}` chooses another format (see `strftime`).
@@ -139,7 +136,6 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         on_done: JobCallback | None = None,
         on_settled: JobCallback | None = None,
         on_line: Callable[[CommandJob, str], object] | None = None,
-        line_limit: int | None = DEFAULT_LINE_LIMIT,
         tag: bool | str = False,
         nice: int | None = None,
         memory_limit: int | None = None,
@@ -156,7 +152,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         stdin_job, stdin_value = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         self._command_options: Final = CommandOptions(
             shell, cwd, encode_environment(env, subject), stdin_value,
-            stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, line_limit, tag,
+            stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, tag,
             nice, memory_limit, pin, leftovers,
             path_tuple(reads, "reads", subject), path_tuple(writes, "writes", subject), append,
         )  # fmt: skip

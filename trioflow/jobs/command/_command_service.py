@@ -45,8 +45,8 @@ class CommandService(ProgramService):
             `PIPE` or `STDOUT`, the lines of both streams are printed to this program's standard error as they arrive.
         stderr: the destination of standard error, as for a `CommandJob`.
         on_start: called with the service at each attempt, as soon as its process exists.
-        on_line: called with the service and each line of output, which is then not printed. Lines of more than 64 KiB
-            arrive in pieces of that size, and `OutputLine` looks at each piece.
+        on_line: called with the service and each line of output, which is then not printed. A line of more
+            than 16 MiB arrives in pieces, and `OutputLine` looks at each piece.
         tag: whether to print each line with a prefix, or a template for the prefix, as for a `CommandJob`.
         shell, cwd, env, stdin, terminate_grace, nice, memory_limit, append: as for a `CommandJob`.
         options: the options of every job; see `AbstractJob`.
@@ -102,7 +102,7 @@ class CommandService(ProgramService):
         def make_job(record_line: Any) -> CommandJob:
             return CommandJob(
                 command, shell=shell, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
-                terminate_grace=terminate_grace, on_start=self._report_start, on_line=record_line, line_limit=None,
+                terminate_grace=terminate_grace, on_start=self._report_start, on_line=record_line,
                 tag=tag, nice=nice, memory_limit=memory_limit, leftovers="end", append=append,
                 label=options.get("label"), redact=options.get("redact", False),
             )  # fmt: skip

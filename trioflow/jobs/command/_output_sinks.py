@@ -19,10 +19,8 @@ from ..posix._files import explain_temporary_file, open_temporary_file, write_al
 SPOOL_LIMIT_BYTES: Final = 1 << 20
 """The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
 SPOOL_BUFFER_BYTES: Final = 1 << 16
-DEFAULT_LINE_LIMIT: Final = 1 << 24
-"""The size, in bytes, of the longest line that `on_line` gets, unless `line_limit` says otherwise."""
-PIECE_BYTES: Final = 1 << 16
-"""The size, in bytes, of the pieces into which longer lines are cut where there is no limit."""
+MAX_LINE_BYTES: Final = 1 << 24
+"""The size, in bytes, of the longest line that is not cut into pieces of this size."""
 
 
 class OutputSink(Protocol):
@@ -129,28 +127,18 @@ class CaptureSink:
 class LineSink:
     r"""A sink that calls a function with each line of output as text, without the line ending.
 
-    Bytes that are not valid UTF-8 become `\xNN`. What the function gets does not depend on how the output arrives.
-
-    Args:
-        on_line: the function.
-        limit: the size of the longest line, in bytes; None to cut longer lines into pieces of `PIECE_BYTES`.
-
+    Bytes that are not valid UTF-8 become `\xNN`. A longer line than `MAX_LINE_BYTES` comes in pieces. What the function
+    gets does not depend on how the output arrives.
     """
 
-    __slots__ = ("_incomplete_line", "_limit", "_on_line")
+    __slots__ = ("_incomplete_line", "_on_line")
 
-    def __init__(self, on_line: Callable[[str], object], limit: int | None = None) -> None:
+    def __init__(self, on_line: Callable[[str], object]) -> None:
         self._on_line: Final = on_line
-        self._limit: Final = limit
         self._incomplete_line: Final = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Forward the complete lines, and store the incomplete last line.
-
-        Raises:
-            ValueError: a line is longer than the limit.
-
-        """
+        """Forward the complete lines, and store the incomplete last line."""
         *ends, rest = data.split(b"\n")
         for end in ends:
             self._add(end)
@@ -164,15 +152,11 @@ class LineSink:
     def _add(self, data: bytes) -> None:
         line = self._incomplete_line
         line += data
-        if self._limit is None:
-            while len(line) > PIECE_BYTES:
-                rest = line[PIECE_BYTES:]
-                del line[PIECE_BYTES:]
-                self._forward()
-                line += rest
-        elif len(line) > self._limit:
-            advice = "raise line_limit=, or give None for pieces of 64 KiB"
-            raise ValueError(f"a line of its output is longer than line_limit={self._limit} bytes: {advice}")
+        while len(line) > MAX_LINE_BYTES:
+            rest = line[MAX_LINE_BYTES:]
+            del line[MAX_LINE_BYTES:]
+            self._forward()
+            line += rest
 
     def _forward(self) -> None:
         line = bytes(self._incomplete_line)
@@ -264,18 +248,17 @@ _PLACEHOLDER_PATTERN: Final = re.compile(r"\{(?P<name>\w+)(?::(?P<format>[^{}]+)
 
 
 def make_line_sinks(
-    name: str, on_line: Callable[[str], object] | None, line_limit: int | None, tag: Callable[[], str] | None
+    name: str, on_line: Callable[[str], object] | None, tag: Callable[[], str] | None
 ) -> list[OutputSink]:
     """Return the sinks that process a stream by lines.
 
     Args:
         name: "stdout" or "stderr".
         on_line: a function to call with each line, or None.
-        line_limit: the size of the longest line for `on_line`; None for pieces.
         tag: a function that returns the prefix with which each line is printed; None to print nothing.
 
     """
-    sinks: list[OutputSink] = [] if on_line is None else [LineSink(on_line, line_limit)]
+    sinks: list[OutputSink] = [] if on_line is None else [LineSink(on_line)]
     if tag is not None:
         sinks.append(LineSink(lambda line: print(tag() + line, file=getattr(sys, name))))
     return sinks

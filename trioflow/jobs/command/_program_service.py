@@ -112,7 +112,7 @@ class ProgramService(Service[Any], keeps_time=True):
     # ---- the output of the program
 
     def _record_line(self, job: Any, line: str) -> None:
-        self._latest_lines.append(line)
+        self._latest_lines.append(line[-MAX_TAIL_BYTES:])
         self._readiness._process_line(line)
         if self._on_line is not None:
             self._on_line(self, line)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, reject_text, shown_value, whole_number
+from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, reject_text, shown_value
 from ..posix._processes import check_limits
 from . import _exit_codes
 from ._argv import BYTES_TYPES
@@ -43,7 +43,6 @@ class CommandOptions:
     terminate_grace: float = 5.0
     on_start: JobCallback | None = None
     on_line: LineCallback | None = None
-    line_limit: int | None = None
     tag: bool | str = False
     nice: int | None = None
     memory_limit: int | None = None
@@ -74,8 +73,6 @@ class CommandOptions:
             raise ValueError(
                 f"pin={shown_value(self.pin, subject)} of {subject}: this system cannot bind a process to a CPU"
             )
-        if whole_number(self.line_limit, "line_limit", subject, "or None for pieces of 64 KiB") == 0:
-            raise ValueError(f"line_limit=0 of {subject}: give 1 or more, or None for pieces of 64 KiB")
         flag(self.append, "append", subject)
         if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(

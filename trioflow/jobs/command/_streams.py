@@ -104,7 +104,7 @@ class ProcessStreams:
             sinks.append(self._captures_by_stream[name])
         job, on_line = self._job, options.on_line
         tag = make_tag_function(options.tag, job.label, {"label": str(job.label)})
-        sinks += make_line_sinks(name, None if on_line is None else partial(on_line, job), options.line_limit, tag)
+        sinks += make_line_sinks(name, None if on_line is None else partial(on_line, job), tag)
         if sinks:
             return self._open_pipe(sinks)
         if isinstance(value, int):

@@ -62,7 +62,6 @@ class Stdio:
     stderr: Any = None
     on_start: Callable[[], object] | None = None
     on_line: Callable[[str], object] | None = None
-    line_limit: int | None = None
     tag: Callable[[], str] | None = None
     truncate: bool = False  # empty the output files first
     env: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -281,7 +280,7 @@ class _LocalOutput:
         target = getattr(stdio, name)
         self._capture: Final = CaptureSink() if target == subprocess.PIPE else None
         self.sinks: list[OutputSink] = [] if self._capture is None else [self._capture]
-        lines = make_line_sinks(name, stdio.on_line, stdio.line_limit, stdio.tag)
+        lines = make_line_sinks(name, stdio.on_line, stdio.tag)
         self.sinks += lines
         if is_path(target):
             self.sinks.append(DescriptorSink(open_output_file(target, truncate=stdio.truncate)))

@@ -97,7 +97,7 @@ class SshService(ProgramService):
         def make_job(record_line: Any) -> SshJob:
             return _ServedCommand(
                 node, command, values=values, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, check=False,
-                terminate_grace=terminate_grace, on_line=record_line, line_limit=None, tag=tag, append=append,
+                terminate_grace=terminate_grace, on_line=record_line, tag=tag, append=append,
                 label=options.get("label"), redact=options.get("redact", False),
             )  # fmt: skip
 

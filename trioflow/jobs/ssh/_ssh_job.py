@@ -31,7 +31,7 @@ from .._env_propagation import propagated_variables
 from ..command import _argv, _granted
 from ..command._exit_codes import CheckOption, parse_check
 from ..command._granted import granted
-from ..command._output_sinks import DEFAULT_LINE_LIMIT, make_tag_function
+from ..command._output_sinks import make_tag_function
 from ..command._result import CommandResult
 from ..command._shell_line import Template, join_line
 from ..command._spawn_options import CommandOptions, check_mapping, is_path
@@ -105,9 +105,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         on_start: called with the job when its first command has started on the node, at each attempt. If it raises, the
             job fails with that exception.
         on_line: called with the job and each line of output, without its line ending, as it arrives; a stream that is
-            None is then not printed.
-        line_limit: the size of the longest line, in bytes, for `on_line`; a longer one fails the job with a ValueError.
-            With None, longer lines arrive in pieces of 64 KiB.
+            None is then not printed. A line of more than 16 MiB arrives in pieces.
         tag: if True, prints each line as it arrives, prefixed with the node's name. If a string, this template is the
             prefix; it may contain `{node}`, `{label}`, the names of `values`, and `{time}`, the local time of arrival
             as 14:03:59, or in another format, `{time:%H:%M:%S.%f}` (see `strftime`).
@@ -157,7 +155,6 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         terminate_grace: float = 5.0,
         on_start: Callable[[SshJob], object] | None = None,
         on_line: Callable[[SshJob, str], object] | None = None,
-        line_limit: int | None = DEFAULT_LINE_LIMIT,
         tag: bool | str = False,
         append: bool = True,
         **options: Unpack[JobOptions],
@@ -174,7 +171,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         on_own_line: Any = on_line
         self._command_options: Final = CommandOptions(
             cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, success_codes=parse_check(check, subject),
-            terminate_grace=terminate_grace, on_start=on_own_start, on_line=on_own_line, line_limit=line_limit,
+            terminate_grace=terminate_grace, on_start=on_own_start, on_line=on_own_line,
             tag=tag, append=append,
         )  # fmt: skip
         self._command_options.validate(subject)
@@ -371,7 +368,6 @@ class _StepRunner:
             stderr=self._fill_path(options.stderr),
             on_start=None if self._on_start is None else self._report_start,
             on_line=None if on_line is None else lambda line: on_line(job, line),
-            line_limit=options.line_limit,
             tag=make_tag_function(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
             truncate=self._truncates,
             env=self._variables(),
