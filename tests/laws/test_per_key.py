@@ -178,6 +178,59 @@ def test_the_rate_of_a_key_counts_a_job_from_its_start(virtual: Virtual) -> None
     assert starts(virtual, jobs, pool, jobs_window=anyio.CapacityLimiter(1)) == [0, 20, 30]
 
 
+def test_the_pause_of_a_key_lasts_while_no_job_needs_the_key(virtual: Virtual) -> None:
+    """A job that comes during the pause waits for its end, although nobody needed the key when the pause began."""
+    late = on("a", required=Job(wait, 2))
+    jobs = [on("a"), *late.required, late]
+    assert starts(virtual, jobs, Pool(host=PerKey(1, pause=2))) == [0, 0, 3]
+
+
+def test_a_job_that_does_not_start_puts_back_what_it_took_of_a_key(virtual: Virtual) -> None:
+    """The next job of the key waits no longer for the rate, if the first was cancelled while it waited for a token."""
+    first, second = on("a"), on("a")
+    jobs = [Job(wait, 8), first, second]
+    pool = Pool(host=PerKey(Rate(requests=1, per=10)))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(Scheduler(*jobs, pool=pool, jobs_window=anyio.CapacityLimiter(1)).co_run)
+            await nap(5)
+            first.cancel()
+
+    virtual(main)
+    assert [job.started_at for job in jobs] == [0, None, 8]
+
+
+def test_a_key_counts_what_a_job_reports_although_its_rate_was_full_again(virtual: Virtual) -> None:
+    """What a job reports late delays the next job of its key, whatever became of other keys meanwhile."""
+
+    async def report() -> None:
+        await nap(12)
+        current_job().used(host=3)
+
+    early = Job(report, needs={"host": "a"})
+    jobs = [early, *[on(key, required=Job(wait, 11)) for key in "bc"], on("a", required=early)]
+    pool = Pool(host=PerKey(Rate(requests=1, per=10, burst=2)))
+    members = [*jobs[:3], *jobs[1].required, *jobs[2].required, jobs[3]]
+    assert starts(virtual, members, pool)[-1] == 22
+
+
+def test_a_cancelled_job_waits_for_no_key(virtual: Virtual) -> None:
+    """While its key is still taken, nothing is left in the admission of a job that waited for it and was cancelled."""
+    cancelled = on("a")
+    left: list[int] = []
+
+    async def cancel() -> None:
+        queue: Any = current_scheduler()._run.queue
+        await nap(1)
+        left.append(len(queue.groups.groups_by_needs))
+        cancelled.cancel()
+        left.append(len(queue.groups.groups_by_needs))
+
+    assert starts(virtual, [on("a", 5), cancelled, Job(cancel)], Pool(host=PerKey(1))) == [0, None, 0]
+    assert left == [1, 0]
+
+
 def test_a_cancelled_job_leaves_its_turn_to_the_next_of_its_key(virtual: Virtual) -> None:
     """The second job of a free key starts when a slot is free, if the first is cancelled while it waits for one."""
     first, cancelled, last = on("a", 2), on("a"), on("a")

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, Throttled, ref
+from trioflow import (
+    AbstractJob,
+    Adaptive,
+    Job,
+    JobState,
+    PerKey,
+    Pool,
+    Rate,
+    Scheduler,
+    Service,
+    StopReason,
+    Throttled,
+    ref,
+)
 from trioflow._core.api import views
 from trioflow._core.api.views import RunPhase
 from trioflow.abc import JobKind
@@ -127,6 +140,12 @@ def test_amounts_of_memory_are_shown_in_units() -> None:
     pool = Pool(memory="8 GiB", api=Rate(calls=1, per=1, burst=1))
     memory, api = views.resource_views(pool)
     assert (memory.amount_text(1.5 * 2**30), api.amount_text(1)) == ("1.5 GiB", "")
+
+
+def test_the_total_of_a_key_is_that_of_a_number() -> None:
+    """Only a PerKey of a number has a total for each key: a rate has none, and other resources have no keys."""
+    limits = Pool(host=PerKey(2), api=PerKey(Rate(calls=1, per=1)), cpu=3)
+    assert [view.key_total for view in views.resource_views(limits)] == [2, None, None]
 
 
 def test_a_rank_is_the_longest_path_to_an_exit() -> None:

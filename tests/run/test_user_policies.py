@@ -408,6 +408,11 @@ class Uncallable(ShortestFirst):
     reason = "because"  # type: ignore[assignment]
 
 
+def test_a_policy_that_does_not_ask_for_ranks_has_none() -> None:
+    """Ranks cost a pass over all jobs, so a policy gets them only if it says that it uses them."""
+    assert not ShortestFirst.needs_ranks
+
+
 @pytest.mark.parametrize(
     ("policy", "message"),
     [

@@ -44,8 +44,8 @@ from ._grant import Grant, Needs
 from ._resource import TIME_TOLERANCE, PoolEntry, Resource
 
 if TYPE_CHECKING:
-    from ._heap_keys import HeapEntry
     from ._per_key import Key, PerKeyResource
+    from .policy._policy import HeapEntry
 
     # Entries of sorted lists. A group is sorted by the key and the number of its first job; a queue by the priority and
     # the number of the first job of its first group. All jobs have different numbers.
@@ -57,6 +57,8 @@ MAX_ADMITTED: Final = 12
 for jobs at the same time. Jobs that become ready later cannot overtake admitted ones."""
 MAX_GROUPS_PER_RESOURCE: Final = 64
 """The maximum number of groups that one scan looks at for each scarce resource."""
+NOW: Final = -math.inf
+"""What `Resource.available_at` returns for a need that can be met now."""
 LAST: Final = (math.inf,)
 """What sorts after all entries."""
 
@@ -452,60 +454,55 @@ class Admission:
         """
         saturated: set[PoolEntry] = set()  # resources that enough groups wait for
         exhausted: set[PoolEntry] = set()  # resources that have too little for any waiting job
-        self._reserved = reserved = dict[Resource, AbstractJob[Any]]()
         waiting_counts: dict[Resource, int] = {}  # how many of the groups before wait for each resource
-        limit_count = 0
-        self._passed, self._without_room = [], []
+        bound_count = 0
+        self._passed, self._without_room, self._reserved = [], [], {}
         self._has_skipped, self._earliest_start = False, (math.inf, None)
         for group in self._groups_in_order():
             resources, queue = group.resources, group.queue
             if group.needs_slot and queue.slotless_count and not queue.has_room():
                 self._has_skipped = True
                 continue
-            if not resources:
-                return group, None, None
             if not resources.isdisjoint(saturated):
                 continue
-            available_at = -math.inf
-            waits_for: list[Resource] = []
-            for resource, need in group.needs:
-                when = resource.available_at(need)
-                if when > -math.inf:
-                    if resource.parks:
-                        return group, resource, None
-                    available_at = max(available_at, when)
-                    waits_for.append(resource)
-            if waits_for:
-                self._passed.append(group)
-                if available_at < self._earliest_start[0]:
-                    self._earliest_start = available_at, queue
-                first = group.heap[0][2]
-                if queue.overtaken[first] >= queue.backfill and not queue.is_inside_holder:
-                    reserved.update(dict.fromkeys(resources - reserved.keys(), first))
-            else:
-                waits_for = [] if queue.is_inside_holder else [each for each in resources if each in reserved]
-                if not waits_for:
-                    return group, None, None
-                for resource in waits_for:
-                    if resource.parks:
-                        return group, None, resource
+            lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
+            waits_for = lacking or (() if queue.is_inside_holder else resources & self._reserved.keys())
+            if not waits_for:
+                return group, None, None
+            for resource in waits_for:
+                if resource.parks:
+                    return (group, resource, None) if lacking else (group, None, resource)
+            if lacking:
+                self._pass(group, max(lacking.values()))
             for resource in waits_for:
                 waiting_counts[resource] = count = waiting_counts.get(resource, 0) + 1
                 if count >= MAX_GROUPS_PER_RESOURCE:
                     saturated.add(resource)
                 if resource.is_exhausted():
                     exhausted.add(resource)
-            if limit_count != (limit_count := len(saturated) + len(exhausted) + len(reserved)) and all(
-                kind
-                and (
-                    kind <= exhausted
-                    or not kind.isdisjoint(saturated)
-                    or not (ignores_reservations or kind.isdisjoint(reserved))
-                )
-                for kind, ignores_reservations in self.group_counts
-            ):
+            bounds = len(saturated) + len(exhausted) + len(self._reserved)
+            if bounds != bound_count and not self._can_any_start(saturated, exhausted):
                 break
+            bound_count = bounds
         return None
+
+    def _pass(self, group: WaitingGroup, available_at: float) -> None:
+        """Record that the first job of a group lacks something; reserve what it needs if it was overtaken too often."""
+        first, queue = group.heap[0][2], group.queue
+        self._passed.append(group)
+        if available_at < self._earliest_start[0]:
+            self._earliest_start = available_at, queue
+        if queue.overtaken[first] >= queue.backfill and not queue.is_inside_holder:
+            self._reserved.update(dict.fromkeys(group.resources - self._reserved.keys(), first))
+
+    def _can_any_start(self, saturated: set[PoolEntry], exhausted: set[PoolEntry]) -> bool:
+        """Return whether a group of any kind could start, as far as these resources and the reserved ones show."""
+        return any(
+            not (kind and kind <= exhausted)
+            and kind.isdisjoint(saturated)
+            and (ignores_reservations or kind.isdisjoint(self._reserved))
+            for kind, ignores_reservations in self.group_counts
+        )
 
     def _groups_in_order(self) -> Iterator[WaitingGroup]:
         """Yield the groups of all runs that have room, in order; add the queues of other runs to `_without_room`.

@@ -24,9 +24,9 @@ from ..base._states import WaitCause, Waiting
 from ..base._units import duration_text
 from ..job._job import AbstractJob
 from ..job._labels import printable
-from ._heap_keys import ready_numbers
 from ._rate import DEFAULT_KEY, Rate, RateNeed, RateResource
 from ._resource import TIME_TOLERANCE, CountedResource, PoolEntry, Resource
+from .policy._policy import ready_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

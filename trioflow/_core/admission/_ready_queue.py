@@ -36,11 +36,11 @@ from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._admission import MAX_ADMITTED, AdmissionQueue
 from ._grant import Grant
-from ._heap_keys import LOWEST_KEY, ready_numbers, throttled_numbers
 from ._window import Adaptive, max_slots
+from .policy._policy import LOWEST_KEY, ready_numbers, throttled_numbers
 
 if TYPE_CHECKING:
-    from ._heap_keys import HeapEntry, HeapKeys
+    from .policy._policy import HeapEntry, HeapKeys
 
 
 class FifoLine:

@@ -26,7 +26,7 @@ from ._requirement_counts import link
 from ._worker import Worker
 
 if TYPE_CHECKING:
-    from ..admission._heap_keys import HeapEntry
+    from ..admission.policy._policy import HeapEntry
     from ..backend import TaskEvent
     from ._run import Run
 

@@ -19,13 +19,13 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._heap_keys import ready_numbers
+from ..admission.policy._policy import ready_numbers
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_queries import takes_slot
 from ._current import enclosing_workers
 
 if TYPE_CHECKING:
-    from ..admission._heap_keys import HeapEntry, HeapKeys
+    from ..admission.policy._policy import HeapEntry, HeapKeys
     from ..backend import Scope
     from ._run import Run
     from ._worker import Worker

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._heap_keys import HeapKeys
 from ..admission.policy import _policy_validation
 from ..admission.policy._builtin_policies import BUILTIN_POLICIES
-from ..admission.policy._policy import Ranks
+from ..admission.policy._policy import HeapKeys, Ranks
 from ..base import _graph_algorithms
 from ..base._states import STOPPING
 from ..job import _errors

@@ -1,4 +1,4 @@
-"""`Policy`, the interface of user-defined policies, and `Outlook`: durations, ranks and starts that a policy may use.
+"""Who goes first: `Policy`, the interface of user-defined policies; `Outlook`, what they may use; the keys of jobs.
 
 The rank of a job is the length of the longest path from its start to the end of an exit job. List scheduling by rank is
 due to Hu 1961 ("Parallel Sequencing and Assembly Line Problems"), for equal durations. Adam, Chandy and Dickson 1974
@@ -9,6 +9,8 @@ upward rank. Computing all ranks takes O(V + E).
 
 from __future__ import annotations
 
+import itertools
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -95,8 +97,17 @@ class Policy(Protocol):
 
 
 if TYPE_CHECKING:
+    from ._builtin_policies import RunPolicy
+
+    HeapEntry = tuple[Any, int, AbstractJob[Any]]
     Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
 
+ready_numbers: Final = itertools.count()
+"""Ascending sequence numbers for jobs that become ready, shared by all runs."""
+throttled_numbers: Final = itertools.count(-(1 << 60))
+"""Ascending sequence numbers for jobs that are attempted again, which start before all others."""
+LOWEST_KEY: Final = (-math.inf,)
+"""The key of these jobs, which sorts before the keys of all others."""
 DEFAULT_DURATION: Final = 1.0
 """The assumed duration of every job, in seconds, if no duration is known."""
 
@@ -179,3 +190,36 @@ class RunOutlook(Outlook):
             return self.ranks.by_job[job]
         except KeyError:
             raise ValueError(f"rank() of {job!r}: it is not a job of this scheduler") from None
+
+
+class HeapKeys:
+    """The function that computes the keys of the ready jobs of one run: pairs of a negated priority and a policy's key.
+
+    Jobs with a higher `priority` start first. The policy orders jobs of equal priority. Jobs with equal keys start in
+    the order in which they became ready; if they became ready together, in the order in which they were added.
+
+    Args:
+        policy: the policy, which orders jobs of equal priority.
+        known: the known expected durations, in seconds.
+        ranks: the ranks of the jobs; None if the policy does not need them.
+
+    """
+
+    def __init__(self, policy: RunPolicy, *, known: dict[AbstractJob[Any], float], ranks: Ranks | None = None) -> None:
+        self.policy: Final = policy
+        self.outlook: Final = RunOutlook(known, ranks)
+        key = policy.key_function(self.outlook)
+        self.key: Final[Callable[[AbstractJob[Any]], Any]] = lambda job: (-job._options.priority, key(job))
+
+    def add_jobs(
+        self, jobs: list[AbstractJob[Any]], known: dict[AbstractJob[Any], float], requirements: Requirements
+    ) -> None:
+        """Add the expected durations, and if needed the ranks, of jobs that were added to the running scheduler."""
+        self.outlook.known.update(known)
+        if self.outlook.ranks is not None:
+            self.outlook.ranks.compute_for_added(jobs, requirements)
+
+    def forget(self, job: AbstractJob[Any]) -> None:
+        self.outlook.known.pop(job, None)
+        if self.outlook.ranks is not None:
+            self.outlook.ranks.by_job.pop(job, None)

@@ -25,7 +25,7 @@ import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
 from .. import _shared
-from .._interface import ContextVariables, Isolation, Scope, TaskSnapshot, WorkerGroup, WorkerTask
+from .._interface import Isolation, Scope, TaskSnapshot, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._asyncio import HOSTS_OF_ENDINGS, AsyncioHost
 
@@ -47,10 +47,8 @@ class FastAsyncioGroup(WorkerGroup):
         task: Any = asyncio.current_task(self._loop)
         self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, self._context, self._deadline, on_deadline)
         self.host = self._host
-        self._host_task_id = id(task)
-        self._iterations: LoopIterations = (
-            LoopIterations(self._loop, self._context) if outer is None else outer._iterations
-        )
+        self.host_task_id: int | None = id(task)
+        self.iterations = LoopIterations(self._loop, self._context) if outer is None else outer.iterations
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -74,7 +72,7 @@ class FastAsyncioGroup(WorkerGroup):
         context = self._context.copy()
         function = self._worker_function if self._loop.get_task_factory() is None else self._work_after_spawn
         worker.task = task = self._loop.create_task(function(worker), context=context, name=IDLE_TASK_NAME)
-        worker.task_snapshot = WorkerState(self._host_task_id, worker, task, context, self.variables, self._iterations)
+        worker.task_snapshot = WorkerState(worker, context)
         STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot
         if sys.version_info >= (3, 14):  # for asyncio's tools, such as `python -m asyncio pstree`
             asyncio.future_add_to_awaited_by(task, self._host.task)
@@ -381,29 +379,22 @@ class WorkerState(anyio_asyncio.TaskState):
         "worker",
     )
 
-    def __init__(
-        self,
-        parent_id: int | None,
-        worker: WorkerTask,
-        task: Any,
-        context: contextvars.Context,
-        variables: ContextVariables,
-        iterations: LoopIterations,
-    ) -> None:
-        self.parent_id = parent_id
+    def __init__(self, worker: WorkerTask, context: contextvars.Context) -> None:
+        group = cast(FastAsyncioGroup, worker.group)
+        self.parent_id = group.host_task_id
         self.innermost_scope: Any = None  # the current innermost scope of the task
         self.base_scope: Any = None  # its innermost scope between jobs, which is that of the worker
         self.is_shielded = False  # whether the worker runs a forever job
         self.worker = worker
-        self._task = task
+        self._task = worker.task
         self.context = context
-        self._variable_count = len(variables) + 1  # plus 1 for the variable that holds the worker
-        self._variables = variables
+        self._variables = group.variables
+        self._variable_count = len(group.variables) + 1  # plus 1 for the variable that holds the worker
         self.has_begun = False  # whether the task has made its first step
         # The number of references to the task and to its context between jobs, counted in its first step; negative
         # infinity if the worker has to retire after its current job, or after its first one.
         self.reference_count: float = 0
-        self._iterations = iterations
+        self._iterations = group.iterations
         self._recorded_iteration: object = None
 
     def get_or_create_base_scope(self) -> Any:
@@ -533,9 +524,8 @@ def _check_private_attributes() -> None:
     group._host = AsyncioHost.__new__(AsyncioHost)
     group._host.task = None
     worker.task = task = cast(Any, _FakeTask())
-    worker.task_snapshot = TASK_STATES[task] = state = WorkerState(
-        None, worker, task, contextvars.Context(), (), cast(Any, None)
-    )
+    group.host_task_id, group.variables, group.iterations = None, (), cast(Any, None)
+    worker.task_snapshot = TASK_STATES[task] = state = WorkerState(worker, contextvars.Context())
     expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
     expect(STATES_BY_REF.get(weakref.ref(task)) is state, "it records the scopes of tasks differently")
     shield: Any = anyio_asyncio.CancelScope(shield=True)
