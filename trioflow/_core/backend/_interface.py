@@ -471,7 +471,7 @@ class Backend(Protocol):
         ...
 
     def protect_from_ctrl_c(self, function: Function) -> Function:
-        """Return `function`; on trio, in the middle of it no KeyboardInterrupt is raised."""
+        """Return `function`; on trio, in the middle of it no KeyboardInterrupt is raised. It is kept forever."""
         return function
 
     def name_task(self, task: Any, name: str) -> None: ...

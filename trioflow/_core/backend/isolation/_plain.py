@@ -56,10 +56,10 @@ class PlainGroup(WorkerGroup):
         await self.host.run_in_nursery(body if self._deadline == math.inf else run_until_deadline)
 
     def spawn(self, worker: WorkerTask) -> None:
-        function = self._backend.protect_from_ctrl_c(self._run_in_scope)
-        self._context.run(self.host.nursery.start_soon, function, worker)
+        function = self._backend.protect_from_ctrl_c(PlainGroup.run_in_scope)
+        self._context.run(self.host.nursery.start_soon, function, self, worker)
 
-    async def _run_in_scope(self, worker: WorkerTask) -> None:
+    async def run_in_scope(self, worker: WorkerTask) -> None:
         """Open the worker's scope in this task, and run the worker in another task inside the scope.
 
         If a job leaves a scope open or cancels its own task natively, its task fails at the end. So each worker has a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import inspect
 import math
 import signal
@@ -15,7 +16,7 @@ from typing import Any, Final, TypeVar, cast
 import trio
 
 from .. import _shared
-from .._interface import Backend, Function, HostTask, Scope, TaskEvent, WorkerTask
+from .._interface import Backend, HostTask, Scope, TaskEvent, WorkerTask
 
 T = TypeVar("T")
 SignalFunction = Callable[[int, FrameType | None], Any]
@@ -148,6 +149,8 @@ def _interrupter_of_jobs() -> contextlib.AbstractContextManager[None]:
 class TrioLoop(Backend):
     name = "trio"
     cancellation_type = trio.Cancelled
+    # Cached, because trio would take 1.4 µs of each run to protect the function of its workers once more.
+    protect_from_ctrl_c: Any = staticmethod(functools.cache(trio.lowlevel.enable_ki_protection))
 
     def current_task(self) -> trio.lowlevel.Task | None:
         return trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
@@ -203,9 +206,6 @@ class TrioLoop(Backend):
 
     def create_host(self, context: contextvars.Context) -> TrioHost:
         return TrioHost(context)
-
-    def protect_from_ctrl_c(self, function: Function) -> Function:
-        return trio.lowlevel.enable_ki_protection(function)
 
     def name_task(self, task: Any, name: str) -> None:
         task.name = name
