@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trioflow import CommandJob, Pull, Push, Scheduler, SshError, SshJob
+from trioflow import CommandJob, LocalNode, Pull, Push, Scheduler, SshError, SshJob
 from trioflow.jobs.ssh._sftp_operations import filter_errors
 
 from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, WITHOUT_ROOT_ACCESS, Place, Server, Site
@@ -335,3 +337,15 @@ def test_the_error_of_a_failed_sftp_write_mentions_a_full_disk() -> None:
     """The error of a failed write mentions a full disk, since sftp itself reports only that the write failed."""
     _, advice = filter_errors(b'write remote "/full/copy": Failure\n')
     assert advice.endswith("disk of the node is full (df), or a quota is exceeded")
+
+
+def test_the_error_of_a_full_temporary_directory_names_it() -> None:
+    """What a script or standard input was copied to on this machine was once not named: "No space left on device"."""
+    job = SshJob(LocalNode(), "cat", stdin=b"x" * 100_000)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        assert not Scheduler(job).run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(job.raised_exception()) == f"[Errno 27] File too large: '{tempfile.gettempdir()}'"

@@ -63,4 +63,5 @@ def test_only_symbols_bars_and_the_verdict_are_coloured(virtual: Virtual, monkey
     cells = [terminal.screen.buffer[y][x] for y in range(24) for x in range(80)]
     assert {cell.fg for cell in cells[:80] if cell.bold and cell.data.isalnum()} == {"default", "ff0000"}
     assert {cell.fg for cell in cells[80:] if cell.data.isalnum()} == {"default"}
-    assert {cell.fg for cell in cells if cell.data in "✓✗"} == {"00875f", "ff0000"}
+    symbols = [cell for number, cell in enumerate(cells) if cell.data in "✓✗" and number % 80 < 5]
+    assert {cell.fg for cell in symbols} == {"00875f", "ff0000"}

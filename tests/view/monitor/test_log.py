@@ -84,7 +84,7 @@ def test_files_and_dumb_terminals_get_lines_instead_of_a_picture(
     lines = lines_of(log)
     assert lines[0] == "run: 2 jobs, and 2 forever jobs"
     assert sorted(lines[1:-1]) == [
-        "FAILED    inner  1.0 s  OSError: broken",
+        "FAILED    inner  1.0 s  1 failed of 1",  # the line of its job has the exception
         "FAILED    inner/b  1.0 s  OSError: broken",
         "ended     s  2.0 s",
         "ended     watch  2.0 s",

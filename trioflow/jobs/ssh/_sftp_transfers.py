@@ -255,15 +255,20 @@ def _remove_tree(directory: str) -> None:
 
 
 def _write_content(file: Any, content: Any) -> None:
-    if isinstance(content, OutputSpool):
-        with content.open() as source:
-            shutil.copyfileobj(source, file)
-    elif isinstance(content, (bytes, bytearray, memoryview)):
-        file.write(content)
-    elif is_path(content):
-        with open(content, "rb") as source:
-            shutil.copyfileobj(source, file)
-    else:
-        with open(content if isinstance(content, int) else content.fileno(), "rb", closefd=False) as source:
-            shutil.copyfileobj(source, file)
-    file.flush()
+    """Write content to a temporary file of this machine. The error of a full disk names its directory."""
+    try:
+        if isinstance(content, OutputSpool):
+            with content.open() as source:
+                shutil.copyfileobj(source, file)
+        elif isinstance(content, (bytes, bytearray, memoryview)):
+            file.write(content)
+        elif is_path(content):
+            with open(content, "rb") as source:
+                shutil.copyfileobj(source, file)
+        else:
+            with open(content if isinstance(content, int) else content.fileno(), "rb", closefd=False) as source:
+                shutil.copyfileobj(source, file)
+        file.flush()
+    except OSError as error:
+        error.filename = error.filename or tempfile.gettempdir()
+        raise

@@ -16,11 +16,7 @@ from ..text._listing import BeginRow, EndRow, PlainRow
 from . import _style
 from ._drawing import Drawing, EdgeKind
 
-ARROWS: Final[Mapping[EdgeKind, str]] = {
-    EdgeKind.ORDER: "-->",
-    EdgeKind.DATA: "==>",
-    EdgeKind.SETTLED: "-->",
-}
+ARROWS: Final[Mapping[EdgeKind, str]] = {EdgeKind.ORDER: "-->", EdgeKind.DATA: "==>", EdgeKind.SETTLED: "-->"}
 UNSAFE_CHARACTERS: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
 """The characters to escape: most ASCII punctuation, and a `-`, `.` or `)` before a space.
 

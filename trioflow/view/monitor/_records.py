@@ -124,8 +124,10 @@ class JobRecord:
 
     @property
     def error(self) -> BaseException | None:
-        """The exception of a job that has failed or was blocked."""
-        return None if self.outcome is None or self.outcome.failure is None else self.outcome.failure.exception
+        """The exception of a job that has failed or was blocked; None if failures in a nested scheduler say it all."""
+        outcome = self.outcome
+        has_error = outcome is not None and outcome.failure is not None and not outcome.failed_through_member
+        return outcome.failure.exception if has_error else None  # type: ignore[union-attr]
 
     @property
     def moved_on(self) -> bool:
