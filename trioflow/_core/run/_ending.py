@@ -173,9 +173,7 @@ def end_after_crash(run: Run, main_task: Any) -> None:
         main_task: the task that the loop was created for.
 
     """
-    runs = [run]
-    for one in runs:
-        runs += [nested for worker in one.workers.alive if (nested := worker.nested_run()) is not None]
+    runs = run.with_nested()
     running = {one.scheduler for one in runs}
     *coroutines, main_coroutine = run.backend.abandoned_coroutines(main_task)
     pending = [_pending_shutdowns(one) for one in runs]

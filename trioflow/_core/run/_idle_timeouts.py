@@ -122,7 +122,6 @@ class TimeLimit:
         """
         now = run.clock()
         self._run: Final[Run] = run
-        self._clock: Final[Callable[[], float]] = run.clock
         self._job: Final = job
         self._missing: Final = missing
         self._timeout: Final = timeout
@@ -155,7 +154,7 @@ class TimeLimit:
     @property
     def is_over(self) -> bool:
         """Whether the deadline has passed."""
-        return self._clock() >= self.deadline - TIMER_TOLERANCE
+        return self._run.clock() >= self.deadline - TIMER_TOLERANCE
 
     @property
     def needs_signs(self) -> bool:
@@ -171,16 +170,16 @@ class TimeLimit:
     def _renew(self) -> None:
         """Record a sign of life for this limit only."""
         if self._last_sign < math.inf:
-            self._restart(self._clock())
+            self._restart(self._run.clock())
 
     @contextlib.contextmanager
     def counting(self) -> Generator[None]:
         """Return a context manager: in its body, the `idle_timeout` counts, even with `counts=False`."""
-        self._restart(self._clock())
+        self._restart(self._run.clock())
         try:
             yield
         finally:
-            if self._end_call is not None or self._clock() < self.deadline:
+            if self._end_call is not None or self._run.clock() < self.deadline:
                 self._restart(math.inf)
 
     def _restart(self, last: float) -> None:
@@ -200,11 +199,11 @@ class TimeLimit:
     def _check(self) -> None:
         """End the call if its `idle_timeout` has expired and the loop has turned `GRACE_TURNS` times since then."""
         self._stop_timer = None
-        if self._last_sign + self._idle_timeout > self._clock():
+        if self._last_sign + self._idle_timeout > self._run.clock():
             self._set_timer()
         elif self._turns_after_deadline < GRACE_TURNS:
             self._turns_after_deadline += 1
-            self._stop_timer = self._run.group.host.call_at(self._clock(), self._check, None)
+            self._stop_timer = self._run.group.host.call_at(self._run.clock(), self._check, None)
         else:
             self._has_fired = True
             assert self._end_call is not None
@@ -219,7 +218,7 @@ class TimeLimit:
         """
         if self.is_over:
             return self._error_at_end()
-        remaining = self.deadline - self._clock()
+        remaining = self.deadline - self._run.clock()
         state = "no deadline, because no timeout is in effect"
         if remaining < math.inf:
             state = f"{remaining:g} s left"

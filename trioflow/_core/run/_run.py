@@ -250,6 +250,13 @@ class Run:
             run = run.outer_worker.run
         return run
 
+    def with_nested(self) -> list[Run]:
+        """Return this run, and after it the runs nested in it, at any depth."""
+        runs = [self]
+        for run in runs:
+            runs += [nested for worker in run.workers.alive if (nested := worker.nested_run()) is not None]
+        return runs
+
     def part(self, kind: type[P]) -> P | None:
         """Return the part of this kind; None if the run has none."""
         return next((part for part in self.parts if isinstance(part, kind)), None)
@@ -850,9 +857,7 @@ class Run:
         From now on, the successors of running jobs must not be counted down. Dropping the lists of successors costs
         less than a check whenever a job of any run ends.
         """
-        todo: list[Run] = [self]
-        while todo:
-            run = todo.pop()
+        for run in self.with_nested():
             if run.is_draining_or_stopping:
                 continue
             if run.phase is not RunPhase.RUNNING:
@@ -865,8 +870,6 @@ class Run:
             for worker in run.workers.alive:
                 if worker.job is not None:
                     worker.job._successors = None
-                if (nested := worker.nested_run()) is not None:
-                    todo.append(nested)
             run._cancel_scheduled()
             run.scheduler._notify_unreached()
             run.wake()

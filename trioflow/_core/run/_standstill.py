@@ -57,7 +57,7 @@ class Standstill:
         if self._may_progress():
             self._turns_left = 0
             return
-        if not any(map(_has_due_call, self._runs())):
+        if not any(map(_has_due_call, self._run.with_nested())):
             self._turns_left -= 1
         if self._turns_left:
             self._check_in_next_turn()
@@ -66,13 +66,7 @@ class Standstill:
 
     def _may_progress(self) -> bool:
         """Return whether a job may settle or start, apart from calls that are due in the next turn."""
-        return self.active_count > 0 or any(_may_act(run, self._run) for run in self._runs())
-
-    def _runs(self) -> list[Run]:
-        runs = [self._run]
-        for run in runs:
-            runs += [nested for worker in run.workers.alive if (nested := worker.nested_run()) is not None]
-        return runs
+        return self.active_count > 0 or any(_may_act(run, self._run) for run in self._run.with_nested())
 
     def _stop(self) -> None:
         scheduler = self._run.scheduler
