@@ -175,6 +175,6 @@ def test_a_monitor_counts_the_jobs_in_each_final_state(state: ReportedState) -> 
     counts = JobCounts()
     counts.move(None, state)
     progress = RunProgress("run", counts, 1, 0.0, failure_count=int(state is JobState.FAILED))
-    model: Any = SimpleNamespace(root_counts=counts)
+    model: Any = SimpleNamespace(root=SimpleNamespace(counts=counts))
     assert re.fullmatch(r"1 [\w ]+", RunHeader(_symbols.Symbols()).counts_text(progress))
     assert sum(_row_selection.RowSelector(model)._count_hidden_jobs([]).values()) == 1

@@ -182,7 +182,7 @@ def test_the_final_counts_match_the_states_of_the_jobs(
         )
     ]
     settled = collections.Counter(job.state for job in jobs if job.is_settled())
-    counts = model.root_counts
+    counts = model.root.counts
     assert {state: number for state, number in counts.by_state.items() if number} == settled
     assert counts.unreached_count == sum(not job.is_settled() for job in jobs)
     failed = {job.job for kind in model.failed_jobs_by_kind.values() for job in kind}

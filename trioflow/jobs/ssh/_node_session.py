@@ -24,7 +24,6 @@ from ._transport import LOST_SESSION_CODE
 if TYPE_CHECKING:
     from ...abc import AbstractJob, TimeLimit
     from ._connections import Connection
-    from ._nodes import Node
     from ._sftp_operations import Operation
 
 
@@ -61,21 +60,9 @@ class NodeSession:
         self._limit: Final = limit
         self.latest_result: CommandResult | None = None
         self._job: Final[Any] = job
-        self._connection: Final = connection
+        self.connection: Final = connection
         self._grace: Final = grace
         self._reconnects: Final = reconnect
-
-    @property
-    def node(self) -> Node:
-        return self._connection.node
-
-    def node_path(self, path: str) -> str:
-        """Convert a path on the node to one without a leading `~`, for commands and transfers."""
-        return self._connection.node_path(path)
-
-    @property
-    def scratch(self) -> str:
-        return self._connection.scratch
 
     async def run(
         self,
@@ -99,10 +86,10 @@ class NodeSession:
 
         """
         description = self.redact(description)
-        spec = CommandSpec(self._job, self._connection, words, stdio, self._grace, self._limit, description)
-        retries = _RetryPolicy(self._connection, description, redact=self._job.redact)
+        spec = CommandSpec(self._job, self.connection, words, stdio, self._grace, self._limit, description)
+        retries = _RetryPolicy(self.connection, description, redact=self._job.redact)
         while True:
-            await self._connection.ensure(reconnect=self._reconnects)
+            await self.connection.ensure(reconnect=self._reconnects)
             async with self._session_slot() as others:
                 attempt = await self._attempt(spec)
             if attempt.report.returncode is not None:
@@ -110,7 +97,7 @@ class NodeSession:
                 return self._check_result(attempt.stderr_tail, written, description, allowed)
             if attempt.report.started:
                 what = f"the connection was lost, which ends the command on the node: {description}"
-                raise SshError(self.node, what, started=True)
+                raise SshError(self.connection.node, what, started=True)
             attempt.check_login()
             await retries.wait_for_retry(attempt.stderr_tail, others, never_started=attempt.never_started)
 
@@ -132,7 +119,7 @@ class NodeSession:
             ValueError: a name contains a line break.
 
         """
-        connection = self._connection
+        connection = self.connection
         retries = _RetryPolicy(connection, self.redact(description), redact=self._job.redact)
         while True:
             with self.hidden_paths():
@@ -162,10 +149,10 @@ class NodeSession:
         Files that cannot be removed now are removed before the next command or transfer over the connection.
         """
         if paths and not await self._remove(paths):
-            self._connection.leftover_files += paths
+            self.connection.leftover_files += paths
 
     async def _remove(self, paths: Sequence[str]) -> bool:
-        connection = self._connection
+        connection = self.connection
         if not connection.is_open():
             return False
         removal = CommandJob(
@@ -207,7 +194,7 @@ class NodeSession:
 
         Callers open the connection beforehand: the traceback of a failure to connect then has no frames of contextlib.
         """
-        connection = self._connection
+        connection = self.connection
         async with connection.sessions:
             await connection.ensure(reconnect=self._reconnects)  # it may have been lost while waiting
             paths, connection.leftover_files = connection.leftover_files, []
@@ -221,7 +208,9 @@ class NodeSession:
         assert result is not None
         failure = _exit_codes.describe_failure(allowed, result.returncode)
         if failure is not None:
-            raise CommandError(self._job, f"{self.node.name}: {description}", failure, result, stderr_tail, written)
+            raise CommandError(
+                self._job, f"{self.connection.node.name}: {description}", failure, result, stderr_tail, written
+            )
         return result
 
 

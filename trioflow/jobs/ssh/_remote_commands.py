@@ -38,7 +38,7 @@ from ..posix._processes import Process, ReportedUsage
 from ._nodes import LocalNode, Node
 from ._ssh_errors import SshError
 from ._transport import LOST_SESSION_CODE
-from ._wrapper import ReportFilter, WrapperReport, export_variables, login_shell_line
+from ._wrapper import ReportFilter, export_variables, login_shell_line
 
 if TYPE_CHECKING:
     from ...abc import TimeLimit
@@ -129,13 +129,14 @@ class RemoteCommand:
             raise
         self._start_buffer: Final = _StartBuffer(self._stdout.sinks, spec.connection.node)
         stderr_sinks = [self._tail, *self._stderr.sinks]
-        self._filter: Final = ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
+        report_filter = ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
+        self.report: Final = report_filter.report
         activity_sinks = [ActivitySink(spec.limit.heartbeat)] * spec.limit.needs_signs
         self._process: Final = _LocalEnd(
             spec.connection.command(command),
             cwd=spec.connection.directory,
             stdout=cast(Any, _SinkFile([self._start_buffer, *activity_sinks])),
-            stderr=cast(Any, _SinkFile([self._filter, *activity_sinks])),
+            stderr=cast(Any, _SinkFile([report_filter, *activity_sinks])),
             check=False,
             terminate_grace=spec.grace + KILL_MARGIN,
             label=spec.job.label,
@@ -144,10 +145,6 @@ class RemoteCommand:
         self._process._initial_input = initial_input
 
     _elapsed: float
-
-    @property
-    def report(self) -> WrapperReport:
-        return self._filter.report
 
     def _report_start(self) -> None:
         self._start_buffer.open()

@@ -44,7 +44,7 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, descriptio
     """
     with session.hidden_paths():
         copies = _plan_copies(session, sources, to)
-        _check_names([posixpath.basename(copy.target) for copy in copies], description)
+        _check_names([copy.source for copy in copies], description)
     operations: list[Operation] = []
     for copy in copies:
         operations += map(MakeDirectory, _with_ancestors(posixpath.dirname(copy.target)))
@@ -80,22 +80,22 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
 
     """
     with session.hidden_paths():
-        _check_names(
-            [posixpath.basename(source.rstrip("/")) for source in sources if not set(source) & set("*?[")], description
-        )
+        _check_names([source for source in sources if not set(source) & set("*?[")], description)
     to_directory = to.endswith("/") or to == "~" or len(sources) > 1
     to = os.path.expanduser(to)  # noqa: ASYNC240 - reads $HOME or looks the user up: too quick to block the loop
     directory = to if to_directory else os.path.dirname(to)
     with session.hidden_paths():
         incoming = _make_incoming_directory(directory or ".")
     try:
-        paths = await session.transfer([Get(session.node_path(source), incoming) for source in sources], description)
+        paths = await session.transfer(
+            [Get(session.connection.node_path(source), incoming) for source in sources], description
+        )
         names = sorted(os.listdir(incoming))
         with session.hidden_paths():
-            _check_fetched_names(paths, description)
+            _check_names(paths, description)
             if not to_directory and len(names) != 1:
                 what = f"{session.redact(description)}: found {len(names)} files for one target"
-                raise SshError(session.node, what, "end to= with a '/'")
+                raise SshError(session.connection.node, what, "end to= with a '/'")
             targets = [os.path.join(directory, name) if to_directory else to for name in names]
             for name, target in zip(names, targets, strict=True):
                 _move_into_place(os.path.join(incoming, name), target, os.path.join(incoming, name + ".old"))
@@ -113,7 +113,7 @@ async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[s
         SshError: the transfer failed.
 
     """
-    path = f"{session.scratch}{INCOMPLETE_PREFIX}{os.urandom(6).hex()}"
+    path = f"{session.connection.scratch}{INCOMPLETE_PREFIX}{os.urandom(6).hex()}"
     try:
         with _local_temporary_file() as (file, name):
             with session.hidden_paths():
@@ -136,10 +136,10 @@ async def temporary_directory(
         SshError: the transfer failed.
 
     """
-    directory = f"{session.scratch}{INCOMPLETE_PREFIX}{os.urandom(6).hex()}"
+    directory = f"{session.connection.scratch}{INCOMPLETE_PREFIX}{os.urandom(6).hex()}"
     with session.hidden_paths():
         copies = _plan_copies(session, others, f"{directory}/")
-        _check_names([name, *(posixpath.basename(copy.target) for copy in copies)], description)
+        _check_names([name, *(copy.source for copy in copies)], description)
     try:
         with _local_temporary_file() as (file, path):
             _write_content(file, script)
@@ -184,26 +184,17 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ValueError(f"{source!r} is a pipe, a socket or a device; only files and directories can be copied")
         path = os.path.abspath(source)
-        target = session.node_path(posixpath.join(to, os.path.basename(path)) if to_directory else to)
+        target = session.connection.node_path(posixpath.join(to, os.path.basename(path)) if to_directory else to)
         directory, name = posixpath.split(target)
         temporary_path = posixpath.join(directory, f"{INCOMPLETE_PREFIX}{token}-{number}-{name}")
         copies.append(Copy(path, target, temporary_path, os.path.isdir(path)))
     return copies
 
 
-def _check_names(names: Sequence[str], description: str) -> None:
-    """Raise a ValueError if two sources have the same name: their copies would overwrite each other."""
-    duplicate = next((name for number, name in enumerate(names) if name in names[:number]), None)
-    if duplicate is not None:
-        raise ValueError(
-            f"{description}: two of these are named {duplicate!r}: copy them in separate steps to different places"
-        )
-
-
-def _check_fetched_names(fetched: Sequence[str], description: str) -> None:
-    """Raise a ValueError if two fetched paths have the same last component: the copies would overwrite each other."""
+def _check_names(paths: Sequence[str], description: str) -> None:
+    """Raise a ValueError if two paths have the same last component: the copies would overwrite each other."""
     paths_by_name: dict[str, str] = {}
-    for path in map(posixpath.normpath, fetched):
+    for path in map(posixpath.normpath, paths):
         name = posixpath.basename(path)
         other = paths_by_name.setdefault(name, path)
         if other != path:

@@ -353,7 +353,7 @@ class _StepRunner:
 
     def _directory(self) -> str | None:
         cwd = self._options.cwd
-        return None if cwd is None else self._session.node_path(self._values.fill(os.fsdecode(cwd)))
+        return None if cwd is None else self._session.connection.node_path(self._values.fill(os.fsdecode(cwd)))
 
     async def _run(self, words: Sequence[str], description: str, *, enters_directory: bool = True) -> CommandResult:
         """Run a command; if `enters_directory`, run it in the directory that the job's `cwd` names."""

@@ -83,7 +83,7 @@ class NonBlockingWriter:
         self._buffered_bytes = 0
         self._new_bytes = 0  # the bytes that were buffered since the thread of the run last tried to write
         self._dropped_line_count = 0
-        self._target: _DescriptorTarget | _FileObjectTarget = _open_target(target, truncate)
+        self._target: Final = _open_target(target, truncate)
         self._thread: Final = threading.Thread(target=self._run_thread, name="trioflow events", daemon=True)
         self._thread.start()
 
@@ -262,10 +262,11 @@ class _DescriptorTarget:
             os.close(self._descriptor)
 
 
-class _FileObjectTarget:
+class _FileObjectTarget(_DescriptorTarget):
     """A target that is a file object without a file descriptor. Writing to it never blocks."""
 
     def __init__(self, file: Any) -> None:
+        super().__init__(None, None, is_owned=False)
         self._file: Final = file
 
     def is_writable(self) -> bool:
@@ -284,17 +285,8 @@ class _FileObjectTarget:
             self._file.write(bytes(chunk).decode())
         return len(chunk)
 
-    def wait(self, seconds: float) -> None:
-        """Return at once, because writing never blocks."""
 
-    def remove_partial_line(self, size: int) -> None:
-        """Do nothing, because all lines were written whole."""
-
-    def close(self) -> None:
-        """Do nothing, because the caller closes the file."""
-
-
-def _open_target(target: Any, truncate: bool) -> _DescriptorTarget | _FileObjectTarget:
+def _open_target(target: Any, truncate: bool) -> _DescriptorTarget:
     if hasattr(target, "write"):
         try:
             descriptor = target.fileno()

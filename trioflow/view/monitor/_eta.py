@@ -252,7 +252,7 @@ class Forecast:
         model = self._model
         if (
             self._last_estimate is not None
-            or model.root_counts.by_state[JobState.SUCCEEDED] - model.root_counts.restored.number >= MIN_SUCCEEDED_JOBS
+            or model.root.counts.by_state[JobState.SUCCEEDED] - model.root.counts.restored.number >= MIN_SUCCEEDED_JOBS
         ):
             return True
         if self._graph_revision != model.graph_revision:

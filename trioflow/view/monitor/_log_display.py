@@ -132,12 +132,12 @@ class LogDisplay(Display):
     @property
     def shown_subjects(self) -> Collection[str]:
         """What the display shows beside the log: not the failures if there are many jobs."""
-        is_long = self._model.root_counts.job_count > MAX_LISTED_JOBS
+        is_long = self._model.root.counts.job_count > MAX_LISTED_JOBS
         return [*super().shown_subjects][is_long:]
 
     def start(self) -> None:
         """Write the number of jobs, and start tagging the lines on the standard streams if there are tags."""
-        jobs = plural(self._model.root_counts.job_count, "job") + forever_jobs_text(self._model.forever_count)
+        jobs = plural(self._model.root.counts.job_count, "job") + forever_jobs_text(self._model.forever_count)
         self._write_line(f"{self._symbols.escape(self._model.root.label)}: {jobs}")
         self._ticker.start()
         if self._get_tag is not None:
@@ -154,7 +154,7 @@ class LogDisplay(Display):
         A job that is retried keeps the time of its start, and has a line for the retry instead.
         """
         is_retry = job in self._start_times and self._start_times[job] == job.started_at
-        if self._model.root_counts.job_count <= MAX_LISTED_JOBS and not is_retry:
+        if self._model.root.counts.job_count <= MAX_LISTED_JOBS and not is_retry:
             self._start_times[job] = job.started_at
             self._write_line(f"{'start':<9} {full_name(job, self._symbols)}")
 
@@ -162,19 +162,19 @@ class LogDisplay(Display):
         """Write the outcome of a job, or, if there are many jobs, the progress whenever it is due."""
         for stream in self._tagged_streams:
             stream.write_partial_line(job.job)
-        if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
+        if self._model.root.counts.job_count <= MAX_LISTED_JOBS:
             self._write_outcome(job)
         elif self._current_progress_step() > self._progress_step:
             self._write_progress()
 
     def job_retried(self, job: JobRecord) -> None:
         """Write a line for a retry of a job, if there are few jobs."""
-        if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
+        if self._model.root.counts.job_count <= MAX_LISTED_JOBS:
             self._write_line(f"{'retry':<9} {full_name(job, self._symbols)}  {attempt_text(job)}")
 
     def job_ready(self, job: JobRecord) -> None:
         """Write a line for a service that is ready, if there are few jobs."""
-        if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
+        if self._model.root.counts.job_count <= MAX_LISTED_JOBS:
             self._write_line(f"{'ready':<9} {full_name(job, self._symbols)}")
 
     def stop(self) -> None:
@@ -208,7 +208,7 @@ class LogDisplay(Display):
         return render_style(text, style)
 
     def _current_progress_step(self) -> int:
-        counts = self._model.root_counts
+        counts = self._model.root.counts
         return PROGRESS_LINE_COUNT * counts.settled_count // max(1, counts.job_count)
 
     def _write_progress(self) -> None:

@@ -24,7 +24,7 @@ from .._state_styles import recorded_state
 from ..text import _failure_text, _verdict
 from ..text._verdict import create_verdict
 from ._display import Display
-from ._records import JobCounts, JobRecord, SchedulerRecord
+from ._records import JobRecord, SchedulerRecord
 from ._run_header import RunProgress
 
 MAX_KEPT_FAILURES: Final = 9
@@ -79,10 +79,6 @@ class RunModel:
         self.display = Display()
 
     @property
-    def root_counts(self) -> JobCounts:
-        return self.root.counts
-
-    @property
     def forever_count(self) -> int:
         """The number of forever jobs that have neither failed nor been blocked."""
         return sum(job.state not in _verdict.TROUBLE_STATES for job in list(self.forever_jobs))
@@ -95,8 +91,8 @@ class RunModel:
         slot_count, culprit = scheduler.window_size, views.culprit_text(scheduler)
         return RunProgress(
             self.root.label,
-            self.root_counts,
-            self.root_counts.job_count,
+            self.root.counts,
+            self.root.counts.job_count,
             elapsed,
             failure_count=tally.failure_count,
             forever_count=self.forever_count,
@@ -243,7 +239,7 @@ class RunModel:
     def run_ended(self, ended_at: float) -> None:
         """Record when the run has ended, and stop the display."""
         self.ended_at = ended_at
-        self.root_counts.count_waiting_as_unreached()
+        self.root.counts.count_waiting_as_unreached()
         self.display.stop()
 
     # ---- jobs

@@ -126,7 +126,7 @@ class PictureRenderer:
             with contextlib.suppress(RuntimeError, StopIteration):
                 cause, resource, _ = waiting(next(iter(jobs)).job) or Waiting(WaitCause.LOOP)
                 counts[CAUSE_WORDS[cause].monitor_phrase.format(resource)] += number
-        other_count = self._model.root_counts.by_state[JobState.IDLE] - counts.total()
+        other_count = self._model.root.counts.by_state[JobState.IDLE] - counts.total()
         phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (other_count > 0)
         sorted_words = sorted(counts, key=lambda words: (not words.startswith("for "), words))
         phrases += [f"{counts[words]} {words}" for words in sorted_words]

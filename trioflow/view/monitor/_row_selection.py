@@ -96,7 +96,7 @@ class RowSelector:
 
     def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
         """Return the number of jobs without a row, by state."""
-        counts = _counts_by_word(self._model.root_counts)
+        counts = _counts_by_word(self._model.root.counts)
         for row in rows:
             if row.job.is_one_job or row.job.failed_by_itself:
                 counts[_count_word(row.job.state)] -= row.failure_count
