@@ -1,105 +1,17 @@
-"""Random budgets on virtual time: no start exceeds one, what is left is exact, and nothing waits in vain."""
+"""What a spent budget does to jobs, and what is said of it; `tests/model` predicts random scenarios."""
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import pytest
 
-from trioflow import Budget, BudgetSpent, First, Job, Pool, Retry, Scheduler, StopReason, Throttled, current_job
+from trioflow import Budget, BudgetSpent, First, Job, Pool, Scheduler, StopReason, Throttled, current_job
 
 from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, nap
 
 if TYPE_CHECKING:
-    from trioflow.abc import AbstractJob
-
     from ..conftest import Virtual
-
-
-class Scenario:
-    """Jobs that pay from one budget, some of them in nested schedulers that have reserved a part of it."""
-
-    def __init__(self, seed: int) -> None:
-        draw = self.draw = random.Random(seed)
-        self.total = draw.randint(3, 30)
-        self.pool = Pool(usd=Budget(self.total), cpu=3)
-        self.paid = 0  # what settled attempts have used
-        self.reserved: dict[AbstractJob[Any], int] = {}  # by running jobs outside of nested budgets
-        self.needs: dict[AbstractJob[Any], int] = {}
-        jobs: list[Any] = [self.job(self.pay) for _ in range(draw.randint(2, 12))]
-        for _ in range(draw.randint(0, 2)):
-            need = draw.randint(1, min(6, self.total))
-            members = [self.job(self.pay_inside, most=need) for _ in range(draw.randint(0, 4))]
-            group = Scheduler(*members, Job(nap, 1), needs={"usd": need})
-            self.needs[group] = need
-            jobs.append(group)
-        draw.shuffle(jobs)
-        self.root = Scheduler(*jobs, pool=self.pool, jobs_window=draw.choice([None, 1, 2, 4]))
-
-    def job(self, body: Any, most: int = 6) -> Job[None]:
-        draw, need = self.draw, self.draw.randint(1, min(most, self.total))
-        retry = Retry(2, first=draw.choice([0, 1]), jitter=False) if draw.random() < 0.3 else None
-        job = Job(body, draw.randint(0, need), draw.choice([0, 0.5, 2]), draw.random() < 0.3, needs={"usd": need})
-        job.retry = retry
-        self.needs[job] = need
-        return job
-
-    async def pay(self, used: int, seconds: float, fails: bool) -> None:
-        job = current_job()
-        self.reserved[job] = self.needs[job]
-        groups = sum(self.needs[one] for one in self.root if isinstance(one, Scheduler) and one.is_running())
-        done = sum(self.spent_inside(one) for one in self.root if isinstance(one, Scheduler) and one.is_settled())
-        assert self.paid + sum(self.reserved.values()) + groups + done <= self.total
-        await self.spend(job, used, seconds, fails)
-
-    async def pay_inside(self, used: int, seconds: float, fails: bool) -> None:
-        await self.spend(current_job(), used, seconds, fails)
-
-    async def spend(self, job: AbstractJob[Any], used: int, seconds: float, fails: bool) -> None:
-        amount = self.needs[job]
-        try:
-            await anyio.sleep(seconds)
-            if used % 2:
-                amount = used
-                job.used(usd=used)
-                if job in self.reserved:
-                    self.reserved[job] = used
-            await anyio.sleep(seconds)
-            if fails:
-                raise OSError("broken")
-        finally:
-            if self.reserved.pop(job, None) is not None:
-                self.paid += amount
-            else:
-                self.inside[job] = self.inside.get(job, 0) + amount
-
-    @property
-    def inside(self) -> dict[AbstractJob[Any], int]:
-        """What the jobs of nested budgets have used."""
-        return self.__dict__.setdefault("_inside", {})
-
-    def spent_inside(self, group: Scheduler) -> int:
-        return sum(self.inside.get(job, 0) for job in group)
-
-
-@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(30, 1000), marks=pytest.mark.soak)])
-def test_no_start_exceeds_a_budget_and_what_is_left_is_exact(virtual: Virtual, seeds: range) -> None:
-    """All jobs run or are BLOCKED; the total without what was used is left, and is less than each blocked need."""
-    for seed in seeds:
-        scenario = Scenario(seed)
-        virtual(lambda scenario=scenario: scenario.root.co_run())
-        scheduler = scenario.root
-        assert scheduler.stop_reason in (StopReason.COMPLETED, StopReason.FAILED), (seed, scheduler.failures())
-        left = scenario.total - scenario.paid - sum(scenario.inside.values())
-        assert scenario.pool.free["usd"] == left >= 0, seed
-        for job in scheduler.iterate_jobs():
-            assert not isinstance(job.raised_exception(), AssertionError), (seed, job.raised_exception())
-            assert job.is_settled() or job.scheduler is not scheduler, (seed, job)
-            if job.state is BLOCKED:
-                assert isinstance(job.raised_exception(), BudgetSpent), (seed, job)
-                assert job.scheduler is not scheduler or scenario.needs[job] > left, (seed, job)
 
 
 async def pay(used: float | None = None, seconds: float = 1) -> None:
@@ -186,13 +98,17 @@ def test_a_scheduler_with_a_budget_returns_the_rest(virtual: Virtual) -> None:
     ("amount", "error"), [(0, ValueError), (-1, ValueError), ("much", ValueError), (None, TypeError)]
 )
 def test_a_bad_budget_is_rejected(amount: Any, error: type[Exception]) -> None:
-    """A budget needs an amount above 0, and a need above the total is rejected before the run."""
+    """A budget needs an amount above 0."""
     with pytest.raises(error, match="Budget"):
         Budget(amount)
+
+
+def test_a_need_above_the_budget_is_rejected_and_only_a_budget_can_be_used() -> None:
+    """A need above the total is rejected before the run; `used` of a resource that is no budget is an error."""
     with pytest.raises(ValueError, match="'x' needs usd=2, but the total is only 1"):
         Scheduler(Job(pay, needs={"usd": 2}, label="x"), pool=Pool(usd=Budget(1))).run()
-    job = Job(pay, needs={"cpu": 1})
-    job_with_wrong_use = Job(pay, 1, needs={"cpu": 1})
+    job = Job(pay, None, 0, needs={"cpu": 1})
+    job_with_wrong_use = Job(pay, 1, 0, needs={"cpu": 1})
     Scheduler(job, job_with_wrong_use, pool=Pool(cpu=1)).run()
     assert job_with_wrong_use.state is FAILED
 

@@ -9,7 +9,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .jobs import ModelJob
@@ -44,7 +44,7 @@ class World:
         self.limiters: list[ModelLimiter] = []
         self.pools: dict[str, dict[str, ModelResource]] = {}  # of each scheduler
         self.restored: dict[
-            str, tuple[str | None, dict[str, float]]
+            str, tuple[Any, dict[str, float]]
         ] = {}  # what the journal has, and no attempt in this run has used
         self.restores = False
         self.has_journal = self.drops = False

@@ -249,13 +249,18 @@ class Generator:
                 found.append((name, float(self.random.randint(1, int(one.total)))))
         return tuple(found)
 
-    def first(self, common: dict[str, Any], pools: dict[str, Resource]) -> Group:
+    def first(self, common: dict[str, Any], pools: dict[str, Resource], depth: int = 2) -> Group:
         """Draw a `First`: its jobs require nothing."""
-        jobs = []
+        jobs: list[Leaf | Group] = []
         for _ in range(self.random.randint(1, 3)):
             self.left -= 1
-            one = self.leaf(-1, self.common([]) | {"forever": False, "run_if": "succeeded"}, [], [], pools, plain=True)
-            jobs.append(one)
+            mine = self.common([]) | {"forever": False, "run_if": "succeeded"}
+            if depth and self.on("group"):
+                jobs.append(self.group(1, mine | self.limits(True), [], pools))
+            elif depth and self.on("first"):
+                jobs.append(self.first(mine, pools, depth - 1))
+            else:
+                jobs.append(self.leaf(-1, mine, [], [], pools, plain=True))
         common |= {"forever": False, "own_task": False}
         return Group(
             **common,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .clock import Timer, World
 from .scenario import (
@@ -62,7 +62,7 @@ class ModelJob:
         self.finished: float | None = None
         self.settled_as = math.inf  # its place in the order of settling
         self.problem: Problem | None = None
-        self.value: str | None = None  # the result
+        self.value: Any = None  # the result
         self.only_cancelled = False  # it is BLOCKED because of cancel() alone
         self.is_admitted = False  # it has what it needs, and has not started
         self.is_taken = False  # an `await` has raised its failure
@@ -234,7 +234,7 @@ class ModelJob:
         self.ready = False
         self.settled_as = next(self.world.numbers)
         if state == "SUCCEEDED" and not self.restored:
-            self.value = "None" if self.moved_on else self.result()
+            self.value = None if self.moved_on else self.result()
         if self.parent is not None:
             self.world.hook("finished", self.name)
         awaiters, self.awaiters = self.awaiters, []
@@ -244,7 +244,7 @@ class ModelJob:
         if self.parent is not None:
             self.parent.has_settled(self)
 
-    def result(self) -> str | None:
+    def result(self) -> Any:
         """Return the result: that of the last call; for a scheduler, True; for a First, that of its winners."""
         raise NotImplementedError
 

@@ -24,6 +24,7 @@ class ModelResource:
         self.rests: dict[str, list[float]] = {}  # when the pauses after other jobs with a key are over
         self.unstarted = 0.0  # of a rate: what jobs have that wait for a token; it accrues again only from their start
         self.level_at = world.now  # of a rate: when `free` was right
+        self.taken_by: tuple[float, ModelScheduler] | None = None  # when, by a job of which scheduler it was taken last
         self.closed_until: dict[str, float] = outer.closed_until if outer is not None else {}
 
     def refill(self) -> None:

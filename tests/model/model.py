@@ -34,7 +34,7 @@ class Fate:
     calls: int
     shutdowns: int
     restored: bool
-    value: str | None  # the result, as text
+    value: Any  # the result
     spent: dict[str, float] = field(default_factory=dict, compare=False)  # of budgets
 
 
@@ -84,7 +84,7 @@ def predict(
     scenario: Scenario,
     backend: str,
     bound: Iterable[tuple[str, str]] = (),
-    restored: Mapping[str, tuple[str | None, dict[str, float]]] = MappingProxyType({}),
+    restored: Mapping[str, tuple[Any, dict[str, float]]] = MappingProxyType({}),
 ) -> Outcome:
     """Predict a run of a scenario; `bound` are the requirements that earlier runs added."""
     world = World(bound, implied(scenario.root), backend)

@@ -321,7 +321,7 @@ class RealRun:
         for name, job in self.jobs.items():
             times = [None if when is None else when - self.start for when in (job.started_at, job.finished_at)]
             cause = cause_of(job.raised_exception())
-            value = str(job.result()) if job.is_succeeded() else None
+            value = job.result() if job.is_succeeded() else None
             counts = self.bodies[name], self.shutdowns[name]
             fates[name] = Fate(job.state.name, cause, times[0], times[1], job.attempts, *counts, job.restored, value)
             if isinstance(job, Scheduler):

@@ -12,7 +12,7 @@ from typing import Any
 from .clock import Timer, World
 from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
-from .scenario import Group, Leaf, Plan, Reaction, Resource
+from .scenario import Group, Leaf, Plan, Reaction, Resource, walk
 
 
 class ModelScheduler(ModelJob):
@@ -290,6 +290,7 @@ class ModelScheduler(ModelJob):
             resource = self.find(name)
             assert resource is not None
             resource.take(need)
+            resource.taken_by = self.world.now, self
             job.reported.discard(name)
             job.held[name] = 1.0 if isinstance(need, str) else need
             self.world.mark({"amount": "pool"}.get(resource.plan.kind, resource.plan.kind))
@@ -377,9 +378,9 @@ class ModelScheduler(ModelJob):
                 resource.correct(job.held[one], 0.0)
                 job.held[one] = 0.0
 
-    def result(self) -> str | None:
-        values = [None if job.moved_on else job.value for job in self.winners]
-        return "True" if self.plan.enough is None else str(values[0] if self.plan.enough == 1 else values)
+    def result(self) -> Any:
+        values = [job.value for job in self.winners]
+        return True if self.plan.enough is None else values[0] if self.plan.enough == 1 else values
 
     # ---- the end of a job
 
@@ -936,6 +937,8 @@ def can_start(group: ModelScheduler) -> bool:
         parent = group.parent
         if parent is None or group.plan.forever or parent.is_cleaning_up(group):
             return True
+        if parent.decided:
+            return False
         group = parent
     return False
 
@@ -1025,6 +1028,12 @@ def ties(job: ModelJob, other: ModelJob, resources: set[tuple[ModelResource | No
     return not resources.isdisjoint(group.resources(other))
 
 
+def is_apart(group: ModelScheduler, other: ModelScheduler) -> bool:
+    """Return whether neither of two schedulers stands in the other."""
+    names = {plan.name for plan in (*walk(group.plan), *walk(other.plan))}
+    return len(names) == len([*walk(group.plan)]) + len([*walk(other.plan)])
+
+
 def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | None:
     """Jobs start in the policy's order. A job that does not fit lets later jobs pass if they fit, `backfill` times."""
     groups = world.schedulers if only is None else [only]
@@ -1047,6 +1056,9 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
                 if resources & other.parent.resources(other):
                     other.overtaken += 1
             return job
+        takers = [resource.taken_by for resource, _ in resources if resource is not None and missing]
+        if any(taker and taker[0] == job.ready_at == world.now and is_apart(taker[1], group) for taker in takers):
+            world.doubt("jobs of two schedulers become ready at one instant")
         if missing and max(missing.values()) < world.next_start:
             world.next_start = max(missing.values())
         if any(isinstance(need, str) and name in missing for name, need in job.plan.needs):

@@ -10,6 +10,72 @@ from .real import observe
 from .scenario import Await, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started
 
 SCENARIOS = {
+    "a job is overtaken as often as backfill says": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="long", needs=(("cpu", 1.0),), bodies=((Nap(20.25),),)),
+                Leaf(name="large", needs=(("cpu", 2.0),), bodies=((Nap(1.125),),)),
+                *(
+                    Leaf(name=f"small{number}", needs=(("cpu", 1.0),), bodies=((Nap(2.0 + number / 16),),))
+                    for number in range(1, 5)
+                ),
+            ),
+            pool=(Resource(name="cpu", kind="amount", total=2.0),),
+            backfill=2,
+        )
+    ),
+    "a staggered job starts as the one before fails, and a First gives back the slot that it cannot use": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="holder", needs=(("cpu", 1.0),), bodies=((Nap(5.25),),)),
+                Group(
+                    name="first",
+                    jobs=(
+                        Leaf(name="call", needs=(("cpu", 1.0),), bodies=((Nap(1.5), Fail()),)),
+                        Leaf(name="hedge", bodies=((Nap(3.125),),)),
+                    ),
+                    enough=1,
+                    stagger=50.0,
+                ),
+                Leaf(name="other", bodies=((Nap(2.0625),),)),
+            ),
+            pool=(Resource(name="cpu", kind="amount", total=1.0),),
+            window=2,
+        )
+    ),
+    "tokens go round in the order in which runs asked for them": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="gate", bodies=((Nap(1.25),),)),
+                Group(
+                    name="one",
+                    jobs=tuple(Leaf(name=f"a{number}", bodies=((Nap(2.0 + number / 16),),)) for number in range(1, 5)),
+                    limiter=0,
+                ),
+                Group(
+                    name="other",
+                    requires=("gate",),
+                    jobs=tuple(Leaf(name=f"b{number}", bodies=((Nap(3.0 + number / 32),),)) for number in range(1, 3)),
+                    limiter=0,
+                ),
+            ),
+        ),
+        tokens=(1,),
+    ),
+    "a failure belongs to whoever awaits it": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="fails", bodies=((Nap(2.5), Fail()),)),
+                Leaf(name="early", critical=False, bodies=((Nap(1.25), Await("fails"), Nap(1.0)),)),
+                Leaf(name="fails too", bodies=((Nap(3.125), Fail()),)),
+                Leaf(name="late", critical=False, bodies=((Nap(4.0625), Await("fails too"), Nap(1.0)),)),
+            ),
+        )
+    ),
     "services that use each other end one after the other": Scenario(
         root=Group(
             name="root",
