@@ -257,15 +257,10 @@ class PerKeyResource(PoolEntry):
 
         """
         if not isinstance(amount, str):
-            raise ValueError(
-                f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}, which is a PerKey: "
-                f"give the key, a string"
-            )
+            raise self.need_error(job, _amounts.need_text(amount), ", which is a PerKey: give the key, a string")
         if self.outer_key is not None and amount != self.outer_key.key:
-            raise ValueError(
-                f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}, but an enclosing scheduler "
-                f"has needs, and only the key '{printable(self.outer_key.key)}'"
-            )
+            others = f", but an enclosing scheduler has needs, and only the key '{printable(self.outer_key.key)}'"
+            raise self.need_error(job, _amounts.need_text(amount), others)
         return amount
 
     def key(self, key: str) -> Key:

@@ -83,6 +83,9 @@ class PoolEntry(ABC):
     def describe(self) -> str:
         """Return the name and the free amount, such as "cpu=2 of 8 free", for the `repr` of the pool."""
 
+    def need_error(self, job: AbstractJob[Any], amount: str, problem: str) -> ValueError:
+        return ValueError(f"{job.label!r} needs {printable(self.name)}={amount}{problem}")
+
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
         self.clock = clock
@@ -234,20 +237,12 @@ class CountedResource(Resource):
         """
         amount = self.exact_amount(amount, job)
         if isinstance(amount, tuple):
-            raise ValueError(
-                f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}, "
-                f"which is not a Rate: give one number"
-            )
+            raise self.need_error(job, _amounts.need_text(amount), ", which is not a Rate: give one number")
         if amount > self.total:
-            raise ValueError(
-                f"{job.label!r} needs {printable(self.name)}={self.format_amount(amount)}, but the total is only "
-                f"{self.format_amount(self.total)}: it could never start"
-            )
+            limit = f", but the total is only {self.format_amount(self.total)}: it could never start"
+            raise self.need_error(job, self.format_amount(amount), limit)
         if self.free_units is not None and not isinstance(amount, int):
-            raise ValueError(
-                f"{job.label!r} needs {printable(self.name)}={_amounts.amount_text(amount)}, which has named units: "
-                f"give a whole number"
-            )
+            raise self.need_error(job, _amounts.amount_text(amount), ", which has named units: give a whole number")
         return amount
 
     def free_at(self, need: Amount) -> float:
