@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 import trio
 
-from trioflow import CommandJob, Job, JobState, Pool, Scheduler, Service, ThreadJob, current_job
+from trioflow import CommandJob, Job, JobState, Pool, Retry, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import AbstractJob, JobKind, run_of
 from trioflow.testing import FAULTS, BrokenRun, Exploration, explore, run_virtual
 
@@ -341,6 +341,27 @@ def test_a_scenario_that_breaks_at_a_second_failure_is_found(backend: str, retri
 
 
 # ---------------------------------------------------------------- what is done
+
+
+def test_the_pauses_of_retries_are_the_same_in_each_run_of_a_plan() -> None:
+    """Pauses are random, but a plan that is run again has the same ones, so that a finding is found again."""
+    times: list[list[float]] = []
+
+    def make() -> Scheduler:
+        times.append([])
+        return Scheduler(Job(attempt, times[-1], retry=Retry(2)))
+
+    async def attempt(times: list[float]) -> None:
+        times.append(anyio.current_time())
+        if len(times) < 3:
+            raise OSError
+
+    for _ in range(2):
+        explore(make, seed="trio")
+    first, *others = times
+    assert len(first) == 3
+    assert others
+    assert all(other == first for other in others)
 
 
 def test_the_same_seed_repeats_an_exploration() -> None:

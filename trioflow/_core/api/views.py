@@ -89,7 +89,7 @@ from ..job._job_queries import (
 from ..job._labels import PathCache, UniqueSiblingNames, paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need
 from ..job._outcome import DROPPED, FailedAttempt, Failure, Restoration, Throttling, failure_kind, one_line_error
-from ..job._retry import Retry, longest_pauses
+from ..job._retry import Retry, jitter_source, longest_pauses
 from ..job._service import Service
 from ..job._trigger_rules import essential_requirements
 from ..run._handle import RunInProgress, RunView, current_run, job_frames, run_times, runs_in_progress

@@ -27,7 +27,6 @@ from ._worker import Worker
 if TYPE_CHECKING:
     from types import FrameType
 
-    from ..backend import Backend
     from ..base._states import RunPhase, StopReason
     from ..job._job import AbstractJob
     from ..scheduler._base_scheduler import BaseScheduler
@@ -55,14 +54,13 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
 class RunHandle:
     """A job's interface to its run, the same on trio and asyncio."""
 
-    __slots__ = ("_backend", "_run", "clock")
+    __slots__ = ("_run", "clock")
 
     clock: Final[Callable[[], float]]
     """A function that returns the time in seconds, on the clock of the event loop, which may be virtual."""
 
     def __init__(self, run: Any) -> None:  # a `Run`, which is not public
         self._run: Final[Run] = run
-        self._backend: Final[Backend] = run.backend
         self.clock = run.clock
 
     def shared(self, make: Callable[[RunHandle], R]) -> R:
@@ -184,11 +182,11 @@ class RunHandle:
             PermissionError: the descriptor refers to a regular file (only on Linux); poll it with `sleep_until`.
 
         """
-        return self._backend.wait_readable(descriptor, deadline)
+        return self._run.backend.wait_readable(descriptor, deadline)
 
     def sleep_until(self, when: float) -> Awaitable[None]:
         """Wait until the clock reaches `when`."""
-        return self._backend.sleep_until(when)
+        return self._run.backend.sleep_until(when)
 
     def outlast(self, wait: Callable[[], Awaitable[V]]) -> Awaitable[V]:
         """Await `wait()` to its end, even if the task is cancelled, and return its result.
@@ -200,7 +198,7 @@ class RunHandle:
                 then resume its work.
 
         """
-        return self._backend.outlast(wait)
+        return self._run.backend.outlast(wait)
 
     # ---- threads
 
@@ -225,9 +223,9 @@ class RunHandle:
             TypeError: `limiter` is not a limiter, or belongs to another backend.
 
         """
-        if self._backend.limiter_problem(limiter) is not None:
+        if self._run.backend.limiter_problem(limiter) is not None:
             raise TypeError(
-                f"limiter={limiter!r} of {job.label!r} cannot be used on {self._backend.name}: "
+                f"limiter={limiter!r} of {job.label!r} cannot be used on {self._run.backend.name}: "
                 f"give a CapacityLimiter of anyio that was created in this run, or, on trio, one of trio"
             )
 
