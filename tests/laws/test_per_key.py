@@ -1,12 +1,10 @@
-"""Random runs with limits by key, on virtual time: no key exceeds its limit, and no job waits in vain."""
+"""What limits by key do, which needs are rejected, and what is said of them."""
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import re
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,125 +14,9 @@ from trioflow import Job, PerKey, Pool, Rate, Scheduler, Service, Throttled, cur
 from trioflow.abc import WaitCause, Waiting, waiting
 
 from ..bodies import nap
-from .pool_scenarios import PoolScenario
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
-
-TOLERANCE = 1e-6  # sums of floats are not exact
-
-
-class Key:
-    """What one key allows, computed from its starts and ends alone."""
-
-    def __init__(self, limit: PerKey) -> None:
-        self.limit = limit
-        self.running = 0
-        self.ends: list[float] = []
-        self.starts: list[float] = []
-        self.closed_until = 0.0
-
-    def is_free(self, now: float) -> bool:
-        """Return whether one more job may start."""
-        if now < self.closed_until - TOLERANCE:
-            return False
-        limit = self.limit.limit
-        if isinstance(limit, Rate):
-            full_at, each = 0.0, limit.per / limit.limits["requests"]
-            for start in self.starts:
-                full_at = max(full_at, start) + each
-            return full_at - (limit.burst["requests"] - 1) * each <= now + TOLERANCE
-        resting = sum(end + self.limit.pause > now + TOLERANCE for end in self.ends)
-        return self.running + resting < limit
-
-
-class Scenario(PoolScenario):
-    """Several schedulers, whose jobs need a key, and some a share of a resource, too."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        choose = self.choose
-        rate = Rate(requests=1, per=choose([0.5, 2]), burst=choose([1, 2]))
-        self.limit = choose(
-            [PerKey(1), PerKey(2), PerKey(1, pause=2), PerKey(2, pause=1.5), PerKey(rate), PerKey(rate)]
-        )
-        self.pool = Pool(host=self.limit, cpu=choose([1, 2, 4]))
-        self.keys: defaultdict[str, Key] = defaultdict(lambda: Key(self.limit))
-        self.names = ["a", "b", "c", "12", "4G", "ä.org"][: self.draw.randint(1, 6)]
-        self.cpus = 0
-        limiter = choose([None, None, anyio.CapacityLimiter(2)])
-        windows: list[Any] = [None, None, 1, 3] if limiter is None else [limiter]
-        backfill = choose([0, 1, 64, 64])
-        self.is_watched = limiter is None and backfill == 64  # otherwise a job may wait although it could start
-        self.schedulers = [
-            Scheduler(
-                *[self.job() for _ in range(self.draw.randint(1, 15))],
-                pool=self.pool,
-                jobs_window=choose(windows),
-                policy=choose(["auto", "fifo"]),
-                backfill=backfill,
-            )
-            for _ in range(self.draw.randint(1, 3))
-        ]
-
-    def job(self) -> Job[None]:
-        choose = self.choose
-        needs = {"host": choose(self.names)}
-        if self.one_in(3):
-            needs |= {"cpu": choose([1, self.pool.total["cpu"]])}
-        return Job(
-            self.body,
-            choose([0, 0.5, 1, 2.5]),
-            choose(["returns", "returns", "returns", "raises", "is cancelled", "is throttled"]),
-            needs=needs,
-            retry=choose([None, None, 1]),
-            priority=choose([0, 0, 0, 2]),
-            expected_duration=choose([None, None, None, 2]),
-        )
-
-    def take(self, job: Any) -> tuple[Key, int]:
-        now, key, cpus = anyio.current_time(), self.keys[job.granted["host"]], job.granted.get("cpu", 0)
-        assert key.is_free(now), (job, now)
-        key.starts.append(now)
-        key.running += 1
-        self.cpus += cpus
-        assert self.cpus <= self.pool.total["cpu"]
-        return key, cpus
-
-    def give_back(self, taken: tuple[Key, int]) -> None:
-        key, cpus = taken
-        key.running -= 1
-        key.ends.append(anyio.current_time())
-        self.cpus -= cpus
-
-    def end(self, job: Any, end: str) -> None:
-        if end == "is throttled" and job.attempts == 1 and self.one_in(2):
-            self.keys[job.granted["host"]].closed_until = anyio.current_time() + 1.5
-            raise Throttled("host", after=1.5)
-
-    async def stop(self) -> None:
-        """Cancel waiting jobs, and perhaps stop one of the schedulers."""
-        if self.one_in(2):
-            await super().stop()
-        for job in list(self.choose(self.schedulers))[::3]:
-            with contextlib.suppress(RuntimeError):  # it is over
-                job.cancel()
-
-    def could_start(self, job: Any) -> bool:
-        key = self.keys[{12: "12", 4 << 30: "4G"}.get(job.needs["host"], job.needs["host"])]
-        return key.is_free(anyio.current_time()) and self.cpus + job.needs.get("cpu", 0) <= self.pool.total["cpu"]
-
-
-@pytest.mark.parametrize("seeds", [range(12), pytest.param(range(12, 500), marks=pytest.mark.soak)])
-def test_no_key_exceeds_its_limit_and_no_job_waits_in_vain(virtual: Virtual, seeds: range) -> None:
-    """A job starts exactly when its key, its slot and its other needs are free; afterwards, nothing is taken."""
-    for seed in seeds:
-        scenario = Scenario(seed)
-        virtual(scenario.run)
-        for scheduler in scenario.schedulers:
-            for job in scheduler:
-                assert not isinstance(job.raised_exception(), AssertionError), (seed, job.raised_exception())
-        scenario.assert_nothing_is_taken()
 
 
 async def wait(seconds: float = 1) -> None:

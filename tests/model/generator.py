@@ -113,6 +113,8 @@ class Generator:
             pool = [
                 replace(one, pause=self.duration(6))
                 if one.kind == "keys" and self.random.random() < 0.3
+                else replace(one, of_rates=True)
+                if one.kind == "keys" and self.random.random() < 0.4
                 else replace(one, give_up=self.duration(6))
                 if one.kind == "rate" and self.random.random() < 0.3
                 else one

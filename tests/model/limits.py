@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .clock import SAME, World
@@ -22,6 +23,7 @@ class ModelResource:
         self.reserved = 0.0  # of a budget: what running jobs have reserved or used, which is not in `free`
         self.keys: dict[str, float] = {}  # how many jobs have each key
         self.rests: dict[str, list[float]] = {}  # when the pauses after other jobs with a key are over
+        self.rates: dict[str, ModelResource] = {}  # of keys
         self.unstarted = 0.0  # of a rate: what jobs have that wait for a token; it accrues again only from their start
         self.level_at = world.now  # of a rate: when `free` was right
         self.taken_by: tuple[float, ModelScheduler] | None = None  # when, by a job of which scheduler it was taken last
@@ -39,6 +41,8 @@ class ModelResource:
         closed = self.closed_until.get(key, -math.inf)
         if closed > self.world.now + SAME:
             return closed
+        if isinstance(need, str) and self.plan.of_rates:
+            return self.rate_of(need).available_at(1.0)
         if isinstance(need, str):
             places, rests = int(self.plan.total - self.keys.get(need, 0)), self.resting(need)
             return math.inf if not places else -math.inf if len(rests) < places else rests[len(rests) - places]
@@ -48,6 +52,11 @@ class ModelResource:
         if self.plan.kind == "rate":
             return self.world.now + (need - self.free) * self.plan.per / self.plan.total
         return math.inf
+
+    def rate_of(self, key: str) -> ModelResource:
+        """Return the rate of a key."""
+        rate = replace(self.plan, kind="rate", of_rates=False)
+        return self.rates.setdefault(key, ModelResource(self.world, rate))
 
     def resting(self, key: str) -> list[float]:
         """Return when the pauses after jobs with a key will be over."""
@@ -60,6 +69,9 @@ class ModelResource:
     def take(self, need: float | str) -> None:
         """Take a need, even beyond what is free."""
         self.refill()
+        if isinstance(need, str) and self.plan.of_rates:
+            self.rate_of(need).take(1.0)
+            return
         if isinstance(need, str):
             self.keys[need] = self.keys.get(need, 0) + 1
             return
@@ -68,6 +80,8 @@ class ModelResource:
 
     def give_back(self, need: float | str, share: float) -> None:
         """Needs are released however the job ends; budgets and rates are not given back."""
+        if isinstance(need, str) and self.plan.of_rates:
+            return
         if isinstance(need, str):
             self.keys[need] -= 1
             if self.plan.pause and share:

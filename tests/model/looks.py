@@ -22,6 +22,8 @@ def look(world: World) -> dict[str, Any]:
         for name, resource in group.pool.items():
             resource.refill()
             keys = {key: resource.plan.total - used - len(resource.resting(key)) for key, used in resource.keys.items()}
+            if resource.plan.of_rates:
+                continue
             seen[f"{name} of {group.name}"] = keys if resource.plan.kind == "keys" else resource.free
     for job in world.jobs.values():
         if words := [*why(job)]:
@@ -67,7 +69,7 @@ def why_it_lacks(group: ModelScheduler, job: ModelJob) -> Iterator[str]:
             yield f"{name} '{need}', throttled for" if isinstance(need, str) else f"{name}, throttled for"
         elif when == math.inf and resource.plan.kind in ("amount", "named"):
             yield " taken"
-        elif when < math.inf and resource.plan.kind == "keys":
+        elif when < math.inf and resource.plan.kind == "keys" and not resource.plan.of_rates:
             yield ": pause, "
         elif when == math.inf and resource.plan.kind == "budget":
             yield " left"

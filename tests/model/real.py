@@ -531,6 +531,8 @@ def make_resource(plan: Resource) -> Any:
         case "budget":
             return Budget(plan.total)
         case "keys":
+            if plan.of_rates:
+                return PerKey(Rate(requests=plan.total, per=plan.per, burst=plan.burst, give_up=None))
             return PerKey(int(plan.total), pause=plan.pause)
     return int(plan.total)
 

@@ -198,6 +198,7 @@ class Resource(ShortRepr):
     burst: float = 0.0
     pause: float = 0.0  # of keys: after each job
     give_up: float | None = None  # of a rate
+    of_rates: bool = False  # each key has a rate of its own, of which a job takes 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -312,6 +312,8 @@ class ModelScheduler(ModelJob):
                 resource = self.find(name)
                 assert resource is not None
                 share = job.held.pop(name)
+                if job.is_admitted and isinstance(need, str) and resource.plan.of_rates:
+                    resource.rate_of(need).correct(1.0, 0.0)
                 if job.is_admitted and resource.plan.kind in ("rate", "budget"):
                     resource.correct(share, 0.0)  # it does not start
                 if job.is_admitted and resource.plan.kind in ("rate", "budget", "keys"):
@@ -331,6 +333,9 @@ class ModelScheduler(ModelJob):
             limiter.holders.add(job)
             return True
         self.world.mark("limiter")
+        rivals = [one.parent for one in limiter.holders if one.ready_at == job.ready_at == self.world.now]
+        if any(rival is not None and is_apart(rival, self) for rival in rivals):
+            self.world.doubt("two schedulers ask for a token at one instant")
         self.token_line.append(job)
         self.count_unstarted(job, 1)
         if self not in limiter.requests:
@@ -344,6 +349,8 @@ class ModelScheduler(ModelJob):
         """What a job has of a rate accrues again only from its start, so no attempt exceeds the rate."""
         for name, need in job.plan.needs:
             resource = self.find(name)
+            if resource is not None and isinstance(need, str) and resource.plan.of_rates:
+                resource, need = resource.rate_of(need), 1.0
             if resource is not None and resource.plan.kind == "rate" and not isinstance(need, str):
                 resource.refill()
                 resource.unstarted += sign * need
@@ -559,6 +566,11 @@ class ModelScheduler(ModelJob):
         assert self.plan.enough is not None
         if self.decided or job not in line:
             return
+        if any(isinstance(one, ModelScheduler) for one in line):
+            if self.world.has_journal:
+                self.world.doubt("a First of schedulers with a journal")
+            if self.world.now == self.began:
+                self.world.doubt("a First of schedulers takes no time")
         if job.state == "SUCCEEDED":
             self.winners.append(job)
         if len(self.winners) >= self.plan.enough:
