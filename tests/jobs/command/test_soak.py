@@ -75,7 +75,7 @@ def check(series: Series, backend: str) -> None:
 
 def test_descriptors_and_memory_do_not_grow_with_the_number_of_commands(backend: str) -> None:
     """Descriptors, threads, zombies and memory of this program do not grow with the number of commands."""
-    check(Series(200, 25), backend)
+    check(Series(100, 20), backend)
 
 
 @pytest.mark.soak
