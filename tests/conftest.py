@@ -339,12 +339,15 @@ class Ordered(Virtual):
             return anyio.run(async_fn, *args, backend="asyncio", backend_options=options)
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let the collector see again what `nothing_left_behind` has hidden, so that the last checks of pytest find it.
 
-    Not in one of several processes: what these find so late, pytest-xdist does not report.
+    Not in one of several processes: what these find so late, pytest-xdist does not report; nor in the one that starts
+    them, which has the reports of all tests and runs none.
     """
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    if "PYTEST_XDIST_WORKER" in os.environ or session.config.option.numprocesses:
+        gc.freeze()
+    else:
         gc.unfreeze()
 
 
