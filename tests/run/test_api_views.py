@@ -140,6 +140,7 @@ def test_amounts_of_memory_are_shown_in_units() -> None:
     pool = Pool(memory="8 GiB", api=Rate(calls=1, per=1, burst=1))
     memory, api = views.resource_views(pool)
     assert (memory.amount_text(1.5 * 2**30), api.amount_text(1)) == ("1.5 GiB", "")
+    assert memory.describe() == "memory=8 GiB of 8 GiB free"
 
 
 def test_the_total_of_a_key_is_that_of_a_number() -> None:

@@ -345,10 +345,6 @@ class ReadyQueue:
 
     # ---- all ready jobs
 
-    def has_jobs(self) -> bool:
-        """Return whether the queue has jobs, including those that cannot start now, and some that were cancelled."""
-        return bool(self.startable or self.in_order())
-
     def in_order(self) -> list[AbstractJob[Any]]:
         return [] if self.line is None else [entry[2] for entry in self.line.entries()]
 

@@ -415,7 +415,7 @@ class Run:
                 if self._has_completed_nested():
                     self.reason = None
                 return
-            elif not (self.workers.forever_count or self.queue.has_jobs()) or await self._flush_forever_jobs():
+            elif not self.forever_unsettled or await self._flush_forever_jobs():
                 return
 
     async def _wait_for_change(self) -> None:
