@@ -146,7 +146,7 @@ def test_a_monitor_keeps_few_of_the_failed_jobs_that_the_scheduler_drops(virtual
             assert monitor._model is not None
             [failures] = monitor._model.failed_jobs_by_kind.values()
             assert len(failures) == 30
-            assert [job.label for job in failures] == [f"request {number}" for number in range(9)]
+            assert [job.job.label for job in failures] == [f"request {number}" for number in range(9)]
 
     with pytest.raises(ExceptionGroup):
         virtual(serve)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import heapq
+import itertools
 import os
 import shutil
 from collections import defaultdict
@@ -25,20 +25,18 @@ ULIMIT_SCRIPT: Final = 'ulimit -v "$0" && exec "$@"'
 class NumberedSlots:
     """The numbers of a window's slots, counted from 1. Each pinned command takes the lowest free number."""
 
-    __slots__ = ("_free_numbers", "_highest_number")
+    __slots__ = ("_taken_numbers",)
 
     def __init__(self) -> None:
-        self._free_numbers: Final[list[int]] = []
-        self._highest_number = 0
+        self._taken_numbers: Final[set[int]] = set()
 
     def take_lowest(self) -> int:
-        if self._free_numbers:
-            return heapq.heappop(self._free_numbers)
-        self._highest_number += 1
-        return self._highest_number
+        number = next(itertools.filterfalse(self._taken_numbers.__contains__, itertools.count(1)))
+        self._taken_numbers.add(number)
+        return number
 
     def give_back(self, number: int) -> None:
-        heapq.heappush(self._free_numbers, number)
+        self._taken_numbers.remove(number)
 
 
 def slots_by_scheduler(_: RunHandle) -> defaultdict[Any, NumberedSlots]:

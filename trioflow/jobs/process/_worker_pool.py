@@ -52,12 +52,9 @@ class WorkerProcess:
         self._run: Final = run
         self._socket: Final = socket
         self._process: Final = process
+        self.pid: Final = process.pid
         self._received: Final = bytearray()
         self._unsent_preparation = _worker_main.pack_request(pickle.dumps(preparation))
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def is_alive(self) -> bool:
         """Return whether the worker has not exited, and so can make calls."""

@@ -60,7 +60,7 @@ class Display:
         self.wake()
 
 
-class Ticker:
+class Ticker(threading.Thread):
     """A thread that calls a function soon after each call of `wake`, and otherwise at long intervals.
 
     Args:
@@ -78,12 +78,7 @@ class Ticker:
         self._stop_event: Final = threading.Event()
         # A notebook finds the cell that an output belongs to by a context variable of the caller.
         run_in_context = contextvars.copy_context().run
-        self._thread: Final = threading.Thread(
-            target=run_in_context, args=(self._run_thread,), name="trioflow monitor", daemon=True
-        )
-
-    def start(self) -> None:
-        self._thread.start()
+        super().__init__(target=run_in_context, args=(self._run_thread,), name="trioflow monitor", daemon=True)
 
     def wake(self) -> None:
         """Schedule a call of the function. This method is cheap, and any thread may call it."""
@@ -94,8 +89,8 @@ class Ticker:
         """Stop the thread. Wait until it has ended, unless this is called in the thread itself."""
         self._stop_event.set()
         self._wake_event.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        if threading.current_thread() is not self:
+            self.join()
 
     def _run_thread(self) -> None:
         while True:

@@ -138,7 +138,7 @@ class LogDisplay(Display):
     def start(self) -> None:
         """Write the number of jobs, and start tagging the lines on the standard streams if there are tags."""
         jobs = plural(self._model.root.counts.job_count, "job") + forever_jobs_text(self._model.forever_count)
-        self._write_line(f"{self._symbols.escape(self._model.root.label)}: {jobs}")
+        self._write_line(f"{self._symbols.escape(self._model.root.job.label)}: {jobs}")
         self._ticker.start()
         if self._get_tag is not None:
             self._tagged_streams = [

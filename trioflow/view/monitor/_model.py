@@ -90,7 +90,7 @@ class RunModel:
         elapsed = (self.clock() if ended_at is None else ended_at) - began_at
         slot_count, culprit = scheduler.window_size, views.culprit_text(scheduler)
         return RunProgress(
-            self.root.label,
+            self.root.job.label,
             self.root.counts,
             self.root.counts.job_count,
             elapsed,

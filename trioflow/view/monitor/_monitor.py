@@ -99,7 +99,7 @@ class Monitor(Instrument):
 
     def __repr__(self) -> str:
         """Show the label of the current run, if there is one."""
-        return f"<Monitor of {self._model.root.label!r}>" if self._model is not None else "<Monitor>"
+        return f"<Monitor of {self._model.root.job.label!r}>" if self._model is not None else "<Monitor>"
 
     # ---- hooks
 

@@ -205,11 +205,11 @@ class PictureRenderer:
         ]
 
     def _styled_label(self, row: JobRow) -> StyledLine:
-        label: StyledLine = [(self._symbols.escape(row.job.label), "")]
+        label: StyledLine = [(self._symbols.escape(row.job.job.label), "")]
         if row.depth is not None:
             return [("  " * row.depth, ""), *label]
         for outer in enclosing_nested_schedulers(row.job):
-            label.insert(0, (f"{self._symbols.escape(outer.label)}/", "label"))
+            label.insert(0, (f"{self._symbols.escape(outer.job.label)}/", "label"))
         return label
 
     def _time_text(self, job: JobRecord) -> str:

@@ -119,10 +119,6 @@ class JobRecord:
         self.forever = forever
 
     @property
-    def label(self) -> str:
-        return self.job.label
-
-    @property
     def error(self) -> BaseException | None:
         """The exception of a job that has failed or was blocked; None if failures in a nested scheduler say it all."""
         outcome = self.outcome

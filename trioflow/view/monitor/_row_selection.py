@@ -175,8 +175,8 @@ def enclosing_nested_schedulers(job: JobRecord) -> list[SchedulerRecord]:
 
 def full_name(job: JobRecord, symbols: Symbols) -> str:
     """Return the labels of a job's enclosing schedulers and of the job, separated by slashes: `tests/unit/parser`."""
-    outer_labels = reversed([scheduler.label for scheduler in enclosing_nested_schedulers(job)])
-    return symbols.escape("/".join([*outer_labels, job.label]))
+    outer_labels = reversed([scheduler.job.label for scheduler in enclosing_nested_schedulers(job)])
+    return symbols.escape("/".join([*outer_labels, job.job.label]))
 
 
 def attempt_text(job: JobRecord) -> str:

@@ -192,36 +192,31 @@ def _critical_path_changes(
     first_run: RunTimes, second_run: RunTimes, min_change: float
 ) -> Iterator[CriticalPathChange]:
     old_times, new_times = first_run.critical_path_seconds, second_run.critical_path_seconds
-    for path, is_wait in dict.fromkeys([*old_times, *new_times]):
-        old_seconds, new_seconds = old_times.get((path, is_wait)), new_times.get((path, is_wait))
-        has_increased = (new_seconds or 0.0) > (old_seconds or 0.0)
-        if path == "":
-            description = f"the end, after the last job: {'longer' if has_increased else 'shorter'}"
-            yield CriticalPathChange("", description, old_seconds, new_seconds)
-        elif is_wait:
-            job = (second_run if new_seconds is not None else first_run).jobs[path]
-            cause = f" for {job.waited_for}" if job.waited_for else ""
-            yield CriticalPathChange(
-                path, f"waited {'longer' if has_increased else 'less'}{cause}", old_seconds, new_seconds
-            )
-        elif old_seconds is None and first_run.was_restored(path):
-            description = "run again; it was restored from the journal before"
-            yield CriticalPathChange(path, description, old_seconds, new_seconds)
-        elif old_seconds is None:
-            is_longer = (
-                path in first_run.jobs and second_run.jobs[path].seconds - first_run.jobs[path].seconds >= min_change
-            )
-            description = f"{'longer, and ' * is_longer}new on the critical path" if path in first_run.jobs else "new"
-            yield CriticalPathChange(path, description, old_seconds, new_seconds)
-        elif new_seconds is None and second_run.was_restored(path):
-            yield CriticalPathChange(path, "restored from the journal", old_seconds, new_seconds)
-        elif new_seconds is None:
-            increase = second_run.jobs[path].seconds - first_run.jobs[path].seconds if path in second_run.jobs else None
-            increase_note = ", though it takes longer" if increase is not None and increase >= min_change else ""
-            description = "gone" if increase is None else f"off the critical path{increase_note}"
-            yield CriticalPathChange(path, description, old_seconds, new_seconds)
-        else:
-            yield CriticalPathChange(path, "longer" if has_increased else "shorter", old_seconds, new_seconds)
+    for part in dict.fromkeys([*old_times, *new_times]):
+        description = _describe_change(first_run, second_run, part, min_change)
+        yield CriticalPathChange(part[0], description, old_times.get(part), new_times.get(part))
+
+
+def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, min_change: float) -> str:
+    path, is_wait = part
+    old_seconds, new_seconds = (run.critical_path_seconds.get(part) for run in (first_run, second_run))
+    has_increased = (new_seconds or 0.0) > (old_seconds or 0.0)
+    if path == "":
+        return f"the end, after the last job: {'longer' if has_increased else 'shorter'}"
+    if is_wait:
+        cause = (second_run if new_seconds is not None else first_run).jobs[path].waited_for
+        return f"waited {'longer' if has_increased else 'less'}{f' for {cause}' if cause else ''}"
+    if old_seconds is not None and new_seconds is not None:
+        return "longer" if has_increased else "shorter"
+    if old_seconds is None and first_run.was_restored(path):
+        return "run again; it was restored from the journal before"
+    if new_seconds is None and second_run.was_restored(path):
+        return "restored from the journal"
+    before, after = first_run.jobs.get(path), second_run.jobs.get(path)
+    takes_longer = before is not None and after is not None and after.seconds - before.seconds >= min_change
+    if old_seconds is None:
+        return "new" if before is None else f"{'longer, and ' * takes_longer}new on the critical path"
+    return "gone" if after is None else f"off the critical path{', though it takes longer' * takes_longer}"
 
 
 # ---- as text
