@@ -46,6 +46,18 @@ TRAITS = (
     *("pool", "named", "rate", "budget", "keys", "used", "throttle", "backfill", "group needs", "limiter", "adaptive"),
     *("first", "stagger", "quorum", "on_settled", "answer", "idle", "group idle", "journal", "instant"),
 )
+MEETINGS = (  # of mechanisms that seldom take effect together, unless all of these are there
+    ("group", "group needs", "budget", "used"),
+    ("group", "group needs", "budget", "retry", "fails once"),
+    ("budget", "keys", "pool", "throttle"),
+    ("pool", "named", "backfill", "priority"),
+    ("rate", "limiter", "throttle", "used"),
+    ("critical", "fails", "alarm", "pool", "rate"),
+    ("adaptive", "retry", "fails", "throttle"),
+    ("first", "quorum", "stagger", "journal"),
+    ("await", "critical", "fails", "alarm"),
+    ("keys", "rate", "backfill", "cancel"),
+)
 OFTEN, RARELY = 0.45, 0.03
 DEPTH = 3
 REACTIONS = {"goes on": Reaction.GO_ON, "returns": Reaction.RETURN, "fails late": Reaction.FAIL}
@@ -58,6 +70,8 @@ class Generator:
         self.random = random.Random(repr(seed))
         self.apart = random.Random(f"{seed!r} apart").random() < 0.04
         self.focus = set(self.random.sample(TRAITS, self.random.randint(2, 9)))
+        for _ in range(self.random.choice((0, 0, 1, 2))):
+            self.focus.update(self.random.choice(MEETINGS))
         self.without = set(without)
         self.numbers = itertools.count()
         self.left = self.random.choice((3, 5, 8, 12, 18))

@@ -311,6 +311,8 @@ class ModelJob:
         retry = self.plan.retry
         if retry is None or self.retries >= retry.times:
             return False
+        if isinstance(self.plan, Leaf) and set(why.leaves) == {"Throttled"}:
+            return False  # it has given up
         return not retry.booms_only or all(leaf in ("Boom", "Slow") for leaf in why.leaves)
 
     def was_throttled(self, why: Problem) -> None:
@@ -559,6 +561,7 @@ class ModelLeaf(ModelJob):
     def receive(self, other: ModelJob, step: Await) -> bool:
         """Get the result of a job, or raise what it raised; return whether the body goes on."""
         if other.state in UNSETTLED:
+            self.world.mark("await of what is not reached")
             why = problem("JobNotDone")
         elif step.only_settled or other.state == "SUCCEEDED":
             return True
@@ -570,6 +573,7 @@ class ModelLeaf(ModelJob):
         # Not a failure that `await job` has raised in a job: it belongs to whoever awaited it.
         if other.state in ("FAILED", "BLOCKED") and other.counts and not other.criticality:
             other.is_taken = True
+            self.world.mark("failure taken")
             siblings = () if other.parent is None else other.parent.jobs
             if self.world.drops and any(one.problem and one.problem.root is other.problem for one in siblings):
                 self.world.doubt("the last failure that is kept is awaited")  # it stands for what it has blocked

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Any
 
-from .clock import Timer, World
+from .clock import SAME, Timer, World
 from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
 from .scenario import Group, Leaf, Plan, Reaction, Resource, walk
@@ -25,6 +25,7 @@ class ModelScheduler(ModelJob):
         self.reason: str | None = None
         self.culprit: str | None = None
         self.flushing = self.forever_ended = False
+        self.last_start = -1.0  # of a member
         self.under_way = self.stopping = self.draining = False
         self.fill()
 
@@ -280,6 +281,20 @@ class ModelScheduler(ModelJob):
                 found[name] = when
         return found
 
+    def is_throttled(self, job: ModelJob) -> bool:
+        """Return whether nothing may start on what a job needs, although it has got that."""
+        needs = [(self.find(name), need if isinstance(need, str) else "") for name, need in job.plan.needs]
+        return any(one and one.closed_until.get(key, -math.inf) > self.world.now + SAME for one, key in needs)
+
+    def has_admitted(self) -> bool:
+        """Where jobs need nothing but a slot, none is admitted while others that are admitted start."""
+        is_shared = (
+            self.plan.enough is not None or self.limiter() is not None or any(job.plan.needs for job in self.jobs)
+        )
+        if self.last_start < self.world.now or is_shared:
+            return False
+        return any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted)
+
     def resources(self, job: ModelJob) -> set[tuple[ModelResource | None, str]]:
         """Return the resources that a job needs: each key has its own amount."""
         return {(self.find(name), need if isinstance(need, str) else "") for name, need in job.plan.needs}
@@ -315,11 +330,14 @@ class ModelScheduler(ModelJob):
                 if job.is_admitted and isinstance(need, str) and resource.plan.of_rates:
                     resource.rate_of(need).correct(1.0, 0.0)
                 if job.is_admitted and resource.plan.kind in ("rate", "budget"):
+                    self.world.mark("does not start")
                     resource.correct(share, 0.0)  # it does not start
                 if job.is_admitted and resource.plan.kind in ("rate", "budget", "keys"):
                     share = 0.0
                 if isinstance(job, ModelScheduler) and resource.plan.kind == "budget" and name in job.members:
                     used = job.members[name].used  # a scheduler with such needs returns the rest
+                    if used != share:
+                        self.world.mark("budget of a scheduler")
                     resource.correct(share, used)
                     share = used
                 if resource.plan.kind == "budget":
@@ -382,6 +400,8 @@ class ModelScheduler(ModelJob):
         for one in job.held.keys() - job.reported:
             resource = self.find(one)
             if resource is not None and resource.plan.kind == "budget":
+                if job.held[one]:
+                    self.world.mark("throttled with a budget")
                 resource.correct(job.held[one], 0.0)
                 job.held[one] = 0.0
 
@@ -596,7 +616,7 @@ class ModelScheduler(ModelJob):
                 f"ExceptionGroup {', '.join(one.text for one in why)}",
                 tuple(leaf for one in why for leaf in one.leaves),
             )
-            if all(one.leaves == ("BudgetSpent",) for one in why):
+            if all(one.text == "BudgetSpent" for one in why):
                 self.first_problem = why[0]
             self.reason = None
             admit_all(self.world)  # what its last job had is free before it ends
@@ -769,6 +789,7 @@ class ModelScheduler(ModelJob):
                 self.running.append(job)
                 self.clean_up_jobs.append(job)
                 self.grant(job)
+                self.world.mark(*["clean-up with needs"] * bool(job.plan.needs))
             for job in sorted(due, key=lambda job: -job.plan.priority):
                 if job.state == "SCHEDULED":
                     job.start()
@@ -913,7 +934,13 @@ def admit_all(world: World) -> None:
     try:
         while world.admitted:
             job = world.admitted.popleft()
-            if job.state == "SCHEDULED" and job.parent is not None and can_start(job.parent):
+            group = job.parent
+            if group is None or job.state != "SCHEDULED" or not can_start(group):
+                continue
+            if group.is_throttled(job):  # it waits again, in its old place
+                group.release_held(job)
+                group.queue.append(job)
+            else:
                 begin(job)
             take_round(world)
     finally:
@@ -1017,7 +1044,7 @@ def begin(job: ModelJob) -> None:
     group = job.parent
     assert group is not None
     group.running.append(job)
-    job.is_admitted = False
+    job.is_admitted, group.last_start = False, group.world.now
     job.began_attempt = group.world.now
     group.show_signs()
     job.start()
@@ -1049,7 +1076,7 @@ def is_apart(group: ModelScheduler, other: ModelScheduler) -> bool:
 def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | None:
     """Jobs start in the policy's order. A job that does not fit lets later jobs pass if they fit, `backfill` times."""
     groups = world.schedulers if only is None else [only]
-    waiting = [job for group in groups if can_start(group) for job in group.queue]
+    waiting = [job for group in groups if can_start(group) and not group.has_admitted() for job in group.queue]
     world.next_start = math.inf
     passed: list[ModelJob] = []
     reserved: set[tuple[ModelResource | None, str]] = set()
@@ -1066,11 +1093,14 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
             for other in passed:
                 assert other.parent is not None
                 if resources & other.parent.resources(other):
+                    world.mark("overtaking")
                     other.overtaken += 1
             return job
         takers = [resource.taken_by for resource, _ in resources if resource is not None and missing]
         if any(taker and taker[0] == job.ready_at == world.now and is_apart(taker[1], group) for taker in takers):
             world.doubt("jobs of two schedulers become ready at one instant")
+        if not missing:
+            world.mark("reservation")
         if missing and max(missing.values()) < world.next_start:
             world.next_start = max(missing.values())
         if any(isinstance(need, str) and name in missing for name, need in job.plan.needs):
