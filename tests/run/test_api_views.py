@@ -144,9 +144,11 @@ def test_amounts_of_memory_are_shown_in_units() -> None:
 
 
 def test_the_total_of_a_key_is_that_of_a_number() -> None:
-    """Only a PerKey of a number has a total for each key: a rate has none, and other resources have no keys."""
+    """Only a PerKey of a number has a total for each key; how long its jobs have to wait is not known."""
     limits = Pool(host=PerKey(2), api=PerKey(Rate(calls=1, per=1)), cpu=3)
-    assert [view.key_total for view in views.resource_views(limits)] == [2, None, None]
+    found = views.resource_views(limits)
+    assert [view.key_total for view in found] == [2, None, None]
+    assert found[0].start_delay([Job(nap, 1, needs={"host": "a"})]) == 0
 
 
 def test_a_rank_is_the_longest_path_to_an_exit() -> None:

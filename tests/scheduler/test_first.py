@@ -363,3 +363,10 @@ def test_with_critical_jobs_a_first_hedges_against_lateness_alone(virtual: Virtu
     assert not virtual(Scheduler(failing, late).co_run)
     assert (failing.state, [*failing][1].state) == (FAILED, IDLE)
     assert (late.state, late.elapsed) == (SUCCEEDED, 3)
+
+
+def test_a_forever_job_of_a_first_takes_no_slot(virtual: Virtual) -> None:
+    """A window of two has room for a job of a First and for a job beside it, whatever runs forever in the First."""
+    jobs = [Job(nap, 50, forever=True), Job(nap, 5), Job(nap, 1)]
+    assert virtual(Scheduler(First(*jobs[:2]), jobs[2], jobs_window=2).co_run)
+    assert [job.started_at for job in jobs] == [0, 0, 0]
