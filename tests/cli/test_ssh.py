@@ -120,7 +120,7 @@ def test_files_can_be_copied_to_nodes_without_a_command(server: Server, tmp_path
     assert done.exit_code == 1
     done = ssh(server, "-H", "dead1", "--connect-timeout", "1", "--push", tmp_path / "node1", *place, "true")
     assert done.stderr.splitlines()[-1] == "unreachable  1  dead1"
-    done = ssh(server, "-H", "node1", "--pull", f"{tmp_path}/none", "true")
+    done = ssh(server, "-H", "node1", "--pull", f"{tmp_path}/none", "--into", f"{tmp_path}/back/", "true")
     assert done.stderr.splitlines()[-1] == "not copied  1  node1"
 
 
