@@ -38,9 +38,8 @@ class ModelResource:
     def available_at(self, need: float | str) -> float:
         """Return when a need can be met: `-inf` for now, infinity if that depends on other jobs."""
         key = need if isinstance(need, str) else ""
-        closed = self.closed_until.get(key, -math.inf)
-        if closed > self.world.now + SAME:
-            return closed
+        if self.is_closed(key):
+            return self.closed_until[key]
         if isinstance(need, str) and self.plan.of_rates:
             return self.rate_of(need).available_at(1.0)
         if isinstance(need, str):
@@ -52,6 +51,10 @@ class ModelResource:
         if self.plan.kind == "rate":
             return self.world.now + (need - self.free) * self.plan.per / self.plan.total
         return math.inf
+
+    def is_closed(self, key: str) -> bool:
+        """Return whether nothing starts on a key, because a job was throttled."""
+        return self.closed_until.get(key, -math.inf) > self.world.now + SAME
 
     def rate_of(self, key: str) -> ModelResource:
         """Return the rate of a key."""

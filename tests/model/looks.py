@@ -65,7 +65,7 @@ def why_it_lacks(group: ModelScheduler, job: ModelJob) -> Iterator[str]:
         need = dict(job.plan.needs)[name]
         resource = group.find(name)
         assert resource is not None
-        if resource.closed_until.get(need if isinstance(need, str) else "", -math.inf) > group.world.now:
+        if resource.is_closed(need if isinstance(need, str) else ""):
             yield f"{name} '{need}', throttled for" if isinstance(need, str) else f"{name}, throttled for"
         elif when == math.inf and resource.plan.kind in ("amount", "named"):
             yield " taken"

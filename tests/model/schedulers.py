@@ -1062,8 +1062,12 @@ def begin(job: ModelJob) -> None:
 def ties(job: ModelJob, other: ModelJob, resources: set[tuple[ModelResource | None, str]]) -> bool:
     """Return whether jobs of two schedulers compete that became ready at one instant."""
     group = other.parent
-    if group is None or group is job.parent or other.ready_at != job.ready_at:
+    if group is None or job.parent is None or group is job.parent or other.ready_at != job.ready_at:
         return False
+    windows = {one for one in group.windows(other) if one.size < math.inf}.intersection(job.parent.windows(job))
+    is_deeper = len([*job.parent.windows(job)]) != len([*group.windows(other)])
+    if windows and is_deeper and is_apart(group, job.parent):
+        return True
     return not resources.isdisjoint(group.resources(other))
 
 
@@ -1084,6 +1088,9 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
         group = job.parent
         assert group is not None
         if not group.has_slot(job):
+            holders = {one for window in group.windows(job) for one in window.holders if one.ready_at == world.now}
+            if job.ready_at == world.now and any(ties(job, one, set()) for one in holders):
+                world.doubt("jobs of two schedulers become ready at one instant")
             continue
         resources = group.resources(job)
         missing = group.missing(job)
