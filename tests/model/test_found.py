@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from .scenario import Await, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Throttle
+from .scenario import Await, Drain, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Throttle
 from .shrink import found_in
 
 SCENARIOS = {
@@ -314,6 +316,23 @@ SCENARIOS = {
                 ),
             ),
         )
+    ),
+    "services end in their order although a job was dropped whose result one in a nested scheduler has": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="dropped", bodies=((Nap(8.0625), Drain("root"), Nap(3.75)),)),
+                Leaf(
+                    name="service",
+                    forever=True,
+                    service=True,
+                    bodies=((Nap(5.125), Started(), Nap(math.inf)),),
+                    shutdown=0.25,
+                ),
+                Group(name="nested", jobs=(Leaf(name="uses", inputs=("dropped",), bodies=((Nap(8.5),),)),)),
+            ),
+        ),
+        keep_jobs=False,
     ),
 }
 

@@ -62,7 +62,7 @@ class Members:
         """
         members = self.member_requirements(job)
         implied = self.implied_requirements.get(job)
-        return members if implied is None else list(dict.fromkeys([*members, *implied]))
+        return members if implied is None else list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
 
     def competitors(
         self, requirements: Mapping[AbstractJob[Any], Iterable[AbstractJob[Any]]]
