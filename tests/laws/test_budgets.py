@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import Budget, BudgetSpent, First, Job, Pool, Scheduler, StopReason, Throttled, current_job
+from trioflow._core.admission import _budget
 
 from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, nap
 
@@ -50,6 +51,17 @@ def test_a_job_waits_for_what_others_may_give_back(virtual: Virtual) -> None:
     unreported = Job(pay, needs={"usd": 0.5}, label="unreported")
     assert not virtual(Scheduler(first, second, unreported, pool=Pool(usd=Budget(1))).co_run)
     assert (second.started_at, unreported.state) == (0, BLOCKED)
+
+
+def test_the_use_of_few_labels_is_counted(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When twice as many labels are counted as are kept, the smallest are dropped, however many labels there are."""
+    monkeypatch.setattr(_budget, "MAX_COUNTED_LABELS", 2)
+    pool = Pool(usd=Budget(100))
+    jobs = [Job(pay, needs={"usd": 1 + number}, label=str(number)) for number in range(9)]
+    assert virtual(Scheduler(*jobs, pool=pool, jobs_window=1).co_run)
+    resource: Any = pool._resources["usd"]
+    assert sorted(resource._used_by_label) == ["6", "7", "8"]
+    assert resource.top_user() == "'8' used most: 9"
 
 
 def test_a_throttled_attempt_costs_nothing(virtual: Virtual) -> None:

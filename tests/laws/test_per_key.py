@@ -97,6 +97,23 @@ def test_a_key_counts_what_a_job_reports_although_its_rate_was_full_again(virtua
     assert starts(virtual, members, pool)[-1] == 22
 
 
+def test_what_waits_for_an_amount_of_a_job_that_has_not_started_says_so(virtual: Virtual) -> None:
+    """While a job has its amount of a rate, but no token yet, it is unknown when the next one can start."""
+    pool = Pool(api=Rate(requests=1, per=10))
+    last = Job(nap, 1, needs={"api": 1}, label="last")
+    scheduler = Scheduler(
+        Job(nap, 5), Job(nap, 1, needs={"api": 1}), last, pool=pool, jobs_window=anyio.CapacityLimiter(1)
+    )
+
+    async def main() -> str:
+        async with anyio.create_task_group() as group:
+            group.start_soon(scheduler.co_run)
+            await nap(1)
+            return scheduler.explain(last)
+
+    assert virtual(main) == "'last' waits for api: reserved for jobs that are about to start"
+
+
 def test_a_cancelled_job_waits_for_no_key(virtual: Virtual) -> None:
     """While its key is still taken, nothing is left in the admission of a job that waited for it and was cancelled."""
     cancelled = on("a")

@@ -201,7 +201,8 @@ class BudgetResource(CountedResource):
 
     def make_member_resource(self, need: Amount, share: BudgetShare | None = None) -> BudgetResource:  # type: ignore[override]
         """Return the budget of the members of a nested scheduler, which has used what they use."""
-        if share is not None and share.members is not None:
+        if share is not None:
+            assert share.members is not None
             return share.members
         resource = BudgetResource(self.name, need, self.settings, self.format_amount)
         resource.cooldown, resource.clock = self.cooldown, self.clock
