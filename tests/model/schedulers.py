@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Any
 
-from .clock import SAME, Timer, World
+from .clock import Timer, World
 from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
 from .scenario import Group, Leaf, Plan, Reaction, Resource, walk
@@ -283,8 +283,7 @@ class ModelScheduler(ModelJob):
 
     def is_throttled(self, job: ModelJob) -> bool:
         """Return whether nothing may start on what a job needs, although it has got that."""
-        needs = [(self.find(name), need if isinstance(need, str) else "") for name, need in job.plan.needs]
-        return any(one and one.closed_until.get(key, -math.inf) > self.world.now + SAME for one, key in needs)
+        return any(one is not None and one.is_closed(key) for one, key in self.resources(job))
 
     def has_admitted(self) -> bool:
         """Where jobs need nothing but a slot, none is admitted while others that are admitted start."""
