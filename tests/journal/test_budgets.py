@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trioflow import Budget, BudgetSpent, Job, Pool, Retry, Scheduler, current_job
+import pytest
+
+from trioflow import Budget, BudgetSpent, First, Job, Pool, Retry, Scheduler, current_job
 
 from ..bodies import nap
 
@@ -41,3 +43,43 @@ def test_a_restored_job_counts_what_it_had_used_in_all_its_attempts(virtual: Vir
         assert isinstance(more.raised_exception(), BudgetSpent)
     assert [job.restored for job in jobs] == [True] * 3
     assert lefts == [2, 2]
+
+
+def make_first(kind: str, first_run: bool) -> tuple[Pool, Scheduler]:
+    """Return the outermost pool, and a scheduler with a `First` whose job uses a budget."""
+    pool, inner, outermost = Pool(usd=Budget(4)), Pool(usd=Budget(4)), Pool(other=Budget(4))
+    needs = {} if kind == "no longer needed" and not first_run else {"usd": 1}
+    job = Job(nap, 1, needs=needs, label="pays")
+    match kind:
+        case "around":
+            first, outermost = First(Scheduler(job, label="inner"), label="first"), pool
+        case "of a First":
+            first = First(Scheduler(job, label="inner"), pool=inner, label="first")
+        case "in a First":
+            first = First(Scheduler(job, pool=inner, label="inner"), label="first")
+        case "in a First, and around":
+            first, outermost = First(Scheduler(job, pool=inner, label="inner"), label="first"), pool
+        case _:
+            first, outermost = First(job, label="first"), pool if first_run else outermost
+    return pool, Scheduler(first, pool=outermost)
+
+
+@pytest.mark.parametrize(
+    ("kind", "left"),
+    [
+        ("around", 3),
+        ("of a First", 4),
+        ("in a First", 4),
+        ("in a First, and around", 4),
+        ("no longer needed", 4),
+    ],
+)
+def test_a_restored_first_counts_what_its_jobs_had_used_of_pools_around_it(
+    kind: str, left: float, virtual: Virtual, tmp_path: Path
+) -> None:
+    """What its jobs had used of a pool in the `First`, or of one that they no longer need, counts nowhere."""
+    for first_run in (True, False):
+        pool, scheduler = make_first(kind, first_run)
+        assert virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
+    assert [job.restored for job in scheduler] == [True]
+    assert pool.free["usd"] == left

@@ -17,7 +17,7 @@ from .shrink import found_in, shrink
 
 def kind_of(found: list[str]) -> str:
     """Return what kind of difference comes first."""
-    return found[0].splitlines()[-1].split(" ")[0] if found else ""
+    return found[0].splitlines()[-1].split()[0] if found else ""
 
 
 def still_differs(scenario: Scenario, backend: str, kind: str) -> bool:

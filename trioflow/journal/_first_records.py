@@ -18,10 +18,11 @@ from .._core.api.views import (
     is_one_job,
     is_scheduler,
     jobs_of_run,
+    needs_as_given,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ._record_paths import RecordPaths
 
@@ -110,6 +111,15 @@ def find_stored_result(
             values[job] = results if len(results) > 1 else results[0]
             add_result(job, values[job])
     return values[first]
+
+
+def used_of_pools_around(
+    first: AbstractJob[Any], job: AbstractJob[Any], used: Iterable[tuple[str, float]]
+) -> dict[str, float]:
+    """Return what a job in a `First` had used of budgets that it still needs, without those of pools in the `First`."""
+    inside = {*enclosing_schedulers(job)} - {*enclosing_schedulers(first)}
+    theirs = {name for scheduler in inside if scheduler.pool is not None for name in scheduler.pool.budgets}
+    return {name: amount for name, amount in used if name in needs_as_given(job).keys() - theirs}
 
 
 class PathsInside:

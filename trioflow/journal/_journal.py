@@ -60,7 +60,7 @@ from .._core.api.views import (
 from ..jobs.command._output_sinks import OutputSpool
 from ._file_stamps import FileStamper, path_text
 from ._fingerprint import MAX_REPORTED_JOBS, FingerprintBuilder, describe_difference
-from ._first_records import describe_winners, find_stored_result
+from ._first_records import describe_winners, find_stored_result, used_of_pools_around
 from ._msgspec import check_installed, msgspec
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, name_of_added_job
@@ -361,7 +361,7 @@ class JournalSession:
             restored = self._restore_from_record(job, found, fingerprint, save, work)
             if isinstance(restored, NotStored):
                 raise LookupError
-            used.update(dict(restored.restoration.used))
+            used.update(used_of_pools_around(first, job, restored.restoration.used))
             return restored.value
 
         def add_result(first: AbstractJob[Any], value: Any) -> None:
@@ -497,8 +497,7 @@ class JournalSession:
         except Exception as error:  # raised by user code
             return NotStored(f"its stored result cannot be restored: {error!r}")
         self._result_forms[job] = comparison_form(data) if record.large is None else f"~{record.large}"
-        budgets = JobFacts.parse(record.outputs).budgets
-        used = tuple((name, amount) for name, amount in budgets.items() if amount >= 0)
+        used = tuple((name, amount) for name, amount in JobFacts.parse(record.outputs).budgets.items() if amount >= 0)
         return Restored(value, Restoration(record.settled, record.elapsed, used))
 
     def _describe_record_change(

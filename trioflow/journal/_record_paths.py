@@ -87,11 +87,8 @@ class RecordPaths:
         """Name the jobs that were members before the run, and find those that only the order distinguishes."""
         self._interchangeable.update(_find_interchangeable(self.scheduler, self._find_identity))
         names = UniqueSiblingNames()
-        return {
-            job: self.prefix + names.add(job.label, is_scheduler(job))
-            for job in self.scheduler
-            if not was_added_during_run(job)
-        }
+        members = [job for job in self.scheduler if not was_added_during_run(job)]
+        return {job: self.prefix + names.add(job.label, is_scheduler(job)) for job in members}
 
     def is_interchangeable(self, job: AbstractJob[Any]) -> bool:
         """Return whether only the order of the jobs, or of the schedulers around them, tells this job from another."""

@@ -94,9 +94,8 @@ class RunPools:
                 raise ValueError(f"{what}: it is not a Rate or Budget; the job returns its amount when it settles")
             used = resource.parse_used(_amounts.check_need(amount, what), what)
             corrections.append(partial(self._correct, resource, taken_amount, used))
-        in_thread = threading.get_ident() != self._run.thread_id
         for correct in corrections:
-            if in_thread:
+            if threading.get_ident() != self._run.thread_id:
                 self._run.time_slice.reports.call_in_loop(correct)
             else:
                 correct()
