@@ -415,10 +415,10 @@ def _read_named_tuple(value: list[Any], name: str, spools: Sequence[OutputSpool]
 
 
 DECODERS_BY_TYPE: Final[dict[str, Callable[[Any, str, Sequence[OutputSpool]], Any]]] = {
-    "float": lambda value, *_: float(value),
-    "str": lambda value, *_: base64.b64decode(value).decode(errors="surrogatepass"),
-    "bytes": lambda value, *_: base64.b64decode(value),
-    "bytearray": lambda value, *_: bytearray(base64.b64decode(value)),
+    "float": lambda value, _, __: float(value),
+    "str": lambda value, _, __: base64.b64decode(value).decode(errors="surrogatepass"),
+    "bytes": lambda value, _, __: base64.b64decode(value),
+    "bytearray": lambda value, _, __: bytearray(base64.b64decode(value)),
     "dict": lambda value, _, spools: {_restore(key, spools): _restore(item, spools) for key, item in value},
     "CommandResult": _read_command_result,
     "enum": _read_enum,

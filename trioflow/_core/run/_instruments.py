@@ -208,9 +208,9 @@ def check_instruments(instruments: Any, name: str, subject: Subject) -> tuple[In
         example = short_repr(instruments) if isinstance(instruments, Instrument) else "Monitor()"
         advice = f"give a list of instruments, such as [{example}]"
         raise _job_options.bad_value_error(TypeError, instruments, name, subject, advice)
-    checked_instruments: tuple[Any, ...] = tuple(instruments)
+    checked_instruments: list[Any] = [*instruments]
     for instrument in checked_instruments:
         if isinstance(instrument, type) or not isinstance(instrument, Instrument):
             what = f"{short_repr(instrument)} among the {name} of {_job_options.subject_text(subject)}"
             raise TypeError(f"{what}: give objects of trioflow.abc.Instrument")
-    return checked_instruments
+    return tuple(checked_instruments)

@@ -252,7 +252,7 @@ class Run:
 
     def with_nested(self) -> list[Run]:
         """Return this run, and after it the runs nested in it, at any depth."""
-        runs = [self]
+        runs: list[Run] = [self]
         for run in runs:
             runs += [nested for worker in run.workers.alive if (nested := worker.nested_run()) is not None]
         return runs
