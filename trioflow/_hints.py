@@ -25,7 +25,7 @@ OPTION_ALIASES: Final = {
     **dict.fromkeys(("cache_key", "cache_key_fn", "task_key"), "key"),
     **dict.fromkeys(("cores", "resource", "resources"), "needs"),
     "order": "policy",
-    "timeout_seconds": "timeout",
+    **dict.fromkeys(("deadline", "time_limit", "timeout_seconds"), "timeout"),
 }
 """Options of others, each with the name of that option here."""
 OPTION_HINTS: Final = {

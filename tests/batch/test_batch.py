@@ -306,7 +306,7 @@ def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch)
         ),
         (
             ["--results", "x.tsv", "true", ":::", "a"],
-            "--results x.tsv: give FILE.csv, for a table, FILE.jsonl, for a line of JSON per command, or a directory",
+            "--results x.tsv: give FILE.csv or FILE.jsonl for a table, or a directory",
         ),
         (["--results", "/dev/null/x", "true", ":::", "a"], "cannot write the results in"),
     ],

@@ -883,6 +883,31 @@ def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any)
     assert asked == [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 
 
+def test_drain_in_the_handle_signals_function_drains(backend: Any) -> None:
+    """A function that calls `drain()` itself, and returns None, once ended the run at once, and lost its answers."""
+    first, second = Job(anyio.sleep, 0.05), Job(anyio.sleep, 0.05)
+
+    async def send() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    scheduler = Scheduler(first, Job(send), second.requires(first))
+    assert not scheduler.run(backend=backend, handle_signals=lambda number: scheduler.drain())
+    assert (scheduler.stop_reason, first.is_succeeded(), second.is_idle()) == (StopReason.DRAINED, True, True)
+
+
+def test_function_that_takes_no_signal_number_is_refused_before_the_run(backend: Any) -> None:
+    """A method such as `drain` raised only when the signal came, which ended the run."""
+    job = Job(anyio.sleep, 0)
+    scheduler = Scheduler(job)
+    handlers: list[Any] = [scheduler.drain, lambda: scheduler.drain, print.__name__]
+    for handler in handlers:
+        with pytest.raises(
+            TypeError, match=r"a function that takes a signal number, such as lambda number: scheduler\.drain"
+        ):
+            scheduler.run(backend=backend, handle_signals=handler)
+    assert job.is_idle()
+
+
 def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(backend: Any) -> None:
     """An exception of the `handle_signals=` function does not interrupt other code, but leaves `run()` at the end."""
     job = Job(anyio.sleep, 60)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ._quantities import StartCondition
 
 TABLE_SUFFIXES: Final = (".csv", ".jsonl")
+# In lower case, of names that mean no directory.
+OTHER_SUFFIXES: Final = (".csv", ".db", ".gz", ".json", ".jsonl", ".parquet", ".tsv", ".xls", ".xlsx")
 
 
 def option(*flags: str, **settings: Any) -> Any:
@@ -131,11 +133,9 @@ class Options:
         storage_options = (("--results", self.results), ("--journal", self.journal))
         for name in [name for name, value in storage_options if self.line_buffer and value is not None]:
             raise ValueError(f"{name} keeps outputs, but --line-buffer only forwards them: leave one out")
-        if self.results is not None and self.results.endswith((".tsv", ".json")):
-            raise ValueError(
-                f"--results {printable(self.results)}: give FILE.csv, for a table, FILE.jsonl, for a line of JSON per "
-                f"command, or a directory, for a file per output"
-            )
+        name = self.results or ""
+        if name.lower().endswith(OTHER_SUFFIXES) and not name.endswith(TABLE_SUFFIXES):
+            raise ValueError(f"--results {printable(name)}: give FILE.csv or FILE.jsonl for a table, or a directory")
 
     def _check_journal(self) -> None:
         if self.keep == "all" and self.journal is None:

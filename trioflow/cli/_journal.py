@@ -195,7 +195,7 @@ def translated_journal_errors() -> Generator[None]:
 def match_records(records: list[StoredJob], pattern: str, path: Path) -> list[StoredJob]:
     matches = match_paths({record: record.path for record in records}, pattern)
     if not matches:
-        raise CliError(f"no job in {printable(str(path))!r} matches {printable(pattern)!r}")
+        raise CliError(f"no job in {printable(str(path))!r} matches {printable(pattern)!r}; * stands for any text")
     return matches
 
 

@@ -47,8 +47,6 @@ class Option(Generic[GetType, SetType]):
 
     name: str
     default: SetType
-    settable_when: str
-    """When the option may be set, as text for the documentation."""
     attribute: str = ""
     """The attribute of a job that stores the value, or the record with the value."""
 
@@ -59,7 +57,6 @@ class Option(Generic[GetType, SetType]):
         self.check = check
         self.getter: Any = getter
         self.settable_in_run = settable_in_run
-        self.settable_when = "at any time" if settable_in_run else "while no run is in progress"
 
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
         self.name = name
@@ -157,14 +154,13 @@ class ReadOnlyOption(Option[GetType, SetType]):
     """An option that cannot be set after the job is created.
 
     Args:
-        method: the call that changes the option, for errors and the documentation.
+        method: the call that changes the option, for errors.
 
     """
 
     def __init__(self, default: SetType, method: str, getter: GetValue | None = None) -> None:
         super().__init__(default, _job_options.accept_any, getter=getter)
         self.method = method
-        self.settable_when: str = f"only by {method}"
 
     def __set__(self, job: AbstractJob[Any], value: Never) -> None:  # type: ignore[override]  # so that type checkers reject it
         subject = job._name_for_errors()

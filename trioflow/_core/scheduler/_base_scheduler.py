@@ -127,6 +127,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     __slots__ = (
         "_backfill",
+        "_calls_after_signal",
         "_cleanup_timeout",
         "_counted",
         "_critical_jobs",
@@ -165,6 +166,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- for the run in progress
     _run: Run | None
     _open_block: OpenBlock | None  # None outside of `async with`
+    # The calls that the event loop will make, while the function given as `handle_signals` runs; otherwise None.
+    _calls_after_signal: Any
     # ---- from the last run
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
@@ -202,7 +205,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def __init__(self, *jobs_or_sequences: Required, **options: Any) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
-        self._run = self._open_block = None
+        self._run = self._open_block = self._calls_after_signal = None
         self._stop_reason = self._culprit = self._run_error = self._run_times = None
         self._counted = _failures.NO_FAILURES
         self._is_closed = self._was_awaited = False
@@ -701,7 +704,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 Instead of a bool, give a function to be called with the number of each of these signals. Python calls
                 it at any point of the program, so it must be short; it may end the process. If it returns None, the run
                 ends cleanly. If it returns a function, such as `scheduler.drain`, that function is called in the event
-                loop instead.
+                loop instead; so is `scheduler.drain`, if it is called there.
             journal: a `Journal`, or the path of one; None for no journal. The default is the option of the scheduler.
             unknown: not allowed. Any other option raises TypeError.
 
@@ -994,6 +997,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if self._run is None:
             raise RuntimeError(f"drain() of {self.label!r}: it is not running")
+        if self._calls_after_signal is not None:  # the function that is given as `handle_signals` calls this
+            self._calls_after_signal.append(self.drain)
+            return
         self._run.check_thread(f"drain() of {self.label!r}")
         if not self._run.is_draining_or_stopping:
             _failures.log_drain(self)
@@ -1233,10 +1239,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _interrupt(self, interruption: BaseException | None) -> bool:
         """Stop the run in progress because of a signal, and return whether there was one."""
-        if self._run is None:
-            return False
-        self._run.interrupt(interruption)
-        return True
+        if self._run is not None:
+            self._run.interrupt(interruption)
+        return self._run is not None
 
     def _release_call(self) -> None:
         for job in self._members.jobs:

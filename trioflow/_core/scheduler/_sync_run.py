@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from ..backend import SIGNALS, is_in_job_body
 from ..base import _logger
 from ..base._reprs import short_repr
+from ..base._signatures import signature_of
 from ..base._states import STOPPING
 from ..run import _ending
 
@@ -69,10 +70,14 @@ class SignalHandler:
     """
 
     def __init__(self, scheduler: BaseScheduler, handle_signals: bool | SignalCallback) -> None:
-        if not isinstance(handle_signals, bool) and not callable(handle_signals):
+        try:
+            fits = isinstance(handle_signals, bool) or signature_of(handle_signals).bind(0)
+        except (TypeError, ValueError):
+            fits = None
+        if not fits:
             raise TypeError(
                 f"handle_signals={short_repr(handle_signals)} of {scheduler.label!r}: "
-                f"give True, False, or a function that takes a signal number"
+                f"give True, False, or a function that takes a signal number, such as lambda number: scheduler.drain"
             )
         self._scheduler = scheduler
         self._user_callback = None if isinstance(handle_signals, bool) else handle_signals
@@ -97,9 +102,8 @@ class SignalHandler:
         # nohup and a shell's `&` rely on this.
         self._ending_signals: set[int] = set()
         if handle_signals:
-            numbers = [signal.SIGINT, signal.SIGTERM]
-            if sys.platform != "win32":
-                numbers.append(signal.SIGHUP)
+            # Windows has no SIGHUP.
+            numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
             self._ending_signals = {number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN}
         elif is_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._ending_signals = {signal.SIGINT}
@@ -135,7 +139,7 @@ class SignalHandler:
         """Restore the previous handlers. If a signal came too late to end the run, raise it again."""
         self._is_over = True
         self._restore_handlers()
-        if error is not None and error is self._interruption and _is_from_ctrl_c(error):
+        if error is not None and error is self._interruption and hasattr(error, "_trioflow_run"):
             error.__traceback__ = None
             _show_in_one_line()
         if not self._should_end_run:
@@ -189,20 +193,26 @@ class SignalHandler:
             self._call_previous_handler(number, frame)
             return
         if self._user_callback is not None:
+            self._scheduler._calls_after_signal = self._pending_calls
             try:
                 callback = self._user_callback(number)
             except BaseException as error:  # not raised here, because it would interrupt the program at any point
                 self.interrupt(error)
                 return
+            finally:
+                self._scheduler._calls_after_signal = None
             if callback is not None:
                 self._pending_calls.append(callback)
+            if self._pending_calls:
                 self._process_signals_in_loop()
                 return
         if number == signal.SIGINT and self._should_raise_in_job(frame):
             raise KeyboardInterrupt
         self._signal_number = number
-        is_ctrl_c = number == signal.SIGINT and not self._handles_signals
-        self.interrupt(_ctrl_c_exception(self._scheduler.label) if is_ctrl_c else None)
+        interruption = None if self._handles_signals or number != signal.SIGINT else KeyboardInterrupt()
+        if interruption is not None:
+            interruption._trioflow_run = self._scheduler.label  # type: ignore[attr-defined]
+        self.interrupt(interruption)
 
     def _call_previous_handler(self, number: int, frame: FrameType | None) -> None:
         """Call the program's own handler of a signal; end the run with what it raises."""
@@ -227,16 +237,6 @@ class SignalHandler:
         """Return whether `frame` executes code of a job of a run that is not stopping."""
         run = self._scheduler._run
         return run is not None and run.phase is not STOPPING and is_in_job_body(frame)
-
-
-def _ctrl_c_exception(label: str) -> KeyboardInterrupt:
-    interruption = KeyboardInterrupt()
-    interruption._trioflow_run = label  # type: ignore[attr-defined]
-    return interruption
-
-
-def _is_from_ctrl_c(error: BaseException) -> bool:
-    return hasattr(error, "_trioflow_run")
 
 
 def _show_in_one_line() -> None:
