@@ -334,6 +334,18 @@ SCENARIOS = {
         ),
         keep_jobs=False,
     ),
+    "clean-up jobs have no slot, and an adaptive window does not grow by their successes": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="succeeds", bodies=((Nap(2.25),),)),
+                Leaf(name="critical", critical=True, bodies=((Nap(8.5), Fail()),)),
+                Leaf(name="clean-up", requires=("critical",), run_if="failed", bodies=((Nap(3.125),),)),
+                Leaf(name="longer", requires=("critical",), run_if="failed", bodies=((Nap(5.75),),)),
+            ),
+            adaptive=(2, 6),
+        ),
+    ),
 }
 
 

@@ -56,9 +56,12 @@ class AdaptiveWindow(Part, Instrument):
                 self._count_overload(began, ended)
 
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Count the last attempt of a job as a success or as overload; other failures do not count."""
+        """Count the last attempt of a job as a success or as overload; other failures do not count.
+
+        Clean-up jobs have no slot, so they are not counted.
+        """
         began, ended = last_attempt(job)
-        if began is None or ended is None or not self._is_counted(scheduler, job):
+        if began is None or ended is None or job not in self._run.queue.holders or not self._is_counted(scheduler, job):
             return
         if job._state is JobState.FAILED:
             if self._shows_overload(job.raised_exception()):
