@@ -133,7 +133,11 @@ def on_docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, li
         lines[:] = without_options(lines, thing)
     if isinstance(thing, Option) and lines:
         lines[0] = lines[0][0].upper() + lines[0][1:]
-        lines += ["", f"Default: ``{thing.default!r}``. It may be set {thing.settable_when}."]
+        setter = getattr(thing, "method", None)
+        when = (
+            f"only by {setter}" if setter else "at any time" if thing.settable_in_run else "while no run is in progress"
+        )
+        lines += ["", f"Default: ``{thing.default!r}``. It may be set {when}."]
     kind = "method" if what in ("attribute", "property", "data") else what
     lines[:] = GoogleDocstring(list(lines), STYLE, app, kind, name, thing, options).lines()
 

@@ -72,7 +72,7 @@ class SignalHandler:
     def __init__(self, scheduler: BaseScheduler, handle_signals: bool | SignalCallback) -> None:
         try:
             fits = isinstance(handle_signals, bool) or signature_of(handle_signals).bind(0)
-        except (TypeError, ValueError):
+        except Exception:  # no function, or a user's object
             fits = None
         if not fits:
             raise TypeError(
