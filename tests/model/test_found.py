@@ -346,6 +346,22 @@ SCENARIOS = {
             adaptive=(2, 6),
         ),
     ),
+    "a clean-up job whose wait ends with the run is not retried": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="cancelled", bodies=((Nap(9.25),),)),
+                Leaf(name="critical", critical=True, bodies=((Nap(0.5), Fail()),)),
+                Leaf(
+                    name="clean-up",
+                    requires=("critical",),
+                    run_if="failed",
+                    retry=Retry(times=1, first=4.75),
+                    bodies=((Nap(2.125), Await("cancelled"), Nap(0.25)),),
+                ),
+            ),
+        ),
+    ),
 }
 
 

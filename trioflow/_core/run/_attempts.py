@@ -51,7 +51,7 @@ async def _call_and_decide(worker: Worker, job: AbstractJob[Any], options: _job_
     try:
         return await _call_with_timeouts(worker, job, options)
     except Exception as error:
-        if options.retry is not None and _may_retry(worker, job, error):
+        if options.retry is not None and not ends_with_run(worker.run, job, error) and _may_retry(worker, job, error):
             extras = job._ensure_extras()
             number = extras.retry_count + 1
             extras.next_pause = options.retry._next_pause(number, error, job._name_for_errors)
@@ -66,7 +66,7 @@ def _may_retry(worker: Worker, job: AbstractJob[Any], error: Exception) -> bool:
     """
     # A forever job goes on while the other jobs of a cancelled run unwind.
     cancelled = worker.was_cancelled_alone if worker.is_shielded else worker.run.backend.isolation.was_cancelled(worker)
-    is_over = cancelled or job._is_ready() or was_drained(job, error) or worker.run.backend.wrong_backend_hint(error)
+    is_over = cancelled or job._is_ready() or worker.run.backend.wrong_backend_hint(error)
     return not (is_over or (find_throttles(error) and not is_scheduler(job)))
 
 
@@ -93,9 +93,13 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
     return value
 
 
-def was_drained(job: AbstractJob[Any], error: BaseException) -> bool:
-    """Return whether a job is a nested scheduler that was drained, so that it becomes CANCELLED instead of FAILED."""
-    return is_scheduler(job) and job._stop_reason is StopReason.DRAINED and isinstance(error, _errors.JobCancelled)
+def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool:
+    """Return whether a job becomes CANCELLED instead of FAILED, and is not retried.
+
+    It has awaited a job that ended with the run, or is a nested scheduler that was drained.
+    """
+    drained = is_scheduler(job) and job._stop_reason is StopReason.DRAINED
+    return (drained or run.is_draining_or_stopping) and isinstance(error, (_errors.JobCancelled, _errors.JobNotDone))
 
 
 def find_throttles(error: BaseException) -> list[_errors.Throttled]:

@@ -42,7 +42,7 @@ from ..job import _errors, _trigger_rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, add_remedy_notes, find_interruption
 from . import _ending
-from ._attempts import Pauses, find_throttles, take_pause, was_drained
+from ._attempts import Pauses, ends_with_run, find_throttles, take_pause
 from ._current import current_worker_var
 from ._idle_timeouts import ThreadReports
 from ._instruments import Instrument, InstrumentSet, fast_hooks
@@ -751,9 +751,7 @@ class Run:
                 f"{job.label!r} raised a cancellation that was not requested: to end a job, call its cancel()"
             )
         assert failure is not None
-        # Whether the job awaited another job that ended with the run.
-        ends_with_run = self.is_draining_or_stopping and isinstance(failure, (_errors.JobCancelled, _errors.JobNotDone))
-        if ends_with_run or was_drained(job, failure):
+        if ends_with_run(self, job, failure):
             self.settle(job, CANCELLED, CancelledOutcome(), now)
             return
         throttles = () if is_scheduler(job) else find_throttles(failure)
