@@ -57,9 +57,9 @@ def seen(graph: Any) -> Seen:
 def label(one: Attributes) -> str:
     """Return the label without its markup, in one line."""
     text = one.get("label", "").replace("\\N", one["name"])
-    for tag in ("<b>", "</b>", "<i>", "</i>", '<font point-size="9">', "</font>"):
+    for tag in (' align="left"', "<b>", "</b>", "<i>", "</i>", '<font point-size="9">', "</font>"):
         text = text.replace(tag, "")
-    return text.strip("<>").replace("<br/>", "|").replace("\\n", "|")
+    return text.replace("<br/>", "|").replace("\\n", "|").strip("<>|")
 
 
 def texts(svg: str) -> list[str]:

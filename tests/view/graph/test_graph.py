@@ -194,6 +194,16 @@ def test_long_labels_are_wrapped_and_truncated() -> None:
     assert f"AbstractJob: {label} (idle)" in titles(svg)
 
 
+def test_the_lines_of_a_frames_title_begin_at_its_left_edge() -> None:
+    """In a graph, the later lines of a frame's title were centred below the first one."""
+    frame = Scheduler(idle("job"), label="a title that is too long for a single line")
+    svg = dot(Scheduler(frame).graph().source, "svg")
+    lines = [one for one in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text") if one.text != "job"]
+    assert len(lines) == 2
+    assert len({(line.attrib["x"], line.attrib["text-anchor"]) for line in lines}) == 1
+    assert lines[0].attrib["text-anchor"] == "start"
+
+
 # --- lines
 
 

@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 
 from trioflow import Job, Monitor, Scheduler, Service
 from trioflow.view.text._symbols import display_width
@@ -88,6 +89,21 @@ def test_the_header_has_the_estimate_in_forty_columns(virtual: Virtual) -> None:
     assert without[0].startswith(" release  ╍")
     assert display_width(lines[0]) <= 40
     assert display_width(without[0]) <= 40
+
+
+@pytest.mark.parametrize(("encoding", "ellipsis"), [("utf-8", "…"), ("ascii", "...")])
+def test_a_verdict_that_is_too_long_ends_with_an_ellipsis(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, encoding: str, ellipsis: str
+) -> None:
+    """In a narrow terminal, a verdict was cut as if it ended there: `1 skipped, 1` of `1 skipped, 105 ms`."""
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("LINES", "24")
+    terminal = Terminal(columns=30, encoding=encoding)
+    soft = Job(fail, 1, critical=False)
+    virtual(Scheduler(soft, Job(nap, 1), label="run", instruments=[Monitor(file=terminal)]).co_run)
+    verdict = next(line for line in terminal.shown() if "1 of 2 jobs" in line)
+    assert verdict.endswith(ellipsis)
+    assert 27 <= len(verdict) <= 30
 
 
 def test_forever_jobs_use_the_lines_that_other_jobs_leave_free(virtual: Virtual) -> None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from trioflow import Trace
+from trioflow import Job, Scheduler, Trace
 from trioflow.view import save
 from trioflow.view.trace.report._report import report_html
 
+from ...bodies import fail
 from .scenarios import everything, traced
 
 if TYPE_CHECKING:
@@ -99,6 +100,16 @@ def test_the_text_of_a_whole_report_is_as_in_the_golden_file(virtual: Virtual, t
         GOLDEN.write_text(text, encoding="utf-8")
         pytest.fail(f"{GOLDEN.name} was missing, and is written: read it")
     assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_what_went_wrong_tells_tolerated_failures_and_gives_paths(virtual: Virtual, tmp_path: Path) -> None:
+    """A tolerated failure looked like any other, and failures of one kind had labels, which may occur several times."""
+    groups = [Scheduler(Job(fail, 1, label="job"), label=label) for label in ("east", "west")]
+    soft = Job(fail, 1, label="soft", critical=False)
+    text = visible_text(report_html(traced(virtual, Scheduler(*groups, soft))._get_record(), tmp_path))
+    assert re.search(r"^2 jobs OSError: broken$", text, re.MULTILINE)
+    assert re.search(r"^east/job, west/job$", text, re.MULTILINE)
+    assert re.search(r"^soft tolerated OSError: broken$", text, re.MULTILINE)
 
 
 def test_the_content_security_policy_allows_only_the_scripts_of_the_page(virtual: Virtual, tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def frame_attributes(scheduler: BaseScheduler, path: str) -> DotAttributes:
     label, remarks = _style.caption(scheduler, is_frame=True)
     return {
         **FRAME_DEFAULTS,
-        "label": _html_label(label, remarks, "b"),
+        "label": _html_label(label, remarks, "b", '<br align="left"/>'),
         "tooltip": tooltip_text(scheduler, path),
         "fillcolor": STATE_STYLES[_style.shown_state(scheduler)].colors.frame,
         "color": _style.box_colors(scheduler).outline,
@@ -322,10 +322,10 @@ def plain_label(label: str) -> str:
     return r"\n".join(map(escape_line, _wrap_label(label)))
 
 
-def _html_label(label: str, remarks: list[str], tag: str = "") -> str:
+def _html_label(label: str, remarks: list[str], tag: str = "", line_end: str = "<br/>") -> str:
     lines = [_tag_line(line, tag) for line in _wrap_label(label)]
     remark_lines = [f'<font point-size="9">{_tag_line(remark, "i")}</font>' for remark in remarks]
-    return f"<{'<br/>'.join([*lines, *remark_lines])}>"
+    return f"<{line_end.join([*lines, *remark_lines])}{line_end}>"
 
 
 def _tag_line(line: str, tag: str) -> str:

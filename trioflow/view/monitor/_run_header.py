@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from ..._core.api.views import MOVED_ON, JobState, ReportedState, duration_text
+from ..._core.api.views import MOVED_ON, JobState, ReportedState, duration_text, fit
 from .._state_styles import FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ..text._verdict import Verdict
@@ -154,11 +154,11 @@ class RunHeader:
         ]
 
     def _outcome_line(self, label: str, verdict: Verdict, columns: int) -> StyledLine:
-        style = "good" if verdict.is_good else "failed"
         words = f"{verdict.symbol(self._symbols)} {self._symbols.escape(verdict.sentence)}"
         label = self._symbols.escape(label)
         name = f" {label}  " if display_width(label) + 3 + display_width(words) <= columns else " "
-        return [(name, "title"), (words[: max(0, columns - display_width(name))], style)]
+        words = fit(words, columns - display_width(name), "start", display_width, "…" if self._is_unicode else "...")
+        return [(name, "title"), (words, "good" if verdict.is_good else "failed")]
 
     # ---- the second line
 
