@@ -408,10 +408,21 @@ def test_outputs_on_disk_are_not_in_the_text(suffix: str) -> None:
         spool.write(output)
     results = [CommandResult(0, 1.0, ReportedUsage(0.0, 0.0, 0), spool, b"1") for spool in spools]
     value = {"x": [(result,) for result in results], "y": f"text{suffix}"}
-    found: list[OutputSpool] = []
-    restored = loads(dumps(value, spools=found), found)
-    assert found == spools
+    found: dict[OutputSpool, int] = {}
+    restored = loads(dumps(value, spools=found), [*found])
+    assert [*found] == spools
     assert [(result.stdout, result.stderr) for (result,) in restored["x"]] == [(b"first", b"1"), (b"second", b"1")]
     assert dumps(restored) == dumps(value)
     with pytest.raises(NotSerializable, match="IndexError"):
-        loads(dumps(value, spools=[]))
+        loads(dumps(value, spools={}))
+
+
+def test_an_output_on_disk_that_a_value_has_twice_is_stored_once() -> None:
+    """An output on disk is stored once, and restored with one descriptor, however often it is in a value."""
+    spool = OutputSpool()
+    spool.write(b"output")
+    result = CommandResult(0, 1.0, ReportedUsage(0.0, 0.0, 0), spool, spool)
+    found: dict[OutputSpool, int] = {}
+    restored = loads(dumps([result, (result,)], spools=found), [*found])
+    assert found == {spool: 0}
+    assert [(each.stdout, each.stderr) for each in (restored[0], *restored[1])] == [(b"output", b"output")] * 2

@@ -65,7 +65,7 @@ from ._msgspec import check_installed, msgspec
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, name_of_added_job
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
-from ._serialization import NotSerializable, comparison_form, dumps, loads
+from ._serialization import NotSerializable, Spools, comparison_form, dumps, loads
 from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
@@ -592,7 +592,7 @@ class JournalSession:
             NotSerializable: the result cannot be stored.
 
         """
-        spools: list[OutputSpool] = []
+        spools: Spools = {}
         encoded = _serialize_result(save, value, spools)
         if not spools and len(encoded) <= MAX_INLINE_RESULT:
             return StoredResult(encoded, None, comparison_form(encoded))
@@ -818,7 +818,7 @@ class RunJournalView:
         self._paths.forget(job)
 
 
-def _serialize_result(save: Save, value: Any, spools: list[OutputSpool]) -> str | bytes:
+def _serialize_result(save: Save, value: Any, spools: Spools) -> str | bytes:
     if save == "json":
         return dumps(value, spools=spools)
     try:

@@ -55,20 +55,21 @@ MIN_SLOW_INTEGER: Final = 10**18
 PLAIN_TYPES: Final = frozenset({str, int, bool, type(None)})
 
 ConvertUnknown = Callable[[Any], Any]
+Spools = dict[OutputSpool, int]
 
 
 class NotSerializable(Exception):
     """A value cannot be written as JSON or read back. The message names the value and the reason."""
 
 
-def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, spools: list[OutputSpool] | None = None) -> str:
+def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, spools: Spools | None = None) -> str:
     """Serialize a value as JSON text.
 
     Args:
         value: the value to serialize.
         convert_unknown: a function that converts a value of an unknown type to JSON types, or raises NotSerializable.
-        spools: gets the outputs of commands that are on disk, whose numbers are in the text; None to have these outputs
-            in the text.
+        spools: gets the outputs of commands that are on disk, with the numbers that the text has for them; None to have
+            these outputs in the text.
 
     Raises:
         NotSerializable: the value contains something that cannot be serialized.
@@ -140,7 +141,7 @@ def type_name(class_: type[Any]) -> str:
 class _JsonConverter:
     __slots__ = ("_convert_unknown", "_spools")
 
-    def __init__(self, convert_unknown: ConvertUnknown | None, spools: list[OutputSpool] | None) -> None:
+    def __init__(self, convert_unknown: ConvertUnknown | None, spools: Spools | None) -> None:
         self._convert_unknown: Final = convert_unknown
         self._spools: Final = spools
 
@@ -187,8 +188,7 @@ class _JsonConverter:
     def _encode_output(self, output: bytes | OutputSpool | None) -> str | int | None:
         if isinstance(output, OutputSpool):
             if self._spools is not None:
-                self._spools.append(output)
-                return len(self._spools) - 1
+                return self._spools.setdefault(output, len(self._spools))
             output = output.read()
         return None if output is None else base64.b64encode(output).decode()
 
