@@ -213,6 +213,13 @@ def test_equal_waits_are_one_line() -> None:
     assert lines[5].split("  ")[1:] == ["job 0, job 1, job 2, job 3, job 4 and 25 more", "waits for api, at 0"]
     assert len(lines) == 5 + _client.MAX_LINES + 1
     assert lines[-1] == "  and 16 jobs more; --json has up to 1000"
+    narrow = list(_client.text_lines(7, {"command": ["python"], "runs": [run]}, 40))  # once `job 0, job 1…nd 25 more`
+    start = narrow.index("waiting:") + 1
+    assert narrow[start : start + 3] == [
+        "  job 0, job 1, job 2, job 3, job 4 and",
+        "    25 more",
+        "      waits for api, at 0",
+    ]
 
 
 def test_jobs_for_which_there_is_no_time_are_counted(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:

@@ -283,12 +283,13 @@ def _section(
 ) -> Iterator[str]:
     """Yield a head and aligned lines, and a line with the number of jobs that have none.
 
-    A name takes at most half of the columns. If a line is still too wide, the last cell of each row gets its own line.
+    A name before numbers takes at most half of the columns. If a line is still too wide, the last cell of each row gets
+    its own line.
     """
     if not rows:
         return
     yield f"{name}{unit}:"
-    name_width = math.inf if columns is None else columns // 2
+    name_width = math.inf if columns is None or len(rows[0][1]) == 2 else columns // 2
     shown_rows = [[*map(printable, row)] for _, row in rows[:MAX_LINES]]
     cells = [[fit(name, name_width, "ends", display_width), *others] for name, *others in shown_rows]
     left_aligned = (0, len(cells[0]) - 1)  # any others are numbers
