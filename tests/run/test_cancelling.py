@@ -17,7 +17,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from trioflow import Job, Scheduler, StopReason, current_job
+from trioflow import Job, Pool, Retry, Scheduler, StopReason, Throttled, current_job
 from trioflow.abc import Instrument
 
 from ..bodies import (
@@ -204,6 +204,28 @@ def test_task_cancel_during_the_cancellation_of_an_outer_scope_is_not_lost() -> 
 
 
 # --- stop() while starting
+
+
+@pytest.mark.parametrize("error", [ValueError, functools.partial(Throttled, "api", after=1)])
+@pytest.mark.parametrize("end", [Scheduler.cancel, Scheduler.drain])
+def test_run_that_a_hook_ends_between_two_attempts_makes_no_other(virtual: Virtual, end: Any, error: Any) -> None:
+    """A job that is about to be queued again, when its hook ends the run, ends CANCELLED after its one attempt."""
+    attempts: list[int] = []
+
+    async def work() -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise error()
+
+    def end_run(scheduler: Scheduler, job: Job[None]) -> None:
+        if attempts:
+            end(scheduler)
+
+    scheduler = Scheduler(job := Job(work, needs={"api": 1}, retry=Retry(1, first=0)), Job(nap, 1), pool=Pool(api=1))
+    watch: Any = Instrument()
+    watch.job_scheduled = end_run
+    assert not virtual(functools.partial(timed, scheduler, instruments=[watch]))[0]
+    assert (job.state, len(attempts)) == (CANCELLED, 1)
 
 
 @pytest.mark.parametrize("hook", ["before_run", "job_scheduled", "job_started"])

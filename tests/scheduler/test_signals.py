@@ -883,6 +883,20 @@ def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any)
     assert asked == [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 
 
+def test_signal_after_one_that_drains_ends_the_run_although_the_loop_has_not_turned(backend: Any) -> None:
+    """The function given as `handle_signals` returns None for the second signal, while the call of `drain` waits."""
+
+    async def send() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        await anyio.sleep(0.05)
+
+    scheduler = Scheduler(job := Job(send))
+    calls = [None, scheduler.drain]
+    assert not scheduler.run(backend=backend, handle_signals=lambda number: calls.pop())
+    assert job.state is JobState.CANCELLED
+
+
 def test_drain_in_the_handle_signals_function_drains(backend: Any) -> None:
     """A function that calls `drain()` itself, and returns None, once ended the run at once, and lost its answers."""
     first, second = Job(anyio.sleep, 0.05), Job(anyio.sleep, 0.05)

@@ -531,8 +531,7 @@ class Run:
         assert job._started_at is not None
         extras = job._ensure_extras()
         extras.add_retry(job._started_at, now)
-        if extras.first_started_at is None:
-            extras.first_started_at = job._started_at
+        extras.first_started_at = job._started_at if extras.first_started_at is None else extras.first_started_at
         self._requeue(job, error, now, now + pause if pause else None)
 
     def _requeue(self, job: AbstractJob[Any], error: BaseException, now: float, when: float | None) -> None:
@@ -541,13 +540,12 @@ class Run:
         The job gives back all that it holds.
         """
         extras = job._ensure_extras()
-        extras.fraction = None
         if (grant := job._grant()) is not None and (used := grant.budget_amounts()):
             earlier = extras.earlier_use or {}
             extras.earlier_use = {name: earlier.get(name, 0) + amount for name, amount in used.items()}
         assert job._started_at is not None
         extras.ended_attempt = job._started_at, now, error
-        job._worker = job._started_at = None
+        extras.fraction = job._worker = job._started_at = None
         job._state = SCHEDULED
         self.queue.release(job)
         if when is not None:
@@ -557,6 +555,8 @@ class Run:
         extras.ended_attempt = None  # the traceback of an exception refers to much
         if when is None and job._state is SCHEDULED:  # no hook has cancelled it
             self.queue.push_again(job)
+            if self.is_draining_or_stopping:  # a hook has ended the run, which cancels the jobs that are ready
+                self._cancel_scheduled()
         self.workers.ensure_searcher()
 
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:

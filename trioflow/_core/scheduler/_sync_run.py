@@ -193,7 +193,7 @@ class SignalHandler:
             self._call_previous_handler(number, frame)
             return
         if self._user_callback is not None:
-            self._scheduler._calls_after_signal = self._pending_calls
+            self._scheduler._calls_after_signal, earlier_count = self._pending_calls, len(self._pending_calls)
             try:
                 callback = self._user_callback(number)
             except BaseException as error:  # not raised here, because it would interrupt the program at any point
@@ -203,7 +203,7 @@ class SignalHandler:
                 self._scheduler._calls_after_signal = None
             if callback is not None:
                 self._pending_calls.append(callback)
-            if self._pending_calls:
+            if len(self._pending_calls) > earlier_count:
                 self._process_signals_in_loop()
                 return
         if number == signal.SIGINT and self._should_raise_in_job(frame):
@@ -230,8 +230,8 @@ class SignalHandler:
 
         This is the case if a job has been blocking the loop for some time after an earlier Ctrl-C.
         """
-        is_loop_stalled = time.monotonic() - self._pending_since >= STALL_SECONDS
-        return self._should_end_run and is_loop_stalled and self._is_in_job(frame)
+        stall = time.monotonic() - self._pending_since
+        return self._should_end_run and stall >= STALL_SECONDS and self._is_in_job(frame)
 
     def _is_in_job(self, frame: FrameType | None) -> bool:
         """Return whether `frame` executes code of a job of a run that is not stopping."""
