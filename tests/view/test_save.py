@@ -129,16 +129,21 @@ def test_a_picture_without_dot_raises_with_the_command_that_installs_it(
     assert {path.name for path in tmp_path.iterdir()} == {"g.dot", "g.mmd"}
 
 
+def put_dot_on_path(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a shell script be the `dot` that is found."""
+    program = tmp_path / "bin" / "dot"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.defpath}")
+
+
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_a_picture_raises_if_dot_fails(
     suffix: str, scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If `dot` fails, the error has its exit code and what it wrote on standard error, and no file is written."""
-    program = tmp_path / "bin" / "dot"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\ncat >/dev/null\necho no more memory >&2\nexit 3\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.defpath}")
+    put_dot_on_path("cat >/dev/null\necho no more memory >&2\nexit 3", tmp_path, monkeypatch)
     with pytest.raises(RuntimeError, match=r"dot exited with 3: no more memory"):
         save(scheduler, tmp_path / f"g{suffix}")
     assert not (tmp_path / f"g{suffix}").exists()
@@ -148,11 +153,7 @@ def test_a_picture_that_takes_dot_too_long_raises(
     scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tens of thousands of boxes, or the graph in the trace of a stranger, do not keep `dot` busy without end."""
-    program = tmp_path / "bin" / "dot"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\nexec sleep 1000\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.defpath}")
+    put_dot_on_path("exec sleep 1000", tmp_path, monkeypatch)
     monkeypatch.setattr(_render, "MAX_DOT_SECONDS", 0.1)
     with pytest.raises(RuntimeError, match=r"^save\(\) of 's': dot has not ended in 0.1 s: .*collapse=True.*\.mmd"):
         save(scheduler, tmp_path / "g.svg")
