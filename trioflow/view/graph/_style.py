@@ -71,10 +71,13 @@ def caption(job: AnyJob, is_frame: bool = False) -> Caption:
 
 
 def box_colors(job: AnyJob) -> BoxColors:
-    """Return the colors of the box for a job. If only members of it failed or are BLOCKED, the fill is pale."""
+    """Return the colors of the box for a job. If only members of it failed or are BLOCKED, the fill is pale.
+
+    Of a scheduler that succeeded, all failures were tolerated or awaited: it is shown as succeeded.
+    """
     colors = STATE_STYLES[shown_state(job)].colors
     for trouble_state in TROUBLE_BORDER_COLORS:
-        if job.state is trouble_state:
+        if job.state in (trouble_state, JobState.SUCCEEDED):
             break
         if count_members_in_state(job, trouble_state):
             return colors._replace(
