@@ -49,8 +49,11 @@ def test_a_job_waits_for_what_others_may_give_back(virtual: Virtual) -> None:
     first = Job(pay, 0.1, needs={"usd": 1}, label="first")
     second = Job(pay, needs={"usd": 0.5}, label="second")
     unreported = Job(pay, needs={"usd": 0.5}, label="unreported")
-    assert not virtual(Scheduler(first, second, unreported, pool=Pool(usd=Budget(1))).co_run)
-    assert (second.started_at, unreported.state) == (0, BLOCKED)
+    more = [Job(pay, needs={"usd": 0.5}) for _ in range(500)]  # blocking each in the round that the last one begins
+    pool = Pool(usd=Budget(1))
+    assert not virtual(Scheduler(first, second, unreported, more, pool=pool).co_run)
+    assert (second.started_at, {job.state for job in (unreported, *more)}) == (0, {BLOCKED})
+    assert repr(pool) == "<Pool usd=0.4 of 1 left>"
 
 
 def test_the_use_of_few_labels_is_counted(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:

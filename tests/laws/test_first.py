@@ -59,6 +59,16 @@ def test_a_first_starts_in_its_turn_and_hedges_wait_in_theirs(virtual: Virtual) 
     assert [first.started_at, *(job.started_at for job in [*first, *jobs])] == [0, 0, None, 0, 2, 5]
 
 
+def test_a_slot_that_a_first_cannot_use_yet_goes_to_a_job_of_another(virtual: Virtual) -> None:
+    """A hedge that became ready after a `First` starts with its slot while the jobs of that one wait for needs."""
+    hedge, before = Job(nap, 1), Job(nap, 0.1)
+    other = First(Job(nap, 9), hedge, stagger=0.2)
+    first = First(Job(nap, 1, needs={"x": 1}), required=before)
+    jobs = [other, Job(nap, 2, needs={"x": 1}), before, Job(nap, 3), Job(nap, 0.4, required=before), first]
+    assert virtual(Scheduler(*jobs, jobs_window=4, pool=Pool(x=1)).co_run)
+    assert (first.started_at, hedge.started_at, next(iter(first)).started_at) == (0.5, 0.5, 2)
+
+
 def test_views_know_which_slots_the_jobs_of_a_first_take(virtual: Virtual) -> None:
     """A hedge that waits for a slot says who has them; the trace and the monitor count those of its window."""
     first, other = First(Job(nap, 5, label="call"), Job(nap, 1, label="hedge"), stagger=1), Job(nap, 3, label="other")

@@ -67,11 +67,11 @@ def test_the_pause_of_a_key_lasts_while_no_job_needs_the_key(virtual: Virtual) -
     assert starts(virtual, jobs, Pool(host=PerKey(1, pause=2))) == [0, 0, 3]
 
 
-def test_a_job_that_does_not_start_puts_back_what_it_took_of_a_key(virtual: Virtual) -> None:
-    """The next job of the key waits no longer for the rate, if the first was cancelled while it waited for a token."""
+@pytest.mark.parametrize("limit", [PerKey(Rate(requests=1, per=10)), PerKey(1, pause=10)])
+def test_a_job_that_does_not_start_puts_back_what_it_took_of_a_key(virtual: Virtual, limit: PerKey) -> None:
+    """The next job of the key waits for no rate and pause, if the first was cancelled while it waited for a token."""
     first, second = on("a"), on("a")
-    jobs = [Job(wait, 8), first, second]
-    pool = Pool(host=PerKey(Rate(requests=1, per=10)))
+    jobs, pool = [Job(wait, 8), first, second], Pool(host=limit)
 
     async def main() -> None:
         async with anyio.create_task_group() as group:

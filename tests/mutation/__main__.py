@@ -60,7 +60,7 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "trioflow/_core/run",
         (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_restoring.py", "tests/journal/test_budgets.py"),
     ),
-    "admission": ("trioflow/_core/admission", (*ENGINE, *VIEWS)),
+    "admission": ("trioflow/_core/admission", (*ENGINE, *VIEWS, "tests/journal/test_budgets.py")),
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
     "batch": ("trioflow/batch", ("tests/batch",)),
     "check": ("trioflow/_check.py", ("tests/cli/test_check.py",)),
@@ -239,7 +239,8 @@ class Reach:
 
     def tests(self, mutant: Mutant) -> list[str]:
         """Return the tests that reach a mutant's line, or its file if the line runs at imports too; see FIRST_TESTS."""
-        found = self.by_line.get((mutant.path, mutant.line), [])
+        line = mutant.line - (mutant.old == "continue")  # Python jumps there from the condition, which is before it
+        found = self.by_line.get((mutant.path, line), [])
         if "" in found:  # the line also ran outside of any test
             found = [*({*found, *(self.lines.get(mutant.path) or self.durations)} - {""})]
         shortest = self.shortest_first(found)

@@ -136,6 +136,22 @@ def test_a_run_whose_timer_lets_no_job_start_stands_still(virtual: Virtual, monk
     assert "stands still" in scheduler.incidents[0].message
 
 
+def test_an_error_in_the_round_that_a_timer_begins_ends_the_run(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run with jobs in the round raises the error, on both loops."""
+
+    def break_at_timer(self: Admission, caller: Any = None) -> None:
+        if caller is None:
+            raise Flaw
+        run_round(self, caller)
+
+    run_round = Admission.run_round
+    monkeypatch.setattr(Admission, "run_round", break_at_timer)
+    with pytest.raises(Flaw):
+        virtual(jobs_that_wait_for_a_rate().co_run)
+
+
 def test_an_error_in_the_task_that_calls_on_settled_ends_the_run(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -252,8 +252,9 @@ def test_an_invalid_priority_or_expected_duration_is_rejected(
 
 
 def test_each_name_of_a_policy_has_its_policy() -> None:
-    """The policy names that type checkers know, as a `Literal`, are exactly the built-in policies."""
+    """The names that type checkers know, as a `Literal`, are the built-in policies; one of these computes ranks."""
     assert tuple(BUILTIN_POLICIES) == get_args(PolicyName)
+    assert [name for name, policy in BUILTIN_POLICIES.items() if policy.needs_ranks] == ["critical-path"]
 
 
 def test_an_unknown_policy_is_rejected() -> None:

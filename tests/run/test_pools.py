@@ -402,13 +402,13 @@ def test_explain_names_the_resource_that_a_job_waits_for(virtual: Virtual) -> No
     async def look() -> None:
         said.extend(scheduler.explain(job) for job in (waiting, behind))
 
-    a = Job(anyio.sleep, 1, label="a", needs={"gpu": 1})
+    running = [Job(anyio.sleep, 1, label=label, needs={"gpu": 1}) for label in "abefgh"]
     waiting = Job(anyio.sleep, 1, label="c", needs={"gpu": 2})
     behind = Job(anyio.sleep, 1, label="d", needs={"gpu": 1})
-    scheduler = Scheduler(a, waiting, behind, Job(look), pool=Pool(gpu=2), backfill=0)
+    scheduler = Scheduler(running, waiting, behind, Job(look), pool=Pool(gpu=7), backfill=0)
     assert virtual(scheduler.co_run)
     assert said == [
-        "'c' waits for gpu: 1 of 2 taken by 'a'",
+        "'c' waits for gpu: 6 of 7 taken by 'a', 'b', 'e', 'f', 'g' and 1 more",
         "'d' waits for gpu, although enough is free, behind 'c', which no more jobs may overtake (backfill=0)",
     ]
 

@@ -354,7 +354,7 @@ def test_a_job_retried_after_its_timeout_takes_its_amount_of_a_rate_again(virtua
             r"this amount of tokens takes more than a year to accrue; it is ignored",
         ),
         ({"api": {"tokens": 10**300}}, ValueError, r"this amount of tokens takes more than a year"),
-        ({"api": {"requests": 300 * 86_400}}, ValueError, r"this amount of requests takes more than a year"),
+        ({"api": {"tokens": 366 * 86_400 * 4 + 1}}, ValueError, r"this amount of tokens takes more than a year"),
         ({"api": {"tokens": -1}}, ValueError, r"give a finite number, 0 or more"),
         ({"api": {"tokens": math.nan}}, ValueError, r"give a finite number, 0 or more"),
         ({"api": {"tokens": True}}, TypeError, r"give a number, 0 or more"),
@@ -368,11 +368,12 @@ def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: typ
         with pytest.raises(error, match=message):
             current_job().used(api={"tokens": 30}, **amounts) if "api" not in amounts else current_job().used(**amounts)
         assert current_job().granted["api"] == {"requests": 1, "tokens": 16}
+        current_job().used(api={"tokens": 366 * 86_400 * 4}, rare=1)  # exactly a year, and not more than the burst
 
-    job = Job(ask, label="x", needs={"api": {"tokens": 16}, "cpu": 1})
+    job = Job(ask, label="x", needs={"api": {"tokens": 16}, "cpu": 1, "rare": 1})
     with pytest.raises(RuntimeError, match=r"used\(\) of 'x': it is idle; call it while the job runs"):
         job.used(api=1)
-    assert virtual(Scheduler(job, pool=pool(cpu=1)).co_run)
+    assert virtual(Scheduler(job, pool=pool(cpu=1, rare=Rate(requests=1, per=1e8))).co_run)
     job.result()
 
 
@@ -434,7 +435,7 @@ def test_a_pool_shows_its_rates() -> None:
     ("make", "error", "message"),
     [
         (lambda: Rate(per=60), TypeError, r"Rate\(per=60\): give each amount with its key, such as Rate\(requests=500"),
-        (lambda: Rate(10, per=1), TypeError, r"Rate\(10, per=1\): give each amount with its key"),  # type: ignore[arg-type]
+        (lambda: Rate(10, requests=5, per=1), TypeError, r"Rate\(10, per=1\): give each amount with its key"),  # type: ignore[arg-type]
         (lambda: Rate(requests=0, per=60), ValueError, r"Rate\(requests=0\): give a finite number above 0"),
         (lambda: Rate(requests=-1, per=60), ValueError, r"Rate\(requests=-1\)"),
         (lambda: Rate(requests=math.nan, per=60), ValueError, r"Rate\(requests=nan\)"),

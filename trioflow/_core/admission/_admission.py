@@ -41,7 +41,7 @@ from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob
 from ..job._job_queries import takes_slot
 from ._grant import Grant, Needs
-from ._resource import TIME_TOLERANCE, PoolEntry, Resource
+from ._resource import PoolEntry, Resource
 
 if TYPE_CHECKING:
     from ._per_key import Key, PerKeyResource
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     # the number of the first job of its first group. All jobs have different numbers.
     GroupEntry = tuple[Any, int, "WaitingGroup"]
     QueueEntry = tuple[float, int, "AdmissionQueue"]
+    Timer = tuple[float, "AdmissionQueue | None", Callable[[], None]]
 
 MAX_ADMITTED: Final = 12
 """The number of startable jobs in a run up to which more are admitted: about as many as there are workers that search
@@ -59,6 +60,7 @@ MAX_GROUPS_PER_RESOURCE: Final = 64
 """The maximum number of groups that one scan looks at for each scarce resource."""
 NOW: Final = -math.inf
 """What `Resource.available_at` returns for a need that can be met now."""
+NO_TIMER: Final[Timer] = (math.inf, None, lambda: None)
 LAST: Final = (math.inf,)
 """What sorts after all entries."""
 
@@ -111,7 +113,8 @@ class WaitingGroup:
         elif not self.parked and queue.groups_by_needs.pop(self.key, None) is not None:
             queue.count_group(self, -1)
         if first is not None and self.family is not None:
-            self.needs = queue.resolve_needs(first[2])
+            name = self.family.name
+            self.needs = [*self.common_needs, self.family.resolve(first[2]._needs()[name], first[2])]
             self.resources = frozenset([resource for resource, _ in self.needs])
         if queue.entry is not None:
             queue.join()
@@ -284,8 +287,6 @@ class AdmissionQueue:
             job._extras.grant = None
         elif self.overtaken.pop(job, None) is not None:
             self.groups_by_needs[self._group_key(job)].forget(job)
-            if not self.overtaken:
-                self.admission.forget_timer(self)
         self.on_change()
 
     def on_change(self) -> None:
@@ -304,7 +305,6 @@ class AdmissionQueue:
         self.overtaken.clear()
         for group in list(self.groups_by_needs.values()):
             group.clear()
-        self.admission.forget_timer(self)
         self.admission.is_settled = False
 
     # ---- the place in the admission
@@ -329,8 +329,6 @@ class AdmissionQueue:
         self.entry = entry
         if entry is not None:
             bisect.insort(self.admission.queue_entries, entry)
-        else:
-            self.admission.forget_timer(self)
 
 
 class Admission:
@@ -355,9 +353,9 @@ class Admission:
         self._without_room: list[AdmissionQueue] = []
         self._has_skipped = False
         # The earliest time at which a job that is not parked will be able to start without any other event, and the
-        # queue of the job. The timer that is set, if any, has such a pair, too, and a function that cancels it.
+        # queue of the job. The timer has such a pair, too, and a function that cancels it.
         self._earliest_start: tuple[float, AdmissionQueue | None] = (math.inf, None)
-        self._timer: tuple[float, AdmissionQueue, Callable[[], None]] | None = None
+        self._timer: Timer = NO_TIMER
 
     def merge(self, other: Admission) -> None:
         """Move the runs and resources of another admission to this one. Its timer is set again by the next round."""
@@ -372,12 +370,12 @@ class Admission:
         self.group_counts.update(other.group_counts)
         self.timed_keys = sorted(self.timed_keys + other.timed_keys)
         self.queue_entries = sorted(self.queue_entries + other.queue_entries)
-        other.queues.clear()
-        other.forget_timer()
+        _, _, cancel = other._timer
+        cancel()
         self.is_settled = False
 
     def has_timer(self) -> bool:
-        return self._timer is not None
+        return self._timer is not NO_TIMER
 
     def run_round(self, caller: AdmissionQueue | None = None) -> None:
         """Admit all jobs that can start, in order, and wake workers for them, except in the run of `caller`.
@@ -419,7 +417,7 @@ class Admission:
             self._block_unaffordable_jobs()
 
     def _wake_timed_keys(self) -> None:
-        while self.timed_keys and self.timed_keys[0][0] <= self.timed_keys[0][2].clock() + TIME_TOLERANCE:
+        while self.timed_keys and self.timed_keys[0][2].has_come(self.timed_keys[0][0]):
             _, _, key = heapq.heappop(self.timed_keys)
             key.timed_at = math.inf
             key.wake()
@@ -542,24 +540,20 @@ class Admission:
         return next((job for job in blockers if job._state is SCHEDULED), None)
 
     def _set_timer(self) -> None:
+        """Let a timer begin the next round when time alone lets a job start; cancel one that has another purpose."""
         when, queue = self._earliest_start
         while self.timed_keys and not self.timed_keys[0][2].parked:
             heapq.heappop(self.timed_keys)[2].timed_at = math.inf
         if self.timed_keys and self.timed_keys[0][0] < when:
             when, _, key = self.timed_keys[0]
             queue = next(iter(key.parked)).queue
-        if queue is not None and (self._timer is None or when < self._timer[0]):
-            self.forget_timer()
-            self._timer = when, queue, queue.run.group.call_at(when, self._on_timer)
-
-    def forget_timer(self, queue: AdmissionQueue | None = None) -> None:
-        """Cancel the timer; if a queue is given, only if it was set for a job of this queue."""
-        if self._timer is not None and queue in (None, self._timer[1]):
-            self._timer[2]()
-            self._timer = None
+        if self._timer[:2] != (when, queue):
+            _, _, cancel = self._timer
+            cancel()
+            self._timer = NO_TIMER if queue is None else (when, queue, queue.run.group.call_at(when, self._on_timer))
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer = NO_TIMER
         self.is_settled = False
         try:
             self.run_round()
@@ -579,10 +573,7 @@ def join_admission(queue: AdmissionQueue, resources: Iterable[PoolEntry]) -> Non
             queue.admission.resources.add(resource)
             queue.admission.has_budgets |= resource.is_budget
         elif resource.admission is not queue.admission:
-            smaller, larger = sorted(
-                (resource.admission, queue.admission), key=lambda admission: len(admission.resources)
-            )
-            larger.merge(smaller)
+            resource.admission.merge(queue.admission)  # of a new run, most often, which has no other resources
 
 
 def _drop_settled(entries: list[HeapEntry]) -> None:

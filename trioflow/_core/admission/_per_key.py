@@ -21,11 +21,10 @@ from weakref import WeakValueDictionary
 from ..base import _amounts
 from ..base._reprs import short_repr
 from ..base._states import WaitCause, Waiting
-from ..base._units import duration_text
 from ..job._job import AbstractJob
 from ..job._labels import printable
 from ._rate import DEFAULT_KEY, Rate, RateNeed, RateResource
-from ._resource import TIME_TOLERANCE, CountedResource, PoolEntry, Resource
+from ._resource import CountedResource, PoolEntry, Resource
 from .policy._policy import ready_numbers
 
 if TYPE_CHECKING:
@@ -119,9 +118,10 @@ class Key(Resource):
 
     def wake(self) -> None:
         """Let the first parked job of each group compete again if 1 is free, or when time alone has made it free."""
-        admission = self.family.admission
-        if not self.parked or admission is None:
+        if not self.parked:
             return
+        admission = self.family.admission
+        assert admission is not None  # of the jobs that are parked
         when = self.available_at(self.family.unit_need)
         if when == -math.inf:
             for group in list(self.parked):
@@ -158,7 +158,7 @@ class CountedKey(Key, CountedResource):
         return when if when < math.inf else next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
 
     def take(self, job: AbstractJob[Any], need: Amount) -> None:
-        while self.rest_ends and self.rest_ends[0] <= self.clock() + TIME_TOLERANCE:
+        while self.rest_ends and self.has_come(self.rest_ends[0]):
             self.rest_ends.popleft()
             self.free += 1
         super().take(job, need)
@@ -179,7 +179,7 @@ class CountedKey(Key, CountedResource):
 
     def public_free(self) -> float:
         """Return the free places; those whose pauses are over are only counted when a job takes one."""
-        return super().public_free() + sum(end <= self.clock() + TIME_TOLERANCE for end in list(self.rest_ends))
+        return super().public_free() + sum(map(self.has_come, list(self.rest_ends)))
 
     def used_until(self) -> float:
         return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
@@ -199,7 +199,7 @@ class CountedKey(Key, CountedResource):
     def _pause_text(self) -> str:
         if self.is_throttled() or not self.rest_ends:
             return ""
-        return f"{self.shown_name}: pause, {duration_text(max(0.0, self.rest_ends[0] - self.clock()))} left"
+        return f"{self.shown_name}: pause, {self.delay_text(self.rest_ends[0])} left"
 
     def make_member_resource(self, need: Amount, share: Any = None) -> PerKeyResource:  # type: ignore[override]
         """Return a resource with this key alone, one job at a time, for the members of a nested scheduler."""

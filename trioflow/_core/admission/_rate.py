@@ -18,7 +18,6 @@ from ..._hints import explain_form
 from ..base import _amounts
 from ..base._reprs import nearest_name, short_repr
 from ..base._states import WaitCause, Waiting
-from ..base._units import duration_text
 from ..job import _job_options
 from ..job._job import AbstractJob
 from ..job._labels import printable
@@ -27,7 +26,7 @@ from ._resource import Resource
 if TYPE_CHECKING:
     from ..base._amounts import Amount, CheckedNeed, ExactNeed, Need, SingleNeed
 
-MAX_CAUSED_WAIT: Final = 366 * 24 * 3600.0
+MAX_CAUSED_WAIT: Final = 366 * 86_400
 """The maximum wait, in seconds, that the usage reported by a job may cause. A longer wait is probably a mistake."""
 DEFAULT_KEY: Final = "requests"
 """The key of which a job takes 1 by default."""
@@ -282,8 +281,7 @@ class RateResource(Resource):
         short = [key for key in need if self.is_used_up_by({key: need[key]}, before)]
         amounts = " and ".join(count_text(need[key], key) for key in short)
         behind = f", behind {count_text(before, 'others')}" if before else ""
-        delay_text = duration_text(max(0.0, self._accrued_behind(need, before) - self.clock()))
-        return f"{self.shown_name}: {amounts}, in about {delay_text}{behind}"
+        return f"{self.shown_name}: {amounts}, in about {self.delay_text(self._accrued_behind(need, before))}{behind}"
 
     def is_used_up_by(self, need: RateNeed, before: int) -> bool:
         return self._accrued_behind(need, before) > self.clock()
@@ -294,8 +292,7 @@ class RateResource(Resource):
 
     def describe_wait(self, need: RateNeed) -> Waiting:
         available_at = self.available_at(need)
-        held = RESERVED if available_at == math.inf else ""
-        when = held or f"in {duration_text(max(0.0, available_at - self.clock()))}"
+        when = RESERVED if available_at == math.inf else f"in {self.delay_text(available_at)}"
         return self.make_wait(WaitCause.RATE, f"{self.shown_name} {when}")
 
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:

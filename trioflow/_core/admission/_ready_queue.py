@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,7 +54,7 @@ class FifoLine:
 
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job. If it waits for no slot, it is admitted at once, after the jobs before it that can be."""
-        if (not job._is_plain and not takes_slot(job)) or self._queue.size is None:
+        if self._queue.size is None or not takes_slot(job):
             self.admit(math.inf)
             self._queue.admit_job(self._queue.make_entry(job))
         else:
@@ -63,31 +63,27 @@ class FifoLine:
     def push_again(self, job: AbstractJob[Any]) -> None:
         """Add a job, which has just given back its slot, ahead of all others, also of those that are startable."""
         queue = self._queue
-        if queue.size is not None and takes_slot(job) and queue.is_full():
+        if takes_slot(job) and queue.is_full():
             self._jobs.appendleft(job)
             return
-        queue.admit_job((0.0, next(throttled_numbers), job))
+        queue.admit_job((LOWEST_KEY, next(throttled_numbers), job))
         if queue.startable and queue.startable[-1] is job:  # otherwise, it waits for a token
             queue.startable.rotate(1)
 
     def admit(self, number: float) -> None:
         """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
         jobs, queue = self._jobs, self._queue
-        if queue.tokens is None and queue.size is not None:
-            startable, holders = queue.startable, queue.holders
-            while jobs and len(holders) < queue.size:  # the loop below would do the same, but take four times as long
-                job = jobs.popleft()
-                if job._state is SCHEDULED:
-                    holders.add(job)
-                    startable.append(job)
-            return
-        while jobs and not queue.is_full():
+        size: Any = queue.size  # a number, or no job waits
+        tokens, startable, holders = queue.tokens, queue.startable, queue.holders
+        while jobs and len(holders) < size:  # `admit_job` would do the same, but take four times as long
             job = jobs.popleft()
             if job._state is SCHEDULED:
-                queue.admit_job(queue.make_entry(job))
+                holders.add(job)
+                if tokens is None or tokens.acquire_or_wait(queue.make_entry(job)):
+                    startable.append(job)
 
     def entries(self) -> list[HeapEntry]:
-        return [(0.0, number, job) for number, job in enumerate(list(self._jobs)) if job._state is SCHEDULED]
+        return _numbered(self._jobs)
 
     def clear(self) -> None:
         self._jobs.clear()
@@ -128,6 +124,11 @@ class HeapLine:
     def clear(self) -> None:
         self._heap.clear()
         self._slotless_heap.clear()
+
+
+def _numbered(jobs: Iterable[AbstractJob[Any]]) -> list[HeapEntry]:
+    """Return entries for the jobs, in their order, that have not settled."""
+    return [(LOWEST_KEY, number, job) for number, job in enumerate(list(jobs)) if job._state is SCHEDULED]
 
 
 class ReadyQueue:
@@ -234,19 +235,19 @@ class ReadyQueue:
             queue = queue.outer
 
     def return_unused_slot(self) -> None:
-        """Return the slot with which the `First` of this run has started, if none of its jobs could take it at once."""
+        """Return the slot with which the `First` of this run has started, if none of its jobs could take it at once.
+
+        `admit` has to be called afterwards.
+        """
         if self.outer is not None:
             for queue, firsts in self._windows():
                 queue.holders.difference_update(firsts)
             self._keep_slots()
-            self.outer.on_change()
-            self.outer.run.workers.ensure_searcher()
+            self.on_change()
 
     def resize(self, size: int) -> None:
-        has_grown, self.size = self.size is not None and size > self.size, size
-        if has_grown:
-            self.on_change()
-            self.run.workers.ensure_searcher()
+        """Change the number of slots. Only the end of a job makes it larger, and `admit` follows."""
+        self.size = size
 
     def on_change(self) -> None:
         """Require a new round of the admission, because what jobs can take has changed."""
@@ -263,7 +264,7 @@ class ReadyQueue:
             self.tokens.pass_on()
 
     def make_entry(self, job: AbstractJob[Any]) -> HeapEntry:
-        return (0.0 if self.order is None else self.order.key(job), next(ready_numbers), job)
+        return (LOWEST_KEY if self.order is None else self.order.key(job), next(ready_numbers), job)
 
     def admit_job(self, entry: HeapEntry) -> None:
         """Give a slot to a job that has its needs; let it wait for a token, or make it startable."""
@@ -274,7 +275,7 @@ class ReadyQueue:
             for queue, firsts in self._windows():
                 queue.holders.difference_update(firsts)
                 queue.holders.add(job)
-        elif self.size is not None and (job._is_plain or takes_slot(job)):
+        elif self.size is not None and takes_slot(job):
             self.holders.add(job)
         if self.tokens is None or self.tokens.acquire_or_wait(entry):
             self.startable.append(job)
@@ -362,7 +363,7 @@ class ReadyQueue:
             entries = self.line.entries()
             self.line.clear()
         else:
-            entries = [(0.0, number, job) for number, job in enumerate(self.startable) if job._state is SCHEDULED]
+            entries = _numbered(self.startable)
             self.startable.clear()
         self.order = order
         if has_needs and self.groups is None:

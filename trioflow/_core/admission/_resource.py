@@ -86,6 +86,13 @@ class PoolEntry(ABC):
     def need_error(self, job: AbstractJob[Any], amount: str, problem: str) -> ValueError:
         return ValueError(f"{job.label!r} needs {printable(self.name)}={amount}{problem}")
 
+    def has_come(self, when: float) -> bool:
+        return when <= self.clock() + TIME_TOLERANCE
+
+    def delay_text(self, when: float) -> str:
+        """Return how long it is until a time, such as "1.25 s"; if another thread asks, the time may be past."""
+        return duration_text(max(0.0, when - self.clock()))
+
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
         self.clock = clock
@@ -131,7 +138,7 @@ class Resource(PoolEntry):
         Any thread may call this.
         """
         when = max(self.cooldown.ends_at, self.free_at(need))
-        return when if when > self.clock() + TIME_TOLERANCE else -math.inf
+        return -math.inf if self.has_come(when) else when
 
     @abstractmethod
     def free_at(self, need: Any) -> float:
@@ -168,7 +175,7 @@ class Resource(PoolEntry):
         """Return the share of a job as users see it, in `current_job().granted`."""
 
     def is_exhausted(self) -> bool:
-        """Return whether the free amount is known to be too small for any waiting job."""
+        """Return whether the free amount is known to be too small for any waiting job, of which there is one."""
         return False
 
     def can_ever_meet(self, need: Any) -> bool:
@@ -179,10 +186,10 @@ class Resource(PoolEntry):
         """Record that a group of waiting jobs with this need is added (1) or removed (-1)."""
 
     def is_throttled(self) -> bool:
-        return self.cooldown.ends_at > self.clock() + TIME_TOLERANCE
+        return not self.has_come(self.cooldown.ends_at)
 
     def throttle_text(self) -> str:
-        return f"{self.shown_name}, throttled for {duration_text(max(0.0, self.cooldown.ends_at - self.clock()))}"
+        return f"{self.shown_name}, throttled for {self.delay_text(self.cooldown.ends_at)}"
 
     def make_wait(self, cause: WaitCause, text: str) -> Waiting:
         """Return the wait for the end of the throttle; if there is none, return a wait with this cause and text."""
@@ -249,7 +256,7 @@ class CountedResource(Resource):
         return -math.inf if need <= self.free else math.inf
 
     def is_exhausted(self) -> bool:
-        return bool(self.wanted_amounts) and self.free < self.wanted_amounts[0]
+        return self.free < self.wanted_amounts[0]
 
     def update_wanted_amounts(self, need: Amount, sign: int) -> None:
         if sign > 0:

@@ -126,9 +126,7 @@ class WindowController:
         self._shrunk_at = -math.inf  # jobs that started before this time ran in a larger window, and are ignored
         self._successes = 0  # how many jobs have succeeded since the last window's worth was complete or it shrank
         self._was_full = False  # whether all slots were taken when one of these jobs succeeded
-        # The sum and the number of the latencies for the next mean.
-        self._latency_sum = 0.0
-        self._latency_count = 0
+        self._latencies: list[float] = []  # those for the next mean
         self._lowest_mean = math.inf
         self._lowest_age = 0  # the number of higher means after the lowest one
         self._latency_ratio = 1.0  # the latest mean divided by the lowest one
@@ -139,10 +137,9 @@ class WindowController:
             return
         self._successes += 1
         self._was_full = self._was_full or is_full
-        self._latency_sum += now - started_at
-        self._latency_count += 1
-        if self._latency_count >= max(MIN_JOBS_IN_MEAN, self.size):
-            self._adjust_to_mean(self._latency_sum / self._latency_count, now)
+        self._latencies.append(now - started_at)
+        if len(self._latencies) >= max(MIN_JOBS_IN_MEAN, self.size):
+            self._adjust_to_mean(sum(self._latencies) / len(self._latencies), now)
         if self._successes >= self.size:
             if self._was_full and self._latency_ratio <= STEADY_RATIO:
                 self.size = min(self._settings.maximum, self.size + 1)
@@ -151,25 +148,26 @@ class WindowController:
     def record_overload(self, started_at: float, now: float) -> None:
         """Record that a job has failed because the server is overloaded."""
         if started_at >= self._shrunk_at:
-            self._shrink(min(self.size - 1, int(self.size * BACKOFF_FACTOR)), now)
+            self._shrink(BACKOFF_FACTOR, now)
 
     def _adjust_to_mean(self, mean: float, now: float) -> None:
-        self._latency_sum, self._latency_count = 0.0, 0
+        self._latencies.clear()
         self._lowest_age += 1
         if mean <= self._lowest_mean:
             self._lowest_mean, self._lowest_age = mean, 0
         self._latency_ratio = mean / self._lowest_mean if self._lowest_mean > 0 else 1.0
         if self._lowest_age >= MAX_LOWEST_AGE:
             self._lowest_mean, self._lowest_age = math.inf, 0
-            self._shrink(int(self.size * MIN_REMAINING_FRACTION), now)
+            self._shrink(MIN_REMAINING_FRACTION, now)
         elif self._latency_ratio > OVERLOAD_RATIO:
-            self._shrink(int(self.size * max(MIN_REMAINING_FRACTION, STEADY_RATIO / self._latency_ratio)), now)
+            self._shrink(max(MIN_REMAINING_FRACTION, STEADY_RATIO / self._latency_ratio), now)
 
-    def _shrink(self, size: int, now: float) -> None:
-        self.size = max(self._settings.minimum, size)
+    def _shrink(self, fraction: float, now: float) -> None:
+        self.size = max(self._settings.minimum, int(self.size * fraction))
         self._shrunk_at = now
         self._successes, self._was_full = 0, False
-        self._latency_sum, self._latency_count, self._latency_ratio = 0.0, 0, 1.0
+        self._latencies.clear()
+        self._latency_ratio = 1.0
 
 
 def check_window(value: Any, name: str, subject: Subject) -> Window | None:
@@ -180,13 +178,13 @@ def check_window(value: Any, name: str, subject: Subject) -> Window | None:
         ValueError: the value is negative.
 
     """
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        return value or None
+    if value is None or isinstance(value, Adaptive) or hasattr(value, "acquire_on_behalf_of"):
+        return cast("Window | None", value)
     if isinstance(value, int) and not isinstance(value, bool):
+        if value >= 0:
+            return value or None
         advice = "give a positive whole number, or None or 0 for no limit"
         raise _job_options.bad_value_error(ValueError, value, name, subject, advice)
-    if isinstance(value, Adaptive) or hasattr(value, "acquire_on_behalf_of"):
-        return cast("Window", value)
     wanted = "a positive whole number, None, a CapacityLimiter or an Adaptive"
     raise _job_options.bad_value_error(TypeError, value, name, subject, f"give {wanted}")
 

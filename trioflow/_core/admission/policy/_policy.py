@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -104,7 +105,7 @@ if TYPE_CHECKING:
 
 ready_numbers: Final = itertools.count()
 """Ascending sequence numbers for jobs that become ready, shared by all runs."""
-throttled_numbers: Final = itertools.count(-(1 << 60))
+throttled_numbers: Final = itertools.count(-sys.maxsize)
 """Ascending sequence numbers for jobs that are attempted again, which start before all others."""
 LOWEST_KEY: Final = (-math.inf,)
 """The key of these jobs, which sorts before the keys of all others."""
