@@ -172,7 +172,7 @@ def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
     is_complete = state is SUCCEEDED and job._extras is None and not (job._runs_commands or job._is_scheduler)
     if not is_complete and has_skipped_itself(job):
         state = JobState.SKIPPED
-    return state, job._started_at, job._finished_at, is_complete
+    return state, job._started_at if is_complete else job.started_at, job._finished_at, is_complete
 
 
 def failure_of(job: AnyJob) -> Failure | None:
@@ -246,8 +246,7 @@ def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
         return []
     times += [(attempt.began, attempt.ended) for attempt in throttled_attempts(job) if attempt.began > times[0][0]]
     times.sort()
-    last = job._extras.last_started_at
-    starts = [*(began for began, _ in times[1:]), job._finished_at if last is None else last]
+    starts = [*(began for began, _ in times[1:]), job._finished_at if job._started_at is None else job._started_at]
     return [(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended]
 
 

@@ -224,7 +224,7 @@ class AbstractJob(Generic[T]):
     # If SUCCEEDED, the result or DROPPED; if FAILED or BLOCKED, a Failure; if CANCELLED, a CancelledOutcome. The result
     # of a service is already here when it is ready. Otherwise None.
     _outcome: Any
-    _started_at: float | None
+    _started_at: float | None  # when the last attempt started; None while the job waits for another one
     _finished_at: float | None
     _extras: RunExtras | None
     # The number of requirements that have not settled and are not ready services, while a run counts them; otherwise 0.

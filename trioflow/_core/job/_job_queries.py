@@ -161,13 +161,6 @@ def failed_attempts(job: AnyJob) -> tuple[FailedAttempt, ...]:
     return () if job._extras is None else job._extras.failed_attempts
 
 
-def last_attempt(job: AnyJob) -> tuple[float | None, float | None]:
-    """Return when the last attempt of a settled job started, and when it ended; None for what has not happened."""
-    extras = job._extras
-    is_retried = extras is not None and extras.first_started_at is not None
-    return extras.last_started_at if is_retried else job._started_at, job._finished_at  # type: ignore[union-attr]
-
-
 def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
     """Return the attempts that raised `Throttled`, each with the keys of the resources that it throttled."""
     return () if job._extras is None else job._extras.throttlings

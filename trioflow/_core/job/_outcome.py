@@ -169,11 +169,10 @@ class RunExtras:
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
     # Functions to call once, when the job has settled, or when its run has ended without reaching it.
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
-    retry_count = 0
+    retry_count = 0  # how many attempts have failed, after which the job was queued again
     next_pause: float | None = None  # the pause before the next attempt, from the failure of an attempt until its end
-    first_started_at: float | None = None  # when the first attempt started, until the job settles after a retry
+    first_started_at: float | None = None  # when the first attempt started, if the job was retried
     paused_until: float | None = None  # when the next attempt may start, while the job waits for that
-    last_started_at: float | None = None  # when the last attempt of a settled job started, if it was retried
     # While instruments learn that the job is queued again: its attempt's start, end and error.
     ended_attempt: tuple[float, float, BaseException] | None = None
     earlier_use: dict[str, Any] | None = None  # the amounts of budgets that earlier attempts have used, by name

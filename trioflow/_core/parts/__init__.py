@@ -12,7 +12,7 @@ from ..backend import leaf_exceptions
 from ..base._states import STOPPING, JobState, RunPhase, StopReason
 from ..job import _errors
 from ..job._job import is_scheduler
-from ..job._job_queries import has_moved_on, last_attempt, takes_slot
+from ..job._job_queries import has_moved_on, takes_slot
 from ..run._idle_timeouts import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument
 from ..run._part import Part
@@ -60,7 +60,7 @@ class AdaptiveWindow(Part, Instrument):
 
         Clean-up jobs have no slot, so they are not counted.
         """
-        began, ended = last_attempt(job)
+        began, ended = job._started_at, job._finished_at
         if began is None or ended is None or job not in self._run.queue.holders or not self._is_counted(scheduler, job):
             return
         if job._state is JobState.FAILED:

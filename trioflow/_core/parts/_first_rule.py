@@ -93,9 +93,6 @@ class FirstRule(Part, Instrument):
         self._held[job] = None
         return False
 
-    def is_busy(self) -> bool:
-        return self.due_at() < math.inf
-
     def due_at(self) -> float:
         """Return when the next turn opens because of the time; infinity if it waits for something else."""
         started_at = self._turn_started_at

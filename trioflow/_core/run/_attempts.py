@@ -9,8 +9,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, cast
 
 from ..admission._resource import TIME_TOLERANCE
 from ..backend import leaf_exceptions
@@ -20,6 +20,7 @@ from ..job import _errors, _job_options
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import Failure, one_line_error
 from . import _idle_timeouts
+from ._part import Part
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -161,50 +162,38 @@ def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool
     return options.on_timeout == "move_on" and not job._is_ready()
 
 
-class Pauses:
-    """The jobs of one run that wait for their next attempt, with one timer for the first of them."""
+class Pauses(Part):
+    """The jobs of one run that wait for their next attempt. A run gets this part when the first job does."""
 
     def __init__(self, run: Run) -> None:
-        self._run: Final = run
+        self._run = run
         self._heap: list[tuple[float, int, AbstractJob[Any]]] = []
         self._numbers = itertools.count()
-        self._cancel_timer: Callable[[], None] | None = None
 
     def add(self, job: AbstractJob[Any], until: float) -> None:
         """Let a job, which holds nothing, be ready again at the time `until`."""
         job._ensure_extras().paused_until = until
         heapq.heappush(self._heap, (until, next(self._numbers), job))
         if self._heap[0][2] is job:
-            self._set_timer()
+            self._run.wake()
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Remove and return all jobs that wait, in the order in which they would have been ready."""
         jobs = [job for _, _, job in sorted(self._heap) if job._state is SCHEDULED]
         self._heap.clear()
-        self._forget_timer()
         return jobs
 
-    def is_empty(self) -> bool:
-        return not self._heap
+    def due_at(self) -> float:
+        return self._heap[0][0] if self._heap else math.inf
 
-    def _set_timer(self) -> None:
-        self._forget_timer()
-        if self._heap:
-            self._cancel_timer = self._run.group.call_at(self._heap[0][0], self._on_timer)
-
-    def _forget_timer(self) -> None:
-        if self._cancel_timer is not None:
-            self._cancel_timer()
-            self._cancel_timer = None
-
-    def _on_timer(self) -> None:
-        self._cancel_timer = None
+    def turn(self) -> None:
         run, heap = self._run, self._heap
         now = run.clock() + TIME_TOLERANCE
+        if self.due_at() > now:
+            return
         while heap and heap[0][0] <= now:
             job = heapq.heappop(heap)[2]
             if job._state is SCHEDULED:
                 job._ensure_extras().paused_until = None
                 run.queue.push(job)
-        self._set_timer()
         run.workers.ensure_searcher()

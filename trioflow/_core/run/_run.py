@@ -456,7 +456,7 @@ class Run:
 
     def _must_wait(self) -> bool:
         """Return whether the run waits for jobs, for a part that may add some, or in a drain for workers to leave."""
-        if self.parts and self.has_busy_part():
+        if self.parts and any(part.is_busy() for part in self.parts):
             return True
         if self.phase is DRAINING:
             return len(self.workers.alive) > self.workers.forever_count
@@ -467,9 +467,6 @@ class Run:
     def deadline_in(self, seconds: float | None) -> float:
         """Return the time in so many seconds from now; infinity for None."""
         return math.inf if seconds is None else self.clock() + seconds
-
-    def has_busy_part(self) -> bool:
-        return any(part.is_busy() for part in self.parts)
 
     def add_unsettled(self, ordinary: int, forever: int) -> None:
         self.unsettled += ordinary
@@ -549,7 +546,9 @@ class Run:
         job._state = SCHEDULED
         self.queue.release(job)
         if when is not None:
-            self.pauses = self.pauses or Pauses(self)
+            if self.pauses is None:
+                self.pauses = Pauses(self)
+                self.parts = (*self.parts, self.pauses)
             self.pauses.add(job, when)
         self.notify("job_scheduled", job)  # an `Adaptive` window may shrink, before the job takes a slot again
         extras.ended_attempt = None  # the traceback of an exception refers to much
@@ -567,8 +566,6 @@ class Run:
         job._finished_at = now
         job._state = state
         extras = job._extras
-        if extras is not None and extras.first_started_at is not None:
-            self._settle_attempts(job, extras)
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
         notify_end = self.fast_hooks[1]
@@ -596,12 +593,6 @@ class Run:
             self._release(job, extras)
         if not self.unsettled:
             self.wake()
-
-    def _settle_attempts(self, job: AbstractJob[Any], extras: RunExtras) -> None:
-        """Set the start of a job that was retried to that of its first attempt."""
-        if job._started_at is None:  # it was cancelled before the attempt that was due
-            extras.retry_count -= 1
-        extras.last_started_at, job._started_at = job._started_at, extras.first_started_at
 
     def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
         """Release the data that a settled job needs only to run again; with `keep_jobs=False`, drop the job itself."""

@@ -8,14 +8,15 @@ A run stands still if all of this holds for it and for each run nested in it:
 - It is RUNNING, some of its jobs have not settled, and no part, such as the body of an `async with`, may add jobs.
 - No worker is alive but those that host a nested run, which only waits. So no job is running, not even a forever job,
   and no worker searches for a job or waits for a limiter's token.
-- No look-up in the journal is due, and no timer of an admission is set; and no run outside, with which this one shares
-  a pool, waits for or holds resources.
+- No look-up in the journal and no turn of a part is due, and no timer of an admission is set; and no run outside, with
+  which this one shares a pool, waits for or holds resources.
 
 The deadlines of schedulers do not count: they end a run, but start no job.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from ..base._states import RunPhase
@@ -86,11 +87,9 @@ class Standstill:
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its workers."""
-    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.has_busy_part():
+    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.workers.searchers:
         return True
-    if run.workers.searchers:
-        return True
-    if run.pauses is not None and not run.pauses.is_empty():
+    if any(part.is_busy() or part.due_at() < math.inf for part in run.parts):
         return True
     if run.queue.groups is None:
         return False

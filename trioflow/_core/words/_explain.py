@@ -341,12 +341,12 @@ def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    when = "before it started" if job._started_at is None else f"after {_units.duration_text(job.elapsed or 0.0)}"
+    when = "before it started" if job.started_at is None else f"after {_units.duration_text(job.elapsed or 0.0)}"
     if is_scheduler(job) and job._stop_reason is StopReason.DRAINED:
         return f"was drained {when}: it started no more jobs, and those that were running have ended"
     run = scheduler._run
     reason = run.reason if run is not None else scheduler._stop_reason
-    if job.forever and reason in RAN_TO_END and job._started_at is not None:
+    if job.forever and reason in RAN_TO_END and job.started_at is not None:
         return f"ran alongside the others for {_units.duration_text(job.elapsed or 0.0)}, and was then cancelled"
     if reason is StopReason.COMPLETED and scheduler._enough is not None:
         return f"was cancelled {when}: enough other jobs of {scheduler.label!r} had succeeded"
