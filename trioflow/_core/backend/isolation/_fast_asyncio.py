@@ -27,7 +27,7 @@ from anyio._backends import _asyncio as anyio_asyncio
 from .. import _shared
 from .._interface import Isolation, Scope, TaskSnapshot, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount
-from ..loop._asyncio import HOSTS_OF_ENDINGS, AsyncioHost
+from ..loop._asyncio import AsyncioHost
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 """anyio's mapping of each task to its `TaskState`, which contains the task's innermost cancel scope."""
@@ -45,28 +45,21 @@ class FastAsyncioGroup(WorkerGroup):
     def prepare(self, on_deadline: Callable[[], None], outer: Any) -> None:
         self._loop = asyncio.get_running_loop()
         task: Any = asyncio.current_task(self._loop)
-        self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, self._context, self._deadline, on_deadline)
-        self.host = self._host
+        self.host = self._host = AsyncioHost(task, task._must_cancel, self._context)
+        # A timer, because a cancel scope with the deadline would hide whether the task was cancelled natively.
+        self._timer = None if self._deadline == math.inf else self._loop.call_at(self._deadline, on_deadline)
+        self._scope = _innermost_scope(task)
         self.host_task_id: int | None = id(task)
         self.iterations = LoopIterations(self._loop, self._context) if outer is None else outer.iterations
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await body()
+            await self._host.run(body)
         finally:
-            scope = self._host_scope()
-            task = self._host.leave()
-        self._host.raise_cancellation()
-        if task._must_cancel:  # the task was cancelled after its last await, so this await raises the cancellation
-            await asyncio.sleep(0)
-        if scope is not None and scope._effectively_cancelled:  # the host's shield blocked this cancellation
+            if self._timer is not None:
+                self._timer.cancel()
+        if self._scope is not None and self._scope._effectively_cancelled:  # which the host's shield has blocked
             await anyio.lowlevel.checkpoint_if_cancelled()
-
-    def _host_scope(self) -> Any:
-        state = STATES_BY_REF.get(weakref.ref(self._host.task))
-        return (
-            state.innermost_scope if isinstance(state, WorkerState) else None if state is None else state.cancel_scope
-        )
 
     def spawn(self, worker: WorkerTask) -> None:
         context = self._context.copy()
@@ -87,10 +80,8 @@ class FastAsyncioGroup(WorkerGroup):
         await coroutine
 
     def is_cancelled(self) -> bool:
-        if self._host.is_cancelled():
-            return True
-        scope = self._host_scope()
-        return scope is not None and bool(scope._effectively_cancelled)
+        scope = self._scope
+        return self._host.is_cancelled() or (scope is not None and bool(scope._effectively_cancelled))
 
     def effective_deadline(self) -> float:
         """Return the nearest deadline of the run and of the scopes around it, which anyio shows to jobs."""
@@ -111,19 +102,12 @@ class FastAsyncioGroup(WorkerGroup):
     def _deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         """Cancel the task of a worker, once or at each of its awaits, as soon as its job is in no shield.
 
-        If the job calls this itself, its next await is cancelled. If it awaits the ending of a run, which nothing
-        interrupts, it is cancelled afterwards. The jobs of that run are cancelled once more: by the engine, if the job
-        is a nested scheduler; otherwise here.
+        If the job calls this itself, its next await is cancelled.
         """
         snapshot: WorkerState | None = worker.task_snapshot
         if snapshot is None or not snapshot.has_begun:
             return  # its first step will check whether the run is stopping
         snapshot.reference_count = -math.inf  # the worker has to retire after its current job
-        host = HOSTS_OF_ENDINGS.get(worker.task)
-        if host is not None:
-            (host.interrupt if worker.nested_run() is None else host.cancel_after_ending)(asyncio.CancelledError())
-        if host is not None and not repeatedly:
-            return
         if worker.scope is None and not repeatedly and worker.task is not asyncio.current_task(self._loop):
             worker.task.cancel()
         else:
@@ -184,6 +168,12 @@ class FastAsyncioGroup(WorkerGroup):
         if sys.version_info >= (3, 14):  # the edge refers to the host, which may be the task of a worker, too
             asyncio.future_discard_from_awaited_by(worker.task, self._host.task)
         worker.task = worker.task_snapshot = worker.scope = None
+
+
+def _innermost_scope(task: Any) -> Any:
+    """Return the innermost scope of a task, except the one that a worker's task has between its jobs."""
+    state = STATES_BY_REF.get(weakref.ref(task))
+    return state.innermost_scope if isinstance(state, WorkerState) else None if state is None else state.cancel_scope
 
 
 class CallScope:

@@ -20,38 +20,17 @@ from .. import _shared
 from .._interface import Backend, HostTask, Scope, TaskEvent, WorkerTask
 
 T = TypeVar("T")
-HOSTS_OF_ENDINGS: Final[dict[Any, AsyncioHost]] = {}
-"""For each task that awaits the ending of a run, which nothing interrupts, its `AsyncioHost`."""
 SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
 """For each event loop, the object that all runs in the loop share."""
 
 
 class AsyncioHost(HostTask):
-    """The task that awaits a run, and the timer for the run's deadline.
+    """The task that awaits a run."""
 
-    A timer is used because a cancel scope with the deadline would hide whether the task was cancelled natively.
-    """
+    nursery: Any
 
-    __slots__ = (
-        "_cancellation",
-        "_context",
-        "_initial_request_count",
-        "_on_interrupt",
-        "_timer",
-        "loop",
-        "nursery",
-        "task",
-    )
-
-    def __init__(
-        self,
-        task: Any,
-        is_being_cancelled: bool,
-        context: contextvars.Context,
-        deadline: float = math.inf,
-        on_deadline: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.task: Any = task
+    def __init__(self, task: Any, is_being_cancelled: bool, context: contextvars.Context) -> None:
+        self.task: Any = task  # None after the run: the task of a worker retires if a reference to it is left behind
         # How many times the task was cancelled before the run, except for a pending cancellation: that cancels the run.
         self._initial_request_count = task.cancelling() - is_being_cancelled
         # The last native cancellation of the task, which is raised again at the end of the run.
@@ -59,39 +38,28 @@ class AsyncioHost(HostTask):
         self._context = context
         # Stored because `get_running_loop` is slow before Python 3.12: it calls getpid().
         self.loop: asyncio.AbstractEventLoop = task.get_loop()
-        self._timer = None if deadline == math.inf else self.loop.call_at(deadline, on_deadline)
-        self._on_interrupt: Callable[[], None] = lambda: None
 
-    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await `body()`. Then raise any native cancellation of the task."""
         try:
-            async with anyio.create_task_group() as self.nursery:
-                await body()
+            await body()
         finally:
-            self.leave()
-        self.raise_cancellation()
-        # If the task was cancelled natively after its last await, the next await raises the cancellation.
-        if anyio.get_current_task().has_pending_cancellation():
-            await asyncio.sleep(0)
-        await anyio.lowlevel.checkpoint_if_cancelled()
-
-    def leave(self) -> Any:
-        """Stop the timer, and return the task.
-
-        This drops the reference to the task: if the task is that of a worker of an enclosing run, a reference that is
-        left behind would make the worker retire.
-        """
-        if self._timer is not None:
-            self._timer.cancel()
-        task, self.task = self.task, None
-        return task
-
-    def raise_cancellation(self) -> None:
-        """Raise the native cancellation that a wait has stored, if there is one."""
+            is_cancelled, self.task = self.is_cancelled(), None
         if self._cancellation is not None:
             try:
                 raise self._cancellation
             finally:
                 self._cancellation = None
+        if is_cancelled:  # since the last await, so this one raises the cancellation
+            await asyncio.sleep(0)
+
+    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async def run_inside() -> None:
+            async with anyio.create_task_group() as self.nursery:
+                await body()
+
+        await self.run(run_inside)
+        await anyio.lowlevel.checkpoint_if_cancelled()
 
     async def yield_to_loop(self) -> bool:
         try:
@@ -124,29 +92,17 @@ class AsyncioHost(HostTask):
         The shield blocks only cancellations by scopes, which anyio delivers repeatedly: all but the first. If the new
         task is cancelled, `function` is called again, and has to resume its work.
         """
-        HOSTS_OF_ENDINGS[self.task], self._on_interrupt = self, on_interrupt
-        try:
-            while True:
-                task = self.loop.create_task(function(), context=self._context.copy())
-                while not task.done():
-                    with anyio.CancelScope(shield=anyio.get_current_task().has_pending_cancellation()):
-                        try:
-                            await asyncio.wait([task])
-                        except asyncio.CancelledError as cancellation:
-                            self.interrupt(cancellation)
-                if not task.cancelled():  # otherwise repeat: it was cancelled with all other tasks of the loop
-                    return task.result()
-        finally:
-            del HOSTS_OF_ENDINGS[self.task], self._on_interrupt
-
-    def interrupt(self, cancellation: asyncio.CancelledError) -> None:
-        """Cancel the jobs that are still unwinding once more, and raise the cancellation when the ending is over."""
-        self.cancel_after_ending(cancellation)
-        self._on_interrupt()
-
-    def cancel_after_ending(self, cancellation: asyncio.CancelledError) -> None:
-        """Raise the cancellation when the ending is over. It replaces an earlier one."""
-        self._cancellation = cancellation
+        while True:
+            task = self.loop.create_task(function(), context=self._context.copy())
+            while not task.done():
+                with anyio.CancelScope(shield=anyio.get_current_task().has_pending_cancellation()):
+                    try:
+                        await asyncio.wait([task])
+                    except asyncio.CancelledError as cancellation:
+                        self._cancellation = cancellation  # it is raised when the ending is over
+                        on_interrupt()
+            if not task.cancelled():  # otherwise repeat: it was cancelled with all other tasks of the loop
+                return task.result()
 
     def is_cancelled(self) -> bool:
         """Return whether the task was cancelled natively after the run began, even if it has not noticed this yet.
