@@ -65,13 +65,6 @@ def test_a_job_class_that_hides_an_attribute_of_all_jobs_raises(base: type[Abstr
             type("Hiding", (base,), {name: value})
 
 
-@pytest.mark.parametrize("base", [Job, Scheduler])
-def test_a_job_class_with_an_attribute_that_is_now_an_option_raises(base: type[AbstractJob[Any]]) -> None:
-    """`logs_failures = False` in a class, which was ignored, says what to write."""
-    with pytest.raises(AttributeError, match=r"class Quiet: 'logs_failures' has no effect; pass log=False to super"):
-        type("Quiet", (base,), {"logs_failures": False})
-
-
 @pytest.mark.parametrize("name", ["cancel", "is_running", "requires", "co_run"])
 def test_a_job_class_may_override_a_method_only_with_a_function(name: str) -> None:
     """A number in place of a method such as `cancel` raises when the class is created, while a function is accepted."""

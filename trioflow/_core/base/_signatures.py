@@ -38,12 +38,6 @@ def is_generator(function: Any) -> bool:
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
-def is_awaitable(value: object) -> bool:
-    import inspect
-
-    return inspect.isawaitable(value)
-
-
 def is_surely_sync(function: Any) -> bool:
     """Return whether `function` is a function or method that certainly returns no awaitable.
 

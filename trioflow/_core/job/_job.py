@@ -43,23 +43,16 @@ D = TypeVar("D")
 NO_DEFAULT: Final = object()
 
 
-FORMER_ATTRIBUTES: Final = {"logs_failures": "log=False"}
-"""Attributes of classes that are now options, each with what to write in its place."""
-
-
 def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
     """Reject a user-defined class that hides an attribute of jobs which trioflow reads.
 
     Raises:
-        AttributeError: the class has such an attribute, or one that is now an option.
+        AttributeError: the class has such an attribute.
 
     """
     job_classes: list[Any] = [base for base in kind.__mro__[1:] if issubclass(base, AbstractJob)]
     bases = [base for base in job_classes if base.__module__.startswith("trioflow")]
     for name, value in vars(kind).items():
-        if name in FORMER_ATTRIBUTES:
-            advice = f"pass {FORMER_ATTRIBUTES[name]} to super().__init__()"
-            raise AttributeError(f"class {kind.__name__}: {name!r} has no effect; {advice}", name=name)
         base = next((base for base in bases if name in vars(base)), AbstractJob)
         hidden, is_option = vars(base).get(name), name in kind._declared_options
         if not hasattr(hidden, "__set__"):
@@ -229,9 +222,9 @@ class AbstractJob(Generic[T]):
     _extras: RunExtras | None
     # The number of requirements that have not settled and are not ready services, while a run counts them; otherwise 0.
     _pending: int
-    # The jobs whose `_pending` counts this job: a single job as an object, a few in a tuple, many in a list. A list for
-    # each job would keep the garbage collector busy.
-    _successors: AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
+    # The jobs whose `_pending` counts this job: a single job as an object, more in a list. A list for each job would
+    # keep the garbage collector busy.
+    _successors: AbstractJob[Any] | list[AbstractJob[Any]] | None
     _worker: Worker | None  # the worker that runs the job, while it is RUNNING
 
     _declared_options: ClassVar[dict[str, Option[Any, Any]]]

@@ -10,7 +10,6 @@ from types import CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
 from ..backend import leaf_exceptions
-from ..base import _signatures
 from ..base._reprs import fit, name_in_errors, shown_value
 from ..base._states import JobState
 from ..base._user_code import get_cause, get_context, get_group_members, get_traceback, shown_exception, with_traceback
@@ -308,7 +307,9 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
     if type(value) is CoroutineType:  # the usual case; `isinstance` with an ABC is ten times as slow
         return True
     try:
-        return _signatures.is_awaitable(value)
+        import inspect  # imported late: it takes 5 ms
+
+        return inspect.isawaitable(value)
     except Exception:
         return False
 
