@@ -142,7 +142,7 @@ def test_a_policy_that_raises_ends_the_run(
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, None)
     assert behind.is_idle()
     (message,) = reported.messages
-    assert message == "b: the policy By of 's' has no key for 'b', so the run ends: KeyError('b')"
+    assert message == "b: the policy By of 's' has no key for 'b': KeyError('b')"
     assert len(caplog.records) == 1
     scheduler.debrief()
     assert "incident at b: the policy By of 's' has no key for 'b'" in capsys.readouterr().out

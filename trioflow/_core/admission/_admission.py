@@ -559,7 +559,7 @@ class Admission:
             self.run_round()
         except BaseException as fault:  # asyncio would only log it
             for queue in list(self.queues):
-                queue.run.crash(fault)
+                queue.run.interrupt(fault)
         else:
             for queue in list(self.queues):
                 queue.run.standstill.suspect(queue.run)

@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _signatures
-from ..base._states import COMPLETED, STOPPING, StopReason
+from ..base._states import STOPPING
 from ..base._units import plural
 from ..job import _errors, _job_options
-from ..job._outcome import Failure, find_interruption, is_awaitable, one_line_error
+from ..job._outcome import Failure, is_awaitable, one_line_error
 from ..run._part import Part
 from ..run._worker import MAX_JOBS_IN_TURN
 
@@ -100,11 +100,10 @@ class SettledCalls(Part):
                     self._change_event = run.backend.create_event()
                     await self._call_pending()
                     run.wake()
-        except (KeyboardInterrupt, SystemExit) as interruption:
-            run.interrupt(interruption)
-        except BaseException as fault:
-            if not run.group.is_cancelled():  # asyncio cancels all tasks of a loop that it closes
-                run.crash(fault)
+        except BaseException as interruption:
+            # asyncio cancels all tasks of a loop that it closes
+            if isinstance(interruption, KeyboardInterrupt) or not run.group.is_cancelled():
+                run.interrupt(interruption)
         self._end_event.set()
 
     async def _call_pending(self) -> None:
@@ -146,16 +145,7 @@ class SettledCalls(Part):
             failure = _errors.JobCancelled("the function raised a cancellation that was not requested")
         failure = Failure(failure).exception  # without the frames of the engine, which would keep the run in memory
         message = f"on_settled of {run.scheduler.label!r} raised {one_line_error(failure)} for {job.label!r}"
-        interruption = find_interruption(failure)
-        if interruption is None and run.phase is STOPPING:
-            if run.reason is COMPLETED:
-                run.reason = StopReason.CRITICAL
-                run.scheduler._run_error = failure  # type: ignore[assignment]
-            run.report(job, message, failure)
-            return
-        self._has_failed = True
-        self._pending.clear()
-        if interruption is not None:
-            run.interrupt(interruption)
-        else:
-            run.stop_with_error(failure, job, message)  # type: ignore[arg-type]  # it is no interruption
+        if run.phase is not STOPPING:
+            self._has_failed = True
+            self._pending.clear()
+        run.stop_with_error(failure, job, message)

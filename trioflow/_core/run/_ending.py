@@ -55,10 +55,8 @@ async def end(run: Run) -> None:
     if run.workers.alive or run.pending_shutdowns or has_more or (run.parts and overriding(run.parts, "close")):
         try:
             await run.group.host.run_uninterrupted(partial(_wind_up, run), partial(run.stop, StopReason.CANCELLED))
-        except (KeyboardInterrupt, SystemExit) as interruption:  # trio raises these in the task that awaits the run
+        except BaseException as interruption:  # trio raises KeyboardInterrupt in the task that awaits the run
             run.interrupt(interruption)
-        except BaseException as fault:
-            run.crash(fault)
     run.check_policy()  # for clean-up jobs
     if run.reason is COMPLETED and run.counted:  # only now, because forever jobs and services may have failed last
         run.reason = run.cancel_reason = StopReason.FAILED

@@ -105,7 +105,6 @@ class Run:
         "culprit",
         "failure_count",
         "fast_hooks",
-        "fault",
         "first_counted",
         "forever_unsettled",
         "group",
@@ -223,8 +222,8 @@ class Run:
         # Why the running jobs were cancelled. After a drain, this can differ from `reason`.
         self.cancel_reason: StopReason | None = None
         self.waits_at_timeout = ""  # what the jobs waited for when a timeout stopped the run
-        self.interruption: BaseException | None = None  # a KeyboardInterrupt or the like, which `execute` raises
-        self.fault: BaseException | None = None  # an error in the engine itself
+        # What `execute` raises: a KeyboardInterrupt or the like, or an error of the engine itself; the first one.
+        self.interruption: BaseException | None = None
         self.has_crashed = False  # whether the event loop has crashed, so that no task of the run will be resumed
         # The jobs whose `co_shutdown` has not been called yet; None before the ending.
         self.pending_shutdowns: dict[AbstractJob[Any], None] | None = None
@@ -313,8 +312,6 @@ class Run:
             RUNS_IN_PROGRESS.pop(self, None)
             if not self.workers.alive:
                 self._break_reference_cycles()
-        if self.fault is not None:
-            raise self.fault
         if self.interruption is not None:
             raise self.interruption
 
@@ -353,10 +350,8 @@ class Run:
                 await self._wait_until_over()
             if self.journal_writer is not None:
                 self.journal_writer.commit()
-        except (KeyboardInterrupt, SystemExit) as interruption:
+        except BaseException as interruption:  # a KeyboardInterrupt, or an error of the engine
             self.interrupt(interruption)
-        except BaseException as fault:
-            self.crash(fault)
         for part in self.parts:
             part.enter(STOPPING)
         self.check_policy()
@@ -877,7 +872,10 @@ class Run:
             queue.admit()  # other runs and tasks may get what these jobs had
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
-        """Stop because of an interruption such as KeyboardInterrupt, which the run will raise; None for a signal."""
+        """Stop because of an interruption, which the run will raise; None for a signal.
+
+        An interruption is a KeyboardInterrupt or the like, or an error of the engine itself.
+        """
         self.interruption = self.interruption or interruption
         self.stop(StopReason.INTERRUPTED, culprit)
 
@@ -900,16 +898,21 @@ class Run:
         if self._start_order is not None:
             self._start_order.check()
 
-    def stop_with_error(self, error: Exception, job: AbstractJob[Any] | None, message: str) -> None:
-        """Stop because of an error outside of the jobs, in the policy or the journal."""
-        self.scheduler._run_error = error
+    def stop_with_error(self, error: BaseException, job: AbstractJob[Any] | None, message: str) -> None:
+        """Stop because of an error outside of the jobs, in a policy, the journal or `on_settled`; or an interruption.
+
+        In a run that is stopping already, report the error; it then counts only if nothing else has gone wrong.
+        """
+        interruption = find_interruption(error)
+        if interruption is not None:
+            self.interrupt(interruption)
+            return
+        if self.phase is not STOPPING or self.reason is COMPLETED:
+            self.scheduler._run_error = error
+        if self.phase is STOPPING and self.reason is COMPLETED:
+            self.reason = StopReason.CRITICAL
         self.report(job, message, error)
         self.stop(StopReason.CRITICAL)
-
-    def crash(self, fault: BaseException) -> None:
-        """Stop because of an error of the engine itself."""
-        self.fault = self.fault or fault
-        self.stop(StopReason.INTERRUPTED)
 
     def stop_after_crash(self) -> None:
         """Stop because the event loop has crashed: nothing can be cancelled or woken any more."""
@@ -925,7 +928,7 @@ class Run:
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:
         """Stop because of an error of the engine itself, with which the job of `worker` fails."""
-        self.crash(fault)
+        self.interrupt(fault)
         job = worker.job
         if job is not None and job._worker is worker:
             worker.job = None

@@ -14,10 +14,9 @@ from ..admission.policy import _policy_validation
 from ..admission.policy._builtin_policies import BUILTIN_POLICIES
 from ..admission.policy._policy import HeapKeys, Ranks
 from ..base import _graph_algorithms
-from ..base._states import STOPPING
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import add_note, find_interruption
+from ..job._outcome import add_note
 
 if TYPE_CHECKING:
     from ..admission.policy._policy import Requirements
@@ -102,22 +101,12 @@ class StartOrder:
             return
         self._is_fault_handled = True
         job, error = self._policy_fault
-        _, failure = self._run.backend.split_cancellations(error)
-        interruption = None if failure is None else find_interruption(failure)
-        is_stopping = self._run.phase is STOPPING
-        if interruption is not None:
-            if not is_stopping:
-                self._run.interrupt(interruption)
-            return
         policy = f"the policy {_policy_validation.name_of_policy(self._scheduler.policy)} of {self._scheduler.label!r}"
-        if not isinstance(failure, Exception):
+        _, failure = self._run.backend.split_cancellations(error)
+        if failure is None:
             failure = _errors.JobCancelled(f"{policy} raised a cancellation that was not requested")
         add_note(failure, f"raised by {policy} in the key of {job.label!r}")
-        message = f"{policy} has no key for {job.label!r}"
-        if is_stopping:  # for example, the job is a clean-up job
-            self._run.report(job, message, failure)
-        else:
-            self._run.stop_with_error(failure, job, f"{message}, so the run ends")
+        self._run.stop_with_error(failure, job, f"{policy} has no key for {job.label!r}")
 
     def _choose_order(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
         """Choose the start order, and pass it to the ready queue; yield whenever a pause is due.

@@ -172,7 +172,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
     _counted: _failures.CountedFailures
-    _run_error: Exception | None  # an error other than that of one job which stopped the run, e.g. in the policy
+    _run_error: BaseException | None  # an error other than that of one job which stopped the run, e.g. in the policy
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
@@ -832,7 +832,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             calls = None if self._on_settled is None else run.part(SettledCalls)
             await (run.execute() if calls is None else calls.run_beside(run.execute))
         except Exception as error:  # raised by the checks in `_prepare`
-            if run.interruption is not None:
+            if run.interruption not in (None, error):
                 raise run.interruption from error
             raise
         except BaseException as error:
