@@ -6,45 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from trioflow import Job, Pool, Retry, Scheduler, current_job
-
-from ..bodies import SUCCEEDED
+from trioflow import Job, Retry, Scheduler
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
-
-
-def test_a_paused_job_holds_nothing(virtual: Virtual) -> None:
-    """While a job waits for its next attempt, others have its slot, its needs and its token."""
-    pauses: list[float] = []
-
-    async def flaky() -> None:
-        if current_job().attempts < 3:
-            raise OSError("broken")
-
-    async def use() -> None:
-        pauses.append(anyio.current_time())
-        await anyio.sleep(2)
-
-    for window in (1, anyio.CapacityLimiter(1)):
-        pauses.clear()
-        job = Job(flaky, needs={"cpu": 1}, retry=Retry(2, first=5, factor=1, jitter=False))
-        others = [Job(use, needs={"cpu": 1}) for _ in range(3)]
-        assert virtual(Scheduler(job, *others, jobs_window=window, pool=Pool(cpu=1)).co_run)
-        assert (pauses, job.attempts, job.elapsed) == ([0, 2, 4], 3, 11)
-
-
-def test_a_nested_scheduler_holds_nothing_between_its_attempts(virtual: Virtual) -> None:
-    """A nested scheduler with needs gives them back while it waits for its next attempt."""
-
-    async def flaky() -> None:
-        if nested.attempts < 2:
-            raise OSError("broken")
-
-    nested = Scheduler(Job(flaky, critical=True), needs={"cpu": 1}, retry=Retry(1, first=9, jitter=False))
-    other = Job(anyio.sleep, 3, needs={"cpu": 1})
-    assert virtual(Scheduler(nested, other, jobs_window=1, pool=Pool(cpu=1)).co_run)
-    assert (other.started_at, nested.state, nested.elapsed) == (0, SUCCEEDED, 9)
 
 
 def test_a_function_decides_on_the_pause(virtual: Virtual) -> None:
