@@ -11,8 +11,6 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from trioflow import (
     Adaptive,
@@ -21,21 +19,17 @@ from trioflow import (
     Pool,
     Retry,
     Scheduler,
-    Service,
     Throttled,
     Trace,
-    current_job,
     simulate,
 )
 from trioflow._core.admission._window import WindowController
 from trioflow.abc import AbstractJob, Instrument
-from trioflow.testing import run_virtual
 from trioflow.view import save
 from trioflow.view.monitor._model import RunModel
 from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols
 
-from ..bodies import fail
 from ..conftest import Virtual
 
 
@@ -87,16 +81,6 @@ def test_the_adaptive_window_grows_by_one_for_each_window_of_successes(virtual: 
     assert server.most == 6
 
 
-def test_an_unused_adaptive_window_does_not_grow(virtual: Virtual) -> None:
-    """The window does not grow while its jobs run one at a time, which tells nothing about running more at once."""
-    chain: list[Any] = []
-    for _ in range(40):
-        chain.append(Job(anyio.sleep, 1, required=chain[-1:]))
-    sizes = Sizes()
-    assert virtual(Scheduler(*chain, jobs_window=Adaptive(2, 9), instruments=[sizes]).co_run)
-    assert sizes.sizes == [2]
-
-
 def test_the_adaptive_window_stops_growing_when_a_queue_builds_up(virtual: Virtual) -> None:
     """The window stops growing when the server's latency rises, and keeps the server busy without a long queue."""
     server, sizes = Server(8), Sizes()
@@ -146,33 +130,6 @@ def test_each_attempt_counts_for_the_adaptive_window(virtual: Virtual, pause: fl
     assert server.most <= 22
 
 
-def test_a_timeout_of_an_earlier_attempt_counts_once_for_the_adaptive_window(virtual: Virtual) -> None:
-    """A job whose first attempt has timed out shrinks the window then, and not again when its second one succeeds."""
-
-    async def slow_at_first() -> None:
-        await anyio.sleep(9 if current_job().attempts == 1 else 0.5)
-
-    sizes, retry = Sizes(), Retry(1, first=100, jitter=False)
-    jobs = [Job(slow_at_first, timeout=1, retry=retry) for _ in range(9)]
-    assert virtual(Scheduler(*jobs, jobs_window=Adaptive(1, 9), instruments=[sizes]).co_run)
-    assert sizes.sizes == [2]
-
-
-def test_failures_outside_slower_on_do_not_resize_the_adaptive_window(virtual: Virtual) -> None:
-    """Failures that are not in `slower_on` neither grow nor shrink the window."""
-
-    async def fail() -> None:
-        await anyio.sleep(1)
-        raise ValueError
-
-    sizes = Sizes()
-    fine: list[Any] = [Job(anyio.sleep, 1) for _ in range(6)]
-    jobs = [Job(fail, required=fine) for _ in range(30)]
-    scheduler = Scheduler(*fine, *jobs, jobs_window=Adaptive(2, 9), instruments=[sizes])
-    assert not virtual(scheduler.co_run)
-    assert sizes.sizes[-1] == max(sizes.sizes) == 4
-
-
 @pytest.mark.parametrize("slower_on", [(OSError, TimeoutError), (JobTimeout,), (ValueError,)])
 def test_a_timeout_with_move_on_shrinks_the_adaptive_window(
     virtual: Virtual, slower_on: tuple[type[Exception], ...]
@@ -185,42 +142,6 @@ def test_a_timeout_with_move_on_shrinks_the_adaptive_window(
     assert virtual(Scheduler(*fine, *late, jobs_window=window, instruments=[sizes]).co_run)
     assert max(sizes.sizes) > 2
     assert (sizes.sizes[-1] == 2) is (slower_on != (ValueError,))
-
-
-def test_forever_and_nested_jobs_do_not_resize_the_adaptive_window(virtual: Virtual) -> None:
-    """Successes and failures of services, forever jobs and jobs in nested schedulers do not resize the outer window."""
-
-    async def serve(*, task_status: Any) -> None:
-        task_status.started()
-        await anyio.sleep(2)
-        raise TimeoutError
-
-    sizes = Sizes()
-    inner = Scheduler(*[Job(anyio.sleep, 1) for _ in range(20)], Job(anyio.sleep, 3))
-    background = [Job(anyio.sleep, 1, forever=True) for _ in range(20)]
-    scheduler = Scheduler(
-        Service(serve), background, inner, Job(anyio.sleep, 3), Job(fail, 3),
-        jobs_window=Adaptive(3, 9), instruments=[sizes],
-    )  # fmt: skip
-    assert not virtual(scheduler.co_run)
-    assert sizes.sizes == [3]
-
-
-def test_after_a_shrink_no_more_jobs_start_than_the_window_allows(virtual: Virtual) -> None:
-    """After the window has shrunk, jobs start only as running ones end, until no more run than it has slots."""
-    started: list[float] = []
-
-    async def body(number: int) -> None:
-        started.append(anyio.current_time())
-        await anyio.sleep(1 if number != 9 else 0.5)
-        if number == 9:
-            raise TimeoutError
-
-    control = Adaptive(1, 10)
-    warm: list[Any] = [Job(anyio.sleep, 1) for _ in range(sum(range(1, 10)))]
-    jobs = [Job(body, number, required=warm) for number in range(30)]
-    assert not virtual(Scheduler(*warm, *jobs, jobs_window=control).co_run)
-    assert [started.count(second) for second in (9, 9.5, 10, 11)] == [10, 0, 7, 8]  # seven successes, and one more
 
 
 def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: Path) -> None:
@@ -292,19 +213,6 @@ def test_invalid_adaptive_windows_are_rejected(make: Any, error: type[Exception]
         make()
 
 
-@given(events=st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["success", "trouble"]), st.booleans())))
-def test_the_adaptive_window_stays_between_minimum_and_maximum(events: list[tuple[float, str, bool]]) -> None:
-    """For random outcomes, the size of the window stays between its bounds, and grows by at most one at a time."""
-    control, now = WindowController(Adaptive(2, 7)), 10.0
-    for latency, kind, is_full in events:
-        before, now = control.size, now + 0.5
-        if kind == "success":
-            control.record_success(now - latency, now, is_full)
-        else:
-            control.record_overload(now - latency, now)
-        assert 2 <= control.size <= min(7, before + 1)
-
-
 def test_the_adaptive_window_shrinks_by_the_mean_of_ten_latencies() -> None:
     """The window shrinks if ten jobs take long on average; after that, only jobs that started later count."""
     control, now = WindowController(Adaptive(1, 100)), 0.0
@@ -334,40 +242,6 @@ def test_the_lowest_latency_is_measured_again_after_a_hundred_higher_means() -> 
             sizes.append(control.size)
         assert sizes[100:] == [8] * (len(sizes) - 100) or means == 1
     assert sizes[-2:] == [8, 4]
-
-
-@pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@given(
-    ends=st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["", "fail", "late", "throttled", "own"])), max_size=30),
-    minimum=st.integers(1, 3),
-)
-def test_no_job_exceeds_the_adaptive_window_and_all_jobs_end(
-    backend: str, ends: list[tuple[int, str]], minimum: int
-) -> None:
-    """With random outcomes and sizes, no job starts when the adaptive window is full, and none waits forever."""
-    throttled: set[int] = set()
-
-    async def body(number: int, seconds: int, end: str) -> None:
-        scheduler_run = scheduler._run
-        assert scheduler_run is not None
-        running = [job for job in scheduler if job.is_running()]
-        assert len(running) <= max(scheduler.window_size or 0, len(before))
-        before[:] = running
-        await anyio.sleep(seconds)
-        if end == "fail":
-            raise TimeoutError
-        if end == "throttled" and number not in throttled:
-            throttled.add(number)
-            raise Throttled("api", 1)
-
-    before: list[Any] = []
-    jobs = [
-        Job(body, i, seconds, end, needs={"api": 1}, timeout=1.5 if end == "late" else None, own_task=end == "own")
-        for i, (seconds, end) in enumerate(ends)
-    ]
-    scheduler = Scheduler(*jobs, jobs_window=Adaptive(minimum, 5), pool=Pool(api=4), critical_jobs=False)
-    assert run_virtual(scheduler.co_run, backend=backend)
-    assert all(job.is_settled() for job in jobs)
 
 
 @pytest.mark.parametrize("backend", ["trio"], indirect=True)  # what it asks of a backend, the others ask too
