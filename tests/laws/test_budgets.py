@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import Budget, BudgetSpent, First, Job, Pool, Scheduler, StopReason, Throttled, current_job
+from trioflow import Budget, BudgetSpent, First, Job, Pool, Scheduler, StopReason, current_job
 from trioflow._core.admission import _budget
 
 from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, nap
@@ -65,23 +65,6 @@ def test_the_use_of_few_labels_is_counted(virtual: Virtual, monkeypatch: pytest.
     resource: Any = pool._resources["usd"]
     assert sorted(resource._used_by_label) == ["6", "7", "8"]
     assert resource.top_user() == "'8' used most: 9"
-
-
-def test_a_throttled_attempt_costs_nothing(virtual: Virtual) -> None:
-    """An attempt that raises `Throttled` does not count, so it uses up only what it has reported."""
-
-    async def ask(reports: bool) -> None:
-        if reports:
-            current_job().used(usd=1)
-        if not tried:
-            tried.append(1)
-            raise Throttled("usd", after=1)
-
-    for reports, left in ((False, 3), (True, 2)):
-        tried: list[int] = []
-        pool = Pool(usd=Budget(4))
-        assert virtual(Scheduler(Job(ask, reports, needs={"usd": 1}), pool=pool).co_run)
-        assert pool.free["usd"] == left
 
 
 def test_an_estimate_that_was_too_low_is_logged_once(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
+from trioflow import Job, PerKey, Pool, Rate, Scheduler, Service, current_job, current_scheduler
 from trioflow.abc import WaitCause, Waiting, waiting
 
 from ..bodies import nap
@@ -45,28 +45,6 @@ def test_what_each_limit_does(virtual: Virtual) -> None:
         assert starts(virtual, [on(key) for key in "aaabb"], Pool(host=limit)) == expected
 
 
-def test_each_place_of_a_key_is_free_when_its_own_pause_is_over(virtual: Virtual) -> None:
-    """While a job has one place, the next job takes the other one as soon as its pause is over."""
-    jobs = [on("a", seconds) for seconds in (1, 2, 10, 1, 1)]
-    assert starts(virtual, jobs, Pool(host=PerKey(2, pause=2))) == [0, 0, 3, 4, 7]
-
-
-def test_the_rate_of_a_key_counts_a_job_from_its_start(virtual: Virtual) -> None:
-    """A job has its key long before it starts, because it waits for a token: the next one waits from the start on."""
-    pool = Pool(host=PerKey(Rate(requests=1, per=10)))
-    early = on("a")
-    late = on("a", required=early)
-    jobs = [Job(wait, 20), early, late]
-    assert starts(virtual, jobs, pool, jobs_window=anyio.CapacityLimiter(1)) == [0, 20, 30]
-
-
-def test_the_pause_of_a_key_lasts_while_no_job_needs_the_key(virtual: Virtual) -> None:
-    """A job that comes during the pause waits for its end, although nobody needed the key when the pause began."""
-    late = on("a", required=Job(wait, 2))
-    jobs = [on("a"), *late.required, late]
-    assert starts(virtual, jobs, Pool(host=PerKey(1, pause=2))) == [0, 0, 3]
-
-
 @pytest.mark.parametrize("limit", [PerKey(Rate(requests=1, per=10)), PerKey(1, pause=10)])
 def test_a_job_that_does_not_start_puts_back_what_it_took_of_a_key(virtual: Virtual, limit: PerKey) -> None:
     """The next job of the key waits for no rate and pause, if the first was cancelled while it waited for a token."""
@@ -81,20 +59,6 @@ def test_a_job_that_does_not_start_puts_back_what_it_took_of_a_key(virtual: Virt
 
     virtual(main)
     assert [job.started_at for job in jobs] == [0, None, 8]
-
-
-def test_a_key_counts_what_a_job_reports_although_its_rate_was_full_again(virtual: Virtual) -> None:
-    """What a job reports late delays the next job of its key, whatever became of other keys meanwhile."""
-
-    async def report() -> None:
-        await nap(12)
-        current_job().used(host=3)
-
-    early = Job(report, needs={"host": "a"})
-    jobs = [early, *[on(key, required=Job(wait, 11)) for key in "bc"], on("a", required=early)]
-    pool = Pool(host=PerKey(Rate(requests=1, per=10, burst=2)))
-    members = [*jobs[:3], *jobs[1].required, *jobs[2].required, jobs[3]]
-    assert starts(virtual, members, pool)[-1] == 22
 
 
 def test_what_waits_for_an_amount_of_a_job_that_has_not_started_says_so(virtual: Virtual) -> None:
@@ -130,61 +94,11 @@ def test_a_cancelled_job_waits_for_no_key(virtual: Virtual) -> None:
     assert left == [1, 0]
 
 
-def test_a_cancelled_job_leaves_its_turn_to_the_next_of_its_key(virtual: Virtual) -> None:
-    """The second job of a free key starts when a slot is free, if the first is cancelled while it waits for one."""
-    first, cancelled, last = on("a", 2), on("a"), on("a")
-    urgent = Job(wait, 3, required=first, priority=1)
-
-    async def change() -> None:
-        await nap(1)
-        current_scheduler().add(Job(wait, 5))
-        await nap(2)
-        cancelled.cancel()
-
-    jobs = [first, Job(change), cancelled, last, urgent]
-    assert starts(virtual, jobs, Pool(host=PerKey(1)), jobs_window=3) == [0, 0, None, 3, 2]
-
-
-def test_a_more_urgent_job_ends_the_reservation_of_a_key(virtual: Virtual) -> None:
-    """The first of equal jobs stands for all: if it needs another key, the key of the second is not reserved."""
-    held, reserving, overtaking, waiting = Job(wait, 10, needs={"cpu": 1}), on("a", needs={"cpu": 2}), on("a"), on("a")
-
-    async def add() -> None:
-        await nap(5)
-        current_scheduler().add(on("b", needs={"cpu": 2}, priority=1))
-
-    jobs = [held, reserving, overtaking, waiting, Job(add)]
-    assert starts(virtual, jobs, Pool(host=PerKey(1), cpu=2), backfill=1) == [0, 11, 0, 5, 0]
-
-
-def test_a_reserved_key_does_not_hold_back_other_keys(virtual: Virtual) -> None:
-    """A job that was overtaken often enough has its key reserved; jobs of other keys pass, those of its key follow."""
-    pool = Pool(host=PerKey(1), cpu=2)
-    jobs = [
-        Job(wait, 10, needs={"cpu": 1}),
-        on("a", needs={"cpu": 2}),
-        *[on(key) for key in "aabb"],
-    ]
-    assert starts(virtual, jobs, pool, backfill=1) == [0, 10, 0, 11, 0, 1]
-
-
 def test_keys_of_one_job_start_in_order_and_hold_back_no_others(virtual: Virtual) -> None:
     """A long line before one key delays no other key; within the line, jobs start in the order of the policy."""
     jobs = [*[on("a") for _ in range(100)], on("a", priority=1), on("b")]
     begun = starts(virtual, jobs, Pool(host=PerKey(1)), backfill=0)
     assert begun == [*range(1, 101), 0, 0]
-
-
-def test_a_throttle_delays_one_key(virtual: Virtual) -> None:
-    """`Throttled` closes the key of the job that raised it, and the job starts before the others of its key."""
-    answers = iter([429])
-
-    async def get() -> None:
-        if next(answers, 200) == 429:
-            raise Throttled("host", after=5)
-
-    jobs = [Job(get, needs={"host": key}) for key in "aab"]
-    assert starts(virtual, jobs, Pool(host=PerKey(1)), jobs_window=1) == [5, 5, 0]
 
 
 def test_members_of_a_scheduler_with_a_key_have_that_key(virtual: Virtual) -> None:
@@ -296,23 +210,3 @@ def test_texts_name_the_key(virtual: Virtual) -> None:
     ]
     assert last.needs == {"host": "a.org"}
     assert repr(PerKey(1, pause=2)) == "PerKey(1, pause=2)"
-
-
-@pytest.mark.parametrize("ends", ["the run", "the job"])
-def test_a_job_that_waits_for_time_alone_starts_after_an_earlier_one_of_another_run_has_left(
-    virtual: Virtual, ends: str
-) -> None:
-    """The timer of a run that leaves is no obstacle: the next one that is due has a timer of its own."""
-    pool = Pool(host=PerKey(1, pause=10))
-    leaving, staying = ([on(key, seconds), on(key)] for key, seconds in (("a", 1), ("b", 2)))
-    runs = [Scheduler(*jobs, pool=pool) for jobs in (leaving, staying)]
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            for run in runs:
-                group.start_soon(run.co_run)
-            await nap(5)
-            (runs[0] if ends == "the run" else leaving[1]).cancel()
-
-    virtual(main)
-    assert [job.started_at for job in (*leaving, *staying)] == [0, None, 0, 12]

@@ -31,14 +31,6 @@ def test_members_of_a_keeper_find_kept_names_rates_and_pools_inside(virtual: Vir
     assert virtual(Scheduler(group, pool=Pool(a=2, b=1, api=Rate(requests=9, per=1))).co_run)
 
 
-def test_a_rate_in_the_needs_of_a_scheduler_is_taken_once_and_not_kept(virtual: Virtual) -> None:
-    """A scheduler that needs a rate takes its amount once, and its members may use the rate itself and outer pools."""
-    group = Scheduler(Job(nap, 1, needs={"b": 1, "api": 1}), needs={"api": 1})
-    pool = Pool(b=1, api=Rate(requests=3, per=LONG))
-    assert virtual(Scheduler(group, pool=pool).co_run)
-    assert 1 <= pool.free["api"]["requests"] < 1.1
-
-
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_a_need_from_a_pool_outside_of_the_keeper_is_rejected_before_the_run(virtual: Virtual, depth: int) -> None:
     """A member that needs what its keeper lacks is rejected, with its name, the scheduler's and the resource's."""
@@ -80,25 +72,6 @@ def test_a_need_from_a_pool_outside_of_the_keeper_is_rejected_by_add(virtual: Vi
     scheduler = Scheduler(before, group, Job(add), pool=Pool(a=1, b=1, c=1))
     assert virtual(scheduler.co_run)
     scheduler.raise_for_failures()
-
-
-@pytest.mark.parametrize("backfill", [0, 64])
-def test_needs_of_two_resources_do_not_deadlock_with_reservations(virtual: Virtual, backfill: int) -> None:
-    """Two schedulers that keep resources, and two jobs whose reservations could block their members, all end."""
-    pool = Pool(a=1, b=1, api=Rate(requests=1, per=1), web=Rate(requests=1, per=1))
-    groups = [keeper("a", "api"), keeper("b", "web")]
-    jobs = [Job(nap, 1, needs={"a": 1, "web": 1}), Job(nap, 1, needs={"b": 1, "api": 1})]
-    scheduler = Scheduler(*groups, *jobs, pool=pool, backfill=backfill, timeout=LONG)
-    assert virtual(scheduler.co_run), scheduler.stop_reason
-
-
-def test_a_member_is_not_held_back_by_another_members_reservation(virtual: Virtual) -> None:
-    """In a scheduler that keeps its needs, each member starts as soon as it fits, even past a larger one."""
-    first, large = Job(nap, 2.5, needs={"a": 1}), Job(nap, 1, needs={"a": 2})
-    small = [Job(nap, 1, needs={"a": 1}) for _ in range(3)]
-    group = Scheduler(first, large, *small, needs={"a": 2}, backfill=0)
-    assert virtual(Scheduler(group, pool=Pool(a=2), backfill=0).co_run)
-    assert [job.started_at for job in (first, *small, large)] == [0, 0, 1, 2, 3]
 
 
 def test_two_runs_that_would_deadlock_on_a_shared_pool_are_rejected(virtual: Virtual) -> None:

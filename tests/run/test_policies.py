@@ -148,18 +148,6 @@ def test_auto_without_durations_is_fifo() -> None:
     assert starts.labels == ["a", "b", "d", "c"]
 
 
-def test_a_late_job_with_a_higher_priority_starts_first() -> None:
-    """A fifo run whose first job with a priority is added later starts that one first."""
-    starts = Starts()
-
-    async def add() -> None:
-        scheduler.update([starts.job("low", priority=-1), starts.job("usual"), starts.job("high", priority=3)])
-
-    scheduler = Scheduler(Job(add), starts.job("a"), starts.job("b"), jobs_window=1)
-    assert scheduler.run()
-    assert starts.labels == ["high", "a", "b", "usual", "low"]
-
-
 def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
     """A nested scheduler without a duration of its own counts as long as the longest path of its jobs."""
     starts = Starts()
@@ -272,16 +260,6 @@ def test_changing_a_priority_during_a_run_raises() -> None:
     job = Job(change, label="x")
     assert not Scheduler(job).run()
     assert "priority of 'x': not allowed while 'Scheduler' is running" in str(job.raised_exception())
-
-
-def test_forever_jobs_wait_for_their_turn_although_they_take_no_slot(virtual: Virtual) -> None:
-    """Of jobs that are ready together, one with a higher priority starts before a forever job, if a slot is free."""
-    starts = Starts()
-    first = starts.job("first")
-    forever = starts.job("forever", first, forever=True)
-    others = [starts.job(label, first, priority=priority) for label, priority in (("low", -1), ("high", 1))]
-    assert virtual(Scheduler(first, forever, *others, jobs_window=2).co_run)
-    assert starts.labels == ["first", "high", "forever", "low"]
 
 
 @pytest.mark.parametrize(("known", "found"), [([], 1), ([3], 3), ([1, 4], 2.5), ([9, 2, 1], 2), ([9, 3, 2, 1], 2.5)])

@@ -3,197 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import random
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from trioflow import Job, JobState, Pool, Rate, Scheduler, Sequence, Service, ThreadJob, current_job
+from trioflow import Job, JobState, Pool, Rate, Scheduler, Service, ThreadJob, current_job
 from trioflow._core.admission import _admission
 from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._resource import CountedResource
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import run_of
-from trioflow.testing import run_virtual
 
 from ..bodies import LIMIT, nap, nothing, serve, turns
 from ..conftest import Virtual
-
-TOTALS = {"a": 3, "b": 2}
-
-
-@dataclass
-class Task:
-    """One job of a random scenario: it becomes ready at once, in the order of the list."""
-
-    number: int
-    seconds: float
-    needs: dict[str, int]
-    passed: int = 0
-    log: list[tuple[float, int]] = field(default_factory=list)
-
-
-@st.composite
-def tasks(draw: st.DrawFn) -> list[Task]:
-    """Return jobs whose ends all differ: each duration has a binary digit of its own."""
-    needs = st.fixed_dictionaries({}, optional={name: st.integers(0, total) for name, total in TOTALS.items()})
-    number = draw(st.integers(1, 12))
-    return [Task(i, draw(st.integers(1, 3)) + 2.0 ** -(i + 1), draw(needs)) for i in range(number)]
-
-
-def starts_by_hand(
-    all_tasks: list[Task], window: int, backfill: int, totals: dict[str, int] = TOTALS
-) -> list[tuple[float, int]]:
-    """Return when each job starts, by a plain oracle that looks at all jobs each time.
-
-    Of jobs with equal needs, only the first one counts who passes it.
-    """
-    free, now, waiting = dict(totals), 0.0, list(all_tasks)
-    running: list[tuple[float, Task]] = []
-    log: list[tuple[float, int]] = []
-
-    def fits(task: Task) -> bool:
-        return all(free[name] >= amount for name, amount in task.needs.items())
-
-    def rivals(one: Task, other: Task) -> bool:
-        return any(one.needs[name] and other.needs.get(name) for name in one.needs)
-
-    def is_first(one: Task) -> bool:
-        return next(other for other in waiting if other.needs == one.needs) is one
-
-    while waiting or running:
-        for task in waiting:
-            earlier = [one for one in waiting[: waiting.index(task)] if is_first(one)]
-            before = [one for one in earlier if rivals(one, task) and not fits(one)]
-            if len(running) < window and fits(task) and all(one.passed < backfill for one in before):
-                for one in before:
-                    one.passed += 1
-                for name, amount in task.needs.items():
-                    free[name] -= amount
-                waiting.remove(task)
-                running.append((now + task.seconds, task))
-                log.append((now, task.number))
-                break
-        else:
-            now, task = min(running, key=lambda one: one[0])
-            running.remove((now, task))
-            for name, amount in task.needs.items():
-                free[name] += amount
-    return log
-
-
-@pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@given(all_tasks=tasks(), window=st.integers(1, 4) | st.just(99), backfill=st.integers(0, 3))
-def test_jobs_with_needs_start_as_the_oracle_predicts(
-    backend: str, all_tasks: list[Task], window: int, backfill: int
-) -> None:
-    """Jobs start in order if they fit, pass others at most `backfill` times, and leave nothing taken."""
-    log: list[tuple[float, int]] = []
-
-    async def body(task: Task) -> None:
-        log.append((anyio.current_time(), task.number))
-        await anyio.sleep(task.seconds)
-
-    pool = Pool(**TOTALS)
-    jobs = [Job(body, task, needs=task.needs, label=str(task.number)) for task in all_tasks]
-    scheduler = Scheduler(*jobs, jobs_window=window, pool=pool, backfill=backfill)
-    assert run_virtual(scheduler.co_run, backend=backend)
-    assert sorted(log) == sorted(starts_by_hand(all_tasks, window, backfill))
-    assert pool.free == pool.total
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_jobs_with_many_different_needs_start_as_the_oracle_predicts(virtual: Virtual, seed: int) -> None:
-    """Up to 45 jobs with as many different needs start as a simple model predicts, with many overtakers."""
-    draw, totals = random.Random(seed), {"a": 40, "b": 9}
-    all_tasks = [
-        Task(
-            number,
-            draw.randint(1, 9) + 2.0 ** -(number + 3),
-            {name: draw.randint(1, total) for name, total in totals.items() if draw.random() < 0.6},
-        )
-        for number in range(draw.randint(10, 45))
-    ]
-    window, backfill = draw.choice([2, 5, 99]), draw.choice([0, 1, 3, 10])
-    jobs = [Job(anyio.sleep, task.seconds, needs=task.needs) for task in all_tasks]
-    scheduler = Scheduler(*jobs, jobs_window=window, pool=Pool(**totals), backfill=backfill)
-    assert virtual(scheduler.co_run)
-    found = [(job.started_at, number) for number, job in enumerate(jobs)]
-    assert found == sorted(starts_by_hand(all_tasks, window, backfill, totals), key=lambda start: start[1])
-
-
-@st.composite
-def trees(draw: st.DrawFn) -> list[Any]:
-    """Draw nested scenarios: a job is (needs, how it ends); a scheduler is ([needs], window, members)."""
-    ends = st.sampled_from(["returns", "raises", "is cancelled", "times out", "retries"])
-    needs = st.fixed_dictionaries({}, optional={name: st.integers(1, total) for name, total in TOTALS.items()})
-    job = st.tuples(needs, ends)
-    inner = st.tuples(st.integers(1, 3), st.lists(job, max_size=4), st.sampled_from(["job's own", "reserved"]))
-    return draw(st.lists(job | inner, min_size=1, max_size=8))
-
-
-def scheduler_of(tree: list[Any], pool: Pool, **options: Any) -> Scheduler:
-    """Build a random scenario."""
-
-    async def body(end: str) -> None:
-        granted = current_job().granted
-        assert granted == current_job().needs
-        await anyio.sleep(1)
-        if end in ("raises", "retries"):
-            raise ValueError(end)
-        if end == "is cancelled":
-            current_job().cancel()
-        await anyio.sleep(1)
-
-    def job(needs: dict[str, int], end: str) -> Job[None]:
-        return Job(
-            body, end, needs=needs, timeout=1.5 if end == "times out" else None, retry=1 if end == "retries" else None
-        )
-
-    scheduler = Scheduler(pool=pool, **options)
-    for node in tree:
-        if len(node) == 2:
-            scheduler.add(job(*node))
-            continue
-        window, members, reserved = node
-        most = {name: max(needs.get(name, 0) for needs, _ in members) for name in TOTALS} if members else {}
-        needs = most if reserved == "reserved" else {}
-        scheduler.add(Scheduler(*[job(*one) for one in members], jobs_window=window, needs=needs))
-    return scheduler
-
-
-@pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@given(trees=st.lists(trees(), min_size=1, max_size=2), window=st.integers(1, 3), timeout=st.sampled_from([None, 3.5]))
-def test_random_runs_with_pools_neither_deadlock_nor_leak(
-    backend: str, trees: list[Any], window: int, timeout: float | None
-) -> None:
-    """Random runs of one or two schedulers with a pool all end, whatever their outcomes, and leave the pool full."""
-    pool = Pool(**TOTALS)
-    schedulers = [
-        scheduler_of(tree, pool, jobs_window=window, backfill=1, timeout=timeout, label=str(i))
-        for i, tree in enumerate(trees)
-    ]
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            for scheduler in schedulers:
-                group.start_soon(scheduler.co_run)
-
-    run_virtual(main, backend=backend)
-    assert pool.free == pool.total
-    if timeout is None:
-        assert all(job.is_settled() for scheduler in schedulers for job in scheduler.iterate_jobs())
-    for resource in pool._resources.values():
-        assert not (resource.admission and resource.admission.group_counts)
-        assert not resource.holders
 
 
 def test_named_resources_are_granted_to_one_job_at_a_time(virtual: Virtual) -> None:
@@ -208,29 +35,6 @@ def test_named_resources_are_granted_to_one_job_at_a_time(virtual: Virtual) -> N
     assert virtual(Scheduler(*jobs, pool=Pool(gpu=["x", "y", "z"])).co_run)
     assert seen == [["x"], ["y", "z"], ["x", "y", "z"], ["x"]] or seen == [["x"], ["y", "z"], ["x"], ["x", "y", "z"]]
     assert jobs[0].granted == {}
-
-
-def test_members_share_the_needs_of_their_scheduler(virtual: Virtual) -> None:
-    """A nested scheduler has its needs for its whole run, and its members share exactly these."""
-    log: list[tuple[float, str, Any]] = []
-
-    async def use() -> None:
-        log.append((anyio.current_time(), current_job().label, current_job().granted["gpu"]))
-        await anyio.sleep(1)
-
-    inner = Scheduler(*[Job(use, label=f"in {i}", needs={"gpu": 1}) for i in range(3)], needs={"gpu": 1})
-    others = [Job(use, label=f"out {i}", needs={"gpu": 1}) for i in range(2)]
-    assert virtual(Scheduler(inner, *others, pool=Pool(gpu=["0", "1"])).co_run)
-    assert sorted(log) == [
-        (0, "in 0", ["0"]), (0, "out 0", ["1"]), (1, "in 1", ["0"]), (1, "out 1", ["1"]), (2, "in 2", ["0"])
-    ]  # fmt: skip
-
-
-def test_a_job_that_waits_for_a_slot_reserves_nothing(virtual: Virtual) -> None:
-    """An outer job that waits for a slot reserves nothing, or the nested jobs, which need the same, could never end."""
-    inner = Scheduler(*[Job(anyio.sleep, 1, needs={"a": 1}) for _ in range(5)], backfill=0)
-    outer = Scheduler(inner, Job(anyio.sleep, 1, needs={"a": 3}), jobs_window=1, pool=Pool(a=3), backfill=0)
-    assert virtual(outer.co_run)
 
 
 def test_needs_are_found_in_the_nearest_pool(virtual: Virtual) -> None:
@@ -250,30 +54,6 @@ def test_jobs_added_during_the_run_may_have_needs(virtual: Virtual) -> None:
     scheduler = Scheduler(Job(add), pool=Pool(a=3))
     assert virtual(scheduler.co_run)
     assert [job.started_at for job in scheduler][1:] == [0, 1]
-
-
-def test_cancelling_the_due_job_lets_later_jobs_start(virtual: Virtual) -> None:
-    """With `backfill=0` no job passes a large one that waits, but when that is cancelled, later jobs start."""
-
-    async def cancel() -> None:
-        await anyio.sleep(1)
-        big.cancel()
-
-    first, last = Job(anyio.sleep, 5, needs={"a": 1}), Job(anyio.sleep, 1, needs={"a": 1})
-    big = Job(anyio.sleep, 1, needs={"a": 3})
-    assert virtual(Scheduler(first, big, last, Job(cancel), pool=Pool(a=3), backfill=0).co_run)
-    assert last.started_at == 1
-
-
-def test_a_due_job_that_waits_behind_another_reserves_nothing(virtual: Virtual) -> None:
-    """A job that fits, but has to wait behind an earlier one that does not, reserves nothing."""
-    first = Job(anyio.sleep, 0.5)
-    kept = Job(anyio.sleep, 1, needs={"b": 1}, required=first)
-    around = Scheduler(first, kept)
-    earlier, due = Job(anyio.sleep, 1, needs={"a": 1, "c": 1}), Job(anyio.sleep, 1, needs={"b": 1, "c": 1})
-    jobs = [Job(anyio.sleep, 1, needs={"c": 1}), Job(anyio.sleep, 2, needs={"a": 1}), around, earlier, due]
-    assert virtual(Scheduler(*jobs, pool=Pool(a=1, b=1, c=1), backfill=0).co_run)
-    assert (kept.started_at, earlier.started_at, due.started_at) == (1, 2, 3)
 
 
 async def one_after_the_other(runs: list[Scheduler], pauses: tuple[float, ...]) -> None:
@@ -326,17 +106,6 @@ def test_a_run_that_has_ended_takes_no_part_when_its_pool_is_joined_to_another(v
     assert waiting.started_at == 10
 
 
-@pytest.mark.parametrize("resource", [2, Rate(requests=1, per=1)])
-def test_the_first_ready_job_among_all_runs_of_a_pool_starts_first(virtual: Virtual, resource: Any) -> None:
-    """Of all jobs in the runs of a pool the one that became ready first starts first, so no run starves."""
-    shared = Pool(api=resource)
-    schedulers = [Scheduler(*[Job(anyio.sleep, 1, needs={"api": 1}) for _ in range(8)], pool=shared) for _ in range(4)]
-    virtual(one_after_the_other, schedulers, (0.25, 0.25, 0.25, 0.25))
-    starts = [[job.started_at or 0 for job in scheduler] for scheduler in schedulers]
-    for earlier, later in itertools.pairwise(starts):
-        assert max(earlier) <= min(later)
-
-
 def test_a_late_priority_is_compared_with_jobs_that_overtook_without_one(virtual: Virtual) -> None:
     """A late job with a priority can be compared with earlier overtakers, which had none."""
     big = Job(anyio.sleep, 1, needs={"cpu": 2})
@@ -368,31 +137,6 @@ def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monke
         assert last.state is JobState.SUCCEEDED
 
     virtual(main)
-
-
-def test_services_and_clean_up_jobs_get_their_needs(virtual: Virtual) -> None:
-    """A service has its needs until the run ends it, and a clean-up job does not wait for its needs."""
-    seen: list[Any] = []
-
-    async def serve(task_status: Any) -> None:
-        task_status.started(current_job().granted["gpu"])
-        await anyio.sleep_forever()
-
-    async def fail() -> None:
-        raise ValueError
-
-    async def clean() -> None:
-        seen.append((current_job().granted["gpu"], pool.free["gpu"]))
-
-    pool = Pool(gpu=["0"])
-    service = Service(serve, needs={"gpu": 1})
-    failing = Job(fail, critical=True, required=service)
-    cleaning = Job(clean, run_if="failed", required=failing, needs={"gpu": 1})
-    assert not virtual(Scheduler(service, failing, cleaning, pool=pool).co_run)
-    assert service.result() == ["0"]
-    assert cleaning.state is JobState.SUCCEEDED
-    assert seen == [([], -1)]
-    assert pool.free == {"gpu": 1}
 
 
 def test_explain_names_the_resource_that_a_job_waits_for(virtual: Virtual) -> None:
@@ -703,47 +447,6 @@ def test_a_job_with_own_task_needs_nothing_in_a_run_whose_other_jobs_have_needs(
     assert virtual(main) == [0, 1]
 
 
-def test_a_reservation_keeps_no_earlier_job_of_another_run_waiting(virtual: Virtual) -> None:
-    """A reservation for a job does not delay jobs of other runs that became ready before it."""
-    pool = Pool(cpu=3)
-    options: dict[str, Any] = {"needs": {"cpu": 2}, "expected_duration": 10}
-    early = Job(nap, 10, **options)
-    later = Job(nap, 10, required=Job(nap, 1), **options)
-    own = Scheduler(early, later, later.required, pool=pool, policy="critical-path", backfill=1)
-    between = Job(nap, 1, needs={"cpu": 1})  # at first it has no slot
-    passing = Scheduler(Sequence([Job(nap, 0.5, needs={"cpu": 1}) for _ in range(2)]), pool=pool)
-    runs = [Scheduler(Job(nap, 2, needs={"cpu": 2}), pool=pool), own]
-    runs += [Scheduler(Job(nap, 3.5), between, pool=pool, jobs_window=1), passing]
-
-    virtual(one_after_the_other, runs, (0.25, 0.25, 2, 0))
-    assert between.started_at == 4
-    assert [job.started_at for job in passing] == [2.5, 12]
-
-
-def test_an_earlier_job_of_another_run_does_not_count_as_an_overtaker(virtual: Virtual) -> None:
-    """Only jobs that became ready later count as overtakers, after too many of which a reservation begins."""
-    pool = Pool(cpu=3)
-    large, small = [Job(nap, 1, needs={"cpu": 3}) for _ in range(2)], Job(nap, 1, needs={"cpu": 1})
-    earlier = Scheduler(large[0], *(Job(nap, 2, needs={"cpu": 1}) for _ in range(2)), pool=pool, jobs_window=1)
-    runs = [Scheduler(Job(nap, 6, needs={"cpu": 1}), pool=pool), earlier]
-    runs += [Scheduler(large[1], pool=pool, backfill=1), Scheduler(small, pool=pool)]
-
-    virtual(one_after_the_other, runs, (0.25, 0.25, 2.5, 0))
-    assert small.started_at == 3
-
-
-@pytest.mark.parametrize("runs", [1, 2])
-def test_a_large_need_is_passed_no_more_often_than_allowed(virtual: Virtual, runs: int) -> None:
-    """At most `backfill` later jobs, including those of other runs, start before a job with large needs."""
-    large = Job(nap, 1, needs={"cpu": 4})
-    small = [[Job(nap, 1 if number else 1 + row / 4, needs={"cpu": 1}) for number in range(50)] for row in range(4)]
-    before, chains = Sequence(Job(nap, 0.1), large), [Sequence(*row) for row in small]
-    groups = [[before, *chains]] if runs == 1 else [[before], chains]
-    assert virtual(Scheduler(*(Scheduler(*group, backfill=40) for group in groups), pool=Pool(cpu=4)).co_run)
-    assert large.started_at is not None
-    assert sum((job.started_at or 0) < large.started_at for row in small for job in row[1:]) == 40
-
-
 @pytest.mark.parametrize(("most", "at"), [(2, 4), (3, 0)])
 def test_a_scan_of_the_queue_covers_a_limited_number_of_needs(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, most: int, at: float
@@ -770,83 +473,3 @@ def test_an_admitted_job_keeps_what_it_got_when_a_job_of_higher_priority_becomes
     own = Scheduler(first, late.required, late, Job(add, required=first), pool=pool)
     virtual(one_after_the_other, [own, other], (0.25, 0))
     assert [job.started_at for job in (first, low, high, late)] == [0, 1, 2, 3]
-
-
-def test_a_job_that_waits_for_a_token_keeps_its_needs(virtual: Virtual) -> None:
-    """A job that has its needs, but no token, starts before a late job of higher priority that needs the same."""
-
-    async def main() -> list[float | None]:
-        pool = Pool(cpu=1, api=Rate(calls=1, per=10))
-        low = Job(nap, 1, needs={"cpu": 1, "api": 1})
-        high = Job(nap, 1, needs={"cpu": 1}, priority=1)
-        last = Job(nap, 1, needs={"api": 1}, required=low)
-        scheduler = Scheduler(Job(nap, 3), low, last, jobs_window=anyio.CapacityLimiter(1), pool=pool)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(1)
-            assert pool.free == {"cpu": 0, "api": {"calls": 0}}
-            scheduler.add(high)
-        return [job.started_at for job in (high, low, last)]
-
-    assert virtual(main) == [4, 3, 13]
-
-
-def test_a_job_whose_run_has_no_free_slot_reserves_nothing_from_other_runs(virtual: Virtual) -> None:
-    """The reservation of a waiting job ends as soon as its run has no free slot to start it."""
-
-    async def main() -> list[float | None]:
-        pool = Pool(cpu=2)
-        large, small = Job(nap, 1, needs={"cpu": 2}), Job(nap, 1, needs={"cpu": 1})
-        full = Scheduler(large, jobs_window=1, pool=pool, backfill=0)
-        other = Scheduler(Job(nap, 9, needs={"cpu": 1}), pool=pool)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(other.co_run)
-            await anyio.sleep(1)
-            tasks.start_soon(full.co_run)
-            await anyio.sleep(1)
-            other.add(small)
-            await anyio.sleep(1)
-            full.add(Job(nap, 20))
-        return [job.started_at for job in (large, small)]
-
-    assert virtual(main) == [23, 3]
-
-
-def test_a_job_with_a_higher_priority_in_another_run_starts_first(virtual: Virtual) -> None:
-    """A job with a higher priority starts first, whichever run it is in and however late it became ready."""
-    pool = Pool(cpu=1)
-    jobs = [Job(nap, 1, needs={"cpu": 1}, priority=priority) for priority in (0, 0, 1)]
-    virtual(one_after_the_other, [Scheduler(*jobs[:2], pool=pool), Scheduler(jobs[2], pool=pool)], (0.25, 0))
-    assert [job.started_at for job in jobs] == [0, 2, 1]
-
-
-def test_a_late_job_with_a_higher_priority_moves_its_waiting_run_ahead(virtual: Virtual) -> None:
-    """A late job with a higher priority moves its run ahead of runs that have waited for longer."""
-
-    async def main() -> list[float | None]:
-        pool = Pool(cpu=1)
-        earlier, later, high = (Job(nap, 1, needs={"cpu": 1}, priority=priority) for priority in (0, 0, 1))
-        second = Scheduler(later, pool=pool)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Scheduler(Job(nap, 3, needs={"cpu": 1}), earlier, pool=pool).co_run)
-            await anyio.sleep(1)
-            tasks.start_soon(second.co_run)
-            await anyio.sleep(1)
-            second.add(high)
-        return [job.started_at for job in (high, earlier, later)]
-
-    assert virtual(main) == [3, 4, 5]
-
-
-def test_a_forever_job_takes_what_it_needs_while_the_window_is_full(virtual: Virtual) -> None:
-    """A forever job that is added while jobs wait for a slot starts at once, because it needs none."""
-    service = Job(nap, 9, forever=True, needs={"gpu": 1})
-
-    async def add_later() -> None:
-        await anyio.sleep(1)
-        scheduler.add(service)
-        await anyio.sleep(4)
-
-    scheduler = Scheduler(Job(add_later), Job(nap, needs={"gpu": 1}), Job(nap), jobs_window=1, pool=Pool(gpu=2))
-    assert virtual(scheduler.co_run)
-    assert service.started_at == 1

@@ -15,15 +15,11 @@ from hypothesis import strategies as st
 from trioflow import (
     Job,
     JobState,
-    JobTimeout,
     Pool,
     Rate,
-    Retry,
     Scheduler,
-    StopReason,
     ThreadJob,
     current_job,
-    simulate,
 )
 from trioflow._core.api.views import waiting
 from trioflow.testing import run_virtual
@@ -49,13 +45,6 @@ def starts(jobs: list[Any]) -> list[float | None]:
 # ---- when jobs start
 
 
-def test_jobs_that_need_a_rate_start_in_a_burst_and_then_one_by_one(virtual: Virtual) -> None:
-    """Jobs that need a rate first take its burst at once; then each waits until its request has accrued."""
-    jobs = [Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(7)]
-    assert virtual(Scheduler(*jobs, pool=pool()).co_run)
-    assert starts(jobs) == [0, 0, 0, 0, 2, 4, 6]
-
-
 def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(virtual: Virtual) -> None:
     """A job that needs tokens of a rate also takes one request, and starts when both have accrued."""
     jobs = [Job(anyio.sleep, 0, needs={"api": {"tokens": 16}}) for _ in range(4)]
@@ -72,105 +61,6 @@ def test_burst_limits_the_amount_that_starts_at_once(virtual: Virtual) -> None:
         jobs = [Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(3)]
         assert virtual(Scheduler(*jobs, pool=Pool(api=rate)).co_run)
         assert starts(jobs) == [0, 2, 4]
-
-
-def test_the_amount_of_a_rate_is_not_given_back(virtual: Virtual) -> None:
-    """What a job takes of a rate stays spent, however the job ends, and accrues again with time, up to the burst."""
-
-    async def fail() -> None:
-        raise ValueError
-
-    first = [Job(fail, needs={"api": {"tokens": 16}}) for _ in range(2)]
-    after = Job(anyio.sleep, 20, required=first, run_if="settled")
-    last = Job(anyio.sleep, 0, needs={"api": {"tokens": 32}}, required=first, run_if="settled")
-    shared = pool()
-    assert not virtual(Scheduler(*first, after, last, pool=shared).co_run)
-    assert last.started_at == 8
-
-    async def levels() -> list[float]:
-        found = [shared.free["api"]["tokens"]]
-        for _ in range(4):
-            await anyio.sleep(2)
-            found.append(shared.free["api"]["tokens"])
-        return found
-
-    shared = pool()
-    taker = Job(anyio.sleep, 0, needs={"api": {"tokens": 24}})
-    reader = Job(levels, required=taker)
-    assert virtual(Scheduler(taker, reader, pool=shared).co_run)
-    assert reader.result() == [8, 16, 24, 32, 32]
-
-
-def test_a_job_that_waits_for_a_rate_holds_no_other_resource(virtual: Virtual) -> None:
-    """A job that waits for tokens leaves the processor to others, and one that waits for a processor leaves tokens."""
-    taker = Job(anyio.sleep, 0, needs={"api": {"tokens": 32}})
-    waiting = Job(anyio.sleep, 1, needs={"api": {"tokens": 8}, "cpu": 1})
-    others = [Job(anyio.sleep, 1, needs={"cpu": 1}) for _ in range(3)]
-    assert virtual(Scheduler(taker, waiting, *others, pool=pool(cpu=1)).co_run)
-    assert waiting.started_at == 2
-    assert sorted(starts(others)) == [0, 1, 3]  # type: ignore[type-var]
-
-
-def test_a_job_that_waits_for_a_rate_is_passed_at_most_backfill_times(virtual: Virtual) -> None:
-    """A job that waits for many tokens is passed by at most `backfill` smaller ones; then the others wait for it."""
-    taker = Job(anyio.sleep, 0, needs={"api": {"tokens": 24}})
-    big = Job(anyio.sleep, 0, needs={"api": {"requests": 0, "tokens": 32}})
-    small = [Job(anyio.sleep, 0, needs={"api": {"requests": 0, "tokens": 4}}) for _ in range(4)]
-    assert virtual(Scheduler(taker, big, *small, pool=pool(), backfill=1).co_run)
-    assert starts([big, *small]) == [7, 0, 8, 9, 10]
-
-
-def test_schedulers_of_one_loop_share_a_rate(virtual: Virtual) -> None:
-    """Two schedulers get no more of a rate than one would, and the job that became ready first comes first."""
-    shared = pool()
-    both = [Scheduler(*[Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(4)], pool=shared) for _ in range(2)]
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            for scheduler in both:
-                group.start_soon(scheduler.co_run)
-
-    virtual(main)
-    assert sorted(job.started_at or 0 for one in both for job in one) == [0, 0, 0, 0, 2, 4, 6, 8]
-
-
-def test_a_rate_and_a_window_both_hold(virtual: Virtual) -> None:
-    """A rate and a window, whether a number or a limiter, both hold."""
-
-    async def main(**options: Any) -> list[float | None]:
-        if options.get("limiter"):
-            options = {"jobs_window": anyio.CapacityLimiter(1)}
-            if anyio.get_cancelled_exc_class().__module__.startswith("trio"):
-                import trio
-
-                options = {"jobs_window": trio.CapacityLimiter(1)}
-        jobs = [Job(anyio.sleep, 1, needs={"api": 1}) for _ in range(6)]
-        assert await Scheduler(*jobs, pool=Pool(api=Rate(requests=4, per=8, burst=2)), **options).co_run()
-        return starts(jobs)
-
-    async def of_limiter() -> list[float | None]:
-        return await main(limiter=True)
-
-    async def of_window() -> list[float | None]:
-        return await main(jobs_window=1)
-
-    assert virtual(of_window) == [0, 1, 2, 4, 6, 8]
-    assert virtual(of_limiter) == [0, 1, 2, 4, 6, 8]
-
-
-def test_a_nested_scheduler_takes_its_amount_at_its_start(virtual: Virtual) -> None:
-    """A nested scheduler takes its amount of a rate at its start, without keeping it for its members."""
-    inner = Scheduler(*[Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(4)], needs={"api": 2})
-    assert virtual(Scheduler(inner, pool=pool()).co_run)
-    assert inner.started_at == 0
-    assert starts(list(inner)) == [0, 0, 2, 4]
-
-
-def test_schedulers_that_need_a_rate_do_not_deadlock(virtual: Virtual) -> None:
-    """A scheduler that keeps a resource, with a member that needs a rate, and one with the reverse needs both end."""
-    one = Scheduler(Job(anyio.sleep, 1, needs={"api": 1}), needs={"a": 1})
-    other = Scheduler(Job(anyio.sleep, 1, needs={"a": 1}), needs={"api": 4})
-    assert virtual(Scheduler(one, other, pool=pool(a=1)).co_run)
 
 
 def test_a_rate_keeps_its_level_for_the_next_run(virtual: Virtual) -> None:
@@ -192,34 +82,6 @@ def test_a_rate_keeps_its_level_for_the_next_run(virtual: Virtual) -> None:
     assert 4 < third.started_at <= 8
 
 
-@pytest.mark.parametrize("end", ["cancel", "timeout", "drain"])
-def test_the_end_of_a_run_cancels_waits_for_a_rate(virtual: Virtual, end: str) -> None:
-    """When the run ends, a job that waits for a rate is CANCELLED at once."""
-
-    async def stop() -> None:
-        await anyio.sleep(1)
-        if end == "cancel":
-            scheduler.cancel()
-        if end == "drain":
-            scheduler.drain()
-
-    async def main() -> float:
-        await scheduler.co_run()
-        return anyio.current_time()
-
-    waiting = Job(anyio.sleep, 0, needs={"api": 4})
-    first = Job(anyio.sleep, 0, needs={"api": 4})
-    scheduler = Scheduler(first, waiting, Job(stop), pool=pool(), timeout=1.5 if end == "timeout" else None)
-    if end == "timeout":
-        assert virtual(main) == 1.5
-    else:
-        assert virtual(main) == 1
-    assert waiting.state is JobState.CANCELLED
-    assert scheduler.stop_reason is {
-        "cancel": StopReason.CANCELLED, "timeout": StopReason.TIMEOUT, "drain": StopReason.DRAINED
-    }[end]  # fmt: skip
-
-
 def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None:
     """If a late job with a duration changes the policy while others wait for a rate, no timer is left after the run."""
     first, second = (Job(nothing, needs={"api": 4}) for _ in range(2))
@@ -233,14 +95,6 @@ def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None
 
     scheduler.add(Job(add))
     assert virtual(timed, scheduler) == (True, 1)
-
-
-def test_simulate_observes_rates(virtual: Virtual) -> None:
-    """A simulated run takes as long as the rate allows, and takes nothing from the user's pool."""
-    shared = Pool(api=Rate(requests=60, per=60, burst=1))
-    jobs = [Job(anyio.sleep, 0, expected_duration=0, needs={"api": 1}) for _ in range(101)]
-    assert simulate(Scheduler(*jobs, pool=shared)).makespan == 100
-    assert shared.free == {"api": {"requests": 1}}
 
 
 # ---- what was used
@@ -261,26 +115,6 @@ def test_used_corrects_the_amount_of_a_rate_in_both_directions(virtual: Virtual,
     assert after.started_at == second
 
 
-def test_used_with_less_than_taken_wakes_another_scheduler(virtual: Virtual) -> None:
-    """When a job reports that it used less than it took, a job that waits in another scheduler starts at once."""
-
-    async def ask() -> None:
-        await anyio.sleep(1)
-        current_job().used(api=0)
-
-    shared = pool()
-    waiting = Job(anyio.sleep, 0, needs={"api": 4})
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(Scheduler(Job(ask, needs={"api": 4}), pool=shared).co_run)
-            await anyio.sleep(0.5)
-            group.start_soon(Scheduler(waiting, pool=shared).co_run)
-
-    virtual(main)
-    assert waiting.started_at == 1
-
-
 def test_used_may_be_called_from_a_thread(backend: str) -> None:
     """A thread job may call `used`, and the report counts before the job settles."""
 
@@ -293,53 +127,6 @@ def test_used_may_be_called_from_a_thread(backend: str) -> None:
     assert Scheduler(job, pool=shared).run(backend=backend)  # type: ignore[arg-type]
     assert job.result() != threading.get_ident()
     assert shared.free["api"]["tokens"] == pytest.approx(2, abs=0.01)
-
-
-def test_a_retried_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> None:
-    """A further attempt waits for its amount of a rate and takes it again, so the next job waits longer."""
-
-    async def fail_once() -> None:
-        if current_job().attempts == 1:
-            current_job().used(api={"tokens": 8})
-            raise ValueError
-
-    first = Job(fail_once, needs={"api": {"tokens": 16}}, retry=1)
-    after = Job(anyio.sleep, 0, needs={"api": {"tokens": 32}})
-    assert virtual(Scheduler(first, after, pool=pool()).co_run)
-    assert first.state is JobState.SUCCEEDED
-    assert after.started_at == 6
-
-
-def test_used_amount_of_a_key_without_needs_counts_for_each_attempt(virtual: Virtual) -> None:
-    """What `used` reports for a key that `needs` does not name counts again in each attempt."""
-
-    async def ask() -> None:
-        current_job().used(api={"tokens": 8})
-        if current_job().attempts < 3:
-            raise ValueError
-
-    async def look() -> float:
-        tokens: float = shared.free["api"]["tokens"]
-        return tokens
-
-    shared = pool()
-    asked = Job(ask, needs={"api": 1}, retry=2)
-    left = Job(look, required=asked)
-    assert virtual(Scheduler(asked, left, pool=shared).co_run)
-    assert left.result() == 32 - 3 * 8
-
-
-def test_a_job_retried_after_its_timeout_takes_its_amount_of_a_rate_again(virtual: Virtual) -> None:
-    """A retry after a timeout takes the amount of a rate again, because the server counts another request."""
-    calls = iter([10, 0])
-
-    async def slow_once() -> None:
-        await anyio.sleep(next(calls))
-
-    first = Job(slow_once, needs={"api": 1}, timeout=1, retry=Retry(None, first=0, on=JobTimeout))
-    after = Job(anyio.sleep, 0, needs={"api": 4}, required=first)
-    assert virtual(Scheduler(first, after, pool=pool()).co_run)
-    assert after.started_at == 4
 
 
 @pytest.mark.parametrize(
@@ -488,23 +275,6 @@ def test_needs_that_a_rate_can_never_meet_are_rejected(needs: Any, message: str)
     with pytest.raises(ValueError, match=message):
         Scheduler(first, Scheduler(job), pool=shared).run()
     assert first.state is JobState.IDLE
-
-
-def test_a_start_on_a_rate_wakes_jobs_of_another_run(virtual: Virtual) -> None:
-    """The start of a job on a rate wakes another run, since nothing of a rate comes back when a job ends."""
-
-    async def main() -> None:
-        shared = Pool(api=Rate(requests=10, per=1), gpu=1)
-        holder = Job(nap, 2, needs={"gpu": 1})
-        both = Job(nap, 2, needs={"gpu": 1, "api": 1})
-        late = Job(nap, 2, needs={"api": 1})
-        async with anyio.create_task_group() as group:
-            group.start_soon(Scheduler(holder, both, pool=shared, backfill=0).co_run)
-            await anyio.sleep(1)
-            group.start_soon(Scheduler(late, pool=shared).co_run)
-        assert (both.started_at, late.started_at) == (2, 2)
-
-    virtual(main)
 
 
 # ---- laws

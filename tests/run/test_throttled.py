@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from trioflow import (
     CommandJob,
@@ -27,9 +24,7 @@ from trioflow import (
     current_job,
 )
 from trioflow.abc import AbstractJob, Instrument
-from trioflow.testing import run_virtual
 
-from ..bodies import nap
 from ..conftest import Virtual
 
 
@@ -56,30 +51,6 @@ def ask(server: Server, label: str, **options: Any) -> Job[str]:
     return Job(server.ask, label=label, **{"needs": {"api": 1}, **options})
 
 
-def test_a_throttled_key_starts_nothing_and_its_job_goes_first_afterwards(virtual: Virtual) -> None:
-    """While a key is throttled, others use the slot; then the throttled job comes before those that waited longer."""
-    server = Server(1)
-    jobs = [ask(server, name) for name in "abc"]
-    other = Job(anyio.sleep, 5)
-    scheduler = Scheduler(*jobs, other, pool=Pool(api=8), jobs_window=1)
-    assert virtual(scheduler.co_run)
-    assert server.calls == [(0, "a"), (21, "a"), (22, "b"), (23, "c")]
-    assert other.started_at == 1
-    assert jobs[0].result() == "a"
-    assert (jobs[0].attempts, jobs[0].started_at, jobs[0].elapsed) == (1, 21, 1)
-
-
-def test_throttled_jobs_start_again_in_the_order_of_their_throttles(virtual: Virtual) -> None:
-    """Throttled jobs start again in the order of their throttles, before all other jobs, whatever the priorities."""
-    server = Server(3)
-    waits = [Job(anyio.sleep, seconds) for seconds in (0, 0.25, 0.5, 2)]
-    jobs = [ask(server, name, required=wait) for name, wait in zip("abc", waits, strict=False)]
-    urgent = ask(server, "urgent", priority=9, required=waits[3])
-    assert virtual(Scheduler(*waits, *jobs, urgent, pool=Pool(api=3)).co_run)
-    assert [label for _, label in server.calls] == ["a", "b", "c", "a", "b", "c", "urgent"]
-    assert server.calls[3][0] == 21.5
-
-
 def test_a_throttled_job_goes_first_even_after_a_change_of_the_policy(virtual: Virtual) -> None:
     """A throttled job goes first even if a late job with a duration has changed fifo into critical path."""
     server = Server(1)
@@ -92,42 +63,6 @@ def test_a_throttled_job_goes_first_even_after_a_change_of_the_policy(virtual: V
     scheduler.add(Job(add))
     assert virtual(scheduler.co_run)
     assert [label for _, label in server.calls] == ["throttled", "throttled", "other", "added", "after other"]
-
-
-def test_a_throttled_job_does_not_get_its_amount_of_a_rate_back(virtual: Virtual) -> None:
-    """A throttled job takes its amount of a rate again, because the server may have counted the first request."""
-    server = Server(1, after=2)
-    job = ask(server, "a", needs={"api": {"tokens": 32}})
-    assert virtual(Scheduler(job, pool=Pool(api=Rate(tokens=32, per=8))).co_run)
-    assert job.started_at == 8
-
-
-def test_needs_and_slot_of_a_throttled_job_are_free_for_others(virtual: Virtual) -> None:
-    """While a job is throttled, its slot and its other resources are free for other jobs."""
-    server = Server(1)
-    job = ask(server, "a", needs={"api": 1, "cpu": 1})
-    other = Job(anyio.sleep, 1, needs={"cpu": 1})
-    assert virtual(Scheduler(job, other, pool=Pool(api=1, cpu=1), jobs_window=1).co_run)
-    assert (other.started_at, job.started_at) == (1, 21)
-
-
-def test_a_throttled_attempt_does_not_count_for_retry(virtual: Virtual) -> None:
-    """A throttled call is no attempt: a job with one retry may be throttled any number of times, and fail once."""
-    ends: list[Any] = [Throttled("api", 1), ValueError("first"), Throttled("api", 1), Throttled("api", 1), None]
-
-    async def body() -> int:
-        end = ends.pop(0)
-        if end is not None:
-            raise end
-        return current_job().attempts
-
-    job = Job(body, needs={"api": 1}, retry=1)
-    assert virtual(Scheduler(job, pool=Pool(api=1)).co_run)
-    assert (job.result(), job.attempts) == (2, 2)
-    ends[:] = [ValueError("first"), Throttled("api", 1), ValueError("second"), None]
-    job = Job(body, needs={"api": 1}, retry=1)
-    assert not virtual(Scheduler(job, pool=Pool(api=1)).co_run)
-    assert str(job.raised_exception()) == "second"
 
 
 def test_a_group_of_throttles_from_a_nursery_throttles_the_job(virtual: Virtual) -> None:
@@ -154,15 +89,6 @@ def test_a_group_of_throttles_from_a_nursery_throttles_the_job(virtual: Virtual)
     assert (calls, job.state) == ([0], JobState.FAILED)
 
 
-@pytest.mark.parametrize("options", [{"own_task": True}, {"timeout": 5}, {"priority": 1}, {"idle_timeout": 5}])
-def test_a_throttled_job_with_options_off_the_hot_path_starts_again(virtual: Virtual, options: Any) -> None:
-    """A throttled job with its own task, a timeout or a priority starts again as any other."""
-    server = Server(2)
-    job = ask(server, "a", **options)
-    assert virtual(Scheduler(job, Job(anyio.sleep, 1, required=job), pool=Pool(api=1)).co_run)
-    assert job.started_at == 42
-
-
 def test_inputs_of_a_throttled_job_are_kept_until_its_end(virtual: Virtual) -> None:
     """A throttled job finds its inputs at the second call too; with `keep_result=False` they are dropped afterwards."""
 
@@ -175,81 +101,6 @@ def test_inputs_of_a_throttled_job_are_kept_until_its_end(virtual: Virtual) -> N
     assert virtual(Scheduler(rows, job, pool=Pool(api=1)).co_run)
     assert job.result() == "a"
     assert rows.result(default="dropped") == "dropped"
-
-
-def test_a_throttle_holds_for_a_resource_and_what_schedulers_keep_of_it(virtual: Virtual) -> None:
-    """A throttle of the part of a resource that a nested scheduler keeps also holds for the rest, and vice versa."""
-    server = Server(1)
-    inner = Scheduler(ask(server, "in"), needs={"api": 2})
-    late = ask(server, "late", required=Job(anyio.sleep, 2))
-    assert virtual(Scheduler(inner, *late.required, late, pool=Pool(api=4)).co_run)
-    assert sorted(server.calls) == [(0, "in"), (21, "in"), (21, "late")]
-
-
-def test_a_throttle_holds_in_all_schedulers_that_share_the_pool(virtual: Virtual) -> None:
-    """When a job throttles a key of a shared pool, no other scheduler with the pool starts anything on it."""
-    server = Server(1)
-    pool = Pool(api=Rate(requests=100, per=1))
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(Scheduler(ask(server, "one"), pool=pool).co_run)
-            await anyio.sleep(2)
-            group.start_soon(Scheduler(ask(server, "two"), pool=pool).co_run)
-
-    virtual(main)
-    assert sorted(server.calls) == [(0, "one"), (21, "one"), (21, "two")]
-
-
-@pytest.mark.parametrize("end", ["cancel job", "cancel", "drain", "timeout"])
-@pytest.mark.parametrize("when", [0.5, 10])
-def test_a_throttled_job_is_cancelled_at_once_when_it_or_its_run_is_ended(
-    virtual: Virtual, end: str, when: float
-) -> None:
-    """A throttled job, waiting or about to raise, is CANCELLED at once when it or its run is ended."""
-    server = Server(5)
-    job = ask(server, "a")
-
-    async def stop() -> None:
-        await anyio.sleep(when)
-        if end == "cancel job":
-            job.cancel()
-        if end == "cancel":
-            scheduler.cancel()
-        if end == "drain":
-            scheduler.drain()
-
-    async def main() -> float:
-        await scheduler.co_run()
-        return anyio.current_time()
-
-    scheduler = Scheduler(job, Job(stop), pool=Pool(api=1), timeout=when + 0.25 if end == "timeout" else None)
-    over = virtual(main)
-    assert job.state is JobState.CANCELLED
-    assert over <= max(1, when + 0.25)
-    assert scheduler.pool is not None
-    assert scheduler.pool.free == {"api": 1}
-
-
-@pytest.mark.parametrize("end", [Job.cancel, lambda job: job.scheduler.cancel()], ids=["job", "run"])
-def test_a_cancelled_job_that_raises_throttled_while_it_unwinds_is_cancelled(
-    virtual: Virtual, end: Callable[[Any], None]
-) -> None:
-    """A job that raises Throttled while it is being cancelled ends CANCELLED, and does not wait again."""
-
-    async def ask() -> None:
-        try:
-            await anyio.sleep(5)
-        except BaseException:
-            raise Throttled("api", after=20) from None
-
-    async def stop() -> None:
-        await anyio.sleep(1)
-        end(job)
-
-    job = Job(ask, needs={"api": 1})
-    virtual(Scheduler(job, Job(stop), pool=Pool(api=1)).co_run)
-    assert (job.state, job.started_at, job.finished_at) == (JobState.CANCELLED, 0, 1)
 
 
 def test_a_throttled_forever_job_waits_and_a_throttled_ready_service_fails(virtual: Virtual) -> None:
@@ -324,20 +175,12 @@ def test_a_throttled_clean_up_job_fails(virtual: Virtual) -> None:
     assert isinstance(cleaning.raised_exception(), Throttled)
 
 
-def test_a_throttled_job_with_own_task_takes_its_amount_of_a_rate_once(virtual: Virtual) -> None:
-    """A throttled job with `own_task`, queued again for another worker, takes its amount of a rate only once."""
-    first = Job(anyio.sleep, 0)
-    jobs = [Job(anyio.sleep, 0, needs={"api": 1}, own_task=True, required=first) for _ in range(4)]
-    assert virtual(Scheduler(first, *jobs, pool=Pool(api=Rate(requests=4, per=8))).co_run)
-    assert [job.started_at for job in jobs] == [0, 0, 0, 0]
-
-
 def raise_it() -> None:
     """Raise the given throttle, in a thread or another process."""
     raise Throttled("api", after=0.01)
 
 
-@pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
+@pytest.mark.parametrize(("backend", "kind"), [("trio", ThreadJob), ("asyncio", ThreadJob), ("asyncio", ProcessJob)])
 def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: Any) -> None:
     """`Throttled` may be raised in a thread or a worker process, and arrives unchanged, by way of a pickle."""
 
@@ -409,64 +252,6 @@ def test_invalid_throttles_are_rejected(make: Any, error: type[Exception], messa
         make()
 
 
-@pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@given(
-    refusals=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b"]), st.booleans()), min_size=1, max_size=8),
-    window=st.integers(1, 3) | st.none(),
-    backfill=st.integers(0, 2),
-)
-def test_random_throttles_neither_starve_jobs_nor_leak_resources(
-    backend: str, refusals: Any, window: int | None, backfill: int
-) -> None:
-    """With random throttles, nothing starts on a closed key, all jobs succeed, and the pool is full at the end."""
-    closed = {"a": 0.0, "b": 0.0}
-    left = [number for number, _, _ in refusals]
-
-    async def body(number: int, key: str) -> None:
-        assert anyio.current_time() >= closed[key] - 1e-6
-        await anyio.sleep(1)
-        if left[number]:
-            left[number] -= 1
-            closed[key] = max(closed[key], anyio.current_time() + 2.5)
-            raise Throttled(key, 2.5)
-
-    pool = Pool(a=2, b=Rate(requests=2, per=4))
-    scheduler = Scheduler(pool=pool, jobs_window=window, backfill=backfill)
-    for number, (_, key, nested) in enumerate(refusals):
-        job = Job(body, number, key, needs={key: 1})
-        scheduler.add(Scheduler(job) if nested else job)
-    assert run_virtual(scheduler.co_run, backend=backend)
-    scheduler.raise_for_failures()
-    assert not any(left)
-    assert pool.free["a"] == 2
-    assert not any(resource.admission and resource.admission.group_counts for resource in pool._resources.values())
-
-
-def test_a_throttled_job_can_be_requeued_after_jobs_with_priorities_were_added(virtual: Virtual) -> None:
-    """If jobs with priorities are added while a job runs, that job can be throttled and queued again."""
-    pool, throttled = Pool(cpu=2), iter([True, False])
-
-    async def busy() -> None:
-        await anyio.sleep(3)
-        if next(throttled):
-            raise Throttled("cpu", after=1)
-
-    waits = Job(nap, 1)
-    passes = Job(nap, 0, needs={"cpu": 1}, required=waits)
-    first = Scheduler(Job(busy, needs={"cpu": 1}), waits, passes, pool=pool, backfill=1)
-    other = Scheduler(Job(nap, 1, needs={"cpu": 2}), pool=pool)
-
-    async def run() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(first.co_run)
-            group.start_soon(other.co_run)
-            await anyio.sleep(2)
-            first.add(Job(nap, 2, priority=1))
-
-    virtual(run)
-    assert all(job.state is JobState.SUCCEEDED for job in [*first, *other])
-
-
 @pytest.mark.parametrize(
     "limit", [Rate(requests=100, per=1, give_up=60), PerKey(Rate(requests=100, per=1, give_up=60))]
 )
@@ -484,26 +269,6 @@ def test_a_job_that_has_only_been_throttled_for_long_fails(virtual: Virtual, lim
     assert calls == [0, 25, 50, 75]
     assert isinstance(job.raised_exception(), Throttled)
     assert job.attempts == 1
-
-
-def test_attempts_that_are_not_throttled_begin_the_time_anew(virtual: Virtual) -> None:
-    """Only time in which a job has done nothing but be throttled counts for `give_up`; None is no limit."""
-    calls: list[float] = []
-
-    async def ask() -> None:
-        calls.append(anyio.current_time())
-        if len(calls) % 3 == 0:
-            raise OSError("broken")
-        raise Throttled("api", after=25)
-
-    job = Job(ask, needs={"api": 1}, retry=2)
-    assert not virtual(Scheduler(job, pool=Pool(api=Rate(requests=100, per=1, give_up=60))).co_run)
-    assert len(calls) == 9
-    assert isinstance(job.raised_exception(), OSError)
-    calls[:] = [0]
-    patient = Job(ask, needs={"api": 1})
-    assert not virtual(Scheduler(patient, pool=Pool(api=Rate(requests=100, per=1, give_up=None))).co_run)
-    assert isinstance(patient.raised_exception(), OSError)
 
 
 def test_a_command_that_gives_up_calls_on_settled(backend: str) -> None:
