@@ -36,11 +36,6 @@ def pass_time(seconds: float) -> None:
         clock.jump(seconds)
 
 
-async def work_and_compute(seconds: float) -> None:
-    await anyio.sleep(5)
-    await compute(seconds)
-
-
 @pytest.fixture
 def blocking_lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """Return the log's lines about jobs that block."""

@@ -23,8 +23,6 @@ from trioflow.abc import Instrument
 from ..bodies import (
     CANCELLED,
     IDLE,
-    RUNNING,
-    SCHEDULED,
     SUCCEEDED,
     Actor,
     fail,
@@ -392,37 +390,6 @@ def test_run_ends_in_any_phase_if_all_asyncio_tasks_are_cancelled(phase: str) ->
     natively(main)
     assert sorted(what for what, _ in told if what.endswith("begins")) == ["forever begins", "job begins"]
     assert all(job.is_settled() for job in scheduler)
-
-
-# --- cancel() of a job in each state
-
-
-def test_effect_of_cancel_on_a_job_depends_on_its_state(virtual: Virtual) -> None:
-    """On `cancel()`, idle and scheduled jobs never start, running ones end, settled ones stay; successors run."""
-    running, waiting = Job(nap, 9), Job(nap, 9)
-    done = Job(nap, 0.5)
-    idle = Job(nap, 9, required=(late := Job(nap, 1.5)))
-    after = Job(nap, 1, required=[running, waiting, idle, done], run_if="settled")
-
-    def cancel() -> None:
-        assert [job.state for job in (running, waiting, done, idle)] == [RUNNING, SCHEDULED, SUCCEEDED, IDLE]
-        for job in (waiting, idle, done, running):
-            job.cancel()
-
-    first = [done, running, late, Job(later, 1, cancel)]
-    scheduler = Scheduler(first, Job(nap, 2.5), waiting, idle, after, jobs_window=4)
-    scheduler.critical_jobs = True
-    assert virtual(timed, scheduler) == (True, 3)
-    assert [job.state for job in (running, waiting, done, idle)] == [CANCELLED, CANCELLED, SUCCEEDED, CANCELLED]
-
-
-def test_cancel_of_a_running_nested_scheduler_does_not_end_the_outer_run(virtual: Virtual) -> None:
-    """`cancel()` of a running nested scheduler ends it cleanly, CANCELLED, which is not critical for the outer run."""
-    told: list[tuple[str, float]] = []
-    inner = Scheduler(Actor(told, label="a"), critical=True)
-    scheduler = Scheduler(inner, Job(later, 1, inner.cancel), Job(nap, 1, required=inner, run_if="settled"))
-    assert virtual(timed, scheduler) == (True, 2.5)
-    assert (inner.state, inner.stop_reason, shut_down(told)) == (CANCELLED, StopReason.CANCELLED, ["a"])
 
 
 # --- what a job has begun in a thread

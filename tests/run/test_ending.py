@@ -81,27 +81,6 @@ def test_a_run_ends_in_the_same_order_for_every_stop_reason(virtual: Virtual, ho
     assert told[-1] == ("after all", end + 0.5)
 
 
-def test_nested_runs_end_before_the_outer_one(virtual: Virtual) -> None:
-    """A nested run unwinds and shuts down while the outer one still unwinds."""
-    told: list[tuple[str, float]] = []
-    inner = Scheduler(Actor(told, label="in"), label="inner")
-    outer = Scheduler(inner, Actor(told, label="out"), label="outer", instruments=[Told(told)])
-    assert virtual(functools.partial(timed, outer, timeout=1)) == (False, 1.75)
-    order = [what for what, _ in told]
-    assert order.index("in shut down") < order.index("after inner") < order.index("out begins")
-    assert order[-1] == "after outer"
-
-
-def test_no_job_starts_while_the_run_ends(virtual: Virtual) -> None:
-    """While a run ends, slots that become free are not used any more."""
-    told: list[tuple[str, float]] = []
-    waiting = [Job(nap, 0) for _ in range(5)]
-    scheduler = Scheduler(Actor(told), waiting, jobs_window=1, timeout=1)
-    virtual(scheduler.co_run)
-    assert {job.state for job in waiting} == {CANCELLED}
-    assert all(job.started_at is None for job in waiting)
-
-
 @pytest.mark.parametrize("forever", [False, True])
 def test_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, forever: bool
@@ -179,35 +158,6 @@ def test_logged_stack_of_a_job_reaches_its_innermost_function(
 # --- co_shutdown
 
 
-def test_co_shutdown_is_called_once_per_run_even_on_jobs_that_never_started(virtual: Virtual) -> None:
-    """Each run calls `co_shutdown` once on every job, even if that never started, and on all at the same time."""
-    told: list[tuple[str, float]] = []
-    bad = Job(fail, 1, critical=True)
-    ran, never = Actor(told, 0, label="ran"), Actor(told, label="never", required=bad)
-    scheduler = Scheduler(bad, ran, never)
-    for times in (1, 2):
-        told.clear()
-        assert virtual(timed, scheduler) == (False, 1.25), times
-        assert shut_down(told) == ["never", "ran"]
-
-
-@pytest.mark.parametrize("depth", [1, 2, 4])
-@pytest.mark.parametrize("reached", [False, True])
-def test_co_shutdown_of_nested_jobs_is_called_once_per_run(virtual: Virtual, reached: bool, depth: int) -> None:
-    """`co_shutdown` is called once per run on jobs at any depth, whether their schedulers ran or were never reached."""
-    told: list[tuple[str, float]] = []
-    bad = Job(fail, 1, critical=not reached)
-    nested: Any = Actor(told, 0, label="0", shutdown=0.01)
-    for level in range(1, depth + 1):
-        nested = Scheduler(nested, Actor(told, 0, label=str(level), shutdown=0.01))
-    nested.requires(bad)
-    scheduler = Scheduler(bad, nested)
-    for _ in range(2):
-        told.clear()
-        assert virtual(scheduler.co_run) is reached
-        assert shut_down(told) == [str(level) for level in range(depth + 1)]
-
-
 def test_jobs_in_many_levels_that_are_never_reached_are_shut_down(virtual: Virtual) -> None:
     """The innermost job of 400 nested schedulers is shut down if never reached; the search for jobs once recursed."""
     told: list[tuple[str, float]] = []
@@ -218,15 +168,6 @@ def test_jobs_in_many_levels_that_are_never_reached_are_shut_down(virtual: Virtu
     innermost.requires(failing)
     assert not virtual(Scheduler(failing, innermost).co_run)
     assert shut_down(told) == ["innermost"]
-
-
-def test_jobs_of_a_nested_scheduler_cancelled_before_its_start_are_shut_down(virtual: Virtual) -> None:
-    """If a nested scheduler is cancelled before its start, its jobs are still shut down."""
-    told: list[tuple[str, float]] = []
-    inner = Scheduler(Actor(told, label="a"), required=(first := Job(nap, 5)))
-    scheduler = Scheduler(first, inner, Job(later, 1, inner.cancel))
-    assert virtual(scheduler.co_run) is True
-    assert (inner.state, shut_down(told)) == (CANCELLED, ["a"])
 
 
 def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,6 @@ from trioflow import AbstractJob, Job, Retry, Scheduler, Sequence, StopReason
 from trioflow._core.backend.isolation import _fast_asyncio
 from trioflow._core.run import _worker
 from trioflow._core.run._current import current_worker_var
-from trioflow.abc import Instrument
 
 from ..bodies import (
     CANCELLED,
@@ -28,7 +27,6 @@ from ..bodies import (
     naps,
     nothing,
     pass_time,
-    states,
     take,
     task_now,
     timed,
@@ -50,25 +48,6 @@ class Calls(AbstractJob[Any]):
 
     async def co_run(self) -> Any:
         return await self.function(*self.args)
-
-
-class Watch(Instrument):
-    """An instrument that records the events that it receives."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
-
-    def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        self.told.append(("scheduled", job.label))
-
-    def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        self.told.append(("started", job.label))
-
-    def job_attempt(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        self.told.append(("attempt", job.label))
-
-    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        self.told.append(("finished", job.label))
 
 
 def fate(job: AbstractJob[Any]) -> tuple[Any, ...]:
@@ -103,61 +82,6 @@ def test_jobs_end_alike_on_and_off_the_hot_path(virtual: Virtual, kind: str) -> 
     assert [fate(job) for job in short] == [fate(job) for job in long]
 
 
-def test_forever_job_without_a_timeout_ends_like_one_with_a_timeout(virtual: Virtual) -> None:
-    """Forever jobs end alike with a timeout that never expires and without one, in whatever way they end."""
-
-    def scenario(**options: Any) -> Scheduler:
-        endless = [Job(function, *args, forever=True, **options) for function, *args in ENDLESS]
-        return Scheduler(endless, Job(nap, 5), jobs_window=1)
-
-    short, long = scenario(), scenario(timeout=99)
-    assert virtual(timed, short) == virtual(timed, long) == (False, 5)
-    assert [fate(job) for job in short] == [fate(job) for job in long]
-
-
-ENDLESS: list[tuple[Any, ...]] = [(anyio.sleep_forever,), (nap, 1, "value"), (fail, 1), (nothing,)]
-
-
-# --- successors: one, a few in a tuple, many in a list
-
-
-@pytest.mark.parametrize("number", [1, 2, 4, 5, 6, 40])
-@pytest.mark.parametrize("fails", [False, True])
-def test_any_number_of_successors_starts_in_the_order_added(virtual: Virtual, number: int, fails: bool) -> None:
-    """All successors of a job start as soon as it has settled, in the order added, however many there are."""
-    first = Job(fail if fails else nap, 1)
-    followers = [Job(nap, 1, label=str(place), required=first, run_if="settled") for place in range(number)]
-    watch = Watch()
-    assert virtual(functools.partial(timed, Scheduler(first, followers), instruments=[watch])) == (not fails, 2)
-    assert [label for what, label in watch.told if what == "started"][1:] == [job.label for job in followers]
-    assert {job.started_at for job in followers} == {1}
-
-
-# --- what is ready from the start
-
-
-def test_instruments_do_not_change_the_start_order_of_entry_jobs(virtual: Virtual) -> None:
-    """Entry jobs start in the same order with instruments, when each is queued by itself, as without."""
-
-    def scenario(order: list[int]) -> Scheduler:
-        async def start(number: int) -> None:
-            order.append(number)
-
-        options: list[dict[str, Any]] = [{}, {"forever": True}, {"run_if": "failed"}, {"timeout": 9}, {}]
-        jobs = [Job(start, number, **options[number % 5]) for number in range(30)]
-        jobs[7].requires(jobs[2])
-        jobs[9].requires(jobs[28])
-        return Scheduler(jobs)
-
-    short: list[int] = []
-    long: list[int] = []
-    quiet, watched = scenario(short), scenario(long)
-    assert virtual(timed, quiet) == (True, 0)
-    virtual(functools.partial(timed, watched, instruments=[Watch()]))
-    assert short == long
-    assert states(quiet) == states(watched)
-
-
 # --- arguments
 
 
@@ -177,32 +101,6 @@ def test_result_is_filled_in_alike_as_argument_in_a_list_and_by_keyword(virtual:
     assert len({fate(job)[:3] for job in users}) == 1
     if how is nap:
         assert [job.result() for job in users] == [(None,)] * 3
-
-
-@pytest.mark.parametrize("how", [nap, fail, None])
-def test_inputs_imply_the_same_rule_as_run_if_succeeded(virtual: Virtual, how: Any) -> None:
-    """The fast check of inputs lets the same jobs run as `run_if="succeeded"`, which takes the general path."""
-    given: Any = Job(how, 1) if how is not None else Job(nap, run_if="failed")
-    short, long = Job(take, given), Job(take, required=given, run_if="succeeded")
-    assert virtual(timed, Scheduler(given, short, long)) == (how is not fail, 0 if how is None else 1)
-    assert (short.state, short.started_at) == (long.state, long.started_at)
-
-
-# --- instruments
-
-
-def test_hooks_get_the_same_events_for_jobs_on_and_off_the_hot_path(virtual: Virtual) -> None:
-    """On and off the hot path, hooks get each event of a job once, and in the same order."""
-
-    def told(**options: Any) -> list[tuple[str, str]]:
-        watch = Watch()
-        first = [Job(nothing, label="a", **options), Job(fail, 1, label="b", **options)]
-        last = Job(nap, label="c", required=first, run_if="settled", **options)
-        virtual(functools.partial(timed, Scheduler(first, last, jobs_window=1), instruments=[watch]))
-        return watch.told
-
-    assert told() == told(timeout=99)
-    assert len(told()) == 12
 
 
 # --- a scope that is put around a body when somebody cancels it

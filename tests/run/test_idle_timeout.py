@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from tests.conftest import Virtual
-from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, Service, StopReason, ThreadJob, current_job, ref
+from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job, ref
 from trioflow.abc import fraction_done
 from trioflow.view import listing
 
@@ -167,79 +167,7 @@ def test_progress_reported_in_time_counts_although_the_loop_was_blocked(virtual:
     assert job.state is SUCCEEDED
 
 
-def test_timeout_and_idle_timeout_both_apply(virtual: Virtual) -> None:
-    """Of a timeout and an idle timeout, the one that expires first ends the job, and the error is about that one."""
-    both = {"idle_timeout": 3, "timeout": 7}
-    late, silent = Job(report, 9, 2, **both), Job(report, 1, 2, 99, **both)
-    assert virtual(timed, Scheduler(late, silent)) == (False, 7)
-    assert (late.finished_at, silent.finished_at) == (7, 5)
-    errors: list[Any] = [late.raised_exception(), silent.raised_exception()]
-    assert [(error.seconds, error.missing) for error in errors] == [(7, None), (3, "progress")]
-
-
-def test_on_timeout_and_retry_apply_to_an_idle_timeout(virtual: Virtual) -> None:
-    """`on_timeout` and `retry` apply to an idle timeout, and each call has all of it again."""
-    moves_on = Job(report, 1, 2, 99, idle_timeout=3, on_timeout="move_on", critical=True)
-    restarts = Job(report, 1, 2, 99, idle_timeout=3, retry=Retry(2, first=0, on=JobTimeout))
-    retried = Job(report, 1, 2, 99, idle_timeout=3, retry=1)
-    assert virtual(timed, Scheduler(moves_on, restarts, retried)) == (False, 15)
-    assert (moves_on.state, moves_on.result(), moves_on.timed_out) == (SUCCEEDED, None, True)
-    assert (restarts.state, restarts.elapsed, restarts.attempts) == (FAILED, 15, 3)
-    assert (retried.state, retried.elapsed, retried.attempts) == (FAILED, 10, 2)
-
-
-def test_idle_timeout_of_a_critical_job_stops_the_run(virtual: Virtual) -> None:
-    """A critical job that exceeds its idle timeout stops the run, as with any other failure."""
-    job = Job(nap, 99, idle_timeout=2, critical=True)
-    scheduler = Scheduler(job, Job(nap, 99))
-    assert virtual(timed, scheduler) == (False, 2)
-    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, job)
-
-
-def test_idle_timeout_of_a_service_ends_when_the_service_is_ready(virtual: Virtual) -> None:
-    """The idle timeout of a service, like its timeout, no longer counts once the service is ready."""
-
-    async def serve(seconds: float, *, task_status: Any) -> None:
-        for _ in range(3):
-            await anyio.sleep(seconds)
-            current_job().progress()
-        task_status.started()
-        await anyio.sleep(math.inf)
-
-    ready, silent = Service(serve, 2, idle_timeout=3), Service(serve, 9, idle_timeout=3)
-    assert virtual(timed, Scheduler(ready, silent, Job(nap, 50, required=ready))) == (False, 56)
-    assert (ready.state, silent.state, silent.finished_at) == (SUCCEEDED, FAILED, 3)
-
-
-def test_idle_deadlines_of_many_jobs_are_independent(virtual: Virtual) -> None:
-    """The idle timeout of one job does not affect others, not even later jobs on the same worker."""
-    busy = Job(report, 9, 0.5, idle_timeout=1)
-
-    async def often() -> None:
-        for _ in range(1000):
-            current_job().progress(0.5)
-        await anyio.sleep(0.75)
-
-    jobs = [Job(often, idle_timeout=1) for _ in range(5)]
-    silent = Job(nap, 9, idle_timeout=2)
-    assert virtual(timed, Scheduler(busy, *jobs, silent, jobs_window=2)) == (False, 5.75)
-    assert all(job.is_succeeded() for job in (busy, *jobs))
-    assert silent.elapsed == 2
-
-
 # ---- schedulers
-
-
-def test_nested_scheduler_without_events_fails_after_its_idle_timeout(virtual: Virtual) -> None:
-    """A nested scheduler fails if no job inside, at any depth, starts, ends or reports for its idle timeout."""
-    deep = Scheduler(Job(report, 4, 2), Job(nap, 99))
-    inner = Scheduler(deep, label="inner", idle_timeout=3)
-    assert virtual(timed, Scheduler(inner, Job(nap, 50))) == (False, 50)
-    error = inner.raised_exception()
-    assert isinstance(error, JobTimeout)
-    assert (error.missing, inner.finished_at) == ("progress of its jobs", 11)
-    assert inner.timed_out
-    assert inner.stop_reason is StopReason.TIMEOUT
 
 
 def test_outermost_scheduler_without_events_ends_after_its_idle_timeout(virtual: Virtual) -> None:
@@ -251,27 +179,12 @@ def test_outermost_scheduler_without_events_ends_after_its_idle_timeout(virtual:
         virtual(functools.partial(scheduler.co_run, check=True))
 
 
-def test_busy_scheduler_runs_for_longer_than_its_idle_timeout(virtual: Virtual) -> None:
-    """A scheduler whose jobs end one after the other may run for much longer than its idle timeout, and run again."""
-    scheduler = Scheduler(*(Job(nap, 2) for _ in range(10)), jobs_window=1, idle_timeout=3)
-    for _ in range(2):
-        assert virtual(timed, scheduler) == (True, 20)
-
-
 def test_the_error_names_the_timeout_that_ended_the_run(virtual: Virtual) -> None:
     """If a run has a timeout and an idle timeout, the error is about the one that ended it."""
     scheduler = Scheduler(*(Job(nap, 2) for _ in range(10)), jobs_window=1, idle_timeout=3, timeout=7, label="night")
     with pytest.raises(JobTimeout) as caught:
         virtual(functools.partial(scheduler.co_run, check=True))
     assert (caught.value.missing, caught.value.seconds) == (None, 7)
-
-
-def test_each_restart_of_a_nested_scheduler_has_a_new_idle_timeout(virtual: Virtual) -> None:
-    """Each restart of a nested scheduler has its whole idle timeout again."""
-    inner = Scheduler(Job(nap, 99), idle_timeout=3, retry=Retry(1, first=0, on=JobTimeout))
-    moves_on = Scheduler(Job(nap, 99), idle_timeout=3, on_timeout="move_on")
-    assert virtual(timed, Scheduler(inner, moves_on)) == (False, 6)
-    assert (inner.state, moves_on.state) == (FAILED, SUCCEEDED)
 
 
 # ---- threads

@@ -11,7 +11,7 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
 
-from ..bodies import fail, nap
+from ..bodies import nap
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -34,33 +34,6 @@ def recorder() -> Any:
     return made
 
 
-def test_hooks_of_a_run_are_called_in_order(virtual: Virtual) -> None:
-    """The hooks come in order: before_run; scheduled, started, attempt and finished of each job; after_run."""
-    watch = recorder()
-    a, inside = Job(nap, label="a"), Job(nap, label="inside")
-    inner = Scheduler(inside, label="inner", required=a)
-    outer = Scheduler(a, inner, label="outer", instruments=[watch])
-    assert virtual(outer.co_run) is True
-    assert watch.events == [
-        "before_run outer",
-        "job_scheduled outer a",
-        "job_started outer a",
-        "job_attempt outer a",
-        "job_finished outer a",
-        "job_scheduled outer inner",
-        "job_started outer inner",
-        "job_attempt outer inner",
-        "before_run inner",
-        "job_scheduled inner inside",
-        "job_started inner inside",
-        "job_attempt inner inside",
-        "job_finished inner inside",
-        "after_run inner",
-        "job_finished outer inner",
-        "after_run outer",
-    ]
-
-
 def test_job_added_comes_before_other_hooks_of_the_job(virtual: Virtual) -> None:
     """The hook `job_added` comes before all others of its job, and only for jobs added during the run."""
     watch = recorder()
@@ -74,17 +47,6 @@ def test_job_added_comes_before_other_hooks_of_the_job(virtual: Virtual) -> None
         f"{hook} home new" for hook in ("job_added", "job_scheduled", "job_started", "job_attempt", "job_finished")
     ]
     assert sum(event.startswith("job_added") for event in watch.events) == 1
-
-
-def test_jobs_that_never_start_are_finished_when_they_settle(virtual: Virtual) -> None:
-    """`job_finished` is called for a SCHEDULED job that a stop cancels, but not for one that was not reached."""
-    watch = recorder()
-    bad = Job(fail, critical=True, label="bad")
-    scheduler = Scheduler(bad, Job(nap, label="waits"), Job(nap, label="idle", required=bad), jobs_window=1, label="s")
-    assert virtual(functools.partial(scheduler.co_run, instruments=[watch])) is False
-    assert "job_finished s waits" in watch.events
-    assert "job_started s waits" not in watch.events
-    assert not any(event.endswith("idle") for event in watch.events)
 
 
 def test_state_is_written_before_the_hooks_are_called(virtual: Virtual) -> None:

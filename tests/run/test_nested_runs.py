@@ -88,39 +88,6 @@ def test_only_the_groups_own_timeout_ends_its_jobs(virtual: Virtual) -> None:
     virtual(main)
 
 
-def test_workers_of_a_cancelled_group_run_later_groups_to_their_ends(virtual: Virtual) -> None:
-    """When one of several running groups is cancelled, the others, and later ones, run to their ends."""
-    cancelled, beside, later = group(Job(nap, 50)), group(Job(nap, 50)), group(Job(nap, 3))
-
-    async def cancel() -> None:
-        await anyio.sleep(10)
-        cancelled.cancel()
-
-    first = Sequence(group(), group())
-    for job in cancelled, beside:
-        job.requires(first)
-    later.requires(cancelled, beside, settled=True)
-    outer = Scheduler(first, cancelled, beside, Job(cancel), Sequence(later, group()))
-    assert virtual(outer.co_run) is True
-    assert [job.state for job in (cancelled, beside, later)] == [CANCELLED, SUCCEEDED, SUCCEEDED]
-    assert [job.state for job in cancelled] == [SUCCEEDED, SUCCEEDED, CANCELLED]
-
-
-def test_cancel_of_one_job_does_not_affect_the_next_group(virtual: Virtual) -> None:
-    """If jobs of a group are cancelled, their workers end, and the jobs of the next group run to their ends."""
-    victims = [Job(nap, 50) for _ in range(3)]
-
-    async def cancel() -> None:
-        await anyio.sleep(10)
-        for victim in victims:
-            victim.cancel()
-
-    last = group(Job(nap, 3))
-    assert virtual(in_turn(group(*victims, Job(cancel)), group(), last).co_run) is True
-    assert {job.state for job in victims} == {CANCELLED}
-    assert {job.state for job in last} == {SUCCEEDED}
-
-
 @pytest.mark.parametrize("how", ["cancel", "timeout", "scope", "critical"])
 def test_workers_of_nested_runs_end_with_the_outermost_run(virtual: Virtual, how: str) -> None:
     """However the outermost run ends, it leaves no worker's task; the test's fixture would find one."""
@@ -150,31 +117,6 @@ def test_workers_of_nested_runs_end_with_the_outermost_run(virtual: Virtual, how
 
     virtual(main)
     assert waiting.state is CANCELLED
-
-
-def test_groups_in_forever_and_clean_up_schedulers_run_after_other_workers_left(virtual: Virtual) -> None:
-    """Groups in a forever scheduler, or in one that cleans up, run even if the workers of other groups have gone."""
-    ended: list[str] = []
-
-    async def record(what: str) -> None:
-        try:
-            await anyio.sleep(LIMIT)
-        finally:
-            ended.append(what)
-
-    background = Scheduler(Sequence(group(), group()), Job(record, "background"), forever=True)
-    cleaning = Scheduler(group(), group(), Job(nap, 1), run_if="failed")
-
-    async def stop() -> None:
-        await anyio.sleep(7)
-        raise OSError("broken")
-
-    critical = Job(stop, critical=True)
-    cleaning.requires(critical)
-    outer = Scheduler(background, Sequence(group(), Job(nap, LIMIT), group()), critical, cleaning)
-    assert virtual(outer.co_run) is False
-    assert ended == ["background"]
-    assert (cleaning.state, background.state) == (SUCCEEDED, CANCELLED)
 
 
 def test_jobs_at_each_depth_have_the_scheduler_of_their_own_group(virtual: Virtual) -> None:
