@@ -16,7 +16,6 @@ from trioflow import (
     First,
     Job,
     JobNotDone,
-    JobState,
     Monitor,
     PerKey,
     Pool,
@@ -30,7 +29,7 @@ from trioflow import (
 from trioflow.abc import AbstractJob, WaitCause, waiting
 from trioflow.view import listing
 
-from ..bodies import CANCELLED, SUCCEEDED, co_run_drained, fail, later, nap
+from ..bodies import CANCELLED, SUCCEEDED, fail, nap
 from ..view.monitor.monitors import Terminal, drawn
 
 if TYPE_CHECKING:
@@ -533,76 +532,6 @@ def test_awaiting_a_job_that_needs_what_others_hold_logs_nothing_under_a_limiter
 
 
 # --- the end of the run
-
-
-@pytest.mark.parametrize("ready", [True, False])
-@pytest.mark.parametrize("end", ["cancel", "timeout", "critical", "drain"])
-def test_a_job_whose_awaited_job_ends_with_the_run_is_cancelled(virtual: Virtual, end: str, ready: bool) -> None:
-    """A job that awaits another one is CANCELLED, not FAILED, if the other is not finished when the run ends.
-
-    Once it was FAILED with the JobCancelled of the other, and a drain waited for it forever.
-    """
-    before = Job(nap, 99, label="before")
-    b = Job(nap, label="b", required=None if ready else before)
-    jobs: Jobs = {"b": b}
-    me = awaiting(jobs, "b", "me")
-    others = [before] if not ready else []
-    stopping = [Job(fail, 2, critical=True)] if end == "critical" else [Job(nap, 2)]
-    scheduler = Scheduler(
-        me, *stopping, *others, b, jobs_window=2 + (not ready), timeout=2 if end == "timeout" else None
-    )
-
-    async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            if end == "cancel":
-                tasks.start_soon(cancel)
-            assert not await (co_run_drained(scheduler, 1.5) if end == "drain" else scheduler.co_run())
-
-    async def cancel() -> None:
-        await anyio.sleep(2)
-        scheduler.cancel()
-
-    virtual(main)
-    assert me.state is CANCELLED
-    assert b.state is (CANCELLED if ready else JobState.IDLE)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("end", ["cancel", "timeout", "scope"])
-def test_a_nested_job_whose_awaited_job_ends_with_the_run_is_cancelled(virtual: Virtual, end: str, depth: int) -> None:
-    """A nested job that awaits one outside is CANCELLED with the run at any depth; once it FAILED on asyncio."""
-    jobs: Jobs = {"b": Job(nap, 9, label="b")}
-    me = awaiting(jobs, "b", "me")
-    inner: Any = me
-    for _ in range(depth):
-        inner = Scheduler(inner)
-    scheduler = Scheduler(inner, jobs["b"], timeout=2 if end == "timeout" else None)
-
-    async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            with anyio.move_on_after(2 if end == "scope" else 99):
-                if end == "cancel":
-                    tasks.start_soon(later, 2, scheduler.cancel)
-                await scheduler.co_run()
-
-    virtual(main)
-    assert (me.state, jobs["b"].state) == (CANCELLED, CANCELLED)
-
-
-def test_awaiting_a_job_of_a_scheduler_that_is_retried_waits_for_the_next_attempt(virtual: Virtual) -> None:
-    """A job that no attempt of its scheduler has reached yet is awaited until one does; on asyncio, it once raised."""
-    errors = [OSError("broken")]
-
-    async def flaky() -> None:
-        await anyio.sleep(1)
-        if errors:
-            raise errors.pop()
-
-    first = Job(flaky, critical=True)
-    jobs: Jobs = {"b": Job(nap, 1, "value", label="b", required=first)}
-    me = awaiting(jobs, "b", "me")
-    assert virtual(Scheduler(Scheduler(first, jobs["b"], retry=1), me, timeout=60).co_run)
-    assert (me.state, me.finished_at) == (SUCCEEDED, 3)
 
 
 @pytest.mark.parametrize("run_if", ["failed", "succeeded", "cancelled"])

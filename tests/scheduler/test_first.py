@@ -19,34 +19,17 @@ from trioflow import (
     Scheduler,
     Sequence,
     StopReason,
+    Trace,
     current_job,
     simulate,
 )
+from trioflow._core.api.views import slot_users
+from trioflow.abc import WaitCause
 
-from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, nap, nothing
+from ..bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, nap, nothing
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
-
-
-def test_the_others_have_unwound_when_a_first_settles(virtual: Virtual) -> None:
-    """Jobs that require a `First` start after its cancelled jobs have cleaned up."""
-    events: list[str] = []
-
-    async def slow() -> None:
-        try:
-            await nap(9)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await nap(2)
-            events.append("unwound")
-
-    async def after() -> None:
-        events.append("after")
-
-    first = First(Job(slow), Job(nap, 1))
-    assert virtual(Scheduler(first, Job(after, required=first)).co_run)
-    assert events == ["unwound", "after"]
 
 
 def test_a_slot_is_free_for_the_jobs_of_a_first_although_its_pool_has_been_joined_to_another(virtual: Virtual) -> None:
@@ -72,44 +55,9 @@ def test_a_slot_is_free_for_the_jobs_of_a_first_although_its_pool_has_been_joine
     assert (joins.started_at, waiting.started_at) == (1, 2)
 
 
-def test_a_job_that_another_member_requires_does_not_compete(virtual: Virtual) -> None:
-    """Of chains, the last job decides, and an input that was added with its job does not."""
-    question = Job(nap, 1, "question", label="question")
-    chains = First(Sequence(Job(nap, 1, "a1"), Job(nap, 9, "a2")), Job(nap, 5, "b"), label="chains")
-    asking = First(Job(answer, question, 3), Job(answer, question, 2), label="asking")
-    assert virtual(Scheduler(chains, asking).co_run)
-    assert (chains.result(), asking.result(), question.state) == ("b", ("question", 2), SUCCEEDED)
-
-
 async def answer(question: str, seconds: float) -> tuple[str, float]:
     await nap(seconds)
     return question, seconds
-
-
-def test_a_turn_includes_what_its_job_requires(virtual: Virtual) -> None:
-    """With `stagger`, the jobs that a competitor requires wait for its turn, too."""
-    starts: dict[str, float] = {}
-
-    async def step(name: str, seconds: float) -> str:
-        starts[name] = anyio.current_time()
-        await nap(seconds)
-        return name
-
-    first = First(
-        Sequence(Job(step, "a1", 4), Job(step, "a2", 4)), Sequence(Job(step, "b1", 1), Job(step, "b2", 1)), stagger=3
-    )
-    assert virtual(Scheduler(first).co_run)
-    assert (starts, first.result()) == ({"a1": 0, "b1": 3, "a2": 4, "b2": 4}, "b2")
-
-
-def test_a_fallback_in_a_first_runs_if_the_others_failed(virtual: Virtual) -> None:
-    """A member with `run_if="failed"` competes with those that it requires, whose success still decides."""
-    for ask, result, state in ((fail, "default", SUCCEEDED), (nothing, None, IDLE)):
-        asking = Job(ask)
-        fallback = Job(nap, 0, "default", run_if="failed", required=asking)
-        first = First(asking, fallback)
-        assert virtual(Scheduler(first).co_run)
-        assert (first.result(), fallback.state) == (result, state)
 
 
 def test_failures_in_a_first_count_only_through_it(virtual: Virtual) -> None:
@@ -174,15 +122,6 @@ def test_jobs_without_an_exception_count_as_failed(virtual: Virtual) -> None:
     assert skipped.state is SKIPPED
 
 
-def test_a_first_that_waits_for_a_failed_input_is_not_blocked_as_a_whole(virtual: Virtual) -> None:
-    """Only the member with the failed input is blocked; another one decides."""
-    bad = Job(fail_now)
-    blocked, other = Job(answer, bad, 1), Job(nap, 1, "other")
-    first = First(blocked, other)
-    assert not virtual(Scheduler(bad, first).co_run)
-    assert (blocked.state, first.result()) == (BLOCKED, "other")
-
-
 def test_the_timeout_of_a_first_is_its_failure(virtual: Virtual) -> None:
     """A timeout comes before any success, and `default=` of `result()` then applies."""
     first = First(Job(nap, 9), Job(nap, 8), timeout=2, label="slow")
@@ -192,49 +131,6 @@ def test_the_timeout_of_a_first_is_its_failure(virtual: Virtual) -> None:
     moved_on = First(Job(nap, 9), Job(nap, 8), timeout=2, on_timeout="move_on")
     assert virtual(Scheduler(moved_on).co_run)
     assert (moved_on.state, moved_on.timed_out, moved_on.result()) == (SUCCEEDED, True, None)
-
-
-def test_a_nested_first_and_a_group_compete(virtual: Virtual) -> None:
-    """A `First` competes by its own result, and a plain scheduler by its success."""
-    inner = First(Job(nap, 3, "x"), Job(nap, 4, "y"))
-    first = First(inner, Scheduler(Job(nap, 9)))
-    assert virtual(Scheduler(first).co_run)
-    assert first.result() == "x"
-
-
-def test_a_first_runs_again_after_a_failure(virtual: Virtual) -> None:
-    """A retry of a `First` lets all its jobs compete again."""
-    calls: list[int] = []
-
-    async def ask() -> str:
-        calls.append(len(calls))
-        await nap(1)
-        if len(calls) < 4:
-            raise OSError("broken")
-        return "late"
-
-    first = First(Job(ask), Job(ask), retry=2)
-    assert virtual(Scheduler(first).co_run)
-    assert (first.result(), first.attempts) == ("late", 2)
-
-
-def test_a_job_that_joins_a_running_first_competes(virtual: Virtual) -> None:
-    """A job that a member adds may win, and with `stagger` it has the last turn."""
-    starts: list[float] = []
-
-    async def late() -> str:
-        starts.append(anyio.current_time())
-        return "late"
-
-    async def adding() -> None:
-        scheduler = current_job().scheduler
-        assert scheduler is not None
-        scheduler.add(Job(late))
-        await nap(9)
-
-    first = First(Job(adding), stagger=2)
-    assert virtual(Scheduler(first).co_run)
-    assert (first.result(), starts) == ("late", [2])
 
 
 @pytest.mark.parametrize("stagger", [None, 0.5, 50])
@@ -365,8 +261,32 @@ def test_with_critical_jobs_a_first_hedges_against_lateness_alone(virtual: Virtu
     assert (late.state, late.elapsed) == (SUCCEEDED, 3)
 
 
-def test_a_forever_job_of_a_first_takes_no_slot(virtual: Virtual) -> None:
-    """A window of two has room for a job of a First and for a job beside it, whatever runs forever in the First."""
-    jobs = [Job(nap, 50, forever=True), Job(nap, 5), Job(nap, 1)]
-    assert virtual(Scheduler(First(*jobs[:2]), jobs[2], jobs_window=2).co_run)
-    assert [job.started_at for job in jobs] == [0, 0, 0]
+def test_a_slot_that_a_first_cannot_use_yet_goes_to_a_job_of_another(virtual: Virtual) -> None:
+    """A hedge that became ready after a `First` starts with its slot while the jobs of that one wait for needs."""
+    hedge, before = Job(nap, 1), Job(nap, 0.1)
+    other = First(Job(nap, 9), hedge, stagger=0.2)
+    first = First(Job(nap, 1, needs={"x": 1}), required=before)
+    jobs = [other, Job(nap, 2, needs={"x": 1}), before, Job(nap, 3), Job(nap, 0.4, required=before), first]
+    assert virtual(Scheduler(*jobs, jobs_window=4, pool=Pool(x=1)).co_run)
+    assert (first.started_at, hedge.started_at, next(iter(first)).started_at) == (0.5, 0.5, 2)
+
+
+def test_views_know_which_slots_the_jobs_of_a_first_take(virtual: Virtual) -> None:
+    """A hedge that waits for a slot says who has them; the trace and the monitor count those of its window."""
+    first, other = First(Job(nap, 5, label="call"), Job(nap, 1, label="hedge"), stagger=1), Job(nap, 3, label="other")
+    trace, texts, slots = Trace(), list[str](), list[list[str]]()
+    scheduler = Scheduler(first, other, jobs_window=2, instruments=[trace])
+
+    async def look() -> None:
+        await anyio.sleep(2)
+        slots.append([job.label for job in slot_users(scheduler) if job.is_running()])
+        texts.append(first.explain([*first][1]))
+
+    scheduler.add(Job(look, forever=True))
+    assert virtual(scheduler.co_run)
+    assert slots == [["other", "call"]]
+    assert "waits for a slot: the window is full, with" in texts[0]
+    assert "'call'" in texts[0]
+    assert "'other'" in texts[0]
+    (hedge,) = [span for span in trace.spans if span.label == "hedge"]
+    assert [(wait.cause, wait.until) for wait in hedge.waits] == [(WaitCause.SLOT, 3)]

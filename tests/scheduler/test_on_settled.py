@@ -36,22 +36,6 @@ class Report:
         self.ended_at.append(anyio.current_time())
 
 
-def test_it_gets_each_member_in_the_order_of_settling_whatever_its_outcome(virtual: Virtual) -> None:
-    """Jobs that failed, were blocked, skipped or restored to a value come as well; jobs of nested schedulers do not."""
-    report, inner = Report(), Report()
-    bad = Job(fail, 2, label="bad")
-    scheduler = Scheduler(
-        Job(nap, 3, label="slow"), Job(nap, 1, label="fast"), bad, Job(nap, bad, label="blocked"),
-        Job(nap, required=bad, run_if="failed", label="alarm"), Job(nap, run_if="failed", label="no alarm"),
-        Scheduler(Job(nap, 5, label="deep"), label="nested", on_settled=inner), on_settled=report,
-    )  # fmt: skip
-    assert virtual(scheduler.co_run) is False
-    assert [label for label, _ in report.calls] == ["no alarm", "fast", "bad", "blocked", "slow", "alarm", "nested"]
-    assert dict(report.calls)["blocked"] == "blocked"
-    assert dict(report.calls)["no alarm"] == "skipped"
-    assert inner.calls == [("deep", "succeeded")]
-
-
 def test_a_plain_function_does(virtual: Virtual) -> None:
     """A plain function, which returns anything but an awaitable, gets the jobs with their results."""
     results: list[Any] = []
@@ -62,15 +46,6 @@ def test_a_plain_function_does(virtual: Virtual) -> None:
 
     assert virtual(Scheduler([Job(nap, 2, "b"), Job(nap, 1, "a")], on_settled=note).co_run) is True
     assert results == ["a", "b"]
-
-
-def test_calls_take_no_slot_and_delay_no_job(virtual: Virtual) -> None:
-    """Calls come one after the other, beside the jobs, which start as without them; the run ends after the last."""
-    report = Report(10)
-    jobs = [Job(nap, 1) for _ in range(3)]
-    assert virtual(Scheduler(jobs, jobs_window=1, on_settled=report).co_run) is True
-    assert [job.finished_at for job in jobs] == [1, 2, 3]
-    assert report.ended_at == [11, 21, 31]
 
 
 def test_many_quick_calls_leave_turns_to_other_tasks(virtual: Virtual) -> None:
@@ -242,21 +217,6 @@ def test_a_call_that_raises_in_a_run_that_stops_leaves_the_others(virtual: Virtu
     assert virtual(scheduler.co_run) is False
     assert got[:5] == ["0", "1", "2", "3", "4"]
     assert scheduler.stop_reason is StopReason.TIMEOUT
-
-
-def test_after_a_drain_all_calls_are_made(virtual: Virtual) -> None:
-    """A drain waits for slow calls as for running jobs."""
-    report = Report(10)
-
-    async def main() -> None:
-        scheduler = Scheduler([Job(nap, 1) for _ in range(3)], on_settled=report)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(2)
-            scheduler.drain()
-
-    virtual(main)
-    assert len(report.calls) == 3
 
 
 def test_a_restored_job_reaches_it_too(virtual: Virtual, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from trioflow import First, Job, JobNotDone, Retry, Scheduler, Sequence, Service, StopReason, ref
 from trioflow.graph import keep_only
 
-from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, later, nap, states, take, timed
+from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, later, nap, states, take, timed
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -53,24 +53,6 @@ def test_run_of_an_empty_scheduler_returns_true(virtual: Virtual) -> None:
     """A run of an empty scheduler, or of empty schedulers inside each other, returns True at once."""
     assert virtual(timed, Scheduler()) == (True, 0)
     assert virtual(timed, Scheduler(Scheduler(), Scheduler(Scheduler()))) == (True, 0)
-
-
-def test_a_failure_that_is_not_critical_fails_the_run_at_its_end(virtual: Virtual) -> None:
-    """After a failure, jobs that require the failed one are BLOCKED, the others run, and the run returns False."""
-    bad, worse = Job(fail, 1), Job(fail, 2)
-    scheduler = Scheduler(worse, bad, Job(nap, 1, required=bad), Job(nap, 3))
-    assert virtual(timed, scheduler) == (False, 3)
-    assert states(scheduler) == [FAILED, FAILED, BLOCKED, SUCCEEDED]
-    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.FAILED, bad)
-
-
-def test_a_tolerated_failure_fails_nothing(virtual: Virtual) -> None:
-    """What requires a tolerated job for order runs, and the run returns True; what has it as an input is BLOCKED."""
-    bad = Job(fail, critical=False)
-    after, reader = Job(nap, 1, required=bad), Job(take, bad, critical=False)
-    scheduler = Scheduler(bad, after, reader)
-    assert virtual(scheduler.co_run) is True
-    assert (after.state, reader.state, scheduler.culprit) == (SUCCEEDED, BLOCKED, None)
 
 
 def test_what_cancel_has_ended_does_not_count(virtual: Virtual) -> None:
@@ -156,15 +138,6 @@ def test_a_failure_during_the_ending_counts(virtual: Virtual, late: str) -> None
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.FAILED, job)
 
 
-def test_one_skipped_requirement_of_several_skips_nothing(virtual: Virtual) -> None:
-    """An alarm that was not needed does not skip the last step; an input, or all requirements, that were skipped do."""
-    fine = Job(nap, 1)
-    alarm = Job(nap, run_if="failed", required=fine)
-    last, behind, reader = Job(nap, required=[fine, alarm]), Job(nap, required=alarm), Job(take, alarm, required=fine)
-    assert virtual(Scheduler(fine, alarm, last, behind, reader).co_run) is True
-    assert [job.state for job in (alarm, last, behind, reader)] == [SKIPPED, SUCCEEDED, SKIPPED, SKIPPED]
-
-
 def test_a_retry_asks_about_each_leaf_of_a_group(virtual: Virtual) -> None:
     """A nested scheduler is retried if `on` accepts each failure in it, at any depth, for classes and functions."""
 
@@ -248,67 +221,12 @@ def test_run_with_a_critical_failure_returns_false_and_cancels_at_once(virtual: 
     assert scheduler.culprit is bad
 
 
-def test_run_that_times_out_returns_false(virtual: Virtual) -> None:
-    """A run that times out cancels its jobs, and returns False, with the stop reason TIMEOUT and no culprit."""
-    scheduler = Scheduler(Job(nap, 1), Job(nap, 5), timeout=2)
-    assert virtual(timed, scheduler) == (False, 2)
-    assert states(scheduler) == [SUCCEEDED, CANCELLED]
-    assert scheduler.stop_reason is StopReason.TIMEOUT
-    assert scheduler.timed_out is True
-    assert scheduler.culprit is None
-
-
 def test_stop_reason_is_none_before_the_first_run() -> None:
     """Before the first run, a scheduler has no stop reason and no culprit."""
     scheduler = Scheduler(Job(nap))
     assert scheduler.stop_reason is None
     assert scheduler.culprit is None
     assert scheduler.timed_out is False
-
-
-def test_first_stop_reason_wins(virtual: Virtual) -> None:
-    """A critical failure while the run unwinds after a timeout does not change the stop reason."""
-
-    async def fail_when_cancelled() -> None:
-        try:
-            await anyio.sleep(10)
-        finally:
-            raise OSError("while unwinding")
-
-    late = Job(fail_when_cancelled, critical=True)
-    scheduler = Scheduler(late, timeout=1)
-    assert virtual(timed, scheduler) == (False, 1)
-    assert scheduler.stop_reason is StopReason.TIMEOUT
-    assert scheduler.culprit is None
-    assert late.state is FAILED
-
-
-def test_first_of_two_critical_failures_is_the_culprit(virtual: Virtual) -> None:
-    """The first of two critical failures is the culprit, and cancels the second job before it can fail."""
-    first, second = Job(fail, 1, critical=True), Job(fail, 2, critical=True)
-    scheduler = Scheduler(second, first)
-    assert virtual(timed, scheduler) == (False, 1)
-    assert scheduler.culprit is first
-    assert second.state is CANCELLED
-
-
-@pytest.mark.parametrize("ends", ["timeout", "outside"])
-def test_a_stop_makes_no_job_ready(virtual: Virtual, ends: str) -> None:
-    """When a run stops, successors of cancelled jobs stay IDLE, in whatever order tasks notice the cancellation."""
-    jobs = [Job(nap, 9) for _ in range(8)]
-    after = [Job(nap, required=job) for job in jobs]
-    scheduler = Scheduler(jobs, after)
-
-    async def main() -> None:
-        if ends == "timeout":
-            await scheduler.co_run(timeout=1)
-        else:
-            with anyio.move_on_after(1):
-                await scheduler.co_run()
-
-    virtual(main)
-    assert {job.state for job in jobs} == {CANCELLED}
-    assert {job.state for job in after} == {IDLE}
 
 
 # --- critical and its inheritance
@@ -323,54 +241,6 @@ def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None
         reached = [own, jobs] if kind is First else [own, jobs, outer]
         nearest = next((value for value in reached if value is not None), None)
         assert (job.is_critical(), job._criticality()) == (nearest is True, nearest), values
-
-
-def test_critical_jobs_makes_members_critical(virtual: Virtual) -> None:
-    """`critical_jobs=True` makes all members critical that have no value of their own."""
-    lenient = Job(fail, 1, critical=False)
-    strict = Job(fail, 2)
-    scheduler = Scheduler(lenient, strict, Job(nap, 5), critical_jobs=True)
-    assert virtual(timed, scheduler) == (False, 2)
-    assert scheduler.culprit is strict
-
-
-def test_critical_reaches_through_nested_schedulers(virtual: Virtual) -> None:
-    """A failure deep inside stops each scheduler that inherits `critical_jobs` from the outermost one."""
-    bad = Job(fail, 1)
-    inner = Scheduler(bad, Job(nap, 5))
-    middle = Scheduler(inner, Job(nap, 5))
-    outer = Scheduler(middle, Job(nap, 5), critical_jobs=True)
-    assert virtual(timed, outer) == (False, 1)
-    assert (outer.culprit, middle.culprit, inner.culprit) == (middle, inner, bad)
-    assert {outer.stop_reason, middle.stop_reason, inner.stop_reason} == {StopReason.CRITICAL}
-    assert isinstance(error := outer.culprit.raised_exception(), ExceptionGroup)
-    assert error.exceptions == (bad.raised_exception(),)
-
-
-def test_nested_critical_failure_need_not_be_critical_outside(virtual: Virtual) -> None:
-    """A nested scheduler that a critical failure has stopped FAILED, but need not be critical for the enclosing one."""
-    bad = Job(fail, 1, critical=True)
-    inner = Scheduler(bad, Job(nap, 5), critical=False)
-    after = Job(nap, 1, required=inner)
-    outer = Scheduler(inner, after, Job(nap, 3))
-    assert virtual(timed, outer) == (True, 3)
-    assert states(outer) == [FAILED, SUCCEEDED, SUCCEEDED]
-    assert inner.stop_reason is StopReason.CRITICAL
-    assert isinstance(error := inner.raised_exception(), ExceptionGroup)
-    assert error.exceptions == (bad.raised_exception(),)
-    assert after.started_at == 1
-
-
-@pytest.mark.parametrize("critical_jobs", [None, False])
-def test_nested_scheduler_whose_run_failed_is_failed(virtual: Virtual, critical_jobs: bool | None) -> None:
-    """A nested scheduler whose run FAILED is FAILED as a job, unless the failures inside are tolerated."""
-    inner = Scheduler(bad := Job(fail), critical_jobs=critical_jobs)
-    publish = Job(nap, required=inner)
-    assert virtual(Scheduler(inner, publish).co_run) is (critical_jobs is False)
-    assert (inner.state, publish.state) == ((FAILED, BLOCKED) if critical_jobs is None else (SUCCEEDED, SUCCEEDED))
-    if critical_jobs is None:
-        assert isinstance(error := inner.raised_exception(), ExceptionGroup)
-        assert error.exceptions == (bad.raised_exception(),)
 
 
 # --- running again
@@ -452,23 +322,6 @@ def test_scheduler_can_run_on_both_backends_in_turn() -> None:
     assert scheduler.run(backend="trio") is True
     assert scheduler.run(backend="asyncio") is True
     assert scheduler.run(backend="trio") is True
-
-
-@pytest.mark.parametrize("shape", ["wide", "chain", "fan"])
-def test_thousands_of_jobs_settle_in_each_of_two_runs(virtual: Virtual, shape: str) -> None:
-    """Thousands of jobs settle in each of two runs, whether their graph is wide, a chain or a fan."""
-    jobs = [Job(nap, 0, number) for number in range(3000)]
-    match shape:
-        case "chain":
-            Sequence(jobs)
-        case "fan":
-            jobs[-1].requires(jobs[:-1])
-            for job in jobs[1:-1]:
-                job.requires(jobs[0])
-    scheduler = Scheduler(jobs)
-    for _ in range(2):
-        assert virtual(scheduler.co_run) is True
-        assert [job.result() for job in jobs] == list(range(3000))
 
 
 @pytest.mark.parametrize(
