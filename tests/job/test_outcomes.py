@@ -48,18 +48,6 @@ def test_states_follow_the_life_of_a_job(virtual: Virtual) -> None:
     ]
 
 
-def test_predicates_agree_with_the_state(virtual: Virtual) -> None:
-    """`is_done` means SUCCEEDED or FAILED, `is_settled` any final state."""
-    ok, bad, cut = Job(nap, 1), Job(fail, 1), Job(nap, 9)
-    never = Job(nap, required=cut)
-    scheduler = Scheduler(ok, bad, cut, never, timeout=2)
-    assert virtual(scheduler.co_run) is False
-    assert [job.is_done() for job in scheduler] == [True, True, False, False]
-    assert [job.is_settled() for job in scheduler] == [True, True, True, False]
-    assert [job.is_idle() for job in scheduler] == [False, False, False, True]
-    assert not any(job.is_scheduled() or job.is_running() for job in scheduler)
-
-
 def test_result_returns_the_value_of_the_function(virtual: Virtual) -> None:
     """`result()` returns the same object to every caller."""
     value = object()
@@ -148,15 +136,6 @@ def test_elapsed_of_a_running_job_grows(virtual: Virtual) -> None:
     looker = Job(look)
     virtual(Scheduler(job, looker).co_run)
     assert looker.result() == 2
-
-
-def test_attempts_counts_starts(virtual: Virtual) -> None:
-    """`attempts` is 0 before the start, and 1 for a job that started."""
-    job, never = Job(fail, critical=True), Job(nap)
-    never.requires(job)
-    assert job.attempts == 0
-    virtual(Scheduler(job, never).co_run)
-    assert (job.attempts, never.attempts) == (1, 0)
 
 
 # --- wait_settled

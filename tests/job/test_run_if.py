@@ -17,12 +17,10 @@ from trioflow import (
     JobState,
     RequirementFailed,
     Scheduler,
-    Sequence,
-    Service,
     StopReason,
 )
 
-from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, give_now, later, nap, take
+from ..bodies import BLOCKED, CANCELLED, FAILED, SKIPPED, SUCCEEDED, give_now, later, nap, take
 from ..places import DOCS
 
 if TYPE_CHECKING:
@@ -115,22 +113,6 @@ def test_every_combination_of_run_if_outcome_and_edge_follows_the_table(virtual:
     assert {key: job.state for key, job in jobs.items()} == table()
 
 
-def test_settled_of_one_requirement_is_run_if_settled_for_this_one(virtual: Virtual) -> None:
-    """`requires(b, settled=True)` is as `run_if="settled"` is for this one, and other requirements still count."""
-    scheduler, jobs = Scheduler(), {}
-    table = own_table()
-    for outcome, run_if in itertools.product(OUTCOMES, RULES):
-        job = jobs[outcome, run_if] = scheduler.add(job_with(run_if, []))
-        job.requires(with_outcome(outcome, scheduler), settled=True)
-        if run_if == "succeeded":
-            job.requires(with_outcome(SUCCEEDED, scheduler))
-    virtual(scheduler.co_run)
-    assert {key: job.state for key, job in jobs.items()} == {
-        (outcome, run_if): table[outcome, "failed" if run_if == "failed" else "settled", "order"]
-        for outcome, run_if in jobs
-    }
-
-
 def test_settled_can_be_added_to_a_requirement_and_removed_with_it(virtual: Virtual) -> None:
     """It holds for a requirement that was there, during a run too; `remove=True` removes it, and others stay."""
     bad, worse = Job(fail, label="bad"), Job(fail, label="worse")
@@ -158,68 +140,6 @@ def test_settled_survives_other_options(virtual: Virtual) -> None:
     job.requires(bad, *(others := [Job(nap) for _ in range(20)]))
     virtual(Scheduler(bad, others, job).co_run)
     assert job.state is SUCCEEDED
-
-
-def expected(run_if: str, requirements: list[tuple[str, JobState]]) -> JobState:
-    """The rules, in the order of the contract."""
-    failed = [edge for edge, outcome in requirements if outcome in (FAILED, BLOCKED, CANCELLED)]
-    skipped = [edge for edge, outcome in requirements if outcome is SKIPPED]
-    counts = ("input", "order") if run_if == "succeeded" else ("input",)
-    if run_if == "failed" and not failed:
-        return SKIPPED
-    if any(edge in counts for edge in failed):
-        return BLOCKED
-    if "input" in skipped or (run_if == "succeeded" and len(skipped) == len(requirements)):
-        return SKIPPED
-    return SUCCEEDED
-
-
-def test_every_combination_of_two_requirements_follows_the_rules(virtual: Virtual) -> None:
-    """With two requirements, the first condition of the contract that is true decides what becomes of the job."""
-    scheduler, jobs = Scheduler(), {}
-    kinds = list(itertools.product(EDGES, OUTCOMES))
-    for key in itertools.product(RULES, kinds, kinds):
-        run_if, *requirements = key
-        jobs[key] = scheduler.add(job_with(run_if, [(edge, with_outcome(o, scheduler)) for edge, o in requirements]))
-    virtual(scheduler.co_run)
-    wrong = {key: job.state for key, job in jobs.items() if job.state is not expected(key[0], list(key[1:]))}
-    assert wrong == {}
-    assert len(jobs) == 300
-
-
-@pytest.mark.parametrize(("run_if", "state"), [("settled", SUCCEEDED), ("succeeded", SUCCEEDED), ("failed", SKIPPED)])
-def test_a_job_without_requirements_runs_unless_run_if_is_failed(
-    virtual: Virtual, run_if: Any, state: JobState
-) -> None:
-    """A job without requirements runs, unless it has `run_if="failed"`: nothing has failed, so it is SKIPPED."""
-    job = Job(give_now, run_if=run_if)
-    virtual(Scheduler(job).co_run)
-    assert job.state is state
-
-
-@pytest.mark.parametrize(("run_if", "state"), [("settled", SUCCEEDED), ("succeeded", SUCCEEDED), ("failed", SKIPPED)])
-def test_a_ready_service_counts_as_succeeded_for_run_if(virtual: Virtual, run_if: Any, state: JobState) -> None:
-    """For the jobs that require it, a ready service counts as succeeded, although it is still running."""
-
-    async def serve(*, task_status: Any) -> None:
-        task_status.started()
-        await anyio.sleep_forever()
-
-    service = Service(serve)
-    job = Job(give_now, required=service, run_if=run_if)
-    virtual(Scheduler(service, job).co_run)
-    assert job.state is state
-
-
-@pytest.mark.parametrize("run_if", RULES)
-def test_run_if_applies_to_nested_schedulers(virtual: Virtual, run_if: Any) -> None:
-    """`run_if` applies to a nested scheduler as to a job; if it does not run, its jobs stay IDLE."""
-    inside = Job(give_now)
-    bad = Job(fail)
-    nested = Scheduler(inside, run_if=run_if, required=bad)
-    virtual(Scheduler(bad, nested).co_run)
-    assert nested.state is own_table()[FAILED, run_if, "order"]
-    assert inside.state is (IDLE if run_if == "succeeded" else SUCCEEDED)
 
 
 @pytest.mark.parametrize("word", ["always", "", None, "Failed"])
@@ -259,32 +179,6 @@ def test_all_jobs_of_a_long_chain_after_a_skipped_job_are_skipped(virtual: Virtu
     assert {one.state for one in scheduler} == {SKIPPED}
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_the_requirement_that_failed_first_is_the_cause(virtual: Virtual, first: int) -> None:
-    """If several requirements failed, the error names the one that failed first, in whatever order they are given."""
-    times = [2, 4] if first == 0 else [4, 2]
-    bad = [Job(fail, seconds, OSError(str(seconds)), label=f"bad {seconds}") for seconds in times]
-    job = Job(take, *bad)
-    virtual(Scheduler(job).co_run)
-    error = job.raised_exception()
-    assert isinstance(error, RequirementFailed)
-    assert error.job is job
-    assert error.requirement is bad[first]
-    assert error.__cause__ is bad[first].raised_exception()
-    assert "'bad 2'" in str(error)
-
-
-def test_the_cause_of_simultaneous_failures_is_the_root_failure(virtual: Virtual) -> None:
-    """If a job requires a failed job and one that this failure has blocked, the failed one is named as the cause."""
-    root = Job(fail, 1, OSError("root"), label="root")
-    middle = Job(take, root, label="middle")
-    job = Job(take, middle, root)
-    virtual(Scheduler(job).co_run)
-    error = job.raised_exception()
-    assert isinstance(error, RequirementFailed)
-    assert error.requirement is root
-
-
 def test_a_cancellation_before_a_failure_is_the_cause(virtual: Virtual) -> None:
     """If a requirement is cancelled before another one fails, the cause is a new JobCancelled that names it."""
     cut, bad = Job(nap, 9, label="cut"), Job(fail, 2)
@@ -296,16 +190,6 @@ def test_a_cancellation_before_a_failure_is_the_cause(virtual: Virtual) -> None:
     assert error.requirement is cut
     assert isinstance(error.__cause__, JobCancelled)
     assert "'cut' was cancelled" in str(error.__cause__)
-
-
-def test_a_failure_that_does_not_block_is_not_the_cause(virtual: Virtual) -> None:
-    """A failed requirement that blocks no job is not the cause of a BLOCKED one, however early it failed."""
-    order, given = Job(fail, 1), Job(fail, 2)
-    job = Job(take, given).requires(order, settled=True)
-    virtual(Scheduler(order, job).co_run)
-    error = job.raised_exception()
-    assert error is not None
-    assert error.__cause__ is given.raised_exception()
 
 
 def test_a_requirement_failed_raised_by_a_job_has_the_right_root_cause(virtual: Virtual) -> None:
@@ -324,21 +208,6 @@ def test_a_requirement_failed_raised_by_a_job_has_the_right_root_cause(virtual: 
     virtual(Scheduler(behind, behind_invented, blocked).co_run)
     assert behind.raised_exception().__cause__ is bad.raised_exception()  # type: ignore[union-attr]
     assert behind_invented.raised_exception().__cause__ is inventing.raised_exception()  # type: ignore[union-attr]
-
-
-def test_a_blocked_critical_job_stops_the_run(virtual: Virtual) -> None:
-    """A critical job that is BLOCKED stops the run, whose culprit it is, and running jobs are cancelled."""
-    bad = Job(fail, 1)
-    job = Job(take, bad, critical=True, label="vital")
-    other = Job(nap, 9)
-    scheduler = Scheduler(other, job)
-    assert virtual(scheduler.co_run) is False
-    assert scheduler.stop_reason is StopReason.CRITICAL
-    assert scheduler.culprit is job
-    assert (bad.state, job.state, other.state) == (FAILED, BLOCKED, CANCELLED)
-    with pytest.raises(ExceptionGroup) as caught:
-        virtual(functools.partial(scheduler.co_run, check=True))
-    assert caught.value.exceptions == (bad.raised_exception(),)
 
 
 def test_a_critical_job_that_cancel_alone_has_blocked_does_not_stop_the_run(virtual: Virtual) -> None:
@@ -364,15 +233,6 @@ def test_nested_scheduler_stopped_by_a_blocked_job_fails_with_what_blocked_it(vi
 
 
 # --- SKIPPED, alarms
-
-
-@pytest.mark.parametrize("bad", ["a", "b", "c", None])
-def test_alarm_at_the_end_of_a_chain_runs_if_any_job_of_the_chain_fails(virtual: Virtual, bad: str | None) -> None:
-    """An alarm behind the chain `a -> b -> c` runs whichever of the three fails, and is SKIPPED if none does."""
-    a, b, c = (Job(fail if label == bad else nap, run_if="succeeded") for label in "abc")
-    alarm = Job(give_now, run_if="failed")
-    assert virtual(Scheduler(Sequence(a, b, c, alarm)).co_run) is (bad is None)
-    assert alarm.state is (SKIPPED if bad is None else SUCCEEDED)
 
 
 def test_a_skipped_job_is_no_failure(virtual: Virtual) -> None:
@@ -404,32 +264,3 @@ def test_result_of_a_job_without_a_value_raises_the_error_of_its_state(virtual: 
     assert [job.attempts for job in (jobs[0], jobs[1])] == [0, 0]
     assert not any(job.is_done() for job in jobs)
     assert all(job.is_settled() for job in jobs)
-
-
-def test_blocked_and_skipped_jobs_settle_without_a_slot(virtual: Virtual) -> None:
-    """Jobs that will not run settle at once, even if the window is full."""
-    bad, long = Job(fail, 1), Job(nap, 9)
-    blocked, skipped = Job(take, bad), Job(give_now, run_if="failed")
-    scheduler = Scheduler(bad, long, blocked, skipped, jobs_window=1)
-    virtual(scheduler.co_run)
-    assert blocked.finished_at == 1
-    assert skipped.finished_at == 0
-
-
-def test_a_second_run_decides_anew_which_jobs_run(virtual: Virtual) -> None:
-    """States of an earlier run do not decide which jobs run in the next one."""
-    broken = [True]
-
-    async def sometimes() -> None:
-        if broken[0]:
-            raise OSError
-
-    a = Job(sometimes)
-    user, alarm = Job(take, a), Job(give_now, required=a, run_if="failed")
-    scheduler = Scheduler(a, user, alarm)
-    virtual(scheduler.co_run)
-    assert (user.state, alarm.state) == (BLOCKED, SUCCEEDED)
-    broken[0] = False
-    virtual(scheduler.co_run)
-    assert (user.state, alarm.state) == (SUCCEEDED, SKIPPED)
-    assert user.raised_exception() is None

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import CycleError, Job, JobState, MissingRequirement, Scheduler, Sequence
+from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence
 from trioflow._core.api.views import store_implied_requirements
 from trioflow.graph import topological_order
 from trioflow.view import listing
 
-from ...bodies import checked_result, fail, give, later, take
+from ...bodies import checked_result, give, later, take
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -174,52 +174,6 @@ def test_adding_a_job_during_a_run_adds_its_inputs(virtual: Virtual) -> None:
 # --- in another scheduler of the same scenario
 
 
-def test_a_nested_scheduler_waits_for_an_input_in_the_enclosing_one(virtual: Virtual) -> None:
-    """All jobs of a nested scheduler wait for an input in the enclosing one, even those that do not use the input."""
-    a = Job(give, "outside", 3)
-    outer = Scheduler(a)
-    early, job = Job(give, None, 1), Job(take, a)
-    inner = outer.add(Scheduler(early, job))
-    virtual(checked_result(outer))
-    assert job.result() == ("outside",)
-    assert inner.started_at == early.started_at == 3
-
-
-def test_a_job_waits_for_the_whole_sibling_scheduler_that_contains_its_input(virtual: Virtual) -> None:
-    """A job whose input is in a sibling scheduler starts when that scheduler has ended, not when the input has."""
-    a, slow = Job(give, "inside", 1), Job(give, None, 5)
-    inner = Scheduler(a, slow)
-    job = Job(take, a)
-    outer = Scheduler(job, inner)
-    virtual(checked_result(outer))
-    assert job.result() == ("inside",)
-    assert job.started_at == inner.finished_at == 5
-
-
-def test_an_input_between_two_nested_schedulers_orders_these_schedulers(virtual: Virtual) -> None:
-    """However deeply a job and its input are nested, only members of their common scheduler are ordered."""
-    a = Job(give, "deep", 1)
-    left = Scheduler(Scheduler(a, Job(give, None, 2)))
-    job, beside = Job(take, a), Job(give, None, 1)
-    right = Scheduler(Scheduler(job), beside)
-    outer = Scheduler(right, left)
-    virtual(checked_result(outer))
-    assert job.result() == ("deep",)
-    assert left.started_at == 0
-    assert right.started_at == beside.started_at == left.finished_at == 2
-
-
-def test_an_input_within_a_nested_scheduler_orders_only_its_members(virtual: Virtual) -> None:
-    """If a job and its input are in one nested scheduler, the input orders its members, and nothing outside it."""
-    a = Job(give, "deep", 1)
-    job = Job(take, a)
-    middle = Scheduler(job, Scheduler(a))
-    beside = Job(give)
-    virtual(checked_result(Scheduler(middle, beside)))
-    assert job.result() == ("deep",)
-    assert middle.started_at == beside.started_at == 0
-
-
 def test_topological_order_respects_inputs_across_levels() -> None:
     """`topological_order()` and the listing respect the order that inputs of nested jobs imply."""
     a, b = Job(give, label="a"), Job(give, label="b")
@@ -230,37 +184,6 @@ def test_topological_order_respects_inputs_across_levels() -> None:
     assert topological_order(outer) == [b, left, right]
     listed = listing(outer)
     assert listed.index(" b>") < listed.index(" left>") < listed.index(" right>")
-
-
-@pytest.mark.parametrize("fate", ["failed", "skipped", "cancelled"])
-def test_the_outcome_of_an_input_in_another_scheduler_blocks_or_skips_its_users(virtual: Virtual, fate: str) -> None:
-    """Jobs that use a failed or cancelled input in another scheduler are BLOCKED; after a skipped one, SKIPPED."""
-    bad: Job[Any] = Job(fail)
-    a = {"failed": bad, "skipped": Job(give, run_if="failed"), "cancelled": Job(give, None, 9)}[fate]
-    inside, below, job = Job(take, a), Job(give), Job(take, a)
-    canceller = Job(later, 0.5, lambda: a.cancel() if fate == "cancelled" else None)
-    scheduler = Scheduler(canceller, a, job)
-    scheduler.add(Scheduler(inside, below))
-    virtual(scheduler.co_run)
-    wanted = JobState.SKIPPED if fate == "skipped" else JobState.BLOCKED
-    assert inside.state is job.state is wanted
-    assert below.state is JobState.SUCCEEDED
-    if fate == "failed":
-        error = inside.raised_exception()
-        assert error is not None
-        assert error.__cause__ is bad.raised_exception()
-
-
-def test_an_input_that_its_scheduler_did_not_reach_blocks_its_users(virtual: Virtual) -> None:
-    """An input that is still IDLE when its scheduler has ended counts as failed."""
-    never = Job(give, label="never")
-    inner = Scheduler(Sequence(Job(fail, critical=True), never), label="inner")
-    job = Job(take, never)
-    scheduler = Scheduler(inner, job)
-    assert virtual(scheduler.co_run) is False
-    assert never.state is JobState.IDLE
-    assert job.state is JobState.BLOCKED
-    assert "'never' was not reached" in str(job.raised_exception().__cause__)  # type: ignore[union-attr]
 
 
 def test_cycle_that_inputs_imply_raises_with_its_members() -> None:
@@ -308,23 +231,3 @@ def test_running_a_nested_scheduler_alone_with_an_unsettled_outer_input_raises(v
     virtual(checked_result(outer))
     virtual(checked_result(inner))
     assert job.result() == ("outside",)
-
-
-def test_each_attempt_of_a_nested_scheduler_gets_its_outer_inputs(virtual: Virtual) -> None:
-    """Each attempt of a nested scheduler gets its outer inputs, and jobs outside use results of the last attempt."""
-    tries: list[Any] = []
-
-    async def second_time(value: Any) -> int:
-        tries.append(value)
-        if len(tries) < 2:
-            raise OSError
-        return len(tries)
-
-    a = Job(give, "outside")
-    scheduler = Scheduler(a)
-    inside = Job(second_time, a, critical=True)
-    scheduler.add(Scheduler(inside, retry=1))
-    user = scheduler.add(Job(take, inside))
-    virtual(checked_result(scheduler))
-    assert tries == ["outside", "outside"]
-    assert user.result() == (2,)
