@@ -186,7 +186,7 @@ def test_timeouts_leave_no_connection_of_websockets(way: Way, web_socket: str, n
                     assert await connection.recv() == f"{number}"
                     await asyncio.sleep(0.01)
 
-        assert await way.times(talk, [0.5] * 20) == {TIMED_OUT: 20}
+        assert await way.times(talk, [0.3] * 8) == {TIMED_OUT: 8}
         assert other_tasks() == set()
         assert await comes_to(0, lambda: under_way(web_socket, name))
 

@@ -23,8 +23,7 @@ job = Job(look)
 """
 
 
-@pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@pytest.mark.parametrize("in_a_loop", [False, True])
+@pytest.mark.parametrize(("backend", "in_a_loop"), [("trio", False), ("asyncio", True)])
 def test_the_first_job_waits_for_no_import_of_anyio(backend: str, in_a_loop: bool) -> None:
     """anyio's part for trio was once imported during the first job, which kept the loop still for 14 to 100 ms."""
     run = (

@@ -82,6 +82,7 @@ def test_uncaught_ctrl_c_is_printed_in_one_line(backend: str) -> None:
     assert code == -signal.SIGINT
 
 
+@pytest.mark.parametrize("backend", ["asyncio"])
 def test_traceback_of_ctrl_c_has_no_frames_of_the_engine(backend: str) -> None:
     """A script with its own `sys.excepthook` sees only its own frames in the traceback of Ctrl-C."""
     end = """
@@ -92,6 +93,7 @@ main()
     assert script(backend, end) == (["at work", "<module> main", ""], -signal.SIGINT)
 
 
+@pytest.mark.parametrize("backend", ["asyncio"])
 def test_exception_after_ctrl_c_has_its_traceback(backend: str) -> None:
     """An exception that a script raises after Ctrl-C is printed with its traceback, as usual."""
     end = """
@@ -347,14 +349,6 @@ watched(lambda: scheduler.run(backend={backend!r}))
 
 
 # --- the signal handler, and signals at awkward moments
-
-
-def sent(*numbers: signal.Signals) -> Callable[[], None]:
-    def send() -> None:
-        for number in numbers:
-            signal.raise_signal(number)
-
-    return send
 
 
 def test_handle_signals_in_another_thread_raises() -> None:

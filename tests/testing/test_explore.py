@@ -16,7 +16,7 @@ import trio
 
 from trioflow import CommandJob, Job, JobState, Pool, Retry, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import AbstractJob, JobKind, run_of
-from trioflow.testing import FAULTS, BrokenRun, Exploration, explore, run_virtual
+from trioflow.testing import FAULTS, BrokenRun, Exploration, _explore, explore, run_virtual
 
 from ..examples.scripts import load_example
 from ..transitions import CheckedState
@@ -116,7 +116,9 @@ def test_the_story_of_a_scenario_that_always_breaks_names_no_fault(checked_state
     checked_states.assertions.clear()  # it was meant to fail
 
 
-def test_an_endless_wait_is_found_although_a_forever_job_keeps_waking(backend: str) -> None:
+def test_an_endless_wait_is_found_although_a_forever_job_keeps_waking(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An endless wait is found even if a forever job wakes again and again, and so keeps time going."""
 
     def scenario() -> Scheduler:
@@ -132,8 +134,10 @@ def test_an_endless_wait_is_found_although_a_forever_job_keeps_waking(backend: s
 
         return Scheduler(Job(beat, label="beat", forever=True), Job(work, label="work"), Job(done.wait, label="waiter"))
 
+    monkeypatch.setattr(_explore, "PLAIN_ROUND_WAITS", 1000)
+    monkeypatch.setattr(_explore, "MIN_ROUND_WAITS", 1000)
     told = story(scenario, faults=["failures"], backends=[backend])
-    assert "never ends: its jobs have waited 10," in told
+    assert "never ends: its jobs have waited 2," in told
     assert "times, and nothing else is due" in told
     assert "'waiter' has waited since 0" in told
 
