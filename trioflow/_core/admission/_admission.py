@@ -90,11 +90,8 @@ class WaitingGroup:
         self.family: Final = family
         self.needs: Needs = needs
         self.resources: frozenset[Resource] = frozenset([resource for resource, _ in needs])
-        # What groups of the same kind have in common: the resources, and whether reservations are ignored.
-        self.kind: Final = (
-            frozenset[PoolEntry](self.resources if family is None else (*self.resources, family)),
-            queue.is_inside_holder,
-        )
+        # What the group may lack: groups with the same resources are of one kind.
+        self.kind: Final = frozenset[PoolEntry](self.resources if family is None else (*self.resources, family))
         self.heap: Final[list[HeapEntry]] = []  # entries like those of `HeapKeys.heap`
         self.parked: Final[dict[Key, list[HeapEntry]]] = {}  # heaps of the jobs that wait for a key
         self.entry: GroupEntry | None = None  # the entry of this group in `AdmissionQueue.group_entries`
@@ -187,7 +184,7 @@ class AdmissionQueue:
         outer: Any = self._ready.outer
         self.admission: Admission = Admission() if outer is None else outer.groups.admission
         self.admission.queues.add(self)
-        self.admission.shares_slots = self.admission.shares_slots or outer is not None
+        self.admission.shares_slots = outer is not None
 
     def detach(self) -> None:
         """Drop the references to the run, which has ended, and leave the admission for good."""
@@ -216,7 +213,7 @@ class AdmissionQueue:
             needs = [entry.resolve(amount, job) for entry, amount in found if not entry.has_keys]
             family = next((entry for entry, _ in found if entry.has_keys), None)  # there is one at most
             self.groups_by_needs[key] = group = WaitingGroup(self, key, needs, takes_slot(job), family)
-            join_admission(self, group.kind[0])
+            join_admission(self, group.kind)
             self.count_group(group, 1)
         return group
 
@@ -342,7 +339,7 @@ class Admission:
         self.timed_keys: list[tuple[float, int, Key]] = []
         self.has_budgets = False  # whether one of these is, or was, a budget
         self.shares_slots = False  # whether a window is, or was, shared by a run and those of `First`s in it
-        self.group_counts: Final[Counter[tuple[frozenset[PoolEntry], bool]]] = Counter()  # how many there are by `kind`
+        self.group_counts: Final[Counter[frozenset[PoolEntry]]] = Counter()  # how many there are by `kind`
         self.is_settled = False  # whether nothing has changed since the last round
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
         # What the last scan has found: the groups whose needs cannot be met, of those before its result; the reserved
@@ -385,7 +382,7 @@ class Admission:
         if self.is_settled:
             return
         served: dict[AdmissionQueue, None] = {}
-        set_aside: list[Key] = []  # reserved keys, with which jobs are parked until the end of the round
+        parked: dict[Key, None] = {}  # the keys with which jobs have been parked in this round
         while True:
             self._wake_timed_keys()
             found = self.scan()
@@ -393,21 +390,18 @@ class Admission:
                 queue.set_entry(None)
             if found is None:
                 break
-            group, taken, reserved = found
-            if taken is not None:
-                group.park(taken)
-                taken.wake()  # at the time at which it will be free
-            elif reserved is not None:
-                group.park(reserved)
-                set_aside.append(reserved)
+            group, key = found
+            if key is not None:
+                group.park(key)
+                parked[key] = None
             else:
                 for other in self._passed:
                     if not other.resources.isdisjoint(group.resources):
                         other.queue.overtaken[other.heap[0][2]] += 1
                 group.queue.admit_first(group)
                 served[group.queue] = None
-        for key in set_aside:
-            key.wake()
+        for key in parked:
+            key.wake()  # at the time at which it will be free; at once, if it was only reserved
         self.is_settled = not self._has_skipped
         self._set_timer()
         for queue in served:
@@ -432,12 +426,12 @@ class Admission:
         finally:
             self._is_blocking = False
 
-    def scan(self) -> tuple[WaitingGroup, Any, Any] | None:
+    def scan(self) -> tuple[WaitingGroup, Any] | None:
         """Find the first group, in order, whose first job can start, or must be parked.
 
         Returns:
-            The group, and the `Key` with which its first job must be parked: one that is taken, or else one that is
-            free, but reserved. Both are None if the job can start. None if there is no such group.
+            The group, and the `Key` with which its first job must be parked, because it is taken or reserved; None if
+            the job can start. None if there is no such group.
 
         A scan changes no queue and no resource. Before it looks at a group, this holds for the groups before it:
 
@@ -466,10 +460,10 @@ class Admission:
             lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
             waits_for = lacking or (() if queue.is_inside_holder else resources & self._reserved.keys())
             if not waits_for:
-                return group, None, None
+                return group, None
             for resource in waits_for:
                 if resource.parks:
-                    return (group, resource, None) if lacking else (group, None, resource)
+                    return group, resource
             if lacking:
                 self._pass(group, max(lacking.values()))
             for resource in waits_for:
@@ -478,7 +472,7 @@ class Admission:
                     saturated.add(resource)
                 if resource.is_exhausted():
                     exhausted.add(resource)
-            bounds = len(saturated) + len(exhausted) + len(self._reserved)
+            bounds = len(saturated) + len(exhausted)
             if bounds != bound_count and not self._can_any_start(saturated, exhausted):
                 break
             bound_count = bounds
@@ -494,13 +488,8 @@ class Admission:
             self._reserved.update(dict.fromkeys(group.resources - self._reserved.keys(), first))
 
     def _can_any_start(self, saturated: set[PoolEntry], exhausted: set[PoolEntry]) -> bool:
-        """Return whether a group of any kind could start, as far as these resources and the reserved ones show."""
-        return any(
-            not (kind and kind <= exhausted)
-            and kind.isdisjoint(saturated)
-            and (ignores_reservations or kind.isdisjoint(self._reserved))
-            for kind, ignores_reservations in self.group_counts
-        )
+        """Return whether a group of any kind could start, as far as these resources show."""
+        return any(not (kind and kind <= exhausted) and kind.isdisjoint(saturated) for kind in self.group_counts)
 
     def _groups_in_order(self) -> Iterator[WaitingGroup]:
         """Yield the groups of all runs that have room, in order; add the queues of other runs to `_without_room`.
@@ -520,10 +509,6 @@ class Admission:
                 self._without_room.append(queue)
             while heads and heads[0] < following:
                 _, _, queue, index = heads[0]
-                if following is LAST and len(heads) == 1:  # nothing is left to merge with
-                    for *_, group in itertools.islice(queue.group_entries, index, None):
-                        yield group
-                    return
                 yield queue.group_entries[index][2]
                 if index + 1 < len(queue.group_entries):
                     key, number, _ = queue.group_entries[index + 1]

@@ -179,9 +179,7 @@ class BudgetResource(CountedResource):
         """Return the error of a job whose need can never be met."""
         return BudgetSpent(job, self.name, self.format_amount(need), self.describe_left(), self.top_user())
 
-    def explain_shortage(self, need: Amount, before: int) -> str:
-        if self.is_throttled():
-            return self.throttle_text()
+    def shortage_text(self, need: Amount, before: int) -> str:
         return f"{self.name}: {self.describe_left()}{self._holders_text()}"
 
     def describe_left(self) -> str:

@@ -189,17 +189,15 @@ class CountedKey(Key, CountedResource):
         for _ in range(len(self.rest_ends)):
             self.rest_ends.append(self.rest_ends.popleft() + shift)
 
-    def explain_shortage(self, need: Amount, before: int) -> str:
-        return self._pause_text() or super().explain_shortage(need, before)
+    def shortage_text(self, need: Amount, before: int) -> str:
+        return self._pause_text() or super().shortage_text(need, before)
 
     def describe_wait(self, need: Amount) -> Waiting:
         text = self._pause_text()
         return self.make_wait(WaitCause.RATE, text) if text else super().describe_wait(need)
 
     def _pause_text(self) -> str:
-        if self.is_throttled() or not self.rest_ends:
-            return ""
-        return f"{self.shown_name}: pause, {self.delay_text(self.rest_ends[0])} left"
+        return f"{self.shown_name}: pause, {self.delay_text(self.rest_ends[0])} left" if self.rest_ends else ""
 
     def make_member_resource(self, need: Amount, share: Any = None) -> PerKeyResource:  # type: ignore[override]
         """Return a resource with this key alone, one job at a time, for the members of a nested scheduler."""

@@ -269,13 +269,11 @@ class RateResource(Resource):
             times.append(max(bucket.full_at, begins_at) - float(bucket.burst - amount) * bucket.seconds_each)
         return max(times)
 
-    def explain_shortage(self, need: RateNeed, before: int) -> str:
-        """Describe the throttle; if there is none, name the keys that are short, and estimate the remaining wait.
+    def shortage_text(self, need: RateNeed, before: int) -> str:
+        """Name the keys that are short, and estimate the remaining wait.
 
         The estimate assumes that only the `before` jobs ahead of this one take anything from the rate.
         """
-        if self.is_throttled():
-            return self.throttle_text()
         if self.available_at(need) == math.inf:
             return f"{self.shown_name}: {RESERVED}"
         short = [key for key in need if self.is_used_up_by({key: need[key]}, before)]
@@ -320,9 +318,6 @@ class RateResource(Resource):
             self.buckets[key].start(amount, now)
         if self.admission is not None:  # a need may have waited for this
             self.admission.is_settled = False
-
-    def give_back(self, job: AbstractJob[Any], share: Any) -> None:
-        """Do nothing, because jobs do not return amounts of a rate."""
 
     # ---- clock and views
 

@@ -138,15 +138,19 @@ class Resource(PoolEntry):
         Any thread may call this.
         """
         when = max(self.cooldown.ends_at, self.free_at(need))
-        return -math.inf if self.has_come(when) else when
+        return -math.inf if when == -math.inf or self.has_come(when) else when
 
     @abstractmethod
     def free_at(self, need: Any) -> float:
         """Return the time, which may be in the past, at which the need is free, apart from throttles."""
 
-    @abstractmethod
     def explain_shortage(self, need: Any, before: int) -> str:
         """Explain why a job that is behind `before` others with the same need cannot get its need now."""
+        return self.throttle_text() if self.is_throttled() else self.shortage_text(need, before)
+
+    @abstractmethod
+    def shortage_text(self, need: Any, before: int) -> str:
+        """Explain the same for a resource that is not throttled."""
 
     def is_used_up_by(self, need: Any, before: int) -> bool:
         """Return whether it is known that `before` jobs with the same need leave too little for another one."""
@@ -160,9 +164,8 @@ class Resource(PoolEntry):
     def take(self, job: AbstractJob[Any], need: Any) -> Any:
         """Take the need of a job, even beyond the free amount, and return the job's share."""
 
-    @abstractmethod
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
-        """Take back the share of a job."""
+        """Take back the share of a job, if jobs return it."""
 
     def start(self, share: Any, now: float | None) -> None:
         """Do what is due when a job starts that has this share: at `now`, or, if that is None, when this is called."""
@@ -264,9 +267,7 @@ class CountedResource(Resource):
         else:
             del self.wanted_amounts[bisect.bisect_left(self.wanted_amounts, need)]
 
-    def explain_shortage(self, need: Amount, before: int) -> str:
-        if self.is_throttled():
-            return self.throttle_text()
+    def shortage_text(self, need: Amount, before: int) -> str:
         taken = f"{self.format_amount(self.total - self.free)} of {self.format_amount(self.total)} taken"
         return f"{self.shown_name}: {taken}{self._holders_text()}"
 
