@@ -175,7 +175,7 @@ def label_that_raises(item: str) -> str:
 @pytest.mark.parametrize(
     ("label", "error", "message"),
     [
-        (7, TypeError, "label=7 is neither text nor a function"),
+        (7, TypeError, r"^label=7 of map\(\) of 'home': give a format string"),
         ("page {3}", ValueError, r"label='page \{3\}' cannot be filled in for label\('a'\)"),
         (len, TypeError, r"label\('a'\) returned int; it must return text"),
         (label_that_raises, ValueError, r"the function of label= raised for label\('a'\): KeyError"),

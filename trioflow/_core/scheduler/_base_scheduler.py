@@ -206,10 +206,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
         self._run = self._open_block = self._calls_after_signal = None
-        self._stop_reason = self._culprit = self._run_error = self._run_times = None
-        self._counted = _failures.NO_FAILURES
         self._is_closed = self._was_awaited = False
-        self._incidents = []
+        self._reset_outcome()
         self._settled_iterators = None
         for attribute, default in SETTING_DEFAULTS:
             setattr(self, attribute, default)
@@ -518,24 +516,29 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             ['twice 1', 'twice 2', 'twice 3']
 
         """
+        subject = f"map() of {self.label!r}"
         if not iterables:
-            raise TypeError(f"map() of {self.label!r}: give at least one iterable of arguments after the function")
+            raise TypeError(f"{subject}: give at least one iterable of arguments after the function")
         for iterable in iterables:
             if not isinstance(iterable, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(
-                    f"map() of {self.label!r}: {short_repr(iterable)} is not iterable; give lists of arguments"
-                )
+                raise TypeError(f"{subject}: {short_repr(iterable)} is not iterable; give lists of arguments")
+        if not (label is None or isinstance(label, str) or callable(label)):
+            advice = "give a format string, such as 'page {}', or a function that takes the arguments and returns text"
+            raise _job_options.bad_value_error(TypeError, label, "label", subject, advice)
+        if not (key is None or callable(key)):
+            advice = "give a function that takes the arguments and returns what identifies the work, such as key=str"
+            raise _job_options.bad_value_error(TypeError, key, "key", subject, advice)
         make_job: Callable[..., FunctionJob[Any]]
         if isinstance(function, JobFunction) and kind is Job:
             make_job = cast("JobFunction[..., Any]", function).options(**options)
         else:
-            check_kind(kind, f"map() of {self.label!r}")
+            check_kind(kind, subject)
             if kind is Job:
                 check_function(function, "Job", ACCEPTED_ARGUMENTS)
             make_job = functools.partial(kind, function, **options)
         argument_tuples = list(zip(*iterables, strict=False))
-        labels = [None if label is None else self._make_label(label, arguments) for arguments in argument_tuples]
-        keys = [None if key is None else self._make_key(key, arguments) for arguments in argument_tuples]
+        labels = [_made_by_user(subject, "label", label, arguments) for arguments in argument_tuples]
+        keys = [_made_by_user(subject, "key", key, arguments) for arguments in argument_tuples]
         jobs = [make_job(*arguments) for arguments in argument_tuples]
         for job, job_label, job_key in zip(jobs, labels, keys, strict=True):
             if job_label is not None:
@@ -548,39 +551,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 job._ensure_extras().is_known_by_call = True
         self.update(jobs)
         return jobs
-
-    def _call_of_map(self, name: str, function: Any, problem: str, arguments: tuple[Any, ...]) -> Any:
-        """Return what the function of `key=` or `label=` returns for the arguments of a job."""
-        try:
-            return function(*arguments)
-        except Exception as error:
-            call_text = _labels.call_label(name, arguments, {})
-            raise ValueError(
-                f"map() of {self.label!r}: {problem} for {call_text}: {type(error).__name__}: {error}"
-            ) from error
-
-    def _make_key(self, key: Any, arguments: tuple[Any, ...]) -> object:
-        if not callable(key):
-            raise TypeError(
-                f"map() of {self.label!r}: key={short_repr(key)} is no function; give one that takes the arguments of "
-                f"a job and returns what identifies its work, such as key=lambda url: url"
-            )
-        return self._call_of_map("key", key, "the function of key= raised", arguments)
-
-    def _make_label(self, label: str | Callable[..., str], arguments: tuple[Any, ...]) -> str:
-        if not isinstance(label, str) and not callable(label):
-            raise TypeError(
-                f"map() of {self.label!r}: label={short_repr(label)} is neither text nor a function; "
-                f"write a format string, such as 'page {{}}', or a function that takes the arguments and returns text"
-            )
-        if isinstance(label, str):
-            text = self._call_of_map("label", label.format, f"label={label!r} cannot be filled in", arguments)
-        else:
-            text = self._call_of_map("label", label, "the function of label= raised", arguments)
-        if not isinstance(text, str):
-            call_text = _labels.call_label("label", arguments, {})
-            raise TypeError(f"map() of {self.label!r}: {call_text} returned {type(text).__name__}; it must return text")
-        return text
 
     @overload
     def as_settled(self) -> SettledJobs[AbstractJob[Any]]: ...
@@ -907,7 +877,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Check the scenario and reset its jobs, with checkpoints, so that other tasks of the program can run."""
         members = self._members
         if members.jobs_added_during_run or members.nested_schedulers:
-            self._remove_jobs_added_during_runs()
+            for scheduler in iterate_schedulers(self):
+                scheduler._members.remove_jobs_added_during_runs()
         if members.needs_check() if run.outer_worker is None else members.is_unchecked:
             for _ in _checks.check_members(members):
                 await run.backend.checkpoint()
@@ -938,11 +909,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._counted = _failures.NO_FAILURES
         self._incidents = []
         self._members.dropped_failure_count = 0
-
-    def _remove_jobs_added_during_runs(self) -> None:
-        for scheduler in iterate_schedulers(self):
-            if scheduler._members.jobs_added_during_run:
-                scheduler._members.remove_jobs_added_during_runs()
 
     def cancel(self) -> None:
         """Cancel all jobs and end the run cleanly. Its `stop_reason` is then CANCELLED.
@@ -1181,20 +1147,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if self._scheduler is None and (self._required or self._options is not DEFAULT_OPTIONS):
             _checks.reject_options_of_nested(self)
 
-    async def _wait_settled(self, job: AbstractJob[Any], takes_failure: bool) -> None:
-        await _awaiting.wait_settled(self, job, takes_failure)
+    _wait_settled = _awaiting.wait_settled
+    _describe_waits = _explain.describe_waits
+    _create_failure_log = staticmethod(FailureLog)
 
     def _reject_wait_cycle(self) -> None:
         """Raise an error if this scheduler, which is outermost, is awaited by one of its own jobs."""
         waiter = _awaiting.waiting_job()
         if waiter is not None:
             reject_wait_cycle(waiter, self)
-
-    def _describe_waits(self) -> str:
-        return _explain.describe_waits(self)
-
-    def _create_failure_log(self, run: Run) -> FailureLog:
-        return FailureLog(run)
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
         """Return whether the run has ended, or will not start `job`, as it drains or stops. False before the first run.
@@ -1269,6 +1230,23 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Show the label, the state and the number of members."""
         state = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
         return text_of(self, f"{state}, {plural(len(self), 'job')}")
+
+
+def _made_by_user(subject: str, name: str, maker: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return the label or the key of a job, which `label=` or `key=` of `map` makes from the arguments of the job."""
+    if maker is None:
+        return None
+    is_format = isinstance(maker, str)
+    try:
+        made = (maker.format if is_format else maker)(*arguments)
+    except Exception as error:
+        problem = f"{name}={maker!r} cannot be filled in" if is_format else f"the function of {name}= raised"
+        call_text = _labels.call_label(name, arguments, {})
+        raise ValueError(f"{subject}: {problem} for {call_text}: {type(error).__name__}: {error}") from error
+    if name == "label" and not isinstance(made, str):
+        call_text = _labels.call_label(name, arguments, {})
+        raise TypeError(f"{subject}: {call_text} returned {type(made).__name__}; it must return text")
+    return made
 
 
 def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
