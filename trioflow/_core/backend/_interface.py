@@ -123,7 +123,6 @@ class TaskSnapshot(Protocol):
 
     def record_iteration(self) -> None:
         """Record the current iteration of the event loop, for `is_same_iteration`."""
-        ...
 
     def is_same_iteration(self) -> bool:
         """Return whether the event loop is still in the recorded iteration; False if that is unknown."""
@@ -140,7 +139,6 @@ class HostTask(Protocol):
 
     async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `body()` while the nursery is open. Then raise any cancellation of the task."""
-        ...
 
     async def yield_to_loop(self) -> bool:
         """Yield to the event loop once, and return True. If the task is cancelled, return False."""
@@ -164,11 +162,10 @@ class HostTask(Protocol):
 
         On asyncio, each cancellation meanwhile calls `on_interrupt`, because jobs are cancelled again only on request.
         """
-        ...
 
     def is_cancelled(self) -> bool:
         """Return whether the task was cancelled natively after the run began, even if it has not noticed this yet."""
-        ...
+        return False
 
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool] | None
@@ -219,15 +216,12 @@ class WorkerGroup(Protocol):
 
     def prepare(self, on_deadline: Callable[[], None], outer: WorkerGroup | None) -> None:
         """Set `host`, and what else the group needs, in the task that awaits the run."""
-        ...
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `body()`, which spawns tasks and waits for them. Then raise any cancellation of the host."""
-        ...
 
     def spawn(self, worker: WorkerTask) -> None:
         """Start a task for `worker`, in a copy of the run's context."""
-        ...
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call `function()` when the clock shows `when`. On trio, skip the call if the group is cancelled by then.
@@ -257,7 +251,6 @@ class WorkerGroup(Protocol):
 
     def shield(self, worker: WorkerTask) -> None:
         """Shield the calling worker, which is running no job, from `cancel`."""
-        ...
 
     def cancel_shielded(self, workers: Iterable[WorkerTask]) -> None:
         """Cancel `workers`, which are all shielded workers."""
@@ -268,7 +261,6 @@ class WorkerGroup(Protocol):
 
         A worker that has not begun may ignore this: its first step checks whether its run is stopping.
         """
-        ...
 
     def forget(self, worker: WorkerTask) -> None: ...
 
@@ -374,7 +366,6 @@ class Backend(Protocol):
 
     async def yield_to_loop(self) -> None:
         """Yield to the event loop once, without raising a cancellation."""
-        ...
 
     async def wait_until(self, deadline: float) -> bool:
         """Wait until the clock shows `deadline`, and return True. If the task is cancelled, return False at once."""
@@ -492,7 +483,6 @@ class Backend(Protocol):
 
     async def wait_until_woken(self, worker: WorkerTask) -> None:
         """Suspend the worker's task until it is woken or cancelled, without raising the cancellation."""
-        ...
 
     def wake(self, worker: WorkerTask) -> None: ...
 

@@ -85,9 +85,6 @@ class PlainGroup(WorkerGroup):
     def has_deadline_passed(self) -> bool:
         return self._deadline != math.inf and self._backend.clock()() >= self._deadline
 
-    def shield(self, worker: WorkerTask) -> None:
-        """Do nothing: each worker is in a shield, and `cancel` gets the workers that it cancels."""
-
     def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         """Cancel one worker. If its task has not begun, which it may never do on asyncio, the worker leaves at once."""
         worker.was_cancelled = True

@@ -85,9 +85,6 @@ class TrioHost(HostTask):
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    def is_cancelled(self) -> bool:
-        return False  # on trio only scopes cancel tasks
-
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool] | None
     ) -> Callable[[], None]:
