@@ -103,7 +103,7 @@ class WaitingGroup:
         if first is not None and self.entry is not None and first[1] == self.entry[1]:
             return
         if self.entry is not None:
-            _remove_entry(queue.group_entries, self.entry)
+            del queue.group_entries[bisect.bisect_left(queue.group_entries, self.entry)]
         self.entry = None if first is None else (*first[:2], self)
         if self.entry is not None:
             bisect.insort(queue.group_entries, self.entry)
@@ -153,13 +153,6 @@ class WaitingGroup:
         entries = itertools.chain(list(self.heap), *list(self.parked.values()))
         return sorted(entry for entry in entries if entry[2]._state is SCHEDULED)
 
-    def clear(self) -> None:
-        self.heap.clear()
-        for key in self.parked:
-            del key.parked[self]
-        self.parked.clear()
-        self.update()
-
 
 class AdmissionQueue:
     """The waiting jobs of one run, in groups of equal needs.
@@ -199,11 +192,9 @@ class AdmissionQueue:
 
     def _group_key(self, job: AbstractJob[Any]) -> Any:
         """Return the key of a job's group: jobs with equal needs, of which a slot is one, have equal keys."""
-        needs = job._needs()
-        for name in needs:
-            if self.run.pools.find(name).has_keys:
-                needs = {**needs, name: ""}
-        return (takes_slot(job), *sorted(needs.items()))
+        find = self.run.pools.find
+        needs = [(name, "" if find(name).has_keys else amount) for name, amount in job._needs().items()]
+        return (takes_slot(job), *sorted(needs))
 
     def _get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
         key = self._group_key(job)
@@ -226,9 +217,6 @@ class AdmissionQueue:
         counts[group.kind] += sign
         if not counts[group.kind]:
             del counts[group.kind]
-
-    def resolve_needs(self, job: AbstractJob[Any]) -> Needs:
-        return [self.run.pools.find(name).resolve(amount, job) for name, amount in job._needs().items()]
 
     def find_group(self, job: AbstractJob[Any]) -> WaitingGroup | None:
         """Return the group of a waiting job; None if the job does not wait here. Any thread may call this."""
@@ -267,8 +255,8 @@ class AdmissionQueue:
         With each comes the number that says in which order they became ready.
         """
         for group in self.groups_by_needs.values():
-            needs: Any = group.common_needs
-            for budget, need in needs:
+            budget: Any
+            for budget, need in group.common_needs:
                 if not budget.can_ever_meet(need):
                     yield from ((age, self, job, budget.spent_error(job, need)) for _, age, job in group.entries())
 
@@ -299,10 +287,14 @@ class AdmissionQueue:
 
     def clear(self) -> None:
         """Remove all waiting jobs, and leave the admission until the run joins it again."""
+        for group in self.groups_by_needs.values():
+            for key in group.parked:
+                del key.parked[group]
+            self.count_group(group, -1)
         self.overtaken.clear()
-        for group in list(self.groups_by_needs.values()):
-            group.clear()
-        self.admission.is_settled = False
+        self.groups_by_needs.clear()
+        self.group_entries.clear()
+        self.join()
 
     # ---- the place in the admission
 
@@ -321,11 +313,12 @@ class AdmissionQueue:
         if entry == self.entry:
             return
         self.admission.is_settled = False
+        entries = self.admission.queue_entries
         if self.entry is not None:
-            _remove_entry(self.admission.queue_entries, self.entry)
+            del entries[bisect.bisect_left(entries, self.entry)]
         self.entry = entry
         if entry is not None:
-            bisect.insort(self.admission.queue_entries, entry)
+            bisect.insort(entries, entry)
 
 
 class Admission:
@@ -362,13 +355,12 @@ class Admission:
             resource.admission = self
         self.queues.update(other.queues)
         self.resources.update(other.resources)
-        self.has_budgets = self.has_budgets or other.has_budgets
-        self.shares_slots = self.shares_slots or other.shares_slots
+        self.has_budgets |= other.has_budgets
+        self.shares_slots |= other.shares_slots
         self.group_counts.update(other.group_counts)
         self.timed_keys = sorted(self.timed_keys + other.timed_keys)
         self.queue_entries = sorted(self.queue_entries + other.queue_entries)
-        _, _, cancel = other._timer
-        cancel()
+        other._timer[2]()
         self.is_settled = False
 
     def has_timer(self) -> bool:
@@ -533,8 +525,7 @@ class Admission:
             when, _, key = self.timed_keys[0]
             queue = next(iter(key.parked)).queue
         if self._timer[:2] != (when, queue):
-            _, _, cancel = self._timer
-            cancel()
+            self._timer[2]()
             self._timer = NO_TIMER if queue is None else (when, queue, queue.run.group.call_at(when, self._on_timer))
 
     def _on_timer(self) -> None:
@@ -565,7 +556,3 @@ def _drop_settled(entries: list[HeapEntry]) -> None:
     """Remove settled jobs from the front of a heap."""
     while entries and entries[0][2]._state is not SCHEDULED:
         heapq.heappop(entries)
-
-
-def _remove_entry(entries: list[Any], entry: Any) -> None:
-    del entries[bisect.bisect_left(entries, entry)]

@@ -112,9 +112,8 @@ class BudgetResource(CountedResource):
         return value
 
     def take(self, job: AbstractJob[Any], need: Amount) -> BudgetShare:  # type: ignore[override]
-        self.free -= need
+        super().take(job, need)
         self.reserved += need
-        self.holders[job] = need
         return BudgetShare(need, self.make_member_resource(need) if is_scheduler(job) else None)
 
     def correct(self, share: BudgetShare, used: Amount) -> None:

@@ -288,7 +288,7 @@ class PerKeyResource(PoolEntry):
 
     def make_member_resource(self, need: str) -> PerKeyResource:
         """Return the resource of the members of a nested scheduler that needs a key, for a check before the run."""
-        return PerKeyResource(self.name, PerKey(1), CountedKey(self, need))
+        return PerKeyResource(self.name, self.settings, CountedKey(self, need))
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         super().change_clock(clock, shift)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -19,7 +20,7 @@ from ._rate import Rate, RateResource
 from ._resource import CountedResource, PoolEntry, Resource
 
 if TYPE_CHECKING:
-    from ..base._amounts import Amount, SingleNeed
+    from ..base._amounts import SingleNeed
     from ..job._job_options import Subject
 
 
@@ -229,11 +230,8 @@ class ResourceView:
 
     def amount_text(self, amount: float) -> str:
         """Return an amount as text, such as "3", or "1.5 GiB" for a size; an empty string for a `Rate`."""
-        return (
-            self._resource.format_amount(amount_of(amount, self.name))
-            if isinstance(self._resource, CountedResource)
-            else ""
-        )
+        resource = self._resource
+        return resource.format_amount(amount_of(amount, self.name)) if isinstance(resource, CountedResource) else ""
 
     def start_delay(self, jobs: Iterable[AnyJob]) -> float:
         """Return the seconds until all needs of these jobs have accrued and the throttle, if any, has ended.
@@ -245,11 +243,10 @@ class ResourceView:
             return 0.0
         ends_at = resource.cooldown.ends_at
         if isinstance(resource, RateResource):
-            total: dict[str, Amount] = {}
+            total = Counter[Any]()
             for job in jobs:
-                for key, amount in resource.need(job._needs()[self.name], job).items():
-                    total[key] = total.get(key, 0) + amount
-            ends_at = resource.accrued_at(total)
+                total.update(resource.need(job._needs()[self.name], job))
+            ends_at = resource.accrued_at(dict(total))
         return max(0.0, ends_at - resource.clock())
 
 

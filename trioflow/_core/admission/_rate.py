@@ -334,12 +334,9 @@ class RateResource(Resource):
         return {key: bucket.level(now) for key, bucket in self.buckets.items()}
 
     def describe(self) -> str:
-        now = self.clock()
-        levels = (
-            f"{bucket.level(now):.4g} of {_amounts.amount_text(bucket.burst)} {key}"
-            for key, bucket in self.buckets.items()
-        )
-        return f"{self.name}={', '.join(levels)}"
+        bursts = {key: _amounts.amount_text(bucket.burst) for key, bucket in self.buckets.items()}
+        free = self.public_free()
+        return f"{self.name}={', '.join(f'{free[key]:.4g} of {burst} {key}' for key, burst in bursts.items())}"
 
     def public_share(self, need: RateNeed, share: RateNeed) -> dict[str, float]:
         return {key: _amounts.as_number(amount) for key, amount in share.items()}

@@ -109,10 +109,9 @@ class HeapLine:
         """Admit jobs in order, while slots are free, until `number` jobs are startable."""
         queue, startable = self._queue, self._queue.startable
         while len(startable) < number:
-            heap, slotless = self._heap, self._slotless_heap
-            if slotless and not (heap and heap[0] < slotless[0] and not queue.is_full()):
-                heap = slotless
-            elif not heap or queue.is_full():
+            heaps = [self._slotless_heap] if queue.is_full() else [self._slotless_heap, self._heap]
+            heap = min(filter(None, heaps), default=None)  # lists are compared by their first entries
+            if heap is None:
                 return
             entry = heappop(heap)
             if entry[2]._state is SCHEDULED:
@@ -304,13 +303,10 @@ class ReadyQueue:
 
     def _keep_slots(self) -> None:
         """Give a slot that is given back to each `First` around it that keeps needs, if no job in that has one."""
-        queue = self
-        while queue.outer is not None:
-            if not queue.holders and queue.run.scheduler._needs():
-                for outer, firsts in queue._windows():
-                    if firsts:
-                        outer.holders.add(queue.run.scheduler)
-            queue = queue.outer
+        for queue, _ in self._windows():
+            if queue.outer is not None and not queue.holders and queue.run.scheduler._needs():
+                for outer, _ in queue.outer._windows():
+                    outer.holders.add(queue.run.scheduler)
 
     def refund(self, job: AbstractJob[Any]) -> None:
         """Put back the amounts of rates and budgets of a job that does not start. Call `release` afterwards."""
@@ -339,9 +335,9 @@ class ReadyQueue:
 
     def grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
-        if job._needs():
-            assert self.groups is not None
-            job._ensure_extras().grant = grant = Grant(job, self.groups.resolve_needs(job))
+        if entries := job._needs():
+            needs = [self.run.pools.find(name).resolve(amount, job) for name, amount in entries.items()]
+            job._ensure_extras().grant = grant = Grant(job, needs)
             grant.start()
 
     # ---- all ready jobs

@@ -136,7 +136,7 @@ class WindowController:
         if started_at < self._shrunk_at:
             return
         self._successes += 1
-        self._was_full = self._was_full or is_full
+        self._was_full |= is_full
         self._latencies.append(now - started_at)
         if len(self._latencies) >= max(MIN_JOBS_IN_MEAN, self.size):
             self._adjust_to_mean(sum(self._latencies) / len(self._latencies), now)

@@ -63,7 +63,7 @@ class StartOrder:
     def prepare(self) -> Iterator[None]:
         """Choose the order before any job is ready; yield whenever a pause is due. O(V + E)."""
         members, policy = self._members, self._policy
-        if members.nested_schedulers and policy.effective_policy(True).needs_durations:
+        if members.nested_schedulers and policy.effective_policy(True).needs_heap:
             yield from self._estimate_nested()
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
         requirements: Requirements = (lambda job: job._required) if requires_members_only else members.all_requirements
@@ -118,7 +118,7 @@ class StartOrder:
         """
         scheduler, members = self._scheduler, self._members
         options = [job._options for job in members.jobs_with_scheduling_options]
-        known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_durations else {}
+        known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_heap else {}
         policy = self._policy.effective_policy(bool(known))
         earlier = self._queue.order
         has_needs = self._queue.groups is not None or self._needs_admission(

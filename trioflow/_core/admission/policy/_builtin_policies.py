@@ -18,9 +18,7 @@ class RunPolicy(ABC):
 
     needs_ranks: bool = False
     needs_heap: ClassVar[bool] = True
-    """Whether the policy needs a heap, because its order is not first in, first out."""
-    needs_durations: ClassVar[bool] = True
-    """Whether the policy, or the choice of the policy, uses expected durations."""
+    """Whether the policy needs a heap, and may use expected durations: its order is not first in, first out."""
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
         """Return the policy to use, depending on whether any job has an expected duration."""
@@ -39,7 +37,6 @@ class Fifo(RunPolicy):
     """The policy "fifo": the job that became ready first starts first."""
 
     needs_heap = False
-    needs_durations = False
 
     def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
         """Return a function that gives all jobs the same key, so that only their sequence numbers order them."""
@@ -65,8 +62,6 @@ class CriticalPath(RunPolicy):
 
 class Auto(Fifo):
     """The policy "auto": "critical-path" if any job has an expected duration, and otherwise "fifo"."""
-
-    needs_durations = True
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
         return CRITICAL_PATH_POLICY if knows_durations else FIFO_POLICY
