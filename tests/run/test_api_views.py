@@ -16,6 +16,7 @@ from trioflow import (
     Pool,
     Rate,
     Scheduler,
+    Sequence,
     Service,
     StopReason,
     Throttled,
@@ -105,9 +106,9 @@ def test_start_delay_of_a_rate_adds_up_the_needs_of_all_given_jobs(virtual: Virt
 
     pool = Pool(api=Rate(calls=1, per=1, burst=2))
     one, more = Job(nap, 1, needs={"api": {"calls": 1}}), Job(nap, 1, needs={"api": {"calls": 2}})
-    watcher = Job(look, needs={"api": {"calls": 2}})
-    virtual(Scheduler(watcher, one, more, pool=pool).co_run)
-    assert watcher.result() == [0, 1, 3, 4]
+    watcher = Job(look, needs={"api": {"calls": 1}})
+    virtual(Scheduler(Sequence(watcher, [one, more]), pool=pool).co_run)
+    assert watcher.result() == [0, 0, 2, 3]
 
 
 class Teller(JobKind[str]):

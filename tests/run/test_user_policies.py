@@ -116,9 +116,12 @@ class Reported(Instrument):
 
     def __init__(self) -> None:
         self.messages: list[str] = []
+        self.raised_in: list[str] = []
 
     def incident(self, scheduler: Any, job: Any, message: str, exception: BaseException | None) -> None:
         self.messages.append(f"{job.label}: {message}: {exception!r}")
+        if exception is not None and exception.__traceback__ is not None:
+            self.raised_in.append(exception.__traceback__.tb_frame.f_globals["__name__"])
 
 
 def no_key(job: AbstractJob[Any], outlook: Outlook) -> Any:
@@ -143,6 +146,7 @@ def test_a_policy_that_raises_ends_the_run(
     assert behind.is_idle()
     (message,) = reported.messages
     assert message == "b: the policy By of 's' has no key for 'b': KeyError('b')"
+    assert reported.raised_in == [By.__module__]  # a frame of the engine would keep the run alive
     assert len(caplog.records) == 1
     scheduler.debrief()
     assert "incident at b: the policy By of 's' has no key for 'b'" in capsys.readouterr().out
