@@ -13,6 +13,7 @@ from .._core.api import topological_order
 from .._core.api.views import (
     AnyJob,
     BaseScheduler,
+    Retry,
     all_requirements,
     enclosing_schedulers,
     essential_requirements,
@@ -21,7 +22,6 @@ from .._core.api.views import (
     is_scheduler,
     is_service,
     longest_path_lengths,
-    longest_pauses,
     max_slots,
 )
 from ._scenario_copy import is_limiter
@@ -238,4 +238,12 @@ def _seconds_until_timed_out(job: AnyJob) -> float:
     retry = job.retry if job.on_timeout != "move_on" else None
     if retry is None or retry.times is None:
         return job.timeout
-    return job.timeout * (1 + retry.times) + longest_pauses(retry)
+    return job.timeout * (1 + retry.times) + _longest_pauses(retry, retry.times)
+
+
+def _longest_pauses(retry: Retry, times: int) -> float:
+    """Return the sum of `times` pauses, at their longest."""
+    total, pause = 0.0, min(retry.first, retry.cap)
+    while times and retry.factor > 1 and 0 < pause < retry.cap:  # otherwise, all further pauses are equal
+        total, pause, times = total + pause, min(pause * retry.factor, retry.cap), times - 1
+    return total + pause * times

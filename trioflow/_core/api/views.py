@@ -40,16 +40,7 @@ from ..base._states import (
     Waiting,
     parse_reported_state,
 )
-from ..base._units import (
-    MAX_LISTED_NAMES,
-    duration_text,
-    durations_in_column,
-    join_names,
-    listed_lines,
-    percent_text,
-    plural,
-    size_text,
-)
+from ..base._units import MAX_LISTED_NAMES, UNITS, duration_text, join_names, percent_text, plural, size_text
 from ..base._user_code import (
     PACKAGE_PREFIX,
     describe_line,
@@ -89,7 +80,7 @@ from ..job._job_queries import (
 from ..job._labels import PathCache, UniqueSiblingNames, paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need
 from ..job._outcome import DROPPED, FailedAttempt, Failure, Restoration, Throttling, failure_kind, one_line_error
-from ..job._retry import Retry, jitter_source, longest_pauses
+from ..job._retry import Retry, jitter_source
 from ..job._service import Service
 from ..job._trigger_rules import essential_requirements
 from ..run._handle import RunInProgress, RunView, current_run, job_frames, run_times, runs_in_progress

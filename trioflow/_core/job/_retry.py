@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 from functools import partial
@@ -176,16 +175,6 @@ def _check_condition(on: Any) -> RetryCondition:
             f"exception that returns whether to retry, or the seconds to wait"
         )
     return on  # type: ignore[no-any-return]
-
-
-def longest_pauses(retry: Retry) -> float:
-    """Return the sum of all pauses, at their longest; infinity if there is no limit."""
-    times = math.inf if retry.times is None else retry.times
-    total, number, pause, last = 0.0, 1, retry._pause_before(1), -1.0
-    while number <= times and pause not in (0.0, last):  # from then on, pauses are equal
-        total, number, last = total + pause, number + 1, pause
-        pause = retry._pause_before(number)
-    return total + (pause * (times - number + 1) if pause else 0.0)
 
 
 def check_retry(value: Any, name: str, subject: Subject) -> Retry | None:

@@ -22,7 +22,8 @@ from textwrap import wrap
 from typing import Any, Final
 
 from ... import _posix as posix
-from ..._core.api.views import JobState, duration_text, durations_in_column, fit, join_names, plural, printable, shorten
+from ..._core.api.views import JobState, duration_text, fit, join_names, plural, printable, shorten
+from ..text._columns import durations_in_column
 from ..text._symbols import align_columns, display_width
 from ._answers import peer_of, socket_address
 from ._process_record import Record

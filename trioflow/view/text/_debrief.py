@@ -21,7 +21,6 @@ from ..._core.api.views import (
     failure_of,
     is_scheduler,
     jobs_of_run,
-    listed_lines,
     one_line_error,
     paths_of,
     plural,
@@ -29,6 +28,7 @@ from ..._core.api.views import (
     shorten,
 )
 from . import _failure_text, _verdict
+from ._columns import listed_lines
 from ._failure_text import group_failures, kind_text
 from ._listing import Listing
 from ._symbols import Symbols

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ..._core.api.views import JobState, duration_text, durations_in_column, fit, listed_lines, plural, printable
+from ..._core.api.views import JobState, duration_text, fit, plural, printable
 from .._state_styles import recorded_state
 from ..text import _symbols
+from ..text._columns import durations_in_column, listed_lines
 from ._record import TraceRecord
 from ._spans import Span, last_wait
 from ._time_spent import critical_path_steps

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, final
 
-from ..._core.api.views import WaitCause, durations_in_column, printable
+from ..._core.api.views import WaitCause, printable
 from .._state_styles import CAUSE_WORDS
+from ..text._columns import durations_in_column
 from ._critical_path import settled_at
 from ._record import TraceRecord
 from ._slots import WORK, SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words

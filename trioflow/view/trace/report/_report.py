@@ -27,7 +27,6 @@ from ...._core.api.views import (
     MOVED_ON,
     JobState,
     duration_text,
-    durations_in_column,
     fit,
     join_names,
     plural,
@@ -38,6 +37,7 @@ from ...._core.api.views import (
 from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES, recorded_state, state_class
 from ...graph import _render
 from ...text import _verdict
+from ...text._columns import durations_in_column
 from .. import _time_spent
 from .._record import GraphDescription, TraceRecord
 from .._spans import RunSpan, Span, wait_text
