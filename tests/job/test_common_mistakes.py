@@ -235,9 +235,7 @@ def test_the_error_on_a_requirement_across_levels_names_the_scheduler_that_must_
     x.requires(a)
     inner = Scheduler(x, label="inner")
     outer = Scheduler(a, inner, label="outer")
-    with pytest.raises(
-        MissingRequirement, match=r"write inner\.requires\(a\), or drop the requirement with sanitize\(\)"
-    ):
+    with pytest.raises(MissingRequirement, match=r"let 'inner' require 'a', or drop the requirement with sanitize\(\)"):
         outer.run()
     outer.sanitize()
     inner.requires(a)
@@ -249,7 +247,7 @@ def test_the_error_on_a_requirement_in_a_sibling_scheduler_names_the_job_that_mu
     a, x, y = (Job(nap, label=name) for name in "axy")
     x.requires(a)
     first, second = Scheduler(a, label="first"), Scheduler(x, label="second")
-    with pytest.raises(MissingRequirement, match=r"write second\.requires\(first\)"):
+    with pytest.raises(MissingRequirement, match=r"let 'second' require 'first'"):
         Scheduler(first, second, label="outer").run()
     b = Job(nap, label="b")
     y.requires(b)

@@ -223,7 +223,7 @@ def test_needs_that_can_never_fit_are_rejected_before_any_job_starts(needs: Any,
     [
         (lambda: Pool(cpu=-1), ValueError, r"Pool\(cpu=-1\): give a finite number, 0 or more"),
         (lambda: Pool(cpu=float("nan")), ValueError, r"Pool\(cpu=nan\)"),
-        (lambda: Pool(cpu=True), TypeError, r"Pool\(cpu=True\): give a number"),
+        (lambda: Pool(cpu=True), TypeError, r"Pool\(cpu=True\): give a finite number"),
         (lambda: Pool(ram="9" * 400), ValueError, r"999'\): the size is too large"),
         (lambda: Pool(ram="9" * 300 + " PiB"), ValueError, r"PiB'\): the size is too large"),
         (lambda: Pool(ram="24 gigs"), ValueError, r"Pool\(ram='24 gigs'\): write a number and a unit: B, kB"),

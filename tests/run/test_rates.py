@@ -144,8 +144,8 @@ def test_used_may_be_called_from_a_thread(backend: str) -> None:
         ({"api": {"tokens": 366 * 86_400 * 4 + 1}}, ValueError, r"this amount of tokens takes more than a year"),
         ({"api": {"tokens": -1}}, ValueError, r"give a finite number, 0 or more"),
         ({"api": {"tokens": math.nan}}, ValueError, r"give a finite number, 0 or more"),
-        ({"api": {"tokens": True}}, TypeError, r"give a number, 0 or more"),
-        ({"api": None}, TypeError, r"give a number, 0 or more"),
+        ({"api": {"tokens": True}}, TypeError, r"give a finite number, 0 or more"),
+        ({"api": None}, TypeError, r"give a finite number, 0 or more"),
     ],
 )
 def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: type[Exception], message: str) -> None:

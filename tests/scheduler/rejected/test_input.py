@@ -286,12 +286,10 @@ def test_error_for_an_option_out_of_range_names_the_job(options: dict[str, Any])
 
 
 def test_options_that_are_gone_name_their_successor() -> None:
-    """`restarts=` and `on_timeout="restart"` of older programs raise errors that name `Retry`."""
+    """`restarts=` of older programs raises an error that names `Retry`."""
     for make in (functools.partial(Job, nap), Scheduler):
         with pytest.raises(TypeError, match=r"no option 'restarts'; .*retry=Retry\(5, first=0, on=JobTimeout\)"):
             make(timeout=1, restarts=3)
-        with pytest.raises(ValueError, match=r"retry=Retry\(None, first=0, on=JobTimeout\)"):
-            make(timeout=1, on_timeout="restart")
 
 
 BAD_RETRIES: list[tuple[dict[str, Any], type[Exception], str]] = [

@@ -33,7 +33,10 @@ for _power, _prefix in enumerate("kMGTP", start=1):  # "4G" is 4 GiB, as for uli
 SIZE_PATTERN: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
 
 
-def amount_of(value: Any, subject: str) -> Amount:
+AMOUNT_ADVICE: Final = "give a finite number, 0 or more, or a size such as '24 GiB'"
+
+
+def amount_of(value: Any, subject: str, advice: str = AMOUNT_ADVICE) -> Amount:
     """Check an amount, which is a number or a size, and return it as an exact number.
 
     A float becomes the exact fraction of its decimal form, so that ten times 0.1 is 1.
@@ -41,6 +44,7 @@ def amount_of(value: Any, subject: str) -> Amount:
     Args:
         value: a finite number, 0 or more, or text such as "24 GiB".
         subject: the beginning of the error message: the option with its value.
+        advice: the end of the error message, unless the value is text.
 
     Raises:
         TypeError: `value` is neither a number nor text.
@@ -50,9 +54,9 @@ def amount_of(value: Any, subject: str) -> Amount:
     if isinstance(value, str):
         return _parse_size(value, subject)
     if not is_number(value):
-        raise TypeError(f"{subject}: give a number, 0 or more, or a size such as '24 GiB'")
+        raise TypeError(f"{subject}: {advice}")
     if not is_finite(value) or value < 0:
-        raise ValueError(f"{subject}: give a finite number, 0 or more, or a size such as '24 GiB'")
+        raise ValueError(f"{subject}: {advice}")
     return _int_if_whole(_to_fraction(str(value)) if isinstance(value, float) else value)
 
 
@@ -63,11 +67,6 @@ def is_number(value: Any) -> bool:
     from fractions import Fraction
 
     return isinstance(value, Fraction)
-
-
-def is_amount(value: Any) -> bool:
-    """Return whether `value` is a finite number, 0 or more."""
-    return is_number(value) and is_finite(value) and value >= 0
 
 
 def is_finite(value: float | Fraction) -> bool:
@@ -84,12 +83,13 @@ def _to_fraction(text: str) -> Fraction:
     return Fraction(text)
 
 
-def check_need(value: Any, subject: str) -> ExactNeed:
+def check_need(value: Any, subject: str, advice: str = AMOUNT_ADVICE) -> ExactNeed:
     """Check an amount, or a dict of amounts by key, and return it in its exact form.
 
     Args:
         value: the user's value.
         subject: the beginning of the error message, as in `amount_of`.
+        advice: the end of the error message, as in `amount_of`.
 
     Raises:
         TypeError, ValueError: as in `amount_of`; or a key is not text.
@@ -97,11 +97,11 @@ def check_need(value: Any, subject: str) -> ExactNeed:
     """
     amounts = value
     if not isinstance(value, Mapping):
-        return amount_of(value, subject)
+        return amount_of(value, subject, advice)
     for key in amounts:
         if not isinstance(key, str):
             raise TypeError(f"{subject}: the key {short_repr(key)} is not a string")
-    return tuple((key, amount_of(amounts[key], subject)) for key in sorted(amounts))
+    return tuple((key, amount_of(amounts[key], subject, advice)) for key in sorted(amounts))
 
 
 def amount_text(number: Amount) -> str:

@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 
 from ..base._reprs import short_repr
 from ._job import AbstractJob
+from ._job_options import check_keywords
 from ._outcome import DROPPED
 from ._texts import TEXTS, job_in
 
@@ -155,10 +156,6 @@ class Template:
                 container[key] = copies[template]
         return container if self._finish is None else self._finish(container)
 
-    def original_values(self) -> Iterable[Any]:
-        """Return the items as they were given, with the inputs among them."""
-        return cast("Iterable[Any]", self.original)
-
     def __iter__(self) -> Iterator[Any]:
         return iter(self.substitute_inputs(result_of))
 
@@ -190,29 +187,26 @@ class DirectArguments:
     It is used only if no input is a service, has `keep_result=False`, or is of a kind that defines its own `result()`.
     """
 
-    __slots__ = ("_indices", "_values")
+    __slots__ = ("_indices", "original")
 
     def __init__(self, values: tuple[Any, ...], indices: tuple[int, ...]) -> None:
-        self._values = values
+        self.original = values
         self._indices = indices
 
-    def original_values(self) -> Iterable[Any]:
-        return self._values
-
     def __iter__(self) -> Iterator[Any]:
-        values = [*self._values]
+        values = [*self.original]
         for index in self._indices:
             values[index] = values[index]._outcome
         return iter(values)
 
     def substitute_inputs(self, value_of: ValueOf) -> tuple[Any, ...]:
-        values = [*self._values]
+        values = [*self.original]
         for index in self._indices:
             values[index] = value_of(values[index])
         return tuple(values)
 
     def inputs(self) -> tuple[AbstractJob[Any], ...]:
-        jobs = tuple([self._values[index] for index in self._indices])
+        jobs = tuple([self.original[index] for index in self._indices])
         return jobs if len(jobs) == 1 else tuple(dict.fromkeys(jobs))
 
 
@@ -261,26 +255,21 @@ def original_arguments(arguments: Iterable[Any]) -> Iterable[Any]:
         arguments: the tuple or the object that `ArgumentSearch.search_positional` or `DirectArguments` made of them.
 
     """
-    if isinstance(arguments, tuple):
-        return arguments
-    return cast("Template | DirectArguments", arguments).original_values()
+    return arguments if isinstance(arguments, tuple) else cast("Template | DirectArguments", arguments).original
 
 
 class Call:
     """A function with bound keyword arguments. At a call, the inputs among these are replaced by their results."""
 
-    __slots__ = ("_template", "_values", "func")
+    __slots__ = ("_template", "func", "original")
 
     def __init__(self, function: Callable[..., Any], values: dict[str, Any], template: Template | None) -> None:
         self.func: Final = function  # called `func` as in `functools.partial`
-        self._values = values
+        self.original = values
         self._template = template
 
-    def original_values(self) -> dict[str, Any]:
-        return self._values
-
     def substitute_inputs(self, value_of: ValueOf) -> dict[str, Any]:
-        return self._values if self._template is None else self._template.substitute_inputs(value_of)
+        return self.original if self._template is None else self._template.substitute_inputs(value_of)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.func(*args, **self.substitute_inputs(result_of), **kwargs)
@@ -326,16 +315,10 @@ class ArgumentSearch:
         """Search keyword arguments, and return `function` with these bound to it.
 
         Raises:
-            TypeError: `values` is not a dict with text as keys. The error shows no values, which may be secret.
+            TypeError: `values` is not a dict with text as keys.
 
         """
-        if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            kind = type(values).__name__
-            raise TypeError(f"kwargs of {self._subject()}: found {kind}; give a dict of names and values")
-        for name in values:
-            if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"kwargs of {self._subject()}: the name {name!r} is not a string")
-        plain = dict(values)
+        plain = check_keywords(values, "kwargs", self._subject)
         return Call(function, plain, self._root_template(plain))
 
     def _root_template(self, container: Any) -> Template | None:

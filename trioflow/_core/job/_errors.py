@@ -104,10 +104,7 @@ class MissingRequirement(TrioflowError, ValueError):
         common = find_common_scheduler(job, requirement)
         if common is not None:
             _, waits, waited_for = common
-            if waits.label.isidentifier() and waited_for.label.isidentifier():
-                advice = f"write {waits.label}.requires({waited_for.label})"
-            else:
-                advice = f"let {waits.label!r} require {waited_for.label!r}"
+            advice = f"let {waits.label!r} require {waited_for.label!r}"
             if waits is waited_for:
                 advice = f"{waits.label!r} contains it, and ends after it: remove this requirement"
             elif waited_for in waits.required:

@@ -129,9 +129,7 @@ class FunctionJob(AbstractJob[T]):
         return self._function is None
 
     def _failure_kind(self) -> object:
-        function: Any = self._function or type(self)
-        while isinstance(function, functools.partial):
-            function = function.func
+        function: Any = unwrap_partial(self._function or type(self))
         return id(function.__code__ if isinstance(function, (types.FunctionType, types.MethodType)) else function)
 
     def _default_label(self, depth: int = _labels.MAX_DEPTH) -> str:
@@ -139,7 +137,7 @@ class FunctionJob(AbstractJob[T]):
         function, name = self._function, self._function_name()
         if self.redact:
             return f"{name}(…)"
-        keywords = function.original_values() if type(function) is Call else {}
+        keywords = function.original if type(function) is Call else {}
         return _labels.call_label(name, original_arguments(self._args), keywords, depth=depth)
 
     def _function_name(self) -> str:
@@ -197,7 +195,7 @@ def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
     """
     args: Any = job._args if isinstance(job, FunctionJob) else ()
     is_input = isinstance(args, DirectArguments) and position - 1 in args._indices
-    return args._values[position - 1] if is_input else None
+    return args.original[position - 1] if is_input else None
 
 
 def _reject_text(function: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> None:

@@ -156,8 +156,6 @@ def check_run_if(value: Any, name: str, subject: Subject) -> RunIf:
 def check_on_timeout(value: Any, name: str, subject: Subject) -> OnTimeout:
     if not is_among(value, get_args(OnTimeout)):
         advice = f"choose one of {', '.join(get_args(OnTimeout))}"
-        if is_among(value, ("restart",)):
-            advice = "to call it again after a timeout, give retry=Retry(None, first=0, on=JobTimeout)"
         raise bad_value_error(ValueError, value, name, subject, advice)
     return cast("OnTimeout", value)
 
@@ -210,10 +208,7 @@ def check_needs(value: Any, name: str, subject: Subject) -> dict[str, CheckedNee
         prefix = f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {subject_text(subject)}"
         if isinstance(amount, str) and not amount.strip():
             raise ValueError(f"{prefix}: the text is empty; give a size such as '24 GiB', or a key")
-        if not (isinstance(amount, (str, Mapping)) or _amounts.is_amount(amount)):
-            error = ValueError if _amounts.is_number(amount) else TypeError
-            raise error(f"{prefix}: {NEED_ADVICE}")
-        result[key] = amount if isinstance(amount, str) else _amounts.check_need(amount, prefix)
+        result[key] = amount if isinstance(amount, str) else _amounts.check_need(amount, prefix, NEED_ADVICE)
     return {key: number for key, number in result.items() if number != 0}
 
 
@@ -327,14 +322,18 @@ def check_box(box: BoxStyle, subject: str) -> BoxStyle:
 
 
 def check_keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:
-    """Check keyword arguments, and return a copy of the dict; return an empty dict for None."""
+    """Check keyword arguments, and return a copy of the dict; return an empty dict for None.
+
+    The errors show no values, which may be secret.
+    """
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise bad_value_error(TypeError, value, name, subject, "give a dict of names and values, or None")
+        found = type(value).__name__
+        raise TypeError(f"{name} of {subject_text(subject)}: found {found}; give a dict of names and values")
     for key in value:  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise bad_value_error(TypeError, value, name, subject, f"the name {short_repr(key)} is not a string")
+            raise TypeError(f"{name} of {subject_text(subject)}: the name {short_repr(key)} is not a string")
     return {**value}
 
 

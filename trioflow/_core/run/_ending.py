@@ -250,11 +250,9 @@ async def _shut_down_one(
         failure = run.backend.split_cancellations(error)[1]
         if failure is None:
             raise
-        del unfinished[job]
         run.report(job, f"co_shutdown of {job.label!r} raised {one_line_error(failure)}", failure)
         run.interruption = run.interruption or find_interruption(failure)
-    else:
-        del unfinished[job]
+    del unfinished[job]
 
 
 async def _close_shared(run: Run) -> None:
