@@ -85,18 +85,6 @@ def test_job_calls_its_function_at_each_start_and_not_before(virtual: Virtual) -
     assert calls == [2, 2]
 
 
-def test_default_label_shows_the_call() -> None:
-    """A default label shows the call of the job's function, and `label=` replaces it."""
-    coroutine = nap()
-    job = Job(coroutine)
-    assert Job(nap).label == "nap()"
-    assert job.label == "nap(…)"
-    job.close()
-    assert job.label == "nap(…)"
-    assert Job(nap, label="mine").label == "mine"
-    assert Scheduler(label="all").label == "all"
-
-
 # --- subclasses
 
 

@@ -74,16 +74,6 @@ def test_result_raises_the_exception_of_the_job_with_its_original_traceback(virt
     assert job.raised_exception() is error
 
 
-def test_exception_of_a_job_shows_few_frames_of_the_engine(virtual: Virtual) -> None:
-    """The traceback of a job's exception has at most one frame of the engine above the user's function."""
-    job = Job(fail)
-    virtual(Scheduler(job).co_run)
-    error = job.raised_exception()
-    assert error is not None
-    names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
-    assert names.index("fail") <= 1
-
-
 def test_result_of_an_unfinished_job_raises_job_not_done(virtual: Virtual) -> None:
     """`result()` of an unfinished job raises JobNotDone with job and state, also if the run never reached the job."""
     job = Job(nap, label="slow")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,35 +28,13 @@ from trioflow import (
 )
 from trioflow.abc import AbstractJob, Instrument, run_of
 
-from ..bodies import Closing, cancelled_of, leaves, nap, own_nursery, stray
+from ..bodies import cancelled_of, leaves, nap, own_nursery, stray
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
 
 # --- what jobs raise
-
-
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("critical", [False, True])
-def test_job_that_raises_an_interruption_ends_the_run(
-    virtual: Virtual, interruption: type[BaseException], critical: bool
-) -> None:
-    """If a job raises KeyboardInterrupt or SystemExit, so does the run, without a group; the job is FAILED."""
-
-    async def interrupt() -> None:
-        await anyio.sleep(1)
-        raise interruption("mine")
-
-    job, other = Job(interrupt, critical=critical), Job(nap, 5)
-    never = Job(nap, required=other)
-    scheduler = Scheduler(job, other, never)
-    with pytest.raises(interruption, match="mine"):
-        virtual(scheduler.co_run)
-    assert scheduler.stop_reason is StopReason.INTERRUPTED
-    assert scheduler.culprit is job
-    assert [one.state for one in scheduler] == [JobState.FAILED, JobState.CANCELLED, JobState.IDLE]
-    assert isinstance(job.raised_exception(), interruption)
 
 
 def test_job_that_raises_a_group_of_cancellations_is_cancelled(virtual: Virtual) -> None:
@@ -149,18 +126,6 @@ async def leaves_a_task_group_open() -> None:
 
 
 @pytest.mark.parametrize("leave", [leaves_a_scope_open, leaves_a_task_group_open])
-def test_job_that_leaves_a_scope_or_nursery_open_fails_alone(virtual: Virtual, leave: Callable[[], Any]) -> None:
-    """A job that leaves a scope or nursery open fails with an error that names it, and the next job is not affected."""
-    job, after = Job(leave, label="sloppy"), Job(nap, 5, "whole")
-    after.requires(job, settled=True)
-    scheduler = Scheduler(job, after)
-    assert virtual(scheduler.co_run) is False
-    assert job.state is JobState.FAILED
-    assert "open" in str(job.raised_exception())
-    assert after.result() == "whole"
-
-
-@pytest.mark.parametrize("leave", [leaves_a_scope_open, leaves_a_task_group_open])
 @pytest.mark.parametrize("place", ["on_settled", "co_shutdown", "close"])
 def test_what_a_function_of_the_user_leaves_open_is_its_own_error(
     virtual: Virtual, leave: Callable[[], Any], place: str, caplog: pytest.LogCaptureFixture
@@ -227,55 +192,6 @@ def test_each_attempt_sees_the_context_variables_of_the_run(virtual: Virtual, ki
 
 
 # --- shutdown, outside, instruments
-
-
-async def raises_in_shutdown() -> None:
-    raise OSError("no route")
-
-
-async def hangs_in_shutdown() -> None:
-    await anyio.sleep(math.inf)
-
-
-def test_co_shutdown_that_raises_is_logged_and_changes_nothing(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An exception of `co_shutdown` is logged with the job's name; the result stays, and the others are shut down."""
-    jobs = [Closing(raises_in_shutdown, label="bad"), Closing(functools.partial(anyio.sleep, 0.5), label="good")]
-    scheduler = Scheduler(*jobs)
-    assert virtual(scheduler.co_run) is True
-    assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
-    assert [(job.calls, job.ended) for job in jobs] == [(1, 0), (1, 1)]
-    assert any("'bad'" in record.getMessage() and "no route" in record.getMessage() for record in caplog.records)
-    assert all(record.name == "trioflow" for record in caplog.records)
-
-
-def test_co_shutdown_that_hangs_is_cancelled_and_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A co_shutdown that hangs is cancelled at shutdown_timeout and named in the log; the result stays."""
-    job = Closing(hangs_in_shutdown, label="stuck")
-    scheduler = Scheduler(job, shutdown_timeout=2)
-
-    async def timed() -> tuple[bool, float]:
-        return await scheduler.co_run(), anyio.current_time()
-
-    assert virtual(timed) == (True, 3)
-    assert (job.calls, job.ended) == (1, 0)
-    assert any("'stuck'" in record.getMessage() for record in caplog.records)
-
-
-def test_wait_for_around_co_run_raises_after_the_shutdown() -> None:
-    """asyncio.wait_for around co_run raises TimeoutError only after the ordered ending, shutdown included."""
-    job = Closing(functools.partial(anyio.sleep, 0.02))
-    scheduler = Scheduler(job)
-
-    async def main() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(scheduler.co_run(), 0.01)
-
-    anyio.run(main)
-    assert (job.calls, job.ended) == (1, 1)
-    assert job.state is JobState.CANCELLED
-    assert scheduler.stop_reason is StopReason.CANCELLED
 
 
 class Grumpy(Instrument):

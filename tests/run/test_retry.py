@@ -254,22 +254,6 @@ def test_retry_that_is_no_number_is_rejected(retry: Any) -> None:
         Job(nap, retry=retry, label="job")
 
 
-def test_negative_retry_is_rejected() -> None:
-    """A negative `retry` raises a ValueError that names the job."""
-    with pytest.raises(ValueError, match=r"retry=-1 of 'job'"):
-        Job(nap, retry=-1, label="job")
-
-
-@pytest.mark.parametrize("nested", [False, True])
-def test_a_job_of_a_coroutine_object_cannot_be_retried(nested: bool, backend: Any) -> None:
-    """A coroutine object runs only once, so a retry of its job or its scheduler is rejected before the run."""
-    coroutine = nap()
-    inner: Any = Scheduler(Job(coroutine, label="shot"), retry=1) if nested else Job(coroutine, retry=1, label="shot")
-    with pytest.raises(ValueError, match=r"'shot'.*coroutine object.*Job\(function"):
-        Scheduler(inner).run(backend=backend)
-    coroutine.close()
-
-
 def test_a_run_that_was_drained_during_a_pause_is_freed(virtual: Virtual) -> None:
     """No timer of a pause that was cut short keeps the run in memory."""
 

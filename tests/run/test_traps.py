@@ -17,22 +17,19 @@ import anyio.to_thread
 import pytest
 import trio
 
-from trioflow import Job, JobCancelled, JobTimeout, Scheduler, Sequence, StopReason, ThreadJob
+from trioflow import Job, JobCancelled, JobTimeout, Scheduler, Sequence, ThreadJob
 
 from ..bodies import (
     CANCELLED,
     FAILED,
     SUCCEEDED,
-    Closing,
     cancelled_of,
     fail,
-    leaves,
     nap,
     nothing,
     own_nursery,
     states,
     stray,
-    task_now,
     timed,
 )
 
@@ -41,64 +38,6 @@ if TYPE_CHECKING:
 
 
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
-
-
-def test_01_cancelled_job_with_its_own_nursery_does_not_count_as_failed(virtual: Virtual) -> None:
-    """A cancelled nursery raises a group of Cancelled: `except Cancelled` missed it, and the job counted as failed.
-
-    With an error beside the cancellation the error is the job's, and the run ends all the same.
-    """
-    mine = OSError("while unwinding")
-    clean, torn = Job(own_nursery), Job(own_nursery, mine)
-    scheduler = Scheduler(clean, torn, Job(nap, 100), timeout=1)
-    assert virtual(timed, scheduler) == (False, 1)
-    assert states(scheduler) == [CANCELLED, FAILED, CANCELLED]
-    assert leaves(torn.raised_exception()) == [mine]
-    assert scheduler.stop_reason is StopReason.TIMEOUT
-
-
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
-def test_02_interruption_is_raised_after_the_ordered_ending(
-    virtual: Virtual, interruption: type[BaseException]
-) -> None:
-    """A job with `except Exception` let KeyboardInterrupt tear the run apart, without any shutdown."""
-    closing = Closing(functools.partial(anyio.sleep, 0.5))
-    job = Job(fail, 0.5, interruption("mine"))
-    scheduler = Scheduler(closing, job)
-    with pytest.raises(interruption, match="mine"):
-        virtual(timed, scheduler)
-    assert closing.ended == 1
-    assert states(scheduler) == [CANCELLED, FAILED]
-    assert scheduler.stop_reason is StopReason.INTERRUPTED
-
-
-def test_03_forever_job_takes_no_slot(virtual: Virtual) -> None:
-    """A forever job that held the only slot starved all the others."""
-    scheduler = Scheduler(Job(anyio.sleep_forever, forever=True), Job(nap), Job(nap), jobs_window=1)
-    assert virtual(timed, scheduler) == (True, 2)
-
-
-def test_04_nested_scheduler_that_stopped_has_failed(virtual: Virtual) -> None:
-    """A nested run that stopped returned False, which became the result of a nested scheduler that had SUCCEEDED."""
-    late = Scheduler(Job(nap, 100), timeout=1)
-    broken = Scheduler(Job(fail, 1, OSError("mine"), critical=True))
-    scheduler = Scheduler(late, broken)
-    assert virtual(timed, scheduler) == (False, 1)
-    assert states(scheduler) == [FAILED, FAILED]
-    assert isinstance(late.raised_exception(), JobTimeout)
-    assert str(broken.raised_exception().exceptions[0]) == "mine"  # type: ignore[union-attr]
-
-
-def test_05_traceback_of_a_failed_result_is_the_same_for_every_reader(virtual: Virtual) -> None:
-    """Raising a stored exception makes its traceback grow: the tenth reader saw the frames of the nine before."""
-    job = Job(fail)
-    assert virtual(timed, Scheduler(job)) == (False, 1)
-    depths = set()
-    for _ in range(10):
-        with pytest.raises(OSError, match="broken") as caught:
-            job.result()
-        depths.add(len(caught.traceback))
-    assert len(depths) == 1
 
 
 @pytest.mark.parametrize("depth", [1, 3])
@@ -143,40 +82,6 @@ def test_07_no_job_starts_after_a_cancellation(virtual: Virtual) -> None:
     assert states(scheduler) == [SUCCEEDED, CANCELLED, CANCELLED]
 
 
-def test_08_workers_are_spawned_from_the_context_of_the_run(virtual: Virtual) -> None:
-    """A worker inherited the context of its spawner, which was the job that had made another one ready."""
-
-    async def grow() -> None:
-        variable.set("the adder's")
-        scheduler.add(added)
-        await anyio.sleep(1)
-
-    async def look() -> Any:
-        return variable.get()
-
-    added = Job(look)
-    scheduler = Scheduler(Job(grow))
-
-    async def main() -> None:
-        variable.set("the caller's")
-        assert await timed(scheduler) == (True, 1)
-
-    virtual(main)
-    assert added.result() == "the caller's"
-
-
-def test_09_jobs_start_in_the_order_added(virtual: Virtual) -> None:
-    """trio starts a batch of new tasks in random order, so a task must not be given its job when it is spawned."""
-    order: list[int] = []
-
-    async def note(number: int) -> None:
-        order.append(number)
-        await anyio.sleep(1)
-
-    assert virtual(timed, Scheduler([Job(note, number) for number in range(50)])) == (True, 1)
-    assert order == list(range(50))
-
-
 def test_10_virtual_time_does_not_wait_for_threads(virtual: Virtual) -> None:
     """A virtual clock jumps while a real thread works: an hour beside it is over at once."""
     gate = threading.Event()
@@ -189,39 +94,6 @@ def test_10_virtual_time_does_not_wait_for_threads(virtual: Virtual) -> None:
     virtual(Scheduler(job, Job(release)).co_run)
     assert job.result() is True
     assert (job.elapsed or 0) >= 3600
-
-
-def test_11_own_task_is_shared_with_no_other_job(virtual: Virtual) -> None:
-    """Jobs share tasks, one after the other: a `current_task()` that was kept, and cancelled later, hit another job."""
-    kept: list[Any] = []
-
-    async def keep() -> None:
-        kept.append(task_now())
-
-    async def strike() -> str:
-        assert kept[-1] is not task_now()
-        if virtual.backend == "asyncio":
-            kept[-1].cancel()
-        await anyio.sleep(1)
-        return "unharmed"
-
-    victims = [Job(strike), Job(strike)]
-    jobs = [Job(keep, own_task=True), victims[0], Job(keep, own_task=True), victims[1]]
-    assert virtual(timed, Scheduler(Sequence(jobs))) == (True, 2)
-    assert [job.result() for job in victims] == ["unharmed"] * 2
-
-
-def test_12_scope_left_open_is_closed(virtual: Virtual) -> None:
-    """A job that left a cancel scope open put the next job in its task under that scope's deadline."""
-
-    async def sloppy() -> None:
-        anyio.move_on_after(2).__enter__()
-        await anyio.lowlevel.checkpoint()
-
-    job, after = Job(sloppy), Job(nap, 5, "whole", run_if="settled")
-    assert virtual(timed, Scheduler(Sequence(job, after))) == (False, 5)
-    assert job.state is FAILED
-    assert after.result() == "whole"
 
 
 def test_13_contexts_are_compared_by_identity(virtual: Virtual) -> None:
@@ -241,24 +113,6 @@ def test_13_contexts_are_compared_by_identity(virtual: Virtual) -> None:
         return job.result() is callers
 
     assert virtual(main)
-
-
-def test_14_nothing_interrupts_the_shutdown(virtual: Virtual) -> None:
-    """A shield of anyio does not stop a native `Task.cancel()`: `asyncio.wait_for` cut shutdowns short."""
-    closing = Closing(functools.partial(anyio.sleep, 0.5))
-    scheduler = Scheduler(closing)
-
-    async def main() -> float:
-        if virtual.backend == "trio":
-            with trio.move_on_after(1.25):
-                await scheduler.co_run()
-        else:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(scheduler.co_run(), 1.25)
-        return anyio.current_time()
-
-    assert virtual(main) == 1.5
-    assert closing.ended == 1
 
 
 def test_15_all_workers_share_one_turn_of_the_loop(virtual: Virtual) -> None:
@@ -284,23 +138,6 @@ def test_15_all_workers_share_one_turn_of_the_loop(virtual: Virtual) -> None:
     assert virtual(timed, Scheduler(chains, Job(tick, forever=True)))[0] is True
     assert sum(gaps) >= 74 * 10 * 0.00025 - 0.01
     assert max(gaps) < 0.003  # trio shuffles the tasks of a turn: first in one, last in the next
-
-
-def test_16_cancellation_is_never_stored(virtual: Virtual) -> None:
-    """A stored trio.Cancelled that is raised later vanishes in a healthy nursery: its reader ended without a sound."""
-    job = Job(nap, 100)
-
-    async def read() -> None:
-        job.result()
-
-    async def main() -> None:
-        assert await timed(Scheduler(job, timeout=1)) == (False, 1)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read)
-
-    with pytest.raises(ExceptionGroup) as caught:
-        virtual(main)
-    assert [type(one) for one in leaves(caught.value)] == [JobCancelled]
 
 
 def test_18_value_that_a_thread_returns_after_the_timeout_is_dropped(virtual: Virtual) -> None:

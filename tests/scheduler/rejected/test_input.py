@@ -25,20 +25,6 @@ def plain_function() -> int:
     return 1
 
 
-class PlainCallable:
-    def method(self) -> int:
-        return 1
-
-
-@pytest.mark.parametrize(
-    "function", [plain_function, len, print, PlainCallable().method, staticmethod(plain_function).__func__, dict]
-)
-def test_sync_function_given_to_job_names_thread_job(function: Callable[..., Any]) -> None:
-    """A plain function, method, builtin or class given to Job raises a TypeError that names it and ThreadJob."""
-    with pytest.raises(TypeError, match=rf"{function.__name__}.*ThreadJob"):
-        Job(function)  # type: ignore[arg-type]
-
-
 @job
 async def builder() -> None: ...
 
@@ -70,23 +56,6 @@ def test_misspelt_option_of_a_command_gets_a_suggestion(kind: Callable[..., Any]
         kind(tiemout=3, label="mine")
     with pytest.raises(TypeError, match=r"a job has no option 'colour'; the options are .*\btimeout\b"):
         kind(colour="red")
-
-
-@pytest.mark.parametrize("thing", [None, 42, "echo", object()])
-def test_job_of_something_not_callable_is_a_type_error(thing: object) -> None:
-    """An object that cannot be called raises a TypeError when it is given to Job."""
-    with pytest.raises(TypeError, match="Job"):
-        Job(thing)  # type: ignore[arg-type]
-
-
-def test_async_generator_function_given_to_job_is_rejected() -> None:
-    """An async generator function given to Job raises a TypeError that says what it is."""
-
-    async def generator() -> Any:
-        yield 1
-
-    with pytest.raises(TypeError, match="generator"):
-        Job(generator)
 
 
 def test_arguments_for_a_coroutine_object_are_rejected() -> None:
