@@ -103,6 +103,24 @@ def test_one_token_is_enough_at_any_depth(virtual: Virtual, depth: int) -> None:
 # --- what takes a token
 
 
+@pytest.mark.parametrize(("window", "tokens", "most"), [(2, 3, 2), (3, 2, 2), (1, 5, 1)])
+@pytest.mark.parametrize("inside", ["integer", "limiter"])
+def test_a_job_takes_a_slot_and_a_token(virtual: Virtual, inside: str, window: int, tokens: int, most: int) -> None:
+    """An integer window inside a limiter, or around it, limits jobs together with the limiter."""
+
+    async def main() -> tuple[int, float]:
+        limiter = anyio.CapacityLimiter(tokens)
+        start = anyio.current_time()
+        if inside == "integer":
+            watch = await watched(Scheduler(Scheduler(naps(6), jobs_window=window), jobs_window=limiter))
+        else:
+            nested = [Scheduler(naps(1), jobs_window=limiter) for _ in range(6)]
+            watch = await watched(Scheduler(nested, jobs_window=window))
+        return watch.most, anyio.current_time() - start
+
+    assert virtual(main) == (most, 6 / most)
+
+
 @pytest.mark.parametrize("around", [True, False])
 def test_thread_job_with_a_limiter_takes_its_token_instead_of_the_windows(backend: str, around: bool) -> None:
     """A thread job with a limiter takes a token of that, and works although all tokens of the window are taken."""
@@ -168,6 +186,31 @@ def test_a_rate_is_not_exceeded_when_tokens_become_free(virtual: Virtual, nested
         for number, when in enumerate(found[first:], 1):
             assert number <= 2 + (when - begin) + 1e-6
     assert max(found) == 30
+
+
+@pytest.mark.parametrize("late", [{"priority": 5}, {"needs": {"c": 1}, "priority": 5}, {"expected_duration": 9}])
+@pytest.mark.parametrize("early", [{}, {"priority": 1}, {"needs": {"c": 1}}])
+def test_a_late_job_with_a_higher_priority_gets_the_next_token(
+    virtual: Virtual, early: dict[str, Any], late: dict[str, Any]
+) -> None:
+    """A job with a higher priority that is added while others wait for a token gets the next one."""
+
+    async def main() -> list[str]:
+        limiter = anyio.CapacityLimiter(1)
+        if "expected_duration" in late:
+            late.pop("priority", None)
+        jobs = [Job(nap, 1, label=f"j{number}", **early) for number in range(4)]
+        scheduler = Scheduler(jobs, jobs_window=limiter, pool=Pool(c=4))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(later, 0.5, lambda: scheduler.add(Job(nap, 1, label="late", **late)))
+            watch = await watched(scheduler)
+        assert (limiter.borrowed_tokens, watch.most) == (0, 1)
+        return watch.order
+
+    found = virtual(main)
+    if late.get("priority", 0) > early.get("priority", 0):
+        assert found == ["j0", "late", "j1", "j2", "j3"]
+    assert [name for name in found if name != "late"] == ["j0", "j1", "j2", "j3"]
 
 
 def test_a_limiter_counts_each_run_that_waits_once(virtual: Virtual) -> None:
