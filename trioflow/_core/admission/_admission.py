@@ -110,8 +110,7 @@ class WaitingGroup:
         elif not self.parked and queue.groups_by_needs.pop(self.key, None) is not None:
             queue.count_group(self, -1)
         if first is not None and self.family is not None:
-            name = self.family.name
-            self.needs = [*self.common_needs, self.family.resolve(first[2]._needs()[name], first[2])]
+            self.needs = [*self.common_needs, self.family.resolve(first[2]._needs()[self.family.name], first[2])]
             self.resources = frozenset([resource for resource, _ in self.needs])
         if queue.entry is not None:
             queue.join()
@@ -192,9 +191,8 @@ class AdmissionQueue:
 
     def _group_key(self, job: AbstractJob[Any]) -> Any:
         """Return the key of a job's group: jobs with equal needs, of which a slot is one, have equal keys."""
-        find = self.run.pools.find
-        needs = [(name, "" if find(name).has_keys else amount) for name, amount in job._needs().items()]
-        return (takes_slot(job), *sorted(needs))
+        pools, needs = self.run.pools, job._needs().items()
+        return (takes_slot(job), *sorted((name, "" if pools.find(name).has_keys else need) for name, need in needs))
 
     def _get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
         key = self._group_key(job)

@@ -109,9 +109,10 @@ class HeapLine:
         """Admit jobs in order, while slots are free, until `number` jobs are startable."""
         queue, startable = self._queue, self._queue.startable
         while len(startable) < number:
-            heaps = [self._slotless_heap] if queue.is_full() else [self._slotless_heap, self._heap]
-            heap = min(filter(None, heaps), default=None)  # lists are compared by their first entries
-            if heap is None:
+            heap, slotless = self._heap, self._slotless_heap
+            if slotless and not (heap and heap[0] < slotless[0] and not queue.is_full()):
+                heap = slotless
+            elif not heap or queue.is_full():
                 return
             entry = heappop(heap)
             if entry[2]._state is SCHEDULED:

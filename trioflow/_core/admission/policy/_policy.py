@@ -122,8 +122,7 @@ def median_duration(known: Iterable[float]) -> float:
     ordered = sorted(known)
     if not ordered:
         return DEFAULT_DURATION
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return ordered[(len(ordered) - 1) // 2] / 2 + ordered[len(ordered) // 2] / 2
 
 
 class Ranks:
