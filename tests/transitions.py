@@ -27,10 +27,11 @@ LEGAL = {(id(old), id(new)) for old, news in TRANSITIONS.items() for new in news
 WRITERS = {
     ("_core.job._job", "AbstractJob.__init__"),
     RESET,
-    ("_core.run._run", "Run.begin"),
+    ("_core.run._clean_up", "CleanUpWorker.work"),
     ("_core.run._run", "Run._requeue"),
     ("_core.run._run", "Run.ready"),
     ("_core.run._run", "Run.settle"),
+    ("_core.run._worker", "Worker.work"),
 }
 """The functions of the package that write a job's state, each with its module; nobody else may."""
 

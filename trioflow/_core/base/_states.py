@@ -1,9 +1,9 @@
 """The states of a job and their transitions, the phases of a run, why a run stops, and the causes of waits.
 
 A job is IDLE since `AbstractJob.__init__` or `AbstractJob._reset`. Then its run moves it along `TRANSITIONS`:
-`Run.ready` makes it SCHEDULED, `Run.begin` RUNNING, and `Run.settle` gives it its final state; for another attempt,
-`Run._requeue` makes it SCHEDULED again. Tests compare this list with all that writes a state, and the figure and the
-table of the states in the documentation with `TRANSITIONS` and the texts below.
+`Run.ready` makes it SCHEDULED, `Worker.work` or `CleanUpWorker.work` RUNNING, and `Run.settle` gives it its final
+state; for another attempt, `Run._requeue` makes it SCHEDULED again. Tests compare this list with all that writes a
+state, and the figure and the table of the states in the documentation with `TRANSITIONS` and the texts below.
 """
 
 import enum

@@ -173,7 +173,7 @@ class CleanUpWorker(Worker):
         if is_first_attempt and not was_cancelled:
             job = self._clean_up.take()
             if job is not None:
-                run.begin(self, job, run.clock())
+                self.job, job._worker, job._started_at, job._state = job, self, run.clock(), JobState.RUNNING
         if job is None or was_cancelled:  # the job was cancelled meanwhile, or will be
             self._clean_up.on_worker_left(self)
             return

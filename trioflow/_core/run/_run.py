@@ -30,7 +30,6 @@ from ..base._states import (
     ENTERING,
     IDLE,
     LINKING,
-    RUNNING,
     SCHEDULED,
     STOPPING,
     SUCCEEDED,
@@ -485,13 +484,6 @@ class Run:
         if (notify_scheduled := self.fast_hooks[2]) is not None:
             notify_scheduled(self.scheduler, job)
 
-    def begin(self, worker: Worker, job: AbstractJob[Any], now: float) -> None:
-        """Record that a worker starts a job, or the first attempt of a clean-up job."""
-        worker.job = job
-        job._worker = worker
-        job._started_at = now
-        job._state = RUNNING
-
     def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], error: BaseException, now: float) -> None:
         """Put a throttled job back at the front of the ready queue, and record the attempt, which does not count.
 
@@ -555,16 +547,14 @@ class Run:
 
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
         """Give a job its final state and outcome, and make ready any jobs that were waiting only for it."""
-        successors = job._successors
+        successors, extras = job._successors, job._extras
         job._successors = job._worker = None
         job._outcome = outcome
         job._finished_at = now
         job._state = state
-        extras = job._extras
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
-        notify_end = self.fast_hooks[1]
-        if notify_end is not None:
+        if (notify_end := self.fast_hooks[1]) is not None:
             notify_end(self.scheduler, job)
             extras = job._extras
         if self.queue.line is not None:
@@ -572,16 +562,16 @@ class Run:
         if extras is not None:
             extras.context = None
             extras.notify_listeners(job)
+            if extras.drops_results:
+                job._release_inputs(last_call=True)
         if state is not SUCCEEDED:
             self.requirement_counts.all_succeeded = False
             if isinstance(outcome, Failure):
                 self._count_failure(job, outcome)
-        if job._options.forever:
-            self.forever_unsettled -= 1
-        else:
+        if job._is_plain or not job._options.forever:
             self.unsettled -= 1
-        if extras is not None and extras.drops_results:
-            job._release_inputs(last_call=True)
+        else:
+            self.forever_unsettled -= 1
         if successors is not None:
             self.requirement_counts.count_down(successors)
         if extras is not None and extras.runs_once:

@@ -42,7 +42,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
-from ..base._states import CANCELLED, SCHEDULED, STOPPING, SUCCEEDED, StopReason
+from ..base._states import CANCELLED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
@@ -152,13 +152,13 @@ class Worker(WorkerTask):
         self.group = run.group
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
-        self.was_cancelled = False
+        # A worker is shielded while it runs a forever job, which outlasts the other jobs.
+        self.was_cancelled = self.is_shielded = False
         self.is_searching = True  # whether the worker is counted in `Workers.searchers`
         # Whether the worker must leave: a job has changed the task, or has given it its name, or the run stops.
         self.is_tainted = False
         self.woken_in_turn = run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
-        self.is_shielded = False  # True while the worker runs a forever job, which outlasts the other jobs
         # Whether the worker was cancelled, but not its run: by the job's `cancel()` or timeout, or because the run ends
         # its forever jobs.
         self.was_cancelled_alone = False
@@ -224,7 +224,9 @@ class Worker(WorkerTask):
                 workers.spawn_more()
             while not self.is_tainted:
                 # ---- yield to the loop, if the turn is used up
-                if now > time_slice.ends_at or not jobs_left:
+                if (now > time_slice.ends_at or not jobs_left) and (
+                    startable or queue.line is not None or run.unsettled >= len(workers.alive)
+                ):  # otherwise, workers run all jobs that are left, and this one leaves at once
                     is_same_iteration = has_run_jobs and snapshot.is_same_iteration()
                     if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
                         run.failure_log.report_block(run, job, now)
@@ -278,7 +280,10 @@ class Worker(WorkerTask):
                     self.woken_in_turn = time_slice.turn_number
                     snapshot.record_iteration()
                     has_run_jobs = True
-                run.begin(self, job, now)
+                self.job = job
+                job._worker = self
+                job._started_at = now
+                job._state = RUNNING
                 if needs_own_tasks or (not is_plain and job._options.own_task):
                     run.backend.name_task(self.task, job.label)
                 value = error = None  # this frame must not keep a result alive

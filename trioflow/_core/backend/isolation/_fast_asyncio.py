@@ -27,7 +27,7 @@ from anyio._backends import _asyncio as anyio_asyncio
 from .. import _shared
 from .._interface import Isolation, Scope, TaskSnapshot, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount
-from ..loop._asyncio import AsyncioHost
+from ..loop._asyncio import AsyncioHost, AsyncioLoop
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 """anyio's mapping of each task to its `TaskState`, which contains the task's innermost cancel scope."""
@@ -260,7 +260,8 @@ class WorkerScope(anyio_asyncio.CancelScope):
 
     @property
     def _cancel_called(self: Any) -> bool:
-        return self.is_pending and (self.is_repeated or _current_task() in (self._host_task, None))
+        caller = self._worker.group._backend.current_task()
+        return self.is_pending and (self.is_repeated or caller in (self._host_task, None))
 
     @_cancel_called.setter
     def _cancel_called(self: Any, is_called: bool) -> None:
@@ -289,7 +290,7 @@ class WorkerScope(anyio_asyncio.CancelScope):
             for other in [other for scope in scopes for other in scope._tasks]:
                 if other is not task and TASK_STATES[other].parent_id is None:  # begun by a function in a thread
                     other.cancel()
-            if _current_task() is task:
+            if self._worker.group._backend.current_task() is task:
                 self._cancel_handle = task.get_loop().call_soon(self._deliver_cancellation, self)
             elif self._worker.task_snapshot.innermost_scope in scopes:
                 self.is_pending = False
@@ -310,14 +311,6 @@ class WorkerScope(anyio_asyncio.CancelScope):
     def close(self: Any) -> None:
         self.is_pending, self._host_task = False, None
         self._tasks.clear()
-
-
-def _current_task() -> Any:
-    """Return the running task; None in a callback of the loop, and in other threads."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 class LoopIterations:
@@ -370,7 +363,7 @@ class WorkerState(anyio_asyncio.TaskState):
     )
 
     def __init__(self, worker: WorkerTask, context: contextvars.Context) -> None:
-        group = cast(FastAsyncioGroup, worker.group)
+        group: Any = worker.group
         self.parent_id = group.host_task_id
         self.innermost_scope: Any = None  # the current innermost scope of the task
         self.base_scope: Any = None  # its innermost scope between jobs, which is that of the worker
@@ -422,9 +415,10 @@ class WorkerState(anyio_asyncio.TaskState):
             return False
         if len(context) != self._variable_count:
             return False
-        for variable, value in self._variables:  # noqa: SIM110 - a generator would take longer than this loop
-            if context.get(variable) is not value:
-                return False
+        if self._variables:  # usually empty, and then the loop would still take a tenth of the time of this method
+            for variable, value in self._variables:
+                if context.get(variable) is not value:
+                    return False
         return True
 
     def record_iteration(self) -> None:
@@ -511,7 +505,7 @@ def _check_private_attributes() -> None:
     worker = WorkerTask()
     worker.group, worker.scope, worker.deadline, worker.timer = group, None, math.inf, None
     worker.was_cancelled = False
-    group._host = AsyncioHost.__new__(AsyncioHost)
+    group._backend, group._host = cast(Any, AsyncioLoop)(), AsyncioHost.__new__(AsyncioHost)
     group._host.task = None
     worker.task = task = cast(Any, _FakeTask())
     group.host_task_id, group.variables, group.iterations = None, (), cast(Any, None)
