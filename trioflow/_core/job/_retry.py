@@ -118,13 +118,6 @@ class Retry:
         """Copy and pickle the values by a call, because no attribute can be set."""
         return partial(Retry, **{name: getattr(self, name) for name in DEFAULTS}), (self.times,)
 
-    def _pause_before(self, number: int) -> float:
-        """Return the longest pause, in seconds, before retry `number`, which is 1 for the first one."""
-        try:
-            return min(self.first * self.factor ** (number - 1), self.cap)
-        except OverflowError:
-            return self.cap
-
     def _next_pause(self, number: int, error: Exception, subject: Subject) -> float | None:
         """Return the seconds before retry `number`, or None if the job is not retried after this exception.
 
@@ -152,8 +145,11 @@ class Retry:
         return max(pauses) if pauses else self._own_pause(number)
 
     def _own_pause(self, number: int) -> float:
-        """Return the pause before retry `number`, shortened at random with `jitter`."""
-        pause = self._pause_before(number)
+        """Return the pause before retry `number`, which is 1 for the first one, shortened at random with `jitter`."""
+        try:
+            pause = min(self.first * self.factor ** (number - 1), self.cap)
+        except OverflowError:
+            pause = self.cap
         return pause * jitter_source.uniform(MIN_JITTER, 1.0) if self.jitter and pause else pause
 
     def __repr__(self) -> str:

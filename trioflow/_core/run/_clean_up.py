@@ -27,7 +27,6 @@ from ._worker import Worker
 
 if TYPE_CHECKING:
     from ..admission.policy._policy import HeapEntry
-    from ..backend import TaskEvent
     from ._run import Run
 
 STUCK_REPORT_DELAY: Final = 1.0
@@ -59,7 +58,6 @@ class CleanUp:
         )
         self._workers: Final[dict[Worker, None]] = {}
         self._ready: Final[list[HeapEntry]] = []  # a heap of the jobs that may start, with some that were cancelled
-        self._changed: TaskEvent = run.backend.create_event()
         self._jobs: Final = {job: run.members.all_requirements(job) for job in run.scheduler if may_clean_up(run, job)}
 
     async def execute(self) -> None:
@@ -87,8 +85,8 @@ class CleanUp:
         with self.run.backend.create_scope() as scope:
             scope.shield = True  # at the deadline, only the jobs are cancelled
             while self._workers:
-                self._changed = self.run.backend.create_event()
-                if not await self.group.host.wait(self._changed, report_at):  # asyncio cancels all tasks of the loop
+                self.run.change_event = changed = self.run.backend.create_event()
+                if not await self.group.host.wait(changed, report_at):  # asyncio cancels all tasks of the loop
                     self._cancel()
                 if self.run.clock() >= report_at:
                     report_at = math.inf
@@ -128,7 +126,7 @@ class CleanUp:
                 self.run.cancel_unstarted(worker.job)
             del self._workers[worker]
             self.group.forget(worker)
-            self._changed.set()
+            self.run.wake()
             self.run.workers.ensure_searcher()  # it passes on what the job had to other runs
 
     def _push(self, job: AbstractJob[Any]) -> None:

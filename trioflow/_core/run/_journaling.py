@@ -94,11 +94,9 @@ class OpenQuestion(Protocol):
 
     def refuse(self, reason: str) -> None:
         """Refuse the answer that `poll` has returned."""
-        ...
 
     def close(self) -> None:
         """Withdraw the question as soon as the result of the job is committed."""
-        ...
 
 
 class RunJournal(Protocol):
@@ -121,15 +119,12 @@ class RunJournal(Protocol):
 
     def prepare(self, job: AbstractJob[Any], value: Any) -> None:
         """Write what is large in a result that a running job is about to return. This may be called in a thread."""
-        ...
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Record the result of a job that has succeeded; the next `commit` writes it."""
-        ...
 
     def record_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
         """Record which jobs of a `First` have decided its result, for a later `look_up` of the `First`."""
-        ...
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
         """Publish the question of a job that runs; None if its answer can only be given in this process."""
@@ -137,11 +132,9 @@ class RunJournal(Protocol):
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Release a settled job that its scheduler is about to drop because of `keep_jobs=False`."""
-        ...
 
     def commit(self) -> None:
         """Write all recorded results, in one transaction."""
-        ...
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
         """Write the pending records and close the journal, at the end of the outermost run.
@@ -152,7 +145,6 @@ class RunJournal(Protocol):
             report: called with a message for each error that occurs in this call.
 
         """
-        ...
 
     @property
     def commits_each(self) -> bool:

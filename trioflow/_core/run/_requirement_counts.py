@@ -149,11 +149,6 @@ class RequirementCounts:
         if queued and not self.counting_down:
             self.count_down_queued()
 
-    def queue_ready(self, jobs: Collection[AbstractJob[Any]]) -> None:
-        """Queue jobs that have no open requirements. `count_down_queued` must be called afterwards."""
-        self.queued.extend(jobs)
-        self.counting_down = True
-
     def count_down_queued(self) -> None:
         """Make the queued jobs ready one by one; the journal writer may defer the rest to a later turn."""
         run = self._run

@@ -373,7 +373,8 @@ class Run:
             if not job._state.is_settled:
                 self.cancel_unstarted(job)
         if self.journal_writer is not None:  # looking the entry jobs up may take several turns of the loop
-            self.requirement_counts.queue_ready(undecided)
+            self.requirement_counts.queued.extend(undecided)
+            self.requirement_counts.counting_down = True
             self.journal_writer.defer_lookups()
             return
         for job in undecided:

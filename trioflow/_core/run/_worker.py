@@ -416,9 +416,7 @@ class Workers:
         startable = queue.startable
         while startable and startable[0]._state is not SCHEDULED:
             startable.popleft()  # the job was cancelled
-        if startable:
-            self._spawn_until(1)
-        elif queue.tokens is not None and queue.tokens.needs_request():
+        if startable or (queue.tokens is not None and queue.tokens.needs_request()):
             self._spawn()
 
     def spawn_more(self) -> None:
@@ -430,15 +428,12 @@ class Workers:
         startable = self._queue.startable
         if len(self.alive) > self.searchers < len(startable):
             number = self.searchers + 1 if is_scheduler(startable[0]) else MAX_SEARCHERS
-            self._spawn_until(min(number, len(startable), MAX_SEARCHERS))
+            for _ in range(min(number, len(startable), MAX_SEARCHERS) - self.searchers):
+                self._spawn()
 
     def has_suspended_job(self) -> bool:
         """Return whether any job is suspended. Call this in a task other than the workers, while no job executes."""
         return any(worker.job is not None for worker in self.alive)
-
-    def _spawn_until(self, searchers: int) -> None:
-        for _ in range(searchers - self.searchers):
-            self._spawn()
 
     def _spawn(self) -> None:
         self.searchers += 1
@@ -498,5 +493,4 @@ class Workers:
         self.forever_count += 1
         worker.is_shielded = True
         worker.group.shield(worker)
-        if not self.searchers:
-            self.ensure_searcher()
+        self.ensure_searcher()
