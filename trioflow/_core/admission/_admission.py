@@ -38,8 +38,7 @@ from weakref import WeakSet
 
 from ..base._states import SCHEDULED
 from ..job._errors import BudgetSpent
-from ..job._job import AbstractJob
-from ..job._job_queries import takes_slot
+from ..job._job import AbstractJob, takes_slot
 from ._grant import Grant, Needs
 from ._resource import PoolEntry, Resource
 

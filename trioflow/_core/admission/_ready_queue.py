@@ -32,8 +32,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SCHEDULED
-from ..job._job import AbstractJob
-from ..job._job_queries import takes_slot
+from ..job._job import AbstractJob, takes_slot
 from ._admission import MAX_ADMITTED, AdmissionQueue
 from ._grant import Grant
 from ._window import Adaptive, max_slots

@@ -55,35 +55,14 @@ from ..job._ancestors import enclosing_schedulers, is_inside, outermost_schedule
 from ..job._arguments import substitute_inputs
 from ..job._errors import CycleError, JournalError
 from ..job._function import FunctionJob, Job, call_parts, input_at, is_found_by_name, unwrap_partial
-from ..job._job import AbstractJob, AnyJob, is_scheduler, not_a_scheduler_error
+from ..job._job import AbstractJob, AnyJob, has_moved_on, is_scheduler, not_a_scheduler_error, takes_slot
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord, SaveName, check_save, duration, file_path, flag
-from ..job._job_queries import (
-    criticality,
-    culprit_chain,
-    explicit_label,
-    failed_attempts,
-    failed_by_itself,
-    failed_through_member,
-    fraction_done,
-    has_moved_on,
-    has_skipped_itself,
-    inputs_of,
-    is_counted,
-    is_in_first,
-    is_one_job,
-    jobs_of_run,
-    reported_state,
-    root_failure,
-    takes_slot,
-    throttled_attempts,
-)
 from ..job._labels import PathCache, UniqueSiblingNames, paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need
-from ..job._outcome import DROPPED, FailedAttempt, Failure, Restoration, Throttling, failure_kind, one_line_error
+from ..job._outcome import DROPPED, FailedAttempt, Failure, Restoration, Throttling, one_line_error
 from ..job._retry import Retry, jitter_source
 from ..job._service import Service
 from ..job._trigger_rules import essential_requirements
-from ..run._handle import RunInProgress, RunView, current_run, job_frames, run_times, runs_in_progress
 from ..run._instruments import Instrument
 from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored, RunJournal
 from ..run._run import Incident
@@ -101,7 +80,27 @@ from ..scheduler._checks import (
 from ..scheduler._graph_queries import entry_jobs, exit_jobs
 from ..scheduler._members import first_options
 from ..words._explain import READY_TEXT, get_status_text, open_requirements, waiting, waiting_since
+from ..words._failure_log import failure_kind
 from ..words._failures import culprit_text, failure_text
+from ..words._job_queries import (
+    criticality,
+    culprit_chain,
+    explicit_label,
+    failed_attempts,
+    failed_by_itself,
+    failed_through_member,
+    fraction_done,
+    has_skipped_itself,
+    inputs_of,
+    is_counted,
+    is_in_first,
+    is_one_job,
+    jobs_of_run,
+    reported_state,
+    root_failure,
+    throttled_attempts,
+)
+from ..words._run_view import RunInProgress, RunView, current_run, job_frames, run_times, runs_in_progress
 
 if TYPE_CHECKING:
     from ..admission._window import Window

@@ -911,6 +911,16 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
     return isinstance(job, AbstractJob) and job._is_scheduler
 
 
+def takes_slot(job: AbstractJob[Any]) -> bool:
+    return job._takes_slot and not job._options.forever
+
+
+def has_moved_on(job: AbstractJob[Any]) -> bool:
+    """Return whether a job SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
+    # With another `on_timeout`, it was an earlier attempt that timed out, not the one that succeeded.
+    return job.timed_out and job._state is JobState.SUCCEEDED and job.on_timeout == "move_on"
+
+
 def not_a_scheduler_error(value: object, subject: str) -> TypeError:
     return TypeError(f"scheduler={short_repr(value)} of {subject}: give a Scheduler")
 

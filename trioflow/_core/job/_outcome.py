@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 from ..backend import leaf_exceptions
 from ..base._reprs import fit, name_in_errors, shown_value
 from ..base._states import JobState
-from ..base._user_code import get_cause, get_context, get_group_members, get_traceback, shown_exception, with_traceback
+from ..base._user_code import get_cause, get_context, get_traceback, shown_exception, with_traceback
 from . import _errors, _labels
 
 if TYPE_CHECKING:
@@ -79,35 +79,6 @@ def _clear_frame(frame: FrameType) -> None:
     """
     if any(value is frame.f_code for value in gc.get_referents(frame)):
         frame.clear()
-
-
-MAX_COMPARED_FRAMES: Final = 50
-"""The maximum number of innermost frames that are compared to decide whether two failures are of one kind."""
-
-
-def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
-    """Return a key that is equal for failures of one kind, even if their messages differ.
-
-    It is made of the job's function, program or class, the effective value of `critical`, the types of the exception
-    and of its cause, context and group members, the exit code of a command, and the positions of the innermost frames.
-    That a budget is spent is one kind for all jobs.
-    """
-    error = failure.exception
-    if isinstance(error, _errors.BudgetSpent):  # what the job would have done does not matter
-        return _errors.BudgetSpent, error.name, job._criticality()
-    related = (error, get_cause(error), get_context(error), *get_group_members(error))
-    types = tuple(f"{type(exception).__module__}.{type(exception).__qualname__}" for exception in related)
-    try:
-        code = getattr(error, "returncode", None)
-    except Exception:  # from the code of the exception's class
-        code = None
-    positions: list[tuple[str, int]] = []
-    tb = failure.traceback
-    while tb is not None:
-        positions.append((tb.tb_frame.f_code.co_filename, tb.tb_lineno))
-        tb = tb.tb_next
-    exit_code = code if type(code) is int else None
-    return job._failure_kind(), job._criticality(), types, exit_code, tuple(positions[-MAX_COMPARED_FRAMES:])
 
 
 class CancelledOutcome:

@@ -11,8 +11,7 @@ from ..admission._window import Adaptive, WindowController
 from ..backend import leaf_exceptions
 from ..base._states import STOPPING, JobState, RunPhase, StopReason
 from ..job import _errors
-from ..job._job import is_scheduler
-from ..job._job_queries import has_moved_on, takes_slot
+from ..job._job import has_moved_on, is_scheduler, takes_slot
 from ..run._idle_timeouts import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument
 from ..run._part import Part

@@ -1,4 +1,4 @@
-"""The interfaces of a run: `RunHandle` for user-defined kinds of jobs, and `RunView` for views, both in `trioflow.abc`.
+"""`RunHandle`: the interface of a run for user-defined kinds of jobs, in `trioflow.abc`.
 
 ```
 run_of(job) ──► RunHandle: clock, waiting, waiting despite a cancellation, shared objects, incidents
@@ -9,27 +9,20 @@ run_of(job) ──► RunHandle: clock, waiting, waiting despite a cancellation,
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
-from ..admission._window import Adaptive
 from ..base._signatures import is_async
 from ..job._function import name_of
 from ..job._outcome import no_run_error
 from ._current import current_worker_var
 from ._idle_timeouts import PROGRESS_NOUN, TimeLimit
-from ._run import RUNS_IN_PROGRESS, Run
+from ._run import Run
 from ._worker import Worker
 
 if TYPE_CHECKING:
-    from types import FrameType
-
-    from ..base._states import RunPhase, StopReason
     from ..job._job import AbstractJob
-    from ..scheduler._base_scheduler import BaseScheduler
     from ._journaling import OpenQuestion
 
 
@@ -228,103 +221,3 @@ class RunHandle:
                 f"limiter={limiter!r} of {job.label!r} cannot be used on {self._run.backend.name}: "
                 f"give a CapacityLimiter of anyio that was created in this run, or, on trio, one of trio"
             )
-
-
-@final
-class RunView:
-    """A read-only view of a run in progress."""
-
-    __slots__ = ("_run",)
-
-    def __init__(self, run: Any) -> None:  # a `Run`, which is not public
-        self._run: Final[Run] = run
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """A function that returns the time in seconds, on the same clock as `job.started_at`."""
-        return self._run.clock
-
-    @property
-    def phase(self) -> RunPhase:
-        """The phase of the run."""
-        return self._run.phase
-
-    @property
-    def reason(self) -> StopReason | None:
-        """The reason why the run drains or stops; None if it does neither."""
-        return self._run.reason
-
-    @property
-    def window(self) -> int | None:
-        """The maximum size of the window; None for no limit. `scheduler.window_size` is the current size."""
-        return self._run.queue.max_size
-
-    @property
-    def backend(self) -> str:
-        """The name of the backend."""
-        return self._run.backend.name
-
-    @property
-    def tokens_taken(self) -> int | None:
-        """The number of the limiter's tokens that are taken, by any user; None if the window is not a limiter."""
-        limiter: Any = self._run.queue.limiter
-        return None if limiter is None else limiter.borrowed_tokens
-
-    @property
-    def has_adaptive_window(self) -> bool:
-        """Whether the window is an `Adaptive`, whose size changes during the run."""
-        return isinstance(self._run.queue.window, Adaptive)
-
-
-def current_run(scheduler: BaseScheduler) -> RunView | None:
-    """Return a view of the scheduler's run in progress; None if the scheduler is not running."""
-    run = scheduler._run
-    return None if run is None else RunView(run)
-
-
-def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:
-    """Return when the last run of a scheduler began and ended, on the backend's clock. All views show these times.
-
-    The run begins when its instruments have been notified, and ends when all jobs are shut down. The end is None while
-    the run is in progress. Return None if there has been no run.
-    """
-    return scheduler._run_times if scheduler._run is None else (scheduler._run.began_at, None)
-
-
-class RunInProgress(NamedTuple):
-    """An outermost run in progress."""
-
-    scheduler: BaseScheduler
-    view: RunView
-    began_at: float
-    thread_id: int
-    """The identifier of the thread of its event loop."""
-
-
-def runs_in_progress() -> list[RunInProgress]:
-    """Return the outermost runs in progress, in any thread of this process."""
-    return [
-        RunInProgress(run.scheduler, RunView(run), run.began_at, run.thread_id)
-        for run, process_id in list(RUNS_IN_PROGRESS.items())
-        if process_id == os.getpid()  # a forked process has those of its parent
-    ]
-
-
-def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool]:
-    """Return the frames of a running job, the outermost first, with their lines, and whether the job is executing.
-
-    A job that is executing keeps the event loop from running anything else until its next `await`. The frames include
-    those of the worker. They are empty if the worker is not known. Any thread may call this function.
-    """
-    worker = job._worker
-    if worker is None:
-        return [], False
-    suspended = list(worker.run.backend.frames(worker))
-    executing: list[tuple[FrameType, int]] = []
-    frame = sys._current_frames().get(worker.run.thread_id)
-    while frame is not None and suspended:
-        executing.append((frame, frame.f_lineno))
-        if frame is suspended[-1][0]:
-            return [*suspended[:-1], *reversed(executing)], True
-        frame = frame.f_back
-    return suspended, False

@@ -20,8 +20,7 @@ import heapq
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission.policy._policy import ready_numbers
-from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import takes_slot
+from ..job._job import AbstractJob, is_scheduler, takes_slot
 from ._current import enclosing_workers
 
 if TYPE_CHECKING:

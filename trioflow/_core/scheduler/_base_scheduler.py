@@ -38,7 +38,6 @@ from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
-from ..job._job_queries import is_one_job, jobs_of_run, reported_state
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..job._texts import text_of
@@ -51,6 +50,7 @@ from ..run._limiter_tokens import token_holder
 from ..run._run import Incident, Run
 from ..words import _explain, _failures
 from ..words._failure_log import FailureLog
+from ..words._job_queries import is_one_job, jobs_of_run, reported_state
 from ..words._wait_paths import RUNS, reject_wait_cycle
 from . import _awaiting, _checks, _sync_run
 from ._async_with import OpenBlock

@@ -12,8 +12,8 @@ from ..base._reprs import short_repr
 from ..base._states import JobState
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler, state_of
-from ..job._job_queries import inputs_of, lacked_budget
 from ..job._requirements import flatten, flatten_simple
+from ..words._job_queries import inputs_of, lacked_budget
 from . import _checks
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""What is said about runs: explanations, reports and log lines. It only reads, and no run needs it to go on."""
+"""What is said about runs: explanations, reports, log lines, and what views ask. It only reads; no run needs it."""

@@ -14,10 +14,10 @@ from ..base._units import join_names
 from ..job import _labels, _trigger_rules
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._errors import BudgetSpent
-from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import failed_attempts, fraction_done, has_moved_on, throttled_attempts
+from ..job._job import AbstractJob, has_moved_on, is_scheduler
 from ..job._outcome import one_line_error, remedy_of
 from ..parts._first_rule import FirstRule
+from ._job_queries import failed_attempts, fraction_done, throttled_attempts
 
 if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup

@@ -15,14 +15,14 @@ from ..base import _logger
 from ..base._reprs import fit
 from ..base._states import StopReason
 from ..base._units import join_names
-from ..base._user_code import innermost_line
+from ..base._user_code import get_cause, get_context, get_group_members, innermost_line
 from ..job._ancestors import is_logged
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import culprit_chain, failed_through_member, is_in_first
 from ..job._labels import printable, shorten
-from ..job._outcome import Failure, error_text, failure_kind, one_line_error, remedy_of
+from ..job._outcome import Failure, error_text, one_line_error, remedy_of
 from ..run._worker import MIN_BLOCKING_SECONDS
+from ._job_queries import culprit_chain, failed_through_member, is_in_first
 
 if TYPE_CHECKING:
     from ..run._run import Run
@@ -36,6 +36,33 @@ MAX_MESSAGE_LENGTH: Final = 60
 """The maximum number of characters of a message that differs from that of the failure that was logged."""
 FAILURE_SUBJECT: Final = "failure"
 """The value of the attribute `about` of log records about failures."""
+MAX_COMPARED_FRAMES: Final = 50
+"""The maximum number of innermost frames that are compared to decide whether two failures are of one kind."""
+
+
+def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
+    """Return a key that is equal for failures of one kind, even if their messages differ.
+
+    It is made of the job's function, program or class, the effective value of `critical`, the types of the exception
+    and of its cause, context and group members, the exit code of a command, and the positions of the innermost frames.
+    That a budget is spent is one kind for all jobs.
+    """
+    error = failure.exception
+    if isinstance(error, BudgetSpent):  # what the job would have done does not matter
+        return BudgetSpent, error.name, job._criticality()
+    related = (error, get_cause(error), get_context(error), *get_group_members(error))
+    types = tuple(f"{type(exception).__module__}.{type(exception).__qualname__}" for exception in related)
+    try:
+        code = getattr(error, "returncode", None)
+    except Exception:  # from the code of the exception's class
+        code = None
+    positions: list[tuple[str, int]] = []
+    tb = failure.traceback
+    while tb is not None:
+        positions.append((tb.tb_frame.f_code.co_filename, tb.tb_lineno))
+        tb = tb.tb_next
+    exit_code = code if type(code) is int else None
+    return job._failure_kind(), job._criticality(), types, exit_code, tuple(positions[-MAX_COMPARED_FRAMES:])
 
 
 class SimilarFailures:

@@ -13,7 +13,11 @@ from ..base._user_code import get_cause, with_traceback
 from ..job import _errors
 from ..job._ancestors import is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
-from ..job._job_queries import (
+from ..job._labels import paths_of, printable, shorten
+from ..job._outcome import Failure, add_note
+from ..parts import has_idled
+from ..run._idle_timeouts import JOB_EVENTS_NOUN
+from ._job_queries import (
     failed_by_itself,
     failed_through_member,
     is_counted,
@@ -23,10 +27,6 @@ from ..job._job_queries import (
     reported_state,
     root_failure,
 )
-from ..job._labels import paths_of, printable, shorten
-from ..job._outcome import Failure, add_note
-from ..parts import has_idled
-from ..run._idle_timeouts import JOB_EVENTS_NOUN
 
 if TYPE_CHECKING:
     from ..run._run import Run

@@ -1,8 +1,7 @@
 """Functions on jobs for views, journals and explorations, in addition to the jobs' public attributes.
 
-They are functions, because a user-defined job class may use any other attribute name without a leading underscore. All
-but `intercept_calls` only read. Any thread may call them; in another thread than that of the run, their results may be
-slightly out of date.
+They are functions, because a user-defined job class may use any other attribute name without a leading underscore.
+Any thread may call them; in another thread than that of the run, their results may be slightly out of date.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ..base._states import MOVED_ON, SUCCEEDED, JobState, ReportedState
-from ._ancestors import enclosing_schedulers
-from ._errors import BudgetSpent, RequirementFailed
-from ._job import AnyJob, is_scheduler
-from ._outcome import FailedAttempt, Throttling
+from ..job._ancestors import enclosing_schedulers
+from ..job._errors import BudgetSpent, RequirementFailed
+from ..job._job import AnyJob, has_moved_on, is_scheduler
+from ..job._outcome import FailedAttempt, Throttling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,10 +45,6 @@ def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
 def criticality(job: AnyJob) -> bool | None:
     """Return the effective value of `critical`: True if `is_critical()`, False if a failure is tolerated, or None."""
     return job._criticality()
-
-
-def takes_slot(job: AnyJob) -> bool:
-    return job._takes_slot and not job._options.forever
 
 
 def culprit_chain(scheduler: BaseScheduler) -> list[AnyJob]:
@@ -114,12 +109,6 @@ def is_counted(job: AnyJob) -> bool:
     return is_one_job(job) or job._state is JobState.BLOCKED or failed_by_itself(job)
 
 
-def has_moved_on(job: AnyJob) -> bool:
-    """Return whether a job SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
-    # With another `on_timeout`, it was an earlier attempt that timed out, not the one that succeeded.
-    return job.timed_out and job._state is JobState.SUCCEEDED and job.on_timeout == "move_on"
-
-
 def root_failure(job: AnyJob) -> AnyJob:
     """Return the job whose failure has blocked a job; that job itself if no other one has blocked it."""
     error = job.raised_exception() if job._state is JobState.BLOCKED else None
@@ -164,6 +153,3 @@ def failed_attempts(job: AnyJob) -> tuple[FailedAttempt, ...]:
 def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
     """Return the attempts that raised `Throttled`, each with the keys of the resources that it throttled."""
     return () if job._extras is None else job._extras.throttlings
-
-
-# ---- for explorations
