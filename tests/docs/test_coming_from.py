@@ -48,6 +48,7 @@ def test_a_program_prints_the_output_shown_on_the_page(tmp_path: Path, program: 
     file = tmp_path / "program.py"
     file.write_text(program, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    environment["PYTHONUNBUFFERED"] = "1"  # in order with what its commands print, as in a terminal
     done = python(file, cwd=tmp_path, env=environment, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     alike = doctest.OutputChecker().check_output(timeless(printed), timeless(done.stdout), doctest.ELLIPSIS)
