@@ -38,19 +38,6 @@ BACKEND_NAMES: Final[tuple[BackendName, ...]] = get_args(BackendName)
 class WorkerTask:
     """A worker, with only the attributes that the backend uses; the engine's subclass `Worker` adds the others."""
 
-    __slots__ = (
-        "deadline",
-        "group",
-        "job",
-        "scope",
-        "task",
-        "task_snapshot",
-        "timer",
-        "timer_fires_at",
-        "wake_handle",
-        "was_cancelled",
-    )
-
     # The deadline of the current job, `-inf` once it has passed, and the timer that enforces it. The timer fires at
     # `timer_fires_at`, which is earlier than the deadline if that was postponed. Only asyncio uses these attributes: on
     # trio a scope has the deadline.
@@ -70,6 +57,7 @@ class WorkerTask:
     task: Any
     # Whether the engine has cancelled the worker, other than at its deadline. Only asyncio uses this attribute.
     was_cancelled: bool
+    __slots__ = (*__annotations__,)
 
     def leave_unstarted(self, _task: Any = None) -> None:
         """Leave the run if the task has ended before its first step. It is then cancelled, which only asyncio does."""

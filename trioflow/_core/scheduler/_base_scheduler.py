@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, Self, TypeVar, Un
 
 from ... import _hints
 from .. import backend as _backend
-from ..admission import _pool, _window
+from ..admission import _window
+from ..admission._pool import check_pool
 from ..admission._window import Adaptive
 from ..admission.policy import _policy_validation
 from ..backend import BackendName
@@ -44,8 +45,8 @@ from ..job._texts import text_of
 from ..parts import make_parts
 from ..parts._first_rule import too_few_jobs_error
 from ..parts._settled_calls import SettledCalls, check_on_settled
-from ..run import _clean_up, _ending, _instruments, _journaling, _requirement_counts
-from ..run._instruments import Instrument
+from ..run import _clean_up, _ending, _journaling, _requirement_counts
+from ..run._instruments import Instrument, check_instruments
 from ..run._limiter_tokens import token_holder
 from ..run._run import Incident, Run
 from ..words import _explain, _failures
@@ -125,41 +126,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     """
 
-    __slots__ = (
-        "_backfill",
-        "_calls_after_signal",
-        "_cleanup_timeout",
-        "_counted",
-        "_critical_jobs",
-        "_culprit",
-        "_incidents",
-        "_instruments",
-        "_is_closed",
-        "_jobs_window",
-        "_journal",
-        "_keep_jobs",
-        "_members",
-        "_on_settled",
-        "_open_block",
-        "_policy",
-        "_pool",
-        "_run",
-        "_run_error",
-        "_run_times",
-        "_settled_iterators",
-        "_shutdown_timeout",
-        "_stop_reason",
-        "_was_awaited",
-    )  # fmt: skip
-
-    _is_scheduler: ClassVar[bool] = True
-    _can_be_input: ClassVar[bool] = False
-
-    # The number of its jobs that have to succeed, after which the others are cancelled, and the seconds between their
-    # starts; only a `First` has these options.
-    _enough: int | None = None
-    _stagger: float | None = None
-
     # ---- independent of runs
     _members: Members
     _is_closed: bool
@@ -178,6 +144,27 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _was_awaited: bool
     _settled_iterators: weakref.WeakSet[SettledJobs[Any]] | None  # of `as_settled()`; None in most schedulers
+    # ---- the settings; the descriptors below, which read these attributes, take five times as long
+    _jobs_window: Window | None
+    _shutdown_timeout: float | None
+    _cleanup_timeout: float | None
+    _critical_jobs: bool | None
+    _policy: PolicyName | Policy
+    _pool: Pool | None
+    _backfill: int
+    _instruments: tuple[Instrument, ...]
+    _keep_jobs: bool
+    _journal: JournalProtocol | str | None
+    _on_settled: SettledFunction | None
+    __slots__ = (*__annotations__,)
+
+    _is_scheduler: ClassVar[bool] = True
+    _can_be_input: ClassVar[bool] = False
+
+    # The number of its jobs that have to succeed, after which the others are cancelled, and the seconds between their
+    # starts; only a `First` has these options.
+    _enough: int | None = None
+    _stagger: float | None = None
 
     # ---- settings
     jobs_window: Option[Window | None] = Option(None, _window.check_window)
@@ -185,22 +172,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
     critical_jobs: Option[bool | None] = Option(None, _job_options.check_flag_or_none)
     policy: Option[PolicyName | Policy] = Option("auto", _policy_validation.check_policy)
-    pool: Option[Pool | None] = Option(None, _pool.check_pool)
+    pool: Option[Pool | None] = Option(None, check_pool)
     backfill: Option[int] = Option(64, _job_options.check_number)
-    instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _instruments.check_instruments)
+    instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), check_instruments)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
     journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journaling.check_journal)
     on_settled: Option[SettledFunction | None] = Option(None, check_on_settled)
-    # Each run of a nested scheduler reads these attributes directly, because the descriptors above take five times as
-    # long.
-    _jobs_window: Window | None
-    _shutdown_timeout: float | None
-    _policy: PolicyName | Policy
-    _pool: Pool | None
-    _backfill: int
-    _instruments: tuple[Instrument, ...]
-    _journal: JournalProtocol | str | None
-    _on_settled: SettledFunction | None
 
     def __init__(self, *jobs_or_sequences: Required, **options: Any) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
@@ -859,7 +836,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 )
         all_instruments = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
-            all_instruments = (*all_instruments, *_instruments.check_instruments(instruments, "instruments", subject))
+            all_instruments = (*all_instruments, *check_instruments(instruments, "instruments", subject))
         if self._worker is not None:  # a nested run uses the journal of the outermost run
             journal = None
         elif journal is OWN_SETTING:
