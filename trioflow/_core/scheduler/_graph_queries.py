@@ -41,7 +41,7 @@ def topological_order(scheduler: BaseScheduler, /) -> list[AbstractJob[Any]]:
     _checks.store_implied_requirements(scheduler)
     order = _graph_algorithms.topological_order(members.jobs, members.all_requirements)
     if len(order) < len(members.jobs):
-        _checks.reject_cycle(members)
+        _checks.reject_cycle(members, members.jobs)
     return order
 
 

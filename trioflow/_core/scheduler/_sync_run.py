@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextvars
 import math
 import os
-import queue
 import signal
 import sys
 import threading
@@ -30,7 +29,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from ..backend import SIGNALS, is_in_job_body
 from ..base import _logger
@@ -287,24 +286,14 @@ def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException]
         BaseException: `function()` has raised this exception.
 
     """
-    # Gets one function, which returns the value of `function()`, or raises its exception.
-    outcomes = queue.SimpleQueue[tuple[Any, BaseException | None]]()
-    context = contextvars.copy_context()
+    from concurrent.futures import ThreadPoolExecutor  # imported late: only cells of notebooks need it
 
-    def target() -> None:
-        try:
-            outcomes.put((context.run(function), None))
-        except BaseException as raised:
-            outcomes.put((None, raised))
-
-    threading.Thread(target=target, name="trioflow run").start()
-    while True:
-        try:
-            # `Thread.join` cannot be used, because after an interruption it treats the thread as ended.
-            value, error = outcomes.get()
-        except KeyboardInterrupt as interruption:
-            interrupt(interruption)
-            continue
-        if error is not None:
-            raise error
-        return cast(T, value)
+    with ThreadPoolExecutor(1, "trioflow run") as executor:
+        outcome = executor.submit(contextvars.copy_context().run, function)
+        while True:
+            try:
+                return outcome.result()
+            except KeyboardInterrupt as interruption:
+                if outcome.done():
+                    raise
+                interrupt(interruption)
