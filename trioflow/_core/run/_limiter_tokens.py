@@ -163,11 +163,12 @@ def takes_limits_of(run: Run) -> Worker | None:
 
 def token_holder(limiter: Any) -> AbstractJob[Any] | None:
     """Return the innermost job, from the current one outwards, that holds a token of `limiter`; None if none does."""
-    for worker in enclosing_workers():
-        job, tokens = worker.job, worker.run.queue.tokens
-        if job is not None and (
-            job._own_limiter is limiter
-            or (tokens is not None and tokens.limiter is limiter and job in tokens.borrowers)
-        ):
-            return job
-    return None
+    return next(
+        (job for worker in enclosing_workers() if (job := worker.job) is not None and has_token(job, limiter)), None
+    )
+
+
+def has_token(job: AbstractJob[Any], limiter: Any) -> bool:
+    """Return whether a running job holds a token of `limiter`, which it may have itself, or as one of a window."""
+    tokens = None if job._worker is None else job._worker.run.queue.tokens
+    return job._own_limiter is limiter or (tokens is not None and tokens.limiter is limiter and job in tokens.borrowers)

@@ -241,11 +241,10 @@ class SettledJobs(Generic[J]):
 
 def _weak_listener(iterator: SettledJobs[Any]) -> Callable[[AbstractJob[Any]], None]:
     """Return a listener that notifies the iterator of a settled job, but does not keep the iterator alive."""
-    iterator_ref = weakref.ref(iterator)
+    on_settled = weakref.WeakMethod(iterator._on_settled)
 
     def listener(job: AbstractJob[Any]) -> None:
-        iterator = iterator_ref()
-        if iterator is not None:
-            iterator._on_settled(job)
+        if (call := on_settled()) is not None:
+            call(job)
 
     return listener

@@ -17,6 +17,7 @@ from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, has_moved_on, is_scheduler
 from ..job._outcome import one_line_error, remedy_of
 from ..parts._first_rule import FirstRule
+from ..run._limiter_tokens import has_token
 from ._job_queries import failed_attempts, fraction_done, throttled_attempts
 
 if TYPE_CHECKING:
@@ -287,12 +288,8 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
 
 def _token_holders_text(scheduler: BaseScheduler, limiter: Any) -> str:
     """Return a text about the holders of a limiter's tokens. It names jobs of the scenario and counts other tasks."""
-    root = outermost_scheduler(scheduler)
-    running: list[AbstractJob[Any]] = []
-    for job in [root, *root.iterate_jobs()]:
-        run = job._run if is_scheduler(job) else None
-        tokens = None if run is None else run.queue.tokens
-        running += tokens.borrowers if tokens is not None and tokens.limiter is limiter else ()
+    jobs = outermost_scheduler(scheduler).iterate_jobs()
+    running = [job for job in jobs if job._own_limiter is None and has_token(job, limiter)]
     other_count = limiter.borrowed_tokens - len(running)
     holders = ([_job_names(running)] if running else []) + ([f"{other_count} elsewhere"] if other_count else [])
     return "with " + ", and ".join(holders)

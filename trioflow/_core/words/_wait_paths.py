@@ -11,6 +11,7 @@ from ..base._states import JobState, WaitCause
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
 from ..job._job import AbstractJob, is_scheduler
 from ..parts._first_rule import FirstRule
+from ..run._limiter_tokens import has_token
 from ..run._part import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
 from ._explain import open_requirements, waiting
@@ -222,13 +223,7 @@ def _holders(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     others = [job for run in runs for job in run.scheduler.iterate_jobs() if job._state is JobState.RUNNING]
     if wait.cause is WaitCause.TOKEN:
         assert queue.tokens is not None
-        limiter = queue.tokens.limiter
-        return [other for other in others if limiter is other._own_limiter or _has_token(other, limiter)]
+        return [other for other in others if has_token(other, queue.tokens.limiter)]
     lacking = scheduler._run.pools.resolve(job).get(wait.resource)
     held = [(other, grant.find(wait.resource)) for other in others if (grant := other._grant()) is not None]
     return [other for other, taken in held if taken is not None and taken[0] is lacking]
-
-
-def _has_token(job: AbstractJob[Any], limiter: Any) -> bool:
-    tokens = None if job._worker is None else job._worker.run.queue.tokens
-    return tokens is not None and tokens.limiter is limiter and job in tokens.borrowers

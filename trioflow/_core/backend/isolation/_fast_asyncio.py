@@ -472,9 +472,6 @@ class _FakeTask:
     def __init__(self) -> None:
         self.cancel_count = 0
 
-    def cancelling(self) -> int:
-        return self.cancel_count
-
     def cancel(self) -> None:
         self.cancel_count += 1
 

@@ -236,10 +236,7 @@ class TrioLoop(Backend):
         await trio.sleep_until(deadline)
 
     async def wait_readable(self, descriptor: int, deadline: float = math.inf) -> bool:
-        if deadline == math.inf:
-            await trio.lowlevel.wait_readable(descriptor)
-            return True
-        with trio.move_on_at(deadline):
+        with trio.CancelScope(deadline=deadline):
             await trio.lowlevel.wait_readable(descriptor)
             return True
         return False
