@@ -163,9 +163,8 @@ def takes_limits_of(run: Run) -> Worker | None:
 
 def token_holder(limiter: Any) -> AbstractJob[Any] | None:
     """Return the innermost job, from the current one outwards, that holds a token of `limiter`; None if none does."""
-    return next(
-        (job for worker in enclosing_workers() if (job := worker.job) is not None and has_token(job, limiter)), None
-    )
+    jobs = (worker.job for worker in enclosing_workers())
+    return next((job for job in jobs if job is not None and has_token(job, limiter)), None)
 
 
 def has_token(job: AbstractJob[Any], limiter: Any) -> bool:

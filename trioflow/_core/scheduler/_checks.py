@@ -222,9 +222,9 @@ class AvailableResources:
                     f"{job.label!r} needs {_labels.printable(name)}={_amounts.need_text(amount)}, "
                     f"{self._missing_resource_text(name)}"
                 )
-            resource = self.resources_by_name[name]
-            need = resource.need(amount, job)
-            if isinstance(amount, str) and isinstance(resource, PerKeyResource):
+            entry = self.resources_by_name[name]
+            entry.need(amount, job)
+            if isinstance(entry, PerKeyResource):
                 per_key_names.append(name)
             services = [
                 service
@@ -233,21 +233,15 @@ class AvailableResources:
             ]
             if not services:
                 continue
-            if isinstance(resource, PerKeyResource):
-                services = [service for service in services if service._needs()[name] == need]
-                exceeds = resource.is_returnable and len(services) >= resource.limit
-                texts = [_amounts.need_text(need), str(len(services)), str(resource.limit)]
-            elif isinstance(resource, CountedResource):
-                taken = sum(resource.need(service._needs()[name], service) for service in services)
-                exceeds = need > resource.total - taken
-                texts = [resource.format_amount(amount) for amount in (need, taken, resource.total)]
-            else:
-                continue
-            if services and exceeds:
-                names = ", ".join(repr(service.label) for service in services)
+            resource, need = entry.resolve(amount, job)
+            shares = {service: entry.resolve(service._needs()[name], service) for service in services}
+            taken = {service: share for service, (held, share) in shares.items() if held is resource}
+            if isinstance(resource, CountedResource) and need > resource.total - sum(taken.values()):
+                names = ", ".join(repr(service.label) for service in taken)
+                total, reserved = map(resource.format_amount, (resource.total, sum(taken.values())))
                 raise ValueError(
-                    f"{job.label!r} needs {_labels.printable(name)}={texts[0]}, but services reserve {texts[1]} of "
-                    f"{texts[2]} until the run ends ({names}): "
+                    f"{job.label!r} needs {_labels.printable(name)}={_amounts.need_text(amount)}, but services reserve "
+                    f"{reserved} of {total} until the run ends ({names}): "
                     f"it could never start; enlarge the pool, or reduce the needs"
                 )
         if len(per_key_names) > 1:

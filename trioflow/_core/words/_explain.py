@@ -40,8 +40,8 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     if run is None:
         return _explain_without_run(scheduler)
-    if run.phase is RunPhase.CHECKING:
-        return f"waits for the start of {scheduler.label!r}, which is being checked"
+    if run.phase in (RunPhase.CHECKING, RunPhase.LINKING, RunPhase.ENTERING):
+        return f"waits for the start of {scheduler.label!r}, which {run.phase.value}"
     # On trio, jobs may be cancelled before the run notices that its deadline has passed. Only its thread can ask trio.
     is_expired = run.thread_id == threading.get_ident() and run.group.has_deadline_passed()
     if run.phase is RunPhase.STOPPING or is_expired:
@@ -49,8 +49,6 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:
         return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs"
-    if run.phase is not RunPhase.RUNNING:
-        return f"waits for the start of {scheduler.label!r}, which is being prepared"
     unsettled = open_requirements(job)
     rule = run.part(FirstRule)
     if not unsettled and rule is not None:
