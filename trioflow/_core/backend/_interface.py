@@ -62,9 +62,6 @@ class WorkerTask:
     def leave_unstarted(self, _task: Any = None) -> None:
         """Leave the run if the task has ended before its first step. It is then cancelled, which only asyncio does."""
 
-    def nested_run(self) -> Any:
-        """Return the run in progress of the nested scheduler that the worker runs as its job; None if there is none."""
-
 
 WorkerFunction = Callable[[Any], Coroutine[Any, Any, None]]
 """The type of the async function that a worker's task runs; its argument is the worker."""

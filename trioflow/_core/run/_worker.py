@@ -185,6 +185,7 @@ class Worker(WorkerTask):
             workers.leave(self)
 
     def nested_run(self) -> Run | None:
+        """Return the run in progress of the nested scheduler that the worker runs as its job; None if there is none."""
         return self.job._run if is_scheduler(self.job) else None
 
     def stop_nested_run(self) -> None:

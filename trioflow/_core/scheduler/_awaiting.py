@@ -15,7 +15,6 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Generator
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
 
 from .. import backend as _backend
@@ -170,11 +169,9 @@ class SettledJobs(Generic[J]):
         writer = None if scheduler._run is None else scheduler._run.journal_writer
         restored = () if writer is None else writer.restored_by_add
         watched: Collection[Any] = [*restored, *scheduler] if jobs is None else jobs
-        settled = [job for job in watched if job.is_settled()]
-        self._settled_jobs: deque[J] = deque(sorted(settled, key=attrgetter("finished_at")))
-        for job in watched:
-            if not job.is_settled():
-                self.watch(job)
+        self._settled_jobs: deque[J] = deque()
+        for job in sorted(watched, key=lambda job: job.finished_at if job.is_settled() else math.inf):
+            self.watch(job)
         if scheduler._settled_iterators is None:
             scheduler._settled_iterators = weakref.WeakSet()
         for other in scheduler._settled_iterators:

@@ -956,7 +956,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             RuntimeError: the scheduler is running already, or is closed.
 
         """
-        self._check_may_run()
         block = OpenBlock(self)
         await block.begin()
         self._open_block = block

@@ -173,13 +173,6 @@ def get_status_text(job: AbstractJob[Any]) -> str:
         return ""  # an error in a user's method must not stop a view
 
 
-def next_attempt_text(job: AbstractJob[Any]) -> str:
-    """Return a text about the next attempt of a job that was retried, such as "attempt 2 of 5"."""
-    retry = job.retry
-    limit = f" of {retry.times + 1}" if retry is not None and retry.times is not None else ""
-    return f"attempt {job.attempts + 1}{limit}"
-
-
 # ---- why a SCHEDULED job waits
 
 
@@ -188,7 +181,8 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     queue, until = run.queue, None if job._extras is None else job._extras.paused_until
     if until is not None:
         seconds = _units.duration_text(max(0.0, until - run.clock()))
-        return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, {next_attempt_text(job)}")
+        limit = f" of {job.retry.times + 1}" if job.retry is not None and job.retry.times is not None else ""
+        return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, attempt {job.attempts + 1}{limit}")
     if queue.tokens is not None and job in queue.tokens.waiting:
         return Waiting(WaitCause.TOKEN, text="no free token")
     if queue.is_full() and not job._options.forever and job not in queue.holders:

@@ -291,8 +291,7 @@ class TrioLoop(Backend):
 class _TaskExitWatcher(trio.abc.Instrument):
     """A trio instrument that sets an event when any task exits."""
 
-    def __init__(self) -> None:
-        self.exit_event = trio.Event()
+    exit_event: trio.Event
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         self.exit_event.set()
