@@ -210,3 +210,23 @@ def test_texts_name_the_key(virtual: Virtual) -> None:
     ]
     assert last.needs == {"host": "a.org"}
     assert repr(PerKey(1, pause=2)) == "PerKey(1, pause=2)"
+
+
+@pytest.mark.parametrize("ends", ["the run", "the job"])
+def test_a_job_that_waits_for_time_alone_starts_after_an_earlier_one_of_another_run_has_left(
+    virtual: Virtual, ends: str
+) -> None:
+    """The timer of a run that leaves is no obstacle: the next one that is due has a timer of its own."""
+    pool = Pool(host=PerKey(1, pause=10))
+    leaving, staying = ([on(key, seconds), on(key)] for key, seconds in (("a", 1), ("b", 2)))
+    runs = [Scheduler(*jobs, pool=pool) for jobs in (leaving, staying)]
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for run in runs:
+                group.start_soon(run.co_run)
+            await nap(5)
+            (runs[0] if ends == "the run" else leaving[1]).cancel()
+
+    virtual(main)
+    assert [job.started_at for job in (*leaving, *staying)] == [0, None, 0, 12]
