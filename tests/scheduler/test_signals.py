@@ -75,6 +75,7 @@ def script(backend: str, end: str) -> tuple[list[str], int]:
     return shown.decode().replace("^C", "").split("\r\n"), code
 
 
+@pytest.mark.parametrize("backend", ["asyncio"])
 def test_uncaught_ctrl_c_is_printed_in_one_line(backend: str) -> None:
     """An uncaught Ctrl-C prints one line, not a traceback, and the script ends by SIGINT, as shells expect."""
     lines, code = script(backend, "main()")

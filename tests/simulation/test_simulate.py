@@ -413,10 +413,10 @@ def test_simulation_ends_although_a_job_exceeds_its_timeout_again_and_again(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A simulation ends with an error that names the job that never settles; it once ran for ever."""
-    monkeypatch.setattr(_scenario_copy, "MAX_CALLS", 100)
+    monkeypatch.setattr(_scenario_copy, "MAX_CALLS", 20)
     holder = stand_in(1e12, needs={"gpu": 1}, label="holder")
     scheduler = Scheduler(holder, ENDLESS[kind](), stand_in(1), pool=Pool(gpu=1), label="s")
-    message = "'s' would hardly ever end: 'x' succeeds in none of 100 calls, because an expected duration exceeds a"
+    message = "'s' would hardly ever end: 'x' succeeds in none of 20 calls, because an expected duration exceeds a"
     for _ in range(2):
         with pytest.raises(ValueError, match=message):
             simulate(scheduler)
