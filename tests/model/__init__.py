@@ -5,6 +5,5 @@
 effect in one run.
 ``python -m tests.model --count 1000 --seed 7 --table`` is a soak; with `TRIOFLOW_PLAIN=1` on the plain isolation.
 
-Where two causes meet in one instant, the model has doubts. It does not know policies in a scheduler
-with nested ones.
+Where two causes meet in one instant, the model has doubts, and the outcome is not compared.
 """

@@ -17,7 +17,7 @@ from .shrink import found_in, shrink
 
 def kind_of(found: list[str]) -> str:
     """Return what kind of difference comes first."""
-    return found[0].splitlines()[-1].split()[0] if found else ""
+    return " ".join(found[0].splitlines()[-1].split()[:2]) if found else ""
 
 
 def still_differs(scenario: Scenario, backend: str, kind: str) -> bool:
@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("--without", default="")
     parser.add_argument("--stop", type=int, default=5, help="stop after so many scenarios that differ")
     parser.add_argument("--table", action="store_true", help="print how often pairs of mechanisms have met")
+    parser.add_argument("--every", type=int, default=10_000, help="print the counts after each so many scenarios")
     parser.add_argument("--shrink", action="store_true", help="print the scenarios that differ, shrunk")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
@@ -48,17 +49,18 @@ def main() -> int:
                 table.add(expected.effects)
             if found:
                 failed += 1
-                print(f"--- {number} on {backend}:", *found[:7], sep="\n  ")
+                print(f"--- {number} on {backend}:", *found[:7], sep="\n  ", flush=True)
                 if options.shrink:
                     small = shrink(scenario, partial(still_differs, backend=backend, kind=kind_of(found)))
                     print(small, *found_in(small, backend)[1][:7], sep="\n  ")
                 break
+        done = number + 1 - options.first
+        if failed >= options.stop or done == options.count or done % options.every == 0:
+            seconds = time.process_time() - began
+            print(f"{2 * done} runs, {exact} exact, {failed} differ, {seconds:.0f} s of CPU; {dict(doubts)}")
+            print(*[table] * options.table, sep="\n", flush=True)
         if failed >= options.stop:
             break
-    runs = 2 * (number + 1 - options.first)
-    print(f"{runs} runs, {exact} exact, {failed} differ, {time.process_time() - began:.0f} s of CPU; {dict(doubts)}")
-    if options.table:
-        print(table)
     return bool(failed)
 
 

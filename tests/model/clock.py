@@ -46,8 +46,9 @@ class World:
         self.restored: dict[
             str, tuple[Any, dict[str, float]]
         ] = {}  # what the journal has, and no attempt in this run has used
+        self.stored: dict[str, tuple[Any, dict[str, float]]] = {}  # what the journal has after this run
         self.restores = False
-        self.has_journal = self.drops = False
+        self.has_journal = self.drops = self.apart = False
         self.never_stored: set[str] = set()  # jobs that a later run does not restore, although they SUCCEEDED
         self.shutdowns: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()

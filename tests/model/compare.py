@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .model import Fate, Outcome
-from .scenario import LOOKS, Group, Scenario, walk
+from .scenario import LOOKS, Group, Leaf, Plan, Scenario, members, walk
 
 SAME = 1e-6
 
@@ -74,9 +74,7 @@ def order_differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> I
     """Yield differences of the order in which the leaves of a scheduler have started, and of calls of `on_settled`."""
     for group in walk(scenario.root):
         if isinstance(group, Group):
-            own = {plan.name for plan in walk(group)} - {
-                inner.name for plan in group.jobs if isinstance(plan, Group) for inner in walk(plan)
-            }
+            own = {*leaves_of(group)}
             one, other = (
                 [name for name in run.started if name in own and name in seen.started] for run in (seen, expected)
             )
@@ -85,6 +83,14 @@ def order_differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> I
             one, other = (calls_of(run, group) for run in (seen, expected))
             if one != other:
                 yield f"the calls of on_settled of {group.name} are {one} instead of {other}"
+
+
+def leaves_of(plan: Plan) -> Iterator[str]:
+    """Yield the names of the leaves of a scheduler, those that are added to it included."""
+    for inner in members(plan):
+        if isinstance(inner, Leaf):
+            yield inner.name
+            yield from leaves_of(inner)
 
 
 def calls_of(run: Outcome, group: Group) -> list[str]:

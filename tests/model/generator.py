@@ -1,7 +1,8 @@
 """Random scenarios that draw from all mechanisms at once.
 
 Each scenario has a focus: a few mechanisms that it uses often. All others are rare in it. So each pair of mechanisms
-comes together in many scenarios, however many mechanisms there are.
+comes together in many scenarios, however many mechanisms there are. What chance seldom brings about is a scene: a few
+jobs, and what they need, that let one mechanism take effect beside all else.
 """
 
 from __future__ import annotations
@@ -44,19 +45,7 @@ TRAITS = (
     *("bad shutdown", "timeout", "move on", "retry", "pause", "group", "window", "priority", "input", "adds", "binds"),
     *("cancel", "drain", "await", "outside", "scheduler timeout", "cut", "backwards"),
     *("pool", "named", "rate", "budget", "keys", "used", "throttle", "backfill", "group needs", "limiter", "adaptive"),
-    *("first", "stagger", "quorum", "on_settled", "answer", "idle", "group idle", "journal", "instant"),
-)
-MEETINGS = (  # of mechanisms that seldom take effect together, unless all of these are there
-    ("group", "group needs", "budget", "used"),
-    ("group", "group needs", "budget", "retry", "fails once"),
-    ("budget", "keys", "pool", "throttle"),
-    ("pool", "named", "backfill", "priority"),
-    ("rate", "limiter", "throttle", "used"),
-    ("critical", "fails", "alarm", "pool", "rate"),
-    ("adaptive", "retry", "fails", "throttle"),
-    ("first", "quorum", "stagger", "journal"),
-    ("await", "critical", "fails", "alarm"),
-    ("keys", "rate", "backfill", "cancel"),
+    *("first", "stagger", "quorum", "on_settled", "answer", "idle", "group idle", "journal", "instant", "policy"),
 )
 OFTEN, RARELY = 0.45, 0.03
 DEPTH = 3
@@ -70,8 +59,7 @@ class Generator:
         self.random = random.Random(repr(seed))
         self.apart = random.Random(f"{seed!r} apart").random() < 0.04
         self.focus = set(self.random.sample(TRAITS, self.random.randint(2, 9)))
-        for _ in range(self.random.choice((0, 0, 1, 2))):
-            self.focus.update(self.random.choice(MEETINGS))
+        self.scenes = [] if any(without) else self.random.sample(SCENES, self.random.choice((0, 0, 1, 2, 2)))
         self.without = set(without)
         self.numbers = itertools.count()
         self.left = self.random.choice((3, 5, 8, 12, 18))
@@ -99,8 +87,8 @@ class Generator:
             root = replace(root, timeout=self.duration(30))
         names = [plan.name for plan in walk(root)][self.apart :]
         groups = [plan.name for plan in walk(root) if isinstance(plan, Group) and "run" not in plan.name]
-        outside = self.on("outside")
-        has_journal = self.on("journal") and not self.apart
+        outside = (not any(self.without) and self.random.random() < 0.1) or self.on("outside")
+        has_journal = self.on("journal")
         scenario = Scenario(
             root=root,
             tokens=self.tokens,
@@ -113,13 +101,13 @@ class Generator:
                 (self.duration(20), self.random.choice(groups))
                 for _ in range(outside and bool(groups) and self.random.random() < 0.3)
             ),
-            keep_jobs=self.random.random() > 0.05 or self.apart,
+            keep_jobs=self.random.random() > 0.05,
             apart=self.apart,
         )
         return replace(scenario, root=self.with_rare_options(root))
 
     def with_rare_options(self, root: Group) -> Group:
-        """Draw pauses of keys and rates that give up, and in a scheduler without nested ones another policy."""
+        """Draw pauses and rates of keys, and rates that give up."""
 
         def changed(plan: Leaf | Group) -> Leaf | Group:
             if not isinstance(plan, Group):
@@ -136,10 +124,6 @@ class Generator:
             ]
             return replace(plan, pool=tuple(pool), jobs=tuple(map(changed, plan.jobs)))
 
-        leaves = {job.name for job in root.jobs if isinstance(job, Leaf)}
-        if {plan.name for plan in walk(root)} == {"root", *leaves} and self.random.random() < 0.3:
-            jobs = [replace(job, expected=self.duration() if self.random.random() < 0.6 else None) for job in root.jobs]
-            root = replace(root, jobs=tuple(jobs), policy=self.random.choice(("auto", "critical-path")))
         return changed(root)  # type: ignore[return-value]
 
     def runs(self) -> Group:
@@ -150,7 +134,9 @@ class Generator:
         jobs = []
         for number in range(2):
             self.left += 2
-            jobs.append(self.group(DEPTH, {"name": f"run{number}"}, [], pools, has_pool=False))
+            run = self.group(DEPTH, {"name": f"run{number}"}, [], pools, has_pool=False)
+            pool += run.pool
+            jobs.append(replace(run, pool=()))
         return Group(name="runs", jobs=tuple(jobs), pool=pool)
 
     def group(
@@ -161,7 +147,7 @@ class Generator:
         pools = {**pools, **{one.name: one for one in pool}}
         jobs: list[Leaf | Group] = []
         for _ in range(self.random.randint(1, max(1, self.left))):
-            if self.left <= 0:
+            if self.left <= 0 and jobs:
                 break
             usable = [*outside, *(name for job in jobs for name in usable_inputs(job))]
             jobs.append(self.job(depth - 1, jobs, usable, pools))
@@ -173,7 +159,7 @@ class Generator:
             window, low = None, self.random.randint(1, 3)
             adaptive = low, low + self.random.randint(0, 4)
         limiter = self.random.randrange(2) if self.on("limiter") and adaptive is None else None
-        return Group(
+        drawn = Group(
             **common,
             jobs=tuple(jobs),
             pool=pool,
@@ -186,7 +172,118 @@ class Generator:
             cleanup_timeout=self.duration() if self.random.random() < 0.5 else 5.0 + 2.0**-14,
             critical_jobs=self.random.choice((True, False)) if self.on("critical_jobs") else None,
             on_settled=self.duration(2) if self.on("on_settled") else None,
+            policy=self.random.choice(("auto", "critical-path")) if self.on("policy") else "fifo",
         )
+        scenes, self.scenes = (self.scenes, []) if common["name"] in ("root", "run1") else ([], self.scenes)
+        for scene in scenes:
+            drawn = scene(self, drawn)
+        return drawn
+
+    # ---- scenes
+
+    def actor(self, *steps: Step, first: float = 4, **options: Any) -> Leaf:
+        """Draw a job that naps and takes these steps, with a nap after each."""
+        body = [Nap(self.duration(int(first)))]
+        for step in steps:
+            body += [step] if isinstance(step, (Fail, Throttle)) else [step, Nap(self.duration(3))]
+        common = self.common([]) | {"forever": False, "run_if": "succeeded"}
+        return Leaf(**common | options, bodies=(tuple(body),))
+
+    def resource(self, kind: str, total: float, **options: Any) -> Resource:
+        """Draw a resource of a scene."""
+        name = f"{'pool' if kind == 'amount' else kind}{next(self.numbers) + 100}"
+        return Resource(name=name, kind=kind, total=total, per=7.0 + self.duration(9), burst=total, **options)
+
+    def gives_up(self, group: Group) -> Group:
+        """A job is throttled again and again."""
+        rate = self.resource("rate", 2.0, give_up=self.duration(3))
+        throttled = self.actor(Throttle(rate.name, self.duration(2)), first=1, needs=((rate.name, 1.0),))
+        return with_jobs(group, [throttled], [rate])
+
+    def reserves(self, group: Group) -> Group:
+        """A job overtakes another, or may not do so."""
+        pool = self.resource("amount", 2.0)
+        jobs = [self.actor(needs=((pool.name, need),), first=8, priority=0) for need in (1.0, 2.0, 1.0, 1.0)]
+        return replace(with_jobs(group, jobs, [pool]), backfill=self.random.choice((0, 1)))
+
+    def does_not_reach(self, group: Group) -> Group:
+        """A job awaits another that is never reached, after a drain, or while clean-up jobs run."""
+        long = self.actor(first=30)
+        unreached = self.actor(requires=(long.name,), run_if="succeeded")
+        if self.random.random() < 0.5:
+            waits, drains = self.actor(Await(unreached.name)), self.actor(Drain(group.name), first=12)
+            return with_jobs(group, [long, unreached, waits, drains], [])
+        fails = self.actor(Fail(), first=12, critical=True)
+        waits = self.actor(Await(unreached.name), first=0, run_if="failed", requires=(fails.name,), settled=())
+        return with_jobs(group, [long, unreached, fails, waits], [])
+
+    def throttles_with_a_budget(self, group: Group) -> Group:
+        """A job that has reserved from a budget is throttled."""
+        budget, rate = self.resource("budget", 4.0), self.resource("rate", 2.0)
+        needs = ((budget.name, 2.0), (rate.name, 1.0))
+        one = self.actor(Throttle(rate.name, self.duration(2)), needs=needs)
+        return with_jobs(group, [replace(one, bodies=(*one.bodies, (Nap(self.duration()),)))], [budget, rate])
+
+    def shares_a_budget(self, group: Group) -> Group:
+        """A nested scheduler returns what is left of its budget."""
+        budget = self.resource("budget", 6.0)
+        use = [Use(budget.name, 1.0)] * (self.random.random() < 0.5)
+        jobs = tuple(self.actor(*use, needs=((budget.name, 2.0),)) for _ in range(self.random.randint(1, 2)))
+        needs = {"needs": ((budget.name, 5.0),), "forever": False}
+        nested = Group(**self.common([]) | needs | self.limits(True), jobs=jobs)
+        return with_jobs(group, [nested], [budget])
+
+    def cancels_all(self, group: Group) -> Group:
+        """A body cancels the scheduler."""
+        return with_jobs(group, [self.actor(Cancel(group.name), first=20)], [])
+
+    def cleans_up_with_needs(self, group: Group) -> Group:
+        """A clean-up job gets its needs at once."""
+        pool = self.resource("amount", 2.0)
+        fails = self.actor(Fail(), first=12, critical=True)
+        needs = {"needs": ((pool.name, 2.0),), "requires": (fails.name,), "run_if": "failed", "settled": ()}
+        return with_jobs(group, [fails, self.actor(**needs)], [pool])
+
+    def waits_for_a_token(self, group: Group) -> Group:
+        """A job is cancelled that has its needs, and waits for its token."""
+        budget = self.resource("budget", 4.0)
+        first = [self.actor(first=12) for _ in range(self.tokens[0])]
+        waits = self.actor(needs=((budget.name, 2.0),))
+        cancels = self.actor(Cancel(waits.name), forever=True)
+        nested = Group(**self.common([]) | {"forever": False}, jobs=(*first, waits, cancels), limiter=0)
+        return with_jobs(group, [nested], [budget])
+
+    def takes_a_failure(self, group: Group) -> Group:
+        """A job awaits a failure, which belongs to it from then on."""
+        fails = self.actor(Fail(), critical=None)
+        return with_jobs(group, [fails, self.actor(Await(fails.name), first=2)], [])
+
+    def minds_a_failure(self, group: Group) -> Group:
+        """Jobs run because another has failed, or although it has."""
+        fails = self.actor(Fail(), critical=None)
+        after = {"requires": (fails.name,), "settled": ()}
+        alarm, anyway = self.actor(run_if="failed", **after), self.actor(run_if="settled", **after)
+        return with_jobs(group, [fails, alarm, anyway, self.actor(**after | {"settled": (fails.name,)})], [])
+
+    def overloads(self, group: Group) -> Group:
+        """An adaptive window shrinks."""
+        jobs = tuple(self.actor(*step) for step in ([Fail(slow=True)], [], []))
+        nested = Group(**self.common([]) | self.limits(True) | {"forever": False}, jobs=jobs, adaptive=(1, 4))
+        return with_jobs(group, [nested], [])
+
+    def overspends(self, group: Group) -> Group:
+        """A job needs more of a budget than is left."""
+        budget = self.resource("budget", 3.0)
+        return with_jobs(group, [self.actor(needs=((budget.name, 2.0),)) for _ in range(2)], [budget])
+
+    def staggers(self, group: Group) -> Group:
+        """One call is made several times, each some seconds after the one before."""
+        jobs = tuple(self.actor(*[Fail()] * self.on("fails"), first=9) for _ in range(3))
+        options = self.common([]) | {"forever": False, "own_task": False, "run_if": "succeeded"}
+        first = Group(**options, jobs=jobs, enough=self.random.randint(1, 2), stagger=self.duration(2), policy="auto")
+        return with_jobs(group, [first], [])
+
+    # ---- parts
 
     def pool(self, depth: int) -> Iterator[Resource]:
         """Draw the resources of a pool; the names are those of its level."""
@@ -234,6 +331,7 @@ class Generator:
             if self.on("if settled")
             else "succeeded",
             "priority": self.random.randint(-2, 2) if self.on("priority") else 0,
+            "expected": self.duration() if self.on("policy") else None,
         }
 
     def limits(self, is_group: bool = False) -> dict[str, Any]:
@@ -283,6 +381,7 @@ class Generator:
             jobs=tuple(jobs),
             enough=min(len(jobs), 2) if self.on("quorum") else 1,
             stagger=self.duration(4) if self.on("stagger") else None,
+            policy="auto",
             shutdown_timeout=1.0,
             cleanup_timeout=5.0,
         )
@@ -419,6 +518,19 @@ class Generator:
                 yield Bind(*self.random.choice(pairs))
 
         return replace(job, bodies=tuple(tuple(one for step in body for one in fit(step)) for body in job.bodies))
+
+
+SCENES = (
+    *(Generator.gives_up, Generator.reserves, Generator.does_not_reach, Generator.throttles_with_a_budget),
+    *(Generator.shares_a_budget, Generator.cancels_all, Generator.cleans_up_with_needs),
+    *(Generator.waits_for_a_token, Generator.takes_a_failure, Generator.minds_a_failure),
+    *(Generator.staggers, Generator.overloads, Generator.overspends),
+)
+
+
+def with_jobs(group: Group, jobs: Sequence[Leaf | Group], pool: Sequence[Resource]) -> Group:
+    """Put jobs in front of a scheduler's, and resources into its pool."""
+    return replace(group, jobs=(*jobs, *group.jobs), pool=(*group.pool, *pool))
 
 
 def usable_inputs(plan: Plan) -> Iterator[str]:

@@ -235,6 +235,7 @@ class ModelJob:
         self.settled_as = next(self.world.numbers)
         if state == "SUCCEEDED" and not self.restored:
             self.value = None if self.moved_on else self.result()
+            self.world.stored[self.name] = self.value, self.spent
         if self.parent is not None:
             self.world.hook("finished", self.name)
         awaiters, self.awaiters = self.awaiters, []
@@ -265,7 +266,7 @@ class ModelJob:
         parent = self.parent
         if parent is None:
             self.settle("FAILED", why)
-        elif (parent.draining or parent.stopping) and why.text.startswith(("JobCancelled", "JobNotDone")):
+        elif (parent.draining or parent.stopping) and why.leaves in (("JobCancelled",), ("JobNotDone",)):
             self.settle("CANCELLED")  # what it awaited has ended with the run
         elif (
             isinstance(self.plan, Leaf)
@@ -298,9 +299,8 @@ class ModelJob:
             if pause:
                 self.pause = self.world.after(pause, self.be_ready_again)
             else:
-                in_line = any(job.plan.needs or job.plan.priority for job in parent.jobs)
-                if in_line and any(job.parent is parent for job in self.world.admitted):
-                    self.world.doubt("a job is tried again as others start")
+                if any(job.plan.needs or job.plan.priority for job in parent.jobs):
+                    parent.note_line()
                 self.number = next(self.world.first_numbers)
                 parent.queue.insert(0, self)
             parent.release_held(self)
@@ -643,11 +643,12 @@ class ModelLeaf(ModelJob):
 def cancel(world: World, name: str, mechanism: str) -> None:
     """Call `cancel()` of a job, or of a scheduler, which cancels everything in it."""
     job = world.jobs.get(name)
-    if job is not None and job.parent is None:
-        world.mark(mechanism, "cancel()")
+    if job is None or (job.parent is not None and not (job.parent.under_way and job.state in UNSETTLED)):
+        return
+    world.mark(mechanism, *["cancel() of a scheduler"] * isinstance(job.plan, Group))
+    if job.parent is None:
         job.unwind()
-    elif job is not None and job.parent is not None and job.parent.under_way and job.state in UNSETTLED:
-        world.mark(mechanism)
+    else:
         job.cancel()
 
 

@@ -35,7 +35,6 @@ class Fate:
     shutdowns: int
     restored: bool
     value: Any  # the result
-    spent: dict[str, float] = field(default_factory=dict, compare=False)  # of budgets
 
 
 @dataclass(slots=True)
@@ -54,6 +53,7 @@ class Outcome:
     effects: set[str]
     bound: frozenset[tuple[str, str]] = frozenset()
     never_stored: frozenset[str] = frozenset()
+    stored: dict[str, tuple[Any, dict[str, float]]] = field(default_factory=dict)
 
 
 def cut(root: ModelScheduler) -> None:
@@ -72,11 +72,7 @@ def predict_restart(scenario: Scenario, backend: str) -> list[Outcome]:
     first = predict(replace(scenario, cut_at=scenario.killed_at), backend)
     leaves = {plan.name for plan in walk(scenario.root) if isinstance(plan, Leaf) and not plan.forever}
     leaves -= first.never_stored
-    done = {
-        name: (fate.value, fate.spent)
-        for name, fate in first.fates.items()
-        if fate.state == "SUCCEEDED" and name in leaves
-    }
+    done = {name: stored for name, stored in first.stored.items() if name in leaves}
     return [first, predict(scenario, backend, restored=done)]
 
 
@@ -92,7 +88,7 @@ def predict(
     world.restored = dict(restored)
     world.restores = bool(world.restored)
     world.has_journal = scenario.killed_at is not None
-    world.drops = not scenario.keep_jobs
+    world.drops, world.apart = not scenario.keep_jobs, scenario.apart
     root = ModelScheduler(world, scenario.root, None)
     world.after(scenario.cut_at, partial(cut, root))
     for when, name in scenario.cancels:
@@ -123,7 +119,6 @@ def predict(
                 world.shutdowns[name],
                 job.restored,
                 job.value,
-                job.spent,
             )
             for name, job in world.jobs.items()
         },
@@ -136,4 +131,5 @@ def predict(
         effects=world.effects,
         bound=frozenset(world.bound),
         never_stored=frozenset(world.never_stored),
+        stored=world.stored,
     )

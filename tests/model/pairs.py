@@ -21,12 +21,8 @@ class Table:
         self.pairs.update(itertools.combinations(names, 2))
 
     def __str__(self) -> str:
-        """Return the mechanisms with their counts, and their rarest partners."""
-        lines = []
-        for name in sorted(self.single):
-            others = sorted(
-                (self.pairs[min(name, other), max(name, other)], other) for other in self.single if other != name
-            )
-            rarest = ", ".join(f"{other} {count}" for count, other in others[:6])
-            lines.append(f"{name:20} {self.single[name]:7}  rarest: {rarest}")
-        return "\n".join(lines)
+        """Return how often each mechanism took effect, and which pairs did so most seldom."""
+        singles = ", ".join(f"{name} {count}" for name, count in self.single.most_common())
+        pairs = sorted(itertools.combinations(sorted(self.single), 2), key=self.pairs.__getitem__)
+        rarest = ", ".join(f"{one} + {other} {self.pairs[one, other]}" for one, other in pairs[:20])
+        return f"{len(self.single)} mechanisms: {singles}\n{len(pairs)} pairs, the rarest: {rarest}"

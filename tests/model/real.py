@@ -278,25 +278,24 @@ class RealRun:
             with anyio.move_on_after(scenario.cut_at):
                 if scenario.apart:
                     async with anyio.create_task_group() as group:
-                        for each in self.runs_apart:
-                            group.start_soon(
-                                partial(each.co_run, instruments=[*instruments, Recorder(self)], **options)
-                            )
-                elif scenario.keep_jobs:
-                    result = await self.root.co_run(instruments=[*instruments, Recorder(self)], **options)
+                        for number, each in enumerate(self.runs_apart):
+                            own = {name: f"{value}{number}" for name, value in options.items()}  # a journal
+                            group.start_soon(partial(self.run_one, each, [*instruments, Recorder(self)], **own))
                 else:
-                    result = await self.run_open([*instruments, Recorder(self)], **options)
+                    result = await self.run_one(self.root, [*instruments, Recorder(self)], **options)
             outcome = self.look(result, bound)
             others.cancel_scope.cancel()
         return outcome
 
-    async def run_open(self, instruments: list[Instrument], journal: str | None = None) -> bool:
-        """Run the scenario as an open scheduler, which drops each job that has settled."""
-        self.root.instruments, self.root.journal = instruments, journal
+    async def run_one(self, scheduler: Any, instruments: list[Instrument], journal: str | None = None) -> bool:
+        """Run a scheduler; with `keep_jobs=False` as an open one, which drops each job that has settled."""
+        if self.scenario.keep_jobs:
+            return await scheduler.co_run(instruments=instruments, journal=journal)  # type: ignore[no-any-return]
+        scheduler.instruments, scheduler.journal = instruments, journal
         with contextlib.suppress(ExceptionGroup, JobTimeout, JobCancelled):
-            async with self.root:
+            async with scheduler:
                 pass
-        return bool(self.root.stop_reason is StopReason.COMPLETED)
+        return bool(scheduler.stop_reason is StopReason.COMPLETED)
 
     def check_end(self) -> None:
         """Record what a run has left behind, whatever has become of it."""

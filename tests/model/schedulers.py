@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
 from .clock import Timer, World
 from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
-from .scenario import Group, Leaf, Plan, Reaction, Resource, walk
+from .scenario import Group, Leaf, Plan, Reaction, Resource, inputs_of, walk
 
 
 class ModelScheduler(ModelJob):
@@ -54,6 +54,7 @@ class ModelScheduler(ModelJob):
         self.turn_began: float | None = None
         self.first_problem: Problem | None = None
         self.decided = False
+        self.usual: float | None = None  # the duration of a job without an expected one, if that decides
         for plan in self.plan.in_order_added:
             self.admit(plan)
 
@@ -67,22 +68,41 @@ class ModelScheduler(ModelJob):
         """Find what each job has to wait for."""
         own = {job.name: job for job in self.jobs}
         for job in jobs:
-            added = {one for who, one in {*self.world.bound, *self.world.implied} if who == job.name}
-            names = {*job.plan.requires, *job.inputs, *added}
+            names = self.required(job.plan)
             job.waits_for = {name for name in names if name in own and own[name].is_waited_for}
 
     def rank_jobs(self) -> None:
-        """Find the longest expected path from each job to an exit; unknown durations count as a median one."""
-        known = [job.plan.expected for job in self.jobs if job.plan.expected is not None]
-        if self.plan.policy == "fifo" or not (known or self.plan.policy == "critical-path"):
-            return
-        usual = statistics.median(known) if known else 1.0
-        for plan in self.plan.jobs[::-1]:  # each is behind what it requires
-            job = self.world.jobs[plan.name]
-            users = [other.rank for other in self.jobs if job.name in other.waits_for]
-            job.rank = (usual if plan.expected is None else plan.expected) + max(users, default=0.0)
-        if len({job.rank for job in self.jobs}) > 1:
-            self.world.mark("policy")
+        """Find the longest expected path from each job to an exit."""
+        known = self.known_durations(self.plan)
+        if self.plan.policy == "critical-path" or (self.plan.policy == "auto" and known):
+            self.usual = statistics.median(known.values()) if known else 1.0  # unknown durations count as a median one
+            ranks = self.paths(self.plan.jobs, known, self.usual)
+            for job in self.jobs:
+                job.rank = ranks[job.name]
+            if len({*ranks.values()}) > 1:
+                self.world.mark("policy")
+
+    def known_durations(self, plan: Group) -> dict[str, float]:
+        """Return the expected durations of members; that of a nested scheduler may be the longest path in it."""
+        found = {job.name: job.expected for job in plan.jobs if job.expected is not None}
+        for job in plan.jobs:
+            if isinstance(job, Group) and job.expected is None and (known := self.known_durations(job)):
+                paths = self.paths(job.jobs, known, statistics.median(known.values()))
+                found[job.name] = max(paths.values())
+        return found
+
+    def paths(self, plans: Sequence[Plan], known: dict[str, float], usual: float) -> dict[str, float]:
+        """Return the longest path from each job, which is behind what it requires, to an exit."""
+        found: dict[str, float] = {}
+        for plan in plans[::-1]:
+            users = [found[other.name] for other in plans if other.name in found and plan.name in self.required(other)]
+            found[plan.name] = known.get(plan.name, usual) + max(users, default=0.0)
+        return found
+
+    def required(self, plan: Plan) -> set[str]:
+        """Return the names of the jobs for which a job waits."""
+        added = {one for who, one in {*self.world.bound, *self.world.implied} if who == plan.name}
+        return {*plan.requires, *inputs_of(plan), *added}
 
     # ---- running
 
@@ -130,7 +150,7 @@ class ModelScheduler(ModelJob):
 
     def make_one_ready(self, job: ModelJob) -> None:
         """Queue or settle a job whose requirements have settled."""
-        if job.state != "IDLE" or self.stopping or self.draining:
+        if job.state != "IDLE" or self.stopping or self.draining or self.world.jobs[job.name] is not job:
             return
         verdict, cause = job.judge()
         if verdict == "SCHEDULED" and job.name in self.world.restored and not job.is_service:
@@ -151,11 +171,18 @@ class ModelScheduler(ModelJob):
 
     def enqueue(self, job: ModelJob) -> None:
         """Jobs start in the order in which they became ready."""
+        if self.usual is not None or any(job.plan.priority for job in self.jobs):
+            self.note_line()
         job.state = "SCHEDULED"
         job.number = next(self.world.numbers)
         job.ready_at = self.world.now
         self.world.hook("scheduled", job.name)
         self.queue.append(job)
+
+    def note_line(self) -> None:
+        """Give up exactness if a job that may come before others becomes ready as these start."""
+        if any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted):
+            self.world.doubt("a job becomes ready as others start")
 
     def release(self, *names: str) -> None:
         """Release the jobs that waited for the given ones, one after the other."""
@@ -200,6 +227,8 @@ class ModelScheduler(ModelJob):
         if self.draining or not self.running:
             self.stop("COMPLETED")
         else:
+            if any(group.flushing for group in self.world.schedulers):
+                self.world.doubt("two schedulers wait for their forever jobs at one instant")
             self.flushing = True
             self.wait_turns(4)
 
@@ -287,9 +316,9 @@ class ModelScheduler(ModelJob):
 
     def has_admitted(self) -> bool:
         """Where jobs need nothing but a slot, none is admitted while others that are admitted start."""
-        is_shared = (
-            self.plan.enough is not None or self.limiter() is not None or any(job.plan.needs for job in self.jobs)
-        )
+        is_shared = self.limiter() is not None or any(job.plan.needs for job in self.jobs)
+        if self.plan.enough is not None and self.parent is not None:
+            return self.parent.has_admitted()
         if self.last_start < self.world.now or is_shared:
             return False
         return any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted)
@@ -506,14 +535,22 @@ class ModelScheduler(ModelJob):
 
     # ---- growing
 
-    def grow(self, plans: Iterable[Plan]) -> None:
+    def grow(self, plans: Sequence[Plan]) -> None:
         """Add jobs during the run."""
         if self.stopping or self.draining:
             return
         self.world.mark("add")
         new = [self.admit(inner) for inner in plans]
+        if any(job.plan.needs for job in self.jobs):
+            self.note_line()
         if self.queue and any(job.plan.forever for job in new):
             self.world.doubt("a forever job is added")  # it may start before a job that gets the slot of the adding one
+        if self.plan.policy == "auto" and any(job.plan.expected or job.plan.needs for job in new):
+            self.world.doubt("added jobs change the policy")
+        if self.usual is not None:
+            known = {plan.name: plan.expected for plan in plans if plan.expected is not None}
+            for name, rank in self.paths(plans, known, self.usual).items():
+                self.world.jobs[name].rank = rank
         self.link(new)
         self.show_signs()
         self.make_ready(new)
@@ -681,6 +718,11 @@ class ModelScheduler(ModelJob):
         awaiters, job.awaiters = job.awaiters, []
         self.world.soon.extend(awaiters)
 
+    @property
+    def is_nested(self) -> bool:
+        """Return whether the run is one of a job, and not the outermost one, or one of those that share a pool."""
+        return self.parent is not None and not (self.world.apart and self.parent.parent is None)
+
     def stop(self, reason: str, culprit: ModelJob | None = None) -> None:
         """(1) No more jobs start. RUNNING and SCHEDULED jobs are cancelled and unwind. The first reason wins."""
         if self.stopping or not self.under_way:
@@ -689,10 +731,13 @@ class ModelScheduler(ModelJob):
         self.stop_idle_timer()
         if self.parent is not None and self.world.restores and self.world.now == self.began:
             self.world.doubt("a nested scheduler takes no time")
-        if self.draining and reason == "COMPLETED" and self.reason == "DRAINED" and self.parent is not None:
+        if self.draining and reason == "COMPLETED" and self.reason == "DRAINED" and self.is_nested:
             ordinary = [job for job in self.jobs if not job.plan.forever]
             if self.plan.enough is None and all(job.state not in (*UNSETTLED, "CANCELLED") for job in ordinary):
                 self.reason = None  # a drain has kept no job of this nested run from its end
+        ended = any(isinstance(job, ModelScheduler) and job.finished == self.world.now for job in self.jobs)
+        if ended and any(job.began_attempt == self.world.now for job in self.running):
+            self.world.doubt("a nested scheduler ends as another job starts")  # and both end with this one
         self.stopping, self.phase, self.why_stopped = True, "telling", reason
         if self.reason is None:
             self.reason, self.culprit = reason, None if culprit is None else culprit.name
@@ -789,7 +834,7 @@ class ModelScheduler(ModelJob):
                 self.clean_up_jobs.append(job)
                 self.grant(job)
                 self.world.mark(*["clean-up with needs"] * bool(job.plan.needs))
-            for job in sorted(due, key=lambda job: -job.plan.priority):
+            for job in sorted(due, key=lambda job: (-job.plan.priority, -job.rank)):
                 if job.state == "SCHEDULED":
                     job.start()
             self.phase = "cleaning up"
@@ -856,8 +901,7 @@ class ModelScheduler(ModelJob):
         users = {service.name}
         for _ in self.jobs:
             for job in self.jobs:
-                added = {one for who, one in {*self.world.bound, *self.world.implied} if who == job.name}
-                if not users.isdisjoint({*job.plan.requires, *job.inputs, *added}):
+                if not users.isdisjoint(self.required(job.plan)):
                     users.add(job.name)
         return [job for job in self.running if job is not service and job.name in users]
 
@@ -962,7 +1006,7 @@ def block_unaffordable(world: World) -> None:
         found = [(group.find(name), need) for name, need in job.plan.needs]
         if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
             world.mark("budget spent")
-            if group.parent is not None and any(one.stopping for one in world.schedulers):
+            if any(one is not group and (one.stopping or one.decided) for one in world.schedulers):
                 world.doubt("a spent budget blocks a job as another scheduler ends")
             job.settle("BLOCKED", problem("BudgetSpent"))
 
@@ -1001,6 +1045,7 @@ def take_all(job: ModelJob) -> None:
     group = job.parent
     assert group is not None
     group.queue.remove(job)
+    job.overtaken = 0  # it is counted anew each time that it waits
     if job.takes_slot:
         for each in group.windows(job):
             each.holders.discard(group)
@@ -1036,6 +1081,18 @@ def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
 def start_key(job: ModelJob) -> tuple[bool, int, float, int]:
     """`priority` comes before the policy, and that before the order of becoming ready; what is tried again is first."""
     return (job.number >= 0, *((-job.plan.priority, -job.rank) if job.number >= 0 else (0, 0.0)), job.number)
+
+
+def in_order(waiting: Iterable[ModelJob]) -> Iterator[ModelJob]:
+    """Merge the lines of all schedulers: each has its own policy; between them, the order of becoming ready counts."""
+    lines: dict[ModelScheduler | None, list[ModelJob]] = {}
+    for job in sorted(waiting, key=start_key, reverse=True):
+        lines.setdefault(job.parent, []).append(job)
+    while lines:
+        first = min(lines, key=lambda group: (*start_key(lines[group][-1])[:2], lines[group][-1].number))
+        yield lines[first].pop()
+        if not lines[first]:
+            del lines[first]
 
 
 def begin(job: ModelJob) -> None:
@@ -1079,11 +1136,17 @@ def is_apart(group: ModelScheduler, other: ModelScheduler) -> bool:
 def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | None:
     """Jobs start in the policy's order. A job that does not fit lets later jobs pass if they fit, `backfill` times."""
     groups = world.schedulers if only is None else [only]
-    waiting = [job for group in groups if can_start(group) and not group.has_admitted() for job in group.queue]
+    waiting = [
+        job
+        for group in groups
+        if can_start(group)
+        for job in group.queue
+        if only or not job.takes_slot or not group.has_admitted()
+    ]
     world.next_start = math.inf
     passed: list[ModelJob] = []
     reserved: set[tuple[ModelResource | None, str]] = set()
-    for job in sorted(waiting, key=start_key):
+    for job in in_order(waiting):
         group = job.parent
         assert group is not None
         if not group.has_slot(job):

@@ -72,8 +72,10 @@ def shrink(scenario: Scenario, differs: Callable[[Scenario], bool], most: int = 
 
 
 def is_sound(scenario: Scenario) -> bool:
-    """Return whether all that a body says of a resource is of one that its job has."""
+    """Return whether all that a body says of a resource is of one that its job has, and what moves on has a timeout."""
     for plan in walk(scenario.root):
+        if plan.timeout is None and plan.on_timeout != "fail":
+            return False
         for step in steps(plan) if isinstance(plan, Leaf) else ():
             if isinstance(step, (Throttle, Use)) and step.name not in dict(plan.needs):
                 return False
