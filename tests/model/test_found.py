@@ -362,6 +362,52 @@ SCENARIOS = {
             ),
         ),
     ),
+    "what a throttled job had reserved of a budget comes back, also if a drain keeps it from another attempt": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(
+                    name="throttled",
+                    needs=(("budget", 2.0), ("rate", 1.0)),
+                    bodies=((Nap(2.625), Throttle("rate", 0.75)),),
+                ),
+                Leaf(name="drains", bodies=((Nap(2.25), Drain("root"), Nap(7.5)),)),
+            ),
+            pool=(
+                Resource(name="budget", kind="budget", total=4.0),
+                Resource(name="rate", kind="rate", total=2.0, per=11.0, burst=2.0),
+            ),
+        ),
+    ),
+    "jobs get what a success has released before those that its larger window lets in": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="long", bodies=((Nap(10.25),),)),
+                Leaf(name="first", bodies=((Nap(6.75),),)),
+                Leaf(name="has all", needs=(("pool", 2.0),), bodies=((Nap(0.0625),),)),
+                Leaf(name="waits", needs=(("pool", 1.0),), bodies=((Nap(4.125),),)),
+                Leaf(name="waits, too", needs=(("pool", 1.0),), bodies=((Nap(1.625),),)),
+                Leaf(name="later", bodies=((Nap(5.125),),)),
+            ),
+            adaptive=(2, 6),
+            pool=(Resource(name="pool", kind="amount", total=2.0),),
+        ),
+    ),
+    "a drain of a run that stops does not drain its forever schedulers": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="critical", critical=True, bodies=((Nap(11.5), Fail()),)),
+                Leaf(name="clean-up", requires=("critical",), run_if="failed", bodies=((Nap(3.25),),)),
+                Group(
+                    name="forever",
+                    forever=True,
+                    jobs=(Leaf(name="drains", bodies=((Nap(12.875), Drain("root"), Nap(3.125)),)),),
+                ),
+            ),
+        ),
+    ),
 }
 
 

@@ -499,8 +499,6 @@ class Run:
         resources = self.pools.resolve(job)
         closed = tuple((key, resources[key].cooldown.ends_at) for key in keys)
         job._ensure_extras().throttlings += (Throttling(job._started_at, now, closed),)
-        if (grant := job._grant()) is not None:
-            grant.refund_budgets()
         self._requeue(job, error, now, None)
 
     def requeue_failed(self, job: AbstractJob[Any], error: BaseException, now: float, pause: float) -> None:
@@ -832,7 +830,8 @@ class Run:
         From now on, the successors of running jobs must not be counted down. Dropping the lists of successors costs
         less than a check whenever a job of any run ends.
         """
-        for run in self.with_nested():
+        # While this run stops, its forever jobs and clean-up jobs may have runs inside, which go on.
+        for run in () if self.is_draining_or_stopping else self.with_nested():
             if run.is_draining_or_stopping:
                 continue
             if run.phase is not RunPhase.RUNNING:

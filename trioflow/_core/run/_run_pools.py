@@ -156,6 +156,8 @@ class RunPools:
         elif worker not in self._run.workers.alive:
             why = "is a clean-up job, which never waits"
         if why is None:
+            assert grant is not None
+            grant.refund_budgets()  # the attempt does not count, whether there is another or not
             return None
         add_note(failure, f"{job.label!r} cannot be called again after it was throttled: it {why}")
         return failure
