@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from trioflow import (
+    Budget,
     First,
     Job,
     JobCancelled,
@@ -259,6 +260,16 @@ def test_with_critical_jobs_a_first_hedges_against_lateness_alone(virtual: Virtu
     assert not virtual(Scheduler(failing, late).co_run)
     assert (failing.state, [*failing][1].state) == (FAILED, IDLE)
     assert (late.state, late.elapsed) == (SUCCEEDED, 3)
+
+
+def test_the_slot_of_a_first_that_keeps_needs_is_not_given_away_by_one_in_it(virtual: Virtual) -> None:
+    """A `First` whose only job is blocked at once gives its slot back to the one around it, not to the window."""
+    money: Any = {"usd": 1}
+    jobs = [Job(nap, 1, needs=money), Job(nap, 1)]
+    first = First(jobs[0], First(Job(nap, 1, needs=money)), jobs[1], enough=2, needs=money)
+    others = [Job(nap, 1) for _ in range(2)]
+    assert virtual(Scheduler(first, others, jobs_window=1, pool=Pool(usd=Budget(1))).co_run)
+    assert [job.started_at for job in (*jobs, *others)] == [0, 1, 2, 3]
 
 
 def test_a_slot_that_a_first_cannot_use_yet_goes_to_a_job_of_another(virtual: Virtual) -> None:
