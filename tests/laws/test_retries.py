@@ -1,10 +1,11 @@
-"""Between two attempts a job holds nothing; a function decides on the pause, and `explain` tells of it."""
+"""Between two attempts a job holds nothing and waits its turn; a function sets the pause, and `explain` tells of it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 
 from trioflow import Job, Retry, Scheduler
 
@@ -31,6 +32,23 @@ def test_a_function_decides_on_the_pause(virtual: Virtual) -> None:
         assert (job.elapsed, job.attempts) == (elapsed, 3 if type(value) is int else 1)
     assert isinstance(job.raised_exception(), TypeError)
     assert str(job.raised_exception()).startswith("on='later' of the Retry of 'job', which returned that: give a")
+
+
+@pytest.mark.parametrize("policy", ["fifo", "critical-path"])
+def test_a_retried_job_starts_after_those_that_were_ready_before(virtual: Virtual, policy: str) -> None:
+    """Without a pause, an attempt that failed makes the job ready anew, under any policy and in any window."""
+    starts: list[str] = []
+
+    async def fail_first(name: str) -> None:
+        starts.append(name)
+        if name not in starts[:-1]:
+            raise OSError
+
+    for window in (None, 1, 3, anyio.CapacityLimiter(1)):
+        starts.clear()
+        jobs = [Job(fail_first, name, retry=1, own_task=name > "b") for name in "abcdef"]
+        assert virtual(Scheduler(*jobs, policy=policy, jobs_window=window).co_run)
+        assert "".join(starts) == "abcdef" * 2, window
 
 
 def test_what_is_said_during_a_pause(virtual: Virtual) -> None:

@@ -296,15 +296,12 @@ class ModelJob:
             pause = self.plan.retry.pause(self.retries)
             self.world.mark("pause" if pause else "retry")
             self.requeue(why)
+            parent.release_held(self)
             if pause:
                 self.pause = self.world.after(pause, self.be_ready_again)
+                parent.move()
             else:
-                if any(job.plan.needs or job.plan.priority for job in parent.jobs):
-                    parent.note_line()
-                self.number = next(self.world.first_numbers)
-                parent.queue.insert(0, self)
-            parent.release_held(self)
-            parent.move()
+                self.be_ready_again()
 
     def is_retried(self, why: Problem) -> bool:
         """`Retry` is at most `times` further attempts after an exception that `on` accepts, each leaf of a group."""
@@ -352,7 +349,7 @@ class ModelJob:
         self.call()
 
     def be_ready_again(self) -> None:
-        """It starts again no earlier than its pause, as any job does."""
+        """It starts again no earlier than its pause, as any job does, after those that were ready before."""
         assert self.parent is not None
         self.pause = None
         self.number = next(self.world.numbers)

@@ -1056,10 +1056,7 @@ def take_all(job: ModelJob) -> None:
     job.is_admitted = True
     limiter = group.limiter() if group.needs_token(job) else None
     if limiter is None or group.take_token(job, limiter):
-        if job.number < 0:  # it is tried again at once
-            group.world.admitted.appendleft(job)
-        else:
-            group.world.admitted.append(job)
+        group.world.admitted.append(job)
 
 
 def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
@@ -1079,7 +1076,7 @@ def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
 
 
 def start_key(job: ModelJob) -> tuple[bool, int, float, int]:
-    """`priority` comes before the policy, and that before the order of becoming ready; what is tried again is first."""
+    """`priority` comes before the policy, and that before the order of becoming ready; what was throttled is first."""
     return (job.number >= 0, *((-job.plan.priority, -job.rank) if job.number >= 0 else (0, 0.0)), job.number)
 
 

@@ -257,7 +257,7 @@ SCENARIOS = {
             pool=(Resource(name="budget", kind="budget", total=3.0),),
         ),
     ),
-    "a job that is retried at once gets a token before those that wait for one in its run": Scenario(
+    "a job that is retried at once gets a token after those that wait for one in its run": Scenario(
         root=Group(
             name="root",
             jobs=(
@@ -287,21 +287,6 @@ SCENARIOS = {
             adaptive=(2, 3),
         ),
     ),
-    **{
-        f"what is retried at once starts before those that have a slot, in a window of {window}": Scenario(
-            root=Group(
-                name="root",
-                jobs=(
-                    Leaf(name="short", bodies=((Nap(1.25),),)),
-                    Leaf(name="again", bodies=((Fail(),), ()), retry=Retry(times=1), forever=window == 2),
-                    Leaf(name="long", bodies=((Nap(2.25),),)),
-                    Leaf(name="last", bodies=((Nap(4.25),),)),
-                ),
-                window=window,
-            )
-        )
-        for window in (2, 3, None)
-    },
     "a clean-up job that awaits a job which no run will reach does not wait": Scenario(
         root=Group(
             name="root",

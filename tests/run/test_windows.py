@@ -151,16 +151,3 @@ def test_a_limiter_without_a_limit_is_no_limit(virtual: Virtual) -> None:
     limiter = anyio.CapacityLimiter(math.inf)
     assert max_slots(limiter) is None
     assert virtual(timed, Scheduler(naps(9), jobs_window=limiter)) == (True, 1)
-
-
-def test_a_job_that_is_tried_again_at_once_comes_before_those_that_may_start(virtual: Virtual) -> None:
-    """A job that fails before others with a slot have begun is tried again before them."""
-    begun: list[str] = []
-
-    async def note(name: str) -> None:
-        begun.append(name)
-        if begun == ["a"]:
-            raise OSError
-
-    assert virtual(Scheduler(*[Job(note, name, retry=1) for name in "abcd"], jobs_window=4).co_run)
-    assert begun == ["a", "a", "b", "c", "d"]

@@ -59,16 +59,6 @@ class FifoLine:
         else:
             self._jobs.append(job)
 
-    def push_again(self, job: AbstractJob[Any]) -> None:
-        """Add a job, which has just given back its slot, ahead of all others, also of those that are startable."""
-        queue = self._queue
-        if takes_slot(job) and queue.is_full():
-            self._jobs.appendleft(job)
-            return
-        queue.admit_job((LOWEST_KEY, next(throttled_numbers), job))
-        if queue.startable and queue.startable[-1] is job:  # otherwise, it waits for a token
-            queue.startable.rotate(1)
-
     def admit(self, number: float) -> None:
         """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
         jobs, queue = self._jobs, self._queue
@@ -324,14 +314,10 @@ class ReadyQueue:
         self.groups.insert(grant.entry)
         return True
 
-    def push_again(self, job: AbstractJob[Any]) -> None:
-        """Add a job that was throttled or will be retried, ahead of others, except those that were added so earlier."""
-        if self.line is None:
-            self.startable.appendleft(job)
-        elif isinstance(self.line, FifoLine):
-            self.line.push_again(job)
-        else:
-            self.line.insert((LOWEST_KEY, next(throttled_numbers), job))
+    def push_throttled(self, job: AbstractJob[Any]) -> None:
+        """Add a job that was throttled, ahead of all others but those that were throttled before."""
+        assert self.groups is not None  # only jobs with needs are throttled
+        self.groups.insert((LOWEST_KEY, next(throttled_numbers), job))
 
     def grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
@@ -368,7 +354,7 @@ class ReadyQueue:
         if self.tokens is not None:
             self.tokens.use_order(order)
         for _, number, job in entries:
-            if number < 0:  # it was throttled, or will be retried
+            if number < 0:  # it was throttled
                 line.insert((LOWEST_KEY, number, job))
             else:
                 line.push(job)

@@ -499,29 +499,28 @@ class Run:
         resources = self.pools.resolve(job)
         closed = tuple((key, resources[key].cooldown.ends_at) for key in keys)
         job._ensure_extras().throttlings += (Throttling(job._started_at, now, closed),)
-        self._requeue(job, error, now, None)
+        self._requeue(job, error, now, self.queue.push_throttled)
 
     def requeue_failed(self, job: AbstractJob[Any], error: BaseException, now: float, pause: float) -> None:
-        """Put a job that has failed back into the ready queue for another attempt.
+        """Put a job that has failed back into the ready queue for another attempt, after `pause` seconds.
 
-        Args:
-            job: the job.
-            error: the exception of the attempt.
-            now: the time at which the attempt ended.
-            pause: the seconds that the job waits before it is ready again; after 0, it is the first of the ready jobs.
-
+        Then it has just become ready, as any job: it comes after those that were ready before.
         """
         assert job._started_at is not None
         extras = job._ensure_extras()
         extras.add_retry(job._started_at, now)
         extras.first_started_at = job._started_at if extras.first_started_at is None else extras.first_started_at
-        self._requeue(job, error, now, now + pause if pause else None)
+        self._requeue(job, error, now, self.queue.push, pause)
 
-    def _requeue(self, job: AbstractJob[Any], error: BaseException, now: float, when: float | None) -> None:
-        """Queue a job again whose attempt raised `error`, at the time `when`, or ahead of all others for None.
-
-        The job gives back all that it holds.
-        """
+    def _requeue(
+        self,
+        job: AbstractJob[Any],
+        error: BaseException,
+        now: float,
+        push: Callable[[AbstractJob[Any]], None],
+        pause: float = 0.0,
+    ) -> None:
+        """Queue a job again whose attempt raised `error`, by `push` or after a pause; it gives back what it holds."""
         extras = job._ensure_extras()
         if (grant := job._grant()) is not None and (used := grant.budget_amounts()):
             earlier = extras.earlier_use or {}
@@ -531,15 +530,15 @@ class Run:
         extras.fraction = job._worker = job._started_at = None
         job._state = SCHEDULED
         self.queue.release(job)
-        if when is not None:
+        if pause:
             if self.pauses is None:
                 self.pauses = Pauses(self)
                 self.parts = (*self.parts, self.pauses)
-            self.pauses.add(job, when)
+            self.pauses.add(job, now + pause)
         self.notify("job_scheduled", job)  # an `Adaptive` window may shrink, before the job takes a slot again
         extras.ended_attempt = None  # the traceback of an exception refers to much
-        if when is None and job._state is SCHEDULED:  # no hook has cancelled it
-            self.queue.push_again(job)
+        if not pause and job._state is SCHEDULED:  # no hook has cancelled it
+            push(job)
             if self.is_draining_or_stopping:  # a hook has ended the run, which cancels the jobs that are ready
                 self._cancel_scheduled()
         self.workers.ensure_searcher()

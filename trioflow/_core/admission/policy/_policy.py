@@ -106,7 +106,7 @@ if TYPE_CHECKING:
 ready_numbers: Final = itertools.count()
 """Ascending sequence numbers for jobs that become ready, shared by all runs."""
 throttled_numbers: Final = itertools.count(-sys.maxsize)
-"""Ascending sequence numbers for jobs that are attempted again, which start before all others."""
+"""Ascending sequence numbers for jobs that were throttled, which start before all others."""
 LOWEST_KEY: Final = (-math.inf,)
 """The key of these jobs, which sorts before the keys of all others."""
 DEFAULT_DURATION: Final = 1.0
