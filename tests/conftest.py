@@ -20,6 +20,7 @@ from typing import TypeVar, TypeVarTuple, get_args
 import anyio
 import hypothesis
 import pytest
+import sniffio
 import trio
 
 from trioflow._core.base import _graph_algorithms
@@ -250,6 +251,8 @@ class Virtual:
 
     def __call__(self, async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         async def watched() -> T:
+            # anyio sees the library in a task alone, as under `asyncio.run`, and not in callbacks of the loop.
+            sniffio.current_async_library_cvar.set(None)
             before = set(anyio.get_running_tasks())
             value = await async_fn(*args)
             left = sorted(str(task.name) for task in set(anyio.get_running_tasks()) - before)

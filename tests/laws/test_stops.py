@@ -21,8 +21,8 @@ from trioflow import First, Job, Pool, Rate, Scheduler, Service, StopReason, cur
 from trioflow._core.run._run import Run
 from trioflow.abc import AbstractJob, Instrument, JobKind, arguments_of
 
-from ..bodies import Odd
-from ..conftest import BACKENDS, Ordered
+from ..bodies import Odd, nap, pass_time
+from ..conftest import BACKENDS, Ordered, Virtual
 
 FEW = 30
 MANY = int(os.environ.get("TRIOFLOW_SOAK", "1000"))
@@ -267,3 +267,30 @@ def test_nothing_starts_after_many_stops_from_anywhere(backend: str, monkeypatch
     acted = check_stops(range(MANY), backend, monkeypatch)
     print(dict(acted))
     assert {*PLACES, *ACTIONS} <= acted.keys()
+
+
+@pytest.mark.parametrize("end", ["return", "follower", "nested follower", "cancel", "critical", "drain", "outer"])
+def test_a_job_that_blocks_the_loop_beyond_the_deadline_ends_the_run_by_its_timeout(virtual: Virtual, end: str) -> None:
+    """Whatever comes after the deadline, even before the loop can say so, the reason is TIMEOUT; nothing starts."""
+
+    async def late() -> None:
+        await anyio.sleep(1)
+        pass_time(virtual.backend, 5)
+        if end == "cancel":
+            scheduler.cancel()
+        elif end == "drain":
+            scheduler.drain()
+        elif end == "critical":
+            raise OSError("late")
+
+    job = Job(late, critical=True)
+    followers = [Job(nap, required=job)] if "follower" in end or end == "outer" else []
+    scheduler = Scheduler(job, *followers, timeout=None if end == "outer" else 2)
+    if end == "outer":
+        outermost = Scheduler(scheduler, timeout=2)
+    else:
+        outermost = Scheduler(scheduler) if "nested" in end else scheduler
+    assert virtual(outermost.co_run) is False
+    timed_out = outermost if end == "outer" else scheduler
+    assert timed_out.stop_reason is StopReason.TIMEOUT
+    assert all(follower.started_at is None for follower in followers)

@@ -35,6 +35,7 @@ from trioflow import (
     Throttled,
     current_job,
 )
+from trioflow._core.backend import current_backend
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
 
@@ -175,7 +176,7 @@ class RealRun:
 
     def now(self) -> float:
         """Return the seconds since the run began."""
-        return anyio.current_time() - self.start
+        return self.clock() - self.start
 
     # ---- building
 
@@ -263,7 +264,8 @@ class RealRun:
 
     async def run(self, *instruments: Instrument, **options: Any) -> Outcome:
         """Run the scenario once."""
-        self.start = anyio.current_time()
+        self.clock = current_backend().clock()
+        self.start = self.clock()
         self.jobs = dict(self.lasting)
         self.clear()
         bound = frozenset(self.bound)

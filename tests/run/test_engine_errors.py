@@ -28,6 +28,7 @@ from ..conftest import Virtual
         (RequirementCounts, "count_down", {}, StopReason.INTERRUPTED, 1),  # afterwards
         (Workers, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
         (Run, "_wait_for_change", {}, StopReason.INTERRUPTED, 0),  # in the task that waits for the run
+        (Run, "_cancel_scheduled", {"timeout": 3}, StopReason.TIMEOUT, 3),  # in a timer, as the run stops
         (_ending, "_end_services", {"timeout": 3}, StopReason.TIMEOUT, 3),  # when the run ends
     ],
 )

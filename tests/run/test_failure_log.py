@@ -30,13 +30,16 @@ async def fail_after(seconds: float, error: type[Exception] = OSError, text: str
 
 
 @pytest.fixture
-def logged_lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
+def logged_lines(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[float, str]]:
     """Return the lines of the log, with their virtual times."""
     lines: list[tuple[float, str]] = []
+    clock = trio.current_time if virtual.backend == "trio" else lambda: asyncio.get_running_loop().time()
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            lines.append((anyio.current_time(), record.getMessage()))
+            lines.append((clock(), record.getMessage()))
 
     monkeypatch.setattr(logging.getLogger("trioflow"), "handlers", [Handler()])
     return lines

@@ -17,7 +17,7 @@ from trioflow import (
 )
 from trioflow.abc import AbstractJob, Instrument, WaitCause, waiting
 
-from ..bodies import LIMIT, RUNNING, SCHEDULED, later, nap, naps
+from ..bodies import LIMIT, RUNNING, SCHEDULED, later, nap, naps, timed
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -29,6 +29,13 @@ def waiter(limiter: Any, depth: int = 1) -> Scheduler:
     for _ in range(depth):
         inner = Scheduler(inner)
     return Scheduler(inner, jobs_window=limiter, label="b")
+
+
+def test_a_limiter_that_was_made_outside_of_the_loop_is_first_used_at_the_time_of_a_rate(virtual: Virtual) -> None:
+    """The round that a timer begins takes tokens, although anyio can tell the library of a limiter in a task alone."""
+    first, second = [Job(nap, 1, needs={"api": 1}) for _ in range(2)]
+    inner = Scheduler(second, jobs_window=anyio.CapacityLimiter(1))
+    assert virtual(timed, Scheduler(first, inner, pool=Pool(api=Rate(requests=1, per=5)))) == (True, 6)
 
 
 def test_explain_names_the_holder_of_the_token(virtual: Virtual) -> None:

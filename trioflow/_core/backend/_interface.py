@@ -219,10 +219,6 @@ class WorkerGroup(Protocol):
         """Return whether the group was cancelled in any way, even if its tasks have not noticed this yet."""
         ...
 
-    def has_deadline_passed(self) -> bool:
-        """Return whether the deadline has cancelled the group; always False on asyncio, which calls `on_deadline`."""
-        return False
-
     def cancel(self, workers: Iterable[WorkerTask]) -> None:
         """Cancel `workers`, which are all workers of the group except the shielded ones.
 

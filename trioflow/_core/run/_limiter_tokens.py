@@ -36,6 +36,8 @@ class LimiterTokens:
     def __init__(self, run: Run, limiter: Any) -> None:
         self._run = run
         self.limiter: Final = limiter
+        if run.backend.try_acquire(limiter, self):  # anyio needs a task at the first use, which may be in a callback
+            limiter.release_on_behalf_of(self)
         # For each job that has a token, the object that is its borrower in the limiter.
         self.borrowers: Final[dict[AbstractJob[Any], object]] = {}
         self._unused: Final[list[object]] = []  # the borrowers of tokens of settled jobs, until these are passed on

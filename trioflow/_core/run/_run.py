@@ -102,9 +102,11 @@ class Run:
         "counted",
         "counted_blocked",
         "culprit",
+        "deadline",
         "failure_count",
         "fast_hooks",
         "first_counted",
+        "first_due",
         "forever_unsettled",
         "group",
         "had_ordinary_jobs",
@@ -171,6 +173,8 @@ class Run:
             notify_start, notify_end, notify_scheduled = fast_hooks(self.instrument_set)
             self.fast_hooks = notify_start, with_parts(self.parts, notify_end), notify_scheduled
         self.timeout: Final = timeout
+        self.deadline = math.inf  # set in `execute`
+        self.first_due: Run = self  # the run whose deadline comes first, of this one and those that limit it
         self.phase: RunPhase = CHECKING
         self.is_draining_or_stopping = False
         self._start_order: StartOrder | None = None
@@ -293,15 +297,19 @@ class Run:
                 interruption is never wrapped in a group.
 
         """
-        deadline = self.deadline_in(self.timeout)
+        self.deadline = self.deadline_in(self.timeout)
+        host = takes_limits_of(self)
+        if host is not None and host.run.first_due.deadline < self.deadline:
+            self.first_due = host.run.first_due
         outer, context = self.outer_worker, self.context
         if outer is not None and context.get(current_worker_var) is outer:
             variables = get_context_variables(context, outer.group.variables, outer)
         else:
             variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
-        on_deadline, outer_group = partial(self.stop, StopReason.TIMEOUT), None if outer is None else outer.group
+        on_deadline = partial(self.guard, self.stop, StopReason.TIMEOUT)
+        outer_group = None if outer is None else outer.group
         self.group = self.backend.isolation.group_class(
-            self.backend, Worker.work, deadline, on_deadline, context, variables, outer_group
+            self.backend, Worker.work, self.deadline, on_deadline, context, variables, outer_group
         )
         if self.phase is CHECKING:
             self.phase = LINKING
@@ -323,7 +331,7 @@ class Run:
             del part._run
         self._start_order = self._pools = self._failure_log = self.pauses = None
         self.shared.clear()
-        del self.requirement_counts, self.group, self.standstill, self.worker_fields
+        del self.requirement_counts, self.group, self.standstill, self.worker_fields, self.first_due
 
     async def _run_jobs(self) -> None:
         self.began_at = self.clock()
@@ -334,7 +342,7 @@ class Run:
                 part.enter(LINKING)
             self.notify("before_run")
             self.began_at = self.clock()  # set again, because an instrument may have taken its time
-            if self.group.is_cancelled():
+            if self.is_over():
                 self.stop_cancelled()
             for _ in self._make_entries_ready() if self.phase is not STOPPING else ():
                 if not await self.group.host.yield_to_loop():
@@ -512,14 +520,7 @@ class Run:
         extras.first_started_at = job._started_at if extras.first_started_at is None else extras.first_started_at
         self._requeue(job, error, now, self.queue.push, pause)
 
-    def _requeue(
-        self,
-        job: AbstractJob[Any],
-        error: BaseException,
-        now: float,
-        push: Callable[[AbstractJob[Any]], None],
-        pause: float = 0.0,
-    ) -> None:
+    def _requeue(self, job: AbstractJob[Any], error: BaseException, now: float, push: Any, pause: float = 0) -> None:
         """Queue a job again whose attempt raised `error`, by `push` or after a pause; it gives back what it holds."""
         extras = job._ensure_extras()
         if (grant := job._grant()) is not None and (used := grant.budget_amounts()):
@@ -781,34 +782,39 @@ class Run:
         While the run is stopping, a call of `cancel()`, an interruption, or the stop of an enclosing run is a further
         cause: it cancels the jobs again, which has an effect only on asyncio.
         """
-        todo = self._stop_without_nested(reason, culprit)
-        for nested in todo:  # a loop without recursion, because schedulers may be nested to any depth
-            todo += nested._stop_without_nested(StopReason.CANCELLED, None)
+        runs = self._stop_alone(reason, culprit)
+        for run in runs:  # a loop without recursion, because schedulers may be nested to any depth
+            runs += run._stop_alone(StopReason.CANCELLED, None)
+        for run in (self, *runs):
+            run.queue.admit()  # other runs and tasks may get what jobs had that did not start
 
-    def _stop_without_nested(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> list[Run]:
-        """Do what `stop` does, except for nested runs; return those that have to stop, too."""
-        before = self.phase
+    def _stop_alone(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> list[Run]:
+        """Do what `stop` does, except for nested runs; return those that have to stop, too.
+
+        An error on the way keeps neither the jobs nor `execute` from ending: it interrupts the run, which cancels the
+        jobs.
+        """
         if self.has_crashed:
             return []
-        if before is STOPPING:
-            is_further_cause = reason is StopReason.CANCELLED or reason is StopReason.INTERRUPTED
-            # A run that was stopped during its check has neither workers nor a group yet.
-            return self._cancel_jobs() if is_further_cause and self.workers.alive else []
-        if before is not CHECKING and self.group.has_deadline_passed():
-            reason, culprit = StopReason.TIMEOUT, None
-        if self.reason is None:
-            self.reason, self.culprit = reason, culprit
-        if reason is StopReason.TIMEOUT:
-            self.waits_at_timeout = self.scheduler._describe_waits()
-        self.cancel_reason = reason
-        self.phase, self.is_draining_or_stopping = STOPPING, True
-        self._cancel_scheduled()
-        nested_runs: list[Run] = []
-        if before is not CHECKING and (reason is not COMPLETED or (self.unsettled and self._has_running_job())):
-            nested_runs = self._cancel_jobs()
-        self.scheduler._notify_unreached()
-        self.wake()
-        return nested_runs
+        is_further_cause = reason is StopReason.CANCELLED or reason is StopReason.INTERRUPTED
+        if self.phase is not STOPPING:
+            if self.clock() >= self.deadline:
+                reason, culprit = StopReason.TIMEOUT, None
+            if self.reason is None:
+                self.reason, self.culprit = reason, culprit
+            self.cancel_reason = reason
+            self.phase, self.is_draining_or_stopping = STOPPING, True
+            self.wake()
+            if reason is StopReason.TIMEOUT:
+                self.waits_at_timeout = self.scheduler._describe_waits()
+            self._cancel_scheduled()
+            self.scheduler._notify_unreached()
+            is_further_cause = reason is not COMPLETED or (self.unsettled > 0 and self._has_running_job())
+        return self._cancel_jobs() if is_further_cause else []
+
+    def is_over(self) -> bool:
+        """Return whether the deadline has passed, or the run was cancelled, even if no task has noticed this yet."""
+        return self.clock() >= self.deadline or self.group.is_cancelled()
 
     def _has_running_job(self) -> bool:
         """Return whether an ordinary job is running, besides one that is just being settled."""
@@ -820,7 +826,8 @@ class Run:
     def _cancel_jobs(self) -> list[Run]:
         """Cancel all workers except those that run forever jobs; return the nested runs that they host."""
         workers = [worker for worker in self.workers.alive if not worker.is_shielded]
-        self.group.cancel(workers)
+        if workers:  # a run that is stopped during its check has no group yet
+            self.group.cancel(workers)
         return [nested for worker in workers if (nested := worker.nested_run()) is not None]
 
     def drain(self) -> None:
@@ -836,7 +843,7 @@ class Run:
             if run.phase is not RunPhase.RUNNING:
                 run.stop(StopReason.DRAINED)  # there are no running jobs to wait for
                 continue
-            if run.group.is_cancelled():
+            if run.is_over():
                 run.stop_cancelled()
                 continue
             run.reason, run.phase, run.is_draining_or_stopping = run.reason or StopReason.DRAINED, DRAINING, True
@@ -844,6 +851,7 @@ class Run:
                 if worker.job is not None:
                     worker.job._successors = None
             run._cancel_scheduled()
+            run.queue.admit()
             run.scheduler._notify_unreached()
             run.wake()
 
@@ -857,8 +865,13 @@ class Run:
             if job is not self.culprit:  # otherwise, it is about to be BLOCKED
                 queue.refund(job)
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
-        if queue.line is not None:
-            queue.admit()  # other runs and tasks may get what these jobs had
+
+    def guard(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function for the loop. An error in it ends the run; asyncio would only log it, and trio crash."""
+        try:
+            function(*arguments)
+        except BaseException as fault:
+            self.interrupt(fault)
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
         """Stop because of an interruption, which the run will raise; None for a signal.
@@ -970,7 +983,7 @@ class Run:
 
         """
         self.check_thread(call_text)
-        if self.phase is RunPhase.RUNNING and self.group.is_cancelled():
+        if self.phase is RunPhase.RUNNING and self.is_over():
             self.stop_cancelled()
         if self.phase is not RunPhase.RUNNING:
             state = self.phase.value if self.is_draining_or_stopping else "has not started yet"

@@ -239,6 +239,9 @@ class Worker(WorkerTask):
                         self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
                         if self.is_tainted or not time_slice.begin(self.woken_in_turn, now):
                             continue
+                    if now >= run.first_due.deadline:  # the loop has not yet said so
+                        run.first_due.stop(StopReason.TIMEOUT)
+                        break
                     jobs_left = MAX_JOBS_IN_TURN
                     snapshot.record_iteration()
                 # ---- take the next job that may start

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,9 +41,7 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return _explain_without_run(scheduler)
     if run.phase in (RunPhase.CHECKING, RunPhase.LINKING, RunPhase.ENTERING):
         return f"waits for the start of {scheduler.label!r}, which {run.phase.value}"
-    # On trio, jobs may be cancelled before the run notices that its deadline has passed. Only its thread can ask trio.
-    is_expired = run.thread_id == threading.get_ident() and run.group.has_deadline_passed()
-    if run.phase is RunPhase.STOPPING or is_expired:
+    if run.phase is RunPhase.STOPPING or run.clock() >= run.deadline:  # which the run may not have noticed yet
         reason = run.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:

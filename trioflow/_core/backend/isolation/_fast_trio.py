@@ -36,7 +36,6 @@ class FastTrioGroup(WorkerGroup):
         self._scope: Any = None  # set in `run`
         self._cancel_status: Any = None  # the `CancelStatus` of the scope, set in `run`
         self._shielded_scope: Any = None  # the scope of all shielded workers; None if there are none
-        self._was_cancel_called = False
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._outer_group is None:
@@ -59,13 +58,8 @@ class FastTrioGroup(WorkerGroup):
         start = functools.partial(self._host.nursery.start_soon, name=IDLE_TASK_NAME)
         self._context.run(start, self._worker_function, worker)
 
-    def has_deadline_passed(self) -> bool:
-        return self._scope is not None and self._scope.cancel_called and not self._was_cancel_called
-
     def cancel(self, workers: Iterable[WorkerTask]) -> None:
-        if not self._scope.cancel_called:
-            self._was_cancel_called = True
-            self._scope.cancel()
+        self._scope.cancel()
 
     def is_cancelled(self) -> bool:
         return self._cancel_status is not None and bool(self._cancel_status.effectively_cancelled)

@@ -32,6 +32,7 @@ from types import TracebackType
 from typing import Any, Final, Self, cast
 
 import anyio
+from sniffio import thread_local as sniffed
 
 from .._interface import Backend, Isolation, Scope, TaskSnapshot, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME
@@ -57,7 +58,11 @@ class PlainGroup(WorkerGroup):
 
     def spawn(self, worker: WorkerTask) -> None:
         function = self._backend.protect_from_ctrl_c(PlainGroup.run_in_scope)
-        self._context.run(self.host.nursery.start_soon, function, self, worker)
+        library, sniffed.name = sniffed.name, self._backend.name  # for anyio, which needs a task to find out
+        try:
+            self._context.run(self.host.nursery.start_soon, function, self, worker)
+        finally:
+            sniffed.name = library
 
     async def run_in_scope(self, worker: WorkerTask) -> None:
         """Open the worker's scope in this task, and run the worker in another task inside the scope.
@@ -77,13 +82,10 @@ class PlainGroup(WorkerGroup):
         worker.leave_unstarted()  # its task may have been cancelled natively before its first step
 
     def is_cancelled(self) -> bool:
-        if self.host.is_cancelled() or self.has_deadline_passed():
+        if self.host.is_cancelled():
             return True
         # Otherwise, only the host can tell: while it waits, it may be in a scope of its own, whose deadline has passed.
         return self._backend.current_task() is self._host_task and anyio.get_current_task().has_pending_cancellation()
-
-    def has_deadline_passed(self) -> bool:
-        return self._deadline != math.inf and self._backend.clock()() >= self._deadline
 
     def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         """Cancel one worker. If its task has not begun, which it may never do on asyncio, the worker leaves at once."""
