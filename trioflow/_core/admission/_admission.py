@@ -422,7 +422,8 @@ class Admission:
             The group, and the `Key` with which its first job must be parked, because it is taken or reserved; None if
             the job can start. None if there is no such group.
 
-        A scan changes no queue and no resource. Before it looks at a group, this holds for the groups before it:
+        A scan changes no queue and no resource; the private fields of the admission record what it has found. Before it
+        looks at a group, this holds for the groups before it:
 
         - None of their first jobs can start. It lacks something, or needs what is reserved, or its run has no room, or
           too many groups wait for what it needs.

@@ -8,8 +8,8 @@ ready ──► wait for a slot and for needs ──► wait for a limiter's tok
 `admit` lets the jobs of the line take what they need, in order, and moves them on. A job keeps what it holds until it
 has settled, or is queued again; then `release` takes it back, and the next call of `admit` passes it on:
 
-- A **slot** of the window is a place in the set `holders`. Forever jobs need none. A `First` waits for a slot as any
-  job does, but it starts with that slot for its jobs: each of these that runs has one, in the window of the `First`
+- A **slot** of the window is a place in the set `holders`. Forever jobs need none, and a `First` takes none for itself:
+  it waits until one is free, and starts with it for its jobs. Each that runs has one, in the window of the `First`
   itself and in the one in which it stands (`outer`). A `First` that keeps needs has a slot whenever none of its jobs
   has one: its jobs would wait for a slot of one that waits for these needs. All runs that share a window are in one
   admission.
