@@ -147,17 +147,15 @@ def declare_run_resource(name: str, total: Callable[[], int]) -> None:
 # returns this name. It returns the value to store, or raises an error that names the option and the job.
 
 
-def check_run_if(value: Any, name: str, subject: Subject) -> RunIf:
-    if not is_among(value, get_args(RunIf)):
-        raise bad_value_error(ValueError, value, name, subject, f"choose one of {', '.join(get_args(RunIf))}")
-    return cast("RunIf", value)
+def choice_of(literal: Any) -> Callable[[Any, str, Subject], Any]:
+    """Return the check that a value is one of those of a `Literal` type."""
 
+    def check(value: Any, name: str, subject: Subject) -> Any:
+        if is_among(value, get_args(literal)):
+            return value
+        raise bad_value_error(ValueError, value, name, subject, f"choose one of {', '.join(get_args(literal))}")
 
-def check_on_timeout(value: Any, name: str, subject: Subject) -> OnTimeout:
-    if not is_among(value, get_args(OnTimeout)):
-        advice = f"choose one of {', '.join(get_args(OnTimeout))}"
-        raise bad_value_error(ValueError, value, name, subject, advice)
-    return cast("OnTimeout", value)
+    return check
 
 
 def accept_any(value: Any, name: str, subject: Subject) -> Any:
