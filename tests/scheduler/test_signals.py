@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import linecache
 import os
 import pty
 import random
@@ -14,7 +13,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from concurrent.futures import Future
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import anyio
@@ -429,11 +429,11 @@ def test_ctrl_c_in_a_notebook_cell_is_passed_to_the_thread_of_the_run() -> None:
 
     def work() -> str:
         main = threading.main_thread().ident or 0
-        waits = ""
-        while "outcomes.get()" not in waits:  # it is still starting this thread
+        frame: FrameType | None = None
+        while frame is None:  # the main thread is still starting this one
             frame = sys._current_frames()[main]
-            waits = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-            time.sleep(0.001)
+            while frame is not None and frame.f_code is not Future.result.__code__:
+                frame = frame.f_back
         signal.pthread_kill(main, signal.SIGINT)
         assert is_told.wait(10)
         return "done"
