@@ -263,7 +263,7 @@ def test_the_fragment_of_an_address_opens_a_job(browser: Browser, pages: Path) -
     assert browser.first("tr.chosen").text.startswith("build/tests/test 1")
     browser.driver.execute_script("location.hash = '#job=parse%202'")
     browser.next_frame()
-    assert "waited 9 s for a slot, until parse 0 released it" in browser.first("#detail .waits").text
+    assert "waited 8 s for a slot, until parse 0 released it" in browser.first("#detail .waits").text
     browser.first("#detail dd a").click()
     browser.next_frame()
     assert browser.first("#detail h3").text == "fetch 2"
