@@ -476,9 +476,14 @@ def test_repr_and_equality_of_a_script_cover_its_included_files() -> None:
 
 
 def test_a_script_is_removed_from_the_node_after_it_has_run(place: Place) -> None:
-    """The path of a script on the node no longer exists when it has run."""
-    result = captured("trio", place.node(), ScriptText("echo $0"))
-    assert not Path(result.stdout.decode().strip()).exists()
+    """The path of a script on the node no longer exists when it has run, nor does its directory, which is its own.
+
+    It was once in /tmp, where Python imported the `select.py` of somebody else.
+    """
+    result = captured("trio", place.node(), ScriptText("echo $0; ls -A ${0%/*}"))
+    path, *beside = result.stdout.decode().splitlines()
+    assert beside == [os.path.basename(path)]
+    assert not Path(path).parent.exists()
 
 
 def test_a_missing_script_fails_the_job(place: Place) -> None:

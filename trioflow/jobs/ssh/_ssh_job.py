@@ -50,8 +50,9 @@ CHANGE_DIRECTORY_SCRIPT: Final = (
     'exec "$@"'
 )
 """A shell script that changes to the directory of its first argument, and then executes the others."""
+# The file has a directory of its own: Python looks for modules in that of its script, and anyone can put some in /tmp.
 INLINE_SCRIPT: Final = (
-    's=$(mktemp) || exit; trap \'rm -f -- "$s"\' EXIT; trap "exit 143" TERM HUP INT; '
+    'd=$(mktemp -d) || exit; trap \'rm -rf -- "$d"\' EXIT; trap "exit 143" TERM HUP INT; s=$d/script; '
     'printf %s "$1" >"$s" && chmod 700 "$s" || exit; shift; '
 )
 """The start of a shell script that writes its first argument, a script, to a temporary file and removes it at exit."""
