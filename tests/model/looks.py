@@ -34,8 +34,8 @@ def look(world: World) -> dict[str, Any]:
 def why(job: ModelJob) -> Iterator[str]:
     """Yield the words that name the cause for which a job waits."""
     group = job.parent
-    if group is None:
-        return
+    if group is None or job not in group.jobs:
+        return  # an earlier attempt of its scheduler has added it
     if not group.under_way:
         if job.state == "IDLE" and group.state in ("IDLE", "SCHEDULED") and any(why(group)):
             yield f"waits for its scheduler '{group.name}'"

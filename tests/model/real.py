@@ -156,7 +156,7 @@ class RealRun:
         self.start = 0.0
         self.own_tasks = {plan.name for plan in walk(scenario.root) if plan.own_task}
         self.bound: set[tuple[str, str]] = set()
-        self.adders: dict[str, str] = {}
+        self.adders: dict[str, set[str]] = {}  # whose context a job may have, as these have added it or its scheduler
         self.clear()
 
     def clear(self) -> None:
@@ -441,7 +441,7 @@ class RealRun:
             restored = self.jobs[name].restored
             if value != expected and not restored and not isinstance(self.jobs[name], Answer):
                 self.strange.append(f"{plan.name} got {value!r} from {name} instead of {expected!r}")
-        if variable.get() not in ("untouched", plan.name, self.adders.get(plan.name)):
+        if variable.get() not in {"untouched", plan.name, *self.adders.get(plan.name, ())}:
             self.strange.append(f"{plan.name} sees the context of {variable.get()}")
         if changes_context(plan):
             variable.set(plan.name)
@@ -504,8 +504,9 @@ class RealRun:
             new = []
             for inner in plans:
                 siblings[inner.name] = one = self.make(inner, siblings)
-                if not self.scenario.keep_jobs:  # a job that is added to an open scheduler gets its adder's context
-                    self.adders[inner.name] = self.names[job]
+                if not self.scenario.keep_jobs:  # what is added to an open scheduler gets its adder's context
+                    adder = self.names[job]
+                    self.adders |= {plan.name: {adder, *self.adders.get(adder, ())} for plan in walk(inner)}
                 new.append(one)
             scheduler.update(new)
         except RuntimeError:  # a forever job adds them too late

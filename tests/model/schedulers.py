@@ -37,6 +37,7 @@ class ModelScheduler(ModelJob):
         self.holders: set[ModelJob] = set()  # those that have a slot
         self.token_line: list[ModelJob] = []  # those that wait only for a token
         self.clean_up_jobs: list[ModelJob] = []
+        self.left_out: list[ModelJob] = []  # of the clean-up, although they wait for nothing
         self.released: deque[str] = deque()
         self.late: dict[str, list[ModelJob]] = {}  # who was made to wait for a job during the run, in this order
         self.phase = "running"
@@ -622,11 +623,13 @@ class ModelScheduler(ModelJob):
         assert self.plan.enough is not None
         if self.decided or job not in line:
             return
-        if any(isinstance(one, ModelScheduler) for one in line):
-            if self.world.has_journal:
-                self.world.doubt("a First of schedulers with a journal")
-            if self.world.now == self.began:
-                self.world.doubt("a First of schedulers takes no time")
+        is_of_schedulers = any(isinstance(one, ModelScheduler) for one in line)
+        if is_of_schedulers and self.world.has_journal:
+            self.world.doubt("a First of schedulers with a journal")
+        groups = [*self.windows(job)]  # a slot that its jobs wait for, or others
+        waits_for_slot = any(group.size < math.inf for group in groups) and any(group.queue for group in groups)
+        if self.world.now == self.began and (is_of_schedulers or waits_for_slot):
+            self.world.doubt("a First takes no time")
         if job.state == "SUCCEEDED":
             self.winners.append(job)
         if len(self.winners) >= self.plan.enough:
@@ -738,6 +741,10 @@ class ModelScheduler(ModelJob):
         ended = any(isinstance(job, ModelScheduler) and job.finished == self.world.now for job in self.jobs)
         if ended and any(job.began_attempt == self.world.now for job in self.running):
             self.world.doubt("a nested scheduler ends as another job starts")  # and both end with this one
+        others = [group for group in self.world.schedulers if group is not self]
+        begun = any(group.queue and group.began == self.world.now for group in others)
+        if self.plan.enough is not None and self.running and begun:
+            self.world.doubt("a First ends as a scheduler starts")  # of what it has, that may get some at once
         self.stopping, self.phase, self.why_stopped = True, "telling", reason
         if self.reason is None:
             self.reason, self.culprit = reason, None if culprit is None else culprit.name
@@ -808,13 +815,17 @@ class ModelScheduler(ModelJob):
             self.end_forever()
 
     def due(self) -> list[ModelJob]:
-        """A `run_if="failed"` job still runs if all its requirements have settled and at least one of them failed."""
+        """A `run_if="failed"` job still runs if all its requirements have settled and at least one of them failed.
+
+        This is decided once, when the last of them has settled, or is a service that has become ready.
+        """
         found = []
         for job in self.jobs:
-            if job.state == "IDLE" and job.plan.run_if == "failed" and not job.plan.forever:
+            is_left = job.state == "IDLE" and job not in self.left_out
+            if is_left and job.plan.run_if == "failed" and not job.plan.forever:
                 self.link([job])
-                if not job.waits_for and job.judge()[0] == "SCHEDULED":
-                    found.append(job)
+                if not job.waits_for:
+                    (found if job.judge()[0] == "SCHEDULED" else self.left_out).append(job)
         return found
 
     def clean_up(self) -> None:
@@ -1071,6 +1082,8 @@ def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
                 world.doubt("two schedulers ask for a token at one instant")
             limiter.asked_at = world.now
             limiter.requests.append(group)
+        if any(not one.parent.needs_token(one) for one in world.admitted if one.parent is not None):
+            world.doubt("a job gets a token as others start that take none")
         limiter.holders.add(job)
         world.admitted.append(job)
 
@@ -1109,7 +1122,8 @@ def begin(job: ModelJob) -> None:
             member = next_job(group.world, job)
             if member is not None:
                 take_all(member)
-        group.holders.discard(job)  # it takes no slot
+        for each in group.windows(job):
+            each.holders.discard(job)  # it takes no slot
 
 
 def ties(job: ModelJob, other: ModelJob, resources: set[tuple[ModelResource | None, str]]) -> bool:
@@ -1119,7 +1133,9 @@ def ties(job: ModelJob, other: ModelJob, resources: set[tuple[ModelResource | No
         return False
     windows = {one for one in group.windows(other) if one.size < math.inf}.intersection(job.parent.windows(job))
     is_deeper = len([*job.parent.windows(job)]) != len([*group.windows(other)])
-    if windows and is_deeper and is_apart(group, job.parent):
+    required = [*job.requires(), *other.requires()]
+    follows = any(isinstance(one, ModelScheduler) and one.finished == job.ready_at for one in required)
+    if windows and is_deeper and (follows or is_apart(group, job.parent)):
         return True
     return not resources.isdisjoint(group.resources(other))
 
