@@ -320,7 +320,7 @@ class ModelScheduler(ModelJob):
         is_shared = self.limiter() is not None or any(job.plan.needs for job in self.jobs)
         if self.plan.enough is not None and self.parent is not None:
             return self.parent.has_admitted()
-        if self.last_start < self.world.now or is_shared:
+        if self.last_start < self.world.now or is_shared or self.size == math.inf:
             return False
         return any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted)
 
@@ -635,7 +635,7 @@ class ModelScheduler(ModelJob):
         if len(self.winners) >= self.plan.enough:
             self.decided = True
             self.world.mark("First" if self.plan.enough == 1 else "quorum")
-            self.reason = None
+            self.reason = "COMPLETED"
             admit_all(self.world)  # what its last job had is free before it ends
             self.stop("COMPLETED")
             return
@@ -657,7 +657,7 @@ class ModelScheduler(ModelJob):
             )
             if all(one.text == "BudgetSpent" for one in why):
                 self.first_problem = why[0]
-            self.reason = None
+            self.reason = "CRITICAL"
             admit_all(self.world)  # what its last job had is free before it ends
             self.stop("CRITICAL")
             return
@@ -752,12 +752,16 @@ class ModelScheduler(ModelJob):
         for job in self.jobs:
             if job.state == "SCHEDULED":
                 job.settle("CANCELLED")
+        had = [job for job in self.world.jobs.values() if job.held]
         for job in list(self.running):
             if not job.plan.forever:
                 job.cancel()
         for job in [job for job in self.jobs if job.state == "IDLE"]:
             self.tell_unreached(job)
         self.phase = "unwinding"
+        waiting = [job for group in self.world.schedulers if can_start(group) for job in group.queue if job.plan.needs]
+        if len(waiting) > 1 < sum(not job.held for job in had):
+            self.world.doubt("several jobs release their needs at one instant")  # and the first may do for a later one
         admit_all(self.world)  # what they had is free before this scheduler ends
         self.wind_down()
         admit_all(self.world)
