@@ -165,7 +165,7 @@ def run(example: ModuleType, library: Path, backend: str) -> tuple[bool, Any]:
 def test_a_job_is_retried_when_the_parser_closes_the_connection(
     backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job may lose two connections to the parser; the third gives the answer."""
+    """The parser hangs up twice; the jobs that it hangs up on ask again, and get their answers."""
     callers: list[int] = []
 
     async def answer(stream: SocketStream) -> None:
@@ -183,7 +183,7 @@ def test_a_job_is_retried_when_the_parser_closes_the_connection(
     monkeypatch.setattr(example, "parser", hangs_up_twice)
     completed, scheduler = run(example, library, backend)
     assert completed
-    assert [job.attempts for job in scheduler if job.label.startswith("imports of ")] == [3, 1, 1, 1, 1, 1, 1]
+    assert sum(job.attempts for job in scheduler if job.label.startswith("imports of ")) == 7 + 2
 
 
 def test_the_parser_ends_with_the_run(
