@@ -1158,7 +1158,9 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
         for group in groups
         if can_start(group)
         for job in group.queue
-        if only or not job.takes_slot or not group.has_admitted()
+        if only
+        or not group.has_admitted()
+        or any(not one.takes_slot and one.number >= job.number for one in group.queue)
     ]
     world.next_start = math.inf
     passed: list[ModelJob] = []
