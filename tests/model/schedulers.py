@@ -741,10 +741,10 @@ class ModelScheduler(ModelJob):
         ended = any(isinstance(job, ModelScheduler) and job.finished == self.world.now for job in self.jobs)
         if ended and any(job.began_attempt == self.world.now for job in self.running):
             self.world.doubt("a nested scheduler ends as another job starts")  # and both end with this one
-        others = [group for group in self.world.schedulers if group is not self]
-        begun = any(group.queue and group.began == self.world.now for group in others)
-        if self.plan.enough is not None and self.running and begun:
-            self.world.doubt("a First ends as a scheduler starts")  # of what it has, that may get some at once
+        others = [group for group in self.world.schedulers if group is not self and group.began == self.world.now]
+        waiting = any(job.state == "SCHEDULED" for group in others for job in group.jobs)
+        if waiting and self.running and (reason != "COMPLETED" or self.plan.enough is not None):
+            self.world.doubt("a scheduler stops as another starts")  # whose jobs may get what it has, or end with it
         self.stopping, self.phase, self.why_stopped = True, "telling", reason
         if self.reason is None:
             self.reason, self.culprit = reason, None if culprit is None else culprit.name
