@@ -66,6 +66,7 @@ class ModelJob:
         self.only_cancelled = False  # it is BLOCKED because of cancel() alone
         self.is_admitted = False  # it has what it needs, and has not started
         self.is_taken = False  # an `await` has raised its failure
+        self.has_awaited_failure = False  # an `await` in it has raised one
         self.timed_out = self.restored = self.moved_on = False
         self.waits_for: set[str] = set()
         self.asked = False  # to end, from outside
@@ -575,6 +576,7 @@ class ModelLeaf(ModelJob):
             if self.world.drops and any(one.problem and one.problem.root is other.problem for one in siblings):
                 self.world.doubt("the last failure that is kept is awaited")  # it stands for what it has blocked
         self.end_scope()
+        self.has_awaited_failure = True
         self.has_raised(why)
         return False
 

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 from .clock import Timer, World
@@ -952,6 +952,9 @@ class ModelScheduler(ModelJob):
         self.drop_timers()
         self.world.schedulers.remove(self)
         counting = [job for job in self.jobs if job.counts]
+        failed = [job for job in counting if job.state == "FAILED"]
+        if any(job.has_awaited_failure and one.finished == job.finished for job, one in permutations(failed, 2)):
+            self.world.doubt("a job raises what it awaited as another fails")
         if self.reason == "COMPLETED" and counting:
             self.reason = "FAILED"
             self.culprit = min(counting, key=lambda job: job.settled_as).name
