@@ -79,7 +79,6 @@ from ._core.api.views import reported_state as reported_state
 from ._core.api.views import restoration_of as restoration_of
 from ._core.api.views import size_text as size_text
 from ._core.api.views import stored_result as stored_result
-from ._core.api.views import throttled_intervals as throttled_intervals
 from ._core.api.views import waiting as waiting
 from ._core.api.views import waiting_since as waiting_since
 

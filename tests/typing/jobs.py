@@ -82,7 +82,6 @@ ProcessJob(repeat, "a", "3", "-")  # type: ignore[arg-type]  # pyright: ignore[r
 ProcessJob(repeat, "a", 3)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 ProcessJob(length, 3, processes=executor)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 ThreadJob(length, "text", nice=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-scheduler.map(repeat, [1], [2], ["-"], kind=ThreadJob)  # type: ignore[list-item]  # pyright: ignore[reportCallIssue, reportArgumentType]
 ThreadJob(double, 21).result() + 1  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 scheduler.run(backend="curio")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -221,11 +221,6 @@ def stored_result(job: AnyJob) -> Any:
     return job._outcome
 
 
-def throttled_intervals(job: AnyJob) -> tuple[tuple[float, float], ...]:
-    """Return the beginning and end of each attempt that raised `Throttled`, and so does not count."""
-    return tuple((attempt.began, attempt.ended) for attempt in throttled_attempts(job))
-
-
 def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
     """Return the beginning and end of each wait of a settled job between two attempts, in which it held nothing.
 
@@ -238,12 +233,6 @@ def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
     times.sort()
     starts = [*(began for began, _ in times[1:]), job._finished_at if job._started_at is None else job._started_at]
     return [(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended]
-
-
-def worked_seconds(job: AnyJob) -> float | None:
-    """Return the seconds in which the attempts of a settled job ran, without waits between them or for its machine."""
-    elapsed, waits = job.elapsed, (*machine_waits(job), *retry_waits(job))
-    return None if elapsed is None else elapsed - sum(until - since for since, until in waits)
 
 
 def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:

@@ -34,7 +34,6 @@ from ._shared import SIGNALS as SIGNALS
 from ._shared import ReplacedClass
 from ._shared import get_context_variables as get_context_variables
 from ._shared import is_in_job_body as is_in_job_body
-from ._shared import leaf_exceptions as leaf_exceptions
 
 if TYPE_CHECKING:
     from ._interface import Backend as Backend

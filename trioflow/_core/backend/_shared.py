@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, cast
 
-from ..base._user_code import get_args, get_group_members, get_group_message
+from ..base._user_code import get_args, get_group_message, leaf_exceptions
 
 LOOP_PACKAGES: Final = frozenset({"trio", "outcome", "asyncio", "anyio"})
 """The packages of the event loops and of their dependencies. Frames in these packages are not user code."""
@@ -71,20 +71,6 @@ def split_cancellations(
         return True, BaseExceptionGroup.split(group, cancellation_type)[1]
     except Exception:  # raised by the group's own `derive`
         return True, BaseExceptionGroup(get_group_message(group), other_leaves)
-
-
-def leaf_exceptions(error: BaseException) -> list[BaseException]:
-    """Return the exceptions in a group that are not groups, at any depth, in order; `[error]` if it is not a group."""
-    leaves: list[BaseException] = []
-    stack = [error]
-    while stack:
-        error = stack.pop()
-        is_group: bool = isinstance(error, BaseExceptionGroup)
-        if is_group:
-            stack.extend(reversed(get_group_members(error)))
-        else:
-            leaves.append(error)
-    return leaves
 
 
 def is_in_job_body(frame: FrameType | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -57,20 +57,16 @@ def duration_text(seconds: float, *, in_column: bool = False) -> str:
     if seconds < 0:
         return "-" + duration_text(-seconds, in_column=in_column)
     if seconds < 59.95:  # from here on rounding gives 60 s, which is a minute
-        return _short_duration_text(seconds, _one_decimal if in_column else _three_digits)
+        form = _one_decimal if in_column else _three_digits
+        for unit, name in UNITS[:-1]:
+            if seconds >= unit * 0.9995:
+                return f"{form(seconds / unit)} {name}"
+        return "0 s" if seconds < 1e-9 else f"{form(seconds * 1e9)} ns"
     if round(seconds) < HOUR:
         return _two_unit_text(round(seconds), MINUTE, "min", 1.0, "s")
     if round(seconds / MINUTE) * MINUTE < DAY:
         return _two_unit_text(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
     return _two_unit_text(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
-
-
-def _short_duration_text(seconds: float, form: Callable[[float], str]) -> str:
-    """Return a duration below a minute as text; `form` formats the number."""
-    for unit, name in UNITS[:-1]:
-        if seconds >= unit * 0.9995:
-            return f"{form(seconds / unit)} {name}"
-    return "0 s" if seconds < 1e-9 else f"{form(seconds * 1e9)} ns"
 
 
 def _one_decimal(number: float) -> str:

@@ -32,18 +32,24 @@ def get_group_members(error: BaseException) -> tuple[BaseException, ...]:
     return _get_members(error) if BaseExceptionGroup in type(error).__mro__ else ()
 
 
-def shown_exception(error: BaseException) -> tuple[BaseException, str]:
-    """Return the exception that a short text shows, and a note to add to its message.
-
-    For a group of exceptions of one type, at any depth, this is the first of them, because the group says only their
-    number. Otherwise it is the exception itself.
-    """
+def leaf_exceptions(error: BaseException) -> list[BaseException]:
+    """Return the exceptions in a group that are not groups, at any depth, in order; `[error]` if it is not a group."""
     todo, leaves = [error], list[BaseException]()
     while todo:
         current = todo.pop()
         members = get_group_members(current)
         todo += reversed(members)
         leaves += [] if members else [current]
+    return leaves
+
+
+def shown_exception(error: BaseException) -> tuple[BaseException, str]:
+    """Return the exception that a short text shows, and a note to add to its message.
+
+    For a group of exceptions of one type, at any depth, this is the first of them, because the group says only their
+    number. Otherwise it is the exception itself.
+    """
+    leaves = leaf_exceptions(error)
     if len(set(map(type, leaves))) > 1:
         return error, ""
     return leaves[0], f" (one of {len(leaves)})" if len(leaves) > 1 else ""

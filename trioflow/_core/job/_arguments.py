@@ -383,14 +383,11 @@ class ArgumentSearch:
             return None if is_plain and _has_only_atoms(container) else self._template(container, known)
         template: Template | None = known[id(container)]
         if template is UNFINISHED_SEARCH:
-            self._reject_self_reference(container)
+            raise ValueError(
+                f"an argument of {self._subject()} contains itself, so the search for jobs in it would never end: "
+                f"a {type(container).__name__} with {len(container)} items; wrap it in an object"
+            )
         return template
-
-    def _reject_self_reference(self, container: Any) -> None:
-        raise ValueError(
-            f"an argument of {self._subject()} contains itself, so the search for jobs in it would never end: "
-            f"a {type(container).__name__} with {len(container)} items; wrap it in an object"
-        )
 
     def _reject_jobs_inside(self, value: Any, where: str) -> None:
         """Reject a value that is or contains a job, at any depth, because no result can be filled in there."""

@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from types import CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
-from ..backend import leaf_exceptions
 from ..base._reprs import fit, name_in_errors, shown_value
 from ..base._states import JobState
-from ..base._user_code import get_cause, get_context, get_traceback, shown_exception, with_traceback
+from ..base._user_code import get_cause, get_context, get_traceback, leaf_exceptions, shown_exception, with_traceback
 from . import _errors, _labels
 
 if TYPE_CHECKING:

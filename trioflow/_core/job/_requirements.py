@@ -87,7 +87,8 @@ def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
                 continue
             expand = getattr(value.__class__, method, None)
             if expand is not None:
-                _check_initialized(value, purpose)
+                if not (hasattr(value, "_state") or hasattr(value, "jobs")):
+                    raise TypeError(f"{purpose}: {type(value).__name__}.__init__ must call super().__init__()")
                 yield from expand(value)
             elif _is_collection(value):
                 stack.append(iter(value))
@@ -107,17 +108,6 @@ def _advice(value: object) -> str:
     if callable(value) and name:
         return f"write Job({name}, ...) for an async function, and ThreadJob({name}, ...) for a plain one"
     return "give jobs, Sequences, None, or collections of these"
-
-
-def _check_initialized(job: object, purpose: str) -> None:
-    """Reject a job or a Sequence whose `__init__` did not call that of its base class.
-
-    Raises:
-        TypeError: `job` is not initialized.
-
-    """
-    if not (hasattr(job, "_state") or hasattr(job, "jobs")):
-        raise TypeError(f"{purpose}: {type(job).__name__}.__init__ must call super().__init__()")
 
 
 def _is_collection(value: object) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ..backend import leaf_exceptions
 from ..base._reprs import short_repr
+from ..base._user_code import leaf_exceptions
 from ._job_options import bad_value_error, check_number, duration, flag, subject_text
 
 if TYPE_CHECKING:

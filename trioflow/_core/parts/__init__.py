@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..admission._window import Adaptive, WindowController
-from ..backend import leaf_exceptions
 from ..base._states import STOPPING, JobState, RunPhase, StopReason
+from ..base._user_code import leaf_exceptions
 from ..job import _errors
 from ..job._job import has_moved_on, is_scheduler, takes_slot
 from ..run._idle_timeouts import JOB_EVENTS_NOUN, TimeLimit

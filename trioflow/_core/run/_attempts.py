@@ -13,9 +13,8 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from ..admission._resource import TIME_TOLERANCE
-from ..backend import leaf_exceptions
 from ..base._states import SCHEDULED, StopReason
-from ..base._user_code import get_traceback, innermost_line
+from ..base._user_code import get_traceback, innermost_line, leaf_exceptions
 from ..job import _errors, _job_options
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import Failure, one_line_error
@@ -105,7 +104,7 @@ def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool
 
 def find_throttles(error: BaseException) -> list[_errors.Throttled]:
     """Return the `Throttled` exceptions in `error`, or an empty list if `error` contains any other exception."""
-    leaves = list(leaf_exceptions(error))
+    leaves = leaf_exceptions(error)
     throttles = [leaf for leaf in leaves if isinstance(leaf, _errors.Throttled)]
     return throttles if len(throttles) == len(leaves) else []
 

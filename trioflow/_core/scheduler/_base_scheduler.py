@@ -25,14 +25,11 @@ from ..job._argument_types import (
     A,
     AsyncFunctionOrUseThreadJob1,
     AsyncFunctionOrUseThreadJob2,
-    AsyncFunctionOrUseThreadJob3,
     B,
-    C,
     IterableFunction,
     JobOf,
     PlainFunction1,
     PlainFunction2,
-    PlainFunction3,
     ValueOrJob,
 )
 from ..job._decorator import JobFunction, Kind, KindFunction
@@ -365,21 +362,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     @overload
     def map(
         self,
-        function: AsyncFunctionOrUseThreadJob3[A, B, C, T],
-        a: Iterable[ValueOrJob[A]],
-        b: Iterable[ValueOrJob[B]],
-        c: Iterable[ValueOrJob[C]],
-        /,
-        **options: Unpack[MapOptions],
-    ) -> list[Job[T]]: ...
-    @overload
-    def map(
-        self,
         function: Callable[..., Awaitable[T]],
         a: Iterable[Any],
         b: Iterable[Any],
         c: Iterable[Any],
-        d: Iterable[Any],
         /,
         *iterables: Iterable[Any],
         **options: Unpack[MapOptions],
@@ -425,24 +411,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     @overload
     def map(
         self,
-        function: PlainFunction3[A, B, C, T],
-        a: Iterable[ValueOrJob[A]],
-        b: Iterable[ValueOrJob[B]],
-        c: Iterable[ValueOrJob[C]],
-        /,
-        *,
-        kind: Kind,
-        label: MapLabel = None,
-        **options: Any,
-    ) -> list[FunctionJob[T]]: ...
-    @overload
-    def map(
-        self,
         function: Callable[..., T],
         a: Iterable[Any],
         b: Iterable[Any],
         c: Iterable[Any],
-        d: Iterable[Any],
         /,
         *iterables: Iterable[Any],
         kind: Kind,
