@@ -7,11 +7,14 @@ appears in the test that left them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
+import importlib
 import os
 import signal
 import threading
+import warnings
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
@@ -22,6 +25,9 @@ import hypothesis
 import pytest
 import sniffio
 import trio
+from _pytest.runner import runtestprotocol  # public for plugins that repeat tests
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import BackendName
@@ -29,7 +35,6 @@ from trioflow.testing import run_virtual
 from trioflow.testing._task_order import TaskOrder, set_task_order
 
 from . import transitions
-from .workers import LONGEST
 
 TESTS = Path(__file__).parent
 BACKENDS = get_args(BackendName)
@@ -76,7 +81,6 @@ SLOW = (
     "run/test_soak.py",
     "scheduler/test_signals.py",
     "testing/test_fixture.py",
-    "test_workers.py",
     "view/graph",
     "view/monitor/test_child_output.py",
     "view/monitor/test_real_programs.py",
@@ -138,6 +142,19 @@ def is_slow(file: Path) -> bool:
     return is_among(file, SLOW)
 
 
+LONGEST = {
+    "docs/test_sessions.py": 20, "testing/test_check_kind.py": 4, "jobs/process/test_process_job.py": 3,
+    "jobs/ssh/test_ssh_job.py": 3, "cli/test_bad_input.py": 2, "jobs/ssh/test_connections.py": 3, "test_dask.py": 1,
+    "journal/test_commands.py": 2, "jobs/posix/test_adverse_conditions.py": 3, "batch/test_batch.py": 2,
+    "jobs/ssh/test_remote_service.py": 3, "cli/test_ssh.py": 1, "jobs/ssh/test_copying.py": 2,
+    "batch/test_parallel.py": 2, "compat/pyexpool/test_ending.py": 2, "scheduler/test_signals.py": 2,
+    "view/trace/test_report_browser.py": 1, "examples/test_checkers.py": 3, "libraries/test_http.py": 1,
+    "test_elsewhere.py": 3, "view/trace/test_report.py": 1, "batch/test_processes.py": 2, "batch/test_journal.py": 1,
+    "cli/test_end_of_run.py": 2, "journal/test_killed.py": 2, "examples/test_crawler.py": 2,
+    "compat/pyexpool/test_signals.py": 1, "journal/test_restoring.py": 1,
+}  # fmt: skip
+"""Files that take longest, mostly to wait for programs: they begin first, each in so many parts."""
+
 ONE_BACKEND = (
     "cli", "examples", "jobs/command", "jobs/posix", "jobs/process", "jobs/ssh", "journal", "simulation", "view",
     "test_dask.py", "test_otel.py",
@@ -187,15 +204,43 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.skip(reason="needs fast isolation"))
 
 
+def import_from_own_place(config: pytest.Config) -> None:
+    """Import the files of tests in an order of this process, of several: what one has compiled, the others read.
+
+    In a fresh clone pytest rewrites the assertions of all files, for nine seconds. In one order, each process would.
+    """
+    number, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    asked = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+    files = [file for file in sorted(TESTS.rglob("test_*.py")) if any(map(file.is_relative_to, asked))]
+    first = len(files) * int(number.removeprefix("gw")) // int(count)
+    for file in (*files[first:], *files[:first]) if count != "1" else ():
+        # What fails, or skips the whole file, does so again when pytest imports it, and is reported then.
+        with contextlib.suppress(Exception, pytest.skip.Exception), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            importlib.import_module(".".join(file.relative_to(TESTS.parent).with_suffix("").parts))
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Let the collector sleep meanwhile: what is collected stays, and to go through it takes a tenth of the time."""
     gc.disable()
     try:
+        import_from_own_place(session.config)
         yield
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Of a test that passes in one of several processes, send one report, in place of three, and two notes."""
+    if "PYTEST_XDIST_WORKER" not in os.environ or item.config.option.durations is not None:
+        return None
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed:
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
 
 
 MANY_CELLS = 3
@@ -243,6 +288,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: places[item.path])
 
 
+class ByFile(LoadFileScheduling):
+    """Give a process the tests of one file, or of a part of one that takes long."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return f"{file}::{zlib.crc32(test.encode()) % LONGEST.get(file.removeprefix('tests/'), 1)}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Return what gives the tests to the processes."""
+    return ByFile(config, log)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run the tests: five for two cores, because they wait for more than half of their time.
+
+    Each takes five seconds to collect the tests. CI, which runs several of these at once, asks for fewer.
+    """
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 1 + 2 * (os.cpu_count() or 1))
+
+
 class Virtual:
     """``virtual(async_fn, *args)`` runs it under virtual time on ``virtual.backend``; no task may outlive the call."""
 
@@ -279,9 +345,10 @@ class Ordered(Virtual):
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let the collector see again what `nothing_left_behind` has hidden, so that the last checks of pytest find it.
 
-    A process that has started others to run the tests has only their reports.
+    Not in one of several processes: what these find so late, pytest-xdist does not report; nor in the one that starts
+    them, which has the reports of all tests and runs none.
     """
-    if session.config.option.processes > 1:
+    if "PYTEST_XDIST_WORKER" in os.environ or session.config.option.numprocesses:
         gc.freeze()
     else:
         gc.unfreeze()
@@ -315,12 +382,18 @@ def checked_states() -> Iterator[transitions.CheckedState]:
 
 
 @pytest.fixture(autouse=True)
-def jobs_keep_to_the_rules(checked_states: transitions.CheckedState) -> Iterator[None]:
-    """Check after each test that states of jobs changed as the table allows, and that no assertion failed in a job."""
+def states_move_along_the_table(checked_states: transitions.CheckedState) -> Iterator[None]:
+    """Check after each test that states of jobs changed only as the table of transitions allows."""
     checked_states.illegal.clear()
-    checked_states.assertions.clear()
     yield
     assert not checked_states.illegal, f"illegal steps: {checked_states.illegal}"
+
+
+@pytest.fixture(autouse=True)
+def assertions_in_jobs_hold(checked_states: transitions.CheckedState) -> Iterator[None]:
+    """Check after each test that no job failed by an assertion, which only an inspection of the run would show."""
+    checked_states.assertions.clear()
+    yield
     assert not checked_states.assertions, f"failed in a job: {checked_states.assertions}"
 
 

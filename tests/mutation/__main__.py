@@ -200,7 +200,7 @@ def noticed(copy: Path, tests: Sequence[str], limit: float, environment: Mapping
     """Run these tests; return whether one failed, ended the process, or exceeded the given number of seconds."""
     (copy / "chosen.txt").write_text("\n".join(tests), encoding="utf-8")
     (ended := copy / "ended.xml").unlink(missing_ok=True)  # the process may end with 0 in the middle
-    command = [*alone(), *PYTEST, "-x", "--timeout", "30", f"--junitxml={ended}", "@chosen.txt"]
+    command = [*alone(), *PYTEST, "-x", "-n", "0", "--timeout", "30", f"--junitxml={ended}", "@chosen.txt"]
     with subprocess.Popen(
         command, cwd=copy, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,

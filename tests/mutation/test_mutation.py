@@ -78,7 +78,7 @@ def test_a_mutant_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypat
     )
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n", encoding="utf-8")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # to import all of them takes a second each time
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_timeout")
+    monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin,pytest_timeout")
     minus = next(one for one in mutants_of(tmp_path, tmp_path / "module.py") if one.new == "(number - number)")
     reach = Reach({("module.py", 2): ["test_module.py::test_two"]}, {"test_module.py::test_two": 0.1})
     assert fate(minus, tmp_path, reach) == KILLED
