@@ -476,11 +476,9 @@ class ModelScheduler(ModelJob):
 
     def tell_adaptive(self, job: ModelJob, began: float, was_full: bool) -> None:
         """Let an `Adaptive` window know of an attempt that has ended: each attempt counts."""
-        group: ModelScheduler | None = self
-        while group is not None and group.plan.enough is not None:
-            group = group.parent
+        *_, group = self.windows(job)
         is_first = isinstance(job, ModelScheduler) and job.plan.enough is not None
-        if group is None or group.adaptive is None or not job.takes_slot or is_first or began < 0:
+        if group.adaptive is None or not job.takes_slot or is_first or began < 0:
             return
         why = job.attempt_problem
         if job.state == "SUCCEEDED":

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from .scenario import Await, Drain, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Throttle
+from .scenario import Add, Await, Drain, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Throttle
 from .shrink import found_in
 
 SCENARIOS = {
@@ -392,6 +392,25 @@ SCENARIOS = {
                 ),
             ),
         ),
+    ),
+    "a drain that cancels a waiting job of a nested scheduler is its end, also if that job is dropped": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="nested",
+                    jobs=(
+                        Leaf(
+                            name="first",
+                            bodies=((Nap(0.5), Add((Leaf(name="waits"),)), Nap(2.5)),),
+                        ),
+                        Leaf(name="drains", bodies=((Nap(11.75), Drain("root"), Nap(4.25)),)),
+                    ),
+                    window=1,
+                ),
+            ),
+        ),
+        keep_jobs=False,
     ),
 }
 

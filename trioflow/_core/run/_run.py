@@ -110,6 +110,7 @@ class Run:
         "forever_unsettled",
         "group",
         "had_ordinary_jobs",
+        "has_cancelled_job",
         "has_crashed",
         "instrument_set",
         "interruption",
@@ -194,6 +195,7 @@ class Run:
         self.unsettled = 0
         self.forever_unsettled = 0
         self.had_ordinary_jobs = False  # whether the run has had jobs other than forever jobs
+        self.has_cancelled_job = False  # whether one of these has ended CANCELLED; `keep_jobs=False` may drop it
         self.failure_count = 0  # how many jobs have failed, those of nested runs included
         self.shared: Final[dict[Any, Any]] = {}  # what the jobs of an outermost run share with those of nested runs
         self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
@@ -415,8 +417,9 @@ class Run:
             elif self._must_wait():
                 await self._wait_for_change()
             elif self.phase is DRAINING:
-                if self._has_completed_nested():
-                    self.reason = None
+                is_drained = self.outer_worker is not None and self.reason is StopReason.DRAINED
+                if is_drained and not (self.unsettled or self.has_cancelled_job):
+                    self.reason = None  # the drain has kept no job of this nested run from its end: it has completed
                 return
             elif not self.forever_unsettled or await self._flush_forever_jobs():
                 return
@@ -438,13 +441,6 @@ class Run:
             part.turn()
         if self.workers.names_due_at < math.inf:
             self.workers.name_tasks(self.clock())
-
-    def _has_completed_nested(self) -> bool:
-        """Return whether a drain has kept no job of this nested run from its end, so that the run has completed."""
-        if self.outer_worker is None or self.reason is not StopReason.DRAINED:
-            return False
-        jobs = (job for job in self.members.jobs if not job._options.forever)
-        return all(job._state.is_settled and job._state is not CANCELLED for job in jobs)
 
     async def _flush_forever_jobs(self) -> bool:
         """Let forever jobs process their pending input; return False if there are unsettled ordinary jobs again."""
@@ -565,6 +561,7 @@ class Run:
                 job._release_inputs(last_call=True)
         if state is not SUCCEEDED:
             self.requirement_counts.all_succeeded = False
+            self.has_cancelled_job |= state is CANCELLED and not job._options.forever
             if isinstance(outcome, Failure):
                 self._count_failure(job, outcome)
         if job._is_plain or not job._options.forever:
