@@ -412,6 +412,16 @@ SCENARIOS = {
         ),
         keep_jobs=False,
     ),
+    "a job whose failure an await takes is shut down, also if it is dropped": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="fails", bodies=((Nap(1.5), Fail()),), shutdown=0.5),
+                Leaf(name="awaits", bodies=((Nap(3.25), Await("fails")),)),
+            ),
+        ),
+        keep_jobs=False,
+    ),
 }
 
 

@@ -174,7 +174,7 @@ def end_after_crash(run: Run, main_task: Any) -> None:
     runs = run.with_nested()
     running = {one.scheduler for one in runs}
     *coroutines, main_coroutine = run.backend.abandoned_coroutines(main_task)
-    pending = [_pending_shutdowns(one) for one in runs]
+    pending = [_jobs_with_shutdown(one.scheduler) if (jobs := one.pending_shutdowns) is None else jobs for one in runs]
     for one in runs:
         one.stop_after_crash()
     for coroutine in coroutines:
@@ -207,11 +207,6 @@ def _close(coroutine: Any) -> None:
 async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
     """Shut down the jobs of a nested scheduler that has not run, within its own `shutdown_timeout`."""
     await _shut_down(run, _jobs_with_shutdown(nested), nested.shutdown_timeout)
-
-
-def _pending_shutdowns(run: Run) -> dict[AbstractJob[Any], None]:
-    """Return the jobs whose `co_shutdown` a run has not called yet."""
-    return _jobs_with_shutdown(run.scheduler) if run.pending_shutdowns is None else run.pending_shutdowns
 
 
 def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:

@@ -580,16 +580,17 @@ class Run:
         job._release_call()
         if extras.is_empty():
             job._extras = None
-        if not self.scheduler.keep_jobs and self.members.can_be_dropped(job):
+        if not self.scheduler.keep_jobs:
             self._drop(job)
 
     def _drop(self, job: AbstractJob[Any]) -> None:
-        """Remove a settled job from the scheduler, which keeps no jobs."""
-        if self.journal_writer is not None:
-            self.journal_writer.journal.forget(job)
-        if self._start_order is not None:
-            self._start_order.forget(job)
-        self.members.drop_settled(job)
+        """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
+        if self.members.can_be_dropped(job):
+            if self.journal_writer is not None:
+                self.journal_writer.journal.forget(job)
+            if self._start_order is not None:
+                self._start_order.forget(job)
+            self.members.drop_settled(job)
 
     # ---- events that lead to these steps
 
