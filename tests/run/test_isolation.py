@@ -416,7 +416,7 @@ def name_now() -> str:
 
 @pytest.mark.both_backends
 def test_a_job_that_waits_gives_its_label_to_its_task(virtual: Virtual) -> None:
-    """A job that has waited for 0.05 s names its task, and one with a task of its own at once; no name is left behind.
+    """A job that has waited for 0.1 s names its task, and one with a task of its own at once; no name is left behind.
 
     Names once came from a class that was put in the place of trio's, and of asyncio's.
     """
@@ -453,7 +453,7 @@ def test_only_the_outermost_run_has_a_timer_to_name_tasks(virtual: Virtual) -> N
 
 
 def test_tasks_of_many_waiting_jobs_are_named_in_turns_of_the_loop(virtual: Virtual) -> None:
-    """Thousands of tasks are named in many turns of the loop, and jobs that start later after their own 0.05 s."""
+    """Thousands of tasks are named in many turns of the loop, those of later jobs 0.05 to 0.1 s after they start."""
 
     async def look(after: float) -> list[int]:
         counts = []

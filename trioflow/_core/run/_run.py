@@ -134,7 +134,6 @@ class Run:
         "timeout",
         "unsettled",
         "waits_at_timeout",
-        "worker_fields",
         "workers",
     )  # fmt: skip
 
@@ -208,16 +207,6 @@ class Run:
         self.closes_scheduler = False  # whether the scheduler is closed after the run, so that its jobs never run again
         self.added_count = 0  # how many jobs have been added to the running scheduler
         self._failure_log: Any = None  # a `FailureLog`, which is above this room, as all that only words things
-        # The fields that each worker reads when it begins to search. Reading one tuple takes a quarter of the time of
-        # reading them one by one.
-        self.worker_fields = (
-            self.workers,
-            self.queue,
-            self.queue.startable,
-            scheduler,
-            self.needs_own_tasks,
-            self.fast_hooks[0],
-        )
         # How many failures of members count, and how many of these members are BLOCKED.
         self.counted = self.counted_blocked = 0
         self.first_counted: Final[list[AbstractJob[Any]]] = []  # the first ones, which `keep_jobs=False` keeps
@@ -333,7 +322,7 @@ class Run:
             del part._run
         self._start_order = self._pools = self._failure_log = self.pauses = None
         self.shared.clear()
-        del self.requirement_counts, self.group, self.standstill, self.worker_fields, self.first_due
+        del self.requirement_counts, self.group, self.standstill, self.first_due
 
     async def _run_jobs(self) -> None:
         self.began_at = self.clock()

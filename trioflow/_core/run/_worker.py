@@ -36,8 +36,10 @@ Three terms, and their invariants:
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,7 +96,7 @@ class TimeSlice:
         self.waiting_count = 0
         self.max_waiting = MAX_WORKERS_IN_TURN
         self.workers_with_time = 0  # how many times workers have found time left in this turn
-        self.queue: Final[dict[Worker, None]] = {}
+        self.queue: Final[OrderedDict[Worker, None]] = OrderedDict()  # the first of a dict that shrank is found slowly
 
     def begin(self, number: int, now: float) -> bool:
         """Renew the time after turn `number`, unless another worker has done so; return whether any time is left."""
@@ -164,17 +166,15 @@ class Worker(WorkerTask):
         self.was_cancelled_alone = False
         self.was_ended_by_run = False  # whether the worker was cancelled because the run ends its forever jobs
 
-    def time_limits(self) -> Iterator[TimeLimit]:
-        """Yield the time limits that progress of the current job postpones: its own, and those of its schedulers."""
-        extras = None if self.job is None else self.job._extras
-        if extras is not None and extras.time_limit is not None:
-            yield extras.time_limit
+    def time_limits(self) -> list[TimeLimit]:
+        """Return the time limits that progress of the current job postpones: its own, and those of its schedulers."""
+        jobs: list[AbstractJob[Any] | None] = [self.job]
         worker: Worker | None = self
         while worker is not None:
-            extras = worker.run.scheduler._extras
-            if extras is not None and extras.time_limit is not None:
-                yield extras.time_limit
+            jobs.append(worker.run.scheduler)
             worker = worker.run.outer_worker
+        extras = [job._extras for job in jobs if job is not None]
+        return [each.time_limit for each in extras if each is not None and each.time_limit is not None]
 
     def leave_unstarted(self, _task: Any = None) -> None:
         """Leave if the task has ended before its first step, so that `work` will never run."""
@@ -209,8 +209,8 @@ class Worker(WorkerTask):
         """
         current_worker_var.set(self)
         run = self.run
-        workers, queue, startable, scheduler, needs_own_tasks, notify_start = run.worker_fields
-        time_slice, clock = run.time_slice, run.clock
+        workers, queue, scheduler, notify_start = run.workers, run.queue, run.scheduler, run.fast_hooks[0]
+        startable, needs_own_tasks, time_slice, clock = queue.startable, run.needs_own_tasks, run.time_slice, run.clock
         awaitable: Any
         value: Any
         error: BaseException | None
@@ -385,8 +385,11 @@ MAX_SEARCHERS: Final = 8
 More searchers would save turns of the loop. However, all jobs that they start resume in the same later turn, before any
 other task, and nested schedulers whose jobs do nothing would cost more.
 """
-NAMING_DELAY: Final = 0.05
-"""The time, in seconds, after which the task of a job gets the job's label as its name: a label takes up to 5 µs."""
+NAMING_INTERVAL: Final = 0.05
+"""How often, in seconds, the tasks of jobs that have run for as long get the labels as their names, in 2 to 5 µs each.
+
+A run that named each task at its own time would wake in each turn of the loop in which jobs start.
+"""
 MAX_NAMED_IN_TURN: Final = 200
 """The maximum number of tasks that are named in one turn of the loop, so that it lasts no longer than a millisecond."""
 
@@ -451,24 +454,25 @@ class Workers:
         namer = self._namer
         namer.unnamed.setdefault(worker, now)
         if namer.names_due_at == math.inf:
-            namer.names_due_at = now + NAMING_DELAY
+            namer.names_due_at = now + NAMING_INTERVAL
             namer._run.wake()
 
     def name_tasks(self, now: float) -> None:
         """Name the tasks of jobs that have run for long. Their workers leave after these jobs, and so do the names."""
-        unnamed = self.unnamed
-        for _ in range(MAX_NAMED_IN_TURN):
-            worker = next(iter(unnamed), None)
-            if worker is None or unnamed[worker] + NAMING_DELAY > now:
+        unnamed, self.names_due_at = self.unnamed, now
+        for worker, since in list(itertools.islice(unnamed.items(), MAX_NAMED_IN_TURN)):
+            job: Any = worker.job
+            if since + NAMING_INTERVAL > now:
+                self.names_due_at = now + NAMING_INTERVAL
                 break
             del unnamed[worker]
-            job: Any = worker.job
-            if job is not None and job._started_at + NAMING_DELAY > now:
+            if job is not None and job._started_at + NAMING_INTERVAL > now:
                 unnamed[worker] = job._started_at
             elif job is not None:
                 self._run.backend.name_task(worker.task, job.label)
                 worker.is_tainted = True
-        self.names_due_at = next(iter(unnamed.values()), math.inf) + NAMING_DELAY
+        if not unnamed:
+            self.names_due_at = math.inf
 
     def admit_queued(self) -> None:
         """Admit all workers of this run that queue for a turn, so that they leave at its end."""

@@ -8,6 +8,7 @@ spent is one kind for all jobs, and their number is logged only after the minute
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,7 +104,7 @@ class FailureLog:
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost run
         # The logged failures by their kind, the oldest first.
-        self._recent_failures: Final[dict[tuple[object, ...], SimilarFailures]] = {}
+        self._recent_failures: Final[OrderedDict[tuple[object, ...], SimilarFailures]] = OrderedDict()
         self._cancel_timer: Callable[[], None] | None = None
         self._kinds_reported_blocking: Final[set[object]] = set()
 
@@ -195,8 +196,7 @@ class FailureLog:
     def _log_counted(self, kinds: Iterable[tuple[object, ...]]) -> None:
         for kind in kinds:
             similar = self._recent_failures[kind]
-            if similar.count_since_report:
-                count = similar.count_since_report
+            if count := similar.count_since_report:
                 self._warn(similar.report(), kind=kind, count=count)
 
     def _warn(self, message: str, **details: Any) -> None:

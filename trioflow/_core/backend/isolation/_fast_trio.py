@@ -55,8 +55,7 @@ class FastTrioGroup(WorkerGroup):
         self._close_shielded_scope()
 
     def spawn(self, worker: WorkerTask) -> None:
-        start = functools.partial(self._host.nursery.start_soon, name=IDLE_TASK_NAME)
-        self._context.run(start, self._worker_function, worker)
+        self._context.run(self._host.nursery.start_soon, self._worker_function, worker, name=IDLE_TASK_NAME)
 
     def cancel(self, workers: Iterable[WorkerTask]) -> None:
         self._scope.cancel()
