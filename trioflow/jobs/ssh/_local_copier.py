@@ -1,7 +1,7 @@
 """A program that copies files on this machine for a `LocalNode`, in place of sftp.
 
 It is a separate process so that it can be ended at any time. It reads a list of operations from its standard input, as
-JSON, and executes them in order until one fails. It imports only the standard library, and starts in about 30 ms. Like
+JSON, and executes them in order until one fails. It imports only the standard library, and starts in about 20 ms. Like
 sftp, it keeps permissions and modification times. It follows a symbolic link that is itself the source, but skips
 links, pipes and devices in directories.
 """
@@ -11,11 +11,9 @@ import glob
 import json
 import os
 import re
-import shutil
 import stat
 import sys
 from collections.abc import Callable
-from typing import Any
 
 COPY_SIZE = 1 << 20
 
@@ -38,7 +36,8 @@ def put(source: str, target: str) -> None:
     elif stat.S_ISREG(status.st_mode):
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
         with open(descriptor, "wb") as target_file, open(source, "rb") as source_file:
-            shutil.copyfileobj(source_file, target_file, COPY_SIZE)
+            while data := source_file.read(COPY_SIZE):
+                target_file.write(data)
     else:
         raise OSError(f"{source!r} is not a file or a directory")
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -60,7 +59,7 @@ def escape_for_glob(pattern: str) -> str:
     return re.sub(r"\\(.)", lambda match: glob.escape(match[1]), pattern, flags=re.DOTALL)
 
 
-OPERATIONS: dict[str, Callable[..., Any]] = {
+OPERATIONS: dict[str, Callable[..., object]] = {
     "MakeDirectory": make_directory,
     "Put": put,
     "Get": get,
