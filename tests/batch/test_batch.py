@@ -280,12 +280,12 @@ def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch)
     add = CommandTally.add
 
     def count_jobs(self: CommandTally, code: int) -> bool:
-        if next(ended) % 50 == 0:
+        if next(ended) % 20 == 0:
             alive.append(sum(isinstance(one, CommandJob) for one in gc.get_objects()))
         return add(self, code)
 
     monkeypatch.setattr(CommandTally, "add", count_jobs)
-    Path("arguments").write_text("".join(f"{number}\n" for number in range(200)))
+    Path("arguments").write_text("".join(f"{number}\n" for number in range(80)))
     assert batch("-kj2", "/bin/echo", "::::", "arguments").exit_code == 0
     assert len(alive) == 4
     assert max(alive) <= 4

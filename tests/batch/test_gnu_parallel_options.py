@@ -23,8 +23,6 @@ READ = [
     ["--tag", "echo", "{1}", ":::", "a b", ":::", "c"],
     ["-X", "-j3", "echo", "{}", "dir/{/.}.txt", "{#}", ":::", *"abcdefg", "x y/z.gz"],
     ["-m", "-j2", "echo", ":::", "1", "2", "3", ":::", "a"],
-    ["-X", "-j3", "echo", "{}", "dir/{/.}.txt", "{#}", ":::", *"abcdefg", "x y/z.gz"],
-    ["-X", "-j2", "echo", ":::", "1", "2", "3", ":::", "a"],
 ]  # fmt: skip
 
 
@@ -37,14 +35,11 @@ def test_arguments_are_read_as_by_gnu_parallel(words: list[str]) -> None:
     assert (ours.stdout_bytes, ours.exit_code) == (theirs.stdout, theirs.returncode)
 
 
-PRINTED = [["-k", "--tag"], ["-k", "--line-buffer", "--tag"]]
-
-
-@pytest.mark.parametrize("options", PRINTED, ids=" ".join)
-def test_outputs_are_printed_as_by_gnu_parallel(options: list[str]) -> None:
+def test_outputs_are_printed_as_by_gnu_parallel() -> None:
     """Outputs with tags and `--line-buffer` equal those of GNU parallel, byte for byte."""
+    words = ["-k", "--line-buffer", "--tag"]
     command = ["printf 'a'{}'\\n\\nb'; printf 'c\\nd'; echo e{} >&2", ":::", "1", "2", "3"]
-    ours, theirs = batch(*options, *command), gnu(*options, *command)
+    ours, theirs = batch(*words, *command), gnu(*words, *command)
     assert (ours.stdout_bytes, ours.stderr_bytes) == (theirs.stdout, theirs.stderr)
 
 

@@ -49,7 +49,7 @@ def test_command_lines_of_a_dry_run_are_those_of_gnu_parallel(seed: int) -> None
     words = (
         ["run", *(f"{source.choice(WORDS)}{place}" for place in PLACES)] if seed == 0 else ["run", *template(source)]
     )
-    same_lines(words, [":::", *texts(source, 20), ":::", *texts(source, 1)])
+    same_lines(words, [":::", *texts(source, 20), ":::+", *texts(source, 20)])
 
 
 @pytest.mark.parametrize(
