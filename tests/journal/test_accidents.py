@@ -23,7 +23,7 @@ import pytest
 from trioflow import CommandJob, Job, Journal, JournalError, Scheduler, StopReason
 from trioflow.journal._store import JournalStore, read_with_retry
 
-from ..pythons import Python, python
+from ..pythons import Python, make_program, python
 from .stage import record
 
 KILLED = """
@@ -39,8 +39,7 @@ async def work(number):
     return number
 
 def look():
-    words = [sys.executable, "-m", "trioflow", "journal", str(journal)]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    return subprocess.run([sys.argv[4], "journal", journal], check=True, capture_output=True, text=True).stdout
 
 async def happen():
     if accident == "copied":
@@ -93,7 +92,8 @@ def test_copying_or_reading_the_journal_in_the_same_process_keeps_its_locks(
     place: Path, accident: str, backend: str
 ) -> None:
     """If its own process copies or reads a journal in use, the locks stay, and later commits survive a kill."""
-    done = python("-c", KILLED, place, accident, backend)
+    make_program(program := place.with_name("trioflow"), "-m", "trioflow")
+    done = python("-c", KILLED, place, accident, backend, program)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert found(place) == {str(number) for number in range(10)}
 

@@ -24,10 +24,6 @@ from trioflow.journal._store import JournalStore
 
 from .stage import Stage, adopt_orphans
 
-INSTANTS = 3
-"""How many random instants the short test takes for each scenario."""
-
-
 # ---- scenarios: what a job logs is its path
 
 
@@ -139,13 +135,13 @@ class Fault:
         return write
 
 
-def killed_at_writes(stage: Stage, first: int, step: int) -> set[int]:
-    """Kill a run before and after the first write, and so on; return the numbers of restored jobs."""
+def killed_at_writes(stage: Stage, first: int, step: int, *sides: bool) -> set[int]:
+    """Kill a run before (False) or after (True) the first write, and so on; return the numbers of restored jobs."""
     right = expected(stage)
     at, finished, restored = first, 0, set()
-    while finished < 2:
+    while finished < len(sides):
         finished = 0
-        for after in (False, True):
+        for after in sides:
             child = stage.run(Fault(at, after).install)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             assert code in (0, -signal.SIGKILL)
@@ -158,41 +154,35 @@ def killed_at_writes(stage: Stage, first: int, step: int) -> set[int]:
 
 
 def test_a_run_killed_at_a_write_of_the_journal_can_be_continued(stage: Stage) -> None:
-    """If a run is killed at a write of its journal, committed jobs do not run again; each twentieth is tested."""
-    assert len(killed_at_writes(stage, 0 if stage.backend == "trio" else 10, 20)) > 1
+    """If a run is killed at a write of its journal, committed jobs do not run again.
+
+    Each twentieth is tested: before others of them on trio, and after others on asyncio.
+    """
+    assert len(killed_at_writes(stage, *((0, 20, False) if stage.backend == "trio" else (10, 20, True)))) > 1
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_run_killed_at_any_write_of_the_journal_can_be_continued(stage: Stage) -> None:
     """If a run is killed before or after any write of its journal, committed jobs do not run again."""
-    assert len(killed_at_writes(stage, 0, 1)) > 3
-
-
-def killed_at_random(stage: Stage, instants: int) -> None:
-    right = expected(stage)
-    begin = time.monotonic()
-    stage.complete()
-    longest = time.monotonic() - begin
-    fresh(stage)
-    for _ in range(instants):
-        child = stage.run()
-        time.sleep(random.uniform(0, longest))
-        stage.kill(child)
-        stage.check(right)
-        fresh(stage)
-
-
-def test_a_run_killed_at_random_instants_can_be_continued(stage: Stage) -> None:
-    """If a run is killed at a random instant, committed jobs do not run again, and the results are right."""
-    killed_at_random(stage, INSTANTS)
+    assert len(killed_at_writes(stage, 0, 1, False, True)) > 3
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_run_killed_at_two_thousand_instants_can_be_continued(stage: Stage) -> None:
     """Runs killed at 500 random instants for each scenario and backend can be continued."""
-    killed_at_random(stage, 500)
+    right = expected(stage)
+    begin = time.monotonic()
+    stage.complete()
+    longest = time.monotonic() - begin
+    fresh(stage)
+    for _ in range(500):
+        child = stage.run()
+        time.sleep(random.uniform(0, longest))
+        stage.kill(child)
+        stage.check(right)
+        fresh(stage)
 
 
 def test_a_run_that_is_killed_repeatedly_completes_in_the_end(stage: Stage) -> None:

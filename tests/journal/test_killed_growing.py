@@ -16,7 +16,7 @@ from trioflow import Job, Scheduler, current_job
 
 from .stage import Stage, adopt_orphans
 
-INSTANTS: Final = 4
+INSTANTS: Final = 2
 """How many random instants the short test takes."""
 NAME: Final = re.compile(r"n\d+")
 

@@ -51,7 +51,7 @@ def packing(stage: Stage) -> Scheduler:
     return Scheduler(jobs, jobs_window=2)
 
 
-@pytest.fixture(params=["limit", "disk"])
+@pytest.fixture
 def stage(request: pytest.FixtureRequest, tmp_path: Path, backend: str) -> Iterator[Stage]:
     """Return a stage whose journal is on a small disk, or limited in size."""
     (disk := tmp_path / "disk").mkdir()
@@ -115,6 +115,9 @@ def fill_up(stage: Stage) -> Any:
     return limit
 
 
+DISKS = pytest.mark.parametrize("stage", ["limit", "disk"], indirect=True)
+
+
 def stressed(stage: Stage, kills: int) -> tuple[int, int]:
     """Return how many jobs were lost and how many doubled, over this many kills, and a disk that is full twice."""
     (stage.files / "copies").mkdir()
@@ -145,11 +148,14 @@ def stressed(stage: Stage, kills: int) -> tuple[int, int]:
     return lost, doubled + len(committed & set(ran_at_last))
 
 
+@DISKS
 def test_no_job_is_lost_or_run_twice_under_kills_a_full_disk_and_readers(stage: Stage) -> None:
     """Kills, a full disk and readers of the journal let no committed job be lost or run twice."""
     assert stressed(stage, 3) == (0, 0)
 
 
+@DISKS
+@pytest.mark.both_backends
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_no_job_is_lost_or_run_twice_in_twenty_rounds_of_ten_kills(stage: Stage) -> None:
