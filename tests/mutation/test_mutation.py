@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.mutation.__main__ import KILLED, ROOMS, ROOT, SURVIVED, UNREACHED, Reach, fate, files_in, sample
+from tests.mutation.__main__ import KILLED, ROOMS, ROOT, SURVIVED, UNREACHED, Reach, fate, files_in, noticed, sample
 from tests.mutation.mutants import Mutant, mutants_of
 
 SOURCE = '''
@@ -20,6 +21,7 @@ def limited(number, *, most=10):
         return number + 1
     raise ValueError(f"{number + 1}")
 '''
+DOUBLE = "def double(number):\n    return number + number\n"
 
 
 def test_mutants_have_the_line_and_the_text_of_the_source(tmp_path: Path) -> None:
@@ -43,12 +45,12 @@ def test_mutants_have_the_line_and_the_text_of_the_source(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_room_has_mutants_that_can_be_compiled(room: str) -> None:
-    """The paths of each room exist, and its shortest file with mutants stays valid Python with forty of them."""
+    """The paths of each room exist, and its shortest file with mutants stays valid Python with ten of them."""
     _, tests = ROOMS[room]
     assert all((ROOT / path).exists() for path in tests)
     for file in sorted(files_in(room), key=lambda file: file.stat().st_size):
         text = file.read_text(encoding="utf-8")
-        if mutants := list(itertools.islice(mutants_of(ROOT, file), 40)):
+        if mutants := list(itertools.islice(mutants_of(ROOT, file), 10)):
             for mutant in mutants:
                 ast.parse(text[: mutant.start] + mutant.new + text[mutant.start + len(mutant.old) :])
             return
@@ -70,29 +72,45 @@ def test_a_seed_draws_the_same_sample_again() -> None:
     assert sum(map(len, sample(["clock", "base"], 20, 7).values())) == 20
 
 
-def test_a_mutant_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failing test, or the end of the process, kills a mutant; afterwards the file is unchanged."""
-    (tmp_path / "module.py").write_text("def double(number):\n    return number + number\n", encoding="utf-8")
-    (tmp_path / "test_module.py").write_text(
-        "from module import double\n\n\ndef test_two():\n    assert double(2) == 4\n", encoding="utf-8"
-    )
+@pytest.mark.parametrize(
+    ("body", "is_noticed"), [("assert double(2) == 4", False), ("assert double(2) == 5", True), ("os._exit(0)", True)]
+)
+def test_a_failing_test_or_the_end_of_the_process_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, is_noticed: bool
+) -> None:
+    """A test that fails, or that ends the process even with the exit code 0, is noticed."""
+    (tmp_path / "module.py").write_text(DOUBLE, encoding="utf-8")
+    test = f"import os\n\nfrom module import double\n\n\ndef test_two():\n    {body}\n"
+    (tmp_path / "test_module.py").write_text(test, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n", encoding="utf-8")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # to import all of them takes a second each time
     monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin,pytest_timeout")
+    assert noticed(tmp_path, ["test_module.py::test_two"], 30, {}) is is_noticed
+
+
+def test_a_mutant_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests that reach a mutant decide its fate, else those that start processes; then the file is unchanged."""
+    (tmp_path / "module.py").write_text(DOUBLE, encoding="utf-8")
+    (tmp_path / "test_process.py").write_text("import subprocess\n", encoding="utf-8")
     minus = next(one for one in mutants_of(tmp_path, tmp_path / "module.py") if one.new == "(number - number)")
-    reach = Reach({("module.py", 2): ["test_module.py::test_two"]}, {"test_module.py::test_two": 0.1})
-    assert fate(minus, tmp_path, reach) == KILLED
-    assert "number + number" in (tmp_path / "module.py").read_text(encoding="utf-8")
-    assert fate(minus, tmp_path, Reach({}, {})) == UNREACHED
+    failing: set[str] = set()
+
+    def run(copy: Path, tests: Sequence[str], *_: object) -> bool:
+        assert "number - number" in (copy / "module.py").read_text(encoding="utf-8")
+        return not failing.isdisjoint(tests)
+
+    monkeypatch.setattr("tests.mutation.__main__.noticed", run)
     monkeypatch.setattr("tests.mutation.__main__.ROOT", tmp_path)
-    (tmp_path / "test_process.py").write_text("import subprocess\n\ndef test_two():\n    1 / 0\n", encoding="utf-8")
-    assert fate(minus, tmp_path, Reach({}, {"test_process.py::test_two": 0.1})) == KILLED
-    (tmp_path / "test_module.py").write_text("def test_two():\n    pass\n", encoding="utf-8")
-    assert fate(minus, tmp_path, reach) == SURVIVED
-    other = Reach({("module.py", 2): ["test_other.py"]}, {})
-    assert fate(minus, tmp_path, reach, other) == KILLED  # with the other isolation: there is no such test
-    (tmp_path / "test_module.py").write_text("import os\n\ndef test_two():\n    os._exit(0)\n", encoding="utf-8")
-    assert fate(minus, tmp_path, reach) == KILLED
+    reach, other = Reach({("module.py", 2): ["one"]}, {"one": 0.1}), Reach({("module.py", 2): ["other"]}, {})
+    starting = Reach({}, {"test_process.py::test_two": 0.1})
+    assert fate(minus, tmp_path, reach) == fate(minus, tmp_path, reach, other) == SURVIVED
+    assert fate(minus, tmp_path, Reach({}, {})) == fate(minus, tmp_path, starting) == UNREACHED
+    failing.update(["one", "test_process.py::test_two"])
+    assert fate(minus, tmp_path, reach) == fate(minus, tmp_path, starting) == KILLED
+    failing.add("other")
+    failing.remove("one")
+    assert fate(minus, tmp_path, reach, other) == KILLED  # with the other isolation
+    assert (tmp_path / "module.py").read_text(encoding="utf-8") == DOUBLE
 
 
 def test_short_tests_and_those_that_reach_most_of_a_file_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
