@@ -8,13 +8,16 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, Throttled, current_job
+from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, ThreadJob, Throttled, current_job
 from trioflow._core.admission._admission import Admission
+from trioflow._core.admission._rate import RateResource
 from trioflow._core.parts._settled_calls import SettledCalls
 from trioflow._core.run import _ending
+from trioflow._core.run._idle_timeouts import TimeLimit
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Workers
+from trioflow._core.words._failure_log import FailureLog
 from trioflow.abc import run_of
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, fail, nap, serve, timed
@@ -27,8 +30,11 @@ from ..conftest import Virtual
         (Run, "settle_error", {}, StopReason.INTERRUPTED, 1),  # before the job has settled
         (RequirementCounts, "count_down", {}, StopReason.INTERRUPTED, 1),  # afterwards
         (Workers, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
-        (Run, "_wait_for_change", {}, StopReason.INTERRUPTED, 0),  # in the task that waits for the run
+        (Run, "_wait_while_running", {}, StopReason.INTERRUPTED, 0),  # in the task that waits for the run
         (Run, "_cancel_scheduled", {"timeout": 3}, StopReason.TIMEOUT, 3),  # in a timer, as the run stops
+        (Run, "_cancel_scheduled", {}, StopReason.FAILED, 5),  # as the ending begins
+        (TimeLimit, "_check", {"idle_timeout": 2.75}, StopReason.INTERRUPTED, 2.75),  # in the timer of a part
+        (FailureLog, "_on_timer", {}, StopReason.INTERRUPTED, 2.5),  # in the timer of what only words things
         (_ending, "_end_services", {"timeout": 3}, StopReason.TIMEOUT, 3),  # when the run ends
     ],
 )
@@ -50,14 +56,57 @@ def test_an_error_in_the_engine_ends_the_run(
 
     failing, long, forever = Job(fail, 1), Job(nap, 5), Job(nap, 9, forever=True)
     behind = Job(nap, required=failing, run_if="settled")
-    scheduler = Scheduler(failing, long, forever, behind, Job(nap, 2), **options)
+    scheduler = Scheduler(failing, long, forever, behind, Job(nap, 2), Job(fail, 1.5), **options)
     monkeypatch.setattr(owner, method, break_once)
     with pytest.raises(Flaw):
         virtual(scheduler.co_run)
     assert scheduler.stop_reason is reason
     assert failing.state is (FAILED if end >= 1 else CANCELLED)
     assert behind.state is (SUCCEEDED if end >= 2 else IDLE)
-    assert [(job.state, job.finished_at) for job in (long, forever)] == [(CANCELLED, end)] * 2
+    assert [(job.state, job.finished_at) for job in (long, forever)] == [
+        (SUCCEEDED if end >= 5 else CANCELLED, end),
+        (CANCELLED, end),
+    ]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_after_an_error_while_a_run_stops_no_job_is_left_scheduled(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, nested: bool
+) -> None:
+    """Jobs that waited for a slot when the engine failed end CANCELLED, in nested runs, too."""
+
+    def break_once(self: Run) -> None:
+        if self.scheduler is inner:
+            monkeypatch.setattr(Run, "_cancel_scheduled", works)
+            self.queue.drain()
+            raise Flaw
+
+    works = Run._cancel_scheduled
+    jobs = [Job(nap, 2), Job(nap, 9), Job(nap, 9)]
+    inner = Scheduler(jobs, jobs_window=1)
+    scheduler = Scheduler(inner) if nested else inner
+    monkeypatch.setattr(Run, "_cancel_scheduled", break_once)
+    with pytest.raises(Flaw):
+        virtual(functools.partial(scheduler.co_run, timeout=1))
+    assert [job.state for job in jobs] == [CANCELLED] * 3
+
+
+@pytest.mark.parametrize("sign", ["progress", "used"])
+def test_an_error_in_what_a_thread_hands_to_the_loop_ends_the_run(
+    backend: str, monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    """An error of the engine in a callback of the loop ends the run, which raises it."""
+
+    def break_call(*_: object) -> None:
+        raise Flaw
+
+    monkeypatch.setattr(TimeLimit, "_renew", break_call)
+    monkeypatch.setattr(RateResource, "correct", break_call)
+    call: Any = (lambda: current_job().progress()) if sign == "progress" else (lambda: current_job().used(api=2))
+    job = ThreadJob(call, needs={"api": 1}, idle_timeout=60)
+    long = Job(anyio.sleep_forever, required=job)
+    with pytest.raises(Flaw):
+        Scheduler(job, long, pool=Pool(api=Rate(requests=1, per=60))).run(backend=backend)
 
 
 def test_the_first_of_several_engine_errors_during_the_clean_up_is_raised(

@@ -524,19 +524,22 @@ class Admission:
             queue = next(iter(key.parked)).queue
         if self._timer[:2] != (when, queue):
             self._timer[2]()
-            self._timer = NO_TIMER if queue is None else (when, queue, queue.run.group.call_at(when, self._on_timer))
+            self._timer = NO_TIMER if queue is None else (when, queue, queue.run.call_at(when, self._on_timer))
 
     def _on_timer(self) -> None:
         self._timer = NO_TIMER
+        self.begin_round()
+        for queue in list(self.queues):
+            queue.run.standstill.suspect(queue.run)
+
+    def begin_round(self) -> None:
+        """Begin a round because of an event outside of the runs; an error in it ends all of them."""
         self.is_settled = False
         try:
             self.run_round()
-        except BaseException as fault:  # asyncio would only log it
+        except BaseException as fault:
             for queue in list(self.queues):
                 queue.run.interrupt(fault)
-        else:
-            for queue in list(self.queues):
-                queue.run.standstill.suspect(queue.run)
 
 
 def join_admission(queue: AdmissionQueue, resources: Iterable[PoolEntry]) -> None:

@@ -206,15 +206,6 @@ class WorkerGroup(Protocol):
     def spawn(self, worker: WorkerTask) -> None:
         """Start a task for `worker`, in a copy of the run's context."""
 
-    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call `function()` when the clock shows `when`. On trio, skip the call if the group is cancelled by then.
-
-        Returns:
-            A function that cancels the call.
-
-        """
-        return self.host.call_at(when, function, self.is_cancelled)
-
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled in any way, even if its tasks have not noticed this yet."""
         ...

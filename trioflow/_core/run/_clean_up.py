@@ -85,8 +85,7 @@ class CleanUp:
         with self.run.backend.create_scope() as scope:
             scope.shield = True  # at the deadline, only the jobs are cancelled
             while self._workers:
-                self.run.change_event = changed = self.run.backend.create_event()
-                if not await self.group.host.wait(changed, report_at):  # asyncio cancels all tasks of the loop
+                if not await self.run.wait_for_change(report_at):  # asyncio cancels all tasks of the loop
                     self._cancel()
                 if self.run.clock() >= report_at:
                     report_at = math.inf

@@ -44,7 +44,7 @@ MAX_CLOSES: Final = 100
 async def end(run: Run) -> None:
     """End a run; the docstring of the module lists the steps."""
     run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)  # if `_wind_up` is called again, it continues with these
-    run.stop(COMPLETED)
+    run.guard(run.stop, COMPLETED)
     run.workers.admit_queued()
     for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
         unshielded = [worker for worker in run.workers.alive if not worker.is_shielded]
@@ -58,6 +58,8 @@ async def end(run: Run) -> None:
         except BaseException as interruption:  # trio raises KeyboardInterrupt in the task that awaits the run
             run.interrupt(interruption)
     run.check_policy()  # for clean-up jobs
+    if run.unsettled or run.forever_unsettled:
+        run.settle_leftovers()
     if run.reason is COMPLETED and run.counted:  # only now, because forever jobs and services may have failed last
         run.reason = run.cancel_reason = StopReason.FAILED
     run.scheduler._store_outcome(run)
@@ -148,9 +150,7 @@ async def _wait_until_left(
             remaining.popleft()
         if not remaining:
             return
-        run.change_event = changed = run.backend.create_event()
-        with run.backend.create_scope(deadline=min(report_at, repeat_at, deadline)):
-            await changed.wait()
+        await run.wait_for_change(min(report_at, repeat_at, deadline))
         if run.clock() >= report_at:
             report_at = math.inf
             report_stuck(run, [worker for worker in remaining if worker in alive])

@@ -194,7 +194,7 @@ class TimeLimit:
         """
         due = self._last_sign + self._idle_timeout
         if self._end_call is not None and self._stop_timer is None and due < self.end:
-            self._stop_timer = self._run.group.host.call_at(due, self._check, None)
+            self._stop_timer = self._run.call_at(due, self._check, until_end=True)
 
     def _check(self) -> None:
         """End the call if its `idle_timeout` has expired and the loop has turned `GRACE_TURNS` times since then."""
@@ -203,7 +203,7 @@ class TimeLimit:
             self._set_timer()
         elif self._turns_after_deadline < GRACE_TURNS:
             self._turns_after_deadline += 1
-            self._stop_timer = self._run.group.host.call_at(self._run.clock(), self._check, None)
+            self._stop_timer = self._run.call_at(self._run.clock(), self._check, until_end=True)
         else:
             self._has_fired = True
             assert self._end_call is not None
@@ -320,4 +320,5 @@ class ThreadReports:
             self._is_delivery_scheduled = False
         for job, fraction in fractions.items():
             if job._worker is not None:  # None if the job has settled meanwhile
-                job._worker.run.record_progress(job, fraction)
+                run = job._worker.run
+                run.guard(run.record_progress, job, fraction)

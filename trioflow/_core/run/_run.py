@@ -404,7 +404,7 @@ class Run:
             if self.journal_writer is not None and self.journal_writer.has_work():
                 await self.journal_writer.work_one_turn()
             elif self._must_wait():
-                await self._wait_for_change()
+                await self._wait_while_running()
             elif self.phase is DRAINING:
                 is_drained = self.outer_worker is not None and self.reason is StopReason.DRAINED
                 if is_drained and not (self.unsettled or self.has_cancelled_job):
@@ -413,16 +413,19 @@ class Run:
             elif not self.forever_unsettled or await self._flush_forever_jobs():
                 return
 
-    async def _wait_for_change(self) -> None:
-        """Wait for `wake`, the time of a part, or tasks to name. Meanwhile, the run's own worker is not active."""
+    async def wait_for_change(self, deadline: float) -> bool:
+        """Wait for `wake`, or until the deadline, and return True. If the task is cancelled, return False at once."""
+        self.change_event = changed = self.backend.create_event()
+        return await self.group.host.wait(changed, deadline)
+
+    async def _wait_while_running(self) -> None:
+        """Wait for a change, the time of a part, or tasks to name. Meanwhile, the run's own worker is not active."""
         host = self.outer_worker
         was_active = host is not None and host in host.run.workers.alive  # the worker of a clean-up job never is
         self.standstill.active_count -= was_active
         self.standstill.suspect(self)
-        self.change_event = changed = self.backend.create_event()
-        deadline = min([self.workers.names_due_at, *(part.due_at() for part in self.parts)])
         try:
-            if not await self.group.host.wait(changed, deadline):
+            if not await self.wait_for_change(min([self.workers.names_due_at, *(p.due_at() for p in self.parts)])):
                 self.stop_cancelled()
         finally:
             self.standstill.active_count += was_active
@@ -853,6 +856,19 @@ class Run:
                 queue.refund(job)
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
 
+    def call_at(self, when: float, function: Callable[[], None], until_end: bool = False) -> Callable[[], None]:
+        """Call a function when the clock shows `when`; return a function that cancels the call.
+
+        On trio, skip the call if the run is cancelled by then. With `until_end`, make it in the ending, too: the caller
+        has to cancel it.
+        """
+        is_cancelled = None if until_end else self.group.is_cancelled
+        return self.group.host.call_at(when, partial(self.guard, function), is_cancelled)
+
+    def call_in_loop(self, function: Callable[[], None]) -> None:
+        """Call a function in the next turn of the loop. Any thread may use this."""
+        self.time_slice.reports.call_in_loop(partial(self.guard, function))
+
     def guard(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call a function for the loop. An error in it ends the run; asyncio would only log it, and trio crash."""
         try:
@@ -910,7 +926,7 @@ class Run:
         self._cancel_scheduled()
 
     def settle_leftovers(self) -> None:
-        """Settle as CANCELLED the jobs whose steps a crash has interrupted in the middle."""
+        """Settle as CANCELLED the jobs whose steps an error of the engine or a crash has interrupted in the middle."""
         for job in self.members.jobs:
             if job._state is SCHEDULED or job._state is JobState.RUNNING:
                 self.cancel_unstarted(job)

@@ -96,7 +96,7 @@ class RunPools:
             corrections.append(partial(self._correct, resource, taken_amount, used))
         for correct in corrections:
             if threading.get_ident() != self._run.thread_id:
-                self._run.time_slice.reports.call_in_loop(correct)
+                self._run.call_in_loop(correct)
             else:
                 correct()
 
@@ -105,8 +105,7 @@ class RunPools:
         resource.correct(taken_amount, used)
         groups = self._run.queue.groups
         assert groups is not None  # only jobs with needs have a grant
-        groups.admission.is_settled = False
-        groups.admission.run_round()
+        groups.admission.begin_round()
 
     def gives_up(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> bool:
         """Return whether a throttled job has only been throttled for as long as its rates allow (`Rate(give_up=)`)."""

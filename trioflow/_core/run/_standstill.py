@@ -17,7 +17,6 @@ The deadlines of schedulers do not count: they end a run, but start no job.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..base._states import RunPhase
@@ -53,7 +52,7 @@ class Standstill:
             self._check_in_next_turn()
 
     def _check_in_next_turn(self) -> None:
-        self._run.backend.threadsafe_caller()(partial(self._run.guard, self._check))
+        self._run.call_in_loop(self._check)
 
     def _check(self) -> None:
         if self._may_progress():

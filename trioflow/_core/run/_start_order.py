@@ -8,7 +8,6 @@ remove it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission.policy import _policy_validation
@@ -94,7 +93,7 @@ class StartOrder:
         """Store an exception that a user-defined policy raised for a job, and schedule `check` to stop the run."""
         if self._policy_fault is None:
             self._policy_fault = job, error
-            self._run.backend.threadsafe_caller()(partial(self._run.guard, self.check))
+            self._run.call_in_loop(self.check)
 
     def check(self) -> None:
         """Stop the run if a user-defined policy has raised an exception; report it if the run is stopping already."""

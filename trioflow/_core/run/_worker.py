@@ -178,11 +178,13 @@ class Worker(WorkerTask):
 
     def leave_unstarted(self, _task: Any = None) -> None:
         """Leave if the task has ended before its first step, so that `work` will never run."""
-        workers = self.run.workers
-        if self in workers.alive:
-            self.run.notice_cancellation(self)
-            workers.searchers -= 1
-            workers.leave(self)
+        if self in self.run.workers.alive:
+            self.run.guard(self._leave_unstarted)
+
+    def _leave_unstarted(self) -> None:
+        self.run.notice_cancellation(self)
+        self.run.workers.searchers -= 1
+        self.run.workers.leave(self)
 
     def nested_run(self) -> Run | None:
         """Return the run in progress of the nested scheduler that the worker runs as its job; None if there is none."""

@@ -1149,7 +1149,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _interrupt(self, interruption: BaseException | None) -> bool:
         """Stop the run in progress because of a signal, and return whether there was one."""
         if self._run is not None:
-            self._run.interrupt(interruption)
+            self._run.guard(self._run.interrupt, interruption)
         return self._run is not None
 
     def _release_call(self) -> None:

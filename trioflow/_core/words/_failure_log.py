@@ -137,7 +137,7 @@ class FailureLog:
             self._recent_failures[key].count(job, error)
             # A spent budget keeps all further jobs from running: that is said again once a minute, and at the end.
             if self._cancel_timer is None and not isinstance(error, BudgetSpent):
-                self._cancel_timer = self._run.group.call_at(now + COUNT_REPORT_DELAY, self._on_timer)
+                self._cancel_timer = self._run.call_at(now + COUNT_REPORT_DELAY, self._on_timer)
             return
         self._recent_failures[key] = SimilarFailures(job, error, now + SIMILARITY_PERIOD)
         if stopped:
