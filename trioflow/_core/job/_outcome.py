@@ -133,7 +133,6 @@ class RunExtras:
     is_service_ready = False  # whether the job is a service that has called `started()`
     is_in_callback = False  # whether `on_done` or `on_settled` runs after a success, and may read the result
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
-    scope: Any = None  # the cancel scope of a service with a timeout, until the service is ready
     consumer_count = 0  # how many jobs that have not started need the result; counted with `keep_result=False`
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
     # Functions to call once, when the job has settled, or when its run has ended without reaching it.
@@ -148,7 +147,7 @@ class RunExtras:
     failed_attempts: tuple[FailedAttempt, ...] = ()  # the last ones
     retry_reason = ""  # the exception of the last attempt before a retry, as one line
     fraction: float | None = None  # the fraction of its work that the job has reported as done
-    time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`
+    time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`, or is a service
     throttlings: tuple[Throttling, ...] = ()
     machine_waits: tuple[tuple[float, float], ...] = ()  # the beginning and end of each wait for the machine
     grant: Any = None  # the resources of the job, a `Grant`

@@ -10,7 +10,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..admission._resource import TIME_TOLERANCE
 from ..base._states import SCHEDULED, StopReason
@@ -18,7 +18,7 @@ from ..base._user_code import get_traceback, innermost_line, leaf_exceptions
 from ..job import _errors, _job_options
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import Failure, one_line_error
-from . import _idle_timeouts
+from ._idle_timeouts import TimeLimit
 from ._part import Part
 
 if TYPE_CHECKING:
@@ -110,9 +110,7 @@ def find_throttles(error: BaseException) -> list[_errors.Throttled]:
 
 
 async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    """Call a job once, in a scope that ends the call at its timeout, if it has any.
-
-    A job with `keeps_time=True` enforces its timeout itself, so it needs no scope.
+    """Call a job once, within its timeouts, if it has any; a job with `keeps_time=True` enforces them itself.
 
     Raises:
         JobTimeout: the time is over, and the job does not move on.
@@ -121,35 +119,26 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
     timeout, idle_timeout = options.timeout, options.idle_timeout
     if timeout is idle_timeout is None:
         return await job._call_once()
-    run, limit, stack = worker.run, None, None
+    run, traceback = worker.run, None
     try:
         if job._keeps_time:
             return await job._call_once()
-        scope = run.backend.isolation.create_call_scope(worker, math.inf if timeout is None else run.clock() + timeout)
-        with scope:
-            if job._is_service:
-                job._ensure_extras().scope = scope  # the timeouts apply only until the service is ready
+        if timeout is None or idle_timeout is not None or job._is_service:
+            with TimeLimit(run, job, timeout=timeout, idle_timeout=idle_timeout, cancels=True):
+                return await job._call_once()
+        with run.backend.isolation.create_call_scope(worker, run.clock() + timeout):  # a `TimeLimit` would cost 1 µs
             try:
-                if idle_timeout is None:
-                    return await job._call_once()
-                with _idle_timeouts.TimeLimit(
-                    run, job, timeout=timeout, idle_timeout=idle_timeout, end_call=scope.cancel
-                ) as limit:
-                    return await job._call_once()
+                return await job._call_once()
             except BaseException as error:
-                stack = get_traceback(error)
+                traceback = get_traceback(error)
                 raise
-    except BaseException as error:
-        stack = None  # break the reference cycle: the traceback refers to this frame
-        if isinstance(error, _errors.JobTimeout) and error.job is job and _moves_on(job, options):
+        raise _errors.JobTimeout(job, timeout, place=innermost_line(traceback))
+    except _errors.JobTimeout as error:
+        if error.job is job and _moves_on(job, options):
             return None
         raise
-    if _moves_on(job, options):
-        return None
-    place, stack = innermost_line(stack), None
-    if limit is None:
-        raise _errors.JobTimeout(job, cast(float, timeout), place=place)
-    raise limit._error_at_end(place)
+    finally:
+        traceback = None  # break the reference cycle: the traceback refers to this frame
 
 
 def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool:

@@ -26,12 +26,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from ..backend import current_backend as current_backend
+from ..base._user_code import innermost_line
 from ..job import _errors
 from ._current import current_worker_var
 
 if TYPE_CHECKING:
     from ..backend import Backend, Scope
     from ..job._job import AbstractJob
+    from ..job._outcome import RunExtras
     from ._run import Run
 
 PROGRESS_NOUN: Final = "progress"
@@ -92,6 +94,14 @@ class TimeLimit:
 
     end: float
     """The time at which the job's `timeout` expires; infinity if it has none. Signs of life do not change this."""
+    _scope: Scope | None = None  # the scope around the body of `with limit:`, which is cancelled at the deadline
+    # The extras in which `Worker.time_limits` finds the limit, and a service that becomes ready. None if neither needs
+    # it, or if the run did not call this job itself.
+    _extras: RunExtras | None = None
+    _has_fired = False
+    _turns_after_deadline = 0  # how many turns of the loop have begun since the deadline passed
+    _stop_timer: Callable[[], None] | None = None
+    _late_deadline = math.inf  # the last deadline after which `wait_readable` still found data
 
     def __init__(
         self,
@@ -101,8 +111,8 @@ class TimeLimit:
         *,
         timeout: float | None,
         idle_timeout: float | None,
-        end_call: Callable[[], object] | None = None,
         cancels: bool = False,
+        end_call: Callable[[], object] | None = None,
         counts: bool = True,
         enclosing: tuple[TimeLimit, ...] = (),
     ) -> None:
@@ -114,8 +124,8 @@ class TimeLimit:
             missing: a noun for the job's signs of life, for the error.
             timeout: the maximum duration of the whole call, in seconds; None for no limit.
             idle_timeout: the maximum time without a sign of life, in seconds; None for no limit.
-            end_call: called once, when the `idle_timeout` has expired. The caller must enforce the `timeout` itself.
-            cancels: whether the body of `with limit:` is cancelled at the deadline. If so, `end_call` is not used.
+            cancels: whether the body of `with limit:` is cancelled at the deadline.
+            end_call: if not, called once, when the `idle_timeout` has expired; the caller enforces the `timeout`.
             counts: whether the `idle_timeout` counts from now on, not only in the body of `with limit.counting():`.
             enclosing: the limits of the enclosing jobs and schedulers, which signs of life postpone, too.
 
@@ -127,24 +137,15 @@ class TimeLimit:
         self._timeout: Final = timeout
         self._idle_timeout: Final = math.inf if idle_timeout is None else idle_timeout
         self.end = math.inf if timeout is None else now + timeout
-        is_limited = timeout is not None or idle_timeout is not None
-        self._scope: Final[Scope | None] = (
-            run.backend.isolation.create_call_scope(current_worker_var.get(None), self.end)
-            if cancels and is_limited
-            else None
-        )
-        self._end_call: Final = end_call if self._scope is None else self._scope.cancel
-        # The extras in which `Worker.time_limits` finds the limit. None without an `idle_timeout`, or if the run did
-        # not call this job itself.
-        is_called = job._worker is not None or job is run.scheduler
-        self._extras: Final = job._ensure_extras() if idle_timeout is not None and is_called else None
+        self._end_call = end_call
+        if cancels and (timeout is not None or idle_timeout is not None):
+            self._scope = run.backend.isolation.create_call_scope(current_worker_var.get(None), self.end)
+            self._end_call = self._scope.cancel
+        if (idle_timeout is not None or job._is_service) and (job._worker is not None or job is run.scheduler):
+            self._extras = job._ensure_extras()
         self._enclosing: Final = enclosing
         # The time of the latest sign of life; infinity while the `idle_timeout` does not count.
         self._last_sign = now if counts else math.inf
-        self._has_fired = False
-        self._turns_after_deadline = 0  # how many turns of the loop have begun since the deadline passed
-        self._stop_timer: Callable[[], None] | None = None
-        self._late_deadline = math.inf  # the last deadline after which `wait_readable` still found data
 
     @property
     def deadline(self) -> float:
@@ -226,13 +227,9 @@ class TimeLimit:
             f"error() of the time limit of {self._job.label!r}, which has {state}: call it when `is_over`"
         )
 
-    def _error_at_end(self, place: str | None = None) -> _errors.JobTimeout:
-        """Return the exception for the timeout that has expired.
-
-        Args:
-            place: the line of code at which the job was interrupted; None if unknown.
-
-        """
+    def _error_at_end(self, traceback: TracebackType | None = None) -> _errors.JobTimeout:
+        """Return the exception for the timeout that has expired; `traceback` shows where the job was interrupted."""
+        place = innermost_line(traceback)
         if self.end <= self._last_sign + self._idle_timeout:
             assert self._timeout is not None
             return _errors.JobTimeout(self._job, self._timeout, place=place)
@@ -261,6 +258,12 @@ class TimeLimit:
             if self.deadline <= until:
                 return False
 
+    def _lift(self) -> None:
+        """Stop the limit, because the service of this call is ready."""
+        self._stop()
+        if self._scope is not None:
+            self._scope.deadline = math.inf
+
     def _stop(self) -> None:
         if self._stop_timer is not None:
             self._stop_timer()
@@ -272,7 +275,8 @@ class TimeLimit:
         """Start the timer, and count calls of the job's `progress()` as signs of life."""
         if self._scope is not None:
             self._scope.__enter__()
-        self._set_timer()
+        if self._idle_timeout < math.inf:
+            self._set_timer()
         if self._extras is not None:
             self._extras.time_limit = self
         return self
@@ -283,7 +287,7 @@ class TimeLimit:
         """Stop the limit; if it has cancelled the body of the `with` statement, raise a `JobTimeout`."""
         self._stop()
         if self._scope is not None and self._scope.__exit__(kind, error, traceback) and error is not None:
-            timeout = self._error_at_end()
+            timeout = self._error_at_end(traceback)
             try:
                 raise timeout
             finally:

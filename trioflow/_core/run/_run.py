@@ -678,10 +678,8 @@ class Run:
         extras = job._ensure_extras()
         extras.is_service_ready, extras.ready_at = True, self.clock()
         job._outcome = value
-        if extras.scope is not None:
-            if extras.time_limit is not None:
-                extras.time_limit._stop()
-            extras.scope.deadline = math.inf
+        if extras.time_limit is not None:
+            extras.time_limit._lift()
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)
         if successors is not None:
