@@ -325,7 +325,7 @@ class KindChecks:
         scheduler.debrief(io.StringIO(), listing=True)
         is_listed = label.splitlines()[0][:10] in listing(scheduler, details=True)
         self._require("views", job, "whether the listing shows the label", is_listed, True)
-        self._require("views", job, "whether there is a picture", bool(scheduler._repr_mimebundle_()), True)
+        self._require("views", job, "whether there is a picture", bool(scheduler.graph().source), True)
         scheduler.explain(job)
 
     def _require(self, check: str, job: AbstractJob[Any], what: str, found: object, wanted: object) -> None:
