@@ -288,11 +288,11 @@ class Run:
                 interruption is never wrapped in a group.
 
         """
+        outer, context = self.outer_worker, self.context
         self.deadline = self.deadline_in(self.timeout)
-        host = takes_limits_of(self)
+        host = None if outer is None else takes_limits_of(self)
         if host is not None and host.run.first_due.deadline < self.deadline:
             self.first_due = host.run.first_due
-        outer, context = self.outer_worker, self.context
         if outer is not None and context.get(current_worker_var) is outer:
             variables = get_context_variables(context, outer.group.variables, outer)
         else:
@@ -331,9 +331,10 @@ class Run:
         try:
             for part in self.parts:
                 part.enter(LINKING)
-            self.notify("before_run")
-            self.began_at = self.clock()  # set again, because an instrument may have taken its time
-            if self.is_over():
+            if self.instrument_set is not None:
+                self.notify("before_run")
+                self.began_at = self.clock()  # set again, because an instrument may have taken its time
+            if self.began_at >= self.deadline or self.group.is_cancelled():
                 self.stop_cancelled()
             for _ in self._make_entries_ready() if self.phase is not STOPPING else ():
                 if not await self.group.host.yield_to_loop():

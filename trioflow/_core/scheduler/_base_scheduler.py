@@ -43,6 +43,7 @@ from ..parts import make_parts
 from ..parts._first_rule import too_few_jobs_error
 from ..parts._settled_calls import SettledCalls, check_on_settled
 from ..run import _clean_up, _ending, _journaling, _requirement_counts
+from ..run._current import current_worker_var
 from ..run._instruments import Instrument, check_instruments
 from ..run._limiter_tokens import token_holder
 from ..run._run import Incident, Run
@@ -742,9 +743,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         pool = self._pool
         if pool is not None:
             pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
-        watch = None if outer_worker is not None else _awaiting.watch_of(_awaiting.waiting_job(), [self], RUNS)
-        if watch is not None:
-            run.parts = (*run.parts, watch)
+        if outer_worker is None and current_worker_var in run.context:
+            watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], RUNS)
+            run.parts = run.parts if watch is None else (*run.parts, watch)
         self._run = run
         try:
             await self._prepare(run)

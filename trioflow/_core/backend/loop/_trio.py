@@ -28,23 +28,22 @@ SHARED_OBJECT: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared b
 class TrioHost(HostTask):
     """The task that awaits a run, and the nursery of the outermost run, which contains the tasks of all nested runs."""
 
-    __slots__ = ("_context", "nursery")
+    __slots__ = ("_context", "_scope_class", "nursery")
 
-    def __init__(self, context: contextvars.Context, nursery: trio.Nursery | None = None) -> None:
+    def __init__(self, context: contextvars.Context, nursery: Any = None, scope_class: Any = trio.CancelScope) -> None:
         self._context = context
-        self.nursery: Any = nursery  # None until `run_in_nursery` opens it
+        self._scope_class = scope_class
+        self.nursery: Any = nursery  # None until the outermost run opens it
 
     @trio.lowlevel.enable_ki_protection
-    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]], deadline: float = math.inf) -> None:
-        """Await `body()` inside a nursery with this deadline. Then raise any cancellation of the calling task.
+    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await `body()` inside a nursery. Then raise any cancellation of the calling task.
 
         Like the workers, this task is protected from Ctrl-C. So trio raises KeyboardInterrupt in the main task at its
         next checkpoint, where the run can end cleanly, and not in the middle of the engine.
         """
-        with _interrupter_of_jobs():
+        with interrupter_of_jobs():
             async with trio.open_nursery() as self.nursery:
-                if deadline != math.inf:
-                    self.nursery.cancel_scope.deadline = deadline
                 await body()
         await trio.lowlevel.checkpoint_if_cancelled()
 
@@ -57,11 +56,8 @@ class TrioHost(HostTask):
 
     async def wait(self, event: TaskEvent, deadline: float = math.inf) -> bool:
         try:
-            if deadline == math.inf:
+            with self._scope_class(deadline=deadline):
                 await event.wait()
-            else:
-                with trio.CancelScope(deadline=deadline):
-                    await event.wait()
         except trio.Cancelled:
             return False
         return True
@@ -133,7 +129,7 @@ def _unprotected_frame() -> FrameType | None:
     return inspect.currentframe()
 
 
-def _interrupter_of_jobs() -> contextlib.AbstractContextManager[None]:
+def interrupter_of_jobs() -> contextlib.AbstractContextManager[None]:
     """Return the `JobInterrupter` for the body of a `with` statement, if trio handles Ctrl-C in this thread."""
     is_main_thread = threading.current_thread() is threading.main_thread()
     handler: Any = _shared.SIGNALS.getsignal(signal.SIGINT) if is_main_thread else None
