@@ -35,6 +35,12 @@ def place(request: pytest.FixtureRequest) -> Server | LocalConnection:
 
 
 @pytest.fixture
+def local() -> LocalConnection:
+    """This machine, for what is above the way to a node: what a job runs, and what it does with the output."""
+    return LocalConnection()
+
+
+@pytest.fixture
 def mark(watched: Watched) -> dict[str, str]:
     """An environment for commands on nodes, by which `watched` finds them."""
     return {"TRIOFLOW_TEST": watched.mark}

@@ -16,7 +16,15 @@ import pytest
 from trioflow import CommandJob, LocalNode, Pull, Push, Scheduler, SshError, SshJob
 from trioflow.jobs.ssh._sftp_operations import filter_errors
 
-from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, WITHOUT_ROOT_ACCESS, Place, Server, Site
+from .servers import (
+    SSH_ON_ASYNCIO,
+    SSH_ON_TRIO,
+    WITHOUT_ROOT_ACCESS,
+    LocalConnection,
+    Place,
+    Server,
+    Site,
+)
 
 NAMES = [
     "plain",
@@ -61,24 +69,21 @@ def make_tree(directory: Path, names: list[str]) -> Path:
 
 def test_a_file_with_any_name_is_copied_to_the_node_and_back(place: Place, tmp_path: Path) -> None:
     """A file with any name is copied to the node and back, with its mode and time."""
-    steps: list[Any] = []
-    for number, name in enumerate(NAMES):
-        source = tmp_path / "from" / str(number) / name
-        source.parent.mkdir(parents=True)
-        source.write_text(name)
+    sources = [tmp_path / name for name in NAMES]
+    for source in sources:
+        source.write_text(source.name)
         source.chmod(0o640)
         os.utime(source, (1e9, 1e9))
-        pattern = "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in name)
-        steps.append(Push(source, to=f"{tmp_path}/there/{number}/"))
-        steps.append(Pull(f"{tmp_path}/there/{number}/{pattern}", to=f"{tmp_path}/back/{number}/"))
-    copied("trio", place, *steps)
+    names = ["".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in name) for name in NAMES]
+    pull = Pull(*(f"{tmp_path}/there/{name}" for name in names), to=f"{tmp_path}/back/")
+    copied("trio", place, Push(*sources, to=f"{tmp_path}/there/"), pull)
     for side in ("there", "back"):
-        for number, name in enumerate(NAMES):
-            file = tmp_path / side / str(number) / name
+        assert sorted(path.name for path in (tmp_path / side).iterdir()) == sorted(NAMES)
+        for name in NAMES:
+            file = tmp_path / side / name
             assert file.read_text() == name
             assert file.stat().st_mode & 0o777 == 0o640
             assert file.stat().st_mtime == 1e9
-            assert [path.name for path in file.parent.iterdir()] == [name]
 
 
 @SSH_ON_TRIO
@@ -139,13 +144,12 @@ def test_relative_paths_start_at_home_on_the_node_and_at_the_local_cwd(
     assert not (Path.home() / name).exists()
 
 
-@SSH_ON_ASYNCIO
-def test_results_of_jobs_may_be_sources_of_a_copy(backend: str, place: Place, tmp_path: Path) -> None:
+def test_results_of_jobs_may_be_sources_of_a_copy(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     """The output of a command may name the file to copy, and the destination may contain a value."""
     (tmp_path / "file").write_text("x")
     name = CommandJob(["echo", tmp_path / "file"], stdout=-1)
-    job = SshJob(place.node(), Push(name, to=f"{tmp_path}/copy-{{kind}}"), values={"kind": "a"})
-    pulled = SshJob(place.node(), Pull(f"{tmp_path}/copy-a", to=f"{tmp_path}/back"), required=job)
+    job = SshJob(local.node(), Push(name, to=f"{tmp_path}/copy-{{kind}}"), values={"kind": "a"})
+    pulled = SshJob(local.node(), Pull(f"{tmp_path}/copy-a", to=f"{tmp_path}/back"), required=job)
     Scheduler(pulled, name, job).run(backend=backend)
     assert pulled.result() == [f"{tmp_path}/back"]
 
@@ -216,14 +220,13 @@ def test_a_tilde_in_a_destination_means_the_home_directory(
     assert not (tmp_path / "~").exists()
 
 
-@SSH_ON_ASYNCIO
 def test_a_tilde_in_a_local_source_means_the_home_directory(
-    backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str, local: LocalConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tilde in a local source means the home directory; once, it was taken as a literal name, and not found."""
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("HOME", str(tmp_path))
-    copied(backend, place, Push("~/file", to=f"{tmp_path}/there/"))
+    copied(backend, local, Push("~/file", to=f"{tmp_path}/there/"))
     assert (tmp_path / "there" / "file").read_text() == "x"
     assert list(Push("~/file", to="b")._files_read()) == [f"{tmp_path}/file"]
 
@@ -245,18 +248,25 @@ def test_a_named_pipe_is_not_opened_but_rejected_or_skipped_in_a_tree(
     assert content(tmp_path / "copy") == {"file": (0o644, b"x")}
 
 
+REPORTED = [
+    (lambda path: Pull(path / "none", to=str(path / "x")), SshError, 'none" not found'),
+    (lambda path: Push(path, to="/proc/no/where"), SshError, r"where\): (realpath|put) .*No such file"),
+    (lambda path: Pull("/etc/host*", to=str(path / "one")), SshError, "end to= with a '/'"),
+]
+"""Failures that sftp, or the copier of a LocalNode, reports."""
+REJECTED = [
+    (lambda path: Push(path / "none", to="x"), FileNotFoundError, "none"),
+    (lambda path: Push("/etc/hosts", "/proc/self/root/etc/hosts", to="x/"), ValueError, "two of these are named"),
+    (lambda path: Pull("a/x", "b/x/", to=path / "y/"), ValueError, "two of these are named 'x'"),
+]
+"""What neither of them gets to see."""
+
+
 @pytest.mark.parametrize(
-    ("step", "error", "what"),
-    [
-        (lambda path: Push(path / "none", to="x"), FileNotFoundError, "none"),
-        (lambda path: Pull(path / "none", to=str(path / "x")), SshError, 'none" not found'),
-        (lambda path: Push(path, to="/proc/no/where"), SshError, r"where\): (realpath|put) .*No such file"),
-        (lambda path: Pull("/etc/host*", to=str(path / "one")), SshError, "end to= with a '/'"),
-        (lambda path: Push("/etc/hosts", "/proc/self/root/etc/hosts", to="x/"), ValueError, "two of these are named"),
-        (lambda path: Pull("a/x", "b/x/", to=path / "y/"), ValueError, "two of these are named 'x'"),
-    ],
+    ("place", "step", "error", "what"),
+    [("by ssh", *case) for case in REPORTED] + [("local", *case) for case in REPORTED + REJECTED],
+    indirect=["place"],
 )
-@SSH_ON_ASYNCIO
 def test_a_failed_copy_raises_and_leaves_no_file(
     backend: str, place: Place, step: Any, error: type[Exception], what: str, tmp_path: Path
 ) -> None:
@@ -277,17 +287,16 @@ def test_a_file_name_with_a_line_break_is_rejected(server: Server, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-@SSH_ON_TRIO
 def test_two_files_with_the_same_name_are_rejected_for_one_destination(
-    backend: str, place: Place, tmp_path: Path
+    backend: str, local: LocalConnection, tmp_path: Path
 ) -> None:
     """Neither of two files with the same name is copied; a file that two patterns match is copied once."""
     for run in "ab":
         (tmp_path / "runs" / run).mkdir(parents=True)
         (tmp_path / "runs" / run / "log").write_text(run)
-    job = SshJob(place.node(), Pull(f"{tmp_path}/runs/*/log", to=f"{tmp_path}/logs/"))
-    two = SshJob(place.node(), Pull(f"{tmp_path}/runs/a*/log", f"{tmp_path}/runs/b/l*", to=f"{tmp_path}/logs/"))
-    twice = SshJob(place.node(), Pull(f"{tmp_path}/runs/a/l*", f"{tmp_path}/runs/a/?og", to=f"{tmp_path}/once/"))
+    job = SshJob(local.node(), Pull(f"{tmp_path}/runs/*/log", to=f"{tmp_path}/logs/"))
+    two = SshJob(local.node(), Pull(f"{tmp_path}/runs/a*/log", f"{tmp_path}/runs/b/l*", to=f"{tmp_path}/logs/"))
+    twice = SshJob(local.node(), Pull(f"{tmp_path}/runs/a/l*", f"{tmp_path}/runs/a/?og", to=f"{tmp_path}/once/"))
     Scheduler(job, two, twice).run(backend=backend)
     with pytest.raises(ValueError, match=r"two of these are named 'log', /.*/runs/a/log and /.*/runs/b/log: copy"):
         job.result()
@@ -296,15 +305,14 @@ def test_two_files_with_the_same_name_are_rejected_for_one_destination(
     assert twice.result() == [f"{tmp_path}/once/log"]
 
 
-@SSH_ON_ASYNCIO
 def test_files_in_a_copied_directory_do_not_collide_with_other_files(
-    backend: str, place: Place, tmp_path: Path
+    backend: str, local: LocalConnection, tmp_path: Path
 ) -> None:
     """A file in a copied directory may have the same name as another copied file."""
     for path in ("one tree/log", "logs/log"):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_text(path)
-    copied(backend, place, Pull(f"{tmp_path}/one t*", f"{tmp_path}/logs/*", to=f"{tmp_path}/back/"))
+    copied(backend, local, Pull(f"{tmp_path}/one t*", f"{tmp_path}/logs/*", to=f"{tmp_path}/back/"))
     assert (tmp_path / "back" / "log").read_text() == "logs/log"
     assert (tmp_path / "back" / "one tree" / "log").read_text() == "one tree/log"
 

@@ -55,7 +55,10 @@ PIPE = subprocess.PIPE
 SSH_PAGE = Path(__file__).parents[3] / "docs/kinds/ssh.md"
 KILLS = int(os.environ.get("TRIOFLOW_KILLS", "2"))
 """The number of processes that are killed at random instants; a higher one may be set by hand."""
-BODIES = {"tree": TREE, "stubborn": STUBBORN, "forking": FORKING}
+resists_there = pytest.mark.parametrize(
+    ("place", "body"), [("by ssh", STUBBORN), ("local", FORKING)], indirect=["place"], ids=["stubborn", "forking"]
+)
+"""Processes that resist their end; test_wrapper has all kinds of them in all shells."""
 
 
 def sleepers(watched: Watched) -> list[str]:
@@ -69,8 +72,7 @@ def long(place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, *
     return SshJob(place.node(), command, **{"env": mark, "terminate_grace": 0.3, "label": "long", **options})
 
 
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-@SSH_ON_ASYNCIO
+@resists_there
 def test_a_timeout_ends_the_command_on_the_node(
     backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
@@ -92,8 +94,11 @@ def test_a_timeout_ends_the_command_on_the_node(
     assert watched.alive() == []
 
 
-@pytest.mark.parametrize("end", ["job", "critical", "scheduler", "scope"])
-@SSH_ON_TRIO
+@pytest.mark.parametrize(
+    ("place", "end"),
+    [("by ssh", "job"), ("local", "critical"), ("local", "scheduler"), ("by ssh", "scope")],
+    indirect=["place"],
+)
 def test_a_cancellation_ends_the_command_on_the_node(
     backend: str, place: Place, end: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
@@ -190,8 +195,7 @@ def test_a_partial_file_of_a_lost_connection_is_removed_over_the_next(
     assert list((tmp_path / "there").iterdir()) == []
 
 
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-@SSH_ON_ASYNCIO
+@resists_there
 def test_nothing_is_left_when_this_program_is_killed(
     backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:

@@ -167,8 +167,17 @@ def test_services_on_nodes_reject_what_has_no_meaning_there(make: Callable[[], A
 STATES = {"ready": "echo listening; ", "not ready": ""}
 
 
-@pytest.mark.parametrize(("state", "body"), [("ready", STUBBORN), ("not ready", TREE)], ids=STATES)
-@pytest.mark.parametrize("end", ["job", "critical", "timeout", "cut"])
+@pytest.mark.parametrize(
+    ("end", "state", "body"),
+    [
+        ("job", "ready", STUBBORN),
+        ("critical", "not ready", TREE),
+        ("timeout", "not ready", STUBBORN),
+        ("cut", "ready", TREE),
+        ("cut", "not ready", STUBBORN),
+    ],
+    ids=lambda given: given.partition(" ")[0],
+)
 def test_nothing_of_a_service_is_left_when_the_run_ends(
     backend: str,
     server: Server,
@@ -203,10 +212,15 @@ def test_nothing_of_a_service_is_left_when_the_run_ends(
 
 
 @pytest.mark.parametrize(
-    ("number", "state"),
-    [(signal.SIGTERM, "ready"), (signal.SIGKILL, "ready"), (signal.SIGKILL, "not ready"), (signal.SIGINT, "not ready")],
+    ("place", "number", "state"),
+    [
+        ("by ssh", signal.SIGTERM, "ready"),
+        ("by ssh", signal.SIGKILL, "ready"),
+        ("local", signal.SIGKILL, "not ready"),
+        ("local", signal.SIGINT, "not ready"),
+    ],
+    indirect=["place"],
 )
-@SSH_ON_ASYNCIO
 def test_nothing_of_a_service_is_left_when_this_program_is_killed(
     backend: str, place: Place, number: int, state: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:

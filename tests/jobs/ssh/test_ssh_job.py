@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,9 @@ from trioflow.jobs.ssh import _sftp_transfers
 
 from ...bodies import run, take
 from ...places import patiently
+from ...pythons import python
 from ...testing.kinds import check_kind
-from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Place, Server, Site, free_port
+from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, LocalConnection, Place, Server, Site, free_port
 
 PIPE = subprocess.PIPE
 
@@ -199,13 +199,14 @@ def test_the_error_quotes_a_login_shell_that_runs_no_commands(
     assert (tmp_path / "log").read_bytes() == b""
 
 
-@SSH_ON_TRIO
-def test_output_files_without_append_are_truncated_at_each_attempt(backend: str, place: Place, tmp_path: Path) -> None:
+def test_output_files_without_append_are_truncated_at_each_attempt(
+    backend: str, local: LocalConnection, tmp_path: Path
+) -> None:
     """With `append=False`, the first command of each attempt truncates the output file; the others append."""
     path = tmp_path / "log"
     path.write_text("of an earlier run, and longer than what comes now\n")
     last = f"test -e {tmp_path}/second || {{ touch {tmp_path}/second; exit 1; }}"
-    run(backend, SshJob(place.node(), ["echo a", "echo b", last], stdout=path, append=False, retry=1))
+    run(backend, SshJob(local.node(), ["echo a", "echo b", last], stdout=path, append=False, retry=1))
     assert path.read_text() == "a\nb\n"
 
 
@@ -234,12 +235,11 @@ def test_the_error_quotes_both_outputs_if_they_are_merged(server: Server) -> Non
 @pytest.mark.parametrize(
     ("line", "is_fine"), [("exit 4", True), ("exit 3", False), ("kill -TERM $$", True), ("kill -HUP $$", False)]
 )
-@SSH_ON_ASYNCIO
 def test_check_may_list_the_allowed_exit_codes_and_signals_on_a_node(
-    backend: str, place: Place, line: str, is_fine: bool
+    backend: str, local: LocalConnection, line: str, is_fine: bool
 ) -> None:
     """A command on a node is a success if `check=` lists its exit code or signal, as for a local command."""
-    job = SshJob(place.node(), [line, "true"], check=[0, 4, "TERM"])
+    job = SshJob(local.node(), [line, "true"], check=[0, 4, "TERM"])
     run(backend, job)
     assert job.is_succeeded() is is_fine
 
@@ -260,8 +260,8 @@ def test_a_result_distinguishes_a_signal_from_an_exit_code(backend: str, place: 
 
 def test_cpu_time_is_measured_on_the_node(place: Place) -> None:
     """The CPU time in a result is that of the command on the node, not of the local ssh."""
-    result = captured("trio", place.node(), "n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done")
-    assert 0.02 < result.user_time + result.system_time < result.elapsed + 0.1
+    result = captured("trio", place.node(), "n=0; while [ $n -lt 50000 ]; do n=$((n+1)); done")
+    assert 0.01 < result.user_time + result.system_time < result.elapsed + 0.1
 
 
 @SSH_ON_ASYNCIO
@@ -294,33 +294,31 @@ def test_a_string_is_a_line_for_the_shell(place: Place) -> None:
     assert captured("trio", place.node(), "for i in 1 2; do echo $i; done | tac").stdout == b"2\n1\n"
 
 
-@SSH_ON_ASYNCIO
-def test_results_of_jobs_may_be_words_and_values_of_a_command(backend: str, place: Place) -> None:
+def test_results_of_jobs_may_be_words_and_values_of_a_command(backend: str, local: LocalConnection) -> None:
     """Results of local and remote jobs are filled in as words and values; unknown braces remain."""
     here = CommandJob(["echo", "from here"], stdout=PIPE)
-    first = SshJob(place.node(), "echo 'from there'", stdout=PIPE)
+    first = SshJob(local.node(), "echo 'from there'", stdout=PIPE)
     second = SshJob(
-        place.node(),
+        local.node(),
         "echo {node} {here} {there} ${HOME:+home} {unknown}",
         values={"here": here, "there": first},
         stdout=PIPE,
     )
-    third = SshJob(place.node(), ("echo", second), stdout=PIPE)
+    third = SshJob(local.node(), ("echo", second), stdout=PIPE)
     run(backend, third)
     expected = b"127.0.0.2 from here from there home {unknown}\n"
     assert (second.result().stdout, third.result().stdout) == (expected, expected)
 
 
-def test_values_in_a_command_line_are_quoted(place: Place) -> None:
+def test_values_in_a_command_line_are_quoted(local: LocalConnection) -> None:
     """Values are quoted in a command line, so that none can become a command."""
-    result = captured("trio", place.node(), "echo {value}", values={"value": "$(touch /tmp/evil); 'x'"})
+    result = captured("trio", local.node(), "echo {value}", values={"value": "$(touch /tmp/evil); 'x'"})
     assert result.stdout == b"$(touch /tmp/evil); 'x'\n"
 
 
-@SSH_ON_TRIO
-def test_the_result_of_an_ssh_job_is_an_input_of_other_jobs(backend: str, place: Place) -> None:
+def test_the_result_of_an_ssh_job_is_an_input_of_other_jobs(backend: str, local: LocalConnection) -> None:
     """The output of an SshJob may be an argument of a local command, and its result that of a function."""
-    first = SshJob(place.node(), "echo 5", stdout=PIPE)
+    first = SshJob(local.node(), "echo 5", stdout=PIPE)
     second = CommandJob(["expr", first, "+", "1"], stdout=PIPE)
     third = Job(take, first)
     run(backend, second, third)
@@ -342,8 +340,11 @@ def test_a_command_without_cwd_starts_in_the_home_directory(place: Place) -> Non
     assert captured("trio", place.node(), 'test "$(pwd)" = "$(cd; pwd)"').returncode == 0
 
 
-@pytest.mark.parametrize("kind", ["bytes", "path", "file", "job", "large"])
-@SSH_ON_TRIO
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [("by ssh", "large"), ("by ssh", "job"), *(("local", kind) for kind in ("bytes", "path", "file", "large"))],
+    indirect=["place"],
+)
 def test_stdin_may_be_bytes_a_file_or_the_output_of_a_job(
     backend: str, place: Place, kind: str, tmp_path: Path, own_files: str
 ) -> None:
@@ -383,17 +384,18 @@ def test_a_script_is_sent_to_the_node_and_run(backend: str, place: Place, tmp_pa
     assert result.stdout == b"['a b', '7', '$x'] True\n"
 
 
-@SSH_ON_TRIO
-def test_script_text_is_sent_unchanged(backend: str, place: Place) -> None:
+def test_script_text_is_sent_unchanged(backend: str, local: LocalConnection) -> None:
     """A `ScriptText` is sent unchanged: braces in it are not filled in."""
-    result = captured(backend, place.node(), ScriptText('echo "$# {node} $1"\nexit 4\n', "it's"), check=False)
+    result = captured(backend, local.node(), ScriptText('echo "$# {node} $1"\nexit 4\n', "it's"), check=False)
     assert (result.stdout, result.returncode) == (b"1 {node} it's\n", 4)
 
 
 @pytest.mark.parametrize(
-    "content", ["echo large; exit 0\n" + "# x\n" * 30_000, "echo nul; exit\n\0"], ids=["large", "nul"]
+    ("place", "content"),
+    [("by ssh", "echo large; exit 0\n" + "# x\n" * 30_000), ("local", "echo nul; exit\n\0")],
+    indirect=["place"],
+    ids=["large", "nul"],
 )
-@SSH_ON_ASYNCIO
 def test_a_script_that_is_large_or_has_a_nul_runs(
     backend: str, place: Place, content: str, tmp_path: Path, own_files: str
 ) -> None:
@@ -449,14 +451,14 @@ def test_a_large_script_runs_with_cwd(backend: str, place: Place, tmp_path: Path
     ],
 )
 def test_the_error_names_a_file_that_a_script_cannot_include(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, includes: list[str], error: Any, what: str
+    local: LocalConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, includes: list[str], error: Any, what: str
 ) -> None:
     """A script is not run without its included files, and the error names the file at fault."""
     monkeypatch.chdir(tmp_path)
     for name in ("main.sh", "a/x", "b/x"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
-    job = SshJob(place.node(), Script("main.sh", includes=includes))
+    job = SshJob(local.node(), Script("main.sh", includes=includes))
     run("trio", job)
     with pytest.raises(error, match=what):
         job.result()
@@ -486,9 +488,9 @@ def test_a_script_is_removed_from_the_node_after_it_has_run(place: Place) -> Non
     assert not Path(path).parent.exists()
 
 
-def test_a_missing_script_fails_the_job(place: Place) -> None:
+def test_a_missing_script_fails_the_job(local: LocalConnection) -> None:
     """A `Script` whose file is missing fails the job with FileNotFoundError."""
-    job = SshJob(place.node(), Script("/no/such/script"))
+    job = SshJob(local.node(), Script("/no/such/script"))
     run("trio", job)
     assert isinstance(job.raised_exception(), FileNotFoundError)
 
@@ -517,10 +519,9 @@ def test_the_steps_of_a_list_are_done_in_order(backend: str, place: Place, tmp_p
     assert Path(places[0]).read_text() == "HELLO"
 
 
-@SSH_ON_ASYNCIO
-def test_steps_after_a_failed_step_do_not_run(backend: str, place: Place, tmp_path: Path) -> None:
+def test_steps_after_a_failed_step_do_not_run(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     """Steps after a failed one do not run, and the job fails with the error of the failed step."""
-    job = SshJob(place.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
+    job = SshJob(local.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
     run(backend, job)
     assert isinstance(job.raised_exception(), CommandError)
     assert (tmp_path / "a").exists()
@@ -530,21 +531,19 @@ def test_steps_after_a_failed_step_do_not_run(backend: str, place: Place, tmp_pa
 # ---- destinations of the output
 
 
-@SSH_ON_TRIO
-def test_output_goes_to_a_file_for_each_node(backend: str, place: Place, tmp_path: Path) -> None:
+def test_output_goes_to_a_file_for_each_node(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     """The name of an output file may have the node and values, and all steps append to the file."""
     where = tmp_path / "logs" / "{node}-{what}.txt"
     job = SshJob(
-        place.node(), ["echo 1", "echo 2; echo 3 >&2"], values={"what": "x"}, stdout=where, stderr=subprocess.STDOUT
+        local.node(), ["echo 1", "echo 2; echo 3 >&2"], values={"what": "x"}, stdout=where, stderr=subprocess.STDOUT
     )
     run(backend, job)
     assert (tmp_path / "logs" / "127.0.0.2-x.txt").read_text() == "1\n2\n3\n"
 
 
-@SSH_ON_ASYNCIO
-def test_stderr_may_go_to_a_file_while_stdout_is_captured(backend: str, place: Place, tmp_path: Path) -> None:
+def test_stderr_may_go_to_a_file_while_stdout_is_captured(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     """If standard error goes to a file, only the captured standard output is in the result."""
-    result = captured(backend, place.node(), "echo 1; echo 2 >&2", stderr=tmp_path / "err")
+    result = captured(backend, local.node(), "echo 1; echo 2 >&2", stderr=tmp_path / "err")
     assert (result.stdout, result.stderr, (tmp_path / "err").read_text()) == (b"1\n", None, "2\n")
 
 
@@ -577,23 +576,25 @@ def test_tag_prefixes_each_line_of_live_output_with_the_node(
     assert (shown.out, shown.err) == (f"{name}: out\n{name}: rest\n", f"{name}: err\n")
 
 
-@SSH_ON_TRIO
-def test_a_tag_may_contain_time_node_and_values(backend: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tag_may_contain_time_node_and_values(
+    backend: str, local: LocalConnection, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A tag may contain the node, values, and the time at which the line has arrived on this machine."""
-    run(backend, SshJob(place.node(), "echo out", tag="{time:%H-%M-%S}:{node}:{run} ", values={"run": 7}))
+    run(backend, SshJob(local.node(), "echo out", tag="{time:%H-%M-%S}:{node}:{run} ", values={"run": 7}))
     assert re.fullmatch(r"\d\d-\d\d-\d\d:127\.0\.0\.2:7 out\n", capsys.readouterr().out)
 
 
-@SSH_ON_ASYNCIO
 def test_output_goes_to_stdout_and_stderr_of_this_program_by_default(
-    backend: str, place: Place, capsys: pytest.CaptureFixture[str]
+    backend: str, local: LocalConnection, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By default, the output of a command on a node goes to the stdout and stderr of this program."""
-    run(backend, SshJob(place.node(), "echo out; echo err >&2"))
+    run(backend, SshJob(local.node(), "echo out; echo err >&2"))
     assert capsys.readouterr() == ("out\n", "err\n")
 
 
-def test_on_start_is_called_at_each_attempt_when_the_first_command_has_started(backend: str, place: Place) -> None:
+def test_on_start_is_called_at_each_attempt_when_the_first_command_has_started(
+    backend: str, local: LocalConnection
+) -> None:
     """`on_start` gets the running SshJob once at each attempt; if it raises, the job fails with that exception."""
     heard: list[Any] = []
 
@@ -604,28 +605,26 @@ def test_on_start_is_called_at_each_attempt_when_the_first_command_has_started(b
         raise LookupError(job.label)
 
     steps = ["echo one", "exit 3"]
-    job = SshJob(place.node(), steps, retry=1, on_start=note)
-    bad = SshJob(place.node(), "sleep 1000", on_start=refuse, label="bad")
+    job = SshJob(local.node(), steps, retry=1, on_start=note)
+    bad = SshJob(local.node(), "sleep 1000", on_start=refuse, label="bad")
     run(backend, job, bad)
     assert heard == [(1, JobState.RUNNING), (2, JobState.RUNNING)]
     assert repr(bad.raised_exception()) == "LookupError('bad')"
 
 
-@SSH_ON_TRIO
-def test_on_line_gets_each_line_of_the_output(backend: str, place: Place) -> None:
+def test_on_line_gets_each_line_of_the_output(backend: str, local: LocalConnection) -> None:
     """`on_line` gets the SshJob, and each line of its output without the line ending."""
     lines: list[tuple[str, str]] = []
-    job = SshJob(place.node(), "echo 1; echo 2", on_line=lambda job, line: lines.append((job.label, line)), label="x")
+    job = SshJob(local.node(), "echo 1; echo 2", on_line=lambda job, line: lines.append((job.label, line)), label="x")
     run(backend, job)
     assert lines == [("x", "1"), ("x", "2")]
 
 
-@SSH_ON_ASYNCIO
-def test_output_may_go_to_open_files(backend: str, place: Place, tmp_path: Path) -> None:
+def test_output_may_go_to_open_files(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     """Output may go to open files: binary files get bytes, and text files get text."""
     text = io.StringIO()
     with (tmp_path / "out").open("wb") as file:
-        run(backend, SshJob(place.node(), "echo é; echo 2 >&2", stdout=file, stderr=text))
+        run(backend, SshJob(local.node(), "echo é; echo 2 >&2", stdout=file, stderr=text))
     assert ((tmp_path / "out").read_text(), text.getvalue()) == ("é\n", "2\n")
 
 
@@ -637,7 +636,7 @@ def test_descriptors_of_this_program_stay_blocking(server: Server) -> None:
         "assert trioflow.Scheduler(trioflow.SshJob(node, 'echo there')).run()\n"
         "print('here', os.get_blocking(0), os.get_blocking(1), os.get_blocking(2))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], stdin=PIPE, capture_output=True, text=True, check=True)
+    done = python("-c", code, stdin=PIPE, text=True)
     assert done.stdout == "there\nhere True True True\n"
 
 
@@ -739,10 +738,9 @@ def test_an_ssh_error_has_the_node_and_whether_the_command_started() -> None:
     assert (str(error), error.node, error.started) == ("a: what", SshNode("a"), True)
 
 
-@SSH_ON_ASYNCIO
-def test_a_redacted_command_is_not_in_label_or_error(backend: str, place: Place) -> None:
+def test_a_redacted_command_is_not_in_label_or_error(backend: str, local: LocalConnection) -> None:
     """With `redact=True`, the command line of an SshJob is in neither its label nor its error."""
-    job = SshJob(place.node(), "secret() { exit 3; }; secret", redact=True)
+    job = SshJob(local.node(), "secret() { exit 3; }; secret", redact=True)
     run(backend, job)
     assert "secret" not in f"{job!r} {job.raised_exception()}"
     assert job.label.endswith(": command …")
@@ -751,12 +749,11 @@ def test_a_redacted_command_is_not_in_label_or_error(backend: str, place: Place)
 # ---- granted resources
 
 
-@SSH_ON_TRIO
-def test_granted_resources_are_filled_into_words_values_and_env(backend: str, place: Place) -> None:
+def test_granted_resources_are_filled_into_words_values_and_env(backend: str, local: LocalConnection) -> None:
     """`granted()` is filled into words, values and variables; a resource that is not needed is rejected."""
     jobs = [
         SshJob(
-            place.node(), [("echo", granted("gpu")), "echo {cards} $CARDS"],
+            local.node(), [("echo", granted("gpu")), "echo {cards} $CARDS"],
             values={"cards": granted("gpu")}, env={"CARDS": granted("gpu")}, needs={"gpu": number}, stdout=PIPE,
         )
         for number in (1, 2)
@@ -766,19 +763,18 @@ def test_granted_resources_are_filled_into_words_values_and_env(backend: str, pl
     assert said == [[b"a\n", b"a a\n"], [b"b,c\n", b"b,c b,c\n"]]
     for options in ({"values": {"x": granted("gpu")}}, {"env": {"X": granted("gpu")}}):
         with pytest.raises(ValueError, match=r"it uses granted\('gpu'\), but does not need that resource"):
-            SshJob(place.node(), "true", **options)
+            SshJob(local.node(), "true", **options)
 
 
 # ---- idle_timeout
 
 
-@SSH_ON_ASYNCIO
 @patiently(0.6, 6)
-def test_output_of_a_command_on_a_node_resets_idle_timeout(backend: str, place: Place, unit: float) -> None:
+def test_output_of_a_command_on_a_node_resets_idle_timeout(backend: str, local: LocalConnection, unit: float) -> None:
     """Output of a command on a node resets its idle timeout, and a silent command is ended."""
     tick = f"for n in 1 2 3 4; do sleep {0.27 * unit}; echo $n; done"
-    steady = SshJob(place.node(), [tick, tick], stdout=PIPE, idle_timeout=unit)
-    silent = SshJob(place.node(), f"{tick}; sleep 99", stdout=subprocess.DEVNULL, idle_timeout=unit)
+    steady = SshJob(local.node(), [tick, tick], stdout=PIPE, idle_timeout=unit)
+    silent = SshJob(local.node(), f"{tick}; sleep 99", stdout=subprocess.DEVNULL, idle_timeout=unit)
     run(backend, Scheduler(steady, silent))
     assert [result.stdout for result in steady.result()] == [b"1\n2\n3\n4\n"] * 2
     error = silent.raised_exception()
