@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import linecache
 import logging
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import anyio
@@ -17,6 +15,7 @@ from trioflow import CommandJob, Job, Retry, Scheduler
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import nap
+from ..pythons import python
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -368,7 +367,7 @@ def test_script_without_logging_setup_prints_failure_lines_to_stderr() -> None:
         "async def f(): raise ValueError('why')\n"
         "Scheduler(Job(f, critical=True, label='f')).run(backend='asyncio')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code, text=True)
     assert "'f' failed: ValueError: why; it is critical" in done.stderr
 
 

@@ -7,7 +7,6 @@ import contextvars
 import inspect
 import io
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from trioflow.compat.asynciojobs import AbstractJob, Job, PrintJob, PureSchedule
 from trioflow.testing import run_virtual
 
 from ...conftest import Virtual
-from ...places import ROOT
+from ...pythons import python
 from . import bodies
 from .bodies import fail, give
 
@@ -512,9 +511,7 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     )
-    done = subprocess.run(
-        [sys.executable, program], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
-    )
+    done = python(program, text=True)
     assert done.stdout.splitlines() == ["cleaned", "shut down", "interrupted"]
 
 

@@ -19,6 +19,7 @@ from trioflow.jobs.posix import _guard
 
 from ...bodies import run
 from ...places import PATIENCE
+from ...pythons import Python
 from .process_trees import TREE, VARIABLE, Watched, until_there
 from .process_trees import watched as watched
 
@@ -82,6 +83,7 @@ print(scheduler.run(backend=sys.argv[1], journal="run.db"), [day.restored for da
 """
 
 
+@pytest.mark.parametrize("backend", ["trio"])  # neither backend asks the system clock
 @pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
 def test_jumps_of_the_system_clock_have_no_effect(backend: str, tmp_path: Path) -> None:
     """Jumps of the system clock have no effect on timeouts, durations and the journal."""
@@ -127,10 +129,8 @@ def test_a_closed_terminal_ends_the_run_unless_sighup_is_ignored(
 ) -> None:
     """Closing the terminal ends a run in order; if SIGHUP is ignored, the run continues without a display."""
     master, slave = pty.openpty()
-    with subprocess.Popen(
-        ["setsid", "--ctty", sys.executable, "-c", ON_A_TERMINAL, backend, how],
-        stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path,
-    ) as process:  # fmt: skip
+    words = ["-c", ON_A_TERMINAL, backend, how]
+    with Python(words, stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path, start_new_session=True) as process:
         os.close(slave)
         until_there(tmp_path / "began")
         os.close(master)
@@ -155,9 +155,7 @@ print(scheduler.run(backend="{{backend}}"), [job.state.value for job in schedule
 
 def test_a_run_continues_after_the_computer_was_asleep(backend: str, watched: Watched, tmp_path: Path) -> None:
     """When a computer wakes up, commands whose timeout is over are ended, and the others continue."""
-    program = subprocess.Popen(
-        [sys.executable, "-c", SLEEPER.format(mark=watched.mark, backend=backend)], stdout=subprocess.PIPE, text=True
-    )
+    program = Python(["-c", SLEEPER.format(mark=watched.mark, backend=backend)], stdout=subprocess.PIPE, text=True)
     with program:
         assert program.stdout is not None
         assert program.stdout.readline() == "asleep\n"

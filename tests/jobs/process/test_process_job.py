@@ -25,6 +25,7 @@ from trioflow.jobs.process import _processes_option, _worker_main
 
 from ...bodies import notes, run
 from ...places import patiently
+from ...pythons import Python, python
 from ..posix.process_trees import Watched, until_there
 from ..posix.process_trees import watched as watched
 from . import process_bodies as bodies
@@ -339,7 +340,7 @@ def test_workers_end_when_their_controlling_program_is_killed(
         " if sys.argv[3] == 'idle' else ProcessJob(nap_forever, sys.argv[2], required=first)\n"
         "Scheduler(first, job).run(backend=sys.argv[1])"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, backend, str(tmp_path / "started"), when])
+    process = Python(["-c", code, backend, str(tmp_path / "started"), when])
     until_there(tmp_path / "started")
     process.kill()
     process.wait()
@@ -413,7 +414,7 @@ def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) ->
         "if __name__ == '__main__':\n    job = ProcessJob(twice, 21)\n"
         "    Scheduler(job).run(backend=sys.argv[1], check=True)\n    print(job.result())\n"
     )
-    found = subprocess.run([sys.executable, program, backend], capture_output=True, text=True, check=False)
+    found = python(program, backend, text=True)
     assert (found.stdout, found.stderr) == ("42\n", "")
 
 
@@ -436,7 +437,7 @@ def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: st
         "import sys\nfrom trioflow import ProcessJob, Scheduler\n\njob = ProcessJob(abs, -21)\n"
         "Scheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())\n"
     )
-    found = subprocess.run([sys.executable, program, backend], capture_output=True, text=True, check=False)
+    found = python(program, backend, text=True)
     assert found.stdout == "'abs(-21)': its process has died: exit code 1\n"
     assert 'put code that must run only once under `if __name__ == "__main__":`' in found.stderr
 

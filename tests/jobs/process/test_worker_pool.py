@@ -17,6 +17,7 @@ from trioflow import Job, JobState, ProcessJob, StopReason
 from trioflow.jobs.process import _worker_main
 
 from ...bodies import run
+from ...pythons import Python, python
 from ..posix.process_trees import Watched, until_there
 from ..posix.process_trees import watched as watched
 from . import process_bodies as bodies
@@ -59,13 +60,7 @@ def test_the_main_module_is_imported_by_each_worker(tmp_path: Path) -> None:
         "    Scheduler(*jobs, processes=2).run(check=True)\n    print(len({TOKEN, *(job.result() for job in jobs)}))\n"
     )
     (tmp_path / "meeting").mkdir()
-    found = subprocess.run(
-        [sys.executable, program, tmp_path / "meeting"],
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    found = python(program, tmp_path / "meeting", text=True)
     assert (found.stdout, found.stderr) == ("3\n", "")
 
 
@@ -114,8 +109,8 @@ def test_ctrl_c_prints_no_tracebacks_of_workers(backend: str, tmp_path: Path, wa
         "scheduler = Scheduler(ProcessJob(nap_forever, sys.argv[2]))\n"
         "try:\n    scheduler.run(backend=sys.argv[1])\nexcept KeyboardInterrupt:\n    print(scheduler.stop_reason.name)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, backend, str(tmp_path / "started")],
+    process = Python(
+        ["-c", code, backend, str(tmp_path / "started")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -140,7 +135,7 @@ def test_a_program_that_ignores_sigchld_may_have_process_jobs(backend: str) -> N
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
         "Scheduler(job, fine).run(backend=sys.argv[1])\nprint(job.raised_exception())\nprint(fine.result())"
     )
-    found = subprocess.run([sys.executable, "-c", code, backend], capture_output=True, text=True, check=False)
+    found = python("-c", code, backend, text=True)
     died, fine = found.stdout.splitlines()
     assert died.startswith("\"die('exit')\": its process has died: its exit code is unknown")
     assert fine == "8"
@@ -153,9 +148,7 @@ def test_a_process_job_in_a_removed_working_directory_says_so(backend: str, tmp_
         "import os, sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(pow, 2, 3)\n"
         "os.rmdir(os.getcwd())\nScheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code, backend], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+    found = python("-c", code, backend, text=True, cwd=tmp_path)
     assert "could not be started: the working directory of this program has been removed: change to" in found.stdout
 
 

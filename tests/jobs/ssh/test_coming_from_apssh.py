@@ -5,11 +5,8 @@ from __future__ import annotations
 import fcntl
 import getpass
 import inspect
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +16,12 @@ import pytest
 import trioflow
 
 from ...places import DOCS, ROOT
+from ...pythons import python
 from .servers import HOME, Site
 
 PAGE = (DOCS / "coming-from" / "apssh.md").read_text(encoding="utf-8")
 BEFORE, AFTER = re.findall(r"^```python\n(from argparse.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-STAND_IN = ROOT / "tests" / "compat" / "programs" / "stand_in"
+STAND_IN = str(ROOT / "tests" / "compat" / "programs" / "stand_in")
 NAMES = ["127.0.0.2", "127.0.0.3"]
 
 
@@ -45,10 +43,10 @@ def locked_home() -> Iterator[None]:
 )
 @pytest.mark.usefixtures("locked_home")
 def test_the_apssh_and_trioflow_programs_of_the_page_do_the_same(
-    site: Site, tmp_path: Path, program: str, path: list[Path]
+    site: Site, tmp_path: Path, program: str, path: list[str]
 ) -> None:
     """The page's program for apssh, alone or over trioflow, and that for trioflow do the same on a real server."""
-    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    (tmp_path / "program.py").write_text(f"import sys\n\nsys.path[:0] = {path}\n{program}", encoding="utf-8")
     (tmp_path / "traffic.txt").write_text("sent\nlost\nsent\nlost\n")
     (tmp_path / "functions.sh").write_text('hello() { echo "hello $1"; }\n')
     (tmp_path / "prepare.sh").write_text('#!/bin/bash\nsource "$(dirname "$BASH_SOURCE")/functions.sh"\nhello "$1"\n')
@@ -57,11 +55,7 @@ def test_the_apssh_and_trioflow_programs_of_the_page_do_the_same(
     server = site.serve(2, ListenAddress="0.0.0.0")
     words = [*names, "--user", getpass.getuser(), "--port", str(server.port), "--key", str(site.identity)]
     known = ["--known-hosts", str(tmp_path / "known")] if program is AFTER else []
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))}
-    done = subprocess.run(
-        [sys.executable, "program.py", *words, *known],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = python("program.py", *words, *known, cwd=tmp_path, text=True)
     server.stop()
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "complete: True"), done.stderr
     for name in names:
