@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from trioflow import Answer, Scheduler
+from trioflow.cli import _answer
 from trioflow.journal import _questions
 
 from ..cli.command_line import trioflow
@@ -171,8 +172,11 @@ def test_an_answer_that_a_killed_run_has_taken_is_not_lost(virtual: Virtual, fil
     assert result(ran(virtual, approval(file))) == ("yes", False)
 
 
-def test_what_a_killed_run_has_left_of_a_committed_answer_answers_nothing(virtual: Virtual, file: Path) -> None:
+def test_what_a_killed_run_has_left_of_a_committed_answer_answers_nothing(
+    virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If a run was killed after the commit, what it has left answers no later question: not even when forgotten."""
+    monkeypatch.setattr(_answer, "MAX_WAIT_SECONDS", 0)
     wait_for_nothing(virtual, approval(file))
     give(file, "approve", "yes")
     (directory := Path(f"{file}-answers")).rename(saved := file.with_name("saved"))

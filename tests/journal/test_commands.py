@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,13 @@ def run(job: CommandJob, backend: str, journal: Any) -> str:
     return "" if job.restored else scheduler.explain(job)
 
 
+def run_all(jobs: Sequence[CommandJob], backend: str, journal: Any) -> list[str]:
+    """Run jobs, each in a group of its own, at once; return of each why it was not restored, or "" if it was."""
+    scheduler = Scheduler(*(Scheduler(job, label=str(number)) for number, job in enumerate(jobs)))
+    scheduler.run(backend=backend, journal=journal)
+    return ["" if job.restored else scheduler.explain(job) for job in jobs]
+
+
 HALF = "test -e ok || { rm -f out; printf ha > out; exit 3; }; test ! -e out && cat in > out"
 
 
@@ -77,35 +84,37 @@ CHANGES: list[tuple[str, str, Callable[[Path], object], bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "said", "change", "contents"), CHANGES)
 @pytest.mark.parametrize("hashes", [False, True])
-def test_a_command_runs_again_when_a_file_has_changed(
-    place: Path, backend: str, name: str, said: str, change: Callable[[Path], object], contents: bool, hashes: bool
-) -> None:
+def test_a_command_runs_again_when_a_file_has_changed(tmp_path: Path, backend: str, hashes: bool) -> None:
     """A command runs again when a file that it reads or wrote has changed, with `hash=True` only in its contents."""
-    journal = Journal(place / "run.db", hash=hashes)
-    assert "no result in the journal" in run(copy(place), backend, journal)
-    assert run(copy(place), backend, journal) == ""
-    change(place / name)
-    why = run(copy(place), backend, journal)
-    if contents or not hashes:
-        assert re.search(said, why)
-        assert runs(place) == 2
-    else:
-        assert why == ""
+    journal = Journal(tmp_path / "run.db", hash=hashes)
+    places = [tmp_path / str(number) for number in range(len(CHANGES))]
+    for place in places:
+        place.mkdir()
+        (place / "in").write_text("in")
+    for said in ("no result in the journal", "^$"):
+        assert all(re.search(said, why) for why in run_all([*map(copy, places)], backend, journal))
+    for place, (name, _, change, _) in zip(places, CHANGES, strict=True):
+        change(place / name)
+    whys = run_all([*map(copy, places)], backend, journal)
+    for place, why, (_, said, _, contents) in zip(places, whys, CHANGES, strict=True):
+        assert re.search(said if contents or not hashes else "^$", why), why
+        assert runs(place) == 1 + (contents or not hashes)
 
 
 @pytest.mark.parametrize("hashes", [False, True])
-@pytest.mark.parametrize("options", [{}, {"key": "the same"}, {"reads": []}], ids=["reads", "key", "writes"])
-def test_changing_how_files_are_compared_runs_a_command_again_once(
-    place: Path, hashes: bool, options: dict[str, Any]
-) -> None:
+def test_changing_how_files_are_compared_runs_a_command_again_once(place: Path, backend: str, hashes: bool) -> None:
     """A switch between comparing files by time and by contents runs a command again once, for that reason."""
     before, now = (Journal(place / "run.db", hash=one) for one in (hashes, not hashes))
-    assert "no result in the journal" in run(copy(place, **options), "trio", before)
-    why = run(copy(place, **options), "trio", now)
-    assert why.endswith("how its files are compared, by time or by contents, has changed")
-    assert run(copy(place, **options), "trio", now) == ""
+
+    def whys(journal: Journal) -> list[str]:
+        files: dict[str, Any] = {"reads": [place / "in"], "writes": []}
+        jobs = [copy(place, "true", **files), copy(place, "true", **files, key="the same"), copy(place, reads=[])]
+        return run_all(jobs, backend, journal)
+
+    assert all("no result in the journal" in why for why in whys(before))
+    assert all(why.endswith("files are compared, by time or by contents, has changed") for why in whys(now))
+    assert whys(now) == ["", "", ""]
 
 
 def test_a_result_with_output_is_restored(place: Path, backend: str) -> None:
@@ -163,20 +172,19 @@ def test_an_output_untouched_by_a_failed_command_is_not_moved(place: Path, backe
     assert not (place / "out.partial").exists()
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ({}, {"cwd": "/"}), ({}, {"env": {"A": "b"}}), ({"env": {"A": "b"}}, {"env": {"A": "c"}}),
-        ({}, {"stdin": b"x"}), ({"stdin": b"x"}, {"stdin": b"y"}),
-    ],
-)  # fmt: skip
-def test_a_changed_cwd_env_or_stdin_runs_a_command_again(
-    place: Path, backend: str, old: dict[str, Any], new: dict[str, Any]
-) -> None:
-    """A command runs again if `cwd=`, `env=` or `stdin=` has changed, which change what it does."""
-    assert "no result in the journal" in run(copy(place, **old), backend, place / "run.db")
-    assert run(copy(place, **old), backend, place / "run.db") == ""
-    assert "the options of the command have changed" in run(copy(place, **new), backend, place / "run.db")
+OPTIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"cwd": "/"}), ({}, {"env": {"A": "b"}}), ({"env": {"A": "b"}}, {"env": {"A": "c"}}),
+    ({}, {"stdin": b"x"}), ({"stdin": b"x"}, {"stdin": b"y"}),
+    ({}, {"stdout": subprocess.PIPE}), ({"stdout": subprocess.PIPE}, {}), ({}, {"stdout": subprocess.DEVNULL}),
+]  # fmt: skip
+
+
+def test_a_command_with_other_options_runs_again(place: Path, backend: str) -> None:
+    """A command runs again if `cwd=`, `env=`, `stdin=` or `stdout=` has changed: an old result may lack the output."""
+    for number, said in ((0, "no result in the journal"), (0, "^$"), (1, "the options of the command have changed")):
+        jobs = [copy(place, "true", writes=[], **pair[number]) for pair in OPTIONS]
+        whys = run_all(jobs, backend, place / "run.db")
+        assert [why for why in whys if not re.search(said, why)] == []
 
 
 def test_file_names_may_be_invalid_unicode(place: Path, backend: str) -> None:
@@ -203,8 +211,7 @@ def test_reads_and_writes_accept_a_single_path_and_reject_other_objects(name: st
         CommandJob(["true"], **options)
 
 
-@pytest.mark.parametrize("pattern", ["src", "src/**/*.c", "src/*/[ab].c"])
-def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Path, backend: str, pattern: str) -> None:
+def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Path, backend: str) -> None:
     """In a directory or pattern that a command reads, a new or removed file counts like a changed one."""
     sub = place / "src" / "sub"
     sub.mkdir(parents=True)
@@ -214,11 +221,17 @@ def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Pa
         lambda: (sub / "b.c").write_text("b"),
         lambda: (sub / "b.c").unlink(),
     ]
-    assert "no result in the journal" in run(copy(place, reads=[place / pattern]), backend, place / "run.db")
+    patterns = ["src", "src/**/*.c", "src/*/[ab].c"]
+
+    def whys() -> list[str]:
+        jobs = [copy(place, "true", reads=[place / pattern], writes=[]) for pattern in patterns]
+        return run_all(jobs, backend, place / "run.db")
+
+    assert all("no result in the journal" in why for why in whys())
     for change in changes:
-        assert run(copy(place, reads=[place / pattern]), backend, place / "run.db") == ""
+        assert whys() == ["", "", ""]
         change()
-        assert f"{pattern}' has changed" in run(copy(place, reads=[place / pattern]), backend, place / "run.db")
+        assert all(f"{pattern}' has changed" in why for pattern, why in zip(patterns, whys(), strict=True))
 
 
 def test_an_existing_file_named_like_a_pattern_is_not_expanded(place: Path, backend: str) -> None:
@@ -255,36 +268,28 @@ def test_a_changed_stdin_file_runs_a_command_again(place: Path, backend: str) ->
         assert job.result().stdout == content.encode()
 
 
-@pytest.mark.parametrize(("old", "new"), [(None, subprocess.PIPE), (subprocess.PIPE, None), (None, subprocess.DEVNULL)])
-def test_a_changed_target_of_stdout_runs_a_command_again(place: Path, backend: str, old: Any, new: Any) -> None:
-    """If `stdout=` has changed, a command runs again: an old result may lack the output that is now captured."""
-    job = copy(place, "echo hello", writes=[], stdout=old)
-    assert "no result in the journal" in run(job, backend, place / "run.db")
-    assert "the options of the command have changed" in run(
-        copy(place, "echo hello", writes=[], stdout=new), backend, place / "run.db"
-    )
-
-
-@pytest.mark.parametrize("append", [True, False])
 @pytest.mark.parametrize(("stream", "hashes"), [("stdout", False), ("stderr", True)])
 def test_a_removed_or_changed_stdout_file_is_written_again(
-    place: Path, backend: str, stream: str, append: bool, hashes: bool
+    place: Path, backend: str, stream: str, hashes: bool
 ) -> None:
     """A removed or changed output file is written again; with `append=True`, text added by others is no change."""
-    log = place / "log"
-    options: dict[str, Any] = {stream: log, "append": append, "writes": []}
+    logs = {place / "appended": True, place / "written": False}
     journal = Journal(place / "run.db", hash=hashes)
 
-    def grow() -> None:
+    def grow(log: Path) -> None:
         log.write_text(log.read_text() + "more\n")
 
-    for change, said in ((None, "no result in the journal"), (None, "^$"), (log.unlink, "'.*log' does not exist"),
-                         (grow, "^$" if append else "'.*log' has changed"),
-                         (lambda: touch(log), "'.*log' has changed"), (None, "^$")):  # fmt: skip
-        if change is not None:
-            change()
-        assert re.search(said, run(copy(place, "echo hello | tee /dev/stderr", **options), backend, journal))
-    assert log.read_text().endswith("hello\n")
+    changes: list[tuple[Callable[[Path], object], str, str]] = [
+        (str, *["no result in the journal"] * 2), (str, "^$", "^$"), (Path.unlink, *["' does not exist"] * 2),
+        (grow, "^$", "written' has changed"), (touch, *["' has changed"] * 2), (str, "^$", "^$"),
+    ]  # fmt: skip
+    for change, *said in changes:
+        for log in logs:
+            change(log)
+        jobs = [copy(place, "echo hello | tee /dev/stderr", **{stream: log, "append": append, "writes": []})
+                for log, append in logs.items()]  # fmt: skip
+        assert all(map(re.search, said, run_all(jobs, backend, journal)))
+    assert all(log.read_text().endswith("hello\n") for log in logs)
 
 
 KILLED = """
@@ -372,23 +377,30 @@ def test_an_appended_log_is_truncated_to_its_length_before_a_failed_attempt(
     assert (place / "log").read_text() == (before or "") + "whole\nhalf\nall\n"
 
 
-@pytest.mark.parametrize("stamp", ["²", "9" * 5000, "", " ", "-1 x", "1", "0 x y z", "absent x"])
 @pytest.mark.parametrize("table", ["jobs", "begun"])
-def test_a_forged_stamp_of_a_log_raises_nothing(place: Path, backend: str, stamp: str, table: str) -> None:
+def test_a_forged_stamp_of_a_log_raises_nothing(place: Path, backend: str, table: str) -> None:
     """A stamp from a forged journal may be no number, or too long for one: the command runs again."""
-    (place / "log").write_text("mine\n")
-    code = "exit 3" if table == "begun" else "true"
-    run_of_one = run(copy(place, code, stdout=place / "log", append=True, writes=[]), backend, place / "run.db")
-    assert "no result in the journal" in run_of_one or "failed" in run_of_one
+    stamps = ["²", "9" * 5000, "", " ", "-1 x", "1", "0 x y z", "absent x"]
+    logs = [place / f"log{number}" for number in range(len(stamps))]
+
+    def whys(code: str) -> list[str]:
+        jobs = [copy(place, code, stdout=log, append=True, writes=[]) for log in logs]
+        return run_all(jobs, backend, place / "run.db")
+
+    for log in logs:
+        log.write_text("mine\n")
+    assert all(
+        re.search("no result in the journal|failed", why) for why in whys("exit 3" if table == "begun" else "true")
+    )
     with contextlib.closing(sqlite3.connect(place / "run.db")) as db:
         columns = "path, outputs" if table == "begun" else ", ".join(StoredJob._fields[:6])
-        ((*row, _),) = db.execute(f"SELECT {columns}, checksum FROM {table}").fetchall()
-        row[-1] = json.dumps({"stamps": {str(place / "log"): stamp}})
-        db.execute(f"UPDATE {table} SET outputs = ?, checksum = ?", (row[-1], checksum(row)))
+        rows = db.execute(f"SELECT {columns}, checksum FROM {table} ORDER BY path").fetchall()
+        for (*row, _), log, stamp in zip(rows, logs, stamps, strict=True):
+            row[-1] = json.dumps({"stamps": {str(log): stamp}})
+            db.execute(f"UPDATE {table} SET outputs = ?, checksum = ? WHERE path = ?", (row[-1], checksum(row), row[0]))
         db.commit()
-    again = run(copy(place, "echo more", stdout=place / "log", append=True, writes=[]), backend, place / "run.db")
-    assert again
-    assert (place / "log").read_text() == "mine\nmore\n"
+    assert all(whys("echo more"))
+    assert [log.read_text() for log in logs] == ["mine\nmore\n"] * len(logs)
 
 
 @pytest.mark.parametrize("length", [10, 10_000])

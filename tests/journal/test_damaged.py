@@ -16,7 +16,7 @@ from ..cli.command_line import trioflow
 from ..conftest import Virtual
 
 JOBS = 12
-FLIPS = 40
+FLIPS = 20
 """How many bits the short test flips, one in each run; the soak test takes a thousand."""
 
 

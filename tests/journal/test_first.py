@@ -64,7 +64,7 @@ async def relay(server: Server, question: str) -> str:
     return await server.ask(f"relay {question}", 1)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(8, 40))])
 def test_a_stopped_first_continues_with_what_was_recorded(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     """A run that times out at a random instant and is started again calls no recorded job, and keeps their order."""
     draw = random.Random(seed)
@@ -170,7 +170,7 @@ class Race:
         return "race"
 
 
-@pytest.mark.parametrize("seeds", [range(20), pytest.param(range(20, 400), marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 400), marks=pytest.mark.soak)])
 def test_a_first_that_was_decided_is_restored_as_a_whole(virtual: Virtual, tmp_path: Path, seeds: range) -> None:
     """A later run calls nothing in a `First` of any shape, has the same result, and counts what it has spent."""
     decided = 0

@@ -60,18 +60,6 @@ TRAPS: list[tuple[Callable[[Path, Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("make_trap", "kind"), TRAPS)
-def test_a_lock_file_that_is_no_regular_file_is_rejected(
-    file: Path, victim: Path, make_trap: Callable[[Path, Path], None], kind: str
-) -> None:
-    """A run writes its name only into a regular file with one name: once, it emptied the target of a link."""
-    made(file, "a")
-    make_trap(file.with_name("run.db-lock"), victim)
-    with pytest.raises(JournalError, match=rf"'run.db-lock' next to it is {kind}; remove it"):
-        JournalStore(file, writes=True)
-    assert victim.read_text() == "mine"
-
-
-@pytest.mark.parametrize(("make_trap", "kind"), TRAPS)
 def test_a_lock_file_put_there_while_a_run_starts_is_rejected(
     file: Path, victim: Path, monkeypatch: pytest.MonkeyPatch, make_trap: Callable[[Path, Path], None], kind: str
 ) -> None:
@@ -209,18 +197,21 @@ def kill_at_statement(number: int) -> None:
 # ---- the database and its log
 
 
-@pytest.mark.parametrize("writes", [True, False])
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-lock"])
 @pytest.mark.parametrize(("make_trap", "kind"), TRAPS)
 def test_a_file_beside_a_journal_that_no_run_would_create_is_rejected(
-    file: Path, victim: Path, make_trap: Callable[[Path, Path], None], kind: str, suffix: str, writes: bool
+    file: Path, victim: Path, make_trap: Callable[[Path, Path], None], kind: str, suffix: str
 ) -> None:
-    """The log of a journal is a regular file with one name: SQLite would write into it, and a pipe has no end."""
+    """The log of a journal is a regular file with one name: SQLite would write into it, and a pipe has no end.
+
+    A run writes its name into the lock file: once, it emptied the target of a link.
+    """
     made(file, "a")
     make_trap(Path(f"{file}{suffix}"), victim)
-    with pytest.raises(JournalError, match=rf"'run.db{suffix}' next to it is {kind}; remove it"):
-        JournalStore(file, writes=writes)
-    assert victim.read_text() == "mine"
+    for writes in (True, False):
+        with pytest.raises(JournalError, match=rf"'run.db{suffix}' next to it is {kind}; remove it"):
+            JournalStore(file, writes=writes)
+        assert victim.read_text() == "mine"
 
 
 @pytest.mark.parametrize("writes", [True, False])
@@ -275,11 +266,12 @@ def made_with_result(file: Path, data: bytes = b"large") -> None:
 
 def test_checking_a_large_result_takes_no_memory(file: Path) -> None:
     """`check` reads a large result piece by piece: one from elsewhere may be larger than the memory."""
-    made_with_result(file, b"x" * (40 << 20))
+    made_with_result(file, b"x" * (12 << 20))
+    trioflow("journal", file)  # imports what it needs
     tracemalloc.start()
     try:
         result = trioflow("journal", file, "check")
-        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
     finally:
         tracemalloc.stop()
     assert "no damage" in result.output
@@ -341,9 +333,8 @@ SCHEMAS = {
 }
 
 
-@pytest.mark.parametrize("writes", [False, True])
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_a_journal_with_another_schema_is_rejected_without_evaluating_it(file: Path, name: str, writes: bool) -> None:
+def test_a_journal_with_another_schema_is_rejected_without_evaluating_it(file: Path, name: str) -> None:
     """Another schema than a journal's may compute anything, even when the file is read, so it is only compared."""
     made(file, "a")
     statement = SCHEMAS[name]
@@ -355,20 +346,21 @@ def test_a_journal_with_another_schema_is_rejected_without_evaluating_it(file: P
         db.execute("PRAGMA writable_schema = ON")
         db.executescript(statement)
     before = file.read_bytes()
-    with pytest.raises(JournalError, match=r"its tables are not those of a journal|the file is damaged"):
-        JournalStore(file, writes=writes)
-    assert file.read_bytes() == before
+    for writes in (False, True):
+        with pytest.raises(JournalError, match=r"its tables are not those of a journal|the file is damaged"):
+            JournalStore(file, writes=writes)
+        assert file.read_bytes() == before
     assert os.listdir(file.parent) == ["run.db"]
 
 
-def test_a_schema_of_a_hundred_thousand_tables_is_not_parsed(file: Path) -> None:
+def test_a_schema_of_ten_thousand_tables_is_not_parsed(file: Path) -> None:
     """A schema of any length is rejected after some rows: to parse all of it could take minutes."""
     made(file, "a")
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("PRAGMA writable_schema = ON")
         rows = [
-            ("view", f"v{number}", f"v{number}", 0, f"CREATE VIEW v{number} AS SELECT 1") for number in range(10**5)
+            ("view", f"v{number}", f"v{number}", 0, f"CREATE VIEW v{number} AS SELECT 1") for number in range(10**4)
         ]
         rows.append(("view", "last", "last", 0, "CREATE VIEW last (, which would be an error"))
         db.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", rows)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import AbstractJob, Job, ProcessJob, Scheduler, ThreadJob, job
+from trioflow import AbstractJob, Job, Scheduler, ThreadJob, job
 
 from ..bodies import nap
 
@@ -165,20 +165,20 @@ def test_no_job_gets_the_result_of_another_function_in_silence(
     assert again.restored
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_two_functions_of_one_run_keep_their_results_apart(virtual: Virtual, tmp_path: Path, case: str) -> None:
+def test_two_functions_of_one_run_keep_their_results_apart(virtual: Virtual, tmp_path: Path) -> None:
     """If a later run has two jobs of one label in the other order, each has its own result."""
     for numbers in ((1, 2), (2, 1)):
-        jobs = [make(case, number) for number in numbers]
-        assert virtual(lambda jobs=jobs: Scheduler(*jobs).co_run(journal=tmp_path / "run.db"))
-        assert [made.result() for made in jobs] == [*numbers]
+        groups = [Scheduler(*(make(case, number) for number in numbers), label=case) for case in CASES]
+        assert virtual(lambda groups=groups: Scheduler(*groups).co_run(journal=tmp_path / "run.db"))
+        assert {group.label: [made.result() for made in group] for group in groups} == {
+            case: [*numbers] for case in CASES
+        }
 
 
-@pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
-def test_a_class_is_an_argument_of_its_methods_in_other_kinds_of_jobs(tmp_path: Path, backend: str, kind: Any) -> None:
-    """An inherited classmethod of another class is other work, in a thread or a process too."""
+def test_a_class_is_an_argument_of_its_methods_in_other_kinds_of_jobs(tmp_path: Path, backend: str) -> None:
+    """An inherited classmethod of another class is other work in other kinds of jobs, such as in a thread, too."""
     for cls, restored in ((One, False), (One, True), (Two, False)):
-        made = kind(cls.in_thread, label="job")
+        made = ThreadJob(cls.in_thread, label="job")
         assert Scheduler(made).run(backend=backend, journal=tmp_path / "run.db")
         assert (made.result(), made.restored) == (cls.number, restored)
 
