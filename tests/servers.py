@@ -40,17 +40,20 @@ def folder_of_server() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def postgres(folder: Path, ready: Any = None, **options: Any) -> tuple[CommandJob, CommandService]:
-    """Return a job that creates a cluster in this folder, and a server that listens only on a socket there."""
-    data = folder / "data"
-    make = CommandJob([*AS_OTHER, BIN / "initdb", "-D", data, "-A", "trust", "-U", "me", "--no-sync"],
+def initdb(folder: Path) -> CommandJob:
+    """Return a job that creates a cluster of PostgreSQL in this folder."""
+    return CommandJob([*AS_OTHER, BIN / "initdb", "-D", folder / "data", "-A", "trust", "-U", "me", "--no-sync"],
                       stdout=subprocess.DEVNULL, label="initdb")  # fmt: skip
-    server = CommandService(
-        [*AS_OTHER, BIN / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"],
+
+
+def postgres(folder: Path, ready: Any = None, **options: Any) -> CommandService:
+    """Return the server of the cluster in this folder, which listens only on a socket there."""
+    settings = ["-c", "listen_addresses=", "-c", "fsync=off"]
+    return CommandService(
+        [*AS_OTHER, BIN / "postgres", "-D", folder / "data", "-k", folder, *settings],
         ready=ready or CommandSucceeds([BIN / "pg_isready", "-q", "-h", folder]),
-        required=make, timeout=PATIENCE, stderr=folder / "log", label="postgres", **options,
+        timeout=PATIENCE, stderr=folder / "log", label="postgres", **options,
     )  # fmt: skip
-    return make, server
 
 
 def redis(folder: Path) -> CommandService:

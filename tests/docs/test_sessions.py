@@ -14,7 +14,7 @@ import pytest
 
 from ..places import PATIENCE, ROOT, SESSIONS
 from ..pythons import make_program
-from ..servers import BIN, folder_of_server, postgres, serving
+from ..servers import BIN, folder_of_server, initdb, postgres, serving
 from .timeless import timeless
 
 STEP = re.compile(
@@ -44,7 +44,7 @@ def database(page: str) -> Iterator[dict[str, str]]:
     elif not BIN.exists():
         pytest.skip("PostgreSQL is not installed")
     else:
-        with folder_of_server() as folder, serving(*postgres(folder)):
+        with folder_of_server() as folder, serving(make := initdb(folder), postgres(folder, required=make)):
             yield {"PGHOST": str(folder), "PGUSER": "me", "PGDATABASE": "postgres"}
 
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from ..servers import folder_of_server, postgres, redis, serving
+from ..servers import folder_of_server, initdb, postgres, redis, serving
 from .ways import AsJobs, ByHand, Way
 
 
-@pytest.fixture(params=[AsJobs, ByHand], ids=["as jobs", "by hand"])
+@pytest.fixture(params=[AsJobs, pytest.param(ByHand, marks=pytest.mark.soak)], ids=["as jobs", "by hand"])
 def way(request: pytest.FixtureRequest) -> Way:
-    """Run functions as jobs, and by hand."""
+    """Run functions as jobs, and by hand, which runs nothing of trioflow: it tells whether a library is to blame."""
     made: Way = request.param()
     return made
 
@@ -21,7 +21,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 @pytest.fixture(scope="module")
 def postgres_server() -> Iterator[str]:
     """Return the address of a PostgreSQL server."""
-    with folder_of_server() as folder, serving(*postgres(folder)):
+    with folder_of_server() as folder, serving(make := initdb(folder), postgres(folder, required=make)):
         yield f"postgresql://me@/postgres?host={folder}"
 
 

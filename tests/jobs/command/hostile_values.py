@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ HOSTILE = [
     "$(touch pwned)", "`touch pwned`", "';touch pwned;'", '";touch pwned;"', "\\';touch pwned;#", "\ntouch pwned\n",
     "a[$(touch pwned)]", "a[$(touch pwned)]=1", ")\ntouch pwned\n", "EOF\ntouch pwned\n",
 ]  # fmt: skip
-SHELLS = [f"/bin/{name}" for name in ("sh", "bash", "dash", "zsh", "ksh") if os.path.exists(f"/bin/{name}")]
+SHELLS = {os.path.realpath(shell) for shell in map(shutil.which, ("sh", "bash", "dash", "zsh", "ksh")) if shell}
 
 
 def runs_nothing(directory: Path, *lines: str) -> None:

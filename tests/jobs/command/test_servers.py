@@ -11,7 +11,7 @@ import pytest
 
 from trioflow import CommandJob, JobState, OutputLine, Scheduler, Sequence
 
-from ...servers import folder_of_server, needs_postgres, needs_redis, postgres, redis
+from ...servers import folder_of_server, initdb, needs_postgres, needs_redis, postgres, redis
 
 
 @pytest.fixture
@@ -21,33 +21,41 @@ def place() -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a folder with the data of PostgreSQL: to create them takes a second of a core."""
+    with folder_of_server() as folder:
+        Scheduler(initdb(folder)).run(check=True)
+        yield folder
+
+
 @needs_postgres
-@pytest.mark.parametrize("backend", ["asyncio"])  # the next test uses the other one: to create a cluster takes a second
-def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
+@pytest.mark.parametrize("backend", ["asyncio"])
+def test_postgresql_serves_and_ends_in_order(cluster: Path, backend: Any) -> None:
     """PostgreSQL as a service is ready when it answers, and shuts down in order after the last query."""
-    make, server = postgres(place)
-    psql = ["psql", "-h", place, "-U", "me", "-d", "postgres", "-tAc"]
+    server = postgres(cluster)
+    psql = ["psql", "-h", cluster, "-U", "me", "-d", "postgres", "-tAc"]
     query = Sequence(
         CommandJob([*psql, "create table t (n int); insert into t values (20), (22)"], stdout=subprocess.DEVNULL),
         CommandJob([*psql, "select sum(n) from t"], stdout=subprocess.PIPE, label="sum"),
         required=server,
     )
-    scheduler = Scheduler(make, server, query)
+    scheduler = Scheduler(server, query)
     assert scheduler.run(backend=backend), scheduler.debrief()
     (result,) = [job.result() for job in scheduler if job.label == "sum"]
     assert result.text == "42\n"
     assert server.state is JobState.SUCCEEDED
-    assert "database system is shut down" in (place / "log").read_text()
+    assert "database system is shut down" in (cluster / "log").read_text()
 
 
 @needs_postgres
 @pytest.mark.parametrize("backend", ["trio"])
-def test_a_postgresql_server_that_dies_stops_the_run_at_once(place: Path, backend: Any) -> None:
+def test_a_postgresql_server_that_dies_stops_the_run_at_once(cluster: Path, backend: Any) -> None:
     """When a critical PostgreSQL server dies, jobs that use it are cancelled, and the error quotes its log."""
-    make, server = postgres(place, ready=OutputLine("ready to accept connections"), critical=True)
-    kill = CommandJob(f"kill -QUIT $(head -1 {place}/data/postmaster.pid)", shell=True, required=server)
+    server = postgres(cluster, ready=OutputLine("ready to accept connections"), critical=True)
+    kill = CommandJob(f"kill -QUIT $(head -1 {cluster}/data/postmaster.pid)", shell=True, required=server)
     work = CommandJob(["sleep", "1000"], required=server)
-    assert not Scheduler(make, server, kill, work).run(backend=backend)
+    assert not Scheduler(server, kill, work).run(backend=backend)
     assert work.state is JobState.CANCELLED
     assert "while it was in use" in str(server.raised_exception())
     assert "immediate shutdown" in str(server.raised_exception())
