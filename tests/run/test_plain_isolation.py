@@ -27,6 +27,7 @@ from trioflow._core.backend.isolation._fast_asyncio import FastAsyncio
 from trioflow._core.backend.isolation._fast_trio import FastTrio
 
 from ..places import PACKAGE
+from ..pythons import python
 
 SCENARIO = """
 import contextvars, json, sys
@@ -95,10 +96,13 @@ DIFFERENT = {
 
 def run_scenario(name: str, before: str = "", plain: str = "") -> tuple[object, list[str]]:
     """Run the scenario twice in a separate process; return results and log lines about private attributes."""
-    done = subprocess.run(
-        [sys.executable, "-c", dedent(before) + SCENARIO, name],
-        capture_output=True, text=True, check=True, env={**os.environ, "TRIOFLOW_PLAIN": plain},
-    )  # fmt: skip
+    code = dedent(before) + SCENARIO
+    if plain:  # which trioflow reads when it is imported
+        environment = {**os.environ, "TRIOFLOW_PLAIN": plain}
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, env=environment)
+    else:
+        again = f"del sys.modules['trioflow._core.backend.isolation._fast_{name}']; backend._plain_backends.clear()"
+        done = python("-c", f"import sys\nfrom trioflow._core import backend\n{again}\n{code}", name, text=True)
     return json.loads(done.stdout), [line for line in done.stderr.splitlines() if "private attributes" in line]
 
 

@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import FrameType, SimpleNamespace
@@ -29,6 +28,7 @@ from trioflow._core.scheduler._sync_run import SignalHandler
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import fail, nothing
+from ..pythons import Python
 from .signalled import child
 
 ENDING = ["unwinds", "begins", "shut down"]
@@ -57,12 +57,11 @@ def main():
 
 def script(backend: str, end: str) -> tuple[list[str], int]:
     """Run SCRIPT on a terminal, press Ctrl-C there, and return what is on the terminal then, and the exit code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # about threads; the child starts another program at once
-        pid, terminal = pty.fork()
-    if not pid:
-        environment = {**os.environ, "PYTHON_COLORS": "0"}  # from Python 3.13 on tracebacks are coloured
-        os.execve(sys.executable, [sys.executable, "-c", SCRIPT + end, backend], environment)
+    terminal, slave = pty.openpty()
+    environment = {**os.environ, "PYTHON_COLORS": "0"}  # from Python 3.13 on tracebacks are coloured
+    streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
+    process = Python(["-c", SCRIPT + end, backend], env=environment, start_new_session=True, **streams)
+    os.close(slave)
     shown = b""
     with contextlib.suppress(OSError):  # the other end is closed
         while piece := os.read(terminal, 1000):
@@ -71,7 +70,7 @@ def script(backend: str, end: str) -> tuple[list[str], int]:
             if not began and b"at work\r\n" in shown:
                 os.write(terminal, b"\x03")
     os.close(terminal)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = process.wait()
     return shown.decode().replace("^C", "").split("\r\n"), code
 
 
@@ -88,7 +87,9 @@ def test_traceback_of_ctrl_c_has_no_frames_of_the_engine(backend: str) -> None:
     """A script with its own `sys.excepthook` sees only its own frames in the traceback of Ctrl-C."""
     end = """
 import traceback
-sys.excepthook = lambda kind, error, trace: print(*(frame.name for frame in traceback.extract_tb(trace)))
+below = "<frozen runpy>", "pythons.py"  # what runs this script
+sys.excepthook = lambda kind, error, trace: print(
+    *(frame.name for frame in traceback.extract_tb(trace) if not frame.filename.endswith(below)))
 main()
 """
     assert script(backend, end) == (["at work", "<module> main", ""], -signal.SIGINT)

@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,21 +15,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ...places import ROOT
+from ...pythons import python
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
-STAND_IN = [str(PROGRAMS / "stand_in"), str(ROOT)]
+STAND_IN = [str(PROGRAMS / "stand_in")]
 
 
 def report(program: str, *arguments: object, path: list[str]) -> Any:
     """Run a program with these folders on its path, and return its report."""
-    done = subprocess.run(
-        [sys.executable, PROGRAMS / program, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    code = f"import runpy, sys; sys.path[:0] = {path}; runpy.run_path({str(PROGRAMS / program)!r}, run_name='__main__')"
+    done = python("-c", code, *arguments, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.rpartition("REPORT ")[2])
 

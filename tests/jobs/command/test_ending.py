@@ -8,7 +8,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from trioflow.jobs.posix import _processes
 
 from ...bodies import fail, run
 from ...places import patiently
+from ...pythons import Python
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
 from ..posix.process_trees import watched as watched
 from .commands import PIPE
@@ -296,9 +296,10 @@ def test_ctrl_c_on_a_terminal_reaches_only_the_controlling_program(
     backend: str, watched: Watched, tmp_path: Path
 ) -> None:
     """Commands have their own sessions without a terminal, so Ctrl-C reaches only the controlling program."""
-    pid, terminal = pty.fork()
-    if not pid:
-        os.execv(sys.executable, [sys.executable, "-c", ON_A_TERMINAL, backend, str(tmp_path / "started")])
+    terminal, slave = pty.openpty()
+    words = ["-c", ON_A_TERMINAL, backend, str(tmp_path / "started")]
+    process = Python(words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+    os.close(slave)
     until_there(tmp_path / "started")
     os.write(terminal, b"\x03")
     shown = b""
@@ -306,7 +307,7 @@ def test_ctrl_c_on_a_terminal_reaches_only_the_controlling_program(
         while piece := os.read(terminal, 1000):
             shown += piece
     os.close(terminal)
-    assert os.waitpid(pid, 0)[1] == 0
+    assert process.wait() == 0
     first, *others = shown.decode().splitlines()
     assert len(set(first.split())) == 1
     assert "none" in others

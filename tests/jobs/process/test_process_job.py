@@ -28,6 +28,7 @@ from ...places import patiently
 from ...pythons import Python, python
 from ..posix.process_trees import Watched, until_there
 from ..posix.process_trees import watched as watched
+from . import exception_bodies
 from . import process_bodies as bodies
 
 
@@ -107,7 +108,7 @@ def test_an_exception_in_a_worker_has_its_traceback_in_a_note(backend: str) -> N
 @pytest.fixture(scope="module")
 def raised_there(backend: str) -> dict[str, Any]:
     """Return the exceptions raised in ProcessJobs, as they arrive, by name."""
-    jobs = {name: ProcessJob(bodies.fail_with, name) for name in bodies.exceptions()}
+    jobs = {name: ProcessJob(exception_bodies.fail_with, name) for name in exception_bodies.exceptions()}
     run(backend, *jobs.values(), jobs_window=1)
     return {name: job.raised_exception() for name, job in jobs.items()}
 
@@ -130,11 +131,11 @@ def raised_there(backend: str) -> dict[str, Any]:
 )
 def test_an_exception_in_a_worker_arrives_unchanged(raised_there: dict[str, Any], name: str) -> None:
     """Type, text, arguments and attributes of an exception arrive unchanged, whatever its `__init__` does."""
-    error, expected = raised_there[name], bodies.exceptions()[name]
+    error, expected = raised_there[name], exception_bodies.exceptions()[name]
     assert type(error) is type(expected)
     assert (str(error), error.args) == (str(expected), expected.args)
     ours = {key: value for key, value in vars(error).items() if key != "__notes__"}
-    assert ours == vars(expected) or isinstance(error, bodies.Compiled)
+    assert ours == vars(expected) or isinstance(error, exception_bodies.Compiled)
     for attribute in ("errno", "filename", "filename2", "name", "path", "object", "reason", "code", "what"):
         assert getattr(error, attribute, None) == getattr(expected, attribute, None)
 
@@ -159,7 +160,7 @@ def test_worker_processes_may_use_what_a_manager_shares(backend: str) -> None:
 def test_an_attribute_of_an_exception_that_cannot_be_pickled_is_left_out(raised_there: dict[str, Any]) -> None:
     """If an attribute of an exception cannot be pickled, the rest arrives, and a note says what is missing."""
     error = raised_there["Awkward"]
-    assert isinstance(error, bodies.Awkward)
+    assert isinstance(error, exception_bodies.Awkward)
     assert (str(error), error.sum, hasattr(error, "lock")) == ("1 and 2", 3, False)
     assert "without its attribute 'lock', which cannot be pickled" in notes(error)
 
@@ -167,12 +168,12 @@ def test_an_attribute_of_an_exception_that_cannot_be_pickled_is_left_out(raised_
 def test_an_exception_group_in_a_worker_arrives_as_a_group(raised_there: dict[str, Any]) -> None:
     """An exception group keeps its type, and its members keep theirs, as far as they can be sent."""
     error = raised_there["Group"]
-    assert isinstance(error, bodies.Group)
+    assert isinstance(error, exception_bodies.Group)
     assert (error.message, error.number) == ("some", 5)  # type: ignore[attr-defined]
     first, inner = error.exceptions
-    assert isinstance(first, bodies.Awkward)
+    assert isinstance(first, exception_bodies.Awkward)
     assert isinstance(inner, ExceptionGroup)
-    assert [type(one) for one in inner.exceptions] == [bodies.Greeting, RuntimeError]
+    assert [type(one) for one in inner.exceptions] == [exception_bodies.Greeting, RuntimeError]
     assert [str(one) for one in inner.exceptions] == ["hello Ada", "local.<locals>.Local: of here"]
 
 
