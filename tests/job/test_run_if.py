@@ -154,12 +154,12 @@ def test_unknown_run_if_raises(word: Any) -> None:
 
 @pytest.mark.parametrize("edge", EDGES)
 def test_all_jobs_of_a_long_chain_after_a_failure_are_blocked(virtual: Virtual, edge: str) -> None:
-    """After a failure, 2,000 jobs in a chain are BLOCKED without recursion, each with that failure as its cause."""
+    """After a failure, 1,200 jobs in a chain are BLOCKED without recursion, each with that failure as its cause."""
     error = OSError("root")
     job: Any = Job(fail, 1, error)
     scheduler = Scheduler(job)
     chain = []
-    for _ in range(2_000):
+    for _ in range(1200):
         job = scheduler.add(job_with("succeeded" if edge == "order" else "settled", [(edge, job)]))
         chain.append(job)
     assert virtual(scheduler.co_run) is False

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import anyio
 
-from trioflow import CommandJob, Job, LocalNode, ProcessJob, Scheduler, SshJob, ThreadJob, current_job
+from trioflow import CommandJob, Job, LocalNode, ProcessJob, Scheduler, SshJob, ThreadJob
 
 from .posix.process_trees import until_there
+from .process.process_bodies import give_signs
 
 IDLE = 0.5
 
@@ -19,16 +20,6 @@ SIGNS = """
     echo begun; touch {0}/begun-{1}; while ! test -e {0}/held; do sleep 0.02; done
     echo sign; touch {0}/sign-{1}; while ! test -e {0}/end; do sleep 0.02; done
 """
-
-
-def signs(folder: Path, name: str) -> None:
-    """Give a sign of life at the beginning, and another one when the loop has been blocked for too long."""
-    current_job().progress()
-    (folder / f"begun-{name}").touch()
-    until_there(folder / "held")
-    current_job().progress()
-    (folder / f"sign-{name}").touch()
-    until_there(folder / "end")
 
 
 def test_a_sign_of_life_while_the_event_loop_is_blocked_prevents_the_idle_timeout(backend: str, tmp_path: Path) -> None:
@@ -56,8 +47,8 @@ def test_a_sign_of_life_while_the_event_loop_is_blocked_prevents_the_idle_timeou
 
     pipe = subprocess.PIPE
     jobs = [
-        ThreadJob(signs, tmp_path, "thread", idle_timeout=IDLE),
-        ProcessJob(signs, tmp_path, "process", idle_timeout=IDLE),
+        ThreadJob(give_signs, tmp_path, "thread", idle_timeout=IDLE),
+        ProcessJob(give_signs, tmp_path, "process", idle_timeout=IDLE),
         CommandJob(SIGNS.format(tmp_path, "command"), shell=True, stdout=pipe, idle_timeout=IDLE),
         SshJob(LocalNode(), SIGNS.format(tmp_path, "node"), stdout=pipe, idle_timeout=IDLE),
     ]

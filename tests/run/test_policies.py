@@ -183,7 +183,7 @@ def test_depth_first_starts_the_newest_ready_job_first() -> None:
 
 
 def test_depth_first_keeps_few_results_alive(virtual: Virtual) -> None:
-    """300 chains of three, 4 at a time, hold at most 12 results at once; fifo holds those of all first jobs."""
+    """100 chains of three, 4 at a time, hold at most 12 results at once; fifo holds those of all first jobs."""
 
     class Result:
         alive = most = 0
@@ -204,7 +204,7 @@ def test_depth_first_keeps_few_results_alive(virtual: Virtual) -> None:
 
     def most(policy: Any) -> int:
         scheduler = Scheduler(jobs_window=4, policy=policy)
-        for _ in range(300):
+        for _ in range(100):
             job = Job(make, keep_result=False)
             job = Job(make, job, keep_result=False)
             scheduler.add(Job(use, job))
@@ -213,7 +213,7 @@ def test_depth_first_keeps_few_results_alive(virtual: Virtual) -> None:
         return Result.most
 
     assert most(DepthFirst()) <= 12
-    assert most("fifo") >= 300
+    assert most("fifo") >= 100
 
 
 @pytest.mark.parametrize(

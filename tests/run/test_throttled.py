@@ -26,6 +26,7 @@ from trioflow import (
 from trioflow.abc import AbstractJob, Instrument
 
 from ..conftest import Virtual
+from ..jobs.process.process_bodies import throttle
 
 
 class Server:
@@ -175,11 +176,6 @@ def test_a_throttled_clean_up_job_fails(virtual: Virtual) -> None:
     assert isinstance(cleaning.raised_exception(), Throttled)
 
 
-def raise_it() -> None:
-    """Raise the given throttle, in a thread or another process."""
-    raise Throttled("api", after=0.01)
-
-
 @pytest.mark.parametrize(("backend", "kind"), [("trio", ThreadJob), ("asyncio", ThreadJob), ("asyncio", ProcessJob)])
 def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: Any) -> None:
     """`Throttled` may be raised in a thread or a worker process, and arrives unchanged, by way of a pickle."""
@@ -191,7 +187,7 @@ def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: An
                 scheduler.cancel()
 
     starts: list[Any] = []
-    job = kind(raise_it, needs={"api": 1})
+    job = kind(throttle, needs={"api": 1})
     assert not Scheduler(job, pool=Pool(api=1), instruments=[Once()]).run(backend=backend)  # type: ignore[arg-type]
     assert starts == [job] * 3
 

@@ -74,7 +74,7 @@ def test_a_command_that_writes_to_its_end_succeeds(backend: str, unit: float) ->
 
 def test_timeout_ends_a_command_that_never_stops_writing(backend: str) -> None:
     """Output postpones only the idle timeout: `timeout=` ends even a command that never stops writing."""
-    job = CommandJob(["yes"], stdout=subprocess.DEVNULL, idle_timeout=5, timeout=0.3)
+    job = CommandJob(["yes"], stdout=subprocess.DEVNULL, idle_timeout=5, timeout=0.1)
     Scheduler(job).run(backend=backend)
     assert timeout_of(job).missing is None
 

@@ -17,8 +17,8 @@ from ...bodies import run
 from ...places import PATIENCE
 
 MIB = 1 << 20
-EATER = "import os; eaten = b'.' * (48 << 20); print('full', flush=True); os.read(0, 1)"
-"""Takes 48 MiB, and then waits."""
+EATER = "import os; eaten = b'.' * (24 << 20); print('full', flush=True); os.read(0, 1)"
+"""Takes 24 MiB, and then waits."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
@@ -54,7 +54,7 @@ def test_status_text_shows_the_memory_of_the_process_group(backend: str) -> None
     assert job.status_text() == ""
     size, unit = said[-1].split()
     assert unit == "MiB"
-    assert 96 <= int(size) < 200
+    assert 48 <= int(size) < 100
     assert listed[0].partition("<CommandJob eaters>  ")[2].endswith(" MiB")
 
 

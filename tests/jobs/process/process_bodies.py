@@ -152,3 +152,21 @@ def announce(path: str, seconds: float) -> str:
 def without_init(args: tuple[Any, ...]) -> UnicodeDecodeError:
     """Make an error as a library does that restores its arguments alone."""
     return UnicodeDecodeError.__new__(UnicodeDecodeError, *args)
+
+
+def throttle() -> None:
+    """Raise a throttle."""
+    from trioflow import Throttled
+
+    raise Throttled("api", after=0.01)
+
+
+def give_signs(folder: str, name: str) -> None:
+    """Give a sign of life at the beginning, and another one when the loop has been blocked for too long."""
+    from trioflow import current_job
+
+    for sign, then in (("begun", "held"), ("sign", "end")):
+        current_job().progress()
+        touch(f"{folder}/{sign}-{name}")
+        while not os.path.exists(f"{folder}/{then}"):
+            time.sleep(0.005)
