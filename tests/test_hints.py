@@ -70,6 +70,10 @@ FORMS: list[tuple[Any, str]] = [
     (lambda: trioflow.Answer("deploy?", ["yes"]), "Answer"),  # type: ignore[call-overload]
     (lambda: Rate(60), "Rate"),  # type: ignore[arg-type,call-arg]
     (lambda: Pool(8), "Pool"),  # type: ignore[call-arg]
+    (lambda: trioflow.Retry(attempts=3), "Retry"),  # type: ignore[call-arg]
+    (lambda: trioflow.Budget(usd=3), "Budget"),  # type: ignore[call-arg]
+    (lambda: trioflow.PerKey(host=2), "PerKey"),  # type: ignore[call-arg]
+    (lambda: trioflow.Adaptive(max=5), "Adaptive"),  # type: ignore[call-arg]
     (lambda: Scheduler().results(Job(give_now, 1)), "BaseScheduler.results"),  # type: ignore[call-arg]
 ]
 

@@ -56,12 +56,16 @@ MODULE_HINTS: Final = {
     "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",
 }
 CALL_HINTS: Final = {
+    "Adaptive": "give the smallest and the largest size: Adaptive(2, 64)",
     "Answer": "name the choices: Answer('deploy?', choices=['yes', 'no'])",
     "BaseScheduler.results": "results() has the results of all jobs, by job; job.result() is that of one",
+    "Budget": "give one amount, and name it in the Pool: Pool(usd=Budget(3))",
     "CommandJob": "give the command and its arguments as one list: CommandJob(['ls', '-l'])",
     "CommandService": "give the command and its arguments as one list: CommandService(['server', '-v'], ready=...)",
+    "PerKey": "give one limit, and name it in the Pool: Pool(host=PerKey(2))",
     "Pool": "name the resources: Pool(cpu=8)",
     "Rate": "give each amount with its key: Rate(requests=60, per=1)",
+    "Retry": "give the number of retries first: Retry(3, first=1.0)",
     "SshJob": "give the command and its arguments as one list: SshJob(node, ['ls', '-l'])",
 }
 """The form that was meant by arguments that do not fit, by the class or method."""

@@ -729,17 +729,14 @@ class JournalStore:
 
     def commit(self) -> None:
         with self._in_use:
-            self._commit()
-
-    def _commit(self) -> None:
-        if not self._is_in_transaction:
-            return
-        change = self._describe_lost_file()
-        self._end_transaction("COMMIT" if change is None else "ROLLBACK")
-        if change is not None:
-            with contextlib.suppress(sqlite3.Error):  # a file that was renamed gets what its log has
-                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            raise JournalError(f"{self._subject}: {change}")
+            if not self._is_in_transaction:
+                return
+            change = self._describe_lost_file()
+            self._end_transaction("COMMIT" if change is None else "ROLLBACK")
+            if change is not None:
+                with contextlib.suppress(sqlite3.Error):  # a file that was renamed gets what its log has
+                    self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                raise JournalError(f"{self._subject}: {change}")
 
     def _describe_lost_file(self) -> str | None:
         """Describe that another program has removed or replaced an open file; return None if none has."""
@@ -764,18 +761,15 @@ class JournalStore:
 
     def close(self) -> None:
         with self._in_use:
-            self._close()
-
-    def _close(self) -> None:
-        connection, self._db, self._is_in_transaction = self._db, None, False
-        if self._lock is not None:
-            self._lock.release_read_locks()
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):  # a commit has already reported the error
-                connection.close()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+            connection, self._db, self._is_in_transaction = self._db, None, False
+            if self._lock is not None:
+                self._lock.release_read_locks()
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):  # a commit has already reported the error
+                    connection.close()
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
 
     # ---- the database
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, final
 
+from ..._hints import explain_form
 from ..base import _amounts, _logger
 from ..base._reprs import short_repr
 from ..base._states import WaitCause, Waiting
@@ -52,6 +53,7 @@ class Budget:
 
     __slots__ = ("_amount", "_is_size")
 
+    @explain_form
     def __init__(self, amount: SingleNeed) -> None:
         prefix = f"Budget({short_repr(amount)})"
         self._amount: Final = _amounts.amount_of(amount, prefix)

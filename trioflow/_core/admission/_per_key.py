@@ -18,6 +18,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakValueDictionary
 
+from ..._hints import explain_form
 from ..base import _amounts
 from ..base._reprs import short_repr
 from ..base._states import WaitCause, Waiting
@@ -62,6 +63,7 @@ class PerKey:
 
     __slots__ = ("_limit", "_pause")
 
+    @explain_form
     def __init__(self, limit: int | Rate, *, pause: float = 0.0) -> None:
         prefix = f"PerKey({short_repr(limit)})"
         value: Any = limit
@@ -71,10 +73,8 @@ class PerKey:
                 raise ValueError(f"{prefix}: a job takes 1 request: give the Rate requests=, and a burst of 1 or more")
             if pause:
                 raise TypeError(f"{prefix}: a Rate has no pause: give a number, or a Rate with burst=1")
-        elif isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{prefix}: give a whole number, 1 or more, or a Rate")
-        elif value < 1:
-            raise ValueError(f"{prefix}: give a whole number, 1 or more, or a Rate")
+        elif not (is_whole := isinstance(value, int) and not isinstance(value, bool)) or value < 1:
+            raise (ValueError if is_whole else TypeError)(f"{prefix}: give a whole number, 1 or more, or a Rate")
         if not _amounts.is_number(pause) or not _amounts.is_finite(pause) or pause < 0:
             raise (ValueError if _amounts.is_number(pause) else TypeError)(
                 f"PerKey(pause={short_repr(pause)}): give a finite number of seconds, 0 or more"
@@ -186,8 +186,7 @@ class CountedKey(Key, CountedResource):
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         super().change_clock(clock, shift)
-        for _ in range(len(self.rest_ends)):
-            self.rest_ends.append(self.rest_ends.popleft() + shift)
+        self.rest_ends.extend([self.rest_ends.popleft() + shift for _ in range(len(self.rest_ends))])
 
     def shortage_text(self, need: Amount, before: int) -> str:
         return self._pause_text() or super().shortage_text(need, before)

@@ -20,6 +20,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
+from ..._hints import explain_form
 from ..base._reprs import short_repr
 from ..job import _errors, _job_options
 
@@ -78,6 +79,7 @@ class Adaptive:
 
     __slots__ = ("_maximum", "_minimum", "_slower_on")
 
+    @explain_form
     def __init__(
         self, minimum: int, maximum: int, slower_on: tuple[type[BaseException], ...] = (_errors.Throttled, TimeoutError)
     ) -> None:

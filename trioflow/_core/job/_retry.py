@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
+from ..._hints import explain_form
 from ..base._reprs import short_repr
 from ..base._user_code import leaf_exceptions
 from ._job_options import bad_value_error, check_number, duration, flag, subject_text
@@ -73,6 +74,7 @@ class Retry:
     on: RetryCondition
     """The exceptions after which the job is retried: a class, a tuple of classes, or a function of the exception."""
 
+    @explain_form
     def __init__(
         self,
         times: int | None,
@@ -132,16 +134,13 @@ class Retry:
         if isinstance(accepts, (type, tuple)) and isinstance(error, accepts):
             return self._own_pause(number)
 
-        def describe() -> str:
-            return f"the Retry of {subject_text(subject)}, which returned that"
-
         pauses: list[float] = []
         for leaf in leaf_exceptions(error):
-            verdict: Any = isinstance(leaf, accepts) if isinstance(accepts, (type, tuple)) else accepts(leaf)
-            if verdict is False or verdict is None:
+            wait: Any = isinstance(leaf, accepts) if isinstance(accepts, (type, tuple)) else accepts(leaf)
+            if wait is False or wait is None:
                 return None
-            if verdict is not True:
-                pauses.append(duration(verdict, "on", describe))
+            if wait is not True:
+                pauses += [duration(wait, "on", lambda: f"the Retry of {subject_text(subject)}, which returned that")]
         return max(pauses) if pauses else self._own_pause(number)
 
     def _own_pause(self, number: int) -> float:
