@@ -6,6 +6,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import combinations, permutations
 from typing import Any
 
@@ -28,6 +29,11 @@ class ModelScheduler(ModelJob):
         self.last_start = -1.0  # of a member
         self.under_way = self.stopping = self.draining = False
         self.fill()
+
+    @cached_property
+    def names(self) -> set[str]:
+        """Its name, and those of all in it."""
+        return {plan.name for plan in walk(self.plan)}
 
     def fill(self) -> None:
         """Add the models of all jobs, reset."""
@@ -1147,8 +1153,7 @@ def ties(job: ModelJob, other: ModelJob, resources: set[tuple[ModelResource | No
 
 def is_apart(group: ModelScheduler, other: ModelScheduler) -> bool:
     """Return whether neither of two schedulers stands in the other."""
-    names = {plan.name for plan in (*walk(group.plan), *walk(other.plan))}
-    return len(names) == len([*walk(group.plan)]) + len([*walk(other.plan)])
+    return group.name not in other.names and other.name not in group.names
 
 
 def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | None:
