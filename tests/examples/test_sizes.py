@@ -18,11 +18,11 @@ def test_the_command_runs_the_example_in_worker_processes() -> None:
     assert "all 7 jobs succeeded" in result.output
 
 
-def test_nodes_compute_the_same_result_as_plain_python(backend: str) -> None:
+def test_nodes_compute_the_same_result_as_plain_python() -> None:
     """A node, here this machine, computes the same result as plain Python."""
     sizes = load_example("sizes")
     texts = "".join(sizes.digest(sizes.make(number, 50)) for number in range(3))
     scheduler: Scheduler = sizes.scenario(3, 50, nodes="local")
-    assert scheduler.run(backend=backend)
+    assert scheduler.run()
     *_, last = scheduler
     assert last.result() == hashlib.sha256(texts.encode()).hexdigest()
