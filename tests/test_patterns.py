@@ -21,9 +21,9 @@ HOSTILE: Final = (
     "\0", "\x1b[", "\x1b]", "[", "]", "{", "{=", "(", "$((", "<", "a.", "a1", "a ", "1m0s\n", "ab: ", "é", "\udc80",
 )  # fmt: skip
 """What a hostile text repeats, besides the words of a pattern itself."""
-SIZES: Final = (250, 1000, 4000)
+SIZES: Final = (250, 1000)
 """Characters of a text."""
-SLOW: Final = 1e-6
+SLOW: Final = 2.5e-7
 """Seconds for a character above which two sizes are compared: a pattern that takes quadratic time takes more."""
 MAX_RATIO: Final = 9.0
 """Four times the text may take nine times as long: four if the time is linear, sixteen if it is quadratic."""
@@ -31,13 +31,8 @@ WHOLE: Final = {"match", "fullmatch"}
 SEARCHES: Final = {"search", "sub", "subn", "split", "findall", "finditer"}
 
 
-def calls_in(tree: ast.AST) -> Iterator[tuple[ast.expr, str, list[ast.expr], int]]:
-    """Yield the object, the method, the arguments and the line of each call of a method."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr in WHOLE | SEARCHES:
-            yield node.value, node.attr, [], node.lineno
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            yield node.func.value, node.func.attr, node.args, node.lineno
+CALL: Final = re.compile(rf"(\w+)\.({'|'.join(sorted(WHOLE | SEARCHES))})\b")
+"""A call of a pattern's method, or of the function of `re`."""
 
 
 def patterns() -> Iterator[tuple[str, re.Pattern[Any], set[str]]]:
@@ -52,11 +47,16 @@ def patterns() -> Iterator[tuple[str, re.Pattern[Any], set[str]]]:
     ]
     uses: defaultdict[str, set[str]] = defaultdict(set)
     for module in modules:
-        for called, method, arguments, line in calls_in(ast.parse(Path(str(module.__file__)).read_text("utf-8"))):
-            is_call = method in WHOLE | SEARCHES and ast.unparse(called) == "re"
-            if is_call and arguments and isinstance(arguments[0], ast.Constant):
-                yield f"{module.__name__}:{line}", re.compile(arguments[0].value, re.MULTILINE), {method}
-            uses[ast.unparse(called).rpartition(".")[2]].add(method)
+        text = Path(str(module.__file__)).read_text("utf-8")
+        called = set(CALL.findall(text))
+        for name, method in called:
+            uses[name].add(method)
+        for node in ast.walk(ast.parse(text)) if "re" in dict(called) else ():
+            match node:
+                case ast.Call(ast.Attribute(ast.Name("re"), method), [ast.Constant(literal), *_]) if (
+                    method in WHOLE | SEARCHES
+                ):
+                    yield f"{module.__name__}:{node.lineno}", re.compile(literal, re.MULTILINE), {method}
     seen: set[re.Pattern[Any]] = set()
     for module in modules:
         for name, value in vars(module).items():
