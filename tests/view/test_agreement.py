@@ -207,11 +207,6 @@ def test_verdicts_name_the_root_failure_and_say_which_critical_job_it_stopped(tm
     assert {text.partition(", 1 failed")[0] for text in views.verdicts().values()} == {f"✗ stopped by {words}"}
 
 
-def test_all_views_of_2000_jobs_agree(tmp_path: Path) -> None:
-    """The views agree on a run of so many jobs that the monitor only counts, and that the report draws no graph of."""
-    Views(in_virtual_time(Virtual("trio")), many_jobs(2000), tmp_path).check(FAILURES)
-
-
 def test_all_views_of_a_run_with_restored_jobs_agree(tmp_path: Path) -> None:
     """The views of a run whose jobs a journal restored agree, also on which jobs those are."""
     for _ in range(2):

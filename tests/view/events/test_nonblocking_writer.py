@@ -65,8 +65,9 @@ def test_a_reader_that_stops_reading_is_not_polled_for_every_line(
     assert len(looks) < 2500  # of 20,000 lines
 
 
-def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any]) -> None:
+def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """For a slow reader, written and dropped events add up to all events, and the last one is the end of the run."""
+    monkeypatch.setattr(_nonblocking_writer, "MAX_BUFFERED_BYTES", 1 << 16)
     reading, file = pipe
     found: list[bytes] = []
     enough = threading.Event()
@@ -77,7 +78,7 @@ def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any]) -> N
 
     thread = threading.Thread(target=read)
     thread.start()
-    scheduler = many(3000)
+    scheduler = many(400)
     scheduler.add(Job(_set, enough, label="last", required=list(scheduler)))
     scheduler.run(instruments=[Events(file)])
     file.close()
@@ -86,7 +87,7 @@ def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any]) -> N
     dropped = sum(one["lines"] for one in events if one["event"] == "lines_dropped")
     assert dropped > 0
     assert events[-1]["event"] == "run_ended"
-    assert sum(one["event"] != "lines_dropped" for one in events) + dropped == 2 + 4 * 3001
+    assert sum(one["event"] != "lines_dropped" for one in events) + dropped == 2 + 4 * 401
 
 
 async def _set(event: threading.Event) -> None:
@@ -175,10 +176,11 @@ def test_a_folder_that_is_missing_does_not_stop_the_run(tmp_path: Path, caplog: 
     assert events.is_written
 
 
-def test_a_file_gets_every_line_of_a_fast_run(tmp_path: Path) -> None:
+def test_a_file_gets_every_line_of_a_fast_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A regular file gets every event of a fast run, since it has no slow reader."""
+    monkeypatch.setattr(_nonblocking_writer, "MAX_BUFFERED_BYTES", 1 << 12)
     path = tmp_path / "events"
-    assert many(20_000).run(instruments=[Events(path)])
+    assert many(1000).run(instruments=[Events(path)])
     lines = path.read_bytes().splitlines()
-    assert len(lines) == 2 + 4 * 20_000
+    assert len(lines) == 2 + 4 * 1000
     assert all(json.loads(line) for line in lines[::100])

@@ -24,7 +24,7 @@ from trioflow.view.trace.report._report import report_html
 from ...bodies import nap
 from .scenarios import everything
 
-FILES: Final = 100
+FILES: Final = 50
 """How many files the short test mutates; the soak test takes ten thousand."""
 NESTED: Final = functools.reduce(lambda inner, _: [inner], range(100), [])  # type: ignore[var-annotated]
 VALUES: Final = (

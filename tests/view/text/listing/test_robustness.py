@@ -201,11 +201,11 @@ def test_the_cost_of_a_listing_is_linear_in_the_number_of_jobs() -> None:
     assert reads(3000) - reads(2000) == reads(2000) - reads(1000) > 0
 
 
-def test_a_chain_of_twenty_thousand_jobs_is_listed_whole() -> None:
-    """A chain of twenty thousand jobs is listed whole, and so is a job that requires all of them."""
-    jobs = [idle("x") for _ in range(20_000)]
+def test_a_chain_of_thousands_of_jobs_is_listed_whole() -> None:
+    """A chain of five thousand jobs is listed whole, and so is a job that requires all of them."""
+    jobs = [idle("x") for _ in range(5000)]
     for before, job in itertools.pairwise(jobs):
         job.requires(before)
     lines = listing(Scheduler(jobs, idle("last", required=jobs))).splitlines()
-    assert len(lines) == 20_001
-    assert lines[-1].endswith("requires={00001-20000}")
+    assert len(lines) == 5001
+    assert lines[-1].endswith("requires={0001-5000}")
