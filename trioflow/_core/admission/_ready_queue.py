@@ -53,7 +53,7 @@ class FifoLine:
 
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job. If it waits for no slot, it is admitted at once, after the jobs before it that can be."""
-        if self._queue.size is None or not takes_slot(job):
+        if self._queue.size is None or not (job._is_plain or takes_slot(job)):
             self.admit(math.inf)
             self._queue.admit_job(self._queue.make_entry(job))
         else:

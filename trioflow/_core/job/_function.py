@@ -388,9 +388,8 @@ class Job(FunctionJob[T]):
         self._function = function
         self._args = args
         if args or kwargs:
-            indices: tuple[int, ...] | None = None
-            if not kwargs:
-                indices = () if ATOMIC_TYPES.issuperset(map(type, args)) else direct_input_indices(args)
+            is_simple = not kwargs and ATOMIC_TYPES.issuperset(map(type, args))
+            indices = () if is_simple else None if kwargs else direct_input_indices(args)
             if indices is None:
                 options["_inputs"] = self._bind_arguments(args, kwargs, options.get("label"))  # type: ignore[typeddict-unknown-key]
             elif indices:
@@ -408,7 +407,8 @@ class Job(FunctionJob[T]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Record whether workers may call the function directly, as they may if the class defines no `co_run`."""
         super().__init_subclass__(**kwargs)
-        cls._is_called_directly = cast(Any, cls).co_run is cast(Any, Job).co_run and not cls._has_own_check
+        is_usual = cls._takes_slot and not cls._has_own_check
+        cls._is_called_directly = is_usual and cast(Any, cls).co_run is cast(Any, Job).co_run
         if not cls._is_called_directly:
             cast(Any, cls)._call_once = AbstractJob._call_once
 

@@ -13,9 +13,8 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import IDLE, SCHEDULED
-from ..job import _trigger_rules
 from ..job._job import DEFAULT_OPTIONS, AbstractJob
-from ..job._trigger_rules import certainly_runs
+from ..job._trigger_rules import certainly_runs, decide
 
 if TYPE_CHECKING:
     from ._clean_up import CleanUp
@@ -94,7 +93,8 @@ class RequirementCounts:
             required = job._required if requires_members_only else members.all_requirements(job)
             if not required:
                 job._pending = 0
-                if is_undecided or not (certainly_runs(job) or _trigger_rules.decide(job)[0] is SCHEDULED):
+                may_settle = job._required or job._options.run_if == "failed"  # some have settled, outside of the run
+                if is_undecided or (may_settle and decide(job)[0] is not SCHEDULED):
                     undecided.append(job)
                 else:
                     entries.append(job)
