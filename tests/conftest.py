@@ -382,24 +382,14 @@ def checked_states() -> Iterator[transitions.CheckedState]:
 
 
 @pytest.fixture(autouse=True)
-def states_move_along_the_table(checked_states: transitions.CheckedState) -> Iterator[None]:
-    """Check after each test that states of jobs changed only as the table of transitions allows."""
+def nothing_left_behind(checked_states: transitions.CheckedState) -> Iterator[None]:
+    """Check after each test that all coroutines were awaited, and that only idle workers of the libraries are left.
+
+    States of jobs must have changed only as the table of transitions allows, and no job must have failed by an
+    assertion, which only an inspection of the run would show. One fixture for all costs a third of three.
+    """
     checked_states.illegal.clear()
-    yield
-    assert not checked_states.illegal, f"illegal steps: {checked_states.illegal}"
-
-
-@pytest.fixture(autouse=True)
-def assertions_in_jobs_hold(checked_states: transitions.CheckedState) -> Iterator[None]:
-    """Check after each test that no job failed by an assertion, which only an inspection of the run would show."""
     checked_states.assertions.clear()
-    yield
-    assert not checked_states.assertions, f"failed in a job: {checked_states.assertions}"
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind() -> Iterator[None]:
-    """Check after each test that all coroutines were awaited, and that only idle workers of the libraries are left."""
     before = _threads()
     gc.collect()
     gc.freeze()  # it takes 20 ms to go through what is there already, such as the reports of 3,000 tests
@@ -407,6 +397,8 @@ def nothing_left_behind() -> Iterator[None]:
     gc.collect()
     left = sorted(name for thread, name in _threads() - before if not _is_harmless(thread))
     assert not left, f"threads left running: {left}"
+    assert not checked_states.illegal, f"illegal steps: {checked_states.illegal}"
+    assert not checked_states.assertions, f"failed in a job: {checked_states.assertions}"
 
 
 def _threads() -> set[tuple[threading.Thread, str]]:

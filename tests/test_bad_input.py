@@ -282,10 +282,12 @@ def parameters(function: Callable[..., Any], known: set[str]) -> list[inspect.Pa
     ]
 
 
-def attempt(function: Callable[..., Any], arguments: dict[str, Any]) -> BaseException | None:
+def attempt(
+    function: Callable[..., Any], signature: inspect.Signature, arguments: dict[str, Any]
+) -> BaseException | None:
     """Call a function with arguments by the names of its parameters, and return the exception."""
     args, kwargs = [], {}
-    for one in inspect.signature(function).parameters.values():
+    for one in signature.parameters.values():
         if one.name in arguments:
             given = arguments[one.name]
             if one.kind is one.VAR_POSITIONAL:
@@ -307,12 +309,13 @@ def walked() -> Iterator[tuple[str, str, list[Rejected]]]:
     """Yield each call, each of its parameters, and the values that it rejects."""
     known: set[str] = set()
     for name, function, needed in calls():
+        signature = inspect.signature(function)
         is_kind = isinstance(function, type) and issubclass(function, trioflow.AbstractJob)
         for one in parameters(function, known if is_kind else set()):
             found = [
                 Rejected(name, one.name, value, error)
                 for value, given in VALUES.items()
-                if (error := attempt(function, {**needed, one.name: given})) is not None
+                if (error := attempt(function, signature, {**needed, one.name: given})) is not None
             ]
             yield name, one.name, found
         if name == "AbstractJob":  # every other kind has the same

@@ -110,7 +110,7 @@ def test_import_of_trioflow_loads_no_heavy_module() -> None:
 
 def test_help_of_the_command_loads_no_heavy_module() -> None:
     """`trioflow --help` needs no view, no drawing and no backend."""
-    heavy = {"rich", "graphviz", "asyncio", "trio", "wcwidth", "subprocess", "trioflow.view.monitor._monitor"}
+    heavy = {"rich", "graphviz", "html", "asyncio", "trio", "wcwidth", "subprocess", "trioflow.view.monitor._monitor"}
     heavy |= {"anyio", "trioflow.cli._run", "trioflow.cli.batch._batch_command"}
     code = (
         "import sys, trioflow.cli\nsys.argv = ['trioflow', '--help']\n"

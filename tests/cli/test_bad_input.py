@@ -17,7 +17,7 @@ import pytest
 from trioflow.cli import main
 
 from ..places import PATIENCE
-from ..pythons import Python
+from ..pythons import Python, python
 from .command_line import COMMAND, ENVIRONMENT, WORDS, process, run, trioflow, written
 
 FINE = "scenario = Scheduler(Job(work, label='a'))"
@@ -282,15 +282,17 @@ def test_symbols_and_labels_are_printed_in_ascii_on_an_ascii_stream(tmp_path: Pa
     """Symbols and labels that the output stream cannot encode are replaced by ASCII."""
     file = written(tmp_path, "x = Scheduler(Job(fail, label='漢'), Job(work, run_if='failed', label='é'))")
     code = f"""
+import sys
 from trioflow.cli._commands import command
+sys.stdout = open(1, "w", encoding="ascii", closefd=False)
+sys.stderr = open(2, "w", encoding="ascii", errors="backslashreplace", closefd=False)
 for words in (["list"], ["list", "--paths"], ["check"], ["run", "--no-monitor"]):
     try:
         command([*words, {file!r}])
     except SystemExit as end:
         print("exit code", end.code)
 """
-    environment = {**ENVIRONMENT, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    done = python("-c", code, env=ENVIRONMENT, text=True)
     assert re.findall("exit code (.*)", done.stdout) == ["0", "0", "0", "3"], done.stderr
     assert (done.stdout + done.stderr).isascii()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import pickle
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 
 from trioflow.cli import _scenario
 
-from ..places import PATIENCE
 from .command_line import labels, trioflow, unchanged_process, written
 
 
@@ -212,23 +210,3 @@ def test_set_is_rejected_for_a_global_scheduler(tmp_path: Path) -> None:
     done = trioflow("list", written(tmp_path, "x = Scheduler(label='s')"), "--set", "a=1")
     assert done.exit_code == 2
     assert "'s' is a Scheduler" in done.stderr
-
-
-# --- the process itself
-
-
-def test_help_imports_no_view_and_no_subcommand() -> None:
-    """`trioflow --help` imports neither rich nor graphviz nor the modules of a subcommand."""
-    code = """
-import sys
-from trioflow.cli._commands import command
-try:
-    command.main(["--help"], prog_name="trioflow")
-except SystemExit:
-    pass
-print(sorted({"rich", "graphviz", "html", "trioflow.check._findings"} & set(sys.modules)))
-"""
-    said = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
-    ).stdout
-    assert said.splitlines()[-1] == "[]"
