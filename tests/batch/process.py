@@ -11,7 +11,7 @@ from typing import Any
 
 from click.testing import Result
 
-from ..cli.command_line import COMMAND, ENVIRONMENT, WORDS, trioflow
+from ..cli.command_line import ENVIRONMENT, WORDS, trioflow
 from ..places import PATIENCE
 from ..pythons import Python
 
@@ -40,13 +40,12 @@ def columns(log: Path) -> list[str]:
 
 
 @contextmanager
-def running(*words: str, line: str = "", **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a batch in a separate process, possibly by a line of a shell, and kill it at the end of the block."""
+def running(*words: str, first: str = "", **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a batch in a separate process, which may execute a line first, and kill it at the end of the block."""
     environment = {**os.environ, **ENVIRONMENT, "PARALLEL_SHELL": "/bin/sh"}
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    command = ["/bin/sh", "-c", line, "sh", *COMMAND, "batch", *words]
-    started = subprocess.Popen(command, env=environment, **options) if line else None  # type: ignore[call-overload]
-    with started or Python([*WORDS, "batch", *words], env=environment, **options) as process:
+    code = f"import os, resource, signal, sys; {first}; from trioflow.cli import main; main()"
+    with Python([*(["-c", code] if first else WORDS), "batch", *words], env=environment, **options) as process:
         try:
             yield process
         finally:

@@ -117,7 +117,7 @@ def test_a_job_log_that_is_appended_to_gets_only_commands_that_ran_now() -> None
 def test_journal_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
     """If its journal cannot grow, a batch ends with a one-line error that states the reason."""
     words = ("--journal", "run.db", "-j1", "head -c 3000 /dev/zero | tr '\\0' x; echo {}", ":::", *map(str, range(40)))
-    with running(*words, line='ulimit -f 80; exec "$@"', cwd=tmp_path) as process:
+    with running(*words, first="resource.setrlimit(resource.RLIMIT_FSIZE, (40960, 40960))", cwd=tmp_path) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 255
     assert stderr.startswith(b"Error: journal 'run.db': cannot write to it: the limit of the file size is ")

@@ -128,7 +128,9 @@ def test_a_slot_is_the_lowest_free_one() -> None:
 def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
     """A batch started by nohup once ended when its user logged out."""
     here = tmp_path / "here"
-    with running("touch {}; sleep 0.3; echo done", ":::", str(here), line="trap '' HUP; exec \"$@\"") as process:
+    with running(
+        "touch {}; sleep 0.3; echo done", ":::", str(here), first="signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    ) as process:
         until_there(here)
         process.send_signal(signal.SIGHUP)
         stdout, stderr = process.communicate(timeout=PATIENCE)
@@ -196,7 +198,7 @@ def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
     header = JoblogFormat.HEADER + b"\n"
     log.write_bytes(header + b"x" * (limit - 301 - len(header)) + b"\n")
     words = ("-j1", "--joblog", f"+{log}", "/bin/echo", ":::", *map(str, range(100)))
-    with running(*words, line=f'ulimit -f {limit // 512}; exec "$@"') as process:
+    with running(*words, first=f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))") as process:
         stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 255
     assert stderr.decode() == f"Error: cannot write the job log '{log}': File too large\n"
@@ -205,7 +207,7 @@ def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
 
 def test_a_closed_standard_input_is_an_error() -> None:
     """If no arguments are given and standard input is closed, an error explains what is missing."""
-    with running("echo", line='exec "$@" <&-') as process:
+    with running("echo", first="os.close(0); sys.stdin = None") as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: standard input is closed\n")
 
