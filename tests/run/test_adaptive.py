@@ -249,12 +249,12 @@ def test_the_adaptive_window_follows_a_server_whose_capacity_changes(virtual: Vi
     """The adaptive window serves nine tenths of the best fixed window's requests or more, with far fewer rejections."""
 
     async def served(window: Any) -> tuple[int, int]:
-        """Ask a server for 400 s that works on some requests at once, for a second each, and lets as many wait."""
+        """Ask a server for 200 s that works on some requests at once, for a second each, and lets as many wait."""
         busy, refused = 0, 0
         waiting: deque[anyio.Event] = deque()
 
         def capacity() -> int:
-            return (8, 2, 12, 4)[int(anyio.current_time() / 100) % 4]
+            return (8, 2, 12, 4)[int(anyio.current_time() / 50) % 4]
 
         def hand_out() -> None:
             nonlocal busy
@@ -275,8 +275,8 @@ def test_the_adaptive_window_follows_a_server_whose_capacity_changes(virtual: Vi
             busy -= 1
             hand_out()
 
-        jobs = [Job(ask, needs={"api": 1}) for _ in range(2600)]
-        await Scheduler(*jobs, jobs_window=window, pool=Pool(api=1000), timeout=400).co_run()
+        jobs = [Job(ask, needs={"api": 1}) for _ in range(1300)]
+        await Scheduler(*jobs, jobs_window=window, pool=Pool(api=1000), timeout=200).co_run()
         return sum(job.is_succeeded() for job in jobs), refused
 
     found = {window: virtual(served, window) for window in (8, 12)}

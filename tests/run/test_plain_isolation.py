@@ -70,7 +70,7 @@ async def scenario(backend):
         forever.state.name, inner.state.name,
     ]
 
-print(json.dumps([anyio.run(scenario, sys.argv[1], backend=sys.argv[1]) for _ in range(2)]))
+print(json.dumps([anyio.run(scenario, name, backend=name) for name in sys.argv[1:] for _ in range(2)]))
 """
 RESULT = [False, [0, 1, 2, 3, 4, 10], 10, "FAILED", "untouched", True, "CANCELLED", "FAILED"]
 
@@ -95,11 +95,13 @@ DIFFERENT = {
 
 
 def run_scenario(name: str, before: str = "", plain: str = "") -> tuple[object, list[str]]:
-    """Run the scenario twice in a separate process; return results and log lines about private attributes."""
+    """Run the scenario in its own process, twice on each backend; return results and lines about private attributes."""
     code = dedent(before) + SCENARIO
     if plain:  # which trioflow reads when it is imported
         environment = {**os.environ, "TRIOFLOW_PLAIN": plain}
-        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, env=environment)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *name.split()], capture_output=True, text=True, env=environment
+        )
     else:
         again = f"del sys.modules['trioflow._core.backend.isolation._fast_{name}']; backend._plain_backends.clear()"
         done = python("-c", f"import sys\nfrom trioflow._core import backend\n{again}\n{code}", name, text=True)
@@ -129,15 +131,14 @@ def test_the_log_names_a_class_that_another_library_has_replaced() -> None:
     assert "another library has replaced it" in said[0]
 
 
-@pytest.mark.parametrize("name", ["trio", "asyncio"])
-def test_plain_isolation_by_environment_variable_logs_nothing(name: str) -> None:
+def test_plain_isolation_by_environment_variable_logs_nothing() -> None:
     """`TRIOFLOW_PLAIN=1` selects plain isolation, with the same results and no log line."""
     look = "import atexit, sys; from trioflow._core import backend as b\n"
-    look += f"way = lambda: type(b.get_backend({name!r}).isolation).__name__\n"
-    look += "atexit.register(lambda: print(way(), 'private attributes', file=sys.stderr))"
-    results, said = run_scenario(name, look, "1")
-    assert results == [RESULT, RESULT]
-    assert said == ["PlainIsolation private attributes"]
+    look += "ways = lambda: [type(b.get_backend(name).isolation).__name__ for name in sys.argv[1:]]\n"
+    look += "atexit.register(lambda: print(*ways(), 'private attributes', file=sys.stderr))"
+    results, said = run_scenario("trio asyncio", look, "1")
+    assert results == [RESULT] * 4
+    assert said == ["PlainIsolation PlainIsolation private attributes"]
 
 
 def answering(*answers: object) -> Any:

@@ -69,8 +69,7 @@ LIMITS = [(cost_of_requires, 15), (cost_of_adopting, 4)]
 def test_change_of_a_large_scenario_costs_no_more_than_of_a_small_one(cost: Callable[[int], float], limit: int) -> None:
     """Calls of `requires` and `add` once visited all jobs: with 100,000 of them a call took milliseconds."""
     small = min(cost(300) for _ in range(5))
-    large = min(cost(10_000) for _ in range(2))
-    assert large < limit * small
+    assert any(cost(10_000) < limit * small for _ in range(2))
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=30), st.integers(0, 11), st.integers(0, 11))

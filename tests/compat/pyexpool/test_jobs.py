@@ -434,7 +434,7 @@ def test_threads_may_share_a_pool() -> None:
     pool = ExecPool(4)
 
     def execute() -> None:
-        for number in range(20):
+        for number in range(10):
             pool.execute(Job(f"j{number}", args=["true"]))
             pool.join()
 
@@ -444,7 +444,7 @@ def test_threads_may_share_a_pool() -> None:
     for thread in threads:
         thread.join()
     pool.join()
-    assert pool.jobsdone == 80
+    assert pool.jobsdone == 40
 
 
 def test_a_job_executed_while_join_ends_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from ...journal.stage import adopt_orphans, children
 from ...places import PATIENCE
 from ...processes import fork_server as fork_server
 from ...processes import forked, forks
-from ...pythons import Python
+from ...pythons import Python, python
 from ..command.commands import PIPE
 from .process_trees import FORKING, STUBBORN, TREE, VARIABLE, Watched, until_there
 from .process_trees import watched as watched
@@ -588,6 +588,10 @@ def test_the_guard_works_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_commands_run_with_a_small_limit_of_file_sizes() -> None:
     """Commands run even if the limit of file sizes leaves little room for the guard's table, which is a file."""
-    code = "from trioflow import CommandJob, Scheduler; print(Scheduler([CommandJob(['true']) for _ in 'abc']).run())"
-    limited = ["sh", "-c", 'ulimit -f 1 && exec "$0" -c "$1"', sys.executable, code]
-    assert subprocess.run(limited, capture_output=True, text=True, check=True).stdout == "True\n"
+    code = """
+import resource
+from trioflow import CommandJob, Scheduler
+resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
+print(Scheduler([CommandJob(["true"]) for _ in "abc"]).run())
+"""
+    assert python("-c", code, text=True).stdout == "True\n"

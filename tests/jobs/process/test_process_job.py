@@ -271,11 +271,11 @@ for job in jobs: print(job.raised_exception() or job.result())
 def test_a_function_of_a_notebook_or_prompt_fails_with_advice(backend: str, way: str) -> None:
     """No worker can import a function of a notebook or prompt, so its job fails with advice."""
     code = PROMPT.replace("BACKEND", repr(backend))
-    given: dict[str, Any] = {"input": code} if way == "pipe" else {"stdin": subprocess.DEVNULL}
-    command = [sys.executable, "-"] if way == "pipe" else [sys.executable, "-c", code]
-    function, argument, result = subprocess.run(
-        command, capture_output=True, text=True, check=True, **given
-    ).stdout.splitlines()
+    if way == "pipe":
+        done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True)
+    else:
+        done = python("-c", code, stdin=subprocess.DEVNULL, text=True)
+    function, argument, result = done.stdout.splitlines()
     assert "its function double cannot be sent to a process" in function
     assert "a notebook" in function
     assert "move it to a module" in function
