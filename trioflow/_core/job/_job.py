@@ -728,7 +728,7 @@ class AbstractJob(Generic[T]):
         await self._wait(takes_failure=True)
         run = None if self._scheduler is None else self._scheduler._run
         if run is not None and isinstance(self._outcome, Failure):
-            run.take_failure(self, self._outcome)
+            run.failures.take(self, self._outcome)
         return self.result()
 
     # ---- for the rest of the package

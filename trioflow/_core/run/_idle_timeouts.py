@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import selectors
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
@@ -47,15 +46,6 @@ another machine passes through one or two more tasks.
 """
 TIMER_TOLERANCE: Final = 0.001
 """How early a timer may fire, in seconds. A timer of asyncio may be early by the resolution of its clock."""
-
-SELECTOR_CLASS: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
-"""A selector that uses `poll()` if the platform has it, because `select()` rejects descriptors above 1,023."""
-
-
-def is_readable(descriptor: int) -> bool:
-    with SELECTOR_CLASS() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        return bool(selector.select(0))
 
 
 @final
@@ -237,12 +227,13 @@ class TimeLimit:
 
     async def wait_readable(self, descriptor: int) -> bool:
         """Wait until a descriptor is readable; return False if the deadline passes first."""
-        if await self._wait_in_time(partial(self._run.backend.wait_readable, descriptor)):
+        wait = self._run.backend.wait_readable
+        if await self._wait_in_time(partial(wait, descriptor)):
             return True
-        if self._late_deadline == self.deadline or self.deadline == self.end or not is_readable(descriptor):
+        if self._late_deadline == self.deadline or self.deadline == self.end:
             return False
         self._late_deadline = self.deadline  # the data may have arrived before the deadline, while the loop was blocked
-        return True
+        return await wait(descriptor, self._run.clock() + TIMER_TOLERANCE)
 
     async def wait(self, event: ThreadEvent) -> bool:
         """Wait until an event is set; return False if the deadline passes first."""

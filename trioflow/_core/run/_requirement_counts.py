@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import IDLE, SCHEDULED
 from ..job._job import DEFAULT_OPTIONS, AbstractJob
 from ..job._trigger_rules import certainly_runs, decide
+from ._part import overriding
 
 if TYPE_CHECKING:
     from ._clean_up import CleanUp
@@ -68,7 +69,7 @@ class RequirementCounts:
         # Whether all members that have settled so far SUCCEEDED. While this holds, only inputs have to be looked at.
         self.all_succeeded = True
         # Whether a journal may restore each job, or a part hold it back.
-        self.is_undecided = False
+        self.is_undecided = run.journal_writer is not None or bool(run.parts and overriding(run.parts, "may_start"))
         self.clean_up: CleanUp | None = None  # while the clean-up phase lasts; otherwise, a stop ends all counting
 
     def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:

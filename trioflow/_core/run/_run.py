@@ -43,11 +43,12 @@ from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, add
 from . import _ending
 from ._attempts import Pauses, ends_with_run, find_throttles, take_pause
 from ._current import current_worker_var
+from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
 from ._instruments import Instrument, InstrumentSet, fast_hooks
 from ._journaling import JournalWriter, RunJournal
 from ._limiter_tokens import LimiterTokens, enclosing_limiter, takes_limits_of
-from ._part import Part, overriding, with_parts
+from ._part import Part, with_parts
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._standstill import Standstill
@@ -65,9 +66,6 @@ MAX_FIRST_WORKER_TURNS: Final = 2
 """The number of turns of the loop after which the first worker has certainly begun: trio resumes tasks in any order."""
 PENDING_INPUT_TURNS: Final = 16
 """The number of turns of the loop that forever jobs get to process pending input after all other jobs have settled."""
-
-MAX_COUNTED_KEPT: Final = 16
-"""How many of the jobs whose failures count are kept with `keep_jobs=False`."""
 
 RUNS_IN_PROGRESS: Final[dict[Run, int]] = {}
 """The outermost runs in progress, in all threads of the process."""
@@ -99,13 +97,10 @@ class Run:
         "clock",
         "closes_scheduler",
         "context",
-        "counted",
-        "counted_blocked",
         "culprit",
         "deadline",
-        "failure_count",
+        "failures",
         "fast_hooks",
-        "first_counted",
         "first_due",
         "forever_unsettled",
         "group",
@@ -120,7 +115,6 @@ class Run:
         "needs_own_tasks",
         "outer_worker",
         "parts",
-        "pauses",
         "pending_shutdowns",
         "phase",
         "queue",
@@ -154,63 +148,54 @@ class Run:
         self.scheduler: Final = scheduler
         self.members: Final = scheduler._members
         self.backend: Final = backend
-        self.thread_id: Final = threading.get_ident()
-        self.context: Final = contextvars.copy_context()
-        self.outer_worker: Final = scheduler._worker
-        outer = self.outer_worker
-        options = scheduler._options
-        # Whether each job needs its own task, because of the option `own_task` of the scheduler or an enclosing one.
-        self.needs_own_tasks: Final[bool] = options.own_task or (outer is not None and outer.run.needs_own_tasks)
-        self.parts = make_parts(self, window)
-        if self.parts:
-            instruments = (*[part for part in self.parts if isinstance(part, Instrument)], *instruments)
-        outer_instruments = None if outer is None else outer.run.instrument_set
-        self.instrument_set: Final[InstrumentSet | None] = (
-            InstrumentSet(instruments, outer_instruments, self.interrupt) if instruments or outer_instruments else None
-        )
-        self.fast_hooks: FastHooks = (None, None, None)
-        if self.instrument_set is not None or self.parts:
-            notify_start, notify_end, notify_scheduled = fast_hooks(self.instrument_set)
-            self.fast_hooks = notify_start, with_parts(self.parts, notify_end), notify_scheduled
         self.timeout: Final = timeout
         self.deadline = math.inf  # set in `execute`
         self.first_due: Run = self  # the run whose deadline comes first, of this one and those that limit it
         self.phase: RunPhase = CHECKING
         self.is_draining_or_stopping = False
-        self._start_order: StartOrder | None = None
-        self.time_slice: Final[TimeSlice] = (
-            backend.get_or_create_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
-            if outer is None
-            else outer.run.time_slice
-        )
-        self.standstill: Standstill = Standstill(self) if outer is None else outer.run.standstill
+        # ---- its place: thread, loop, and enclosing run
+        self.thread_id: Final = threading.get_ident()
+        self.context: Final = contextvars.copy_context()
+        self.outer_worker: Final = scheduler._worker
+        self.time_slice: TimeSlice
+        self.standstill: Standstill
+        outer = None if self.outer_worker is None else self.outer_worker.run
+        if outer is None:
+            self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
+            self.standstill = Standstill(self)
+        else:
+            self.time_slice, self.standstill = outer.time_slice, outer.standstill
         self.clock: Final[Callable[[], float]] = self.time_slice.clock
-        self.queue: Final = self._create_queue(window)
-        self.workers: Final = Workers(self)
-        # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
-        self.cancelled_before_linking: Final[dict[AbstractJob[Any], None]] = {}
+        # Whether each job needs its own task, because of the option `own_task` of the scheduler or an enclosing one.
+        self.needs_own_tasks: Final[bool] = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
+        # ---- who takes part, and who watches
+        self.parts: tuple[Part, ...] = make_parts(self, window)
+        self.instrument_set: InstrumentSet | None = None
+        self.fast_hooks: FastHooks = (None, None, None)
+        if self.parts or instruments or (outer is not None and outer.instrument_set is not None):
+            self._set_hooks(instruments, None if outer is None else outer.instrument_set)
+        self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
+        if outer is not None and outer.journal_writer is not None:
+            self.journal_writer = outer.journal_writer.nested(self)
+        # ---- its jobs
+        self.queue: Final[ReadyQueue] = self._create_queue(window)
+        self.workers: Final[Workers] = Workers(self)
         self.requirement_counts = RequirementCounts(self)
-        # How many ordinary jobs, and how many forever jobs, have not settled.
-        self.unsettled = 0
+        self.failures: Final = FailureCounts(self)
+        self.unsettled = 0  # how many ordinary jobs have not settled
         self.forever_unsettled = 0
         self.had_ordinary_jobs = False  # whether the run has had jobs other than forever jobs
         self.has_cancelled_job = False  # whether one of these has ended CANCELLED; `keep_jobs=False` may drop it
-        self.failure_count = 0  # how many jobs have failed, those of nested runs included
-        self.shared: Final[dict[Any, Any]] = {}  # what the jobs of an outermost run share with those of nested runs
-        self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
-        if outer is not None and outer.run.journal_writer is not None:
-            self.journal_writer = outer.run.journal_writer.nested(self)
-        has_gate = bool(self.parts and overriding(self.parts, "may_start"))
-        self.requirement_counts.is_undecided = has_gate or self.journal_writer is not None
-        self.pauses: Pauses | None = None  # the jobs that wait for another attempt; None if there were none
-        self._pools: RunPools | None = None
-        self.closes_scheduler = False  # whether the scheduler is closed after the run, so that its jobs never run again
         self.added_count = 0  # how many jobs have been added to the running scheduler
+        # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
+        self.cancelled_before_linking: tuple[AbstractJob[Any], ...] = ()
+        self.shared: Final[dict[Any, Any]] = {}  # what the jobs of an outermost run share with those of nested runs
+        self.closes_scheduler = False  # whether the scheduler is closed after the run, so that its jobs never run again
+        # ---- what few runs need: see the properties
+        self._start_order: StartOrder | None = None
+        self._pools: RunPools | None = None
         self._failure_log: Any = None  # a `FailureLog`, which is above this room, as all that only words things
-        # How many failures of members count, and how many of these members are BLOCKED.
-        self.counted = self.counted_blocked = 0
-        self.first_counted: Final[list[AbstractJob[Any]]] = []  # the first ones, which `keep_jobs=False` keeps
-        # ---- the end
+        # ---- its end
         self.reason: StopReason | None = None  # why the run first stopped or drained
         self.culprit: AbstractJob[Any] | None = None
         # Why the running jobs were cancelled. After a drain, this can differ from `reason`.
@@ -222,6 +207,13 @@ class Run:
         # The jobs whose `co_shutdown` has not been called yet; None before the ending.
         self.pending_shutdowns: dict[AbstractJob[Any], None] | None = None
         self.change_event: TaskEvent | None = None  # wakes `execute`, or the ending, to check its condition again
+
+    def _set_hooks(self, instruments: tuple[Instrument, ...], outer: InstrumentSet | None) -> None:
+        """Set the functions to call at the steps of a job, of the parts, the instruments and those of the outer run."""
+        instruments = (*[part for part in self.parts if isinstance(part, Instrument)], *instruments)
+        self.instrument_set = InstrumentSet(instruments, outer, self.interrupt) if instruments or outer else None
+        notify_start, notify_end, notify_scheduled = fast_hooks(self.instrument_set)
+        self.fast_hooks = notify_start, with_parts(self.parts, notify_end), notify_scheduled
 
     # ---- attributes that few runs need, which are created on first use
 
@@ -320,7 +312,7 @@ class Run:
             self.instrument_set.detach()
         for part in self.parts:
             del part._run
-        self._start_order = self._pools = self._failure_log = self.pauses = None
+        self._start_order = self._pools = self._failure_log = None
         self.shared.clear()
         del self.requirement_counts, self.group, self.standstill, self.first_due
 
@@ -521,10 +513,9 @@ class Run:
         job._state = SCHEDULED
         self.queue.release(job)
         if pause:
-            if self.pauses is None:
-                self.pauses = Pauses(self)
-                self.parts = (*self.parts, self.pauses)
-            self.pauses.add(job, now + pause)
+            if (pauses := self.part(Pauses)) is None:
+                self.parts = (*self.parts, pauses := Pauses(self))
+            pauses.add(job, now + pause)
         self.notify("job_scheduled", job)  # an `Adaptive` window may shrink, before the job takes a slot again
         extras.ended_attempt = None  # the traceback of an exception refers to much
         if not pause and job._state is SCHEDULED:  # no hook has cancelled it
@@ -556,7 +547,7 @@ class Run:
             self.requirement_counts.all_succeeded = False
             self.has_cancelled_job |= state is CANCELLED and not job._options.forever
             if isinstance(outcome, Failure):
-                self._count_failure(job, outcome)
+                self.failures.count(job, outcome)
         if job._is_plain or not job._options.forever:
             self.unsettled -= 1
         else:
@@ -574,9 +565,9 @@ class Run:
         if extras.is_empty():
             job._extras = None
         if not self.scheduler.keep_jobs:
-            self._drop(job)
+            self.drop(job)
 
-    def _drop(self, job: AbstractJob[Any]) -> None:
+    def drop(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
         if self.members.can_be_dropped(job):
             if self.journal_writer is not None:
@@ -613,45 +604,9 @@ class Run:
             self.stop(StopReason.CRITICAL, job)
         if job._state is SCHEDULED:  # otherwise, the deadline of the run has passed, and the stop has cancelled the job
             failure = Failure(error)
-            self.failure_count += 1
+            self.failures.total += 1
             self.settle(job, JobState.BLOCKED, failure, self.clock())
             self.failure_log.add(self, job, failure)
-
-    def _count_failure(self, job: AbstractJob[Any], failure: Failure) -> None:
-        """Count the failure of a member, so that the run does not end COMPLETED, unless it belongs to others.
-
-        The members of a `First` count only by its own rule.
-        """
-        if failure.is_from_cancel or not isinstance(failure.exception, Exception):
-            return
-        criticality = job._criticality()
-        if criticality or not (failure.is_taken or criticality is False or self.scheduler._enough is not None):
-            failure.counts = True
-            self.counted += 1
-            self.counted_blocked += job._state is JobState.BLOCKED
-            if not self.scheduler.keep_jobs and len(self.first_counted) < MAX_COUNTED_KEPT:
-                error = failure.exception
-                cause = error.requirement._outcome if isinstance(error, _errors.RequirementFailed) else None
-                if not (isinstance(cause, Failure) and cause.counts):  # otherwise, the list has that failure
-                    self.first_counted.append(job)
-
-    def take_failure(self, job: AbstractJob[Any], failure: Failure) -> None:
-        """Stop counting the failure of a member, because `await job` raises it."""
-        is_last_kept = self.first_counted == [job] and self.counted > 1  # one has to be kept for the exception
-        if failure.counts and not job.is_critical() and not is_last_kept:
-            failure.counts, failure.is_taken = False, True
-            self.counted -= 1
-            self.counted_blocked -= job._state is JobState.BLOCKED
-            if job in self.first_counted:
-                self.first_counted.remove(job)
-                if self.closes_scheduler or job in self.members.jobs_added_during_run:
-                    self._drop(job)
-
-    def give_back_failure(self, job: AbstractJob[Any], failure: Failure) -> None:
-        """Count the failure of a member after all, because the `await job` for it was cancelled."""
-        if failure.is_taken:
-            failure.is_taken = False
-            self._count_failure(job, failure)
 
     def begin_retry(self, job: AbstractJob[Any], failed_at: float) -> None:
         """Record another attempt of a clean-up job, which has kept what it holds since the attempt that failed."""
@@ -736,7 +691,7 @@ class Run:
                 self.requeue_failed(job, failure, now, pause)
             return
         hint = add_remedy_notes(failure, job, awaitable, self.backend.wrong_backend_hint(failure))
-        self.failure_count += 1
+        self.failures.total += 1
         interruption = find_interruption(failure)
         if interruption is None and job.is_critical():
             self.stop(StopReason.CRITICAL, job)
@@ -847,10 +802,10 @@ class Run:
     def _cancel_scheduled(self) -> None:
         """Settle as CANCELLED the jobs that are ready but have not started."""
         queue = self.queue
-        if not (queue.startable or queue.line is not None or self.pauses):
+        if not (queue.startable or queue.line is not None or self.parts):
             return
-        now = self.clock()
-        for job in (*queue.drain(), *(() if self.pauses is None else self.pauses.drain())):
+        now, pauses = self.clock(), self.part(Pauses)
+        for job in (*queue.drain(), *(() if pauses is None else pauses.drain())):
             if job is not self.culprit:  # otherwise, it is about to be BLOCKED
                 queue.refund(job)
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
@@ -947,7 +902,7 @@ class Run:
         """
         self.check_thread(f"cancel() of {job.label!r}")
         if self.phase is CHECKING or self.phase is LINKING:
-            self.cancelled_before_linking[job] = None
+            self.cancelled_before_linking += (job,)
         elif job._worker is not None:
             job._worker.cancel_alone()
         elif not job._state.is_settled:

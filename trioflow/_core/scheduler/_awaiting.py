@@ -53,7 +53,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
                 await _wait_for_change(waiter, job, takes_failure)
     except BaseException:
         if scheduler._run is not None and isinstance(job._outcome, Failure):
-            scheduler._run.give_back_failure(job, job._outcome)
+            scheduler._run.failures.give_back(job, job._outcome)
         raise
     if job._state is JobState.CANCELLED:
         await _backend.current_backend().checkpoint()  # the waiting job may have been cancelled by the same scope

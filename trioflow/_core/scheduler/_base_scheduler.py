@@ -764,12 +764,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             if pool is not None:
                 pool._leave(self)
             if outer_worker is not None:
-                outer_worker.run.failure_count += run.failure_count
+                outer_worker.run.failures.total += run.failures.total
             elif run.journal_writer is not None:
                 run.journal_writer.close()
         if outer_worker is not None:
             return cast(bool, self._nested_result(run))
-        if run.failure_count or run.reason is not COMPLETED:
+        if run.failures.total or run.reason is not COMPLETED:
             _failures.log_run_end(run)
         if check:
             _failures.raise_unless_completed(run, run.reason)
@@ -1129,7 +1129,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _store_outcome(self, run: Run) -> None:
         """Store the result of a run that has ended, and wake all that still wait for its jobs."""
-        if run.counted or run.failure_count:
+        if run.failures.counted or run.failures.total:
             self._counted = _failures.counted_failures(self)
             if run.reason is StopReason.FAILED:
                 run.culprit = self._counted.first_member

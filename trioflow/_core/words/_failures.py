@@ -68,9 +68,9 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     run = scheduler._run
     if run is None:
         return scheduler._counted
-    if not (run.counted or run.failure_count):
+    if not ((counts := run.failures).counted or counts.total):
         return NO_FAILURES
-    rest = run.counted - run.counted_blocked - sum(job._state is not JobState.BLOCKED for job in run.first_counted)
+    rest = counts.counted_unblocked - sum(job._state is not JobState.BLOCKED for job in counts.first_counted)
     members = [job for job in scheduler if _counts(job)]
     jobs: list[AbstractJob[Any]] = []
     for job in members:
@@ -145,13 +145,13 @@ def log_run_end(run: Run) -> None:
     scheduler, is_shown = run.scheduler, run.is_shown("end") and not has_idled(run)
     if not scheduler.log:
         return
-    # `run.failure_count` is not used, because it also counts failures in earlier attempts of nested schedulers.
-    failed = list(filter(is_logged, failed_jobs(scheduler))) if run.failure_count else []
+    # `run.failures.total` is not used, because it also counts failures in earlier attempts of nested schedulers.
+    failed = list(filter(is_logged, failed_jobs(scheduler))) if run.failures.total else []
     tolerated_count = 0
     if run.reason is StopReason.FAILED:
         tolerated_count = sum(job._criticality() is False for job in failed)
         failed = [job for job in failed if job._criticality() is not False]
-    count = len(failed) + (scheduler._members.dropped_failure_count if run.failure_count else 0)
+    count = len(failed) + (scheduler._members.dropped_failure_count if run.failures.total else 0)
     failures_text = _failures_text(scheduler, count, list(filter(lacked_budget, failed)))
     if tolerated_count:
         failures_text += f", {tolerated_count} more {'was' if tolerated_count == 1 else 'were'} tolerated"
