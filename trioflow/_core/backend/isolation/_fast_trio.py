@@ -39,7 +39,7 @@ class FastTrioGroup(WorkerGroup):
 
     @trio.lowlevel.enable_ki_protection  # as `TrioHost.run_in_nursery`
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        with cast(Any, CallScope)(deadline=self._deadline) as self._scope:
+        with CallScope(deadline=self._deadline) as self._scope:
             self._cancel_status = self._scope._cancel_status
             await (self._run_in_nursery(body) if self._outer_group is None else body())
             if self._shielded_scope is not None:  # its workers have left
@@ -131,7 +131,7 @@ class _Inheritable:
         pass
 
 
-class CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
+class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
     """A cancel scope around one call of a job, which can be left although the job has left scopes open inside it.
 
     It sets and forgets its deadline itself: the generators of trio for it took 3 µs. In guest mode, trio would also
@@ -139,6 +139,9 @@ class CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc
     """
 
     __slots__ = ()
+
+    def __attrs_post_init__(self) -> None:
+        """Skip the checks of the deadline, which was checked as an option."""
 
     def __enter__(self: Any) -> Any:
         run_context = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT
@@ -174,6 +177,9 @@ class CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc
             return bool(super().__exit__(kind, error, traceback))  # pyright: ignore
         finally:
             task._activate_cancel_status(innermost)
+
+
+CallScope: Final[Any] = _CallScope  # the parameters of trio's class are hidden
 
 
 def _make_nested_scope(parent_status: Any) -> Any:
@@ -290,7 +296,7 @@ class FastTrio(Isolation):
         return kind, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
     def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
-        return cast("Scope", cast(Any, CallScope)(deadline=deadline))
+        return cast("Scope", CallScope(deadline=deadline))
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         return bool(worker.task_snapshot.cancel_status.effectively_cancelled)

@@ -189,10 +189,10 @@ class TrioLoop(Backend):
 
     def get_or_create_in_loop(self, make: Callable[[], T]) -> T:
         try:
-            return cast(T, SHARED_OBJECT.get())
+            shared: T = SHARED_OBJECT.get()
         except LookupError:
             SHARED_OBJECT.set(shared := make())
-            return shared
+        return shared
 
     def create_scope(self, deadline: float = math.inf) -> Scope:
         return cast("Scope", trio.CancelScope(deadline=deadline))
