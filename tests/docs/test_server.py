@@ -169,29 +169,36 @@ class Server:
                 return response.read().decode()
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the server."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def server(place: Path) -> Iterator[Server]:
+    """One server; the last test of this file ends it."""
+    server = Server(place)
     with server.process:
         yield server
         server.process.kill()
 
 
 @pytest.mark.slow
-def test_the_server_completes_accepted_jobs_at_sigterm(server: Server, tmp_path: Path) -> None:
-    """At SIGTERM, the lifespan of the app waits for jobs that outlive their requests."""
-    assert server.get("/page") == '"user and basket"'
-    server.get("/note")
-    until_there(tmp_path / "begun")
-    server.end()
-    assert (tmp_path / "done").exists()
-
-
-@pytest.mark.slow
-def test_a_client_that_disconnects_ends_the_jobs_of_its_request(server: Server, tmp_path: Path) -> None:
+def test_a_client_that_disconnects_ends_the_jobs_of_its_request(server: Server, place: Path) -> None:
     """When a client disconnects, FastAPI does not cancel the handler, but the forever job on the page does."""
     connection = server.connection()
     connection.request("GET", "/slow")
-    until_there(tmp_path / "slow")
+    until_there(place / "slow")
     connection.close()
-    until_there(tmp_path / "cancelled")
+    until_there(place / "cancelled")
+
+
+@pytest.mark.slow
+def test_the_server_completes_accepted_jobs_at_sigterm(server: Server, place: Path) -> None:
+    """At SIGTERM, the lifespan of the app waits for jobs that outlive their requests."""
+    assert server.get("/page") == '"user and basket"'
+    server.get("/note")
+    until_there(place / "begun")
+    server.end()
+    assert (place / "done").exists()
