@@ -28,6 +28,8 @@ from .agreement import FAILURES, INTERRUPTED, STOPPED, SUCCESS, Views, in_virtua
 from .graph.pictures import mermaid
 from .trace.scenarios import everything, stop
 
+pytestmark = pytest.mark.usefixtures("no_dot")
+
 
 def fails_once() -> Any:
     tries: list[int] = []

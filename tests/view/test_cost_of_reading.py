@@ -12,7 +12,6 @@ import pytest
 
 from trioflow import Job, JUnit, Monitor, Scheduler, Trace
 from trioflow.view import save
-from trioflow.view.graph import _render
 
 from .steps import executed_lines
 
@@ -71,11 +70,9 @@ READERS: dict[str, Reader] = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("failure", SCENARIOS)
-def test_reading_a_run_with_a_failure_costs_the_same_for_each_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str, reader: str
-) -> None:
+@pytest.mark.usefixtures("no_dot")
+def test_reading_a_run_with_a_failure_costs_the_same_for_each_job(tmp_path: Path, failure: str, reader: str) -> None:
     """Four times as many jobs take four times as many steps to read; a chain that is walked for each job takes 16."""
-    monkeypatch.setattr(_render, "render", lambda *_, **__: b"<svg/>")  # what dot does is not counted
     steps: list[int] = []
     for size in (10, 50, 200):  # the first one fills caches
         scheduler, trace = SCENARIOS[failure](size), Trace()

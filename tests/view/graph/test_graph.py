@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,22 +34,23 @@ REMARK = _dot.EDGE_ATTRIBUTES[EdgeKind.SETTLED]["label"].removeprefix("<").remov
 # --- boxes
 
 
-@pytest.mark.parametrize("forever", [False, True])
-@pytest.mark.parametrize("critical", [False, True])
 @pytest.mark.parametrize("state", JobState)
-def test_boxes_and_frames_show_state_critical_and_forever(state: JobState, critical: bool, forever: bool) -> None:
+def test_boxes_and_frames_show_state_critical_and_forever(state: JobState) -> None:
     """Boxes and frames show state by colour and symbol, critical by "!" and a thick line, forever by a dashed line."""
-    nested = Scheduler(idle("inside"), label="nested", critical=critical, forever=forever)
-    job = idle("job", critical=critical, forever=forever)
-    lead_to(state, nested)
-    lead_to(state, job)
-    found = seen(Scheduler(job, nested).graph())
-    look = STATE_STYLES[state]
-    for name, fill, parts in (
-        ("job", look.colors.fill, found.boxes),
-        ("nested", look.colors.frame, found.frames),
+    scheduler, look = Scheduler(), STATE_STYLES[state]
+    pairs = [*itertools.product((False, True), (False, True))]
+    for critical, forever in pairs:
+        options: Any = {"critical": critical, "forever": forever}
+        nested = Scheduler(idle("inside"), label=f"nested {critical} {forever}", **options)
+        job = idle(f"job {critical} {forever}", **options)
+        lead_to(state, nested)
+        lead_to(state, job)
+        scheduler.update([job, nested])
+    found = seen(scheduler.graph())
+    for (critical, forever), (name, fill, parts) in itertools.product(
+        pairs, (("job", look.colors.fill, found.boxes), ("nested", look.colors.frame, found.frames))
     ):
-        part = parts[f"{'!' * critical}{look.box_symbol} {name}".strip()]
+        part = parts[f"{'!' * critical}{look.box_symbol} {name} {critical} {forever}".strip()]
         assert part["fillcolor"] == fill
         assert part["penwidth"] == ("2.6" if critical else "1")
         assert ("dashed" in part["style"]) == forever
@@ -163,19 +165,22 @@ def letters(texts: Iterable[str]) -> list[str]:
     return sorted("".join("".join(texts).split()))
 
 
-@pytest.mark.parametrize(
-    "label",
-    ['"', '\\"', "\\", "\\N", "\\n", "\\\\", "&amp;", "&#65;", "<b>x</b>", "<", ">", "<>", "a\nb", "\x1b[2J", "", " ",
-     "{a|b}", "\\l", "node", "漢字", "👍🏽", "e\u0301", "\ud800", "--", "->", "%", "$(x)", "]];", "/* x */", "# x"],
+LABELS = (
+    '"', '\\"', "\\", "\\N", "\\n", "\\\\", "&amp;", "&#65;", "<b>x</b>", "<", ">", "<>", "a\nb", "\x1b[2J", "", " ",
+     "{a|b}", "\\l", "node", "漢字", "👍🏽", "e\u0301", "\ud800", "--", "->", "%", "$(x)", "]];", "/* x */", "# x",
 )  # fmt: skip
-def test_labels_with_syntax_of_dot_or_html_are_shown_literally(label: str) -> None:
+
+
+def test_labels_with_syntax_of_dot_or_html_are_shown_literally() -> None:
     """Syntax of `dot` or HTML in a label is shown as text: in boxes, above frames and in tooltips."""
-    scheduler = Scheduler(idle(label), idle(label, run_if="failed"), Scheduler(idle("in"), label=label))
-    svg = dot(scheduler.graph().source, "svg")
-    shown = escape(label).strip()
-    assert [text.strip() for text in texts(svg)].count(shown) >= (3 if shown else 0)
-    if shown:
-        assert f"AbstractJob: {escape(next(iter(scheduler)).path)} (idle)" in titles(svg)
+    jobs = {label: idle(label) for label in LABELS}
+    others = [(idle(label, run_if="failed"), Scheduler(idle("in"), label=label)) for label in LABELS]
+    svg = dot(Scheduler(jobs.values(), others).graph().source, "svg")
+    counts, told = Counter(text.strip() for text in texts(svg)), titles(svg)
+    for label, job in jobs.items():
+        if shown := escape(label).strip():
+            assert counts[shown] == 3, label
+            assert f"AbstractJob: {escape(job.path)} (idle)" in told
 
 
 def titles(svg: str) -> set[str]:

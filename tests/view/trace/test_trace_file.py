@@ -14,7 +14,6 @@ import pytest
 
 from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence, Throttled, Trace
 from trioflow.view import _junit, save
-from trioflow.view.graph import _render
 from trioflow.view.trace import _compare, _trace_file
 from trioflow.view.trace._formats import csv_text
 from trioflow.view.trace.report._report import report_html
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from trioflow.view.trace._record import TraceRecord
 
     from ...conftest import Virtual
+
+
+pytestmark = pytest.mark.usefixtures("no_dot")
 
 
 def throttled_once() -> Any:
@@ -116,11 +118,8 @@ def test_a_file_has_nothing_that_redact_hides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["trio"], indirect=True)  # it is about the file
-def test_a_damaged_record_is_an_error_and_no_exception_of_a_view(
-    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_record_is_an_error_and_no_exception_of_a_view(virtual: Virtual, tmp_path: Path) -> None:
     """If any one item of a record is removed or has another type, the file is rejected, or read as a default."""
-    monkeypatch.setattr(_render, "render", lambda *_, **__: b"<svg/>")  # it gets a text, which no damage makes invalid
     trace, _ = record_of(virtual, "blocked")
     save(trace, tmp_path / "t.json")
     document = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
