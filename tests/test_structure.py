@@ -163,11 +163,11 @@ def modules_of_tests() -> dict[str, ModuleOfTests]:
     found: dict[str, ModuleOfTests] = {}
     for path in sorted(TESTS.rglob("*.py")):
         if TESTS / "typing" not in path.parents:
-            text = path.read_text(encoding="utf-8")
+            name, text = full_name(path), path.read_text(encoding="utf-8")
             lines, tree = text.splitlines(), ast.parse(text)
             body = tree.body
-            found[full_name(path)] = ModuleOfTests(
-                {local: full for node in body for local, full in imported(full_name(path), node)},
+            found[name] = ModuleOfTests(
+                {local: full for node in body for local, full in imported(name, node)},
                 {node.name: words(node, lines) for node in body if is_helper(node)},
                 {node.name for node in body if isinstance(node, FUNCTION) and is_helper(node) and tells(node)},
                 [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ...pythons import Python, python
 from .session import Session
 
 SLEEPERS = """
@@ -78,7 +78,7 @@ def test_lines_of_a_monitor_and_of_the_log_are_not_told_twice(tmp_path: Path, st
     for count in (1, 201):  # of many jobs, the lines are only the progress
         with (tmp_path / "out").open("w+b") as out, (tmp_path / "errors").open("w+b") as errors:
             stderr = out if streams == "together" else errors
-            subprocess.run([sys.executable, "-c", textwrap.dedent(code.format(count))], stdout=out, stderr=stderr)
+            python("-c", textwrap.dedent(code.format(count)), stdout=out, stderr=stderr)
             lines, logged = (Path(file.name).read_text().splitlines() for file in (out, errors))
         assert sum("no such animal" in line for line in lines) == (streams == "together" or count == 1)
         assert sum("the run has failed" in line for line in [*lines, *logged]) == (streams == "apart")
@@ -178,9 +178,7 @@ def test_closing_the_pipe_does_not_stop_the_run() -> None:
     jobs = [Job(anyio.sleep, 0.001 * number, label=f"job {number}") for number in range(50)]
     print(Scheduler(*jobs, instruments=[Monitor()]).run(), file=sys.stderr)
     """
-    program = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    program = Python(["-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert program.stdout is not None
     assert program.stderr is not None
     assert program.stdout.readline()[9:] == "Scheduler: 50 jobs\n"
