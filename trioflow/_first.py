@@ -39,7 +39,7 @@ class First(Scheduler, Generic[T_co]):
     If so many jobs have failed that the others cannot be enough, the rest is cancelled, and the `First` is FAILED, with
     an `ExceptionGroup` of their failures; with a `BudgetSpent`, if that is the failure of each. A job of a `First` is
     critical only if its own `critical` is True, or the `critical_jobs` of the `First`. Its failure then ends the
-    `First`.
+    `First` at once, although enough others could still succeed.
 
     **A `First` is one job** for enclosing schedulers: their counts, `results()` and `failures()` have the `First`, and
     not its jobs, whether these failed, lost, or never started. If its running jobs decide the result after a `drain()`,

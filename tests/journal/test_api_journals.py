@@ -6,6 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import anyio
+import pytest
+
 from trioflow import CommandJob, Job, JournalError, Scheduler, StopReason
 from trioflow._core.api import views
 from trioflow.abc import JobKind, run_of
@@ -99,14 +102,26 @@ def test_a_user_defined_journal_restores_results(virtual: Virtual) -> None:
     assert shelf.ends == ["COMPLETED"] * 3
 
 
-def test_an_error_of_a_user_defined_journal_ends_the_run(virtual: Virtual) -> None:
-    """An error of a user-defined journal makes the run CRITICAL, as one of the built-in journal does."""
+@pytest.mark.parametrize("when", ["running", "ending", "closing"])
+def test_a_write_that_fails_ends_the_run(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """The run is CRITICAL, without a culprit and with the error, also if all jobs had succeeded and it was ending."""
     shelf = Shelf()
-    shelf.is_broken = True
+    shelf.is_broken = when == "running"
+
+    async def serve() -> None:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            shelf.is_broken = True  # a job that returns is recorded
+
+    monkeypatch.setattr(OnShelf, "commits_each", when == "ending")
     scheduler = build(1)
-    assert not virtual(functools.partial(scheduler.co_run, journal=shelf))
-    assert (scheduler.stop_reason, shelf.ends) == (StopReason.CRITICAL, [None])
-    assert "the server is gone" in scheduler.incidents[0].message
+    scheduler.add(Job(serve, forever=True))
+    with pytest.raises(JournalError, match="the server is gone"):
+        virtual(functools.partial(scheduler.co_run, journal=shelf, check=True))
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, None)
+    assert [incident.message for incident in scheduler.incidents] == ["the server is gone"]
+    assert shelf.ends == ([] if when == "closing" else [None])
 
 
 def test_the_path_of_a_dropped_job_is_not_used_again() -> None:
