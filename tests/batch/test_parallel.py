@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("plain_shell")
 PLACES = "{} {.} {/} {//} {/.} {#} {1} {2} {1.} {2/} {1//} {2/.} {-1} {-2.} {0/} {3} {01}".split()
 WORDS = ["", *"echo -n a;b $x { } {}{} {x} {+} {{}} {1//.} # | =".split(), "{ }"]
 PARTS = [" ", "  ", "\t", *"a bc . .. / // .gz ' '' \" \\ $x ` * ~ é ☉ {} {1} {#} ; & - + _ = : % ! ^ \udcff".split()]
-RULES = "never now,fail=3 soon,success=9 soon,fail=25% now,success=50% x=1".split()
+RULES = "never now,fail=3 soon,success=9 now,success=50% x=1".split()
 CODES = [0, 5, 0, 6, 7, 0, 8]
 MIXED = ["printf abc; printf d >&2", "exit 7", "kill -9 $$", "kill -TERM $$", "exit 300", "no-such-program", "exit -1"]
 

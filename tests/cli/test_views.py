@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sysconfig
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from click.shell_completion import ShellComplete
 from trioflow.cli._commands import COMMANDS, command
 
 from ..places import PATIENCE
-from .command_line import ENVIRONMENT, run, trioflow, written
+from ..pythons import make_program
+from .command_line import ENVIRONMENT, WORDS, run, trioflow, written
 
 CODE = """
 inner = Scheduler(Job(work, label="b"), label="inner")
@@ -236,7 +236,7 @@ def test_each_help_has_examples(name: str) -> None:
         assert name in ("", "journal") or f"{option}" in text.partition("Example")[0], option
 
 
-def test_completion_script_for_bash_completes_subcommands() -> None:
+def test_completion_script_for_bash_completes_subcommands(tmp_path: Path) -> None:
     """The completion script for bash, evaluated as the docs describe, completes subcommands."""
     script = """
     eval "$(_TRIOFLOW_COMPLETE=bash_source trioflow)"
@@ -244,7 +244,8 @@ def test_completion_script_for_bash_completes_subcommands() -> None:
     _trioflow_completion trioflow
     echo "${COMPREPLY[@]}"
     """
-    environment = {**ENVIRONMENT, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
+    make_program(tmp_path / "trioflow", *WORDS)
+    environment = {**ENVIRONMENT, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
