@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from ..servers import folder_of_server, initdb, postgres, redis, serving
@@ -28,6 +27,8 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def dsn(postgres_server: str) -> Iterator[str]:
     """Return the address of a PostgreSQL server that has no other clients."""
+    import psycopg  # not in each process that collects the tests: it takes long
+
     yield postgres_server
     with psycopg.connect(postgres_server) as connection:  # a test that failed may have left some
         connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")

@@ -10,11 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import aiohttp
 import anyio
-import httpx
 import pytest
-from websockets.asyncio.client import unix_connect
 
 from trioflow import CommandService, Job, Scheduler
 
@@ -52,6 +49,8 @@ def name() -> str:
 
 @contextlib.asynccontextmanager
 async def by_aiohttp(socket: str) -> AsyncIterator[Open]:
+    import aiohttp  # not in each process that collects the tests: it takes long
+
     connector = aiohttp.UnixConnector(socket, limit=CONNECTIONS)
     async with aiohttp.ClientSession("http://server", connector=connector) as session:
 
@@ -65,6 +64,8 @@ async def by_aiohttp(socket: str) -> AsyncIterator[Open]:
 
 @contextlib.asynccontextmanager
 async def by_httpx(socket: str) -> AsyncIterator[Open]:
+    import httpx
+
     limits = httpx.Limits(max_connections=CONNECTIONS)
     transport = httpx.AsyncHTTPTransport(uds=socket, limits=limits)
     async with httpx.AsyncClient(transport=transport, base_url="http://server", timeout=None) as client:
@@ -79,6 +80,8 @@ async def by_httpx(socket: str) -> AsyncIterator[Open]:
 
 async def counts(socket: str, name: str) -> dict[str, int]:
     """Ask the server for the counts of requests, by a client of its own."""
+    import httpx
+
     async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket), timeout=PATIENCE) as client:
         found: dict[str, int] = (await client.get(f"http://server/counts/{name}")).json()
         return found
@@ -177,6 +180,7 @@ def test_timeouts_in_mid_stream_leave_httpx_whole_on_both_backends(backend: Any,
 
 def test_timeouts_leave_no_connection_of_websockets(way: Way, web_socket: str, name: str) -> None:
     """websockets: when timeouts have hit between messages, no task and no connection is left."""
+    from websockets.asyncio.client import unix_connect
 
     async def main() -> None:
         async def talk(number: int) -> None:

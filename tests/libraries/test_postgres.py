@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-import psycopg
 import pytest
 
 from trioflow import Job, Scheduler
@@ -147,6 +146,7 @@ def test_a_timeout_rolls_back_a_transaction_on_a_shared_connection(way: Way, dsn
 
 def test_a_timeout_leaves_a_connection_of_psycopg_usable(way: Way, dsn: str) -> None:
     """psycopg: a timeout in mid-query ends the query, and the same connection takes the next one."""
+    import psycopg  # not in each process that collects the tests: it takes long
 
     async def main() -> None:
         async with observed(dsn) as server, await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:

@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from redis.asyncio import Redis
 
 from ..servers import needs_redis
 from .ways import DONE, TIMED_OUT, Way, comes_to
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 pytestmark = [pytest.mark.libraries, needs_redis]
 
@@ -23,6 +25,8 @@ pytestmark = [pytest.mark.libraries, needs_redis]
 @contextlib.asynccontextmanager
 async def observed(redis_socket: str) -> AsyncIterator[Redis]:
     """Look at an empty server by a client of its own."""
+    from redis.asyncio import Redis  # not in each process that collects the tests: it takes long
+
     async with Redis(unix_socket_path=redis_socket) as observer:
         await observer.flushall()
         yield observer
@@ -31,6 +35,8 @@ async def observed(redis_socket: str) -> AsyncIterator[Redis]:
 @contextlib.asynccontextmanager
 async def connected(redis_socket: str, connections: int) -> AsyncIterator[Redis]:
     """Provide a client with so many connections, all of which are open."""
+    from redis.asyncio import Redis
+
     async with Redis(unix_socket_path=redis_socket, max_connections=connections) as client:
         await asyncio.gather(*[client.ping() for _ in range(connections)])
         yield client
@@ -80,6 +86,8 @@ def test_a_timeout_gives_the_connection_back_to_the_pool(way: Way, redis_socket:
 def test_a_client_that_is_a_service_is_closed_when_its_jobs_have_ended(way: Way, redis_socket: str) -> None:
     """The `finally` of a service closes its client, to the last line, and no connection is left in the server."""
     closed: list[str] = []
+
+    from redis.asyncio import Redis
 
     async def cache(*, task_status: Any) -> None:
         client = Redis(unix_socket_path=redis_socket)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import asyncssh
 import pytest
 
 from trioflow import (
@@ -277,6 +276,8 @@ class Hostile:
         self._thread = threading.Thread(target=anyio.run, args=(self._serve,))
 
     async def _serve(self) -> None:
+        import asyncssh  # not in each process that collects the tests: it takes long
+
         self._done = anyio.Event()
         self._scope = anyio.lowlevel.current_token()
         server = await asyncssh.create_server(
