@@ -143,7 +143,6 @@ def fitting(label: str) -> str:
     return next(start for end in range(len(label), -1, -1) if len(escape(start := label[:end])) <= FITS)
 
 
-@settings(max_examples=20)
 @given(st.lists(st.text(max_size=40).map(fitting), min_size=1, max_size=30))
 def test_any_label_is_shown_literally(labels: list[str]) -> None:
     """A graph shows any label literally: quotes, backslashes, entities, HTML and control characters.
@@ -306,7 +305,7 @@ def positions(graph: Any) -> tuple[dict[str, float], dict[str, set[str]]]:
     return rows, frames
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
     """In a graph, every requirement is above the jobs that require it, at any depth of nesting.

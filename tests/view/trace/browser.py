@@ -25,15 +25,19 @@ class Browser:
 
     def open(self, path: Path, *, width: int = 1400, height: int = 1000, dark: bool = False) -> None:
         """Open a file in a window of this size."""
+        self.shape(width, height, dark=dark)
+        self.driver.get("about:blank")  # so that the same page is loaded anew, without its scroll position
+        self.driver.get(path.as_uri())
+        self.next_frame()  # the table renders its rows again once the page has its height
+
+    def shape(self, width: int, height: int = 1000, *, dark: bool) -> None:
+        """Give the window a size and a colour scheme."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         # Animated scrolling would move elements before a click.
         still = {"name": "prefers-reduced-motion", "value": "reduce"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
-        self.driver.get("about:blank")  # so that the same page is loaded anew, without its scroll position
-        self.driver.get(path.as_uri())
-        self.next_frame()  # the table renders its rows again once the page has its height
 
     def all(self, css: str) -> list[WebElement]:
         """Return the elements that a selector finds."""
