@@ -135,7 +135,7 @@ class FunctionJob(AbstractJob[T]):
     def _default_label(self, depth: int = _labels.MAX_DEPTH) -> str:
         """Return the call as text, such as `fetch(3)`."""
         function, name = self._function, self._function_name()
-        if self.redact:
+        if self._options.redact:
             return f"{name}(…)"
         keywords = function.original if type(function) is Call else {}
         return _labels.call_label(name, original_arguments(self._args), keywords, depth=depth)
