@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import pty
@@ -12,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -433,7 +433,7 @@ def test_ctrl_c_in_a_notebook_cell_is_passed_to_the_thread_of_the_run() -> None:
         frame: FrameType | None = None
         while frame is None:  # the main thread is still starting this one
             frame = sys._current_frames()[main]
-            while frame is not None and frame.f_code is not Future.result.__code__:
+            while frame is not None and frame.f_code is not concurrent.futures.wait.__code__:
                 frame = frame.f_back
         signal.pthread_kill(main, signal.SIGINT)
         assert is_told.wait(10)

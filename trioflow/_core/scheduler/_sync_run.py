@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 T = TypeVar("T")
-PreviousHandler = Callable[[int, FrameType | None], Any] | int | None
-"""The return type of `signal.signal`."""
 SignalCallback = Callable[[int], Callable[[], object] | None]
 """The type of a function that is passed as `handle_signals`."""
 
@@ -83,7 +81,7 @@ class SignalHandler:
         self._handles_signals = bool(handle_signals)
         self._process_id = os.getpid()
         self._is_over = False
-        self._previous_handlers: dict[int, PreviousHandler] = {}
+        self._previous_handlers: dict[int, Any] = {}  # what `signal.signal` returned
         self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
         # The time of the first signal that the event loop has not processed yet; infinity if there is none.
         self._pending_since = math.inf
@@ -215,9 +213,8 @@ class SignalHandler:
 
     def _call_previous_handler(self, number: int, frame: FrameType | None) -> None:
         """Call the program's own handler of a signal; end the run with what it raises."""
-        handler: Any = self._previous_handlers[number]
         try:
-            handler(number, frame)
+            self._previous_handlers[number](number, frame)
         except BaseException as error:
             if self._is_in_job(frame):
                 self._scheduler._interrupt(error)  # as the job could do by `cancel()`
@@ -286,12 +283,14 @@ def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException]
         BaseException: `function()` has raised this exception.
 
     """
-    from concurrent.futures import ThreadPoolExecutor  # imported late: only cells of notebooks need it
+    from concurrent.futures import ThreadPoolExecutor, wait  # imported late: only cells of notebooks need it
 
     with ThreadPoolExecutor(1, "trioflow run") as executor:
         outcome = executor.submit(contextvars.copy_context().run, function)
         while True:
             try:
+                while wait([outcome], 1.0).not_done:  # Python handles a signal just before a wait when it ends
+                    pass
                 return outcome.result()
             except KeyboardInterrupt as interruption:
                 if outcome.done():
