@@ -128,6 +128,13 @@ def test_scenario_file_named_like_an_imported_module_does_not_replace_it(tmp_pat
         assert sys.modules["json"] is not module
 
 
+def test_file_that_is_loaded_again_keeps_the_name_of_its_module(tmp_path: Path) -> None:
+    """A file that is loaded twice in one process has one name, by which a journal knows its functions."""
+    with unchanged_process():
+        file = Path(written(tmp_path, "", "loaded_twice.py"))
+        assert [_scenario.load_file(file).__name__ for _ in range(2)] == ["loaded_twice"] * 2
+
+
 def test_file_that_changes_within_a_second_is_compiled_again(tmp_path: Path) -> None:
     """A file that changes within a second and keeps its size is compiled again nevertheless."""
     for label in "abc":

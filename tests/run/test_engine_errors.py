@@ -32,7 +32,7 @@ from ..conftest import Virtual
         (RequirementCounts, "count_down", {}, StopReason.INTERRUPTED, 1),  # afterwards
         (Workers, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
         (Run, "_wait_while_running", {}, StopReason.INTERRUPTED, 0),  # in the task that waits for the run
-        (Run, "_cancel_scheduled", {"timeout": 3}, StopReason.TIMEOUT, 3),  # in a timer, as the run stops
+        (Run, "_cancel_scheduled", {"timeout": 3}, StopReason.TIMEOUT, 3),  # at the deadline, as the run stops
         (Run, "_cancel_scheduled", {}, StopReason.FAILED, 5),  # as the ending begins
         (TimeLimit, "_check", {"idle_timeout": 2.75}, StopReason.INTERRUPTED, 2.75),  # in the timer of a part
         (FailureLog, "_on_timer", {}, StopReason.INTERRUPTED, 2.5),  # in the timer of what only words things
@@ -64,10 +64,9 @@ def test_an_error_in_the_engine_ends_the_run(
     assert scheduler.stop_reason is reason
     assert failing.state is (FAILED if end >= 1 else CANCELLED)
     assert behind.state is (SUCCEEDED if end >= 2 else IDLE)
-    assert [(job.state, job.finished_at) for job in (long, forever)] == [
-        (SUCCEEDED if end >= 5 else CANCELLED, end),
-        (CANCELLED, end),
-    ]
+    notices = "timeout" in options and method == "_cancel_scheduled"  # on trio, `long` may notice the deadline first
+    assert long.state in ((SUCCEEDED,) if end >= 5 else (CANCELLED, FAILED) if notices else (CANCELLED,))
+    assert (long.finished_at, forever.state, forever.finished_at) == (end, CANCELLED, end)
 
 
 @pytest.mark.parametrize("nested", [False, True])

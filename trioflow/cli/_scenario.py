@@ -102,7 +102,7 @@ def load_file(path: Path) -> ModuleType:
     """Execute the user's file as a module other than `__main__`, with its directory first on `sys.path`.
 
     The module is added to `sys.modules`, so that its functions and classes can be pickled. It has the name of the file,
-    with a prefix if there is a module of this name already.
+    with a prefix if there is another module of this name already.
 
     Raises:
         CliError: the file cannot be read.
@@ -110,7 +110,7 @@ def load_file(path: Path) -> ModuleType:
 
     """
     name = path.stem.replace(".", "_")
-    if name in sys.modules or name == "__main__":
+    if name == "__main__" or sys.modules.get(name) not in (None, *loaded_modules):
         name = f"_scenario_{name}"
     spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, str(path)))
     assert spec is not None
