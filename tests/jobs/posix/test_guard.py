@@ -25,7 +25,7 @@ from ...journal.stage import adopt_orphans, children
 from ...places import PATIENCE
 from ...processes import fork_server as fork_server
 from ...processes import forked, forks
-from ...pythons import Python, python
+from ...pythons import python
 from ..command.commands import PIPE
 from .process_trees import FORKING, STUBBORN, TREE, VARIABLE, Watched, until_there
 from .process_trees import watched as watched
@@ -297,7 +297,7 @@ def test_a_forked_child_of_the_controlling_program_does_not_delay_the_guard(
     backend: str, watched: Watched, tmp_path: Path
 ) -> None:
     """The guard acts when its program is killed, even if a forked child of the program still has the guard's pipe."""
-    process = Python(["-c", FORKING_CONDUCTOR, backend, str(tmp_path), STUBBORN])
+    process = subprocess.Popen([sys.executable, "-c", FORKING_CONDUCTOR, backend, str(tmp_path), STUBBORN])
     until_there(tmp_path / "started")
     end = time.monotonic() + PATIENCE
     while watched.alive().count("sleep 1000") < 3:  # the shells have to become these first
