@@ -129,8 +129,8 @@ class TimeLimit:
         self.end = math.inf if timeout is None else now + timeout
         self._end_call = end_call
         if cancels and (timeout is not None or idle_timeout is not None):
-            self._scope = run.backend.isolation.create_call_scope(current_worker_var.get(None), self.end)
-            self._end_call = self._scope.cancel
+            self._scope = scope = run.backend.isolation.create_call_scope(current_worker_var.get(None), self.end)
+            self._end_call = scope.cancel
         if (idle_timeout is not None or job._is_service) and (job._worker is not None or job is run.scheduler):
             self._extras = job._ensure_extras()
         self._enclosing: Final = enclosing
