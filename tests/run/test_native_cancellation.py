@@ -17,7 +17,7 @@ import pytest
 from trioflow import Job, JobCancelled, JobTimeout, Retry, Scheduler, Sequence, Service, StopReason
 from trioflow.testing import run_virtual
 
-from ..bodies import CANCELLED, FAILED, RUNNING, SCHEDULED, SUCCEEDED, nap, task_now
+from ..bodies import CANCELLED, FAILED, RUNNING, SCHEDULED, SUCCEEDED, fail, nap, task_now
 
 
 async def in_task_group(child: Callable[[], Awaitable[Any]]) -> str:
@@ -189,6 +189,36 @@ def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(end: Any, critical: 
         assert {job.state for job in jobs} == {CANCELLED}
         assert not any(job.started_at for job in [*waiting, alarm])
         background.clear()
+
+
+@pytest.mark.parametrize("ending", ["_wait_until_left", "_clean_up"])
+def test_cancelling_the_task_of_an_ending_cancels_neither_the_run_nor_its_caller(ending: str) -> None:
+    """The ending goes on if its task alone is cancelled, and nothing of that leaves the run."""
+
+    cancelled: list[str] = []
+
+    async def cancel_ending() -> None:
+        await asyncio.sleep(0.01)
+        for task in asyncio.all_tasks():
+            if task.get_coro().__name__ == "_wind_up":  # type: ignore[union-attr]
+                cancelled.append(task.get_name())
+                task.cancel()
+        await asyncio.sleep(0.01)
+
+    async def unwind() -> None:
+        try:
+            await asyncio.sleep(5)
+        finally:
+            if ending == "_wait_until_left":
+                await cancel_ending()
+
+    failing = Job(fail, 0.01, critical=True)
+    alarm = Job(cancel_ending if ending == "_clean_up" else nap, required=failing, run_if="failed")
+    scheduler = Scheduler(failing, alarm, Job(unwind))
+    assert not asyncio.run(scheduler.co_run())
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert len(cancelled) == 1
+    assert alarm.state is (CANCELLED if ending == "_clean_up" else SUCCEEDED)  # a cancellation ends the clean-up
 
 
 async def suspended() -> None:

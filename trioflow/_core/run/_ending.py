@@ -60,9 +60,8 @@ async def end(run: Run) -> None:
     run.check_policy()  # for clean-up jobs
     if run.unsettled or run.forever_unsettled:
         run.settle_leftovers()
-    if (
-        run.reason is COMPLETED and run.failures.counted
-    ):  # only now, because forever jobs and services may have failed last
+    # Only now, because forever jobs and services may have failed last.
+    if run.reason is COMPLETED and run.failures.counted:
         run.reason = run.cancel_reason = StopReason.FAILED
     run.scheduler._store_outcome(run)
     run.notify("after_run")

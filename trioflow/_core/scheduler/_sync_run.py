@@ -289,9 +289,8 @@ def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException]
         outcome = executor.submit(contextvars.copy_context().run, function)
         while True:
             try:
-                while wait([outcome], 1.0).not_done:  # Python handles a signal just before a wait when it ends
-                    pass
-                return outcome.result()
+                if wait([outcome], 1.0).done:  # Python handles a signal just before a wait when it ends
+                    return outcome.result()
             except KeyboardInterrupt as interruption:
                 if outcome.done():
                     raise

@@ -75,7 +75,8 @@ class AsyncioHost(HostTask):
         try:
             await event.wait()
         except asyncio.CancelledError as cancellation:
-            self._cancellation = cancellation
+            if asyncio.current_task() is self.task:  # otherwise, it is the task of the ending, which nobody awaits
+                self._cancellation = cancellation
             return False
         finally:
             if timer is not None:
