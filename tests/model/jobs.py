@@ -267,7 +267,7 @@ class ModelJob:
         parent = self.parent
         if parent is None:
             self.settle("FAILED", why)
-        elif (parent.draining or parent.stopping) and why.text in ("JobCancelled", "JobNotDone"):
+        elif (parent.draining or parent.stopping) and why.text in ("JobCancelled", "JobNotDone") and not why.root:
             self.settle("CANCELLED")  # what it awaited has ended with the run
         elif (
             isinstance(self.plan, Leaf)
