@@ -102,49 +102,50 @@ def test_results_option_accepts_a_template_of_names() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--pipe", "wc"], "No such option"),
-        (["--keep-ord", "echo"], "--keep-order"),  # did you mean
-        (["--eta", "echo"], "No such option '--eta'. --bar shows the progress"),
-        (["-u", "echo"], "No such option '-u'. --line-buffer prints each line as it is written"),
-        (["--colsep", "|", "echo"], "such as ,; write a literal | as '\\|'"),
-        (
-            ["echo", "{0#}"],
-            "{0#}: zero-padded numbers work in GNU parallel only; let a shell pad",
-        ),
-        (["echo", "{00%}"], "$(printf %03d {%})"),
-        (["--line-buffer", "--results", "x", "echo"], "--results keeps outputs, but --line-buffer only forwards them"),
-        (["-X", "-N2", "echo"], "-X gives a command as many arguments as a line holds, and -N gives it N"),
-        (
-            ["-X", "echo", "a{}-{/}", ":::", "b"],
-            "with -X, a word may have one replacement string: make two words of it",
-        ),
-        (["--colsep", "(", "echo"], "'(' is not a regular expression"),
-        (["--colsep", "x*", "echo"], "'x*' is a regular expression that matches the empty string"),
-        (["--results", "{= 1 =}", "echo"], "Perl expressions work in GNU parallel only"),
-        (["--results", "/dev/full/x.jsonl", "echo", ":::", "a"], "cannot write the results in '/dev/full/x.jsonl'"),
-        (["--results", "/dev/null/x{}", "echo", ":::", "a"], "cannot write the results in '/dev/null/xa'"),
-    ],
-)
-def test_unsupported_options_of_gnu_parallel_are_rejected_with_a_remedy(words: list[str], message: str) -> None:
+UNSUPPORTED = [
+    (["--pipe", "wc"], "No such option"),
+    (["--keep-ord", "echo"], "--keep-order"),  # did you mean
+    (["--eta", "echo"], "No such option '--eta'. --bar shows the progress"),
+    (["-u", "echo"], "No such option '-u'. --line-buffer prints each line as it is written"),
+    (["--colsep", "|", "echo"], "such as ,; write a literal | as '\\|'"),
+    (
+        ["echo", "{0#}"],
+        "{0#}: zero-padded numbers work in GNU parallel only; let a shell pad",
+    ),
+    (["echo", "{00%}"], "$(printf %03d {%})"),
+    (["--line-buffer", "--results", "x", "echo"], "--results keeps outputs, but --line-buffer only forwards them"),
+    (["-X", "-N2", "echo"], "-X gives a command as many arguments as a line holds, and -N gives it N"),
+    (
+        ["-X", "echo", "a{}-{/}", ":::", "b"],
+        "with -X, a word may have one replacement string: make two words of it",
+    ),
+    (["--colsep", "(", "echo"], "'(' is not a regular expression"),
+    (["--colsep", "x*", "echo"], "'x*' is a regular expression that matches the empty string"),
+    (["--results", "{= 1 =}", "echo"], "Perl expressions work in GNU parallel only"),
+    (["--results", "/dev/full/x.jsonl", "echo", ":::", "a"], "cannot write the results in '/dev/full/x.jsonl'"),
+    (["--results", "/dev/null/x{}", "echo", ":::", "a"], "cannot write the results in '/dev/null/xa'"),
+]
+
+
+def test_unsupported_options_of_gnu_parallel_are_rejected_with_a_remedy() -> None:
     """Options of GNU parallel that trioflow lacks, and invalid values, give exit code 255 and advice."""
-    done = batch(*words)
-    assert done.exit_code == 255
-    assert message in " ".join(done.stderr.split())
+    for words, message in UNSUPPORTED:
+        done = batch(*words)
+        assert done.exit_code == 255
+        assert message in " ".join(done.stderr.split())
 
 
-@pytest.mark.parametrize(
-    "option", ["--delay", "--load", "--nice", "--reads", "--writes", "--tagstring", "-v", "-d", "--header", "--link",
-               "-q", "-I"],
-)  # fmt: skip
-def test_the_page_on_parallel_and_the_error_say_what_to_do_instead_of_an_option(option: str) -> None:
+ELSEWHERE = ["--delay", "--load", "--nice", "--reads", "--writes", "--tagstring", "-v", "-d", "--header", "--link",
+           "-q", "-I"]  # fmt: skip
+
+
+def test_the_page_on_parallel_and_the_error_say_what_to_do_instead_of_an_option() -> None:
     """Each option that GNU parallel, or an earlier version, has is in the page on GNU parallel, and has a hint."""
-    hint = PARALLEL_OPTION_HINTS[option]
-    assert f"No such option '{option}'. {hint}" in " ".join(batch(option, "x", "echo").stderr.split())
-    page = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(encoding="utf-8")
-    assert f"`{option}`" in page.partition("## GNU parallel's options")[2]
+    for option in ELSEWHERE:
+        hint = PARALLEL_OPTION_HINTS[option]
+        assert f"No such option '{option}'. {hint}" in " ".join(batch(option, "x", "echo").stderr.split())
+        page = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(encoding="utf-8")
+        assert f"`{option}`" in page.partition("## GNU parallel's options")[2]
 
 
 def test_options_after_the_command_belong_to_the_command() -> None:
