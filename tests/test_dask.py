@@ -109,9 +109,11 @@ def workers_of(client: Client) -> list[str]:
     return found
 
 
-def test_jobs_on_a_cluster_pass(client: Client) -> None:
+@pytest.mark.parametrize("backend", ["asyncio"])  # the backend does not matter
+def test_jobs_on_a_cluster_pass(backend: Any, client: Client) -> None:
     """A ProcessJob on a cluster does what is expected of every job."""
     check_kind(
+        backend,
         partial(ProcessJob, bodies.add, 1, processes=Cluster(client)),
         make_long_job=partial(ProcessJob, time.sleep, 0.3, processes=Cluster(client)),
         make_failing_job=partial(ProcessJob, bodies.fail, processes=Cluster(client)),

@@ -10,7 +10,7 @@ import logging.handlers
 import tempfile
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 
@@ -54,13 +54,14 @@ SHORT_TIMEOUT: Final = 0.05
 
 
 def check_kind(
+    backend: BackendName,
     make_job: JobMaker,
     *,
     make_long_job: JobMaker | None = None,
     make_failing_job: JobMaker | None = None,
     restores: bool = True,
 ) -> None:
-    """Check that the jobs of a kind do what is expected of every job, on trio and on asyncio.
+    """Check that the jobs of a kind do what is expected of every job.
 
     This runs such jobs alone, several at once, in windows, in pools, nested, as inputs, with a journal, and again; it
     cancels them, lets them time out, retries them, and runs them forever; it looks for tasks, threads, processes and
@@ -68,6 +69,7 @@ def check_kind(
     the extra `journal`. Call it from a test.
 
     Args:
+        backend: where the jobs run.
         make_job: returns a new job that soon succeeds. It must pass on its keyword arguments to the job, as options.
         make_long_job: returns a new job that works for one second or more, for cancellations and timeouts. Work that
             cannot be interrupted should take little more.
@@ -79,19 +81,18 @@ def check_kind(
             found, the job, and the backend.
 
     """
-    for backend in get_args(BackendName):
-        with marked_environment() as mark, captured_warnings():  # of jobs that are meant to fail
-            checks = KindChecks(backend, make_job, mark)
-            for maker in filter(None, (make_job, make_long_job, make_failing_job)):
-                checks.check_options(maker)
-            checks.check_success()
-            checks.check_outside_run()
-            if restores:
-                checks.check_journal()
-            if make_long_job is not None:
-                checks.check_interruptions(make_long_job)
-            if make_failing_job is not None:
-                checks.check_failures(make_failing_job)
+    with marked_environment() as mark, captured_warnings():  # of jobs that are meant to fail
+        checks = KindChecks(backend, make_job, mark)
+        for maker in filter(None, (make_job, make_long_job, make_failing_job)):
+            checks.check_options(maker)
+        checks.check_success()
+        checks.check_outside_run()
+        if restores:
+            checks.check_journal()
+        if make_long_job is not None:
+            checks.check_interruptions(make_long_job)
+        if make_failing_job is not None:
+            checks.check_failures(make_failing_job)
 
 
 @contextlib.contextmanager
