@@ -1,20 +1,13 @@
-"""Servers for the tests of a file, and both ways to run functions."""
+"""Servers for the tests of a file."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
 from ..servers import folder_of_server, initdb, postgres, redis, serving
-from .ways import AsJobs, ByHand, Way
-
-
-@pytest.fixture(params=[AsJobs, pytest.param(ByHand, marks=pytest.mark.soak)], ids=["as jobs", "by hand"])
-def way(request: pytest.FixtureRequest) -> Way:
-    """Run functions as jobs, and by hand, which runs nothing of trioflow: it tells whether a library is to blame."""
-    made: Way = request.param()
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +20,15 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def dsn(postgres_server: str) -> Iterator[str]:
     """Return the address of a PostgreSQL server that has no other clients."""
-    import psycopg  # not in each process that collects the tests: it takes long
+    import asyncpg  # not in each process that collects the tests: it takes long
+
+    async def end_others() -> None:  # a test that failed may have left some
+        connection = await asyncpg.connect(postgres_server)
+        await connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
+        await connection.close()
 
     yield postgres_server
-    with psycopg.connect(postgres_server) as connection:  # a test that failed may have left some
-        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
+    asyncio.run(end_others())
 
 
 @pytest.fixture(scope="module")

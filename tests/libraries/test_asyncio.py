@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from .ways import DONE, TIMED_OUT, Way
+from .ways import DONE, TIMED_OUT, times, with_service
 
 pytestmark = pytest.mark.libraries
 
 
 @pytest.mark.timeout(60, method="thread")  # a wait for a condition that stays locked cannot be cancelled
-def test_timeouts_leave_a_condition_usable(way: Way) -> None:
+def test_timeouts_leave_a_condition_usable() -> None:
     """Timeouts of those that wait for a condition in `wait_for` leave it to the others, and unlocked in the end."""
 
     async def main() -> None:
@@ -30,7 +30,7 @@ def test_timeouts_leave_a_condition_usable(way: Way) -> None:
                     await asyncio.sleep(0.002)
 
         timeouts = [0.1 + 0.001 * number for number in range(30)]
-        assert await way.times(work, [*timeouts, *[None] * 4]) == {TIMED_OUT: 30, DONE: 4}
+        assert await times(work, [*timeouts, *[None] * 4]) == {TIMED_OUT: 30, DONE: 4}
         assert not condition.locked()
 
     asyncio.run(main())
@@ -69,18 +69,18 @@ async def end_a_task(saved: list[int]) -> None:
 
 
 @pytest.mark.parametrize("body", [gather, wait_for, group, end_a_task])
-def test_tasks_that_a_job_awaits_save_what_they_have(way: Way, body: Callable[[list[int]], Awaitable[None]]) -> None:
+def test_tasks_that_a_job_awaits_save_what_they_have(body: Callable[[list[int]], Awaitable[None]]) -> None:
     """When a timeout has ended a job, the tasks that it awaited have cleaned up to their last lines."""
     saved: list[int] = []
 
     async def main() -> None:
-        assert await way.times(lambda _: body(saved), [0.1]) == {TIMED_OUT: 1}
+        assert await times(lambda _: body(saved), [0.1]) == {TIMED_OUT: 1}
         assert sorted(saved) == [1, 2][: len(saved) or 1]
 
     asyncio.run(main())
 
 
-def test_the_buffer_of_a_service_is_sent_at_its_end(way: Way) -> None:
+def test_the_buffer_of_a_service_is_sent_at_its_end() -> None:
     """A service sends what is in its buffer when its jobs have ended, as the producer of a message queue does."""
     sent: list[int] = []
 
@@ -96,7 +96,7 @@ def test_the_buffer_of_a_service_is_sent_at_its_end(way: Way) -> None:
     async def produce(buffer: list[int], number: int) -> None:
         buffer.append(number)
 
-    asyncio.run(way.with_service(producer, 4, produce))
+    asyncio.run(with_service(producer, 4, produce))
     assert sorted(sent) == [0, 1, 2, 3]
 
 
@@ -110,7 +110,7 @@ class CountingSelector(selectors.DefaultSelector):
         return super().select(timeout)
 
 
-def test_a_job_that_waits_for_its_tasks_after_a_timeout_sleeps(way: Way) -> None:
+def test_a_job_that_waits_for_its_tasks_after_a_timeout_sleeps() -> None:
     """While what a job awaits cleans up after a timeout, the loop sleeps too."""
     selector = CountingSelector()
 
@@ -125,7 +125,7 @@ def test_a_job_that_waits_for_its_tasks_after_a_timeout_sleeps(way: Way) -> None
             group.create_task(clean_up_long())
 
     async def main() -> None:
-        assert await way.times(body, [0.1]) == {TIMED_OUT: 1}
+        assert await times(body, [0.1]) == {TIMED_OUT: 1}
 
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
         runner.run(main())

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -16,14 +14,14 @@ import pytest
 from trioflow import Job, Scheduler
 
 from ..servers import needs_postgres
-from .ways import DONE, LONG, TIMED_OUT, Way, can_be_held_at_once, comes_to
+from .ways import DONE, TIMED_OUT, can_be_held_at_once, comes_to, few_or_many, times, with_service
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 pytestmark = [pytest.mark.libraries, needs_postgres]
 
-SLOW = f"select pg_sleep({LONG})"
+SLOW = "select pg_sleep(1000)"
 
 
 class Server:
@@ -60,10 +58,10 @@ async def observed(dsn: str) -> AsyncIterator[Server]:
 
 @contextlib.asynccontextmanager
 async def engine_of(dsn: str, driver: str = "asyncpg") -> AsyncIterator[AsyncEngine]:
-    """Provide SQLAlchemy's engine, with a pool of at most 10 connections."""
+    """Provide SQLAlchemy's engine, with a pool of at most 3 connections."""
     from sqlalchemy.ext.asyncio import create_async_engine  # not in each process that collects the tests: it takes long
 
-    engine = create_async_engine(dsn.replace("postgresql", f"postgresql+{driver}"), pool_size=5, max_overflow=5)
+    engine = create_async_engine(dsn.replace("postgresql", f"postgresql+{driver}"), pool_size=2, max_overflow=1)
     try:
         yield engine
     finally:
@@ -73,40 +71,46 @@ async def engine_of(dsn: str, driver: str = "asyncpg") -> AsyncIterator[AsyncEng
 # ---------------------------------------------------------------- timeouts
 
 
+@few_or_many
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-def test_a_timeout_ends_the_query_of_an_engine_in_the_server(way: Way, dsn: str, driver: str) -> None:
+def test_timeouts_end_the_queries_of_an_engine_in_the_server(dsn: str, driver: str, timeouts: list[float]) -> None:
     """SQLAlchemy: a timeout in mid-query ends the query in the server, and the pool has all its connections."""
 
     async def main() -> None:
-        async with observed(dsn) as server, engine_of(dsn, driver) as engine:
+        async with observed(dsn) as server:
+            async with engine_of(dsn, driver) as engine:
 
-            async def query(number: int) -> None:
-                async with engine.begin() as connection:
-                    await connection.exec_driver_sql(SLOW)
+                async def query(number: int) -> None:
+                    async with engine.begin() as connection:
+                        await connection.exec_driver_sql(SLOW)
 
-            assert await can_be_held_at_once(10, engine.connect)  # connected, so that timeouts hit in mid-query
-            assert await way.times(query, [0.2] * 10) == {TIMED_OUT: 10}
-            assert engine.pool.checkedout() == 0
-            assert await comes_to(0, server.queries)
-            assert await can_be_held_at_once(10, engine.connect)
+                assert await can_be_held_at_once(3, engine.connect)  # connected, so that timeouts hit in mid-query
+                assert await times(query, timeouts, window=6) == {TIMED_OUT: len(timeouts)}
+                assert engine.pool.checkedout() == 0
+                assert await comes_to(0, server.queries)
+                assert await can_be_held_at_once(3, engine.connect)
+            assert await comes_to(0, server.clients)
 
     asyncio.run(main())
 
 
-def test_a_timeout_gives_the_connection_back_to_a_pool_of_asyncpg(way: Way, dsn: str) -> None:
+@few_or_many
+def test_timeouts_give_connections_back_to_a_pool_of_asyncpg(dsn: str, timeouts: list[float]) -> None:
     """asyncpg: a timeout in mid-query ends the query, and the pool has all its connections."""
 
     async def main() -> None:
-        async with observed(dsn) as server, asyncpg.create_pool(dsn, min_size=5, max_size=5) as pool:
+        async with observed(dsn) as server:
+            async with asyncpg.create_pool(dsn, min_size=3, max_size=3) as pool:
 
-            async def query(number: int) -> None:
-                async with pool.acquire() as connection, connection.transaction():
-                    await connection.execute(SLOW)
+                async def query(number: int) -> None:
+                    async with pool.acquire() as connection, connection.transaction():
+                        await connection.execute(SLOW)
 
-            assert await way.times(query, [0.2] * 20, window=10) == {TIMED_OUT: 20}
-            assert pool.get_idle_size() == pool.get_size()
-            assert await comes_to(0, server.queries)
-            assert await can_be_held_at_once(5, pool.acquire)
+                assert await times(query, timeouts, window=6) == {TIMED_OUT: len(timeouts)}
+                assert pool.get_idle_size() == pool.get_size()
+                assert await comes_to(0, server.queries)
+                assert await can_be_held_at_once(3, pool.acquire)
+            assert await comes_to(0, server.clients)
 
     asyncio.run(main())
 
@@ -128,37 +132,6 @@ async def insert(connection: asyncpg.Connection[Any], number: int, *, slow: bool
         await connection.execute("insert into numbers values ($1)", number)
         if slow:
             await connection.execute(SLOW)
-
-
-def test_a_timeout_rolls_back_a_transaction_on_a_shared_connection(way: Way, dsn: str) -> None:
-    """asyncpg: a timeout rolls the transaction back, and those that come after it on this connection succeed."""
-
-    async def main() -> None:
-        async with connected(dsn) as connection:
-            assert await way.times(partial(insert, connection, slow=True), [0.2]) == {TIMED_OUT: 1}
-            assert not connection.is_in_transaction()
-            assert await way.times(partial(insert, connection), [None] * 5, window=1) == {DONE: 5}
-            rows = await connection.fetch("select number from numbers order by number")
-            assert [row["number"] for row in rows] == [0, 1, 2, 3, 4]
-
-    asyncio.run(main())
-
-
-def test_a_timeout_leaves_a_connection_of_psycopg_usable(way: Way, dsn: str) -> None:
-    """psycopg: a timeout in mid-query ends the query, and the same connection takes the next one."""
-    import psycopg  # not in each process that collects the tests: it takes long
-
-    async def main() -> None:
-        async with observed(dsn) as server, await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-
-            async def query(number: int) -> None:
-                await connection.execute(SLOW)
-
-            assert await way.times(query, [0.2]) == {TIMED_OUT: 1}
-            assert await comes_to(0, server.queries)
-            assert (await (await connection.execute("select 42")).fetchone()) == (42,)
-
-    asyncio.run(main())
 
 
 # ---------------------------------------------------------------- other ends of a job
@@ -223,7 +196,7 @@ def test_a_transaction_is_rolled_back_however_its_job_is_ended(end: Callable[[Jo
     asyncio.run(main())
 
 
-def test_ctrl_c_lets_jobs_close_their_connections(way: Way, dsn: str) -> None:
+def test_ctrl_c_lets_jobs_close_their_connections(dsn: str) -> None:
     """At Ctrl-C, each query under way is ended, and its connection is closed in order."""
     connections: list[asyncpg.Connection[Any]] = []
     closed: list[asyncpg.Connection[Any]] = []
@@ -239,7 +212,7 @@ def test_ctrl_c_lets_jobs_close_their_connections(way: Way, dsn: str) -> None:
 
     async def press_ctrl_c() -> None:
         async with observed(dsn) as server:
-            assert await comes_to(5, server.queries)
+            assert await comes_to(2, server.queries)
         signal.raise_signal(signal.SIGINT)
 
     async def look() -> None:
@@ -247,7 +220,7 @@ def test_ctrl_c_lets_jobs_close_their_connections(way: Way, dsn: str) -> None:
             assert await comes_to(0, server.clients)
 
     with pytest.raises(KeyboardInterrupt):
-        way.run(*[query] * 5, press_ctrl_c)
+        Scheduler([Job(query) for _ in range(2)], Job(press_ctrl_c)).run(backend="asyncio")
     assert sorted(map(id, closed)) == sorted(map(id, connections))
     asyncio.run(look())
 
@@ -255,46 +228,25 @@ def test_ctrl_c_lets_jobs_close_their_connections(way: Way, dsn: str) -> None:
 # ---------------------------------------------------------------- services
 
 
-async def asyncpg_pool(dsn: str, closed: list[str], *, task_status: Any) -> None:
-    pool = await asyncpg.create_pool(dsn, min_size=5)
-    try:
-        task_status.started(partial(pool.fetchval, "select 1"))
-        await asyncio.Event().wait()
-    finally:
-        await pool.close()
-        closed.append("closed")
-
-
-async def sqlalchemy_engine(driver: str, dsn: str, closed: list[str], *, task_status: Any) -> None:
-    from sqlalchemy.ext.asyncio import create_async_engine
-
-    engine = create_async_engine(dsn.replace("postgresql", f"postgresql+{driver}"))
-
-    async def query() -> Any:
-        async with engine.connect() as connection:
-            return (await connection.exec_driver_sql("select 1")).scalar()
-
-    try:
-        task_status.started(query)
-        await asyncio.Event().wait()
-    finally:
-        await engine.dispose()
-        closed.append("closed")
-
-
-@pytest.mark.parametrize(
-    "service", [asyncpg_pool, partial(sqlalchemy_engine, "asyncpg"), partial(sqlalchemy_engine, "psycopg")]
-)
-def test_a_pool_that_is_a_service_is_closed_when_its_jobs_have_ended(way: Way, dsn: str, service: Any) -> None:
+def test_a_pool_that_is_a_service_is_closed_when_its_jobs_have_ended(dsn: str) -> None:
     """The `finally` of a service closes its pool, to the last line, and no connection is left in the server."""
     closed: list[str] = []
 
-    async def use(query: Callable[[], Awaitable[Any]], number: int) -> None:
-        assert await query() == 1
+    async def service(*, task_status: Any) -> None:
+        pool = await asyncpg.create_pool(dsn, min_size=2)
+        try:
+            task_status.started(pool)
+            await asyncio.Event().wait()
+        finally:
+            await pool.close()
+            closed.append("closed")
+
+    async def use(pool: asyncpg.Pool[Any], number: int) -> None:
+        assert await pool.fetchval("select 1") == 1
 
     async def main() -> None:
         async with observed(dsn) as server:
-            await way.with_service(partial(service, dsn, closed), 10, use)
+            await with_service(service, 4, use)
             assert closed == ["closed"]
             assert await comes_to(0, server.clients)
 
@@ -304,9 +256,8 @@ def test_a_pool_that_is_a_service_is_closed_when_its_jobs_have_ended(way: Way, d
 # ---------------------------------------------------------------- tasks
 
 
-def test_a_session_that_ends_with_its_task_ends_with_its_job(way: Way, dsn: str) -> None:
+def test_a_session_that_ends_with_its_task_ends_with_its_job(dsn: str) -> None:
     """fastapi-async-sqlalchemy gives a connection back when the task that asked for it is done: so each job is."""
-    from fastapi import FastAPI
     from fastapi_async_sqlalchemy import create_middleware_and_session_proxy
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -318,62 +269,11 @@ def test_a_session_that_ends_with_its_task_ends_with_its_job(way: Way, dsn: str)
 
     async def main() -> None:
         url = dsn.replace("postgresql", "postgresql+asyncpg")
-        engine = create_async_engine(url, pool_size=3, max_overflow=0, pool_timeout=10)
-        middleware(FastAPI(), custom_engine=engine)
+        engine = create_async_engine(url, pool_size=2, max_overflow=0, pool_timeout=10)
+        middleware(None, custom_engine=engine)
         async with db(multi_sessions=True, commit_on_exit=True):
-            assert await way.times(query, [None] * 12, window=3) == {DONE: 12}
-
-        async def in_use() -> int:
-            return engine.pool.checkedout()
-
-        assert await comes_to(0, in_use)
+            assert await times(query, [None] * 6, window=2) == {DONE: 6}
+        assert await comes_to(0, engine.pool.checkedout)
         await engine.dispose()
-
-    asyncio.run(main())
-
-
-# ---------------------------------------------------------------- many
-
-
-@pytest.mark.soak
-def test_five_hundred_timeouts_leave_a_pool_of_asyncpg_whole(way: Way, dsn: str) -> None:
-    """After 500 timeouts, at any moment from asking for a connection on, no query and no connection is lost."""
-
-    async def main() -> None:
-        async with observed(dsn) as server:
-            async with asyncpg.create_pool(dsn, min_size=1, max_size=10) as pool:
-
-                async def query(number: int) -> None:
-                    async with pool.acquire() as connection, connection.transaction():
-                        await connection.execute(SLOW)
-
-                timeouts = [random.uniform(0.001, 0.2) for _ in range(500)]
-                assert await way.times(query, timeouts, window=20) == {TIMED_OUT: 500}
-                assert pool.get_idle_size() == pool.get_size()
-                assert await comes_to(0, server.queries)
-                assert await can_be_held_at_once(10, pool.acquire)
-            assert await comes_to(0, server.clients)
-
-    asyncio.run(main())
-
-
-@pytest.mark.soak
-def test_five_hundred_timeouts_leave_an_engine_whole(way: Way, dsn: str) -> None:
-    """After 500 timeouts, at any moment from asking for a connection on, SQLAlchemy's pool is whole."""
-
-    async def main() -> None:
-        async with observed(dsn) as server:
-            async with engine_of(dsn) as engine:
-
-                async def query(number: int) -> None:
-                    async with engine.begin() as connection:
-                        await connection.exec_driver_sql(SLOW)
-
-                timeouts = [random.uniform(0.001, 0.2) for _ in range(500)]
-                assert await way.times(query, timeouts, window=20) == {TIMED_OUT: 500}
-                assert engine.pool.checkedout() == 0
-                assert await comes_to(0, server.queries)
-                assert await can_be_held_at_once(10, engine.connect)
-            assert await comes_to(0, server.clients)
 
     asyncio.run(main())

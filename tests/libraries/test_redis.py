@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ..servers import needs_redis
-from .ways import DONE, TIMED_OUT, Way, comes_to
+from .ways import DONE, TIMED_OUT, comes_to, few_or_many, times, with_service
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -47,28 +46,32 @@ async def clients(observer: Redis) -> int:
     return len(await observer.client_list()) - 1
 
 
-def test_a_timeout_releases_the_lock_that_its_job_holds(way: Way, redis_socket: str) -> None:
+@few_or_many
+def test_timeouts_release_the_locks_that_their_jobs_hold(redis_socket: str, timeouts: list[float]) -> None:
     """A lock is released when the timeout of the job that holds it has hit, long before it would expire."""
 
     async def main() -> None:
-        async with observed(redis_socket) as observer, connected(redis_socket, 20) as client:
+        async with observed(redis_socket) as observer:
+            async with connected(redis_socket, 6) as client:
 
-            async def hold(number: int) -> None:
-                async with client.lock(f"lock:{number}", timeout=1000):
-                    await asyncio.Event().wait()
+                async def hold(number: int) -> None:
+                    async with client.lock(f"lock:{number}", timeout=1000):
+                        await asyncio.Event().wait()
 
-            assert await way.times(hold, [0.3] * 20) == {TIMED_OUT: 20}
-            assert await observer.keys() == []
+                later = [seconds + 0.4 for seconds in timeouts] if len(timeouts) > 6 else timeouts
+                assert await times(hold, later, window=6) == {TIMED_OUT: len(timeouts)}
+                assert await observer.keys() == []
+            assert await comes_to(0, lambda: clients(observer))
 
     asyncio.run(main())
 
 
-def test_a_timeout_gives_the_connection_back_to_the_pool(way: Way, redis_socket: str) -> None:
+def test_a_timeout_gives_the_connection_back_to_the_pool(redis_socket: str) -> None:
     """A timeout in a command that blocks gives its connection back, and no command gets the answer to another."""
 
     async def main() -> None:
         async with observed(redis_socket) as observer:
-            async with connected(redis_socket, 10) as client:
+            async with connected(redis_socket, 4) as client:
 
                 async def wait(number: int) -> None:
                     await client.blpop([f"list:{number}"], timeout=0)
@@ -76,14 +79,14 @@ def test_a_timeout_gives_the_connection_back_to_the_pool(way: Way, redis_socket:
                 async def echo(number: int) -> None:
                     assert await client.echo(f"{number}") == f"{number}".encode()
 
-                assert await way.times(wait, [0.1] * 10) == {TIMED_OUT: 10}
-                assert await way.times(echo, [None] * 20, window=10) == {DONE: 20}
+                assert await times(wait, [0.1] * 4) == {TIMED_OUT: 4}
+                assert await times(echo, [None] * 8, window=4) == {DONE: 8}
             assert await comes_to(0, lambda: clients(observer))
 
     asyncio.run(main())
 
 
-def test_a_client_that_is_a_service_is_closed_when_its_jobs_have_ended(way: Way, redis_socket: str) -> None:
+def test_a_client_that_is_a_service_is_closed_when_its_jobs_have_ended(redis_socket: str) -> None:
     """The `finally` of a service closes its client, to the last line, and no connection is left in the server."""
     closed: list[str] = []
 
@@ -103,29 +106,9 @@ def test_a_client_that_is_a_service_is_closed_when_its_jobs_have_ended(way: Way,
 
     async def main() -> None:
         async with observed(redis_socket) as observer:
-            await way.with_service(cache, 10, use)
+            await with_service(cache, 4, use)
             assert closed == ["closed"]
-            assert len(await observer.keys()) == 10
-            assert await comes_to(0, lambda: clients(observer))
-
-    asyncio.run(main())
-
-
-@pytest.mark.soak
-def test_five_hundred_timeouts_leave_no_lock_and_no_connection(way: Way, redis_socket: str) -> None:
-    """After 500 timeouts of jobs that hold locks, no key and no connection is left."""
-
-    async def main() -> None:
-        async with observed(redis_socket) as observer:
-            async with connected(redis_socket, 20) as client:
-
-                async def hold(number: int) -> None:
-                    async with client.lock(f"lock:{number}", timeout=1000):
-                        await asyncio.Event().wait()
-
-                timeouts = [random.uniform(0.4, 0.6) for _ in range(500)]
-                assert await way.times(hold, timeouts, window=20) == {TIMED_OUT: 500}
-                assert await observer.keys() == []
+            assert len(await observer.keys()) == 4
             assert await comes_to(0, lambda: clients(observer))
 
     asyncio.run(main())

@@ -18,7 +18,7 @@ import aiosqlite
 import pytest
 
 from ..places import PATIENCE
-from .ways import DONE, TIMED_OUT, Way, can_be_held_at_once, other_tasks
+from .ways import DONE, TIMED_OUT, can_be_held_at_once, other_tasks, times, with_service
 
 pytestmark = pytest.mark.libraries
 
@@ -40,7 +40,7 @@ class SlowQueries:
 
 
 @pytest.mark.timeout(60, method="thread")  # what hangs here hangs at the end of the loop, too
-def test_a_timeout_in_mid_query_of_an_engine_ends(way: Way, tmp_path: Path) -> None:
+def test_a_timeout_in_mid_query_of_an_engine_ends(tmp_path: Path) -> None:
     """SQLAlchemy on aiosqlite: timeouts in mid-query end, and no task and no connection in use is left."""
     from sqlalchemy import event  # not in each process that collects the tests: it takes long
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -48,7 +48,7 @@ def test_a_timeout_in_mid_query_of_an_engine_ends(way: Way, tmp_path: Path) -> N
     slow = SlowQueries()
 
     async def main() -> None:
-        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/db", pool_size=5, max_overflow=5)
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/db", pool_size=2, max_overflow=1)
 
         @event.listens_for(engine.sync_engine, "connect")
         def connected(connection: Any, _: Any) -> None:
@@ -59,10 +59,10 @@ def test_a_timeout_in_mid_query_of_an_engine_ends(way: Way, tmp_path: Path) -> N
             async with engine.begin() as connection:
                 await connection.exec_driver_sql(f"select slow({number})")
 
-        assert await way.times(query, [0.1] * 10) == {TIMED_OUT: 10}
+        assert await times(query, [0.1] * 3) == {TIMED_OUT: 3}
         assert other_tasks() == set()
         assert engine.pool.checkedout() == 0
-        assert await can_be_held_at_once(10, engine.connect)
+        assert await can_be_held_at_once(3, engine.connect)
         await engine.dispose()
 
     asyncio.run(main())
@@ -78,7 +78,7 @@ async def insert(connection: aiosqlite.Connection, table: str, number: int) -> N
         raise
 
 
-def test_a_timeout_rolls_back_a_transaction_on_a_shared_connection(way: Way) -> None:
+def test_a_timeout_rolls_back_a_transaction_on_a_shared_connection() -> None:
     """aiosqlite: the `except` of a job that a timeout has cut off rolls back, before another job goes on."""
     slow = SlowQueries()
 
@@ -91,7 +91,7 @@ def test_a_timeout_rolls_back_a_transaction_on_a_shared_connection(way: Way) -> 
                 slow.ends_after(number, 0.0 if number % 2 else 0.2)
                 await insert(connection, "numbers", number)
 
-            assert await way.times(work, [0.1, None] * 3, window=1) == {TIMED_OUT: 3, DONE: 3}
+            assert await times(work, [0.1, None] * 3, window=1) == {TIMED_OUT: 3, DONE: 3}
             assert not connection.in_transaction
             rows = await connection.execute_fetchall("select number from numbers order by number")
             assert list(rows) == [(1,), (3,), (5,)]
@@ -99,7 +99,7 @@ def test_a_timeout_rolls_back_a_transaction_on_a_shared_connection(way: Way) -> 
     asyncio.run(main())
 
 
-def test_a_connection_that_is_a_service_is_closed_when_its_jobs_have_ended(way: Way) -> None:
+def test_a_connection_that_is_a_service_is_closed_when_its_jobs_have_ended() -> None:
     """The `finally` of a service closes its connection, to the last line, and its thread ends."""
     closed: list[str] = []
 
@@ -115,17 +115,17 @@ def test_a_connection_that_is_a_service_is_closed_when_its_jobs_have_ended(way: 
     async def use(connection: aiosqlite.Connection, number: int) -> None:
         assert list(await connection.execute_fetchall("select ?", (number,))) == [(number,)]
 
-    asyncio.run(way.with_service(database, 10, use))
+    asyncio.run(with_service(database, 4, use))
     assert closed == ["closed"]
 
 
 @pytest.mark.soak
-def test_five_hundred_timeouts_leave_an_engine_whole(way: Way, tmp_path: Path) -> None:
+def test_five_hundred_timeouts_leave_an_engine_whole(tmp_path: Path) -> None:
     """After 500 timeouts, at any moment from asking for a connection on, all was rolled back, and the pool is whole."""
     from sqlalchemy.ext.asyncio import create_async_engine
 
     async def main() -> None:
-        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/db", pool_size=5, max_overflow=5)
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/db", pool_size=2, max_overflow=1)
         async with engine.begin() as connection:
             await connection.exec_driver_sql("create table numbers (number int)")
 
@@ -135,10 +135,10 @@ def test_five_hundred_timeouts_leave_an_engine_whole(way: Way, tmp_path: Path) -
                 await asyncio.Event().wait()
 
         timeouts = [random.uniform(0.001, 0.1) for _ in range(500)]
-        assert await way.times(write, timeouts, window=20) == {TIMED_OUT: 500}
+        assert await times(write, timeouts, window=20) == {TIMED_OUT: 500}
         assert other_tasks() == set()
         assert engine.pool.checkedout() == 0
-        assert await can_be_held_at_once(10, engine.connect)
+        assert await can_be_held_at_once(3, engine.connect)
         await engine.dispose()
 
     asyncio.run(main())

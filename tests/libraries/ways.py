@@ -1,28 +1,29 @@
-"""Two ways to run functions with a timeout each: as jobs, and by hand, with what asyncio brings.
-
-By hand shows what a library makes of a cancellation. Where a law holds by hand, it has to hold for jobs.
-"""
+"""Functions with a timeout each, and with a service, as jobs on asyncio, and what to ask of libraries afterwards."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from abc import ABC, abstractmethod
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
+
+import anyio
+import pytest
 
 from trioflow import Job, Scheduler, Service
 
 from ..places import PATIENCE
 
-Body = Callable[[int], Awaitable[Any]]
-"""What is run many times; its argument counts from 0."""
-
 DONE, TIMED_OUT = "done", "timed out"
-LONG = 1000
-"""Seconds that a query takes which only a cancellation ends."""
+
+few_or_many = pytest.mark.parametrize(
+    "timeouts",
+    [[0.2] * 6, pytest.param([random.uniform(0.001, 0.2) for _ in range(500)], marks=pytest.mark.soak)],
+    ids=["few", "many"],
+)
+"""A few timeouts in mid-query, and many at any moment from asking for a connection on."""
 
 
 def outcome(error: BaseException | None) -> str:
@@ -32,87 +33,27 @@ def outcome(error: BaseException | None) -> str:
     return TIMED_OUT if isinstance(error, TimeoutError) else repr(error)
 
 
-class Way(ABC):
-    """A way to run functions on asyncio."""
-
-    @abstractmethod
-    async def times(self, body: Body, timeouts: Sequence[float | None], window: int | None = None) -> Counter[str]:
-        """Call a function once for each timeout, at most `window` of them at a time, and count the outcomes."""
-
-    @abstractmethod
-    async def with_service(self, service: Callable[..., Awaitable[Any]], number: int, use: Callable[..., Any]) -> None:
-        """Call `use(value, i)` so many times with what the service has provided, and then end the service."""
-
-    @abstractmethod
-    def run(self, *functions: Callable[[], Awaitable[Any]]) -> None:
-        """Run a program of these functions, side by side, that Ctrl-C may end."""
+async def times(
+    body: Callable[[int], Awaitable[Any]], timeouts: Sequence[float | None], window: int | None = None
+) -> Counter[str]:
+    """Call a function with a number, from 0 on, once for each timeout, and count the outcomes."""
+    jobs = [Job(body, number, timeout=timeout) for number, timeout in enumerate(timeouts)]
+    assert await Scheduler(jobs, jobs_window=window, critical_jobs=False).co_run()
+    return Counter(outcome(job.raised_exception()) for job in jobs)
 
 
-class AsJobs(Way):
-    """Each function is a job."""
-
-    async def times(self, body: Body, timeouts: Sequence[float | None], window: int | None = None) -> Counter[str]:
-        jobs = [Job(body, number, timeout=timeout) for number, timeout in enumerate(timeouts)]
-        assert await Scheduler(jobs, jobs_window=window, critical_jobs=False).co_run()
-        return Counter(outcome(job.raised_exception()) for job in jobs)
-
-    async def with_service(self, service: Callable[..., Awaitable[Any]], number: int, use: Callable[..., Any]) -> None:
-        provider = Service(service)
-        assert await Scheduler(provider, [Job(use, provider, i) for i in range(number)]).co_run(check=True)
-
-    def run(self, *functions: Callable[[], Awaitable[Any]]) -> None:
-        Scheduler([Job(function) for function in functions]).run(backend="asyncio")
+async def with_service(service: Callable[..., Awaitable[Any]], number: int, use: Callable[..., Any]) -> None:
+    """Call `use(value, i)` so many times with what the service has provided, and then end the service."""
+    provider = Service(service)
+    assert await Scheduler(provider, [Job(use, provider, i) for i in range(number)]).co_run(check=True)
 
 
-class ByHand(Way):
-    """Each function is a task of a `TaskGroup`, in `asyncio.timeout`, behind a semaphore."""
-
-    async def times(self, body: Body, timeouts: Sequence[float | None], window: int | None = None) -> Counter[str]:
-        outcomes: Counter[str] = Counter()
-        slots = asyncio.Semaphore(window or len(timeouts))
-
-        async def limited(number: int, timeout: float | None) -> None:
-            error = None
-            async with slots:
-                try:
-                    async with asyncio.timeout(timeout):
-                        await body(number)
-                except Exception as raised:
-                    error = raised
-            outcomes[outcome(error)] += 1
-
-        async with asyncio.TaskGroup() as group:
-            for number, timeout in enumerate(timeouts):
-                group.create_task(limited(number, timeout))
-        return outcomes
-
-    async def with_service(self, service: Callable[..., Awaitable[Any]], number: int, use: Callable[..., Any]) -> None:
-        ready = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(service(task_status=SimpleNamespace(started=ready.set_result)))
-        value = await ready
-        async with asyncio.TaskGroup() as group:
-            for i in range(number):
-                group.create_task(use(value, i))
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    def run(self, *functions: Callable[[], Awaitable[Any]]) -> None:
-        async def main() -> None:
-            async with asyncio.TaskGroup() as group:
-                for function in functions:
-                    group.create_task(function())
-
-        asyncio.run(main())
-
-
-async def comes_to(number: int, count: Callable[[], Awaitable[int]]) -> bool:
+async def comes_to(number: int, count: Callable[[], Awaitable[int] | int]) -> bool:
     """Wait until so many are counted, as servers take a moment; return whether that came before `PATIENCE` ended."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE):
-            while await count() != number:  # noqa: ASYNC110  # only the server knows when
-                await asyncio.sleep(0.01)
-            return True
+    with anyio.move_on_after(PATIENCE):
+        while (await found if isinstance(found := count(), Awaitable) else found) != number:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+        return True
     return False
 
 

@@ -1,7 +1,4 @@
-"""A FastAPI app under uvicorn whose clients leave: it counts what has begun, and what is under way.
-
-Each path ends in a name, under which a test asks for the counts of its own requests.
-"""
+"""A FastAPI app whose clients leave: it counts, by a name in the path of each request, what is under way."""
 
 from __future__ import annotations
 
@@ -18,34 +15,16 @@ from trioflow import Job, Scheduler
 app = FastAPI()
 begun: Counter[str] = Counter()
 under_way: Counter[str] = Counter()
-most: Counter[str] = Counter()
-
-
-@app.get("/counts/{name}")
-async def counts(name: str) -> dict[str, int]:
-    return {"begun": begun[name], "under way": under_way[name], "most": most[name]}
-
-
-def begin(name: str) -> None:
-    begun[name] += 1
-    under_way[name] += 1
-    most[name] = max(most[name], under_way[name])
 
 
 @contextlib.contextmanager
 def counted(name: str) -> Iterator[None]:
-    begin(name)
+    begun[name] += 1
+    under_way[name] += 1
     try:
         yield
     finally:
         under_way[name] -= 1
-
-
-@app.get("/short/{name}")
-async def short(name: str) -> str:
-    with counted(name):
-        await asyncio.sleep(0)
-        return "here it is"
 
 
 @app.get("/stream/{name}")
@@ -66,12 +45,11 @@ async def page(name: str, request: Request) -> str:
     """Work in jobs that do not end, until the client leaves."""
 
     async def part() -> None:
-        begin(name)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0.01)
-            under_way[name] -= 1
+        with counted(name):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.01)
 
     async def cancel_when_gone() -> None:
         while not await request.is_disconnected():  # noqa: ASYNC110  # there is no event for it
