@@ -28,7 +28,7 @@ def test_only_the_listed_functions_write_job_states_in_random_runs(
 ) -> None:
     """In random runs, only the functions in `WRITERS` write job states, and each of them does."""
     checked_states.writers.clear()
-    for seed in range(15):
+    for seed in range(8):
         assert observe(replace(scenario_of(("writers", seed)), keep_jobs=True), backend, 2)
     failing = bad()
     virtual(Scheduler(failing, alarm(failing)).co_run)
