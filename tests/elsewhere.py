@@ -81,7 +81,7 @@ PATHS: Final = {
 LEFT_OUT: Final = {
     "win32": """
         journal/test_accidents.py journal/test_foreign.py journal/test_fuzzed.py journal/test_killed.py
-        journal/test_stress.py view/events/test_nonblocking_writer.py
+        view/events/test_nonblocking_writer.py
         test_answers_that_another_user_may_have_given_are_not_used
         test_outputs_on_disk_are_not_in_the_text test_an_output_on_disk_that_a_value_has_twice_is_stored_once
         test_a_second_process_is_rejected_with_the_first_ones_pid

@@ -290,11 +290,11 @@ def test_the_peak_memory_of_a_small_command_has_a_bound_in_a_table() -> None:
     code = "import sys; x = b'x' * (int(sys.argv[1]) << 20)"
     command = f"{sys.executable} -I -S -c {shlex.quote(code)}"
     # In a process of its own: the memory of this one may be more than that of the commands.
-    with running("-k", "--journal", "run.db", "-j1", "--results", "runs.csv", command, ":::", "1", "400") as process:
+    with running("-k", "--journal", "run.db", "-j1", "--results", "runs.csv", command, ":::", "1", "200") as process:
         process.communicate(timeout=PATIENCE)
     small, large = rows()
     assert (small["max_rss"], large["max_rss_bound"]) == ("", "")
-    assert 0 < int(small["max_rss_bound"]) < 400 << 20 < int(large["max_rss"])
+    assert 0 < int(small["max_rss_bound"]) < 200 << 20 < int(large["max_rss"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the moment before exec")

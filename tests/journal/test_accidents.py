@@ -86,7 +86,7 @@ def found(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("accident", "backend"), [("none", "trio"), ("copied", "asyncio"), ("fingerprint", "trio"), ("rejected", "asyncio")]
+    ("accident", "backend"), [("copied", "asyncio"), ("fingerprint", "trio"), ("rejected", "asyncio")]
 )
 def test_copying_or_reading_the_journal_in_the_same_process_keeps_its_locks(
     place: Path, accident: str, backend: str
@@ -119,22 +119,18 @@ def opened(path: Path) -> str:
     return stderr
 
 
-@pytest.mark.parametrize("name", ["the same", "symbolic link"])
-def test_a_second_holder_is_rejected_until_the_first_has_ended(place: Path, name: str) -> None:
+def test_a_second_holder_is_rejected_until_the_first_has_ended(place: Path) -> None:
     """Until a holder of the journal has ended, a second is rejected by any path, and the error names the first."""
     JournalStore(place, writes=True).close()
-    other = place.parent.with_name("other.db")
-    if name == "symbolic link":
-        other.symlink_to(place)
-    else:
-        other = place
+    (other := place.parent.with_name("other.db")).symlink_to(place)
     with Python(["-c", HOLD, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert "another run is using it" in opened(other)
-        assert f"process {holder.pid} on " in opened(other)
+        for name in (place, other):
+            assert re.search(rf"another run is using it: process {holder.pid} on ", opened(name))
         (place.parent / "run.db-lock").unlink()
-        assert "another run is using it" in opened(other)
+        for name in (place, other):
+            assert "another run is using it" in opened(name)
         holder.kill()
     assert opened(other) == ""
 
@@ -204,7 +200,6 @@ def move_directory(path: Path) -> None:
     ("accident", "said"),
     [
         (remove, "removed or renamed"),
-        (rename, "removed or renamed"),
         (replace, "replaced by another file"),
         (remove_log, "'run.db-wal'.*removed or renamed"),
         (move_directory, "removed or renamed"),
@@ -242,16 +237,18 @@ WRITES: list[Callable[[JournalStore], object]] = [
 ]
 
 
-@pytest.mark.parametrize("write", WRITES)
-def test_a_journal_renamed_during_a_run_keeps_all_commits(place: Path, write: Callable[[JournalStore], object]) -> None:
+def test_a_journal_renamed_during_a_run_keeps_all_commits(place: Path) -> None:
     """Each write to a renamed journal raises, and its log is merged into the renamed file when it is closed."""
-    store = JournalStore(place, writes=True)
-    store.add_records([record("a")], [], [])
-    rename(place)
-    with pytest.raises(JournalError, match="removed or renamed"):
-        write(store)
-    store.close()
-    assert found(place.with_name("other.db")) == {"a"}
+    for write in WRITES:
+        store = JournalStore(place, writes=True)
+        store.add_records([record("a")], [], [])
+        rename(place)
+        with pytest.raises(JournalError, match="removed or renamed"):
+            write(store)
+        store.close()
+        assert found(place.with_name("other.db")) == {"a"}
+        for file in place.parent.iterdir():
+            file.unlink()
 
 
 def test_new_timestamps_of_the_journal_file_do_not_end_the_run(place: Path) -> None:

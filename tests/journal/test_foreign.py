@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -44,15 +45,10 @@ def make_pipe(path: Path, victim: Path) -> None:
     os.mkfifo(path)
 
 
-def link_to_zeros(path: Path, victim: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
 TRAPS: list[tuple[Callable[[Path, Path], None], str]] = [
     (link, "a symbolic link"),
     (link_hard, "a file with 2 hard links"),
     (make_pipe, "a named pipe"),
-    (link_to_zeros, "a symbolic link"),
 ]
 
 
@@ -111,16 +107,15 @@ def poison(file: Path, victim: Path) -> None:
     file.with_name("run.db-journal").write_bytes(header.ljust(512, b"\0") + end)
 
 
-@pytest.mark.parametrize("words", [[], ["why"], ["show", "*"], ["check"], ["backup", "COPY"], ["forget", "a"]])
-def test_a_journal_with_a_rollback_journal_deletes_no_file(file: Path, victim: Path, words: list[str]) -> None:
+def test_a_journal_with_a_rollback_journal_deletes_no_file(file: Path, victim: Path) -> None:
     """SQLite deletes the file that a rollback journal names, so a journal with one is rejected by each command."""
     made(file, "a")
     poison(file, victim)
     before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
-    result = trioflow("journal", file, *(word.replace("COPY", f"{file}.copy") for word in words))
-    assert result.exit_code == 2
-    assert "'run.db-journal' next to it is a rollback journal" in result.output
-    assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
+    for words in ([], ["why"], ["show", "*"], ["check"], ["backup", f"{file}.copy"], ["forget", "a"]):
+        result = trioflow("journal", file, *words)
+        assert result.exit_code == 2
+        assert "'run.db-journal' next to it is a rollback journal" in result.output
     with pytest.raises(JournalError, match=r"'run.db-journal' next to it is a rollback journal"):
         JournalStore(file, writes=True)
     assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
@@ -139,27 +134,25 @@ def test_reading_a_journal_creates_and_changes_no_file(file: Path) -> None:
     assert state() == before
 
 
-STARTS = ["new", "empty", "copy", "no table"]
+STARTS = ["new", "copy", "no table"]
 
 
 @pytest.mark.parametrize("start", STARTS)
 def test_a_killed_run_never_leaves_a_rollback_journal(file: Path, start: str) -> None:
     """At whichever write a run is killed, it leaves no rollback journal, and the next run can use the file.
 
-    Each start tries each fourth write; together they try all.
+    Each start tries each sixth write; together they try each second.
     """
     if start == "copy":
         made(file.with_name("original.db"), "a")
         read_with_retry(file.with_name("original.db"), lambda store: store.copy_to(file))
         file.with_name("original.db").unlink()
-    elif start == "empty":
-        file.touch()
-    elif start != "new":
+    elif start == "no table":
         with contextlib.closing(sqlite3.connect(file)) as db:
             db.execute("CREATE TABLE t (x)")
             db.execute("DROP TABLE t")
     contents = file.read_bytes() if file.exists() else None
-    for number in range(STARTS.index(start), 100, 4):
+    for number in range(2 * STARTS.index(start), 100, 6):
         for path in file.parent.iterdir():
             path.unlink()
         if contents is not None:
@@ -197,41 +190,32 @@ def kill_at_statement(number: int) -> None:
 # ---- the database and its log
 
 
-@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-lock"])
-@pytest.mark.parametrize(("make_trap", "kind"), TRAPS)
-def test_a_file_beside_a_journal_that_no_run_would_create_is_rejected(
-    file: Path, victim: Path, make_trap: Callable[[Path, Path], None], kind: str, suffix: str
-) -> None:
+def test_a_file_beside_a_journal_that_no_run_would_create_is_rejected(file: Path, victim: Path) -> None:
     """The log of a journal is a regular file with one name: SQLite would write into it, and a pipe has no end.
 
     A run writes its name into the lock file: once, it emptied the target of a link.
     """
     made(file, "a")
-    make_trap(Path(f"{file}{suffix}"), victim)
-    for writes in (True, False):
-        with pytest.raises(JournalError, match=rf"'run.db{suffix}' next to it is {kind}; remove it"):
-            JournalStore(file, writes=writes)
-        assert victim.read_text() == "mine"
+    for suffix, (make_trap, kind) in itertools.product(["-wal", "-shm", "-lock"], TRAPS):
+        make_trap(trap := Path(f"{file}{suffix}"), victim)
+        for writes in (True, False):
+            with pytest.raises(JournalError, match=rf"'run.db{suffix}' next to it is {kind}; remove it"):
+                JournalStore(file, writes=writes)
+            assert victim.read_text() == "mine"
+        trap.unlink()
 
 
-@pytest.mark.parametrize("writes", [True, False])
-@pytest.mark.parametrize(
-    ("make", "kind"),
-    [
-        (os.mkfifo, "a named pipe"),
-        (os.mkdir, "a directory"),
-        (lambda path: os.symlink("/dev/zero", path), "a device"),
-        (lambda path: os.symlink("/dev/tty", path), "a device"),
-    ],
-)
-def test_a_journal_that_is_no_regular_file_is_rejected(
-    file: Path, make: Callable[[Path], None], kind: str, writes: bool
-) -> None:
+def test_a_journal_that_is_no_regular_file_is_rejected(tmp_path: Path) -> None:
     """A pipe or a device as a journal is not opened: to read it could wait forever, or never end."""
-    make(file)
-    with pytest.raises(JournalError, match=rf"it is {kind}; give the path of a regular file"):
-        JournalStore(file, writes=writes)
-    assert os.listdir(file.parent) == ["run.db"]
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "device").symlink_to("/dev/zero")
+    before = sorted(os.listdir(tmp_path))
+    for name, kind in (("pipe", "a named pipe"), ("directory", "a directory"), ("device", "a device")):
+        for writes in (True, False):
+            with pytest.raises(JournalError, match=rf"it is {kind}; give the path of a regular file"):
+                JournalStore(tmp_path / name, writes=writes)
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 def test_a_journal_behind_a_link_keeps_its_files_beside_the_target(file: Path) -> None:
@@ -277,32 +261,34 @@ def test_checking_a_large_result_takes_no_memory(file: Path) -> None:
     assert "no damage" in result.output
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ("UPDATE runs SET outcome = 'broken' || char(27) || '[2J'", r"broken\\x1b\[2J$"),
-        ("UPDATE runs SET ended = 9e999, started = -9e999", "1 job succeeded"),
-        ("UPDATE runs SET ended = 1e308, started = -1e308", "1 job succeeded"),
-        ("UPDATE jobs SET elapsed = 9e999, settled = 9e999", "1 job succeeded"),
-        (
-            """UPDATE jobs SET result = '{"$":"CommandResult","v":' || replace(hex(zeroblob(50000)), '00', '[')""",
-            "1 job",
-        ),
-        ("""UPDATE jobs SET result = '{"$":"CommandResult","v":[0,1e999,0,0,0,null,null]}'""", "1 job succeeded"),
-        ("UPDATE jobs SET result = 7", "damaged"),
-    ],
-)
-def test_strange_values_in_a_journal_are_shown_without_a_traceback(file: Path, change: str, said: str) -> None:
+STRANGE = [
+    ("UPDATE runs SET outcome = 'broken' || char(27) || '[2J'", r"broken\\x1b\[2J$"),
+    ("UPDATE runs SET ended = 9e999, started = -9e999", "1 job succeeded"),
+    ("UPDATE runs SET ended = 1e308, started = -1e308", "1 job succeeded"),
+    ("UPDATE jobs SET elapsed = 9e999, settled = 9e999", "1 job succeeded"),
+    (
+        """UPDATE jobs SET result = '{"$":"CommandResult","v":' || replace(hex(zeroblob(50000)), '00', '[')""",
+        "1 job",
+    ),
+    ("""UPDATE jobs SET result = '{"$":"CommandResult","v":[0,1e999,0,0,0,null,null]}'""", "1 job succeeded"),
+    ("UPDATE jobs SET result = 7", "damaged"),
+]
+
+
+def test_strange_values_in_a_journal_are_shown_without_a_traceback(file: Path) -> None:
     """Another program can store anything in a journal: infinite times, terminal sequences, JSON of any depth."""
     assert Scheduler(Job(evil, label="x", save=(lambda value: 1, str))).run(journal=file)
-    with contextlib.closing(sqlite3.connect(file)) as db:
-        db.execute(change)
-        db.commit()
-    for words in ([], ["show", "*"], ["why"], ["check"]):
-        result = trioflow("journal", file, *words)
-        assert result.exit_code in (0, 1)
-        assert result.output.replace("\n", "").isprintable()
-    assert re.search(said, trioflow("journal", file).output, re.MULTILINE)
+    intact = file.read_bytes()
+    for change, said in STRANGE:
+        file.write_bytes(intact)
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            db.execute(change)
+            db.commit()
+        for words in (["show", "*"], ["why"], ["check"], []):
+            result = trioflow("journal", file, *words)
+            assert result.exit_code in (0, 1)
+            assert result.output.replace("\n", "").isprintable()
+        assert re.search(said, result.output, re.MULTILINE)
 
 
 # ---- the schema, which can contain code
@@ -310,47 +296,44 @@ def test_strange_values_in_a_journal_are_shown_without_a_traceback(file: Path, c
 
 SLOW = "length(hex(zeroblob(20000000))) > 0"
 """An expression that SQLite computes for a tenth of a second."""
-SCHEMAS = {
-    "check": f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a CHECK ({SLOW}))' WHERE name = 'extra'",
-    "generated": (
-        f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a, b AS ({SLOW}) NOT NULL)' WHERE name = 'extra'"
-    ),
-    "check of jobs": f"UPDATE sqlite_master SET sql = replace(sql, 'why TEXT', 'why TEXT CHECK ({SLOW})')",
-    "index": "CREATE INDEX i ON jobs (length(path))",
-    "view": "CREATE VIEW v AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n",
-    "jobs as a view": "DROP TABLE jobs; CREATE VIEW jobs AS SELECT * FROM runs",
-    "trigger": "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END",
-    "virtual table": "INSERT INTO sqlite_master VALUES ('table', 'v', 'v', 0, 'CREATE VIRTUAL TABLE v USING fts5(a)')",
-    "statistics": "ANALYZE",
-    "table missing": "DROP TABLE begun",
-    "column missing": "ALTER TABLE runs DROP COLUMN ending",
-    "long name": f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra ({'a' * 70_000})' WHERE name = 'extra'",
-    "deep": (
-        f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a CHECK ({'(' * 900}1{')' * 900}))' WHERE name = 'extra'"
-    ),
-    "damaged": "UPDATE sqlite_master SET sql = 'CREATE TABLE jobs (' WHERE name = 'jobs'",
-    "same root": "UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'jobs')",
-}
+SCHEMAS = [
+    f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a CHECK ({SLOW}))' WHERE name = 'extra'",
+    f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a, b AS ({SLOW}) NOT NULL)' WHERE name = 'extra'",
+    f"UPDATE sqlite_master SET sql = replace(sql, 'why TEXT', 'why TEXT CHECK ({SLOW})')",
+    "CREATE INDEX i ON jobs (length(path))",
+    "CREATE VIEW v AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n",
+    "DROP TABLE jobs; CREATE VIEW jobs AS SELECT * FROM runs",
+    "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END",
+    "INSERT INTO sqlite_master VALUES ('table', 'v', 'v', 0, 'CREATE VIRTUAL TABLE v USING fts5(a)')",
+    "ANALYZE",
+    "DROP TABLE begun",
+    "ALTER TABLE runs DROP COLUMN ending",
+    f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra ({'a' * 70_000})' WHERE name = 'extra'",
+    f"UPDATE sqlite_master SET sql = 'CREATE TABLE extra (a CHECK ({'(' * 900}1{')' * 900}))' WHERE name = 'extra'",
+    "UPDATE sqlite_master SET sql = 'CREATE TABLE jobs (' WHERE name = 'jobs'",
+    "UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'jobs')",
+]
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
-def test_a_journal_with_another_schema_is_rejected_without_evaluating_it(file: Path, name: str) -> None:
+def test_a_journal_with_another_schema_is_rejected_without_evaluating_it(file: Path) -> None:
     """Another schema than a journal's may compute anything, even when the file is read, so it is only compared."""
     made(file, "a")
-    statement = SCHEMAS[name]
-    with contextlib.closing(sqlite3.connect(file)) as db:
-        if "extra" in statement:
-            db.execute("CREATE TABLE extra (a)")
-            db.executemany("INSERT INTO extra VALUES (?)", [(number,) for number in range(2000)])
-        db.commit()
-        db.execute("PRAGMA writable_schema = ON")
-        db.executescript(statement)
-    before = file.read_bytes()
-    for writes in (False, True):
-        with pytest.raises(JournalError, match=r"its tables are not those of a journal|the file is damaged"):
-            JournalStore(file, writes=writes)
-        assert file.read_bytes() == before
-    assert os.listdir(file.parent) == ["run.db"]
+    intact = file.read_bytes()
+    for statement in SCHEMAS:
+        file.write_bytes(intact)
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            if "extra" in statement:
+                db.execute("CREATE TABLE extra (a)")
+                db.executemany("INSERT INTO extra VALUES (?)", [(number,) for number in range(2000)])
+            db.commit()
+            db.execute("PRAGMA writable_schema = ON")
+            db.executescript(statement)
+        before = file.read_bytes()
+        for writes in (False, True):
+            with pytest.raises(JournalError, match=r"its tables are not those of a journal|the file is damaged"):
+                JournalStore(file, writes=writes)
+            assert file.read_bytes() == before
+        assert os.listdir(file.parent) == ["run.db"]
 
 
 def test_a_schema_of_ten_thousand_tables_is_not_parsed(file: Path) -> None:
@@ -369,8 +352,7 @@ def test_a_schema_of_ten_thousand_tables_is_not_parsed(file: Path) -> None:
         found(file)
 
 
-@pytest.mark.parametrize("writes", [False, True])
-def test_a_log_from_elsewhere_is_not_merged_into_a_journal_that_is_rejected(file: Path, writes: bool) -> None:
+def test_a_log_from_elsewhere_is_not_merged_into_a_journal_that_is_rejected(file: Path) -> None:
     """A log that changes the schema was put beside the journal by others: neither file is changed."""
     made(file, "a")
     (other := file.with_name("other.db")).write_bytes(file.read_bytes())
@@ -378,7 +360,7 @@ def test_a_log_from_elsewhere_is_not_merged_into_a_journal_that_is_rejected(file
         db.execute("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END")
         file.with_name("run.db-wal").write_bytes(other.with_name("other.db-wal").read_bytes())
     before = [file.read_bytes(), file.with_name("run.db-wal").read_bytes()]
-    for _ in range(2):
+    for writes in (False, True, False):
         with pytest.raises(JournalError, match="its tables are not those of a journal"):
             JournalStore(file, writes=writes)
         assert [file.read_bytes(), file.with_name("run.db-wal").read_bytes()] == before
@@ -386,8 +368,7 @@ def test_a_log_from_elsewhere_is_not_merged_into_a_journal_that_is_rejected(file
     assert found(file) == ["a"]
 
 
-@pytest.mark.parametrize("writes", [False, True])
-def test_a_tree_of_pages_with_more_paths_than_atoms_is_not_walked(file: Path, writes: bool) -> None:
+def test_a_tree_of_pages_with_more_paths_than_atoms_is_not_walked(file: Path) -> None:
     """Pages that refer to the same pages again and again have endless rows, and are rejected by a check of pages."""
     made(file, "a")
     with contextlib.closing(sqlite3.connect(file)) as db:
@@ -407,50 +388,53 @@ def test_a_tree_of_pages_with_more_paths_than_atoms_is_not_walked(file: Path, wr
     pages[root - 1] = interior(len(pages))
     pages[0] = pages[0][:28] + struct.pack(">I", len(pages)) + pages[0][32:]
     file.write_bytes(b"".join(pages))
-    with pytest.raises(JournalError, match="2nd reference to page"):
-        JournalStore(file, writes=writes)
+    for writes in (False, True):
+        with pytest.raises(JournalError, match="2nd reference to page"):
+            JournalStore(file, writes=writes)
 
 
-@pytest.mark.parametrize("writes", [False, True])
-def test_the_log_of_an_empty_file_is_not_removed(file: Path, writes: bool) -> None:
+def test_the_log_of_an_empty_file_is_not_removed(file: Path) -> None:
     """SQLite removes the log beside an empty file, so such a journal is rejected: the log may be all that is left."""
     made(file, "a")
     leave_log(file)
     file.write_bytes(b"")
     before = file.with_name("run.db-wal").read_bytes()
-    with pytest.raises(JournalError, match="it is empty, but has a log 'run"):
-        JournalStore(file, writes=writes)
-    assert file.with_name("run.db-wal").read_bytes() == before
+    for writes in (False, True):
+        with pytest.raises(JournalError, match="it is empty, but has a log 'run"):
+            JournalStore(file, writes=writes)
+        assert file.with_name("run.db-wal").read_bytes() == before
 
 
 # ---- backups
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-lock", "-journal"])
-@pytest.mark.parametrize("put", [link, lambda path, victim: path.write_text("mine")])
-def test_a_backup_touches_no_file_that_is_there(
-    file: Path, victim: Path, suffix: str, put: Callable[[Path, Path], object]
-) -> None:
+def write_mine(path: Path, victim: Path) -> None:
+    path.write_text("mine")
+
+
+def test_a_backup_touches_no_file_that_is_there(file: Path, victim: Path) -> None:
     """A backup is rejected if one of its files is there already: a log, for example, would be part of the copy."""
     made(file, "a")
-    put(file.with_name(f"copy.db{suffix}"), victim)
-    result = trioflow("journal", file, "backup", file.with_name("copy.db"))
-    assert result.exit_code == 2
-    assert f"copy.db{suffix}' already exists" in result.output
-    assert victim.read_text() == "mine"
-    assert sorted(os.listdir(file.parent)) == sorted(["run.db", f"copy.db{suffix}", "victim"])
+    for suffix, put in itertools.product(["", "-wal", "-shm", "-lock", "-journal"], [link, write_mine]):
+        put(there := file.with_name(f"copy.db{suffix}"), victim)
+        result = trioflow("journal", file, "backup", file.with_name("copy.db"))
+        assert result.exit_code == 2
+        assert f"copy.db{suffix}' already exists" in result.output
+        assert there.read_text() == victim.read_text() == "mine"
+        assert sorted(os.listdir(file.parent)) == sorted(["run.db", f"copy.db{suffix}", "victim"])
+        there.unlink()
 
 
-@pytest.mark.parametrize("put", [link, lambda path, victim: path.write_text("mine")])
-def test_a_backup_has_no_temporary_file_that_others_can_guess(
-    file: Path, victim: Path, put: Callable[[Path, Path], object]
-) -> None:
+def test_a_backup_has_no_temporary_file_that_others_can_guess(file: Path, victim: Path) -> None:
     """The file copy.db.partial is the user's: once, a backup wrote through such a link, and removed such a file."""
     made_with_result(file)
-    put(file.with_name("copy.db.partial"), victim)
-    assert trioflow("journal", file, "backup", file.with_name("copy.db")).exit_code == 0
-    assert file.with_name("copy.db.partial").read_text() == victim.read_text() == "mine"
-    assert sorted(os.listdir(file.parent)) == ["copy.db", "copy.db.partial", "run.db", "victim"]
+    for put in (link, write_mine):
+        put(partial := file.with_name("copy.db.partial"), victim)
+        assert trioflow("journal", file, "backup", file.with_name("copy.db")).exit_code == 0
+        assert partial.read_text() == victim.read_text() == "mine"
+        assert sorted(os.listdir(file.parent)) == ["copy.db", "copy.db.partial", "run.db", "victim"]
+        partial.unlink()
+        file.with_name("copy.db").unlink()
 
 
 def test_a_backup_replaces_nothing_that_appears_meanwhile(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,16 +484,16 @@ def restored_pickle(file: Path) -> tuple[bool, str]:
     return Evil.loaded, scheduler.explain(job)
 
 
-@pytest.mark.parametrize("mode", [0o660, 0o602, 0o666])
-def test_a_pickle_is_not_loaded_from_a_journal_that_others_may_write(file: Path, mode: int) -> None:
+def test_a_pickle_is_not_loaded_from_a_journal_that_others_may_write(file: Path) -> None:
     """Who may write to a journal could put a pickle there that runs any code, so the job runs instead."""
     assert restored_pickle(file) == (False, ANY)
-    assert restored_pickle(file) == (True, ANY)
-    file.chmod(mode)
-    loaded, why = restored_pickle(file)
-    assert not loaded
-    assert "not loaded because other users may write to 'run.db': chmod go-w" in why
-    file.chmod(0o644)
+    for mode in (0o660, 0o602):
+        assert restored_pickle(file) == (True, ANY)
+        file.chmod(mode)
+        loaded, why = restored_pickle(file)
+        assert not loaded
+        assert "not loaded because other users may write to 'run.db': chmod go-w" in why
+        file.chmod(0o644)
     assert restored_pickle(file) == (True, ANY)
 
 
@@ -567,15 +551,17 @@ def leave_log(file: Path) -> None:
     os.waitpid(child, 0)
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
-def test_a_new_journal_cannot_be_written_by_others_under_any_umask(file: Path, umask: int) -> None:
+def test_a_new_journal_cannot_be_written_by_others_under_any_umask(tmp_path: Path) -> None:
     """A new journal, and its log, cannot be written by others, so that its pickles are loaded under any umask."""
-    before = os.umask(umask)
+    before = os.umask(0)
     try:
-        with contextlib.closing(JournalStore(file, writes=True)):
-            for name in ("run.db", "run.db-wal", "run.db-shm"):
-                assert file.with_name(name).stat().st_mode & 0o777 == 0o644 & ~umask
-        assert restored_pickle(file) == (False, ANY)
-        assert restored_pickle(file) == (True, ANY)
+        for umask in (0o000, 0o077):
+            os.umask(umask)
+            file = tmp_path / f"{umask}.db"
+            with contextlib.closing(JournalStore(file, writes=True)):
+                for name in (file, f"{file}-wal", f"{file}-shm"):
+                    assert os.stat(name).st_mode & 0o777 == 0o644 & ~umask
+            assert restored_pickle(file) == (False, ANY)
+            assert restored_pickle(file) == (True, ANY)
     finally:
         os.umask(before)

@@ -5,6 +5,7 @@ Each run is a forked process. Its jobs write their names to a log, so that the t
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ from trioflow import CommandJob, Job, Scheduler, current_job
 from trioflow.journal import _journal
 from trioflow.journal._store import JournalStore
 
+from ..conftest import BACKENDS
 from .stage import Stage, adopt_orphans
 
 # ---- scenarios: what a job logs is its path
@@ -78,12 +80,16 @@ async def text(result: Any) -> str:
     return str(result.stdout)
 
 
-@pytest.fixture(params=[functions, commands])
-def stage(request: pytest.FixtureRequest, tmp_path: Path, backend: str) -> Iterator[Stage]:
+@pytest.fixture(params=[(functions, "trio"), (commands, "asyncio")])
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     (tmp_path / "0.txt").write_text("begin\n")
     adopt_orphans(True)
-    yield Stage(tmp_path, request.param, backend)
+    yield Stage(tmp_path, *request.param)
     adopt_orphans(False)
+
+
+BOTH = pytest.mark.parametrize("stage", [*itertools.product([functions, commands], BACKENDS)], indirect=True)
+"""Each scenario on each backend; the short tests take each scenario on one."""
 
 
 def fresh(stage: Stage) -> None:
@@ -156,11 +162,12 @@ def killed_at_writes(stage: Stage, first: int, step: int, *sides: bool) -> set[i
 def test_a_run_killed_at_a_write_of_the_journal_can_be_continued(stage: Stage) -> None:
     """If a run is killed at a write of its journal, committed jobs do not run again.
 
-    Each twentieth is tested: before others of them on trio, and after others on asyncio.
+    Each twentieth is tested: before others of them for functions, and after others for commands.
     """
-    assert len(killed_at_writes(stage, *((0, 20, False) if stage.backend == "trio" else (10, 20, True)))) > 1
+    assert len(killed_at_writes(stage, *((0, 20, False) if stage.build is functions else (10, 20, True)))) > 1
 
 
+@BOTH
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_run_killed_at_any_write_of_the_journal_can_be_continued(stage: Stage) -> None:
@@ -168,6 +175,7 @@ def test_a_run_killed_at_any_write_of_the_journal_can_be_continued(stage: Stage)
     assert len(killed_at_writes(stage, 0, 1, False, True)) > 3
 
 
+@BOTH
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_run_killed_at_two_thousand_instants_can_be_continued(stage: Stage) -> None:
@@ -189,7 +197,7 @@ def test_a_run_that_is_killed_repeatedly_completes_in_the_end(stage: Stage) -> N
     """A run that is killed repeatedly gets a little further each time, since no committed job is lost."""
     right = expected(stage)
     before: set[str] = set()
-    for _ in range(6):
+    for _ in range(4):
         child = stage.run()
         time.sleep(random.uniform(0.02, 0.06))
         stage.kill(child)
