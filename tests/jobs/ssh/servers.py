@@ -246,6 +246,7 @@ class Proxy:
         self.server = server
         self.delays = list(delays)
         self.count = 0
+        self.waiting = self.peak = 0  # how many connections are kept waiting, and were at most
         self._listener = socket.create_server((server.address, 0))
         self.port: int = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = []
@@ -290,7 +291,10 @@ class Proxy:
 
     def _serve(self, client: socket.socket, delay: float) -> None:
         with client:
+            self.waiting += 1
+            self.peak = max(self.peak, self.waiting)
             self._ended.wait(delay)
+            self.waiting -= 1
             with (
                 contextlib.suppress(OSError),
                 socket.create_connection((self.server.address, self.server.port)) as other,

@@ -24,7 +24,6 @@ from trioflow import (
     JobTimeout,
     LocalNode,
     Push,
-    RequirementFailed,
     Retry,
     Scheduler,
     SshError,
@@ -41,10 +40,10 @@ from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
 from trioflow.view.text._verdict import run_verdict
 
-from ...bodies import Flaw, fail, run
+from ...bodies import fail, run
 from ...places import PATIENCE, patiently
-from ..posix.process_trees import TREE, Watched, command_line, until_there
-from .servers import Impostor, Proxy, Server, Site, free_port, make_key, targets, until_written
+from ..posix.process_trees import Watched, command_line
+from .servers import Impostor, Proxy, Server, Site, free_port, make_key, until_written
 
 PIPE = subprocess.PIPE
 
@@ -58,10 +57,12 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Check that a test leaves no process on this machine, and no directory of sockets."""
+    """Check that a test leaves no process on this machine, no directory of sockets, and no open file."""
     sockets = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))  # short enough for sockets
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(sockets))
+    files = os.listdir("/proc/self/fd")
     yield
+    assert len(os.listdir("/proc/self/fd")) <= len(files)
     assert watched.alive() == []
     assert list(sockets.iterdir()) == []
     sockets.rmdir()
@@ -119,7 +120,7 @@ def test_sockets_are_in_a_private_runtime_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "commands"), [(10, 40), pytest.param(200, 2000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+    ("nodes", "commands"), [(3, 8), pytest.param(200, 2000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
 )
 def test_many_commands_on_many_nodes_use_one_connection_per_node(
     backend: str, site: Site, server: Server, nodes: int, commands: int, tmp_path: Path
@@ -142,35 +143,19 @@ def test_many_commands_on_many_nodes_use_one_connection_per_node(
 def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -> None:
     """All jobs of a node share one connection, in any scheduler, and with different but equal node objects."""
     before = server.accepted
-    jobs = [SshJob(server.node(), f"echo {number}", stdout=PIPE) for number in range(12)]
-    run(backend, *jobs[:6], Scheduler(*jobs[6:9], Scheduler(*jobs[9:])))
-    assert [job.result().stdout for job in jobs] == [f"{number}\n".encode() for number in range(12)]
+    jobs = [SshJob(server.node(), f"echo {number}", stdout=PIPE) for number in range(4)]
+    run(backend, *jobs[:2], Scheduler(jobs[2], Scheduler(jobs[3])))
+    assert [job.result().stdout for job in jobs] == [f"{number}\n".encode() for number in range(4)]
     assert server.accepted == before + 1
 
 
-@pytest.mark.parametrize("end", ["completed", "critical", "timeout", "cancel"])
-def test_the_connection_is_closed_at_any_end_of_the_run(backend: str, server: Server, end: str) -> None:
-    """After a completed, failed, timed-out or cancelled run, no ssh session is left on the server."""
+@pytest.mark.parametrize("end", [StopReason.COMPLETED, StopReason.CRITICAL])
+def test_the_connection_is_closed_at_any_end_of_the_run(backend: str, server: Server, end: StopReason) -> None:
+    """After a run that was completed or stopped, no ssh session is left on the server."""
     job = SshJob(server.node(), "echo")
-    after = Job(fail, 0, label="after", required=job, critical=True) if end == "critical" else None
-    endless = Job(anyio.sleep, 1000, required=job) if end in ("timeout", "cancel") else None
-    scheduler = Scheduler(job, after, endless, timeout=1 if end == "timeout" else None)
-    if end == "cancel":
-
-        async def cancel() -> None:
-            scheduler.cancel()
-
-        scheduler.add(Job(cancel, required=job))
+    scheduler = Scheduler(job, Job(fail, 0, required=job, critical=end is StopReason.CRITICAL))
     scheduler.run(backend=backend)
-    assert (
-        scheduler.stop_reason
-        is {
-            "completed": StopReason.COMPLETED,
-            "critical": StopReason.CRITICAL,
-            "timeout": StopReason.TIMEOUT,
-            "cancel": StopReason.CANCELLED,
-        }[end]
-    )
+    assert scheduler.stop_reason is end
     end_of_patience = time.monotonic() + PATIENCE
     while server.sessions():
         assert time.monotonic() < end_of_patience
@@ -200,46 +185,33 @@ def test_a_master_that_misses_a_signal_is_signalled_again(
     assert (tmp_path / "ended").read_text() == "ended\n"
 
 
-def test_an_ssh_job_that_never_starts_opens_no_connection(backend: str, server: Server) -> None:
-    """An SshJob that is blocked by a failed requirement opens no connection."""
-    before = server.accepted
-    failing = Job(fail, 0)
-    blocked = SshJob(server.node(), "true", required=failing, run_if="succeeded")
-    run(backend, failing, blocked)
-    assert isinstance(blocked.raised_exception(), RequirementFailed)
-    assert server.accepted == before
-
-
 def test_max_sessions_limits_the_sessions_at_once(backend: str, server: Server) -> None:
     """With `max_sessions=2`, the server never has more than two sessions at once."""
     since = server.log.stat().st_size
-    run(backend, *(SshJob(server.node(max_sessions=2), "sleep 0.05") for _ in range(8)))
+    run(backend, *(SshJob(server.node(max_sessions=2), "sleep 0.05") for _ in range(5)))
     assert peak(server, since) == 2
 
 
 def test_sessions_rejected_by_maxsessions_of_a_server_are_retried(backend: str, site: Site) -> None:
     """Sessions that a server rejects because of its MaxSessions are requested again over the same connection."""
     server = site.serve(2, MaxSessions=2)
-    jobs = [SshJob(server.node(), "sleep 0.05; echo x", stdout=PIPE) for _ in range(10)]
+    jobs = [SshJob(server.node(), "sleep 0.05; echo x", stdout=PIPE) for _ in range(5)]
     run(backend, *jobs)
-    assert [job.result().stdout for job in jobs] == [b"x\n"] * 10
+    assert [job.result().stdout for job in jobs] == [b"x\n"] * 5
     assert server.accepted == 1
     server.stop()
 
 
-@pytest.mark.parametrize("level", ["INFO", "QUIET"])
-def test_transfers_rejected_by_maxsessions_of_a_server_are_retried(
-    backend: str, site: Site, level: str, tmp_path: Path
-) -> None:
+def test_transfers_rejected_by_maxsessions_of_a_server_are_retried(backend: str, site: Site, tmp_path: Path) -> None:
     """Transfers that a server rejects because of its MaxSessions are retried, whatever the LogLevel of ssh."""
     server = site.serve(2, MaxSessions=1)
     config = tmp_path / "config"
-    config.write_text(f"LogLevel {level}\n{site.config.read_text()}")
+    config.write_text(f"LogLevel QUIET\n{site.config.read_text()}")
     (tmp_path / "file").write_text("x")
     node = server.node(config=config)
-    jobs = [SshJob(node, Push(tmp_path / "file", to=tmp_path / f"copy {number}")) for number in range(6)]
+    jobs = [SshJob(node, Push(tmp_path / "file", to=tmp_path / f"copy {number}")) for number in range(3)]
     run(backend, *jobs)
-    assert [(tmp_path / f"copy {number}").read_text() for number in range(6)] == ["x"] * 6
+    assert [(tmp_path / f"copy {number}").read_text() for number in range(3)] == ["x"] * 3
     server.stop()
 
 
@@ -264,34 +236,34 @@ def test_connections_dropped_by_max_startups_are_retried(backend: str, site: Sit
     """Connections that a server drops because of its MaxStartups are retried until each node is connected."""
     server = site.serve(2, MaxStartups="1:100:1")
     site.alias(f"crowd-{backend}-*", server)
-    nodes = SshNodes(f"crowd-{backend}-[1-4]", config=site.config)
+    nodes = SshNodes(f"crowd-{backend}-[1-3]", config=site.config)
     jobs = [SshJob(node, "echo {node}", stdout=PIPE) for node in nodes]
     run(backend, *jobs)
     assert [job.result().stdout.decode() for job in jobs] == [f"{node.hostname}\n" for node in nodes]
-    assert server.accepted == 4
+    assert server.accepted == 3
     server.stop()
 
 
 def test_the_handshakes_at_once_are_limited(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With two handshakes at once, six nodes take at least three times as long as one to connect."""
+    """No more handshakes than the limit are under way at once, however many nodes there are."""
     monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 2)
-    with Proxy(server, *[0.2] * 6) as proxy:
-        jobs = [SshJob(proxy.node(connect_timeout=30 + number), "true") for number in range(6)]
-        before = time.monotonic()
+    with Proxy(server, *[0.3] * 4) as proxy:
+        jobs = [SshJob(proxy.node(connect_timeout=30 + number), "true") for number in range(4)]
         run(backend, *jobs)
-        assert time.monotonic() - before >= 0.6
+        assert proxy.peak <= 2
         assert all(job.state is JobState.SUCCEEDED for job in jobs)
 
 
 @patiently(0.6, 6)
 def test_nodes_that_hang_do_not_keep_others_from_connecting(
-    backend: str, site: Site, server: Server, unit: float
+    backend: str, site: Site, server: Server, unit: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once, ten hanging nodes took all handshakes, and a healthy node was given up before it was tried."""
+    """Once, hanging nodes took all handshakes, and a healthy node was given up before it was tried."""
+    monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 2)
     with Impostor() as impostor:
         hanging = [
             SshJob(impostor.node(site, username=f"u{number}", connect_timeout=1.2 * unit), "true")
-            for number in range(10)
+            for number in range(2)
         ]
         healthy = SshJob(server.node(connect_timeout=unit), "true")
         run(backend, *hanging, healthy)
@@ -320,18 +292,19 @@ def test_handshakes_of_nodes_behind_a_gateway_of_the_configuration_are_limited(
     gateway = site.serve(3)
     config = tmp_path / "config"
     config.write_text(site.config.read_text())
-    with Proxy(gateway, *[0.3] * 4) as proxy, config.open("a") as file:
-        file.write(f"Host inner-*\n  HostName {server.address}\n  Port {server.port}\n")
-        file.write(f"  HostKeyAlias [{server.address}]:{server.port}\n")
+    with Proxy(gateway, *[0.5] * 2) as proxy, config.open("a") as file:
+        for number, one in enumerate((server, gateway)):
+            file.write(f"Host inner-{number}\n  HostName {one.address}\n  Port {one.port}\n")
+            file.write(f"  HostKeyAlias [{one.address}]:{one.port}\n")
+        file.write("Host inner-*\n")
         command = f"ssh -F {config} -p {proxy.port} -W %h:%p {gateway.address}"
         jump = f"{gateway.address}:{proxy.port}"
         file.write(f"  {way} {command if way == 'ProxyCommand' else jump}\n")
         file.flush()
-        jobs = [SshJob(SshNode(f"inner-{one}", config=config), "true") for one in range(4)]
-        before = time.monotonic()
+        jobs = [SshJob(SshNode(f"inner-{one}", config=config), "true") for one in range(2)]
         run(backend, *jobs)
-        assert time.monotonic() - before >= 1.2
-    assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 4
+        assert proxy.peak == 1
+    assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
     gateway.stop()
 
 
@@ -339,7 +312,7 @@ def test_if_the_job_that_opens_the_connection_is_cancelled_another_takes_over(ba
     """If the job that opens a connection is cancelled, another job that waits for it takes over."""
     with Proxy(server, 2) as proxy:
         first = SshJob(proxy.node(), "true")
-        others = [SshJob(proxy.node(), "echo x", stdout=PIPE) for _ in range(3)]
+        others = [SshJob(proxy.node(), "echo x", stdout=PIPE) for _ in range(2)]
 
         async def cancel() -> None:
             while not proxy.count:  # noqa: ASYNC110 - it has no event
@@ -348,7 +321,7 @@ def test_if_the_job_that_opens_the_connection_is_cancelled_another_takes_over(ba
 
         run(backend, first, *others, Job(cancel))
         assert first.state is JobState.CANCELLED
-        assert [job.result().stdout for job in others] == [b"x\n"] * 3
+        assert [job.result().stdout for job in others] == [b"x\n"] * 2
         assert proxy.count == 2
 
 
@@ -387,13 +360,13 @@ def test_settings_of_ssh_are_queried_only_if_a_node_has_to_wait(
     asked: list[SshNode] = []
     real = OpenSsh.settings
     monkeypatch.setattr(OpenSsh, "settings", lambda self, node: [asked.append(node), real(self, node)][1])
-    monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 3)
+    monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 1)
     site.alias(f"few-{backend}-*", server)
-    for number in (3, 6):
+    for number in (1, 3):
         nodes = SshNodes(f"few-{backend}-[1-{number}]", config=site.config)
         run(backend, *(SshJob(node, "true") for node in nodes))
-        assert (len(asked) >= 3) is (number > 3)
-    assert len(asked) == len(set(asked)) <= 6
+        assert (len(asked) >= 2) is (number > 1)
+    assert len(asked) == len(set(asked)) <= 3
 
 
 # ---- lost connections
@@ -404,7 +377,7 @@ def test_a_broken_connection_ends_the_command_with_an_error(
 ) -> None:
     """A command whose connection breaks may have done its work, so it is not run again; later jobs connect anew."""
     before = server.accepted
-    job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; sleep 1000", env=mark, terminate_grace=0.3)
+    job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; sleep 1000", env=mark, terminate_grace=0.1)
     after = SshJob(server.node(), "echo after", stdout=PIPE).requires(job, settled=True)
 
     async def cut() -> None:
@@ -420,22 +393,6 @@ def test_a_broken_connection_ends_the_command_with_an_error(
     assert after.result().stdout == b"after\n"
     assert server.accepted == before + 2
     assert watched.gone_in_time(), watched.alive()
-
-
-def test_a_connection_lost_between_two_jobs_is_opened_again(backend: str, server: Server) -> None:
-    """If a connection is lost between two jobs, the second job opens it again, and succeeds."""
-    first = SshJob(server.node(), "true")
-
-    async def cut() -> None:
-        server.cut()
-        await anyio.sleep(0.3)  # until that is known here
-
-    between = Job(cut, required=first)
-    second = SshJob(server.node(), "echo x", stdout=PIPE, required=between)
-    before = server.accepted
-    run(backend, first, between, second)
-    assert second.result().stdout == b"x\n"
-    assert server.accepted == before + 2
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["node", "gateway"])
@@ -457,10 +414,10 @@ def test_a_connection_whose_process_is_killed_is_opened_again(
         await anyio.sleep(0.3)  # until that is known here
 
     between = Job(kill, required=first)
-    later = [SshJob(node, "echo x", stdout=PIPE, required=between) for _ in range(3)]
+    later = [SshJob(node, "echo x", stdout=PIPE, required=between) for _ in range(2)]
     before = server.accepted
     run(backend, first, between, *later)
-    assert [job.result(default=None) and job.result().stdout for job in later] == [b"x\n"] * 3
+    assert [job.result(default=None) and job.result().stdout for job in later] == [b"x\n"] * 2
     assert server.accepted == before + 2
     if behind:
         inner.stop()
@@ -510,30 +467,6 @@ def test_debrief_shows_no_traceback_for_an_unreachable_node(
     assert "Traceback" not in said
 
 
-def test_an_unreachable_node_stops_only_the_jobs_of_its_own_chain(backend: str, site: Site, server: Server) -> None:
-    """An unreachable node blocks the jobs that require its own; those of other nodes succeed."""
-    dead = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
-    chains = {
-        node: [SshJob(node, "true", label="a"), SshJob(node, "true", label="b", run_if="succeeded")]
-        for node in (dead, server.node())
-    }
-    for first, second in chains.values():
-        second.requires(first)
-    run(backend, *chains.values())
-    assert [job.state for job in chains[dead]] == [JobState.FAILED, JobState.BLOCKED]
-    assert [job.state for job in chains[server.node()]] == [JobState.SUCCEEDED] * 2
-
-
-def test_a_job_of_a_skipped_node_runs_again_and_says_why(site: Site, tmp_path: Path) -> None:
-    """A journal stores no result of a job whose node was skipped, and the next run says so in one sentence."""
-    node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
-    for _ in range(2):
-        job = SshJob(node, "true", label="job")
-        scheduler = Scheduler(job)
-        assert scheduler.run(journal=tmp_path / "run.db")
-    assert scheduler.explain(job).endswith("the journal could not store its result: its node was skipped")
-
-
 def test_on_unreachable_skip_skips_the_jobs_of_an_unreachable_node(backend: str, site: Site) -> None:
     """With `on_unreachable="skip"`, the jobs of an unreachable node succeed with None, and one incident says why."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
@@ -562,6 +495,7 @@ def test_jobs_of_a_skipped_node_count_as_skipped_and_run_in_the_next_run(
         assert (sentence[:21], sentence[-11:]) == ("1 of 2 jobs succeeded", ", 1 skipped")
         assert {span.label: span.state for span in trace.spans}["try"] is JobState.SKIPPED
         assert "was skipped, and has the result None: 127.0.0.1" in scheduler.explain(job)
+    assert scheduler.explain(job).endswith("the journal could not store its result: its node was skipped")
 
 
 def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(backend: str, site: Site) -> None:
@@ -657,18 +591,18 @@ def test_accept_new_accepts_and_records_an_unknown_host_key(backend: str, server
     assert again.state is JobState.SUCCEEDED
 
 
-@pytest.mark.parametrize("accept_new", [False, True])
-def test_a_changed_host_key_is_rejected_even_with_accept_new(backend: str, site: Site, accept_new: bool) -> None:
+def test_a_changed_host_key_is_rejected_even_with_accept_new(backend: str, site: Site) -> None:
     """A changed host key is rejected even with `accept_new=True`, and the error names the line of the old key."""
     server = site.serve(2)
     line = len(site.known_hosts.read_text().splitlines())
     server.change_key()
-    job = SshJob(server.node(accept_new=accept_new), "true")
-    run(backend, job)
-    error = job.raised_exception()
-    assert isinstance(error, SshError)
-    assert not isinstance(error, Unreachable)
-    assert f"its host key has changed: it does not match the one in {site.known_hosts}, line {line}" in str(error)
+    jobs = [SshJob(server.node(accept_new=accept_new), "true") for accept_new in (False, True)]
+    run(backend, *jobs)
+    for job in jobs:
+        error = job.raised_exception()
+        assert isinstance(error, SshError)
+        assert not isinstance(error, Unreachable)
+        assert f"its host key has changed: it does not match the one in {site.known_hosts}, line {line}" in str(error)
     server.stop()
 
 
@@ -701,12 +635,9 @@ def test_identity_takes_precedence_over_the_key_of_the_configuration(
     assert job.state is JobState.SUCCEEDED
 
 
-@pytest.mark.parametrize("name", ["100 %h \"a\" 'b' #1 \\n", "plain"])
-def test_paths_of_keys_may_contain_any_characters(
-    backend: str, site: Site, server: Server, tmp_path: Path, name: str
-) -> None:
+def test_paths_of_keys_may_contain_any_characters(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
     """In paths of keys, characters that ssh would expand or parse are literal."""
-    directory = tmp_path / name
+    directory = tmp_path / "100 %h \"a\" 'b' #1 \\n"
     directory.mkdir()
     shutil.copy(site.identity, directory / "key %u")
     shutil.copy(site.known_hosts, directory / "known")
@@ -715,18 +646,6 @@ def test_paths_of_keys_may_contain_any_characters(
     node = server.node(config=config, identity=directory / "key %u", known_hosts=directory / "known")
     job = SshJob(node, "true")
     run(backend, job)
-    assert job.state is JobState.SUCCEEDED, job.raised_exception()
-
-
-def test_the_path_of_a_gateways_configuration_may_contain_any_characters(
-    backend: str, site: Site, server: Server, tmp_path: Path
-) -> None:
-    """In the path of a gateway's configuration, characters such as `%`, which ssh would expand, are literal."""
-    gateway, config = site.serve(3), tmp_path / "100 %z 'a'"
-    shutil.copy(site.config, config)
-    job = SshJob(server.node(gateway=gateway.node(config=config)), "true")
-    run(backend, job)
-    gateway.stop()
     assert job.state is JobState.SUCCEEDED, job.raised_exception()
 
 
@@ -760,15 +679,15 @@ def test_the_error_names_a_missing_ssh_client(backend: str, server: Server, monk
 # ---- gateways
 
 
-def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, server: Server) -> None:
-    """Two nodes behind a gateway share one connection to it, and have one connection each."""
-    gateway = site.serve(3)
-    behind = [site.serve(4), site.serve(5)]
-    nodes = [one.node(gateway=gateway.node()) for one in behind]
-    jobs = [SshJob(node, "echo $SSH_CONNECTION", stdout=PIPE) for node in nodes for _ in range(3)]
-    own = SshJob(gateway.node(), "true")
-    run(backend, *jobs, own)
-    assert [job.state for job in (*jobs, own)] == [JobState.SUCCEEDED] * 7
+def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, tmp_path: Path) -> None:
+    """Two nodes behind a gateway have one connection each, and share one to it, whatever is in paths of its files."""
+    config = tmp_path / "100 %z 'a'"
+    shutil.copy(site.config, config)
+    gateway, *behind = (site.serve(number) for number in (3, 4, 5))
+    to_gateway = gateway.node(config=config)
+    jobs = [SshJob(node, "true") for node in (*(one.node(gateway=to_gateway) for one in behind), to_gateway)]
+    run(backend, *jobs)
+    assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 3
     assert [one.accepted for one in (gateway, *behind)] == [1, 1, 1]
     for one in (gateway, *behind):
         one.stop()
@@ -794,19 +713,6 @@ def test_the_error_blames_a_node_that_its_gateway_cannot_reach(backend: str, sit
     assert "(tried 3 times): its gateway cannot reach it" in str(job.raised_exception())
 
 
-def test_the_connection_is_closed_if_the_body_of_an_open_block_raises(backend: str, server: Server) -> None:
-    """If the body of `async with Scheduler()` raises, connections are closed, and the block raises that error."""
-
-    async def main() -> None:
-        async with Scheduler() as scheduler:
-            job = scheduler.add(SshJob(server.node(), "true"))
-            await job.wait_settled()
-            raise Flaw
-
-    with pytest.raises(Flaw):
-        anyio.run(main, backend=backend)
-
-
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="needs faketime")
 def test_a_wrong_clock_of_a_server_does_not_matter(site: Site) -> None:
     """The clock of a server may be wrong by thirty years: remote times are never compared with local ones."""
@@ -815,24 +721,3 @@ def test_a_wrong_clock_of_a_server_does_not_matter(site: Site) -> None:
     assert Scheduler(job).run()
     assert job.result().text == "x\n"
     server.stop()
-
-
-def test_a_killed_master_ends_its_sessions(
-    backend: str, server: Server, mark: dict[str, str], watched: Watched, tmp_path: Any
-) -> None:
-    """If a master is killed, its running job fails with a lost connection, and the next job gets a new one."""
-    node = server.node()
-    lost = SshJob(node, f"echo begun > {tmp_path}/begun; {TREE}", env=mark, terminate_grace=0.3)
-
-    async def kill() -> None:
-        await anyio.to_thread.run_sync(until_there, tmp_path / "begun")
-        for pid, name in targets(server):
-            if name == "master":
-                os.kill(pid, signal.SIGKILL)
-
-    after = SshJob(node, "echo x", stdout=PIPE)
-    after.requires(lost, settled=True)
-    Scheduler(lost, Job(kill), after).run(backend=backend)
-    assert isinstance(lost.raised_exception(), SshError)
-    assert after.result().text == "x\n"
-    assert watched.gone_in_time(), watched.alive()

@@ -33,13 +33,10 @@ from trioflow import (
     StopReason,
 )
 
-from ...bodies import fail
 from ...places import PATIENCE
 from ...pythons import Python
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
 from .servers import (
-    SSH_ON_ASYNCIO,
-    SSH_ON_TRIO,
     LocalConnection,
     Place,
     Server,
@@ -68,7 +65,7 @@ def sleepers(watched: Watched) -> list[str]:
 def long(place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, **options: Any) -> SshJob:
     """Return a job that writes a file when it has begun, and runs forever."""
     command = f"echo begun > {tmp_path}/begun; {body}"
-    return SshJob(place.node(), command, **{"env": mark, "terminate_grace": 0.3, "label": "long", **options})
+    return SshJob(place.node(), command, **{"env": mark, "terminate_grace": 0.1, "label": "long", **options})
 
 
 @resists_there
@@ -93,36 +90,21 @@ def test_a_timeout_ends_the_command_on_the_node(
     assert watched.alive() == []
 
 
-@pytest.mark.parametrize(
-    ("place", "end"),
-    [("by ssh", "job"), ("local", "critical"), ("local", "scheduler"), ("by ssh", "scope")],
-    indirect=["place"],
-)
+@pytest.mark.parametrize(("place", "end"), [("by ssh", "job"), ("local", "scope")], indirect=["place"])
 def test_a_cancellation_ends_the_command_on_the_node(
     backend: str, place: Place, end: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """After a cancellation from any source, no process of the command is left on the node."""
+    """After a cancellation, of the job or from outside of the run, no process of the command is left on the node."""
     job = long(place, tmp_path, mark)
-    scheduler = Scheduler(job)
-    scopes: list[anyio.CancelScope] = []
 
-    async def cancel() -> None:
+    async def cancel(scope: anyio.CancelScope) -> None:
         await until_written(tmp_path / "begun")
-        if end == "job":
-            job.cancel()
-        elif end == "critical":
-            await fail(0)
-        elif end == "scheduler":
-            scheduler.cancel()
-        else:
-            scopes[0].cancel()
+        (job if end == "job" else scope).cancel()
 
     async def main() -> None:
         with anyio.CancelScope() as scope:
-            scopes.append(scope)
-            await scheduler.co_run()
+            await Scheduler(job, Job(cancel, scope)).co_run()
 
-    scheduler.add(Job(cancel, critical=end == "critical"))
     anyio.run(main, backend=backend)
     with pytest.raises(JobCancelled):
         job.result()
@@ -130,13 +112,12 @@ def test_a_cancellation_ends_the_command_on_the_node(
     assert watched.gone_in_time(), watched.alive()
 
 
-@SSH_ON_ASYNCIO
 def test_a_cancelled_command_may_clean_up_within_terminate_grace(
-    backend: str, place: Place, tmp_path: Path, mark: dict[str, str]
+    backend: str, server: Server, tmp_path: Path, mark: dict[str, str]
 ) -> None:
     """A cancelled command on a node may clean up within its grace, and its job waits until it has ended."""
     body = f"trap 'sleep 0.3; echo bye > {tmp_path}/bye; exit' TERM; while :; do sleep 0.05; done"
-    job = long(place, tmp_path, mark, body, terminate_grace=60)
+    job = long(server, tmp_path, mark, body, terminate_grace=60)
 
     async def cancel() -> None:
         await until_written(tmp_path / "begun")
@@ -147,15 +128,14 @@ def test_a_cancelled_command_may_clean_up_within_terminate_grace(
     assert job.state is JobState.CANCELLED
 
 
-@SSH_ON_TRIO
 def test_a_cancelled_transfer_leaves_no_partial_file(
-    backend: str, place: Place, tmp_path: Path, watched: Watched
+    backend: str, server: Server, tmp_path: Path, watched: Watched
 ) -> None:
     """A cancelled transfer leaves no partial file on the node, under any name."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(4 << 30)
     (tmp_path / "there").mkdir()
-    job = SshJob(place.node(), Push(tmp_path / "large", to=f"{tmp_path}/there/"))
+    job = SshJob(server.node(), Push(tmp_path / "large", to=f"{tmp_path}/there/"))
 
     async def cancel() -> None:
         while not list((tmp_path / "there").iterdir()):  # noqa: ASYNC110 - another process writes there
@@ -205,7 +185,7 @@ def test_nothing_is_left_when_this_program_is_killed(
         f"os.environ['XDG_RUNTIME_DIR'] = tempfile.tempdir = {str(places)!r}\n"
         f"node = trioflow.{place.node()!r}\n"
         f"command = ['true', {f'echo begun > {tmp_path}/begun; {body}'!r}]\n"
-        f"job = trioflow.SshJob(node, command, env={mark!r}, terminate_grace=0.3)\n"
+        f"job = trioflow.SshJob(node, command, env={mark!r}, terminate_grace=0.1)\n"
         f"trioflow.Scheduler(job).run(backend={backend!r})\n"
     )
     process = Python(["-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -222,12 +202,11 @@ def test_nothing_is_left_when_this_program_is_killed(
         time.sleep(0.01)
 
 
-@SSH_ON_TRIO
 def test_ctrl_c_ends_the_command_on_the_node(
-    backend: str, place: Place, tmp_path: Path, mark: dict[str, str], watched: Watched
+    backend: str, server: Server, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
     """Ctrl-C ends the run as INTERRUPTED, and leaves no process on the node."""
-    job = long(place, tmp_path, mark)
+    job = long(server, tmp_path, mark)
     scheduler = Scheduler(job)
 
     def interrupt() -> None:
@@ -367,7 +346,7 @@ def test_no_process_survives_if_ssh_processes_are_killed_at_random_instants(
     try:
         while not done.is_set():
             body = "sleep 0.02 & echo $$; sleep 0.05; wait"
-            jobs = [SshJob(server.node(), body, env=mark, stdout=PIPE, terminate_grace=0.3) for _ in range(12)]
+            jobs = [SshJob(server.node(), body, env=mark, stdout=PIPE, terminate_grace=0.1) for _ in range(12)]
             Scheduler(*jobs, jobs_window=4).run(backend=backend)
             for job in jobs:
                 assert job.state is JobState.FAILED or job.result().text.strip().isdigit()

@@ -35,13 +35,13 @@ from trioflow import (
 from ...places import PATIENCE
 from ...pythons import Python
 from ..posix.process_trees import STUBBORN, TREE, Watched, until_there
-from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Place, Server, free_port, until_written
+from .servers import SSH_ON_TRIO, LocalConnection, Place, Server, free_port, until_written
 
 PIPE = subprocess.PIPE
 
 
 def sniffer(place: Place, command: Any, **options: Any) -> SshService:
-    return SshService(place.node(), command, **{"timeout": PATIENCE, "terminate_grace": 0.3, **options})
+    return SshService(place.node(), command, **{"timeout": PATIENCE, "terminate_grace": 0.1, **options})
 
 
 def failed(service: SshService, backend: str) -> BaseException:
@@ -71,42 +71,41 @@ def test_a_sender_starts_when_the_sniffer_on_its_node_listens(
     assert watched.gone_in_time(), watched.alive()
 
 
-@SSH_ON_TRIO
 def test_a_shell_on_the_node_may_wait_for_a_service_that_writes_no_line(
-    backend: str, place: Place, tmp_path: Path, watched: Watched, mark: dict[str, str]
+    backend: str, local: LocalConnection, tmp_path: Path, watched: Watched, mark: dict[str, str]
 ) -> None:
     """A shell that starts a program, waits for its file, port or socket, and writes a line makes a service of it."""
     command = f"(sleep 0.2; touch up; {TREE}) & until test -e up; do sleep 0.05; done; echo ready; wait"
-    service = sniffer(place, command, ready=OutputLine("ready"), cwd=tmp_path, env=mark)
-    uses = SshJob(place.node(), "test -e up", cwd=tmp_path, required=service)
+    service = sniffer(local, command, ready=OutputLine("ready"), cwd=tmp_path, env=mark)
+    uses = SshJob(local.node(), "test -e up", cwd=tmp_path, required=service)
     assert Scheduler(service, uses).run(backend=backend)
     assert watched.gone_in_time(), watched.alive()
 
 
-@SSH_ON_ASYNCIO
-def test_a_service_on_a_node_may_be_a_script_with_files(backend: str, place: Place, tmp_path: Path) -> None:
+def test_a_service_on_a_node_may_be_a_script_with_files(backend: str, local: LocalConnection, tmp_path: Path) -> None:
     """A script with included files serves, and runs in its `cwd`."""
     (tmp_path / "functions.sh").write_text('serve() { echo "up in $PWD"; exec sleep 1000; }\n')
     (tmp_path / "serve.sh").write_text('. "$(dirname "$0")/functions.sh"; sleep 0.1; serve\n')
     (tmp_path / "there").mkdir()
     step = Script(tmp_path / "serve.sh", includes=[tmp_path / "functions.sh"])
-    service = sniffer(place, step, ready=OutputLine("up"), cwd=tmp_path / "there")
-    assert Scheduler(service, SshJob(place.node(), "true", required=service)).run(backend=backend)
+    service = sniffer(local, step, ready=OutputLine("up"), cwd=tmp_path / "there")
+    assert Scheduler(service, SshJob(local.node(), "true", required=service)).run(backend=backend)
     assert service.result() == f"up in {tmp_path / 'there'}"
 
 
-@SSH_ON_TRIO
-def test_the_line_of_a_service_may_go_to_a_file_for_each_node(backend: str, place: Place, tmp_path: Path) -> None:
+def test_the_line_of_a_service_may_go_to_a_file_for_each_node(
+    backend: str, local: LocalConnection, tmp_path: Path
+) -> None:
     """`{node}` in the paths of the output is filled in where the line is looked for, too."""
-    service = sniffer(place, "echo ready; exec sleep 1000", ready=OutputLine("ready"), stdout=tmp_path / "{node}.log")
-    assert Scheduler(service, SshJob(place.node(), "true", required=service)).run(backend=backend)
+    service = sniffer(local, "echo ready; exec sleep 1000", ready=OutputLine("ready"), stdout=tmp_path / "{node}.log")
+    assert Scheduler(service, SshJob(local.node(), "true", required=service)).run(backend=backend)
     assert [path.read_text() for path in tmp_path.glob("127*.log")] == ["ready\n"]
 
 
 def test_services_and_jobs_of_a_node_share_one_connection(backend: str, server: Server, tmp_path: Path) -> None:
-    """Three services with tests and a job take one connection to their node, and a session each."""
+    """Two services and a job take one connection to their node, and a session each."""
     before = server.accepted
-    services = [sniffer(server, f"echo {n} is up; exec sleep 1000", ready=OutputLine(f"{n} is up")) for n in range(3)]
+    services = [sniffer(server, f"echo {n} is up; exec sleep 1000", ready=OutputLine(f"{n} is up")) for n in range(2)]
     assert Scheduler(*services, SshJob(server.node(), "true", required=services)).run(backend=backend)
     assert server.accepted == before + 1
 
@@ -114,21 +113,19 @@ def test_services_and_jobs_of_a_node_share_one_connection(backend: str, server: 
 # ---- its errors
 
 
-@SSH_ON_TRIO
-def test_a_service_that_ends_early_fails_with_its_output(backend: str, place: Place) -> None:
+def test_a_service_that_ends_early_fails_with_its_output(backend: str, local: LocalConnection) -> None:
     """If the program ends before it is ready, the error has the exit code and the end of its output."""
-    error = failed(sniffer(place, "echo no such device >&2; exit 3", ready=OutputLine("ready")), backend)
+    error = failed(sniffer(local, "echo no such device >&2; exit 3", ready=OutputLine("ready")), backend)
     assert isinstance(error, CommandError)
     assert "exit code 3 before it was ready (it was waiting for a line with 'ready'" in str(error)
     assert "no such device" in str(error)
 
 
-@SSH_ON_ASYNCIO
 def test_a_service_on_a_node_that_is_not_ready_in_time_fails(
-    backend: str, place: Place, watched: Watched, mark: dict[str, str]
+    backend: str, server: Server, watched: Watched, mark: dict[str, str]
 ) -> None:
     """After its timeout a service has failed with the condition and the end of the output."""
-    service = sniffer(place, f"echo waits; {TREE}", ready=OutputLine("ready"), timeout=1, env=mark)
+    service = sniffer(server, f"echo waits; {TREE}", ready=OutputLine("ready"), timeout=1, env=mark)
     error = failed(service, backend)
     assert isinstance(error, JobTimeout)
     notes = "\n".join(error.__notes__)
@@ -171,7 +168,6 @@ STATES = {"ready": "echo listening; ", "not ready": ""}
     ("end", "state", "body"),
     [
         ("job", "ready", STUBBORN),
-        ("critical", "not ready", TREE),
         ("timeout", "not ready", STUBBORN),
         ("cut", "ready", TREE),
         ("cut", "not ready", STUBBORN),
@@ -196,13 +192,11 @@ def test_nothing_of_a_service_is_left_when_the_run_ends(
         await until_written(tmp_path / "begun")
         if end == "job":
             service.cancel()
-        elif end == "critical":
-            raise OSError("broken")
         elif end == "cut":
             server.cut()
         await anyio.sleep(0.2 if end != "timeout" else 1000)
 
-    scheduler = Scheduler(service, Job(act, critical=end == "critical"))
+    scheduler = Scheduler(service, Job(act))
     scheduler.run(backend=backend, timeout=1 if end == "timeout" else None)
     if end == "timeout":
         assert scheduler.stop_reason is StopReason.TIMEOUT
@@ -217,7 +211,6 @@ def test_nothing_of_a_service_is_left_when_the_run_ends(
         ("by ssh", signal.SIGTERM, "ready"),
         ("by ssh", signal.SIGKILL, "ready"),
         ("local", signal.SIGKILL, "not ready"),
-        ("local", signal.SIGINT, "not ready"),
     ],
     indirect=["place"],
 )
@@ -231,7 +224,7 @@ def test_nothing_of_a_service_is_left_when_this_program_is_killed(
         f"os.environ['XDG_RUNTIME_DIR'] = tempfile.tempdir = {str(places)!r}\n"
         f"node = {place.node()!r}\n"
         f"command = {f'{STATES[state]}echo begun > {tmp_path}/begun; {STUBBORN}'!r}\n"
-        f"service = SshService(node, command, ready=OutputLine('listening'), env={mark!r}, terminate_grace=0.3)\n"
+        f"service = SshService(node, command, ready=OutputLine('listening'), env={mark!r}, terminate_grace=0.1)\n"
         "Scheduler(service, SshJob(node, 'sleep 1000', required=service)).run(\n"
         f"    backend={backend!r}, handle_signals=True)\n"
     )

@@ -22,7 +22,7 @@ from trioflow.jobs.ssh import _remote_commands, _wrapper
 from trioflow.jobs.ssh._remote_commands import _StartBuffer
 from trioflow.jobs.ssh._wrapper import ReportFilter, WrapperReport
 
-from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched
+from ..posix.process_trees import FORKING, STUBBORN, Watched
 
 TOKEN = "0123456789abcdef"
 SHELLS = ["dash", "bash --posix", "busybox sh", "ksh"]
@@ -38,7 +38,7 @@ class Wrapped:
     def __init__(self, shell: str, words: list[str], **options: Any) -> None:
         variables = options.pop("variables", {})
         sent = _wrapper.export_variables(variables, TOKEN) if variables else b""
-        options = {"grace": 0.3, "size": len(sent), **options}
+        options = {"grace": 0.1, "size": len(sent), **options}
         line = _wrapper.login_shell_line(words, TOKEN, **options).replace("/bin/sh", shell, 1)
         read_end, self.lifeline = os.pipe()
         self.process = subprocess.Popen(
@@ -136,13 +136,9 @@ def test_variables_with_any_content_arrive_unchanged(shell: str) -> None:
 
 
 @in_each_shell
-@pytest.mark.parametrize(
-    "given",
-    [{"A": "x" * 90_000}, {f"A{number}": "x" for number in range(3500)}, {"A": "x\n" * 45_000}],
-    ids=["long", "many", "lines"],
-)
-def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(shell: str, given: dict[str, str]) -> None:
-    """The largest environment is sent in far less than a second; a loop of the shell once took up to 37 s for it."""
+def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(shell: str) -> None:
+    """A large environment is sent in far less than a second; a loop of the shell once took up to 37 s for one."""
+    given = {"A": "x" * 40_000, "B": "x\n" * 20_000, **{f"C{number}": "x" for number in range(1500)}}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert Wrapped(shell, ["true"], variables=given).end()[0] == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -169,7 +165,7 @@ def test_the_report_has_the_cpu_time_of_the_command(shell: str) -> None:
 
 
 @in_each_shell
-@pytest.mark.parametrize("body", [TREE, STUBBORN, FORKING], ids=["tree", "stubborn", "forking"])
+@pytest.mark.parametrize("body", [STUBBORN, FORKING], ids=["stubborn", "forking"])
 def test_the_whole_process_tree_ends_when_the_conductor_is_gone(shell: str, body: str, watched: Watched) -> None:
     """The wrapper ends the whole process tree of its command when its input ends, as when the conductor is gone."""
     wrapped = Wrapped(shell, ["sh", "-c", f"echo begun; {body}"])
@@ -177,7 +173,7 @@ def test_the_whole_process_tree_ends_when_the_conductor_is_gone(shell: str, body
     assert wrapped.process.stdout.readline() == b"begun\n"
     time.sleep(0.05)
     wrapped.close_lifeline()
-    assert wrapped.end()[3].returncode in (137, 143)
+    assert wrapped.end()[3].returncode == 137
     assert watched.gone_in_time(), watched.alive()
 
 
@@ -202,7 +198,7 @@ def test_a_line_on_the_input_of_the_wrapper_ends_the_command(shell: str, watched
 def test_processes_left_by_a_command_have_a_grace_period_to_end(shell: str, tmp_path: Path, watched: Watched) -> None:
     """Processes left by a command may end by themselves in a grace period, before signals end them."""
     done = tmp_path / "done"
-    wrapped = Wrapped(shell, ["sh", "-c", f"(sleep 0.1; touch {done}) & exit 0"], grace=60)
+    wrapped = Wrapped(shell, ["sh", "-c", f"(sleep 0.05; touch {done}) & exit 0"], grace=60)
     assert wrapped.end()[0] == 0
     assert done.exists()
     wrapped = Wrapped(shell, ["sh", "-c", f"({STUBBORN}) >/dev/null 2>&1 & exit 5"])
