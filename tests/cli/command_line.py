@@ -32,8 +32,6 @@ async def fail(*_):
 """
 WORDS = ["-m", "trioflow"]
 """The command as arguments of Python."""
-COMMAND = [sys.executable, *WORDS]
-"""The command, for tests that need a Python that starts as a user's does: see `tests/pythons.py`."""
 ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1", "TERM": "xterm", "COLUMNS": "80"}
 
 

@@ -73,7 +73,7 @@ def test_the_verdict_stands_once_on_a_terminal(tmp_path: Path) -> None:
 
 def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Path) -> None:
     """In a log, the first failure of each kind has its own line; all further ones share a line with their jobs."""
-    done = process("run", written(tmp_path, CODE))
+    done = process("run", written(tmp_path, CODE.replace("ProcessJob", "ThreadJob")))
     assert done.returncode == 3
     lines = [line for line in done.stderr.splitlines() if " failed" in line and line.startswith("'")]
     assert len(lines) == 2
@@ -157,6 +157,7 @@ def test_end_of_a_run_lists_each_written_file(tmp_path: Path, monkeypatch: pytes
     options = ["--trace", "sub/a b.json", "--events", str(tmp_path / "e"), "--junit", "j.xml"]
     lines = run(written(tmp_path, code), *options).stdout.splitlines()
     assert lines[-3:] == ["trace   sub/a b.json", "events  e", "junit   j.xml"]
+    assert (tmp_path / "sub" / "a b.json").exists()
 
 
 def test_on_a_terminal_paths_are_plain_and_lines_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

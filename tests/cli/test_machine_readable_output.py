@@ -46,13 +46,6 @@ def test_reader_of_events_that_closes_the_pipe_does_not_stop_the_run(tmp_path: P
     assert ran.returncode == 0
 
 
-def test_events_file_in_a_missing_directory_is_a_usage_error(tmp_path: Path) -> None:
-    """If the directory of the `--events` file is missing, the usage error says so."""
-    done = run("--events", tmp_path / "no" / "events", written(tmp_path, TWO))
-    assert done.exit_code == 2
-    assert "there is no directory" in done.output
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="a pseudo-file of Linux")
 @pytest.mark.parametrize("option", ["--events", "--junit"])
 @pytest.mark.parametrize(

@@ -176,13 +176,6 @@ def test_jobs_option_limits_the_whole_run_with_all_nested_schedulers(tmp_path: P
         assert f"most: {most}\n" in done.stdout, (name, options)
 
 
-def test_timeout_option_stops_the_run(tmp_path: Path) -> None:
-    """A run that is stopped by `--timeout` exits with code 1, and its verdict says that it timed out."""
-    done = ran(tmp_path, "x = Scheduler(Job(anyio.sleep, 99))", "--timeout", 0.001)
-    assert done.exit_code == 1
-    assert "timed out" in done.stdout
-
-
 def test_timeout_option_accepts_units(tmp_path: Path) -> None:
     """The value of `--timeout` is a number of seconds, or numbers with units, such as 1m30s."""
     tell = "import trioflow.abc\nclass Tell(trioflow.abc.Instrument):\n    def before_run(self, scheduler): "
@@ -222,17 +215,6 @@ def test_invalid_values_of_run_options_are_rejected(tmp_path: Path, option: str,
     done = ran(tmp_path, "print('loaded')", option, value)
     assert done.exit_code == 2
     assert option in done.stderr
-
-
-def test_set_values_are_passed_to_the_function_that_builds_the_scheduler(tmp_path: Path) -> None:
-    """Values of `--set` are passed to the function that builds the scheduler, with the types of its parameters."""
-    code = """
-    def scenario(times: int, word="x"):
-        return Scheduler(Job(say, word * times))
-    async def say(text):
-        print(text)
-    """
-    assert ran(tmp_path, code, "--set", "times=3", "--set", "word=ho").stdout.startswith("hohoho\n")
 
 
 def test_help_of_run_has_the_options_in_three_groups() -> None:

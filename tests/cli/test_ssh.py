@@ -22,7 +22,7 @@ from ..jobs.ssh.conftest import site as site
 from ..jobs.ssh.servers import Server, Site, free_port
 from ..places import DOCS
 from ..pythons import Python
-from .command_line import COMMAND, ENVIRONMENT, WORDS, trioflow
+from .command_line import ENVIRONMENT, WORDS, trioflow
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,9 @@ def test_outputs_are_printed_node_by_node_and_a_table_at_the_end(server: Server,
 def test_the_table_groups_nodes_by_outcome(server: Server) -> None:
     """The table of `trioflow ssh` has a line for each outcome, with its nodes, the largest group first."""
     line = "case {node} in node1) exit 3;; node2) kill -9 $$;; node4) sleep 100;; esac"
-    done = ssh(server, "-H", "node[1-6]", "-H", "dead1", "--timeout", "8", line)
+    done = ssh(server, "-H", "node[1-5]", "-H", "dead1", "--timeout", "8", line)
     assert done.stderr.splitlines()[-5:] == [
-        "exit code 0              3  node[3,5-6]",
+        "exit code 0              2  node[3,5]",
         "ended by signal SIGKILL  1  node2",
         "exit code 3              1  node1",
         "timeout                  1  node4",
@@ -133,7 +133,7 @@ def test_output_without_a_final_newline_gets_one(server: Server) -> None:
 def test_jobs_option_limits_the_nodes_at_once(server: Server, tmp_path: Path) -> None:
     """With `ssh -j 1`, the nodes run the command one after the other."""
     counted = f"mkdir {tmp_path}/one && sleep 0.05 && rmdir {tmp_path}/one"
-    assert ssh(server, "-H", "node[1-4]", "-j", 1, counted).exit_code == 0
+    assert ssh(server, "-H", "node[1-2]", "-j", 1, counted).exit_code == 0
 
 
 def test_options_after_the_command_belong_to_the_command(server: Server) -> None:
@@ -165,9 +165,8 @@ def test_ctrl_c_ends_the_commands_on_all_nodes(server: Server, tmp_path: Path, w
     """One Ctrl-C ends the commands on all nodes; the table shows where they ran, and where none had started."""
     line = f"export TRIOFLOW_TEST={watched.mark}; touch {tmp_path}/{{node}}; sleep 1000"
     words = ["ssh", "-F", str(server.site.config), "-H", "node[1-3]", "-j", "2", line]
-    process = subprocess.Popen(
-        [*COMMAND, *words], env={**ENVIRONMENT, "TRIOFLOW_TEST": watched.mark}, stderr=subprocess.PIPE
-    )
+    environment = {**ENVIRONMENT, "TRIOFLOW_TEST": watched.mark}
+    process = Python([*WORDS, *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     until_there(tmp_path / "node1", tmp_path / "node2")
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=20)
@@ -227,24 +226,24 @@ def test_local_machine_may_be_a_node_of_a_batch(server: Server, tmp_path: Path) 
 
 
 def test_batch_uses_all_nodes(server: Server) -> None:
-    """In a batch with one slot a node, three nodes share six commands."""
-    done = batch(server, "-S", "node[1-3]", "-j", 1, "echo $PARALLEL_SSHHOST {}; sleep 0.3", ":::", *range(6))
-    assert {line.split()[0] for line in done.stdout.splitlines()} == {"node1", "node2", "node3"}
-    assert sorted(line.split()[1] for line in done.stdout.splitlines()) == [str(number) for number in range(6)]
+    """In a batch with one slot a node, two nodes share four commands."""
+    done = batch(server, "-S", "node[1-2]", "-j", 1, "echo $PARALLEL_SSHHOST {}; sleep 0.3", ":::", *range(4))
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"node1", "node2"}
+    assert sorted(line.split()[1] for line in done.stdout.splitlines()) == [str(number) for number in range(4)]
 
 
 def test_node_runs_as_many_commands_at_once_as_it_has_cpus(server: Server, tmp_path: Path) -> None:
     """The default of `-j` for a node is its number of CPUs, which is read on the node."""
     cpus = os.cpu_count() or 1
-    meet = f"touch {tmp_path}/{{}}; while test $(ls {tmp_path} | wc -l) -lt {cpus}; do sleep 0.05; done"
+    meet = f"touch {tmp_path}/{{}}; until set -- {tmp_path}/*; test $# -ge {cpus}; do sleep 0.05; done"
     done = batch(server, "-S", "node1", "--timeout", 20, meet, ":::", *range(2 * cpus))
     assert (done.output, done.exit_code) == ("", 0)
 
 
 def test_commands_of_an_unreachable_node_run_on_another(server: Server) -> None:
     """If a node of a batch is unreachable, its commands run once on another, and an error names the node."""
-    done = batch(server, "-S", "dead1,node1,dead2", "-j", 1, "-k", "echo {}", ":::", *range(6))
-    assert done.stdout == "".join(f"{number}\n" for number in range(6))
+    done = batch(server, "-S", "dead1,node1,dead2", "-j", 1, "-k", "echo {}", ":::", *range(4))
+    assert done.stdout == "0\n1\n2\n3\n"
     assert done.exit_code == 0
     assert "dead1: it cannot be reached" in done.stderr
 

@@ -174,17 +174,6 @@ def test_report_option_writes_a_page_with_the_failures(tmp_path: Path) -> None:
     assert "OSError" in text
 
 
-def test_output_files_are_relative_to_the_directory_of_the_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A scenario file that changes the working directory does not change where outputs go."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "elsewhere").mkdir()
-    file = written(tmp_path, "import os\nos.chdir('elsewhere')\n" + CODE)
-    assert run(file, "--trace", "x.json").exit_code == 0
-    assert (tmp_path / "x.json").exists()
-
-
 def test_trace_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path) -> None:
     """If the trace is on a full disk, the exit code is 1, and the report is written nevertheless."""
     done = run(written(tmp_path, CODE), "--trace", "/dev/full", "--report", tmp_path / "x.html")
