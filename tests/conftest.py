@@ -148,9 +148,9 @@ LONGEST = {
     "journal/test_commands.py": 2, "jobs/posix/test_adverse_conditions.py": 3, "batch/test_batch.py": 2,
     "jobs/ssh/test_remote_service.py": 3, "cli/test_ssh.py": 1, "jobs/ssh/test_copying.py": 2,
     "batch/test_parallel.py": 2, "compat/pyexpool/test_ending.py": 2, "scheduler/test_signals.py": 2,
-    "view/trace/test_report_browser.py": 1, "examples/test_checkers.py": 3, "libraries/test_http.py": 1,
-    "test_elsewhere.py": 3, "view/trace/test_report.py": 1, "batch/test_processes.py": 2, "batch/test_journal.py": 1,
-    "cli/test_end_of_run.py": 2, "journal/test_killed.py": 2, "examples/test_crawler.py": 2,
+    "view/trace/test_report_browser.py": 1, "examples/test_checkers.py": 1, "libraries/test_http.py": 1,
+    "test_elsewhere.py": 1, "view/trace/test_report.py": 1, "batch/test_processes.py": 2, "batch/test_journal.py": 1,
+    "cli/test_end_of_run.py": 2, "journal/test_killed.py": 2,
     "compat/pyexpool/test_signals.py": 1, "journal/test_restoring.py": 1,
 }  # fmt: skip
 """Files that take longest, mostly to wait for programs: they begin first, each in so many parts."""

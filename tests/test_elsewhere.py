@@ -10,6 +10,7 @@ import pytest
 from trioflow import _posix
 
 from .elsewhere import VARIABLE
+from .places import ROOT
 
 TRIED = """
 import tests.elsewhere
@@ -46,36 +47,67 @@ lock.release()
 print(_lock.find_holder(path), path.with_name("run.db-lock").exists())
 
 from trioflow.cli._commands import command
-command.main(["batch", "echo", ":::", "1"])
+for line in sys.argv[1:]:
+    try:
+        command.main(line.split())
+    except SystemExit as ended:
+        print("ended with", ended.code, flush=True)
 """
-ROOT = Path(__file__).parent.parent
 INSTEAD = "use ThreadJob(subprocess.run, [...], check=True)"
+NEEDS = "needs a POSIX system, but this is win32:"
+FOUND = f"""\
+CommandJob 'CommandJob' {NEEDS} {INSTEAD}
+CommandService 'CommandService' {NEEDS} use a Service around anyio.open_process
+SshJob 'SshJob' {NEEDS} use ThreadJob(subprocess.run, ["ssh", ...], check=True)
+'count', a ProcessJob without processes=, {NEEDS} give the scheduler processes=ProcessPoolExecutor(), of \
+concurrent.futures
+True 2
+True True
+locked
+None False
+"""
+COMMANDS = {
+    "run s.py --report r.html --journal j.db --trace t.json": "all 2 jobs succeeded",
+    "run s.py --journal j.db": "2 restored",
+    "list s.py": "requires={1}",
+    "check s.py": "2 jobs",
+    "graph s.py -o g.dot": "",
+    "journal j.db": "2 jobs kept, 2 runs",
+    "report t.json -o again.html": "",
+}
+SCENARIO = """
+import anyio
+from trioflow import Job, Scheduler, ThreadJob
+
+async def fetch(name):
+    await anyio.sleep(0.01)
+    return name
+
+scheduler = Scheduler(ThreadJob(sorted, Job(fetch, "ba", label="fetch"), label="sort"), label="small")
+"""
 
 
 @pytest.mark.slow
-def test_jobs_that_need_posix_are_rejected_and_the_error_says_what_to_use() -> None:
-    """Without POSIX, jobs that need it are rejected with advice what to use, and a journal still has a lock."""
+def test_what_needs_posix_is_rejected_and_all_else_works_without_it(tmp_path: Path) -> None:
+    """Without POSIX, jobs that need it are rejected with advice what to use; a journal has a lock; commands work."""
+    (tmp_path / "s.py").write_text(SCENARIO)
     done = subprocess.run(
-        [sys.executable, "-c", TRIED],
-        env={**os.environ, VARIABLE: "win32"},
-        cwd=ROOT,
-        capture_output=True,
+        [sys.executable, "-c", TRIED, *COMMANDS, "batch echo ::: 1"],
+        env={**os.environ, VARIABLE: "win32", "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    needs = "needs a POSIX system, but this is win32:"
-    assert done.stdout.splitlines() == [
-        f"CommandJob 'CommandJob' {needs} {INSTEAD}",
-        f"CommandService 'CommandService' {needs} use a Service around anyio.open_process",
-        f"SshJob 'SshJob' {needs} use ThreadJob(subprocess.run, [\"ssh\", ...], check=True)",
-        f"'count', a ProcessJob without processes=, {needs} "
-        f"give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures",
-        "True 2",
-        "True True",
-        "locked",
-        "None False",
-    ], done.stderr
-    assert "batch needs a POSIX system: use `trioflow run` with ThreadJobs" in done.stderr
+    assert done.stdout.startswith(FOUND)
+    *printed, rest = done.stdout.removeprefix(FOUND).split("ended with 0\n")
+    assert len(printed) == len(COMMANDS), done.stdout
+    for (line, words), text in zip(COMMANDS.items(), printed, strict=True):
+        assert words in text, (line, text)
+    assert "batch needs a POSIX system: use `trioflow run` with ThreadJobs" in rest
+    for name in ("r.html", "again.html", "g.dot"):
+        assert "fetch" in (tmp_path / name).read_text()
 
 
 def test_the_exit_of_a_child_is_detected_without_os_waitid(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,58 +122,3 @@ def test_the_exit_of_a_child_is_detected_without_os_waitid(monkeypatch: pytest.M
         assert child.wait() == 0
         with pytest.raises(ChildProcessError):
             _posix.has_exited(child.pid)
-
-
-COMMANDS = """
-import tests.elsewhere
-import sys
-from trioflow.cli._commands import command
-
-for line in sys.argv[1:]:
-    try:
-        command.main(line.split())
-    except SystemExit as ended:
-        print("ended with", ended.code, flush=True)
-"""
-SCENARIO = """
-import anyio
-from trioflow import Job, Scheduler, ThreadJob
-
-async def fetch(name):
-    await anyio.sleep(0.01)
-    return name
-
-scheduler = Scheduler(ThreadJob(sorted, Job(fetch, "ba", label="fetch"), label="sort"), label="small")
-"""
-
-
-@pytest.mark.slow
-def test_commands_that_need_no_posix_work_without_it(tmp_path: Path) -> None:
-    """Without POSIX, `run`, `list`, `check`, `graph`, `journal` and `report` still work."""
-    (tmp_path / "s.py").write_text(SCENARIO)
-    first = {"run s.py --report r.html --journal j.db --trace t.json": "all 2 jobs succeeded"}
-    others = {
-        "run s.py --journal j.db": "2 restored",
-        "list s.py": "requires={1}",
-        "check s.py": "2 jobs",
-        "graph s.py -o g.dot": "",
-        "journal j.db": "2 jobs kept, 2 runs",
-        "report t.json -o again.html": "",
-    }
-    for lines in (first, others):
-        done = subprocess.run(
-            [sys.executable, "-c", COMMANDS, *lines],
-            env={**os.environ, VARIABLE: "win32", "PYTHONPATH": str(ROOT)},
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        *printed, rest = done.stdout.split("ended with 0\n")
-        assert (len(printed), rest) == (len(lines), ""), done.stdout
-        for (line, words), text in zip(lines.items(), printed, strict=True):
-            assert words in text, (line, text)
-    assert "fetch" in (tmp_path / "r.html").read_text()
-    assert "fetch" in (tmp_path / "again.html").read_text()
-    assert "fetch" in (tmp_path / "g.dot").read_text()
