@@ -40,7 +40,7 @@ class Starts(Instrument):
 def test_the_example_keeps_to_its_rate_and_its_budget(server: Any) -> None:
     """No call starts too fast, no more is charged than the budget has, and what is not answered was not affordable."""
     example, starts = load_example("paid"), Starts()
-    scheduler = example.scenario(150, 0.05, server.server_port)
+    scheduler = example.scenario(80, 0.05, server.server_port)
     scheduler.run(instruments=[starts])
     calls = [job for job in scheduler if isinstance(job, First)]
     answered = [call for call in calls if call.is_succeeded()]
