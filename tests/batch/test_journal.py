@@ -152,16 +152,16 @@ def test_second_batch_with_the_same_journal_is_rejected(tmp_path: Path) -> None:
 
 def test_killed_batch_completes_when_it_is_started_again(tmp_path: Path) -> None:
     """A batch that is killed at random times can be started again; it repeats only commands that were running."""
-    numbers = [str(number) for number in range(30)]
+    numbers = [str(number) for number in range(20)]
     words = ("--journal", str(tmp_path / "run.db"), "-j3", "-k", "sleep 0.05; echo {} >> runs; echo {}", ":::")
     kills = 0
     while True:
         with running(*words, *numbers, cwd=tmp_path) as process:
-            if kills < 4:
-                end = time.monotonic() + random.uniform(0.3, 0.5)
+            if kills < 2:
+                end = time.monotonic() + random.uniform(0.1, 0.3)
                 while process.poll() is None and time.monotonic() < end:
                     time.sleep(0.01)
-            if kills < 4 and process.poll() is None:
+            if kills < 2 and process.poll() is None:
                 process.kill()
                 kills += 1
                 process.communicate(timeout=PATIENCE)

@@ -26,27 +26,29 @@ LOGGED = st.builds(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("2", 2), ("0.5", 0.5), (".5s", 0.5), ("1m", 60), ("1d2h3m4.5s", 93784.5), ("1H", 3600)]
-)
-def test_durations_may_combine_units(text: str, seconds: float) -> None:
+DURATIONS = [("2", 2), ("0.5", 0.5), (".5s", 0.5), ("1m", 60), ("1d2h3m4.5s", 93784.5), ("1H", 3600)]
+
+
+def test_durations_may_combine_units() -> None:
     """A duration may combine seconds, minutes, hours and days, as in GNU parallel."""
-    assert _quantities.parse_seconds(text) == seconds
+    for text, seconds in DURATIONS:
+        assert _quantities.parse_seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "1 m", "200%", "1e3", "inf", "nan", "."])
-def test_an_invalid_duration_is_rejected(text: str) -> None:
+def test_an_invalid_duration_is_rejected() -> None:
     """The error for an invalid duration has an example of a duration."""
-    with pytest.raises(ValueError, match="is not a duration: give seconds"):
-        _quantities.parse_seconds(text)
+    for text in ["", "x", "-1", "1 m", "200%", "1e3", "inf", "nan", "."]:
+        with pytest.raises(ValueError, match="is not a duration: give seconds"):
+            _quantities.parse_seconds(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "slots"), [("3", 3), ("150%", 6), ("100%", 4), ("1%", 1), ("+2", 6), ("-1", 3), ("-9", 1)]
-)
-def test_number_of_slots_may_be_a_percentage_or_a_difference(text: str, slots: int) -> None:
+SLOTS = [("3", 3), ("150%", 6), ("100%", 4), ("1%", 1), ("+2", 6), ("-1", 3), ("-9", 1)]
+
+
+def test_number_of_slots_may_be_a_percentage_or_a_difference() -> None:
     """Percentages and differences for `-j` are relative to the number of CPUs; there is at least one slot."""
-    assert _quantities.parse_slots(text, cpus=4) == slots
+    for text, slots in SLOTS:
+        assert _quantities.parse_slots(text, cpus=4) == slots
 
 
 def test_number_of_slots_without_a_limit_depends_on_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,20 +58,21 @@ def test_number_of_slots_without_a_limit_depends_on_the_limit_of_open_files(monk
     assert _quantities.parse_slots("0") == 50
 
 
-@pytest.mark.parametrize("text", ["", "x", "1.5", "+5%", "4k", "²"])
-def test_an_invalid_number_of_slots_is_rejected(text: str) -> None:
+def test_an_invalid_number_of_slots_is_rejected() -> None:
     """The error for an invalid number of slots lists the accepted forms."""
-    with pytest.raises(ValueError, match="is not a number of jobs"):
-        _quantities.parse_slots(text)
+    for text in ["", "x", "1.5", "+5%", "4k", "²"]:
+        with pytest.raises(ValueError, match="is not a number of jobs"):
+            _quantities.parse_slots(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=1", "now,bar=1", "3", "-1", "30%"]
-)
-def test_an_invalid_halt_rule_is_rejected(text: str) -> None:
+INVALID_RULES = ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=1", "now,bar=1", "3", "-1", "30%"]
+
+
+def test_an_invalid_halt_rule_is_rejected() -> None:
     """The error for an invalid halt rule shows the form of a rule."""
-    with pytest.raises(ValueError, match="is not a rule: write never, or WHEN,WHY=N"):
-        HaltRule.parse(text)
+    for text in INVALID_RULES:
+        with pytest.raises(ValueError, match="is not a rule: write never, or WHEN,WHY=N"):
+            HaltRule.parse(text)
 
 
 @given(CODES, st.sampled_from(["fail", "success", "done"]), st.integers(1, 9))
@@ -101,25 +104,25 @@ def test_exit_code_without_a_halt_rule_counts_failures(codes: list[int]) -> None
     assert tally.exit_code == min(10 * sum(map(bool, codes)), 101)
 
 
-@pytest.mark.parametrize(
-    ("rule", "codes", "exit_code"),
-    [
-        ("now,fail=1", [0, 5, 6], 5),
-        ("now,fail=1", [0, 0], 0),
-        ("soon,fail=2", [0, 5, 6], 2),
-        ("now,success=1", [5, 0], 0),
-        ("now,success=3", [5, 0, 0], 1),
-        ("now,done=2", [5, 0], 1),
-        ("soon,success=50%", [5, 0, 0], 0),
-        ("soon,success=90%", [5, 0, 0], 34),
-    ],
-)
-def test_halt_rule_determines_the_exit_code(rule: str, codes: list[int], exit_code: int) -> None:
+EXIT_CODES = [
+    ("now,fail=1", [0, 5, 6], 5),
+    ("now,fail=1", [0, 0], 0),
+    ("soon,fail=2", [0, 5, 6], 2),
+    ("now,success=1", [5, 0], 0),
+    ("now,success=3", [5, 0, 0], 1),
+    ("now,done=2", [5, 0], 1),
+    ("soon,success=50%", [5, 0, 0], 0),
+    ("soon,success=90%", [5, 0, 0], 34),
+]
+
+
+def test_halt_rule_determines_the_exit_code() -> None:
     """Under `fail=1`, the exit code is that of the failure; a met `success` rule gives 0; others count failures."""
-    tally = CommandTally(HaltRule.parse(rule), total=len(codes))
-    for code in codes:
-        tally.add(code)
-    assert tally.exit_code == exit_code
+    for rule, codes, exit_code in EXIT_CODES:
+        tally = CommandTally(HaltRule.parse(rule), total=len(codes))
+        for code in codes:
+            tally.add(code)
+        assert tally.exit_code == exit_code
 
 
 @given(LOGGED)
@@ -151,11 +154,11 @@ def write(path: Path, append: bool, command: str) -> None:
     log.close()
 
 
-@pytest.mark.parametrize("path", ["/dev/full", "/no/such/log", "/"])
-def test_a_job_log_that_cannot_be_written_stops_the_batch_at_its_start(path: str) -> None:
+def test_a_job_log_that_cannot_be_written_stops_the_batch_at_its_start() -> None:
     """If the job log cannot be written, opening it raises an error that names the file."""
-    with pytest.raises(BatchError, match=f"cannot write the job log '{path}': "):
-        RecordFile(path, JoblogFormat())
+    for path in ["/dev/full", "/no/such/log", "/"]:
+        with pytest.raises(BatchError, match=f"cannot write the job log '{path}': "):
+            RecordFile(path, JoblogFormat())
 
 
 @given(st.lists(st.binary(max_size=30), max_size=8), st.integers(0, 60), st.randoms(use_true_random=False))

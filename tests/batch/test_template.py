@@ -25,13 +25,21 @@ def fill(line: str, *arguments: str, sequence: int = 7, slot: int = 3) -> str:
     return CommandTemplate([line]).fill(arguments, sequence, slot)
 
 
-@pytest.mark.parametrize(
-    ("place", "found"),
-    [("{}", "d.e/b.c"), ("{.}", "d.e/b"), ("{/}", "b.c"), ("{//}", "d.e"), ("{/.}", "b"), ("{#}", "7"), ("{%}", "3")],
-)
-def test_replacement_string_is_filled_in_as_by_gnu_parallel(place: str, found: str) -> None:
+PARTS = [
+    ("{}", "d.e/b.c"),
+    ("{.}", "d.e/b"),
+    ("{/}", "b.c"),
+    ("{//}", "d.e"),
+    ("{/.}", "b"),
+    ("{#}", "7"),
+    ("{%}", "3"),
+]
+
+
+def test_replacement_string_is_filled_in_as_by_gnu_parallel() -> None:
     """Each replacement string stands for a part of the argument, the number of the command, or its slot."""
-    assert fill(f"echo {place}", "d.e/b.c") == f"echo {found}"
+    for place, found in PARTS:
+        assert fill(f"echo {place}", "d.e/b.c") == f"echo {found}"
 
 
 def test_number_in_a_replacement_string_selects_the_source() -> None:
@@ -146,15 +154,17 @@ def test_quoted_arguments_pass_through_a_real_shell_unchanged() -> None:
     assert output == b"".join(os.fsencode(argument) + b"\0" for argument in arguments)
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["a | b", "a; b", "a > b", "a $b", "a *", "a ~", "a {1,2}", "a # b", "A=1 env", "cd /", "exit 3", "no-such a",
-     'a "b"', "a `b`", "a &", "(a)", "! a", "a\nb", "a =ls", ""],
-)  # fmt: skip
-def test_line_with_shell_syntax_runs_in_a_shell(line: str) -> None:
+SHELL_SYNTAX = [
+    "a | b", "a; b", "a > b", "a $b", "a *", "a ~", "a {1,2}", "a # b", "A=1 env", "cd /", "exit 3", "no-such a",
+    'a "b"', "a `b`", "a &", "(a)", "! a", "a\nb", "a =ls", "",
+]  # fmt: skip
+
+
+def test_line_with_shell_syntax_runs_in_a_shell() -> None:
     """A line with shell syntax runs in a shell, and so does one whose program does not exist."""
-    shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
-    assert shell.command(line) == ["/bin/sh", "-c", line]
+    for line in SHELL_SYNTAX:
+        shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
+        assert shell.command(line) == ["/bin/sh", "-c", line]
 
 
 SAME = [
@@ -183,21 +193,21 @@ OTHER = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("line", SAME)
-def test_builtin_with_the_behaviour_of_a_program_runs_without_a_shell(line: str) -> None:
+def test_builtin_with_the_behaviour_of_a_program_runs_without_a_shell() -> None:
     """A line such as `echo a b` runs without a shell, with the output, exit code and errors of every shell."""
-    command = Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line)
-    own = subprocess.run(command, capture_output=True, check=False)
-    assert command == shlex.split(line)
-    for path in filter(os.path.exists, ("/bin/sh", "/bin/bash", "/bin/dash", "/bin/zsh", "/bin/ksh")):
-        other = subprocess.run([path, "-c", line], capture_output=True, check=False)
-        assert (own.returncode, own.stdout, own.stderr) == (other.returncode, other.stdout, other.stderr), path
+    for line in SAME:
+        command = Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line)
+        own = subprocess.run(command, capture_output=True, check=False)
+        assert command == shlex.split(line)
+        for path in filter(os.path.exists, ("/bin/sh", "/bin/bash", "/bin/dash", "/bin/zsh", "/bin/ksh")):
+            other = subprocess.run([path, "-c", line], capture_output=True, check=False)
+            assert (own.returncode, own.stdout, own.stderr) == (other.returncode, other.stdout, other.stderr), path
 
 
-@pytest.mark.parametrize("line", OTHER)
-def test_builtin_that_may_differ_from_the_program_runs_in_a_shell(line: str) -> None:
+def test_builtin_that_may_differ_from_the_program_runs_in_a_shell() -> None:
     """A builtin whose options or output may differ from those of the program runs in a shell."""
-    assert Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line) == ["/bin/sh", "-c", line]
+    for line in OTHER:
+        assert Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line) == ["/bin/sh", "-c", line]
 
 
 def test_line_without_shell_syntax_runs_without_a_shell() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from trioflow.compat import asynciojobs_classic
 from trioflow.compat.asynciojobs_classic import Engine, PrintJob, Scheduler, SchedulerJob, Sequence
@@ -18,7 +17,6 @@ from trioflow.compat.asynciojobs_classic.engine import AbstractJob, Job
 from trioflow.compat.asynciojobs_classic.engine import Engine as EngineOfModule
 from trioflow.testing import run_virtual
 
-from ...places import ROOT
 from .bodies import give
 
 BUS = '''
@@ -125,22 +123,21 @@ def test_a_program_with_a_message_bus_and_a_forever_monitor_works(capsys: pytest
     assert capsys.readouterr().out.splitlines()[-1] == "5   ☉ ☓   <BusJob `collect`> [[ -> collect]] requires={3, 4}"
 
 
-def test_the_early_names_work_in_a_notebook() -> None:
+def test_the_early_names_work_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a notebook, whose cells run in an event loop, `orchestrate` works, and so does `await co_orchestrate()`."""
-    cells = [
-        BUS,
-        "engine.orchestrate(loop=asyncio.get_event_loop()), len(seen)",
-        "jobs = [Job(asyncio.sleep(0.01, n), label=str(n)) for n in range(4)]\nlast = Engine(Sequence(*jobs))",
-        "await last.co_orchestrate(timeout=5), [job.result() for job in jobs]",
-        "engine.graph()",
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, timeout=30, resources={"metadata": {"path": str(ROOT)}}).execute(
-        env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
-    assert notebook.cells[1].outputs[0].data["text/plain"] == "(True, 12)"
-    assert notebook.cells[3].outputs[0].data["text/plain"] == "(True, [0, 1, 2, 3])"
-    assert "<svg" in notebook.cells[4].outputs[0].data["image/svg+xml"]
+    shell = SimpleNamespace(kernel=None)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+
+    async def cells() -> None:
+        exec(BUS, space)
+        assert space["engine"].orchestrate(loop=asyncio.get_running_loop())
+        jobs = [Job(give(n), label=str(n)) for n in range(4)]
+        assert await Engine(Sequence(*jobs)).co_orchestrate(timeout=5)
+        assert [job.result() for job in jobs] == [0, 1, 2, 3]
+
+    space: dict[str, Any] = {}
+    asyncio.run(cells())
+    assert len(space["seen"]) == 12
 
 
 def test_modules_have_the_names_that_notebooks_import() -> None:

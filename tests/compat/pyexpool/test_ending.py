@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import gc
-import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def test_timeout_of_join_counts_from_the_first_execute(watched: Watched) -> None
     pool.execute(Job("j", args=["sleep", "0.2"]))
     pool.execute(Job("k", args=LOOP))
     while pool.jobsdone < 1:
-        os.sched_yield()
+        time.sleep(0.001)
     assert pool.join(0.1) is False
     assert watched.alive() == []
 
@@ -202,8 +202,8 @@ atexit.register(terminated, leave=False)
 @pytest.mark.parametrize(
     "number",
     [
-        *(signal.SIGTERM, signal.SIGINT),
-        *(pytest.param(other, marks=pytest.mark.soak) for other in (signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT)),
+        signal.SIGTERM,
+        *(pytest.param(other, marks=pytest.mark.soak) for other in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)),
     ],
 )
 def test_a_program_that_deletes_the_pool_in_a_handler_leaves_no_process(
@@ -216,16 +216,14 @@ def test_a_program_that_deletes_the_pool_in_a_handler_leaves_no_process(
 
 
 WAYS = {
-    "a handler deletes the pool while join waits": (FAILOVER + BUSY + "execpool.join()", signal.SIGTERM, 0),
     "a handler deletes the pool while execute waits": (
         FAILOVER + BUSY + "execpool.execute(Job('j', args=['sleep', '1000']), False)", signal.SIGTERM, 0,
     ),
     "Ctrl-C while join waits": (BUSY + "execpool.join()", signal.SIGINT, -signal.SIGINT),
     "SIGTERM without a handler": (BUSY + "execpool.join()", signal.SIGTERM, -signal.SIGTERM),
     "SIGKILL": (BUSY + "execpool.join()", signal.SIGKILL, -signal.SIGKILL),
-    "the program ends without join": (BUSY + "time.sleep(0.1)", None, 0),
+    "the program ends without join": (BUSY + "time.sleep(0.1); sys.exit(3)", None, 3),
     "the program ends by atexit": (FAILOVER + BUSY + "time.sleep(0.1)", None, 0),
-    "the program ends by an exception": (BUSY + "sys.exit(3)", None, 3),
     "a callback keeps the pool": (
         "def main():\n    pool = ExecPool(1)\n"
         "    pool.execute(Job('j', args=['sleep', '1000'], ondone=lambda job: pool.join()))\nmain()", None, 0,
