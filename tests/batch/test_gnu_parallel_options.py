@@ -156,5 +156,5 @@ def test_options_after_the_command_belong_to_the_command() -> None:
 
 def test_line_buffer_option_prints_output_of_nodes() -> None:
     """`--line-buffer` prints both output streams of a node, for which the local machine stands in."""
-    with running("-S", ":", "-j1", "--line-buffer", "echo {}; echo e >&2", ":::", "a") as process:
-        assert process.communicate() == (b"a\n", b"e\n")
+    done = batch("-S", ":", "-j1", "--line-buffer", "echo {}; echo e >&2", ":::", "a")
+    assert (done.stdout, done.stderr) == ("a\n", "e\n")

@@ -15,7 +15,6 @@ import pytest
 from click.testing import Result
 
 from ..cli.command_line import trioflow
-from ..jobs.posix.process_trees import until_there
 from ..places import PATIENCE
 from .process import meanwhile, running
 
@@ -138,16 +137,6 @@ def test_invalid_journal_options_of_a_batch_are_rejected(words: list[str], told:
     assert done.exit_code == 255
     assert told in done.stderr.replace("\n", " ")
     assert Path("other").read_text() == "of somebody else"
-
-
-def test_second_batch_with_the_same_journal_is_rejected(tmp_path: Path) -> None:
-    """If a journal is in use, a second batch is rejected, and its error has the id of the process that uses it."""
-    here = tmp_path / "here"
-    with running("--journal", str(tmp_path / "run.db"), ":::", f"touch {here}; sleep 1000") as process:
-        until_there(here)
-        refused = batch("echo", ":::", "a")
-        assert refused.exit_code == 255
-        assert f"another run is using it: process {process.pid}" in refused.stderr
 
 
 def test_killed_batch_completes_when_it_is_started_again(tmp_path: Path) -> None:

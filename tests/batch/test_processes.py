@@ -25,7 +25,7 @@ from trioflow.cli.batch._progress_bar import remaining_seconds
 
 from ..jobs.posix.process_trees import STUBBORN, Watched, until_there, watched
 from ..places import PATIENCE
-from .process import running
+from .process import batch, running
 
 __all__ = ["watched"]
 
@@ -334,5 +334,5 @@ def test_the_message_on_a_signal_hides_the_bar() -> None:
 
 def test_bar_is_not_drawn_without_a_terminal() -> None:
     """`--bar` writes nothing into a pipe."""
-    with running("--bar", "echo", ":::", "a") as process:
-        assert process.communicate(timeout=PATIENCE) == (b"a\n", b"")
+    done = batch("--bar", "echo", ":::", "a")
+    assert (done.stdout, done.stderr) == ("a\n", "")

@@ -8,7 +8,7 @@ import pytest
 
 from .fuzz import Samples, read_mutated
 
-JOURNALS = 20
+JOURNALS = 12
 """How many journals the short test mutates; the soak test takes ten thousand."""
 
 

@@ -11,8 +11,6 @@ import pytest
 from trioflow.compat.asynciojobs import AbstractJob, Job, PureScheduler, Scheduler, Sequence
 from trioflow.testing import run_virtual
 
-from .bodies import fail
-
 
 class Stubborn:
     """A body that records each cancellation, and swallows the given number of them."""
@@ -149,20 +147,6 @@ async def sleep(delay: float = 0.0) -> None:
     await anyio.sleep(delay)
 
 
-def test_a_failing_job_gives_its_slot_back() -> None:
-    """A failing job gives its slot back; in asynciojobs, a window of 1 hangs when a job raises."""
-    scheduler = PureScheduler(*[Job(fail(1), critical=False) for _ in range(3)], Job(sleep(1)), jobs_window=1)
-    assert timed(scheduler) == (True, 4.0)
-
-
-def test_requirements_on_a_sequence_can_be_removed() -> None:
-    """A requirement on a Sequence can be removed; asynciojobs adds it once more instead."""
-    a, b = Job(sleep()), Job(sleep())
-    b.requires(Sequence(a))
-    b.requires(Sequence(a), remove=True)
-    assert b.required == set()
-
-
 def test_forever_jobs_alone_run_until_all_of_them_have_ended() -> None:
     """A run of forever jobs ends with the last of them; in asynciojobs, it ends when the first one returns."""
     short, long = Job(sleep(1), forever=True), Job(sleep(3), forever=True)
@@ -210,19 +194,6 @@ def test_a_second_run_with_used_coroutines_is_rejected_before_it_starts() -> Non
     spent.corun = sleep()
     assert timed(scheduler)[0]
     assert notes == ["run", "run"]
-
-
-def test_the_first_critical_exception_is_raised() -> None:
-    """Of several critical exceptions, the first is raised; in asynciojobs, the order of a set decides."""
-
-    async def fail_with(exception: Exception) -> None:
-        await anyio.sleep(1)
-        raise exception
-
-    jobs = [Job(fail_with(ValueError(number)), label=str(number)) for number in range(10)]
-    scheduler = Scheduler(*jobs)
-    with pytest.raises(ValueError, match="0"):
-        timed(scheduler)
 
 
 def test_jobs_that_cannot_be_run_fail_with_an_explanation() -> None:

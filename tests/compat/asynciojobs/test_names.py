@@ -321,16 +321,6 @@ def test_run_and_orchestrate_start_an_event_loop(backend: Any) -> None:
         PureScheduler().run(timeout=1)  # type: ignore[call-arg]
 
 
-def test_run_inside_a_loop_raises_and_names_co_run() -> None:
-    """Inside an event loop, `run` raises an error that names `co_run`, and leaves no coroutine behind."""
-
-    async def main() -> None:
-        with pytest.raises(RuntimeError, match=r"await scheduler.co_run\(\)"):
-            PureScheduler(Note("a")).run()
-
-    run_virtual(main, backend="asyncio")
-
-
 def test_a_second_concurrent_run_raises() -> None:
     """A second run during the first raises, and the first is not disturbed."""
     scheduler = PureScheduler(Note("a", delay=1.0))
@@ -414,16 +404,6 @@ def test_an_overridden_co_run_is_used() -> None:
     assert calls == [
         "before", "run a", "shutdown a", "after", "before", "run b", "shutdown b", "after",
     ]  # fmt: skip
-
-
-def test_a_window_of_three_runs_three_jobs_at_a_time() -> None:
-    """With a window of 3, 15 jobs of an eighth of a second take five eighths."""
-
-    async def main() -> float:
-        assert await PureScheduler(*[Job(give(1, 0.125)) for _ in range(15)], jobs_window=3).co_run()
-        return anyio.current_time()
-
-    assert run_virtual(main, backend="asyncio") == 0.625
 
 
 def test_each_job_has_its_own_task_and_context() -> None:
