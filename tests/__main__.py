@@ -22,11 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DEBIAN: dict[str, str] = {
     "/usr/lib/python3.11/test/test_concurrent_futures.py": "libpython3.11-testsuite",
+    "/usr/lib/chromium/chromium-headless-shell": "chromium-headless-shell",
     "/usr/sbin/sshd": "openssh-server",
     "busybox": "busybox",
     "bwrap": "bubblewrap",
     "chromedriver": "chromium-driver",
-    "chromium": "chromium",
     "dot": "graphviz",
     "faketime": "faketime",
     "fish": "fish",

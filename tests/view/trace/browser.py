@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-SWITCHES = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
+SHELL = "/usr/lib/chromium/chromium-headless-shell"
+"""The program itself: the driver would stop only the script that starts it, and leave the browser running."""
+SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
 
 
 class Browser:
@@ -22,12 +25,14 @@ class Browser:
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
+        self.loads = itertools.count()
 
-    def open(self, path: Path, *, width: int = 1400, height: int = 1000, dark: bool = False) -> None:
+    def open(
+        self, path: Path, fragment: str = "", *, width: int = 1400, height: int = 1000, dark: bool = False
+    ) -> None:
         """Open a file in a window of this size."""
         self.shape(width, height, dark=dark)
-        self.driver.get("about:blank")  # so that the same page is loaded anew, without its scroll position
-        self.driver.get(path.as_uri())
+        self.driver.get(f"{path.as_uri()}?{next(self.loads)}{fragment}")  # a new address, so that it is loaded anew
         self.next_frame()  # the table renders its rows again once the page has its height
 
     def shape(self, width: int, height: int = 1000, *, dark: bool) -> None:
@@ -65,10 +70,10 @@ class Browser:
 @contextmanager
 def headless() -> Iterator[Browser]:
     """Start a browser that ends with the block."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    assert chromium and driver, "apt-get install chromium chromium-driver"  # noqa: PT018 - one remedy for both
+    driver = shutil.which("chromedriver")
+    assert driver, "apt-get install chromium-headless-shell chromium-driver"
     options = Options()
-    options.binary_location = chromium
+    options.binary_location = SHELL
     for switch in SWITCHES:
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

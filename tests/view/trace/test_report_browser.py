@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 
 from trioflow import Job, Scheduler, Trace
 from trioflow.testing import run_virtual
@@ -79,14 +80,11 @@ def type_into_search(browser: Browser, text: str) -> None:
     browser.next_frame()
 
 
-def values(browser: Browser, number: int) -> list[Any]:
-    """Return the page's values of a column, in the present order of the rows."""
-    rows = browser.evaluate("JSON.parse(document.getElementById('data').textContent).rows")
-    order = browser.evaluate(
-        "[...document.querySelectorAll('tbody tr[data-number]')].map(row => Number(row.dataset.number))"
-    )
-    cells = [rows[place][number] for place in order]
-    return [cell[0] if isinstance(cell, list) else cell for cell in cells]
+def bar(browser: Browser, path: str) -> WebElement:
+    """Return the bar of a job in the timeline."""
+    find = "[...document.querySelectorAll('g.job')].find((one) => one.textContent.startsWith(arguments[0]))"
+    found: WebElement = browser.evaluate(find, path)
+    return found
 
 
 def test_search_finds_in_path_kind_state_and_exception(browser: Browser, pages: Path) -> None:
@@ -110,11 +108,11 @@ def test_state_buttons_filter_the_table(browser: Browser, pages: Path) -> None:
     """The table shows only the jobs in the states whose buttons are pressed, as many as these count."""
     open_whole(browser, pages / "everything.html")
     for name in ("blocked", "skipped"):
-        next(button for button in browser.all("#states button") if name in button.text).click()
+        browser.first(f"#states button[data-state={name}]").click()
     browser.next_frame()
     assert sorted(column(browser, STATE)) == ["blocked", "skipped"]
     for name in ("blocked", "skipped", "succeeded"):
-        next(button for button in browser.all("#states button") if name in button.text).click()
+        browser.first(f"#states button[data-state={name}]").click()
     browser.next_frame()
     pressed = browser.first('#states button[aria-pressed="true"]').text
     assert pressed == f"{len(column(browser, STATE))} succeeded"
@@ -123,8 +121,17 @@ def test_state_buttons_filter_the_table(browser: Browser, pages: Path) -> None:
 def test_each_column_sorts_both_ways(browser: Browser, pages: Path) -> None:
     """Each column of the table sorts both ways, numbers as numbers; empty cells come last both ways."""
     open_whole(browser, pages / "everything.html")
-    for number in SHOWN:
-        up, down = (sorted_by(browser, number, direction) for direction in ("ascending", "descending"))
+    rows = browser.evaluate("JSON.parse(document.getElementById('data').textContent).rows")
+    for place, (number, clicks) in enumerate(zip(SHOWN, browser.evaluate(TWO_CLICKS_AT_EACH_HEAD), strict=True)):
+        orders = []
+        for direction, (heads, order) in zip(("ascending", "descending"), clicks, strict=True):
+            assert [head for head in enumerate(heads) if head[1]] == [(place, direction)]
+            cells = [rows[place][number] for place in order]
+            values = [cell[0] if isinstance(cell, list) else cell for cell in cells]
+            there = [value not in (None, "") for value in values]
+            assert there == sorted(there, reverse=True)
+            orders.append([value for value in values if value not in (None, "")])
+        up, down = orders
         if number in NUMBERS:
             assert up == sorted(up)
             assert down == sorted(down, reverse=True)
@@ -132,25 +139,12 @@ def test_each_column_sorts_both_ways(browser: Browser, pages: Path) -> None:
         assert [up[0], up[-1]] == [down[-1], down[0]]
 
 
-def sorted_by(browser: Browser, number: int, direction: str) -> list[Any]:
-    """Click at the head of a column, and return its values, without the empty cells, which come last."""
-    place = SHOWN.index(number)
-    browser.all("#table th button")[place].click()
-    browser.next_frame()
-    heads = browser.evaluate("[...document.querySelectorAll('#table th')].map(head => head.getAttribute('aria-sort'))")
-    assert [head for head in enumerate(heads) if head[1]] == [(place, direction)]
-    found = values(browser, number)
-    there = [value not in (None, "") for value in found]
-    assert there == sorted(there, reverse=True)
-    return [value for value in found if value not in (None, "")]
-
-
-def test_text_with_numbers_is_sorted_in_natural_order(browser: Browser, pages: Path) -> None:
-    """Text with numbers is sorted in natural order, in which "job 2" comes before "job 10"."""
-    browser.open(pages / "1000.html")
-    browser.all("#table th button")[PATH].click()
-    browser.next_frame()
-    assert column(browser, PATH)[:12] == [f"job {number}" for number in range(12)]
+TWO_CLICKS_AT_EACH_HEAD = """[...document.querySelectorAll('#table th button')].map((button) => [1, 2].map(() => {
+    button.click();
+    const heads = [...document.querySelectorAll('#table th')].map((head) => head.getAttribute('aria-sort'));
+    return [heads, [...document.querySelectorAll('tbody tr[data-number]')].map((row) => Number(row.dataset.number))];
+}))"""
+"""For each column and click: what the heads say about the order, and the numbers of the rows."""
 
 
 def test_hovering_over_a_bar_shows_a_tooltip(browser: Browser, pages: Path) -> None:
@@ -158,8 +152,7 @@ def test_hovering_over_a_bar_shows_a_tooltip(browser: Browser, pages: Path) -> N
     browser.open(pages / "everything.html", height=2000)
     tip = browser.first("#tip")
     assert not tip.is_displayed()
-    bar = next(one for one in browser.all("g.job") if (one.get_attribute("textContent") or "").startswith("fetch 5"))
-    ActionChains(browser.driver).move_to_element(bar).perform()
+    ActionChains(browser.driver).move_to_element(bar(browser, "fetch 5")).perform()
     assert tip.is_displayed()
     assert tip.text.splitlines()[0] == "fetch 5"
     assert "OSError: broken" in tip.text
@@ -175,15 +168,17 @@ def test_a_row_marks_its_bar_and_a_bar_shows_its_row(browser: Browser, pages: Pa
     (hot,) = browser.all("g.job.hot")
     assert hot.get_attribute("data-number") == row.get_attribute("data-number")
     type_into_search(browser, "nothing of the kind")
-    bar = next(one for one in browser.all("g.job") if "parse 7" in (one.get_attribute("textContent") or ""))
-    ActionChains(browser.driver).click(bar).perform()
+    ActionChains(browser.driver).click(bar(browser, "parse 7")).perform()
     browser.next_frame()
     (chosen,) = browser.all("tr.chosen")
     assert chosen.text.startswith("parse 7")
 
 
 def test_only_the_visible_rows_of_a_thousand_jobs_are_rendered(browser: Browser, pages: Path) -> None:
-    """Of a thousand rows, only the visible ones are rendered, and the others when the user scrolls to them."""
+    """Of a thousand rows, only the visible ones are rendered, and the others when the user scrolls to them.
+
+    Text with numbers is sorted in natural order, in which "job 2" comes before "job 10".
+    """
     browser.open(pages / "1000.html")
     assert browser.first("#shown").text == "1000 jobs"
     assert browser.evaluate("document.querySelectorAll('tbody tr').length") < 70
@@ -200,6 +195,10 @@ def test_only_the_visible_rows_of_a_thousand_jobs_are_rendered(browser: Browser,
     assert len(seen) > 100
     type_into_search(browser, "job 997")
     assert column(browser, PATH) == ["job 997"]
+    type_into_search(browser, "")
+    browser.all("#table th button")[PATH].click()
+    browser.next_frame()
+    assert column(browser, PATH)[:12] == [f"job {number}" for number in range(12)]
 
 
 def test_hostile_labels_stay_text(browser: Browser, pages: Path) -> None:
@@ -211,16 +210,15 @@ def test_hostile_labels_stay_text(browser: Browser, pages: Path) -> None:
     shown = column(browser, PATH)
     assert NASTY[0] in shown
     assert "\\x1b[31m" in shown[4]
-    for bar in browser.all("g.job")[:3]:
-        ActionChains(browser.driver).move_to_element(bar).perform()
+    for one in browser.all("g.job")[:3]:
+        ActionChains(browser.driver).move_to_element(one).perform()
     assert browser.evaluate("document.images.length") == 0
 
 
-@pytest.mark.parametrize("width", [360, 500, 1400])
-def test_the_report_fits_every_width(browser: Browser, pages: Path, width: int) -> None:
+def test_the_report_fits_every_width(browser: Browser, pages: Path) -> None:
     """At any width, the page itself never scrolls sideways, and text has contrast in both colour schemes."""
-    browser.open(pages / "nasty.html", width=width)
-    for dark in (False, True):
+    browser.open(pages / "nasty.html")
+    for width, dark in itertools.product((360, 500, 1400), (False, True)):
         browser.shape(width, dark=dark)
         browser.next_frame()
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
@@ -238,14 +236,15 @@ def channels(colour: str) -> float:
     return (red + green + blue) / 3
 
 
-@pytest.mark.parametrize("width", [390, 1400])
-def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Path, width: int) -> None:
+def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Path) -> None:
     """In a narrow window, a hint shows that the timeline continues sideways; in a wide one the hint is missing."""
-    browser.open(pages / "everything.html", width=width)
-    is_narrow = width == 390
-    hints = [hint.is_displayed() for hint in browser.all(".hint")]
-    assert len(hints) == 3  # for the graph, the timeline, and the families of jobs
-    assert hints[1:] == [is_narrow, False]  # the table has fewer columns there
+    browser.open(pages / "everything.html")
+    for width in (390, 1400):
+        browser.shape(width, dark=False)
+        browser.next_frame()
+        hints = [hint.is_displayed() for hint in browser.all(".hint")]
+        assert len(hints) == 3  # for the graph, the timeline, and the families of jobs
+        assert hints[1:] == [width == 390, False]  # the table has fewer columns there
 
 
 def test_a_reloaded_page_keeps_its_scroll_position(browser: Browser, pages: Path) -> None:
@@ -258,9 +257,7 @@ def test_a_reloaded_page_keeps_its_scroll_position(browser: Browser, pages: Path
 
 def test_the_fragment_of_an_address_opens_a_job(browser: Browser, pages: Path) -> None:
     """The fragment of the report's address opens the details of a job, so that a link to them can be shared."""
-    browser.open(pages / "everything.html")
-    browser.driver.get((pages / "everything.html").as_uri() + "#job=build%2Ftests%2Ftest%201")
-    browser.next_frame()
+    browser.open(pages / "everything.html", "#job=build%2Ftests%2Ftest%201")
     assert browser.first("#detail h3").text == "build/tests/test 1"
     assert browser.first("tr.chosen").text.startswith("build/tests/test 1")
     browser.driver.execute_script("location.hash = '#job=parse%202'")
