@@ -143,7 +143,7 @@ def is_slow(file: Path) -> bool:
 
 
 LONGEST = {
-    "docs/test_sessions.py": 20, "testing/test_check_kind.py": 4, "jobs/process/test_process_job.py": 3,
+    "docs/test_sessions.py": 20, "testing/test_check_kind.py": 4, "jobs/process/test_process_job.py": 2,
     "jobs/ssh/test_ssh_job.py": 3, "cli/test_bad_input.py": 2, "jobs/ssh/test_connections.py": 3, "test_dask.py": 1,
     "journal/test_commands.py": 2, "jobs/posix/test_adverse_conditions.py": 3, "batch/test_batch.py": 2,
     "jobs/ssh/test_remote_service.py": 3, "cli/test_ssh.py": 1, "jobs/ssh/test_copying.py": 2,

@@ -18,7 +18,7 @@ import pytest
 from trioflow import CommandJob, Job, JobState, JobTimeout, Scheduler, StopReason
 from trioflow.jobs.posix import _processes
 
-from ...bodies import fail, run
+from ...bodies import run
 from ...places import patiently
 from ...pythons import Python
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
@@ -206,13 +206,6 @@ def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: 
     assert file.read_text() == "cleaned\n"
 
 
-def test_leftovers_end_option_ends_background_processes_at_once(backend: str, tmp_path: Path) -> None:
-    """`leftovers="end"`, for programs that leave a daemon behind, ends background processes at once."""
-    job = sh("sleep 1000 & exit 0", terminate_grace=1000, leftovers="end")
-    run(backend, job)
-    assert job.state is JobState.SUCCEEDED
-
-
 def test_a_timeout_ends_leftovers_and_fails_the_job(backend: str, watched: Watched) -> None:
     """A timeout fails a job whose background processes still run, although the command itself has succeeded."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.1, on_start=until_ended)
@@ -271,13 +264,6 @@ def test_ctrl_c_ends_commands_with_sigterm(backend: str, watched: Watched) -> No
     assert scheduler.stop_reason is StopReason.INTERRUPTED
     assert job.last_result is not None
     assert job.last_result.signal is signal.SIGTERM
-
-
-def test_a_command_has_its_own_process_group(backend: str) -> None:
-    """The process id of a command is also the id of its process group."""
-    job = CommandJob("ps -o pid=,pgid= -p $$", shell=True, stdout=PIPE)
-    run(backend, job)
-    assert len(set((job.result().stdout or b"").split())) == 1
 
 
 ON_A_TERMINAL = """
@@ -351,15 +337,6 @@ def test_native_cancellations_do_not_interrupt_the_end_of_a_command(watched: Wat
     assert job.is_settled()
 
 
-def test_a_cleanup_command_runs_after_a_critical_failure(backend: str, tmp_path: Path) -> None:
-    """After a critical failure, a command with `run_if="failed"` runs to its end while the others are cancelled."""
-    broken = Job(fail, 0.01, critical=True)
-    cleanup = sh(f"touch {tmp_path}/cleaned", required=broken, run_if="failed")
-    Scheduler(broken, cleanup, sh(STUBBORN)).run(backend=backend)
-    assert cleanup.state is JobState.SUCCEEDED
-    until_there(tmp_path / "cleaned")
-
-
 def test_without_pidfd_a_thread_waits_for_each_command(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,13 +351,6 @@ def test_without_pidfd_a_thread_waits_for_each_command(
     assert good.result().stdout == b"a\n"
     assert isinstance(late.raised_exception(), JobTimeout)
     assert watched.alive() == []
-
-
-def test_a_command_survives_while_its_scheduler_is_idle(backend: str) -> None:
-    """Neither a retired thread nor a timer of trioflow ends a running command."""
-    job = sh("sleep 0.2; echo lived", stdout=PIPE)
-    run(backend, job)
-    assert job.result().stdout == b"lived\n"
 
 
 @pytest.mark.soak

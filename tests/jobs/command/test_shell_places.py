@@ -103,8 +103,9 @@ def test_a_place_where_quoting_does_not_protect_is_rejected(line: str, place: st
 def test_no_part_of_a_hostile_value_runs(tmp_path: Path, line: str) -> None:
     """A line that is accepted runs no part of a value, in any of the shells that are installed."""
     batch = CommandTemplate([line])
-    runs_nothing(tmp_path, *(batch.fill([value], 1, 1) for value in HOSTILE))
-    runs_nothing(tmp_path, *(str(join_line(line_parts(template(line, value), "job"))) for value in HOSTILE))
+    filled = {batch.fill([value], 1, 1) for value in HOSTILE}
+    joined = {str(join_line(line_parts(template(line, value), "job"))) for value in HOSTILE}
+    runs_nothing(tmp_path, *filled, *joined - filled)
 
 
 def test_a_value_in_a_comment_is_rejected_or_stays_in_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Troubles of machines: no more processes, a clock that jumps, a lost terminal, a laptop that sleeps."""
+"""Troubles of machines: a clock that jumps, a lost terminal, a laptop that sleeps."""
 
 from __future__ import annotations
 
@@ -22,42 +22,6 @@ from ...places import PATIENCE
 from ...pythons import Python
 from .process_trees import TREE, VARIABLE, Watched, until_there
 from .process_trees import watched as watched
-
-# ---- no more processes
-
-AS_ANOTHER_USER = (
-    "setpriv", f"--reuid={130_000 + os.getpid() % 50_000}", "--clear-groups",
-    "--inh-caps=-all,+dac_override,+dac_read_search", "--ambient-caps=-all,+dac_override,+dac_read_search",
-)  # fmt: skip
-"""Another user, for whom limits hold, who can read our files, and has no processes of other tests that come and go."""
-
-MANY_COMMANDS = """
-import sys
-from trioflow import CommandJob, Scheduler
-scheduler = Scheduler(CommandJob(["sleep", 0.02]) for _ in range(10))
-print(scheduler.run(backend=sys.argv[1]), *[incident.message for incident in scheduler.incidents])
-scheduler = Scheduler(CommandJob(["no such program"], label="odd"), CommandJob(["true"], retry=1))
-print(scheduler.run(backend=sys.argv[1]), *[job.state.value for job in scheduler])
-"""
-
-
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root may become somebody else")
-@pytest.mark.parametrize("most", [1, 4])
-def test_commands_wait_while_no_more_processes_are_allowed(backend: str, most: int) -> None:
-    """If few processes are allowed, commands wait for each other; if none, they fail with the reason."""
-    words = [*AS_ANOTHER_USER, "prlimit", f"--nproc={most}", sys.executable, "-B", "-c", MANY_COMMANDS, backend]
-    found = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    first, second = found.stdout.splitlines()
-    if most == 4:
-        assert first.startswith("True ")
-        assert "others wait until one ends: too many processes (ulimit -u)" in first
-        assert second == "False failed succeeded"
-    else:
-        assert first == "False"
-        assert "10 jobs of 'Scheduler' failed" in found.stderr
-        assert "not started: too many processes (ulimit -u). The command: " in found.stderr
-        assert "(run fewer commands at once)" in found.stderr
-
 
 # ---- a clock that jumps
 

@@ -41,12 +41,13 @@ def place(variable: str) -> tuple[str | None, str]:
     return os.environ.get(variable), os.getcwd()
 
 
-def meet(path: str, number: int) -> tuple[int, int]:
+def meet(path: str, number: int, ready: bool = False) -> tuple[int, int]:
     """Wait until this many processes have come; return the ids of this one and of its parent.
 
-    It imports trioflow, so that later calls in its process do not have to.
+    With `ready`, it imports trioflow, so that later calls in its process do not have to.
     """
-    import trioflow as trioflow
+    if ready:
+        import trioflow as trioflow
 
     open(os.path.join(path, str(os.getpid())), "w").close()
     while len(os.listdir(path)) < number:

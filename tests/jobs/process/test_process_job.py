@@ -31,30 +31,77 @@ from ..posix.process_trees import watched as watched
 from . import exception_bodies
 from . import process_bodies as bodies
 
-
-def test_a_function_is_called_in_another_process(backend: str) -> None:
-    """A ProcessJob calls its function in another process, and its default label is the call."""
-    job = ProcessJob(bodies.whoami)
-    run(backend, job)
-    pid, _ = job.result()
-    assert pid != os.getpid()
-    assert job.label == "whoami()"
+DATA = bytes(range(256)) * 20_000
+"""More than the buffer of a socket holds."""
 
 
-def test_jobs_among_the_arguments_are_replaced_by_their_results(backend: str) -> None:
-    """Jobs among the arguments of a ProcessJob are replaced by their results before the call is pickled."""
+@pytest.fixture(scope="module")
+def ended() -> dict[str, ProcessJob[Any]]:
+    """Return jobs that have run one after another in one worker process, by the name of what is special about each."""
     first = ProcessJob(bodies.add, 1, 2)
-    second = ProcessJob(bodies.add, first, kwargs={"b": 10, "c": first})
-    run(backend, second)
-    assert (first.result(), second.result()) == (3, 16)
+    jobs: dict[str, ProcessJob[Any]] = {
+        "jobs as arguments": ProcessJob(bodies.add, first, kwargs={"b": 10, "c": first}),
+        "large": ProcessJob(bodies.large, DATA),
+        "fails": ProcessJob(bodies.fail, "no luck"),
+        "exits": ProcessJob(bodies.interrupt, "SystemExit(3)"),
+        "is interrupted": ProcessJob(bodies.interrupt, "KeyboardInterrupt()"),
+        "returns nonsense": ProcessJob(bodies.returns_nonsense),
+        "is fragile": ProcessJob(bodies.add, bodies.Fragile()),
+        "reports": ProcessJob(bodies.report, [0.2, 0.6], 0.02),
+        "reports often": ProcessJob(bodies.report_often, 10_000),
+        "is silent": ProcessJob(bodies.add, 1),
+        "reports too much": ProcessJob(bodies.report, [1.5], 0),
+        "reports words": ProcessJob(bodies.report, ["half"], 0),
+        "is used": ProcessJob(bodies.use),
+        "is last": ProcessJob(bodies.add, 1),
+    }
+    run("trio", first, *jobs.values(), jobs_window=1)
+    return jobs
 
 
-def test_large_arguments_and_results_are_sent(backend: str) -> None:
-    """Arguments and results may be larger than the buffer of the socket of a worker."""
-    data = bytes(range(256)) * 20_000
-    job = ProcessJob(bodies.large, data)
-    run(backend, job)
-    assert job.result() == data[::-1]
+def test_arguments_and_results_are_sent(ended: dict[str, ProcessJob[Any]]) -> None:
+    """Jobs among the arguments are replaced by their results; arguments and results may be large."""
+    assert ended["jobs as arguments"].result() == 16
+    assert ended["large"].result() == DATA[::-1]
+
+
+def test_an_exception_in_a_worker_has_its_traceback_in_a_note(ended: dict[str, ProcessJob[Any]]) -> None:
+    """An exception in a worker fails the job with its own type and text, and has its traceback in a note."""
+    with pytest.raises(LookupError, match="no luck") as raised:
+        ended["fails"].result()
+    assert "in a worker process:\nTraceback" in notes(raised.value)
+    assert "process_bodies.py" in notes(raised.value)
+
+
+@pytest.mark.parametrize(("name", "error"), [("exits", "SystemExit(3)"), ("is interrupted", "KeyboardInterrupt()")])
+def test_an_exit_or_interruption_in_a_worker_fails_only_its_job(
+    ended: dict[str, ProcessJob[Any]], name: str, error: str
+) -> None:
+    """SystemExit or KeyboardInterrupt in a worker fails its job, and ends neither the run nor the program."""
+    with pytest.raises(RuntimeError, match=re.escape(f"its function raised {error} in its process")) as raised:
+        ended[name].result()
+    assert "process_bodies.py" in notes(raised.value.__cause__)
+    assert ended["is last"].result() == 1
+
+
+def test_what_cannot_be_pickled_there_or_loaded_fails_its_job(ended: dict[str, ProcessJob[Any]]) -> None:
+    """The error of a result that cannot be pickled says which function returned what, and a note what was loaded."""
+    with pytest.raises(TypeError, match="returns_nonsense returned a function, which cannot be pickled"):
+        ended["returns nonsense"].result()
+    with pytest.raises(OSError, match="not here") as raised:
+        ended["is fragile"].result()
+    assert "could not load the function or an argument" in notes(raised.value)
+
+
+def test_a_function_reports_its_progress(ended: dict[str, ProcessJob[Any]]) -> None:
+    """Progress reported in a worker reaches its job; the next begins without; what is invalid raises as outside."""
+    assert (ended["reports"].result(), fraction_done(ended["reports"])) == ("done", 0.6)
+    assert (fraction_done(ended["reports often"]), fraction_done(ended["is silent"])) == (1.0, None)
+    assert isinstance(ended["reports too much"].raised_exception(), ValueError)
+    assert isinstance(ended["reports words"].raised_exception(), TypeError)
+    assert str(ended["is used"].raised_exception()).startswith(
+        "current_job().used: in the process of a ProcessJob, cur"
+    )
 
 
 def test_a_worker_process_is_reused_and_ends_with_the_run(backend: str, watched: Watched) -> None:
@@ -95,21 +142,11 @@ def test_a_worker_process_is_killed_with_its_children(backend: str, watched: Wat
         assert after.result() == 1
 
 
-def test_an_exception_in_a_worker_has_its_traceback_in_a_note(backend: str) -> None:
-    """An exception in a worker fails the job with its own type and text, and has its traceback in a note."""
-    job = ProcessJob(bodies.fail, "no luck")
-    run(backend, job)
-    with pytest.raises(LookupError, match="no luck"):
-        job.result()
-    assert "in a worker process:\nTraceback" in notes(job.raised_exception())
-    assert "process_bodies.py" in notes(job.raised_exception())
-
-
 @pytest.fixture(scope="module")
-def raised_there(backend: str) -> dict[str, Any]:
+def raised_there() -> dict[str, Any]:
     """Return the exceptions raised in ProcessJobs, as they arrive, by name."""
     jobs = {name: ProcessJob(exception_bodies.fail_with, name) for name in exception_bodies.exceptions()}
-    run(backend, *jobs.values(), jobs_window=1)
+    run("asyncio", *jobs.values(), jobs_window=1)
     return {name: job.raised_exception() for name, job in jobs.items()}
 
 
@@ -285,19 +322,6 @@ def test_a_function_of_a_notebook_or_prompt_fails_with_advice(backend: str, way:
     assert result == "3"
 
 
-def test_an_exit_or_interruption_in_a_worker_fails_only_its_job(backend: str) -> None:
-    """SystemExit or KeyboardInterrupt in a worker fails its job, and ends neither the run nor the program."""
-    jobs = {error: ProcessJob(bodies.interrupt, error) for error in ("SystemExit(3)", "KeyboardInterrupt()")}
-    after = ProcessJob(bodies.add, 1)
-    run(backend, *jobs.values(), after, jobs_window=1)
-    for error, job in jobs.items():
-        with pytest.raises(RuntimeError, match=re.escape(f"its function raised {error} in its process")):
-            job.result()
-        cause = job.raised_exception().__cause__  # type: ignore[union-attr]
-        assert "process_bodies.py" in notes(cause)
-    assert after.result() == 1
-
-
 def test_a_worker_process_that_dies_fails_only_its_job(backend: str, watched: Watched) -> None:
     """If a worker process dies, only its job fails, even if a child of the process holds its socket open."""
     ways = {"exit": "exit code 5", "crash": "ended by signal SIGSEGV", "fork": "exit code 5"}
@@ -379,23 +403,6 @@ def test_a_local_function_fails_its_job(backend: str) -> None:
         job.result()
 
 
-def test_a_result_that_cannot_be_pickled_fails_its_job(backend: str) -> None:
-    """If a result cannot be pickled, the error says which function returned what."""
-    job = ProcessJob(bodies.returns_nonsense)
-    run(backend, job)
-    with pytest.raises(TypeError, match="returns_nonsense returned a function, which cannot be pickled"):
-        job.result()
-
-
-def test_an_argument_that_cannot_be_unpickled_in_the_worker_fails_its_job(backend: str) -> None:
-    """If an argument cannot be loaded in the worker, the job fails with that exception, and a note explains it."""
-    job = ProcessJob(bodies.add, bodies.Fragile())
-    run(backend, job)
-    with pytest.raises(OSError, match="not here"):
-        job.result()
-    assert "could not load the function or an argument" in notes(job.raised_exception())
-
-
 def test_a_worker_has_no_input_and_prints_where_this_program_does(
     backend: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -420,17 +427,6 @@ def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend makes no difference
-def test_functions_of_modules_work_if_the_main_module_came_through_a_pipe(backend: str) -> None:
-    """If the main module came through a pipe, workers cannot import its functions, but those of other modules."""
-    program = (
-        "import sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(abs, -21)\n"
-        "Scheduler(job).run(backend=sys.argv[1], check=True)\nprint(job.result())\n"
-    )
-    found = subprocess.run([sys.executable, "-", backend], input=program, capture_output=True, text=True, check=False)
-    assert (found.stdout, found.stderr) == ("21\n", "")
-
-
-@pytest.mark.parametrize("backend", ["asyncio"])  # the backend makes no difference
 def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: str, tmp_path: Path) -> None:
     """A worker ends with advice, rather than start the run again, if importing the main module starts a run."""
     program = tmp_path / "program.py"
@@ -443,15 +439,6 @@ def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: st
     assert 'put code that must run only once under `if __name__ == "__main__":`' in found.stderr
 
 
-def test_a_function_reports_its_progress(backend: str) -> None:
-    """Progress reported by a function in a worker reaches its job, and the next job begins without progress."""
-    job, often = ProcessJob(bodies.report, [0.2, 0.6], 0.02), ProcessJob(bodies.report_often, 10_000)
-    silent = ProcessJob(bodies.add, 1)
-    run(backend, job, often, silent, jobs_window=1)
-    assert (job.result(), fraction_done(job)) == ("done", 0.6)
-    assert (fraction_done(often), fraction_done(silent)) == (1.0, None)
-
-
 @patiently(0.4, 4)
 def test_reports_of_progress_prevent_the_idle_timeout(
     backend: str, watched: Watched, tmp_path: Path, unit: float
@@ -459,7 +446,7 @@ def test_reports_of_progress_prevent_the_idle_timeout(
     """Reports of progress postpone the idle timeout of a ProcessJob, and a silent process is killed."""
     place = tmp_path / str(unit)
     place.mkdir()
-    first = [ProcessJob(bodies.meet, str(place), 2) for _ in range(2)]
+    first = [ProcessJob(bodies.meet, str(place), 2, True) for _ in range(2)]
     steady = ProcessJob(bodies.report, [0.1] * 20, unit / 10, idle_timeout=unit, required=first)
     silent = ProcessJob(bodies.report, [0.1], 99, idle_timeout=unit, required=first)
     run(backend, first, steady, silent, processes=2)
@@ -468,21 +455,6 @@ def test_reports_of_progress_prevent_the_idle_timeout(
     assert isinstance(error, JobTimeout)
     assert error.missing == "progress"
     assert watched.alive() == []
-
-
-def test_an_invalid_fraction_of_progress_fails_its_job(backend: str) -> None:
-    """An invalid fraction of progress raises the same errors in a worker process as outside."""
-    values: list[Any] = [1.5, "half"]
-    jobs = [ProcessJob(bodies.report, [value], 0) for value in values]
-    run(backend, *jobs, jobs_window=1)
-    assert [type(job.raised_exception()) for job in jobs] == [ValueError, TypeError]
-
-
-def test_an_unsupported_method_of_current_job_in_a_worker_raises(backend: str) -> None:
-    """A method of `current_job()` that does not work in a worker process raises an error that says so."""
-    job = ProcessJob(bodies.use)
-    run(backend, job)
-    assert str(job.raised_exception()).startswith("current_job().used: in the process of a ProcessJob, cur")
 
 
 def test_a_run_has_at_most_as_many_worker_processes_as_given(backend: str) -> None:

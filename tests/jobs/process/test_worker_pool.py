@@ -41,29 +41,6 @@ def test_each_worker_process_is_a_new_interpreter(backend: str, watched: Watched
     assert watched.alive() == []
 
 
-def test_a_large_argument_arrives_whole(backend: str) -> None:
-    """An argument that is larger than the buffer of a socket arrives whole."""
-    data = os.urandom(5_000_000)
-    job = ProcessJob(bytes.hex, data)
-    run(backend, job)
-    assert job.result() == data.hex()
-
-
-def test_the_main_module_is_imported_by_each_worker(tmp_path: Path) -> None:
-    """Each worker imports the main module: if the server did, all would have the same random numbers."""
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import os, sys\nfrom tests.jobs.process.process_bodies import meet\n"
-        "from trioflow import ProcessJob, Scheduler\n"
-        "TOKEN = os.urandom(8)\n\ndef token(path):\n    meet(path, 2)\n    return TOKEN\n\n"
-        "if __name__ == '__main__':\n    jobs = [ProcessJob(token, sys.argv[1]) for _ in range(2)]\n"
-        "    Scheduler(*jobs, processes=2).run(check=True)\n    print(len({TOKEN, *(job.result() for job in jobs)}))\n"
-    )
-    (tmp_path / "meeting").mkdir()
-    found = python(program, tmp_path / "meeting", text=True)
-    assert (found.stdout, found.stderr) == ("3\n", "")
-
-
 def test_a_worker_inherits_the_current_environment_and_directory_of_the_program(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
