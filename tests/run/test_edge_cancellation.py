@@ -189,7 +189,7 @@ def test_a_job_is_cancelled_once_and_may_await_while_it_unwinds(cause: Any) -> N
     assert (body.cancelled_at, body.tidied_at) == ([1], [9])
 
 
-@pytest.mark.parametrize("cause", CAUSES)
+@pytest.mark.parametrize("cause", [timeout, idle_timeout, cancel, timeout_of_the_run, end_of_a_service, scope_around])
 def test_the_children_of_a_cancelled_job_may_await_while_they_unwind(cause: Any) -> None:
     """Tasks that a cancelled job awaits, by `gather` or in a TaskGroup, are cancelled once, too."""
     children = [Careful(), Careful()]

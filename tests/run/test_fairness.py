@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 SHAPES: dict[str, Callable[[Callable[[], Any]], Scheduler]] = {
-    "wide": lambda work: Scheduler([Job(work) for _ in range(2000)]),
-    "chain": lambda work: Scheduler(Sequence([Job(work) for _ in range(2000)])),
-    "timeouts": lambda work: Scheduler([Job(work, timeout=9) for _ in range(1000)]),
-    "nested": lambda work: Scheduler([Scheduler([Job(work) for _ in range(50)]) for _ in range(40)]),
-    "small": lambda work: Scheduler([Scheduler(Job(work)) for _ in range(400)]),
+    "wide": lambda work: Scheduler([Job(work) for _ in range(500)]),
+    "chain": lambda work: Scheduler(Sequence([Job(work) for _ in range(500)])),
+    "timeouts": lambda work: Scheduler([Job(work, timeout=9) for _ in range(300)]),
+    "nested": lambda work: Scheduler([Scheduler([Job(work) for _ in range(15)]) for _ in range(40)]),
+    "small": lambda work: Scheduler([Scheduler(Job(work)) for _ in range(200)]),
 }
 
 
@@ -88,7 +88,7 @@ def test_concurrent_runs_in_one_loop_share_a_millisecond_per_turn(virtual: Virtu
 
     async def request() -> None:
         for _ in range(1 + again):
-            assert await Scheduler([Job(work) for _ in range(50)]).co_run()
+            assert await Scheduler([Job(work) for _ in range(15)]).co_run()
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
@@ -147,7 +147,7 @@ def waits_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
 
 
 def test_few_workers_wake_in_a_turn_that_one_job_uses_up(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 300 groups of jobs that compute for longer than a turn, few look for a job in each: the rest are queued.
+    """Of 100 groups of jobs that compute for longer than a turn, few look for a job in each: the rest are queued.
 
     The workers of all groups once woke in each turn, and one started a job: quadratic in the number of groups.
     """
@@ -156,7 +156,7 @@ def test_few_workers_wake_in_a_turn_that_one_job_uses_up(virtual: Virtual, monke
     async def work() -> None:
         pass_time(virtual.backend, 0.002)
 
-    groups = [Scheduler(Job(work), Job(work)) for _ in range(300)]
+    groups = [Scheduler(Job(work), Job(work)) for _ in range(100)]
     assert virtual(Scheduler(groups).co_run)
     assert len(waits) < 8 * 2 * len(groups)
 

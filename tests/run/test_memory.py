@@ -226,7 +226,7 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(
         scheduler = current_job().scheduler
         assert scheduler is not None
         added: list[weakref.ref[Any]] = []
-        for number in range(50):
+        for number in range(25):
             added.append(weakref.ref(scheduler.add(Job(use, number))))
             added.append(weakref.ref(scheduler.add(Job(fail, label=f"bad{number}"))))
             await turns()
