@@ -33,8 +33,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import coverage
-
 from .mutants import Mutant, mutants_of, write
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -305,6 +303,8 @@ def reached(copy: Path, folder: str, tests: Sequence[str], workers: int, environ
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"The tests do not pass without a fault:\n{done.stdout[-4000:]}")
+    import coverage  # not when the tests of this are collected
+
     data = coverage.CoverageData(str(copy / ".coverage"))
     data.read()
     by_line = dict[tuple[str, int], list[str]]()

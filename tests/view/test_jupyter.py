@@ -8,9 +8,7 @@ import re
 from typing import Any
 
 import anyio
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from trioflow import AbstractJob, Job, Scheduler, Trace
 
@@ -54,6 +52,9 @@ Scheduler(Job(fail, label="failing"), label="zoo", instruments=[Monitor()]).run(
 @pytest.fixture(scope="module")
 def outputs() -> dict[str, Any]:
     """Return the outputs of the cells of a notebook, in the given order, from one kernel."""
+    import nbformat  # all that it imports takes a tenth of a second of each process that collects the tests
+    from nbclient import NotebookClient
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()])
     client = NotebookClient(notebook, timeout=30, allow_errors=True, resources={"metadata": {"path": str(ROOT)}})
     client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
-
-import jsonschema
 
 from trioflow import Scheduler
 from trioflow.abc import Instrument
 from trioflow.view.events import _format
 
 SCHEMA = json.loads(_format.SCHEMA_FILE.read_text(encoding="utf-8"))
-CHECK = jsonschema.Draft202012Validator(SCHEMA).validate
+
+
+@functools.cache
+def validator() -> Any:
+    import jsonschema  # not in each process that collects the tests
+
+    return jsonschema.Draft202012Validator(SCHEMA)
 
 
 def checked(text: str) -> list[dict[str, Any]]:
@@ -22,7 +27,7 @@ def checked(text: str) -> list[dict[str, Any]]:
     structures = (part["properties"] for part in SCHEMA["$defs"].values() if "properties" in part)
     fields = {properties["event"]["enum"][0]: properties for properties in structures}
     for event in found:
-        CHECK(event)
+        validator().validate(event)
         assert event.keys() <= fields[event["event"]].keys()
     return found
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import jsonschema
 import pytest
 
 from trioflow import CommandJob, Events, Job, Pool, Scheduler, Service, Throttled
 from trioflow.view.events import _events, _format, _nonblocking_writer
 
 from ...bodies import Flaw, fail, nap, nothing
-from .lines import SCHEMA, checked, run_with
+from .lines import SCHEMA, checked, run_with, validator
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -40,7 +39,7 @@ def events_of_job(events: list[dict[str, Any]], path: str) -> list[dict[str, Any
 def test_the_schema_file_in_the_package_matches_the_event_types() -> None:
     """After a change to an event type, write the schema file again: `json.dumps(_format.json_schema(), indent=1)`."""
     assert _format.json_schema() == SCHEMA
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    validator().check_schema(SCHEMA)
 
 
 def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
