@@ -3,7 +3,7 @@
 A start of `python -m trioflow` takes a quarter of a second of work, nearly all of it for imports. Hundreds of tests
 need a process of their own, because of signals, terminals, pipes and exit codes, and not because of the imports. What
 they get here takes a tenth of that, and is a process like any other: a fork of a server, which runs a file, a module or
-a text, and ends as Python does. The server tells the test when it has ended, and how.
+a text, and ends as Python does. The server tells the test when it has ended, and how. It serves all workers of pytest.
 
 A test about what is imported, about encodings, or about variables that Python reads when it starts, needs a real start;
 so does one that finds its processes by their environment, which for a fork is that of the server.
@@ -42,10 +42,12 @@ if TYPE_CHECKING:
     import pytest
 
 PRELOADED = [
-    "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", "trioflow.simulation",
+    "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", "trioflow.compat.pyexpool",
+    "trioflow.simulation", "trioflow.view.monitor._terminal", "xml.etree.ElementTree",
     *(f"trioflow._core.backend.isolation._fast_{name}" for name in ("asyncio", "trio")),
     *(f"trioflow._core.backend.loop._{name}" for name in ("asyncio", "trio")),
-    *(f"trioflow.cli.{name}" for name in ("_check", "_commands", "_journal", "_list", "_run", "batch._batch_run")),
+    *(f"trioflow.cli.{name}" for name in ("_check", "_commands", "_journal", "_list", "_run")),
+    *(f"trioflow.cli.batch.{name}" for name in ("_batch_command", "_batch_run", "_progress_bar")),
 ]  # fmt: skip
 FOR_PYTEST = ["pytest", "pytest_trio.plugin", "anyio.pytest_plugin"]
 """Imported when the first `-m pytest` is asked for, which only some processes of tests do."""
@@ -74,7 +76,8 @@ class Python(subprocess.Popen[Any]):
             },
         }
         streams = [own if given == -1 else given for own, given in enumerate((p2cread, c2pwrite, errwrite))]
-        socket.send_fds(server(), [json.dumps(request).encode()], [*streams, told])
+        with connect() as connection:
+            socket.send_fds(connection, [json.dumps(request).encode()], [*streams, told])
         os.close(told)
         self.pid = told_by(self._end)
         self._child_created = True
@@ -109,6 +112,25 @@ def python(*words: Any, input: Any = None, **options: Any) -> subprocess.Complet
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
+def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:
+    """Run `code` in a new process, send it each signal as soon as it prints the line for it, and return its lines."""
+    lines: list[str] = []
+    left = list(sends)
+    with Python(["-c", code], stdout=subprocess.PIPE, text=True) as process:
+        timer = threading.Timer(PATIENCE, process.kill)
+        timer.start()
+        try:
+            for line in cast(Any, process.stdout):
+                lines.append(line.rstrip("\n"))
+                while left and left[0][0] == lines[-1]:
+                    process.send_signal(left.pop(0)[1])
+        finally:
+            timer.cancel()
+            timer.join()
+    assert not left, lines
+    return lines
+
+
 def run_pytest(tester: pytest.Pytester, *words: str) -> pytest.RunResult:
     """Run pytest in the directory of a test, in its own process, as `runpytest_subprocess` does."""
     import pytest  # not when the server is started
@@ -140,40 +162,52 @@ def make_program(path: Path, *words: str) -> None:
 
     It cannot be sent signals, and multiprocessing cannot start processes for a script that it runs.
     """
+    connect().close()  # which starts the server
     path.write_text(CLIENT.format(python=sys.executable, door=door(), words=words), encoding="utf-8")
     path.chmod(0o755)
 
 
+def connect() -> socket.socket:
+    """Connect to the server; start it if no process of this run of pytest has done so."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with open(__file__, encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            connection.connect(door())
+        except ConnectionRefusedError:
+            start()
+            connection.connect(door())
+    return connection
+
+
 @functools.cache
-def door() -> bytes:
-    """Make the server listen to other processes too, and return the address of its socket.
-
-    It is in no directory, which a fork of this process could remove when it ends.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind("")  # the system finds a name
-        listener.listen()
-        socket.send_fds(server(), [b"{}"], [listener.fileno()])
-        return cast(bytes, listener.getsockname())
+def door() -> str:
+    """Return the address of the server, which is in no directory that a process could remove."""
+    return f"\0{__name__} of {owner()}"
 
 
 @functools.cache
-def server() -> socket.socket:
-    """Start the server, and return the end of the connection to it, which forks of this process may use too."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+def owner() -> int:
+    """Return the process that the server ends with: the one that began the tests."""
+    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+
+
+def start() -> None:
+    """Start the server, which ends with the process that began the tests."""
     others = {
         name: value for name, value in os.environ.items() if name != "TRIOFLOW_TEST"
     }  # by which a test knows its own
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(theirs.fileno())],
-        cwd=ROOT,
-        env={**others, "PYTHONUTF8": "1", "PYTHONPATH": path},
-        pass_fds=[theirs.fileno()],
-    )
-    theirs.close()
-    atexit.register(lambda: (ours.close(), process.wait()))
-    return ours
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(door())
+        listener.listen()
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(listener.fileno()), str(owner())],
+            cwd=ROOT,
+            env={**others, "PYTHONUTF8": "1", "PYTHONPATH": path},
+            pass_fds=[listener.fileno()],
+        )
+    process.returncode = 0  # nobody waits for it
 
 
 def told_by(end: int) -> int:
@@ -187,12 +221,14 @@ def told_by(end: int) -> int:
 # ---------------------------------------------------------------- in the server
 
 
-def serve(connection: socket.socket) -> tuple[list[str], str] | None:
-    """Fork for each request; return what to run in a fork, and None when the other end is closed."""
+def serve(listener: socket.socket, owner: int) -> tuple[list[str], str] | None:
+    """Fork for each request; return what to run in a fork, and None when the owner has ended."""
     ends: dict[int, tuple[int, int]] = {}  # a descriptor for each running process: its number, and where to tell
-    doors: dict[int, socket.socket] = {}
+    over = os.pidfd_open(owner)
     while True:
-        for ready in select.select([connection.fileno(), *doors, *ends], [], [])[0]:
+        for ready in select.select([listener.fileno(), over, *ends], [], [])[0]:
+            if ready == over:
+                return None
             if ready in ends:
                 process, told = ends.pop(ready)
                 code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -200,16 +236,11 @@ def serve(connection: socket.socket) -> tuple[list[str], str] | None:
                 tell(told, code)
                 os.close(told)
                 continue
-            with contextlib.nullcontext(connection) if ready not in doors else doors[ready].accept()[0] as asking:
+            with listener.accept()[0] as asking:
                 data, fds, _, _ = socket.recv_fds(asking, 200_000, 4)
-            if not data and ready in doors:
-                continue
             if not data:
-                return None
-            request = json.loads(data)
-            if not request:  # a door, by which other processes can ask
-                doors[fds[0]] = socket.socket(fileno=fds[0])
                 continue
+            request = json.loads(data)
             if request["words"][:2] == ["-m", "pytest"]:
                 preload(FOR_PYTEST)
             if process := os.fork():
@@ -218,8 +249,8 @@ def serve(connection: socket.socket) -> tuple[list[str], str] | None:
                 tell(fds[3], process)
                 ends[os.pidfd_open(process)] = process, fds[3]
                 continue
-            for place in (connection, *doors.values()):
-                place.close()
+            listener.close()
+            os.close(over)
             for other, (_, told) in ends.items():
                 os.close(other)
                 os.close(told)
@@ -326,6 +357,6 @@ if __name__ == "__main__":
     for name in trioflow.__all__:
         getattr(trioflow, name)  # these are imported when they are asked for
     preload(PRELOADED)
-    wanted = serve(socket.socket(fileno=int(sys.argv[1])))
+    wanted = serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
     if wanted is not None:
         sys.exit(leave(code_of(*wanted)))

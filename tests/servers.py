@@ -46,12 +46,12 @@ def initdb(folder: Path) -> CommandJob:
                       stdout=subprocess.DEVNULL, label="initdb")  # fmt: skip
 
 
-def postgres(folder: Path, ready: Any = None, **options: Any) -> CommandService:
+def postgres(folder: Path, **options: Any) -> CommandService:
     """Return the server of the cluster in this folder, which listens only on a socket there."""
     settings = ["-c", "listen_addresses=", "-c", "fsync=off"]
     return CommandService(
         [*AS_OTHER, BIN / "postgres", "-D", folder / "data", "-k", folder, *settings],
-        ready=ready or CommandSucceeds([BIN / "pg_isready", "-q", "-h", folder]),
+        ready=CommandSucceeds([BIN / "pg_isready", "-q", "-h", folder]),
         timeout=PATIENCE, stderr=folder / "log", label="postgres", **options,
     )  # fmt: skip
 

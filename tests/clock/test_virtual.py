@@ -484,7 +484,7 @@ def test_fixtures_find_a_task_left_running(house: pytest.Pytester) -> None:
         def test_it(virtual):
             virtual(leaves_a_task, virtual.backend)
     """)
-    result = house.runpytest()
+    result = house.runpytest("--tb=line")
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["*tasks left running: *"])
 
@@ -519,7 +519,7 @@ def test_fixtures_find_a_thread_left_running(house: pytest.Pytester) -> None:
         def teardown_module():
             gate.set()
     """)
-    result = house.runpytest()
+    result = house.runpytest("--tb=line")
     result.assert_outcomes(passed=3, errors=3)
     result.stdout.fnmatch_lines(["*threads left running: *"])
 
@@ -548,5 +548,5 @@ def test_fixtures_find_a_coroutine_never_awaited(house: pytest.Pytester) -> None
         def test_innocent():
             pass
     """)
-    result = house.runpytest("-W", "error")
+    result = house.runpytest("-W", "error", "--tb=no")
     result.assert_outcomes(passed=3, failed=2, errors=2)

@@ -8,7 +8,6 @@ import logging
 import re
 import signal
 import subprocess
-import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from trioflow import Job, Scheduler
 
 from ..jobs.posix.process_trees import until_there
 from ..places import DOCS, PATIENCE
+from ..pythons import Python
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -144,8 +144,8 @@ class Server:
         lifespan, page = page_block("In FastAPI").split("@app.get", 1)
         app = f"{IMPORTS}{lifespan}app = FastAPI(lifespan=lifespan)\n\n\n@app.get{page}"
         (directory / "app.py").write_text(app + REST)
-        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", "0"]
-        self.process = subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True)
+        words = ["-m", "uvicorn", "app:app", "--port", "0"]
+        self.process = Python(words, cwd=directory, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         lines = (re.search(r"running on http://127.0.0.1:(\d+)", line) for line in self.process.stderr)
         found = next(match for match in lines if match)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
@@ -26,14 +25,11 @@ STEP = re.compile(
 def programs(directory: Path) -> None:
     """Create `python` and `trioflow` commands of this test; `run` shows nothing that moves."""
     directory.mkdir()
-    texts = {
-        "python": f'exec "{sys.executable}" "$@"',
-        "trioflow": f'[ "$1" = run ] && set -- "$@" --no-monitor\nexec "{directory}/forked" "$@"',
-    }
+    make_program(directory / "python")
     make_program(directory / "forked", "-m", "trioflow")
-    for name, text in texts.items():
-        (directory / name).write_text(f"#!/bin/sh\n{text}\n")
-        (directory / name).chmod(0o755)
+    text = f'[ "$1" = run ] && set -- "$@" --no-monitor\nexec "{directory}/forked" "$@"\n'
+    (directory / "trioflow").write_text(f"#!/bin/sh\n{text}")
+    (directory / "trioflow").chmod(0o755)
 
 
 @pytest.fixture

@@ -231,7 +231,7 @@ def test_a_label_that_is_not_a_string_raises() -> None:
 
 def test_the_error_on_a_requirement_across_levels_names_the_scheduler_that_must_wait() -> None:
     """If a nested job requires one of the enclosing scheduler, the error says that the nested scheduler must wait."""
-    a, x = Job(nap, label="a"), Job(nap, label="x")
+    a, x = Job(nap, 0, label="a"), Job(nap, 0, label="x")
     x.requires(a)
     inner = Scheduler(x, label="inner")
     outer = Scheduler(a, inner, label="outer")

@@ -24,7 +24,7 @@ from trioflow.abc import AbstractJob, Instrument, JobKind, arguments_of
 from ..bodies import Odd, nap, pass_time
 from ..conftest import BACKENDS, Ordered, Virtual
 
-FEW = 30
+FEW = 15
 MANY = int(os.environ.get("TRIOFLOW_SOAK", "1000"))
 HOOKS = ("before_run", "job_added", "job_scheduled", "job_started", "job_attempt", "job_ready", "job_finished")
 PLACES = ("body", "service", "callback", "shutdown", "retry", *HOOKS)

@@ -208,7 +208,7 @@ def test_a_thread_may_report_progress(backend: str) -> None:
     assert Scheduler(job, Job(look)).run(backend=backend, timeout=10)
 
 
-@patiently(0.2, 2)
+@patiently(0.08, 2)
 def test_a_thread_that_reports_is_not_idle(backend: str, unit: float) -> None:
     """A thread job that reports progress is not idle; one that does not fails once its function has returned."""
 

@@ -59,7 +59,7 @@ def batch(label: str) -> list[AbstractJob[Any]]:
 
 
 @pytest.mark.parametrize(
-    "batches", [4, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])], ids=["short", "long"]
+    "batches", [2, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])], ids=["short", "long"]
 )
 def test_nothing_grows_with_the_number_of_jobs(backend: str, tmp_path: Path, batches: int) -> None:
     """There are no more objects, descriptors, threads and processes after all jobs of a run than after half of them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from .. import processes
+from .. import pythons
 
 PROLOGUE = """
 import signal, sys, time
@@ -53,5 +53,5 @@ def watched(call):
 
 
 def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:
-    """Run the prologue and `code` in a new process; see `processes.child`."""
-    return processes.child(PROLOGUE + code, *sends)
+    """Run the prologue and `code` in a new process; see `pythons.child`."""
+    return pythons.child(PROLOGUE + code, *sends)

@@ -276,20 +276,18 @@ def test_awaiting_a_job_that_lacks_what_the_caller_holds_logs_a_warning(
     assert scheduler.stop_reason is StopReason.TIMEOUT
 
 
-@pytest.mark.parametrize("on_trio", [True, False])
 def test_awaiting_a_job_that_lacks_the_limiter_token_of_the_caller_logs_a_warning(
-    caplog: pytest.LogCaptureFixture, on_trio: bool
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Awaiting a job that needs the limiter token of the awaiting job is logged as a warning."""
     jobs: Jobs = {"b": Job(nap, label="b")}
 
     async def main() -> None:
-        await Scheduler(
-            awaiting(jobs, "b", "me"), jobs["b"], jobs_window=anyio.CapacityLimiter(1), timeout=1.2
-        ).co_run()
+        limiter = anyio.CapacityLimiter(1)
+        await Scheduler(awaiting(jobs, "b", "me"), jobs["b"], jobs_window=limiter, timeout=60).co_run()
 
     with caplog.at_level(logging.WARNING, "trioflow"):
-        anyio.run(main, backend="trio" if on_trio else "asyncio")
+        virtual(main)
     assert "'me' awaits 'b', but holds what 'b' needs: 'b' waits for a token" in caplog.text
 
 

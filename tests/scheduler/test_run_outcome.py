@@ -170,7 +170,7 @@ def test_a_retry_asks_about_each_leaf_of_a_group(virtual: Virtual) -> None:
 )
 def test_an_option_for_an_enclosing_scheduler_is_refused_on_the_outermost(options: dict[str, Any], cure: str) -> None:
     """What has an effect only on a job of a scheduler is refused before anything starts, and the error has the cure."""
-    started = Job(nap)
+    started = Job(nap, 0)
     scheduler = Scheduler(started, **options)
     (name,) = options.keys() - {"timeout"}
     for _ in range(2):
@@ -178,8 +178,7 @@ def test_an_option_for_an_enclosing_scheduler_is_refused_on_the_outermost(option
             scheduler.run()
     assert started.state is IDLE
     required = [job for job in scheduler.required if job.scheduler is None]
-    outer = Scheduler(required, scheduler, Job(nap))
-    assert outer.run() is True
+    assert Scheduler(required, scheduler, Job(nap, 0)).run() is True
 
 
 def test_failures_are_counted_in_one_warning_at_the_end(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:

@@ -27,6 +27,6 @@ def failure_of(backend: str, job: CommandJob) -> CommandError:
     return error
 
 
-def with_notes(error: BaseException) -> str:
-    """Return the text of an error, and its notes, which have the advice."""
+def with_notes(error: BaseException | None) -> str:
+    """Return the text of an error, and its notes, which have the advice. The command is quoted there, too."""
     return "\n".join([str(error), *getattr(error, "__notes__", [])])

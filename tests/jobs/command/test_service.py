@@ -55,10 +55,6 @@ def failed(service: CommandService, backend: Any) -> BaseException:
     return error
 
 
-def all_of(error: BaseException | None) -> str:
-    return "\n".join([str(error), *getattr(error, "__notes__", ())])
-
-
 @pytest.fixture
 def port() -> int:
     """Return an unused port."""
@@ -99,8 +95,8 @@ def test_services_may_share_the_object_that_says_when_they_are_ready(backend: An
     if isinstance(ready, OutputLine):
         assert [reader.result() for reader in readers] == [("first is ready",), ("second is ready",)]
     else:
-        assert "waiting for \"sh -c 'exit 1'\"" in all_of(first.raised_exception())
-        assert "sh -c" not in all_of(second.raised_exception())
+        assert "waiting for \"sh -c 'exit 1'\"" in with_notes(first.raised_exception())
+        assert "sh -c" not in with_notes(second.raised_exception())
 
 
 def test_an_open_port_makes_a_service_ready(backend: Any, port: int) -> None:
@@ -151,22 +147,23 @@ def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any
 def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, tmp_path: Path) -> None:
     """The error of a service that never gets ready has its condition and the end of its output."""
     begun = tmp_path / "begun"
-    line = f"echo hello; touch {begun}; exec sleep 60"
+    line = f"echo hel''lo; touch {begun}; exec sleep 60"
     service = shell(line, ready=OutputLine("never"), timeout=0.1, on_start=lambda service: until_there(begun))
     error = failed(service, backend)
     assert isinstance(error, JobTimeout)
     assert re.search("was not ready within its timeout of 0.1 s(?!.*move_on)", str(error))
-    assert "It was waiting for a line with 'never' in its output. Maybe the program holds its output back" in all_of(
-        error
+    assert (
+        "It was waiting for a line with 'never' in its output. Maybe the program holds its output back"
+        in with_notes(error)
     )
-    assert "hello" in all_of(error)
+    assert "hello" in with_notes(error)
 
 
 @patiently(1, 30)
 def test_a_service_that_listens_on_another_address_never_gets_ready(backend: Any, port: int, unit: float) -> None:
     """A service that listens on another address never gets ready, and the error names the expected port and address."""
     service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=PortOpen(port), timeout=unit)
-    text = all_of(failed(service, backend))
+    text = with_notes(failed(service, backend))
     assert f"port {port} of localhost" in text
     assert "listens" in text
 
@@ -175,7 +172,7 @@ def test_a_service_that_listens_on_another_address_never_gets_ready(backend: Any
 def test_the_error_of_a_readiness_check_that_fails_is_quoted(backend: Any, unit: float) -> None:
     """If a readiness check never succeeds, the error of the service quotes the last standard error of the check."""
     service = shell("exec sleep 60", ready=CommandSucceeds("echo 'no answer' >&2; exit 2", shell=True), timeout=unit)
-    text = all_of(failed(service, backend))
+    text = with_notes(failed(service, backend))
     assert "exit code 2" in text
     assert "no answer" in text
 
@@ -200,7 +197,7 @@ def test_a_port_in_use_fails_the_service_before_its_start(backend: Any) -> None:
 
 def test_a_service_that_ends_before_it_is_ready_fails(backend: Any) -> None:
     """The error of a service that ends before it is ready has its exit code and the end of its output."""
-    error = failed(shell("echo 'no space'; exit 3", ready=OutputLine("ready")), backend)
+    error = failed(shell("echo 'no'' space'; exit 3", ready=OutputLine("ready")), backend)
     assert isinstance(error, CommandError)
     assert error.returncode == 3
     assert "before it was ready" in str(error)
@@ -218,7 +215,7 @@ def test_a_service_that_goes_into_the_background_fails(backend: Any) -> None:
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_ready_service_that_dies_fails_at_once(backend: Any, code: int) -> None:
     """A critical service that dies stops the run at once, although jobs that use it need not notice."""
-    service = shell(f"echo ready; sleep 0.2; echo 'I die'; exit {code}", ready=OutputLine("ready"), critical=True)
+    service = shell(f"echo ready; sleep 0.2; echo 'I'' die'; exit {code}", ready=OutputLine("ready"), critical=True)
     client = CommandJob(["sleep", "1000"], required=service)
     assert not Scheduler(service, client).run(backend=backend)
     error = service.raised_exception()
@@ -232,7 +229,7 @@ def test_the_error_of_a_service_quotes_output_that_went_to_a_file(backend: Any, 
     log = tmp_path / "log"
     log.write_text("old\n")
     text = str(
-        failed(shell("echo broken; exit 1", ready=OutputLine("x"), stdout=log, stderr=subprocess.STDOUT), backend)
+        failed(shell("echo bro''ken; exit 1", ready=OutputLine("x"), stdout=log, stderr=subprocess.STDOUT), backend)
     )
     assert "broken" in text
     assert "old" not in text
@@ -339,4 +336,4 @@ def test_invalid_options_of_a_service_are_rejected(make: Any, says: str) -> None
 def test_a_redacted_service_shows_no_secrets(backend: Any) -> None:
     """With `redact=True`, the error of a service does not show its command line."""
     error = failed(shell("echo hunter2; exit 1", ready=OutputLine("x"), redact=True), backend)
-    assert "hunter2" not in all_of(error)
+    assert "hunter2" not in with_notes(error)

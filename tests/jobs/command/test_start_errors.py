@@ -21,7 +21,7 @@ from trioflow.jobs.posix import _processes
 from trioflow.view import listing, save
 
 from ...bodies import nap, run
-from ...processes import child
+from ...pythons import child
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
 from .commands import PIPE, failure_of, with_notes

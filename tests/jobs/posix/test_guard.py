@@ -23,24 +23,20 @@ from trioflow.jobs.posix._processes import Process, describe_exit
 from ...bodies import run
 from ...journal.stage import adopt_orphans, children
 from ...places import PATIENCE
-from ...processes import fork_server as fork_server
-from ...processes import forked, forks
-from ...pythons import python
+from ...pythons import Python, python
 from ..command.commands import PIPE
-from .process_trees import FORKING, STUBBORN, TREE, VARIABLE, Watched, until_there
+from .process_trees import FORKING, STUBBORN, TREE, Watched, until_there
 from .process_trees import watched as watched
 
 MARK = f"mark-of-{os.getpid()}"
 """A mark of no other test on this machine: every process that has it is killed."""
 TWO_STEPS = "(touch $0.begun; exec sleep 1000); touch $0.went-on"
 CONDUCTOR = """
-import os
 from pathlib import Path
 from trioflow import CommandJob, Scheduler
 from trioflow.jobs.posix import _guard
 _guard.TERMINATE_GRACE = 0.1
-backend, started, number, lines, environment = {arguments!r}
-os.environ.update(environment)
+backend, started, number, lines = {arguments!r}
 count = 0
 
 def note(job):
@@ -62,20 +58,17 @@ except KeyboardInterrupt:
 @contextmanager
 def conductor(backend: str, started: Path, number: int, *lines: str) -> Iterator[Callable[[signal.Signals], list[str]]]:
     """Run endless commands in another program; yield a function that signals it and returns what it says."""
-    arguments = backend, str(started), number, lines, {VARIABLE: os.environ[VARIABLE]}
-    reader, writer = forks.Pipe(duplex=False)
-    with reader, forked(CONDUCTOR.format(arguments=arguments), writer) as process:
-        writer.close()
+    arguments = backend, str(started), number, lines
+    with Python(["-c", CONDUCTOR.format(arguments=arguments)], stdout=subprocess.PIPE, text=True) as process:
 
         def end(how: signal.Signals) -> list[str]:
-            assert process.pid is not None
-            os.kill(process.pid, how)
-            with open(reader.fileno(), closefd=False) as output:
-                said = output.read().splitlines()
-            process.join()
-            return [*said, str(process.exitcode)]
+            process.send_signal(how)
+            return [*process.communicate()[0].splitlines(), str(process.returncode)]
 
-        yield end
+        try:
+            yield end
+        finally:
+            process.kill()
 
 
 SAID = {
