@@ -197,9 +197,8 @@ class LocalConnection:
 
 
 Place = Server | LocalConnection
-SSH_ON_TRIO, SSH_ON_ASYNCIO = (
-    pytest.mark.parametrize(("backend", "place"), list(zip(pair, ["by ssh", "local"], strict=True)), indirect=["place"])
-    for pair in (["trio", "asyncio"], ["asyncio", "trio"])
+SSH_ON_TRIO = pytest.mark.parametrize(
+    ("backend", "place"), [("trio", "by ssh"), ("asyncio", "local")], indirect=["place"]
 )
 """On both backends and at both places, but not in all combinations: a node does not depend on the event loop."""
 HOME = Path.home()

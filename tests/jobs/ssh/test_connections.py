@@ -23,6 +23,7 @@ from trioflow import (
     JobState,
     JobTimeout,
     LocalNode,
+    OutputLine,
     Push,
     Retry,
     Scheduler,
@@ -30,6 +31,7 @@ from trioflow import (
     SshJob,
     SshNode,
     SshNodes,
+    SshService,
     StopReason,
     Trace,
     Unreachable,
@@ -119,32 +121,30 @@ def test_sockets_are_in_a_private_runtime_directory(tmp_path: Path) -> None:
 # ---- shared connections
 
 
-@pytest.mark.parametrize(
-    ("nodes", "commands"), [(3, 8), pytest.param(200, 2000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
-)
+@pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_many_commands_on_many_nodes_use_one_connection_per_node(
-    backend: str, site: Site, server: Server, nodes: int, commands: int, tmp_path: Path
+    backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
     """Many commands on many nodes use one connection per node, and each runs once, on its own node."""
-    site.alias(f"many-{backend}-{nodes}-*", server)
-    names = SshNodes(f"many-{backend}-{nodes}-[1-{nodes}]", config=site.config)
+    site.alias(f"many-{backend}-*", server)
+    names = SshNodes(f"many-{backend}-[1-200]", config=site.config)
     before = server.accepted
     line = "echo {node} >> {file}; echo {node}"
-    jobs = [
-        SshJob(names[one % nodes], line, values={"file": tmp_path / str(one)}, stdout=PIPE) for one in range(commands)
-    ]
+    jobs = [SshJob(names[one % 200], line, values={"file": tmp_path / str(one)}, stdout=PIPE) for one in range(2000)]
     assert Scheduler(*jobs, jobs_window=100).run(backend=backend)
-    assert server.accepted == before + nodes
+    assert server.accepted == before + 200
     for number, job in enumerate(jobs):
         said = f"{job.node.hostname}\n"
         assert job.result().stdout.decode() == (tmp_path / str(number)).read_text() == said
 
 
 def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -> None:
-    """All jobs of a node share one connection, in any scheduler, and with different but equal node objects."""
+    """All jobs and services of a node share one connection, in any scheduler, and with different but equal nodes."""
     before = server.accepted
+    service = SshService(server.node(), "echo up; exec sleep 1000", ready=OutputLine("up"))
     jobs = [SshJob(server.node(), f"echo {number}", stdout=PIPE) for number in range(4)]
-    run(backend, *jobs[:2], Scheduler(jobs[2], Scheduler(jobs[3])))
+    run(backend, service, *jobs[:2], Scheduler(jobs[2], Scheduler(jobs[3]), required=service))
     assert [job.result().stdout for job in jobs] == [f"{number}\n".encode() for number in range(4)]
     assert server.accepted == before + 1
 
@@ -467,34 +467,28 @@ def test_debrief_shows_no_traceback_for_an_unreachable_node(
     assert "Traceback" not in said
 
 
-def test_on_unreachable_skip_skips_the_jobs_of_an_unreachable_node(backend: str, site: Site) -> None:
-    """With `on_unreachable="skip"`, the jobs of an unreachable node succeed with None, and one incident says why."""
-    node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
-    jobs = [SshJob(node, "true") for _ in range(3)]
-    scheduler = run(backend, *jobs)
-    assert scheduler.stop_reason is StopReason.COMPLETED
-    assert [job.result() for job in jobs] == [None] * 3
-    assert all(isinstance(job.unreachable, Unreachable) for job in jobs)
-    (incident,) = scheduler.incidents
-    assert "cannot be reached" in incident.message
-    assert incident.message.endswith("its jobs are skipped")
-
-
 def test_jobs_of_a_skipped_node_count_as_skipped_and_run_in_the_next_run(
     backend: str, site: Site, tmp_path: Path
 ) -> None:
-    """The verdict once was "all 2 jobs succeeded", and a journal kept their result None."""
+    """With `on_unreachable="skip"`, the jobs of an unreachable node have the result None, and one incident says why.
+
+    The verdict once was "all 2 jobs succeeded", and a journal kept their result None.
+    """
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
     for _ in range(2):
-        job = SshJob(node, "true", label="try")
-        scheduler, trace = Scheduler(job, SshJob(LocalNode(), "true", label="here")), Trace()
+        job, other = SshJob(node, "true", label="try"), SshJob(node, "true", label="other")
+        scheduler, trace = Scheduler(job, other, SshJob(LocalNode(), "true", label="here")), Trace()
         assert scheduler.run(backend=backend, instruments=[trace], journal=str(tmp_path / "run.db"))
         assert not job.restored
-        assert reported_state(job) is JobState.SKIPPED
+        assert (job.result(), reported_state(job)) == (None, JobState.SKIPPED)
+        assert isinstance(job.unreachable, Unreachable)
         sentence = run_verdict(scheduler, scheduler.stop_reason).sentence
-        assert (sentence[:21], sentence[-11:]) == ("1 of 2 jobs succeeded", ", 1 skipped")
+        assert (sentence[:21], sentence[-11:]) == ("1 of 3 jobs succeeded", ", 2 skipped")
         assert {span.label: span.state for span in trace.spans}["try"] is JobState.SKIPPED
         assert "was skipped, and has the result None: 127.0.0.1" in scheduler.explain(job)
+        (incident,) = scheduler.incidents
+        assert "cannot be reached" in incident.message
+        assert incident.message.endswith("its jobs are skipped")
     assert scheduler.explain(job).endswith("the journal could not store its result: its node was skipped")
 
 
@@ -557,27 +551,21 @@ def test_an_unknown_host_name_fails_with_the_message_of_the_resolver(backend: st
 
 
 def test_an_unknown_host_key_is_rejected(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """An unknown host key is rejected with an error that names the node and the file of known keys."""
-    known = tmp_path / "nobody known"
+    """An unknown host key is rejected with an error that names the node and the file of known keys.
+
+    Without `known_hosts=`, that is the file that the user's configuration of ssh names.
+    """
+    known, config = tmp_path / "nobody known", tmp_path / "config"
     known.touch()
-    job = SshJob(server.node(known_hosts=known), "true")
-    run(backend, job)
-    error = job.raised_exception()
-    assert isinstance(error, SshError)
-    assert not isinstance(error, Unreachable)
-    assert f"its host key is unknown: {known} has no entry for it" in str(error)
-    assert str(error).startswith("127.0.0.2")
-
-
-def test_the_file_of_host_keys_is_that_of_the_configuration(
-    backend: str, site: Site, server: Server, tmp_path: Path
-) -> None:
-    """Without `known_hosts=`, known host keys are in the file that the user's configuration of ssh names."""
-    config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(str(site.known_hosts), f"{tmp_path}/other"))
-    job = SshJob(server.node(config=config), "true")
-    run(backend, job)
-    assert f"{tmp_path}/other has no entry for it" in str(job.raised_exception())
+    jobs = SshJob(server.node(known_hosts=known), "true"), SshJob(server.node(config=config), "true")
+    run(backend, *jobs)
+    for job, file in zip(jobs, (known, f"{tmp_path}/other"), strict=True):
+        error = job.raised_exception()
+        assert isinstance(error, SshError)
+        assert not isinstance(error, Unreachable)
+        assert f"its host key is unknown: {file} has no entry for it" in str(error)
+        assert str(error).startswith("127.0.0.2")
 
 
 def test_accept_new_accepts_and_records_an_unknown_host_key(backend: str, server: Server, tmp_path: Path) -> None:
@@ -627,12 +615,18 @@ def test_a_node_that_denies_permission_is_tried_only_once_in_a_run(
 def test_identity_takes_precedence_over_the_key_of_the_configuration(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """The key in `identity=` is used even if the configuration of ssh names another, here a missing one."""
+    """The key in `identity=` is used, not that of the configuration; if it is missing, the error names it.
+
+    The "Permission denied" of ssh would not explain the failure.
+    """
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
     job = SshJob(server.node(config=config, identity=site.identity), "true")
-    run(backend, job)
+    missing = SshJob(server.node(config=config, identity=tmp_path / "missing"), "true")
+    run(backend, job, missing)
     assert job.state is JobState.SUCCEEDED
+    assert "login failed (" in str(missing.raised_exception())
+    assert f"identity='{tmp_path}/missing' does not exist" in str(missing.raised_exception())
 
 
 def test_paths_of_keys_may_contain_any_characters(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
@@ -647,16 +641,6 @@ def test_paths_of_keys_may_contain_any_characters(backend: str, site: Site, serv
     job = SshJob(node, "true")
     run(backend, job)
     assert job.state is JobState.SUCCEEDED, job.raised_exception()
-
-
-def test_the_error_names_a_missing_identity_file(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """The error names a missing identity file: the "Permission denied" of ssh would not explain the failure."""
-    config = tmp_path / "config"
-    config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
-    job = SshJob(server.node(config=config, identity=tmp_path / "missing"), "true")
-    run(backend, job)
-    assert "login failed (" in str(job.raised_exception())
-    assert f"identity='{tmp_path}/missing' does not exist" in str(job.raised_exception())
 
 
 def test_the_error_blames_a_configuration_that_ssh_rejects(backend: str, tmp_path: Path) -> None:

@@ -78,6 +78,16 @@ def test_a_file_with_any_name_is_copied_to_the_node_and_back(place: Place, tmp_p
             assert file.stat().st_mtime == 1e9
 
 
+def test_results_of_jobs_may_be_sources_of_a_copy(backend: str, local: LocalConnection, tmp_path: Path) -> None:
+    """The output of a command may name the file to copy, and the destination may contain a value."""
+    (tmp_path / "file").write_text("x")
+    name = CommandJob(["echo", tmp_path / "file"], stdout=-1)
+    job = SshJob(local.node(), Push(name, to=f"{tmp_path}/copy-{{kind}}"), values={"kind": "a"})
+    pulled = SshJob(local.node(), Pull(f"{tmp_path}/copy-a", to=f"{tmp_path}/back"), required=job)
+    Scheduler(pulled, name, job).run(backend=backend)
+    assert pulled.result() == [f"{tmp_path}/back"]
+
+
 def test_a_tree_is_copied_to_the_node_and_back(backend: str, server: Server, tmp_path: Path) -> None:
     """A tree is copied to the node and back with its names, contents and modes, and no other file is left."""
     tree = make_tree(tmp_path / "tree", NAMES)
@@ -133,16 +143,6 @@ def test_relative_paths_start_at_home_on_the_node_and_at_the_local_cwd(
     assert not (Path.home() / name).exists()
 
 
-def test_results_of_jobs_may_be_sources_of_a_copy(backend: str, local: LocalConnection, tmp_path: Path) -> None:
-    """The output of a command may name the file to copy, and the destination may contain a value."""
-    (tmp_path / "file").write_text("x")
-    name = CommandJob(["echo", tmp_path / "file"], stdout=-1)
-    job = SshJob(local.node(), Push(name, to=f"{tmp_path}/copy-{{kind}}"), values={"kind": "a"})
-    pulled = SshJob(local.node(), Pull(f"{tmp_path}/copy-a", to=f"{tmp_path}/back"), required=job)
-    Scheduler(pulled, name, job).run(backend=backend)
-    assert pulled.result() == [f"{tmp_path}/back"]
-
-
 def test_named_links_are_followed_and_links_in_trees_are_left_out(server: Server, tmp_path: Path) -> None:
     """A link that is itself a source is copied as a file; links in trees are left out."""
     (tmp_path / "tree").mkdir()
@@ -178,7 +178,7 @@ def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Pat
     """A read-only directory may be pulled twice by a program that must not write into such directories."""
     source = read_only(tmp_path / "from" / "tree", "x")
     code = (
-        "from trioflow import *\n"
+        "from trioflow import Pull, Scheduler, SshJob, SshNode\n"
         f"node = SshNode('127.0.0.2', port={server.port}, config={str(server.site.config)!r})\n"
         f"job = SshJob(node, [Pull({str(source)!r}, to={f'{tmp_path}/there/'!r})] * 2)\n"
         "Scheduler(job).run(check=True)\n"
@@ -189,18 +189,19 @@ def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Pat
     assert (stat.S_IMODE(there.stat().st_mode), (there / "sub" / "file").read_text()) == (0o555, "x")
 
 
+@SSH_ON_TRIO
 def test_a_tilde_in_a_destination_means_the_home_directory(
-    backend: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tilde in a destination means the home directory on either side; once, it was taken as a literal name."""
     name = f".test-of-trioflow-{os.getpid()}"
     (tmp_path / name).write_text("x")
     monkeypatch.chdir(tmp_path)
     try:
-        copied(backend, server, Push(name, to="~"))
+        copied(backend, place, Push(name, to="~"))
         assert (Path.home() / name).read_text() == "x"
         monkeypatch.setenv("HOME", str(tmp_path / "own"))
-        copied(backend, server, Pull(name, to="~/sub/"), Pull(name, to="~"))
+        copied(backend, place, Pull(name, to="~/sub/"), Pull(name, to="~"))
     finally:
         monkeypatch.undo()
         (Path.home() / name).unlink()

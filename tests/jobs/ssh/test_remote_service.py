@@ -102,14 +102,6 @@ def test_the_line_of_a_service_may_go_to_a_file_for_each_node(
     assert [path.read_text() for path in tmp_path.glob("127*.log")] == ["ready\n"]
 
 
-def test_services_and_jobs_of_a_node_share_one_connection(backend: str, server: Server, tmp_path: Path) -> None:
-    """Two services and a job take one connection to their node, and a session each."""
-    before = server.accepted
-    services = [sniffer(server, f"echo {n} is up; exec sleep 1000", ready=OutputLine(f"{n} is up")) for n in range(2)]
-    assert Scheduler(*services, SshJob(server.node(), "true", required=services)).run(backend=backend)
-    assert server.accepted == before + 1
-
-
 # ---- its errors
 
 
@@ -169,7 +161,6 @@ STATES = {"ready": "echo listening; ", "not ready": ""}
     [
         ("job", "ready", STUBBORN),
         ("timeout", "not ready", STUBBORN),
-        ("cut", "ready", TREE),
         ("cut", "not ready", STUBBORN),
     ],
     ids=lambda given: given.partition(" ")[0],
