@@ -84,7 +84,6 @@ LEFT_OUT: Final = {
         view/events/test_nonblocking_writer.py
         test_answers_that_another_user_may_have_given_are_not_used
         test_outputs_on_disk_are_not_in_the_text test_an_output_on_disk_that_a_value_has_twice_is_stored_once
-        test_a_second_process_is_rejected_with_the_first_ones_pid
         test_a_database_error_comes_with_advice_for_its_cause
         test_a_new_journal_is_synced_with_its_directory
         test_a_holder_on_another_machine_counts_as_alive

@@ -30,7 +30,7 @@ from .process import batch
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
 
-TEXT = 'a "quoted" été, \N{CAT}\n' * 100_000
+TEXT = 'a "quoted" été, \N{CAT}\n' * 50_000
 
 
 @pytest.fixture(autouse=True)

@@ -168,23 +168,10 @@ def test_line_with_shell_syntax_runs_in_a_shell() -> None:
 
 
 SAME = [
-    "true",
-    "true a --help",
-    "echo",
-    "echo a b",
-    "echo a -n",
-    "echo 'a  b' c",
-    "printf 'a\\n'",
-    "printf '%s|' a 'b c' d",
-    "printf '%s-%s\\t' a",
-    "printf ''",
-    "test -e /",
-    "test -d x",
-    "test -n ''",
-    "test -z ''",
-    "test 3 -gt 2",
-    "test -3 -eq -3",
-]
+    "true", "true a --help", "echo", "echo a b", "echo a -n", "echo 'a  b' c", "printf 'a\\n'",
+    "printf '%s|' a 'b c' d", "printf '%s-%s\\t' a", "printf ''", "test -e /", "test -d x", "test -n ''", "test -z ''",
+    "test 3 -gt 2", "test -3 -eq -3",
+]  # fmt: skip
 OTHER = [
     "true --help", "true --version", "echo -n a", "echo --help", "echo 'a\\tb'", "printf -v x", "printf '%d' 3",
     "printf '%s' ", "printf a b", "printf '%q' a", "printf 'a\\x41'", "printf --help", "test a -gt 2", "test -t 1",

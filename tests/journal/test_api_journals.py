@@ -11,7 +11,6 @@ import pytest
 
 from trioflow import CommandJob, Job, JournalError, Scheduler, StopReason
 from trioflow._core.api import views
-from trioflow.abc import JobKind, run_of
 
 from ..conftest import Virtual
 
@@ -137,16 +136,3 @@ def test_input_at_returns_a_job_only_if_its_result_is_passed() -> None:
     one = Job(double, 1)
     user = Job(double, one, 3)
     assert [views.input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
-
-
-class ReturnsIfStored(JobKind[bool]):
-    async def co_run(self) -> bool:
-        return run_of(self).stores(self)
-
-
-def test_a_job_kind_can_find_out_whether_its_result_is_stored(virtual: Virtual) -> None:
-    """A job kind can find out whether its result is stored: only with a journal, and not with `save=None`."""
-    for journal, save, stores in ((Shelf(), "default", True), (Shelf(), None, False), (None, "default", False)):
-        job = ReturnsIfStored(save=save)
-        virtual(functools.partial(Scheduler(job).co_run, journal=journal))
-        assert job.result() is stores

@@ -31,7 +31,6 @@ from trioflow import (
     Scheduler,
     Service,
     StopReason,
-    ThreadJob,
     current_job,
     ref,
 )
@@ -262,10 +261,11 @@ def test_a_job_cut_short_by_its_timeout_runs_again(virtual: Virtual, file: Path)
     """A job cut short by a timeout with `on_timeout="move_on"` runs again, since its work is incomplete."""
 
     def build() -> Scheduler:
-        return Scheduler(Job(anyio.sleep, 10, label="nap", timeout=1, on_timeout="move_on"))
+        options: dict[str, Any] = {"timeout": 5, "on_timeout": "move_on"}
+        return Scheduler(Job(anyio.sleep, 10, label="nap", **options), Job(double, 1, label="in time", **options))
 
-    for _ in range(2):
-        assert states(again(virtual, file, build)) == {"nap": "succeeded"}
+    for state in ("succeeded", "restored"):
+        assert states(again(virtual, file, build)) == {"nap": "succeeded", "in time": state}
 
 
 @pytest.mark.parametrize("options", [{"retry": Retry(None, first=0, on=JobTimeout)}, {"retry": 1}])
@@ -289,16 +289,6 @@ def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file
     )
     assert states(again(virtual, file, build)) == {"nap": "restored"}
     assert calls == []
-
-
-def test_a_job_with_on_timeout_move_on_that_ends_in_time_is_restored(virtual: Virtual, file: Path) -> None:
-    """A job with `on_timeout="move_on"` is restored if it ended in time, so that its work is complete."""
-
-    def build() -> Scheduler:
-        return Scheduler(Job(double, 1, label="a", timeout=5, on_timeout="move_on"))
-
-    assert states(again(virtual, file, build)) == {"a": "succeeded"}
-    assert states(again(virtual, file, build)) == {"a": "restored"}
 
 
 async def count(*given: Any, **named: Any) -> int:
@@ -347,27 +337,6 @@ def test_a_retry_of_a_nested_scheduler_runs_its_restored_jobs_again(virtual: Vir
     again(virtual, file, build)
     assert calls == [1]
     assert good.state is JobState.IDLE
-
-
-def test_a_retry_of_a_nested_scheduler_restores_nothing_of_the_first_attempt(virtual: Virtual, file: Path) -> None:
-    """When a nested scheduler is retried, results of its first attempt are not restored."""
-
-    def build() -> Scheduler:
-        good = Job(double, 1, label="good")
-        bad = Job(fail, label="bad", critical=True, required=good)
-        return Scheduler(Scheduler(good, bad, label="inner", retry=1))
-
-    again(virtual, file, diamond)
-    again(virtual, file, build)
-    assert calls == [1, 1]
-
-
-def test_jobs_in_threads_are_restored(tmp_path: Path) -> None:
-    """A ThreadJob is restored like a job in the event loop."""
-    for restored in (False, True):
-        job = ThreadJob(operator.add, 1, 2)
-        Scheduler(job).run(journal=tmp_path / "run.db")
-        assert (job.result(), job.restored) == (3, restored)
 
 
 # ---- why a job runs again
@@ -575,29 +544,10 @@ def test_debrief_lists_why_jobs_were_not_restored(virtual: Virtual, file: Path) 
     assert "\n  and 2 more" in text
 
 
-def test_a_warning_lists_jobs_of_closures_lambdas_and_bound_methods(
-    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A warning lists jobs of closures, lambdas and methods, whose names do not identify the values they capture."""
-    number = 1
-
-    async def closure() -> int:
-        return number
-
-    def build() -> Scheduler:
-        adder = Job(Adder(1).add, 1, label="bound")
-        return Scheduler(Job(closure, label="closure"), Job(lambda: double(1), label="lambda"), adder, Job(double, 1))
-
-    with caplog.at_level(logging.WARNING, "trioflow"):
-        again(virtual, file, build)
-    (message,) = [one for one in caplog.messages if "by name only" in one]
-    assert "'closure', 'lambda', 'bound';" in message
-
-
 def test_a_warning_lists_each_job_that_is_identified_by_name_only(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A warning lists each job identified by name only, be it one of several with the same function."""
+    """A warning lists jobs of closures, lambdas, methods and objects, be it one of several with the same function."""
 
     class Called:
         async def __call__(self) -> None: ...
@@ -608,12 +558,14 @@ def test_a_warning_lists_each_job_that_is_identified_by_name_only(
         return number
 
     def build() -> Scheduler:
-        return Scheduler(Job(closure, label="a"), Job(closure, label="b"), Job(Called(), label="c"))
+        bound, lambda_job = Job(Adder(1).add, 1, label="bound"), Job(lambda: double(1), label="lambda")
+        closures = [Job(closure, label=label) for label in "ab"]
+        return Scheduler(closures, lambda_job, bound, Job(Called(), label="c"), Job(double, 1))
 
     with caplog.at_level(logging.WARNING, "trioflow"):
         again(virtual, file, build)
     (message,) = [one for one in caplog.messages if "by name only" in one]
-    assert "'a', 'b', 'c';" in message
+    assert "'a', 'b', 'lambda', 'bound', 'c';" in message
 
 
 def test_the_order_of_keyword_arguments_makes_no_difference(virtual: Virtual, file: Path) -> None:
@@ -914,23 +866,6 @@ def test_durable_each_commits_a_result_before_any_dependent_starts(virtual: Virt
     job = Job(look, Job(double, 1, label="a"), label="look")
     virtual(partial(Scheduler(job).co_run, journal=Journal(file, durable="each")))
     assert job.result() == ["a"]
-
-
-def test_a_second_run_with_the_journal_of_a_running_one_is_rejected(virtual: Virtual, file: Path) -> None:
-    """A second run with the journal of a running one is rejected before it starts a job."""
-
-    async def second() -> str:
-        try:
-            await Scheduler(Job(double, 1)).co_run(journal=file)
-        except JournalError as error:
-            return str(error)
-        return ""
-
-    job = Job(second)
-    again(virtual, file, lambda: Scheduler(job))
-    assert "another run in this process" in job.result()
-    assert calls == []
-    assert again(virtual, file, diamond).stop_reason is StopReason.COMPLETED
 
 
 def test_a_cycle_in_the_scenario_does_not_leave_the_journal_open(virtual: Virtual, file: Path) -> None:
