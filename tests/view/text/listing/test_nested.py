@@ -6,59 +6,20 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import pytest
 
-from trioflow import AbstractJob, Job, JobState, Scheduler
-from trioflow._core.job._outcome import Failure
+from trioflow import AbstractJob, Job, Scheduler
 from trioflow.abc import Instrument
 from trioflow.view import listing
 from trioflow.view.text._symbols import ASCII_SYMBOLS, UNICODE_SYMBOLS
 
 from ....bodies import fail_now, give_now, printed
-from ....transitions import lead_to
-from ..golden import LINES, answer
+from ..golden import answer
 
 if TYPE_CHECKING:
     from ....conftest import Virtual
-
-
-def put_in_state(job: AbstractJob[Any], state: JobState) -> None:
-    lead_to(state, job)
-    raised = state in (JobState.FAILED, JobState.BLOCKED)
-    job._outcome = Failure(KeyError("k")) if raised else 42 if state is JobState.SUCCEEDED else None
-
-
-@pytest.mark.parametrize("depth", [0, 3])
-@pytest.mark.parametrize(("case", "unicode", "in_ascii", "details"), LINES, ids=[line[0] for line in LINES])
-def test_nested_schedulers_and_jobs_show_their_state_at_any_depth(
-    case: str, unicode: str, in_ascii: str, details: str, depth: int
-) -> None:
-    """At any depth, nested schedulers and their jobs have the same symbols and details as other jobs."""
-    state, *marks = case.split()
-    options = {"critical": "!" in marks or None, "forever": "8" in marks}
-    job = Job(answer, label="x", **options)
-    nested = Scheduler(job, label="n", **options)
-    put_in_state(nested, JobState(state))
-    put_in_state(job, JobState(state))
-    scheduler = Scheduler(nested)
-    for _ in range(depth):
-        scheduler = Scheduler(scheduler)
-    number, indent = depth + 1, "  " * depth
-    says = f"  {details}" if details else ""
-    for text, line in (
-        (listing(scheduler, details=True), unicode),
-        (printed(scheduler, "ascii", details=True), in_ascii),
-    ):
-        begin, inside = text.splitlines()[depth : depth + 2]
-        signs = line.removeprefix("1").removesuffix("<Job x>")
-        assert re.sub("  +(?=->)", "  ", begin) == (
-            f"{number}{signs}{indent}> <Scheduler n>  -> entries={{{number + 1}}}{says}"
-        )
-        assert re.sub("(?<=x>)  +", "  ", inside) == f"{number + 1}{signs}{indent}  <Job x>{says}"
 
 
 class ListingAtStart(Instrument):
