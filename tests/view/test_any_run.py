@@ -48,6 +48,7 @@ def build(plans: list[Any], options: dict[str, Any], numbers: itertools.count[in
     return Scheduler(*jobs, **options, **more)
 
 
+@pytest.mark.usefixtures("no_dot")
 @given(plans=PLANS, options=OPTIONS)
 def test_every_view_of_any_run_can_be_written(
     virtual: Virtual, tmp_path_factory: Any, plans: list[Any], options: dict[str, Any]

@@ -181,7 +181,7 @@ def test_text_is_printed_in_one_way() -> None:
     for path in PACKAGE.rglob("*.py"):
         name = path.relative_to(PACKAGE).as_posix()
         text = path.read_text(encoding="utf-8")
-        if name.startswith("compat/") or not re.search(r"print|echo|std(out|err)", text):
+        if name.startswith("compat/") or not re.search(r"\b(print|echo|secho)\(|print_exc|std(out|err)(__)?\.", text):
             continue
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Call) and is_print(ast.unparse(node.func)):

@@ -97,6 +97,7 @@ def harm(seeds: range, tmp_path: Path) -> list[str]:
     return found
 
 
+@pytest.mark.usefixtures("no_dot")
 def test_reading_a_mutated_trace_does_no_harm(tmp_path: Path) -> None:
     """A mutated trace file is rejected, or all that is made of one can be made of it; no cycle is walked for ever."""
     assert harm(range(FILES), tmp_path) == []

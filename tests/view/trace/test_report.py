@@ -27,6 +27,8 @@ from trioflow.view.trace.report import _failures
 from ...bodies import fail, nap
 from .scenarios import NASTY, Closing, everything
 
+pytestmark = pytest.mark.usefixtures("no_dot")
+
 if TYPE_CHECKING:
     from ...conftest import Virtual
 
@@ -262,6 +264,7 @@ def test_the_report_without_dot_explains_how_to_install_graphviz(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without `dot`, the report explains how to install Graphviz, and is otherwise as usual."""
+    monkeypatch.undo()
     monkeypatch.setenv("PATH", str(tmp_path))
     text = report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
     assert "No graph: the program dot, which draws the picture, is not installed" in text
@@ -429,16 +432,22 @@ def test_the_report_of_a_trace_without_a_run_is_marked_as_such(tmp_path: Path) -
     assert "<title>nothing has run</title>" in write_report(Trace(), tmp_path / "r.html")
 
 
-def test_a_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_wide_graph_goes_from_left_to_right(
+    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the report, thirty parallel jobs are drawn below each other, because a row of them would be unreadable."""
+    monkeypatch.undo()  # so that `dot` draws it
     text = report(virtual, Scheduler(Job(nap, label=f"a job {'x' * n}") for n in range(30)), tmp_path / "r.html")
     drawn = text.partition('<section id="graph"')[2]
     width, height = (float(drawn.partition(f'{side}="')[2].partition("pt")[0]) for side in ("width", "height"))
     assert width < height
 
 
-def test_the_graph_has_the_critical_path_of_the_trace(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_graph_has_the_critical_path_of_the_trace(
+    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The graph of a report marks the critical path of the run in the trace, although the jobs have run once more."""
+    monkeypatch.undo()  # so that `dot` draws it
     seconds = {"left": 5.0, "right": 1.0}
 
     async def step(name: str) -> None:
@@ -578,6 +587,6 @@ def test_right_to_left_labels_are_isolated_from_adjacent_text(virtual: Virtual, 
 
 @pytest.mark.parametrize("backend", ["trio"], indirect=True)  # it is about the page
 def test_a_report_of_many_jobs_stays_small(virtual: Virtual, tmp_path: Path) -> None:
-    """A report of thousands of jobs takes less than 250 bytes for each."""
-    many = Scheduler([Job(nap, n % 7, label=f"job {n}") for n in range(4000)], jobs_window=64)
-    assert len(report(virtual, many, tmp_path / "r.html")) < 4000 * 250
+    """A report of a thousand jobs takes less than 400 bytes for each."""
+    many = Scheduler([Job(nap, n % 7, label=f"job {n}") for n in range(1000)], jobs_window=64)
+    assert len(report(virtual, many, tmp_path / "r.html")) < 1000 * 400
