@@ -14,7 +14,7 @@ import pytest
 from trioflow import Job, Scheduler
 
 from ..servers import needs_postgres
-from .ways import DONE, TIMED_OUT, can_be_held_at_once, comes_to, few_or_many, times, with_service
+from .ways import DONE, MANY_TIMEOUTS, TIMED_OUT, can_be_held_at_once, comes_to, few_or_many, times, with_service
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -58,10 +58,10 @@ async def observed(dsn: str) -> AsyncIterator[Server]:
 
 @contextlib.asynccontextmanager
 async def engine_of(dsn: str, driver: str = "asyncpg") -> AsyncIterator[AsyncEngine]:
-    """Provide SQLAlchemy's engine, with a pool of at most 3 connections."""
+    """Provide SQLAlchemy's engine, with a pool of 3 connections."""
     from sqlalchemy.ext.asyncio import create_async_engine  # not in each process that collects the tests: it takes long
 
-    engine = create_async_engine(dsn.replace("postgresql", f"postgresql+{driver}"), pool_size=2, max_overflow=1)
+    engine = create_async_engine(dsn.replace("postgresql", f"postgresql+{driver}"), pool_size=3, max_overflow=0)
     try:
         yield engine
     finally:
@@ -71,25 +71,26 @@ async def engine_of(dsn: str, driver: str = "asyncpg") -> AsyncIterator[AsyncEng
 # ---------------------------------------------------------------- timeouts
 
 
-@few_or_many
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+@pytest.mark.parametrize(
+    ("driver", "timeouts"),
+    [("asyncpg", [0.2] * 3), ("psycopg", [0.2] * 3), pytest.param("asyncpg", MANY_TIMEOUTS, marks=pytest.mark.soak)],
+    ids=["asyncpg", "psycopg", "many"],
+)
 def test_timeouts_end_the_queries_of_an_engine_in_the_server(dsn: str, driver: str, timeouts: list[float]) -> None:
     """SQLAlchemy: a timeout in mid-query ends the query in the server, and the pool has all its connections."""
 
     async def main() -> None:
-        async with observed(dsn) as server:
-            async with engine_of(dsn, driver) as engine:
+        async with observed(dsn) as server, engine_of(dsn, driver) as engine:
 
-                async def query(number: int) -> None:
-                    async with engine.begin() as connection:
-                        await connection.exec_driver_sql(SLOW)
+            async def query(number: int) -> None:
+                async with engine.begin() as connection:
+                    await connection.exec_driver_sql(SLOW)
 
-                assert await can_be_held_at_once(3, engine.connect)  # connected, so that timeouts hit in mid-query
-                assert await times(query, timeouts, window=6) == {TIMED_OUT: len(timeouts)}
-                assert engine.pool.checkedout() == 0
-                assert await comes_to(0, server.queries)
-                assert await can_be_held_at_once(3, engine.connect)
-            assert await comes_to(0, server.clients)
+            assert await can_be_held_at_once(3, engine.connect)  # connected, so that the few hit in mid-query
+            assert await times(query, timeouts, window=6) == {TIMED_OUT: len(timeouts)}
+            assert engine.pool.checkedout() == 0
+            assert await comes_to(0, server.queries)
+            assert await can_be_held_at_once(3, engine.connect)
 
     asyncio.run(main())
 
@@ -137,62 +138,34 @@ async def insert(connection: asyncpg.Connection[Any], number: int, *, slow: bool
 # ---------------------------------------------------------------- other ends of a job
 
 
-def job_timeout(job: Job[Any]) -> Scheduler:
-    job.timeout = 0.2
-    return Scheduler(job)
+ENDS: list[tuple[dict[str, Any], dict[str, Any], Callable[[Job[Any]], object]]] = [
+    ({"timeout": 0.2}, {}, id),
+    ({"idle_timeout": 0.2}, {}, id),
+    ({}, {"timeout": 0.2}, id),
+    ({}, {}, Job.cancel),
+    ({"forever": True}, {}, id),
+]
+"""Options of the job and of its scheduler, and what is done with the job in a moment."""
 
 
-def idle_timeout(job: Job[Any]) -> Scheduler:
-    job.idle_timeout = 0.2
-    return Scheduler(job)
-
-
-def run_timeout(job: Job[Any]) -> Scheduler:
-    return Scheduler(job, timeout=0.2)
-
-
-def nested_timeout(job: Job[Any]) -> Scheduler:
-    return Scheduler(Scheduler(job, timeout=0.2))
-
-
-def soon(function: Callable[[], object], **options: Any) -> Job[Any]:
-    """Return a job that calls a function in a moment."""
-
-    async def call() -> None:
-        await asyncio.sleep(0.2)
-        function()
-
-    return Job(call, **options)
-
-
-def cancel(job: Job[Any]) -> Scheduler:
-    return Scheduler(job, soon(job.cancel))
-
-
-def critical_failure(job: Job[Any]) -> Scheduler:
-    return Scheduler(job, soon(lambda: 1 / 0, critical=True))
-
-
-def forever(job: Job[Any]) -> Scheduler:
-    job.forever = True
-    return Scheduler(job, soon(lambda: None))
-
-
-ENDS = [job_timeout, idle_timeout, run_timeout, nested_timeout, cancel, critical_failure, forever]
-
-
-@pytest.mark.parametrize("end", ENDS)
-def test_a_transaction_is_rolled_back_however_its_job_is_ended(end: Callable[[Job[Any]], Scheduler], dsn: str) -> None:
+@pytest.mark.parametrize(("options", "others", "end"), ENDS)
+def test_a_transaction_is_rolled_back_however_its_job_is_ended(options: Any, others: Any, end: Any, dsn: str) -> None:
     """Whatever ends a job in a transaction, the transaction is rolled back when the run returns."""
 
+    async def end_soon() -> None:
+        await asyncio.sleep(0.2)
+        end(job)
+
     async def main() -> None:
+        nonlocal job
         async with connected(dsn) as connection:
-            job = Job(insert, connection, 1, kwargs={"slow": True})
-            await end(job).co_run()
+            job = Job(insert, connection, 1, kwargs={"slow": True}, **options)
+            await Scheduler(job, Job(end_soon), **others).co_run()
             assert not connection.is_in_transaction()
             await insert(connection, 2)
             assert await connection.fetchval("select sum(number) from numbers") == 2
 
+    job: Job[Any]
     asyncio.run(main())
 
 

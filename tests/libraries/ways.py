@@ -18,12 +18,11 @@ from ..places import PATIENCE
 
 DONE, TIMED_OUT = "done", "timed out"
 
+MANY_TIMEOUTS = [random.uniform(0.001, 0.2) for _ in range(500)]
+"""Timeouts at any moment from asking for a connection on."""
 few_or_many = pytest.mark.parametrize(
-    "timeouts",
-    [[0.2] * 6, pytest.param([random.uniform(0.001, 0.2) for _ in range(500)], marks=pytest.mark.soak)],
-    ids=["few", "many"],
+    "timeouts", [[0.2] * 6, pytest.param(MANY_TIMEOUTS, marks=pytest.mark.soak)], ids=["few", "many"]
 )
-"""A few timeouts in mid-query, and many at any moment from asking for a connection on."""
 
 
 def outcome(error: BaseException | None) -> str:
