@@ -115,8 +115,8 @@ def test_jobs_on_a_cluster_pass(backend: Any, client: Client) -> None:
     check_kind(
         backend,
         partial(ProcessJob, bodies.add, 1, processes=Cluster(client)),
-        make_long_job=partial(ProcessJob, time.sleep, 0.3, processes=Cluster(client)),
-        make_failing_job=partial(ProcessJob, bodies.fail, processes=Cluster(client)),
+        partial(ProcessJob, time.sleep, 0.3, processes=Cluster(client)),
+        partial(ProcessJob, bodies.fail, processes=Cluster(client)),
     )
 
 
@@ -165,42 +165,27 @@ def test_workers_and_resources_of_a_cluster_decide_where_calls_are_made(backend:
 
 
 @patiently(0.5, 2, 20)
-def test_a_timeout_does_not_count_the_queue_of_the_cluster(
+def test_neither_a_timeout_nor_a_trace_counts_the_queue_of_the_cluster(
     backend: str, client: Client, tmp_path: Path, unit: float
 ) -> None:
-    """A call may wait for its worker longer than its timeout, which counts only from its start there."""
-    address, place = workers_of(client)[0], tmp_path / str(unit)
+    """A call may wait for its worker longer than its timeout, which counts, as its work does, from its start there."""
+    address, place, trace = workers_of(client)[0], tmp_path / str(unit), Trace()
     place.mkdir()
     one: dict[str, Any] = {"processes": Cluster(client, workers=address)}
     busy = ProcessJob(bodies.until_told, str(place), **one)
     begun = Job(until_noted, place)
-    queued = ProcessJob(bodies.add, 1, timeout=unit, required=begun, **one)
+    queued = ProcessJob(bodies.add, 1, timeout=unit, required=begun, label="queued", **one)
     named = ProcessJob(bodies.add, 1, kwargs={"extra": 2}, idle_timeout=unit, required=begun, **one)
 
     async def go() -> None:
         await anyio.sleep(1.2 * unit)
         (place / "go").touch()
 
-    run(backend, busy, begun, queued, named, Job(go, required=begun))
+    Scheduler(busy, begun, queued, named, Job(go, required=begun)).run(backend=backend, instruments=[trace])
     assert (queued.result(), named.result()) == (1, 3)
-
-
-def test_a_trace_does_not_count_the_queue_of_the_cluster_as_work(backend: str, client: Client, tmp_path: Path) -> None:
-    """In a trace, the work of a call begins with its start on a worker."""
-    address, trace = workers_of(client)[0], Trace()
-    busy = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client, workers=address), label="busy")
-    begun = Job(until_noted, tmp_path)
-    queued = ProcessJob(bodies.add, 1, processes=Cluster(client, workers=address), label="queued", required=begun)
-
-    async def go() -> None:
-        await until_queued(client, address, 1)
-        (tmp_path / "go").touch()
-
-    Scheduler(busy, begun, queued, Job(go)).run(backend=backend, instruments=[trace])
-    waits = {span.label: [wait.cause for wait in span.waits] for span in trace.spans}
-    assert WaitCause.MACHINE in waits["queued"]
-    queued_span = next(span for span in trace.spans if span.label == "queued")
-    assert queued_span.worked < queued_span.elapsed
+    span = next(span for span in trace.spans if span.label == "queued")
+    assert WaitCause.MACHINE in [wait.cause for wait in span.waits]
+    assert span.worked < span.elapsed
 
 
 def test_a_resource_or_name_that_no_worker_has_is_reported_once(backend: str, client: Client) -> None:
@@ -225,41 +210,14 @@ def test_a_resource_or_name_that_no_worker_has_is_reported_once(backend: str, cl
     assert [job.state for job in (*jobs, named)] == [JobState.CANCELLED] * 3
 
 
-def test_the_head_of_the_longest_chain_runs_first_on_a_busy_worker(
-    backend: str, client: Client, tmp_path: Path
-) -> None:
-    """On a busy worker, the head of the longest chain runs before jobs that were submitted earlier."""
+def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(backend: str, client: Client, tmp_path: Path) -> None:
+    """On a busy worker, the head of a long job runs before that of several short ones, submitted earlier."""
     address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
     one = {"processes": Cluster(client, workers=address)}
-    busy = ProcessJob(bodies.until_told, str(tmp_path), **one)
-    begun = Job(until_noted, tmp_path)
-    leaves = [ProcessJob(bodies.note, notes, f"leaf {number}", required=begun, **one) for number in range(3)]
-    head = ProcessJob(bodies.note, notes, "head", required=begun, **one)
-    middle = ProcessJob(bodies.note, notes, "middle", required=head, **one)
-    tail = ProcessJob(bodies.note, notes, "tail", required=middle, **one)
-
-    async def go() -> None:
-        await until_queued(client, address, len(leaves) + 1)
-        (tmp_path / "go").touch()
-
-    run(backend, busy, begun, *leaves, head, middle, tail, Job(go))
-    assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
-
-
-@pytest.mark.parametrize("from_mapping", [False, True])
-def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(
-    backend: str, client: Client, tmp_path: Path, from_mapping: bool
-) -> None:
-    """The head of a long job runs before that of several short ones, by durations of the jobs or the scheduler."""
-    address = workers_of(client)[0]
-    notes = str(tmp_path / "notes")
-    one = {"processes": Cluster(client, workers=address)}
-    seconds = {"head": 1.0, "long": 60.0, "other": 1.0, "short 0": 2.0, "short 1": 2.0}
 
     def noted(label: str, required: AbstractJob[Any]) -> ProcessJob[Any]:
-        expected = None if from_mapping else seconds[label]
-        return ProcessJob(bodies.note, notes, label, label=label, required=required, expected_duration=expected, **one)
+        return ProcessJob(bodies.note, notes, label, label=label, required=required, **one)
 
     busy, begun = ProcessJob(bodies.until_told, str(tmp_path), **one), Job(until_noted, tmp_path)
     other, head = noted("other", begun), noted("head", begun)
@@ -270,8 +228,8 @@ def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(
         await until_queued(client, address, 2)
         (tmp_path / "go").touch()
 
-    scheduler = Scheduler(busy, begun, *jobs, Job(go), durations=seconds if from_mapping else None)
-    assert scheduler.run(backend=backend)
+    seconds = {"head": 1.0, "long": 60.0, "other": 1.0, "short 0": 2.0, "short 1": 2.0}
+    assert Scheduler(busy, begun, *jobs, Job(go), durations=seconds).run(backend=backend)
     assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
 
 

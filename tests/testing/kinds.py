@@ -54,45 +54,32 @@ SHORT_TIMEOUT: Final = 0.05
 
 
 def check_kind(
-    backend: BackendName,
-    make_job: JobMaker,
-    *,
-    make_long_job: JobMaker | None = None,
-    make_failing_job: JobMaker | None = None,
-    restores: bool = True,
+    backend: BackendName, make_job: JobMaker, make_long_job: JobMaker, make_failing_job: JobMaker, restores: bool = True
 ) -> None:
     """Check that the jobs of a kind do what is expected of every job.
 
     This runs such jobs alone, several at once, in windows, in pools, nested, as inputs, with a journal, and again; it
     cancels them, lets them time out, retries them, and runs them forever; it looks for tasks, threads, processes and
-    open files that are left behind; and it passes the jobs to the views. It takes a few seconds of real time, and needs
-    the extra `journal`. Call it from a test.
+    open files that are left behind; and it passes the jobs to the views.
 
     Args:
         backend: where the jobs run.
-        make_job: returns a new job that soon succeeds. It must pass on its keyword arguments to the job, as options.
-        make_long_job: returns a new job that works for one second or more, for cancellations and timeouts. Work that
-            cannot be interrupted should take little more.
-        make_failing_job: returns a new job that soon fails each time that it is called, for failures and retries.
+        make_job: returns a new job that soon succeeds.
+        make_long_job: returns a new job that works for long. Work that cannot be interrupted should take some 0.3 s.
+        make_failing_job: returns a new job that soon fails each time that it is called.
         restores: whether a journal can store the result of `make_job()`, and restores an equal job, with an equal one.
-
-    Raises:
-        AssertionError: a job does something else. The text has the name of the check, what was expected and what was
-            found, the job, and the backend.
 
     """
     with marked_environment() as mark, captured_warnings():  # of jobs that are meant to fail
         checks = KindChecks(backend, make_job, mark)
-        for maker in filter(None, (make_job, make_long_job, make_failing_job)):
+        for maker in (make_job, make_long_job, make_failing_job):
             checks.check_options(maker)
         checks.check_success()
         checks.check_outside_run()
         if restores:
             checks.check_journal()
-        if make_long_job is not None:
-            checks.check_interruptions(make_long_job)
-        if make_failing_job is not None:
-            checks.check_failures(make_failing_job)
+        checks.check_interruptions(make_long_job)
+        checks.check_failures(make_failing_job)
 
 
 @contextlib.contextmanager

@@ -113,8 +113,7 @@ def test_the_kinds_of_this_package_pass(
     backend: Any, kind: Any, quick: Any, long: Any, failing: Any, restores: bool
 ) -> None:
     """Each kind does what is expected of every job."""
-    makers = [partial(kind, function) for function in (quick, long, failing)]
-    check_kind(backend, makers[0], make_long_job=makers[1], make_failing_job=makers[2], restores=restores)
+    check_kind(backend, partial(kind, quick), partial(kind, long), partial(kind, failing), restores)
 
 
 def test_jobs_in_executors_pass(backend: Any) -> None:
@@ -123,8 +122,8 @@ def test_jobs_in_executors_pass(backend: Any) -> None:
         check_kind(
             backend,
             partial(ProcessJob, forty_two_at_once, processes=executor),
-            make_long_job=partial(ProcessJob, block, processes=executor),
-            make_failing_job=partial(ProcessJob, fail_at_once, processes=executor),
+            partial(ProcessJob, block, processes=executor),
+            partial(ProcessJob, fail_at_once, processes=executor),
         )
 
 
@@ -133,8 +132,8 @@ def test_answers_pass(backend: Any) -> None:
     check_kind(
         backend,
         partial(Answered, "deploy?"),
-        make_long_job=partial(Answer, "deploy?"),
-        make_failing_job=partial(Answered, "deploy?", choices=["no"]),
+        partial(Answer, "deploy?"),
+        partial(Answered, "deploy?", choices=["no"]),
     )
 
 
@@ -175,29 +174,32 @@ left = contextlib.ExitStack()
 LEFT = "interruptions: each run leaves something behind, the last one"
 
 
+def failing(**options: Any) -> Sleeper:
+    return Sleeper(0, ValueError("broken"), **options)
+
+
+def long(**options: Any) -> Sleeper:
+    return Sleeper(1000, **options)
+
+
 @pytest.mark.parametrize(
-    ("kind", "makers", "text"),
+    ("makers", "text"),
     [
-        (Sleeper, {"make_long_job": SwallowsCancellation}, r"job.cancel\(\): the state must be CANCELLED"),
-        (Sleeper, {"make_failing_job": Sleeper}, "a failure: the state must be FAILED, but is SUCCEEDED"),
-        (LeavesATask, {}, r"success: the tasks that are left must be \[\]"),
+        ((Sleeper, SwallowsCancellation, failing), r"job.cancel\(\): the state must be CANCELLED"),
+        ((Sleeper, long, Sleeper), "a failure: the state must be FAILED, but is SUCCEEDED"),
+        ((LeavesATask, long, failing), r"success: the tasks that are left must be \[\]"),
         pytest.param(
-            Sleeper, {"make_long_job": LeavesAll}, f"{LEFT} the open file .* the process .* the thread 'a left thread'",
+            (Sleeper, LeavesAll, failing), f"{LEFT} the open file .* the process .* the thread 'a left thread'",
             marks=pytest.mark.skipif(not read_environment(str(os.getpid())), reason="needs /proc"),
         ),
     ],
 )  # fmt: skip
-def test_faults_of_a_kind_are_found(kind: Any, makers: Any, text: str) -> None:
+def test_faults_of_a_kind_are_found(makers: Any, text: str) -> None:
     """The error names the check, what was expected and found, the job, and the backend."""
     with left, pytest.raises(AssertionError, match=f"(?s)^{text}.* on asyncio$"):
-        check_kind("asyncio", kind, **{"restores": False, **makers})
+        check_kind("asyncio", *makers, restores=False)
 
 
 def test_a_correct_kind_of_a_user_passes(backend: Any) -> None:
     """The least kind passes."""
-    check_kind(
-        backend,
-        Sleeper,
-        make_long_job=lambda **options: Sleeper(1000, **options),
-        make_failing_job=lambda **options: Sleeper(0, ValueError("broken"), **options),
-    )
+    check_kind(backend, Sleeper, long, failing)
