@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pty
 import signal
@@ -79,16 +78,6 @@ def test_a_shell_can_call_a_fork(tmp_path: Path, ending: str, code: int) -> None
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == (f"['x  y', {ending!r}] {tmp_path} b c\n{code}\n", "")
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_shell_can_call_a_fork_after_another_has_ended(tmp_path: Path) -> None:
-    """Since Python 3.13, a fork by multiprocessing forgets exit handlers of its parent; later forks still work."""
-    make_program(tmp_path / "program", "-c", "print('here')")
-    other = multiprocessing.get_context("fork").Process(target=int)
-    other.start()
-    other.join()
-    assert subprocess.run(tmp_path / "program", capture_output=True, check=True).stdout == b"here\n"
 
 
 NAPS = "import time\nwhile True: time.sleep(0.01)"

@@ -537,13 +537,6 @@ def test_on_cancel_is_not_called_if_the_function_ends_by_itself(backend: str) ->
     assert called == []
 
 
-def test_an_interruption_of_a_function_that_on_cancel_has_ended_ends_the_run(backend: str) -> None:
-    """A SystemExit that the function raises after its timeout is not dropped."""
-    held = Held(then=SystemExit("late"))
-    with pytest.raises(SystemExit, match="late"):
-        Scheduler(ThreadJob(held, on_cancel=held.release.set, timeout=SOON)).run(backend=backend)
-
-
 def test_on_cancel_that_raises_is_an_incident(backend: str) -> None:
     """The job ends as it would, when the thread has ended, and the incident names the job."""
     held = Held()

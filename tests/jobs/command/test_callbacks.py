@@ -85,27 +85,20 @@ def test_pid_is_available_from_on_start_on(backend: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "outcome"),
+    ("command", "timeout", "outcomes"),
     [
-        ({"command": ["false"]}, CommandError),
-        ({"command": ["sleep", 100], "timeout": 0.02}, JobTimeout),
+        (["false"], None, [NOT_YET, ("settled", CommandError)]),
+        (["sleep", 100], 0.02, [NOT_YET, ("settled", JobTimeout)]),
+        (["no such program"], None, [("settled", CommandError)]),
     ],
 )
-def test_after_a_failure_only_on_settled_is_called(backend: str, options: Any, outcome: type[Exception]) -> None:
-    """After a failure `on_done` is not called, and `result()` raises the failure in `on_settled`."""
+def test_after_a_failure_only_on_settled_is_called(backend: str, command: Any, timeout: Any, outcomes: Any) -> None:
+    """After a failure `on_done` is not called, nor `on_start` without one; `on_settled` sees the failure."""
     told = Told()
-    job = CommandJob(options.pop("command"), **options, **told.all())
-    options["command"] = list(job.command)
+    job = CommandJob(command, timeout=timeout, **told.all())
     run(backend, job)
-    assert told.outcomes() == [NOT_YET, ("settled", outcome)]
+    assert told.outcomes() == outcomes
     assert job.state is JobState.FAILED
-
-
-def test_on_settled_is_called_for_a_command_that_could_not_be_started(backend: str) -> None:
-    """For a command that cannot be started, `on_settled` is called, but not `on_start`."""
-    told = Told()
-    run(backend, CommandJob(["no such program"], **told.all()))
-    assert told.outcomes() == [("settled", CommandError)]
 
 
 def test_on_settled_is_called_for_a_cancelled_command(backend: str) -> None:

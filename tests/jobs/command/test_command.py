@@ -23,7 +23,6 @@ from trioflow import (
     CommandJob,
     CommandResult,
     Job,
-    JobState,
     JobTimeout,
     Retry,
     Sequence,
@@ -198,14 +197,6 @@ def test_a_stream_file_that_is_closed_before_the_start_fails_the_job(backend: st
         job.result()
 
 
-def test_shell_option_runs_a_line_in_a_shell(backend: str) -> None:
-    """With `shell=True` a command is a line, in which pipes work."""
-    job = CommandJob("echo a b | wc -w", shell=True, stdout=PIPE)
-    run(backend, job)
-    assert job.result().stdout == b"2\n"
-    assert job.command == ("echo a b | wc -w",)
-
-
 def test_a_command_has_the_given_directory_and_environment(backend: str, tmp_path: Path) -> None:
     """A command runs in `cwd=` with the variables of `env=`, to which only the mark of the run is added."""
     job = CommandJob("pwd; /usr/bin/env", shell=True, cwd=tmp_path, env={"A": "ä"}, stdout=PIPE)
@@ -376,13 +367,6 @@ def test_command_error_shows_only_the_end_of_a_long_standard_error(backend: str)
     assert shown is not None
     assert len(shown) == 2000
     assert shown.endswith(b"\n100000\n")
-
-
-def test_check_false_allows_any_exit_code(backend: str) -> None:
-    """With `check=False` an exit code of 3 is a success."""
-    job = CommandJob(["sh", "-c", "exit 3"], check=False)
-    run(backend, job)
-    assert (job.state, job.result().returncode) == (JobState.SUCCEEDED, 3)
 
 
 @pytest.mark.parametrize(

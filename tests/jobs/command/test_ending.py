@@ -254,18 +254,6 @@ def test_a_command_that_ended_just_before_its_timeout_has_not_timed_out(backend:
     assert (job.state, job.timed_out) == (JobState.SUCCEEDED, False)
 
 
-def test_ctrl_c_ends_commands_with_sigterm(backend: str, watched: Watched) -> None:
-    """Commands have their own sessions, so they do not get SIGINT from the terminal: the run ends them by SIGTERM."""
-    job = sh(TREE, terminate_grace=20, on_start=lambda job: signal.raise_signal(signal.SIGINT))
-    scheduler = Scheduler(job)
-    with pytest.raises(KeyboardInterrupt):
-        scheduler.run(backend=backend)
-    assert watched.alive() == []
-    assert scheduler.stop_reason is StopReason.INTERRUPTED
-    assert job.last_result is not None
-    assert job.last_result.signal is signal.SIGTERM
-
-
 ON_A_TERMINAL = """
 import pty, sys
 from trioflow import CommandJob, Scheduler

@@ -331,9 +331,3 @@ def test_invalid_options_of_a_service_are_rejected(make: Any, says: str) -> None
     """The errors on invalid options of a service say what to give."""
     with pytest.raises((TypeError, ValueError), match=says):
         make()
-
-
-def test_a_redacted_service_shows_no_secrets(backend: Any) -> None:
-    """With `redact=True`, the error of a service does not show its command line."""
-    error = failed(shell("echo hunter2; exit 1", ready=OutputLine("x"), redact=True), backend)
-    assert "hunter2" not in with_notes(error)

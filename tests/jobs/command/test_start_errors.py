@@ -27,13 +27,6 @@ from ..posix.process_trees import watched as watched
 from .commands import PIPE, failure_of, with_notes
 
 
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
-    path = tmp_path / "script"
-    path.write_text("#!/bin/sh\nexit 0\n")
-    return path
-
-
 def made_by(tmp_path: Path, kind: str) -> list[Any]:
     path = tmp_path / "program"
     content = {"no interpreter": "#!/no/such/interpreter\n", "no program": "\x7fnothing\n"}.get(kind, "#!/bin/sh\n")
@@ -105,14 +98,6 @@ def test_an_error_with_an_argument_that_is_not_utf8_can_be_printed(backend: str)
     str(error).encode()
     assert "\\udcff" in str(error)
     repr(error.job).encode()
-
-
-def test_a_command_that_cannot_be_started_does_not_affect_the_others(backend: str, script: Path) -> None:
-    """A command that cannot be started fails alone: the other commands of the run succeed."""
-    bad = [CommandJob(["no such program"]), CommandJob([script]), CommandJob(["true"], cwd="/nowhere")]
-    good = [CommandJob(["true"]) for _ in range(3)]
-    scheduler = run(backend, *bad, *good)
-    assert [job.state for job in scheduler] == [JobState.FAILED] * 3 + [JobState.SUCCEEDED] * 3
 
 
 @pytest.fixture

@@ -363,22 +363,6 @@ def test_a_marked_process_of_another_user_is_not_found(monkeypatch: pytest.Monke
         process.wait()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be disturbed by other users")
-def test_a_process_of_another_user_with_the_mark_survives_a_run_of_root(backend: str) -> None:
-    """A run of root ends although a process of another user carries its mark, and does not kill that process."""
-    others: list[subprocess.Popen[bytes]] = []
-
-    def start(job: CommandJob) -> None:
-        (guard,) = _guard._live_guards
-        environment = {"TRIOFLOW_RUN": guard.mark}
-        others.append(subprocess.Popen(["/bin/sleep", "1000"], user=65534, env=environment, cwd="/"))
-
-    assert Scheduler(CommandJob(["true"], on_start=start)).run(backend=backend)
-    assert others[0].poll() is None
-    others[0].kill()
-    others[0].wait()
-
-
 def test_a_marked_process_that_starts_during_the_scan_is_found(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -372,9 +372,16 @@ def test_workers_end_when_their_controlling_program_is_killed(
     assert watched.gone_in_time()
 
 
+def local() -> Any:
+    def inside() -> None: ...
+
+    return inside
+
+
 @pytest.mark.parametrize(
     ("arguments", "keywords", "message"),
     [
+        ((local(),), {}, r"local.<locals>.inside cannot be sent"),
         ((lambda: None,), {}, r"<lambda> cannot be sent to a process, which could not find it: define it at the top"),
         ((threading.Lock().acquire,), {}, r"its function \S*acquire cannot be sent"),
         ((bodies.add, 1, threading.Lock()), {}, "argument 2, a lock, cannot be sent"),
@@ -388,18 +395,6 @@ def test_a_call_that_cannot_be_pickled_fails_its_job(
     job = ProcessJob(*arguments, kwargs=keywords)
     run(backend, job)
     with pytest.raises(TypeError, match=message):
-        job.result()
-
-
-def test_a_local_function_fails_its_job(backend: str) -> None:
-    """No worker can import a local function, so its job fails, and the error has its full name."""
-
-    def inside() -> None:
-        """Not to be found by its name."""
-
-    job = ProcessJob(inside)
-    run(backend, job)
-    with pytest.raises(TypeError, match=r"test_a_local_function_fails_its_job.<locals>.inside cannot be sent"):
         job.result()
 
 
