@@ -71,17 +71,6 @@ def test_full_disk_for_events_on_standard_output_is_an_error(tmp_path: Path) -> 
     assert "written to 'standard output': No space left on device" in done.stderr
 
 
-# --- CI
-
-
-def test_the_junit_option_writes_a_report_for_ci(tmp_path: Path) -> None:
-    """`--junit` writes a report that counts the failures; the exit code is that of the run."""
-    code = "x = Scheduler(Job(work, label='a'), Job(fail, label='b'), label='two')"
-    done = run("--junit", tmp_path / "j.xml", written(tmp_path, code))
-    assert done.exit_code == 3
-    assert 'tests="2" failures="1"' in (tmp_path / "j.xml").read_text()
-
-
 @pytest.mark.parametrize(
     ("option", "names"),
     [

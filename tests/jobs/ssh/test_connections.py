@@ -423,20 +423,6 @@ def test_a_connection_whose_process_is_killed_is_opened_again(
         inner.stop()
 
 
-def test_retry_runs_a_command_again_after_a_lost_connection(backend: str, server: Server, tmp_path: Path) -> None:
-    """A command that was running when its connection was lost is run again only with `retry=`."""
-    job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; test -e {tmp_path}/cut || sleep 1000", retry=1)
-
-    async def cut() -> None:
-        await until_written(tmp_path / "begun")
-        (tmp_path / "cut").touch()
-        server.cut()
-
-    run(backend, job, Job(cut))
-    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 2)
-    assert (tmp_path / "begun").read_text() == "x\nx\n"
-
-
 # ---- unreachable nodes
 
 
@@ -448,7 +434,7 @@ def test_all_jobs_of_an_unreachable_node_share_its_connection_attempts(backend: 
     for job in jobs:
         error = job.raised_exception()
         assert isinstance(error, Unreachable)
-        assert not error.started
+        assert (error.node, error.started) == (node, False)
         assert "it cannot be reached (tried 3 times)" in str(error)
         assert "Connection refused" in str(error)
     assert len({id(job.raised_exception()) for job in jobs}) == 5
