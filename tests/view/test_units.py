@@ -61,8 +61,11 @@ def test_a_duration_in_a_column_has_a_decimal_below_a_hundred(seconds: float, te
         ([0.099995], ("ms", ["100.0"])),
         ([0.9995], ("s", ["1.000"])),
         ([9.9995], ("s", ["10.00"])),
+        ([99.99], ("s", ["99.99"])),
         ([99.995], ("min:s", ["1:40.0"])),
         ([100, 0, -1], ("min:s", ["1:40.0", "0:00.0", "-0:01.0"])),
+        ([3599.94], ("min:s", ["59:59.9"])),
+        ([3599.95], ("h:min:s", ["1:00:00"])),
     ],
 )
 def test_the_longest_time_decides_the_unit_of_a_column(
@@ -112,24 +115,6 @@ def test_estimates_are_rounded_up_to_coarse_steps(seconds: float, said: str) -> 
 def test_sizes_have_binary_units(number: int, said: str) -> None:
     """Sizes are shown in powers of 1024 with their IEC names, as in `needs=` and pools."""
     assert size_text(number) == said
-
-
-def test_a_column_is_in_minutes_when_its_longest_time_would_have_three_digits_of_seconds() -> None:
-    """A column of times is in seconds, of at most four digits, unless its longest time is rounded to 100 s or more."""
-    assert durations_in_column([99.99]) == ("s", ["99.99"])
-    assert durations_in_column([100, 1]) == ("min:s", ["1:40.0", "0:01.0"])
-    assert durations_in_column([99.997]) == ("min:s", ["1:40.0"])
-
-
-@pytest.mark.parametrize(
-    ("seconds", "unit", "shown"),
-    [(3599.94, "min:s", "59:59.9"), (3599.95, "h:min:s", "1:00:00"), (3600, "h:min:s", "1:00:00")],
-)
-def test_a_column_is_in_hours_when_its_longest_time_would_have_sixty_minutes(
-    seconds: float, unit: str, shown: str
-) -> None:
-    """A column of times changes from minutes to hours if its longest time is sixty minutes after rounding."""
-    assert durations_in_column([seconds]) == (unit, [shown])
 
 
 @pytest.mark.parametrize(

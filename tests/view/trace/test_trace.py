@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from trioflow import Job, JobState, JobTimeout, Retry, Scheduler, Sequence, Service, Span, StopReason, Trace
+from trioflow import Job, JobState, JobTimeout, Retry, Scheduler, Service, Span, StopReason, Trace
 
 from ...bodies import fail, nap, nothing
 from ..steps import executed_lines
-from .scenarios import Closing, traced
+from .scenarios import traced
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -354,14 +354,6 @@ def test_a_trace_does_not_keep_results_alive(virtual: Virtual) -> None:
     assert len(trace.spans) == 2
 
 
-def test_a_trace_has_the_incidents_of_the_run(virtual: Virtual) -> None:
-    """A trace has the incidents of the run, which are problems outside the outcome of any job."""
-
-    trace = traced(virtual, Scheduler(Closing(label="bad")))
-    (incident,) = trace._get_record().incidents
-    assert "co_shutdown of 'bad'" in incident.message
-
-
 def test_spans_of_jobs_with_equal_labels_have_different_paths(virtual: Virtual) -> None:
     """Spans have the paths of their jobs, which differ even if labels are equal, or look like numbered ones."""
     labels = ["a", "a", "a#2", "a#2", "a", "b/", "b\\/", "b/"]
@@ -380,9 +372,3 @@ def test_paths_of_equal_labels_take_linear_time() -> None:
         steps.append(executed_lines(functools.partial(getattr, trace, "spans")))
         assert len({span.path for span in trace.spans}) == number
     assert steps[2] < 6 * steps[1]
-
-
-def test_the_jobs_of_a_sequence_share_one_lane(virtual: Virtual) -> None:
-    """The jobs of a sequence share one lane, because each begins when the one before ends."""
-    trace = traced(virtual, Scheduler(Sequence([Job(nap, label=str(number)) for number in range(5)])))
-    assert [span.lane for span in trace.spans] == [1] * 5
