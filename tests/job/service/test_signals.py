@@ -71,10 +71,3 @@ def test_ctrl_c_under_co_run_ends_services_in_order(backend: str) -> None:
     assert lines[:-2] == ["ready", *ENDING, "shut down"]
     assert lines[-2].startswith("raised KeyboardInterrupt")
     assert lines[-1] == "JobState.SUCCEEDED upper JobState.IDLE"
-
-
-def test_sigterm_ends_services_in_order(backend: str) -> None:
-    """With `handle_signals=True`, SIGTERM ends services in the same order as Ctrl-C, and `run()` returns False."""
-    code = PLANT + f"watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))"
-    lines = child(code, ("ready", signal.SIGTERM))
-    assert lines == ["ready", *ENDING, "shut down", "returned False StopReason.INTERRUPTED"]
