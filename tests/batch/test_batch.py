@@ -195,7 +195,7 @@ def test_retries_option_repeats_a_command_that_timed_out() -> None:
 
 @pytest.mark.parametrize(
     ("rule", "ran", "exit_code"),
-    [("soon,fail=1", 2, 5), ("now,fail=50%", 3, 50)],
+    [("never", 4, 3), ("soon,fail=1", 2, 5), ("now,fail=50%", 3, 50)],
 )
 def test_halt_rule_ends_the_batch_and_decides_the_exit_code(rule: str, ran: int, exit_code: int) -> None:
     """No command starts after the one that meets a `--halt` rule, and the rule decides the exit code."""

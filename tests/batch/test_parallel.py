@@ -39,12 +39,25 @@ def test_command_lines_of_a_dry_run_are_those_of_gnu_parallel() -> None:
     same_lines(words, [":::", *texts(source, 20), ":::+", *texts(source, 20)])
 
 
+COMBINED = [
+    "a=1 b=1 echo 'x y'c x1",
+    "a=1 b=1 echo 'a;b'd x1",
+    "a=1 b='' echo 'x y'c y1",
+    "a=1 b='' echo 'a;b'd y1",
+    "a=1 b=1 echo 'x y'c x''",
+    "a=1 b=1 echo 'a;b'd x''",
+    "a=1 b='' echo 'x y'c y''",
+    "a=1 b='' echo 'a;b'd y''",
+]
+
+
 def test_combinations_of_sources_are_those_of_gnu_parallel() -> None:
-    """Products of sources, linked sources and files are combined as by GNU parallel, and quoted after variables."""
-    Path("one").write_bytes(b"1\n\n a \n\xff")
+    """Products of sources, linked sources and files are combined as by version 20221122 of GNU parallel."""
+    Path("one").write_bytes(b"1\n\n")
     Path("two").write_text("x\ny\n")
-    words = ["a={%}", "b={3}", "echo", "{4} {1}", "::::", "one", "two", "::::+", "one"]
-    same_lines(words, [":::", "x y", "a;b", ":::+", "c", "d", "e"])
+    words = ["a={%}", "b={3}", "echo", "{4}{5} {2}{1}", "::::", "one", "two", "::::+", "one"]
+    ours = trioflow("batch", "--dry-run", "-j1", "-k", "--", *words, ":::", "x y", "a;b", ":::+", "c", "d", "e")
+    assert ours.stdout.splitlines() == COMBINED
 
 
 def test_job_log_is_that_of_gnu_parallel() -> None:

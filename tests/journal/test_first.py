@@ -170,7 +170,7 @@ class Race:
         return "race"
 
 
-@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 400), marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 400), marks=pytest.mark.soak)])
 def test_a_first_that_was_decided_is_restored_as_a_whole(virtual: Virtual, tmp_path: Path, seeds: range) -> None:
     """A later run calls nothing in a `First` of any shape, has the same result, and counts what it has spent."""
     decided = 0
