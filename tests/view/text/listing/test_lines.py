@@ -76,8 +76,8 @@ def test_a_line_shows_state_critical_forever_and_outcome(
 
 
 def test_golden_lines_are_complete() -> None:
-    """`golden.py` has each combination of state, critical and forever once."""
-    marks = ["", " 8", " !", " ! 8"]
+    """`golden.py` has each state with each mark once."""
+    marks = [" 8", " !"]
     assert [case for case, *_ in LINES] == [state.value + mark for state in JobState for mark in marks]
 
 
@@ -257,9 +257,9 @@ def test_details_of_a_nested_scheduler_are_its_result_or_exception(virtual: Virt
     )
 
 
-@pytest.mark.parametrize("depth", [50, 1200])
-def test_listing_supports_any_depth_of_nesting(depth: int) -> None:
+def test_listing_supports_any_depth_of_nesting() -> None:
     """Schedulers may be nested to any depth, since the listing is made without recursion."""
+    depth = 1200
     scheduler = Scheduler(idle("deepest"))
     for _ in range(depth):
         scheduler = Scheduler(scheduler)
