@@ -121,8 +121,9 @@ def test_a_new_file_makes_a_service_ready_and_an_old_one_does_not(backend: Any, 
     path = tmp_path / "pid"
     path.write_text("old")
     service = shell(f"sleep 0.2; rm {path}; echo new > {path}; exec sleep 60", ready=path)
-    reads = CommandJob(["cat", path], required=service, stdout=subprocess.PIPE)
-    assert Scheduler(service, reads).run(backend=backend)
+    other = shell(f"sleep 0.1; touch {tmp_path}/other; exec sleep 60", ready=tmp_path / "other")
+    reads = CommandJob(["cat", path], required=[service, other], stdout=subprocess.PIPE)
+    assert Scheduler(service, other, reads).run(backend=backend)
     assert reads.result().text == "new\n"
     assert service.result() == path
 
