@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from trioflow import Answer, Scheduler
@@ -151,6 +153,28 @@ def test_what_a_program_refuses_is_said_at_the_command(
     reason = "answer() of 'approve': '2' does not parse: KeyError: '2'"
     assert f"refused: {reason}" in listed[0]
     assert f"the answer to 'approve' is refused: {reason}" in caplog.text
+
+
+def test_the_command_waits_until_the_run_has_taken_or_refused_an_answer(backend: str, file: Path) -> None:
+    """The command ends when the run, in another thread here, has taken the answer or refused it, and says which."""
+    scheduler = approval(file, parse={"1": "one"}.__getitem__)()
+    said: list[str] = []
+
+    def answer_twice() -> None:
+        while "approve" not in asked(file):
+            time.sleep(0.01)
+        said.extend(asked(file, "approve", value, code=code) for value, code in (("2", 1), ("1", 0)))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.to_thread.run_sync(answer_twice)
+
+    anyio.run(main, backend=backend)
+    assert "does not parse" in said[0]
+    assert "1" in said[1]
+    assert "not taken it yet" not in said[1]
+    assert result(scheduler) == ("one", False)
 
 
 def test_an_answer_to_an_earlier_question_is_not_taken_for_a_new_one(

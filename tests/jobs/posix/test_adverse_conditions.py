@@ -54,7 +54,12 @@ def test_jumps_of_the_system_clock_have_no_effect(backend: str, tmp_path: Path) 
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
     stamp = tmp_path / "stamp"
     stamp.write_text("+0")
-    fake = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(stamp), "FAKETIME_NO_CACHE": "1"}
+    fake = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(stamp),
+        "FAKETIME_NO_CACHE": "1",
+        "NO_FAKE_STAT": "1",
+    }
     found = subprocess.run(
         [sys.executable, "-c", JUMPS, backend],
         env={**os.environ, **fake, "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"},

@@ -117,6 +117,16 @@ def test_large_graphs_go_from_left_to_right() -> None:
     assert mermaid(many).startswith("flowchart LR")
 
 
+def test_a_picture_that_is_too_wide_goes_from_left_to_right(tmp_path: Path) -> None:
+    """A small graph whose boxes would stand in a row wider than a page stands in a column if that is narrower."""
+    first = idle("first")
+    row = [idle(f"a long label of job {number}", required=first) for number in range(30)]
+    save(Scheduler(first, row, idle("last", required=row)), tmp_path / "x.svg")
+    found = re.search(r'<svg width="(\d+)pt" height="(\d+)pt"', (tmp_path / "x.svg").read_text())
+    assert found is not None
+    assert int(found[1]) < int(found[2])
+
+
 def test_an_svg_has_no_background_and_no_tooltip_on_it(tmp_path: Path) -> None:
     """An SVG file of a graph has neither a background nor a tooltip on it: the page behind it is seen."""
     save(Scheduler(idle("a")), tmp_path / "x.svg")
