@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import shutil
@@ -198,12 +199,20 @@ def test_a_first_that_was_decided_is_restored_as_a_whole(virtual: Virtual, tmp_p
 
 
 def test_a_first_whose_winner_has_changed_competes_again(virtual: Virtual, tmp_path: Path) -> None:
-    """A `First` is restored only if its winners are: one with another key runs, and so do the others."""
+    """A `First` is restored only if its winners are: one with another key runs, and so do the others.
+
+    Also a loser that returned something when it was cancelled, which is no result of the `First`.
+    """
     server = Server()
+
+    async def ask_on() -> str:
+        with contextlib.suppress(anyio.get_cancelled_exc_class()):
+            await server.ask("slow", 2)
+        return "late"
 
     def make(version: int) -> Scheduler:
         winner = Scheduler(Job(server.ask, "fast", 1, key=["fast", version], label="fast"), label="group")
-        return Scheduler(First(winner, Job(server.ask, "slow", 2, key="slow", label="slow"), label="first"))
+        return Scheduler(First(winner, Job(ask_on, key="slow", label="slow"), label="first"))
 
     for version, calls in ((1, ["fast", "slow"]), (1, []), (2, ["fast", "slow"]), (2, [])):
         server.calls.clear()
