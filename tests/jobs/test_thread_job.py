@@ -378,7 +378,7 @@ def test_abandon_on_cancel_frees_the_slot_while_the_thread_continues(backend: st
 def test_abandon_on_cancel_fails_the_job_at_its_timeout(backend: str) -> None:
     """With `abandon_on_cancel=True`, a job fails at its timeout, and a later exception of its function is ignored."""
     held = Held(then=ValueError("unheard"))
-    job = ThreadJob(held, abandon_on_cancel=True, timeout=SOON)
+    job = ThreadJob(held, abandon_on_cancel=True, timeout=3 * SOON)  # until then the thread has to begin
     assert Scheduler(job).run(backend=backend) is False
     assert isinstance(job.raised_exception(), JobTimeout)
     assert not held.left.is_set()
