@@ -21,6 +21,13 @@ def batch(*words: Any) -> Result:
     return trioflow("batch", *words)
 
 
+def refusal(*words: Any) -> str:
+    """Run a batch that cannot run, and return its message in one line."""
+    done = batch(*words)
+    assert done.exit_code == 255
+    return " ".join(done.stderr.split())
+
+
 def meanwhile(stderr: str) -> str:
     """Return the messages of a batch while it ran, without the summary of failures at its end."""
     return stderr.partition("batch  ✗ ")[0]

@@ -15,7 +15,7 @@ from trioflow.batch._halt_rule import CommandTally
 from trioflow.cli._commands import COMMANDS
 
 from ..cli.command_line import trioflow
-from .process import batch, meanwhile
+from .process import batch, meanwhile, refusal
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
 
@@ -308,9 +308,7 @@ INVALID = [
 def test_batch_that_cannot_run_gives_exit_code_255() -> None:
     """The exit code of a batch that cannot run, 255, differs from all counts of failures, and no command runs."""
     for words, message in INVALID:
-        done = batch(*words)
-        assert done.exit_code == 255
-        assert message in " ".join(done.stderr.split())
+        assert message in refusal(*words)
         assert list(Path().iterdir()) == []
 
 

@@ -16,7 +16,6 @@ from trioflow.view import listing
 from ...bodies import run
 from ...places import PATIENCE
 
-MIB = 1 << 20
 EATER = "import os; eaten = b'.' * (24 << 20); print('full', flush=True); os.read(0, 1)"
 """Takes 24 MiB, and then waits."""
 
