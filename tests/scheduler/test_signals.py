@@ -626,6 +626,13 @@ class Interrupted:
         assert scheduler.run(backend=self.backend)
 
 
+LATE_SIGNAL = pytest.mark.filterwarnings(
+    r"ignore:Exception ignored (in. None|when trying to write to the signal wakeup fd)"
+)
+"""Python ignores an error of a signal that comes when trio, at its end, has closed the socket that signals write to."""
+
+
+@LATE_SIGNAL
 def test_what_a_handler_of_the_program_raises_leaves_run_when_the_run_has_ended(backend: Any) -> None:
     """An exception that a signal handler of the program raises, at any instant, leaves `run()` when the run has ended.
 
@@ -636,6 +643,7 @@ def test_what_a_handler_of_the_program_raises_leaves_run_when_the_run_has_ended(
 
 
 @pytest.mark.soak
+@LATE_SIGNAL
 def test_what_handlers_raise_at_many_instants(backend: Any) -> None:
     """As above, with many instants."""
     first = random.randrange(10**6)
