@@ -16,8 +16,7 @@ EXIT_CODES_HELP: Final = """\b
 Exit codes:
   0    success
   1    the run stopped early: critical failure, timeout, cancel() or drain();
-       check found something; a run took longer than --fail-above allows;
-       an output could not be written
+       check found something; an output could not be written
   2    the command line is wrong, the file cannot be loaded,
        or its scenario cannot run
   3    the run completed, but some jobs failed
