@@ -2,6 +2,7 @@
 
 All of them run, whatever fails; the exit code says whether any did. Lint, types and imports are checked, two at a time,
 in the time that the tests leave, which often wait for programs: what they found comes after the tests.
+``.ci/run types`` has pyright, which takes longer than all of them.
 
 While you work, ``pytest`` alone is enough: it runs the fast tests. Name a folder or a file to run all tests in it.
 ``tests/conftest.py`` says which tests are slow.
@@ -48,9 +49,6 @@ STATIC_CHECKS = (
     "ruff check",
     "ruff format --check",
     "mypy",
-    "pyright",
-    "python -m tests.docs_types",
-    "pyright --verifytypes trioflow --ignoreexternal",
     "lint-imports --no-logo",
     "python .ci/code_size.py",
 )
