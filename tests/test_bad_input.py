@@ -168,8 +168,7 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "ref", trioflow.ref, {"job": Job(nothing)}
     for name, needed in METHODS.items():
         yield f"scheduler.{name}", method(home, name), needed
-    yield "scheduler.graph", with_options(method(home, "graph"), *DRAWING), {}
-    yield "view.save", with_options(trioflow.view.save, *DRAWING), {"source": home(), "path": "graph.mmd"}
+    yield "view.save", trioflow.view.save, {"source": home(), "path": "graph.mmd"}
     yield "view.listing", trioflow.view.listing, {"scheduler": home()}
     for name, needed in QUERIES.items():
         yield f"graph.{name}", getattr(trioflow.graph, name), {"scheduler": home(), **needed}
@@ -184,19 +183,6 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "testing.run_virtual", run_virtual, {"async_fn": nothing}
 
 
-def with_options(function: Callable[..., Any], *options: str) -> Callable[..., Any]:
-    """Return a function that calls another one, and whose signature names what is behind `**options`."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
-
-    parameters = [one for one in inspect.signature(call).parameters.values() if one.kind is not one.VAR_KEYWORD]
-    parameters += [inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY) for option in options]
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return call
-
-
 def kind(*, name: str, shape: Any = "box", brackets: Any = ("[", "]"), rounded: Any = False) -> type:
     """Create a kind of job with this box style."""
     return type("Boxed", (JobKind,), {}, box=BoxStyle(name, shape, brackets, rounded))
@@ -209,6 +195,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "remove": {"job": None},
     "explain": {"job": None},
     "iterate_jobs": {},
+    "graph": {},
     "map": {"function": one, "iterables": ([1],)},
     "list": {},
     "debrief": {},
@@ -225,8 +212,6 @@ QUERIES: dict[str, dict[str, Any]] = {
 }
 """The functions of `trioflow.graph`, with the arguments that they need beside a scheduler."""
 
-DRAWING = ("collapse",)
-"""The options of all pictures of a graph."""
 
 ELSEWHERE = {
     "CommandResult": "made by a command",

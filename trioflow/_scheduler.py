@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from .jobs.process._processes_option import ProcessesOption
     from .simulation._duration_sources import DurationSource
-    from .view.graph._render import GraphOptions
+    from .view.text._selection import JobSelection
 
 
 class SchedulerOptions(JobOptions, total=False):
@@ -308,7 +308,7 @@ class Scheduler(BaseScheduler):
 
     # ---- as a picture; drawing code is imported only when needed
 
-    def graph(self, **options: Unpack[GraphOptions]) -> Digraph:
+    def graph(self, *, collapse: JobSelection | bool = False) -> Digraph:
         """Return the graph of its jobs as a `graphviz.Digraph`, which Jupyter displays, and which can be changed.
 
         - A box is a job; its shape shows the kind, its name is the number in `list`, and its color and symbol show the
@@ -333,7 +333,7 @@ class Scheduler(BaseScheduler):
             `dot`.
 
         Raises:
-            TypeError: an unknown option, or a `collapse` that is neither jobs nor strings.
+            TypeError: a `collapse` that is neither jobs nor strings.
             ValueError: a job from elsewhere, or a string that matches no path.
 
         Example:
@@ -346,7 +346,7 @@ class Scheduler(BaseScheduler):
         from .view.graph import _render
         from .view.trace._trace import find_critical_path
 
-        return _render.graph(self, find_critical_path(self), **options)
+        return _render.graph(self, find_critical_path(self), collapse)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the representations that Jupyter chooses from: the graph, and the listing as plain text."""

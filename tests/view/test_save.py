@@ -95,12 +95,12 @@ def test_another_suffix_raises_an_error_with_those_that_there_are(
 
 
 def test_a_scheduler_is_saved_with_the_options_of_its_graph(scheduler: Scheduler, tmp_path: Path) -> None:
-    """`save` has the options of `graph`; a trace, which is no graph, has none."""
+    """`save` has the option of `graph`; a trace, which is no graph, has none."""
     save(scheduler, tmp_path / "g.dot", collapse=True)
     assert (tmp_path / "g.dot").read_text(encoding="utf-8") == scheduler.graph(collapse=True).source
     save(scheduler, tmp_path / "g.svg")
     assert "ä" in texts((tmp_path / "g.svg").read_text(encoding="utf-8"))
-    with pytest.raises(TypeError, match=r"a Trace has no option 'collapse'"):
+    with pytest.raises(TypeError, match=r"collapse=True is for the graph of a Scheduler"):
         save(traced(), tmp_path / "t.svg", collapse=True)
     with pytest.raises(TypeError, match=r"3 is neither a Scheduler nor a Trace"):
         save(3, tmp_path / "t.svg")  # type: ignore[arg-type]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, Unpack
+from typing import TYPE_CHECKING, Final
 
 from .._core.api.views import BaseScheduler, file_path, is_scheduler, not_a_scheduler_error, short_repr
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .graph._render import GraphOptions
+    from .text._selection import JobSelection
     from .trace._trace import Trace
 
 
-def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
+def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], *, collapse: JobSelection | bool = False) -> None:
     """Write the graph of a scheduler, or the record of a run, to a file; the suffix of its name says in which form.
 
     For a scheduler:
@@ -42,11 +42,11 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], **options:
     Args:
         source: the scheduler, or the trace.
         path: the file.
-        options: of a scheduler, those of `Scheduler.graph`; a trace has none.
+        collapse: of a scheduler, as in `Scheduler.graph`.
 
     Raises:
-        TypeError: `source` is neither a scheduler nor a trace, or an option is unknown or has a wrong type.
-        ValueError: the suffix is none of these, or an option has a wrong value.
+        TypeError: `source` is neither a scheduler nor a trace, or `collapse` has a wrong type or stands with a trace.
+        ValueError: the suffix is none of these, or `collapse` is no job of the scheduler.
         ModuleNotFoundError: a package is not installed; the error says which extra has it.
         RuntimeError: `dot` is not installed, has failed, or takes too long.
         OSError: the file cannot be written.
@@ -66,11 +66,11 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], **options:
 
     file = Path(file_path(path, "path", "save()"))
     if isinstance(source, Trace):
-        if options:
-            raise TypeError(f"save(): a Trace has no option {min(options)!r}: the options are those of graphs")
+        if collapse is not False:
+            raise TypeError(f"save(): collapse={short_repr(collapse)} is for the graph of a Scheduler; this is a Trace")
         save_trace(source, _check_suffix(file, TRACE_SUFFIXES), file)
     elif is_scheduler(source):
-        write_atomically(file, _graph_contents(source, _check_suffix(file, GRAPH_SUFFIXES), options))
+        write_atomically(file, _graph_contents(source, _check_suffix(file, GRAPH_SUFFIXES), collapse))
     else:
         raise TypeError(f"save(): {short_repr(source)} is neither a Scheduler nor a Trace")
 
@@ -89,14 +89,14 @@ def _check_suffix(file: Path, suffixes: tuple[str, ...]) -> str:
     return suffix
 
 
-def _graph_contents(scheduler: BaseScheduler, suffix: str, options: GraphOptions) -> str | bytes:
+def _graph_contents(scheduler: BaseScheduler, suffix: str, collapse: JobSelection | bool) -> str | bytes:
     from .graph import _render
     from .trace._trace import find_critical_path
 
     critical_path = find_critical_path(scheduler)
     if suffix == ".mmd":
-        return _render.mermaid(scheduler, critical_path, **options)
-    graph, subject = _render.graph(scheduler, critical_path, **options), f"save() of {scheduler.label!r}"
+        return _render.mermaid(scheduler, critical_path, collapse)
+    graph, subject = _render.graph(scheduler, critical_path, collapse), f"save() of {scheduler.label!r}"
     if suffix == ".png":
         return _render.render(str(graph.source), "png", subject)
     return str(graph.source) if suffix == ".dot" else _render.render_svg(str(graph.source), subject)

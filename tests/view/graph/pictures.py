@@ -73,6 +73,6 @@ def escape(label: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in label)
 
 
-def mermaid(scheduler: Scheduler, **options: Any) -> str:
+def mermaid(scheduler: Scheduler, collapse: Any = False) -> str:
     """Return the text that `save` writes to a file that ends in `.mmd`."""
-    return str(_save._graph_contents(scheduler, ".mmd", options))  # type: ignore[arg-type]
+    return str(_save._graph_contents(scheduler, ".mmd", collapse))

@@ -93,7 +93,7 @@ def test_members_of_a_frame_are_drawn_in_their_order() -> None:
         members = [idle(f"m{n}") for n in range(6)]
         frame = Scheduler(members, idle("end", required=members), label="frame")
         after = Scheduler([idle(f"n{n}") for n in range(4)], label="next", required=frame)
-        graph = _dot.make_digraph(Drawing(Scheduler(frame, after)), direction)
+        graph = _dot.make_digraph(Drawing(Scheduler(frame, after), False, {}), direction)
         rows = [line.split() for line in dot(graph.source, "plain").splitlines() if line.startswith("node")]
         for letter in "mn":
             found = sorted((sign * float(row[place]), row[6]) for row in rows if row[6].startswith(letter))

@@ -324,7 +324,7 @@ def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
         return made
 
     scheduler = Scheduler(members(0))
-    rows, frames = positions(_dot.make_digraph(Drawing(scheduler), "TB"))
+    rows, frames = positions(_dot.make_digraph(Drawing(scheduler, False, {}), "TB"))
     numbers = dict(zip(_in_listing_order(scheduler), itertools.count(1), strict=False))
     width = len(str(len(numbers)))
 
@@ -345,17 +345,6 @@ def _in_listing_order(scheduler: Scheduler) -> list[AbstractJob[Any]]:
         if isinstance(job, Scheduler):
             found += _in_listing_order(job)
     return found
-
-
-# --- options
-
-
-@pytest.mark.parametrize("option", ["colour", "legend", "direction"])
-@pytest.mark.parametrize("draw", [Scheduler.graph, mermaid])
-def test_an_unknown_option_raises(draw: Any, option: str) -> None:
-    """An unknown option of `graph` or `mermaid` raises an error with its name; the look of a graph is no option."""
-    with pytest.raises(TypeError, match=f"'{option}'"):
-        draw(Scheduler(), **{option: "LR"})
 
 
 # --- cost

@@ -14,7 +14,6 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, inputs_of, is_inside, is_scheduler, paths_of, settled_only_for
@@ -43,20 +42,15 @@ DrawnEdges = dict[tuple[AnyJob, AnyJob], EdgeKind]
 """The edges in a drawing, as pairs of tail and head, each with its kind."""
 CriticalPath = Mapping[AnyJob, AnyJob | None]
 """The jobs on the critical path of the last run, each with its predecessor on the path, or None for the first job."""
-NO_CRITICAL_PATH: Final[CriticalPath] = MappingProxyType({})
 
 
 class Drawing:
     """The drawing of one scheduler: its jobs and frames in the order of the listing, and the edges between them."""
 
     def __init__(
-        self,
-        scheduler: BaseScheduler,
-        *,
-        collapse: _selection.JobSelection | bool = False,
-        critical_path: CriticalPath = NO_CRITICAL_PATH,
+        self, scheduler: BaseScheduler, collapse: _selection.JobSelection | bool, critical_path: CriticalPath
     ) -> None:
-        """Select the edges to draw. The options are documented in `Scheduler.graph`."""
+        """Select the edges to draw. `collapse` is documented in `Scheduler.graph`."""
         self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
         self.job_numbers: Final = number_jobs(self._rows)
         self.scheduler: Final = scheduler

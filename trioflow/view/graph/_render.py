@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, Literal
 
 from ..._core.api.views import BaseScheduler
 from ..text._listing import EndRow
 from ..text._selection import JobSelection
 from . import _dot, _mermaid
-from ._drawing import NO_CRITICAL_PATH, CriticalPath, Drawing
+from ._drawing import CriticalPath, Drawing
 from ._style import Direction
 
 if TYPE_CHECKING:
@@ -30,32 +30,22 @@ MAX_WIDTH_POINTS: Final = 1600
 """The maximum width of a picture in points. A page 1,280 pixels wide shows such a picture at 60 % of its size."""
 
 
-class GraphOptions(TypedDict, total=False):
-    """The options of graphs. They are documented in `Scheduler.graph`."""
-
-    collapse: JobSelection | bool
-
-
-def graph(
-    scheduler: BaseScheduler, critical_path: CriticalPath = NO_CRITICAL_PATH, /, **options: Unpack[GraphOptions]
-) -> Digraph:
+def graph(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSelection | bool = False) -> Digraph:
     """Return the `graphviz.Digraph` for `Scheduler.graph`.
 
     Args:
         scheduler: the scheduler to draw.
         critical_path: the critical path of its last run.
-        options: those of `Scheduler.graph`.
+        collapse: that of `Scheduler.graph`.
 
     """
-    drawing = Drawing(scheduler, critical_path=critical_path, **options)
+    drawing = Drawing(scheduler, collapse, critical_path)
     return _dot.make_digraph(drawing, _default_direction(drawing))
 
 
-def mermaid(
-    scheduler: BaseScheduler, critical_path: CriticalPath = NO_CRITICAL_PATH, /, **options: Unpack[GraphOptions]
-) -> str:
+def mermaid(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSelection | bool = False) -> str:
     """Return the text of a Mermaid flowchart. `critical_path` is the critical path of the last run."""
-    drawing = Drawing(scheduler, critical_path=critical_path, **options)
+    drawing = Drawing(scheduler, collapse, critical_path)
     return _mermaid.flowchart_text(drawing, _default_direction(drawing))
 
 

@@ -45,14 +45,14 @@ class GraphDescription:
 
 def describe_graph(scheduler: Any, critical_path: CriticalPath) -> GraphDescription:
     """Return the graph of a scheduler; with more boxes than can be read, each nested scheduler is one box."""
-    drawing = Drawing(scheduler, critical_path=critical_path)
+    drawing = Drawing(scheduler, False, critical_path)
     collapse = _render.count_boxes(drawing) > _render.MAX_READABLE_BOXES and any(map(is_scheduler, scheduler))
     if collapse:
-        drawing = Drawing(scheduler, critical_path=critical_path, collapse=True)
+        drawing = Drawing(scheduler, True, critical_path)
     if _render.count_boxes(drawing) > MAX_BOXES:
         return GraphDescription(notes=(TOO_MANY_NOTE,))
     try:
-        source = str(_render.graph(scheduler, critical_path, collapse=collapse).source)
+        source = str(_render.graph(scheduler, critical_path, collapse).source)
     except ModuleNotFoundError:
         return GraphDescription(notes=(NO_GRAPHVIZ_NOTE,))
     return GraphDescription(
