@@ -19,6 +19,7 @@ PAGE = (ROOT / "docs" / "command" / "batch.md").read_text(encoding="utf-8")
 PARALLEL_PAGE = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", PAGE + PARALLEL_PAGE, re.DOTALL | re.MULTILINE)
 FEW = 3
+UNTIL_BOTH_RUN = "echo >> run; until test $(wc -l < run) = 2; do sleep 0.01; done"
 
 
 def shell(directory: Path, script: str) -> str:
@@ -46,7 +47,7 @@ def normalized(text: str) -> str:
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_examples_in_the_docs_of_batch_have_the_output_shown(tmp_path: Path, number: int) -> None:
     """The examples in the docs of batches print what is shown; a few files stand in for a few hundred."""
-    block = BLOCKS[number].replace("-n 150", f"-n {FEW}")
+    block = BLOCKS[number].replace("-n 150", f"-n {FEW}").replace("sleep 0.2", UNTIL_BOTH_RUN)
     lines = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
     assert lines
     printed = shell(tmp_path, "\n".join(f"{line}\necho ----" for line, _ in lines)).split("----\n")

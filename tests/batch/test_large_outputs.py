@@ -10,7 +10,6 @@ import os
 import signal
 import sqlite3
 import threading
-import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,11 +20,13 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from trioflow import Scheduler
 from trioflow.batch import _output
 from trioflow.batch._record import JsonLinesFormat, RecordFile
 from trioflow.journal._store import JournalStore
 
 from ..cli.command_line import trioflow
+from ..places import PATIENCE
 from .process import batch
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
@@ -76,13 +77,19 @@ def test_a_thread_saves_a_large_output(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_command_whose_row_is_written_when_the_batch_is_interrupted_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that a thread writes during an interruption is whole, and its command is in the summary and the job log."""
-    encode = JsonLinesFormat.encode_outcome
+    encode, interrupt, interrupted = JsonLinesFormat.encode_outcome, Scheduler._interrupt, threading.Event()
 
     def encode_interrupted(*args: Any) -> Iterator[bytes]:
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.2)
+        assert interrupted.wait(PATIENCE)
         return encode(*args)
 
+    def interrupt_noted(*args: Any) -> bool:
+        ended = interrupt(*args)
+        interrupted.set()
+        return ended
+
+    monkeypatch.setattr(Scheduler, "_interrupt", interrupt_noted)
     monkeypatch.setattr(JsonLinesFormat, "encode_outcome", encode_interrupted)
     done = batch("-j1", "--joblog", "log", "--results", "runs.jsonl", ":::", "cat large", "true")
     assert (done.exit_code, len(Path("log").read_text().splitlines())) == (130, 2)

@@ -860,19 +860,24 @@ def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any)
     If it returns None, the run ends cleanly; otherwise its return value is called.
     """
     asked: list[int] = []
+    drained: list[bool] = []
     scheduler = Scheduler()
+
+    def drain() -> None:
+        scheduler.drain()
+        drained.append(True)
 
     def on_signal(number: int) -> Callable[[], object] | None:
         asked.append(number)
-        return scheduler.drain if number == signal.SIGTERM else None
+        return drain if number == signal.SIGTERM else None
 
-    async def send(*numbers: signal.Signals) -> None:
-        for number in numbers:
-            signal.raise_signal(number)
-            await anyio.sleep(0.01)
+    async def send(number: signal.Signals) -> None:
+        signal.raise_signal(number)
+        while number != signal.SIGTERM or not drained:  # noqa: ASYNC110 - a signal handler sets no event
+            await anyio.sleep(0.001)
 
     first = scheduler.add(Job(send, signal.SIGTERM))
-    second = scheduler.add(Job(send, required=first))
+    second = scheduler.add(Job(nothing, required=first))
     assert not scheduler.run(backend=backend, handle_signals=on_signal)
     assert (scheduler.stop_reason, first.is_succeeded(), second.is_idle()) == (StopReason.DRAINED, True, True)
     scheduler = Scheduler(Job(send, signal.SIGHUP))
@@ -889,7 +894,7 @@ def test_signal_after_one_that_drains_ends_the_run_although_the_loop_has_not_tur
     async def send() -> None:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
-        await anyio.sleep(0.05)
+        await anyio.sleep(60)
 
     scheduler = Scheduler(job := Job(send))
     calls = [None, scheduler.drain]
@@ -899,12 +904,19 @@ def test_signal_after_one_that_drains_ends_the_run_although_the_loop_has_not_tur
 
 def test_drain_in_the_handle_signals_function_drains(backend: Any) -> None:
     """A function that calls `drain()` itself, and returns None, once ended the run at once, and lost its answers."""
-    first, second = Job(anyio.sleep, 0.05), Job(anyio.sleep, 0.05)
+    calls: list[None] = []  # in the function, and then in the loop
+
+    class Drained(Scheduler):
+        def drain(self) -> None:
+            calls.append(super().drain())  # type: ignore[func-returns-value]
 
     async def send() -> None:
         signal.raise_signal(signal.SIGTERM)
+        while len(calls) < 2:  # noqa: ASYNC110 - a signal handler sets no event
+            await anyio.sleep(0.001)
 
-    scheduler = Scheduler(first, Job(send), second.requires(first))
+    first, second = Job(send), Job(nothing)
+    scheduler = Drained(first, second.requires(first))
     assert not scheduler.run(backend=backend, handle_signals=lambda number: scheduler.drain())
     assert (scheduler.stop_reason, first.is_succeeded(), second.is_idle()) == (StopReason.DRAINED, True, True)
 
@@ -944,7 +956,8 @@ def test_exception_of_the_function_returned_by_handle_signals_is_logged(
 
     async def send() -> None:
         signal.raise_signal(signal.SIGTERM)
-        await anyio.sleep(0.01)
+        while not caplog.records:  # noqa: ASYNC110 - a signal handler sets no event
+            await anyio.sleep(0.001)
 
     def wrong() -> None:
         raise ValueError("no")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,7 +94,7 @@ def test_cancelled_jobs_are_not_shown_as_running(capsys: pytest.CaptureFixture[s
         "Scheduler with 1 done + 0 ongoing + 0 idle + 1 cancelled = 2 job(s)",
     )
     assert not ticker.is_done()
-    assert not Engine(late).orchestrate(timeout=0.01)
+    assert not run_virtual(partial(Engine(late).co_orchestrate, timeout=1), backend="asyncio")
     assert "☓" in str(late)
     assert "[cancelled]" in str(late)
 

@@ -468,14 +468,17 @@ def test_ctrl_c_ends_the_run_cleanly(tmp_path: Path) -> None:
 import asyncio, os, signal
 from trioflow.compat.asynciojobs import AbstractJob, Job, Scheduler
 
+began = asyncio.Event()
+
 async def interrupt():
-    await asyncio.sleep(0.05)
+    await began.wait()
     os.kill(os.getpid(), signal.SIGINT)
 
 class Long(AbstractJob):
     async def co_run(self):
+        began.set()
         try:
-            await asyncio.sleep(30)
+            await asyncio.sleep(300)
         finally:
             await asyncio.sleep(0.05)
             print("cleaned")
