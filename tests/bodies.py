@@ -182,9 +182,9 @@ def jobs_named(labels: str) -> list[Job[Any]]:
     return [Job(nap, label=label) for label in labels]
 
 
-def naps(number: int, seconds: float = 1, **options: Any) -> list[Job[Any]]:
+def naps(number: int, **options: Any) -> list[Job[Any]]:
     """Return the given number of jobs that nap."""
-    return [Job(nap, seconds, **options) for _ in range(number)]
+    return [Job(nap, 1, **options) for _ in range(number)]
 
 
 def bad(**options: Any) -> Job[Any]:
@@ -325,13 +325,12 @@ class Actor(AbstractJob[None]):
         self,
         told: list[tuple[str, float]],
         seconds: float = 99,
-        unwind: float = 0.25,
         shutdown: float = 0.25,
         error: BaseException | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.told, self.seconds, self.unwind, self.shutdown, self.error = told, seconds, unwind, shutdown, error
+        self.told, self.seconds, self.shutdown, self.error = told, seconds, shutdown, error
 
     def tell(self, what: str) -> None:
         self.told.append((f"{self.label} {what}", anyio.current_time()))
@@ -341,7 +340,7 @@ class Actor(AbstractJob[None]):
             await anyio.sleep(self.seconds)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await anyio.sleep(self.unwind)
+                await anyio.sleep(0.25)
             self.tell("unwound")
             raise
 

@@ -18,7 +18,6 @@ from .workflows import Workflow
 Run = Callable[[], Any]
 BY_LEVELS: Final = "gather, level by level"
 WITH_SEMAPHORE: Final = "gather of tasks, semaphore"
-FIFO: Final = f"{OURS}, fifo"
 PATH: Final = f"{OURS}, critical path"
 
 

@@ -21,8 +21,8 @@ PATHS = st.lists(st.sampled_from(["a", "bc", ".", "..", "/", "//", ".gz", "x y",
 BYTES = st.binary().map(lambda data: os.fsdecode(data.replace(b"\0", b"")))
 
 
-def fill(line: str, *arguments: str, sequence: int = 7, slot: int = 3) -> str:
-    return CommandTemplate([line]).fill(arguments, sequence, slot)
+def fill(line: str, *arguments: str) -> str:
+    return CommandTemplate([line]).fill(arguments, 7, 3)
 
 
 PARTS = [

@@ -55,9 +55,7 @@ scenario = Scheduler(Sequence(Actor(label="first"), Actor(label="second")))
 """
 
 
-def signalled(
-    *arguments: str, sends: dict[str, signal.Signals], sends_on_stderr: bool = False
-) -> tuple[int, list[str]]:
+def signalled(*arguments: str, sends: dict[str, signal.Signals]) -> tuple[int, list[str]]:
     """Run the command and send it each signal at its line; return its exit code and its lines."""
     words = [*WORDS, "run", "--no-monitor", *arguments]
     lines: list[str] = []

@@ -33,8 +33,7 @@ SOON = 0.1  # a timeout that passes while the function works, and not before it 
 class Held:
     """A function that works until it is released."""
 
-    def __init__(self, value: Any = "late", then: BaseException | None = None) -> None:
-        self.value = value
+    def __init__(self, then: BaseException | None = None) -> None:
         self.then = then
         self.entered = threading.Event()
         self.release = threading.Event()
@@ -46,7 +45,7 @@ class Held:
         self.left.set()
         if self.then is not None:
             raise self.then
-        return self.value
+        return "late"
 
     async def until_entered(self) -> None:
         await anyio.to_thread.run_sync(self.entered.wait, PATIENCE)

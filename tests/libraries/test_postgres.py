@@ -57,7 +57,7 @@ async def observed(dsn: str) -> AsyncIterator[Server]:
 
 
 @contextlib.asynccontextmanager
-async def engine_of(dsn: str, driver: str = "asyncpg") -> AsyncIterator[AsyncEngine]:
+async def engine_of(dsn: str, driver: str) -> AsyncIterator[AsyncEngine]:
     """Provide SQLAlchemy's engine, with a pool of 3 connections."""
     from sqlalchemy.ext.asyncio import create_async_engine  # not in each process that collects the tests: it takes long
 

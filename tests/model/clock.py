@@ -33,13 +33,13 @@ class Timer:
 class World:
     """The clock, all jobs by name, and the record of the run."""
 
-    def __init__(self, bound: Iterable[tuple[str, str]], implied: Iterable[tuple[str, str]], backend: str) -> None:
+    def __init__(self, implied: Iterable[tuple[str, str]], backend: str) -> None:
         self.now = 0.0
         self.cancels_once = backend == "asyncio" and not os.environ.get("TRIOFLOW_PLAIN")
         self.doubts: Counter[str] = Counter()  # why the outcome may depend on turns of the loop
         self.jobs: dict[str, ModelJob] = {}
         self.schedulers: list[ModelScheduler] = []  # those under way
-        self.bound = set(bound)  # requirements that were added while a run was under way
+        self.bound: set[tuple[str, str]] = set()  # requirements that were added while a run was under way
         self.implied = set(implied)  # who waits for whom for the sake of jobs inside
         self.limiters: list[ModelLimiter] = []
         self.pools: dict[str, dict[str, ModelResource]] = {}  # of each scheduler

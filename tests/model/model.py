@@ -8,7 +8,7 @@ depend on turns of the event loop, and the prediction has `doubts`, which say wh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -79,11 +79,10 @@ def predict_restart(scenario: Scenario, backend: str) -> list[Outcome]:
 def predict(
     scenario: Scenario,
     backend: str,
-    bound: Iterable[tuple[str, str]] = (),
     restored: Mapping[str, tuple[Any, dict[str, float]]] = MappingProxyType({}),
 ) -> Outcome:
-    """Predict a run of a scenario; `bound` are the requirements that earlier runs added."""
-    world = World(bound, implied(scenario.root), backend)
+    """Predict a run of a scenario."""
+    world = World(implied(scenario.root), backend)
     world.limiters = [ModelLimiter(tokens) for tokens in scenario.tokens]
     world.restored = dict(restored)
     world.restores = bool(world.restored)

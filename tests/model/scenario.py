@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import Enum, auto
-from typing import Any, Literal
+from typing import Literal
 
 LAST_CALL = 5000.0 + 2.0**-20
 """When a run is cut that would not end by itself."""
@@ -293,8 +293,3 @@ def implied(root: Group) -> Iterator[tuple[str, str]]:
 def endless(body: tuple[Step, ...]) -> bool:
     """Return whether a body never ends by itself."""
     return any(isinstance(step, Nap) and step.seconds == math.inf for step in body)
-
-
-def as_dict(plan: Any) -> dict[str, Any]:
-    """Return the fields of a plan by name."""
-    return {one.name: getattr(plan, one.name) for one in fields(plan)}

@@ -23,12 +23,9 @@ if TYPE_CHECKING:
     from ..conftest import Virtual
 
 
-def waiter(limiter: Any, depth: int = 1) -> Scheduler:
-    """Return a scheduler that has a token while a job inside, at some depth, waits for the gpu."""
-    inner: AbstractJob[Any] = Job(nap, 1, needs={"gpu": 1}, label="j")
-    for _ in range(depth):
-        inner = Scheduler(inner)
-    return Scheduler(inner, jobs_window=limiter, label="b")
+def waiter(limiter: Any) -> Scheduler:
+    """Return a scheduler that has a token while a job inside a nested one waits for the gpu."""
+    return Scheduler(Scheduler(Job(nap, 1, needs={"gpu": 1}, label="j")), jobs_window=limiter, label="b")
 
 
 def test_a_limiter_that_was_made_outside_of_the_loop_is_first_used_at_the_time_of_a_rate(virtual: Virtual) -> None:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 LONG = 1000
 
 
-def keeper(keeps: str, needs: str, *, after: float = 1, **options: Any) -> Scheduler:
+def keeper(keeps: str, needs: str) -> Scheduler:
     """Return a scheduler that keeps one resource, and has a member that needs another one after a while."""
-    first = Job(nap, after)
-    return Scheduler(first, Job(nap, 1, needs={needs: 1}, required=first, label=needs), needs={keeps: 1}, **options)
+    first = Job(nap, 1)
+    return Scheduler(first, Job(nap, 1, needs={needs: 1}, required=first, label=needs), needs={keeps: 1})
 
 
 def test_members_of_a_keeper_find_kept_names_rates_and_pools_inside(virtual: Virtual) -> None:

@@ -35,18 +35,16 @@ if TYPE_CHECKING:
 
 
 class Flaky(AbstractJob[int]):
-    """A job that raises at its first `failures` calls, after `seconds`, and then returns its number of calls."""
+    """A job that raises at its first `failures` calls, after a second, and then returns its number of calls."""
 
-    def __init__(
-        self, failures: float, error: type[BaseException] = OSError, seconds: float = 1, **options: Any
-    ) -> None:
+    def __init__(self, failures: float, error: type[BaseException] = OSError, **options: Any) -> None:
         super().__init__(**options)
-        self.failures, self.error, self.seconds = failures, error, seconds
+        self.failures, self.error = failures, error
         self.calls: list[float] = []
 
     async def co_run(self) -> int:
         self.calls.append(anyio.current_time())
-        await anyio.sleep(self.seconds)
+        await anyio.sleep(1)
         if len(self.calls) <= self.failures:
             raise self.error(f"call {len(self.calls)}")
         return len(self.calls)

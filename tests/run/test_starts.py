@@ -29,8 +29,8 @@ class Watch(Instrument):
 # --- the order of starts
 
 
-def labelled(names: str, seconds: float = 1, **options: Any) -> Iterator[Job[Any]]:
-    return (Job(nap, seconds, label=name, **options) for name in names)
+def labelled(names: str, **options: Any) -> Iterator[Job[Any]]:
+    return (Job(nap, 1, label=name, **options) for name in names)
 
 
 def order_of(virtual: Virtual, make: Callable[[], Scheduler]) -> str:

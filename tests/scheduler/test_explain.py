@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from ..conftest import Virtual
 
 
-def explained_during(scheduler: Scheduler, job: Any, virtual: Virtual, at: float = 2) -> str:
-    """Return what `scheduler` explains after the given seconds of a run."""
+def explained_during(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
+    """Return what `scheduler` explains after two seconds of a run."""
 
     async def main() -> str:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(at)
+            await anyio.sleep(2)
             text = scheduler.explain(job)
             tasks.cancel_scope.cancel()
         return text

@@ -21,10 +21,10 @@ from .pools import Notes, program
 LOOP = ("sh", "-c", TREE)
 
 
-def busy(notes: Notes, workers: int = 2) -> tuple[ExecPool, list[Job]]:
+def busy(notes: Notes) -> tuple[ExecPool, list[Job]]:
     """Return a pool with a job for each worker and one more."""
-    pool = ExecPool(workers)
-    jobs = [Job(f"j{number}", args=LOOP, **notes.callbacks()) for number in range(workers + 1)]
+    pool = ExecPool(2)
+    jobs = [Job(f"j{number}", args=LOOP, **notes.callbacks()) for number in range(3)]
     for job in jobs:
         pool.execute(job)
     return pool, jobs

@@ -26,9 +26,8 @@ UNWINDING = 0.25  # seconds that everything here takes to unwind
 class Plant:
     """A service, a second one that uses it, a client, a forever job, an alarm, and something to shut down."""
 
-    def __init__(self, event: Callable[[Plant], Any], unwinding: float = UNWINDING, **options: Any) -> None:
+    def __init__(self, event: Callable[[Plant], Any], **options: Any) -> None:
         self.seen: list[tuple[str, float]] = []
-        self.unwinding = unwinding
         self.base = Service(self.serve, label="base")
         self.upper = Service(self.serve, label="upper", required=self.base)
         self.client = Job(self.act, label="client", required=self.upper)
@@ -44,7 +43,7 @@ class Plant:
             await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.sleep(self.unwinding)
+                await anyio.sleep(UNWINDING)
             await self.note()
 
     async def serve(self, *, task_status: Any) -> None:

@@ -105,8 +105,7 @@ def test_lines_of_events_have_no_character_that_a_terminal_obeys(tmp_path: Path)
 
 BATCHES = [
     ["--dry-run", "echo"],
-    ["-v", "--tagstring", f"{HOSTILE}{{}}", "echo x; : "],
-    ["-v", "--tag", "--line-buffer", "echo x; : "],
+    ["--tag", "--line-buffer", "echo x; : "],
     ["--halt", "soon,fail=1", "false"],
     ["--needs", f"{HOSTILE}=1", "echo"],
     ["--needs", "gpu=1", "--needs", f"gpu=1,{HOSTILE}=1", "echo"],
