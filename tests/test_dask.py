@@ -185,7 +185,6 @@ def test_neither_a_timeout_nor_a_trace_counts_the_queue_of_the_cluster(
     assert (queued.result(), named.result()) == (1, 3)
     span = next(span for span in trace.spans if span.label == "queued")
     assert WaitCause.MACHINE in [wait.cause for wait in span.waits]
-    assert span.worked < span.elapsed
 
 
 def test_a_resource_or_name_that_no_worker_has_is_reported_once(backend: str, client: Client) -> None:

@@ -210,8 +210,6 @@ def test_a_trace_shows_that_a_start_waited_for_the_machine(
     assert "machine" not in {wait.cause for wait in early.waits}
     assert late.waits[-1].cause == "machine"
     assert late.waits[-1].seconds > 0
-    assert late.elapsed is not None
-    assert late.elapsed - late.worked == pytest.approx(late.waits[-1].seconds)
 
 
 CROWDED = """

@@ -88,7 +88,6 @@ def test_a_throttled_job_waits_for_the_throttle_and_then_for_the_rate(virtual: V
         "c": ["1 s rate of api until a", "5 s throttled by api until a", "18 s rate of api until b"],
     }
     assert path(trace) == " [start] a [rate] b [rate] c"
-    assert [span.worked for span in trace.spans] == [2, 1, 1]
 
 
 def test_jobs_of_a_nested_scheduler_wait_for_the_schedulers_share(virtual: Virtual) -> None:

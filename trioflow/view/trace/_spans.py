@@ -145,13 +145,6 @@ class Span:
         return self.started_at - self.scheduled_at
 
     @property
-    def worked(self) -> float:
-        """The seconds in which the job ran, throttled attempts included, but not waits between start and end."""
-        throttled = sum(ended - began for began, ended in self.throttled)
-        inner_waits = sum(wait.seconds for wait in self.waits if wait.cause in INNER_WAIT_CAUSES)
-        return throttled + (self.elapsed or 0.0) - inner_waits
-
-    @property
     def exception_text(self) -> str:
         """The type and the message of the exception, in at most 100 characters. Empty if there is no exception."""
         return "" if self.exception is None else _failure_text.one_line_text(self.exception)
