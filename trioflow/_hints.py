@@ -7,7 +7,7 @@ about unknown options, attributes, names and arguments take their hints from thi
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Never, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,6 +74,26 @@ COMMAND_LINE_HINTS: Final = {
     **dict.fromkeys(("--concurrency", "--max-workers", "--parallel", "--workers"), "-j N limits the jobs at once"),
 }
 """Options of others' commands; each hint begins with the option that a subcommand here may have."""
+PARALLEL_OPTION_HINTS: Final = {
+    **dict.fromkeys(("--eta", "--progress"), "--bar shows the progress"),
+    **dict.fromkeys(("--resume", "--resume-failed", "--retry-failed"), "--journal FILE continues where a batch ended"),
+    **dict.fromkeys(("-u", "--ungroup"), "--line-buffer prints each line as it is written"),
+    **dict.fromkeys(("-n", "--max-args", "-L"), "-N gives each command several arguments"),
+    **dict.fromkeys(("-d", "--delimiter"), "tr , '\\n' | or xargs -d , -n1 | in front makes a line of each argument"),
+    **dict.fromkeys(("-q", "--quote"), "quote COMMAND as a whole: its words are joined, and a shell reads them"),
+    **dict.fromkeys(("--link", "--xapply"), ":::+ and ::::+ pair a source with the one before it"),
+    **dict.fromkeys(("--reads", "--writes"), "a scenario file declares files: CommandJob(reads=[...], writes=[...])"),
+    "-I": "{} is the replacement string of the argument",
+    "-v": "--dry-run prints the commands, and 'set -x; COMMAND' each as it starts",
+    "--delay": "a scenario file spaces starts by a Rate; 'sleep 0.1; COMMAND' with -j1 does it, too",
+    "--files": "--results DIR saves what the commands write",
+    "--header": "leave the line out by tail -n +2; {1}, {2} and so on are the columns",
+    "--load": "--needs cpu=N and --memfree hold commands back",
+    "--nice": "write it in the command: nice -n 10 COMMAND",
+    "--tagstring": "--tag prints the arguments; COMMAND | sed 's/^/{#} /' any other text",
+    "--will-cite": "leave it out",
+}
+"""Options of GNU parallel, and of earlier versions, that `trioflow batch` lacks."""
 
 
 class MissingAttribute:
@@ -88,6 +108,13 @@ class MissingAttribute:
     def __get__(self, instance: object, kind: type) -> Never:
         message = f"{kind.__name__!r} object has no attribute {self._name!r}: {self._hint}"
         raise AttributeError(message, name=self._name, obj=instance)
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like an unknown one; None if none is similar."""
+    import difflib  # only needed for errors
+
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def explain_form(function: F) -> F:

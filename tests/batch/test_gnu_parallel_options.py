@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trioflow.cli.batch._batch_command import PARALLEL_OPTION_HINTS
+from trioflow._hints import PARALLEL_OPTION_HINTS
 
 from ..places import ROOT
 from .process import batch, columns, gnu, refusal, running
@@ -105,8 +105,8 @@ def test_results_option_accepts_a_template_of_names() -> None:
 UNSUPPORTED = [
     (["--pipe", "wc"], "No such option"),
     (["--keep-ord", "echo"], "--keep-order"),  # did you mean
-    (["--eta", "echo"], "No such option '--eta'. --bar shows the progress"),
-    (["-u", "echo"], "No such option '-u'. --line-buffer prints each line as it is written"),
+    (["--eta", "echo"], "No such option '--eta': --bar shows the progress"),
+    (["-u", "echo"], "No such option '-u': --line-buffer prints each line as it is written"),
     (["--colsep", "|", "echo"], "such as ,; write a literal | as '\\|'"),
     (
         ["echo", "{0#}"],
@@ -141,7 +141,7 @@ def test_the_page_on_parallel_and_the_error_say_what_to_do_instead_of_an_option(
     """Each option that GNU parallel, or an earlier version, has is in the page on GNU parallel, and has a hint."""
     for option in ELSEWHERE:
         hint = PARALLEL_OPTION_HINTS[option]
-        assert f"No such option '{option}'. {hint}" in " ".join(batch(option, "x", "echo").stderr.split())
+        assert f"No such option '{option}': {hint}" in " ".join(batch(option, "x", "echo").stderr.split())
         page = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(encoding="utf-8")
         assert f"`{option}`" in page.partition("## GNU parallel's options")[2]
 

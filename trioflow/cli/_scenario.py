@@ -19,10 +19,10 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from .. import JournalError, Scheduler
+from .._hints import nearest_name
 from ..abc import is_scheduler, printable
 from ..view.text import _failure_text, _symbols
 from . import USAGE_ERROR_CODE, _outputs, _subgraph
-from ._suggestions import nearest_name
 
 if TYPE_CHECKING:
     import anyio

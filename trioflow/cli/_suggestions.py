@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import click
 
-from .._hints import COMMAND_LINE_HINTS
+from .._hints import COMMAND_LINE_HINTS, nearest_name
 from ..abc import printable
-
-
-def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    import difflib  # imported here, because only errors need it
-
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def join_choices(choices: Sequence[str]) -> str:
@@ -30,8 +24,10 @@ def reject_unknown_command(group: click.Group, context: click.Context, name: str
     raise click.UsageError(f"unknown command {printable(name)!r}; {meant}", context)
 
 
-def unknown_option_text(error: click.NoSuchOption) -> str:
-    """Return the message of an error about an unknown option, with what was meant if the subcommand has it."""
-    hint = COMMAND_LINE_HINTS.get(error.option_name, "")
-    flags = {flag for parameter in (error.ctx.command.params if error.ctx else ()) for flag in parameter.opts}
-    return f"{error.message} {hint}" if hint.partition(" ")[0] in flags else error.format_message()
+def unknown_option_text(error: click.NoSuchOption, hint: str | None = None) -> str:
+    """Return the message of an error about an unknown option, with the hint, or what the subcommand has instead."""
+    if hint is None:
+        hint = COMMAND_LINE_HINTS.get(error.option_name, "")
+        flags = {flag for parameter in (error.ctx.command.params if error.ctx else ()) for flag in parameter.opts}
+        hint = hint if hint.partition(" ")[0] in flags else None
+    return f"{error.message.removesuffix('.')}: {hint}" if hint else error.format_message()

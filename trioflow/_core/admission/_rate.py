@@ -14,9 +14,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Never, final
 
-from ..._hints import explain_form
+from ..._hints import explain_form, nearest_name
 from ..base import _amounts
-from ..base._reprs import nearest_name, short_repr
+from ..base._reprs import short_repr
 from ..base._states import WaitCause, Waiting
 from ..job import _job_options
 from ..job._job import AbstractJob

@@ -10,7 +10,7 @@ import bisect
 import itertools
 import re
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, Literal, cast
 
 MAX_LENGTH: Final = 100
@@ -105,13 +105,6 @@ def headline(text: str) -> str:
     """
     first, _, more = text.partition("\n")
     return re.sub(r"\. [^.]*:$", "", first) if more else first
-
-
-def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like an unknown one; None if none is similar."""
-    import difflib  # only needed for errors
-
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def is_among(value: Any, choices: tuple[object, ...]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, Ty
 
 from ... import _hints
 from ..base import _amounts, _signatures
-from ..base._reprs import is_among, nearest_name, short_repr, shown_value
+from ..base._reprs import is_among, short_repr, shown_value
 from ..base._states import OnTimeout, RunIf
 
 SaveName = Literal["json", "pickle"]
@@ -382,7 +382,7 @@ def _suggest_option(name: str, known: Iterable[str]) -> str | None:
     alias = _hints.OPTION_ALIASES.get(name, name)
     if alias in known:
         return alias
-    return _hints.OPTION_REPLACEMENTS.get(alias) or nearest_name(name, known)
+    return _hints.OPTION_REPLACEMENTS.get(alias) or _hints.nearest_name(name, known)
 
 
 def unknown_job_option_error(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from ..._hints import PARALLEL_OPTION_HINTS
 from ...abc import printable
 from ...batch import BatchError
 from ...batch._options import Options
@@ -32,26 +33,6 @@ Exit codes:
   143    interrupted by SIGTERM
   255    the command line is wrong, or the batch could not continue
 """
-PARALLEL_OPTION_HINTS: Final = {
-    **dict.fromkeys(("--eta", "--progress"), "--bar shows the progress"),
-    **dict.fromkeys(("--resume", "--resume-failed", "--retry-failed"), "--journal FILE continues where a batch ended"),
-    **dict.fromkeys(("-u", "--ungroup"), "--line-buffer prints each line as it is written"),
-    **dict.fromkeys(("-n", "--max-args", "-L"), "-N gives each command several arguments"),
-    **dict.fromkeys(("-d", "--delimiter"), "tr , '\\n' | or xargs -d , -n1 | in front makes a line of each argument"),
-    **dict.fromkeys(("-q", "--quote"), "quote COMMAND as a whole: its words are joined, and a shell reads them"),
-    **dict.fromkeys(("--link", "--xapply"), ":::+ and ::::+ pair a source with the one before it"),
-    **dict.fromkeys(("--reads", "--writes"), "a scenario file declares files: CommandJob(reads=[...], writes=[...])"),
-    "-I": "{} is the replacement string of the argument",
-    "-v": "--dry-run prints the commands, and 'set -x; COMMAND' each as it starts",
-    "--delay": "a scenario file spaces starts by a Rate; 'sleep 0.1; COMMAND' with -j1 does it, too",
-    "--files": "--results DIR saves what the commands write",
-    "--header": "leave the line out by tail -n +2; {1}, {2} and so on are the columns",
-    "--load": "--needs cpu=N and --memfree hold commands back",
-    "--nice": "write it in the command: nice -n 10 COMMAND",
-    "--tagstring": "--tag prints the arguments; COMMAND | sed 's/^/{#} /' any other text",
-    "--will-cite": "leave it out",
-}
-"""Maps options of GNU parallel that trioflow lacks to hints on what to use instead."""
 
 
 class InvalidUsage(click.UsageError):
@@ -79,8 +60,8 @@ def translate_usage_errors() -> Generator[None]:
     try:
         yield
     except click.NoSuchOption as error:
-        hint = PARALLEL_OPTION_HINTS.get(error.option_name)
-        raise InvalidUsage(f"{error.message} {hint}" if hint else unknown_option_text(error), error.ctx) from None
+        text = unknown_option_text(error, PARALLEL_OPTION_HINTS.get(error.option_name))
+        raise InvalidUsage(text, error.ctx) from None
     except click.UsageError as error:
         raise InvalidUsage(error.format_message(), error.ctx) from None
     except BatchError as error:
