@@ -1199,9 +1199,9 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
             world.next_start = max(missing.values())
         if any(isinstance(need, str) and name in missing for name, need in job.plan.needs):
             continue  # it waits apart for its key, and holds nobody up
-        if missing and not any(one.parent is group and one.plan.needs == job.plan.needs for one in passed):
+        if not any(one.parent is group and one.plan.needs == job.plan.needs for one in passed):
             passed.append(job)
-            if job.overtaken >= group.plan.backfill and not group.is_inside_holder:
+            if job.overtaken >= group.plan.backfill:
                 reserved |= resources
     return None
 

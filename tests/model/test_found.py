@@ -38,21 +38,6 @@ SCENARIOS = {
         ),
         killed_at=3.125,
     ),
-    "a job is overtaken as often as backfill says": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Leaf(name="long", needs=(("cpu", 1.0),), bodies=((Nap(20.25),),)),
-                Leaf(name="large", needs=(("cpu", 2.0),), bodies=((Nap(1.125),),)),
-                *(
-                    Leaf(name=f"small{number}", needs=(("cpu", 1.0),), bodies=((Nap(2.0 + number / 16),),))
-                    for number in range(1, 5)
-                ),
-            ),
-            pool=(Resource(name="cpu", kind="amount", total=2.0),),
-            backfill=2,
-        )
-    ),
     "a staggered job starts as the one before fails, and a First gives back the slot that it cannot use": Scenario(
         root=Group(
             name="root",

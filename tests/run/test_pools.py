@@ -106,18 +106,37 @@ def test_a_run_that_has_ended_takes_no_part_when_its_pool_is_joined_to_another(v
     assert waiting.started_at == 10
 
 
-def test_a_late_priority_is_compared_with_jobs_that_overtook_without_one(virtual: Virtual) -> None:
-    """A late job with a priority can be compared with earlier overtakers, which had none."""
+def test_a_new_order_of_waiting_jobs_keeps_their_counts_and_their_places(virtual: Virtual) -> None:
+    """When a job with an expected duration changes the policy, no job may overtake again, in its run or another."""
     big = Job(anyio.sleep, 1, needs={"cpu": 2})
-    small = [Job(anyio.sleep, 1, needs={"cpu": 1}) for _ in range(4)]
-    scheduler = Scheduler(small[0], big, *small[1:], pool=Pool(cpu=2), backfill=1)
+    small, other = [Job(anyio.sleep, 1, needs={"cpu": 1}) for _ in range(3)], Job(anyio.sleep, 1, needs={"cpu": 2})
 
     async def add() -> None:
-        scheduler.add(Job(anyio.sleep, 1, needs={"cpu": 1}, priority=1))
+        await anyio.sleep(0.5)
+        first.add(Job(anyio.sleep, 1, expected_duration=1.0))
 
-    scheduler.add(Job(add))
-    assert virtual(scheduler.co_run)
-    assert all(job.is_succeeded() for job in scheduler)
+    first = Scheduler(Job(anyio.sleep, 10, needs={"cpu": 1}), big, small, Job(add), backfill=1)
+    second = Scheduler(Scheduler(other), backfill=1)
+    assert virtual(Scheduler(first, second, pool=Pool(cpu=2)).co_run)
+    assert [job.started_at for job in (*small, big, other)] == [0, 11, 11, 10, 12]
+
+
+def test_a_job_behind_a_reservation_is_overtaken_no_more_often(virtual: Virtual) -> None:
+    """A job for which enough is free, but reserved, counts as well who overtakes it."""
+    big, behind, late = (Job(nap, 1, needs=needs) for needs in ({"a": 2}, {"a": 1, "b": 1}, {"b": 1}))
+    jobs = [Job(anyio.sleep, 5, needs={"a": 1}), big, behind, late]
+    assert virtual(Scheduler(jobs, pool=Pool(a=2, b=1), backfill=0).co_run)
+    assert [job.started_at for job in (big, behind, late)] == [5, 6, 7]
+
+
+def test_a_member_of_a_scheduler_with_needs_is_overtaken_no_more_often_from_outside(virtual: Virtual) -> None:
+    """A member of a scheduler that has needs waits for a rate; jobs outside of it overtake it `backfill` times."""
+    first, later = Job(nap, 0, needs={"api": 1}), Job(anyio.sleep, 0.5)
+    member, late = Job(nap, 0, needs={"api": 2}), Job(nap, 0, needs={"api": 1}, required=later)
+    holder = Scheduler(member, needs={"cpu": 1}, backfill=0)
+    pool = Pool(cpu=1, api=Rate(requests=2, per=2))
+    assert virtual(Scheduler(first, holder, later, late, pool=pool, backfill=0).co_run)
+    assert (member.started_at, late.started_at) == (1, 2)
 
 
 def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:

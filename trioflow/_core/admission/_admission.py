@@ -10,8 +10,8 @@ met. An admitted job gets both at once, and keeps them until it has settled. Eac
 discards the result of the last round, by `Admission.is_settled`. The next round runs when the run in which the change
 happened passes on what was released (see `ReadyQueue.admit`), or by a timer, if time alone lets a job start.
 
-- **Backfill**: a first job whose needs cannot be met can be overtaken by later jobs that need one of its resources, but
-  by at most `backfill` of them. After that, it has a **reservation**: no later job that needs one of its resources
+- **Backfill**: a first job that has to wait can be overtaken by later jobs that need one of its resources, but by at
+  most `backfill` of them. After that, it has a **reservation**: no later job that needs one of its resources
   starts before it. So it starts once enough running jobs have ended, and the next job of its group is the first.
   (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP scheduling system". There, users declare run times.
   Here, run times are unknown, so overtaking jobs are counted.)
@@ -223,7 +223,7 @@ class AdmissionQueue:
         self.insert(self._ready.make_entry(job))
 
     def insert(self, entry: HeapEntry) -> None:
-        self.overtaken[entry[2]] = 0
+        self.overtaken.setdefault(entry[2], 0)  # a new order of the waiting jobs keeps their counts
         group = self._get_or_create_group(entry[2])
         heapq.heappush(group.heap, entry)
         group.update()
@@ -267,8 +267,9 @@ class AdmissionQueue:
         if job._extras is not None and job._extras.grant is not None:
             job._extras.grant.give_back()
             job._extras.grant = None
-        elif self.overtaken.pop(job, None) is not None:
-            self.groups_by_needs[self._group_key(job)].forget(job)
+        elif (group := self.find_group(job)) is not None:
+            group.forget(job)
+        self.overtaken.pop(job, None)
         self.on_change()
 
     def on_change(self) -> None:
@@ -283,12 +284,11 @@ class AdmissionQueue:
         return sorted(itertools.chain(*[group.entries() for group in list(self.groups_by_needs.values())]))
 
     def clear(self) -> None:
-        """Remove all waiting jobs, and leave the admission until the run joins it again."""
+        """Remove all waiting jobs, and leave the admission until the run joins it again. Their counts remain."""
         for group in self.groups_by_needs.values():
             for key in group.parked:
                 del key.parked[group]
             self.count_group(group, -1)
-        self.overtaken.clear()
         self.groups_by_needs.clear()
         self.group_entries.clear()
         self.join()
@@ -332,7 +332,7 @@ class Admission:
         self.group_counts: Final[Counter[frozenset[PoolEntry]]] = Counter()  # how many there are by `kind`
         self.is_settled = False  # whether nothing has changed since the last round
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
-        # What the last scan has found: the groups whose needs cannot be met, of those before its result; the reserved
+        # What the last scan has found: the groups that have to wait, of those before its result; the reserved
         # resources, each with the first job that has a reservation of it; the queues whose runs have no room; and
         # whether it has skipped groups whose run has no room for them.
         self._passed: list[WaitingGroup] = []
@@ -427,7 +427,7 @@ class Admission:
 
         - None of their first jobs can start. It lacks something, or needs what is reserved, or its run has no room, or
           too many groups wait for what it needs.
-        - `_passed` has those that lack something, but for those of which a resource is saturated.
+        - `_passed` has those that lack something, or need what is reserved.
         - A later group can start only if it needs nothing that is saturated, something that is not exhausted, and
           nothing that is reserved, unless it ignores reservations. If no kind of group is left, the scan is over.
 
@@ -454,8 +454,7 @@ class Admission:
             for resource in waits_for:
                 if resource.parks:
                     return group, resource
-            if lacking:
-                self._pass(group, max(lacking.values()))
+            self._pass(group, max(lacking.values(), default=math.inf))
             for resource in waits_for:
                 waiting_counts[resource] = count = waiting_counts.get(resource, 0) + 1
                 if count >= MAX_GROUPS_PER_RESOURCE:
@@ -469,12 +468,12 @@ class Admission:
         return None
 
     def _pass(self, group: WaitingGroup, available_at: float) -> None:
-        """Record that the first job of a group lacks something; reserve what it needs if it was overtaken too often."""
+        """Record that the first job of a group has to wait; reserve what it needs if it was overtaken too often."""
         first, queue = group.heap[0][2], group.queue
         self._passed.append(group)
         if available_at < self._earliest_start[0]:
             self._earliest_start = available_at, queue
-        if queue.overtaken[first] >= queue.backfill and not queue.is_inside_holder:
+        if queue.overtaken[first] >= queue.backfill:
             self._reserved.update(dict.fromkeys(group.resources - self._reserved.keys(), first))
 
     def _can_any_start(self, saturated: set[PoolEntry], exhausted: set[PoolEntry]) -> bool:

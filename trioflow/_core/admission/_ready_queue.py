@@ -117,7 +117,7 @@ class HeapLine:
 
 def _numbered(jobs: Iterable[AbstractJob[Any]]) -> list[HeapEntry]:
     """Return entries for the jobs, in their order, that have not settled."""
-    return [(LOWEST_KEY, number, job) for number, job in enumerate(list(jobs)) if job._state is SCHEDULED]
+    return [(LOWEST_KEY, next(ready_numbers), job) for job in list(jobs) if job._state is SCHEDULED]
 
 
 class ReadyQueue:
@@ -353,8 +353,5 @@ class ReadyQueue:
         self.use_line(line := self.groups or HeapLine(self))
         if self.tokens is not None:
             self.tokens.use_order(order)
-        for _, number, job in entries:
-            if number < 0:  # it was throttled
-                line.insert((LOWEST_KEY, number, job))
-            else:
-                line.push(job)
+        for _, number, job in entries:  # they keep their numbers, also those that were throttled, which are negative
+            line.insert((LOWEST_KEY if number < 0 else order.key(job), number, job))

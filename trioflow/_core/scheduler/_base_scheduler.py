@@ -107,9 +107,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             `priority` takes precedence over the policy.
         pool: the resources that its jobs, including those in nested schedulers, take while they run, according to their
             `needs`. Several schedulers in one event loop may share a pool.
-        backfill: how many later jobs may overtake a job that waits for a resource that they need too, 0 or more,
-            counted while it is the first of the jobs with the same needs that wait in its scheduler. After that, no
-            later job that needs one of its resources starts before it.
+        backfill: how many later jobs may overtake a job that waits for its needs, if they need one of its resources, 0
+            or more, counted while it is the first of the jobs with the same needs that wait in its scheduler. After
+            that, no later job that needs one of its resources starts before it.
         instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
         keep_jobs: False removes each job from the scheduler when it has settled, unless a later run could use it. This
             applies to all jobs inside `async with`, and to those that are added during any other run; only critical

@@ -208,7 +208,7 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
     if missing:
         return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
     resources = frozenset([resource for resource, _ in needs])
-    blocker = group.queue.admission.find_blocker(resources)
+    blocker = None if group.queue.is_inside_holder else group.queue.admission.find_blocker(resources)
     if blocker is None:
         return None
     backfill = 0 if blocker.scheduler is None else blocker.scheduler.backfill
