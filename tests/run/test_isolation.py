@@ -426,15 +426,22 @@ def test_a_job_that_waits_gives_its_label_to_its_task(virtual: Virtual) -> None:
         await anyio.sleep(seconds)
         return [*names, name_now()]
 
+    async def fails() -> None:
+        await anyio.sleep(0.2)
+        raise ValueError
+
     long = [make(names, 0.2, label=f"job {number}") for number, make in enumerate((Job, Renamed, Job))]
     timed, short = Job(names, 1, timeout=9), Job(names)
     own, forever = Job(names, own_task=True, label="own"), Job(names, 2, forever=True, label="forever")
     inside, own_inside = Job(names, 1, label="inside"), Job(names, label="own inside")
     nested = Scheduler(Sequence(inside, short), Scheduler(own_inside, own_task=True))
-    assert virtual(Scheduler(Sequence(long, timed, own), nested, forever, Job(anyio.sleep, 9)).co_run)
+    failing, after = Job(fails, critical=False), Job(names)
+    after.requires(failing, settled=True)
+    jobs = [Sequence(long, timed, own), nested, forever, failing, after, Job(anyio.sleep, 9)]
+    assert virtual(Scheduler(jobs).co_run)
     for job in (*long, timed, inside, forever):
         assert job.result() == ["trioflow worker", job.label]
-    assert short.result() == ["trioflow worker"] * 2
+    assert short.result() == after.result() == ["trioflow worker"] * 2
     for job in (own, own_inside):
         assert job.result() == [job.label] * 2
 

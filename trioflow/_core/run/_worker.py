@@ -217,7 +217,6 @@ class Worker(WorkerTask):
         value: Any
         error: BaseException | None
         snapshot: Any = None
-        options: Any = None
         job: Any = None  # an AbstractJob; the hot path also reads fields of Job
         jobs_left, has_run_jobs, now = MAX_JOBS_IN_TURN, False, clock()
         try:
@@ -265,7 +264,7 @@ class Worker(WorkerTask):
                 else:
                     break
                 is_plain = job._is_plain
-                if has_run_jobs and (needs_own_tasks or (not is_plain and needs_own_task(job))):
+                if has_run_jobs and not is_plain and needs_own_task(job):
                     startable.appendleft(job)  # a new worker takes it
                     break
                 if not is_plain and job._extras is not None and job._extras.context is not None:
@@ -291,7 +290,7 @@ class Worker(WorkerTask):
                 job._started_at = now
                 job._state = RUNNING
                 if needs_own_tasks or (not is_plain and job._options.own_task):
-                    run.backend.name_task(self.task, job.label)
+                    self.name_task()
                 value = error = None  # this frame must not keep a result alive
                 awaitable = UNCALLED
                 try:
@@ -305,15 +304,11 @@ class Worker(WorkerTask):
                     error = raised
                 # ---- settle it
                 now = clock()
-                if (
-                    error is not None
-                    or not snapshot.is_task_unchanged()
-                    or (not is_plain and ((options := job._options).forever or options.own_task))
-                ):
+                if error is None and snapshot.is_task_unchanged():
+                    run.settle(job, SUCCEEDED, value, now)
+                else:
                     await self._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
-                    continue
-                run.settle(job, SUCCEEDED, value, now)
             # ---- leave
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
@@ -328,7 +323,7 @@ class Worker(WorkerTask):
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
             self = run = workers = scheduler = queue = startable = notify_start = nothing
-            time_slice = clock = snapshot = job = options = awaitable = value = error = nothing
+            time_slice = clock = snapshot = job = awaitable = value = error = nothing
 
     async def _settle_other(
         self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float
@@ -339,10 +334,9 @@ class Worker(WorkerTask):
             self.is_tainted = True
             run.settle(job, CANCELLED, CancelledOutcome(), now)
             return
-        if error is not None or not snapshot.is_task_unchanged():
-            error = await self.with_leftovers(error)
-            now = run.clock()  # closing what the job left open may take long
-            self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
+        error = await self.with_leftovers(error)
+        now = run.clock()  # closing what the job left open may take long
+        self.is_tainted |= run.phase is STOPPING or not snapshot.is_task_unchanged()
         if self.is_tainted and run.phase is not STOPPING:
             run.notice_cancellation(self)
         if error is None:
@@ -350,7 +344,12 @@ class Worker(WorkerTask):
         else:
             run.settle_error(self, job, error, awaitable, now)
         error = None  # break the reference cycle: the traceback refers to the frames of the callers
-        self.is_tainted = self.is_tainted or job._options.forever or job._options.own_task
+
+    def name_task(self) -> None:
+        """Give the label of the current job to the task. The worker leaves after this job, and so does the name."""
+        assert self.job is not None
+        self.run.backend.name_task(self.task, self.job.label)
+        self.is_tainted = True
 
     def start_searching(self) -> None:
         if not self.is_searching:
@@ -460,7 +459,7 @@ class Workers:
             namer._run.wake()
 
     def name_tasks(self, now: float) -> None:
-        """Name the tasks of jobs that have run for long. Their workers leave after these jobs, and so do the names."""
+        """Name the tasks of jobs that have run for long."""
         unnamed, self.names_due_at = self.unnamed, now
         for worker, since in list(itertools.islice(unnamed.items(), MAX_NAMED_IN_TURN)):
             job: Any = worker.job
@@ -471,8 +470,7 @@ class Workers:
             if job is not None and job._started_at + NAMING_INTERVAL > now:
                 unnamed[worker] = job._started_at
             elif job is not None:
-                self._run.backend.name_task(worker.task, job.label)
-                worker.is_tainted = True
+                worker.name_task()
         if not unnamed:
             self.names_due_at = math.inf
 
@@ -501,6 +499,6 @@ class Workers:
     def prepare_for_forever_job(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job, shielded until the end of the run."""
         self.forever_count += 1
-        worker.is_shielded = True
+        worker.is_shielded = worker.is_tainted = True
         worker.group.shield(worker)
         self.ensure_searcher()
