@@ -84,7 +84,7 @@ PARALLEL_OPTION_HINTS: Final = {
     **dict.fromkeys(("--link", "--xapply"), ":::+ and ::::+ pair a source with the one before it"),
     **dict.fromkeys(("--reads", "--writes"), "a scenario file declares files: CommandJob(reads=[...], writes=[...])"),
     "-I": "{} is the replacement string of the argument",
-    **dict.fromkeys(("-t", "-v", "--verbose"), "--dry-run prints them, and 'set -x; COMMAND' each as it starts"),
+    **dict.fromkeys(("-t", "-v", "--verbose"), "--dry-run prints commands, and 'set -x; COMMAND' each as it starts"),
     "--delay": "a scenario file spaces starts by a Rate; 'sleep 0.1; COMMAND' with -j1 does it, too",
     "--files": "--results DIR saves what the commands write",
     "--header": "leave the line out by tail -n +2; {1}, {2} and so on are the columns",
