@@ -33,17 +33,23 @@ def patiently(*units: float) -> Callable[[Callable[..., None]], Callable[..., No
     """Give a test of limits on real time its unit, the argument `unit`: seconds, and more if it fails with few.
 
     Any step may take longer than a small unit on a busy machine. A fault makes the test fail with the last one, too.
+    Each try has a folder of its own as `tmp_path`: what an earlier one has left there would make it fail.
     """
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
         def tries(**fixtures: Any) -> None:
-            for unit in units[:-1]:
+            place = fixtures.get("tmp_path")
+            for unit in units:
+                if place is not None:
+                    fixtures["tmp_path"] = place / str(unit)
+                    fixtures["tmp_path"].mkdir()
                 try:
-                    return test(unit=unit, **fixtures)
+                    test(unit=unit, **fixtures)
+                    break
                 except (Exception, pytest.fail.Exception):
-                    pass
-            return test(unit=units[-1], **fixtures)
+                    if unit == units[-1]:
+                        raise
 
         signature = inspect.signature(test)
         others = [one for name, one in signature.parameters.items() if name != "unit"]

@@ -70,7 +70,7 @@ def client() -> Iterator[Client]:
         done = threading.Event()
         future = client.submit(bodies.add, 1)
         future.add_done_callback(lambda _: done.set())
-        assert done.wait(60)
+        assert done.wait(PATIENCE)
         client.gather(future)
         yield client
 
@@ -169,17 +169,16 @@ def test_neither_a_timeout_nor_a_trace_counts_the_queue_of_the_cluster(
     backend: str, client: Client, tmp_path: Path, unit: float
 ) -> None:
     """A call may wait for its worker longer than its timeout, which counts, as its work does, from its start there."""
-    address, place, trace = workers_of(client)[0], tmp_path / str(unit), Trace()
-    place.mkdir()
+    address, trace = workers_of(client)[0], Trace()
     one: dict[str, Any] = {"processes": Cluster(client, workers=address)}
-    busy = ProcessJob(bodies.until_told, str(place), **one)
-    begun = Job(until_noted, place)
+    busy = ProcessJob(bodies.until_told, str(tmp_path), **one)
+    begun = Job(until_noted, tmp_path)
     queued = ProcessJob(bodies.add, 1, timeout=unit, required=begun, label="queued", **one)
     named = ProcessJob(bodies.add, 1, kwargs={"extra": 2}, idle_timeout=unit, required=begun, **one)
 
     async def go() -> None:
         await anyio.sleep(1.2 * unit)
-        (place / "go").touch()
+        (tmp_path / "go").touch()
 
     Scheduler(busy, begun, queued, named, Job(go, required=begun)).run(backend=backend, instruments=[trace])
     assert (queued.result(), named.result()) == (1, 3)
@@ -347,7 +346,7 @@ def test_a_scenario_has_the_same_results_on_a_cluster_and_locally(backend: str, 
 
     def run_it(processes: Any) -> list[Any]:
         flag = tmp_path / f"flag {processes is None}"
-        parts = [ProcessJob(bodies.add, number, timeout=30) for number in range(3)]
+        parts = [ProcessJob(bodies.add, number, timeout=PATIENCE) for number in range(3)]
         scheduler = Scheduler(parts, processes=processes)
         nested = Scheduler(label="nested", scheduler=scheduler)
         doubled = [nested.add(ProcessJob(bodies.add, part, part)) for part in parts]
@@ -452,7 +451,7 @@ def test_the_error_names_a_value_lost_with_a_closed_client() -> None:
 
 
 @pytest.mark.usefixtures("client")  # its threads exist before the test
-@patiently(1, 10)
+@patiently(1, 10, 60)
 def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: float) -> None:
     """If the Dask scheduler is killed, waiting and later jobs fail, and the error has its address."""
     from distributed import Client
@@ -548,7 +547,7 @@ def test_workers_with_another_python_version_are_rejected(
 
 def test_a_call_on_a_cluster_reports_its_progress(backend: str, client: Client) -> None:
     """A call on a cluster can report its progress, but can read nothing else of its job."""
-    job = ProcessJob(bodies.report, 8, idle_timeout=5)
+    job = ProcessJob(bodies.report, 8, idle_timeout=PATIENCE)
     wrong = ProcessJob(bodies.ask_for_label)
     seen: list[float | None] = []
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from .places import PATIENCE
 from .pythons import Python, make_program, python
 
 PROGRAM = "import os, sys; print(sys.argv, os.getcwd(), os.environ['A'], __name__, sys.path[0], sys.stdin.read())"
@@ -92,7 +93,7 @@ def test_a_forked_program_receives_signals() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=20)
+        _, told = process.communicate(timeout=PATIENCE)
     assert process.poll() == process.returncode == -signal.SIGINT
     assert told.endswith(b"\nKeyboardInterrupt\n")
 
@@ -108,5 +109,5 @@ def test_a_forked_program_can_use_a_terminal(controls: bool) -> None:
         with open(ours, closefd=False) as screen:
             assert screen.readline() == "True True True\n"
         os.write(ours, b"\x03")
-        assert process.wait(20) == (-signal.SIGINT if controls else 0)
+        assert process.wait(PATIENCE) == (-signal.SIGINT if controls else 0)
     os.close(ours)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from .places import ROOT
+from .places import ROOT, patiently
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -96,13 +96,14 @@ def test_the_project_on_a_package_index_tells_where_to_report(tmp_path: Path) ->
     assert urls["Security"] == "https://example.org/a/b/blob/v1.2/SECURITY.md"
 
 
-def test_a_stage_of_ci_that_hangs_is_killed_and_named() -> None:
+@patiently(0.2, 5, 60)
+def test_a_stage_of_ci_that_hangs_is_killed_and_named(unit: float) -> None:
     """A stage that hangs is named when it begins, and when it is killed after its time, with what it has printed."""
     command = ["bash", ".ci/run", "report", "bash", "-c", "echo under way; sleep 1000"]
-    environment = {**os.environ, "CI_STAGE_SECONDS": "0.2"}
+    environment = {**os.environ, "CI_STAGE_SECONDS": str(unit)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     begins, under_way, end = done.stdout.splitlines()
     assert done.returncode
-    assert re.match(r"##### bash .*: begins at \d\d:\d\d:\d\d, and may take 0.2 s", begins)
+    assert re.match(rf"##### bash .*: begins at \d\d:\d\d:\d\d, and may take {unit} s", begins)
     assert under_way == "under way"
-    assert "HANGS: killed after 0.2 s" in end
+    assert f"HANGS: killed after {unit} s" in end

@@ -186,7 +186,7 @@ def test_pin_option_gives_each_slot_a_different_cpu() -> None:
     assert [line.split()[1] for line in done.stdout.splitlines()] == [str(cpu) for cpu in cpus]
 
 
-@patiently(0.1, 0.5, 3)
+@patiently(0.1, 0.5, 3, 12)
 def test_idle_timeout_option_ends_a_command_without_output(unit: float) -> None:
     """With --idle-timeout, a command that stops writing is ended, and one that keeps writing is not."""
     steady = f"for n in 1 2 3 4; do sleep {1.5 * unit}; echo $n; done"

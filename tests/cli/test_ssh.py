@@ -20,7 +20,7 @@ from ..jobs.posix.process_trees import Watched, until_there
 from ..jobs.posix.process_trees import watched as watched
 from ..jobs.ssh.conftest import site as site
 from ..jobs.ssh.servers import Server, Site, free_port
-from ..places import DOCS
+from ..places import DOCS, PATIENCE
 from ..pythons import Python
 from .command_line import ENVIRONMENT, WORDS, trioflow
 
@@ -169,7 +169,7 @@ def test_ctrl_c_ends_the_commands_on_all_nodes(server: Server, tmp_path: Path, w
     process = Python([*WORDS, *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     until_there(tmp_path / "node1", tmp_path / "node2")
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert told.decode().splitlines()[-2:] == ["interrupted  2  node[1-2]", "not run      1  node3"]
     assert watched.gone_in_time(), watched.alive()
@@ -181,7 +181,7 @@ def test_broken_pipe_ends_ssh_with_exit_code_141(server: Server) -> None:
     process = Python([*WORDS, *words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     process.stdout.close()
-    assert process.wait(20) == 141
+    assert process.wait(PATIENCE) == 141
 
 
 def test_names_of_nodes_are_shown_as_ranges() -> None:

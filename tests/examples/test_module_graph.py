@@ -18,7 +18,7 @@ from anyio.abc import SocketAttribute, SocketStream, TaskStatus
 
 from trioflow import JobState, StopReason
 
-from ..places import EXAMPLES, ROOT
+from ..places import EXAMPLES, PATIENCE, ROOT
 from .scripts import load_example, run_example
 
 MODULE_GRAPH = EXAMPLES / "module_graph.py"
@@ -171,11 +171,12 @@ def test_the_parser_ends_with_its_parent() -> None:
         [sys.executable, "-c", ABANDON, str(MODULE_GRAPH), "--serve"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
-        timeout=20,
+        timeout=PATIENCE,
         check=True,
     )
     address = ("127.0.0.1", int(done.stdout))
-    for _ in range(100):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         try:
             socket.create_connection(address).close()
         except ConnectionRefusedError:

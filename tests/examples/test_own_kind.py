@@ -80,7 +80,7 @@ def test_a_timeout_during_the_start_of_the_sandbox_leaves_no_process(example: An
     assert gone_in_time(mark)
 
 
-@patiently(0.4, 4)
+@patiently(0.4, 4, 30)
 def test_output_of_a_sandbox_job_resets_its_idle_timeout(example: Any, backend: Any, unit: float) -> None:
     """Output of a sandbox job resets its `idle_timeout`, or that of its scheduler; a silent job is ended."""
     tick = f"for n in $(seq 20); do echo $n; sleep {unit / 10}; done"

@@ -29,6 +29,7 @@ from trioflow.graph import topological_order
 from trioflow.view import listing
 
 from ..bodies import fail_now, nap, refuse
+from ..places import PATIENCE
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -169,19 +170,19 @@ def test_result_is_dropped_at_the_start_of_a_thread_job(backend: str) -> None:
 
     def work(big: Big) -> None:
         entered.set()
-        assert release.wait(10)
+        assert release.wait(PATIENCE)
 
     maker = Maker()
     a = made(maker)
 
     async def ask() -> None:
-        await anyio.to_thread.run_sync(entered.wait, 10)
+        await anyio.to_thread.run_sync(entered.wait, PATIENCE)
         with pytest.raises(JobNotDone):
             a.result()
         release.set()
 
     assert Scheduler(ThreadJob(work, a), Job(ask)).run(backend=backend, check=True)  # type: ignore[arg-type]
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     while maker.is_alive and time.monotonic() < end:  # the worker's thread may hold the call a moment longer
         time.sleep(0.001)
     assert not maker.is_alive

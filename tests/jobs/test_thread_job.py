@@ -22,12 +22,12 @@ import trio
 from trioflow import Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job
 
 from ..bodies import turns
-from ..places import PATIENCE
+from ..places import PATIENCE, patiently
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
-SOON = 0.1  # a timeout that passes while the function works, and not before it has begun
+SOON = 0.1  # a timeout that passes while the function works
 
 
 class Held:
@@ -63,12 +63,12 @@ def release_after(held: Held, step: Callable[[], Any]) -> Job[None]:
     return Job(body, label="release")
 
 
-def release_late(held: Held) -> Job[None]:
+def release_late(held: Held, timeout: float = SOON) -> Job[None]:
     """Return a job that releases the function some time after its timeout."""
 
     async def body() -> None:
         await held.until_entered()
-        await anyio.sleep(1.5 * SOON)
+        await anyio.sleep(1.5 * timeout)
         held.release.set()
 
     return Job(body, label="release")
@@ -337,12 +337,13 @@ def test_cancel_waits_for_the_thread(backend: str, then: Exception | None) -> No
         job.result()
 
 
-def test_a_run_that_timed_out_waits_for_its_threads(backend: str) -> None:
+@patiently(SOON, 20)
+def test_a_run_that_timed_out_waits_for_its_threads(backend: str, unit: float) -> None:
     """A run that has timed out waits for its threads, so that nothing of it continues afterwards."""
     held = Held()
     job = ThreadJob(held)
-    inner = Scheduler(job, timeout=SOON)
-    assert Scheduler(inner, release_late(held)).run(backend=backend) is False
+    inner = Scheduler(job, timeout=unit)
+    assert Scheduler(inner, release_late(held, unit)).run(backend=backend) is False
     assert inner.stop_reason is StopReason.TIMEOUT
     assert job.state is JobState.CANCELLED
     assert held.left.is_set()
@@ -374,10 +375,11 @@ def test_abandon_on_cancel_frees_the_slot_while_the_thread_continues(backend: st
     assert known == [job]
 
 
-def test_abandon_on_cancel_fails_the_job_at_its_timeout(backend: str) -> None:
+@patiently(SOON, 20)  # until then the thread has to begin
+def test_abandon_on_cancel_fails_the_job_at_its_timeout(backend: str, unit: float) -> None:
     """With `abandon_on_cancel=True`, a job fails at its timeout, and a later exception of its function is ignored."""
     held = Held(then=ValueError("unheard"))
-    job = ThreadJob(held, abandon_on_cancel=True, timeout=3 * SOON)  # until then the thread has to begin
+    job = ThreadJob(held, abandon_on_cancel=True, timeout=unit)
     assert Scheduler(job).run(backend=backend) is False
     assert isinstance(job.raised_exception(), JobTimeout)
     assert not held.left.is_set()
@@ -478,7 +480,10 @@ def test_a_cancelled_thread_that_still_runs_is_reported_with_advice(
 
 @pytest.mark.parametrize("abandon", [False, True])
 @pytest.mark.parametrize("how", ["cancel", "timeout", "run"])
-def test_on_cancel_is_called_once_in_the_loop_and_can_end_the_function(backend: str, how: str, abandon: bool) -> None:
+@patiently(SOON, 20)
+def test_on_cancel_is_called_once_in_the_loop_and_can_end_the_function(
+    backend: str, how: str, abandon: bool, unit: float
+) -> None:
     """When the job is cancelled, its time is over, or its run ends, `on_cancel` makes the function return."""
     held = Held()
     calls: list[int] = []
@@ -487,7 +492,7 @@ def test_on_cancel_is_called_once_in_the_loop_and_can_end_the_function(backend: 
         calls.append(threading.get_ident())
         held.release.set()
 
-    job = ThreadJob(held, on_cancel=stop, abandon_on_cancel=abandon, timeout=SOON if how == "timeout" else None)
+    job = ThreadJob(held, on_cancel=stop, abandon_on_cancel=abandon, timeout=unit if how == "timeout" else None)
 
     async def end() -> None:
         await held.until_entered()
@@ -536,7 +541,8 @@ def test_on_cancel_is_not_called_if_the_function_ends_by_itself(backend: str) ->
     assert called == []
 
 
-def test_on_cancel_that_raises_is_an_incident(backend: str) -> None:
+@patiently(SOON, 20)
+def test_on_cancel_that_raises_is_an_incident(backend: str, unit: float) -> None:
     """The job ends as it would, when the thread has ended, and the incident names the job."""
     held = Held()
 
@@ -544,7 +550,7 @@ def test_on_cancel_that_raises_is_an_incident(backend: str) -> None:
         held.release.set()
         raise OSError("closed")
 
-    job = ThreadJob(held, on_cancel=stop, timeout=SOON, label="reads")
+    job = ThreadJob(held, on_cancel=stop, timeout=unit, label="reads")
     scheduler = Scheduler(job)
     assert scheduler.run(backend=backend) is False
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -554,7 +560,8 @@ def test_on_cancel_that_raises_is_an_incident(backend: str) -> None:
     assert incident.exception.__context__ is None  # it once had the way of the cancellation through the library
 
 
-def test_an_interruption_by_on_cancel_is_that_of_the_job(backend: str) -> None:
+@patiently(SOON, 20)
+def test_an_interruption_by_on_cancel_is_that_of_the_job(backend: str, unit: float) -> None:
     """A SystemExit that `on_cancel` raises ends the run when the thread has ended; the job once failed with a group."""
     held = Held()
 
@@ -562,7 +569,7 @@ def test_an_interruption_by_on_cancel_is_that_of_the_job(backend: str) -> None:
         held.release.set()
         raise SystemExit("stop")
 
-    job = ThreadJob(held, on_cancel=stop, timeout=SOON)
+    job = ThreadJob(held, on_cancel=stop, timeout=unit)
     with pytest.raises(SystemExit, match="stop"):
         Scheduler(job).run(backend=backend)
     assert isinstance(job.raised_exception(), SystemExit)

@@ -13,6 +13,7 @@ import pytest
 
 from trioflow import Job, Scheduler
 
+from ..places import PATIENCE
 from ..servers import needs_postgres
 from .ways import DONE, MANY_TIMEOUTS, TIMED_OUT, can_be_held_at_once, comes_to, few_or_many, times, with_service
 
@@ -242,7 +243,7 @@ def test_a_session_that_ends_with_its_task_ends_with_its_job(dsn: str) -> None:
 
     async def main() -> None:
         url = dsn.replace("postgresql", "postgresql+asyncpg")
-        engine = create_async_engine(url, pool_size=2, max_overflow=0, pool_timeout=10)
+        engine = create_async_engine(url, pool_size=2, max_overflow=0, pool_timeout=PATIENCE)
         middleware(None, custom_engine=engine)
         async with db(multi_sessions=True, commit_on_exit=True):
             assert await times(query, [None] * 6, window=2) == {DONE: 6}

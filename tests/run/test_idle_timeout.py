@@ -18,7 +18,7 @@ from trioflow.abc import fraction_done
 from trioflow.view import listing
 
 from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed, turns
-from ..places import patiently
+from ..places import PATIENCE, patiently
 
 
 async def report(times: int, every: float, then: float = 0.0) -> str:
@@ -196,7 +196,7 @@ def test_a_thread_may_report_progress(backend: str) -> None:
     def work() -> None:
         for number in range(2000):
             current_job().progress(number / 2000)
-        stay.wait(5)
+        stay.wait(PATIENCE)
 
     async def look() -> None:
         while fraction_done(job) != 1999 / 2000:  # noqa: ASYNC110 - nobody tells when it is
@@ -204,11 +204,11 @@ def test_a_thread_may_report_progress(backend: str) -> None:
         stay.set()
 
     stay = threading.Event()
-    job = ThreadJob(work, idle_timeout=60)
-    assert Scheduler(job, Job(look)).run(backend=backend, timeout=10)
+    job = ThreadJob(work, idle_timeout=2 * PATIENCE)
+    assert Scheduler(job, Job(look)).run(backend=backend, timeout=PATIENCE)
 
 
-@patiently(0.08, 2)
+@patiently(0.08, 2, 20)
 def test_a_thread_that_reports_is_not_idle(backend: str, unit: float) -> None:
     """A thread job that reports progress is not idle; one that does not fails once its function has returned."""
 

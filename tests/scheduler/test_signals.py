@@ -28,6 +28,7 @@ from trioflow._core.scheduler._sync_run import SignalHandler
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import fail, nothing
+from ..places import PATIENCE
 from ..pythons import Python
 from .signalled import child
 
@@ -432,7 +433,7 @@ def test_ctrl_c_in_a_notebook_cell_is_passed_to_the_thread_of_the_run() -> None:
             while frame is not None and frame.f_code is not concurrent.futures.wait.__code__:
                 frame = frame.f_back
         signal.pthread_kill(main, signal.SIGINT)
-        assert is_told.wait(10)
+        assert is_told.wait(PATIENCE)
         return "done"
 
     def interrupt(interruption: BaseException) -> None:

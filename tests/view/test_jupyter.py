@@ -13,7 +13,7 @@ import pytest
 from trioflow import AbstractJob, Job, Scheduler, Trace
 
 from ..conftest import Virtual
-from ..places import ROOT
+from ..places import PATIENCE, ROOT
 from .graph.pictures import texts
 
 CELLS = {
@@ -56,7 +56,7 @@ def outputs() -> dict[str, Any]:
     from nbclient import NotebookClient
 
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()])
-    client = NotebookClient(notebook, timeout=30, allow_errors=True, resources={"metadata": {"path": str(ROOT)}})
+    client = NotebookClient(notebook, timeout=PATIENCE, allow_errors=True, resources={"metadata": {"path": str(ROOT)}})
     client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
     return {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
 

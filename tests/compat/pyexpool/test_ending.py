@@ -16,6 +16,7 @@ from trioflow.compat.pyexpool import ExecPool, Job, Task
 
 from ...jobs.posix.process_trees import TREE, Watched, until_there
 from ...jobs.posix.process_trees import watched as watched
+from ...places import PATIENCE
 from .pools import Notes, program
 
 LOOP = ("sh", "-c", TREE)
@@ -50,7 +51,7 @@ def test_join_that_times_out_terminates_all_jobs(watched: Watched) -> None:
     assert pool.execute(Job("k", args=["true"])) == errno.EINTR
     pool.alive = True
     assert pool.execute(Job("k", args=["true"])) == 0
-    assert pool.join(20) is True
+    assert pool.join(PATIENCE) is True
     assert pool.jobsdone == 1
 
 
@@ -141,7 +142,7 @@ def test_a_pool_deleted_in_its_own_callback_leaves_no_process(watched: Watched) 
     pools.append(ExecPool(2))
     pools[0].execute(Job("long", args=LOOP))
     pools[0].execute(Job("j", args=["sleep", "0.05"], ondone=forget))
-    assert gone.wait(20)
+    assert gone.wait(PATIENCE)
     assert watched.gone_in_time()
 
 

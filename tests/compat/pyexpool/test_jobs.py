@@ -22,6 +22,7 @@ from trioflow.compat.pyexpool import ExecPool, Job, Task, _batch, _pool
 from trioflow.compat.pyexpool._callbacks import CallbackThread
 
 from ...bodies import Flaw
+from ...places import PATIENCE
 from .pools import Notes, boom
 
 V1_TASK = ["name", "timeout", "onstart", "ondone", "params", "stdout", "stderr"]
@@ -332,7 +333,7 @@ def test_a_started_job_has_its_process_when_execute_returns() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         job.proc.wait(0.01)
     job.proc.kill()
-    assert job.proc.wait(20) == -signal.SIGKILL
+    assert job.proc.wait(PATIENCE) == -signal.SIGKILL
     job.proc.terminate()  # it has gone
     pool.clear()
 
@@ -343,7 +344,7 @@ def test_a_queued_job_starts_as_soon_as_a_worker_is_free() -> None:
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"]))
     pool.execute(Job("k", args=["true"], onstart=lambda job: started.set()))
-    assert started.wait(20)
+    assert started.wait(PATIENCE)
     pool.join()
 
 

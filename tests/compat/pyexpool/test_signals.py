@@ -70,7 +70,7 @@ def opens_soon(latch: Latch) -> bool:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE)
     return latch.wait(0) and not any(thread.is_alive() for thread in threads)
 
 
@@ -98,7 +98,7 @@ def test_a_pool_works_after_an_interruption_of_join_at_any_step() -> None:
     pool = ExecPool(1)
     for step in range(random.randrange(1, 5), 2000, 4):
         assert pool.execute(Job("stub")) == 0
-        was_there = interrupted(step, lambda: pool.join(60), fail)
+        was_there = interrupted(step, lambda: pool.join(PATIENCE), fail)
         pool.join()
         pool.alive = True  # after jobs were terminated it is not
         if not was_there:

@@ -12,6 +12,7 @@ from anyio.abc import SocketAttribute, SocketStream
 from trioflow import Job, JobState, Scheduler, Service, StopReason
 
 from ...bodies import crash, interrupt
+from ...places import PATIENCE, patiently
 
 HOST = "127.0.0.1"
 
@@ -55,7 +56,7 @@ async def ask(port: int, word: bytes) -> bytes:
 
 
 async def wait(port: int) -> None:
-    await anyio.sleep(60)
+    await anyio.sleep_forever()
 
 
 GONE = ["store listens", "front listens", "BYE", "front is gone", "store is gone"]
@@ -72,7 +73,7 @@ def test_tcp_servers_answer_their_clients(backend: Any, window: int | None) -> N
     servers = Servers()
     clients = [Job(ask, servers.front, b"word %d" % number) for number in range(10)]
     scheduler = Scheduler(servers.front, servers.store, clients, jobs_window=window)
-    assert scheduler.run(backend=backend, timeout=30, check=True) is True
+    assert scheduler.run(backend=backend, timeout=PATIENCE, check=True) is True
     assert [client.result() for client in clients] == [b"WORD %d!" % number for number in range(10)]
     assert servers.log == GONE
     assert [servers.store.state, servers.front.state] == [JobState.SUCCEEDED] * 2
@@ -80,7 +81,8 @@ def test_tcp_servers_answer_their_clients(backend: Any, window: int | None) -> N
 
 
 @pytest.mark.parametrize("how", [crash, interrupt, Scheduler.cancel, "timeout", "outside"])
-def test_tcp_servers_end_in_order(backend: Any, how: Any) -> None:
+@patiently(0.3, 30)
+def test_tcp_servers_end_in_order(backend: Any, how: Any, unit: float) -> None:
     """However the run ends, the front server can use the one behind it until the front server is gone itself."""
     servers = Servers()
     scopes: list[anyio.CancelScope] = []
@@ -91,12 +93,12 @@ def test_tcp_servers_end_in_order(backend: Any, how: Any) -> None:
             scopes[0].cancel()
         elif callable(how):
             how(scheduler)
-        await anyio.sleep(60)
+        await anyio.sleep_forever()
 
     async def main() -> None:
-        with anyio.move_on_after(30) as scope:
+        with anyio.CancelScope() as scope:
             scopes.append(scope)
-            await scheduler.co_run(timeout=0.3 if how == "timeout" else 20)
+            await scheduler.co_run(timeout=unit if how == "timeout" else PATIENCE)
 
     scheduler = Scheduler(servers.store, servers.front, Job(wait, servers.front))
     scheduler.add(Job(happen, servers.front, critical=True))

@@ -29,6 +29,7 @@ from trioflow.jobs.posix import _guard
 
 from ... import pythons
 from ...bodies import run
+from ...places import PATIENCE
 from ..posix.process_trees import Watched, until_there
 from ..posix.process_trees import watched as watched
 from .commands import PIPE, failure_of, python
@@ -243,7 +244,7 @@ def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatc
 
 def test_output_that_a_grandchild_holds_open_is_not_waited_for(backend: str, watched: Watched) -> None:
     """A job does not wait for a grandchild in another session that holds its output open."""
-    job = sh("setsid sleep 1000 & printf x", stdout=PIPE, timeout=20)
+    job = sh("setsid sleep 1000 & printf x", stdout=PIPE, timeout=PATIENCE)
     run(backend, job)
     assert job.result().stdout == b"x"
 

@@ -88,8 +88,9 @@ def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: 
 @pytest.mark.parametrize("ready", [OutputLine("ready"), CommandSucceeds(["sh", "-c", "exit 1"])])
 def test_services_may_share_the_object_that_says_when_they_are_ready(backend: Any, ready: Any) -> None:
     """Each service tests the condition for itself: one was never ready, another took over `redact` or an error."""
-    first = shell("echo first is ready; exec sleep 60", ready=ready, timeout=1)
-    second = shell("echo second is ready; exec sleep 60", ready=ready, timeout=1, redact=True)
+    timeout = PATIENCE if isinstance(ready, OutputLine) else 1
+    first = shell("echo first is ready; exec sleep 300", ready=ready, timeout=timeout)
+    second = shell("echo second is ready; exec sleep 300", ready=ready, timeout=timeout, redact=True)
     readers = [Job(take, service) for service in (first, second)]
     Scheduler(first, second, *readers).run(backend=backend)
     if isinstance(ready, OutputLine):
@@ -101,7 +102,7 @@ def test_services_may_share_the_object_that_says_when_they_are_ready(backend: An
 
 def test_an_open_port_makes_a_service_ready(backend: Any, port: int) -> None:
     """With `ready=PortOpen(...)`, a service is ready when its port accepts connections, and its result is the port."""
-    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.1", port], ready=PortOpen(port), timeout=20)
+    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.1", port], ready=PortOpen(port), timeout=PATIENCE)
     client = CommandJob([sys.executable, "-c", f"import socket; socket.create_connection(('localhost', {port}))"],
                         required=service)  # fmt: skip
     assert Scheduler(service, client).run(backend=backend)
@@ -135,7 +136,7 @@ def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any
         stale.bind(str(path))
     code = f"import os, socket, time; os.unlink({str(path)!r}); s = socket.socket(socket.AF_UNIX); "
     code += f"s.bind({str(path)!r}); time.sleep(0.2); s.listen(); time.sleep(60)"
-    service = CommandService([sys.executable, "-c", code], ready=path, timeout=20)
+    service = CommandService([sys.executable, "-c", code], ready=path, timeout=PATIENCE)
     connects = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})"
     client = CommandJob([sys.executable, "-c", connects], required=service)
     assert Scheduler(service, client).run(backend=backend)
@@ -260,7 +261,7 @@ def test_views_show_a_service_as_a_command(backend: Any) -> None:
         while " MiB" not in listing(scheduler, details=True).splitlines()[0]:  # noqa: ASYNC110
             await anyio.sleep(0.01)
 
-    looks = [Job(look, service, secret, timeout=30)] if Path("/proc").exists() else []
+    looks = [Job(look, service, secret, timeout=PATIENCE)] if Path("/proc").exists() else []
     scheduler = Scheduler(service, secret, looks, instruments=[trace])
     assert scheduler.run(backend=backend, check=True)
     assert [span.returncode for span in trace.spans if span.label == "server"] == [-15]

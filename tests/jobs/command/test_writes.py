@@ -10,7 +10,10 @@ import pytest
 
 from trioflow import CommandJob, Retry, Scheduler
 
+from ..posix.process_trees import until_there
+
 HALF = "echo half > out; mkdir -p tree; echo half > tree/file"
+ENDLESS = "touch begun; sleep 1000"
 
 
 def make(place: Path, code: str, **options: Any) -> CommandJob:
@@ -21,8 +24,8 @@ def make(place: Path, code: str, **options: Any) -> CommandJob:
 @pytest.mark.parametrize(
     ("code", "options"),
     [
-        ("exit 1", {}), ("kill -9 $$", {}), ("sleep 1000", {"timeout": 0.3}), ("sleep 1000", {"idle_timeout": 0.3}),
-        ("touch cancel; sleep 1000", {}), ("rm out", {}), ("exit 1", {"retry": 1}),
+        ("exit 1", {}), ("kill -9 $$", {}), (ENDLESS, {"timeout": 0.3}), (ENDLESS, {"idle_timeout": 0.3}),
+        (ENDLESS, {}), ("rm out", {}), ("exit 1", {"retry": 1}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("journal", [None, "run.db"])
@@ -30,10 +33,16 @@ def test_outputs_of_a_command_without_success_are_set_aside_at_once(
     tmp_path: Path, backend: str, code: str, options: dict[str, Any], journal: str | None
 ) -> None:
     """Half-written outputs once kept their names after a failure, timeout or cancellation, until the next run."""
+
+    def begun(job: CommandJob) -> None:
+        until_there(tmp_path / "begun")
+        if not options:
+            job.cancel()
+
     (tmp_path / "tree").mkdir()
-    scheduler = Scheduler(make(tmp_path, code, **options), timeout=0.4 if "cancel" in code else None)
-    scheduler.run(backend=backend, journal=None if journal is None else tmp_path / journal)
-    found = {name for name in os.listdir(tmp_path) if not name.startswith("run.db")} - {"cancel"}
+    job = make(tmp_path, code, on_start=begun if code == ENDLESS else None, **options)
+    Scheduler(job).run(backend=backend, journal=None if journal is None else tmp_path / journal)
+    found = {name for name in os.listdir(tmp_path) if not name.startswith("run.db")} - {"begun"}
     assert found == {"out.partial", "tree.partial"} - ({"out.partial"} if code == "rm out" else set())
     assert (tmp_path / "tree.partial" / "file").read_text() == "half\n"
 

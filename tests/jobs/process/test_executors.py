@@ -97,21 +97,19 @@ def test_a_cancelled_job_keeps_its_slot_until_its_running_call_has_ended(
         job.result()
 
 
-@patiently(0.1, 5)
+@patiently(0.1, 5, 30)
 def test_a_timeout_does_not_count_the_wait_for_a_thread_of_the_executor(
     backend: str, tmp_path: Path, unit: float
 ) -> None:
     """A call that waits for a thread longer than its timeout, and then ends at once, has not timed out."""
     with ThreadPoolExecutor(1) as pool:
-        told = tmp_path / str(unit)
-        told.mkdir()
-        first = ProcessJob(bodies.wait_for_go, str(told), processes=pool)
+        first = ProcessJob(bodies.wait_for_go, str(tmp_path), processes=pool)
         second = ProcessJob(bodies.add, 1, timeout=unit, processes=pool)
         idle = ProcessJob(bodies.add, 2, idle_timeout=unit, processes=pool)
 
         async def go() -> None:
             await anyio.sleep(1.5 * unit)
-            (told / "go").touch()
+            (tmp_path / "go").touch()
 
         run(backend, first, second, idle, Job(go))
     assert (second.result(), idle.result()) == (1, 2)

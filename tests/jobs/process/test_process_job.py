@@ -434,14 +434,12 @@ def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: st
     assert 'put code that must run only once under `if __name__ == "__main__":`' in found.stderr
 
 
-@patiently(0.4, 4)
+@patiently(0.4, 4, 30)
 def test_reports_of_progress_prevent_the_idle_timeout(
     backend: str, watched: Watched, tmp_path: Path, unit: float
 ) -> None:
     """Reports of progress postpone the idle timeout of a ProcessJob, and a silent process is killed."""
-    place = tmp_path / str(unit)
-    place.mkdir()
-    first = [ProcessJob(bodies.meet, str(place), 2, True) for _ in range(2)]
+    first = [ProcessJob(bodies.meet, str(tmp_path), 2, True) for _ in range(2)]
     steady = ProcessJob(bodies.report, [0.1] * 20, unit / 10, idle_timeout=unit, required=first)
     silent = ProcessJob(bodies.report, [0.1], 99, idle_timeout=unit, required=first)
     run(backend, first, steady, silent, processes=2)
@@ -525,14 +523,12 @@ def test_work_that_has_ended_while_the_program_stood_still_is_no_timeout(
 
     A program stands still if it is stopped (SIGSTOP, a suspended laptop), or if a job blocks its loop as here.
     """
-    place = tmp_path / str(unit)
-    place.mkdir()
-    process = ProcessJob(bodies.announce, str(place / "process"), unit / 4, timeout=unit)
-    command = CommandJob(["sh", "-c", f"touch {place}/command; sleep {unit / 4}"], timeout=unit)
-    late = ProcessJob(bodies.announce, str(place / "late"), 4 * unit, timeout=unit)
+    process = ProcessJob(bodies.announce, str(tmp_path / "process"), unit / 4, timeout=unit)
+    command = CommandJob(["sh", "-c", f"touch {tmp_path}/command; sleep {unit / 4}"], timeout=unit)
+    late = ProcessJob(bodies.announce, str(tmp_path / "late"), 4 * unit, timeout=unit)
 
     async def stand_still() -> None:
-        while len(list(place.iterdir())) < 3:  # noqa: ASYNC110 - other processes write there
+        while len(os.listdir(tmp_path)) < 3:  # noqa: ASYNC110 - other processes write there
             await anyio.sleep(0.01)
         time.sleep(2 * unit)  # noqa: ASYNC251 - as if the program were stopped
 

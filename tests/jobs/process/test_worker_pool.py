@@ -17,6 +17,7 @@ from trioflow import Job, JobState, ProcessJob, StopReason
 from trioflow.jobs.process import _worker_main
 
 from ...bodies import run
+from ...places import PATIENCE
 from ...pythons import Python, python
 from ..posix.process_trees import Watched, until_there
 from ..posix.process_trees import watched as watched
@@ -95,7 +96,7 @@ def test_ctrl_c_prints_no_tracebacks_of_workers(backend: str, tmp_path: Path, wa
     )
     until_there(tmp_path / "started")
     os.killpg(process.pid, signal.SIGINT)
-    out, error = process.communicate(timeout=20)
+    out, error = process.communicate(timeout=PATIENCE)
     assert (out, error) == (f"{StopReason.INTERRUPTED.name}\n", "")
     assert watched.alive() == []
 
@@ -139,5 +140,5 @@ def test_a_worker_ends_silently_if_the_program_reads_no_answers(tmp_path: Path) 
     while not select.select([control], [], [], 60)[0]:  # it has something to read, which is not read
         pass
     control.close()
-    assert worker.wait(60) == 0
+    assert worker.wait(PATIENCE) == 0
     assert (tmp_path / "errors").read_text() == ""

@@ -16,6 +16,7 @@ import pytest
 from trioflow import CommandJob, LocalNode, Pull, Push, Scheduler, SshError, SshJob
 from trioflow.jobs.ssh._sftp_operations import filter_errors
 
+from ...places import PATIENCE
 from .servers import SSH_ON_TRIO, WITHOUT_ROOT_ACCESS, LocalConnection, Place, Server, Site
 
 NAMES = [
@@ -228,8 +229,8 @@ def test_a_named_pipe_is_not_opened_but_rejected_or_skipped_in_a_tree(
     (tmp_path / "tree" / "file").write_text("x")
     for path in (tmp_path / "pipe", tmp_path / "tree" / "pipe"):
         os.mkfifo(path)
-    job = SshJob(server.node(), Push(tmp_path / "pipe", to=f"{tmp_path}/there"), timeout=10)
-    tree = SshJob(server.node(), Push(tmp_path / "tree", to=f"{tmp_path}/copy"), timeout=10)
+    job = SshJob(server.node(), Push(tmp_path / "pipe", to=f"{tmp_path}/there"), timeout=PATIENCE)
+    tree = SshJob(server.node(), Push(tmp_path / "tree", to=f"{tmp_path}/copy"), timeout=PATIENCE)
     Scheduler(job, tree).run(backend=backend)
     with pytest.raises(ValueError, match="pipe' is a pipe, a socket or a device"):
         job.result()

@@ -316,7 +316,7 @@ def test_a_malicious_server_only_fails_its_own_jobs(backend: str, site: Site) ->
     with Hostile(site, answer) as server:
         nodes = [SshNode("127.0.0.1", port=server.port, config=site.config, username=name) for name in answers]
         steps = "true", ScriptText("exit 3")
-        jobs = [SshJob(node, step, stdout=-1, stderr=-1, timeout=20) for node in nodes for step in steps]
+        jobs = [SshJob(node, step, stdout=-1, stderr=-1, timeout=PATIENCE) for node in nodes for step in steps]
         Scheduler(*jobs).run(backend=backend)
     for job in jobs:
         assert isinstance(job.raised_exception(), SshError), job

@@ -32,7 +32,7 @@ from trioflow import (
     StopReason,
 )
 
-from ...places import PATIENCE
+from ...places import PATIENCE, patiently
 from ...pythons import Python
 from ..posix.process_trees import STUBBORN, TREE, Watched, until_there
 from .servers import SSH_ON_TRIO, LocalConnection, Place, Server, free_port, until_written
@@ -113,11 +113,12 @@ def test_a_service_that_ends_early_fails_with_its_output(backend: str, local: Lo
     assert "no such device" in str(error)
 
 
+@patiently(1, 10, 60)
 def test_a_service_on_a_node_that_is_not_ready_in_time_fails(
-    backend: str, server: Server, watched: Watched, mark: dict[str, str]
+    backend: str, server: Server, watched: Watched, mark: dict[str, str], unit: float
 ) -> None:
     """After its timeout a service has failed with the condition and the end of the output."""
-    service = sniffer(server, f"echo waits; {TREE}", ready=OutputLine("ready"), timeout=1, env=mark)
+    service = sniffer(server, f"echo waits; {TREE}", ready=OutputLine("ready"), timeout=unit, env=mark)
     error = failed(service, backend)
     assert isinstance(error, JobTimeout)
     notes = "\n".join(error.__notes__)

@@ -643,7 +643,7 @@ def test_granted_resources_are_filled_into_words_values_and_env(backend: str, lo
 # ---- idle_timeout
 
 
-@patiently(0.6, 6)
+@patiently(0.6, 6, 30)
 def test_output_of_a_command_on_a_node_resets_idle_timeout(backend: str, local: LocalConnection, unit: float) -> None:
     """Output of a command on a node resets its idle timeout, and a silent command is ended."""
     tick = f"for n in 1 2 3 4; do sleep {0.27 * unit}; echo $n; done"

@@ -22,6 +22,7 @@ from trioflow.jobs.ssh import _remote_commands, _wrapper
 from trioflow.jobs.ssh._remote_commands import _StartBuffer
 from trioflow.jobs.ssh._wrapper import ReportFilter, WrapperReport
 
+from ...places import PATIENCE
 from ..posix.process_trees import FORKING, STUBBORN, Watched
 
 TOKEN = "0123456789abcdef"
@@ -57,7 +58,7 @@ class Wrapped:
 
     def end(self) -> tuple[int, bytes, bytes, WrapperReport]:
         """Return exit code, both outputs, and the report."""
-        stdout, stderr = self.process.communicate(timeout=30)
+        stdout, stderr = self.process.communicate(timeout=PATIENCE)
         if self.lifeline >= 0:
             self.close_lifeline()
         capture = CaptureSink()
@@ -151,7 +152,7 @@ def test_a_command_whose_variables_do_not_all_arrive_is_not_started(shell: str, 
     wrapped = Wrapped(shell, ["touch", str(tmp_path / "started")], size=100)
     os.write(wrapped.lifeline, b"export 'A=1'")
     wrapped.close_lifeline()
-    assert wrapped.process.wait(30) == 1
+    assert wrapped.process.wait(PATIENCE) == 1
     assert not (tmp_path / "started").exists()
     wrapped.end()
 
@@ -240,7 +241,7 @@ def test_the_wrapper_passes_through_login_shells(shell: str) -> None:
     ]
     line = _wrapper.login_shell_line(["sh", "-c", "printf '%s|' \"$@\"; exit 3", "-", *words], TOKEN, grace=1)
     read_end, lifeline = os.pipe()
-    done = subprocess.run([shell, "-c", line], stdin=read_end, capture_output=True, timeout=30, check=False)
+    done = subprocess.run([shell, "-c", line], stdin=read_end, capture_output=True, timeout=PATIENCE, check=False)
     for descriptor in (read_end, lifeline):
         os.close(descriptor)
     assert (done.stdout.decode(), done.returncode) == ("".join(f"{word}|" for word in words), 3)

@@ -24,6 +24,7 @@ from trioflow.view.look import _answers, _client, _process_record
 
 from ...bodies import fail_now, nothing
 from ...cli.command_line import run, trioflow, written
+from ...places import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 
@@ -69,7 +70,7 @@ def test_a_job_that_blocks_the_loop_is_shown_with_all_others(backend: Any) -> No
         failing, inner, Job(block, label="block"), *asking, after,
         label="night", jobs_window=9, pool=Pool(api=Rate(requests=1, per=0.05)),
     )  # fmt: skip
-    assert not scheduler.run(backend=backend, timeout=60)
+    assert not scheduler.run(backend=backend, timeout=PATIENCE)
     lines = [line.rstrip() for line in _client.text_lines(7, record)]
     [text] = ["\n".join(lines)]
     [shown] = record["runs"]

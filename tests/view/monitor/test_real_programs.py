@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ...jobs.posix.process_trees import until_there
 from ...pythons import Python, python
 from .session import Session
 
@@ -99,12 +99,25 @@ def test_ctrl_c_ends_the_run_cleanly(session: Callable[..., Session], library: s
     assert b"5 cancelled" in program.written
 
 
-def test_a_second_ctrl_c_restores_the_terminal_although_a_job_blocks_the_loop(session: Callable[..., Session]) -> None:
+def test_a_second_ctrl_c_restores_the_terminal_although_a_job_blocks_the_loop(
+    session: Callable[..., Session], tmp_path: Path
+) -> None:
     """Even if a job blocks the event loop, the picture's clock goes on, and a second Ctrl-C restores the terminal."""
     program = session(
         SLEEPERS
-        + """
+        + f"""
+    from pathlib import Path
+    from trioflow._core.scheduler import _sync_run
+
+    asked = []
+    interrupt = _sync_run.SignalHandler.interrupt
+    _sync_run.SignalHandler.interrupt = lambda *args: asked.append(interrupt(*args))
+
     async def block():
+        while not asked:
+            time.sleep(0.001)
+        time.sleep(_sync_run.STALL_SECONDS)
+        Path({str(tmp_path / "asked")!r}).touch()
         time.sleep(1000)
 
     scheduler.add(Job(block, label="block"))
@@ -113,7 +126,7 @@ def test_a_second_ctrl_c_restores_the_terminal_although_a_job_blocks_the_loop(se
     )
     program.until(lambda lines: any("1 s  block" in line for line in lines))
     program.type(b"\x03")
-    time.sleep(0.5)  # a second one counts only when the loop has stood still for a while
+    until_there(tmp_path / "asked")  # a second one counts only when the loop has stood still for a while
     program.type(b"\x03")
     program.end()
     assert is_sane(program)

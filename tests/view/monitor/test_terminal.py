@@ -20,6 +20,7 @@ from trioflow.view.monitor._output_buffer import MAX_BUFFERED_CHARACTERS, Buffer
 from trioflow.view.monitor._terminal import TerminalDisplay
 
 from ...bodies import fail, nap
+from ...places import PATIENCE
 from .monitors import Terminal
 
 
@@ -41,7 +42,7 @@ def terminal() -> Terminal:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for the drawing thread."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110 - of a screen, which tells nobody
             await anyio.sleep(0.002)
 
@@ -206,7 +207,7 @@ def test_the_ticker_makes_one_call_for_several_events() -> None:
     ticker.start()
     ticker.wake()
     ticker.wake()
-    assert called.wait(10)
+    assert called.wait(PATIENCE)
     ticker.stop()
     assert 1 <= len(calls) <= 2
 
