@@ -22,7 +22,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 DEBIAN: dict[str, str] = {
-    "/usr/lib/python3.11/test/test_concurrent_futures.py": "libpython3.11-testsuite",
     "/usr/lib/chromium/chromium-headless-shell": "chromium-headless-shell",
     "/usr/sbin/sshd": "openssh-server",
     "busybox": "busybox",
