@@ -32,7 +32,6 @@ from ._interface import WorkerTask as WorkerTask
 from ._shared import LOOP_PACKAGES as LOOP_PACKAGES
 from ._shared import SIGNALS as SIGNALS
 from ._shared import ReplacedClass
-from ._shared import get_context_variables as get_context_variables
 from ._shared import is_in_job_body as is_in_job_body
 
 if TYPE_CHECKING:

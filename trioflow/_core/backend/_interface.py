@@ -127,8 +127,8 @@ class HostTask(Protocol):
         """Yield to the event loop once, and return True. If the task is cancelled, return False."""
         ...
 
-    async def wait(self, event: TaskEvent, deadline: float = ...) -> bool:
-        """Wait for `event`, or until the deadline, and return True. If the task is cancelled, return False at once."""
+    async def wait(self, event: TaskEvent) -> bool:
+        """Wait for `event`, and return True. If the task is cancelled, return False at once."""
         ...
 
     async def yield_in_ending(self, is_unwinding: bool) -> bool:
@@ -150,19 +150,6 @@ class HostTask(Protocol):
         """Return whether the task was cancelled natively after the run began, even if it has not noticed this yet."""
         return False
 
-    def call_at(
-        self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool] | None
-    ) -> Callable[[], None]:
-        """Call `function()` when the clock shows `when`. On trio, skip the call if `is_cancelled()` then returns True.
-
-        If it is None, the call is made while the run ends, too: the caller has to cancel it.
-
-        Returns:
-            A function that cancels the call.
-
-        """
-        ...
-
 
 class WorkerGroup(Protocol):
     """The tasks of one run, which are cancelled at the run's deadline."""
@@ -171,6 +158,8 @@ class WorkerGroup(Protocol):
     """The initial context variables of each task in the group, except the one that holds the task's worker."""
     host: HostTask
     """The task that awaits the run."""
+    ends_at_deadline: ClassVar[bool] = False
+    """Whether the group cancels its tasks at its deadline."""
     _backend: Backend
     _worker_function: WorkerFunction
     _deadline: float
@@ -181,7 +170,6 @@ class WorkerGroup(Protocol):
         backend: Backend,
         worker_function: WorkerFunction,
         deadline: float,
-        on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: ContextVariables,
         outer: WorkerGroup | None = None,
@@ -195,9 +183,9 @@ class WorkerGroup(Protocol):
         self._worker_function = backend.protect_from_ctrl_c(worker_function)
         self._deadline = deadline
         self._context = context
-        self.prepare(on_deadline, outer)
+        self.prepare(outer)
 
-    def prepare(self, on_deadline: Callable[[], None], outer: WorkerGroup | None) -> None:
+    def prepare(self, outer: WorkerGroup | None) -> None:
         """Set `host`, and what else the group needs, in the task that awaits the run."""
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -205,6 +193,17 @@ class WorkerGroup(Protocol):
 
     def spawn(self, worker: WorkerTask) -> None:
         """Start a task for `worker`, in a copy of the run's context."""
+
+    def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
+        """Call `function()`, which raises no exception, in this context when the clock shows `when`.
+
+        With fast isolation, it is called in no task, and even after the run.
+
+        Returns:
+            A function that cancels the call.
+
+        """
+        ...
 
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled in any way, even if its tasks have not noticed this yet."""
@@ -240,6 +239,8 @@ class Isolation(Protocol):
 
     group_class: ClassVar[type[WorkerGroup]]
     """The class of the groups of workers."""
+    gives_own_tasks: ClassVar[bool] = False
+    """Whether each job has a task of its own anyway."""
     _loop: Backend
 
     def __init__(self, loop: Backend) -> None:

@@ -54,7 +54,7 @@ class CleanUp:
         self.run: Final = run
         self._deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
         self.group: Final = run.backend.isolation.group_class(
-            run.backend, CleanUpWorker.work, self._deadline, self._cancel, run.context, run.group.variables
+            run.backend, CleanUpWorker.work, self._deadline, run.context, run.group.variables
         )
         self._workers: Final[dict[Worker, None]] = {}
         self._ready: Final[list[HeapEntry]] = []  # a heap of the jobs that may start, with some that were cancelled
@@ -80,12 +80,14 @@ class CleanUp:
 
     async def _wait_until_settled(self) -> None:
         """Start the jobs, and wait for all of them; report those that still run some time after the deadline."""
-        report_at = self._deadline + STUCK_REPORT_DELAY
+        cancel_at, report_at = self._deadline, self._deadline + STUCK_REPORT_DELAY
         self._start(job for job in self._jobs if not job._pending)
         with self.run.backend.create_scope() as scope:
             scope.shield = True  # at the deadline, only the jobs are cancelled
             while self._workers:
-                if not await self.run.wait_for_change(report_at):  # asyncio cancels all tasks of the loop
+                # If it returns False, asyncio cancels all tasks of the loop.
+                if not await self.run.wait_for_change(min(cancel_at, report_at)) or self.run.clock() >= cancel_at:
+                    cancel_at = math.inf
                     self._cancel()
                 if self.run.clock() >= report_at:
                     report_at = math.inf

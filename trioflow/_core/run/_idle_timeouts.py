@@ -127,7 +127,7 @@ class TimeLimit:
         self._timeout: Final = timeout
         self._idle_timeout: Final = math.inf if idle_timeout is None else idle_timeout
         self.end = math.inf if timeout is None else now + timeout
-        self._end_call = end_call
+        self._end_call: Any = end_call
         if cancels and (timeout is not None or idle_timeout is not None):
             self._scope = scope = run.backend.isolation.create_call_scope(current_worker_var.get(None), self.end)
             self._end_call = scope.cancel
@@ -185,7 +185,7 @@ class TimeLimit:
         """
         due = self._last_sign + self._idle_timeout
         if self._end_call is not None and self._stop_timer is None and due < self.end:
-            self._stop_timer = self._run.call_at(due, self._check, until_end=True)
+            self._stop_timer = self._run.call_at(due, self._check)
 
     def _check(self) -> None:
         """End the call if its `idle_timeout` has expired and the loop has turned `GRACE_TURNS` times since then."""
@@ -194,10 +194,9 @@ class TimeLimit:
             self._set_timer()
         elif self._turns_after_deadline < GRACE_TURNS:
             self._turns_after_deadline += 1
-            self._stop_timer = self._run.call_at(self._run.clock(), self._check, until_end=True)
+            self._stop_timer = self._run.call_at(self._run.clock(), self._check)
         else:
             self._has_fired = True
-            assert self._end_call is not None
             self._end_call()
 
     def error(self) -> _errors.JobTimeout:

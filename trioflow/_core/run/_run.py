@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..admission._ready_queue import FifoLine, ReadyQueue
 from ..admission.policy._policy_validation import reject_call_from_policy
-from ..backend import get_context_variables
 from ..base import _graph_algorithms, _logger
 from ..base._states import (
     CANCELLED,
@@ -157,8 +156,6 @@ class Run:
         self.thread_id: Final = threading.get_ident()
         self.context: Final = contextvars.copy_context()
         self.outer_worker: Final = scheduler._worker
-        self.time_slice: TimeSlice
-        self.standstill: Standstill
         outer = None if self.outer_worker is None else self.outer_worker.run
         if outer is None:
             self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
@@ -167,7 +164,8 @@ class Run:
             self.time_slice, self.standstill = outer.time_slice, outer.standstill
         self.clock: Final[Callable[[], float]] = self.time_slice.clock
         # Whether each job needs its own task, because of the option `own_task` of the scheduler or an enclosing one.
-        self.needs_own_tasks: Final[bool] = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
+        self.needs_own_tasks: bool = scheduler._options.own_task or backend.isolation.gives_own_tasks
+        self.needs_own_tasks |= outer is not None and outer.needs_own_tasks
         # ---- who takes part, and who watches
         self.parts: tuple[Part, ...] = make_parts(self, window)
         self.instrument_set: InstrumentSet | None = None
@@ -285,19 +283,14 @@ class Run:
         host = None if outer is None else takes_limits_of(self)
         if host is not None and host.run.first_due.deadline < self.deadline:
             self.first_due = host.run.first_due
-        if outer is not None and context.get(current_worker_var) is outer:
-            variables = get_context_variables(context, outer.group.variables, outer)
-        else:
-            variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
-        on_deadline = partial(self.guard, self.stop, StopReason.TIMEOUT)
-        outer_group = None if outer is None else outer.group
-        self.group = self.backend.isolation.group_class(
-            self.backend, Worker.work, self.deadline, on_deadline, context, variables, outer_group
-        )
+        variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
+        group_class, outer_group = self.backend.isolation.group_class, None if outer is None else outer.group
+        self.group = group_class(self.backend, Worker.work, self.deadline, context, variables, outer_group)
         if self.phase is CHECKING:
             self.phase = LINKING
         try:
-            await self.group.run(self._run_jobs)
+            has_timer = self.deadline < math.inf and not group_class.ends_at_deadline
+            await self.group.run(self._run_until_deadline if has_timer else self._run_jobs)
         finally:  # a run that was cancelled from outside raises the cancellation
             RUNS_IN_PROGRESS.pop(self, None)
             if not self.workers.alive:
@@ -315,6 +308,13 @@ class Run:
         self._start_order = self._pools = self._failure_log = None
         self.shared.clear()
         del self.requirement_counts, self.group, self.standstill, self.first_due
+
+    async def _run_until_deadline(self) -> None:
+        stop_timer = self.call_at(self.deadline, partial(self.stop, StopReason.TIMEOUT))
+        try:
+            await self._run_jobs()
+        finally:
+            stop_timer()
 
     async def _run_jobs(self) -> None:
         self.began_at = self.clock()
@@ -386,7 +386,7 @@ class Run:
         for _ in range(MAX_FIRST_WORKER_TURNS):
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
-            if not self.unsettled or self.phase is STOPPING or workers.has_suspended_job():
+            if not self.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in workers.alive):
                 break
         workers.searchers -= 1
         workers.ensure_searcher()
@@ -408,24 +408,26 @@ class Run:
 
     async def wait_for_change(self, deadline: float) -> bool:
         """Wait for `wake`, or until the deadline, and return True. If the task is cancelled, return False at once."""
+        stop_timer: Callable[[], object] = (lambda: None) if deadline == math.inf else self.call_at(deadline, self.wake)
         self.change_event = changed = self.backend.create_event()
-        return await self.group.host.wait(changed, deadline)
+        try:
+            return await self.group.host.wait(changed)
+        finally:
+            stop_timer()
 
     async def _wait_while_running(self) -> None:
-        """Wait for a change, the time of a part, or tasks to name. Meanwhile, the run's own worker is not active."""
-        host = self.outer_worker
-        was_active = host is not None and host in host.run.workers.alive  # the worker of a clean-up job never is
+        """Wait for a change, or for the time of a part. Meanwhile, the run's own worker is not active."""
+        # The worker of a clean-up job never is.
+        was_active = self.outer_worker is not None and self.outer_worker in self.outer_worker.run.workers.alive
         self.standstill.active_count -= was_active
         self.standstill.suspect(self)
         try:
-            if not await self.wait_for_change(min([self.workers.names_due_at, *(p.due_at() for p in self.parts)])):
+            if not await self.wait_for_change(min((part.due_at() for part in self.parts), default=math.inf)):
                 self.stop_cancelled()
         finally:
             self.standstill.active_count += was_active
         for part in self.parts:
             part.turn()
-        if self.workers.names_due_at < math.inf:
-            self.workers.name_tasks(self.clock())
 
     async def _flush_forever_jobs(self) -> bool:
         """Let forever jobs process their pending input; return False if there are unsettled ordinary jobs again."""
@@ -444,9 +446,7 @@ class Run:
             return True
         if self.phase is DRAINING:
             return len(self.workers.alive) > self.workers.forever_count
-        if self.unsettled:
-            return True
-        return bool(self.forever_unsettled) and not self.had_ordinary_jobs
+        return bool(self.unsettled or (self.forever_unsettled and not self.had_ordinary_jobs))
 
     def deadline_in(self, seconds: float | None) -> float:
         """Return the time in so many seconds from now; infinity for None."""
@@ -810,14 +810,12 @@ class Run:
                 queue.refund(job)
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
 
-    def call_at(self, when: float, function: Callable[[], None], until_end: bool = False) -> Callable[[], None]:
+    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call a function when the clock shows `when`; return a function that cancels the call.
 
-        On trio, skip the call if the run is cancelled by then. With `until_end`, make it in the ending, too: the caller
-        has to cancel it.
+        It has to be cancelled before the run has ended.
         """
-        is_cancelled = None if until_end else self.group.is_cancelled
-        return self.group.host.call_at(when, partial(self.guard, function), is_cancelled)
+        return self.group.call_at(when, partial(self.guard, function), self.context.copy())
 
     def call_in_loop(self, function: Callable[[], None]) -> None:
         """Call a function in the next turn of the loop. Any thread may use this."""

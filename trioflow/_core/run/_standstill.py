@@ -49,10 +49,7 @@ class Standstill:
         """
         if not (self.active_count or self._turns_left or _may_act(run, self._run) or self._may_progress()):
             self._turns_left = TURNS
-            self._check_in_next_turn()
-
-    def _check_in_next_turn(self) -> None:
-        self._run.call_in_loop(self._check)
+            self._run.call_in_loop(self._check)
 
     def _check(self) -> None:
         if self._may_progress():
@@ -61,7 +58,7 @@ class Standstill:
         if not any(map(_has_due_call, self._run.with_nested())):
             self._turns_left -= 1
         if self._turns_left:
-            self._check_in_next_turn()
+            self._run.call_in_loop(self._check)
         else:
             self._stop()
 

@@ -36,6 +36,7 @@ Three terms, and their invariants:
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import math
 from collections import OrderedDict
@@ -90,6 +91,7 @@ class TimeSlice:
 
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
         self.clock: Final = clock
+        self.names: Final = TaskNames(clock)
         self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
         self.reports: Final = reports  # progress reports from other threads, about jobs of all runs in the loop
         self.ends_at = clock() + TURN_SECONDS
@@ -274,7 +276,8 @@ class Worker(WorkerTask):
                     job._extras.grant.start(now)
                 if self.is_searching:
                     self.stop_searching()
-                    workers.watch(self, now)
+                    if not needs_own_tasks:
+                        time_slice.names.watch(self, now)
                 if not is_plain and job._options.forever:
                     workers.prepare_for_forever_job(self)
                 elif not workers.searchers and (startable or is_limited):
@@ -290,7 +293,7 @@ class Worker(WorkerTask):
                 job._started_at = now
                 job._state = RUNNING
                 if needs_own_tasks or (not is_plain and job._options.own_task):
-                    self.name_task()
+                    self.name_task(job)
                 value = error = None  # this frame must not keep a result alive
                 awaitable = UNCALLED
                 try:
@@ -345,10 +348,9 @@ class Worker(WorkerTask):
             run.settle_error(self, job, error, awaitable, now)
         error = None  # break the reference cycle: the traceback refers to the frames of the callers
 
-    def name_task(self) -> None:
+    def name_task(self, job: AbstractJob[Any]) -> None:
         """Give the label of the current job to the task. The worker leaves after this job, and so does the name."""
-        assert self.job is not None
-        self.run.backend.name_task(self.task, self.job.label)
+        self.run.backend.name_task(self.task, job.label)
         self.is_tainted = True
 
     def start_searching(self) -> None:
@@ -389,10 +391,43 @@ other task, and nested schedulers whose jobs do nothing would cost more.
 NAMING_INTERVAL: Final = 0.05
 """How often, in seconds, the tasks of jobs that have run for as long get the labels as their names, in 2 to 5 µs each.
 
-A run that named each task at its own time would wake in each turn of the loop in which jobs start.
+If each task were named at its own time, the loop would wake for each turn in which jobs start.
 """
 MAX_NAMED_IN_TURN: Final = 200
 """The maximum number of tasks that are named in one turn of the loop, so that it lasts no longer than a millisecond."""
+
+
+class TaskNames:
+    """Names the tasks of the jobs in a loop. All runs share a timer, because one of its own took a run 5 µs."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock: Final = clock
+        # The workers that run jobs and have tasks without a name, each with the time since when, the longest first.
+        self.unnamed: Final[dict[Worker, float]] = {}
+        self.is_due = False  # whether the timer is set
+
+    def watch(self, worker: Worker, now: float) -> None:
+        """Let the task of a worker that takes a job be named, unless it does not run the job for long."""
+        self.unnamed.setdefault(worker, now)
+        if not self.is_due:
+            self.is_due = True
+            worker.group.call_at(now + NAMING_INTERVAL, self._name_tasks, contextvars.Context())
+
+    def _name_tasks(self) -> None:
+        """Name the tasks of jobs that have run for long."""
+        unnamed, self.is_due, now = self.unnamed, False, self._clock()
+        for worker, since in list(itertools.islice(unnamed.items(), MAX_NAMED_IN_TURN)):
+            job: Any = worker.job
+            if since + NAMING_INTERVAL > now:
+                break
+            del unnamed[worker]
+            if job is not None and job._started_at + NAMING_INTERVAL > now:
+                unnamed[worker] = job._started_at
+            elif job is not None:
+                worker.run.guard(worker.name_task, job)
+        if unnamed:
+            worker, since = next(iter(unnamed.items()))
+            self.watch(worker, now if since + NAMING_INTERVAL > now else since)
 
 
 class Workers:
@@ -404,12 +439,6 @@ class Workers:
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
         self.forever_count = 0  # how many workers run forever jobs
-        # The outermost run names the tasks of all runs in it, because a timer for each of them would cost a turn.
-        outer = run.outer_worker
-        self._namer: Workers = self if outer is None else outer.run.workers._namer
-        # The workers that run jobs and have tasks without a name, each with the time since when, the longest first.
-        self.unnamed: Final[dict[Worker, float]] = {}
-        self.names_due_at = math.inf  # when the run has to call `name_tasks`
 
     def ensure_searcher(self) -> None:
         """Admit jobs that can start; if jobs are startable and no worker searches, spawn some.
@@ -439,10 +468,6 @@ class Workers:
             for _ in range(min(number, len(startable), MAX_SEARCHERS) - self.searchers):
                 self._spawn()
 
-    def has_suspended_job(self) -> bool:
-        """Return whether any job is suspended. Call this in a task other than the workers, while no job executes."""
-        return any(worker.job is not None for worker in self.alive)
-
     def _spawn(self) -> None:
         self.searchers += 1
         worker = Worker(self._run)
@@ -450,46 +475,21 @@ class Workers:
         self._run.standstill.active_count += 1
         self._run.group.spawn(worker)
 
-    def watch(self, worker: Worker, now: float) -> None:
-        """Let the task of a worker that takes a job be named, unless it does not run the job for long."""
-        namer = self._namer
-        namer.unnamed.setdefault(worker, now)
-        if namer.names_due_at == math.inf:
-            namer.names_due_at = now + NAMING_INTERVAL
-            namer._run.wake()
-
-    def name_tasks(self, now: float) -> None:
-        """Name the tasks of jobs that have run for long."""
-        unnamed, self.names_due_at = self.unnamed, now
-        for worker, since in list(itertools.islice(unnamed.items(), MAX_NAMED_IN_TURN)):
-            job: Any = worker.job
-            if since + NAMING_INTERVAL > now:
-                self.names_due_at = now + NAMING_INTERVAL
-                break
-            del unnamed[worker]
-            if job is not None and job._started_at + NAMING_INTERVAL > now:
-                unnamed[worker] = job._started_at
-            elif job is not None:
-                worker.name_task()
-        if not unnamed:
-            self.names_due_at = math.inf
-
     def admit_queued(self) -> None:
         """Admit all workers of this run that queue for a turn, so that they leave at its end."""
         run, queue = self._run, self._run.time_slice.queue
-        for worker in self.alive if queue else ():
-            if worker in queue:
-                run.time_slice.admit_next(worker)
+        for worker in [each for each in self.alive if each in queue] if queue else ():
+            run.time_slice.admit_next(worker)
 
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. Other threads, such as monitors, can still read counts."""
         self._queue.detach()
-        del self._run, self._namer
+        del self._run
 
     def leave(self, worker: Worker) -> None:
         """Remove a worker, and replace it if needed."""
         del self.alive[worker]
-        self._namer.unnamed.pop(worker, None)
+        self._run.time_slice.names.unnamed.pop(worker, None)
         self._run.standstill.active_count -= 1
         self._run.group.forget(worker)
         self.forever_count -= worker.is_shielded

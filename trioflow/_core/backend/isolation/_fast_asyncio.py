@@ -42,22 +42,16 @@ LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once",
 class FastAsyncioGroup(WorkerGroup):
     """The tasks of one run, each of which is cancelled once for each cause."""
 
-    def prepare(self, on_deadline: Callable[[], None], outer: Any) -> None:
+    def prepare(self, outer: Any) -> None:
         self._loop = asyncio.get_running_loop()
         task: Any = asyncio.current_task(self._loop)
         self.host = self._host = AsyncioHost(task, task._must_cancel, self._context)
-        # A timer, because a cancel scope with the deadline would hide whether the task was cancelled natively.
-        self._timer = None if self._deadline == math.inf else self._loop.call_at(self._deadline, on_deadline)
         self._scope = _innermost_scope(task)
         self.host_task_id: int | None = id(task)
         self.iterations = LoopIterations(self._loop, self._context) if outer is None else outer.iterations
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await self._host.run(body)
-        finally:
-            if self._timer is not None:
-                self._timer.cancel()
+        await self._host.run(body)
         if self._scope is not None and self._scope._effectively_cancelled:  # which the host's shield has blocked
             await anyio.lowlevel.checkpoint_if_cancelled()
 
@@ -78,6 +72,10 @@ class FastAsyncioGroup(WorkerGroup):
         coroutine = self._worker_function(worker)
         del self, worker  # an exception of a job may keep this frame alive, and the frame must not keep the run alive
         await coroutine
+
+    def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
+        # A cancelled timer keeps its own context until it is due.
+        return self._loop.call_at(when, context.run, function, context=contextvars.Context()).cancel
 
     def is_cancelled(self) -> bool:
         scope = self._scope
@@ -144,7 +142,7 @@ class FastAsyncioGroup(WorkerGroup):
     def set_timer(self, worker: WorkerTask, when: float) -> None:
         self.stop_timer(worker)
         worker.timer_fires_at = when
-        worker.timer = self._loop.call_at(when, self._on_timer, worker, context=self._context)
+        worker.timer = self._loop.call_at(when, self._on_timer, worker, context=contextvars.Context())
 
     def _on_timer(self, worker: WorkerTask) -> None:
         """Cancel a worker whose deadline has passed. If its deadline was postponed, set a new timer instead."""
@@ -319,8 +317,6 @@ class LoopIterations:
     asyncio's own loop runs each iteration in a new frame, which identifies it. On other loops, a callback detects the
     next iteration; this is slower, and may cause an additional iteration.
     """
-
-    __slots__ = ("_context", "_current", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self._loop = loop

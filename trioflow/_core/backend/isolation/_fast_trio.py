@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from typing import Any, Final, cast
 
 import trio
@@ -29,10 +30,11 @@ class FastTrioGroup(WorkerGroup):
     Each worker enters the scope of its group in its first step, and leaves it at its end.
     """
 
-    def prepare(self, on_deadline: Callable[[], None], outer: Any) -> None:
-        """Prepare the group. `on_deadline` is not needed, because the scope of the group has the deadline."""
+    ends_at_deadline = True
+
+    def prepare(self, outer: Any) -> None:
         self._outer_group: FastTrioGroup | None = outer
-        self.host = self._host = TrioHost(self._context, None if outer is None else outer.host.nursery, CallScope)
+        self.host = self._host = TrioHost(self._context, None if outer is None else outer.host.nursery)
         self._scope: Any = None  # set in `run`
         self._cancel_status: Any = None  # the `CancelStatus` of the scope, set in `run`
         self._shielded_scope: Any = None  # the scope of all shielded workers; None if there are none
@@ -72,6 +74,10 @@ class FastTrioGroup(WorkerGroup):
 
     def cancel(self, workers: Iterable[WorkerTask]) -> None:
         self._scope.cancel()
+
+    def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
+        runner = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT.runner
+        return Timer(runner.deadlines, when, runner.entry_queue.run_sync_soon, partial(context.run, function)).cancel
 
     def is_cancelled(self) -> bool:
         return self._cancel_status is not None and bool(self._cancel_status.effectively_cancelled)
@@ -182,13 +188,34 @@ class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mis
 CallScope: Final[Any] = _CallScope  # the parameters of trio's class are hidden
 
 
+class Timer:
+    """What trio takes for a cancel scope: at its deadline, it calls a function, in a later turn of the loop."""
+
+    def __init__(
+        self, deadlines: Any, when: float, call_soon: Callable[..., None], function: Callable[[], Any]
+    ) -> None:
+        self._deadlines, self._registered_deadline = deadlines, when
+        self._call_soon, self._function = call_soon, function
+        deadlines.add(when, self)
+
+    def cancel(self) -> None:
+        self._function = lambda: None
+        self._cancel(None)
+
+    def _cancel(self, reason: object) -> None:
+        """Let the function be called. trio calls this method at the deadline."""
+        if self._registered_deadline != math.inf:
+            self._deadlines.remove(self._registered_deadline, self)
+            self._registered_deadline = math.inf
+            self._call_soon(lambda: self._function())
+
+
 def _make_nested_scope(parent_status: Any) -> Any:
     """Return a new scope inside that of `parent_status`, a `CancelStatus`, in a state as if a task had entered it.
 
     `CancelScope.__enter__` cannot be used, because it makes the scope the innermost one of the calling task.
     """
-    scope: Any = trio.CancelScope()
-    scope._has_been_entered = True
+    scope = _inert_scope()
     scope._cancel_status = CancelStatus(scope=scope, parent=parent_status)
     return scope
 
@@ -358,6 +385,9 @@ def _check_private_attributes() -> None:
     expect_attributes(trio.CancelScope, "_cancel_called", "_deadline", "_has_been_entered", "_registered_deadline")
     expect_attributes(TRIO_RUN_MODULE.Runner, "deadlines")
     expect_attributes(TRIO_RUN_MODULE.Deadlines, "add", "remove")
+    deadlines, calls = TRIO_RUN_MODULE.Deadlines(), list[Any]()
+    Timer(deadlines, 1.0, calls.append, bool)
+    expect(deadlines.expire(2.0) and len(calls) == 1 and not deadlines._active, "a deadline has no effect")
     parent_scope, job_scope = _inert_scope(), _inert_scope()
     outermost = CancelStatus(scope=parent_scope)
     task: Any = object.__new__(trio.lowlevel.Task)

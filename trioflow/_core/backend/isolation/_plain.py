@@ -16,6 +16,7 @@ Plain isolation has these limitations:
 - `current_effective_deadline()` does not show deadlines from outside the job.
 - A run stops in the turn of the loop after a scope around it was cancelled, not at once.
 - The log does not name a job that blocks the event loop.
+- A job names its task from the start, as with `own_task=True`.
 - If a job has left a nursery open on trio, the errors in the nursery are lost, even a SystemExit. An async generator
   that is abandoned inside an open nursery may cause an internal error of trio, as in any task of trio.
 - If a job has left a shielded scope open on asyncio, the tasks in the scope are not cancelled, but awaited.
@@ -26,7 +27,7 @@ Plain isolation has these limitations:
 from __future__ import annotations
 
 import contextlib
-import math
+import contextvars
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -41,28 +42,35 @@ from .._shared import IDLE_TASK_NAME
 class PlainGroup(WorkerGroup):
     """The tasks of one run. The group is never cancelled: the run notices a cancellation, and cancels its workers."""
 
-    def prepare(self, on_deadline: Callable[[], None], outer: WorkerGroup | None) -> None:
+    def prepare(self, outer: WorkerGroup | None) -> None:
         self.host = self._backend.create_host(self._context)
         self._host_task = self._backend.current_task()
-        self._on_deadline = on_deadline
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        async def run_until_deadline() -> None:
-            stop_timer = self.host.call_at(self._deadline, self._on_deadline, lambda: False)
-            try:
-                await body()
-            finally:
-                stop_timer()
-
-        await self.host.run_in_nursery(body if self._deadline == math.inf else run_until_deadline)
+        await self.host.run_in_nursery(body)
 
     def spawn(self, worker: WorkerTask) -> None:
-        function = self._backend.protect_from_ctrl_c(PlainGroup.run_in_scope)
+        self._start_soon(self._context, self._backend.protect_from_ctrl_c(PlainGroup.run_in_scope), self, worker)
+
+    def _start_soon(self, context: contextvars.Context, function: Any, *arguments: Any) -> None:
         library, sniffed.name = sniffed.name, self._backend.name  # for anyio, which needs a task to find out
         try:
-            self._context.run(self.host.nursery.start_soon, function, self, worker)
+            context.run(self.host.nursery.start_soon, function, *arguments)
         finally:
             sniffed.name = library
+
+    def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
+        is_cancelled = self._backend.create_event()
+
+        async def wait() -> None:
+            with self._backend.create_scope(when) as scope:
+                scope.shield = True
+                await is_cancelled.wait()
+            if not is_cancelled.is_set():
+                function()
+
+        self._start_soon(context, wait)
+        return is_cancelled.set
 
     async def run_in_scope(self, worker: WorkerTask) -> None:
         """Open the worker's scope in this task, and run the worker in another task inside the scope.
@@ -170,6 +178,7 @@ class PlainIsolation(Isolation):
     """An isolation that runs each job in a task and a cancel scope of its own."""
 
     group_class = PlainGroup
+    gives_own_tasks = True
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
         worker.task = self._loop.current_task()

@@ -70,17 +70,13 @@ class AsyncioHost(HostTask):
             return False
         return True
 
-    async def wait(self, event: TaskEvent, deadline: float = math.inf) -> bool:
-        timer = None if deadline == math.inf else self.loop.call_at(deadline, event.set)
+    async def wait(self, event: TaskEvent) -> bool:
         try:
             await event.wait()
         except asyncio.CancelledError as cancellation:
             if asyncio.current_task() is self.task:  # otherwise, it is the task of the ending, which nobody awaits
                 self._cancellation = cancellation
             return False
-        finally:
-            if timer is not None:
-                timer.cancel()
         return True
 
     async def yield_in_ending(self, is_unwinding: bool) -> bool:
@@ -113,11 +109,6 @@ class AsyncioHost(HostTask):
         cancellation before this task.
         """
         return bool(self.task.cancelling() > self._initial_request_count)
-
-    def call_at(
-        self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool] | None
-    ) -> Callable[[], None]:
-        return self.loop.call_at(when, function, context=self._context.copy()).cancel
 
 
 class AsyncioLoop(Backend):

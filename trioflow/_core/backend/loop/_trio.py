@@ -28,11 +28,10 @@ SHARED_OBJECT: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared b
 class TrioHost(HostTask):
     """The task that awaits a run, and the nursery of the outermost run, which contains the tasks of all nested runs."""
 
-    __slots__ = ("_context", "_scope_class", "nursery")
+    __slots__ = ("_context", "nursery")
 
-    def __init__(self, context: contextvars.Context, nursery: Any = None, scope_class: Any = trio.CancelScope) -> None:
+    def __init__(self, context: contextvars.Context, nursery: Any = None) -> None:
         self._context = context
-        self._scope_class = scope_class
         self.nursery: Any = nursery  # None until the outermost run opens it
 
     @trio.lowlevel.enable_ki_protection
@@ -54,10 +53,9 @@ class TrioHost(HostTask):
             return False
         return True
 
-    async def wait(self, event: TaskEvent, deadline: float = math.inf) -> bool:
+    async def wait(self, event: TaskEvent) -> bool:
         try:
-            with self._scope_class(deadline=deadline):
-                await event.wait()
+            await event.wait()
         except trio.Cancelled:
             return False
         return True
@@ -80,23 +78,6 @@ class TrioHost(HostTask):
                 self._context.run(nursery.start_soon, shielded)
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
-
-    def call_at(
-        self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool] | None
-    ) -> Callable[[], None]:
-        is_cancelled_alone = trio.Event()  # setting it costs much less than cancelling a scope
-
-        async def wait() -> None:
-            try:
-                with trio.CancelScope(deadline=when, shield=is_cancelled is None):
-                    await is_cancelled_alone.wait()
-            except trio.Cancelled:  # not raised, because the nursery would treat it as its own deadline
-                return
-            if not (is_cancelled_alone.is_set() or (is_cancelled is not None and is_cancelled())):
-                function()
-
-        self._context.run(self.nursery.start_soon, wait)
-        return is_cancelled_alone.set
 
 
 class JobInterrupter:
