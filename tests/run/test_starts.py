@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import Job, Scheduler
+from trioflow import Job, Pool, Scheduler
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import nap
@@ -43,14 +43,17 @@ def order_of(virtual: Virtual, make: Callable[[], Scheduler]) -> str:
     return virtual(run)
 
 
+@pytest.mark.parametrize("total", [None, 99])
 @pytest.mark.parametrize("window", [1, 2, 3, None])
-def test_jobs_start_in_the_order_added(virtual: Virtual, window: int | None) -> None:
+def test_jobs_start_in_the_order_added(virtual: Virtual, window: int | None, total: int | None) -> None:
     """Jobs that are ready together start in the order added, forever jobs too, even under a full window."""
 
     def make() -> Scheduler:
-        ordinary = list(labelled("abcdefghij"))
-        forever = list(labelled("ABCDEFGHIJ", forever=True))
-        return Scheduler(list(zip(ordinary, forever, strict=True)), jobs_window=window)
+        needs = None if total is None else {"cpu": 1}
+        ordinary = list(labelled("abcdefghij", needs=needs))
+        forever = list(labelled("ABCDEFGHIJ", forever=True, needs=needs))
+        pool = None if total is None else Pool(cpu=total)
+        return Scheduler(list(zip(ordinary, forever, strict=True)), jobs_window=window, pool=pool)
 
     order = order_of(virtual, make)
     assert [name for name in order if name.islower()] == list("abcdefghij")

@@ -15,8 +15,8 @@ happened passes on what was released (see `ReadyQueue.admit`), or by a timer, if
   starts before it. So it starts once enough running jobs have ended, and the next job of its group is the first.
   (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP scheduling system". There, users declare run times.
   Here, run times are unknown, so overtaking jobs are counted.)
-- **A run without room leaves the admission** in the next round: it has no free slot, or enough admitted jobs that have
-  not started. Until it has room and joins again, its jobs cannot be overtaken, and have no reservation.
+- **A run without room leaves the admission** in the next round: no job of it can start, as all need a slot and none is
+  free, or enough admitted jobs have not started. Until it has room and joins again, its jobs cannot be overtaken, and have no reservation.
 - **A scan is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a resource, later groups that need it are
   skipped, and not counted as overtaken. Slurm's option `bf_max_job_test` sets a similar bound.
 - **Jobs whose key is taken are parked** with that resource, and have no reservation; see `_per_key`.
@@ -183,8 +183,11 @@ class AdmissionQueue:
         self.admission.queues.discard(self)
 
     def has_room(self) -> bool:
-        """Return whether the run can start another job that needs a slot, and has not admitted enough others."""
-        return len(self._ready.startable) < MAX_ADMITTED and not self._ready.is_full()
+        """Return whether the run can start another job, and has not admitted enough others."""
+        return len(self._ready.startable) < MAX_ADMITTED and (self.slotless_count > 0 or not self._ready.is_full())
+
+    def lacks_slot(self, group: WaitingGroup) -> bool:
+        return self.slotless_count > 0 and group.needs_slot and self._ready.is_full()
 
     # ---- the jobs
 
@@ -231,7 +234,7 @@ class AdmissionQueue:
 
     def admit(self, number: float) -> None:
         """Run a round of the admission. It may admit more than `number` jobs, and jobs of other runs."""
-        if self.slotless_count or self.has_room():
+        if self.has_room():
             self.join()
         self.admission.run_round(self)
 
@@ -333,12 +336,10 @@ class Admission:
         self.is_settled = False  # whether nothing has changed since the last round
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
         # What the last scan has found: the groups that have to wait, of those before its result; the reserved
-        # resources, each with the first job that has a reservation of it; the queues whose runs have no room; and
-        # whether it has skipped groups whose run has no room for them.
+        # resources, each with the first job that has a reservation of it; and the queues whose runs have no room.
         self._passed: list[WaitingGroup] = []
         self._reserved: dict[Resource, AbstractJob[Any]] = {}
         self._without_room: list[AdmissionQueue] = []
-        self._has_skipped = False
         # The earliest time at which a job that is not parked will be able to start without any other event, and the
         # queue of the job. The timer has such a pair, too, and a function that cancels it.
         self._earliest_start: tuple[float, AdmissionQueue | None] = (math.inf, None)
@@ -391,7 +392,7 @@ class Admission:
                 served[group.queue] = None
         for key in parked:
             key.wake()  # at the time at which it will be free; at once, if it was only reserved
-        self.is_settled = not self._has_skipped
+        self.is_settled = True
         self._set_timer()
         for queue in served:
             if queue is not caller:
@@ -439,13 +440,10 @@ class Admission:
         waiting_counts: dict[Resource, int] = {}  # how many of the groups before wait for each resource
         bound_count = 0
         self._passed, self._without_room, self._reserved = [], [], {}
-        self._has_skipped, self._earliest_start = False, (math.inf, None)
+        self._earliest_start = (math.inf, None)
         for group in self._groups_in_order():
             resources, queue = group.resources, group.queue
-            if group.needs_slot and queue.slotless_count and not queue.has_room():
-                self._has_skipped = True
-                continue
-            if not resources.isdisjoint(saturated):
+            if queue.lacks_slot(group) or not resources.isdisjoint(saturated):
                 continue
             lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
             waits_for = lacking or (() if queue.is_inside_holder else resources & self._reserved.keys())
@@ -484,15 +482,14 @@ class Admission:
         """Yield the groups of all runs that have room, in order; add the queues of other runs to `_without_room`.
 
         The groups of a run are in the order of its policy. Of the next groups of all runs, that with the highest
-        priority comes first, then that whose first job became ready first. All groups of a run with jobs that take no
-        slot are yielded.
+        priority comes first, then that whose first job became ready first.
         """
         # A heap of the next group of each queue, with the priority and the number of its first job, and its index.
         heads: list[tuple[float, int, AdmissionQueue, int]] = []
         entries: Iterable[Any] = itertools.chain(self.queue_entries, [LAST])
         for entry, following in itertools.pairwise(entries):
             queue: AdmissionQueue = entry[2]
-            if queue.slotless_count or queue.has_room():
+            if queue.has_room():
                 heapq.heappush(heads, (*entry, 0))
             else:
                 self._without_room.append(queue)
