@@ -320,7 +320,14 @@ def crossed_with_a_requirement(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
     return [first, other, jobs["b"], jobs["c"].requires(first)], {"pool": Pool(g=1)}
 
 
+def behind_a_reservation(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+    jobs["x"] = Job(nap, needs={"cpu": 1}, label="x", required=(later := Job(nap, 0.5)))
+    members, options = needs(jobs, "x")
+    return [*members, jobs["b"], later], {**options, "backfill": 0}
+
+
 INDIRECT = {
+    behind_a_reservation: "'me' awaits 'x', which may not overtake 'b', but holds what 'b' needs: 'b' waits for cpu",
     member: "'me' awaits 'n', which waits for its job 'b', but holds what 'b' needs: 'b' waits for cpu",
     requirement: "'me' awaits 'c', which requires 'b', but holds what 'b' needs: 'b' waits for cpu",
     enclosing_scheduler: "'me' awaits 'b', which is in 'n', but holds what 'n' needs: 'n' waits for a slot",

@@ -16,7 +16,8 @@ happened passes on what was released (see `ReadyQueue.admit`), or by a timer, if
   (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP scheduling system". There, users declare run times.
   Here, run times are unknown, so overtaking jobs are counted.)
 - **A run without room leaves the admission** in the next round: no job of it can start, as all need a slot and none is
-  free, or enough admitted jobs have not started. Until it has room and joins again, its jobs cannot be overtaken, and have no reservation.
+  free, or enough admitted jobs have not started. Until it has room and joins again, its jobs cannot be overtaken, and
+  have no reservation.
 - **A scan is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a resource, later groups that need it are
   skipped, and not counted as overtaken. Slurm's option `bf_max_job_test` sets a similar bound.
 - **Jobs whose key is taken are parked** with that resource, and have no reservation; see `_per_key`.
@@ -146,6 +147,15 @@ class WaitingGroup:
             return self.common_needs
         return [*self.common_needs, (key, family.unit_need)]
 
+    def find_blocker(self, job: AbstractJob[Any]) -> AbstractJob[Any] | None:
+        """Return the job whose reservation keeps a job of the group from starting. Any thread may call this.
+
+        It reads what the last scan found, because a scan changes what the next round uses.
+        """
+        reserved = {} if self.queue.is_inside_holder else self.queue.admission.reserved
+        blockers = [reserved[resource] for resource, _ in self.needs_of(job) if resource in reserved]
+        return next((other for other in blockers if other is not job and other._state is SCHEDULED), None)
+
     def entries(self) -> list[HeapEntry]:
         """Return the entries of all waiting jobs, in order. Any thread may call this."""
         entries = itertools.chain(list(self.heap), *list(self.parked.values()))
@@ -185,9 +195,6 @@ class AdmissionQueue:
     def has_room(self) -> bool:
         """Return whether the run can start another job, and has not admitted enough others."""
         return len(self._ready.startable) < MAX_ADMITTED and (self.slotless_count > 0 or not self._ready.is_full())
-
-    def lacks_slot(self, group: WaitingGroup) -> bool:
-        return self.slotless_count > 0 and group.needs_slot and self._ready.is_full()
 
     # ---- the jobs
 
@@ -338,7 +345,7 @@ class Admission:
         # What the last scan has found: the groups that have to wait, of those before its result; the reserved
         # resources, each with the first job that has a reservation of it; and the queues whose runs have no room.
         self._passed: list[WaitingGroup] = []
-        self._reserved: dict[Resource, AbstractJob[Any]] = {}
+        self.reserved: dict[Resource, AbstractJob[Any]] = {}
         self._without_room: list[AdmissionQueue] = []
         # The earliest time at which a job that is not parked will be able to start without any other event, and the
         # queue of the job. The timer has such a pair, too, and a function that cancels it.
@@ -429,8 +436,9 @@ class Admission:
         - None of their first jobs can start. It lacks something, or needs what is reserved, or its run has no room, or
           too many groups wait for what it needs.
         - `_passed` has those that lack something, or need what is reserved.
-        - A later group can start only if it needs nothing that is saturated, something that is not exhausted, and
-          nothing that is reserved, unless it ignores reservations. If no kind of group is left, the scan is over.
+        - A later group can start or be parked only if it needs nothing that is saturated, and not only what is
+          exhausted. If no kind of group is left, the scan is over. What is reserved keeps it from starting, unless it
+          ignores reservations.
 
         So the result is the first that can start, and it overtakes the groups in `_passed` with which it shares a
         resource. These have no reservation, or are overtaken by jobs that ignore it.
@@ -439,14 +447,15 @@ class Admission:
         exhausted: set[PoolEntry] = set()  # resources that have too little for any waiting job
         waiting_counts: dict[Resource, int] = {}  # how many of the groups before wait for each resource
         bound_count = 0
-        self._passed, self._without_room, self._reserved = [], [], {}
+        self._passed, self._without_room, self.reserved = [], [], {}
         self._earliest_start = (math.inf, None)
         for group in self._groups_in_order():
             resources, queue = group.resources, group.queue
-            if queue.lacks_slot(group) or not resources.isdisjoint(saturated):
+            lacks_slot = queue.slotless_count and group.needs_slot and queue._ready.is_full()
+            if lacks_slot or not resources.isdisjoint(saturated):
                 continue
             lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
-            waits_for = lacking or (() if queue.is_inside_holder else resources & self._reserved.keys())
+            waits_for = lacking or (() if queue.is_inside_holder else resources & self.reserved.keys())
             if not waits_for:
                 return group, None
             for resource in waits_for:
@@ -472,7 +481,7 @@ class Admission:
         if available_at < self._earliest_start[0]:
             self._earliest_start = available_at, queue
         if queue.overtaken[first] >= queue.backfill:
-            self._reserved.update(dict.fromkeys(group.resources - self._reserved.keys(), first))
+            self.reserved.update(dict.fromkeys(group.resources - self.reserved.keys(), first))
 
     def _can_any_start(self, saturated: set[PoolEntry], exhausted: set[PoolEntry]) -> bool:
         """Return whether a group of any kind could start, as far as these resources show."""
@@ -501,14 +510,6 @@ class Admission:
                     heapq.heapreplace(heads, (key[0], number, queue, index + 1))
                 else:
                     heapq.heappop(heads)
-
-    def find_blocker(self, resources: frozenset[Resource]) -> AbstractJob[Any] | None:
-        """Return the job whose reservation keeps those that need `resources` from starting. Any thread may call this.
-
-        It reads what the last scan found, because a scan changes what the next round uses.
-        """
-        blockers = (job for resource, job in self._reserved.items() if resource in resources)
-        return next((job for job in blockers if job._state is SCHEDULED), None)
 
     def _set_timer(self) -> None:
         """Let a timer begin the next round when time alone lets a job start; cancel one that has another purpose."""

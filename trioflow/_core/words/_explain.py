@@ -184,13 +184,13 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
         return Waiting(WaitCause.TOKEN, text="no free token")
     if queue.is_full() and not job._options.forever and job not in queue.holders:
         return Waiting(WaitCause.SLOT, text="no free slot")
-    group = _group_of(run, job)
+    group = group_of(run, job)
     waits = [] if group is None else [resource.describe_wait(need) for resource, need in _unmet(group.needs_of(job))]
     return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else Waiting(WaitCause.LOOP)
 
 
-def _group_of(run: Run, job: AbstractJob[Any]) -> WaitingGroup | None:
-    return None if run.queue.groups is None else run.queue.groups.find_group(job)
+def group_of(run: Run | None, job: AbstractJob[Any]) -> WaitingGroup | None:
+    return None if run is None or run.queue.groups is None else run.queue.groups.find_group(job)
 
 
 def _unmet(needs: Needs) -> Needs:
@@ -199,7 +199,7 @@ def _unmet(needs: Needs) -> Needs:
 
 def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
     """Explain why a ready job waits for resources: too little is free, or another job comes first; else None."""
-    group = _group_of(run, job)
+    group = group_of(run, job)
     if group is None:
         return None
     needs, alike = group.needs_of(job), [other for *_, other in group.entries() if other._needs() == job._needs()]
@@ -207,12 +207,11 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
     missing = _unmet(needs) or [each for each in needs if each[0].is_used_up_by(each[1], before)]
     if missing:
         return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
-    resources = frozenset([resource for resource, _ in needs])
-    blocker = None if group.queue.is_inside_holder else group.queue.admission.find_blocker(resources)
+    blocker = group.find_blocker(job)
     if blocker is None:
         return None
     backfill = 0 if blocker.scheduler is None else blocker.scheduler.backfill
-    names = " and ".join(sorted(resource.shown_name for resource in resources))
+    names = " and ".join(sorted(resource.shown_name for resource, _ in needs))
     return (
         f"waits for {names}, although enough is free, behind {blocker.label!r}, "
         f"which no more jobs may overtake (backfill={backfill})"

@@ -14,12 +14,14 @@ from ..parts._first_rule import FirstRule
 from ..run._limiter_tokens import has_token
 from ..run._part import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
-from ._explain import open_requirements, waiting
+from ._explain import group_of, open_requirements, waiting
 
 FIRST_POLL_SECONDS: Final = 1.0
 """The number of seconds until a wait is first checked for a deadlock. The interval doubles after each check."""
 HELD_BY: Final = "needs what is held by"
 """The words that link a job to one that holds what it lacks."""
+BEHIND: Final = "may not overtake"
+"""The words that link a job to the one for which what it needs is reserved."""
 LASTS: Final = "may run until the end of"
 """The words that link a forever job to its scheduler."""
 TURN: Final = "has its turn after"
@@ -192,14 +194,18 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
     if job._state is JobState.SCHEDULED:
         for holder in _holders(job):
             yield HELD_BY, holder
-    rule = None if scheduler is None or scheduler._run is None else scheduler._run.part(FirstRule)
+    run = None if scheduler is None else scheduler._run
+    group = group_of(run, job)
+    if group is not None and (blocker := group.find_blocker(job)) is not None:
+        yield BEHIND, blocker
+    rule = None if run is None else run.part(FirstRule)
     before = None if rule is None else rule.turn_before(job)
     if before is not None and before._state is not JobState.RUNNING:
         yield TURN, before
-    for run in tuple(RUNS_IN_PROGRESS) if job._state is JobState.RUNNING else ():
-        watch = run.part(WaitWatch)
+    for inner in tuple(RUNS_IN_PROGRESS) if job._state is JobState.RUNNING else ():
+        watch = inner.part(WaitWatch)
         if watch is not None and watch.waiter is job:
-            yield RUNS, run.scheduler
+            yield RUNS, inner.scheduler
     for enclosing in enclosing_schedulers(job):
         for iterator in enclosing._settled_iterators or ():
             for other in iterator.awaited_by(job):
