@@ -25,15 +25,15 @@ LEGAL = {(id(old), id(new)) for old, news in TRANSITIONS.items() for new in news
 """The table by the identities of states: tests write a million of them, and an `Enum` is hashed by a function."""
 
 WRITERS = {
-    ("_core.job._job", "AbstractJob.__init__"),
-    RESET,
-    ("_core.run._clean_up", "CleanUpWorker.work"),
-    ("_core.run._run", "Run._requeue"),
-    ("_core.run._run", "Run.ready"),
-    ("_core.run._run", "Run.settle"),
-    ("_core.run._worker", "Worker.work"),
+    ("_core.job._job", "AbstractJob.__init__"): {JobState.IDLE},
+    RESET: {JobState.IDLE},
+    ("_core.run._clean_up", "CleanUpWorker.work"): {JobState.RUNNING},
+    ("_core.run._run", "Run._requeue"): {JobState.SCHEDULED},
+    ("_core.run._run", "Run.ready"): {JobState.SCHEDULED},
+    ("_core.run._run", "Run.settle"): {state for state in JobState if state.is_settled},
+    ("_core.run._worker", "Worker.work"): {JobState.RUNNING},
 }
-"""The functions of the package that write a job's state, each with its module; nobody else may."""
+"""The functions of the package that write a job's state, each with its module, and which states; nobody else may."""
 
 
 class IllegalStep(AssertionError):
@@ -52,7 +52,8 @@ class CheckedState:
         self.illegal: list[str] = []
         self.assertions: list[str] = []
         self.writers: set[tuple[str, str]] = set()
-        self._writers: dict[int, tuple[CodeType, str, tuple[str, str]]] = {}  # by identity: to hash code takes long
+        # By the identity of code, because to hash it takes long; with the identities of the states that it may write.
+        self._writers: dict[int, tuple[CodeType, str, tuple[str, str], set[int]]] = {}
 
     def __get__(self, job: AbstractJob[Any] | None, owner: type | None = None) -> Any:
         return self if job is None else self.slot.__get__(job, owner)
@@ -66,11 +67,13 @@ class CheckedState:
         code = frame.f_code
         if id(code) not in self._writers:
             package, _, module = frame.f_globals["__name__"].partition(".")
-            self._writers[id(code)] = code, package, (module, code.co_qualname)
-        _, package, writer = self._writers[id(code)]
+            allowed = WRITERS.get((module, code.co_qualname), set(JobState))
+            self._writers[id(code)] = code, package, (module, code.co_qualname), {id(state) for state in allowed}
+        _, package, writer, own = self._writers[id(code)]
         if package == "trioflow":
             self.writers.add(writer)
-        if not (state is JobState.IDLE if old is None or writer == RESET else (id(old), id(state)) in LEGAL):
+        is_first = old is None or writer == RESET
+        if id(state) not in own or not (state is JobState.IDLE if is_first else (id(old), id(state)) in LEGAL):
             step = f"{job._label!r}: {old} -> {state}"
             self.illegal.append(step)
             raise IllegalStep(step)

@@ -33,4 +33,4 @@ def test_only_the_listed_functions_write_job_states_in_random_runs(
     failing = bad()
     virtual(Scheduler(failing, alarm(failing)).co_run)
     virtual(Scheduler(Job(throttled_once, needs={"api": 1}), pool=Pool(api=1)).co_run)
-    assert checked_states.writers == WRITERS
+    assert checked_states.writers == WRITERS.keys()
