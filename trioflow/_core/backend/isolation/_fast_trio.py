@@ -248,24 +248,18 @@ class TrioTaskSnapshot(TaskSnapshot):
     )
 
     def __init__(self, worker: WorkerTask) -> None:
+        # These local variables are references, too, and count below because `is_task_unchanged` has them as well.
         task: Any = worker.task
+        context = task.context
         self._task = task
+        self._context = context
         self.cancel_status: Any = task._cancel_status
         self._nurseries = task._child_nurseries
-        self._context = task.context
-        self._variable_count = len(task.context)
-        self._variables = _shared.get_context_variables(task.context, worker.group.variables, worker)
+        self._variables = worker.group.variables
+        self._variable_count = len(self._variables) + 1  # plus 1 for the variable that holds the worker
         # The number of times that the task had been scheduled by the last `record_iteration`.
         self._recorded_schedule_points = task._schedule_points
-        self._reference_count = 0
-
-    def count_references(self) -> None:
-        """Record the number of references to the task and its context, in the task's first step.
-
-        `is_task_unchanged` compares it: code with such a reference may set variables in the context later.
-        """
-        # The local variables are references too, and count here because `is_task_unchanged` has them as well.
-        task, context = self._task, self._context
+        # Code that has a reference to the task or its context may set variables in the context later.
         self._reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
 
     def is_task_unchanged(self) -> bool:
@@ -296,12 +290,11 @@ class FastTrio(Isolation):
     group_class = FastTrioGroup
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
-        worker.task = trio.lowlevel.current_task()  # no local variable, because `count_references` would count it
+        worker.task = trio.lowlevel.current_task()  # no local variable, because `TrioTaskSnapshot` would count it
         group: Any = worker.group
         if group._outer_group is not None:
             worker.task._activate_cancel_status(group._cancel_status)
         worker.task_snapshot = snapshot = TrioTaskSnapshot(worker)
-        snapshot.count_references()
         return None if snapshot.cancel_status.effectively_cancelled else snapshot
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
@@ -398,8 +391,8 @@ def _check_private_attributes() -> None:
     worker.group = group = FastTrioGroup.__new__(FastTrioGroup)
     group.variables = ()
     worker.task, worker.scope = task, None
+    task.context.run(contextvars.ContextVar[WorkerTask]("worker").set, worker)
     worker.task_snapshot = TrioTaskSnapshot(worker)
-    worker.task_snapshot.count_references()
     job_status = CancelStatus(scope=job_scope, parent=outermost)
     task._activate_cancel_status(job_status)
     worker.scope = scope = group._insert_scope(worker)
