@@ -236,7 +236,7 @@ def test_node_runs_as_many_commands_at_once_as_it_has_cpus(server: Server, tmp_p
     """The default of `-j` for a node is its number of CPUs, which is read on the node."""
     cpus = os.cpu_count() or 1
     meet = f"touch {tmp_path}/{{}}; until set -- {tmp_path}/*; test $# -ge {cpus}; do sleep 0.05; done"
-    done = batch(server, "-S", "node1", "--timeout", 20, meet, ":::", *range(2 * cpus))
+    done = batch(server, "-S", "node1", "--timeout", PATIENCE, meet, ":::", *range(2 * cpus))
     assert (done.output, done.exit_code) == ("", 0)
 
 

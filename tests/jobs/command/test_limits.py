@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,10 +58,12 @@ def test_a_command_without_pin_may_run_on_any_cpu(backend: str) -> None:
     assert job.result().stdout == f"{CPUS}\n".encode()
 
 
-def test_nice_is_added_to_the_niceness_of_this_program(backend: str) -> None:
+def test_nice_is_added_to_the_niceness_of_this_program(backend: str, tmp_path: Path) -> None:
     """`nice=3` adds 3 to the niceness of this program for the command and its children alone."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    job = CommandJob("sleep 0.1; nice; sh -c nice", shell=True, nice=3, stdout=PIPE)
+    started = tmp_path / "started"
+    line = f"until test -e {started}; do sleep 0.01; done; nice; sh -c nice"
+    job = CommandJob(line, shell=True, nice=3, stdout=PIPE, on_start=lambda job: started.touch())
     run(backend, job)
     assert job.result().stdout == f"{own + 3}\n{own + 3}\n".encode()
     assert os.getpriority(os.PRIO_PROCESS, 0) == own

@@ -18,11 +18,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import CommandError, CommandJob, JobState, Scheduler, ThreadJob
+from trioflow import CommandError, CommandJob, Job, JobState, Scheduler, ThreadJob
 from trioflow.jobs.command import _output_sinks, _streams
 from trioflow.jobs.command._output_sinks import LineSink, OutputSpool
 from trioflow.jobs.posix import _guard
@@ -363,11 +364,21 @@ def test_a_tag_may_contain_the_time_of_each_line(
     assert re.fullmatch(f"{line}\n", capsys.readouterr().out)
 
 
-def test_the_time_in_a_tag_is_that_of_the_line(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_time_in_a_tag_is_that_of_the_line(
+    backend: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """`{time}` in a tag is the time of each line, not that of the start of the command."""
-    run(backend, sh("echo a; sleep 0.02; echo b", tag="{time:%H%M%S%f} "))
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.removesuffix(" a") != second.removesuffix(" b")
+    shown: list[str] = []
+
+    async def until_shown() -> None:
+        while not shown or not shown[-1]:
+            await anyio.sleep(0.01)
+            shown.append(capsys.readouterr().out)
+        (tmp_path / "shown").touch()
+
+    line = f"echo a; until test -e {tmp_path}/shown; do sleep 0.01; done; echo b"
+    run(backend, sh(line, tag="{time:%H%M%S%f} "), Job(until_shown))
+    assert shown[-1].removesuffix(" a\n") != capsys.readouterr().out.removesuffix(" b\n")
 
 
 def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.CaptureFixture[str]) -> None:

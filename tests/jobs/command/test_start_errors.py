@@ -111,10 +111,18 @@ def few_descriptors() -> Iterator[int]:
 
 
 def test_the_soft_limit_of_descriptors_is_raised_during_a_run(
-    backend: str, few_descriptors: int, caplog: pytest.LogCaptureFixture
+    backend: str, few_descriptors: int, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """During a run the soft limit of descriptors is raised, so that no start fails; commands have the old limit."""
-    jobs = [CommandJob("sleep 0.3; ulimit -n", shell=True, stdout=PIPE, stderr=PIPE) for _ in range(40)]
+    line = f"until test -e {tmp_path}/all; do sleep 0.1; done; ulimit -n"
+    started: list[CommandJob] = []
+
+    def start(job: CommandJob) -> None:
+        started.append(job)
+        if len(started) == len(jobs):
+            (tmp_path / "all").touch()
+
+    jobs = [CommandJob(line, shell=True, stdout=PIPE, stderr=PIPE, on_start=start) for _ in range(40)]
     before = len(os.listdir("/proc/self/fd"))
     run(backend, *jobs)
     assert {job.result().stdout for job in jobs} == {b"%d\n" % few_descriptors}
@@ -137,20 +145,29 @@ def test_raise_file_limit_returns_false_if_the_system_does_not_allow_it(
 
 NARROW = """
 import logging, os, resource, sys
+from pathlib import Path
 from trioflow import CommandJob, Scheduler
-logging.basicConfig(stream=sys.stdout, format="%(message)s")
+warned = Path({place!r}, "warned")
+
+class Note(logging.StreamHandler):
+    def emit(self, record):
+        super().emit(record)
+        warned.touch()
+
+logging.basicConfig(handlers=[Note(sys.stdout)], format="%(message)s")
 few = len(os.listdir("/proc/self/fd")) + 40
 resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
-jobs = [CommandJob("sleep 0.1; echo a", shell=True, stdout=-1, stderr=-1) for _ in range(40)]
+line = f"until test -e {{warned}}; do sleep 0.05; done; echo a"
+jobs = [CommandJob(line, shell=True, stdout=-1, stderr=-1) for _ in range(40)]
 before = len(os.listdir("/proc/self/fd"))
 assert Scheduler(*jobs).run(backend={backend!r})
 print({{job.result().stdout for job in jobs}}, len(os.listdir("/proc/self/fd")) - before)
 """
 
 
-def test_commands_wait_while_no_more_open_files_are_allowed(backend: str) -> None:
+def test_commands_wait_while_no_more_open_files_are_allowed(backend: str, tmp_path: Path) -> None:
     """Commands wait while no more files can be opened: none fails, and there is one warning."""
-    warning, outcome = child(NARROW.format(backend=backend))
+    warning, outcome = child(NARROW.format(backend=backend, place=str(tmp_path)))
     assert outcome == r"{b'a\n'} 0"
     assert "others wait until one ends: too many open files (ulimit -n)" in warning
 

@@ -167,7 +167,8 @@ def test_children_end_when_the_controller_is_killed(session: Callable[..., Sessi
         with open({str(pids)!r}, "a") as file:
             print(pid, os.getpid(), file=file)
 
-    run(Job(fork), ThreadJob(sh, 'sleep 0.2; echo $$ >> {pids}; exec yes', label="endless"))
+    endless = 'until test -s {pids}; do sleep 0.01; done; echo $$ >> {pids}; exec yes'
+    run(Job(fork), ThreadJob(sh, endless, label="endless"))
     """
     program = session(HEAD + code)
     program.is_watched = False
@@ -227,15 +228,23 @@ def test_descriptors_are_restored_however_the_run_ends(session: Callable[..., Se
     assert not program.screen.cursor.hidden
 
 
-def test_a_child_that_outlives_the_run_still_writes_to_the_terminal(session: Callable[..., Session]) -> None:
+def test_a_child_that_outlives_the_run_still_writes_to_the_terminal(
+    session: Callable[..., Session], tmp_path: Path
+) -> None:
     """The output of a child that outlives the run still gets to the terminal, through the child's pipe."""
-    code = """
-    run(ThreadJob(sh, "(sleep 0.5; echo late) & echo early"))
+    over, seen = tmp_path / "over", tmp_path / "seen"
+    code = f"""
+    run(ThreadJob(sh, "(until test -e {over}; do sleep 0.01; done; echo late) & echo early"))
     print("between")
-    time.sleep(1)
+    open({str(over)!r}, "w").close()
+    while not os.path.exists({str(seen)!r}):
+        time.sleep(0.01)
     print("end")
     """
-    shown = session(HEAD + code).end()
+    program = session(HEAD + code)
+    program.until(lambda lines: "late" in lines)
+    seen.touch()
+    shown = program.end()
     assert above(shown) == ["early"]
     assert shown[-3:] == ["between", "late", "end"]
 
@@ -311,14 +320,17 @@ def test_a_monitor_replaces_descriptors_only_with_child_output(session: Callable
     assert said.read_text().split() == ["terminal", "pipe"]
 
 
-def test_child_output_survives_widening_a_narrow_terminal(session: Callable[..., Session]) -> None:
+def test_child_output_survives_widening_a_narrow_terminal(session: Callable[..., Session], tmp_path: Path) -> None:
     """When a narrow terminal is widened, the output of children and the picture stay whole."""
-    code = """
-    run(ThreadJob(sh, "echo 1234567890123456789012345; sleep 0.5; echo end of it; sleep 0.5", label="job"))
+    wide = tmp_path / "wide"
+    line = f"echo 1234567890123456789012345; until test -e {wide}; do sleep 0.01; done; echo end of it; sleep 0.5"
+    code = f"""
+    run(ThreadJob(sh, {line!r}, label="job"))
     """
     program = session(HEAD + code, columns=20, lines=6)
     program.until(lambda lines: lines[:2] == ["12345678901234567890", "12345"] and len(lines) == 5)
     program.resize(60, 12)
+    wide.touch()
     shown = program.end()
     assert shown[-3] == "end of it"
     assert shown[-2].startswith(" run  ✓ ")
