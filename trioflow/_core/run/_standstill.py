@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 TURNS: Final = 4
 """The number of turns of the loop in which a run must stand still before it is stopped. Calls that were scheduled
 before, for instance by policies, come in the first one or two."""
-MAX_EXPLAINED_JOBS: Final = 5
 
 
 class Standstill:
@@ -67,18 +66,7 @@ class Standstill:
         return self.active_count > 0 or any(_may_act(run, self._run) for run in self._run.with_nested())
 
     def _stop(self) -> None:
-        scheduler = self._run.scheduler
-        waiting = [
-            job
-            for job in scheduler.iterate_jobs()
-            if not (job._state.is_settled or job._worker or job._options.forever)
-        ]
-        explained = "; ".join((job._scheduler or scheduler).explain(job) for job in waiting[:MAX_EXPLAINED_JOBS])
-        more = f"; and {len(waiting) - MAX_EXPLAINED_JOBS} more" if len(waiting) > MAX_EXPLAINED_JOBS else ""
-        message = (
-            f"{scheduler.label!r} stands still: no job runs, and nothing can start one ({explained}{more}); "
-            f"this is a fault of trioflow: please report it, with this message and the scenario"
-        )
+        message = self._run.scheduler._describe_standstill()
         self._run.stop_with_error(RuntimeError(message), None, message)
 
 

@@ -1098,6 +1098,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     _wait_settled = _awaiting.wait_settled
     _describe_waits = _explain.describe_waits
+    _describe_standstill = _explain.describe_standstill
     _create_failure_log = staticmethod(FailureLog)
 
     def _reject_wait_cycle(self) -> None:

@@ -127,6 +127,18 @@ def describe_waits(scheduler: BaseScheduler) -> str:
     return ", ".join(texts)
 
 
+def describe_standstill(scheduler: BaseScheduler) -> str:
+    """Return the message for a run in which no job runs, and nothing can start one."""
+    jobs = scheduler.iterate_jobs()
+    waiting = [job for job in jobs if not (job._state.is_settled or job._worker or job._options.forever)]
+    explained = "; ".join(explain(job._scheduler or scheduler, job) for job in waiting[:MAX_NAMED_JOBS])
+    more = f"; and {len(waiting) - MAX_NAMED_JOBS} more" if len(waiting) > MAX_NAMED_JOBS else ""
+    return (
+        f"{scheduler.label!r} stands still: no job runs, and nothing can start one ({explained}{more}); "
+        f"this is a fault of trioflow: please report it, with this message and the scenario"
+    )
+
+
 WAITED_FOR: Final = {
     WaitCause.RESOURCE: "the resource '{}'",
     WaitCause.THROTTLED: "'{}', which was throttled",
