@@ -66,8 +66,10 @@ MAX_FIRST_WORKER_TURNS: Final = 2
 PENDING_INPUT_TURNS: Final = 16
 """The number of turns of the loop that forever jobs get to process pending input after all other jobs have settled."""
 
-RUNS_IN_PROGRESS: Final[dict[Run, int]] = {}
+RUNS_IN_PROGRESS: Final[dict[Run, None]] = {}
 """The outermost runs in progress, in all threads of the process."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=RUNS_IN_PROGRESS.clear)
 
 
 class Incident(NamedTuple):
@@ -319,7 +321,7 @@ class Run:
     async def _run_jobs(self) -> None:
         self.began_at = self.clock()
         if self.outer_worker is None:
-            RUNS_IN_PROGRESS[self] = os.getpid()
+            RUNS_IN_PROGRESS[self] = None
         try:
             for part in self.parts:
                 part.enter(LINKING)

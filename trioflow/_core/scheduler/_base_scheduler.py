@@ -748,7 +748,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             run.parts = run.parts if watch is None else (*run.parts, watch)
         self._run = run
         try:
-            await self._prepare(run)
+            for _ in self._prepare(run):
+                await backend.checkpoint()
             calls = None if self._on_settled is None else run.part(SettledCalls)
             await (run.execute() if calls is None else calls.run_beside(run.execute))
         except Exception as error:  # raised by the checks in `_prepare`
@@ -823,18 +824,16 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
-    async def _prepare(self, run: Run) -> None:
-        """Check the scenario and reset its jobs, with checkpoints, so that other tasks of the program can run."""
+    def _prepare(self, run: Run) -> Iterator[None]:
+        """Check the scenario and reset its jobs; yield whenever other tasks of the program should get a turn."""
         members = self._members
         if members.jobs_added_during_run or members.nested_schedulers:
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()
         if members.needs_check() if run.outer_worker is None else members.is_unchecked:
-            for _ in _checks.check_members(members):
-                await run.backend.checkpoint()
+            yield from _checks.check_members(members)
         if members.nested_schedulers or (members.needs_reset and len(members.jobs) >= _graph_algorithms.CHUNK_SIZE):
-            for _ in self._reset_jobs():
-                await run.backend.checkpoint()
+            yield from self._reset_jobs()
         else:
             self._reset_outcome()
             for job in members.jobs if members.needs_reset else ():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
@@ -91,11 +90,7 @@ class RunInProgress(NamedTuple):
 
 def runs_in_progress() -> list[RunInProgress]:
     """Return the outermost runs in progress, in any thread of this process."""
-    return [
-        RunInProgress(run.scheduler, RunView(run), run.began_at, run.thread_id)
-        for run, process_id in list(RUNS_IN_PROGRESS.items())
-        if process_id == os.getpid()  # a forked process has those of its parent
-    ]
+    return [RunInProgress(run.scheduler, RunView(run), run.began_at, run.thread_id) for run in list(RUNS_IN_PROGRESS)]
 
 
 def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool]:

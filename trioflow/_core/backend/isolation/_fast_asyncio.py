@@ -43,9 +43,9 @@ class FastAsyncioGroup(WorkerGroup):
     """The tasks of one run, each of which is cancelled once for each cause."""
 
     def prepare(self, outer: Any) -> None:
-        self._loop = asyncio.get_running_loop()
-        task: Any = asyncio.current_task(self._loop)
+        task: Any = asyncio.current_task()
         self.host = self._host = AsyncioHost(task, task._must_cancel, self._context)
+        self._loop = self._host.loop
         self._scope = _innermost_scope(task)
         self.host_task_id: int | None = id(task)
         self.iterations = LoopIterations(self._loop, self._context) if outer is None else outer.iterations
