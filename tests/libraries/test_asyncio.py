@@ -14,7 +14,7 @@ from .ways import DONE, TIMED_OUT, times, with_service
 pytestmark = pytest.mark.libraries
 
 
-@pytest.mark.timeout(60, method="thread")  # a wait for a condition that stays locked cannot be cancelled
+@pytest.mark.timeout(240, method="thread")  # a wait for a condition that stays locked cannot be cancelled
 def test_timeouts_leave_a_condition_usable() -> None:
     """Timeouts of those that wait for a condition in `wait_for` leave it to the others, and unlocked in the end."""
 

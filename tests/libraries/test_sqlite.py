@@ -39,7 +39,7 @@ class SlowQueries:
         asyncio.get_running_loop().call_later(seconds, self._over[number].set)
 
 
-@pytest.mark.timeout(60, method="thread")  # what hangs here hangs at the end of the loop, too
+@pytest.mark.timeout(240, method="thread")  # what hangs here hangs at the end of the loop, too
 def test_a_timeout_in_mid_query_of_an_engine_ends(tmp_path: Path) -> None:
     """SQLAlchemy on aiosqlite: timeouts in mid-query end, and no task and no connection in use is left."""
     from sqlalchemy import event  # not in each process that collects the tests: it takes long

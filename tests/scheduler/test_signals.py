@@ -690,6 +690,9 @@ def handler(number, frame):
 async def crash():
     if scheduler.backend:
         signal.signal(signal.SIGALRM, handler)
+        while command.pid is None:
+            await anyio.sleep(0.001)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
     await anyio.sleep(60 if scheduler.backend else 0)
 
 class Kept(Actor):
@@ -702,11 +705,7 @@ class Kept(Actor):
 class Nights(Scheduler):
     backend = {backend!r}
 
-def on_start(job):
-    say("starts")
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
-
-command = CommandJob(["sleep", "1000"], on_start=on_start)
+command = CommandJob(["sleep", "1000"], on_start=lambda job: say("starts"))
 scheduler = Nights(Job(crash), command, Kept(), Scheduler(Kept()), Job(anyio.sleep, 0), jobs_window=4)
 try:
     scheduler.run(backend={backend!r})

@@ -37,7 +37,7 @@ def main(directory: Path, *command: str) -> int:
     )
     with subprocess.Popen([SSHD, "-D", "-f", config, "-E", directory / "log"]) as server:
         try:
-            until_it_answers(time.monotonic() + 10)
+            until_it_answers(time.monotonic() + 120)
             environment = {**os.environ, "HOME": str(home)}
             return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
         finally:

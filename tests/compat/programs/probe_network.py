@@ -141,7 +141,7 @@ def failures():
     nested = Scheduler(Job(fail(), label="fatal"), Job(wait_and_return(5, 0), label="cut"), label="nested")
     outer = PureScheduler(nested, PrintJob("never", required=nested, label="never"))
     report["critical"] = [outer.run(), outer.failed_critical(), outer.failed_time_out(), sorted_states(outer)]
-    late = PureScheduler(Job(wait_and_return(5, 0), label="late"), timeout=0.05)
+    late = PureScheduler(Job(wait_and_return(5, 0), label="late"), timeout=1)
     report["timeout"] = [late.run(), late.failed_time_out(), late.why(), sorted_states(late)]
     try:
         Scheduler(Job(wait_and_return(5, 0)), timeout=0.05).run()

@@ -121,8 +121,8 @@ signal.signal(signal.SIGUSR1, stop)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
 with ExecPool(1) as pool:
     pool.execute(Job("j", args=["sleep", "1000"]))
-    threading.Timer(0.1, receive).start()
     try:
+        threading.Timer(0.1, receive).start()
         pool.join()
     except Stop:
         print("stopped")
