@@ -552,7 +552,7 @@ def test_a_task_with_both_a_strong_and_a_weak_reference_is_not_reused(backend: A
 
 
 @pytest.mark.fast_way
-def test_jobs_that_store_no_reference_to_their_task_share_tasks(backend: Any) -> None:
+def test_jobs_that_store_no_reference_to_their_task_share_tasks(virtual: Virtual) -> None:
     """Usual code leaves no reference to a task behind, strong or weak, so three tasks serve thirty jobs."""
     tasks: set[int] = set()
 
@@ -563,7 +563,7 @@ def test_jobs_that_store_no_reference_to_their_task_share_tasks(backend: Any) ->
                 group.start_soon(anyio.sleep, 0)
         tasks.add(id(task_now()))
 
-    assert Scheduler([Job(work) for _ in range(30)], jobs_window=3).run(backend=backend) is True
+    assert virtual(Scheduler([Job(work) for _ in range(30)], jobs_window=3).co_run)
     assert len(tasks) <= 3
 
 
