@@ -57,6 +57,7 @@ class WorkerTask:
     task: Any
     # Whether the engine has cancelled the worker, other than at its deadline. Only asyncio uses this attribute.
     was_cancelled: bool
+    is_shielded: bool  # whether the worker runs a forever job, which outlasts the other jobs
     __slots__ = (*__annotations__,)
 
     def leave_unstarted(self, _task: Any = None) -> None:

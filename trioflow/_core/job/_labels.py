@@ -52,7 +52,7 @@ def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth:
     cost of a label is linear in the number of its own arguments.
     """
     if depth == MAX_DEPTH:
-        texts = [_format_argument(value, depth) for value in args]
+        texts = [*map(_format_argument, args)]
     else:
         few = [*itertools.islice(args, MAX_ITEMS + 1)]
         texts = [_format_argument(value, depth) if number < MAX_ITEMS else "…" for number, value in enumerate(few)]
@@ -71,7 +71,7 @@ def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth:
 
 def _format_argument(value: Any, depth: int = MAX_DEPTH) -> str:
     """Return one argument as short text, without running the user's code."""
-    kind = cast(Any, type(value))
+    kind: Any = type(value)
     if kind is int:
         return repr(value) if -MIN_HIDDEN_INT < value < MIN_HIDDEN_INT else "<int>"
     if kind is str:

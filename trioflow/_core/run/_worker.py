@@ -143,7 +143,6 @@ class Worker(WorkerTask):
 
     __slots__ = (
         "is_searching",
-        "is_shielded",
         "is_tainted",
         "run",
         "was_cancelled_alone",
@@ -156,7 +155,6 @@ class Worker(WorkerTask):
         self.group = run.group
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
-        # A worker is shielded while it runs a forever job, which outlasts the other jobs.
         self.was_cancelled = self.is_shielded = False
         self.is_searching = True  # whether the worker is counted in `Workers.searchers`
         # Whether the worker must leave: a job has changed the task, or has given it its name, or the run stops.

@@ -90,9 +90,6 @@ class FastAsyncioGroup(WorkerGroup):
             scope = None if scope._shield else scope._parent_scope
         return deadline
 
-    def shield(self, worker: WorkerTask) -> None:
-        worker.task_snapshot.is_shielded = True
-
     def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         worker.was_cancelled = True
         self._deliver(worker, repeatedly)
@@ -103,7 +100,7 @@ class FastAsyncioGroup(WorkerGroup):
         If the job calls this itself, its next await is cancelled.
         """
         snapshot: WorkerState | None = worker.task_snapshot
-        if snapshot is None or not snapshot.has_begun:
+        if snapshot is None or not snapshot.reference_count:
             return  # its first step will check whether the run is stopping
         snapshot.reference_count = -math.inf  # the worker has to retire after its current job
         if worker.scope is None and not repeatedly and worker.task is not asyncio.current_task(self._loop):
@@ -126,7 +123,7 @@ class FastAsyncioGroup(WorkerGroup):
 
     def is_unwinding(self, worker: WorkerTask) -> bool:
         """Return whether the engine has cancelled a worker, or its run, which a forever job outlasts."""
-        return worker.was_cancelled or (self.is_cancelled() and not worker.task_snapshot.is_shielded)
+        return worker.was_cancelled or (self.is_cancelled() and not worker.is_shielded)
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         """Set another deadline. If the last one has cancelled the task, take that back."""
@@ -270,7 +267,7 @@ class WorkerScope(anyio_asyncio.CancelScope):
         """The nearest deadline outside the job: its own, that of its run, or of a scope around the run."""
         worker = self._worker
         own_deadline = math.inf if worker.deadline == -math.inf else worker.deadline
-        is_alone = worker.task_snapshot is None or worker.task_snapshot.is_shielded
+        is_alone = worker.task_snapshot is None or worker.is_shielded
         return own_deadline if is_alone else min(own_deadline, worker.group.effective_deadline())
 
     def request(self: Any) -> None:
@@ -351,9 +348,7 @@ class WorkerState(anyio_asyncio.TaskState):
         "_variables",
         "base_scope",
         "context",
-        "has_begun",
         "innermost_scope",
-        "is_shielded",
         "reference_count",
         "worker",
     )
@@ -363,15 +358,13 @@ class WorkerState(anyio_asyncio.TaskState):
         self.parent_id = group.host_task_id
         self.innermost_scope: Any = None  # the current innermost scope of the task
         self.base_scope: Any = None  # its innermost scope between jobs, which is that of the worker
-        self.is_shielded = False  # whether the worker runs a forever job
         self.worker = worker
         self._task = worker.task
         self.context = context
         self._variables = group.variables
         self._variable_count = len(group.variables) + 1  # plus 1 for the variable that holds the worker
-        self.has_begun = False  # whether the task has made its first step
-        # The number of references to the task and to its context between jobs, counted in its first step; negative
-        # infinity if the worker has to retire after its current job, or after its first one.
+        # The number of references to the task and to its context between jobs; 0 before its first step, which counts
+        # them; negative infinity if the worker has to retire after its current job.
         self.reference_count: float = 0
         self._iterations = group.iterations
         self._recorded_iteration: object = None
@@ -382,7 +375,7 @@ class WorkerState(anyio_asyncio.TaskState):
         if worker.scope is None:
             scope: Any = WorkerScope(worker)
             worker.scope = self.base_scope = self.innermost_scope = scope
-            if self.has_begun:
+            if self.reference_count:
                 self.reference_count += 2  # the scope refers to the task twice
         return worker.scope
 
@@ -439,8 +432,7 @@ class FastAsyncio(Isolation):
         snapshot: WorkerState = worker.task_snapshot
         task, context = worker.task, snapshot.context  # local variables, which `is_task_unchanged` has as well
         task.remove_done_callback(worker.leave_unstarted)
-        snapshot.has_begun = True
-        snapshot.reference_count += getrefcount(task) + getweakrefcount(task) + getrefcount(context)
+        snapshot.reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
         return snapshot
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
@@ -494,7 +486,7 @@ def _check_private_attributes() -> None:
                 f"_callbacks as asyncio's own class: another library has replaced it, as nest_asyncio does"
             )
         expect_attributes(asyncio.Task, "_must_cancel", "_callbacks")
-    group = FastAsyncioGroup.__new__(FastAsyncioGroup)
+    group = cast(Any, FastAsyncioGroup).__new__(FastAsyncioGroup)
     worker = WorkerTask()
     worker.group, worker.scope, worker.deadline, worker.timer = group, None, math.inf, None
     worker.was_cancelled = False
