@@ -447,21 +447,28 @@ class Admission:
         exhausted: set[PoolEntry] = set()  # resources that have too little for any waiting job
         waiting_counts: dict[Resource, int] = {}  # how many of the groups before wait for each resource
         bound_count = 0
-        self._passed, self._without_room, self.reserved = [], [], {}
+        reserved: dict[Resource, AbstractJob[Any]] = {}
+        passed: list[WaitingGroup] = []
+        self._passed, self._without_room, self.reserved = passed, [], reserved
         self._earliest_start = (math.inf, None)
         for group in self._groups_in_order():
             resources, queue = group.resources, group.queue
-            lacks_slot = queue.slotless_count and group.needs_slot and queue._ready.is_full()
-            if lacks_slot or not resources.isdisjoint(saturated):
+            if queue.slotless_count and group.needs_slot and queue._ready.is_full():
+                continue
+            if not resources.isdisjoint(saturated):
                 continue
             lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
-            waits_for = lacking or (() if queue.is_inside_holder else resources & self.reserved.keys())
+            waits_for = lacking or (() if queue.is_inside_holder else resources & reserved.keys())
             if not waits_for:
                 return group, None
             for resource in waits_for:
                 if resource.parks:
                     return group, resource
-            self._pass(group, max(lacking.values(), default=math.inf))
+            passed.append(group)
+            if lacking and (available_at := max(lacking.values())) < self._earliest_start[0]:
+                self._earliest_start = available_at, queue
+            if queue.overtaken[first := group.heap[0][2]] >= queue.backfill:
+                reserved.update(dict.fromkeys(resources - reserved.keys(), first))
             for resource in waits_for:
                 waiting_counts[resource] = count = waiting_counts.get(resource, 0) + 1
                 if count >= MAX_GROUPS_PER_RESOURCE:
@@ -473,15 +480,6 @@ class Admission:
                 break
             bound_count = bounds
         return None
-
-    def _pass(self, group: WaitingGroup, available_at: float) -> None:
-        """Record that the first job of a group has to wait; reserve what it needs if it was overtaken too often."""
-        first, queue = group.heap[0][2], group.queue
-        self._passed.append(group)
-        if available_at < self._earliest_start[0]:
-            self._earliest_start = available_at, queue
-        if queue.overtaken[first] >= queue.backfill:
-            self.reserved.update(dict.fromkeys(group.resources - self.reserved.keys(), first))
 
     def _can_any_start(self, saturated: set[PoolEntry], exhausted: set[PoolEntry]) -> bool:
         """Return whether a group of any kind could start, as far as these resources show."""
