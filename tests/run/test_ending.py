@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
+import trio.testing
 
 from trioflow import CycleError, Job, Scheduler, StopReason
 from trioflow.abc import AbstractJob, Instrument
@@ -255,6 +256,20 @@ def test_ctrl_c_in_the_task_that_awaits_a_run_ends_it_in_order() -> None:
     with pytest.raises(KeyboardInterrupt):
         trio.run(scheduler.co_run)
     assert (job.state, scheduler.stop_reason) == (CANCELLED, StopReason.INTERRUPTED)
+
+
+def test_a_timer_whose_time_comes_in_the_last_turn_of_trio_does_nothing() -> None:
+    """The timer of names outlasts a short run: if trio was slow to end, its time came when nothing could be called."""
+    clock = trio.testing.MockClock()
+
+    class Slow(trio.abc.Instrument):
+        def task_exited(self, task: trio.lowlevel.Task) -> None:
+            if "run_sync_soon" in task.name:
+                ended.append(clock.jump(1))
+
+    ended: list[None] = []
+    assert Scheduler(Job(nap, 0)).run(backend="trio", backend_options={"clock": clock, "instruments": [Slow()]})
+    assert len(ended) == 1
 
 
 def test_nothing_is_shut_down_after_a_validation_error(virtual: Virtual) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from functools import partial
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import trio
@@ -77,7 +77,7 @@ class FastTrioGroup(WorkerGroup):
 
     def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
         runner = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT.runner
-        return Timer(runner.deadlines, when, runner.entry_queue.run_sync_soon, partial(context.run, function)).cancel
+        return Timer(runner.deadlines, when, runner.entry_queue.run_sync_soon, lambda: context.run(function)).cancel
 
     def is_cancelled(self) -> bool:
         return self._cancel_status is not None and bool(self._cancel_status.effectively_cancelled)
@@ -191,15 +191,12 @@ CallScope: Final[Any] = _CallScope  # the parameters of trio's class are hidden
 class Timer:
     """What trio takes for a cancel scope: at its deadline, it calls a function, in a later turn of the loop."""
 
-    def __init__(
-        self, deadlines: Any, when: float, call_soon: Callable[..., None], function: Callable[[], Any]
-    ) -> None:
-        self._deadlines, self._registered_deadline = deadlines, when
-        self._call_soon, self._function = call_soon, function
+    def __init__(self, deadlines: Any, when: float, call_soon: Callable[..., None], action: Callable[[], Any]) -> None:
+        self._deadlines, self._registered_deadline, self._call_soon, self._action = deadlines, when, call_soon, action
         deadlines.add(when, self)
 
     def cancel(self) -> None:
-        self._function = lambda: None
+        self._action = lambda: None
         self._cancel(None)
 
     def _cancel(self, reason: object) -> None:
@@ -207,7 +204,8 @@ class Timer:
         if self._registered_deadline != math.inf:
             self._deadlines.remove(self._registered_deadline, self)
             self._registered_deadline = math.inf
-            self._call_soon(lambda: self._function())
+            with suppress(trio.RunFinishedError):  # trio is about to end, and calls nothing any more
+                self._call_soon(lambda: self._action())
 
 
 def _make_nested_scope(parent_status: Any) -> Any:
@@ -315,8 +313,8 @@ class FastTrio(Isolation):
                 scope.__exit__(None, None, None)
         return kind, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
-    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Any:
-        return CallScope(deadline=deadline)
+    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
+        return cast("Scope", CallScope(deadline=deadline))
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         return bool(worker.task_snapshot.cancel_status.effectively_cancelled)
