@@ -423,12 +423,12 @@ class Job(FunctionJob[T]):
             coroutine = cast("Coroutine[Any, Any, T]", function)
             self._release_coroutine()
             return coroutine
-        awaitable: Any = function(*self._args)
+        awaitable: Awaitable[T] = function(*self._args)
         if self._inputs:
             self._release_inputs()
         if not is_awaitable(awaitable):
             raise TypeError(not_awaitable_message(self, awaitable))
-        return cast("Awaitable[T]", awaitable)
+        return awaitable
 
     def close(self) -> None:
         """Close the coroutine object, if the job has one that has not started."""

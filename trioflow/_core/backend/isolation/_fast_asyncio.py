@@ -25,7 +25,7 @@ import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
 from .. import _shared
-from .._interface import Isolation, Scope, TaskSnapshot, WorkerGroup, WorkerTask
+from .._interface import Isolation, TaskSnapshot, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._asyncio import AsyncioHost, AsyncioLoop
 
@@ -178,7 +178,7 @@ class CallScope:
 
     def __init__(self, worker: WorkerTask, deadline: float) -> None:
         self._worker = worker
-        self._group = cast(FastAsyncioGroup, worker.group)
+        self._group: Any = worker.group  # a `FastAsyncioGroup`
         self._deadline = deadline
         self._outer_deadline = math.inf  # the deadline of the scope of the same worker around this one
         self._is_open = self._is_cancelled = False
@@ -448,10 +448,10 @@ class FastAsyncio(Isolation):
             scope.__exit__(None, None, None)
         return kind, None
 
-    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
+    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Any:
         if worker is None or worker.task is not self._loop.current_task():
             return self._loop.create_scope(deadline)
-        return cast("Scope", CallScope(worker, deadline))
+        return CallScope(worker, deadline)
 
 
 class _FakeTask:

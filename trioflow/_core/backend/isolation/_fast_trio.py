@@ -313,8 +313,8 @@ class FastTrio(Isolation):
                 scope.__exit__(None, None, None)
         return kind, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
-    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
-        return cast("Scope", CallScope(deadline=deadline))
+    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Any:
+        return CallScope(deadline=deadline)
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         return bool(worker.task_snapshot.cancel_status.effectively_cancelled)
