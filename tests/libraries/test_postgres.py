@@ -15,7 +15,7 @@ from trioflow import Job, Scheduler
 
 from ..places import PATIENCE
 from ..servers import needs_postgres
-from .ways import DONE, MANY_TIMEOUTS, TIMED_OUT, can_be_held_at_once, comes_to, few_or_many, times, with_service
+from .ways import DONE, MANY_TIMEOUTS, SOAK, TIMED_OUT, can_be_held_at_once, comes_to, few_or_many, times, with_service
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -74,7 +74,7 @@ async def engine_of(dsn: str, driver: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.mark.parametrize(
     ("driver", "timeouts"),
-    [("asyncpg", [0.2] * 3), ("psycopg", [0.2] * 3), pytest.param("asyncpg", MANY_TIMEOUTS, marks=pytest.mark.soak)],
+    [("asyncpg", [0.2] * 3), ("psycopg", [0.2] * 3), pytest.param("asyncpg", MANY_TIMEOUTS, marks=SOAK)],
     ids=["asyncpg", "psycopg", "many"],
 )
 def test_timeouts_end_the_queries_of_an_engine_in_the_server(dsn: str, driver: str, timeouts: list[float]) -> None:

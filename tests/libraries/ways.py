@@ -20,8 +20,9 @@ DONE, TIMED_OUT = "done", "timed out"
 
 MANY_TIMEOUTS = [random.uniform(0.001, 0.2) for _ in range(500)]
 """Timeouts at any moment from asking for a connection on."""
+SOAK = [pytest.mark.soak, pytest.mark.timeout(3600)]
 few_or_many = pytest.mark.parametrize(
-    "timeouts", [[0.2] * 6, pytest.param(MANY_TIMEOUTS, marks=pytest.mark.soak)], ids=["few", "many"]
+    "timeouts", [[0.2] * 6, pytest.param(MANY_TIMEOUTS, marks=SOAK)], ids=["few", "many"]
 )
 
 
