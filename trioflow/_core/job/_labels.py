@@ -71,7 +71,7 @@ def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth:
 
 def _format_argument(value: Any, depth: int = MAX_DEPTH) -> str:
     """Return one argument as short text, without running the user's code."""
-    kind: type[object] = type(value)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is int:
         return repr(value) if -MIN_HIDDEN_INT < value < MIN_HIDDEN_INT else "<int>"
     if kind is str:
