@@ -191,12 +191,12 @@ CallScope: Final[Any] = _CallScope  # the parameters of trio's class are hidden
 class Timer:
     """What trio takes for a cancel scope: at its deadline, it calls a function, in a later turn of the loop."""
 
-    def __init__(self, deadlines: Any, when: float, call_soon: Callable[..., None], action: Callable[[], Any]) -> None:
+    def __init__(self, deadlines: Any, when: float, call_soon: Callable[..., Any], action: Callable[[], Any]) -> None:
         self._deadlines, self._registered_deadline, self._call_soon, self._action = deadlines, when, call_soon, action
         deadlines.add(when, self)
 
     def cancel(self) -> None:
-        self._action = lambda: None
+        self._action = self._call_soon = bool  # which does nothing; the call may wait for its turn already
         self._cancel(None)
 
     def _cancel(self, reason: object) -> None:
