@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from trioflow import Job, JobCancelled, JobTimeout, Scheduler, StopReason
@@ -95,6 +96,48 @@ def test_check_raises_job_cancelled(virtual: Virtual) -> None:
     scheduler = Scheduler(Job(cancel), Job(nap, 5), label="home")
     with pytest.raises(JobCancelled, match="'home'"):
         virtual(functools.partial(scheduler.co_run, check=True))
+
+
+def test_check_first_stores_no_cancellation_in_the_exception(virtual: Virtual) -> None:
+    """A cancelled caller gets the first failure in place of the cancellation, which is not its context."""
+    error = KeyError("first")
+
+    async def main() -> None:
+        with pytest.raises(KeyError) as caught:
+            await Scheduler(Job(fail, 1, error), Job(nap, 9), log=False).co_run(check="first")
+        assert caught.value is error
+        assert error.__context__ is None
+
+    async def cancelled() -> None:
+        with anyio.move_on_after(2):
+            await main()
+
+    virtual(cancelled)
+
+
+@pytest.mark.parametrize("critical", [None, True])
+@pytest.mark.parametrize("keep_jobs", [True, False])
+def test_check_first_raises_the_first_failure_that_counts_as_it_was_raised(
+    virtual: Virtual, critical: bool | None, keep_jobs: bool
+) -> None:
+    """With `check="first"`, callers get the exception itself, also that of a job in a nested scheduler."""
+    error = KeyError("first")
+    tolerated = Job(fail, 1, critical=False)
+    first = Job(fail, 2, error, critical=critical, label="first")
+    inner = Scheduler(Job(nap, required=first), first, label="inner", critical=critical)
+    scheduler = Scheduler(tolerated, inner, Job(fail, 3), label="outer", keep_jobs=keep_jobs, log=False)
+    with pytest.raises(KeyError) as caught:
+        virtual(functools.partial(scheduler.co_run, check="first"))
+    assert caught.value is error
+    assert (error.__cause__, error.__context__) == (None, None)
+    assert error.__notes__ == [f"raised by the job '{first.path}' of 'outer'"]
+
+
+def test_check_first_raises_the_reason_of_other_ends(virtual: Virtual) -> None:
+    """After a timeout, `check="first"` raises JobTimeout, as `check=True` does."""
+    scheduler = Scheduler(Job(nap, 5), Job(fail, 1), log=False)
+    with pytest.raises(JobTimeout):
+        virtual(functools.partial(scheduler.co_run, timeout=2, check="first"))
 
 
 def test_check_returns_true_without_failures(virtual: Virtual) -> None:

@@ -350,22 +350,19 @@ watched(lambda: scheduler.run(backend={backend!r}))
 # --- the signal handler, and signals at awkward moments
 
 
-def test_handle_signals_in_another_thread_raises() -> None:
-    """Python handles signals in the main thread only, so `handle_signals=True` raises a ValueError elsewhere."""
-    errors: list[BaseException] = []
+def test_handle_signals_in_another_thread_does_nothing(backend: Any) -> None:
+    """Python handles signals in the main thread only. Elsewhere `handle_signals=` sets no handler."""
+    before = [signal.getsignal(number) for number in HANDLED]
+    during: list[Any] = []
 
-    def run() -> None:
-        try:
-            Scheduler().run(handle_signals=True)
-        except BaseException as error:
-            errors.append(error)
+    async def look() -> None:
+        during.extend(signal.getsignal(number) for number in HANDLED)
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    (error,) = errors
-    assert isinstance(error, ValueError)
-    assert "main thread" in str(error)
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        for setting in (True, lambda number: None, {signal.SIGTERM: lambda number: None}):
+            run = threads.submit(Scheduler(Job(look)).run, backend=backend, handle_signals=setting)
+            assert run.result() is True
+    assert during == before * 3
 
 
 def test_signal_handlers_are_restored_after_the_run(backend: Any) -> None:
@@ -967,10 +964,57 @@ def test_exception_of_the_function_returned_by_handle_signals_is_logged(
     assert "which handle_signals= of 'night' has returned, raised" in record.getMessage()
 
 
-def test_handle_signals_accepts_only_a_flag_or_a_function() -> None:
-    """A `handle_signals=` that is neither a bool nor a function is rejected before the run."""
-    with pytest.raises(TypeError, match="handle_signals='yes' of 'night': give True, False, or a function"):
-        Scheduler(label="night").run(handle_signals="yes")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "yes",
+        {signal.SIGTERM: "yes"},
+        {"SIGTERM": True},
+        {signal.SIGKILL: True},
+        {signal.SIGTERM: False},
+        {9999: True},
+        1,
+    ],
+    ids=repr,
+)
+def test_handle_signals_accepts_only_flags_functions_and_signals(setting: Any) -> None:
+    """A `handle_signals=` that is no bool, function or dict of functions by signal is rejected before the run."""
+    with pytest.raises(TypeError, match=r"handle_signals=.* of 'night': give True, False, a function .*, or a dict"):
+        Scheduler(label="night").run(handle_signals=setting)
+
+
+@pytest.mark.parametrize("number", HANDLED)
+def test_handle_signals_may_say_which_signals_it_wants(backend: Any, number: int) -> None:
+    """The function is called at the signals that the dict names; the others, SIGTERM here, keep their handlers."""
+    called: list[tuple[str, int]] = []
+
+    async def send() -> None:
+        os.kill(os.getpid(), number)
+        await anyio.sleep(0.001)
+
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: called.append(("the program", number)))
+    try:
+        setting = dict.fromkeys([signal.SIGHUP, signal.SIGINT], lambda number: called.append(("the run", number)))
+        scheduler = Scheduler(Job(send), log=False)
+        result = scheduler.run(backend=backend, handle_signals=setting)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    ends = number != signal.SIGTERM
+    assert called == [("the run" if ends else "the program", number)]
+    assert (result, scheduler.stop_reason is StopReason.INTERRUPTED) == (not ends, ends)
+
+
+def test_ctrl_c_beside_signals_that_a_dict_names_is_raised(backend: Any) -> None:
+    """A dict without SIGINT leaves Ctrl-C as it is without `handle_signals=`: it ends the run, and is raised."""
+
+    async def send() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await anyio.sleep(10)
+
+    scheduler = Scheduler(Job(send), log=False)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.run(backend=backend, handle_signals={signal.SIGTERM: True})
+    assert scheduler.stop_reason is StopReason.INTERRUPTED
 
 
 @pytest.mark.usefixtures("many_pauses")

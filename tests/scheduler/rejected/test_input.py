@@ -310,9 +310,9 @@ def test_a_string_is_rejected_for_a_boolean_option_of_a_scheduler(name: str) -> 
     assert getattr(scheduler, name) is before
 
 
-def test_check_argument_of_a_run_that_is_not_a_bool_is_rejected(virtual: Virtual) -> None:
-    """`check=` of a run must be a bool: anything else raises a TypeError."""
-    with pytest.raises(TypeError, match="check='no' of 'odd': give True or False"):
+def test_check_argument_of_a_run_that_is_neither_a_bool_nor_first_is_rejected(virtual: Virtual) -> None:
+    """`check=` of a run must be a bool or "first": anything else raises a TypeError."""
+    with pytest.raises(TypeError, match="check='no' of 'odd': give True, False or 'first'"):
         virtual(functools.partial(Scheduler(label="odd").co_run, check="no"))  # type: ignore[arg-type]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
-import threading
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -213,46 +212,6 @@ def test_change_of_a_running_scheduler_raises(virtual: Virtual, change: str) -> 
     assert list(scheduler) == [first, last, meddler]
     assert list(last.required) == [first]
     assert last.is_done()
-
-
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda scheduler, job: scheduler.add(Job(nap)),
-        lambda scheduler, job: scheduler.update([Job(nap)]),
-        lambda scheduler, job: job.requires(next(iter(scheduler))),
-        lambda scheduler, job: job.cancel(),
-        lambda scheduler, job: scheduler.cancel(),
-        lambda scheduler, job: scheduler.drain(),
-    ],
-    ids=["add", "update", "requires", "cancel of a job", "cancel of the scheduler", "drain"],
-)
-def test_use_of_a_running_scheduler_from_another_thread_raises(
-    virtual: Virtual, use: Callable[[Any, Any], object]
-) -> None:
-    """Changing a run from another thread raises a RuntimeError that names the thread as the cause."""
-    errors: list[BaseException] = []
-
-    def meddle() -> None:
-        try:
-            use(scheduler, waiting)
-        except BaseException as error:
-            errors.append(error)
-
-    async def in_thread() -> None:
-        thread = threading.Thread(target=meddle)
-        thread.start()
-        thread.join()
-
-    meddler = Job(in_thread)
-    waiting = Job(nap, label="waiting", required=meddler)
-    scheduler = Scheduler(meddler, waiting, label="home")
-    assert virtual(scheduler.co_run) is True
-    assert [type(error) for error in errors] == [RuntimeError]
-    assert "'home'" in str(errors[0])
-    assert "thread" in str(errors[0])
-    assert len(scheduler) == 2
-    assert waiting.is_done()
 
 
 def test_asyncio_run_works_while_another_thread_imports_trio(monkeypatch: pytest.MonkeyPatch) -> None:

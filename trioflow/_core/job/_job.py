@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar, Unpack, cast, overload
 
 from ... import _hints
@@ -658,16 +659,21 @@ class AbstractJob(Generic[T]):
     def cancel(self) -> None:
         """Cancel the job if it is running, or keep it from starting. If it has settled, do nothing.
 
-        This does not count as a critical failure. On asyncio, a running job is cancelled once for each call.
+        This does not count as a critical failure. On asyncio, a running job is cancelled once for each call. From
+        another thread than that of the run, this takes effect in the next turn of its loop, and does nothing after its
+        end.
 
         Raises:
-            RuntimeError: the scheduler is not running, or the call comes from another thread.
+            RuntimeError: the scheduler is not running.
 
         """
-        run = None if self._scheduler is None else self._scheduler._run
-        if run is None:
+        scheduler = self._scheduler
+        run = None if scheduler is None else scheduler._run
+        if run is not None:
+            if run.end_by(partial(run.cancel_job, self), f"cancel() of {self.label!r}"):
+                run.cancel_job(self)
+        elif not (self._state.is_settled if scheduler is None else scheduler._has_ended_elsewhere()):
             raise RuntimeError(f"cancel() of {self.label!r}: its scheduler is not running")
-        run.cancel_job(self)
 
     async def wait_settled(self) -> None:
         """Wait until the job has settled. This is always a checkpoint.

@@ -894,13 +894,7 @@ class Run:
             self.settle(job, JobState.FAILED, Failure(fault), self.clock())
 
     def cancel_job(self, job: AbstractJob[Any]) -> None:
-        """Cancel one job, or keep it from starting.
-
-        Raises:
-            RuntimeError: the call comes from another thread.
-
-        """
-        self.check_thread(f"cancel() of {job.label!r}")
+        """Cancel one job, or keep it from starting. Call this in the thread of the run."""
         if self.phase is CHECKING or self.phase is LINKING:
             self.cancelled_before_linking += (job,)
         elif job._worker is not None:
@@ -927,6 +921,25 @@ class Run:
                 f"{call_text}: {self.scheduler.label!r} runs in another thread; call it there, for instance through "
                 f"trio.from_thread.run_sync or loop.call_soon_threadsafe"
             )
+
+    def end_by(self, call: Callable[[], None], call_text: str) -> bool:
+        """Return whether a call that ends the run or a job may go on: in the thread of the run, but not from a policy.
+
+        In another thread, have the loop make the call in its next turn, unless the run has ended by then.
+
+        Args:
+            call: what ends it; it begins with this method.
+            call_text: the call, for the error message.
+
+        Raises:
+            RuntimeError: the call comes from a policy, which must not change the run.
+
+        """
+        if threading.get_ident() != self.thread_id:
+            self.call_in_loop(lambda: call() if self.scheduler._run is self else None)
+            return False
+        reject_call_from_policy(call_text)
+        return True
 
     def check_growing(self, call_text: str) -> None:
         """Reject a change of the scenario from another thread or a policy, or before or after the phase RUNNING.

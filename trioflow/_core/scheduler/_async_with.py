@@ -97,7 +97,7 @@ class OpenBlock(Part):
             if not _is_cancellation(exit_error):
                 raise
             if failure is None:
-                _failures.raise_failure_group(self._scheduler)  # as a nursery does
+                _failures.raise_failures(self._scheduler)  # as a nursery does
             if error is None:
                 raise
             return  # a scope around the block was cancelled, so Python raises `error` again

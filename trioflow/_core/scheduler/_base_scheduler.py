@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, Self, TypeVar, Unpack, cast, overload
 
 from ... import _hints
 from .. import backend as _backend
@@ -16,7 +17,7 @@ from ..admission._window import Adaptive
 from ..admission.policy import _policy_validation
 from ..backend import BackendName
 from ..base import _graph_algorithms
-from ..base._reprs import short_repr
+from ..base._reprs import is_among, short_repr
 from ..base._states import COMPLETED, JobState, ReportedState, StopReason
 from ..base._units import plural
 from ..job import _job_options, _labels, _option_descriptors
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from ..parts._settled_calls import SettledFunction
     from ..run._journaling import JournalProtocol, RunJournal
 
+    CheckSetting = bool | Literal["first"]
     JournalSetting = JournalProtocol | str | os.PathLike[str] | None
 
 T = TypeVar("T")
@@ -138,6 +140,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _counted: _failures.CountedFailures
     _run_error: BaseException | None  # an error other than that of one job which stopped the run, e.g. in the policy
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
+    _run_thread: threading.Thread | None  # in which the run was; kept, because another thread may get its number
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _was_awaited: bool
@@ -594,8 +597,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         timeout: float | EllipsisType | None = OWN_SETTING,
         jobs_window: Window | EllipsisType | None = OWN_SETTING,
         instruments: Iterable[Instrument] = (),
-        check: bool = False,
-        handle_signals: bool | _sync_run.SignalCallback = False,
+        check: CheckSetting = False,
+        handle_signals: _sync_run.SignalSetting = False,
         journal: JournalSetting | EllipsisType = OWN_SETTING,
         **unknown: Never,
     ) -> bool:
@@ -618,13 +621,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             jobs_window: the limit on the number of jobs that run concurrently; see `Scheduler`. The default is the
                 option of the scheduler.
             instruments: instruments that watch this run, in addition to those of the scheduler.
-            check: whether to raise an exception if the result would be False.
-            handle_signals: whether Ctrl-C, SIGTERM and SIGHUP end the run cleanly, so that it returns False. This is
-                possible only in the main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored.
-                Instead of a bool, give a function to be called with the number of each of these signals. Python calls
-                it at any point of the program, so it must be short; it may end the process. If it returns None, the run
-                ends cleanly. If it returns a function, such as `scheduler.drain`, that function is called in the event
-                loop instead; so is `scheduler.drain`, if it is called there.
+            check: whether to raise an exception if the result would be False: with True, a group of the failures that
+                count; with "first", the first of these as its job raised it.
+            handle_signals: whether Ctrl-C, SIGTERM and SIGHUP end the run cleanly, so that it returns False. Outside of
+                the main thread, where Python handles no signals, this does nothing. A signal that is ignored, as SIGHUP
+                is under nohup, stays ignored. Instead of a bool, give a function to be called with the number of each
+                of these signals, or a dict of such functions by signal, such as `{signal.SIGTERM: function}`. Python
+                calls it at any point of the program, so it must be short; it may end the process. If it returns None,
+                the run ends cleanly. If it returns a function, such as `scheduler.drain`, that function is called in
+                the event loop instead; so is `scheduler.drain`, if it is called there.
             journal: a `Journal`, or the path of one; None for no journal. The default is the option of the scheduler.
             unknown: not allowed. Any other option raises TypeError.
 
@@ -636,9 +641,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             CycleError, MissingRequirement, ValueError: the scenario cannot run. Nothing has started.
             JournalError: the journal cannot be used. Nothing has started.
             TypeError: an option is unknown, or has the wrong type. Nothing has started.
-            ValueError: an option is out of range, or `handle_signals` is given outside of the main thread.
+            ValueError: an option is out of range.
             RuntimeError: an event loop is running in this thread, or the scheduler is running or closed.
-            ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run.
+            ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run; with "first", any exception.
             KeyboardInterrupt, SystemExit: the run was interrupted. The exception is raised after the shutdown, and is
                 not in a group. So is any other exception that a signal handler of the program has raised.
 
@@ -690,7 +695,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         timeout: float | EllipsisType | None = OWN_SETTING,
         jobs_window: Window | EllipsisType | None = OWN_SETTING,
         instruments: Iterable[Instrument] = (),
-        check: bool = False,
+        check: CheckSetting = False,
         journal: JournalSetting | EllipsisType = OWN_SETTING,
         _open_block: Any = None,  # an `OpenBlock`; the annotation is `Any` because that class is not public
         **unknown: Never,
@@ -706,7 +711,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             jobs_window: the limit on the number of jobs that run concurrently; see `Scheduler`. The default is the
                 option of the scheduler.
             instruments: instruments that watch this run, in addition to those of the scheduler.
-            check: whether to raise an exception if the result would be False.
+            check: whether to raise an exception if the result would be False; see `run`.
             journal: see `run`.
             unknown: not allowed. Any other option raises TypeError.
 
@@ -720,7 +725,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             TypeError: an option is unknown, or has the wrong type. Nothing has started.
             ValueError: an option is out of range. Nothing has started.
             RuntimeError: there is no event loop, or the scheduler is running or closed.
-            ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run.
+            ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run; with "first", any exception.
             KeyboardInterrupt, SystemExit: a job raised this exception. It is raised again after the shutdown, and is
                 not in a group.
 
@@ -733,8 +738,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if unknown:
             raise _job_options.unknown_option_error(self.label, "co_run()", unknown, BaseScheduler.co_run)
-        if check is not False:
-            _job_options.flag(check, "check", self._name_for_errors)
+        if check is not False and not is_among(check, (True, False, "first")):
+            advice = "give True, False or 'first'"
+            raise _job_options.bad_value_error(TypeError, check, "check", self._name_for_errors, advice)
         backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
         run = self._make_run(backend, timeout, jobs_window, instruments, journal)
         outer_worker = run.outer_worker
@@ -758,7 +764,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             raise
         except BaseException as error:
             if check and outer_worker is None and backend.split_cancellations(error) == (True, None):
-                _failures.raise_failure_group(self)  # as a nursery does
+                _failures.raise_failures(self, check == "first")  # as a nursery does
             raise
         finally:
             self._run = None
@@ -773,7 +779,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if run.failures.total or run.reason is not COMPLETED:
             _failures.log_run_end(run)
         if check:
-            _failures.raise_unless_completed(run, run.reason)
+            _failures.raise_unless_completed(run, run.reason, check == "first")
         return run.reason is COMPLETED
 
     def _nested_result(self, run: Run) -> Any:
@@ -854,7 +860,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             members.needs_reset = scheduler is self
 
     def _reset_outcome(self) -> None:
-        self._stop_reason = self._culprit = self._run_error = self._run_times = None
+        self._stop_reason = self._culprit = self._run_error = self._run_times = self._run_thread = None
         self._counted = _failures.NO_FAILURES
         self._incidents = []
         self._members.dropped_failure_count = 0
@@ -862,17 +868,19 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def cancel(self) -> None:
         """Cancel all jobs and end the run cleanly. Its `stop_reason` is then CANCELLED.
 
-        A nested scheduler is cancelled or kept from starting like any other job. This is not a critical failure.
+        A nested scheduler is cancelled or kept from starting like any other job. This is not a critical failure. From
+        another thread than that of the run, this takes effect in the next turn of its loop, and does nothing after its
+        end.
 
         Raises:
             RuntimeError: neither this scheduler nor the one that contains it is running.
-            RuntimeError: the call comes from another thread.
 
         """
-        if self._run is not None and self._worker is None:
-            self._run.check_thread(f"cancel() of {self.label!r}")
-            self._run.stop(StopReason.CANCELLED)
-        else:
+        run = self._run
+        if run is not None and self._worker is None:
+            if run.end_by(self.cancel, f"cancel() of {self.label!r}"):
+                run.stop(StopReason.CANCELLED)
+        elif self._scheduler is not None or not self._has_ended_elsewhere():
             super().cancel()
 
     def progress(self, fraction: float | None = None) -> None:
@@ -894,10 +902,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         would be retried ends CANCELLED. If the run is stopped meanwhile, for example by its timeout or a critical
         failure, the remaining jobs are cancelled, and `stop_reason` is still DRAINED.
 
-        If the run is draining or stopping already, this does nothing.
+        If the run is draining or stopping already, this does nothing. From another thread than that of the run, this
+        takes effect in the next turn of its loop, and does nothing after its end.
 
         Raises:
-            RuntimeError: the scheduler is not running, or the call comes from another thread.
+            RuntimeError: the scheduler is not running.
 
         Example:
             >>> async def first():
@@ -910,15 +919,17 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             (False, 'DRAINED', 'done', 'IDLE')
 
         """
-        if self._run is None:
+        run = self._run
+        if run is None:
+            if self._has_ended_elsewhere():
+                return
             raise RuntimeError(f"drain() of {self.label!r}: it is not running")
         if self._calls_after_signal is not None:  # the function that is given as `handle_signals` calls this
             self._calls_after_signal.append(self.drain)
-            return
-        self._run.check_thread(f"drain() of {self.label!r}")
-        if not self._run.is_draining_or_stopping:
-            _failures.log_drain(self)
-        self._run.drain()
+        elif run.end_by(self.drain, f"drain() of {self.label!r}"):
+            if not run.is_draining_or_stopping:
+                _failures.log_drain(self)
+            run.drain()
 
     async def __aenter__(self) -> Self:
         """Start the run, which accepts jobs until the end of the `async with` body.
@@ -1025,7 +1036,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             ExceptionGroup: at least one failure counts in the last run, or in the one in progress.
 
         """
-        _failures.raise_failure_group(self)
+        _failures.raise_failures(self)
 
     # ---- for the rest of the package
 
@@ -1106,6 +1117,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if waiter is not None:
             reject_wait_cycle(waiter, self)
 
+    def _has_ended_elsewhere(self) -> bool:
+        """Return whether the last run has ended, and was in another thread, whose caller cannot know that it has."""
+        return self._run_thread not in (None, threading.current_thread())
+
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
         """Return whether the run has ended, or will not start `job`, as it drains or stops. False before the first run.
 
@@ -1134,7 +1149,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             if run.reason is StopReason.FAILED:
                 run.culprit = self._counted.first_member
         self._stop_reason, self._culprit = run.reason, run.culprit
-        self._run_times = run.began_at, run.clock()
+        self._run_times, self._run_thread = (run.began_at, run.clock()), threading.current_thread()
         self._run = None
         self._notify_unreached()
         if self._settled_iterators is not None:

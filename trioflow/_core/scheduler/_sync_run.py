@@ -27,9 +27,9 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from ..backend import SIGNALS, is_in_job_body
 from ..base import _logger
@@ -45,7 +45,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SignalCallback = Callable[[int], Callable[[], object] | None]
 """The type of a function that is passed as `handle_signals`."""
+SignalSetting = bool | SignalCallback | Mapping[int, SignalCallback | Literal[True]]
+"""The type of `handle_signals`."""
 
+UNCATCHABLE: Final = {getattr(signal, name) for name in ("SIGKILL", "SIGSTOP") if hasattr(signal, name)}
+"""The signals that no program can handle."""
 STALL_SECONDS: Final = 0.25
 """How long the loop must have stood still before a second Ctrl-C is raised in a job. A double press takes 0.2 s."""
 
@@ -53,32 +57,22 @@ STALL_SECONDS: Final = 0.25
 class SignalHandler:
     """A context manager that ends a run on a signal, or with the exception that a handler of the program raises.
 
-    Outside of the main thread it does nothing.
+    Outside of the main thread, where Python handles no signals, it does nothing, like `asyncio.Runner`.
 
     Args:
         scheduler: the scheduler that runs.
         handle_signals: False to end the run on Ctrl-C, unless the program handles that; True to end it on SIGTERM and
-            SIGHUP as well; or a user-supplied function, which is called with the number of each of the three signals.
+            SIGHUP as well; a user-supplied function, which is called with the number of each of the three signals; or
+            a mapping of signals to such functions, beside which Ctrl-C is handled as with False.
 
     Raises:
-        TypeError: `handle_signals` is neither a bool nor a function.
-        ValueError: `handle_signals` is set outside of the main thread, where Python handles no signals.
+        TypeError: `handle_signals` is none of these.
 
     """
 
-    def __init__(self, scheduler: BaseScheduler, handle_signals: bool | SignalCallback) -> None:
-        try:
-            fits = isinstance(handle_signals, bool) or signature_of(handle_signals).bind(0)
-        except Exception:  # no function, or a user's object
-            fits = None
-        if not fits:
-            raise TypeError(
-                f"handle_signals={short_repr(handle_signals)} of {scheduler.label!r}: "
-                f"give True, False, or a function that takes a signal number, such as lambda number: scheduler.drain"
-            )
+    def __init__(self, scheduler: BaseScheduler, handle_signals: SignalSetting) -> None:
         self._scheduler = scheduler
-        self._user_callback = None if isinstance(handle_signals, bool) else handle_signals
-        self._handles_signals = bool(handle_signals)
+        self._callbacks = self._check_callbacks(handle_signals)
         self._process_id = os.getpid()
         self._is_over = False
         self._previous_handlers: dict[int, Any] = {}  # what `signal.signal` returned
@@ -90,25 +84,43 @@ class SignalHandler:
         self._interruption: BaseException | None = None  # the exception that `run()` is to raise
         self._pending_calls: deque[Callable[[], object]] = deque()  # functions that the user's callback has returned
         is_main_thread = threading.current_thread() is threading.main_thread()
-        if handle_signals and not is_main_thread:
-            raise ValueError(
-                f"handle_signals={short_repr(handle_signals)}: "
-                f"Python handles signals in the main thread only; call run() there"
-            )
-        # The signals that end the run, or are passed to the user's callback. Ignored signals stay ignored, because
+        # The signals that end the run, or are passed to the user's callbacks. Ignored signals stay ignored, because
         # nohup and a shell's `&` rely on this.
         self._ending_signals: set[int] = set()
-        if handle_signals:
-            # Windows has no SIGHUP.
-            numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-            self._ending_signals = {number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN}
-        elif is_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._ending_signals = {signal.SIGINT}
+        if is_main_thread:
+            self._ending_signals = {
+                number for number in self._callbacks if signal.getsignal(number) is not signal.SIG_IGN
+            }
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                self._ending_signals.add(signal.SIGINT)
         self._handled_signals = [
             number
             for number in (SIGNALS.valid_signals() if is_main_thread else ())
             if number in self._ending_signals or callable(SIGNALS.getsignal(number))
         ]
+
+    def _check_callbacks(self, handle_signals: Any) -> dict[int, SignalCallback | None]:
+        """Return the signals that `handle_signals` names, each with the user's callback, if it has one."""
+        if isinstance(handle_signals, Mapping):
+            callbacks = dict(handle_signals)
+        else:
+            # Windows has no SIGHUP.
+            numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+            callbacks = {} if handle_signals is False else dict.fromkeys(numbers, handle_signals)
+        for number, callback in callbacks.items():
+            try:
+                fits = number in SIGNALS.valid_signals() - UNCATCHABLE and (
+                    callback is True or signature_of(callback).bind(0)
+                )
+            except Exception:  # no function, or a user's object
+                fits = None
+            if not fits:
+                raise TypeError(
+                    f"handle_signals={short_repr(handle_signals)} of {self._scheduler.label!r}: give True, False, a "
+                    f"function that takes a signal number, such as lambda number: scheduler.drain, or a dict such as "
+                    f"{{signal.SIGTERM: function}}"
+                )
+        return {number: None if callback is True else callback for number, callback in callbacks.items()}
 
     def loop_started(self, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
         """Store a function that calls its argument in the event loop. If a signal has come already, process it."""
@@ -189,10 +201,11 @@ class SignalHandler:
         if number not in self._ending_signals:
             self._call_previous_handler(number, frame)
             return
-        if self._user_callback is not None:
+        user_callback = self._callbacks.get(number)
+        if user_callback is not None:
             self._scheduler._calls_after_signal, earlier_count = self._pending_calls, len(self._pending_calls)
             try:
-                callback = self._user_callback(number)
+                callback = user_callback(number)
             except BaseException as error:  # not raised here, because it would interrupt the program at any point
                 self.interrupt(error)
                 return
@@ -206,7 +219,7 @@ class SignalHandler:
         if number == signal.SIGINT and self._should_raise_in_job(frame):
             raise KeyboardInterrupt
         self._signal_number = number
-        interruption = None if self._handles_signals or number != signal.SIGINT else KeyboardInterrupt()
+        interruption = None if number in self._callbacks else KeyboardInterrupt()
         if interruption is not None:
             interruption._trioflow_run = self._scheduler.label  # type: ignore[attr-defined]
         self.interrupt(interruption)

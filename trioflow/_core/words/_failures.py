@@ -185,14 +185,25 @@ def _failures_text(scheduler: BaseScheduler, count: int, unpaid: list[AbstractJo
     return "; ".join(texts)
 
 
-def raise_failure_group(scheduler: BaseScheduler) -> None:
+def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
     """Raise a group of the failures that count in the last run, or in the one in progress. If none does, do nothing.
+
+    Args:
+        scheduler: the scheduler.
+        only_first: whether to raise the first of them in place of the group.
 
     Raises:
         ExceptionGroup: at least one failure counts.
 
     """
     failures = counted_failures(scheduler)
+    if failures.jobs and only_first:
+        (error,) = _exceptions_of(failures.jobs[:1])
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            error.__context__ = context  # and not a cancellation of the caller
     if failures.jobs:
         rest_text = f", and {failures.rest} more" if failures.rest else ""
         raise ExceptionGroup(f"jobs of {scheduler.label!r} failed{rest_text}", _exceptions_of(failures.jobs)) from None
@@ -212,12 +223,13 @@ def _exceptions_of(jobs: Iterable[AbstractJob[Any]]) -> list[Exception]:
     return exceptions
 
 
-def raise_unless_completed(run: Run, reason: StopReason | None) -> None:
+def raise_unless_completed(run: Run, reason: StopReason | None, only_first: bool = False) -> None:
     """Raise an exception unless a run completed.
 
     Args:
         run: the run.
         reason: why the run stopped.
+        only_first: as for `raise_failures`.
 
     Raises:
         ExceptionGroup: the run has failed, or a critical failure stopped it. The group has the failures that count.
@@ -230,7 +242,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None) -> None:
     if scheduler._run_error is not None and scheduler._culprit is None:
         raise scheduler._run_error
     if reason is StopReason.FAILED or reason is StopReason.CRITICAL:
-        raise_failure_group(scheduler)
+        raise_failures(scheduler, only_first)
     elif reason is StopReason.TIMEOUT:
         idle = cast(float, scheduler.idle_timeout) if has_idled(run) else None
         missing = None if idle is None else JOB_EVENTS_NOUN

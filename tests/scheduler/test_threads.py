@@ -1,0 +1,177 @@
+"""What other threads than that of a run may do with it: end it, and report to it. All else is refused with the cure."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Answer, Budget, Job, JobState, Pool, Rate, Scheduler, StopReason, current_job
+from trioflow.abc import fraction_done
+
+from ..bodies import nothing
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+Call = Callable[[Any, Any], object]
+ENDING: dict[str, Call] = {
+    "cancel": lambda scheduler, job: scheduler.cancel(),
+    "drain": lambda scheduler, job: scheduler.drain(),
+    "job.cancel": lambda scheduler, job: job.cancel(),
+}
+
+
+def in_thread(call: Callable[[], object]) -> BaseException | None:
+    """Make a call in another thread, wait for its end, and return what it raised."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(call).exception()
+
+
+async def nap() -> None:
+    await anyio.sleep(1)
+
+
+def run_with_call(virtual: Virtual, call: Call, **options: Any) -> tuple[Scheduler, Any, Any, BaseException | None]:
+    """Run two jobs of one second and one behind them, and make `call` in another thread at their start."""
+    raised: list[BaseException | None] = []
+
+    async def meddle() -> None:
+        raised.append(in_thread(lambda: call(scheduler, other)))
+
+    first, other = Job(nap, label="first"), Job(nap, label="other")
+    last = Job(nap, label="last", required=(first, other))
+    scheduler = Scheduler(first, other, Job(meddle), last, label="home", log=False, **options)
+    virtual(scheduler.co_run)
+    return scheduler, other, last, raised[0]
+
+
+@pytest.mark.parametrize("name", ENDING)
+def test_other_threads_may_end_a_run_and_a_job(virtual: Virtual, name: str) -> None:
+    """`cancel()` and `drain()` from another thread take effect in the next turn of the loop, as from the run's own."""
+    scheduler, other, last, raised = run_with_call(virtual, ENDING[name])
+    assert raised is None
+    reason, state, follower = {
+        "cancel": (StopReason.CANCELLED, JobState.CANCELLED, JobState.IDLE),
+        "drain": (StopReason.DRAINED, JobState.SUCCEEDED, JobState.IDLE),
+        "job.cancel": (StopReason.COMPLETED, JobState.CANCELLED, JobState.BLOCKED),
+    }[name]
+    assert (scheduler.stop_reason, other.state, last.state) == (reason, state, follower)
+
+
+@pytest.mark.parametrize("name", ENDING)
+def test_a_call_from_another_thread_after_the_end_does_nothing(virtual: Virtual, name: str) -> None:
+    """Whoever calls in another thread cannot know that the run has ended; in the thread of the run it is an error."""
+    scheduler, other, _, _ = run_with_call(virtual, lambda scheduler, job: None)
+    assert in_thread(lambda: ENDING[name](scheduler, other)) is None
+    with pytest.raises(RuntimeError, match="not running"):
+        ENDING[name](scheduler, other)
+
+
+@pytest.mark.parametrize("name", ENDING)
+def test_a_call_before_the_run_is_an_error_in_each_thread(name: str) -> None:
+    """Before the first run a call that ends it would be lost."""
+    job = Job(nap, label="other")
+    scheduler = Scheduler(job, label="home")
+    error = in_thread(lambda: ENDING[name](scheduler, job))
+    assert isinstance(error, RuntimeError)
+    assert "not running" in str(error)
+
+
+@pytest.mark.parametrize("name", ENDING)
+def test_calls_from_threads_at_any_instant_leave_the_books_right(backend: Any, name: str) -> None:
+    """Four threads end a run on real time at once, a few times; it runs again afterwards."""
+    draw = random.Random(name)
+
+    async def work(number: int) -> None:
+        await anyio.sleep(number % 3 / 1000)
+
+    scheduler = Scheduler(jobs_window=3, log=False)
+    jobs = scheduler.map(work, range(20))
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(5):
+            is_over = threading.Event()
+
+            def call(after: float, is_over: threading.Event = is_over) -> None:
+                while scheduler.is_idle() and scheduler.window_size is None and not is_over.is_set():
+                    time.sleep(0)
+                time.sleep(after)
+                try:
+                    ENDING[name](scheduler, jobs[0])
+                except RuntimeError as error:  # the run has not begun
+                    assert "not running" in str(error)  # noqa: PT017
+
+            calls = [threads.submit(call, draw.random() / 100) for _ in range(4)]
+            scheduler.run(backend=backend)
+            is_over.set()
+            for outcome in calls:
+                outcome.result()
+            assert not any(job.is_running() or job.is_scheduled() for job in jobs)
+    assert scheduler.run(backend=backend)
+
+
+@pytest.mark.parametrize("keep_jobs", [True, False])
+def test_the_cancellation_of_a_job_that_has_settled_meanwhile_does_nothing(virtual: Virtual, keep_jobs: bool) -> None:
+    """The job may settle, and leave its scheduler, between the call in another thread and the turn of the loop."""
+    job = Job(nothing)
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=keep_jobs) as scheduler:
+            scheduler.add(job)
+            assert in_thread(job.cancel) is None
+            await anyio.sleep(1)
+            assert in_thread(job.cancel) is None
+            job.cancel()
+
+    virtual(main)
+    assert job.is_settled()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda scheduler, job: scheduler.add(Job(nap)),
+        lambda scheduler, job: scheduler.update([Job(nap)]),
+        lambda scheduler, job: scheduler.map(nap, []),
+        lambda scheduler, job: job.requires(next(iter(scheduler))),
+        lambda scheduler, job: scheduler.remove(job),
+        lambda scheduler, job: scheduler.run(),
+        lambda scheduler, job: setattr(scheduler, "timeout", 5),
+        lambda scheduler, job: anyio.run(job.wait_settled),
+    ],
+    ids=["add", "update", "map", "requires", "remove", "run", "a setting", "await"],
+)
+def test_all_other_changes_from_another_thread_are_refused(virtual: Virtual, use: Call) -> None:
+    """They raise a RuntimeError that names the scheduler, and change nothing."""
+    scheduler, _, last, raised = run_with_call(virtual, lambda scheduler, other: use(scheduler, list(scheduler)[-1]))
+    assert isinstance(raised, RuntimeError)
+    assert "'home'" in str(raised)
+    assert len(scheduler) == 4
+    assert last.is_succeeded()
+
+
+def test_reports_from_another_thread_reach_the_run(virtual: Virtual) -> None:
+    """`progress()`, `used()` and `answer()` may be called in any thread."""
+
+    async def work() -> None:
+        job = current_job()
+        calls = (
+            lambda: job.progress(0.5),
+            lambda: job.used(usd=1.0, api={"tokens": 5}),
+            lambda: question.answer("yes"),
+        )
+        assert [in_thread(call) for call in calls] == [None] * 3
+        await anyio.sleep(1)
+
+    question = Answer("Go?", timeout=10)
+    job = Job(work, needs={"usd": 3.0, "api": {"tokens": 10}})
+    pool = Pool(usd=Budget(4.0), api=Rate(tokens=10, per=60))
+    after = Job(nap, needs={"usd": 3.0}, required=job)
+    assert virtual(Scheduler(job, question, after, pool=pool).co_run)
+    assert (fraction_done(job), question.result(), after.state) == (0.5, "yes", JobState.SUCCEEDED)
