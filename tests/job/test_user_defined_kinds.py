@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from trioflow import (
     AbstractJob,
@@ -41,6 +42,7 @@ from trioflow.abc import (
 )
 from trioflow.view import listing
 
+from ..bodies import task_now
 from ..conftest import Virtual
 
 HOOKS = sorted(name for name in dir(JobKind) if not name.startswith("_") and not hasattr(AbstractJob, name))
@@ -586,3 +588,22 @@ def test_a_function_job_for_plain_functions_rejects_async_ones() -> None:
     job = MoonJob(pow, 2, 3)
     assert Scheduler(job).run()
     assert (job.result(), job.label) == (8, "pow(2, 3)")
+
+
+class Counts(JobKind[int], keeps_time=True):
+    """Its time limit ends its work; returns how many requests to cancel its task are open afterwards."""
+
+    async def co_run(self) -> int:
+        try:
+            with run_of(self).time_limit(self, cancels=True):
+                await anyio.sleep(9)
+        except JobTimeout:
+            pass
+        return 0 if trio.lowlevel.in_trio_run() else task_now().cancelling()
+
+
+def test_a_time_limit_takes_back_its_request_to_cancel(virtual: Virtual) -> None:
+    """On asyncio, a body that has handled its timeout is not taken for one that is being cancelled."""
+    job = Counts(timeout=1)
+    assert virtual(Scheduler(job).co_run)
+    assert job.result() == 0

@@ -34,7 +34,7 @@ from trioflow import (
     current_job,
     ref,
 )
-from trioflow.abc import Instrument, run_of
+from trioflow.abc import Instrument, JobKind, run_of
 from trioflow.journal._journal import JournalSession
 from trioflow.journal._store import JournalStore, checksum
 
@@ -977,3 +977,21 @@ def test_a_failed_job_is_not_stored(virtual: Virtual, tmp_path: Path) -> None:
         assert not virtual(scheduler.co_run)
         assert [(job.state, job.restored) for job in jobs] == [(JobState.FAILED, False)] * 2
         assert list(scheduler.incidents) == []
+
+
+class PreparesOnce(JobKind[str]):
+    """Prepares the result of its first attempt, which fails."""
+
+    async def co_run(self) -> str:
+        if self.attempts == 1:
+            run_of(self).prepare_result(self, "of the first attempt")
+            raise OSError("broken")
+        return "of the second attempt"
+
+
+def test_what_one_attempt_has_prepared_is_not_stored_as_the_result_of_another(virtual: Virtual, file: Path) -> None:
+    """The journal has the value that the job has returned, whatever an earlier attempt has prepared."""
+    for is_restored in (False, True):
+        job = PreparesOnce(retry=1, label="job", key="job")
+        assert virtual(partial(Scheduler(job).co_run, journal=file))
+        assert (job.result(), job.restored) == ("of the second attempt", is_restored)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, PerKey, Pool, Rate, Scheduler, Service, current_job, current_scheduler
+from trioflow import Job, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
 from trioflow.abc import WaitCause, Waiting, waiting
 
 from ..bodies import nap
@@ -230,3 +230,29 @@ def test_a_job_that_waits_for_time_alone_starts_after_an_earlier_one_of_another_
 
     virtual(main)
     assert [job.started_at for job in (*leaving, *staying)] == [0, None, 0, 12]
+
+
+@pytest.mark.parametrize("limit", [PerKey(1), PerKey(Rate(requests=9, per=1))], ids=["amount", "rate"])
+def test_a_throttled_key_stays_closed_although_no_job_refers_to_it(virtual: Virtual, limit: PerKey) -> None:
+    """A key that nothing uses takes no memory, but nothing starts on it before its time."""
+
+    async def throttle() -> None:
+        raise Throttled("host", after=10)
+
+    async def add() -> None:
+        await nap(2)
+        gc.collect()
+        current_scheduler().add(late)
+
+    late = on("a")
+    once = Job(throttle(), needs={"host": "a"})  # a coroutine object, which cannot run again
+    assert starts(virtual, [once, Job(add)], Pool(host=limit)) == [0, 0]
+    assert late.started_at == 10
+
+
+def test_a_job_that_shares_only_a_key_with_another_counts_as_overtaking_it(virtual: Virtual) -> None:
+    """Each job that passes another on its key counts towards `backfill`, though its key has no other user by then."""
+    holds, waits = Job(wait, 9, needs={"cpu": 1}), on("a", needs={"cpu": 2})
+    passing = [on("a"), on("a")]
+    begun = starts(virtual, [holds, waits, *passing], Pool(host=PerKey(1), cpu=2), backfill=1)
+    assert begun == [0, 9, 0, 10]

@@ -407,6 +407,33 @@ SCENARIOS = {
         ),
         keep_jobs=False,
     ),
+    "after Throttled, nothing starts on the key, what has it already included": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="throttled", needs=(("api", 1.0),), bodies=((Throttle("api", 10.25),), (Nap(1.5),))),
+                *(Leaf(name=f"call{n}", needs=(("api", 1.0),), bodies=((Nap(2.5 + n),),)) for n in range(3)),
+            ),
+            pool=(Resource(name="api", kind="amount", total=9.0),),
+        )
+    ),
+    "a ready service that cancel() has ended is CANCELLED, also if it outlasts the run": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(
+                    name="service",
+                    forever=True,
+                    service=True,
+                    bodies=((Nap(0.5), Started(), Nap(math.inf)),),
+                    linger=5.25,
+                ),
+                Leaf(name="job", bodies=((Nap(3.125),),)),
+            ),
+            shutdown_timeout=60.0625,
+        ),
+        cancels=((2.03125, "service"),),
+    ),
 }
 
 

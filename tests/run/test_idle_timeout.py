@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import Virtual
 from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job, ref
+from trioflow._core.run._idle_timeouts import GRACE_TURNS
 from trioflow.abc import fraction_done
 from trioflow.view import listing
 
@@ -241,3 +242,16 @@ def test_progress_while_unwinding_does_not_change_which_timeout_it_was(virtual: 
     error = job.raised_exception()
     assert isinstance(error, JobTimeout)
     assert (error.seconds, error.missing) == (2, "progress")
+
+
+def test_each_deadline_has_its_own_turns_of_grace(virtual: Virtual) -> None:
+    """A sign of life in the last turn of grace counts in full: its deadline is followed by as many turns again."""
+
+    async def late() -> None:
+        for _ in range(3):
+            await anyio.sleep(1)
+            await turns(GRACE_TURNS - 1)
+            current_job().progress()
+
+    job = Job(late, idle_timeout=1)
+    assert virtual(Scheduler(job).co_run)

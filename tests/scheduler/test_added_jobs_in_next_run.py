@@ -167,3 +167,16 @@ def test_scenario_that_adds_jobs_without_end_ends_when_stopped(virtual: Virtual,
     assert virtual(main) == (5 if ends == "cancel" else 5.5)
     assert scheduler.stop_reason is (StopReason.TIMEOUT if ends == "timeout" else StopReason.CANCELLED)
     assert {job.state for job in scheduler} == {SUCCEEDED, CANCELLED}
+
+
+def test_a_job_that_an_ended_run_has_left_waiting_runs_in_another_scheduler(virtual: Virtual) -> None:
+    """What it still had to wait for in the run that ended does not keep it from a running scheduler."""
+    bad, slow = Job(fail, 0, critical=True), Job(nap, 9)
+    left = Job(nap, 1, required=slow)
+    old = Scheduler(bad, slow, left)
+    assert virtual(timed, old) == (False, 0)
+    old.remove(left)
+    left.requires(slow, remove=True)
+    new = Scheduler(Job(later, 1, lambda: new.add(left)))
+    virtual(checked(new))
+    assert left.started_at == 1

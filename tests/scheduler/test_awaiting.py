@@ -26,7 +26,7 @@ from trioflow import (
     current_scheduler,
     ref,
 )
-from trioflow.abc import AbstractJob, WaitCause, waiting
+from trioflow.abc import AbstractJob, Instrument, WaitCause, waiting
 from trioflow.view import listing
 
 from ..bodies import CANCELLED, SUCCEEDED, fail, nap
@@ -680,3 +680,20 @@ def test_a_body_that_runs_what_goes_on_logs_nothing(virtual: Virtual, caplog: py
 
     assert virtual(Scheduler(Job(run), Job(nap, 9, needs={"cpu": 2}), pool=pool).co_run)
     assert caplog.text == ""
+
+
+def test_a_failure_counts_if_the_await_for_it_was_cancelled(virtual: Virtual) -> None:
+    """A failure belongs to whoever awaits it only if that job sees it: one that is cancelled meanwhile does not."""
+
+    class CancelsTheWait(Instrument):
+        def job_finished(self, _: object, job: object) -> None:
+            if job is fails:
+                waits.cancel()
+
+    async def wait() -> None:
+        await fails
+
+    fails, waits = Job(fail, 1), Job(wait)
+    scheduler = Scheduler(fails, waits)
+    assert virtual(functools.partial(scheduler.co_run, instruments=[CancelsTheWait()])) is False
+    assert (scheduler.stop_reason, scheduler.culprit, waits.state) == (StopReason.FAILED, fails, CANCELLED)

@@ -486,3 +486,42 @@ def test_explain_of_a_job_outside_the_scheduler_raises_key_error() -> None:
         scheduler.explain(Job(nap, label="stranger"))
     with pytest.raises(KeyError):
         scheduler.explain(scheduler)
+
+
+def test_a_job_that_has_a_slot_is_not_said_to_wait_for_one(virtual: Virtual) -> None:
+    """A job that was admitted to a full window, and has not begun, is ready: the slot is its own."""
+    seen: list[str] = []
+
+    async def look() -> None:
+        seen.append(scheduler.explain(admitted))
+
+    first, admitted = Job(look), Job(nap)
+    scheduler = Scheduler(first, admitted, jobs_window=2)
+    assert virtual(scheduler.co_run)
+    assert "waits for a slot" not in seen[0]
+
+
+def test_a_cancelled_job_is_explained_by_the_run_in_progress(virtual: Virtual) -> None:
+    """While a second run ends, its reason counts, not the one with which the first has ended."""
+
+    async def linger() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await nap(5)
+
+    lingers, quick = Job(linger), Job(nap, 9)
+    scheduler = Scheduler(lingers, quick, timeout=1)
+    assert explained_after(scheduler, quick, virtual) == "'nap(9)' was cancelled after 1 s; the run stopped: timeout"
+    scheduler.timeout = None
+
+    async def main() -> str:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await nap(2)
+            scheduler.cancel()
+            await nap(1)
+            return scheduler.explain(quick)
+
+    assert virtual(main) == "'nap(9)' was cancelled after 2 s; the run stopped: cancelled"

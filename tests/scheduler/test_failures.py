@@ -149,3 +149,20 @@ def test_run_with_check_raises_the_failures(backend: Any) -> None:
     """`run(check=True)` raises the same group as `co_run(check=True)`."""
     with pytest.raises(ExceptionGroup):
         Scheduler(Job(fail, 0)).run(backend=backend, check=True)
+
+
+def test_the_number_of_the_rest_is_that_of_the_failures_that_count(virtual: Virtual) -> None:
+    """With `keep_jobs=False`, "and n more" leaves out a failure that a body has awaited, and what failed BLOCKED."""
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=False) as scheduler:
+            jobs = [scheduler.add(Job(fail, 1 + number)) for number in range(20)]
+            scheduler.add(Job(nap, required=jobs[5]))
+            await nap(4.5)
+            with pytest.raises(OSError, match="broken"):
+                await jobs[3]
+
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(main)
+    assert len(caught.value.exceptions) == 16
+    assert "and 3 more" in str(caught.value)
