@@ -172,20 +172,43 @@ def test_awaiting_a_failed_or_cancelled_job_raises(virtual: Virtual) -> None:
     asking.result()
 
 
-@pytest.mark.parametrize("where", ["nowhere", "in a scheduler", "in a nested one"])
-def test_awaiting_a_job_without_a_run_raises_with_the_call_to_make(virtual: Virtual, where: str) -> None:
-    """Awaiting a job that no run would ever settle raises JobNotDone, which names the missing call."""
+@pytest.mark.parametrize("where", ["nowhere", "in a closed scheduler"])
+def test_awaiting_a_job_that_no_run_can_reach_raises_at_once(virtual: Virtual, where: str) -> None:
+    """Awaiting a job that no run can ever settle raises JobNotDone, which names the job."""
     job = Job(nap, label="a")
-    home: Any = None if where == "nowhere" else Scheduler(job, label="home")
-    if where == "in a nested one":
-        Scheduler(home, label="outer")
+    if where != "nowhere":
+        Scheduler(job, label="home").close()
 
     async def main() -> None:
         await job
 
-    call = {"nowhere": "add it to a scheduler", "in a scheduler": "'home'", "in a nested one": "'outer'"}[where]
-    with pytest.raises(JobNotDone, match=rf"(?s)'a' is idle, and no run is in progress.*{call}.*co_run\(\)"):
+    with pytest.raises(JobNotDone, match="'a' is idle"):
         virtual(main)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_awaiting_a_job_before_its_run_is_reported_after_a_second(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool
+) -> None:
+    """A wait for a run that nobody starts is named by the log, with the call to make; it goes on when the run begins."""
+    job = Job(nap, 1, label="a")
+    home: Any = Scheduler(job, label="home")
+    outermost = Scheduler(home, label="outer") if nested else home
+
+    async def begin() -> None:
+        await anyio.sleep(5)
+        assert await outermost.co_run()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(begin)
+            await job
+        assert job.is_succeeded()
+
+    virtual(main)
+    (record,) = caplog.records
+    label = "outer" if nested else "home"
+    assert record.getMessage().startswith(f"'a' is awaited, and the run of '{label}' has not begun: await its co_run()")
 
 
 @pytest.mark.parametrize("when", ["before", "while it runs", "afterwards"])

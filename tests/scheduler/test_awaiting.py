@@ -536,6 +536,73 @@ def test_awaiting_a_job_that_needs_what_others_hold_logs_nothing_under_a_limiter
     assert caplog.text == ""
 
 
+# --- before the run
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_await_before_the_run_waits_for_it(virtual: Virtual, caplog: pytest.LogCaptureFixture, fails: bool) -> None:
+    """`await job` may come before its run: it gets the result, or takes the failure, which then does not count."""
+    job: Job[Any] = Job(fail if fails else nap, 2, label="b")
+    scheduler = Scheduler(job, log=False)
+    got: list[object] = []
+
+    async def wait() -> None:
+        try:
+            got.append(await job)
+        except OSError as error:
+            got.append(error)
+
+    async def main() -> bool:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.sleep(0.5)
+            return await scheduler.co_run()
+
+    assert virtual(main) is True
+    assert got == [job.raised_exception() if fails else job.result()]
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("end", ["the run ends", "close"])
+def test_await_before_a_run_that_does_not_reach_the_job_raises(virtual: Virtual, end: str) -> None:
+    """A run that ends without the job, and `close()`, end the wait with JobNotDone."""
+    job = Job(nap, required=Job(nap, 9), label="b")
+    scheduler = Scheduler(next(iter(job.required)), job, timeout=1, log=False)
+
+    async def wait() -> None:
+        with pytest.raises(JobNotDone, match="no run will reach it"):
+            await job
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.sleep(0.5)
+            if end == "close":
+                scheduler.close()
+            else:
+                assert not await scheduler.co_run()
+
+    virtual(main)
+
+
+def test_await_before_a_run_in_another_thread_waits_for_it(backend: Any) -> None:
+    """The run may begin in another thread: its end wakes the loop of whoever waits."""
+    job = Job(nap, 0, label="b")
+    scheduler = Scheduler(job)
+
+    async def run() -> None:
+        await anyio.sleep(0.01)
+        assert await anyio.to_thread.run_sync(scheduler.run)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await job.wait_settled()
+
+    anyio.run(main, backend=backend)
+    assert job.is_succeeded()
+
+
 # --- the end of the run
 
 

@@ -17,7 +17,7 @@ from ..base import _amounts
 from ..base._reprs import short_repr
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements, _texts
-from ._ancestors import enclosing_schedulers, outermost_scheduler
+from ._ancestors import enclosing_schedulers
 from ._job_options import BoxStyle
 from ._option_descriptors import Option, ReadOnlyOption, SharedOption
 from ._outcome import DROPPED, Failure, RunExtras, no_result_error
@@ -527,15 +527,15 @@ class AbstractJob(Generic[T]):
 
     def is_idle(self) -> bool:
         """Return whether the job is IDLE: it waits for its requirements or for a run to begin."""
-        return self._state is JobState.IDLE
+        return self.state is JobState.IDLE
 
     def is_scheduled(self) -> bool:
         """Return whether the job is SCHEDULED: it waits for a slot or a resource."""
-        return self._state is JobState.SCHEDULED
+        return self.state is JobState.SCHEDULED
 
     def is_running(self) -> bool:
         """Return whether the job is RUNNING."""
-        return self._state is JobState.RUNNING
+        return self.state is JobState.RUNNING
 
     def is_done(self) -> bool:
         """Return whether the job ran to its end: SUCCEEDED or FAILED."""
@@ -681,7 +681,7 @@ class AbstractJob(Generic[T]):
         If the scheduler has not run yet, this waits for its first run.
 
         Raises:
-            JobNotDone: the run ended without reaching the job, or the job is in no scheduler.
+            JobNotDone: the run ended without reaching the job, its scheduler is closed, or the job is in no scheduler.
             RuntimeError: the call comes from a job that must settle before this one, or from another thread.
 
         """
@@ -693,7 +693,7 @@ class AbstractJob(Generic[T]):
         if self._state.is_settled:
             return
         if self._scheduler is None:
-            raise _errors.JobNotDone(f"{self.label!r} is {self._state.value}: no run will reach it")
+            raise _errors.JobNotDone(f"{self.label!r} is {self._state.value}, and in no scheduler", "add it to one first")
         await self._scheduler._wait_settled(self, takes_failure)
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -704,7 +704,7 @@ class AbstractJob(Generic[T]):
 
         Raises:
             BaseException: any exception that `result` raises.
-            JobNotDone: the job has not settled, and no run is in progress; or the run ended without reaching it.
+            JobNotDone: the run ended without reaching the job, its scheduler is closed, or the job is in no scheduler.
             RuntimeError: the call comes from a job that must settle before this one, or from another thread.
 
         Example:
@@ -721,16 +721,10 @@ class AbstractJob(Generic[T]):
 
     async def _settled_result(self) -> T:
         """Wait until the job has settled, and return its result; see `__await__`."""
-        if not self._state.is_settled and all(enclosing._run is None for enclosing in enclosing_schedulers(self)):
-            home = None if self._scheduler is None else outermost_scheduler(self._scheduler)
-            why = f"is {self._state.value}, and no run is in progress"
-            call = (
-                f"{'add it to a scheduler, and' if home is None else f'with {home.label!r},'} await its co_run() first"
-            )
-            if home is None and is_scheduler(self):
-                self._reject_wait_cycle()
-                why, call = "is the outermost scheduler, so no run will settle it", "await its co_run() instead"
-            raise _errors.JobNotDone(f"{self.label!r} {why}", call)
+        if not self._state.is_settled and self._scheduler is None and is_scheduler(self):
+            self._reject_wait_cycle()
+            why = f"{self.label!r} is the outermost scheduler, so no run will settle it"
+            raise _errors.JobNotDone(why, "await its co_run() instead")
         await self._wait(takes_failure=True)
         run = None if self._scheduler is None else self._scheduler._run
         if run is not None and isinstance(self._outcome, Failure):

@@ -15,9 +15,11 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Generator
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, final
 
 from .. import backend as _backend
+from ..base import _logger
 from ..base._states import JobState
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
@@ -95,17 +97,25 @@ def waiting_job() -> AbstractJob[Any] | None:
 async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any], takes_failure: bool) -> None:
     """Wait until the state of a job changes, or that of an enclosing scheduler that is not running yet."""
     backend = _backend.current_backend()
-    event = backend.create_event()
+    event, outermost = backend.create_event(), outermost_scheduler(cast("BaseScheduler", job._scheduler))
+    # A run that has not begun may yet begin in another thread.
+    set_event = event.set if outermost._run is not None else partial(backend.threadsafe_caller(), event.set)
 
     def listener(_: object) -> None:
         if takes_failure and isinstance(job._outcome, Failure):
             job._outcome.is_taken = True
-        event.set()
+        set_event()
 
     watched_jobs = [job, *(enclosing for enclosing in enclosing_schedulers(job) if enclosing._run is None)]
     for watched in watched_jobs:
         watched._ensure_extras().add_listener(listener)
     try:
+        if outermost._run is None:
+            with backend.create_scope(backend.clock()() + _wait_paths.FIRST_POLL_SECONDS):
+                await event.wait()
+            if outermost._run is None and not event.is_set():
+                text = f"{job.label!r} is awaited, and the run of {outermost.label!r} has not begun"
+                _logger.warn(f"{text}: await its co_run(), for instance in a task beside")
         await wait_or_report(event, waiter, [job], "awaits")
         await event.wait()
     finally:

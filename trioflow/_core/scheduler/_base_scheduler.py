@@ -198,6 +198,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             raise
 
     @property
+    def state(self) -> JobState:
+        """The state of the scheduler; that of an outermost one is RUNNING during its run, and otherwise IDLE."""
+        return self._state if self._run is None else JobState.RUNNING
+
+    @property
     def window_size(self) -> int | None:
         """The current size of the window; None for no limit. During a run, an `Adaptive` window changes its size."""
         if self._run is not None:
@@ -316,6 +321,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._is_closed = True
         for job in self._members.jobs:
             job.close()
+        self._notify_unreached()
 
     # ---- the graph
 
@@ -1124,6 +1130,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
         """Return whether the run has ended, or will not start `job`, as it drains or stops. False before the first run.
 
+        A closed scheduler runs no more.
+
         Also record that a job or an iterator of `as_settled()` is waiting; see `_was_awaited`.
         """
         schedulers = (self, *enclosing_schedulers(self))
@@ -1131,7 +1139,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             scheduler._was_awaited = True
             if scheduler._run is not None:
                 return job is not None and _clean_up.will_not_start(scheduler._run, job, member)
-            if scheduler._state.is_settled:
+            if scheduler._state.is_settled or scheduler._is_closed:
                 return True
         return schedulers[-1]._stop_reason is not None  # a nested scheduler between two attempts has one, too
 
@@ -1192,7 +1200,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def __repr__(self) -> str:
         """Show the label, the state and the number of members."""
-        state = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
+        state = self._stop_reason.value if self._stop_reason and self._run is None else self.state.value
         return text_of(self, f"{state}, {plural(len(self), 'job')}")
 
 
