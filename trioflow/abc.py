@@ -54,6 +54,7 @@ from ._core.api.views import RunPhase as RunPhase
 from ._core.api.views import RunView as RunView
 from ._core.api.views import WaitCause as WaitCause
 from ._core.api.views import Waiting as Waiting
+from ._core.api.views import accepts_jobs as accepts_jobs
 from ._core.api.views import all_requirements as all_requirements
 from ._core.api.views import amount_of as amount_of
 from ._core.api.views import amount_text as amount_text

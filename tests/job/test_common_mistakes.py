@@ -190,7 +190,7 @@ def test_awaiting_a_job_that_no_run_can_reach_raises_at_once(virtual: Virtual, w
 def test_awaiting_a_job_before_its_run_is_reported_after_a_second(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool
 ) -> None:
-    """A wait for a run that nobody starts is named by the log, with the call to make; it goes on when the run begins."""
+    """A wait for a run that has not begun is named by the log, with the call to make; then it goes on."""
     job = Job(nap, 1, label="a")
     home: Any = Scheduler(job, label="home")
     outermost = Scheduler(home, label="outer") if nested else home

@@ -155,7 +155,7 @@ def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:
             scheduler.cancel()
 
     job, scheduler = Job(late), Scheduler()
-    assert isinstance(virtual(raised_by, main), JobCancelled)
+    virtual(main)
     assert job.state is CANCELLED
 
 
@@ -226,26 +226,55 @@ def test_timeout_of_a_block_raises_job_timeout(virtual: Virtual, where: str) -> 
     assert (job.state, job.finished_at, scheduler.timed_out) == (CANCELLED, 2, True)
 
 
-@pytest.mark.parametrize("who", ["body", "job"])
-def test_cancel_of_a_block_raises_job_cancelled(virtual: Virtual, who: str) -> None:
+@pytest.mark.parametrize("who", ["a job", "another task", "on_settled"])
+def test_cancel_of_a_block_by_others_raises_job_cancelled(virtual: Virtual, who: str) -> None:
     """After `cancel()`, the body of a block is cancelled at its next checkpoint, and the block raises JobCancelled."""
 
-    async def stop() -> None:
+    async def stop(_: object = None) -> None:
         await anyio.sleep(1)
         scheduler.cancel()
 
     async def main() -> None:
-        async with scheduler:
-            if who == "job":
-                scheduler.add(Job(stop))
-            else:
-                await stop()
+        async with anyio.create_task_group() as tasks, scheduler:
+            if who == "another task":
+                tasks.start_soon(stop)
+            scheduler.add(Job(stop if who == "a job" else nap, 0) if who != "another task" else job)
             await anyio.sleep(9)
 
     job = Job(nap, 9)
-    scheduler = Scheduler(job)
-    assert isinstance(virtual(raised_by, main), JobCancelled)
+    scheduler = Scheduler(job, on_settled=stop if who == "on_settled" else None)
+    error = virtual(raised_by, main)
+    assert isinstance(error.exceptions[0] if isinstance(error, ExceptionGroup) else error, JobCancelled)
     assert (job.state, job.finished_at, scheduler.stop_reason) == (CANCELLED, 1, StopReason.CANCELLED)
+
+
+@pytest.mark.parametrize("then", ["waits", "leaves", "raises", "is cancelled from outside"])
+def test_cancel_by_the_body_of_a_block_raises_nothing(virtual: Virtual, then: str) -> None:
+    """After its own `cancel()`, a body leaves its block without an exception, unless it raises one."""
+    flaw, job = Flaw("body"), Job(nap, 9)
+    scheduler = Scheduler(job)
+    reached: list[str] = []
+
+    async def main() -> None:
+        with anyio.move_on_after(1) as scope:
+            async with scheduler:
+                await anyio.sleep(0.5)
+                scheduler.cancel()
+                if then == "is cancelled from outside":
+                    scope.cancel()
+                if then == "raises":
+                    raise flaw
+                if then != "leaves":
+                    await anyio.sleep(9)
+                    reached.append("beyond a checkpoint")
+            reached.append("behind the block")
+
+    if then == "raises":
+        assert virtual(raised_by, main) is flaw
+    else:
+        virtual(main)
+    assert reached == (["behind the block"] if then in ("waits", "leaves") else [])
+    assert (job.state, job.finished_at, scheduler.stop_reason) == (CANCELLED, 0.5, StopReason.CANCELLED)
 
 
 @pytest.mark.parametrize("where", ["in the body", "after the body"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,9 +12,9 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence
-from trioflow.abc import Instrument
+from trioflow.abc import Instrument, accepts_jobs, reported_state
 
-from ..bodies import IDLE, SUCCEEDED, checked, later, nap, timed
+from ..bodies import IDLE, SUCCEEDED, checked, later, nap, nothing, timed
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -209,3 +211,51 @@ def test_stopping_scheduler_rejects_jobs_and_requirements(virtual: Virtual) -> N
     scheduler = Scheduler(running, idle, label="home", timeout=1)
     assert virtual(timed, scheduler) == (False, 1)
     assert len(told) == 2
+
+
+def test_a_query_says_whether_add_is_possible(virtual: Virtual) -> None:
+    """`accepts_jobs` is True exactly where `add` works: until a run drains or stops, and after it."""
+    inner, scheduler = Scheduler(Job(nap, 1), label="inner"), Scheduler(label="outer", timeout=9, log=False)
+
+    def asked() -> list[bool]:
+        """Return the answers, and compare each with what `add` does."""
+        answers = [accepts_jobs(scheduler), accepts_jobs(inner)]
+        for home, answer in zip((scheduler, inner), answers, strict=True):
+            with contextlib.nullcontext() if answer else pytest.raises(RuntimeError):
+                home.add(Job(nothing))
+        return answers
+
+    async def ask() -> None:
+        found.append(asked())
+        await anyio.sleep(2)
+        found.append(asked())
+        with ThreadPoolExecutor(1) as threads:
+            assert not threads.submit(accepts_jobs, scheduler).result()
+        scheduler.drain()
+        found.append(asked())
+
+    found: list[list[bool]] = []
+    scheduler.update([inner, Job(ask)])
+    found.append(asked())
+    virtual(scheduler.co_run)
+    found.append(asked())
+    scheduler.close()
+    found.append(asked())
+    assert found == [[True, True], [True, True], [True, False], [False, False], [True, True], [False, False]]
+
+
+def test_a_scheduler_is_running_during_its_run(virtual: Virtual) -> None:
+    """State, predicates, repr and reports of a scheduler, outermost or nested, say the same at each time."""
+
+    def seen(scheduler: Scheduler) -> tuple[object, ...]:
+        predicates = scheduler.is_idle(), scheduler.is_running(), scheduler.is_settled()
+        return scheduler.state.value, reported_state(scheduler).value, repr(scheduler).split(", ")[1], predicates
+
+    async def look() -> None:
+        assert seen(outer) == seen(inner) == ("running", "running", "running", (False, True, False))
+
+    inner = Scheduler(Job(look), label="inner")
+    outer = Scheduler(inner, label="outer")
+    assert seen(outer)[:2] == ("idle", "idle")
+    assert virtual(outer.co_run)
+    assert seen(outer) == ("idle", "idle", "completed", (True, False, False))

@@ -140,6 +140,25 @@ def slot_users(scheduler: Iterable[AnyJob]) -> Iterator[AnyJob]:
                 yield job
 
 
+def accepts_jobs(scheduler: BaseScheduler) -> bool:
+    """Return whether `add` is possible now, in this thread: the scheduler is not closed, draining or stopping.
+
+    A control channel asks this before it adds a job.
+
+    Example:
+        >>> from trioflow.abc import accepts_jobs
+        >>> s = Scheduler()
+        >>> accepts_jobs(s), s.close(), accepts_jobs(s)
+        (True, None, False)
+
+    """
+    try:
+        scheduler._members.check_open("accepts_jobs()")
+    except RuntimeError:
+        return False
+    return True
+
+
 def is_ready(job: AnyJob) -> bool:
     """Return whether a job is a service that is ready and still running."""
     return job._is_ready()

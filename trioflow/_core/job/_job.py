@@ -693,7 +693,8 @@ class AbstractJob(Generic[T]):
         if self._state.is_settled:
             return
         if self._scheduler is None:
-            raise _errors.JobNotDone(f"{self.label!r} is {self._state.value}, and in no scheduler", "add it to one first")
+            why = f"{self.label!r} is {self._state.value}, and in no scheduler"
+            raise _errors.JobNotDone(why, "add it to one first")
         await self._scheduler._wait_settled(self, takes_failure)
 
     def __await__(self) -> Generator[Any, Any, T]:

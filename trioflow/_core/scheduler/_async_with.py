@@ -28,11 +28,13 @@ class OpenBlock(Part):
         self._can_begin_event = _backend.current_backend().create_event()
         self._has_run_ended = False
         self._is_open = True  # whether the body may add jobs
+        self._is_cancelled_by_body = False
         self.run: Run | None = None  # set by `co_run`
         self._run_error: BaseException | None = None  # raised by `co_run`, and raised again at the end of the block
 
     async def begin(self) -> None:
         """Start the run, and return as soon as jobs can be added."""
+        self._body_task = _backend.current_backend().current_task()
         self._tasks = await self._task_group.__aenter__()
         self._tasks.start_soon(self._run_scheduler)
         try:
@@ -72,8 +74,15 @@ class OpenBlock(Part):
             if self.run is None or self.run.cancel_reason not in RAN_TO_END:
                 self._tasks.cancel_scope.cancel()
 
-    async def exit(self, error: BaseException | None) -> None:
+    def on_cancel(self) -> None:
+        """If the body itself cancels the run, leave the block without an exception, as a nursery's scope does."""
+        self._is_cancelled_by_body |= _backend.current_backend().current_task() is self._body_task
+
+    async def exit(self, error: BaseException | None) -> bool:
         """Wait for the run to end. If the body has raised `error`, cancel the run first.
+
+        Returns:
+            Whether `error` is the cancellation of the body because the body has cancelled the run.
 
         Raises:
             BaseException: what the body has raised, or else the failure of the run.
@@ -100,9 +109,10 @@ class OpenBlock(Part):
                 _failures.raise_failures(self._scheduler)  # as a nursery does
             if error is None:
                 raise
-            return  # a scope around the block was cancelled, so Python raises `error` again
+            return False  # a scope around the block was cancelled, so Python raises `error` again
         if failure is None:
             self._raise_if_failed()
+        return failure is None
 
     async def _exit_task_group(self, error: BaseException | None) -> None:
         """Wait for the task of the run. If `error` is a cancellation, pass it to the task group, which may catch it."""
@@ -121,6 +131,8 @@ class OpenBlock(Part):
         if self._run_error is not None:
             raise self._run_error
         assert self.run is not None
+        if self._is_cancelled_by_body and self.run.cancel_reason is StopReason.CANCELLED:
+            return
         _failures.raise_unless_completed(self.run, self.run.cancel_reason)
 
 

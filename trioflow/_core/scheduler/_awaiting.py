@@ -113,7 +113,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
         if outermost._run is None:
             with backend.create_scope(backend.clock()() + _wait_paths.FIRST_POLL_SECONDS):
                 await event.wait()
-            if outermost._run is None and not event.is_set():
+            if not (event.is_set() or outermost.is_running()):
                 text = f"{job.label!r} is awaited, and the run of {outermost.label!r} has not begun"
                 _logger.warn(f"{text}: await its co_run(), for instance in a task beside")
         await wait_or_report(event, waiter, [job], "awaits")

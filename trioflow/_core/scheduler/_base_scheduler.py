@@ -886,6 +886,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if run is not None and self._worker is None:
             if run.end_by(self.cancel, f"cancel() of {self.label!r}"):
                 run.stop(StopReason.CANCELLED)
+                if self._open_block is not None:
+                    self._open_block.on_cancel()
         elif self._scheduler is not None or not self._has_ended_elsewhere():
             super().cancel()
 
@@ -952,16 +954,17 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> bool | None:
         """Wait for all jobs, or cancel the run if the body has raised an exception. Then close the scheduler.
 
         If the run stops early, the body is cancelled, and the failure of the run is raised at the end of the body.
-        After `drain()`, the body continues, and nothing is raised at its end unless something else stops the run.
+        After `drain()`, the body continues, and nothing is raised at its end unless something else stops the run. After
+        a `cancel()` of its own, the body is left without an exception.
 
         Raises:
             ExceptionGroup: the failures of jobs that count; see `run`.
             JobTimeout: the run did not end in time.
-            JobCancelled: the run was cancelled.
+            JobCancelled: the run was cancelled by other code than the body.
             BaseException: the body raised this exception, or the exception interrupted the run. It is not in a group,
                 even if failures count: `raise_for_failures` raises these.
 
@@ -969,7 +972,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         block, self._open_block = self._open_block, None
         assert block is not None
         try:
-            await block.exit(error)
+            return await block.exit(error)
         finally:
             self.close()
 

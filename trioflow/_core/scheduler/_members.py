@@ -148,11 +148,7 @@ class Members:
         jobs = flatten_simple(argument, state_of)
         if jobs is None:
             jobs = tuple(flatten((argument,), f"{call_text} of {owner.label!r}", "_all_jobs"))
-        if owner._is_closed:
-            raise RuntimeError(f"{call_text}: {owner.label!r} is closed; make a new Scheduler")
-        run = owner._innermost_run()
-        if run is None and (owner if owner._scheduler is None else outermost_scheduler(owner))._open_block is not None:
-            raise RuntimeError(f"{call_text}: {owner.label!r} is draining, and accepts no jobs")
+        run = self.check_open(call_text)
         to_check = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
         if to_check:
             self._reject_foreign_jobs(to_check, {owner, *jobs} if run is None else set())
@@ -168,15 +164,32 @@ class Members:
         else:
             self._admit_during_run(list(new_jobs), run, call_text)
 
+    def check_open(self, call_text: str) -> Run | None:
+        """Return the innermost run around the jobs, if there is one, to which jobs may be added now.
+
+        Raises:
+            RuntimeError: the scheduler accepts no jobs.
+
+        """
+        owner = self.owner
+        if owner._is_closed:
+            raise RuntimeError(f"{call_text}: {owner.label!r} is closed; make a new Scheduler")
+        run = owner._innermost_run()
+        if run is None:
+            if (owner if owner._scheduler is None else outermost_scheduler(owner))._open_block is not None:
+                raise RuntimeError(f"{call_text}: {owner.label!r} is draining, and accepts no jobs")
+        else:
+            run.check_growing(f"{call_text} of {owner.label!r}")
+            if owner._run is None and owner._state.is_settled:
+                raise RuntimeError(
+                    f"{call_text}: {owner.label!r} has settled already in the run of {run.scheduler.label!r}"
+                )
+        return run
+
     def _admit_during_run(self, new_jobs: list[AbstractJob[Any]], run: Run, call_text: str) -> None:
         """Add jobs while the owner or an enclosing scheduler is running."""
         owner = self.owner
-        run.check_growing(f"{call_text} of {owner.label!r}")
         is_running = owner._run is not None
-        if not is_running and owner._state.is_settled:
-            raise RuntimeError(
-                f"{call_text}: {owner.label!r} has settled already in the run of {run.scheduler.label!r}"
-            )
         self.insert(new_jobs)
         try:
             _checks.check_new_needs(owner, new_jobs, run.scheduler)

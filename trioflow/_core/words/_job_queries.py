@@ -142,7 +142,7 @@ def reported_state(job: AnyJob) -> ReportedState:
     if job._state is JobState.RUNNING and is_scheduler(job) and is_one_job(job):
         jobs = (member for member in job.iterate_jobs() if not is_scheduler(member))
         return JobState.RUNNING if any(member._state is JobState.RUNNING for member in jobs) else JobState.SCHEDULED
-    return MOVED_ON if has_moved_on(job) else job._state
+    return MOVED_ON if has_moved_on(job) else job.state
 
 
 def failed_attempts(job: AnyJob) -> tuple[FailedAttempt, ...]:
