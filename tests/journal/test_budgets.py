@@ -51,6 +51,9 @@ def make_first(kind: str, first_run: bool) -> tuple[Pool, Scheduler]:
     needs = {} if kind == "no longer needed" and not first_run else {"usd": 1}
     job = Job(nap, 1, needs=needs, label="pays")
     match kind:
+        case "of what a loser requires":
+            loser = Job(nap, 9, job, label="loser")
+            first, outermost = First(loser, Job(nap, 2, label="wins"), label="first"), pool
         case "around":
             first, outermost = First(Scheduler(job, label="inner"), label="first"), pool
         case "of a First":
@@ -68,6 +71,7 @@ def make_first(kind: str, first_run: bool) -> tuple[Pool, Scheduler]:
     ("kind", "left"),
     [
         ("around", 3),
+        ("of what a loser requires", 3),
         ("of a First", 4),
         ("in a First", 4),
         ("in a First, and around", 4),

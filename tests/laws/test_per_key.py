@@ -251,8 +251,8 @@ def test_a_throttled_key_stays_closed_although_no_job_refers_to_it(virtual: Virt
 
 
 def test_a_job_that_shares_only_a_key_with_another_counts_as_overtaking_it(virtual: Virtual) -> None:
-    """Each job that passes another on its key counts towards `backfill`, though its key has no other user by then."""
+    """What passes a job on its key counts towards `backfill`, although the next of its kind needs another key."""
     holds, waits = Job(wait, 9, needs={"cpu": 1}), on("a", needs={"cpu": 2})
-    passing = [on("a"), on("a")]
+    passing = [on("a"), on("b"), on("a")]
     begun = starts(virtual, [holds, waits, *passing], Pool(host=PerKey(1), cpu=2), backfill=1)
-    assert begun == [0, 9, 0, 10]
+    assert begun == [0, 9, 0, 0, 10]

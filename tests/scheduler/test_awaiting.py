@@ -19,6 +19,7 @@ from trioflow import (
     Monitor,
     PerKey,
     Pool,
+    Rate,
     Scheduler,
     Service,
     StopReason,
@@ -326,7 +327,25 @@ def behind_a_reservation(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
     return [*members, jobs["b"], later], {**options, "backfill": 0}
 
 
+def waiting_for_a_token(jobs: Jobs, pool: Pool) -> tuple[list[Any], dict[str, Any]]:
+    """`c` has what `b` needs, and waits for the token that the caller holds."""
+    name = next(iter(pool.total))
+    jobs["b"].needs, jobs["c"] = {name: 1}, Job(nap, label="c", needs={name: 1})
+    first = awaiting(jobs, "b", "me", 0.1)
+    return [first, jobs["c"], jobs["b"]], {"pool": pool, "jobs_window": anyio.CapacityLimiter(1)}
+
+
+def with_its_needs(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+    return waiting_for_a_token(jobs, Pool(x=1))
+
+
+def with_its_rate(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+    return waiting_for_a_token(jobs, Pool(x=Rate(requests=1, per=1)))
+
+
 INDIRECT = {
+    with_its_needs: "'me' awaits 'b', which needs what is held by 'c', but holds what 'c' needs: 'c' waits for a token",
+    with_its_rate: "'me' awaits 'b', which needs what is held by 'c', but holds what 'c' needs: 'c' waits for a token",
     behind_a_reservation: "'me' awaits 'x', which may not overtake 'b', but holds what 'b' needs: 'b' waits for cpu",
     member: "'me' awaits 'n', which waits for its job 'b', but holds what 'b' needs: 'b' waits for cpu",
     requirement: "'me' awaits 'c', which requires 'b', but holds what 'b' needs: 'b' waits for cpu",

@@ -488,3 +488,21 @@ def test_simulate_accepts_an_input_from_a_scheduler_that_was_added_later() -> No
     assert {job.path: start for job, start in found.starts.items()} == {
         "second": 1, "outer": 1, "first": 0, "second/user": 1, "first/source": 0,
     }  # fmt: skip
+
+
+def test_a_backoff_is_no_work() -> None:
+    """Between two attempts a job has no slot, so the time is no part of `utilisation`, which once was 1.6."""
+    late = Job(anyio.sleep, 5, expected_duration=5, timeout=1, retry=1, label="late")
+    other = Job(anyio.sleep, 3, expected_duration=3, label="other")
+    found = simulate(Scheduler(late, other, jobs_window=1, timeout=2.5), policy="fifo")
+    assert (found.makespan, found.utilisation) == (2.5, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"critical": True}, {"critical": False}], ids=str)
+def test_what_stands_behind_a_failing_group_does_not_count_in_the_lower_bound(options: Any) -> None:
+    """A group fails as its job does, so what requires it does not run; if the failure is tolerated, it does."""
+    late = Job(anyio.sleep, 5, expected_duration=5, timeout=1, **options)
+    group = Scheduler(late, label="group")
+    found = simulate(Scheduler(group, Job(anyio.sleep, 3, expected_duration=3, required=group)))
+    seconds = 4 if options.get("critical") is False else 1
+    assert (found.makespan, found.lower_bound) == (seconds, seconds)

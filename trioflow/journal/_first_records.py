@@ -8,7 +8,8 @@ outermost `First`, which is no job: it has no result, and its users read the sta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.api.views import (
     AbstractJob,
@@ -22,8 +23,9 @@ from .._core.api.views import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from .._core.api.views import BaseScheduler
     from ._record_paths import RecordPaths
 
     Winners = dict[str, dict[str, bool]]
@@ -114,12 +116,20 @@ def find_stored_result(
 
 
 def used_of_pools_around(
-    first: AbstractJob[Any], job: AbstractJob[Any], used: Iterable[tuple[str, float]]
-) -> dict[str, float]:
-    """Return what a job in a `First` had used of budgets that it still needs, without those of pools in the `First`."""
-    inside = {*enclosing_schedulers(job)} - {*enclosing_schedulers(first)}
-    theirs = {name for scheduler in inside if scheduler.pool is not None for name in scheduler.pool.budgets}
-    return {name: amount for name, amount in used if name in needs_as_given(job).keys() - theirs}
+    first: AbstractJob[Any], members: RecordPaths, find_used: Callable[[str], Mapping[str, float]]
+) -> Counter[str]:
+    """Return what the jobs in a `First` had used of budgets that they still need, without those of pools in it.
+
+    What a loser required has used its amount, too. `find_used` returns what the job with this path had used.
+    """
+    paths, used = PathsInside(members), Counter[str]()
+    for job in cast("BaseScheduler", first).iterate_jobs():
+        inside = {*enclosing_schedulers(job)} - {*enclosing_schedulers(first)}
+        theirs = {name for scheduler in inside if scheduler.pool is not None for name in scheduler.pool.budgets}
+        if needed := needs_as_given(job).keys() - theirs:
+            amounts = find_used(paths.of_members(job.scheduler).find(job) or "")
+            used.update({name: amounts[name] for name in needed & amounts.keys() if amounts[name] >= 0})
+    return used
 
 
 class PathsInside:

@@ -19,7 +19,6 @@ import os
 import pickle
 import shlex
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
@@ -347,7 +346,6 @@ class JournalSession:
         self._undecided_firsts[first] = members
         if record is None or self._was_used_in_run(path, record):
             return ALWAYS_RUNS
-        used = Counter[str]()
 
         def find_winners(path: str) -> dict[str, dict[str, bool]]:
             found = self._find_record(path)
@@ -361,14 +359,18 @@ class JournalSession:
             restored = self._restore_from_record(job, found, fingerprint, save, work)
             if isinstance(restored, NotStored):
                 raise LookupError
-            used.update(used_of_pools_around(first, job, restored.restoration.used))
             return restored.value
 
         def add_result(first: AbstractJob[Any], value: Any) -> None:
             self._result_forms[first] = comparison_form(dumps(value))
 
+        def find_used(path: str) -> Mapping[str, float]:
+            found = self._find_record(path)
+            return {} if found is None else JobFacts.parse(found.outputs).budgets
+
         try:
             value = find_stored_result(first, members, find_winners, find_result, add_result)
+            used = used_of_pools_around(first, members, find_used)
         except (LookupError, NotSerializable):
             return ALWAYS_RUNS
         self._pending_restored[path] = None

@@ -15,6 +15,7 @@ from .._core.api.views import (
     BaseScheduler,
     Retry,
     all_requirements,
+    criticality,
     enclosing_schedulers,
     essential_requirements,
     first_options,
@@ -113,7 +114,7 @@ class PathAnalysis:
     deviates_at: float
     """The earliest time at which a timeout, of the scheduler or of a job, has an effect that depends on the order."""
     may_fail: bool
-    """Whether the scheduler is a `First` that fails if one of its jobs does, as that one may."""
+    """Whether the scheduler fails because one of its jobs does, or may do so, if it is a `First`."""
 
     def critical_path(self, analyses: Mapping[BaseScheduler, PathAnalysis]) -> list[AnyJob]:
         """Return the jobs of the longest path, in which nested schedulers are replaced by their longest paths."""
@@ -156,6 +157,7 @@ class _PathAnalyzer:
         self._ends: Final[dict[AnyJob, float]] = {}  # the earliest end of each job
         self._latest_predecessors: Final[dict[AnyJob, AnyJob | None]] = {}
         self._unsuccessful: Final[set[AnyJob]] = set()
+        self._fails = False  # whether a job fails that counts
         self._deviations: Final[list[float]] = []  # the earliest times of effects of timeouts that depend on the order
 
     def analyze(self, window: Any) -> PathAnalysis:
@@ -186,7 +188,7 @@ class _PathAnalyzer:
             untimed_bound=untimed_bound,
             lower_bound=min(untimed_bound, time_limit),
             deviates_at=min(deviates_at, time_limit),
-            may_fail=enough is not None and bool(self._unsuccessful),
+            may_fail=bool(self._unsuccessful) if enough is not None else self._fails,
         )
 
     def _place(self, job: AnyJob) -> None:
@@ -206,6 +208,7 @@ class _PathAnalyzer:
         fails = is_blocked or (is_timed_out and job.on_timeout != "move_on") or (nested is not None and nested.may_fail)
         if fails or is_idle:
             self._unsuccessful.add(job)
+        self._fails |= fails and criticality(job) is not False
         is_cut_short, is_distant_input = nested is not None and is_timed_out, job in self._known.distant_inputs
         if is_distant_input and (is_idle or runs_forever):
             self._deviations.append(start)

@@ -274,11 +274,8 @@ def _make_simulation(
             starts[job] = job_copy.started_at
             ends[job] = job_copy.finished_at
     size = max_slots(window)
-    slot_seconds = sum(
-        ends[job] - starts[job]
-        for job in slot_users(scheduler, window)
-        if job in ends and copy.copies[job] not in watch.clean_up_copies
-    )
+    holders = {copy.copies[job] for job in slot_users(scheduler, window)} - watch.clean_up_copies
+    slot_seconds = sum(_duration_sources.worked_seconds(job) or 0.0 for job in holders)
     analyses = analyze_schedulers(scheduler, durations, window)
     slack: dict[AnyJob, float] = {}
     for current in reversed(analyses):  # enclosing schedulers first

@@ -72,3 +72,10 @@ class Grant:
         """Return the share of each resource, by name: an amount, a list of named units, or amounts by key."""
         parts = [part for part in self._parts if part[0].name not in RUN_RESOURCES]
         return {resource.name: resource.public_share(need, share) for resource, need, share in parts}
+
+
+def budgets_used(job: AbstractJob[Any]) -> dict[str, Amount]:
+    """Return the amounts of budgets that a job has used in all its attempts, by name."""
+    grant, earlier = job._grant(), {} if job._extras is None else job._extras.earlier_use or {}
+    used: dict[str, Amount] = {} if grant is None else grant.budget_amounts()
+    return {**earlier, **{name: amount + earlier.get(name, 0) for name, amount in used.items()}}

@@ -275,8 +275,9 @@ class CountedResource(Resource):
         return self.make_wait(WaitCause.RESOURCE, f"{self.shown_name} taken{self._holders_text()}")
 
     def _holders_text(self) -> str:
-        names = [repr(job.label) for job in list(self.holders)]
-        return f" by {join_names(names, MAX_NAMED_HOLDERS)}" if names else ""
+        holders = list(self.holders)
+        names = [repr(job.label) for job in holders[:MAX_NAMED_HOLDERS]]
+        return f" by {join_names(names, MAX_NAMED_HOLDERS, len(holders))}" if names else ""
 
     def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
         """Take the need of a job. Return the named units by their index; None if the resource has no named units."""

@@ -13,6 +13,7 @@ import functools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from ..admission._grant import budgets_used
 from ..admission._pool import Pool, ResourceView, copy_pool, resource_views
 from ..admission._window import Adaptive, check_window, max_slots
 from ..admission.policy._builtin_policies import PolicyName
@@ -443,9 +444,7 @@ def is_member(job: AbstractJob[Any]) -> bool:
 
 def budget_use(job: AnyJob) -> dict[str, float]:
     """Return the amounts of budgets that a job which is about to settle has used in all its attempts, by name."""
-    grant, earlier = job._grant(), {} if job._extras is None else job._extras.earlier_use or {}
-    used: Mapping[str, Any] = {} if grant is None else grant.budget_amounts()
-    return {name: _amounts.as_number(amount + earlier.get(name, 0)) for name, amount in used.items()}
+    return {name: _amounts.as_number(amount) for name, amount in budgets_used(job).items()}
 
 
 def counted_state(scheduler: BaseScheduler, job: AbstractJob[Any]) -> ReportedState | None:

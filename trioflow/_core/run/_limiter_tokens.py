@@ -24,6 +24,8 @@ from ..job._job import AbstractJob, is_scheduler, takes_slot
 from ._current import enclosing_workers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from ..admission.policy._policy import HeapEntry, HeapKeys
     from ..backend import Scope
     from ._run import Run
@@ -165,11 +167,18 @@ def takes_limits_of(run: Run) -> Worker | None:
 
 def token_holder(limiter: Any) -> AbstractJob[Any] | None:
     """Return the innermost job, from the current one outwards, that holds a token of `limiter`; None if none does."""
-    jobs = (worker.job for worker in enclosing_workers())
-    return next((job for job in jobs if job is not None and has_token(job, limiter)), None)
+    workers = [worker for worker in enclosing_workers() if worker.job is not None]
+    holders = {*token_holders((worker.run for worker in workers), limiter)}
+    return next((worker.job for worker in workers if worker.job in holders), None)
 
 
-def has_token(job: AbstractJob[Any], limiter: Any) -> bool:
-    """Return whether a running job holds a token of `limiter`, which it may have itself, or as one of a window."""
-    tokens = None if job._worker is None else job._worker.run.queue.tokens
-    return job._own_limiter is limiter or (tokens is not None and tokens.limiter is limiter and job in tokens.borrowers)
+def token_holders(runs: Iterable[Run], limiter: Any) -> Iterator[AbstractJob[Any]]:
+    """Yield the jobs of these runs that hold a token of `limiter`, also those that have not begun. Any thread may ask.
+
+    A running job may have the limiter itself, in place of the window's.
+    """
+    for run in runs:
+        working = (worker.job for worker in list(run.workers.alive))
+        yield from (job for job in working if job is not None and job._own_limiter is limiter)
+        if run.queue.tokens is not None and run.queue.tokens.limiter is limiter:
+            yield from list(run.queue.tokens.borrowers)

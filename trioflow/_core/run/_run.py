@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from ..admission._grant import budgets_used
 from ..admission._ready_queue import FifoLine, ReadyQueue
 from ..admission.policy._policy_validation import reject_call_from_policy
 from ..base import _graph_algorithms, _logger
@@ -239,7 +240,7 @@ class Run:
         """Return this run, and after it the runs nested in it, at any depth."""
         runs: list[Run] = [self]
         for run in runs:
-            runs += [nested for worker in run.workers.alive if (nested := worker.nested_run()) is not None]
+            runs += [nested for worker in list(run.workers.alive) if (nested := worker.nested_run()) is not None]
         return runs
 
     def part(self, kind: type[P]) -> P | None:
@@ -506,9 +507,7 @@ class Run:
     def _requeue(self, job: AbstractJob[Any], error: BaseException, now: float, push: Any, pause: float = 0) -> None:
         """Queue a job again whose attempt raised `error`, by `push` or after a pause; it gives back what it holds."""
         extras = job._ensure_extras()
-        if (grant := job._grant()) is not None and (used := grant.budget_amounts()):
-            earlier = extras.earlier_use or {}
-            extras.earlier_use = {name: earlier.get(name, 0) + amount for name, amount in used.items()}
+        extras.earlier_use = budgets_used(job)
         assert job._started_at is not None
         extras.ended_attempt = job._started_at, now, error
         extras.fraction = job._worker = job._started_at = None

@@ -11,12 +11,12 @@ from ..base import _units
 from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._units import join_names
 from ..job import _labels, _trigger_rules
-from ..job._ancestors import enclosing_schedulers, outermost_scheduler
+from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, has_moved_on, is_scheduler
 from ..job._outcome import one_line_error, remedy_of
 from ..parts._first_rule import FirstRule
-from ..run._limiter_tokens import has_token
+from ..run._limiter_tokens import token_holders
 from ._job_queries import failed_attempts, fraction_done, throttled_attempts
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
         level for level in enclosing_schedulers(job) if level._run is not None and level._run.queue.limiter is not None
     )
     holders_text = (
-        f"{_token_holders_text(run.scheduler, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.waiting_in_order())}"
+        f"{_token_holders_text(run, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.waiting_in_order())}"
     )
     return f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, {holders_text}"
 
@@ -286,12 +286,11 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
     return f"; before it {verb} {_job_names(earlier_jobs)} ({', '.join(reasons)})"
 
 
-def _token_holders_text(scheduler: BaseScheduler, limiter: Any) -> str:
+def _token_holders_text(run: Run, limiter: Any) -> str:
     """Return a text about the holders of a limiter's tokens. It names jobs of the scenario and counts other tasks."""
-    jobs = outermost_scheduler(scheduler).iterate_jobs()
-    running = [job for job in jobs if job._own_limiter is None and has_token(job, limiter)]
-    other_count = limiter.borrowed_tokens - len(running)
-    holders = ([_job_names(running)] if running else []) + ([f"{other_count} elsewhere"] if other_count else [])
+    named = [job for job in token_holders(run.outermost().with_nested(), limiter) if job._own_limiter is None]
+    other_count = limiter.borrowed_tokens - len(named)
+    holders = ([_job_names(named)] if named else []) + ([f"{other_count} elsewhere"] if other_count else [])
     return "with " + ", and ".join(holders)
 
 

@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
+from ..admission._resource import CountedResource
 from ..base._states import JobState, WaitCause
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
 from ..job._job import AbstractJob, is_scheduler
 from ..parts._first_rule import FirstRule
-from ..run._limiter_tokens import has_token
+from ..run._limiter_tokens import token_holders
 from ..run._part import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
 from ._explain import group_of, open_requirements, waiting
@@ -32,6 +33,8 @@ ITERATES: Final = "iterates over as_settled() until the end of"
 """The words that link a job to those for which its iteration waits."""
 Step = tuple[str, AbstractJob[Any]]
 """A job of a path, and the words that link the previous job to it."""
+Links = Iterator[tuple[str, Collection[AbstractJob[Any]]]]
+"""The jobs for which a job waits, each collection with the words that link the job to them."""
 
 
 class WaitWatch(Part):
@@ -135,31 +138,36 @@ def _jobs_that_wait_for(waiter: AbstractJob[Any]) -> set[AbstractJob[Any]]:
 
 
 def _find_path(
-    targets: set[AbstractJob[Any]], job: AbstractJob[Any], steps_from: Callable[[AbstractJob[Any]], Iterator[Step]]
+    targets: set[AbstractJob[Any]], job: AbstractJob[Any], links_from: Callable[[AbstractJob[Any]], Links]
 ) -> list[Step] | None:
     """Return a path from `job` to one of the `targets`; None if there is none.
 
     Args:
         targets: the jobs that settle only after the one that waits for `job`.
         job: the first job of the path, to which no words lead.
-        steps_from: yields the jobs for which a job waits.
+        links_from: yields the jobs for which a job waits.
 
     """
     came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]] = {job: (None, "")}
     todo = [job]
     for reached in todo:
-        if reached in targets:
+        step: AbstractJob[Any] | None = reached if reached in targets else None
+        for verb, others in links_from(reached) if step is None else ():
+            # A thousand jobs may hold what one lacks for which each of them waits.
+            if (step := next((target for target in targets if target in others), None)) is not None:
+                came_from[step] = reached, verb
+                break
+            for other in others:
+                if other not in came_from:
+                    came_from[other] = reached, verb
+                    todo.append(other)
+        if step is not None:
             path: list[Step] = []
-            step: AbstractJob[Any] | None = reached
             while step is not None:
                 previous, verb = came_from[step]
                 path.append((verb, step))
                 step = previous
             return path[::-1]
-        for verb, other in steps_from(reached):
-            if other not in came_from:
-                came_from[other] = reached, verb
-                todo.append(other)
     return None
 
 
@@ -170,66 +178,63 @@ def _path_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
     )
 
 
-def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[Step]:
-    """Yield each job that must settle before `job`."""
+def _jobs_that_settle_before(job: AbstractJob[Any]) -> Links:
+    """Yield the jobs that must settle before `job`."""
     if job._state is JobState.RUNNING or (is_scheduler(job) and job._run is not None):
-        for awaited in job._extras.awaited_jobs if job._extras is not None else ():
-            yield "awaits", awaited
-        for member in job._members.jobs if is_scheduler(job) else ():
-            if not (member._options.forever or member._state.is_settled):
-                yield "waits for its job", member
+        yield "awaits", job._extras.awaited_jobs if job._extras is not None else ()
+        members = job._members.jobs if is_scheduler(job) else ()
+        ordinary = (member for member in members if not (member._options.forever or member._state.is_settled))
+        yield "waits for its job", dict.fromkeys(ordinary)
     elif not job._state.is_settled:
-        for requirement in open_requirements(job):
-            yield "requires", requirement
+        yield "requires", open_requirements(job)
         if job._scheduler is not None and job._scheduler._run is None:
-            yield "is in", job._scheduler
+            yield "is in", [job._scheduler]
 
 
-def _jobs_that_delay(job: AbstractJob[Any]) -> Iterator[Step]:
+def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
     """Yield the jobs that must settle before `job`, that hold what it lacks now, or whose end may be its own."""
     yield from _jobs_that_settle_before(job)
     scheduler = job._scheduler
     if scheduler is not None and job._options.forever and not (job._state.is_settled or _has_ordinary_jobs(job)):
-        yield LASTS, scheduler
+        yield LASTS, [scheduler]
     if job._state is JobState.SCHEDULED:
-        for holder in _holders(job):
-            yield HELD_BY, holder
+        yield HELD_BY, _holders(job)
     run = None if scheduler is None else scheduler._run
     group = group_of(run, job)
     if group is not None and (blocker := group.find_blocker(job)) is not None:
-        yield BEHIND, blocker
+        yield BEHIND, [blocker]
     rule = None if run is None else run.part(FirstRule)
     before = None if rule is None else rule.turn_before(job)
     if before is not None and before._state is not JobState.RUNNING:
-        yield TURN, before
+        yield TURN, [before]
     for inner in tuple(RUNS_IN_PROGRESS) if job._state is JobState.RUNNING else ():
         watch = inner.part(WaitWatch)
         if watch is not None and watch.waiter is job:
-            yield RUNS, inner.scheduler
+            yield RUNS, [inner.scheduler]
     for enclosing in enclosing_schedulers(job):
         for iterator in enclosing._settled_iterators or ():
-            for other in iterator.awaited_by(job):
-                yield ITERATES, other
+            yield ITERATES, iterator.awaited_by(job)
 
 
 def _has_ordinary_jobs(job: AbstractJob[Any]) -> bool:
     return is_scheduler(job) and not all(member._options.forever for member in job._members.jobs)
 
 
-def _holders(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the jobs that have the slots, tokens or resources for which a SCHEDULED job waits."""
-    wait, scheduler = waiting(job), job._scheduler
-    if wait is None or scheduler is None or scheduler._run is None:
-        return []
-    queue = scheduler._run.queue
+def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
+    """Return the jobs, in whatever state, that have the slots, tokens or resources for which a SCHEDULED job waits."""
+    wait, run = waiting(job), None if job._scheduler is None else job._scheduler._run
+    if wait is None or run is None:
+        return ()
     if wait.cause is WaitCause.SLOT:
-        return list((queue.full_window() or queue).holders)
+        return (run.queue.full_window() or run.queue).holders
+    lacking = run.pools.resolve(job).get(wait.resource)
+    if isinstance(lacking, CountedResource):
+        return lacking.holders.keys()
     # A limiter or a pool may be shared with other runs, also with those in the bodies of jobs.
-    runs = [run for run in list(RUNS_IN_PROGRESS) if run.thread_id == scheduler._run.thread_id]
-    others = [job for run in runs for job in run.scheduler.iterate_jobs() if job._state is JobState.RUNNING]
+    runs = [other for each in list(RUNS_IN_PROGRESS) if each.thread_id == run.thread_id for other in each.with_nested()]
     if wait.cause is WaitCause.TOKEN:
-        assert queue.tokens is not None
-        return [other for other in others if has_token(other, queue.tokens.limiter)]
-    lacking = scheduler._run.pools.resolve(job).get(wait.resource)
-    held = [(other, grant.find(wait.resource)) for other in others if (grant := other._grant()) is not None]
-    return [other for other, taken in held if taken is not None and taken[0] is lacking]
+        return list(token_holders(runs, run.queue.tokens.limiter))
+    # What jobs have of a rate accrues again from their start.
+    unstarted = [other for each in runs if each.queue.tokens is not None for other in each.queue.tokens.waiting]
+    grants = [(other, grant.find(wait.resource)) for other in unstarted if (grant := other._grant()) is not None]
+    return [other for other, found in grants if found is not None and found[0] is lacking]
