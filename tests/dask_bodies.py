@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ def where(*_: Any) -> str:
 
 def fail() -> None:
     raise OSError("on the worker")
+
+
+def draw() -> float:
+    return random.random()
 
 
 def until_told(directory: str, value: Any = None) -> Any:

@@ -294,15 +294,24 @@ def test_a_future_cancelled_by_another_client_fails_the_job(backend: str, client
         job.result()
 
 
-def test_an_executor_of_a_dask_client_makes_calls(backend: str, client: Client) -> None:
-    """An executor of a Dask client accepts a lambda, but no argument that cannot be pickled."""
-    with client.get_executor() as executor:
-        jobs = [ProcessJob(lambda n: n + 1, number, processes=executor) for number in range(5)]
-        lock = ProcessJob(bodies.add, threading.Lock(), processes=executor)
-        run(backend, *jobs, lock)
-    assert [job.result() for job in jobs] == [1, 2, 3, 4, 5]
-    with pytest.raises(TypeError, match="argument 1, a lock, cannot be sent to a worker of ClientExecutor"):
-        lock.result()
+@pytest.mark.parametrize("options", [{}, {"pure": False}, {"workers": ["a"], "retries": 2}])
+def test_the_executor_of_a_dask_client_is_refused(client: Client, options: dict[str, Any]) -> None:
+    """`get_executor()` makes equal calls once and takes some keyword arguments: the error says to write `Cluster`."""
+    with client.get_executor(**options) as executor:
+        for owner in (Scheduler, partial(ProcessJob, int)):
+            with pytest.raises(TypeError, match=r"write trioflow.dask.Cluster\(client\).*makes equal calls once"):
+                owner(label="wrong", processes=executor)
+
+
+def test_equal_calls_on_a_cluster_are_made_each(backend: str, client: Client, tmp_path: Path) -> None:
+    """A cluster makes each of several equal calls, a retry calls again, and keywords belong to the function."""
+    draws = [ProcessJob(bodies.draw) for _ in range(20)]
+    again = ProcessJob(bodies.fail_once, str(tmp_path / "tried"), "done", retry=1)
+    keywords = ProcessJob(dict, kwargs={"retries": 1, "key": 2, "pure": 3, "workers": 4, "priority": 5})
+    run(backend, *draws, again, keywords, processes=Cluster(client))
+    assert len({job.result() for job in draws}) == 20
+    assert (again.result(), again.attempts) == ("done", 2)
+    assert keywords.result() == {"retries": 1, "key": 2, "pure": 3, "workers": 4, "priority": 5}
 
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend does not matter
@@ -630,11 +639,10 @@ def test_a_call_on_a_cluster_gets_the_otel_span_of_its_job(client: Client) -> No
     spans = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    jobs = [ProcessJob(otel_bodies.variable, processes=Cluster(client), label="a"),
-            ProcessJob(otel_bodies.variable, processes=client.get_executor(), label="b")]  # fmt: skip
-    assert Scheduler(*jobs, instruments=[Tracing(provider)]).run(backend="trio")
+    job = ProcessJob(otel_bodies.variable, processes=Cluster(client), label="a")
+    assert Scheduler(job, instruments=[Tracing(provider)]).run(backend="trio")
     ids = {span.name: f"{span.context.span_id:016x}" for span in spans.get_finished_spans()}
-    assert [job.result().split("-")[2] for job in jobs] == [ids["a"], ids["b"]]
+    assert job.result().split("-")[2] == ids["a"]
     again = ProcessJob(otel_bodies.variable, processes=Cluster(client))
     assert Scheduler(again).run(backend="trio")
     assert again.result() is None

@@ -29,7 +29,7 @@ from .. import T, _pickling
 from .._env_propagation import call_with_variables, wrap_with_variables
 from .._pickling import MainRejectingPickler, describe_unpicklable, make_picklable, unpicklable_error
 from ..posix._processes import check_limits
-from . import _worker_main
+from . import _processes_option, _worker_main
 from ._processes_option import LOCAL_PROCESSES, WORKER_PROCESSES_RESOURCE, RemoteValue, check_processes, find_executor
 from ._worker_pool import WorkerDied, WorkerPool, has_main_file
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
+INTERPRETER_POOL: Final = "InterpreterPoolExecutor"  # of Python 3.14; it is a ThreadPoolExecutor, too
 EXIT_TIMEOUT: Final = 1.0
 """The time in seconds that a worker has to exit after it has closed its socket, before it is killed."""
 
@@ -91,7 +92,8 @@ class ProcessJob(
     RuntimeError with the name of the type and the text of the exception.
 
     **In an executor**, a running call cannot be cancelled, and a pool of processes counts some queued calls as running.
-    In these cases a job that is cancelled or times out keeps its slot until the call has ended. If a
+    In these cases a job that is cancelled or times out keeps its slot until the call has ended, if threads or processes
+    of this machine make it. Any other engine may have lost the call: the job settles at once, the call goes on. If a
     `ProcessPoolExecutor` is broken, e.g. because one of its processes was killed, all its further calls fail. The
     caller shuts the executor down.
 
@@ -377,7 +379,7 @@ async def call_in_executor(executor: Executor, job: FunctionJob[T]) -> T:
         with run.time_limit(job, cancels=True):
             await ended_event.wait()
     except BaseException:
-        if not future.cancel():
+        if not _cancel_call(future, job) and _runs_on_this_machine(executor):
             await ended_event.outlast()
         raise
     try:
@@ -393,9 +395,20 @@ async def call_in_executor(executor: Executor, job: FunctionJob[T]) -> T:
         del future  # breaks a reference cycle: the future refers to the exception, whose traceback refers to this frame
 
 
+def _cancel_call(future: Future[Any], job: FunctionJob[Any]) -> bool:
+    """Ask the executor to cancel a call, and return whether it has. Nothing that the executor raises hides why."""
+    try:
+        return future.cancel()
+    except NotImplementedError:  # such as Parsl's
+        return False
+    except Exception as error:
+        run_of(job).report(f"{job.label!r}: its executor could not cancel the call: {error!r}", job)
+        return False
+
+
 def _submit_call(executor: Executor, job: FunctionJob[T], started_event: ThreadEvent) -> Future[T]:
     call = call_of(job)
-    if job.timeout is job.idle_timeout is None or not isinstance(executor, ThreadPoolExecutor):
+    if job.timeout is job.idle_timeout is None or not _calls_in_threads(executor):
         started_event.set()
     else:
         call = functools.partial(_call_and_report_start, started_event, call)
@@ -431,7 +444,7 @@ def _with_propagated_context(call: functools.partial[T], executor: Executor) -> 
     variables = dict(propagated_env())
     if not variables:
         return call
-    if isinstance(executor, ThreadPoolExecutor):
+    if _calls_in_threads(executor):
         return functools.partial(contextvars.copy_context().run, call)
     if _uses_cloudpickle(executor):
         return functools.partial(wrap_with_variables(call.func, variables), *call.args, **call.keywords)
@@ -443,9 +456,22 @@ def _call_and_report_start(started_event: ThreadEvent, call: functools.partial[T
     return call()
 
 
+# ---- what the sorts of executors do
+
+
+def _runs_on_this_machine(executor: Executor) -> bool:
+    """Return whether a call that goes on uses this machine. Any other engine may have lost the call."""
+    return isinstance(executor, (ThreadPoolExecutor, ProcessPoolExecutor)) or _uses_cloudpickle(executor)
+
+
+def _calls_in_threads(executor: Executor) -> bool:
+    """Return whether an executor makes calls in threads of this interpreter, which share its objects."""
+    return isinstance(executor, ThreadPoolExecutor) and not _processes_option.is_made_by(executor, INTERPRETER_POOL)
+
+
 def _uses_cloudpickle(executor: Executor) -> bool:
-    """Return whether an executor uses cloudpickle, which can also pickle lambdas and local functions."""
-    return type(executor).__module__.startswith(("distributed", "loky"))
+    """Return whether an executor is one of loky, whose cloudpickle can also pickle lambdas and local functions."""
+    return _processes_option.is_made_by(executor, "loky", "joblib")  # joblib has a copy of loky
 
 
 def _executor_pickler(executor: Executor) -> _pickling.PicklerFactory | None:
@@ -454,7 +480,7 @@ def _executor_pickler(executor: Executor) -> _pickling.PicklerFactory | None:
         from multiprocessing.reduction import ForkingPickler
 
         return cast(_pickling.PicklerFactory, ForkingPickler)
-    if type(executor).__name__ == "InterpreterPoolExecutor" or type(executor).__module__.startswith("mpi4py"):
+    if _processes_option.is_made_by(executor, INTERPRETER_POOL, "mpi4py"):
         return pickle.Pickler
     if _uses_cloudpickle(executor):
         return _pickling.cloudpickle_pickler()

@@ -55,6 +55,11 @@ def check_processes(value: Any, description: str) -> ProcessesOption:
         ValueError: the value is a number below 1.
 
     """
+    if is_made_by(value, "distributed") or hasattr(cast(Any, type(value)), "get_executor"):
+        raise TypeError(
+            f"{description} is {short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client; "
+            f"its get_executor() makes equal calls once, also those of a retry"
+        )
     if value is None or isinstance(value, (Executor, JobExecutor)) or (type(value) is str and value == LOCAL_PROCESSES):
         return value  # type: ignore[return-value]
     if isinstance(value, int) and not isinstance(value, bool):
@@ -63,14 +68,15 @@ def check_processes(value: Any, description: str) -> ProcessesOption:
                 f"{description} is {value}: give 1 or more worker processes, or leave it out for one per CPU"
             )
         return value
-    if hasattr(cast(Any, type(value)), "get_executor"):
-        raise TypeError(
-            f"{description} is {short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client"
-        )
     raise TypeError(
         f"{description} is {short_repr(value)}: give an executor (concurrent.futures.Executor), a "
         f"trioflow.dask.Cluster, a number of worker processes, {LOCAL_PROCESSES!r}, or None"
     )
+
+
+def is_made_by(value: object, *names: str) -> bool:
+    """Return whether a class of a value has one of these names, or is from a package of this name."""
+    return any(cls.__name__ in names or cls.__module__.partition(".")[0] in names for cls in type(value).__mro__)
 
 
 def find_executor(job: AbstractJob[Any]) -> Executor | JobExecutor | None:
