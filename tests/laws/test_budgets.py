@@ -127,7 +127,7 @@ def test_jobs_that_a_spent_budget_blocks_are_failures(virtual: Virtual, caplog: 
         "'calls/call 2' failed: BudgetSpent: 'call 2' needs usd=1, but 0 of 2 left; 'call 0' used most: 1; "
         "the run goes on (enlarge the Budget, or reduce the needs)",
         "one more job failed with BudgetSpent like 'calls/call 2': 'calls/call 3'",
-        "the budget usd is spent, so 2 of 5 jobs of 'Scheduler' did not run; the run has failed; debrief() shows the "
+        "the budget usd is spent, so 3 of 5 jobs of 'Scheduler' did not run; the run has failed; debrief() shows the "
         "tracebacks",
     ]
 

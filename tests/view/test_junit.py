@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from xml.etree import ElementTree
 import junitparser
 import pytest
 
-from trioflow import CommandJob, Job, JUnit, Scheduler, Trace
+from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace, current_scheduler
 from trioflow.view import save
 from trioflow.view.trace import _event_recorder
 
@@ -50,6 +51,38 @@ def every_outcome() -> Scheduler:
         Job(nap, 1000, label="background", forever=True),
         label="all",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", ["TIMEOUT", "DRAINED", "FAILED", "COMPLETED"])
+def test_the_file_of_a_run_that_was_not_fine_is_red_and_no_other(virtual: Virtual, tmp_path: Path, reason: str) -> None:
+    """A run that nothing has completed has an error, although no job failed, and one that is fine has none.
+
+    A run that timed out once had only jobs that were skipped, so that CI was green.
+    """
+
+    async def drain() -> None:
+        current_scheduler().drain()
+
+    async def await_failure() -> None:
+        with contextlib.suppress(OSError):
+            await bad
+
+    bad = Job(fail, 1, label="bad")
+    scheduler = {
+        "TIMEOUT": lambda: Scheduler(Job(nap, 9), timeout=1),
+        "DRAINED": lambda: Scheduler(Job(drain), Job(nap, 9), jobs_window=1),
+        "FAILED": lambda: Scheduler(
+            *(Job(nap, label=name, needs={"usd": 1}) for name in "ab"), pool=Pool(usd=Budget(1))
+        ),
+        "COMPLETED": lambda: Scheduler(bad, Job(await_failure)),
+    }[reason]()
+    virtual(run_and_report, scheduler, JUnit(tmp_path / "junit.xml"))
+    assert scheduler.stop_reason.name == reason
+    suites = junitparser.JUnitXml.fromfile(str(tmp_path / "junit.xml"))
+    assert (suites.failures, suites.errors) == (0, int(reason != "COMPLETED"))
+    found = [kind for case in cases_in(tmp_path / "junit.xml").values() for kind in kinds(case)]
+    assert found.count("Error") == suites.errors
+    assert len(cases_in(tmp_path / "junit.xml")) == suites.tests
 
 
 def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -> None:

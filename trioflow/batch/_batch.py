@@ -432,6 +432,7 @@ class BatchCommandJob(
         return CommandOutcome(
             self.sequence, self.line, result, error, self._start_timestamp, runtime, self.restored, received_bytes,
             ":" if self.node is None else self.node.name, self.raised_exception() is None,
+            self.node is not None or self._batch.needs_shell(self.line),
         )  # fmt: skip
 
     @property
@@ -601,6 +602,9 @@ class Batch:
         if failure.limit not in (None, limit):
             raise ValueError(f"it was ended at a limit of {failure.limit} s, which is now another")
         return failure
+
+    def needs_shell(self, line: str) -> bool:
+        return self._shell.command(line)[1:] == ["-c", line]
 
     def make_attempt_job(self, command: BatchCommandJob) -> CommandJob | SshJob:
         options, node, line = self.options, command.node, command.line

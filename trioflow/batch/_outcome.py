@@ -44,6 +44,7 @@ class CommandOutcome:
         received_bytes: the number of bytes of standard output that this program has read.
         host: the name of the node; `:` for this machine.
         is_kept: whether a journal with `--keep all` keeps the outcome.
+        in_shell: whether a shell ran the command line.
 
     """
 
@@ -57,6 +58,7 @@ class CommandOutcome:
     received_bytes: int = 0
     host: str = ":"
     is_kept: bool = True
+    in_shell: bool = False
 
     @property
     def has_large_output(self) -> bool:

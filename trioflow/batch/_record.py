@@ -237,9 +237,9 @@ class CsvFormat:
         yield b"\n"
 
 
+USAGE_NAMES: Final = ("user_time", "system_time", "max_rss", "max_rss_bound")
 FACT_NAMES: Final[tuple[str, ...]] = (
-    "command", "host", "started", "seconds", "exit_code", "signal", "failure", "restored", "user_time", "system_time",
-    "max_rss", "max_rss_bound",
+    "command", "host", "started", "seconds", "exit_code", "signal", "failure", "restored", *USAGE_NAMES,
 )  # fmt: skip
 
 
@@ -249,11 +249,12 @@ def _facts(outcome: CommandOutcome) -> dict[str, Any]:
         escape_invalid_utf8(outcome.command), outcome.host, round(outcome.start_timestamp, 6),
         round(outcome.runtime, 6), outcome.table_exit_code, outcome.signal,
         escape_invalid_utf8(outcome.reason) if outcome.has_failed else None, outcome.is_restored,
-        *(getattr(result, name, None) for name in FACT_NAMES[-4:]),
+        *(getattr(result, name, None) for name in USAGE_NAMES),
     )  # fmt: skip
     facts: dict[str, Any] = dict(zip(FACT_NAMES, values, strict=True))
-    if outcome.table_exit_code is None:  # a shell was ended before it had waited for its program
-        facts["max_rss_bound"] = None
+    if outcome.table_exit_code is None:
+        # A shell may have been ended before it had waited for its program, which has used the most.
+        facts.update(dict.fromkeys(USAGE_NAMES if outcome.in_shell else ("max_rss_bound",)))
     return facts
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import html
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, final
 
-from .._core.api.views import BaseScheduler, JobState, file_path, headline, warn
+from .._core.api.views import BaseScheduler, JobState, StopReason, file_path, headline, warn
 from ._state_styles import STATE_STYLES, recorded_state
 from .text import _failure_text, _verdict
 from .text._failure_text import MAX_HEADLINE_LENGTH
@@ -32,10 +33,12 @@ INVALID_XML_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00
 class JUnit(EventRecorder):
     """An instrument that writes a run as JUnit XML, one test case per job, for Jenkins, GitLab, GitHub and others.
 
-    Each scheduler is a suite. A FAILED job, including one that timed out, is reported as a failure. The text of the
-    failure contains the traceback and the end of the command's captured output. A job that is BLOCKED, SKIPPED or
-    CANCELLED, or that the run never reached, is reported as skipped, with the reason. A forever job that was cancelled
-    at the end of the run is reported as passed. The file contains nothing that `redact=True` hides.
+    Each scheduler is a suite. A FAILED job, including one that timed out, is reported as a failure, or as skipped if
+    its failure does not count: it was tolerated, or an `await` raised it. The text of the failure has the traceback
+    and the end of the command's captured output. A job that is BLOCKED, SKIPPED or CANCELLED, or that the run never
+    reached, is reported as skipped, with the reason. A forever job that was cancelled at the end of the run is reported
+    as passed. If the run was not fine although no job failed, as after its timeout, the run itself is a case with an
+    error. The file contains nothing that `redact=True` hides.
 
     If the file cannot be written, a warning is logged, and `is_written` is False. The run is not affected.
 
@@ -96,16 +99,45 @@ def xml_lines(record: TraceRecord) -> Iterator[str]:
         suites.setdefault("/".join([root_label, *outer_labels]), []).append(span)
     yield '<?xml version="1.0" encoding="UTF-8"?>\n'
     seconds = _format_time(record.end_time - record.start_time)
-    yield f"<testsuites name={_quote(root_label)} {_format_counts(record, cases)} time={seconds}>\n"
+    errors = [] if any(_element(record, span) == "failure" for span in cases) else list(_run_errors(record))
+    yield f"<testsuites name={_quote(root_label)} {_format_counts(record, cases, errors)} time={seconds}>\n"
     timestamp = datetime.fromtimestamp(record.start_time + record.wall_offset, UTC).isoformat(timespec="seconds")
     for suite_name, spans in suites.items():
         total_time = _format_time(sum(span.took or 0.0 for span in spans))
         attributes = f'timestamp="{timestamp}" hostname={_quote(record.host.name)}'
-        yield f"<testsuite name={_quote(suite_name)} {_format_counts(record, spans)} time={total_time} {attributes}>\n"
+        counts = _format_counts(record, spans, errors)
+        yield f"<testsuite name={_quote(suite_name)} {counts} time={total_time} {attributes}>\n"
         for span in spans:
             yield from _case_lines(record, suite_name, span)
+        yield from errors
         yield "</testsuite>\n"
+        errors = []  # the suite of the outermost scheduler comes first
     yield "</testsuites>\n"
+
+
+def _run_errors(record: TraceRecord) -> Iterator[str]:
+    """Yield a case with an error for each outermost run that was not fine, such as one that timed out."""
+    for run in record.root_runs:
+        verdict = record.verdict(run, run.stop_reason)
+        if not verdict.is_good:
+            kind = "" if run.stop_reason is None else run.stop_reason.name
+            case = f'<testcase classname={_quote(run.label)} name={_quote(f"the run of {run.label}")} time="0.000">'
+            yield f"{case}\n<error type={_quote(kind)} message={_quote(verdict.sentence)}/>\n</testcase>\n"
+
+
+def _element(record: TraceRecord, span: Span) -> str:
+    """Return the name of the element that says how a job ended; "" if it passed."""
+    if span.state is JobState.FAILED and not _pardon(record, span):
+        return "failure"
+    return "skipped" if span.state is JobState.FAILED or _unfinished_reason(record, span) else ""
+
+
+def _pardon(record: TraceRecord, span: Span) -> str:
+    """Return why the failure of a job does not count; "" if it does."""
+    outermost = [span, *record.enclosing_spans(span)][-1]
+    run = record.runs[record.run_indices[outermost.number]]
+    is_pardoned = span.critical is False or run.stop_reason is StopReason.COMPLETED
+    return ("tolerated" if span.critical is False else "awaited") if is_pardoned else ""
 
 
 def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[str]:
@@ -116,9 +148,9 @@ def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[st
         outputs = _command_outputs(record, span)
         details = "\n".join([_traceback(record, span, outputs), *(f"Its {name}:\n{text}" for name, text in outputs)])
         message = "" if span.exception is None else _failure_text.first_line_text(span.exception, MAX_HEADLINE_LENGTH)
-        kind, element = record.failures[span.number].type_name, "failure"
-        if span.critical is False:
-            element, message = "skipped", f"failed (tolerated): {message}"
+        kind, element = record.failures[span.number].type_name, _element(record, span)
+        if pardon := _pardon(record, span):
+            message = f"failed ({pardon}): {message}"
         yield f"\n<{element} type={_quote(kind)} message={_quote(message)}>{_escape(details)}</{element}>\n"
     elif reason := _unfinished_reason(record, span):
         yield f"\n<skipped message={_quote(reason)}/>\n"
@@ -161,14 +193,15 @@ def _unfinished_reason(record: TraceRecord, span: Span) -> str:
         return ""
     words = STATE_STYLES[recorded_state(span)].unfinished_reason
     root = record.find_root_failure(span)
-    return f"{words}, because {_verdict.failure_words(root)}" if root not in (None, span) else words
+    if root is span:
+        return f"{words}: {span.exception_text}" if span.state is JobState.BLOCKED and span.exception_text else words
+    return f"{words}, because {_verdict.failure_words(root)}"
 
 
-def _format_counts(record: TraceRecord, spans: list[Span]) -> str:
-    failed = [span for span in spans if span.state is JobState.FAILED]
-    failure_count = sum(span.critical is not False for span in failed)
-    skipped_count = sum(bool(_unfinished_reason(record, span)) for span in spans) + len(failed) - failure_count
-    return f'tests="{len(spans)}" failures="{failure_count}" errors="0" skipped="{skipped_count}"'
+def _format_counts(record: TraceRecord, spans: list[Span], errors: list[str]) -> str:
+    elements = Counter(_element(record, span) for span in spans)
+    tests, failures, skipped = len(spans) + len(errors), elements["failure"], elements["skipped"]
+    return f'tests="{tests}" failures="{failures}" errors="{len(errors)}" skipped="{skipped}"'
 
 
 def _format_time(seconds: float) -> str:

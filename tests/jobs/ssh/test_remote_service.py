@@ -31,6 +31,7 @@ from trioflow import (
     SshService,
     StopReason,
 )
+from trioflow.view import listing
 
 from ...places import PATIENCE, patiently
 from ...pythons import Python
@@ -131,8 +132,11 @@ def test_a_service_on_a_node_that_is_skipped_is_skipped(backend: str) -> None:
     """With `on_unreachable="skip"`, a service does nothing, like the other jobs of its node, and holds nothing up."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), on_unreachable="skip", connect_timeout=1)
     service = SshService(node, "exec sleep 1000", ready=OutputLine("ready"))
-    assert Scheduler(service, SshJob(node, "true", required=service)).run(backend=backend)
+    scheduler = Scheduler(service, SshJob(node, "true", required=service))
+    assert scheduler.run(backend=backend)
     assert (service.state, service.result()) == (JobState.SUCCEEDED, None)
+    assert listing(scheduler).count("⤼") == 2
+    assert "was skipped" in scheduler.explain(service)
 
 
 @pytest.mark.parametrize(

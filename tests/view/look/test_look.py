@@ -22,7 +22,7 @@ import pytest
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, ThreadJob
 from trioflow.view.look import _answers, _client, _process_record
 
-from ...bodies import fail_now, nothing
+from ...bodies import fail_now, nap, nothing
 from ...cli.command_line import run, trioflow, written
 from ...places import PATIENCE
 
@@ -220,6 +220,25 @@ def test_equal_waits_are_one_line() -> None:
         "  job 0, job 1, job 2, job 3, job 4 and",
         "    25 more",
         "      waits for api, at 0",
+    ]
+
+
+def test_equal_waits_of_two_schedulers_are_two_lines(virtual: Any) -> None:
+    """Each queue has its own line, although the jobs at the heads of both have the same label."""
+    found: list[Any] = []
+
+    def group(city: str) -> Scheduler:
+        return Scheduler(Job(nap, 9, label="holds the slot"), Job(nap), Job(nap), label=city, jobs_window=1)
+
+    async def look() -> None:
+        await anyio.sleep(1)
+        (run,) = _process_record.views.runs_in_progress()
+        found.extend(_client._waiting_rows(_process_record._describe_run(run, {})))
+
+    virtual(Scheduler(group("oslo"), group("riga"), Job(look)).co_run)
+    assert [(number, {name.partition("/")[0] for name in names.split(", ")}) for number, (names, _) in found] == [
+        (2, {"oslo"}),
+        (2, {"riga"}),
     ]
 
 

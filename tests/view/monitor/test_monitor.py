@@ -43,7 +43,7 @@ def test_the_header_has_progress_elapsed_time_and_counts(virtual: Virtual) -> No
     scheduler.add(eye)
     virtual(scheduler.co_run)
     bar = "━" * 26 + "╍" * 8 + "─" * 4
-    assert lines[0] == f" run  {bar}   70%   7/10     3 s  ≈ 1 s left"
+    assert lines[0] == f" run  {bar}   70%   7/10     3 s  ≈ 3 s left"
     assert lines[1] == " ✓  6 succeeded   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 forever"
 
 

@@ -378,3 +378,27 @@ def test_a_spent_budget_is_the_reason_why_jobs_did_not_run(virtual: Virtual) -> 
     second = Job(nap, 1, needs={"usd": 1}, required=first, label="second")
     scheduler = Scheduler(first, second, Job(nap, second, label="third"), pool=Pool(usd=Budget(1)))
     assert after_run(virtual, scheduler).endswith("\nnot run: second, third, because the budget usd is spent\n")
+
+
+@pytest.mark.parametrize("what", ["failures", "blocked jobs", "incidents"])
+def test_a_list_of_a_debrief_has_ten_items_and_a_count(virtual: Virtual, what: str) -> None:
+    """However many jobs failed, were blocked or had incidents, each list has ten of them, and the number of others."""
+
+    class Closing(Job[None]):
+        async def co_shutdown(self) -> None:
+            if what == "incidents":
+                raise OSError("closing")
+
+    jobs: list[Job[Any]] = []
+    for number in range(40):
+        bad = Closing(nap if what == "incidents" else fail, 1, label=f"bad {number}")
+        jobs += [bad] if what != "blocked jobs" else [bad, Job(nap, label=f"next {number}", required=bad)]
+    lines = after_run(virtual, Scheduler(jobs)).splitlines()
+    name = {"failures": "  bad ", "blocked jobs": "not run: next ", "incidents": "incident at bad "}[what]
+    assert sum(line.startswith(name) for line in lines) == 10
+    count = {
+        "failures": "  and 30 more",
+        "blocked jobs": "not run: 30 more, because of 30 other failures",
+        "incidents": "and 30 more incidents",
+    }
+    assert count[what] in lines

@@ -10,6 +10,7 @@ they are for the thread that builds the scenario, before a run. Only exploration
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -242,16 +243,18 @@ def stored_result(job: AnyJob) -> Any:
 
 
 def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
-    """Return the beginning and end of each wait of a settled job between two attempts, in which it held nothing.
+    """Return the beginning and end of each wait of a job between two attempts, in which it held nothing.
 
-    Attempts that were throttled before the first one that failed do not count.
+    Attempts that were throttled before the first one that failed do not count. The end of a wait that goes on is
+    infinity.
     """
     times = [(attempt.began, attempt.ended) for attempt in failed_attempts(job) if attempt.began is not None]
-    if not times or job._extras is None or job._finished_at is None:
+    if not times or job._extras is None:
         return []
     times += [(attempt.began, attempt.ended) for attempt in throttled_attempts(job) if attempt.began > times[0][0]]
     times.sort()
-    starts = [*(began for began, _ in times[1:]), job._finished_at if job._started_at is None else job._started_at]
+    end = math.inf if job._finished_at is None else job._finished_at
+    starts = [*(began for began, _ in times[1:]), end if job._started_at is None else job._started_at]
     return [(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended]
 
 

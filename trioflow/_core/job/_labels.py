@@ -258,7 +258,10 @@ class PathCache:
         return PathCache(cast("BaseScheduler", scheduler), f"{self.path_of(scheduler)}/")
 
     def path_of(self, job: AbstractJob[Any]) -> str:
-        """Return the path of a member. The members before it are named first, because its name depends on theirs."""
+        """Return the path of a member. The members before it are named first, because its name depends on theirs.
+
+        A job that was forgotten has its label in place of its name.
+        """
         path = self._paths.get(job)
         if path is None:
             new: list[AbstractJob[Any]] = []
@@ -268,7 +271,7 @@ class PathCache:
                 new.append(sibling)
             for sibling in reversed(new):
                 self._paths[sibling] = self._prefix + self._names.add(sibling.label, sibling._is_scheduler)
-            path = self._paths[job]
+            path = self._paths.get(job) or self._prefix + job.label
         return path
 
     def forget(self, job: AbstractJob[Any]) -> None:

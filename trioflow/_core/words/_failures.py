@@ -179,8 +179,11 @@ def _failures_text(scheduler: BaseScheduler, count: int, unpaid: list[AbstractJo
     texts = [f"{plural(count - len(unpaid), 'job')} {name} failed"] * (count > len(unpaid))
     if unpaid:
         budgets = join_names(sorted({printable(cast(Any, job.raised_exception()).name) for job in unpaid}))
-        total = sum(is_counted(job) and not job.forever for job in jobs_of_run(scheduler))
-        jobs = f"{len(unpaid)} of {plural(total, 'job')}" if scheduler.keep_jobs else plural(len(unpaid), "job")
+        counted = [job for job in jobs_of_run(scheduler) if is_counted(job) and not job.forever]
+        # also the jobs that these have blocked, without those that the scheduler has dropped
+        not_run = set(unpaid)
+        not_run |= {job for job in counted if root_failure(job) in not_run}
+        jobs = f"{len(not_run)} of {plural(len(counted), 'job')}" if scheduler.keep_jobs else plural(len(unpaid), "job")
         texts.append(f"the budget {budgets} is spent, so {jobs} {name} did not run")
     return "; ".join(texts)
 

@@ -108,6 +108,9 @@ class SshService(ProgramService):
         """The node on which the program runs."""
         return self._job.node
 
+    def _skip_reason(self) -> str:
+        return self._job._skip_reason()
+
     def _output_paths(self) -> Sequence[Any]:
         values = self._job._placeholder_values(arguments_of(self._job)[0])
         return [values.fill(str(path)) for path in self._output_files]

@@ -206,7 +206,12 @@ class Events(Instrument):
                 job.label,
                 type(job).__name__,
                 self._scheduler_path(scheduler),
-                [path_cache.path_of(required) for required in all_requirements(scheduler, job)],
+                # without those that have settled and that the scheduler has dropped
+                [
+                    path_cache.path_of(required)
+                    for required in all_requirements(scheduler, job)
+                    if required in scheduler
+                ],
                 is_scheduler(job),
                 is_service(job),
                 job.forever,
@@ -288,7 +293,9 @@ class Events(Instrument):
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:
         """Write an `IncidentEvent`, which reports e.g. an error that is not the outcome of a job."""
-        path = self._scheduler_path(scheduler) if job is None else self._path_caches[scheduler].path_of(job)
+        # The job may be in a nested scheduler that never ran, and that the run of `scheduler` has shut down.
+        home = None if job is None else job.scheduler
+        path = self._scheduler_path(scheduler) if job is None or home is None else self._path_caches[home].path_of(job)
         self._write_event(self._format.IncidentEvent(*self._common_fields(path), message, _exception_line(exception)))
 
     def after_run(self, scheduler: BaseScheduler) -> None:

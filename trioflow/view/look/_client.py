@@ -331,7 +331,7 @@ def _waiting_rows(run: Record) -> list[tuple[int, list[str]]]:
     for job in run["waiting"]:
         # An explanation goes on with the times and with the jobs before this one, which differ from job to job.
         common, _, _ = job["explanation"].partition("," if job["state"] == JobState.SCHEDULED.value else ":")
-        groups.setdefault((job["state"], job["cause"], common), []).append(job)
+        groups.setdefault((job.get("scheduler"), job["state"], job["cause"], common), []).append(job)
     return [
         (len(jobs), [join_names([shorten(job["path"]) for job in jobs], MAX_NAMES), jobs[0]["explanation"]])
         for jobs in groups.values()

@@ -176,6 +176,7 @@ def _describe_waiting(jobs: Iterable[AnyJob], paths: Any, now: float, blocker: A
             explanation = explanation.replace(views.READY_TEXT, text)
         record = {
             "path": paths.get(job, job.label),
+            "scheduler": paths.get(job.scheduler, ""),
             "kind": type(job).__name__,
             "state": state.value,
             "cause": None if wait is None else wait.cause.value,

@@ -12,9 +12,10 @@ innermost schedulers outwards, in O(n) time for n unsettled jobs.
 
 A job without an expected duration is assumed to take the median of the known durations. If no duration is known, each
 job is assumed to take one unit of time. All remaining durations are multiplied by the ratio of measured to expected
-durations of the jobs that have succeeded. While this ratio is unknown, units cannot be converted to seconds, so there
-is no estimate, unless all remaining jobs report progress. There is none either while an `Answer` without an expected
-duration remains.
+durations of the jobs that have succeeded. If no duration is known, this is the time of a unit. The shortest jobs end
+first, so the time that running jobs have had counts, too, if it is longer than a unit (Epstein and Sobel, 1953). While
+the ratio is unknown, units cannot be converted to seconds, so there is no estimate, unless all remaining jobs report
+progress. There is none either while an `Answer` without an expected duration remains.
 
 A running job that reports progress is assumed to continue at its average speed so far.
 
@@ -153,7 +154,7 @@ class Estimator:
                 return None
             duration_ratio = 1.0  # has no effect, because all remaining jobs report progress
         else:
-            duration_ratio = self._measured_seconds / self._expected_seconds if self._expected_seconds else 1.0
+            duration_ratio = self._duration_ratio(jobs)
         for level in reversed(self._levels):
             seconds_left[level.scheduler] = self._estimate_level(level, seconds_left, duration_ratio)
         return seconds_left[self._levels[0].scheduler]
@@ -170,6 +171,16 @@ class Estimator:
                 waited_seconds = sum(until - since for since, until in waits)
                 self._measured_seconds += finished - started - waited_seconds
                 self._expected_seconds += self._expected_durations[job]
+
+    def _duration_ratio(self, jobs: Iterable[JobRecord]) -> float:
+        """Return the ratio of measured to expected durations; `jobs` are those that have not settled."""
+        measured, expected = self._measured_seconds, self._expected_seconds
+        ratio = measured / expected if expected else 1.0
+        if self._has_expected_durations or not expected:
+            return ratio
+        starts = (_working_job(job).started_at for job in jobs)
+        seconds = (0.0 if started is None else self._clock() - started for started in starts)
+        return (measured + sum(number for number in seconds if number > ratio)) / expected
 
     def _reported_seconds_left(self, job: JobRecord) -> float | None:
         """Return the remaining seconds of a running job if it reports progress."""

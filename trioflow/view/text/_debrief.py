@@ -126,10 +126,12 @@ class Debrief:
     # ---- the incidents
 
     def incident_paragraphs(self) -> Iterator[str]:
-        """Yield a paragraph for each incident, e.g. for an exception that `co_shutdown` raised."""
-        for job in (self._scheduler, *self._jobs):
-            if is_scheduler(job):
-                yield from map(self._incident_text, job.incidents)
+        """Yield a paragraph for each of the first incidents, e.g. for an exception that `co_shutdown` raised."""
+        schedulers = filter(is_scheduler, (self._scheduler, *self._jobs))
+        incidents = [incident for scheduler in schedulers for incident in scheduler.incidents]
+        yield from map(self._incident_text, incidents[:MAX_LISTED_NAMES])
+        if len(incidents) > MAX_LISTED_NAMES:
+            yield f"and {plural(len(incidents) - MAX_LISTED_NAMES, 'more incident')}"
 
     def _incident_text(self, incident: Incident) -> str:
         job, message, exception = incident

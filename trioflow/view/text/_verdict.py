@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from ..._core.api import BudgetSpent
 from ..._core.api.views import (
+    MAX_LISTED_NAMES,
     MOVED_ON,
     RAN_TO_END,
     STOP_REASON_TEXTS,
@@ -283,8 +284,9 @@ def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, has_duratio
 def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:
     """Return a line for each failure that blocked jobs, e.g. `not run: tests (8 jobs), because build failed`.
 
-    If nested schedulers were SKIPPED, a last line names them, because the counts do not show why the jobs in these
-    schedulers did not run.
+    Of more than ten failures, the last line has the number of the others, and of the jobs that they blocked. If nested
+    schedulers were SKIPPED, another line names them, because the counts do not show why the jobs in these schedulers
+    did not run.
     """
     blocked_by: dict[str, list[str]] = {}
     skipped_schedulers: list[str] = []
@@ -293,7 +295,11 @@ def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[s
             blocked_by.setdefault(root_failure_text(job, names), []).append(_name_and_size(job, names))
         elif job.state is JobState.SKIPPED and is_scheduler(job):
             skipped_schedulers.append(_name_and_size(job, names))
-    lines = [f"not run: {join_names(blocked)}, because {cause}" for cause, blocked in blocked_by.items()]
+    causes = list(blocked_by.items())
+    lines = [f"not run: {join_names(blocked)}, because {cause}" for cause, blocked in causes[:MAX_LISTED_NAMES]]
+    if others := [blocked for _, blocked in causes[MAX_LISTED_NAMES:]]:
+        number = sum(map(len, others))
+        lines.append(f"not run: {number} more, because of {plural(len(others), 'other failure')}")
     return [*lines, *([f"skipped: {join_names(skipped_schedulers)}"] if skipped_schedulers else [])]
 
 

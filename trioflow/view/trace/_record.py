@@ -149,7 +149,7 @@ class TraceRecord:
         number, cause = run.culprit_number, None
         while number is not None:
             cause = self.find_root_failure(self.spans[number])
-            number = None if cause is None or cause.is_first else culprit_numbers.get(cause.number)
+            number = None if cause.is_first else culprit_numbers.get(cause.number)
         return cause
 
     def verdict(self, run: RunSpan, reason: StopReason | None) -> Verdict:
@@ -202,20 +202,20 @@ class TraceRecord:
             describe_graph(scheduler, self.critical_path_jobs) for scheduler in self.live.schedulers
         )
 
-    def find_root_failure(self, span: Span) -> Span | None:
+    def find_root_failure(self, span: Span) -> Span:
         """Return the span of the job whose failure blocked the job of `span`, directly or through other jobs.
 
-        If the failed job is unknown, return None. If the job of `span` is not BLOCKED, return its own span.
+        If no other job blocked it, as far as the record knows, return its own span.
         """
         passed: dict[int, None] = {}
         while span.state is JobState.BLOCKED and span.blocked_by is not None and span.number not in self._roots:
             passed[span.number] = None
             span = self.spans[span.blocked_by]
-        root = self._roots.get(span.number, None if span.state is JobState.BLOCKED else span)
+        root = self._roots.get(span.number, span)
         self._roots.update(dict.fromkeys(passed, root))
         return root
 
     @cached_property
-    def _roots(self) -> dict[int, Span | None]:
+    def _roots(self) -> dict[int, Span]:
         """What `find_root_failure` has found, by the number of the span, so that no part of a chain is walked twice."""
         return {}

@@ -2,7 +2,8 @@
 
 If a run has a window, slots that no job ever ran in or waited for are not counted. If a run has no window, its number
 of slots is the largest number of jobs that ran at the same time. The same number is used for a run with nested
-schedulers, because these take slots of the window themselves, while their jobs run outside it.
+schedulers, because these take slots of the window themselves, while their jobs run outside it, and for a run in which
+more jobs ran than the window has slots, as clean-up jobs may, which take none.
 
 The reason for an empty slot is something that a job waited for at that time. If jobs waited for different things, the
 reasons are assigned in the order of `WaitCause`. For n jobs, all this takes O(n log n) time.
@@ -93,7 +94,8 @@ class SlotUse:
     run_seconds: float
     slot_count: int
     """The number of slots, as defined at the top of this module."""
-    has_window: bool
+    window_size: int | None
+    """The number of slots of the window; None if they are not counted by a window."""
     bars_by_slot: tuple[tuple[SlotBar, ...], ...]
     """For each slot that was used, the jobs in it in chronological order."""
     work_seconds: float
@@ -107,8 +109,11 @@ class SlotUse:
         if not total_seconds or not self.work_seconds:
             return "no job took any time"
         capacity_text = plural(self.slot_count, "slot")
-        if not self.has_window:
+        if self.window_size is None:
             capacity_text = f"up to {self.slot_count} jobs at once" if self.slot_count > 1 else "one job at a time"
+        elif self.slot_count < self.window_size:
+            verb = "was" if self.slot_count == 1 else "were"
+            capacity_text = f"{self.slot_count} of {self.window_size} slots {verb} used,"
         parts = [f"{100 * self.work_seconds / total_seconds:.0f} % working"]
         for reason, seconds in sorted(
             self.empty_seconds_by_reason.items(), key=lambda item: (item[0] == NOTHING_READY, -item[1])
@@ -145,6 +150,8 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
         record.root_runs[0].window_size if len(record.root_runs) == 1 and not record.scheduler_numbers else None
     )
     slot_count = len(rows)
+    if window_size is not None and slot_count > window_size:
+        window_size = None
     if window_size is not None:
         ready_intervals = [(since, until) for _, since, until in wait_intervals]
         _, slot_demands = count_overlaps([*((bar.start, bar.end) for bar in bars), *ready_intervals])
@@ -159,7 +166,7 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
         if reason[0] is WaitCause.MACHINE:  # such waits are not in `steps`, because the waiting job had a slot
             empty_seconds[reason] = empty_seconds.get(reason, 0.0) + until - since
     empty_seconds[NOTHING_READY] = max(0.0, slot_count * seconds - work_seconds - sum(empty_seconds.values()))
-    return SlotUse(seconds, slot_count, window_size is not None, tuple(map(tuple, rows)), work_seconds, empty_seconds)
+    return SlotUse(seconds, slot_count, window_size, tuple(map(tuple, rows)), work_seconds, empty_seconds)
 
 
 def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:

@@ -72,7 +72,7 @@ class JobFacts:
         latest_time = max(self.run.started_at, self.added_at)
         for requirement in self.requirements:
             settled_at = requirement.finished_at if requirement.ready_at is None else requirement.ready_at
-            if settled_at is None:
+            if settled_at is None or settled_at > or_infinity(self.finished_at):
                 return None  # the job was cancelled before this requirement settled
             latest_time = max(latest_time, settled_at)
         return latest_time if self.started_at is None else min(latest_time, self.started_at)
@@ -86,12 +86,12 @@ class JobFacts:
                 if time >= self.started_at and not any(began <= time <= ended for began, ended, _ in throttled):
                     yield time
 
-    def inner_waits(self) -> Iterator[tuple[WaitCause, float, float]]:
-        """Yield the waits between the first start of the job and its end."""
+    def inner_waits(self, end_time: float) -> Iterator[tuple[WaitCause, float, float]]:
+        """Yield the waits between the first start of the job and its end, in a trace that ends at `end_time`."""
         for began, ended in self.outcome.machine_waits:
             yield WaitCause.MACHINE, began, ended
         for began, ended in self.outcome.retry_waits:
-            yield WaitCause.RETRY, began, ended
+            yield WaitCause.RETRY, began, min(ended, end_time)
 
     def lifetime(self, end_time: float) -> tuple[float, float]:
         """Return the interval in which the job could wait or run, in a trace that ends at `end_time`."""
@@ -165,7 +165,7 @@ class RecordBuilder:
             runs,
             [facts.lifetime(end_time) for facts in self.job_facts],
             needs,
-            {facts.span_number: tuple(facts.inner_waits()) for facts in self.job_facts},
+            {facts.span_number: tuple(facts.inner_waits(end_time)) for facts in self.job_facts},
         )
         waits_of_spans = [tuple(analysis.find_waits(span)) for span in spans]
         return TraceRecord(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, final
@@ -12,7 +11,7 @@ from .._state_styles import CAUSE_WORDS
 from ..text._columns import durations_in_column
 from ._critical_path import settled_at
 from ._record import TraceRecord
-from ._slots import WORK, SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words
+from ._slots import SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words
 from ._spans import Span, last_wait
 
 MAX_FAMILIES: Final = 50
@@ -25,17 +24,17 @@ class FamilyTime:
 
     family: str
     """The common part of the jobs' labels, with a star in place of each number. If the jobs have default labels, it is
-    the name of the function or the program. If there is only one job, it is the label of that job."""
+    the name of the function or the program. If only one job worked, it is the label of that job."""
     count: int
-    """The number of jobs."""
+    """The number of jobs that worked. Jobs that never started may have waited."""
     work: float
     """The total time for which the jobs worked."""
     waits: Mapping[str, float]
     """The total time for which the jobs waited, by cause, the longest first."""
-    p50: float
-    """The median of the times for which the jobs worked. Jobs that never started are ignored."""
-    p95: float
-    """The 95th percentile of the times for which the jobs worked. Jobs that never started are ignored."""
+    p50: float | None
+    """The median of the times for which the jobs worked; None if none did."""
+    p95: float | None
+    """The 95th percentile of the times for which the jobs worked; None if none did."""
 
 
 @final
@@ -57,8 +56,8 @@ class TimeSpent:
     families: tuple[FamilyTime, ...]
     """The work and the waits of each family of jobs, the family with the longest total time first."""
     slots: int
-    """The number of slots of the window, without those that no job ever ran in or waited for. If there is no window, or
-    there are nested schedulers, it is the largest number of jobs that ran at the same time."""
+    """The number of slots of the window, without those that no job ever ran in or waited for: "4 of 6 slots were used".
+    If there is no window, or there are nested schedulers, it is the largest number of jobs that ran at one time."""
     empty: Mapping[str, float]
     """The total time for which slots were empty, by reason, the longest first. A reason is a phrase such as
     "gpu ran short" or "nothing was ready"."""
@@ -104,20 +103,13 @@ def format_columns(
 
 def compute_time_spent(record: TraceRecord) -> TimeSpent:
     """Compute the breakdown of a run's time, in O(n log n) time for n jobs."""
-    spans_by_family: dict[str, list[Span]] = {}
-    waits: Counter[str] = Counter()
-    for span in measured_spans(record):
-        if span.number in record.scheduler_numbers:
-            waits.update(_compute_family_time(record, "", [span]).waits)
-        else:
-            spans_by_family.setdefault(record.families[span.number], []).append(span)
-    families = [
-        _compute_family_time(record, family if len(spans) > 1 else spans[0].label, spans)
-        for family, spans in spans_by_family.items()
-    ]
+    families = list(compute_family_times(record).values())
     families.sort(key=lambda family: -family.work - sum(family.waits.values()))
-    for family in families:
-        waits.update(family.waits)
+    waits: dict[str, float] = {}
+    schedulers = [span for span in measured_spans(record) if span.number in record.scheduler_numbers]
+    for family in (_compute_family_time(record, "", schedulers), *families):
+        for words, seconds in family.waits.items():
+            waits[words] = waits.get(words, 0.0) + seconds
     work = sum(family.work for family in families)
     slot_use = compute_slot_use(record)
     reasons = sorted(slot_use.empty_seconds_by_reason, key=lambda reason: -slot_use.empty_seconds_by_reason[reason])
@@ -129,7 +121,7 @@ def compute_time_spent(record: TraceRecord) -> TimeSpent:
     return TimeSpent(
         slot_use.run_seconds,
         work,
-        dict(waits.most_common()),
+        _longest_first(waits),
         tuple(families),
         slot_use.slot_count,
         empty_seconds,
@@ -137,31 +129,40 @@ def compute_time_spent(record: TraceRecord) -> TimeSpent:
     )
 
 
+def compute_family_times(record: TraceRecord) -> dict[str, FamilyTime]:
+    """Return the times of each family in `record.families` that has jobs whose work and waits are counted."""
+    spans_by_family: dict[str, list[Span]] = {}
+    for span in measured_spans(record):
+        if span.number not in record.scheduler_numbers:
+            spans_by_family.setdefault(record.families[span.number], []).append(span)
+    return {family: _compute_family_time(record, family, spans) for family, spans in spans_by_family.items()}
+
+
 def _compute_family_time(record: TraceRecord, family: str, spans: Sequence[Span]) -> FamilyTime:
-    waits: Counter[str] = Counter()
-    work_seconds: list[float] = []
+    waits: dict[str, float] = {}
+    work_by_job: dict[int, float] = {}  # of the jobs that had a slot
     for span in spans:
-        sums = {
-            activity: sum(until - since for since, until in intervals)
-            for activity, intervals in activity_intervals(record, span).items()
-        }
-        if span.started_at is not None and WORK in sums:
-            work_seconds.append(sums.pop(WORK))
-        waits.update(
-            {
-                CAUSE_WORDS[cause].awaited_phrase.format(name): sums[cause, name]
-                for cause, name in sums
-                if cause != "work"
-            }
-        )
-    work_seconds.sort()
-    percentiles = _percentile(work_seconds, 0.5), _percentile(work_seconds, 0.95)
-    return FamilyTime(family, len(spans), sum(work_seconds), dict(waits.most_common()), *percentiles)
+        for (cause, name), intervals in activity_intervals(record, span).items():
+            seconds = sum(until - since for since, until in intervals)
+            if cause != "work":
+                words = CAUSE_WORDS[cause].awaited_phrase.format(name)
+                waits[words] = waits.get(words, 0.0) + seconds
+            elif span.started_at is not None or span.throttled:
+                work_by_job[span.number] = seconds
+    if len(work_by_job or spans) == 1:
+        family = record.spans[next(iter(work_by_job), spans[0].number)].label
+    work = sorted(work_by_job.values())
+    percentiles = _percentile(work, 0.5), _percentile(work, 0.95)
+    return FamilyTime(family, len(work), sum(work), _longest_first(waits), *percentiles)
 
 
-def _percentile(sorted_values: Sequence[float], fraction: float) -> float:
-    """Return a percentile of sorted values by the nearest-rank method, or 0 if there are no values."""
-    return sorted_values[max(0, -int(-fraction * len(sorted_values) // 1) - 1)] if sorted_values else 0.0
+def _longest_first(seconds: dict[str, float]) -> dict[str, float]:
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))
+
+
+def _percentile(sorted_values: Sequence[float], fraction: float) -> float | None:
+    """Return a percentile of sorted values by the nearest-rank method, or None if there are no values."""
+    return sorted_values[max(0, -int(-fraction * len(sorted_values) // 1) - 1)] if sorted_values else None
 
 
 # ---- the critical path: how long each of its jobs, and each wait between them, took

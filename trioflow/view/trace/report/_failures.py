@@ -108,12 +108,12 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
     return stopped_spans
 
 
-def _root_failure_number(record: TraceRecord, span: Span) -> int | None:
+def _root_failure_number(record: TraceRecord, span: Span) -> int:
     """Return the number of the span of the failure that blocked a job; for a job in a `First`, that of the `First`."""
     root = record.find_root_failure(span)
-    while root is not None and root.parent is not None and root.number in record.numbers_in_first:
+    while root.parent is not None and root.number in record.numbers_in_first:
         root = record.spans[root.parent]
-    return None if root is None else root.number
+    return root.number
 
 
 # ---- commands: command lines, exit codes, resource use, ends of outputs, and output files

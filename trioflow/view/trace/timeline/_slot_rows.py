@@ -18,6 +18,7 @@ from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from .._record import TraceRecord
 from .._slots import SlotBar, SlotUse, compute_slot_use
 from .._spans import Span, assign_lanes, or_infinity, wait_text
+from .._time_spent import FamilyTime, compute_family_times
 from ._svg import MARGIN, add_element, clip_text, flow_positions, text_width
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
@@ -48,17 +49,17 @@ LINE_HEIGHT: Final = 18.0
 
 
 def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
-    assert span.started_at is not None
     yield span.name
     yield f"{span.kind}, {recorded_state(span).value}{', critical' * bool(span.critical)}"
-    duration = "still running" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
-    yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
+    if span.started_at is not None:  # a job of which each attempt was throttled has bars, but never started
+        duration = "still running" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
+        yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
     for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):  # waits for jobs come last
         yield wait_text(record.spans, wait)
     if len(span.attempts) > 1:
         yield f"{len(span.attempts)} attempts"
     if span.throttled:
-        yield f"throttled {len(span.throttled)} times before" if len(span.throttled) > 1 else "throttled once before"
+        yield f"throttled {len(span.throttled)} times" if len(span.throttled) > 1 else "throttled once"
     if span.exception is not None:
         yield span.exception_text
 
@@ -141,14 +142,12 @@ def _assign_forever_rows(record: TraceRecord, slot_use: SlotUse) -> list[list[Sp
 
 @dataclass(slots=True)
 class FamilySummary:
-    """The jobs of one family in the slots, as summarized in the legend."""
+    """The jobs of one family in the slots, as summarized in the legend. The times are those of the report's table."""
 
-    name: str
+    times: FamilyTime
+    succeeded_count: int
+    failed_count: int
     css_class: str = "family-other"
-    count: int = 0
-    succeeded_count: int = 0
-    failed_count: int = 0
-    work_seconds: float = 0.0
 
 
 def _summarize_families(record: TraceRecord, slot_use: SlotUse) -> dict[str, FamilySummary]:
@@ -156,26 +155,17 @@ def _summarize_families(record: TraceRecord, slot_use: SlotUse) -> dict[str, Fam
 
     Only the first families of which a job succeeded get colors, because other bars show their states.
     """
-    bars_by_family: dict[str, list[SlotBar]] = {}
-    for bar in itertools.chain.from_iterable(slot_use.bars_by_slot):
-        bars_by_family.setdefault(record.families[bar.span.number], []).append(bar)
-    summaries = {name: _summarize_family(name, bars) for name, bars in bars_by_family.items()}
-    sorted_families = dict(sorted(summaries.items(), key=lambda item: -item[1].work_seconds))
-    colored_families = (family for family in sorted_families.values() if family.succeeded_count)
+    spans = {bar.span.number: bar.span for bars in slot_use.bars_by_slot for bar in bars}.values()
+    succeeded, failed = (
+        Counter(record.families[span.number] for span in spans if recorded_state(span) is state)
+        for state in (JobState.SUCCEEDED, JobState.FAILED)
+    )
+    times = sorted(compute_family_times(record).items(), key=lambda item: -item[1].work)
+    summaries = {key: FamilySummary(family, succeeded[key], failed[key]) for key, family in times if family.count}
+    colored_families = (family for family in summaries.values() if family.succeeded_count)
     for number, family in enumerate(itertools.islice(colored_families, MAX_COLORED_FAMILIES)):
         family.css_class = f"family{number}"
-    return sorted_families
-
-
-def _summarize_family(name: str, bars: list[SlotBar]) -> FamilySummary:
-    spans = list({bar.span.number: bar.span for bar in bars}.values())
-    return FamilySummary(
-        name if len(spans) > 1 else spans[0].label,  # a single job is shown with its label
-        count=len(spans),
-        succeeded_count=sum(recorded_state(span) is JobState.SUCCEEDED for span in spans),
-        failed_count=sum(span.state is JobState.FAILED for span in spans),
-        work_seconds=sum(bar.end - bar.start for bar in bars),
-    )
+    return summaries
 
 
 def draw_slots(svg: Tree.Element, geometry: SlotGeometry) -> float:
@@ -226,7 +216,7 @@ def _draw_merged_bar(svg: Tree.Element, geometry: SlotGeometry, merged_bar: Merg
         group.set("data-numbers", " ".join(str(span.number) for span in merged_bar.spans))
     start = duration_text(merged_bar.start - geometry.start_time)
     duration = duration_text(merged_bar.end - merged_bar.start)
-    name = geometry.summaries_by_family[merged_bar.family].name
+    name = geometry.summaries_by_family[merged_bar.family].times.family
     summary = f"{job_count} jobs: {name}\nfrom {start} on, for {duration}"
     add_element(group, "title", summary if job_count > 1 else _tooltip_text(geometry, first_span))
     width = max(right - left, 3.0 if merged_bar.css_class == JobState.FAILED.value else 0.5)
@@ -252,7 +242,7 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
         is_failed, job_count = bar.css_class == JobState.FAILED.value, len(bar.spans)
         name = geometry.name(bar.spans[0])
         if job_count > 1:
-            name = f"{geometry.summaries_by_family[bar.family].name} × {job_count}"
+            name = f"{geometry.summaries_by_family[bar.family].times.family} × {job_count}"
         if is_failed:
             name = f"{FAILED_SYMBOL} {name}"
         elif bar.css_class in SYMBOLS_BY_CLASS:
@@ -314,15 +304,15 @@ def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
     """Yield the CSS class and the text of each legend entry."""
     families = [family for family in geometry.summaries_by_family.values() if family.succeeded_count]
     for family in families[:MAX_COLORED_FAMILIES]:
-        failed_text = f", {family.failed_count} failed" * (family.count > 1 and family.failed_count > 0)
-        count_text = f": {family.count}" * (family.count > 1)
-        text = f"{family.name}{count_text}, {duration_text(family.work_seconds)}{failed_text}"
+        count = family.times.count
+        failed_text = f", {family.failed_count} failed" * (count > 1 and family.failed_count > 0)
+        text = f"{family.times.family}{f': {count}' * (count > 1)}, {duration_text(family.times.work)}{failed_text}"
         yield f"bar {family.css_class}", text
     if len(families) > MAX_COLORED_FAMILIES:
         other_families = families[MAX_COLORED_FAMILIES:]
         yield (
             "bar family-other",
-            f"{len(other_families)} other families: {sum(family.count for family in other_families)}",
+            f"{len(other_families)} other families: {sum(family.times.count for family in other_families)}",
         )
     all_bars = [bar for bars in geometry.slot_use.bars_by_slot for bar in bars]
     if any(bar.is_failed_attempt for bar in all_bars):

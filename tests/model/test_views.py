@@ -1,0 +1,30 @@
+"""Every view, export and verdict of every scenario can be written and read back, and what they say can be true."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..conftest import BACKENDS
+from .generator import scenario_of
+from .views import strange_in_views
+
+pytestmark = pytest.mark.usefixtures("no_dot")
+
+SEEDS = (0, 20, 27, 32, 34, 74, 87, 100, 109, 387, 465, 574, 1393, 1844)
+"""Scenarios of which a view once was missing, or had a number that none of the others had."""
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_all_views_of_a_scenario_can_be_written_and_agree(part: int) -> None:
+    """No view raises, counts are equal, nothing is negative, no share is above 1, at the end and in between."""
+    for number, seed in enumerate(SEEDS[part::2]):
+        backend = BACKENDS[(number + part) % 2]
+        assert (strange_in_views(scenario_of(("views", seed)), backend), seed) == ([], seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(8))
+def test_all_views_of_many_scenarios_can_be_written_and_agree(part: int, backend: str) -> None:
+    """The same for each of two thousand scenarios."""
+    for seed in range(part, 2000, 8):
+        assert (strange_in_views(scenario_of(("views", seed)), backend), seed) == ([], seed)

@@ -1,0 +1,394 @@
+"""Every view, export and verdict of a run, written and read back, and in words what of them cannot be."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import logging
+import re
+import tempfile
+import traceback
+import xml.etree.ElementTree as Tree
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from trioflow import Events, JUnit, Scheduler, StopReason, Trace
+from trioflow.abc import Instrument
+from trioflow.otel import Tracing
+from trioflow.view import listing
+from trioflow.view.graph import _render
+from trioflow.view.look import _client, _process_record
+from trioflow.view.text._debrief import Debrief
+from trioflow.view.text._symbols import Symbols
+from trioflow.view.text._verdict import Tally, run_verdict
+from trioflow.view.trace import _compare, _formats, _slots, _time_spent, _trace_file
+from trioflow.view.trace._record import TraceRecord
+from trioflow.view.trace.report import _failures, _report
+from trioflow.view.trace.timeline import _slot_rows, _timeline
+
+from ..conftest import Virtual
+from ..view.agreement import RememberingMonitor
+from .real import IN_MEMORY, RealRun
+from .scenario import Scenario
+
+SAME = 1e-6
+LOOKS_AFTER = (4, 15)
+"""The numbers of events of jobs after which the views of a run in progress are read."""
+
+
+class LookInBetween(Instrument):
+    """Reads the views of a run in progress after some events of its jobs."""
+
+    def __init__(self, trace: Trace, folder: Path) -> None:
+        self.found: list[str] = []
+        self._trace, self._folder, self._count = trace, folder, itertools.count(1)
+
+    def _look(self, scheduler: Any, _: Any) -> None:
+        if next(self._count) in LOOKS_AFTER:
+            self.found += [f"during the run, {words}" for words in strange_in_record(self._trace, self._folder)]
+            self.found += [f"during the run, {words}" for words in strange_in_look()]
+
+    job_scheduled = job_started = job_ready = job_finished = job_added = _look
+
+
+class Watched:
+    """The instruments of one run, and what they have written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.trace, self.lines, self.log = Trace(), io.StringIO(), io.StringIO()
+        self.junit = JUnit(folder / "junit.xml")
+        self.monitor = RememberingMonitor(file=self.log)
+        self.spans = InMemorySpanExporter()
+        self.folder = folder
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self.spans))
+        self.looks = LookInBetween(self.trace, folder)
+        self.events = Events(self.lines)
+        self.instruments = [self.trace, self.junit, Tracing(provider), self.looks]
+
+
+class RemovedInstruments(logging.Handler):
+    """What the log says of instruments that have raised, and so lack the rest of their run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "is removed from this run" in record.getMessage():
+            self.found.append(self.format(record))
+
+
+def strange_in_views(scenario: Scenario, backend: str) -> list[str]:
+    """Run a scenario with every view, and return in words what cannot be; no words if all is well."""
+    logging.getLogger("trioflow").addHandler(removed := RemovedInstruments())
+    try:
+        return [*_strange_in_views(scenario, backend), *removed.found]
+    finally:
+        logging.getLogger("trioflow").removeHandler(removed)
+
+
+def _strange_in_views(scenario: Scenario, backend: str) -> list[str]:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        watched = Watched(Path(folder))
+
+        async def run() -> RealRun:
+            instruments: list[Instrument] = [*watched.instruments]
+            instruments += [] if scenario.apart else [watched.events, watched.monitor]  # these follow one run
+            if scenario.killed_at is None:
+                await (real := RealRun(scenario)).run(*instruments)
+                return real
+            journal = f"{folder}/run.db"
+            await RealRun(replace(scenario, cut_at=scenario.killed_at)).run(journal=journal)
+            await (real := RealRun(scenario)).run(*instruments, journal=journal)
+            return real
+
+        real = Virtual(backend)(run)
+        schedulers = real.runs_apart or [real.root]
+        return [*strange_after(watched, [scheduler for scheduler in schedulers if scheduler.stop_reason is not None])]
+
+
+def strange_after(watched: Watched, schedulers: list[Any]) -> Iterator[str]:
+    """Yield in words what the views of a run that has ended have wrong."""
+    yield from watched.looks.found
+    yield from strange_in_record(watched.trace, watched.folder)
+    for scheduler in schedulers:
+        yield from strange_in_texts(scheduler)
+    if len(schedulers) == 1 and len(watched.trace._get_record().root_runs) == 1:
+        yield from disagreements(watched, schedulers[0])
+
+
+# ---- the record of a run, and all that is made of it
+
+
+def strange_in_record(trace: Trace, folder: Path) -> Iterator[str]:
+    """Yield in words what is wrong with the record of a run, and with each file that is made of it."""
+    try:
+        live = trace._get_record()
+        text = _formats.json_text(live, _trace_file.record_json(live))
+        (folder / "t.json").write_text(text)
+        read = _trace_file.read_record(folder / "t.json")
+        pages = [_report.report_html(record, folder) for record in (live, read)]
+        pictures = [_timeline.timeline_svg(record, 1200) for record in (live, read)]
+        tables = [_formats.csv_text(record) for record in (live, read)]
+        junit = ["".join(_junit_lines(record)) for record in (live, read)] if live.runs else ["", ""]
+        for name, (one, other) in {"page": pages, "picture": pictures, "table": tables, "JUnit": junit}.items():
+            if one != other:
+                yield f"the {name} of the file is another than that of the run: {first_difference(one, other)}"
+        comparison = _compare.compare(_compare.run_times(live), _compare.run_times(read))
+        list(_compare.comparison_lines(comparison, Symbols()))
+    except Exception:
+        yield traceback.format_exc(limit=-4)
+        return
+    yield from strange_in_spans(live)
+    yield from strange_in_times(live)
+    yield from strange_in_slots(live)
+    yield from strange_on_page(live, pages[0])
+    yield from strange_in_picture(live, pictures[0])
+    yield from strange_in_table(live, tables[0])
+    yield from strange_in_trace_events(live, json.loads(text)["traceEvents"])
+
+
+def _junit_lines(record: TraceRecord) -> Iterator[str]:
+    from trioflow.view._junit import xml_lines
+
+    return xml_lines(record)
+
+
+def first_difference(one: str, other: str) -> str:
+    """Return the first lines that differ."""
+    return next(
+        (f"{a[:200]!r}, {b[:200]!r}" for a, b in zip(one.split("\n"), other.split("\n"), strict=False) if a != b), ""
+    )
+
+
+def strange_in_spans(record: TraceRecord) -> Iterator[str]:
+    """Yield in words what cannot be true of a span: its times are in order, and it waits and works at one time."""
+    for span in record.spans:
+        times = span.scheduled_at, span.started_at, span.finished_at
+        known = [time for time in times if time is not None]
+        if known != sorted(known):
+            yield f"the times of {span.name} are not in order: {times}"
+        if span.scheduled_at is not None and span.scheduled_at < record.start_time - SAME:
+            yield f"{span.name} is scheduled before the run"
+        end = record.end_time if span.finished_at is None else span.finished_at
+        intervals = [(wait.since, wait.until, wait.words) for wait in span.waits]
+        for since, until, words in intervals:
+            if until < since:
+                yield f"{span.name} waits {until - since} s for {words}"
+            if until > end + SAME or since < record.start_time - SAME:
+                yield f"{span.name} waits from {since} to {until} for {words}, and ended at {end}"
+        for (_, until, words), (since, _, next_words) in itertools.pairwise(intervals):
+            if since < until - SAME:
+                yield f"{span.name} waits for {words} and for {next_words} at one time"
+        if (span.started_at is None) != (span.lane is None) or bool(span.attempts) != (span.started_at is not None):
+            yield f"{span.name} started at {span.started_at}, with lane {span.lane} and attempts {span.attempts}"
+        if any(not since <= until <= end + SAME for since, until in span.throttled):
+            yield f"{span.name} was throttled in {span.throttled}, and ended at {end}"
+
+
+def strange_in_times(record: TraceRecord) -> Iterator[str]:
+    """Yield in words what cannot be true of where the time went: parts of a whole are its sum, and no share above 1."""
+    seconds = record.end_time - record.start_time
+    spent = _time_spent.compute_time_spent(record)
+    numbers = {"seconds": spent.seconds, "work": spent.work, **spent.waits, **spent.empty}
+    for family in spent.families:
+        numbers |= {f"{family.family} {name}": getattr(family, name) or 0 for name in ("work", "p50", "p95", "count")}
+        numbers |= {f"{family.family} waits for {name}": number for name, number in family.waits.items()}
+        if (family.p50 or 0) > (family.p95 or 0) or (family.p95 or 0) > seconds + SAME:
+            yield f"{family} has a wrong percentile"
+    for name, number in numbers.items():
+        if number < 0:
+            yield f"{name} is {number}"
+    if abs(sum(family.work for family in spent.families) - spent.work) > SAME:
+        yield f"families worked for {sum(family.work for family in spent.families)} s of {spent.work}"
+    parts = _time_spent.critical_path_parts(record)
+    if parts and abs(sum(part.seconds for part in parts) - seconds) > SAME:
+        yield f"the critical path takes {sum(part.seconds for part in parts)} s of {seconds}"
+    if any(part.seconds < 0 for part in parts):
+        yield f"a part of the critical path is negative: {parts}"
+    for row in _report._critical_path_rows(record):
+        if not (0 <= float(row.width) <= 100 and 0 <= float(row.share) <= 100):
+            yield f"a row of the critical path: {row}"
+
+
+def strange_in_slots(record: TraceRecord) -> Iterator[str]:
+    """Yield in words what cannot be true of slots: as many as there are, each with one job at a time, all time used."""
+    use = _slots.compute_slot_use(record)
+    total = use.slot_count * use.run_seconds
+    if len(use.bars_by_slot) > use.slot_count:
+        yield f"{len(use.bars_by_slot)} rows for {use.slot_count} slots"
+    empty = sum(use.empty_seconds_by_reason.values())
+    if use.slot_count and abs(use.work_seconds + empty - total) > max(SAME, SAME * total):
+        yield f"slots: {use.work_seconds} s of work and {empty} s without are not {total} s"
+    shares = [int(number) for number in re.findall(r"(-?\d+) %", str(use))]
+    if any(not 0 <= share <= 100 for share in shares) or sum(shares) > 100 + len(shares):
+        yield f"the shares of slots: {use}"
+    for bars in use.bars_by_slot:
+        for one, other in itertools.pairwise(bars):
+            if other.start < one.end - SAME:
+                yield f"{one.span.name} and {other.span.name} share a slot"
+
+
+def strange_on_page(record: TraceRecord, page: str) -> Iterator[str]:
+    """Yield in words which numbers of a report come from several counts."""
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])  # type: ignore[index]
+    counted = Counter(row[2] for row in data["rows"] if row[10] == 1)
+    if counted != dict(data["states"]):
+        yield f"the table counts {counted}, and its buttons {data['states']}"
+    shown = {state: count for state, _, count in _report._state_counts(record)}
+    if shown != counted:
+        yield f"the head counts {shown}, and the table {counted}"
+    if f">{record.tally.describe()}<" not in page and record.root_runs:
+        yield "the page lacks the counts"
+    groups = _failures.failure_groups(record)
+    failed = sum(len(group.spans) for group in groups if group.spans[0].critical is not False)
+    if failed != record.tally.failure_count:
+        yield f"{failed} failures are listed, and {record.tally.failure_count} counted"
+
+
+def strange_in_picture(record: TraceRecord, picture: str) -> Iterator[str]:
+    """Yield in words what is drawn outside of the picture, and which families are counted in two ways."""
+    root = Tree.fromstring(picture)
+    width = float(root.get("width", "0"))
+    for element in root.iter():
+        for name in ("x", "width", "height", "x1", "x2"):
+            value = element.get(name, "0")
+            if "%" not in value and not -SAME <= float(value) <= width + SAME:
+                yield f"{name} of {element.tag} is {value}"
+        left, size = element.get("x", "0"), element.get("width", "0")
+        if element.tag.endswith("rect") and "%" not in size and float(left) + float(size) > width + 3:
+            yield f"a bar reaches to {float(left) + float(size)} of {width}"
+    families = {family.family: family for family in _time_spent.compute_time_spent(record).families}
+    drawn = _slot_rows.SlotGeometry(record, 1200.0, 0.0).summaries_by_family
+    for summary in drawn.values():
+        if families.pop(summary.times.family, None) != summary.times:
+            yield f"the legend has {summary}"
+    if any(family.count for family in families.values()):
+        yield f"the picture lacks {families}"
+
+
+def strange_in_table(record: TraceRecord, text: str) -> Iterator[str]:
+    """Yield in words which numbers of the CSV are negative."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    if len(rows) != len(record.spans):
+        yield f"{len(rows)} lines for {len(record.spans)} spans"
+    for row in rows:
+        for name in ("scheduled", "started", "ready", "finished", "waited", "elapsed", "attempts"):
+            if row[name] and float(row[name]) < 0:
+                yield f"{name} of {row['path']} is {row[name]}"
+
+
+def strange_in_trace_events(record: TraceRecord, events: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield in words which events of a trace are negative, end after it, or overlap in one thread."""
+    end = (record.end_time - record.start_time) * 1e6
+    open_until: dict[tuple[int, int], float] = {}
+    for event in events:
+        if event.get("ts", 0) < 0 or event.get("dur", 0) < 0 or event.get("ts", 0) + event.get("dur", 0) > end + 1:
+            yield f"an event outside of the run: {event}"
+        if event["ph"] == "X" and event["cat"].startswith("job"):
+            thread = event["pid"], event["tid"]
+            if event["ts"] < open_until.get(thread, 0) - 1:
+                yield f"an event overlaps another one: {event}"
+            open_until[thread] = event["ts"] + event["dur"]
+
+
+# ---- the texts of a scheduler
+
+
+def strange_in_texts(scheduler: Any) -> Iterator[str]:
+    """Yield which text of a scheduler cannot be written."""
+    texts = {
+        "list": lambda: listing(scheduler, details=True, legend=True),
+        "debrief": lambda: scheduler.debrief(file=io.StringIO(), listing=True),
+        "explain": lambda: [scheduler.explain(job) for job in scheduler.iterate_jobs()],
+        "graph": lambda: scheduler.graph().source,
+        "Mermaid": lambda: _render.mermaid(scheduler, {}, False),
+        "results": scheduler.results,
+        "failures": scheduler.failures,
+        "repr": lambda: repr(scheduler),
+    }
+    for name, write in texts.items():
+        try:
+            write()
+        except Exception:
+            yield f"{name}: {traceback.format_exc(limit=-4)}"
+
+
+def strange_in_look() -> Iterator[str]:
+    """Yield what is wrong with a look into the runs in progress, whose answer is data."""
+    try:
+        runs = [_process_record._describe_run(run, {}) for run in _process_record.views.runs_in_progress()]
+        record = {"schema": 1, "command": ["x"], "python": "", "time": 0.0, "runs": json.loads(json.dumps(runs))}
+        list(_client.text_lines(1, record))
+    except Exception:
+        yield traceback.format_exc(limit=-4)
+        return
+    for run in runs:
+        if run["window"] is not None and run["slots_taken"] > max(run["window"], 0):
+            yield f"{run['slots_taken']} of {run['window']} slots are taken"
+        for job in (*run["running"], *run["waiting"]):
+            if (job["seconds"] or 0) < 0:
+                yield f"{job['path']} runs or waits for {job['seconds']} s"
+
+
+# ---- numbers that several views have
+
+
+def disagreements(watched: Watched, scheduler: Scheduler) -> Iterator[str]:
+    """Yield which views have other counts, another verdict, or another duration than the rest."""
+    record = watched.trace._get_record()
+    (run,) = record.root_runs
+    reason = scheduler.stop_reason
+    events = [json.loads(line) for line in watched.lines.getvalue().splitlines()]
+    end = next((event for event in reversed(events) if event["event"] == "run_ended"), events[-1])
+    suites = Tree.parse(watched.junit.path).getroot()
+    cases = list(suites.iter("testcase"))
+    junit = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
+    own = Tally.for_scheduler(scheduler)
+    verdict = run_verdict(scheduler, reason, has_duration=True)
+    counts: dict[str, dict[str, Any]] = {
+        "the numbers of jobs by state": {"trace": record.tally.counts_by_state()},
+        "the number of failures": {
+            "trace": record.tally.failure_count,
+            "JUnit": record.tally.failure_count if reason is StopReason.COMPLETED else junit["failure"],
+        },
+        "the verdict": {"trace": record.verdict(run, reason)},
+        "the duration": {"trace": round(record.end_time - record.start_time, 6), "events": round(end["seconds"], 6)},
+        "whether the run is good": {
+            "own": verdict.is_good,
+            "JUnit": not (junit["failure"] or junit["error"]),
+            "trace": record.verdict(run, reason).is_good,
+            "otel": watched.spans.get_finished_spans()[-1].status.is_ok,
+        },
+    }
+    if scheduler.keep_jobs:
+        counts["the numbers of jobs by state"] |= {"own": own.counts_by_state(), "events": end["jobs"]}
+        counts["the number of failures"] |= {"own": own.failure_count, "events": end.get("failures", 0)}
+        titles = [text.partition("\n")[0].split() for text in Debrief(scheduler, Symbols()).failure_paragraphs()]
+        counts["the number of failures"]["debrief"] = sum(
+            int(words[0]) if words[0].isdigit() else 1 for words in titles if "tolerated" not in words
+        )
+        counts["the verdict"]["own"] = verdict
+    if hasattr(watched.monitor, "model"):
+        progress = watched.monitor.model.progress()
+        counts["the verdict"]["monitor"] = progress.verdict
+        counts["the number of failures"]["monitor"] = progress.failure_count
+    for attribute, kind in {"failures": "failure", "errors": "error", "skipped": "skipped"}.items():
+        counts[f"JUnit's {attribute}"] = {"said": int(suites.get(attribute, "0")), "there": junit[kind]}
+    counts["JUnit's tests"] = {"said": int(suites.get("tests", "0")), "there": len(cases)}
+    for what, by_view in counts.items():
+        if any(value != next(iter(by_view.values())) for value in by_view.values()):
+            yield f"{what} differs: {by_view}"
+    for case in (suites, *suites, *cases):
+        if float(case.get("time", "0")) < 0:
+            yield f"JUnit has a negative time: {case.attrib}"
