@@ -27,7 +27,6 @@ LEGAL = {(id(old), id(new)) for old, news in TRANSITIONS.items() for new in news
 WRITERS = {
     ("_core.job._job", "AbstractJob.__init__"): {JobState.IDLE},
     RESET: {JobState.IDLE},
-    ("_core.run._clean_up", "CleanUpWorker.work"): {JobState.RUNNING},
     ("_core.run._run", "Run._requeue"): {JobState.SCHEDULED},
     ("_core.run._run", "Run.ready"): {JobState.SCHEDULED},
     ("_core.run._run", "Run.settle"): {state for state in JobState if state.is_settled},

@@ -160,10 +160,8 @@ class Scheduler(BaseScheduler):
             {_processes_option.WORKER_PROCESSES_RESOURCE: self._processes} if isinstance(self._processes, int) else {}
         )
 
-    def _make_run(
-        self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
-    ) -> Run:
-        run = super()._make_run(backend, timeout, jobs_window, instruments, journal)
+    def _make_run(self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument]) -> Run:
+        run = super()._make_run(backend, timeout, jobs_window, instruments)
         if LOOK_IS_ENABLED and run.outer_worker is None:
             from .view.look._answers import start_or_warn
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+import trio
 
 from trioflow import (
     Job,
@@ -298,3 +299,38 @@ def test_a_scheduler_run_by_a_body_without_a_token_may_have_its_limiter(virtual:
         assert await Scheduler(nested, jobs_window=limiter).co_run(check=True)
 
     virtual(main)
+
+
+@pytest.mark.parametrize("total", [6, 3, 2, 1, 0])
+@pytest.mark.parametrize("library", ["own", "anyio"])
+@pytest.mark.parametrize("number", [30, 15, 0])
+def test_a_limiter_may_change_during_a_run(
+    virtual: Virtual, backend: str, library: str, total: int, number: int
+) -> None:
+    """From the ends of those that work on, as many jobs work as the limiter has tokens now; with 0, none starts."""
+
+    async def main() -> None:
+        limiter: Any = trio.CapacityLimiter(4) if (library, backend) == ("own", "trio") else anyio.CapacityLimiter(4)
+        jobs = [Job(nap, 2) for _ in range(30)]
+        inner = Scheduler(jobs[number:], jobs_window=limiter if library == "own" else None)
+        scheduler = Scheduler(jobs[:number], inner, jobs_window=limiter)
+        async with anyio.create_task_group() as group:
+            group.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            limiter.total_tokens = total
+            for _ in range(3):
+                await anyio.sleep(2)
+                assert sum(job.is_running() for job in jobs) == limiter.borrowed_tokens == total
+            limiter.total_tokens = 30
+        assert limiter.borrowed_tokens == 0
+
+    virtual(main)
+
+
+def test_runs_get_tokens_in_the_order_in_which_they_asked(virtual: Virtual) -> None:
+    """A job that becomes ready when two tokens are given back comes after two of a nested run that have waited."""
+    first, second, waiting = Job(nap, 5), Job(nap, 5), [Job(nap, 1) for _ in range(2)]
+    late = Job(nap, 1, required=second)
+    scheduler = Scheduler(first, second, late, Scheduler(waiting), jobs_window=anyio.CapacityLimiter(2))
+    assert virtual(timed, scheduler) == (True, 7)
+    assert [job.started_at for job in (*waiting, late)] == [5, 5, 6]

@@ -347,7 +347,7 @@ def test_a_scenario_that_breaks_at_a_second_failure_is_found(backend: str, retri
 
 
 def test_the_pauses_of_retries_are_the_same_in_each_run_of_a_plan() -> None:
-    """Pauses are random, but a plan that is run again has the same ones, so that a finding is found again."""
+    """Backoffs are random, but a plan that is run again has the same ones, so that a finding is found again."""
     times: list[list[float]] = []
 
     def make() -> Scheduler:

@@ -119,7 +119,7 @@ class ExploredRun:
             Exception: the scenario cannot be explored, for example because it cannot start.
 
         """
-        views.jitter_source.seed(0)  # the pauses of retries are the same in each run of a plan
+        views.jitter_source.seed(0)  # the backoffs of retries are the same in each run of a plan
         crashes = any(change.kind == "crash" for change in self.plan.changes)
         with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
             self._journal_directory = None if directory is None else os.path.join(directory, "0")

@@ -194,6 +194,8 @@ class AdmissionQueue:
 
     def has_room(self) -> bool:
         """Return whether the run can start another job, and has not admitted enough others."""
+        if self.run.is_draining_or_stopping:
+            return False
         return len(self._ready.startable) < MAX_ADMITTED and (self.slotless_count > 0 or not self._ready.is_full())
 
     # ---- the jobs
@@ -261,7 +263,7 @@ class AdmissionQueue:
 
         With each comes the number that says in which order they became ready.
         """
-        for group in self.groups_by_needs.values():
+        for group in () if self.run.is_draining_or_stopping else self.groups_by_needs.values():
             budget: Any
             for budget, need in group.common_needs:
                 if not budget.can_ever_meet(need):
@@ -270,7 +272,6 @@ class AdmissionQueue:
     def block(self, job: AbstractJob[Any], error: BudgetSpent) -> None:
         if job in self.overtaken:
             self.run.block(job, error)
-            self.run.workers.ensure_searcher()
 
     def release(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
@@ -483,7 +484,7 @@ class Admission:
 
     def _can_any_start(self, saturated: set[PoolEntry], exhausted: set[PoolEntry]) -> bool:
         """Return whether a group of any kind could start, as far as these resources show."""
-        return any(not (kind and kind <= exhausted) and kind.isdisjoint(saturated) for kind in self.group_counts)
+        return any(kind.isdisjoint(exhausted) and kind.isdisjoint(saturated) for kind in self.group_counts)
 
     def _groups_in_order(self) -> Iterator[WaitingGroup]:
         """Yield the groups of all runs that have room, in order; add the queues of other runs to `_without_room`.

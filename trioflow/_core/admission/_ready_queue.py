@@ -29,17 +29,31 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob, takes_slot
-from ._admission import MAX_ADMITTED, AdmissionQueue
+from ._admission import MAX_ADMITTED, AdmissionQueue, join_admission
 from ._grant import Grant
 from ._window import Adaptive, max_slots
 from .policy._policy import LOWEST_KEY, ready_numbers, throttled_numbers
 
 if TYPE_CHECKING:
     from .policy._policy import HeapEntry, HeapKeys
+
+
+class Line(Protocol):
+    """Where ready jobs wait until they may start."""
+
+    def push(self, job: AbstractJob[Any]) -> None: ...
+
+    def admit(self, number: float) -> None:
+        """Pass on what was released: let waiting jobs take it, until `number` of them are startable."""
+        ...
+
+    def entries(self) -> list[HeapEntry]: ...
+
+    def clear(self) -> None: ...
 
 
 class FifoLine:
@@ -156,7 +170,7 @@ class ReadyQueue:
         # The number of slots, if the window is a number or an `Adaptive`.
         self.size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
         self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
-        self.line: FifoLine | HeapLine | AdmissionQueue | None = None  # where jobs wait; None if they need not
+        self.line: Line | None = None  # where jobs wait; None if they need not
         self.order: HeapKeys | None = None  # the keys that order the line; None for first in, first out
         self.groups: AdmissionQueue | None = None  # the line, if jobs need resources
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
@@ -167,10 +181,10 @@ class ReadyQueue:
         if self.size is not None:
             self.use_line(FifoLine(self))
 
-    def use_line(self, line: FifoLine | HeapLine | AdmissionQueue) -> None:
+    def use_line(self, line: Line, is_shared: bool = False) -> None:
         """Let jobs wait in this line from now on."""
         self.line, self.push = line, line.push
-        self.is_shared = self.groups is not None or self.tokens is not None
+        self.is_shared = is_shared or self.groups is not None or self.tokens is not None
         if self.is_shared:
             self.release = self._release_shared
 
@@ -322,7 +336,10 @@ class ReadyQueue:
     def grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
         if entries := job._needs():
-            needs = [self.run.pools.find(name).resolve(amount, job) for name, amount in entries.items()]
+            assert self.groups is not None  # the run has jobs with needs
+            found = [(self.run.pools.find(name), amount) for name, amount in entries.items()]
+            needs = [entry.resolve(amount, job) for entry, amount in found]
+            join_admission(self.groups, [entry for entry, _ in found])  # which passes on what the job gives back
             job._ensure_extras().grant = grant = Grant(job, needs)
             grant.start()
 

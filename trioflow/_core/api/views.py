@@ -248,7 +248,7 @@ def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
     Attempts that were throttled before the first one that failed do not count. The end of a wait that goes on is
     infinity.
     """
-    times = [(attempt.began, attempt.ended) for attempt in failed_attempts(job) if attempt.began is not None]
+    times = [(attempt.began, attempt.ended) for attempt in failed_attempts(job)]
     if not times or job._extras is None:
         return []
     times += [(attempt.began, attempt.ended) for attempt in throttled_attempts(job) if attempt.began > times[0][0]]

@@ -1,7 +1,7 @@
 """The states of a job and their transitions, the phases of a run, why a run stops, and the causes of waits.
 
 A job is IDLE since `AbstractJob.__init__` or `AbstractJob._reset`. Then its run moves it along `TRANSITIONS`:
-`Run.ready` makes it SCHEDULED, `Worker.work` or `CleanUpWorker.work` RUNNING, and `Run.settle` gives it its final
+`Run.ready` makes it SCHEDULED, `Worker.work` RUNNING, and `Run.settle` gives it its final
 state; for another attempt, `Run._requeue` makes it SCHEDULED again. Tests compare this list with all that writes a
 state, and the figure and the table of the states in the documentation with `TRANSITIONS` and the texts below.
 """
@@ -148,7 +148,7 @@ class WaitCause(enum.StrEnum):
     THROTTLED = "throttled"
     """A job raised `Throttled`, so no job that needs this resource starts for some time."""
     RETRY = "retry"
-    """The pause before the next attempt is not over."""
+    """The backoff before the next attempt is not over."""
     RATE = "rate"
     """A `Rate` has not yet refilled to the needed amount."""
     SLOT = "slot"

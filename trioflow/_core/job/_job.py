@@ -115,8 +115,8 @@ class AbstractJob(Generic[T]):
             sign.
         on_timeout: the consequence of a timeout: "fail" with `JobTimeout`, which `retry` may see, or "move_on", which
             makes the job SUCCEEDED with the result None.
-        retry: a `Retry`, which says how often the job is attempted again after an exception, and after which pauses, in
-            which it holds nothing; a number n stands for `Retry(n, first=0)`.
+        retry: a `Retry`, which says how often the job is attempted again after an exception, and after which backoffs,
+            in which it holds nothing; a number n stands for `Retry(n, first=0)`.
         run_if: "succeeded" runs the job if what it requires has succeeded; "settled" whatever became of it; "failed"
             only if at least one of its requirements failed. Inputs must always succeed.
         keep_result: whether the result is kept. If False, it is dropped when all jobs that have it as an argument have

@@ -104,8 +104,7 @@ class FailedAttempt(NamedTuple):
     """A failed attempt after which its job was attempted again. Its times are on the backend's clock."""
 
     number: int
-    began: float | None
-    """None if the job held its slot and its needs until the next attempt, as clean-up jobs do."""
+    began: float
     ended: float
     error: str
     """The type and the text of the exception, on one line."""
@@ -138,9 +137,8 @@ class RunExtras:
     # Functions to call once, when the job has settled, or when its run has ended without reaching it.
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
     retry_count = 0  # how many attempts have failed, after which the job was queued again
-    next_pause: float | None = None  # the pause before the next attempt, from the failure of an attempt until its end
     first_started_at: float | None = None  # when the first attempt started, if the job was retried
-    paused_until: float | None = None  # when the next attempt may start, while the job waits for that
+    backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
     # While instruments learn that the job is queued again: its attempt's start, end and error.
     ended_attempt: tuple[float, float, BaseException] | None = None
     earlier_use: dict[str, Any] | None = None  # the amounts of budgets that earlier attempts have used, by name
@@ -170,9 +168,9 @@ class RunExtras:
         )
         return not has_count_or_flag and self.fraction is None and self.ready_at is None
 
-    def add_retry(self, began: float | None, failed_at: float) -> None:
-        """Count another attempt. The one before failed at `failed_at`, with `retry_reason`."""
-        self.retry_count += 1
+    def add_retry(self, began: float, failed_at: float, error: BaseException) -> None:
+        """Count another attempt. The one before failed at `failed_at`, with `error`."""
+        self.retry_count, self.retry_reason = self.retry_count + 1, one_line_error(error)
         attempt = FailedAttempt(self.retry_count, began, failed_at, self.retry_reason)
         self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
 

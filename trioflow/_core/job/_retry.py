@@ -1,4 +1,4 @@
-"""`Retry`: how often a failed job is attempted again, after which exceptions, and after which pauses."""
+"""`Retry`: how often a failed job is attempted again, after which exceptions, and after which backoffs."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 RetryCondition = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]
 
 jitter_source: Final = random.Random()
-"""The source of random pauses, which `explore` seeds, so that a run can be repeated."""
+"""The source of random backoffs, which `explore` seeds, so that a run can be repeated."""
 MIN_JITTER: Final = 0.5
-"""The smallest fraction of a pause that remains with `jitter=True`."""
+"""The smallest fraction of a backoff that remains with `jitter=True`."""
 SUBJECT: Final = "a Retry"
 
 
 @final
 class Retry:
-    """A value of `retry=`: how often a failed job is attempted again, and after which pauses.
+    """A value of `retry=`: how often a failed job is attempted again, and after which backoffs.
 
     Between two attempts, the job holds nothing: it returns its slot and its needs, is SCHEDULED, and starts again like
-    any other job, when its pause is over and its needs and rates are met. After a pause of 0 it is the first of the
+    any other job, when its backoff is over and its needs and rates are met. After a backoff of 0 it is the first of the
     ready jobs.
 
     Args:
         times: the maximum number of retries, 0 or more; None for no limit.
         first: the seconds before the first retry, 0 or more.
-        factor: each further pause is this many times as long as the one before, 1 or more.
-        cap: the longest pause in seconds.
-        jitter: whether each pause is shortened at random, to between half its length and the whole, so that jobs that
+        factor: each further backoff is this many times as long as the one before, 1 or more.
+        cap: the longest backoff in seconds.
+        jitter: whether each backoff is shortened at random, to between half its length and the whole, so that jobs that
             failed together do not come back together.
         on: the exceptions after which the job is retried: a class, a tuple of classes, or a function of the exception.
             The function returns whether to retry, or the seconds to wait, such as the `Retry-After` of a server, which
-            take the place of the pause. Of a group, such as that of a nested scheduler, each exception in it must be
+            take the place of the backoff. Of a group, such as that of a nested scheduler, each exception in it must be
             accepted, at any depth, and the longest time counts.
 
     Raises:
@@ -66,11 +66,11 @@ class Retry:
     first: float
     """The seconds before the first retry."""
     factor: float
-    """The ratio of a pause to the one before."""
+    """The ratio of a backoff to the one before."""
     cap: float
-    """The longest pause in seconds."""
+    """The longest backoff in seconds."""
     jitter: bool
-    """Whether each pause is shortened at random."""
+    """Whether each backoff is shortened at random."""
     on: RetryCondition
     """The exceptions after which the job is retried: a class, a tuple of classes, or a function of the exception."""
 
@@ -94,7 +94,7 @@ class Retry:
             "on": _check_condition(on),
         }
         if values["factor"] < 1:
-            raise ValueError(f"factor={short_repr(factor)} of {SUBJECT}: give 1 or more, because pauses grow")
+            raise ValueError(f"factor={short_repr(factor)} of {SUBJECT}: give 1 or more, because backoffs grow")
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -120,7 +120,7 @@ class Retry:
         """Copy and pickle the values by a call, because no attribute can be set."""
         return partial(Retry, **{name: getattr(self, name) for name in DEFAULTS}), (self.times,)
 
-    def _next_pause(self, number: int, error: Exception, subject: Subject) -> float | None:
+    def _next_backoff(self, number: int, error: Exception, subject: Subject) -> float | None:
         """Return the seconds before retry `number`, or None if the job is not retried after this exception.
 
         Raises:
@@ -132,24 +132,24 @@ class Retry:
             return None
         accepts: Any = self.on
         if isinstance(accepts, (type, tuple)) and isinstance(error, accepts):
-            return self._own_pause(number)
+            return self._own_backoff(number)
 
-        pauses: list[float] = []
+        backoffs: list[float] = []
         for leaf in leaf_exceptions(error):
             wait: Any = isinstance(leaf, accepts) if isinstance(accepts, (type, tuple)) else accepts(leaf)
             if wait is False or wait is None:
                 return None
             if wait is not True:
-                pauses += [duration(wait, "on", lambda: f"the Retry of {subject_text(subject)}, which returned that")]
-        return max(pauses) if pauses else self._own_pause(number)
+                backoffs += [duration(wait, "on", lambda: f"the Retry of {subject_text(subject)}, which returned that")]
+        return max(backoffs) if backoffs else self._own_backoff(number)
 
-    def _own_pause(self, number: int) -> float:
-        """Return the pause before retry `number`, which is 1 for the first one, shortened at random with `jitter`."""
+    def _own_backoff(self, number: int) -> float:
+        """Return the backoff before retry `number`, which is 1 for the first one, shortened at random with `jitter`."""
         try:
-            pause = min(self.first * self.factor ** (number - 1), self.cap)
+            backoff = min(self.first * self.factor ** (number - 1), self.cap)
         except OverflowError:
-            pause = self.cap
-        return pause * jitter_source.uniform(MIN_JITTER, 1.0) if self.jitter and pause else pause
+            backoff = self.cap
+        return backoff * jitter_source.uniform(MIN_JITTER, 1.0) if self.jitter and backoff else backoff
 
     def __repr__(self) -> str:
         """Return the call that makes an equal object."""

@@ -109,7 +109,6 @@ class FirstRule(Part, Instrument):
         if self._run.clock() + TIME_TOLERANCE >= self.due_at():
             self._open_next_turn()
             self._open_due_turns()
-            self._run.workers.ensure_searcher()
 
     def turn_before(self, job: AbstractJob[Any]) -> AbstractJob[Any] | None:
         """Return the competitor after whose failure or start the turn of a job opens; None if it is open."""

@@ -1,8 +1,4 @@
-"""Calls of a job with its timeout, the decision whether it is attempted again, and the pauses between attempts.
-
-An attempt is one call of the job. After a failed attempt, a `Retry` decides on the next one, for which
-`Run.settle_error` queues the job again.
-"""
+"""Attempts: the calls of a job, with its timeouts and callbacks, and the backoffs between them."""
 
 from __future__ import annotations
 
@@ -13,13 +9,14 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from ..admission._resource import TIME_TOLERANCE
-from ..base._states import SCHEDULED, StopReason
-from ..base._user_code import get_traceback, innermost_line, leaf_exceptions
+from ..base._states import SCHEDULED
+from ..base._user_code import get_traceback, innermost_line
 from ..job import _errors, _job_options
-from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import Failure, one_line_error
+from ..job._job import AbstractJob
+from ..job._outcome import Failure, RunExtras
 from ._idle_timeouts import TimeLimit
 from ._part import Part
+from ._verdicts import judge
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -31,43 +28,9 @@ def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
     options = job._options
     if job._callbacks is not None:
         return _call_with_callbacks(worker, job, options)
-    if options.retry is not None:
-        return _call_and_decide(worker, job, options)
     if options.timeout is options.idle_timeout is None:
         return job._call_once()
     return _call_with_timeouts(worker, job, options)
-
-
-def take_pause(job: AbstractJob[Any]) -> float | None:
-    """Return the pause before the next attempt, on which the failed attempt has decided; None for no attempt."""
-    extras = job._extras
-    if extras is None or extras.next_pause is None:
-        return None
-    pause, extras.next_pause = extras.next_pause, None
-    return pause
-
-
-async def _call_and_decide(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
-    try:
-        return await _call_with_timeouts(worker, job, options)
-    except Exception as error:
-        if options.retry is not None and not ends_with_run(worker.run, job, error) and _may_retry(worker, job, error):
-            extras = job._ensure_extras()
-            number = extras.retry_count + 1
-            extras.next_pause = options.retry._next_pause(number, error, job._name_for_errors)
-            extras.retry_reason = one_line_error(error)
-        raise
-
-
-def _may_retry(worker: Worker, job: AbstractJob[Any], error: Exception) -> bool:
-    """Return whether the run allows another attempt of a job that has raised `error`.
-
-    What was written for the other event loop fails each time.
-    """
-    # A forever job goes on while the other jobs of a cancelled run unwind.
-    cancelled = worker.was_cancelled_alone if worker.is_shielded else worker.run.backend.isolation.was_cancelled(worker)
-    is_over = cancelled or job._is_ready() or worker.run.backend.wrong_backend_hint(error)
-    return not (is_over or (find_throttles(error) and not is_scheduler(job)))
 
 
 async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.OptionRecord) -> Any:
@@ -78,35 +41,41 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
     """
     on_done, on_settled = job._callbacks
     try:
-        value = await _call_and_decide(worker, job, options)
+        value = await _call_with_timeouts(worker, job, options)
         job._run_callback(on_done, value)
     except BaseException as error:
-        outcome = error
-        if worker.run.backend.split_cancellations(error)[1] is None:  # to callbacks, a cancellation is a `JobCancelled`
-            outcome = _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
-        throttles = find_throttles(outcome)
-        is_over = not throttles or worker.run.pools.gives_up(job, throttles)
-        if is_over and (job._extras is None or job._extras.next_pause is None):
-            job._run_callback(on_settled, Failure(outcome))
+        worker.verdict = judge(worker, job, error)
+        if worker.verdict.is_final:
+            is_cancelled = worker.run.backend.split_cancellations(error)[1] is None
+            job._run_callback(on_settled, Failure(_cancelled_error(job) if is_cancelled else error))
         raise
     job._run_callback(on_settled, value)
     return value
 
 
-def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool:
-    """Return whether a job becomes CANCELLED instead of FAILED, and is not retried.
+def _cancelled_error(job: AbstractJob[Any]) -> BaseException:
+    """Return what stands for a cancellation in callbacks."""
+    return _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
 
-    It has awaited a job that ended with the run, or is a nested scheduler that was drained.
+
+def report_unrepeated(job: Any, failure: Failure | None) -> BaseException | None:
+    """Call `on_settled` of a job that waits for another attempt, if it does: no other will come.
+
+    Args:
+        job: the job, which may never have started.
+        failure: the outcome of the job; None if it was cancelled.
+
+    Returns:
+        The exception that the callback has raised.
+
     """
-    drained = is_scheduler(job) and job._stop_reason is StopReason.DRAINED
-    return (drained or run.is_draining_or_stopping) and isinstance(error, (_errors.JobCancelled, _errors.JobNotDone))
-
-
-def find_throttles(error: BaseException) -> list[_errors.Throttled]:
-    """Return the `Throttled` exceptions in `error`, or an empty list if `error` contains any other exception."""
-    leaves = leaf_exceptions(error)
-    throttles = [leaf for leaf in leaves if isinstance(leaf, _errors.Throttled)]
-    return throttles if len(throttles) == len(leaves) else []
+    extras: RunExtras | None = job._extras
+    if job._callbacks is not None and extras is not None and (extras.retry_count or extras.throttlings):
+        try:
+            job._run_callback(job._callbacks[1], failure or Failure(_cancelled_error(job)))
+        except BaseException as error:
+            return error
+    return None
 
 
 async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
@@ -150,7 +119,7 @@ def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool
     return options.on_timeout == "move_on" and not job._is_ready()
 
 
-class Pauses(Part):
+class Backoffs(Part):
     """The jobs of one run that wait for their next attempt. A run gets this part when the first job does."""
 
     def __init__(self, run: Run) -> None:
@@ -160,7 +129,7 @@ class Pauses(Part):
 
     def add(self, job: AbstractJob[Any], until: float) -> None:
         """Let a job, which holds nothing, be ready again at the time `until`."""
-        job._ensure_extras().paused_until = until
+        job._ensure_extras().backoff_until = until
         heapq.heappush(self._heap, (until, next(self._numbers), job))
         if self._heap[0][2] is job:
             self._run.wake()
@@ -182,6 +151,11 @@ class Pauses(Part):
         while heap and heap[0][0] <= now:
             job = heapq.heappop(heap)[2]
             if job._state is SCHEDULED:
-                job._ensure_extras().paused_until = None
-                run.queue.push(job)
-        run.workers.ensure_searcher()
+                job._ensure_extras().backoff_until = None
+                run.lane.queue.push(job)
+
+
+def drain_backoffs(run: Run) -> list[AbstractJob[Any]]:
+    """Remove and return the jobs of a run that wait for their next attempt."""
+    backoffs = run.part(Backoffs)
+    return [] if backoffs is None else backoffs.drain()

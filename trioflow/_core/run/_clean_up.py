@@ -12,18 +12,16 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterable
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
+from ..admission._ready_queue import ReadyQueue
 from ..base._states import DRAINING, JobState, StopReason
 from ..job import _trigger_rules
 from ..job._ancestors import enclosing_schedulers
 from ..job._job import AbstractJob
-from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
-from . import _attempts
-from ._current import apply_context, current_worker_var
+from ._attempts import Backoffs, drain_backoffs
 from ._requirement_counts import link
-from ._worker import Worker
+from ._worker import Worker, Workers
 
 if TYPE_CHECKING:
     from ..admission.policy._policy import HeapEntry
@@ -49,15 +47,46 @@ def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) ->
     return job._state is JobState.IDLE and run.is_draining_or_stopping and (run.phase is DRAINING or not may_come)
 
 
+class CleanUpLine:
+    """The clean-up jobs that are ready. They wait for nothing: each is granted its needs, even beyond what is free."""
+
+    def __init__(self, run: Run, queue: ReadyQueue) -> None:
+        self._run: Final = run
+        self._startable: Final = queue.startable
+        self._heap: Final[list[HeapEntry]] = []
+
+    def push(self, job: AbstractJob[Any]) -> None:
+        """Add a job, and grant it its needs, before those of any job that becomes ready later."""
+        self._run.queue.grant_at_once(job)
+        heapq.heappush(self._heap, self._run.queue.make_entry(job))
+
+    def admit(self, number: float) -> None:
+        """Let the first job start; pass on to other runs what clean-up jobs have given back."""
+        self._run.queue.admit()
+        while self._heap and not self._startable:
+            job = heapq.heappop(self._heap)[2]
+            if job._state is JobState.SCHEDULED:
+                self._startable.append(job)
+
+    def entries(self) -> list[HeapEntry]:
+        return sorted(entry for entry in self._heap if entry[2]._state is JobState.SCHEDULED)
+
+    def clear(self) -> None:
+        self._heap.clear()
+
+
 class CleanUp:
+    """The clean-up phase of one run: a lane of its own, shielded from the end of the run, with a deadline."""
+
     def __init__(self, run: Run) -> None:
         self.run: Final = run
-        self._deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
-        self.group: Final = run.backend.isolation.group_class(
-            run.backend, CleanUpWorker.work, self._deadline, run.context, run.group.variables
+        self.deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
+        self._lane: Final = Workers(run, ReadyQueue(run, None))
+        self._lane.queue.use_line(CleanUpLine(run, self._lane.queue), is_shared=True)
+        self._lane.due = self
+        self._lane.group = run.backend.isolation.group_class(
+            run.backend, Worker.work, self.deadline, run.context, run.group.variables
         )
-        self._workers: Final[dict[Worker, None]] = {}
-        self._ready: Final[list[HeapEntry]] = []  # a heap of the jobs that may start, with some that were cancelled
         self._jobs: Final = {job: run.members.all_requirements(job) for job in run.scheduler if may_clean_up(run, job)}
 
     async def execute(self) -> None:
@@ -65,80 +94,64 @@ class CleanUp:
 
         They are linked anew to what they require, because nothing is counted down while a run stops.
         """
+        run = self.run
         for requirement in itertools.chain.from_iterable(self._jobs.values()):
             requirement._successors = None
         for job, requirements in self._jobs.items():
             job._pending = 0
             link(job, requirements)
-        self.run.requirement_counts.clean_up = self
+        run.requirement_counts.clean_up, run.lane = self, self._lane
         try:
-            await self.group.run(self._wait_until_settled)
+            await self._lane.group.run(self._wait_until_settled)
         finally:  # also if asyncio cancels all tasks of the loop
-            for *_, job in sorted(self._ready):  # these jobs had not started at the deadline
-                if job._state is JobState.SCHEDULED:
-                    self.run.cancel_unstarted(job)
+            self.stop()
+            run.lane = run.workers
+            self._lane.detach()
 
     async def _wait_until_settled(self) -> None:
         """Start the jobs, and wait for all of them; report those that still run some time after the deadline."""
-        cancel_at, report_at = self._deadline, self._deadline + STUCK_REPORT_DELAY
+        run, lane = self.run, self._lane
+        report_at = self.deadline + STUCK_REPORT_DELAY
         self._start(job for job in self._jobs if not job._pending)
-        with self.run.backend.create_scope() as scope:
+        with run.backend.create_scope() as scope:
             scope.shield = True  # at the deadline, only the jobs are cancelled
-            while self._workers:
+            while lane.alive or self._backoff_until() < math.inf:
+                cancel_at = math.inf if lane.is_closed else self.deadline
                 # If it returns False, asyncio cancels all tasks of the loop.
-                if not await self.run.wait_for_change(min(cancel_at, report_at)) or self.run.clock() >= cancel_at:
-                    cancel_at = math.inf
-                    self._cancel()
-                if self.run.clock() >= report_at:
+                if not await run.wait_for_change(min(cancel_at, report_at, self._backoff_until())) or (
+                    run.clock() >= cancel_at
+                ):
+                    self.stop()
+                elif (backoffs := run.part(Backoffs)) is not None:
+                    backoffs.turn()
+                    lane.ensure_searcher()
+                if run.clock() >= report_at:
                     report_at = math.inf
-                    report_stuck(self.run, self._workers)
-        self.run.requirement_counts.clean_up = None  # a forever job that settles from now on starts no other
+                    report_stuck(run, lane.alive)
+        run.requirement_counts.clean_up = None  # a forever job that settles from now on starts no other
 
-    def _cancel(self) -> None:
-        self.group.cancel(self._workers)
-        for worker in self._workers:
+    def _backoff_until(self) -> float:
+        backoffs = self.run.part(Backoffs)
+        return math.inf if backoffs is None else backoffs.due_at()
+
+    def stop(self, reason: StopReason = StopReason.TIMEOUT) -> None:
+        """Cancel the jobs that run, and keep the others from starting."""
+        lane = self._lane
+        lane.is_closed = True
+        if lane.alive:
+            lane.group.cancel(lane.alive)
+        for worker in lane.alive:
             worker.stop_nested_run()
+        self.run.settle_apart([*lane.queue.drain(), *drain_backoffs(self.run)])
 
     def _start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Start those jobs that may run by their rules; after the deadline, start none.
 
         All requirements of the jobs must have settled, or be services that are ready.
         """
-        if self.run.clock() >= self._deadline or self.group.is_cancelled():
-            return
-        for job in jobs:
-            if _trigger_rules.decide(job)[0] is JobState.SCHEDULED:
-                self.run.schedule((job,), clean_up=self._push)
-                self._spawn(CleanUpWorker(self))
-
-    def repeat(self, job: AbstractJob[Any]) -> None:
-        """Make another attempt of a running job, in a new task, which has the context variables of the run."""
-        job._worker = worker = CleanUpWorker(self)
-        worker.job = job
-        self._spawn(worker)
-
-    def _spawn(self, worker: CleanUpWorker) -> None:
-        self._workers[worker] = None
-        self.group.spawn(worker)
-
-    def on_worker_left(self, worker: CleanUpWorker) -> None:
-        if worker in self._workers:
-            if worker.job is not None:  # its attempt has not begun
-                self.run.cancel_unstarted(worker.job)
-            del self._workers[worker]
-            self.group.forget(worker)
-            self.run.wake()
-            self.run.workers.ensure_searcher()  # it passes on what the job had to other runs
-
-    def _push(self, job: AbstractJob[Any]) -> None:
-        """Grant a job its needs, before those of any job that becomes ready later; let it start in the order."""
-        self.run.queue.grant_at_once(job)
-        heapq.heappush(self._ready, self.run.queue.make_entry(job))
-
-    def take(self) -> AbstractJob[Any] | None:
-        """Remove the next job that may start, and return it; None if there is none."""
-        jobs = (heapq.heappop(self._ready)[2] for _ in range(len(self._ready)))
-        return next((job for job in jobs if job._state is JobState.SCHEDULED), None)
+        if self.run.clock() < self.deadline and not (self._lane.is_closed or self._lane.group.is_cancelled()):
+            self.run.schedule(job for job in jobs if _trigger_rules.decide(job)[0] is JobState.SCHEDULED)
+            self._lane.ensure_searcher()
 
     def count_down(self, successors: Iterable[AbstractJob[Any]]) -> None:
         """Count down the clean-up jobs among those that waited for a job; start those that wait for no other."""
@@ -146,76 +159,6 @@ class CleanUp:
         for job in waiting:
             job._pending -= 1
         self._start(job for job in waiting if not job._pending)
-
-
-class CleanUpWorker(Worker):
-    """The task of one clean-up job, in the group of the clean-up phase."""
-
-    __slots__ = ("_clean_up",)
-
-    def __init__(self, clean_up: CleanUp) -> None:
-        super().__init__(clean_up.run)
-        self.group = clean_up.group
-        self._clean_up: Final = clean_up
-
-    def leave_unstarted(self, _task: Any = None) -> None:
-        self._clean_up.on_worker_left(self)
-
-    async def work(self) -> None:
-        """Run the first ready job, so that jobs start in order although tasks begin in any order; or repeat one."""
-        run = self.run
-        current_worker_var.set(self)
-        run.backend.isolation.attach_current_task(self)
-        # On asyncio, the first step of a cancelled task runs, too.
-        was_cancelled = self.was_cancelled_alone or run.backend.isolation.was_cancelled(self)
-        job, is_first_attempt = self.job, self.job is None
-        if is_first_attempt and not was_cancelled:
-            job = self._clean_up.take()
-            if job is not None:
-                self.job, job._worker, job._started_at, job._state = job, self, run.clock(), JobState.RUNNING
-        if job is None or was_cancelled:  # the job was cancelled meanwhile, or will be
-            self._clean_up.on_worker_left(self)
-            return
-        run.backend.name_task(self.task, job.label)
-        if job._extras is not None and job._extras.context is not None:
-            apply_context(job._extras.context)
-        notify_start, _, _ = run.fast_hooks
-        awaitable: Any = UNCALLED
-        value: Any = None
-        error: BaseException | None = None
-        try:
-            if notify_start is not None and is_first_attempt:
-                notify_start(run.scheduler, job)
-            awaitable = _attempts.call_job(self, job)
-            value = await awaitable
-            if value.__class__ is CoroutineType:
-                raise unawaited_coroutine_error(job.label, value)
-        except BaseException as raised:
-            error = raised
-        try:
-            if error is None or not await self._will_repeat(job, error):
-                await self._settle_other(job, awaitable, value, error, run.clock())
-        except BaseException as fault:  # an error of the engine itself
-            run.abandon(self, fault)
-        error = self.job = None
-        self._clean_up.on_worker_left(self)
-
-    async def _will_repeat(self, job: AbstractJob[Any], error: BaseException) -> bool:
-        """Repeat a job that has failed, after its pause, without queueing it again; return whether this is possible.
-
-        Clean-up jobs wait for nothing. If the pause is cancelled, settle the job as CANCELLED.
-        """
-        run, failed_at = self.run, self.run.clock()
-        pause = _attempts.take_pause(job)
-        if pause is None or not isinstance(error, Exception):
-            return False
-        await self.with_leftovers(error)
-        if await run.backend.wait_until(failed_at + pause):
-            run.begin_retry(job, failed_at)
-            self._clean_up.repeat(job)
-        else:
-            run.settle(job, JobState.CANCELLED, CancelledOutcome(), run.clock())
-        return True
 
 
 def report_stuck(run: Run, workers: Iterable[Worker]) -> None:

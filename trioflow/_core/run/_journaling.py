@@ -273,7 +273,6 @@ class JournalWriter:
         if self._is_deferred:
             self._is_deferred = False
             run.requirement_counts.count_down_queued()
-            run.workers.ensure_searcher()
         self.commit()
 
     def _fail(self, error: Exception) -> None:

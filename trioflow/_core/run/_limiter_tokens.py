@@ -12,6 +12,8 @@ scheduler, neither do the jobs in it, unless it has its own limiter.
   alternate.
 - The token of a job that has settled goes to the next job of its run, unless other tasks wait for the limiter. It is
   passed on only after the successors of the job have become ready, which may come first.
+- A job that asks now comes after those that other runs with the limiter have waiting, even if these are between two
+  requests.
 """
 
 from __future__ import annotations
@@ -65,12 +67,17 @@ class LimiterTokens:
         job = entry[2]
         if not takes_slot(job) or is_scheduler(job) or job._own_limiter is not None:
             return True
-        if self._unused and not self.waiting and self._do_others_wait():
-            self.pass_on()  # the others have asked before
-        if not self.waiting and (self._unused or self._acquire_free()):
-            self.borrowers[job] = self._unused.pop()
-            return True
+        if not self.waiting:
+            if self._unused and self._do_others_wait():
+                self.pass_on()  # the others have asked before
+            while self._unused or self._acquire_free():
+                earlier = self._run_that_waits()
+                if earlier is None:
+                    self.borrowers[job] = self._unused.pop()
+                    return True
+                earlier.start_with(self._unused.pop())
         self.waiting[job] = entry
+        self._run.time_slice.token_lines[self] = None
         heapq.heappush(self._heap, entry)
         return False
 
@@ -79,7 +86,7 @@ class LimiterTokens:
         if job in self.borrowers:
             self._unused.append(self.borrowers.pop(job))
         elif self.waiting.pop(job, None) is not None:
-            self._cancel_needless_request()
+            self._wait_no_longer()
 
     def pass_on(self) -> None:
         """Start waiting jobs with the tokens that were taken back; return the tokens if others wait, or no job does."""
@@ -88,6 +95,21 @@ class LimiterTokens:
                 self.limiter.release_on_behalf_of(self._unused.pop())
             else:
                 self._start_first()
+
+    def _run_that_waits(self) -> LimiterTokens | None:
+        """Return the tokens of a run that waits for one of this limiter, besides one that its request has got."""
+        lines = self._run.time_slice.token_lines
+        return next((each for each in lines if each.limiter is self.limiter and each._has_more_waiting()), None)
+
+    def _has_more_waiting(self) -> bool:
+        return len(self.waiting) > (self._request_scope is not None)
+
+    def start_with(self, borrower: object) -> None:
+        """Start the first waiting job with a token of another run."""
+        self._unused.append(borrower)
+        self.first_waiting()
+        self._start_first()
+        self._run.workers.search()
 
     def needs_request(self) -> bool:
         return bool(self.waiting) and self._request_scope is None
@@ -114,7 +136,7 @@ class LimiterTokens:
         jobs = self.waiting_in_order()
         self.waiting.clear()
         self._heap.clear()
-        self._cancel_needless_request()
+        self._wait_no_longer()
         return jobs
 
     def use_order(self, order: HeapKeys) -> None:
@@ -127,7 +149,7 @@ class LimiterTokens:
         del self.waiting[job]
         self.borrowers[job] = self._unused.pop()
         self._run.queue.startable.append(job)
-        self._cancel_needless_request()
+        self._wait_no_longer()
 
     def _acquire_free(self) -> bool:
         borrower = object()
@@ -135,15 +157,19 @@ class LimiterTokens:
             self._unused.append(borrower)
         return bool(self._unused)
 
-    def _cancel_needless_request(self) -> None:
-        if not self.waiting and self._request_scope is not None:
-            self._request_scope.cancel()
+    def _wait_no_longer(self) -> None:
+        """If no job waits any more, leave the runs that wait, and the limiter's queue."""
+        if not self.waiting:
+            self._run.time_slice.token_lines.pop(self, None)
+            if self._request_scope is not None:
+                self._request_scope.cancel()
 
     def _do_others_wait(self) -> bool:
-        """Return whether tasks other than a worker of this run wait in the limiter's queue."""
+        """Return whether tasks other than a worker of this run wait in the limiter's queue, or its total has shrunk."""
         # If tokens are available, no task waits. Reading the statistics would take five times as long.
-        if self.limiter.available_tokens > 0:
-            return False
+        available: float = self.limiter.available_tokens
+        if available != 0:
+            return available < 0
         waiting: int = self.limiter.statistics().tasks_waiting
         return waiting > (self._request_scope is not None)
 
@@ -161,7 +187,7 @@ def takes_limits_of(run: Run) -> Worker | None:
     Return None if there is no such run, or if no limit applies, because the scheduler is a forever or clean-up job.
     """
     worker = run.outer_worker
-    is_unlimited = worker is None or worker.is_shielded or worker not in worker.run.workers.alive
+    is_unlimited = worker is None or worker.is_shielded or worker.workers is not worker.run.workers
     return None if is_unlimited else worker
 
 

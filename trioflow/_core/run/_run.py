@@ -38,10 +38,18 @@ from ..base._states import (
     StopReason,
 )
 from ..job import _errors, _trigger_rules
-from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, add_remedy_notes, find_interruption
+from ..job._job import AbstractJob
+from ..job._outcome import (
+    CancelledOutcome,
+    Failure,
+    RunExtras,
+    Throttling,
+    add_remedy_notes,
+    find_interruption,
+    one_line_error,
+)
 from . import _ending
-from ._attempts import Pauses, ends_with_run, find_throttles, take_pause
+from ._attempts import Backoffs, drain_backoffs, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
@@ -53,6 +61,7 @@ from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._standstill import Standstill
 from ._start_order import StartOrder, may_need_order
+from ._verdicts import FAILED
 from ._worker import TimeSlice, Worker, Workers
 
 if TYPE_CHECKING:
@@ -113,6 +122,7 @@ class Run:
         "interruption",
         "is_draining_or_stopping",
         "journal_writer",
+        "lane",
         "members",
         "needs_own_tasks",
         "outer_worker",
@@ -143,7 +153,6 @@ class Run:
         instruments: tuple[Instrument, ...],
         timeout: float | None,
         window: Any,
-        journal: RunJournal | None,
         make_parts: Callable[[Run, Any], tuple[Part, ...]],
     ) -> None:
         """Prepare a run, which is nested in another run if a worker is running `scheduler` as a job."""
@@ -175,12 +184,13 @@ class Run:
         self.fast_hooks: FastHooks = (None, None, None)
         if self.parts or instruments or (outer is not None and outer.instrument_set is not None):
             self._set_hooks(instruments, None if outer is None else outer.instrument_set)
-        self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
+        self.journal_writer: JournalWriter | None = None
         if outer is not None and outer.journal_writer is not None:
             self.journal_writer = outer.journal_writer.nested(self)
         # ---- its jobs
         self.queue: Final[ReadyQueue] = self._create_queue(window)
-        self.workers: Final[Workers] = Workers(self)
+        self.workers: Final[Workers] = Workers(self, self.queue)
+        self.lane = self.workers  # where jobs become ready: in the clean-up phase, another one
         self.requirement_counts = RequirementCounts(self)
         self.failures: Final = FailureCounts(self)
         self.unsettled = 0  # how many ordinary jobs have not settled
@@ -224,6 +234,11 @@ class Run:
         run = self.outermost()
         run._failure_log = run._failure_log or run.scheduler._create_failure_log(run)
         return run._failure_log
+
+    def use_journal(self, journal: RunJournal) -> None:
+        """Restore jobs from a journal, and record results in it; the run is outermost, and has not begun."""
+        self.journal_writer = JournalWriter(self, journal)
+        self.requirement_counts.is_undecided = True
 
     def is_shown(self, subject: str) -> bool:
         """Return whether an instrument shows the log records about a subject itself."""
@@ -289,6 +304,7 @@ class Run:
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
         group_class, outer_group = self.backend.isolation.group_class, None if outer is None else outer.group
         self.group = group_class(self.backend, Worker.work, self.deadline, context, variables, outer_group)
+        self.workers.group, self.workers.due = self.group, self.first_due
         if self.phase is CHECKING:
             self.phase = LINKING
         try:
@@ -310,7 +326,7 @@ class Run:
             del part._run
         self._start_order = self._pools = self._failure_log = None
         self.shared.clear()
-        del self.requirement_counts, self.group, self.standstill, self.first_due
+        del self.requirement_counts, self.group, self.standstill, self.first_due, self.lane
 
     async def _run_until_deadline(self) -> None:
         stop_timer = self.call_at(self.deadline, partial(self.stop, StopReason.TIMEOUT))
@@ -365,8 +381,8 @@ class Run:
         if self.phase is LINKING:
             self.phase = ENTERING
         for job in self.cancelled_before_linking:
-            if not job._state.is_settled:
-                self.cancel_unstarted(job)
+            if not job._state.is_settled:  # nothing has been admitted yet
+                self.settle(job, CANCELLED, CancelledOutcome(), self.clock())
         if self.journal_writer is not None:  # looking the entry jobs up may take several turns of the loop
             self.requirement_counts.queued.extend(undecided)
             self.requirement_counts.counting_down = True
@@ -408,6 +424,7 @@ class Run:
                 return
             elif not self.forever_unsettled or await self._flush_forever_jobs():
                 return
+            self.workers.ensure_searcher()  # for jobs that have become ready in a turn of a part or of the journal
 
     async def wait_for_change(self, deadline: float) -> bool:
         """Wait for `wake`, or until the deadline, and return True. If the task is cancelled, return False at once."""
@@ -420,8 +437,7 @@ class Run:
 
     async def _wait_while_running(self) -> None:
         """Wait for a change, or for the time of a part. Meanwhile, the run's own worker is not active."""
-        # The worker of a clean-up job never is.
-        was_active = self.outer_worker is not None and self.outer_worker in self.outer_worker.run.workers.alive
+        was_active = self.outer_worker is not None
         self.standstill.active_count -= was_active
         self.standstill.suspect(self)
         try:
@@ -462,22 +478,20 @@ class Run:
 
     # ---- the steps of a job
 
-    def schedule(
-        self, jobs: Iterable[AbstractJob[Any]], clean_up: Callable[[AbstractJob[Any]], None] | None = None
-    ) -> None:
-        """Put those jobs that are IDLE into the ready queue; if the run drains or stops, pass them to `clean_up`."""
+    def schedule(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
         for job in jobs:
-            if job._state is IDLE and (clean_up is not None or not self.is_draining_or_stopping):
-                self.ready(job, clean_up or self.queue.push)
+            if job._state is IDLE and (self.lane is not self.workers or not self.is_draining_or_stopping):
+                self.ready(job, self.lane.queue.push)
 
     def ready(self, job: AbstractJob[Any], push: Callable[[AbstractJob[Any]], None]) -> None:
-        """Put a job that is IDLE into the ready queue, or pass it to `push` of the clean-up phase."""
+        """Put a job that is IDLE into the ready queue by `push`."""
         job._state = SCHEDULED
         push(job)
         if (notify_scheduled := self.fast_hooks[2]) is not None:
             notify_scheduled(self.scheduler, job)
 
-    def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], error: BaseException, now: float) -> None:
+    def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], error: Any, now: float) -> None:
         """Put a throttled job back at the front of the ready queue, and record the attempt, which does not count.
 
         Args:
@@ -493,19 +507,19 @@ class Run:
         job._ensure_extras().throttlings += (Throttling(job._started_at, now, closed),)
         self._requeue(job, error, now, self.queue.push_throttled)
 
-    def requeue_failed(self, job: AbstractJob[Any], error: BaseException, now: float, pause: float) -> None:
-        """Put a job that has failed back into the ready queue for another attempt, after `pause` seconds.
+    def requeue_failed(self, job: AbstractJob[Any], error: Any, now: float, backoff: float) -> None:
+        """Put a job that has failed back into the ready queue for another attempt, after `backoff` seconds.
 
         Then it has just become ready, as any job: it comes after those that were ready before.
         """
         assert job._started_at is not None
         extras = job._ensure_extras()
-        extras.add_retry(job._started_at, now)
+        extras.add_retry(job._started_at, now, error)
         extras.first_started_at = job._started_at if extras.first_started_at is None else extras.first_started_at
-        self._requeue(job, error, now, self.queue.push, pause)
+        self._requeue(job, error, now, self.lane.queue.push, backoff)
 
-    def _requeue(self, job: AbstractJob[Any], error: BaseException, now: float, push: Any, pause: float = 0) -> None:
-        """Queue a job again whose attempt raised `error`, by `push` or after a pause; it gives back what it holds."""
+    def _requeue(self, job: AbstractJob[Any], error: BaseException, now: float, push: Any, backoff: float = 0) -> None:
+        """Queue a job again whose attempt raised `error`, by `push` or after a backoff; it gives back what it holds."""
         extras = job._ensure_extras()
         extras.earlier_use = budgets_used(job)
         assert job._started_at is not None
@@ -513,20 +527,35 @@ class Run:
         extras.fraction = job._worker = job._started_at = None
         job._state = SCHEDULED
         self.queue.release(job)
-        if pause:
-            if (pauses := self.part(Pauses)) is None:
-                self.parts = (*self.parts, pauses := Pauses(self))
-            pauses.add(job, now + pause)
+        if backoff:
+            if (backoffs := self.part(Backoffs)) is None:
+                self.parts = (*self.parts, backoffs := Backoffs(self))
+            backoffs.add(job, now + backoff)
         self.notify("job_scheduled", job)  # an `Adaptive` window may shrink, before the job takes a slot again
         extras.ended_attempt = None  # the traceback of an exception refers to much
-        if not pause and job._state is SCHEDULED:  # no hook has cancelled it
+        if not backoff and job._state is SCHEDULED:  # no hook has cancelled it
             push(job)
-            if self.is_draining_or_stopping:  # a hook has ended the run, which cancels the jobs that are ready
+            if self.is_draining_or_stopping and self.lane is self.workers:  # a hook has ended the run meanwhile
                 self._cancel_scheduled()
-        self.workers.ensure_searcher()
+
+    def settle_apart(
+        self, jobs: Iterable[AbstractJob[Any]], state: JobState = CANCELLED, failure: Failure | None = None
+    ) -> None:
+        """Settle jobs outside of a worker, and pass on what they have; none of them is running."""
+        for job in jobs:
+            self.queue.refund(job)
+            error = report_unrepeated(job, failure)
+            self.settle(job, state, CancelledOutcome() if failure is None else failure, self.clock())
+            if error is not None:  # the job does not run, so it cannot fail with it
+                self.stop_with_error(error, job, f"on_settled of {job.label!r} raised {one_line_error(error)}")
+        if not self.has_crashed:
+            self.lane.ensure_searcher()
 
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
-        """Give a job its final state and outcome, and make ready any jobs that were waiting only for it."""
+        """Give a job its final state and outcome, and make ready any jobs that were waiting only for it.
+
+        Workers call this: they pass on what the job has had, when they look for the next job, or leave.
+        """
         successors, extras = job._successors, job._extras
         job._successors = job._worker = None
         job._outcome = outcome
@@ -606,15 +635,8 @@ class Run:
         if job._state is SCHEDULED:  # otherwise, the deadline of the run has passed, and the stop has cancelled the job
             failure = Failure(error)
             self.failures.total += 1
-            self.settle(job, JobState.BLOCKED, failure, self.clock())
+            self.settle_apart((job,), JobState.BLOCKED, failure)
             self.failure_log.add(self, job, failure)
-
-    def begin_retry(self, job: AbstractJob[Any], failed_at: float) -> None:
-        """Record another attempt of a clean-up job, which has kept what it holds since the attempt that failed."""
-        extras = job._ensure_extras()
-        extras.add_retry(None, failed_at)
-        extras.fraction = None
-        self.notify("job_attempt", job)
 
     def record_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
         """Record a sign of life of a running job, and the fraction of its work that is done, unless that is None.
@@ -643,14 +665,10 @@ class Run:
             self.requirement_counts.count_down(successors)
         self.workers.ensure_searcher()
 
-    def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
-        self.queue.refund(job)
-        self.settle(job, CANCELLED, CancelledOutcome(), self.clock())
-
     def settle_error(
         self, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: Any, now: float
     ) -> None:
-        """Settle a job that raised `error`, or put it back into the ready queue if it was throttled.
+        """Settle a job that raised `error`, or queue it for another attempt, as its verdict says.
 
         Args:
             worker: the worker of the job.
@@ -660,37 +678,24 @@ class Run:
             now: the time at which the job ended.
 
         """
-        cancelled, failure = self.backend.split_cancellations(error)
-        if cancelled and failure is None:
-            if worker.was_ended_by_run or self.backend.isolation.was_cancelled(worker):
-                is_good = worker.was_ended_by_run and job._is_ready()
-                state, outcome = (SUCCEEDED, job._outcome) if is_good else (CANCELLED, CancelledOutcome())
-                self.settle(job, state, outcome, now)
-                return
-            failure = _errors.JobCancelled(
-                f"{job.label!r} raised a cancellation that was not requested: to end a job, call its cancel()"
-            )
-        assert failure is not None
-        if ends_with_run(self, job, failure):
-            self.settle(job, CANCELLED, CancelledOutcome(), now)
-            return
-        throttles = () if is_scheduler(job) else find_throttles(failure)
+        verdict = worker.take_verdict(job, error)
+        state, failure, throttles = verdict.state, verdict.failure, verdict.throttles
         if throttles:
-            fault = self.pools.throttle(worker, job, throttles, failure)
-            if fault is None:
-                if self.is_draining_or_stopping or self.backend.isolation.was_cancelled(worker):
-                    self.settle(job, CANCELLED, CancelledOutcome(), now)
-                else:
-                    self.requeue_throttled(job, [throttle.key for throttle in throttles], failure, now)
-                return
-            failure = fault
-        pause = take_pause(job)
-        if pause is not None and find_interruption(failure) is None:
-            if self.is_draining_or_stopping:
-                self.settle(job, CANCELLED, CancelledOutcome(), now)  # it would wait for an attempt that never comes
-            else:
-                self.requeue_failed(job, failure, now, pause)
-            return
+            self.pools.close(job, throttles)
+            if state is not FAILED:
+                job._grant().refund_budgets()  # the attempt does not count, whether there is another or not
+        if state is FAILED:
+            assert failure is not None
+            self._fail(job, failure, awaitable, now)
+        elif state is not SCHEDULED:
+            self.settle(job, state, job._outcome if state is SUCCEEDED else CancelledOutcome(), now)
+        elif throttles:
+            self.requeue_throttled(job, [throttle.key for throttle in throttles], failure, now)
+        else:
+            self.requeue_failed(job, failure, now, verdict.backoff)
+
+    def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: Any, now: float) -> None:
+        """Settle a job as FAILED; stop the run if the job is critical, or if the failure is an interruption."""
         hint = add_remedy_notes(failure, job, awaitable, self.backend.wrong_backend_hint(failure))
         self.failures.total += 1
         interruption = find_interruption(failure)
@@ -701,7 +706,7 @@ class Run:
         outcome = Failure(failure)
         if interruption is None:
             self.failure_log.add(self, job, outcome, hint)
-        self.settle(job, JobState.FAILED, outcome, now)
+        self.settle(job, FAILED, outcome, now)
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the ending if it may be waiting for a worker to leave."""
@@ -727,18 +732,17 @@ class Run:
         While the run is stopping, a call of `cancel()`, an interruption, or the stop of an enclosing run is a further
         cause: it cancels the jobs again, which has an effect only on asyncio.
         """
-        runs = self._stop_alone(reason, culprit)
+        stopped: list[Run] = []
+        runs = [self]
         for run in runs:  # a loop without recursion, because schedulers may be nested to any depth
-            runs += run._stop_alone(StopReason.CANCELLED, None)
-        for run in (self, *runs):
-            run.queue.admit()  # other runs and tasks may get what jobs had that did not start
+            if run.phase is not STOPPING:
+                stopped.append(run)
+            runs += run._stop_alone(*((reason, culprit) if run is self else (StopReason.CANCELLED, None)))
+        for run in stopped:  # only now, because they pass on what their jobs had
+            run._cancel_scheduled()
 
     def _stop_alone(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> list[Run]:
-        """Do what `stop` does, except for nested runs; return those that have to stop, too.
-
-        An error on the way keeps neither the jobs nor `execute` from ending: it interrupts the run, which cancels the
-        jobs.
-        """
+        """Begin to stop, and cancel the running jobs; return the nested runs that have to stop, too."""
         if self.has_crashed:
             return []
         is_further_cause = reason is StopReason.CANCELLED or reason is StopReason.INTERRUPTED
@@ -748,11 +752,10 @@ class Run:
             if self.reason is None:
                 self.reason, self.culprit = reason, culprit
             self.cancel_reason = reason
-            self.phase, self.is_draining_or_stopping = STOPPING, True
+            self.phase, self.is_draining_or_stopping, self.workers.is_closed = STOPPING, True, True
             self.wake()
             if reason is StopReason.TIMEOUT:
                 self.waits_at_timeout = self.scheduler._describe_waits()
-            self._cancel_scheduled()
             self.scheduler._notify_unreached()
             is_further_cause = reason is not COMPLETED or (self.unsettled > 0 and self._has_running_job())
         return self._cancel_jobs() if is_further_cause else []
@@ -776,11 +779,8 @@ class Run:
         return [nested for worker in workers if (nested := worker.nested_run()) is not None]
 
     def drain(self) -> None:
-        """Start no more jobs, here and in nested runs, and end the run when the running jobs have ended.
-
-        From now on, the successors of running jobs must not be counted down. Dropping the lists of successors costs
-        less than a check whenever a job of any run ends.
-        """
+        """Start no more jobs, here and in nested runs, and end the run when the running jobs have ended."""
+        drained: list[Run] = []
         # While this run stops, its forever jobs and clean-up jobs may have runs inside, which go on.
         for run in () if self.is_draining_or_stopping else self.with_nested():
             if run.is_draining_or_stopping:
@@ -792,24 +792,18 @@ class Run:
                 run.stop_cancelled()
                 continue
             run.reason, run.phase, run.is_draining_or_stopping = run.reason or StopReason.DRAINED, DRAINING, True
-            for worker in run.workers.alive:
-                if worker.job is not None:
-                    worker.job._successors = None
+            drained.append(run)
+        for run in drained:
             run._cancel_scheduled()
-            run.queue.admit()
             run.scheduler._notify_unreached()
             run.wake()
 
     def _cancel_scheduled(self) -> None:
-        """Settle as CANCELLED the jobs that are ready but have not started."""
+        """Settle as CANCELLED the jobs that are ready but have not started, or wait for another attempt."""
         queue = self.queue
-        if not (queue.startable or queue.line is not None or self.parts):
-            return
-        now, pauses = self.clock(), self.part(Pauses)
-        for job in (*queue.drain(), *(() if pauses is None else pauses.drain())):
-            if job is not self.culprit:  # otherwise, it is about to be BLOCKED
-                queue.refund(job)
-                self.settle(job, CANCELLED, CancelledOutcome(), now)
+        if queue.startable or queue.line is not None or self.parts:
+            jobs = (*queue.drain(), *drain_backoffs(self))
+            self.settle_apart(job for job in jobs if job is not self.culprit)  # which is about to be BLOCKED
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call a function when the clock shows `when`; return a function that cancels the call.
@@ -876,13 +870,12 @@ class Run:
         """Stop because the event loop has crashed: nothing can be cancelled or woken any more."""
         self.has_crashed, self.reason = True, self.reason or StopReason.INTERRUPTED
         self.phase, self.is_draining_or_stopping, self.change_event = STOPPING, True, None
+        self.workers.is_closed = True
         self._cancel_scheduled()
 
     def settle_leftovers(self) -> None:
         """Settle as CANCELLED the jobs whose steps an error of the engine or a crash has interrupted in the middle."""
-        for job in self.members.jobs:
-            if job._state is SCHEDULED or job._state is JobState.RUNNING:
-                self.cancel_unstarted(job)
+        self.settle_apart([job for job in self.members.jobs if job._state in (SCHEDULED, JobState.RUNNING)])
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:
         """Stop because of an error of the engine itself, with which the job of `worker` fails."""
@@ -899,8 +892,7 @@ class Run:
         elif job._worker is not None:
             job._worker.cancel_alone()
         elif not job._state.is_settled:
-            self.cancel_unstarted(job)
-            self.workers.ensure_searcher()
+            self.settle_apart((job,))
 
     # ---- growing
 

@@ -118,10 +118,18 @@ class RunPools:
         limits = [found[0].settings.give_up for found in taken if found and isinstance(found[0], RateResource)]
         return any(limit is not None and job._started_at - first >= limit for limit in limits)
 
-    def throttle(
+    def close(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> None:
+        """Delay the starts of all jobs that need the throttled resources."""
+        grant = job._grant()
+        for throttle in throttles:
+            if grant is not None and (taken := grant.find(throttle.key)) is not None:
+                taken[0].throttle(throttle.after)
+                self._run.queue.on_change()
+
+    def why_not_throttled(
         self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
     ) -> BaseException | None:
-        """Delay the starts of all jobs that need the throttled resources.
+        """Return the exception with which a throttled job fails; None if it can be called again later.
 
         Args:
             worker: the worker of the job.
@@ -129,22 +137,16 @@ class RunPools:
             throttles: the `Throttled` exceptions that it raised; `key` is the name of a resource.
             failure: the exception of the job, which contains them.
 
-        Returns:
-            None if the job can be called again later; otherwise, the exception with which it fails.
-
         """
         grant = job._grant()
         for throttle in throttles:
-            taken = None if grant is None else grant.find(throttle.key)
-            if taken is None:
+            if grant is None or grant.find(throttle.key) is None:
                 error = ValueError(
                     f"{job.label!r} raised Throttled({throttle.key!r}), but has no such need: add it to needs=, "
                     f"and give its scheduler a pool that has it"
                 )
                 error.__cause__ = failure
                 return error
-            taken[0].throttle(throttle.after)
-            self._run.queue.on_change()
         if self.gives_up(job, throttles):
             return failure
         why: str | None = None
@@ -152,11 +154,9 @@ class RunPools:
             why = "was made from a coroutine object, or releases its arguments: create it from the function"
         elif job._is_ready():
             why = "is a service, and has reported that it is ready"
-        elif worker not in self._run.workers.alive:
+        elif worker.workers is not self._run.workers:
             why = "is a clean-up job, which never waits"
         if why is None:
-            assert grant is not None
-            grant.refund_budgets()  # the attempt does not count, whether there is another or not
             return None
         add_note(failure, f"{job.label!r} cannot be called again after it was throttled: it {why}")
         return failure

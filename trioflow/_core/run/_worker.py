@@ -51,9 +51,13 @@ from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
 from ._attempts import call_job
 from ._current import apply_context, current_worker_var
+from ._verdicts import FAILED, Verdict, judge
 
 if TYPE_CHECKING:
+    from ..admission._ready_queue import ReadyQueue
+    from ..backend import WorkerGroup
     from ._idle_timeouts import ThreadReports, TimeLimit
+    from ._limiter_tokens import LimiterTokens
     from ._run import Run
 
 
@@ -93,6 +97,8 @@ class TimeSlice:
         self.clock: Final = clock
         self.names: Final = TaskNames(clock)
         self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
+        # The runs in which jobs wait for tokens of limiters, in the order in which they began to.
+        self.token_lines: Final[dict[LimiterTokens, None]] = {}
         self.reports: Final = reports  # progress reports from other threads, about jobs of all runs in the loop
         self.ends_at = clock() + TURN_SECONDS
         self.waiting_count = 0
@@ -145,14 +151,17 @@ class Worker(WorkerTask):
         "is_searching",
         "is_tainted",
         "run",
+        "verdict",
         "was_cancelled_alone",
         "was_ended_by_run",
         "woken_in_turn",
+        "workers",
     )
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.group = run.group
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+        self.run = run = workers.run
+        self.group = workers.group
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
         self.was_cancelled = self.is_shielded = False
@@ -161,6 +170,7 @@ class Worker(WorkerTask):
         self.is_tainted = False
         self.woken_in_turn = run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
+        self.verdict: Verdict | None = None  # on an attempt that has ended, but whose job has not settled
         # Whether the worker was cancelled, but not its run: by the job's `cancel()` or timeout, or because the run ends
         # its forever jobs.
         self.was_cancelled_alone = False
@@ -178,13 +188,13 @@ class Worker(WorkerTask):
 
     def leave_unstarted(self, _task: Any = None) -> None:
         """Leave if the task has ended before its first step, so that `work` will never run."""
-        if self in self.run.workers.alive:
+        if self in self.workers.alive:
             self.run.guard(self._leave_unstarted)
 
     def _leave_unstarted(self) -> None:
         self.run.notice_cancellation(self)
-        self.run.workers.searchers -= 1
-        self.run.workers.leave(self)
+        self.workers.searchers -= 1
+        self.workers.leave(self)
 
     def nested_run(self) -> Run | None:
         """Return the run in progress of the nested scheduler that the worker runs as its job; None if there is none."""
@@ -210,8 +220,8 @@ class Worker(WorkerTask):
         settles those that have failed or have changed the task.
         """
         current_worker_var.set(self)
-        run = self.run
-        workers, queue, scheduler, notify_start = run.workers, run.queue, run.scheduler, run.fast_hooks[0]
+        run, workers, queue = self.run, self.workers, self.workers.queue
+        scheduler, notify_start = run.scheduler, run.fast_hooks[0]
         startable, needs_own_tasks, time_slice, clock = queue.startable, run.needs_own_tasks, run.time_slice, run.clock
         awaitable: Any
         value: Any
@@ -221,7 +231,7 @@ class Worker(WorkerTask):
         jobs_left, has_run_jobs, now = MAX_JOBS_IN_TURN, False, clock()
         try:
             snapshot = run.backend.isolation.attach_current_task(self)
-            self.is_tainted = not snapshot or run.phase is STOPPING
+            self.is_tainted = not snapshot or workers.is_closed
             if not self.is_tainted:
                 workers.spawn_more()
             while not self.is_tainted:
@@ -237,11 +247,11 @@ class Worker(WorkerTask):
                         self.job = awaitable = value = None
                         await time_slice.wait(self)
                         now = clock()
-                        self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
+                        self.is_tainted = workers.is_closed or not snapshot.is_task_unchanged()
                         if self.is_tainted or not time_slice.begin(self.woken_in_turn, now):
                             continue
-                    if now >= run.first_due.deadline:  # the loop has not yet said so
-                        run.first_due.stop(StopReason.TIMEOUT)
+                    if now >= workers.due.deadline:  # the loop has not yet said so
+                        workers.due.stop(StopReason.TIMEOUT)
                         break
                     jobs_left = MAX_JOBS_IN_TURN
                     snapshot.record_iteration()
@@ -255,7 +265,7 @@ class Worker(WorkerTask):
                         self.job = awaitable = value = None
                         await queue.tokens.request(self)
                         now = clock()
-                        self.is_tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
+                        self.is_tainted = workers.is_closed or not snapshot.is_task_unchanged()
                         continue
                 elif startable:
                     job = startable.popleft()
@@ -300,7 +310,8 @@ class Worker(WorkerTask):
                     awaitable = job._function(*job._args) if is_plain else call_job(self, job)
                     value = await awaitable
                     if value is not None and value.__class__ is CoroutineType:
-                        raise unawaited_coroutine_error(job.label, value)
+                        error = unawaited_coroutine_error(job.label, value)
+                        self.verdict = Verdict(FAILED, error, error)  # it would fail each time
                 except BaseException as raised:
                     error = raised
                 # ---- settle it
@@ -337,7 +348,7 @@ class Worker(WorkerTask):
             return
         error = await self.with_leftovers(error)
         now = run.clock()  # closing what the job left open may take long
-        self.is_tainted |= run.phase is STOPPING or not snapshot.is_task_unchanged()
+        self.is_tainted |= self.workers.is_closed or not snapshot.is_task_unchanged()
         if self.is_tainted and run.phase is not STOPPING:
             run.notice_cancellation(self)
         if error is None:
@@ -345,6 +356,11 @@ class Worker(WorkerTask):
         else:
             run.settle_error(self, job, error, awaitable, now)
         error = None  # break the reference cycle: the traceback refers to the frames of the callers
+
+    def take_verdict(self, job: AbstractJob[Any], error: BaseException) -> Verdict:
+        """Return the verdict on an attempt that ended with `error`, which callbacks may have asked for before."""
+        verdict, self.verdict = self.verdict, None
+        return verdict if verdict is not None and verdict.judged is error else judge(self, job, error)
 
     def name_task(self, job: AbstractJob[Any]) -> None:
         """Give the label of the current job to the task. The worker leaves after this job, and so does the name."""
@@ -354,12 +370,12 @@ class Worker(WorkerTask):
     def start_searching(self) -> None:
         if not self.is_searching:
             self.is_searching = True
-            self.run.workers.searchers += 1
+            self.workers.searchers += 1
 
     def stop_searching(self) -> None:
         if self.is_searching:
             self.is_searching = False
-            self.run.workers.searchers -= 1
+            self.workers.searchers -= 1
 
     async def with_leftovers(self, error: BaseException | None) -> BaseException | None:
         """Close the scopes and groups that a job has left open, and return the error with which it ends, if any.
@@ -429,11 +445,18 @@ class TaskNames:
 
 
 class Workers:
-    """The workers of one run, and when they are spawned."""
+    """A lane of a run: the jobs that may start, the workers that take them, and their group.
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._queue: Final = run.queue
+    A run has one for all its jobs but clean-up jobs, and one for these.
+    """
+
+    group: WorkerGroup
+    due: Any  # what stops the workers at its `deadline`: a run, or the clean-up phase
+
+    def __init__(self, run: Run, queue: ReadyQueue) -> None:
+        self.run = run
+        self.queue: Final = queue
+        self.is_closed = False  # whether no worker may take another job
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
         self.forever_count = 0  # how many workers run forever jobs
@@ -443,12 +466,15 @@ class Workers:
 
         Call this after each event that makes a job ready, or after which another one can start.
         """
-        queue = self._queue
-        if queue.line is not None:
-            queue.admit()
-        if self.searchers:
+        if self.queue.line is not None:
+            self.queue.admit()
+        self.search()
+
+    def search(self) -> None:
+        """If jobs are startable and no worker searches, spawn one."""
+        if self.searchers or self.is_closed:
             return
-        startable = queue.startable
+        queue, startable = self.queue, self.queue.startable
         while startable and startable[0]._state is not SCHEDULED:
             startable.popleft()  # the job was cancelled
         if startable or (queue.tokens is not None and queue.tokens.needs_request()):
@@ -460,7 +486,7 @@ class Workers:
         A worker that begins to search calls this, and the run after its first turns. If nested schedulers are next, one
         more searcher is enough at a time, because their jobs need workers, too.
         """
-        startable = self._queue.startable
+        startable = self.queue.startable
         if len(self.alive) > self.searchers < len(startable):
             number = self.searchers + 1 if is_scheduler(startable[0]) else MAX_SEARCHERS
             for _ in range(min(number, len(startable), MAX_SEARCHERS) - self.searchers):
@@ -468,31 +494,31 @@ class Workers:
 
     def _spawn(self) -> None:
         self.searchers += 1
-        worker = Worker(self._run)
+        worker = Worker(self)
         self.alive[worker] = None
-        self._run.standstill.active_count += 1
-        self._run.group.spawn(worker)
+        self.run.standstill.active_count += 1
+        self.group.spawn(worker)
 
     def admit_queued(self) -> None:
         """Admit all workers of this run that queue for a turn, so that they leave at its end."""
-        run, queue = self._run, self._run.time_slice.queue
+        run, queue = self.run, self.run.time_slice.queue
         for worker in [each for each in self.alive if each in queue] if queue else ():
             run.time_slice.admit_next(worker)
 
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. Other threads, such as monitors, can still read counts."""
-        self._queue.detach()
-        del self._run
+        self.queue.detach()
+        del self.run, self.group, self.due
 
     def leave(self, worker: Worker) -> None:
         """Remove a worker, and replace it if needed."""
         del self.alive[worker]
-        self._run.time_slice.names.unnamed.pop(worker, None)
-        self._run.standstill.active_count -= 1
-        self._run.group.forget(worker)
+        self.run.time_slice.names.unnamed.pop(worker, None)
+        self.run.standstill.active_count -= 1
+        self.group.forget(worker)
         self.forever_count -= worker.is_shielded
         self.ensure_searcher()
-        self._run.on_worker_left()
+        self.run.on_worker_left()
 
     def prepare_for_forever_job(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job, shielded until the end of the run."""

@@ -748,18 +748,20 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             advice = "give True, False or 'first'"
             raise _job_options.bad_value_error(TypeError, check, "check", self._name_for_errors, advice)
         backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
-        run = self._make_run(backend, timeout, jobs_window, instruments, journal)
-        outer_worker = run.outer_worker
-        if _open_block is not None:
-            _open_block.attach(run)
-        pool = self._pool
-        if pool is not None:
-            pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
-        if outer_worker is None and current_worker_var in run.context:
-            watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], RUNS)
-            run.parts = run.parts if watch is None else (*run.parts, watch)
-        self._run = run
+        run = self._make_run(backend, timeout, jobs_window, instruments)
+        outer_worker, pool = run.outer_worker, None
         try:
+            if outer_worker is None and (used := self._journal_to_use(journal)) is not None:
+                run.use_journal(self._open_journal(used))
+            if _open_block is not None:
+                _open_block.attach(run)
+            if self._pool is not None:
+                self._pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
+                pool = self._pool
+            if outer_worker is None and current_worker_var in run.context:
+                watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], RUNS)
+                run.parts = run.parts if watch is None else (*run.parts, watch)
+            self._run = run
             for _ in self._prepare(run):
                 await backend.checkpoint()
             calls = None if self._on_settled is None else run.part(SettledCalls)
@@ -795,9 +797,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             return run.culprit.result()
         return True
 
-    def _make_run(
-        self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
-    ) -> Run:
+    def _make_run(self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument]) -> Run:
         self._check_may_run()
         subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
@@ -823,14 +823,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         all_instruments = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
             all_instruments = (*all_instruments, *check_instruments(instruments, "instruments", subject))
-        if self._worker is not None:  # a nested run uses the journal of the outermost run
-            journal = None
-        elif journal is OWN_SETTING:
-            journal = self._journal
-        else:
-            journal = _journaling.check_journal(journal, "journal", subject)
-        run_journal = None if journal is None else self._open_journal(journal)
-        return Run(self, backend, all_instruments, seconds, window, run_journal, make_parts)
+        return Run(self, backend, all_instruments, seconds, window, make_parts)
+
+    def _journal_to_use(self, journal: Any) -> Any:
+        """Return the journal of an outermost run, which nested runs use, too; None if it has none."""
+        if journal is OWN_SETTING:
+            return self._journal
+        return _journaling.check_journal(journal, "journal", self._name_for_errors)
 
     def _open_journal(self, journal: Any) -> RunJournal:
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""

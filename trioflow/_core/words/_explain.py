@@ -187,7 +187,7 @@ def get_status_text(job: AbstractJob[Any]) -> str:
 
 def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     """Return the wait of a SCHEDULED job; if there are several causes, the one that is checked first."""
-    queue, until = run.queue, None if job._extras is None else job._extras.paused_until
+    queue, until = run.queue, None if job._extras is None else job._extras.backoff_until
     if until is not None:
         seconds = _units.duration_text(max(0.0, until - run.clock()))
         limit = f" of {job.retry.times + 1}" if job.retry is not None and job.retry.times is not None else ""
@@ -230,9 +230,9 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
     )
 
 
-def _explain_pause(run: Run, job: AbstractJob[Any]) -> str:
+def _explain_backoff(run: Run, job: AbstractJob[Any]) -> str:
     wait, extras = _find_wait(run, job), job._extras
-    if wait.cause is not WaitCause.RETRY or extras is None:  # another thread asks, and the pause has just ended
+    if wait.cause is not WaitCause.RETRY or extras is None:  # another thread asks, and the backoff has just ended
         return READY_TEXT
     return f"will be {wait.text}, after {extras.retry_reason}"
 
@@ -256,7 +256,7 @@ def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
 
 
 WAIT_EXPLANATIONS: Final = {
-    WaitCause.RETRY: _explain_pause,
+    WaitCause.RETRY: _explain_backoff,
     WaitCause.TOKEN: _explain_token_wait,
     WaitCause.SLOT: _explain_slot_wait,
 }
