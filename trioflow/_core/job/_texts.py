@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import weakref
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._labels import printable
@@ -26,6 +27,8 @@ HARMLESS: Final = {ord(character): f"\\x{ord(character):x}" for character in '`$
 """Replacements of characters that end double quotes in a shell, or that it expands there."""
 MAX_LENGTH: Final = 300
 """The maximum number of characters of a text that is found; a label may be longer."""
+MAX_ENDS: Final = 100
+"""How many ends of texts are looked at: a text with more of them is a stranger's, which must not take long."""
 
 
 def text_of(job: AbstractJob[Any], status: str) -> str:
@@ -46,7 +49,7 @@ def text_of(job: AbstractJob[Any], status: str) -> str:
 
 def job_in(text: str) -> AbstractJob[Any] | None:
     """Return a job that has not settled and whose text is part of this text; None if there is none."""
-    for end in (match.end() for match in END.finditer(text)) if "<" in text else ():
+    for end in (match.end() for match in islice(END.finditer(text), MAX_ENDS)) if "<" in text else ():
         for start in (index for index in range(max(0, end - MAX_LENGTH), end) if text[index] == "<"):
             job = _JOBS.get(text[start:end])
             if job is not None and not job.is_settled():

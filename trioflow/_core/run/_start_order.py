@@ -165,10 +165,10 @@ class StartOrder:
         all_nested: list[BaseScheduler] = list(self._members.nested_schedulers)
         for nested in all_nested:  # enclosing schedulers come first
             all_nested.extend(nested._members.nested_schedulers)
+        if not (knows_durations or any(nested._members.jobs_with_scheduling_options for nested in all_nested)):
+            return
         for nested in reversed(all_nested):
             members = nested._members
-            if not (knows_durations or members.jobs_with_scheduling_options or members.nested_schedulers):
-                continue  # no job in it has a known duration
             known = self._known_durations(nested)
             if known:
                 ranks = Ranks(known)

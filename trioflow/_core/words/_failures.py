@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 from ..base import _logger
 from ..base._reprs import short_repr
@@ -11,9 +12,9 @@ from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..base._units import join_names, plural
 from ..base._user_code import get_cause, with_traceback
 from ..job import _errors
-from ..job._ancestors import is_logged, outermost_scheduler
+from ..job._ancestors import enclosing_schedulers, is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
-from ..job._labels import paths_of, printable, shorten
+from ..job._labels import PathCache, path_of_job, paths_of, printable, shorten
 from ..job._outcome import Failure, add_note
 from ..parts import has_idled
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from ..run._run import Run
     from ..scheduler._base_scheduler import BaseScheduler
 
+_PATHS: Final[WeakKeyDictionary[Run, PathCache]] = WeakKeyDictionary()
+"""The paths of the members of schedulers in runs, as the notes of failures have them."""
 LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
 
 
@@ -201,7 +204,7 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
     """
     failures = counted_failures(scheduler)
     if failures.jobs and only_first:
-        (error,) = _exceptions_of(failures.jobs[:1])
+        (error,) = _exceptions_of(scheduler, failures.jobs[:1])
         context = error.__context__
         try:
             raise error
@@ -209,21 +212,32 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
             error.__context__ = context  # and not a cancellation of the caller
     if failures.jobs:
         rest_text = f", and {failures.rest} more" if failures.rest else ""
-        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed{rest_text}", _exceptions_of(failures.jobs)) from None
+        errors = _exceptions_of(scheduler, failures.jobs)
+        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed{rest_text}", errors) from None
 
 
-def _exceptions_of(jobs: Iterable[AbstractJob[Any]]) -> list[Exception]:
-    """Return the exceptions of failed jobs, each with its first traceback and a note that names its job."""
+def _exceptions_of(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> list[Exception]:
+    """Return the exceptions of jobs that failed in a scheduler, each with its first traceback and a note of its job."""
     exceptions: list[Exception] = []
-    paths: dict[AbstractJob[Any], str] = {}
+    paths, root = paths_of(scheduler, _prefix_of(scheduler)), outermost_scheduler(scheduler)
     for job in jobs:
         failure: Failure = job._outcome
-        root = None if job._scheduler is None else outermost_scheduler(job._scheduler)
-        paths = paths or ({} if root is None else paths_of(root))
-        home = "" if root is None else f" of {root.label!r}"
+        home = "" if job._scheduler is None else f" of {root.label!r}"
         add_note(failure.exception, f"raised by the job '{printable(paths.get(job, job.label))}'{home}")
         exceptions.append(with_traceback(failure.exception, failure.traceback))  # type: ignore[arg-type]
     return exceptions
+
+
+def _prefix_of(scheduler: BaseScheduler) -> str:
+    """Return the beginning of the paths in a scheduler. In a run, those around it are named once for all that fail."""
+    prefix, outer = "", outermost_scheduler(scheduler)
+    for inner in reversed((scheduler, *enclosing_schedulers(scheduler))[:-1]):
+        if outer._run is None or inner not in outer._members.jobs:
+            return f"{path_of_job(scheduler)}/"
+        if (cache := _PATHS.get(outer._run)) is None:
+            _PATHS[outer._run] = cache = PathCache(outer, prefix)
+        prefix, outer = f"{cache.path_of(inner)}/", inner
+    return prefix
 
 
 def raise_unless_completed(run: Run, reason: StopReason | None, only_first: bool = False) -> None:

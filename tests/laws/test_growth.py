@@ -1,0 +1,142 @@
+"""Twice as much of what a user can make large takes at most a little more than twice the steps."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import trioflow
+from trioflow import First, Job, PerKey, Pool, Rate, Retry, Scheduler, Service
+from trioflow._core.job._texts import job_in
+
+from ..bodies import fail, nap, serve
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+PACKAGE = os.path.dirname(trioflow.__file__) + os.sep
+
+
+def steps(call: Callable[[], object]) -> int:
+    """Return how many lines of the package a call executes, each time that a loop comes back to one included."""
+    count = 0
+
+    def count_line(_frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return count_line
+
+    def enter(frame: FrameType, _event: str, _argument: object) -> Any:
+        return count_line if frame.f_code.co_filename.startswith(PACKAGE) else None
+
+    before = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+async def take(*_: Any) -> None:
+    await nap(1)
+
+
+def jobs(n: int, **options: Any) -> list[Any]:
+    return [Job(nap, 1, **options) for _ in range(n)]
+
+
+def chain(n: int, **options: Any) -> list[Any]:
+    found = jobs(n, **options)
+    for earlier, later in itertools.pairwise(found):
+        later.requires(earlier)
+    return found
+
+
+def nested(n: int, **options: Any) -> list[Any]:
+    job: Any = Job(nap, 1)
+    for _ in range(n):
+        job = Scheduler(job)
+    return [Scheduler(job, **options)]
+
+
+def waiters(n: int, has: str = "", **options: Any) -> list[Any]:
+    """Return jobs that await one which waits for what another holds; with `has`, for what they hold themselves."""
+
+    async def wait() -> None:
+        await awaited
+
+    awaited = Job(nap, 1, needs={"wide": 999} if has else {"cpu": 9})
+    waiting = [Job(wait, needs={has: 1} if has else None, **options) for _ in range(n)]
+    return [Job(nap, 5, needs={"cpu": 1}, **options), *waiting, awaited]
+
+
+POOL = {
+    "cpu": 9,
+    "wide": 999,
+    "host": PerKey(1),
+    "hosts": PerKey(Rate(requests=1, per=1)),
+    "api": Rate(requests=9, per=1),
+}
+MOST = {"depth": 3.5}
+"""How many times as many steps, where that is not twice: the run of each scheduler resets all that is in it."""
+STRUCTURES: dict[str, Callable[..., list[Any]]] = {
+    "jobs": jobs,
+    "a chain": chain,
+    "failures": lambda n, **options: [Job(fail, 1, **options) for _ in range(n)],
+    "what failures block": lambda n, **options: [bad := Job(fail, 1, **options), *jobs(n, required=bad)],
+    "retries": lambda n, **options: [Job(fail, 1, retry=Retry(1, first=1), **options) for _ in range(n)],
+    "depth": nested,
+    "groups": lambda n, **options: [Scheduler(Job(nap, 1), **options) for _ in range(n)],
+    "groups that fail": lambda n, **options: [Scheduler(Job(fail, 1), **options) for _ in range(n)],
+    "waiters": waiters,
+    "waiters that hold what is awaited": functools.partial(waiters, has="wide"),
+    "a First": lambda n, **options: [First(*[Job(fail, 1) for _ in range(n)], Job(nap, 1), **options)],
+    "a staggered First": lambda n, **options: [
+        First(*[Job(fail, 1) for _ in range(n)], Job(nap, 1), stagger=99, **options)
+    ],
+    "keys": lambda n, **options: [Job(nap, 1, needs={"host": f"{number}"}, **options) for number in range(n)],
+    "jobs of one key": lambda n, **options: jobs(n, needs={"host": "a"}, **options),
+    "keys with rates": lambda n, **options: [Job(nap, 1, needs={"hosts": f"{i}"}, **options) for i in range(n)],
+    "jobs of one rate": lambda n, **options: jobs(n, needs={"api": 1}, **options),
+    "needs": lambda n, **options: jobs(n, needs={"cpu": 5}, **options),
+    "arguments": lambda n, **options: [Job(take, jobs(n), **options)],
+    "services": lambda n, **options: [*(Service(serve, **options) for _ in range(n)), Job(nap, 5)],
+    "forever jobs": lambda n, **options: [*jobs(n, forever=True, **options), Job(nap, 5)],
+}
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind a failure"])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_twice_as_much_takes_twice_the_steps(virtual: Virtual, structure: str, behind: bool) -> None:
+    """What is large is built, runs and ends in steps in proportion to its size, alone and after a failure."""
+    logging.disable(logging.CRITICAL)
+
+    def run(n: int) -> None:
+        bad = Job(fail, 0.25)
+        made = STRUCTURES[structure](n, **({"required": bad, "run_if": "settled"} if behind else {}))
+        virtual(Scheduler(*[bad] * behind, *made, pool=Pool(**POOL), timeout=200).co_run)
+
+    try:
+        run(8)  # what is imported and cached at first does not count
+        small, large = (steps(functools.partial(run, n)) for n in (40, 80))
+    finally:
+        logging.disable(logging.NOTSET)
+    assert large <= MOST.get(structure, 2.3) * small, (small, large)
+
+
+def test_a_long_text_with_many_ends_of_jobs_texts_takes_no_longer() -> None:
+    """A stranger's text as an argument, while a job that was logged has not settled, once stopped the loop for 1 s."""
+    logged = Job(nap, label="logged")
+    assert job_in(f"hello {logged}") is logged
+    for piece in ("<, idle>", "<" * 280 + ", idle>"):
+        small, large = (steps(functools.partial(job_in, piece * n)) for n in (500, 1000))
+        assert small == large
