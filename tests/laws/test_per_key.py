@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from trioflow import Job, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
+from trioflow._core.api.views import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
 
 from ..bodies import nap
@@ -94,6 +95,21 @@ def test_a_cancelled_job_waits_for_no_key(virtual: Virtual) -> None:
     assert left == [1, 0]
 
 
+def test_a_key_may_have_a_limit_of_its_own(virtual: Virtual) -> None:
+    """`sizes=` has the limits of the keys that differ, of numbers and of rates; views show each key's own."""
+    rate = PerKey(Rate(requests=2, per=1, burst=1), sizes={"slow": Rate(requests=1, per=1, burst=1)})
+    starts: dict[str, list[list[float]]] = {}
+    for limit in (PerKey(2, sizes={"slow": 1}), rate):
+        pool = Pool(host=limit)
+        jobs = {key: [Job(wait, needs={"host": key}) for _ in range(3)] for key in ("slow", "other")}
+        assert virtual(Scheduler(*jobs.values(), pool=pool).co_run)
+        for key, members in jobs.items():
+            starts.setdefault(key, []).append([float(job.started_at or 0) for job in members])
+    assert starts == {"slow": [[0, 1, 2], [0, 1, 2]], "other": [[0, 0, 1], [0, 0.5, 1]]}
+    (view,) = resource_views(Pool(host=PerKey(2, sizes={"slow": 1})))
+    assert (view.key_total("slow"), view.key_total("other")) == (1, 2)
+
+
 def test_keys_of_one_job_start_in_order_and_hold_back_no_others(virtual: Virtual) -> None:
     """A long line before one key delays no other key; within the line, jobs start in the order of the policy."""
     jobs = [*[on("a") for _ in range(100)], on("a", priority=1), on("b")]
@@ -158,6 +174,9 @@ async def serve(*, task_status: Any) -> None:
         ((((Rate(a=1, per=1)),), {"pause": 1}), "a Rate has no pause"),
         (((1,), {"pause": -1}), "finite number of seconds, 0 or more"),
         (((1,), {"pause": "1"}), "finite number of seconds, 0 or more"),
+        (((1,), {"sizes": {"a": 0}}), "sizes=.* whole number, 1 or more"),
+        (((1,), {"sizes": {"a": Rate(requests=1, per=1)}}), "give a limit of the kind of 1"),
+        (((Rate(requests=1, per=1),), {"sizes": {"a": 2}}), "give a limit of the kind of Rate"),
     ],
 )
 def test_wrong_limits_are_rejected(arguments: Any, error: str) -> None:

@@ -15,6 +15,8 @@ import itertools
 import math
 from abc import abstractmethod
 from collections import OrderedDict, deque
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakValueDictionary
 
@@ -47,6 +49,7 @@ class PerKey:
             job takes 1.
         pause: how many seconds must pass between the end of one job of a key and the start of the next that takes its
             place. Only for a number.
+        sizes: the limits of those keys that have another one, by key, such as `{"slow.org": 1}`.
 
     Raises:
         TypeError: an argument has another type, or a rate has a pause.
@@ -61,20 +64,23 @@ class PerKey:
 
     """
 
-    __slots__ = ("_limit", "_pause")
+    __slots__ = ("_limit", "_pause", "_sizes")
 
     @explain_form
-    def __init__(self, limit: int | Rate, *, pause: float = 0.0) -> None:
-        prefix = f"PerKey({short_repr(limit)})"
-        value: Any = limit
-        if isinstance(value, Rate):
-            unit = DEFAULT_KEY if DEFAULT_KEY in value.limits else next(iter(value.limits))
-            if (unit != DEFAULT_KEY and len(value.limits) > 1) or value.burst[unit] < 1:
-                raise ValueError(f"{prefix}: a job takes 1 request: give the Rate requests=, and a burst of 1 or more")
-            if pause:
-                raise TypeError(f"{prefix}: a Rate has no pause: give a number, or a Rate with burst=1")
-        elif not (is_whole := isinstance(value, int) and not isinstance(value, bool)) or value < 1:
-            raise (ValueError if is_whole else TypeError)(f"{prefix}: give a whole number, 1 or more, or a Rate")
+    def __init__(
+        self, limit: int | Rate, *, pause: float = 0.0, sizes: Mapping[str, int | Rate] = MappingProxyType({})
+    ) -> None:
+        _check_limit(limit, f"PerKey({short_repr(limit)})")
+        if pause and isinstance(limit, Rate):
+            raise TypeError(f"PerKey({short_repr(limit)}): a Rate has no pause: give a number, or a Rate with burst=1")
+        if not isinstance(sizes, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"PerKey(sizes={short_repr(sizes)}): give a dict of limits by key")
+        self._sizes: Final = dict(sizes)
+        for key, size in self._sizes.items():
+            prefix = f"PerKey(sizes={{{short_repr(key)}: {short_repr(size)}}})"
+            _check_limit(size, prefix)
+            if isinstance(size, Rate) != isinstance(limit, Rate):
+                raise TypeError(f"{prefix}: give a limit of the kind of {short_repr(limit)}")
         if not _amounts.is_number(pause) or not _amounts.is_finite(pause) or pause < 0:
             raise (ValueError if _amounts.is_number(pause) else TypeError)(
                 f"PerKey(pause={short_repr(pause)}): give a finite number of seconds, 0 or more"
@@ -92,9 +98,23 @@ class PerKey:
         """The seconds between the end of one job of a key and the start of the next that takes its place."""
         return self._pause
 
+    def limit_of(self, key: str) -> int | Rate:
+        """Return how many jobs may have this key at once, or its rate."""
+        return self._sizes.get(key, self._limit)
+
     def __repr__(self) -> str:
         """Return the call that makes an equal limit."""
-        return f"PerKey({self._limit!r}{f', pause={self._pause:g}' if self._pause else ''})"
+        pause = f", pause={self._pause:g}" if self._pause else ""
+        return f"PerKey({self._limit!r}{pause}{f', sizes={self._sizes!r}' if self._sizes else ''})"
+
+
+def _check_limit(limit: Any, prefix: str) -> None:
+    if isinstance(limit, Rate):
+        unit = DEFAULT_KEY if DEFAULT_KEY in limit.limits else next(iter(limit.limits))
+        if (unit != DEFAULT_KEY and len(limit.limits) > 1) or limit.burst[unit] < 1:
+            raise ValueError(f"{prefix}: a job takes 1 request: give the Rate requests=, and a burst of 1 or more")
+    elif not (is_whole := isinstance(limit, int) and not isinstance(limit, bool)) or limit < 1:
+        raise (ValueError if is_whole else TypeError)(f"{prefix}: give a whole number, 1 or more, or a Rate")
 
 
 class Key(Resource):
@@ -103,7 +123,7 @@ class Key(Resource):
     parks = True
 
     def __init__(self, family: PerKeyResource, key: str) -> None:
-        super().__init__(family.name, family.limit)
+        super().__init__(family.name, family.settings.limit_of(key))
         self.family: Final = family
         self.key: Final = key
         self.parked: Final[dict[WaitingGroup, None]] = {}  # the groups with jobs that are parked with this key

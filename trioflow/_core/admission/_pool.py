@@ -223,10 +223,9 @@ class ResourceView:
     def is_per_key(self) -> bool:
         return isinstance(self._resource, PerKeyResource)
 
-    @property
-    def key_total(self) -> float | None:
-        """The total of each key of a `PerKey`; None for rates, and for other resources."""
-        return self._resource.settings.limit if self.is_per_key and self._resource.is_returnable else None
+    def key_total(self, key: str) -> float | None:
+        """Return the total of a key of a `PerKey`; None for rates, and for other resources."""
+        return self._resource.settings.limit_of(key) if self.is_per_key and self._resource.is_returnable else None
 
     def amount_text(self, amount: float) -> str:
         """Return an amount as text, such as "3", or "1.5 GiB" for a size; an empty string for a `Rate`."""

@@ -247,7 +247,7 @@ class AvailableResources:
         if len(per_key_names) > 1:
             raise ValueError(
                 f"{job.label!r} needs keys of {' and '.join(map(_labels.printable, per_key_names))}: a job can need "
-                f"one PerKey; nest it in a scheduler that needs the other"
+                f"one PerKey; give the other to a scheduler around it, as Scheduler(job, needs={{...}})"
             )
 
     def _missing_resource_text(self, name: str) -> str:

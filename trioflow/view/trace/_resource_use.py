@@ -7,7 +7,7 @@ which it reserves for its members, then in enclosing schedulers.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final, TypeVar
@@ -51,7 +51,7 @@ class ResourceUse:
     cooldowns: Cooldowns
     uses_by_key: dict[str, ResourceUse] | None = None
     """The use of each key; None if the resource is not a `PerKey`."""
-    key_total: float | None = None
+    key_total: Callable[[str], float | None] = lambda key: None
     """The total amount of each key; None for rates."""
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
     """The start, end, amount and span number of each use. A use of a rate lasts as long as the job's attempt."""
@@ -151,7 +151,7 @@ def resolve_needs(scope: Mapping[str, ResourceUse], needs: Mapping[str, object])
     for name, amount in needs.items():
         resource = scope.get(name)
         if resource is not None and resource.uses_by_key is not None:
-            key_use = ResourceUse(name, resource.key_total, [])
+            key_use = ResourceUse(name, resource.key_total(str(amount)), [])
             resolved.append((resource.uses_by_key.setdefault(str(amount), key_use), 1.0))
         elif resource is not None:
             is_number = resource.total_amount is not None and isinstance(amount, (int, float))
