@@ -31,6 +31,7 @@ DEBIAN: dict[str, str] = {
     "faketime": "faketime",
     "fish": "fish",
     "gzip": "gzip",
+    "mksh": "mksh",
     "parallel": "parallel",
     "pg_ctlcluster": "postgresql",
     "ps": "procps",

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.batch._quoting import Shell, quote
+from trioflow.batch._quoting import Shell
 from trioflow.batch._template import CommandTemplate, ReplacementStrings, base_name, directory_name, remove_extension
+from trioflow.jobs.command._shell_places import quote
 
 from ..jobs.command.hostile_values import HOSTILE, runs_nothing
 
@@ -72,8 +73,8 @@ def test_arguments_that_are_the_first_word_are_not_quoted() -> None:
 
 def test_the_value_of_a_variable_before_the_command_is_quoted() -> None:
     """In `a={} x`, the argument is quoted, since it is a value and not the command."""
-    assert [fill("a={} x", "a; b"), fill("a={#} x {}", "a b"), fill("a=x{} {}", "a b"), fill("{}=x {}", "a b")] == [
-        "a='a; b' x", "a=7 x 'a b'", "a=x'a b' 'a b'", "'a b'=x 'a b'"
+    assert [fill("a={} x", "a; b"), fill("a={#} x {}", "a b"), fill("a=x{} {}", "a b")] == [
+        "a='a; b' x", "a=7 x 'a b'", "a=x'a b' 'a b'"
     ]  # fmt: skip
 
 
@@ -213,7 +214,9 @@ def test_exported_function_runs_in_a_shell() -> None:
 def test_shell_is_chosen_by_the_environment_or_the_parent_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shell is PARALLEL_SHELL, the one that started trioflow, SHELL if it quotes alike, or else /bin/sh."""
     monkeypatch.setattr("trioflow.batch._quoting._parent_program", lambda: "/usr/bin/python3")
-    assert Shell({"PARALLEL_SHELL": "/x/fish", "SHELL": "/bin/bash"}).path == "/x/fish"
+    assert Shell({"PARALLEL_SHELL": "/x/zsh", "SHELL": "/bin/bash"}).path == "/x/zsh"
+    with pytest.raises(ValueError, match="PARALLEL_SHELL is '/x/fish', which quotes otherwise"):
+        Shell({"PARALLEL_SHELL": "/x/fish"})
     assert [Shell({"SHELL": path}).path for path in ("/bin/bash", "/bin/cat", "/no/bash")] == [
         "/bin/bash", "/bin/sh", "/bin/sh"
     ]  # fmt: skip

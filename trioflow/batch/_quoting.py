@@ -1,4 +1,4 @@
-"""Quoting as GNU parallel does it, the choice of the shell, and whether a command line needs a shell."""
+"""The choice of the shell, and whether a command line needs a shell."""
 
 from __future__ import annotations
 
@@ -10,21 +10,12 @@ import shutil
 from collections.abc import Mapping
 from typing import Final
 
-UNSAFE_CHARACTER: Final = re.compile(r"[^+\-./0-9A-Z_a-z]")
-"""Matches a character that GNU parallel quotes. A shell needs fewer quotes, but these make the job logs identical."""
+from ..jobs.command._shell_places import BUILTINS
+
 PLAIN_LINE: Final = re.compile(r"""(?:[ %+,\-./0-9:@A-Z_a-z]++|(?<=[^ ])=|'[^']*+'|"'")*+""")
 """Matches a line with no shell syntax except quotes and `=`. A shell would only split it into words and remove the
 quotes, unless it begins with an assignment; `Shell.command` rules that out, because no program has such a name."""
 POSIX_SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
-BUILTINS: Final = frozenset(
-    """
-    . : [ [[ alias bg bind break builtin caller case cd command compgen complete continue coproc declare dirs disown
-    do done echo elif else emulate enable esac eval exec exit export false fc fg fi for function getopts hash help
-    history if in jobs kill let local logout mapfile noglob popd print printf pushd pwd read readarray readonly
-    return select set setopt shift shopt source suspend test then time times trap true type typeset ulimit umask
-    unalias unset until wait whence where which while
-    """.split()  # noqa: SIM905 - eighty lines otherwise
-)
 INTEGER: Final = r"-?\d{1,9}"
 EQUIVALENT_PROGRAM_ARGUMENTS: Final = {
     "true": re.compile(r"(?!--(?:help|version)\0$).*", re.DOTALL),
@@ -42,23 +33,6 @@ If a shell ran these builtins, `true` and `echo` would take 21 to 25 % more CPU 
 """
 
 
-def quote(argument: str) -> str:
-    """Quote an argument as one word for a shell, exactly as GNU parallel does.
-
-    Example:
-        >>> quote("a b"), quote("a/b.c"), quote("")
-        ("'a b'", 'a/b.c', "''")
-
-    """
-    if not argument:
-        return "''"
-    if UNSAFE_CHARACTER.search(argument) is None:
-        return argument
-    if "'" not in argument:
-        return f"'{argument}'"
-    return ("'" + argument.replace("'", "'\"'\"'") + "'").removeprefix("''").removesuffix("''")
-
-
 class Shell:
     """The shell that runs command lines with shell syntax or builtins. Other lines run without a shell.
 
@@ -71,10 +45,17 @@ class Shell:
     Attributes:
         path: the path of the shell.
 
+    Raises:
+        ValueError: the variable names a shell with another quoting.
+
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.path: Final = environment.get("PARALLEL_SHELL") or _default_shell(environment)
+        if os.path.basename(self.path) not in POSIX_SHELLS:
+            raise ValueError(
+                f"PARALLEL_SHELL is {self.path!r}, which quotes otherwise than {sorted(POSIX_SHELLS)}: use one of these"
+            )
         self._functions: Final = frozenset(
             name.removeprefix("BASH_FUNC_").removesuffix("%%") for name in environment if name.startswith("BASH_FUNC_")
         )

@@ -9,12 +9,11 @@ from __future__ import annotations
 import itertools
 import re
 import string
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..jobs.command._shell_places import QuotingState
-from ._quoting import quote
+from ..jobs.command._shell_places import ANY_SHELL, NUMBER, VALUE, UnsafePlaceError, check_places, node_guard, quote
 
 REPLACEMENT_STRINGS: Final = """\
   {}    the argument                {.} without its extension
@@ -182,6 +181,10 @@ class CommandTemplate:
         is_command: whether the words are a command line. In other texts, such as the name of a file, arguments are
             neither appended nor quoted.
         repeats_words: whether each argument gets the text around `{}` in its word, as in `dir/{}.txt`.
+        shell: the path of the shell that will run the line; "" for that of a node, which gets the guard.
+
+    Attributes:
+        guard: what stands before the line on a node.
 
     Raises:
         ValueError: a word contains a replacement string of GNU parallel that is not supported.
@@ -195,7 +198,7 @@ class CommandTemplate:
 
     """
 
-    __slots__ = ("_pieces", "_quote")
+    __slots__ = ("_pieces", "_quote", "guard")
 
     def __init__(
         self,
@@ -204,12 +207,13 @@ class CommandTemplate:
         *,
         is_command: bool = True,
         repeats_words: bool = False,
+        shell: str = ANY_SHELL,
     ) -> None:
         line = " ".join(words)
         pieces = list(strings.parse(line))
         if is_command and not _has_placeholders(pieces):
             pieces += [*[" "] * bool(line), Placeholder(None, 0, "")]
-        checked = list(_check_places(pieces, line)) if is_command else pieces
+        checked, self.guard = _check_places(pieces, line, shell) if is_command else (pieces, "")
         self._pieces: Final = _repeat_words(checked, line) if repeats_words else checked
         self._quote: Final[Callable[[str], str]] = str if not is_command or _is_command_an_argument(pieces) else quote
 
@@ -247,28 +251,34 @@ def _has_placeholders(pieces: Iterable[TemplatePiece]) -> bool:
     return any(isinstance(piece, Placeholder) for piece in pieces)
 
 
-def _check_places(pieces: Iterable[TemplatePiece], line: str) -> Iterator[TemplatePiece]:
-    """Yield the pieces of a command line, with those marked that are in a comment.
+def _check_places(pieces: Sequence[TemplatePiece], line: str, shell: str) -> tuple[list[TemplatePiece], str]:
+    """Return the pieces of a command line, with those marked that are in a comment, and its guard on a node.
 
     Raises:
         ValueError: an argument is at a place where a shell would not take a quoted argument as one word.
 
     """
-    state = QuotingState()
+    texts, marks = [""], list[str]()
     for piece in pieces:
         if isinstance(piece, str):
-            state.read(piece)
-        elif isinstance(piece, ResourcePlaceholder) or piece.number_symbol is None:
-            if place := state.unsafe_place:
-                raise ValueError(
-                    f"{line}: an argument {place.name} could run as code, because quoting does not protect it there; "
-                    f"{place.remedy}"
-                )
-            if state.is_comment and isinstance(piece, Placeholder):
-                piece = replace(piece, in_comment=True)
-        if not isinstance(piece, str):
-            state.read_argument()
-        yield piece
+            texts[-1] += piece
+        else:
+            marks.append(VALUE if isinstance(piece, ResourcePlaceholder) or piece.number_symbol is None else NUMBER)
+            texts.append("")
+    try:
+        in_comments = iter(check_places(texts, marks, shell))
+    except UnsafePlaceError as place:
+        raise ValueError(
+            f"{line}: an argument {place.name} could run as code, because quoting does not protect it there; "
+            f"{place.remedy}"
+        ) from None
+    checked = [
+        replace(piece, in_comment=True)
+        if not isinstance(piece, str) and next(in_comments) and isinstance(piece, Placeholder)
+        else piece
+        for piece in pieces
+    ]
+    return checked, "" if shell else node_guard(texts, marks)
 
 
 def _repeat_words(pieces: Sequence[TemplatePiece], line: str) -> list[TemplatePiece]:

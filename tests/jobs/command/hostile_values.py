@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 HOSTILE = [
     "$(touch pwned)", "`touch pwned`", "';touch pwned;'", '";touch pwned;"', "\\';touch pwned;#", "\ntouch pwned\n",
-    "a[$(touch pwned)]", "a[$(touch pwned)]=1", ")\ntouch pwned\n", "EOF\ntouch pwned\n",
+    "a[$(touch pwned)]", "a[$(touch pwned)]=1", ")\ntouch pwned\n", "EOF\ntouch pwned\n", "-va[$(touch pwned)]",
+    "[$(touch pwned)]=x", "x[$(touch pwned)0]", "touch pwned", "-v a[$(touch pwned)]", "1+a[`touch pwned`]",
+    "a[$(touch pwned)] -gt 1",
 ]  # fmt: skip
-SHELLS = {os.path.realpath(shell) for shell in map(shutil.which, ("sh", "bash", "dash", "zsh", "ksh")) if shell}
+SHELLS = {
+    os.path.realpath(shell) for shell in map(shutil.which, ("bash", "dash", "zsh", "ksh", "mksh", "busybox")) if shell
+}
 
 
-def runs_nothing(directory: Path, *lines: str) -> None:
-    """Assert that no shell runs a part of a hostile value in these lines."""
+def runs_nothing(directory: Path, *lines: str, shells: Iterable[str] = SHELLS) -> None:
+    """Assert that none of the shells runs a part of a hostile value in these lines."""
     script = 'for line; do (eval "$line"); done'
-    for shell in SHELLS:
-        command = [shell, "-c", script, "sh", *lines]
+    for shell in shells:
+        applet = ["sh"] if shell.endswith("busybox") else []
+        command = [shell, *applet, "-c", script, "sh", *lines]
         subprocess.run(command, cwd=directory, check=False, capture_output=True, stdin=subprocess.DEVNULL)
         assert not (directory / "pwned").exists(), (shell, lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,10 @@ import pytest
 from trioflow import CommandJob, SshJob
 from trioflow.batch._template import CommandTemplate
 from trioflow.jobs.command._shell_line import Template, join_line, line_parts
+from trioflow.jobs.command._shell_places import BUILTINS
 
-from .hostile_values import HOSTILE, runs_nothing
+from .hostile_lines import try_lines
+from .hostile_values import HOSTILE, SHELLS, runs_nothing
 
 UNSAFE = [
     ('ls "{}"', "inside double quotes"),
@@ -21,8 +24,8 @@ UNSAFE = [
     ("sh -c 'x {}'", "inside single quotes"),
     ('"{}" a', "inside double quotes"),
     ('echo "$(echo "{}")"', "inside double quotes"),
-    ("echo $'{}'", "inside $'...'"),
-    ("printf '%s' $'it\\'s {} here'", "inside $'...'"),
+    ("echo $'{}'", "inside single quotes"),
+    ("printf '%s' $'it\\'s {} here'", "inside single quotes"),
     ('echo $"{}"', "inside double quotes"),
     ("echo `echo {}`", "inside backquotes"),
     ('echo "`echo {}`"', "inside backquotes"),
@@ -36,36 +39,59 @@ UNSAFE = [
     ("echo ${}", "after $"),
     ("cat <<EOF\n{}\nEOF", "after the beginning of a here-document"),
     ("echo '", "inside single quotes"),
-    ("[[ {} -gt 5 ]]", "inside [[ ... ]]"),
-    ("if ! [[ (1 -eq 1 && {} -gt 5) ]]; then echo; fi", "inside [[ ... ]]"),
-    ("case a in a) [[ 5 -gt {} ]];; esac", "inside [[ ... ]]"),
-    ("echo $([[ -v {} ]])", "inside [[ ... ]]"),
+    ("[[ {} -gt 5 ]]", "after [["),
+    ("if ! [[ (1 -eq 1 && {} -gt 5) ]]; then echo; fi", "after ("),
+    ("case a in a) [[ 5 -gt {} ]];; esac", "after [["),
+    ("echo $([[ -v {} ]])", "after [["),
     ("let {}", "after let"),
     ("true && builtin let x={}+1", "after let"),
-    ("declare -i x={}", "in a number for declare"),
-    ("f() { local -xi x={}; }; f", "in a number for local"),
-    ("declare -ia x=({})", "in a number for declare"),
-    ("typeset {}", "in a name for typeset"),
-    ("[ -v {} ]", "in a name for ["),
-    ("a=b test -v {}", "in a name for test"),
-    ("printf -v {} x", "in a name for printf"),
-    ("read {} < /dev/null", "in a name for read"),
-    ("unset {}", "in a name for unset"),
+    ("declare -i x={}", "after declare"),
+    ("f() { local -xi x={}; }; f", "after local"),
+    ("declare -ia x=({})", "after ("),
+    ("typeset {}", "after typeset"),
+    ("[ -v {} ]", "after ["),
+    ("a=b test -v {}", "after test"),
+    ("printf -v {} x", "after printf"),
+    ("read {} < /dev/null", "after read"),
+    ("unset {}", "after unset"),
     ("a[{}]=1", "inside a subscript"),
+    ("((echo a) | echo {})", "inside (( ... ))"),
+    ("declare -a z=({})", "after ("),
+    ("make >& {}.log", "after >&"),
+    ("make &> {}", "after &>"),
+    ("exec {fd}>{}", "after {fd}>"),
+    ("sort {}>out", "directly before >"),
+    ("echo $x{}", "after the name of a variable"),
+    ("cp a ~{}", "after ~"),
+    ("x={}; echo $((x))", "in a line that computes"),
+    ("x={}; [ $x ]", "after ["),
+    ("x={}; $x", "in a line whose command is the value of a variable"),
+    ("x={}; eval echo $x", "after eval"),
+    ("trap 'echo $((x))' EXIT; x={}", "in a line that computes"),
+    ("echo {} | while read x; do echo $((x)); done", "in a line that computes"),
+    ("wait {}", "after wait"),
+    ("typeset -i x; x={}", "after typeset"),
+    ("{}() { echo; }", "directly before ("),
+    ("export {}=1", "after export"),
+    ("[ {} {} {} ]", "after ["),
 ]
 SAFE = [
     'echo a"b"{}\'c\' "d" {}',
     'echo "$(echo {})"',
     "echo $(echo {}; (echo {})) {}",
-    "((echo a) | echo {})",
+    "( (echo a) | echo {})",
     "x={}; echo \"$x\" '(' {}",
     "a 'b' \"\\\" c\" `d` # don't\necho {}",
     'echo $# $$ x#{} \\" {}',
     "echo $((1<<2)) ${x:-y} {} > out",
+    'i=0; while [ "$i" -lt 2 ]; do i=$((i+1)); echo {}; done',
+    'd=$(mktemp -d); trap \'rm -rf "$d"\' EXIT; cp {} "$d"; (cd "$d" && ls) > out',
+    "cat > {} <<EOF\nit's $x\nEOF\necho {}",
+    "echo $(echo a)#b`echo c`#d <(true)#e {}",
     "cat <<< {} | echo {}",
     "[ {} = b ] || [ {} -gt 5 ] || test -f {}",
     "[[ a = a ]] && let x=1 && declare -i y=2; echo {}",
-    "declare x={}; export y={}; declare -a z=({})",
+    "declare x={}; export y={}",
     "read x < {}; unset x; echo let {} 2>&1 {}",
     "case {} in a) echo {};; esac; for x in {}; do echo {}; done; f() { echo {}; }; f",
 ]
@@ -87,29 +113,106 @@ def template(line: str, value: str) -> Any:
 
 
 @pytest.mark.parametrize(("line", "place"), UNSAFE)
-def test_a_place_where_quoting_does_not_protect_is_rejected(line: str, place: str) -> None:
-    """A place where a shell would run parts of a quoted value is rejected by batches, and by both kinds of jobs."""
+def test_a_place_that_is_not_known_to_be_safe_is_rejected(line: str, place: str) -> None:
+    """A place where quoting may not protect a value is rejected by batches, t-strings and `values=`."""
     with pytest.raises(ValueError, match="could run as code") as batch:
-        CommandTemplate([line])
+        CommandTemplate([line], shell="/bin/bash")
     assert f"an argument {place} could run as code" in str(batch.value)
-    if "{}" in line:
-        for job in (lambda value: CommandJob(value, shell=True), lambda value: SshJob("node", value)):
-            with pytest.raises(ValueError, match="the quotes around each value do not protect it") as error:
-                job(template(line, "x"))
-            assert f"'{{value}}' is {place}" in str(error.value)
+    if "{}" not in line:
+        return
+    for make_job in (
+        lambda: CommandJob(template(line, HOSTILE[0]), shell=True),
+        lambda: SshJob("node", template(line, HOSTILE[0])),
+        lambda: SshJob("node", line.replace("{}", "{value}"), values={"value": HOSTILE[0]}),
+    ):
+        with pytest.raises(ValueError, match="the quotes around each value do not protect it") as error:
+            make_job()
+        assert f"'{{value}}' is {place}" in str(error.value)
 
 
 @pytest.mark.parametrize("line", SAFE)
 def test_no_part_of_a_hostile_value_runs(tmp_path: Path, line: str) -> None:
-    """A line that is accepted runs no part of a value, in any of the shells that are installed."""
-    batch = CommandTemplate([line])
-    filled = {batch.fill([value], 1, 1) for value in HOSTILE}
-    joined = {str(join_line(line_parts(template(line, value), "job"))) for value in HOSTILE}
-    runs_nothing(tmp_path, *filled, *joined - filled)
+    """A line that is accepted for a shell runs no part of a value in it."""
+    refused = 0
+    for shell in SHELLS:
+        try:
+            batch = CommandTemplate([line], shell=shell)
+        except ValueError:
+            refused += 1
+            continue
+        filled = {batch.fill([value], 1, 1) for value in HOSTILE}
+        joined = {str(join_line(line_parts(template(line, value), "job", shell))) for value in HOSTILE}
+        runs_nothing(tmp_path, *filled, *joined - filled, shells=[shell])
+    assert refused < len(SHELLS)
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
+def test_random_lines_run_no_value_and_change_none(count: int) -> None:
+    """Of random lines with places for values, those that are accepted run no value, and change none, in any shell."""
+    counts, faults = try_lines(count, seed=count)
+    assert min(counts.values()) > count // 5, counts
+    assert not faults
+
+
+def test_a_number_is_computed_only_by_shells_that_do_not_evaluate_it() -> None:
+    """The `[` and `printf` of zsh, ksh and mksh evaluate a text in place of a number; a node may have any shell."""
+    for line in ("[ {} -gt 5 ]", "printf %d {}", "exit {}"):
+        for shell in ("/bin/bash", "/bin/dash", "/bin/busybox"):
+            CommandTemplate([line], shell=shell)
+        for shell in ("/bin/zsh", "/bin/mksh", "/bin/ksh93"):
+            with pytest.raises(ValueError, match=r"could run as code"):
+                CommandTemplate([line], shell=shell)
+
+
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+def test_a_line_on_a_node_does_not_run_in_a_shell_that_computes(tmp_path: Path, shell: str) -> None:
+    """Nobody knows the shell of a node before it runs, so a line says first that it must not evaluate numbers."""
+    template = CommandTemplate(["[ {} -gt 5 ]; echo ran"], shell="")
+    line = template.guard + template.fill(["a[$(touch pwned)]"], 1, 1)
+    applet = ["sh"] if shell.endswith("busybox") else []
+    done = subprocess.run([shell, *applet, "-c", line], cwd=tmp_path, capture_output=True, check=False)
+    assert not (tmp_path / "pwned").exists()
+    assert (done.returncode, done.stdout) == ((126, b"") if "sh of this node" in str(done.stderr) else (0, b"ran\n"))
+    assert CommandTemplate(["echo {}"], shell="").guard == ""
+
+
+def test_a_value_without_special_characters_may_be_in_quotes_and_a_number_anywhere() -> None:
+    """A value that needs no quotes is as good as the text of the line, but a name is no number."""
+    lines = ['echo "{x}"', "awk '{print \"{x}\"}'", "echo `echo {x}` # {x}", "cat <<EOF\n{x}\nEOF", 'echo "{node}" {x}']
+    for line in lines:
+        SshJob("node", line, values={"x": "a/b-c.d"})
+    for value in (5, "5", 2.5):
+        SshJob("node", "echo $(( {x} + 1 )); [ {x} -gt 3 ]", values={"x": value})
+    for value in ("a b", "$(x)", "", CommandJob(["date"])):
+        with pytest.raises(ValueError, match=r"'\{x\}' is inside double quotes"):
+            SshJob("node", 'echo "{x}"', values={"x": value})
+    with pytest.raises(ValueError, match=r"is inside \$\(\("):
+        SshJob("node", "echo {y} $(( {x} + 1 ))", values={"x": "y", "y": "$(z)"})
+
+
+def test_a_plain_value_is_rejected_where_it_would_change() -> None:
+    """`5>out` is a descriptor, and `$x` and a letter are another variable."""
+    for line in ("echo {x}>out", "echo $y{x}", 'echo "$y{x}"'):
+        with pytest.raises(ValueError, match="the quotes around each value do not protect it"):
+            SshJob("node", line, values={"x": 5})
 
 
 def test_a_value_in_a_comment_is_rejected_or_stays_in_it(tmp_path: Path) -> None:
-    """A newline in a value would end a comment: a batch replaces it, and a t-string has no value there."""
+    """A newline in a value would end a comment: a batch replaces it, and a job has no such value there."""
     runs_nothing(tmp_path, CommandTemplate(["true # it's {}\necho {}"]).fill(["\ntouch pwned\n"], 1, 1))
     with pytest.raises(ValueError, match=r"'\{value\}' is in a comment"):
-        CommandJob(template("true # {}", "x"), shell=True)
+        CommandJob(template("true # {}", "a b"), shell=True)
+
+
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+def test_the_builtins_of_each_shell_are_known(shell: str) -> None:
+    """A builtin that the gate takes for a program could evaluate its arguments."""
+    listings = {
+        "bash": "compgen -b; compgen -k", "zsh": "print -l ${(k)builtins} ${(k)reswords}", "mksh": "builtin",
+    }  # fmt: skip
+    name = Path(shell).name
+    if name not in listings:
+        pytest.skip("it does not list its builtins")
+    listed = subprocess.run([shell, "-c", listings[name]], capture_output=True, text=True, check=False).stdout.split()
+    harmless = {*"!{}-", "]]", "cat", "mknod", "realpath", "rename", "sleep"}
+    assert [word for word in listed if word not in BUILTINS | harmless] == []

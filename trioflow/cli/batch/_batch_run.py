@@ -16,6 +16,7 @@ from ...abc import fit, join_names, printable
 from ...batch import BatchError, _batch, _quantities, _sources
 from ...batch._batch import CommandFailures, Reporter
 from ...batch._options import Options
+from ...batch._quoting import Shell
 from ...batch._template import CommandTemplate, ReplacementStrings
 from .. import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from .._signals import ExitOnSecondSignal
@@ -38,7 +39,8 @@ def run(options: Options) -> int:
     words, groups = _sources.parse_sources(options.words, options.files, make_reading_rules(options))
     strings = ReplacementStrings(resources=options.needs)
     with raise_as_usage_errors():
-        template = CommandTemplate(words, strings, repeats_words=options.fills_lines)
+        shell = "" if options.nodes else Shell(os.environ).path
+        template = CommandTemplate(words, strings, repeats_words=options.fills_lines, shell=shell)
     with contextlib.closing(open_sources(groups, make_reading_rules(options, template))) as product:
         if options.dry_run:
             with exit_on_broken_output():

@@ -6,14 +6,13 @@ A line is a sequence of parts: texts at the even places, and at the odd ones the
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from ...abc import AbstractJob, shown_value
 from ._granted import granted
-from ._shell_places import QuotingState
+from ._shell_places import VALUE, UnsafePlaceError, check_places, mark_of, node_guard, quote
 
 if sys.version_info >= (3, 14):
     from string.templatelib import Template as Template
@@ -26,7 +25,7 @@ else:
 CONVERSIONS: Final = {"r": repr, "s": str, "a": ascii}
 
 
-def line_parts(line: Any, subject: str) -> tuple[Any, ...]:
+def line_parts(line: Any, subject: str, shell: str = "") -> tuple[Any, ...]:
     """Return the parts of a line, which is a t-string, or anything else as the only part.
 
     Raises:
@@ -40,29 +39,59 @@ def line_parts(line: Any, subject: str) -> tuple[Any, ...]:
     text, *texts = template.strings
     if not texts and not text.strip():
         raise ValueError(f"{subject}: the command is empty: give a command line")
-    parts, state = [text], QuotingState()
-    state.read(text)
-    for interpolation, text in zip(template.interpolations, texts, strict=True):
-        value, name = interpolation.value, shown_value(f"{{{interpolation.expression}}}", subject)
-        if (place := state.unsafe_place) is not None or state.is_comment:
-            where = "in a comment" if place is None else place.name
-            raise ValueError(
-                f"{subject}: {name} is {where}, where the quotes around each value do not protect it: "
-                f"put it where a word of its own may be"
-            )
+    parts = [text]
+    names = [shown_value(f"{{{each.expression}}}", subject) for each in template.interpolations]
+    for interpolation, name, text in zip(template.interpolations, names, texts, strict=True):
+        value = interpolation.value
         if interpolation.conversion or interpolation.format_spec:
             if isinstance(value, (AbstractJob, granted)):
                 raise TypeError(f"{subject}: {name} has no value yet: remove its conversion and format")
             conversion: Any = CONVERSIONS.get(interpolation.conversion)
             value = format(value if conversion is None else conversion(value), interpolation.format_spec)
         parts += value, text
-        state.read_argument()
-        state.read(text)
+    check_line(parts, names, subject, shell)
     return tuple(parts)
+
+
+def check_line(parts: Sequence[Any], names: Sequence[str], subject: str, shell: str = "") -> None:
+    """Check that the values of a line are where quoting protects them.
+
+    Args:
+        parts: the parts of the line, with jobs and placeholders for values that are not known yet.
+        names: what errors call the values.
+        subject: the name of the job, for errors.
+        shell: the path of the shell that will run the line; "" for a node's.
+
+    Raises:
+        ValueError: a value is somewhere else.
+
+    """
+    marks = [mark_of(_known_text(value)) for value in parts[1::2]]
+    try:
+        comments = check_places([*map(os.fsdecode, parts[::2])], marks, shell)
+        for number in (number for number, is_inside in enumerate(comments) if is_inside and marks[number] == VALUE):
+            raise UnsafePlaceError(number, "in a comment", "put it where a word of its own may be")
+    except UnsafePlaceError as place:
+        raise ValueError(
+            f"{subject}: {names[place.number]} is {place.name}, where the quotes around each value do not protect it: "
+            f"{place.remedy}"
+        ) from None
+
+
+def _known_text(value: Any) -> str:
+    """Return the text of a value that is known, and otherwise the empty text, which needs quotes."""
+    if isinstance(value, (int, float)):
+        return str(value)
+    return os.fsdecode(value) if isinstance(value, (str, bytes, os.PathLike)) else ""
+
+
+def node_line(parts: Sequence[str]) -> str:
+    """Join the parts of a line for a node, whose shell nobody knows."""
+    return node_guard(parts[::2], [mark_of(value) for value in parts[1::2]]) + os.fsdecode(join_line(parts))
 
 
 def join_line(parts: Sequence[str | bytes]) -> str | bytes:
     """Join the parts of a line, with each value quoted."""
     if len(parts) == 1:
         return parts[0]
-    return "".join(shlex.quote(text) if number % 2 else text for number, text in enumerate(map(os.fsdecode, parts)))
+    return "".join(quote(text) if number % 2 else text for number, text in enumerate(map(os.fsdecode, parts)))

@@ -33,7 +33,7 @@ from ..command._exit_codes import CheckOption, parse_check
 from ..command._granted import granted
 from ..command._output_sinks import make_tag_function
 from ..command._result import CommandResult
-from ..command._shell_line import Template, join_line
+from ..command._shell_line import Template, check_line, join_line, node_line
 from ..command._spawn_options import CommandOptions, check_mapping, is_path
 from . import _sftp_transfers
 from ._connections import Connections
@@ -177,6 +177,11 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         )  # fmt: skip
         self._command_options.validate(subject)
         self._values: Final = tuple(_check_value_names(values or {}, subject))
+        placeholders = PlaceholderValues({**(values or {}), "node": self._node.hostname})
+        for step in self._steps:
+            if isinstance(step, Command) and step.is_shell_line:
+                parts, names = placeholders.split(step.words)
+                check_line(parts, [shown_value(name, subject) for name in names], subject)
         self._env: Final = _check_variables(env or {}, subject)
         reject_text(self._env, f"env= of {subject}")
         self._last_result = self._unreachable = None
@@ -326,9 +331,8 @@ class _StepRunner:
     async def _command(self, step: Command, words: list[str]) -> CommandResult:
         if not step.is_shell_line:
             return await self._run(words, shlex.join(words))
-        parts = [word if number % 2 else self._values.fill(word, shlex.quote) for number, word in enumerate(words)]
-        line = os.fsdecode(join_line(parts))
-        return await self._run(["/bin/sh", "-c", line], line)
+        parts, _ = self._values.split(words)
+        return await self._run(["/bin/sh", "-c", node_line(parts)], os.fsdecode(join_line(parts)))
 
     async def _script(self, step: Program, words: list[str]) -> CommandResult:
         text, arguments, includes = step._split_words(words)

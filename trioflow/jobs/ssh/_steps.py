@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 from ...abc import AbstractJob, is_among, name_in_errors, short_repr, shown_value
@@ -290,9 +290,29 @@ class PlaceholderValues:
         self.by_name: Final = dict(values)
         self._pattern: Final = re.compile("|".join(re.escape(f"{{{name}}}") for name in self.by_name))
 
-    def fill(self, text: str, quote: Callable[[str], str] = str) -> str:
-        """Replace the placeholders in a text with their values, each passed through `quote`. Keep other braces."""
-        return self._pattern.sub(lambda match: quote(self.by_name[match[0][1:-1]]), text)
+    def fill(self, text: str) -> str:
+        """Replace the placeholders in a text with their values. Keep other braces."""
+        return self._pattern.sub(lambda match: str(self.by_name[match[0][1:-1]]), text)
+
+    def split(self, parts: Sequence[Any]) -> tuple[list[Any], list[str]]:
+        """Split the texts of a line at their placeholders.
+
+        Returns:
+            The parts of the line, with the values at the odd places, and what errors call these values.
+
+        """
+        split_parts, names = list[Any](), list[str]()
+        for number, part in enumerate(parts):
+            if number % 2:
+                split_parts.append(part)
+                names.append("a value")
+                continue
+            text, *others = re.split(f"({self._pattern.pattern})", os.fsdecode(part))
+            split_parts.append(text)
+            for placeholder, following in zip(others[::2], others[1::2], strict=True):
+                split_parts += self.by_name[placeholder[1:-1]], following
+                names.append(placeholder)
+        return split_parts, names
 
 
 def _includes_tuple(value: Any, subject: str) -> tuple[Any, ...]:

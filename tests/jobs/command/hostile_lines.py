@@ -1,0 +1,231 @@
+# ruff: noqa: E501 - the lines of shells are as long as they are
+"""Random lines for a shell, with places for values, and hostile values: no value runs, and none arrives changed.
+
+python -m tests.jobs.command.hostile_lines --count 2000 --seed 7    say what is accepted, and what the shells do with it
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from trioflow.jobs.command._shell_places import VALUE, UnsafePlaceError, check_places, quote
+
+from .hostile_values import HOSTILE, SHELLS
+
+HARMLESS = [
+    "4194305",
+    "-4194306",
+    "a b",
+    "if",
+    "a=b",
+    "-n",
+    "~",
+    "*",
+    "y",
+    "'",
+    "",
+    "x\\",
+    "{a,b}",
+    "é",
+    "#",
+    "!",
+    "$HOME",
+]
+"""Values that a shell could change."""
+# `@` is a place whose argument is known to arrive; `{}` another one.
+WORDS = [
+    "{}",
+    "a{}",
+    "{}.x",
+    "p-{}/q",
+    '"b c"{}',
+    "{}'d'",
+    "${{x}}{}",
+    "$x{}",
+    "~{}",
+    "={}",
+    "x#{}",
+    "*{}",
+    "{}$(true)",
+    "\\{}",
+    "${}",
+]
+QUOTED = [
+    '"{}"',
+    "'{}'",
+    '"a {} b"',
+    "$'{}'",
+    '$"{}"',
+    '"$(show : {})"',
+    "`show : {}`",
+    "$(({}+1))",
+    "$[{}]",
+    "${{x:-{}}}",
+    "${{x:{}}}",
+    "$(show : {})",
+    "$(echo {})",
+    "<(echo {})",
+    "a[{}]",
+    '"`echo {}`"',
+    '"$(echo "{}")"',
+    "$((1+2))",
+    "$((x))",
+    "$((x+1))",
+    "${{#x}}",
+]
+COMMANDS = """
+echo {w}|printf '%s\\n' {w}|printf '%d\\n' {w}|printf {w} {w}|printf -v {w} {w}|[ {w} -gt 5 ]|[ 5 -lt {w} ]|test {w} -eq 1|[ {w} = b ]|[ -f {w} ]
+[ -n {w} ]|[ {w} ]|[ {w} {w} {w} ]|[ $x -gt 1 ]|[ "$x" -gt 1 ]|[ $x ]|[ "$x" = a ]|test -v $x|test -v {w}|[[ {w} -gt 5 ]]|[[ {w} = b ]]|[[ -v {w} ]]
+[[ $x -gt 5 ]]|[[ x -eq 5 ]]|x={w}|x={w} y=$((x+1))|y=$x|export x={w}|export {w}|readonly y{n}={w}|declare x={w}|declare -i x={w}|declare -i x|typeset -i x
+typeset -i x={w}|typeset x={w}|typeset -n r={w}|declare -n r=x|local x={w}|integer x|z=({w})|z+=({w})|declare -A z=([k]={w})|z[{w}]=1|z[x]=1|z[$x]=1|z[1]={w}
+exit {w}|exit $x|exit x|return {w}|shift {w}|shift x|break {w}|ulimit -n {w}|ulimit -n x|umask {w}|kill -0 {w}|cd {w}|wait {w}|wait -p {w} -n|trap {w} EXIT
+trap 'echo $((x))' EXIT|trap "$x" EXIT|eval {w}|eval $x|eval 'echo $((x))'|eval "echo \\$((x))"|set -- {w}; show0 $(( $1 + 1 ))|set -- {w}; $1|set -- {w}; "$@"
+set -A arr {w}|let x={w}|let {w}|let y=x|let x+=1|read x <<< {w}|read {w}|read -r y|unset {w}|echo {w} >&2|echo a >&{w}|echo a >& {w}|echo a &> {w}|echo a >| {w}
+echo a > {w}|exec 3<{w}|exec {{fd}}> {w}|cat < {w}|cat <<< {w}|echo a 2>{w}|{w}|{w} {w}|./{w} a|$x|"$x"|$x/a|y{w}=1|{w}=1|alias x={w}|type {w}|command -v {w}|command eval {w}
+builtin eval {w}|command -p eval {w}|exec eval {w}|hash {w}|. {w}|case {w} in a) echo;; esac|case x in {w}) echo;; esac|case x in a|{w}) echo;; (b) echo;; esac
+for i in {w}; do echo $i; done|for i in {w}; do [ $i -gt 3 ]; done|for i in 1 2; do echo $((i+1)) {w}; done|for ((i=0;i<2;i++)); do echo {w}; done|for ((x=0;x<{w};x++)); do break; done
+((x > 1))|((1 > 0))|((x = {w}))|f() { echo $(( $1 )); }; f {w}|f() { echo "$1"; }; f {w}|f() { [ $1 -gt 1 ]; }; f {w}|f() { eval "$1"; }; f {w}
+echo {w} | while read x; do echo $((x)); done|echo {w} | while read -r x; do echo "$x"; done|echo {w} | { read -r x; [ "$x" -gt 1 ]; }|x=$(echo {w}); echo $((x))
+cat <<EOF
+a
+EOF|cat <<EOF
+{w}
+EOF|cat <<EOF
+$((x))
+EOF|cat <<'EOF'
+it's
+EOF|echo # it's {w}|echo $(echo a)#"{}"|echo `echo a`#'{}'|echo $((1))#'{}'|echo <(true)#'{}'|(echo)#'{}'
+echo "${x:-'}" {w} "'"|echo ${x#\\'} {w}|echo $'a\\'b' {w}|print {w}|print -P {w}|repeat {w} echo|noglob eval {w}|coproc eval {w}|function g { eval "$1"; }; g {w}|select x in {w}; do break; done
+echo ${!x}|echo ${x:$x}|echo ${(e)x}|echo ${x@P}|echo ${x/a/{w}}|echo ${x%.*}|echo ${z[x]}|echo ${z[$x]}|true ${x:={w}}|echo $_; echo $((_))|read; echo $((REPLY))|getopts ab x {w}
+mapfile -C {w} -c 1 a < /etc/passwd|printf '%*d' {w} 1|printf '%(%s)T' {w}|test 1 -eq {w} -a 2 -eq 2|[ ! {w} -gt 5 ]|[ -t {w} ]|[ x -ot {w} ]|[ ! -f {w} ]|x={w}; echo ${a:$x}|time sleep {w}x
+true {w} && echo $((RANDOM%2))|i=1; i=$((i+1)); echo $i {w}|echo x{w}>y|echo {w}>y|echo {w}<y|f{w}() { true; }|echo {w}{a,b}|echo {a,{w}}|echo [{w}]|true \\
+# {w}
+""".strip()  # fmt: skip
+
+
+def _commands() -> list[str]:
+    commands = [""]
+    for line in COMMANDS.splitlines():  # a here-document has line ends
+        inside = line in ("a", "EOF", "{w}", "$((x))", "it's", "# {w}") or line.startswith("EOF|")
+        head, *others = line.split("|") if not line.startswith("EOF|") else ["EOF", *line.split("|")[1:]]
+        commands[-1] += "\n" + head if inside else ""
+        commands += others if inside else [head, *others]
+    joined: list[str] = []
+    for command in commands:  # a pipe is no border between commands
+        if joined and (command.startswith(" ") or joined[-1].endswith((" ", "x in a", ">"))):
+            joined[-1] += "|" + command
+        elif command:
+            joined.append(command)
+    return joined
+
+
+def make_line(rng: random.Random) -> str:
+    """Return a line with places for values, `{}`; many are at places where a shell evaluates them."""
+
+    def word() -> str:
+        return rng.choice(WORDS if rng.random() < 0.7 else QUOTED).replace("{{", "{").replace("}}", "}")
+
+    def command(depth: int) -> str:
+        if depth and rng.random() < 0.5:
+            form = rng.choice(
+                ["A; B", "A && B", "A || B", "A | B", "(A); B", "{ A; }; B", "if A; then B; fi", "echo $(A) {}", 'echo "$(A)"; B', "! A\nB", "A &\nB",
+                 "A # it's\nB", "while A; do B; break; done", "x={}; A; B", "for x in {}; do A; done", "f() { A; }; f {}"]
+            )  # fmt: skip
+            return "".join(command(depth - 1) if part in "AB" else part for part in form)
+        if rng.random() < 0.25:
+            prefix, suffix = rng.choice([("", ""), ("a/", ""), ("", ".x"), ("--k=", ""), ("x", "y"), ("'a b'", "'c'")])
+            return (
+                f"show {prefix.replace(chr(39), '')}:{suffix.replace(chr(39), '')} {prefix}{{}}{suffix}"
+                if "'" not in prefix
+                else f"show 'a b:c' {prefix}{{}}{suffix}"
+            )
+        text = rng.choice(COMMAND_LIST)
+        while "{w}" in text:
+            text = text.replace("{w}", word(), 1)
+        return text.replace("{n}", str(rng.randrange(1000)))
+
+    return command(2)
+
+
+COMMAND_LIST = _commands()
+SCRIPT = r"""
+show() { printf '\001%s\n%s\0' "$1" "$2" >&9; }
+for line; do (eval "$line") </dev/null; if [ -e pwned ]; then printf '%s' "$line" >broken; exit 7; fi; done
+"""
+
+
+def accepted(line: str, shell: str) -> bool:
+    """Return whether the gate lets values into this line."""
+    texts = line.split("{}")
+    try:
+        comments = check_places(texts, [VALUE] * (len(texts) - 1), shell)
+    except UnsafePlaceError:
+        return False
+    return not any(comments)
+
+
+def run(lines: list[str], value: str, shell: str) -> Iterator[str]:
+    """Fill a value into lines, let the shell run them, and yield what went wrong."""
+    filled = [line.replace("{}", quote(value)) for line in lines]
+    with tempfile.TemporaryDirectory() as directory:
+        seen = Path(directory, "seen")
+        command = [
+            shell,
+            *(["sh"] if shell.endswith("busybox") else []),
+            "-c",
+            'exec 9>>"$0"; ' + SCRIPT,
+            str(seen),
+            *filled,
+        ]
+        work = Path(directory, "work")
+        work.mkdir()
+        subprocess.run(
+            command, cwd=work, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"}, stdin=subprocess.DEVNULL, check=False,
+            capture_output=True, timeout=300,
+        )  # fmt: skip
+        if Path(work, "broken").exists():
+            yield f"{shell}: {value!r} runs in {Path(work, 'broken').read_text()!r}"
+        for record in seen.read_bytes().split(b"\0")[:-1] if seen.exists() else ():
+            start, place, argument = re.fullmatch(r"(\x01?)([^\n]*)\n?(.*)", os.fsdecode(record), re.DOTALL).groups()
+            if not start or "\1" in argument:
+                continue  # those of two processes, one inside the other
+            expected = place.replace(":", value, 1)
+            if argument != expected:
+                yield f"{shell}: {value!r} arrives as {argument!r} and not as {expected!r}"
+
+
+def try_lines(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
+    """Return how many of the lines are accepted for each shell, and what went wrong."""
+    rng = random.Random(seed)
+    lines = [line for line in (make_line(rng) for _ in range(4 * count)) if "{}" in line][:count]
+    counts, faults = dict[str, int](), list[str]()
+    for shell in sorted(SHELLS):
+        known = [line for line in lines if accepted(line, shell)]
+        counts[shell] = len(known)
+        for value in [*HOSTILE, *HARMLESS]:
+            faults += run(known, value, shell)
+    return counts, faults
+
+
+def main() -> None:
+    """Print the counts and the faults."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    counts, faults = try_lines(options.count, options.seed)
+    print(
+        f"{options.count} lines, {len(HOSTILE)} hostile and {len(HARMLESS)} other values; accepted for each shell: {counts}"
+    )
+    print(*faults, f"{len(faults)} faults", sep="\n")
+
+
+if __name__ == "__main__":
+    main()
