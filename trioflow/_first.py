@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
 from ._core.api import Option, check_number, result_of, seconds, set_docs_and_signature, winners_of
@@ -22,6 +23,11 @@ def _check_enough(value: Any, name: str, subject: str | Callable[[], str]) -> in
     if not number:
         raise ValueError(f"{name}={number} of {subject if isinstance(subject, str) else subject()}: give 1 or more")
     return number
+
+
+def _check_stagger(value: Any, name: str, subject: str | Callable[[], str]) -> float | None:
+    """Check the option `stagger`: as a time limit, but infinity does not mean None, which starts all at once."""
+    return value if isinstance(value, float) and value == inf else seconds(value, name, subject)
 
 
 class First(Scheduler, Generic[T_co]):
@@ -53,7 +59,7 @@ class First(Scheduler, Generic[T_co]):
         jobs_or_sequences: the jobs that compete, as for a `Scheduler`.
         enough: how many of them have to succeed, 1 or more.
         stagger: seconds between the starts, more than 0: a job starts when the one before it has failed, or this long
-            after the one before it has started. None starts all at once.
+            after the one before it has started (infinity: only when that has failed). None starts all at once.
         options: those of a `Scheduler`, and of every job.
 
     Raises:
@@ -76,7 +82,7 @@ class First(Scheduler, Generic[T_co]):
     _can_be_input = True
 
     enough: Option[int] = Option(1, _check_enough)
-    stagger: Option[float | None] = Option(None, seconds)
+    stagger: Option[float | None] = Option(None, _check_stagger)
     _enough: int
     _stagger: float | None
 

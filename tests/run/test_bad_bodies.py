@@ -12,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+import trio
 
 from trioflow import (
     CycleError,
@@ -24,6 +25,7 @@ from trioflow import (
     Sequence,
     Service,
     StopReason,
+    ThreadJob,
     TrioflowError,
 )
 from trioflow.abc import AbstractJob, Instrument, run_of
@@ -77,6 +79,27 @@ def test_a_stray_cancellation_is_a_failure(virtual: Virtual) -> None:
     for _ in range(2):
         with pytest.raises(JobCancelled, match=r"'stray'.*not requested"):
             job.result()
+
+
+@pytest.mark.parametrize("kind", [Job, ThreadJob])
+@pytest.mark.parametrize("in_group", [False, True])
+def test_a_cancellation_of_another_library_is_one_failure(backend: str, kind: Any, in_group: bool) -> None:
+    """A cancellation of the other library fails its job alone, with a JobCancelled, also in a group."""
+
+    def cancel() -> None:
+        error = asyncio.CancelledError() if backend == "trio" else trio.Cancelled._create(source="unknown")
+        raise BaseExceptionGroup("of a loop in the thread", [error]) if in_group else error
+
+    async def cancel_in_loop() -> None:
+        cancel()
+
+    job = kind(cancel if kind is ThreadJob else cancel_in_loop, label="stray")
+    after = Job(nap, 0, "fine", required=job, run_if="settled")
+    scheduler = Scheduler(job, after)
+    assert scheduler.run(backend=backend) is False
+    assert (scheduler.stop_reason, job.state, after.state) == (StopReason.FAILED, JobState.FAILED, JobState.SUCCEEDED)
+    with pytest.raises(JobCancelled, match=r"'stray'.*not requested"):
+        job.result()
 
 
 def test_job_that_raises_cancelled_error_itself_is_a_failure() -> None:

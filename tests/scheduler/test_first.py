@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +13,19 @@ import pytest
 
 from trioflow import (
     Budget,
+    CommandJob,
     First,
     Job,
     JobCancelled,
     JobNotDone,
     JobTimeout,
     Pool,
+    ProcessJob,
     Scheduler,
     Sequence,
+    Service,
     StopReason,
+    ThreadJob,
     Trace,
     current_job,
     simulate,
@@ -156,6 +162,40 @@ def test_a_job_that_requires_all_competitors_leaves_a_first_without_enough(
     assert user.is_settled()
     assert scheduler.pool is not None
     assert scheduler.pool.free == {"cpu": 1}
+
+
+def test_a_first_with_an_infinite_stagger_starts_a_job_only_after_a_failure(virtual: Virtual) -> None:
+    """With `stagger=inf` a job starts when the one before it has failed, and never because of the time."""
+    explained: list[str] = []
+
+    async def ask(seconds: float, fails: bool) -> str:
+        explained.append(scheduler.explain(last))
+        await nap(seconds)
+        if fails:
+            raise OSError
+        return "paid"
+
+    one, two, last = Job(ask, 500, True, label="one"), Job(ask, 9, False, label="two"), Job(ask, 0, False)
+    first = First(one, two, last, stagger=math.inf)
+    scheduler = Scheduler(first)
+    assert virtual(scheduler.co_run)
+    assert (first.stagger, first.result(), two.started_at, last.started_at) == (math.inf, "paid", 500, None)
+    assert explained[0].endswith("waits for its turn: until 'two' has failed")
+
+
+def test_infinity_is_none_only_where_none_means_no_limit() -> None:
+    """Of the options that are seconds, infinity becomes None only in those where None is no limit."""
+    options = {
+        name: option
+        for kind in (First, Job, Service, CommandJob, ProcessJob, ThreadJob)
+        for name, option in kind._declared_options.items()
+    }
+    unlimited = set[str]()
+    for name, option in options.items():
+        with contextlib.suppress(TypeError, ValueError):
+            if option.check(math.inf, name, "x") is None:
+                unlimited.add(name)
+    assert unlimited == {"timeout", "idle_timeout", "shutdown_timeout", "cleanup_timeout"}
 
 
 def test_what_a_first_says_about_its_jobs(virtual: Virtual) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
@@ -304,6 +305,7 @@ class Backend(Protocol):
 
     name: str
     cancellation_type: type[BaseException]
+    other_cancellation: tuple[str, str]  # the module and the name of that of the other library
     isolation: Isolation
 
     # ---- the loop
@@ -488,6 +490,12 @@ class Backend(Protocol):
         If nothing remains, the second value is None.
         """
         return _shared.split_cancellations(exception, self.cancellation_type)
+
+    def split_all_cancellations(self, exception: BaseException) -> tuple[bool, BaseException | None]:
+        """Split off cancellations of the other library, too, which only a thread or its loop there can have raised."""
+        module, name = self.other_cancellation
+        other_type = getattr(sys.modules.get(module), name, self.cancellation_type)
+        return _shared.split_cancellations(exception, (self.cancellation_type, other_type))
 
     def wrong_backend_hint(self, exception: BaseException) -> str | None:
         """Return advice if an exception shows that the job awaits objects of the other backend; otherwise None."""

@@ -49,7 +49,7 @@ def get_context_variables(context: contextvars.Context, expected: ContextVariabl
 
 
 def split_cancellations(
-    exception: BaseException, cancellation_type: type[BaseException]
+    exception: BaseException, cancellation_type: type[BaseException] | tuple[type[BaseException], ...]
 ) -> tuple[bool, BaseException | None]:
     """Return whether `exception` contains a cancellation, and what remains of it without cancellations.
 

@@ -126,8 +126,8 @@ class FirstRule(Part, Instrument):
         if before is None:
             return "waits until the journal has been asked about the other jobs"
         assert self._stagger is not None
-        seconds = duration_text(self._stagger)
-        return f"waits for its turn: until {before.label!r} has failed, or {seconds} after its start"
+        late = "" if self._stagger == math.inf else f", or {duration_text(self._stagger)} after its start"
+        return f"waits for its turn: until {before.label!r} has failed{late}"
 
     # ---- turns
 

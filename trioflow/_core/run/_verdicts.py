@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
 def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdict:
     """Judge an attempt of a job that has raised `error`: an exception, a cancellation, or a group of both."""
     run = worker.run
-    cancelled, failure = run.backend.split_cancellations(error)
+    cancelled, failure = run.backend.split_all_cancellations(error)
     was_cancelled, ends = run.backend.isolation.was_cancelled(worker), run.is_draining_or_stopping
     if cancelled and failure is None:
         if worker.was_ended_by_run or was_cancelled:

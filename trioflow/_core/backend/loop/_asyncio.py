@@ -114,6 +114,7 @@ class AsyncioHost(HostTask):
 class AsyncioLoop(Backend):
     name = "asyncio"
     cancellation_type = asyncio.CancelledError
+    other_cancellation = "trio", "Cancelled"
 
     @functools.cached_property
     def _scope_class(self) -> Any:

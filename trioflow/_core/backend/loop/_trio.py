@@ -123,6 +123,7 @@ def interrupter_of_jobs() -> contextlib.AbstractContextManager[None]:
 class TrioLoop(Backend):
     name = "trio"
     cancellation_type = trio.Cancelled
+    other_cancellation = "asyncio", "CancelledError"
     # Cached, because trio would take 1.4 µs of each run to protect the function of its workers once more.
     protect_from_ctrl_c: Any = staticmethod(functools.cache(trio.lowlevel.enable_ki_protection))
 
