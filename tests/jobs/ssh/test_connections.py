@@ -215,6 +215,20 @@ def test_transfers_rejected_by_maxsessions_of_a_server_are_retried(backend: str,
     server.stop()
 
 
+def test_stdinnull_of_the_configuration_is_named(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+    """StdinNull takes the standard input from sftp: copies and a job's `stdin=` fail, and the error names it."""
+    config = tmp_path / "config"
+    config.write_text(f"StdinNull yes\n{site.config.read_text()}")
+    (tmp_path / "file").write_text("x")
+    node = server.node(config=config)
+    copy = SshJob(node, Push(tmp_path / "file", to=tmp_path / "copy"), timeout=PATIENCE)
+    read = SshJob(node, ["cat"], stdin=b"input", stdout=PIPE, timeout=PATIENCE)
+    run(backend, copy, read)
+    for job in (copy, read):
+        with pytest.raises(SshError, match="your ssh configuration sets no StdinNull"):
+            job.result()
+
+
 def test_remotecommand_and_requesttty_of_the_configuration_do_no_harm(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:

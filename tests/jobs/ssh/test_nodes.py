@@ -41,6 +41,44 @@ def test_a_file_of_nodes_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> N
     assert list(SshNodes(str(file), username="me", max_sessions=3)) == list(nodes)
 
 
+@pytest.mark.parametrize(
+    ("dialect", "found"),
+    [
+        ("node1 slots=8\nnode2 slots=8 max_slots=9\n", "'slots=8' in line 1 of"),  # Open MPI
+        ("node1 8\nnode2 8\n", "'8' in line 1 of"),  # LSF
+        ("node1 8 queue@node1 UNDEFINED\n", "'8' in line 1 of"),  # Grid Engine
+        ("node1\n\nnode2 ansible_host=10.0.0.2\n", "'ansible_host=10.0.0.2' in line 3 of"),  # Ansible
+        ("[web]\nnode1\n", r"'\[web\]' in line 1 of"),
+        ("node1\n[web:vars]\nx=1\n", r"'\[web:vars\]' in line 2 of"),
+        ("node1\n[all_nodes:children]\nweb\n", r"'\[all_nodes:children\]' in line 2 of"),
+    ],
+)
+def test_what_a_file_of_nodes_says_to_another_tool_is_no_name(tmp_path: Path, dialect: str, found: str) -> None:
+    """Options, numbers of slots and headings of other tools' files are refused, and the error names the line."""
+    file = tmp_path / "hostfile"
+    file.write_text(dialect)
+    with pytest.raises(ValueError, match=rf"{found} .*hostfile is for another tool, and no name of a node"):
+        SshNodes(file)
+
+
+@pytest.mark.parametrize("written", ["[::1]", "[fe80::1%eth0]", "[a,b]", "[08-09]", "n[1]", "node1 node1 :", "8a"])
+def test_names_that_look_like_other_tools_are_nodes(written: str, tmp_path: Path) -> None:
+    """An IPv6 address, a range without a name, a node in several lines, and this machine are nodes."""
+    file = tmp_path / "hostfile"
+    file.write_text(written.replace(" ", "\n"))
+    assert list(SshNodes(file)) == list(SshNodes(written)) != []
+
+
+def test_the_encoding_of_a_file_of_nodes_is_not_part_of_a_name(tmp_path: Path) -> None:
+    """A byte order mark is no part of the first name, and a file in UTF-16 is refused with what to do."""
+    file = tmp_path / "hostfile"
+    file.write_text("node1\r\nnode2\r\n", encoding="utf-8-sig")
+    assert [node.hostname for node in SshNodes(file)] == ["node1", "node2"]
+    file.write_text("node1\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"hostfile is not in UTF-8 .*: save it in UTF-8"):
+        SshNodes(str(file))
+
+
 def test_a_list_of_nodes_may_contain_names_ranges_and_nodes() -> None:
     """Nodes in a list of names and ranges keep their own options, and equal nodes are listed once."""
     own = SshNode("own", port=22)

@@ -219,6 +219,8 @@ MAX_NAMES_IN_REPR: Final = 3
 MAX_NODES: Final = 100_000
 """The maximum number of nodes in one range; a larger range is rejected as a mistake."""
 _WORD_PATTERN: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
+_FOREIGN_PATTERN: Final = re.compile(r".*=.*|\d+|\[[^\[\]:,-]*(:[^\[\]:]*)?\]")
+"""What files of nodes for MPI, Slurm or Ansible have besides names: options, numbers of slots, and headings."""
 _BRACKETS_PATTERN: Final = re.compile(r"\[([^\[\]]*)\]")
 _NODE_PATTERN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*?)(?::(?P<port>\d+))?")
 
@@ -238,8 +240,12 @@ def _check_word(word: Any, name: str, subject: str) -> None:
 
 def _iterate_entries(nodes: Any) -> Iterator[Any]:
     if isinstance(nodes, os.PathLike) or (isinstance(nodes, str) and os.path.isfile(nodes)):
-        for line in Path(nodes).read_text(encoding="utf-8").splitlines():  # pyright: ignore[reportUnknownArgumentType]
-            yield from _split_names(line.partition("#")[0])
+        try:
+            text = Path(nodes).read_text(encoding="utf-8-sig")  # pyright: ignore[reportUnknownArgumentType]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{os.fspath(nodes)} is not in UTF-8 ({error}): save it in UTF-8") from None
+        for number, line in enumerate(text.splitlines(), 1):
+            yield from _split_names(line.partition("#")[0], f" in line {number} of {os.fspath(nodes)}")
     elif isinstance(nodes, str):
         yield from _split_names(nodes)
     elif isinstance(nodes, Iterable):
@@ -248,8 +254,12 @@ def _iterate_entries(nodes: Any) -> Iterator[Any]:
         raise TypeError(f"SshNodes({short_repr(nodes)}): give a list, a path, or a range like 'node[01-37]'")
 
 
-def _split_names(text: str) -> list[str]:
-    return re.findall(r"(?:\[[^\[\]]*\]|[^\s,])+", text)
+def _split_names(text: str, place: str = "") -> list[str]:
+    names = re.findall(r"(?:\[[^\[\]]*\]|[^\s,])+", text)
+    for name in names:
+        if _FOREIGN_PATTERN.fullmatch(name):
+            raise ValueError(f"{short_repr(name)}{place} is for another tool, and no name of a node: leave it out")
+    return names
 
 
 def _expand_range(text: str) -> Iterator[str]:
