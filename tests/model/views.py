@@ -31,7 +31,9 @@ from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally, run_verdict
 from trioflow.view.trace import _compare, _formats, _slots, _time_spent, _trace_file
+from trioflow.view.trace._log_reader import LogReader
 from trioflow.view.trace._record import TraceRecord
+from trioflow.view.trace._span_builder import RecordBuilder
 from trioflow.view.trace.report import _failures, _report
 from trioflow.view.trace.timeline import _slot_rows, _timeline
 
@@ -149,6 +151,7 @@ def strange_in_record(trace: Trace, folder: Path) -> Iterator[str]:
     except Exception:
         yield traceback.format_exc(limit=-4)
         return
+    yield from strange_in_facts(trace, live)
     yield from strange_in_spans(live)
     yield from strange_in_times(live)
     yield from strange_in_slots(live)
@@ -162,6 +165,19 @@ def _junit_lines(record: TraceRecord) -> Iterator[str]:
     from trioflow.view._junit import xml_lines
 
     return xml_lines(record)
+
+
+def strange_in_facts(trace: Trace, record: TraceRecord) -> Iterator[str]:
+    """Yield what another process builds otherwise of the facts about the runs, which it gets as data."""
+    facts = LogReader(list(trace._log)).read_facts()
+    data = json.loads(json.dumps(_trace_file.to_plain(facts)))
+    texts = [
+        _trace_file.record_json(RecordBuilder(runs).build([], record.end_time, stored_graphs=record.graphs))
+        for runs in (facts, _trace_file.read_facts(data))
+    ]
+    if texts[0] != texts[1]:
+        lines = (text.replace("{", "\n{") for text in texts)
+        yield f"the record that another process builds: {first_difference(*lines)}"
 
 
 def first_difference(one: str, other: str) -> str:

@@ -1,4 +1,4 @@
-"""The facts about the runs in an event log, or about the last run of a scheduler, and the record that is made of them.
+"""Collects the facts about the runs in an event log, or about the last run of a scheduler.
 
 `LogReader` makes one pass over the log and groups its facts by run. If a run has not ended, it also reads the current
 state of the jobs. For a nested scheduler that never ran, it reads the current members.
@@ -7,27 +7,45 @@ state of the jobs. For a nested scheduler that never ran, it reads the current m
 from __future__ import annotations
 
 import functools
+import math
 import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib import metadata
 from time import monotonic
 from typing import Any, Final
 
+from ..._core.api import RequirementFailed
 from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     JobState,
+    Outcome,
+    Pool,
+    StopReason,
+    WaitCause,
     all_requirements,
+    criticality,
+    duration_text,
+    explicit_label,
+    find_run_resource,
+    is_one_job,
     is_scheduler,
+    name_of_policy,
     outcome,
     paths_of,
     ready_at,
+    resource_views,
+    run_needs,
     run_times,
+    takes_slot,
 )
+from ..text._failure_text import describe_failure
 from ._event_recorder import EventKind, RunStart, read_events, record_outcome
+from ._facts import JobFacts, ResourceFacts, RunFacts
 from ._record import LiveObjects, TraceRecord
-from ._resource_use import ResolvedNeeds, ResourceScopes, ResourceUse, resolve_needs
-from ._span_builder import PLAIN_OUTCOME, JobFacts, RecordBuilder, RunFacts
-from ._spans import HostFacts
+from ._span_builder import RecordBuilder
+from ._spans import CommandRecord, HostFacts, RunSpan, Span
 
 
 def build_record(log: list[Any]) -> TraceRecord:
@@ -50,15 +68,64 @@ NO_START: Final = RunStart(monotonic, 0.0, None)
 """The start of a run that never began."""
 
 
+PLAIN_OUTCOME: Final = Outcome()
+"""The outcome of jobs that have not settled, or succeeded with nothing else to report."""
+
+
+@dataclass(slots=True, eq=False)
+class LiveJob:
+    """A job in one run, and what the log, or the job itself, says of it."""
+
+    key: int
+    job: AnyJob
+    state: JobState = JobState.IDLE
+    started_at: float | None = None
+    finished_at: float | None = None
+    outcome: Outcome = PLAIN_OUTCOME
+    command: CommandRecord | None = None
+    added_at: float = -math.inf
+    ready_at: float | None = None
+    later_attempt_starts: tuple[float, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class LiveRun:
+    """A run of a scheduler, and what the log, or the scheduler itself, says of it."""
+
+    scheduler: BaseScheduler
+    enclosing: LiveRun | None
+    number: int
+    start: RunStart
+    started_at: float | None = None
+    ended_at: float | None = None
+    stop_reason: StopReason | None = None
+    culprit: AnyJob | None = None
+    jobs: dict[AnyJob, LiveJob] = field(default_factory=dict[AnyJob, LiveJob])
+    window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+
+    @property
+    def parent(self) -> LiveJob | None:
+        """The scheduler as a job in the enclosing run; None for an outermost scheduler."""
+        return None if self.enclosing is None else self.enclosing.jobs[self.scheduler]
+
+    def find_key(self, job: AnyJob | None) -> int | None:
+        """Return the key of a job in this run or in an enclosing one; None if the job is in none of them."""
+        run: LiveRun | None = self
+        while run is not None and job not in run.jobs:
+            run = run.enclosing
+        return None if run is None or job is None else run.jobs[job].key
+
+
 class LogReader:
     """A reader of an event log, which groups the facts in the log by run."""
 
     def __init__(self, log: list[Any]) -> None:
-        self.runs: Final[list[RunFacts]] = []
-        self._incidents: Final[list[tuple[float, RunFacts, str]]] = []
-        self._latest_runs: Final[dict[BaseScheduler, RunFacts]] = {}
+        self.runs: Final[list[LiveRun]] = []
+        self._jobs: Final[list[AnyJob]] = []  # by their keys
+        self._incidents: Final[list[tuple[float, LiveRun, str]]] = []
+        self._latest_runs: Final[dict[BaseScheduler, LiveRun]] = {}
         # Only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
-        self._recorded_paths: Final[dict[JobFacts, str]] = {}
+        self._recorded_paths: Final[dict[LiveJob | None, str]] = {}
         self._last_start = NO_START
         for event in read_events(log):
             self._read_event(*event)
@@ -71,16 +138,16 @@ class LogReader:
             return
         run = self._latest_runs[scheduler]
         if isinstance(kind, JobState):
-            facts = _get_or_create_facts(run, job)
-            facts.state, facts.started_at, facts.finished_at = kind, time, finished_at
-            facts.outcome, facts.command = details or (PLAIN_OUTCOME, None)
-            facts.ready_at = facts.outcome.ready_at
+            live = self._get_or_create(run, job)
+            live.state, live.started_at, live.finished_at = kind, time, finished_at
+            live.outcome, live.command = details or (PLAIN_OUTCOME, None)
+            live.ready_at = live.outcome.ready_at
         elif kind is EventKind.ATTEMPT_STARTED:
-            _get_or_create_facts(run, job).later_attempt_starts += (time,)
+            self._get_or_create(run, job).later_attempt_starts += (time,)
         elif kind is EventKind.JOB_ADDED:
-            _get_or_create_facts(run, job).added_at = time
+            self._get_or_create(run, job).added_at = time
         elif kind is EventKind.JOB_PATH:
-            self._recorded_paths[_get_or_create_facts(run, job)] = details
+            self._recorded_paths[self._get_or_create(run, job)] = details
         elif kind is EventKind.WINDOW_RESIZED:
             run.window_sizes.append((time, details))
         elif kind is EventKind.INCIDENT:
@@ -89,142 +156,216 @@ class LogReader:
             run.started_at, run.ended_at = time, finished_at
             run.stop_reason, run.culprit = details.stop_reason, details.culprit
             for unsettled_job in details.unsettled_jobs:
-                _get_or_create_facts(run, unsettled_job)
+                self._get_or_create(run, unsettled_job)
 
     def _begin_run(self, scheduler: BaseScheduler, time: float, start: RunStart) -> None:
-        enclosing_run = self._latest_runs.get(scheduler.scheduler) if scheduler.scheduler is not None else None
-        if enclosing_run is not None and enclosing_run.ended_at is not None:
-            enclosing_run = None
+        enclosing = self._latest_runs.get(scheduler.scheduler) if scheduler.scheduler is not None else None
+        if enclosing is not None and enclosing.ended_at is not None:
+            enclosing = None
         previous_run = self._latest_runs.get(scheduler)
-        is_repeated = previous_run is not None and previous_run.enclosing_run is enclosing_run
-        number = previous_run.run_number + 1 if previous_run is not None and is_repeated else 1
-        self._latest_runs[scheduler] = self._add_run(scheduler, enclosing_run, number, time, start)
+        is_repeated = previous_run is not None and previous_run.enclosing is enclosing
+        number = previous_run.number + 1 if previous_run is not None and is_repeated else 1
+        self._latest_runs[scheduler] = self._add_run(LiveRun(scheduler, enclosing, number, start, time))
 
-    def _add_run(
-        self,
-        scheduler: BaseScheduler,
-        enclosing_run: RunFacts | None,
-        number: int,
-        started_at: float | None = None,
-        start: RunStart | None = None,
-    ) -> RunFacts:
-        run = RunFacts(scheduler, enclosing_run, number, start or NO_START, started_at)
-        if start is not None:
-            self._last_start = start
+    def _add_run(self, run: LiveRun) -> LiveRun:
+        if run.start is not NO_START:
+            self._last_start = run.start
         self.runs.append(run)
         return run
 
+    def _get_or_create(self, run: LiveRun, job: AnyJob) -> LiveJob:
+        live = run.jobs.get(job)
+        if live is None:
+            live = run.jobs[job] = LiveJob(len(self._jobs), job)
+            self._jobs.append(job)
+        return live
+
     def add_last_run(self, scheduler: BaseScheduler) -> None:
         """Add the last run of an outermost scheduler, and of all schedulers in it."""
-        todo: list[tuple[BaseScheduler, RunFacts | None]] = [(scheduler, None)]
-        for current, enclosing_run in todo:  # the loop appends nested schedulers to the list
-            started, ended = run_times(current) or (0.0, None)
+        todo: list[tuple[BaseScheduler, LiveRun | None]] = [(scheduler, None)]
+        for current, enclosing in todo:  # the loop appends nested schedulers to the list
             start = RunStart(monotonic, 0.0, current.window_size, pool=current.pool)
-            run = self._add_run(current, enclosing_run, 1, started, start)
-            run.ended_at, run.stop_reason, run.culprit = ended, current.stop_reason, current.culprit
-            _add_current_states(run)
+            run = self._add_run(LiveRun(current, enclosing, 1, start, *(run_times(current) or (0.0, None))))
+            run.stop_reason, run.culprit = current.stop_reason, current.culprit
+            self._add_current_states(run)
             todo += [(job, run) for job in current if is_scheduler(job) and job.started_at is not None]
+
+    def _add_current_states(self, run: LiveRun) -> None:
+        """Add the current states of those jobs of a run of which the log does not say that they have settled."""
+        if (times := run_times(run.scheduler)) is not None:
+            run.started_at = times[0]
+        for job in run.scheduler:
+            live = self._get_or_create(run, job)
+            if live.state is JobState.IDLE:
+                live.state, live.ready_at = job.state, ready_at(job)
+                live.started_at, live.finished_at = job.started_at, job.finished_at
+                live.outcome, live.command = record_outcome(job) if job.is_settled() else (outcome(job), None)
 
     # ---- the record
 
     def build(self) -> TraceRecord:
-        for run in self.runs:
-            if run.ended_at is None and run.stop_reason is None:
-                _add_current_states(run)
-        self._add_unstarted_schedulers()
-        self._describe_jobs()
-        clock = self._last_start.clock
+        clock, facts = self._last_start.clock, self.read_facts()
         started_runs = [run for run in self.runs if run.started_at is not None]
         end_time = max(clock() if run.ended_at is None else run.ended_at for run in started_runs)
-        builder, scopes = RecordBuilder(self.runs), ResourceScopes()
+        builder, indices = RecordBuilder(facts), {run: index for index, run in enumerate(self.runs)}
         return builder.build(
-            self._incidents,
+            [(time, indices[run], message) for time, run, message in self._incidents],
             end_time,
-            _find_needs(self.runs, scopes),
             wall_offset=self._last_start.wall_offset,
             host=_host_facts(),
             live=LiveObjects(
-                tuple(dict.fromkeys(run.scheduler for run in self.runs if run.enclosing_run is None)),
-                tuple(facts.job for facts in builder.job_facts),
+                tuple(dict.fromkeys(run.scheduler for run in self.runs if run.enclosing is None)),
+                tuple(self._jobs[job.span.number] for job in builder.jobs),
             ),
         )
 
-    def _add_unstarted_schedulers(self) -> None:
-        begun_runs = {(run.enclosing_run, run.scheduler) for run in self.runs}
-        for run in self.runs:  # the loop appends to this list
-            for job in run.facts_by_job:
-                if is_scheduler(job) and (run, job) not in begun_runs:
-                    unstarted_run = self._add_run(job, run, 0)
-                    for member in job:
-                        _get_or_create_facts(unstarted_run, member)
-
-    def _describe_jobs(self) -> None:
-        """Add to the facts about each job its path, its position and its requirements."""
-        paths_by_run = self._find_paths()
+    def read_facts(self) -> list[RunFacts]:
+        """Return the facts about all runs, each after its enclosing run."""
+        for run in self.runs:
+            if run.ended_at is None and run.stop_reason is None:
+                self._add_current_states(run)
+        self._add_unstarted_schedulers()
+        scheduler_numbers = {run.scheduler: number for number, run in enumerate(reversed(self.runs))}
+        paths_by_run, owners, keys = self._find_paths(), dict[object, int](), dict[str, set[str]]()
+        for job in self._jobs:
+            for name, need in (job.needs or {}).items():
+                keys.setdefault(name, set()).add(str(need))
+        facts: list[RunFacts] = []
         for run in self.runs:
             positions = {job: number for number, job in enumerate(run.scheduler)}
-            for job, facts in run.facts_by_job.items():
-                facts.path = paths_by_run[run].get(job) or job.label
-                facts.position = positions.get(job, len(positions))
-                required = map(run.facts_by_job.get, all_requirements(run.scheduler, job))
-                facts.requirements = [requirement for requirement in required if requirement is not None]
+            jobs = tuple(
+                _describe_job(run, live, paths_by_run[run].get(job), positions.get(job, len(positions)), owners)
+                for job, live in run.jobs.items()
+            )
+            resources = () if run.start.pool is None else tuple(_pool_resources(run.start.pool, owners, keys))
+            facts.append(RunFacts(_describe_run(run, scheduler_numbers[run.scheduler]), resources, jobs))
+        return facts
 
-    def _find_paths(self) -> dict[RunFacts, dict[AnyJob, str]]:
-        has_several_roots = len({run.scheduler for run in self.runs if run.enclosing_run is None}) > 1
-        paths: dict[RunFacts, dict[AnyJob, str]] = {}
+    def _add_unstarted_schedulers(self) -> None:
+        begun_runs = {(run.enclosing, run.scheduler) for run in self.runs}
+        for run in self.runs:  # the loop appends to this list
+            for job in run.jobs:
+                if is_scheduler(job) and (run, job) not in begun_runs:
+                    unstarted_run = self._add_run(LiveRun(job, run, 0, NO_START))
+                    for member in job:
+                        self._get_or_create(unstarted_run, member)
+
+    def _find_paths(self) -> dict[LiveRun, dict[AnyJob, str]]:
+        has_several_roots = len({run.scheduler for run in self.runs if run.enclosing is None}) > 1
+        paths: dict[LiveRun, dict[AnyJob, str]] = {}
         for run in self.runs:  # enclosing runs come first
-            if run.enclosing_run is None:
+            if run.enclosing is None:
                 prefix = f"{run.scheduler.label}/" if has_several_roots and run.scheduler.scheduler is None else None
                 paths[run] = paths_of(run.scheduler, prefix)
             else:
-                paths[run] = paths[run.enclosing_run]
-                if run.scheduler_facts in self._recorded_paths:
-                    paths[run].update(paths_of(run.scheduler, f"{self._recorded_paths[run.scheduler_facts]}/"))
-            recorded_paths = ((job, self._recorded_paths.get(facts)) for job, facts in run.facts_by_job.items())
+                paths[run] = paths[run.enclosing]
+                if run.parent in self._recorded_paths:
+                    paths[run].update(paths_of(run.scheduler, f"{self._recorded_paths[run.parent]}/"))
+            recorded_paths = ((job, self._recorded_paths.get(live)) for job, live in run.jobs.items())
             paths[run].update((job, path) for job, path in recorded_paths if path is not None)
         return paths
 
 
-def _get_or_create_facts(run: RunFacts, job: AnyJob) -> JobFacts:
-    facts = run.facts_by_job.get(job)
-    if facts is None:
-        facts = run.facts_by_job[job] = JobFacts(job, run)
-    return facts
+def _describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
+    return RunSpan(
+        scheduler_number=scheduler_number,
+        parent=None if run.parent is None else run.parent.key,
+        run_number=run.number,
+        label=run.scheduler.label,
+        started_at=run.started_at,
+        finished_at=run.ended_at,
+        window_size=run.start.window_size,
+        stop_reason=run.stop_reason,
+        culprit_number=run.jobs[run.culprit].key if run.culprit in run.jobs else None,
+        member_numbers=(),
+        has_limiter=run.start.has_limiter,
+        backend=run.start.backend,
+        window_sizes=tuple(run.window_sizes),
+        has_own_label=explicit_label(run.scheduler) is not None,
+        options=tuple(_option_texts(run.scheduler)),
+    )
 
 
-def _add_current_states(run: RunFacts) -> None:
-    """Add the current states of those jobs of a run of which the log does not say that they have settled."""
-    if (times := run_times(run.scheduler)) is not None:
-        run.started_at = times[0]
-    for job in run.scheduler:
-        facts = _get_or_create_facts(run, job)
-        if facts.state is JobState.IDLE:
-            facts.state, facts.ready_at = job.state, ready_at(job)
-            facts.started_at, facts.finished_at = job.started_at, job.finished_at
-            if job.is_settled():
-                facts.outcome, facts.command = record_outcome(job)
-            else:
-                facts.outcome = outcome(job)
+def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of the options that were set on a scheduler, except its window."""
+    if scheduler.timeout is not None:
+        yield "timeout", duration_text(scheduler.timeout)
+    yield "policy", name_of_policy(scheduler.policy)
+    if scheduler.pool is not None:
+        yield "pool", repr(scheduler.pool)
+    if scheduler.critical_jobs is not None:
+        yield "critical_jobs", str(scheduler.critical_jobs)
 
 
-def _find_needs(runs: list[RunFacts], scopes: ResourceScopes) -> dict[int, ResolvedNeeds]:
-    """Return the needs of each span that has any. Also add the cooldowns of throttled keys to their resources."""
-    resources: dict[RunFacts | None, dict[str, ResourceUse]] = {None: {}}
-    all_needs: dict[int, ResolvedNeeds] = {}
-    for run in runs:  # enclosing runs come first
-        reserved_needs = () if run.parent_number is None else all_needs.get(run.parent_number, ())
-        scope = resources[run] = scopes.build_run_scope(resources[run.enclosing_run], reserved_needs, run.start.pool)
-        for job, facts in run.facts_by_job.items():
-            needs = resolve_needs(scope, job.needs or {}) if scope else ()
-            needs += tuple(scopes.resolve_run_needs(run.scheduler, job))
-            if not needs:
-                continue
-            all_needs[facts.span_number] = needs
-            needed = {resource.name: resource for resource, _ in needs}
-            for throttling in facts.outcome.throttled_attempts:
-                for name, until in throttling.closed_until:
-                    needed[name].cooldowns.append((throttling.ended, until, facts.span_number))
-    return all_needs
+def _pool_resources(pool: Pool, owners: dict[object, int], keys: dict[str, set[str]]) -> Iterator[ResourceFacts]:
+    owner = owners.setdefault(pool, len(owners))
+    for view in resource_views(pool):
+        totals = {key: view.key_total(key) for key in sorted(keys.get(view.name, ())) if view.is_per_key}
+        yield ResourceFacts(owner, view.name, view.total, view.is_per_key, totals)
+
+
+def _run_needs(run: LiveRun, job: AnyJob, owners: dict[object, int]) -> Iterator[tuple[ResourceFacts, float]]:
+    for name, amount in run_needs(job).items():
+        owner, total = find_run_resource(run.scheduler, name)
+        yield ResourceFacts(owners.setdefault(owner, len(owners)), name, total), float(str(amount))
+
+
+def _describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, owners: dict[object, int]) -> JobFacts:
+    job, outcome, command = live.job, live.outcome, live.command
+    failure, restoration, throttled = outcome.failure, outcome.restoration, outcome.throttled_attempts
+    error = None if failure is None else failure.exception
+    is_blocked = live.state is JobState.BLOCKED and isinstance(error, RequirementFailed)
+    is_own_failure = live.state is JobState.FAILED and not outcome.failed_through_member
+    required = map(run.jobs.get, all_requirements(run.scheduler, job))
+    span = Span(
+        number=live.key,
+        parent=None if run.parent is None else run.parent.key,
+        run=run.number,
+        path=path or job.label,
+        label=job.label,
+        kind=type(job).__name__,
+        state=live.state,
+        critical=criticality(job),
+        forever=job.forever,
+        scheduled_at=None,
+        started_at=live.started_at,
+        ready_at=live.ready_at,
+        finished_at=live.finished_at,
+        attempts=live.later_attempt_starts,
+        lane=None,
+        timed_out=outcome.timed_out,
+        required=tuple(requirement.key for requirement in required if requirement is not None),
+        exception=error,
+        returncode=None if command is None else command.returncode,
+        user_time=None if command is None else command.user_time,
+        system_time=None if command is None else command.system_time,
+        max_rss=None if command is None else command.max_rss,
+        throttled=tuple((attempt.began, attempt.ended) for attempt in throttled),
+        restored=restoration is not None,
+        restored_at=outcome.restored_at,
+        restored_elapsed=None if restoration is None else restoration.elapsed,
+        takes_slot=takes_slot(job),
+        moved_on=outcome.moved_on,
+        blocked_by=run.find_key(error.requirement) if is_blocked else None,  # type: ignore[union-attr]
+        failed_attempts=tuple((attempt.number, attempt.ended, attempt.error) for attempt in outcome.failed_attempts),
+        is_first=is_scheduler(job) and is_one_job(job),
+    )
+    needs = job.needs or {}
+    return JobFacts(
+        span,
+        position,
+        explicit_label(job) is not None,
+        live.added_at,
+        {name: float(need) if isinstance(need, (int, float)) else str(need) for name, need in needs.items()},
+        tuple(_run_needs(run, job, owners)),
+        tuple((name, attempt.ended, until) for attempt in throttled for name, until in attempt.closed_until),
+        (
+            *((WaitCause.MACHINE, *times) for times in outcome.machine_waits),
+            *((WaitCause.RETRY, *times) for times in outcome.retry_waits),
+        ),
+        describe_failure(job, failure) if failure is not None and is_own_failure else None,
+        command,
+    )
 
 
 @functools.cache

@@ -7,12 +7,12 @@ which it reserves for its members, then in enclosing schedulers.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from ..._core.api.views import AnyJob, BaseScheduler, Pool, find_run_resource, resource_views, run_needs
+from ._facts import ResourceFacts, RunFacts
 
 Amount = TypeVar("Amount", int, float)
 StepFunction = tuple[list[float], list[float]]
@@ -51,7 +51,7 @@ class ResourceUse:
     cooldowns: Cooldowns
     uses_by_key: dict[str, ResourceUse] | None = None
     """The use of each key; None if the resource is not a `PerKey`."""
-    key_total: Callable[[str], float | None] = lambda key: None
+    key_totals: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
     """The total amount of each key; None for rates."""
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
     """The start, end, amount and span number of each use. A use of a rate lasts as long as the job's attempt."""
@@ -101,59 +101,54 @@ ResolvedNeeds = tuple[tuple[ResourceUse, float], ...]
 """The resources that a job needed, each with the amount. The amount of a rate is always 1."""
 
 
-class ResourceScopes:
-    """The scope of each run of a trace: the resources that its jobs can name in their needs.
+def find_needs(runs: Iterable[RunFacts], numbers: Mapping[int, int]) -> dict[int, ResolvedNeeds]:
+    """Return the needs of each span that has any. Also add the cooldowns of throttled keys to their resources.
 
     If several runs share a pool, the resources of the pool appear only once.
+
+    Args:
+        runs: the runs, each after its enclosing run.
+        numbers: the number of the span of each job, by key.
+
     """
-
-    def __init__(self) -> None:
-        self._pool_resources: Final[dict[tuple[int, str], ResourceUse]] = {}
-
-    def build_run_scope(
-        self, enclosing_scope: Mapping[str, ResourceUse], reserved_needs: ResolvedNeeds, pool: Pool | None
-    ) -> dict[str, ResourceUse]:
-        """Return the resources that the jobs in a run can name in their needs, by name.
-
-        Args:
-            enclosing_scope: the scope of the enclosing run.
-            reserved_needs: the needs of the run's scheduler, which it reserves for its members.
-            pool: the pool of the run's scheduler.
-
-        """
-        scope = dict(enclosing_scope)
-        for resource, amount in reserved_needs:
-            if resource.total_amount is not None:
+    resources: dict[tuple[int, str], ResourceUse] = {}
+    scopes: dict[int | None, dict[str, ResourceUse]] = {None: {}}  # the resources that each job can name, by its key
+    all_needs: dict[int, ResolvedNeeds] = {}
+    for run in runs:
+        scope = dict(scopes[run.span.parent])
+        for resource, amount in () if run.span.parent is None else all_needs.get(numbers[run.span.parent], ()):
+            if resource.total_amount is not None:  # the scheduler reserves it for its members
                 scope[resource.name] = ResourceUse(resource.name, amount, resource.cooldowns)
-        for view in () if pool is None else resource_views(pool):
-            resource = self._get_or_create(pool, view.name, view.total)
-            if view.is_per_key and resource.uses_by_key is None:
-                resource.uses_by_key, resource.key_total = {}, view.key_total
-            scope[view.name] = resource
-        return scope
-
-    def resolve_run_needs(self, scheduler: BaseScheduler, job: AnyJob) -> Iterator[tuple[ResourceUse, float]]:
-        """Yield the needs of a job for resources that belong to the run and to no pool, such as worker processes."""
-        for name, amount in run_needs(job).items():
-            owner, total = find_run_resource(scheduler, name)
-            yield self._get_or_create(owner, name, total), float(str(amount))
-
-    def _get_or_create(self, owner: object, name: str, total: float | None) -> ResourceUse:
-        key = id(owner), name
-        if key not in self._pool_resources:
-            self._pool_resources[key] = ResourceUse(name, total, [])
-        return self._pool_resources[key]
+        scope.update((facts.name, _get_or_create(resources, facts)) for facts in run.resources)
+        for job in run.jobs:
+            scopes[job.span.number], number = scope, numbers[job.span.number]
+            needs = _resolve_needs(scope, job.needs) if scope else ()
+            needs += tuple((_get_or_create(resources, facts), amount) for facts, amount in job.run_needs)
+            if needs:
+                all_needs[number] = needs
+                needed = {resource.name: resource for resource, _ in needs}
+                for name, since, until in job.cooldowns:
+                    needed[name].cooldowns.append((since, until, number))
+    return all_needs
 
 
-def resolve_needs(scope: Mapping[str, ResourceUse], needs: Mapping[str, object]) -> ResolvedNeeds:
-    """Resolve the names in `job.needs`. Names are left out if they are not in `scope`, because the pool has changed."""
+def _get_or_create(resources: dict[tuple[int, str], ResourceUse], facts: ResourceFacts) -> ResourceUse:
+    key = facts.owner, facts.name
+    if key not in resources:
+        uses_by_key: dict[str, ResourceUse] | None = {} if facts.is_per_key else None
+        resources[key] = ResourceUse(facts.name, facts.total, [], uses_by_key, facts.key_totals)
+    return resources[key]
+
+
+def _resolve_needs(scope: Mapping[str, ResourceUse], needs: Mapping[str, float | str]) -> ResolvedNeeds:
+    """Resolve the names of needs. Names are left out if they are not in `scope`, because the pool has changed."""
     resolved: list[tuple[ResourceUse, float]] = []
     for name, amount in needs.items():
         resource = scope.get(name)
         if resource is not None and resource.uses_by_key is not None:
-            key_use = ResourceUse(name, resource.key_total(str(amount)), [])
+            key_use = ResourceUse(name, resource.key_totals[str(amount)], [])
             resolved.append((resource.uses_by_key.setdefault(str(amount), key_use), 1.0))
         elif resource is not None:
-            is_number = resource.total_amount is not None and isinstance(amount, (int, float))
-            resolved.append((resource, float(str(amount)) if is_number else 1.0))
+            is_number = resource.total_amount is not None and not isinstance(amount, str)
+            resolved.append((resource, float(amount) if is_number else 1.0))
     return tuple(resolved)

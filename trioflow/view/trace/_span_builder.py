@@ -1,129 +1,23 @@
-"""The facts about runs and their jobs, and the conversion of these facts to a `TraceRecord`.
+"""`RecordBuilder`: makes a `TraceRecord` of the facts about runs and their jobs, in the process that ran or in another.
 
-`_log_reader` collects the facts from the event log of a `Trace`. `RecordBuilder` sorts the jobs of all runs by their
-starts, numbers them, and creates the spans with their lanes and waits.
+It sorts the jobs of all runs by their starts, numbers them, and completes the spans with their lanes and waits.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from ..._core.api import RequirementFailed
-from ..._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    JobState,
-    Outcome,
-    StopReason,
-    WaitCause,
-    criticality,
-    duration_text,
-    explicit_label,
-    is_one_job,
-    is_scheduler,
-    name_of_policy,
-    takes_slot,
-)
-from ..text._failure_text import describe_failure
-from ._event_recorder import RunStart
+from ..._core.api.views import JobState
+from ._critical_path import settled_at
+from ._facts import JobFacts, RunFacts
 from ._record import TraceRecord
-from ._resource_use import ResolvedNeeds
-from ._spans import CommandRecord, IncidentMark, RunSpan, Span, assign_lanes, family_from_label, or_infinity
+from ._resource_use import find_needs
+from ._spans import IncidentMark, RunSpan, Span, assign_lanes, family_from_label, or_infinity
 from ._waits import WaitAnalysis
-
-PLAIN_OUTCOME: Final = Outcome()
-"""The outcome of jobs that have not settled, or succeeded with nothing else to report."""
-
-
-@dataclass(slots=True, eq=False)
-class JobFacts:
-    """The facts about one job in one run. `span_number` and `lane` are assigned by `RecordBuilder`."""
-
-    job: AnyJob
-    run: RunFacts
-    path: str = ""
-    position: int = 0
-    """The position of the job among those of its scheduler, in the order in which they were added."""
-    requirements: list[JobFacts] = field(default_factory=list["JobFacts"])
-    state: JobState = JobState.IDLE
-    started_at: float | None = None
-    finished_at: float | None = None
-    outcome: Outcome = PLAIN_OUTCOME
-    command: CommandRecord | None = None
-    added_at: float = -math.inf  # the default is for jobs that were added before the run
-    ready_at: float | None = None
-    later_attempt_starts: tuple[float, ...] = ()
-    span_number: int = -1
-    lane: int | None = None
-
-    def scheduled_at(self) -> float | None:
-        """Return the time from which the job could start, which is never later than its actual start.
-
-        This is the latest of three times: when the run began, when the job was added, and when its last requirement
-        settled or, for a service, became ready. Return None if the job is IDLE, BLOCKED or SKIPPED, if it was cancelled
-        before its requirements settled, or if the run never began.
-        """
-        if self.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or self.run.started_at is None:
-            return None
-        latest_time = max(self.run.started_at, self.added_at)
-        for requirement in self.requirements:
-            settled_at = requirement.finished_at if requirement.ready_at is None else requirement.ready_at
-            if settled_at is None or settled_at > or_infinity(self.finished_at):
-                return None  # the job was cancelled before this requirement settled
-            latest_time = max(latest_time, settled_at)
-        return latest_time if self.started_at is None else min(latest_time, self.started_at)
-
-    def attempt_starts(self) -> Iterator[float]:
-        """Yield the start of each attempt that was not throttled."""
-        if self.started_at is not None:
-            yield self.started_at
-            throttled = self.outcome.throttled_attempts
-            for time in self.later_attempt_starts:
-                if time >= self.started_at and not any(began <= time <= ended for began, ended, _ in throttled):
-                    yield time
-
-    def inner_waits(self, end_time: float) -> Iterator[tuple[WaitCause, float, float]]:
-        """Yield the waits between the first start of the job and its end, in a trace that ends at `end_time`."""
-        for began, ended in self.outcome.machine_waits:
-            yield WaitCause.MACHINE, began, ended
-        for began, ended in self.outcome.retry_waits:
-            yield WaitCause.RETRY, began, min(ended, end_time)
-
-    def lifetime(self, end_time: float) -> tuple[float, float]:
-        """Return the interval in which the job could wait or run, in a trace that ends at `end_time`."""
-        run = self.run
-        end = next(time for time in (self.finished_at, run.ended_at, end_time) if time is not None)
-        return (end if run.started_at is None else max(run.started_at, self.added_at), end)
-
-
-@dataclass(slots=True, eq=False)
-class RunFacts:
-    """The facts about one run of one scheduler. `started_at` is None if the run never began."""
-
-    scheduler: BaseScheduler
-    enclosing_run: RunFacts | None
-    run_number: int
-    start: RunStart
-    started_at: float | None = None
-    ended_at: float | None = None
-    stop_reason: StopReason | None = None
-    culprit: AnyJob | None = None
-    facts_by_job: dict[AnyJob, JobFacts] = field(default_factory=dict[AnyJob, JobFacts])
-    window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
-
-    @property
-    def scheduler_facts(self) -> JobFacts | None:
-        """The facts about the scheduler as a job in the enclosing run; None for an outermost scheduler."""
-        return None if self.enclosing_run is None else self.enclosing_run.facts_by_job[self.scheduler]
-
-    @property
-    def parent_number(self) -> int | None:
-        """The number of the span of the scheduler; None for an outermost scheduler."""
-        return None if self.scheduler_facts is None else self.scheduler_facts.span_number
 
 
 class RecordBuilder:
@@ -132,171 +26,132 @@ class RecordBuilder:
     Args:
         runs: the facts about all runs, each after its enclosing run.
 
+    Attributes:
+        jobs: the facts about the jobs, in the order of their spans.
+
     """
 
-    def __init__(self, runs: list[RunFacts]) -> None:
+    def __init__(self, runs: Sequence[RunFacts]) -> None:
         self._runs: Final = runs
-        self.job_facts: Final = _number_jobs(runs)
-        for run in runs:
-            _assign_lanes(run)
+        self._run_of: Final = {facts.span.number: run.span for run in runs for facts in run.jobs}  # by key
+        self.jobs: Final = _sort_jobs(runs)
+        self._numbers: Final = {facts.span.number: number for number, facts in enumerate(self.jobs)}  # by key
 
-    def build(
-        self,
-        incidents: Iterable[tuple[float, RunFacts, str]],
-        end_time: float,
-        needs: Mapping[int, ResolvedNeeds],
-        **other_fields: Any,
-    ) -> TraceRecord:
+    def build(self, incidents: Iterable[tuple[float, int, str]], end_time: float, **other_fields: Any) -> TraceRecord:
         """Return the record.
 
         Args:
-            incidents: the time, the run and the message of each incident.
+            incidents: the time, the index of the run, and the message of each incident.
             end_time: the time when the last run ended, or the time of the snapshot.
-            needs: the needs of each span that has any.
             other_fields: further fields of the record.
 
         """
-        run_indices = {run: index for index, run in enumerate(self._runs)}
-        scheduler_numbers = {run.scheduler: number for number, run in enumerate(reversed(self._runs))}
-        runs = tuple(_make_run_span(run, scheduler_numbers[run.scheduler]) for run in self._runs)
-        spans = [_make_span(facts) for facts in self.job_facts]
+        runs = tuple(map(self._complete_run, self._runs))
+        spans = list(self._complete_spans())
         analysis = WaitAnalysis(
             spans,
             runs,
-            [facts.lifetime(end_time) for facts in self.job_facts],
-            needs,
-            {facts.span_number: tuple(facts.inner_waits(end_time)) for facts in self.job_facts},
+            [self._lifetime(facts, end_time) for facts in self.jobs],
+            find_needs(self._runs, self._numbers),
+            {number: _clip(facts, end_time) for number, facts in enumerate(self.jobs)},
         )
-        waits_of_spans = [tuple(analysis.find_waits(span)) for span in spans]
+        for span, waits in zip(spans, [tuple(analysis.find_waits(span)) for span in spans], strict=True):
+            object.__setattr__(span, "waits", waits)  # not shared yet; `replace` takes forty times as long
         return TraceRecord(
-            spans=tuple(
-                replace(span, waits=waits) if waits else span for span, waits in zip(spans, waits_of_spans, strict=True)
-            ),
+            spans=tuple(spans),
             runs=runs,
-            families=tuple(
-                family_from_label(facts.job.label, explicit_label(facts.job) is not None) for facts in self.job_facts
-            ),
-            incidents=tuple(IncidentMark(time, run_indices[run], message) for time, run, message in incidents),
+            families=tuple(family_from_label(facts.span.label, facts.has_own_label) for facts in self.jobs),
+            incidents=tuple(itertools.starmap(IncidentMark, incidents)),
             end_time=end_time,
-            failures={
-                facts.span_number: describe_failure(facts.job, failure)
-                for facts in self.job_facts
-                if (failure := facts.outcome.failure) is not None
-                and facts.state is JobState.FAILED
-                and not facts.outcome.failed_through_member
-            },
-            commands={facts.span_number: facts.command for facts in self.job_facts if facts.command is not None},
+            failures={number: facts.failure for number, facts in enumerate(self.jobs) if facts.failure is not None},
+            commands={number: facts.command for number, facts in enumerate(self.jobs) if facts.command is not None},
             **other_fields,
         )
 
-
-def _number_jobs(runs: list[RunFacts]) -> list[JobFacts]:
-    """Sort the jobs by start, nesting depth and order of addition, and number them in the resulting order."""
-    entries: list[tuple[float, int, int, JobFacts]] = []
-    depths: dict[RunFacts | None, int] = {None: -1}
-    for run in runs:  # enclosing runs come first
-        depths[run] = depths[run.enclosing_run] + 1
-        entries += (
-            (or_infinity(facts.started_at), depths[run], facts.position, facts) for facts in run.facts_by_job.values()
+    def _complete_run(self, run: RunFacts) -> RunSpan:
+        return replace(
+            run.span,
+            parent=self._number(run.span.parent),
+            culprit_number=self._number(run.span.culprit_number),
+            member_numbers=tuple(sorted(self._numbers[facts.span.number] for facts in run.jobs)),
         )
-    entries.sort(key=itemgetter(0, 1, 2))
-    jobs = [facts for *_, facts in entries]
-    for number, facts in enumerate(jobs):
-        facts.span_number = number
-    return jobs
+
+    def _complete_spans(self) -> Iterator[Span]:
+        ready_times = self._find_ready_times()
+        lanes = {key: lane for run in self._runs for key, lane in self._assign_lanes(run, ready_times)}
+        for number, facts in enumerate(self.jobs):
+            span = facts.span
+            yield replace(
+                span,
+                number=number,
+                parent=self._number(span.parent),
+                required=tuple(map(self._numbers.__getitem__, span.required)),
+                blocked_by=self._number(span.blocked_by),
+                scheduled_at=ready_times[span.number],
+                attempts=tuple(_attempt_starts(span)),
+                lane=lanes.get(span.number),
+            )
+
+    def _number(self, key: int | None) -> int | None:
+        return None if key is None else self._numbers[key]
+
+    def _find_ready_times(self) -> dict[int, float | None]:
+        """Return the time from which each job could start, which is never later than its actual start, by key.
+
+        This is the latest of three times: when the run began, when the job was added, and when its last requirement
+        settled or, for a service, became ready. It is None if the job is IDLE, BLOCKED or SKIPPED, if it was cancelled
+        before its requirements settled, or if the run never began.
+        """
+        settled_times = {facts.span.number: settled_at(facts.span) for facts in self.jobs}
+        times: dict[int, float | None] = dict.fromkeys(settled_times)
+        for facts in self.jobs:
+            span, began = facts.span, self._run_of[facts.span.number].started_at
+            if span.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or began is None:
+                continue
+            last_settled = max(map(settled_times.__getitem__, span.required), default=began)
+            if last_settled <= or_infinity(span.finished_at) and last_settled < math.inf:
+                times[span.number] = min(max(began, facts.added_at, last_settled), or_infinity(span.started_at))
+        return times
+
+    def _assign_lanes(self, run: RunFacts, ready_times: dict[int, float | None]) -> Iterator[tuple[int, int]]:
+        """Yield the key and the lane of each job of a run that has started. Jobs without slots get the last lanes."""
+        started = [facts.span for facts in run.jobs if facts.span.started_at is not None]
+        started.sort(key=lambda span: self._numbers[span.number])
+        first_lane = 1
+        for is_in_slot in (True, False):
+            spans = [span for span in started if span.takes_slot is is_in_slot]
+            intervals = ((span.started_at or 0.0, or_infinity(span.finished_at)) for span in spans)
+            lanes = [row + first_lane for row in assign_lanes(intervals, (ready_times[span.number] for span in spans))]
+            yield from zip((span.number for span in spans), lanes, strict=True)
+            first_lane = max([first_lane, *(lane + 1 for lane in lanes)])
+
+    def _lifetime(self, facts: JobFacts, end_time: float) -> tuple[float, float]:
+        """Return the interval in which a job could wait or run, in a trace that ends at `end_time`."""
+        run = self._run_of[facts.span.number]
+        end = next(time for time in (facts.span.finished_at, run.finished_at, end_time) if time is not None)
+        return (end if run.started_at is None else max(run.started_at, facts.added_at), end)
 
 
-def _assign_lanes(run: RunFacts) -> None:
-    """Assign lanes to those jobs of a run that have started. Jobs that take no slot get the last lanes."""
-    started_jobs = sorted(
-        (facts for facts in run.facts_by_job.values() if facts.started_at is not None),
-        key=lambda facts: facts.span_number,
-    )
-    first_lane = 1
-    for is_in_slot in (True, False):
-        jobs = [facts for facts in started_jobs if takes_slot(facts.job) is is_in_slot]
-        intervals = ((facts.started_at or 0.0, or_infinity(facts.finished_at)) for facts in jobs)
-        for facts, row in zip(jobs, assign_lanes(intervals, (facts.scheduled_at() for facts in jobs)), strict=True):
-            facts.lane = row + first_lane
-        first_lane = max((facts.lane + 1 for facts in jobs if facts.lane is not None), default=first_lane)
+def _sort_jobs(runs: Iterable[RunFacts]) -> list[JobFacts]:
+    """Return the jobs of all runs by start, nesting depth and order of addition."""
+    depths: dict[int | None, int] = {None: -1}
+    entries: list[tuple[float, int, int, int, JobFacts]] = []
+    for run in runs:  # enclosing runs come first
+        for facts in run.jobs:
+            depths[facts.span.number] = depth = depths[run.span.parent] + 1
+            entries.append((or_infinity(facts.span.started_at), depth, facts.position, len(entries), facts))
+    return [facts for *_, facts in sorted(entries)]
 
 
-def _make_span(facts: JobFacts) -> Span:
-    job, run, outcome, command = facts.job, facts.run, facts.outcome, facts.command
-    error = None if outcome.failure is None else outcome.failure.exception
-    is_blocked = facts.state is JobState.BLOCKED
-    blocking_job = error.requirement if is_blocked and isinstance(error, RequirementFailed) else None
-    return Span(
-        number=facts.span_number,
-        parent=run.parent_number,
-        run=run.run_number,
-        path=facts.path,
-        label=job.label,
-        kind=type(job).__name__,
-        state=facts.state,
-        critical=criticality(job),
-        forever=job.forever,
-        scheduled_at=facts.scheduled_at(),
-        started_at=facts.started_at,
-        ready_at=facts.ready_at,
-        finished_at=facts.finished_at,
-        attempts=tuple(facts.attempt_starts()),
-        lane=facts.lane,
-        timed_out=outcome.timed_out,
-        moved_on=outcome.moved_on,
-        required=tuple(requirement.span_number for requirement in facts.requirements),
-        exception=error,
-        returncode=None if command is None else command.returncode,
-        user_time=None if command is None else command.user_time,
-        system_time=None if command is None else command.system_time,
-        max_rss=None if command is None else command.max_rss,
-        throttled=tuple((attempt.began, attempt.ended) for attempt in outcome.throttled_attempts),
-        takes_slot=takes_slot(job),
-        is_first=is_scheduler(job) and is_one_job(job),
-        restored=outcome.restoration is not None,
-        restored_at=outcome.restored_at,
-        restored_elapsed=None if outcome.restoration is None else outcome.restoration.elapsed,
-        blocked_by=None if blocking_job is None else _find_span_number(run, blocking_job),
-        failed_attempts=tuple((attempt.number, attempt.ended, attempt.error) for attempt in outcome.failed_attempts),
-    )
+def _attempt_starts(span: Span) -> Iterator[float]:
+    """Yield the start of each attempt that was not throttled."""
+    if span.started_at is not None:
+        yield span.started_at
+        for time in span.attempts:
+            if time >= span.started_at and not any(began <= time <= ended for began, ended in span.throttled):
+                yield time
 
 
-def _find_span_number(run: RunFacts | None, job: AnyJob) -> int | None:
-    """Return the number of a job's span in a run or an enclosing one; None if the job is in none of them."""
-    while run is not None:
-        if job in run.facts_by_job:
-            return run.facts_by_job[job].span_number
-        run = run.enclosing_run
-    return None
-
-
-def _make_run_span(run: RunFacts, scheduler_number: int) -> RunSpan:
-    culprit = None if run.culprit is None else run.facts_by_job.get(run.culprit)
-    return RunSpan(
-        scheduler_number=scheduler_number,
-        parent=run.parent_number,
-        run_number=run.run_number,
-        label=run.scheduler.label,
-        started_at=run.started_at,
-        finished_at=run.ended_at,
-        window_size=run.start.window_size,
-        has_limiter=run.start.has_limiter,
-        backend=run.start.backend,
-        window_sizes=tuple(run.window_sizes),
-        stop_reason=run.stop_reason,
-        culprit_number=None if culprit is None else culprit.span_number,
-        member_numbers=tuple(sorted(facts.span_number for facts in run.facts_by_job.values())),
-        has_own_label=explicit_label(run.scheduler) is not None,
-        options=tuple(_option_texts(run.scheduler)),
-    )
-
-
-def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
-    """Yield the names and values of the options that were set on a scheduler, except its window."""
-    if scheduler.timeout is not None:
-        yield "timeout", duration_text(scheduler.timeout)
-    yield "policy", name_of_policy(scheduler.policy)
-    if scheduler.pool is not None:
-        yield "pool", repr(scheduler.pool)
-    if scheduler.critical_jobs is not None:
-        yield "critical_jobs", str(scheduler.critical_jobs)
+def _clip(facts: JobFacts, end_time: float) -> tuple[tuple[Any, float, float], ...]:
+    """Return the waits between the first start of a job and its end, in a trace that ends at `end_time`."""
+    return tuple((cause, began, min(ended, end_time)) for cause, began, ended in facts.inner_waits)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ..._core.api.views import JobState, topological_order
 from ..text import _failure_text
+from ._facts import RunFacts
 from ._formats import FORMAT_VERSION
 from ._record import TraceRecord
 from ._spans import Span
@@ -41,12 +42,13 @@ class BadTrace(ValueError):
 def record_json(record: TraceRecord) -> str:
     """Return a record as JSON, including the graphs of its outermost schedulers."""
     data = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    plain = {name: _to_plain(value) for name, value in data.items() if name not in LIVE_FIELDS}
-    plain["stored_graphs"] = _to_plain(record.graphs)
+    plain = {name: to_plain(value) for name, value in data.items() if name not in LIVE_FIELDS}
+    plain["stored_graphs"] = to_plain(record.graphs)
     return json.dumps(plain, ensure_ascii=True, separators=(",", ":"))
 
 
-def _to_plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """Return a record, or facts of which one is built, as data that JSON has."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, float) and not math.isfinite(value):
@@ -55,13 +57,13 @@ def _to_plain(value: Any) -> Any:
         return value
     values: Any = value
     if isinstance(value, dict):
-        return {str(key): _to_plain(item) for key, item in values.items()}
+        return {str(key): to_plain(item) for key, item in values.items()}
     if isinstance(value, (tuple, list)):
-        return [_to_plain(item) for item in values]
+        return [to_plain(item) for item in values]
     if isinstance(value, BaseException):
         return _failure_text.one_line_text(value, _failure_text.MAX_STORED_LENGTH)
     return {
-        name: _to_plain(item)
+        name: to_plain(item)
         for name, default in _defaults(typing.cast(Hashable, type(value))).items()
         if (item := getattr(value, name)) is not default and item != default
     }
@@ -111,6 +113,18 @@ def read_record(path: Path) -> TraceRecord:
         return record
     except (LookupError, ValueError, RecursionError, msgspec.ValidationError) as error:
         raise BadTrace(f"{str(path)!r} is a damaged trace: {error}") from None
+
+
+def read_facts(data: object) -> list[RunFacts]:
+    """Return the facts about runs that `to_plain` has made data of, in this process or in another.
+
+    Raises:
+        msgspec.ValidationError: the data are no facts.
+
+    """
+    import msgspec
+
+    return msgspec.convert(data, list[RunFacts], str_keys=True, dec_hook=_read_exception)
 
 
 def _parse_number(text: str, kind: type[float] = float) -> float:

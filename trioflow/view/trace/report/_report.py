@@ -271,7 +271,6 @@ def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str
     """Return the data of the table of jobs as JSON that is safe inside an HTML page."""
     counted = {span.number for span in record.counted_spans}
     ranks = [0 if span.number not in counted else 2 if _is_listed_separately(span) else 1 for span in record.spans]
-    states = Counter(recorded_state(span) for span, rank in zip(record.spans, ranks, strict=True) if rank == 1)
     starts = [None if span.started_at is None else span.started_at - record.start_time for span in record.spans]
     columns = starts, [span.waited for span in record.spans], [span.took for span in record.spans]
     units, texts = zip(*map(durations_in_column, columns), strict=True)
@@ -281,7 +280,7 @@ def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str
         "waits": {
             span.number: [wait_text(record.spans, wait) for wait in span.waits] for span in record.spans if span.waits
         },
-        "states": [[state.value, states[state]] for state in STATE_STYLES if states[state]],
+        "states": [[state, count] for state, _, count in _state_counts(record)],
         "rows": list(map(partial(_table_row, record), record.spans, ranks, zip(*texts, strict=True))),
         "commands": commands,
     }
