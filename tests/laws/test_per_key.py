@@ -87,9 +87,9 @@ def test_a_cancelled_job_waits_for_no_key(virtual: Virtual) -> None:
     async def cancel() -> None:
         queue: Any = current_scheduler()._run.queue
         await nap(1)
-        left.append(len(queue.groups.groups_by_needs))
+        left.append(len(queue.resource_line.groups_by_needs))
         cancelled.cancel()
-        left.append(len(queue.groups.groups_by_needs))
+        left.append(len(queue.resource_line.groups_by_needs))
 
     assert starts(virtual, [on("a", 5), cancelled, Job(cancel)], Pool(host=PerKey(1))) == [0, None, 0]
     assert left == [1, 0]

@@ -148,7 +148,7 @@ def test_the_total_of_a_key_is_that_of_a_number() -> None:
     """Only a PerKey of a number has a total for each key; how long its jobs have to wait is not known."""
     limits = Pool(host=PerKey(2), api=PerKey(Rate(calls=1, per=1)), cpu=3)
     found = views.resource_views(limits)
-    assert [view.key_total for view in found] == [2, None, None]
+    assert [view.key_total("a") for view in found] == [2, None, None]
     assert found[0].start_delay([Job(nap, 1, needs={"host": "a"})]) == 0
 
 

@@ -7,7 +7,7 @@ share resources, and merges them: a higher priority comes first, then the job th
 
 A **round** admits the waiting jobs that can start, in this order: their run has a slot for them, and their needs can be
 met. An admitted job gets both at once, and keeps them until it has settled. Each change that may let a job start
-discards the result of the last round, by `Admission.is_settled`. The next round runs when the run in which the change
+discards the result of the last round, by `Admission.is_current`. The next round runs when the run in which the change
 happened passes on what was released (see `ReadyQueue.admit`), or by a timer, if time alone lets a job start.
 
 - **Backfill**: a first job that has to wait can be overtaken by later jobs that need one of its resources, but by at
@@ -183,7 +183,7 @@ class AdmissionQueue:
         # The entry of this queue in `Admission.queue_entries`; None while the run has not joined the admission.
         self.entry: QueueEntry | None = None
         outer: Any = self._ready.outer
-        self.admission: Admission = Admission() if outer is None else outer.groups.admission
+        self.admission: Admission = Admission() if outer is None else outer.resource_line.admission
         self.admission.queues.add(self)
         self.admission.shares_slots = outer is not None
 
@@ -239,7 +239,7 @@ class AdmissionQueue:
         group = self._get_or_create_group(entry[2])
         heapq.heappush(group.heap, entry)
         group.update()
-        self.admission.is_settled = False
+        self.admission.is_current = False
 
     def admit(self, number: float) -> None:
         """Run a round of the admission. It may admit more than `number` jobs, and jobs of other runs."""
@@ -285,7 +285,7 @@ class AdmissionQueue:
 
     def on_change(self) -> None:
         """Require a new round; let the runs compete in it that had left because a window that they share was full."""
-        self.admission.is_settled = False
+        self.admission.is_current = False
         if self.admission.shares_slots:
             for queue in list(self.admission.queues):
                 queue.join()
@@ -320,7 +320,7 @@ class AdmissionQueue:
     def set_entry(self, entry: QueueEntry | None) -> None:
         if entry == self.entry:
             return
-        self.admission.is_settled = False
+        self.admission.is_current = False
         entries = self.admission.queue_entries
         if self.entry is not None:
             del entries[bisect.bisect_left(entries, self.entry)]
@@ -341,7 +341,7 @@ class Admission:
         self.has_budgets = False  # whether one of these is, or was, a budget
         self.shares_slots = False  # whether a window is, or was, shared by a run and those of `First`s in it
         self.group_counts: Final[Counter[frozenset[PoolEntry]]] = Counter()  # how many there are by `kind`
-        self.is_settled = False  # whether nothing has changed since the last round
+        self.is_current = False  # whether nothing has changed since the last round
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
         # What the last scan has found: the groups that have to wait, of those before its result; the reserved
         # resources, each with the first job that has a reservation of it; and the queues whose runs have no room.
@@ -367,7 +367,7 @@ class Admission:
         self.timed_keys = sorted(self.timed_keys + other.timed_keys)
         self.queue_entries = sorted(self.queue_entries + other.queue_entries)
         other._timer[2]()
-        self.is_settled = False
+        self.is_current = False
 
     def has_timer(self) -> bool:
         return self._timer is not NO_TIMER
@@ -377,7 +377,7 @@ class Admission:
 
         If time alone will let another job start, set a timer.
         """
-        if self.is_settled:
+        if self.is_current:
             return
         served: dict[AdmissionQueue, None] = {}
         parked: dict[Key, None] = {}  # the keys with which jobs have been parked in this round
@@ -400,7 +400,7 @@ class Admission:
                 served[group.queue] = None
         for key in parked:
             key.wake()  # at the time at which it will be free; at once, if it was only reserved
-        self.is_settled = True
+        self.is_current = True
         self._set_timer()
         for queue in served:
             if queue is not caller:
@@ -530,7 +530,7 @@ class Admission:
 
     def begin_round(self) -> None:
         """Begin a round because of an event outside of the runs; an error in it ends all of them."""
-        self.is_settled = False
+        self.is_current = False
         try:
             self.run_round()
         except BaseException as fault:

@@ -25,26 +25,26 @@ class Grant:
         self.entry: Final = entry  # the entry with which the job waited; None for a clean-up job
         self._job: Final = job
         self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
-        self._is_started = False  # whether `start` has been called
+        self._is_started = False  # whether `let_accrue` has been called
 
     def give_back(self) -> None:
-        self.start()
+        self.let_accrue()
         for resource, _, share in self._parts:
             resource.give_back(self._job, share)
 
-    def start(self, now: float | None = None) -> None:
+    def let_accrue(self, now: float | None = None) -> None:
         """Let the granted amounts of rates accrue again, because the job starts now, or will not start."""
         if not self._is_started:
             self._is_started = True
             for resource, _, share in self._parts:
-                resource.start(share, now)
+                resource.let_accrue(share, now)
 
     def is_throttled(self) -> bool:
         return any(resource.is_throttled() for resource, _, _ in self._parts)
 
     def refund(self) -> None:
         """Put back what the job would use up or delay, because it does not start after all."""
-        self.start()
+        self.let_accrue()
         for resource, _, share in self._parts:
             resource.refund(self._job, share)
 

@@ -149,7 +149,7 @@ class Key(Resource):
         elif when != self.timed_at:
             self.timed_at = when
             heapq.heappush(admission.timed_keys, (when, next(ready_numbers), self))
-        admission.is_settled = False
+        admission.is_current = False
 
     def throttle(self, seconds: float) -> None:
         """Delay all jobs that need this key for `seconds` from now, unless they are already delayed for longer."""
@@ -170,7 +170,7 @@ class CountedKey(Key, CountedResource):
     def __init__(self, family: PerKeyResource, key: str) -> None:
         super().__init__(family, key)
         self.rest_ends: Final[deque[float]] = deque()  # when the places of ended jobs are free again, ascending
-        self.unstarted: AbstractJob[Any] | None = None  # a job that gives back its place without having started
+        self.unused_by: AbstractJob[Any] | None = None  # a job that gives back its place without having started
 
     def free_at(self, need: Amount) -> float:
         """Return the time at which enough pauses are over; infinity if too few jobs have ended."""
@@ -187,15 +187,15 @@ class CountedKey(Key, CountedResource):
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
         """Take back the place of a job; it is free after the pause."""
         super().give_back(job, share)
-        if self.family.pause and job is not self.unstarted:
+        if self.family.pause and job is not self.unused_by:
             self.free -= 1
             self.rest_ends.append(self.clock() + self.family.pause)
             self.family.keep(self)
-        self.unstarted = None
+        self.unused_by = None
         self.wake()
 
     def refund(self, job: AbstractJob[Any], share: Any) -> None:
-        self.unstarted = job
+        self.unused_by = job
 
     def public_free(self) -> float:
         """Return the free places; those whose pauses are over are only counted when a job takes one."""
@@ -229,8 +229,8 @@ class RateKey(Key, RateResource):
         self.family.keep(self)
         self.wake()
 
-    def start(self, share: RateNeed, now: float | None) -> None:
-        super().start(share, now)
+    def let_accrue(self, share: RateNeed, now: float | None) -> None:
+        super().let_accrue(share, now)
         self.family.keep(self)
         self.wake()
 

@@ -157,7 +157,7 @@ class TokenBucket:
         """Take an amount, even if it exceeds the level. A negative amount is put back."""
         self.full_at = self._full_at(now) + float(amount) * self.seconds_each
 
-    def start(self, amount: Amount, now: float) -> None:
+    def let_accrue(self, amount: Amount, now: float) -> None:
         """Let an amount that was taken accrue from now on."""
         self.full_at = self._full_at(now)
         self.unstarted_amount -= amount
@@ -294,7 +294,7 @@ class RateResource(Resource):
         return self.make_wait(WaitCause.RATE, f"{self.shown_name} {when}")
 
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
-        """Take the need of a job, and return the job's share, a dict that `correct` updates. Call `start` later."""
+        """Take the need of a job, and return the job's share, a dict that `correct` updates. Then call `let_accrue`."""
         now = self.clock()
         for key, amount in need.items():
             self.buckets[key].take(amount, now)
@@ -311,13 +311,13 @@ class RateResource(Resource):
     def refund(self, job: AbstractJob[Any], share: RateNeed) -> None:
         self.correct(share, dict.fromkeys(share, 0))
 
-    def start(self, share: RateNeed, now: float | None) -> None:
+    def let_accrue(self, share: RateNeed, now: float | None) -> None:
         """Let the amounts in a job's share accrue from now on, because the job starts, or will not start."""
         now = self.clock() if now is None else now
         for key, amount in share.items():
-            self.buckets[key].start(amount, now)
+            self.buckets[key].let_accrue(amount, now)
         if self.admission is not None:  # a need may have waited for this
-            self.admission.is_settled = False
+            self.admission.is_current = False
 
     # ---- clock and views
 

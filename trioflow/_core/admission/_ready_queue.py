@@ -29,7 +29,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob, takes_slot
@@ -40,20 +40,6 @@ from .policy._policy import LOWEST_KEY, ready_numbers, throttled_numbers
 
 if TYPE_CHECKING:
     from .policy._policy import HeapEntry, HeapKeys
-
-
-class Line(Protocol):
-    """Where ready jobs wait until they may start."""
-
-    def push(self, job: AbstractJob[Any]) -> None: ...
-
-    def admit(self, number: float) -> None:
-        """Pass on what was released: let waiting jobs take it, until `number` of them are startable."""
-        ...
-
-    def entries(self) -> list[HeapEntry]: ...
-
-    def clear(self) -> None: ...
 
 
 class FifoLine:
@@ -144,7 +130,6 @@ class ReadyQueue:
     """
 
     __slots__ = (
-        "groups",
         "holders",
         "is_shared",
         "line",
@@ -152,6 +137,7 @@ class ReadyQueue:
         "outer",
         "push",
         "release",
+        "resource_line",
         "run",
         "size",
         "startable",
@@ -170,9 +156,9 @@ class ReadyQueue:
         # The number of slots, if the window is a number or an `Adaptive`.
         self.size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
         self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
-        self.line: Line | None = None  # where jobs wait; None if they need not
+        self.line: FifoLine | HeapLine | AdmissionQueue | None = None  # where jobs wait; None if they need not
         self.order: HeapKeys | None = None  # the keys that order the line; None for first in, first out
-        self.groups: AdmissionQueue | None = None  # the line, if jobs need resources
+        self.resource_line: AdmissionQueue | None = None  # the line, if jobs need resources
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
         self.outer: ReadyQueue | None = None  # the queue of the `First` of this run, whose slots its jobs take, too
         self.tokens: Any = None  # a `LimiterTokens`
@@ -181,17 +167,17 @@ class ReadyQueue:
         if self.size is not None:
             self.use_line(FifoLine(self))
 
-    def use_line(self, line: Line, is_shared: bool = False) -> None:
+    def use_line(self, line: FifoLine | HeapLine | AdmissionQueue, is_shared: bool = False) -> None:
         """Let jobs wait in this line from now on."""
         self.line, self.push = line, line.push
-        self.is_shared = is_shared or self.groups is not None or self.tokens is not None
+        self.is_shared = is_shared or self.resource_line is not None or self.tokens is not None
         if self.is_shared:
             self.release = self._release_shared
 
     def detach(self) -> None:
         """Drop the references to the run, which has ended, and leave the admission for good."""
-        if self.groups is not None:
-            self.groups.detach()
+        if self.resource_line is not None:
+            self.resource_line.detach()
         if self.tokens is not None:
             self.tokens.detach()
         self.outer = self.line = self.order = None
@@ -254,8 +240,8 @@ class ReadyQueue:
 
     def on_change(self) -> None:
         """Require a new round of the admission, because what jobs can take has changed."""
-        if self.groups is not None:
-            self.groups.on_change()
+        if self.resource_line is not None:
+            self.resource_line.on_change()
 
     # ---- the steps of a job
 
@@ -302,8 +288,8 @@ class ReadyQueue:
             self._keep_slots()
         if self.tokens is not None:
             self.tokens.release(job)
-        if self.groups is not None:
-            self.groups.release(job)
+        if self.resource_line is not None:
+            self.resource_line.release(job)
 
     def _keep_slots(self) -> None:
         """Give a slot that is given back to each `First` around it that keeps needs, if no job in that has one."""
@@ -322,26 +308,26 @@ class ReadyQueue:
         grant = job._grant()
         if grant is None or not grant.is_throttled():
             return False
-        assert self.groups is not None  # only jobs with needs have a grant
+        assert self.resource_line is not None  # only jobs with needs have a grant
         self.refund(job)
         self.release(job)
-        self.groups.insert(grant.entry)
+        self.resource_line.insert(grant.entry)
         return True
 
     def push_throttled(self, job: AbstractJob[Any]) -> None:
         """Add a job that was throttled, ahead of all others but those that were throttled before."""
-        assert self.groups is not None  # only jobs with needs are throttled
-        self.groups.insert((LOWEST_KEY, next(throttled_numbers), job))
+        assert self.resource_line is not None  # only jobs with needs are throttled
+        self.resource_line.insert((LOWEST_KEY, next(throttled_numbers), job))
 
     def grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
         if entries := job._needs():
-            assert self.groups is not None  # the run has jobs with needs
+            assert self.resource_line is not None  # the run has jobs with needs
             found = [(self.run.pools.find(name), amount) for name, amount in entries.items()]
             needs = [entry.resolve(amount, job) for entry, amount in found]
-            join_admission(self.groups, [entry for entry, _ in found])  # which passes on what the job gives back
+            join_admission(self.resource_line, [entry for entry, _ in found])  # which passes on what the job gives back
             job._ensure_extras().grant = grant = Grant(job, needs)
-            grant.start()
+            grant.let_accrue()
 
     # ---- all ready jobs
 
@@ -365,9 +351,9 @@ class ReadyQueue:
             entries = _numbered(self.startable)
             self.startable.clear()
         self.order = order
-        if has_needs and self.groups is None:
-            self.groups = AdmissionQueue(self.run)
-        self.use_line(line := self.groups or HeapLine(self))
+        if has_needs and self.resource_line is None:
+            self.resource_line = AdmissionQueue(self.run)
+        self.use_line(line := self.resource_line or HeapLine(self))
         if self.tokens is not None:
             self.tokens.use_order(order)
         for _, number, job in entries:  # they keep their numbers, also those that were throttled, which are negative

@@ -105,7 +105,7 @@ class Resource(PoolEntry):
 
     - `available_at`, `is_exhausted` and `can_ever_meet` change nothing that a job could notice.
     - While jobs only take, no need becomes available except by time, and `available_at` has said at what time.
-    - After any other change that may let a waiting job start, `Admission.is_settled` is False.
+    - After any other change that may let a waiting job start, `Admission.is_current` is False.
     - If a resource is exhausted, no need of any waiting job can be met.
     - A job that lacks a resource that `parks` is parked with it, until the resource calls `WaitingGroup.unpark`.
     """
@@ -167,7 +167,7 @@ class Resource(PoolEntry):
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
         """Take back the share of a job, if jobs return it."""
 
-    def start(self, share: Any, now: float | None) -> None:
+    def let_accrue(self, share: Any, now: float | None) -> None:
         """Do what is due when a job starts that has this share: at `now`, or, if that is None, when this is called."""
 
     def refund(self, job: AbstractJob[Any], share: Any) -> None:

@@ -72,7 +72,7 @@ from ..run._current import current_job, current_scheduler, propagate_env, propag
 from ..run._handle import RunHandle, run_of
 from ..run._idle_timeouts import ThreadEvent, TimeLimit
 from ..run._instruments import Instrument
-from ..run._journaling import RunJournal
+from ..run._journal_interface import RunJournal
 from ..run._requirement_counts import users_of
 from ..run._run import Run
 from ..scheduler._base_scheduler import BaseScheduler

@@ -66,7 +66,14 @@ from ..job._retry import Retry, jitter_source
 from ..job._service import Service
 from ..job._trigger_rules import essential_requirements
 from ..run._instruments import Instrument
-from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored, RunJournal
+from ..run._journal_interface import (
+    NOT_IN_JOURNAL_REASON,
+    NOT_SAVED_REASON,
+    JournalProtocol,
+    NotStored,
+    Restored,
+    RunJournal,
+)
 from ..run._run import Incident
 from ..scheduler._base_scheduler import BaseScheduler, interrupt
 from ..scheduler._checks import (

@@ -138,6 +138,15 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
 """The states that may follow each state within one run. A new run resets every job to IDLE."""
 
 
+class CancelCause(enum.Enum):
+    """Why the engine has cancelled one worker, and not its whole run. The first cause is kept."""
+
+    JOB = enum.auto()
+    """A call of the job's `cancel()`."""
+    END_OF_RUN = enum.auto()
+    """The run ends its forever jobs, of which a ready service has succeeded."""
+
+
 class WaitCause(enum.StrEnum):
     """The cause of a wait. Pictures stack the causes above the work in this order."""
 

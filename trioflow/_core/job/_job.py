@@ -584,7 +584,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def timed_out(self) -> bool:
-        """Whether a timeout of the job has cancelled a call at least once in this run."""
+        """Whether a timeout has ended a call of the job at least once in this run; not if the call returned a value."""
         return self._extras is not None and self._extras.has_timed_out
 
     def progress(self, fraction: float | None = None) -> None:

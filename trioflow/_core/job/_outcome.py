@@ -128,7 +128,7 @@ class Restoration(NamedTuple):
 class RunExtras:
     """The part of a job's state in a run that few jobs need, created on demand. Class attributes hold the defaults."""
 
-    has_timed_out = False  # whether a timeout cancelled a call of the job
+    has_timed_out = False  # whether a timeout ended a call of the job
     is_service_ready = False  # whether the job is a service that has called `started()`
     is_in_callback = False  # whether `on_done` or `on_settled` runs after a success, and may read the result
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run

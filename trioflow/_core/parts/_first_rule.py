@@ -227,8 +227,7 @@ class FirstRule(Part, Instrument):
             if reason is COMPLETED:
                 writer.record_winners(self.winners)
             writer.records_results = False
-        if self._run.phase is RunPhase.DRAINING:
-            self._run.reason = None
+        self._run.give_reason(None, instead_of=StopReason.DRAINED)
         self._run.stop(reason)
 
 

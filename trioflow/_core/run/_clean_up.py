@@ -8,13 +8,12 @@ do not change the result of the run.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._ready_queue import ReadyQueue
+from ..admission._ready_queue import HeapLine, ReadyQueue
 from ..base._states import DRAINING, JobState, StopReason
 from ..job import _trigger_rules
 from ..job._ancestors import enclosing_schedulers
@@ -24,7 +23,6 @@ from ._requirement_counts import link
 from ._worker import Worker, Workers
 
 if TYPE_CHECKING:
-    from ..admission.policy._policy import HeapEntry
     from ._run import Run
 
 STUCK_REPORT_DELAY: Final = 1.0
@@ -47,32 +45,21 @@ def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) ->
     return job._state is JobState.IDLE and run.is_draining_or_stopping and (run.phase is DRAINING or not may_come)
 
 
-class CleanUpLine:
+class CleanUpLine(HeapLine):
     """The clean-up jobs that are ready. They wait for nothing: each is granted its needs, even beyond what is free."""
 
-    def __init__(self, run: Run, queue: ReadyQueue) -> None:
-        self._run: Final = run
-        self._startable: Final = queue.startable
-        self._heap: Final[list[HeapEntry]] = []
+    __slots__ = ()
 
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job, and grant it its needs, before those of any job that becomes ready later."""
-        self._run.queue.grant_at_once(job)
-        heapq.heappush(self._heap, self._run.queue.make_entry(job))
+        queue: ReadyQueue = self._queue.run.queue
+        queue.grant_at_once(job)
+        self.insert(queue.make_entry(job))
 
     def admit(self, number: float) -> None:
-        """Let the first job start; pass on to other runs what clean-up jobs have given back."""
-        self._run.queue.admit()
-        while self._heap and not self._startable:
-            job = heapq.heappop(self._heap)[2]
-            if job._state is JobState.SCHEDULED:
-                self._startable.append(job)
-
-    def entries(self) -> list[HeapEntry]:
-        return sorted(entry for entry in self._heap if entry[2]._state is JobState.SCHEDULED)
-
-    def clear(self) -> None:
-        self._heap.clear()
+        """Pass on to other runs what clean-up jobs have given back, and let the next one start."""
+        self._queue.run.queue.admit()
+        super().admit(1)
 
 
 class CleanUp:
@@ -82,8 +69,8 @@ class CleanUp:
         self.run: Final = run
         self.deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
         self._lane: Final = Workers(run, ReadyQueue(run, None))
-        self._lane.queue.use_line(CleanUpLine(run, self._lane.queue), is_shared=True)
-        self._lane.due = self
+        self._lane.queue.use_line(CleanUpLine(self._lane.queue), is_shared=True)
+        self._lane.timed_by = self
         self._lane.group = run.backend.isolation.group_class(
             run.backend, Worker.work, self.deadline, run.context, run.group.variables
         )

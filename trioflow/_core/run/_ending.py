@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._graph_algorithms import topological_order
-from ..base._states import COMPLETED, StopReason
+from ..base._states import COMPLETED, CancelCause, StopReason
 from ..job._job import AbstractJob
 from ..job._outcome import find_interruption, one_line_error
 from ._clean_up import STUCK_REPORT_DELAY, CleanUp, needs_clean_up, report_stuck
@@ -62,7 +62,8 @@ async def end(run: Run) -> None:
         run.settle_leftovers()
     # Only now, because forever jobs and services may have failed last.
     if run.reason is COMPLETED and run.failures.counted:
-        run.reason = run.cancel_reason = StopReason.FAILED
+        run.give_reason(StopReason.FAILED, instead_of=COMPLETED)
+        run.cancel_reason = StopReason.FAILED
     run.scheduler._store_outcome(run)
     run.notify("after_run")
 
@@ -106,9 +107,7 @@ async def _end_services(run: Run) -> None:
 def _end_workers(run: Run, workers: list[Worker], repeatedly: bool = False) -> None:
     group = run.group
     for worker in workers:
-        # A ready service that `cancel()` has cancelled ends as CANCELLED, also if it still unwinds now.
-        worker.was_ended_by_run |= not worker.was_cancelled_alone
-        worker.was_cancelled_alone = True
+        worker.cause = worker.cause or CancelCause.END_OF_RUN
     if not repeatedly and run.workers.alive.keys() <= set(workers):
         group.cancel_shielded(workers)  # on trio, one call for all costs a fifth of a call for each
     else:

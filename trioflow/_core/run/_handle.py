@@ -23,7 +23,7 @@ from ._worker import Worker
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
-    from ._journaling import OpenQuestion
+    from ._journal_interface import OpenQuestion
 
 
 V = TypeVar("V")

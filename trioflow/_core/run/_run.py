@@ -54,20 +54,22 @@ from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
 from ._instruments import Instrument, InstrumentSet, fast_hooks
-from ._journaling import JournalWriter, RunJournal
+from ._journaling import JournalWriter
 from ._limiter_tokens import LimiterTokens, enclosing_limiter, takes_limits_of
 from ._part import Part, with_parts
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._standstill import Standstill
 from ._start_order import StartOrder, may_need_order
+from ._time_slice import TimeSlice
 from ._verdicts import FAILED
-from ._worker import TimeSlice, Worker, Workers
+from ._worker import Worker, Workers
 
 if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
     from ..scheduler._base_scheduler import BaseScheduler
     from ._instruments import FastHooks
+    from ._journal_interface import RunJournal
 
 P = TypeVar("P", bound=Part)
 
@@ -112,7 +114,7 @@ class Run:
         "deadline",
         "failures",
         "fast_hooks",
-        "first_due",
+        "first_to_time_out",
         "forever_unsettled",
         "group",
         "had_ordinary_jobs",
@@ -161,7 +163,7 @@ class Run:
         self.backend: Final = backend
         self.timeout: Final = timeout
         self.deadline = math.inf  # set in `execute`
-        self.first_due: Run = self  # the run whose deadline comes first, of this one and those that limit it
+        self.first_to_time_out: Run = self  # the run whose deadline comes first, of this one and those that limit it
         self.phase: RunPhase = CHECKING
         self.is_draining_or_stopping = False
         # ---- its place: thread, loop, and enclosing run
@@ -299,12 +301,12 @@ class Run:
         outer, context = self.outer_worker, self.context
         self.deadline = self.deadline_in(self.timeout)
         host = None if outer is None else takes_limits_of(self)
-        if host is not None and host.run.first_due.deadline < self.deadline:
-            self.first_due = host.run.first_due
+        if host is not None and host.run.first_to_time_out.deadline < self.deadline:
+            self.first_to_time_out = host.run.first_to_time_out
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
         group_class, outer_group = self.backend.isolation.group_class, None if outer is None else outer.group
         self.group = group_class(self.backend, Worker.work, self.deadline, context, variables, outer_group)
-        self.workers.group, self.workers.due = self.group, self.first_due
+        self.workers.group, self.workers.timed_by = self.group, self.first_to_time_out
         if self.phase is CHECKING:
             self.phase = LINKING
         try:
@@ -326,7 +328,7 @@ class Run:
             del part._run
         self._start_order = self._pools = self._failure_log = None
         self.shared.clear()
-        del self.requirement_counts, self.group, self.standstill, self.first_due, self.lane
+        del self.requirement_counts, self.group, self.standstill, self.first_to_time_out, self.lane
 
     async def _run_until_deadline(self) -> None:
         stop_timer = self.call_at(self.deadline, partial(self.stop, StopReason.TIMEOUT))
@@ -420,7 +422,8 @@ class Run:
             elif self.phase is DRAINING:
                 is_drained = self.outer_worker is not None and self.reason is StopReason.DRAINED
                 if is_drained and not (self.unsettled or self.has_cancelled_job):
-                    self.reason = None  # the drain has kept no job of this nested run from its end: it has completed
+                    # The drain has kept no job of this nested run from its end: it has completed.
+                    self.give_reason(None, instead_of=StopReason.DRAINED)
                 return
             elif not self.forever_unsettled or await self._flush_forever_jobs():
                 return
@@ -749,8 +752,7 @@ class Run:
         if self.phase is not STOPPING:
             if self.clock() >= self.deadline:
                 reason, culprit = StopReason.TIMEOUT, None
-            if self.reason is None:
-                self.reason, self.culprit = reason, culprit
+            self.give_reason(reason, culprit)
             self.cancel_reason = reason
             self.phase, self.is_draining_or_stopping, self.workers.is_closed = STOPPING, True, True
             self.wake()
@@ -759,6 +761,13 @@ class Run:
             self.scheduler._notify_unreached()
             is_further_cause = reason is not COMPLETED or (self.unsettled > 0 and self._has_running_job())
         return self._cancel_jobs() if is_further_cause else []
+
+    def give_reason(
+        self, reason: StopReason | None, culprit: AbstractJob[Any] | None = None, instead_of: StopReason | None = None
+    ) -> None:
+        """Record why the run stops or drains. The first reason is kept, but for one that this one is `instead_of`."""
+        if self.reason is None or self.reason is instead_of:
+            self.reason, self.culprit = reason, culprit
 
     def is_over(self) -> bool:
         """Return whether the deadline has passed, or the run was cancelled, even if no task has noticed this yet."""
@@ -791,7 +800,8 @@ class Run:
             if run.is_over():
                 run.stop_cancelled()
                 continue
-            run.reason, run.phase, run.is_draining_or_stopping = run.reason or StopReason.DRAINED, DRAINING, True
+            run.give_reason(StopReason.DRAINED)
+            run.phase, run.is_draining_or_stopping = DRAINING, True
             drained.append(run)
         for run in drained:
             run._cancel_scheduled()
@@ -837,7 +847,7 @@ class Run:
         Call this before the worker's job is settled. trio cancels all tasks at once and resumes them in any order, so a
         worker may notice a cancellation of the run first.
         """
-        if not worker.was_cancelled_alone and self.backend.isolation.was_cancelled(worker):
+        if worker.cause is None and self.backend.isolation.was_cancelled(worker):
             self.stop_cancelled()
 
     def stop_cancelled(self) -> None:
@@ -861,14 +871,15 @@ class Run:
             return
         if self.phase is not STOPPING or self.reason is COMPLETED:
             self.scheduler._run_error = error
-        if self.phase is STOPPING and self.reason is COMPLETED:
-            self.reason = StopReason.CRITICAL
+        if self.phase is STOPPING:
+            self.give_reason(StopReason.CRITICAL, instead_of=COMPLETED)
         self.report(job, message, error)
         self.stop(StopReason.CRITICAL)
 
     def stop_after_crash(self) -> None:
         """Stop because the event loop has crashed: nothing can be cancelled or woken any more."""
-        self.has_crashed, self.reason = True, self.reason or StopReason.INTERRUPTED
+        self.has_crashed = True
+        self.give_reason(StopReason.INTERRUPTED)
         self.phase, self.is_draining_or_stopping, self.change_event = STOPPING, True, None
         self.workers.is_closed = True
         self._cancel_scheduled()

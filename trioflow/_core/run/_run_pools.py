@@ -103,7 +103,7 @@ class RunPools:
     def _correct(self, resource: RateResource | BudgetResource, taken_amount: Any, used: Any) -> None:
         """Let waiting jobs of all runs take what has become available. The run itself may have ended meanwhile."""
         resource.correct(taken_amount, used)
-        groups = self._run.queue.groups
+        groups = self._run.queue.resource_line
         assert groups is not None  # only jobs with needs have a grant
         groups.admission.begin_round()
 

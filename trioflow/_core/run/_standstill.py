@@ -76,9 +76,9 @@ def _may_act(run: Run, outermost: Run) -> bool:
         return True
     if any(part.is_busy() or part.due_at() < math.inf for part in run.parts):
         return True
-    if run.queue.groups is None:
+    if run.queue.resource_line is None:
         return False
-    admission = run.queue.groups.admission
+    admission = run.queue.resource_line.admission
     return admission.has_timer() or any(queue.run.outermost() is not outermost for queue in admission.queues)
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..base._states import CANCELLED, SCHEDULED, SUCCEEDED, JobState, StopReason
+from ..base._states import CANCELLED, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason
 from ..base._user_code import leaf_exceptions
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
@@ -62,8 +62,9 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     cancelled, failure = run.backend.split_all_cancellations(error)
     was_cancelled, ends = run.backend.isolation.was_cancelled(worker), run.is_draining_or_stopping
     if cancelled and failure is None:
-        if worker.was_ended_by_run or was_cancelled:
-            is_good = worker.was_ended_by_run and job._is_ready()
+        is_end = worker.cause is CancelCause.END_OF_RUN
+        if is_end or was_cancelled:
+            is_good = is_end and job._is_ready()
             return Verdict(SUCCEEDED if is_good else CANCELLED, error)
         failure = _errors.JobCancelled(
             f"{job.label!r} raised a cancellation that was not requested: to end a job, call its cancel()"
@@ -90,7 +91,7 @@ def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_
     if retry is None or not isinstance(failure, Exception) or find_interruption(failure) is not None:
         return None
     # A forever job goes on while the other jobs of a cancelled run unwind.
-    cancelled = worker.was_cancelled_alone if worker.is_shielded else was_cancelled
+    cancelled = worker.cause is not None if worker.is_shielded else was_cancelled
     if cancelled or job._is_ready() or run.backend.wrong_backend_hint(failure):  # which would fail each time
         return None
     return retry._next_backoff(job._ensure_extras().retry_count + 1, failure, job._name_for_errors)

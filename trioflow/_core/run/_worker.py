@@ -36,16 +36,12 @@ Three terms, and their invariants:
 
 from __future__ import annotations
 
-import contextvars
-import itertools
 import math
-from collections import OrderedDict
-from collections.abc import Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
-from ..base._states import CANCELLED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, StopReason
+from ..base._states import CANCELLED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
@@ -56,8 +52,7 @@ from ._verdicts import FAILED, Verdict, judge
 if TYPE_CHECKING:
     from ..admission._ready_queue import ReadyQueue
     from ..backend import WorkerGroup
-    from ._idle_timeouts import ThreadReports, TimeLimit
-    from ._limiter_tokens import LimiterTokens
+    from ._idle_timeouts import TimeLimit
     from ._run import Run
 
 
@@ -65,95 +60,21 @@ def needs_own_task(job: AbstractJob[Any]) -> bool:
     return job._options.own_task or (job._extras is not None and job._extras.context is not None)
 
 
-TURN_SECONDS: Final = 0.001
-"""The time, in seconds, for which all workers together may run jobs in one turn of the event loop."""
 MAX_JOBS_IN_TURN: Final = 200
 """The maximum number of jobs that a worker runs before it yields to the loop: a virtual clock may stand still."""
-MIN_WORKERS_IN_TURN: Final = 2
-MAX_WORKERS_IN_TURN: Final = 24
-"""The bounds of `TimeSlice.max_waiting`."""
-
-
 MIN_BLOCKING_SECONDS: Final = 1.0
 """A job that blocks the event loop for longer than this, in seconds, is reported."""
-
-
-class TimeSlice:
-    """The time that the workers of all runs in a loop share in one turn of the event loop.
-
-    A worker that finds this time used up waits for the next turn. The first worker that continues in that turn calls
-    `begin`, which renews the time for all of them. Otherwise, each worker would take the whole time for itself.
-
-    A worker need not wait if a new iteration of the loop has begun while its own job was suspended; its task snapshot
-    shows this.
-
-    Up to `max_waiting` workers wait for the next turn of the loop, which wakes all of them. This is twice the number of
-    workers that found time left in the last turn, within bounds. Further workers wait in `queue`. Each worker that has
-    waited admits the next ones from the queue, so while the queue has workers, at least one worker waits for a turn. If
-    all workers waited for each turn, a thousand might wake in a turn that the first job uses up.
-    """
-
-    def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
-        self.clock: Final = clock
-        self.names: Final = TaskNames(clock)
-        self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
-        # The runs in which jobs wait for tokens of limiters, in the order in which they began to.
-        self.token_lines: Final[dict[LimiterTokens, None]] = {}
-        self.reports: Final = reports  # progress reports from other threads, about jobs of all runs in the loop
-        self.ends_at = clock() + TURN_SECONDS
-        self.waiting_count = 0
-        self.max_waiting = MAX_WORKERS_IN_TURN
-        self.workers_with_time = 0  # how many times workers have found time left in this turn
-        self.queue: Final[OrderedDict[Worker, None]] = OrderedDict()  # the first of a dict that shrank is found slowly
-
-    def begin(self, number: int, now: float) -> bool:
-        """Renew the time after turn `number`, unless another worker has done so; return whether any time is left."""
-        if self.turn_number == number:
-            self.turn_number += 1
-            self.ends_at = now + TURN_SECONDS
-            self.max_waiting = min(max(MIN_WORKERS_IN_TURN, 2 * self.workers_with_time), MAX_WORKERS_IN_TURN)
-            self.workers_with_time = 0
-        if now > self.ends_at:
-            return False
-        self.workers_with_time += 1
-        return True
-
-    async def wait(self, worker: Worker) -> None:
-        """Wait for the next turn of the loop, or in the queue for a later one."""
-        worker.woken_in_turn = self.turn_number
-        if self.waiting_count < self.max_waiting and not self.queue:
-            self.waiting_count += 1
-            await worker.run.backend.yield_to_loop()
-        else:
-            self.queue[worker] = None
-            await worker.run.backend.wait_until_woken(worker)
-            if worker in self.queue:  # the worker was woken because its run was cancelled
-                self._admit(worker)
-        self.waiting_count -= 1
-        while self.queue and self.waiting_count < self.max_waiting:
-            self.admit_next(next(iter(self.queue)))
-
-    def admit_next(self, worker: Worker) -> None:
-        """Admit a queued worker to the next turn of the loop."""
-        self._admit(worker)
-        worker.run.backend.wake(worker)
-
-    def _admit(self, worker: Worker) -> None:
-        del self.queue[worker]
-        self.waiting_count += 1
-        worker.woken_in_turn = self.turn_number
 
 
 class Worker(WorkerTask):
     """A task that runs the jobs of a run one after another. `job` is the current job, or None between jobs."""
 
     __slots__ = (
+        "cause",
         "is_searching",
-        "is_tainted",
+        "must_leave",
         "run",
         "verdict",
-        "was_cancelled_alone",
-        "was_ended_by_run",
         "woken_in_turn",
         "workers",
     )
@@ -167,14 +88,11 @@ class Worker(WorkerTask):
         self.was_cancelled = self.is_shielded = False
         self.is_searching = True  # whether the worker is counted in `Workers.searchers`
         # Whether the worker must leave: a job has changed the task, or has given it its name, or the run stops.
-        self.is_tainted = False
+        self.must_leave = False
         self.woken_in_turn = run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
         self.verdict: Verdict | None = None  # on an attempt that has ended, but whose job has not settled
-        # Whether the worker was cancelled, but not its run: by the job's `cancel()` or timeout, or because the run ends
-        # its forever jobs.
-        self.was_cancelled_alone = False
-        self.was_ended_by_run = False  # whether the worker was cancelled because the run ends its forever jobs
+        self.cause: CancelCause | None = None  # why the worker was cancelled, other than with its whole run
 
     def time_limits(self) -> list[TimeLimit]:
         """Return the time limits that progress of the current job postpones: its own, and those of its schedulers."""
@@ -209,7 +127,7 @@ class Worker(WorkerTask):
             nested.stop(StopReason.CANCELLED)
 
     def cancel_alone(self) -> None:
-        self.was_cancelled_alone = True
+        self.cause = self.cause or CancelCause.JOB
         self.group.cancel_worker(self)
         self.stop_nested_run()
 
@@ -231,10 +149,10 @@ class Worker(WorkerTask):
         jobs_left, has_run_jobs, now = MAX_JOBS_IN_TURN, False, clock()
         try:
             snapshot = run.backend.isolation.attach_current_task(self)
-            self.is_tainted = not snapshot or workers.is_closed
-            if not self.is_tainted:
+            self.must_leave = not snapshot or workers.is_closed
+            if not self.must_leave:
                 workers.spawn_more()
-            while not self.is_tainted:
+            while not self.must_leave:
                 # ---- yield to the loop, if the turn is used up
                 if (now > time_slice.ends_at or not jobs_left) and (
                     startable or queue.line is not None or run.unsettled >= len(workers.alive)
@@ -247,11 +165,11 @@ class Worker(WorkerTask):
                         self.job = awaitable = value = None
                         await time_slice.wait(self)
                         now = clock()
-                        self.is_tainted = workers.is_closed or not snapshot.is_task_unchanged()
-                        if self.is_tainted or not time_slice.begin(self.woken_in_turn, now):
+                        self.must_leave = workers.is_closed or not snapshot.is_task_unchanged()
+                        if self.must_leave or not time_slice.begin(self.woken_in_turn, now):
                             continue
-                    if now >= workers.due.deadline:  # the loop has not yet said so
-                        workers.due.stop(StopReason.TIMEOUT)
+                    if now >= workers.timed_by.deadline:  # the loop has not yet said so
+                        workers.timed_by.stop(StopReason.TIMEOUT)
                         break
                     jobs_left = MAX_JOBS_IN_TURN
                     snapshot.record_iteration()
@@ -265,7 +183,7 @@ class Worker(WorkerTask):
                         self.job = awaitable = value = None
                         await queue.tokens.request(self)
                         now = clock()
-                        self.is_tainted = workers.is_closed or not snapshot.is_task_unchanged()
+                        self.must_leave = workers.is_closed or not snapshot.is_task_unchanged()
                         continue
                 elif startable:
                     job = startable.popleft()
@@ -281,7 +199,7 @@ class Worker(WorkerTask):
                     apply_context(job._extras.context)
                 if is_limited and job._extras is not None and job._extras.grant is not None:
                     now = clock()  # admitting jobs may have taken long
-                    job._extras.grant.start(now)
+                    job._extras.grant.let_accrue(now)
                 if self.is_searching:
                     self.stop_searching()
                     if not needs_own_tasks:
@@ -325,7 +243,7 @@ class Worker(WorkerTask):
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
             self.job = None
-            if (self.is_tainted or queue.tokens is not None) and run.phase is not STOPPING:
+            if (self.must_leave or queue.tokens is not None) and run.phase is not STOPPING:
                 run.notice_cancellation(self)
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
             run.abandon(self, fault)
@@ -343,13 +261,13 @@ class Worker(WorkerTask):
         """Settle a job, which ended at the time `now`, by the methods of its run; check whether it changed the task."""
         run, snapshot = self.run, self.task_snapshot
         if run.has_crashed:
-            self.is_tainted = True
+            self.must_leave = True
             run.settle(job, CANCELLED, CancelledOutcome(), now)
             return
         error = await self.with_leftovers(error)
         now = run.clock()  # closing what the job left open may take long
-        self.is_tainted |= self.workers.is_closed or not snapshot.is_task_unchanged()
-        if self.is_tainted and run.phase is not STOPPING:
+        self.must_leave |= self.workers.is_closed or not snapshot.is_task_unchanged()
+        if self.must_leave and run.phase is not STOPPING:
             run.notice_cancellation(self)
         if error is None:
             run.settle(job, SUCCEEDED, value, now)
@@ -365,7 +283,7 @@ class Worker(WorkerTask):
     def name_task(self, job: AbstractJob[Any]) -> None:
         """Give the label of the current job to the task. The worker leaves after this job, and so does the name."""
         self.run.backend.name_task(self.task, job.label)
-        self.is_tainted = True
+        self.must_leave = True
 
     def start_searching(self) -> None:
         if not self.is_searching:
@@ -402,46 +320,6 @@ MAX_SEARCHERS: Final = 8
 More searchers would save turns of the loop. However, all jobs that they start resume in the same later turn, before any
 other task, and nested schedulers whose jobs do nothing would cost more.
 """
-NAMING_INTERVAL: Final = 0.05
-"""How often, in seconds, the tasks of jobs that have run for as long get the labels as their names, in 2 to 5 µs each.
-
-If each task were named at its own time, the loop would wake for each turn in which jobs start.
-"""
-MAX_NAMED_IN_TURN: Final = 200
-"""The maximum number of tasks that are named in one turn of the loop, so that it lasts no longer than a millisecond."""
-
-
-class TaskNames:
-    """Names the tasks of the jobs in a loop. All runs share a timer, because one of its own took a run 5 µs."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock: Final = clock
-        # The workers that run jobs and have tasks without a name, each with the time since when, the longest first.
-        self.unnamed: Final[dict[Worker, float]] = {}
-        self.is_due = False  # whether the timer is set
-
-    def watch(self, worker: Worker, now: float) -> None:
-        """Let the task of a worker that takes a job be named, unless it does not run the job for long."""
-        self.unnamed.setdefault(worker, now)
-        if not self.is_due:
-            self.is_due = True
-            worker.group.call_at(now + NAMING_INTERVAL, self._name_tasks, contextvars.Context())
-
-    def _name_tasks(self) -> None:
-        """Name the tasks of jobs that have run for long."""
-        unnamed, self.is_due, now = self.unnamed, False, self._clock()
-        for worker, since in list(itertools.islice(unnamed.items(), MAX_NAMED_IN_TURN)):
-            job: Any = worker.job
-            if since + NAMING_INTERVAL > now:
-                break
-            del unnamed[worker]
-            if job is not None and job._started_at + NAMING_INTERVAL > now:
-                unnamed[worker] = job._started_at
-            elif job is not None:
-                worker.run.guard(worker.name_task, job)
-        if unnamed:
-            worker, since = next(iter(unnamed.items()))
-            self.watch(worker, now if since + NAMING_INTERVAL > now else since)
 
 
 class Workers:
@@ -451,7 +329,7 @@ class Workers:
     """
 
     group: WorkerGroup
-    due: Any  # what stops the workers at its `deadline`: a run, or the clean-up phase
+    timed_by: Any  # what stops the workers at its `deadline`: a run, or the clean-up phase
 
     def __init__(self, run: Run, queue: ReadyQueue) -> None:
         self.run = run
@@ -508,7 +386,7 @@ class Workers:
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. Other threads, such as monitors, can still read counts."""
         self.queue.detach()
-        del self.run, self.group, self.due
+        del self.run, self.group, self.timed_by
 
     def leave(self, worker: Worker) -> None:
         """Remove a worker, and replace it if needed."""
@@ -523,6 +401,6 @@ class Workers:
     def prepare_for_forever_job(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job, shielded until the end of the run."""
         self.forever_count += 1
-        worker.is_shielded = worker.is_tainted = True
+        worker.is_shielded = worker.must_leave = True
         worker.group.shield(worker)
         self.ensure_searcher()

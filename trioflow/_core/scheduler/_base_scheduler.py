@@ -43,7 +43,7 @@ from ..job._texts import text_of
 from ..parts import make_parts
 from ..parts._first_rule import too_few_jobs_error
 from ..parts._settled_calls import SettledCalls, check_on_settled
-from ..run import _clean_up, _ending, _journaling, _requirement_counts
+from ..run import _clean_up, _ending, _journal_interface, _requirement_counts
 from ..run._current import current_worker_var
 from ..run._instruments import Instrument, check_instruments
 from ..run._limiter_tokens import token_holder
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from ..backend import Backend
     from ..job._requirements import Required
     from ..parts._settled_calls import SettledFunction
-    from ..run._journaling import JournalProtocol, RunJournal
+    from ..run._journal_interface import JournalProtocol, RunJournal
 
     CheckSetting = bool | Literal["first"]
     JournalSetting = JournalProtocol | str | os.PathLike[str] | None
@@ -177,7 +177,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     backfill: Option[int] = Option(64, _job_options.check_number)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), check_instruments)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
-    journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journaling.check_journal)
+    journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journal_interface.check_journal)
     on_settled: Option[SettledFunction | None] = Option(None, check_on_settled)
 
     def __init__(self, *jobs_or_sequences: Required, **options: Any) -> None:
@@ -829,7 +829,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Return the journal of an outermost run, which nested runs use, too; None if it has none."""
         if journal is OWN_SETTING:
             return self._journal
-        return _journaling.check_journal(journal, "journal", self._name_for_errors)
+        return _journal_interface.check_journal(journal, "journal", self._name_for_errors)
 
     def _open_journal(self, journal: Any) -> RunJournal:
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""

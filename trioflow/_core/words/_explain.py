@@ -202,7 +202,7 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
 
 
 def group_of(run: Run | None, job: AbstractJob[Any]) -> WaitingGroup | None:
-    return None if run is None or run.queue.groups is None else run.queue.groups.find_group(job)
+    return None if run is None or run.queue.resource_line is None else run.queue.resource_line.find_group(job)
 
 
 def _unmet(needs: Needs) -> Needs:

@@ -1,0 +1,86 @@
+"""`TimeSlice`: the time that the workers of all runs in a loop share in one turn of the event loop."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from ._task_names import TaskNames
+
+if TYPE_CHECKING:
+    from ._idle_timeouts import ThreadReports
+    from ._limiter_tokens import LimiterTokens
+    from ._worker import Worker
+
+TURN_SECONDS: Final = 0.001
+"""The time, in seconds, for which all workers together may run jobs in one turn of the event loop."""
+MIN_WORKERS_IN_TURN: Final = 2
+MAX_WORKERS_IN_TURN: Final = 24
+"""The bounds of `TimeSlice.max_waiting`."""
+
+
+class TimeSlice:
+    """The time that the workers of all runs in a loop share in one turn of the event loop.
+
+    A worker that finds this time used up waits for the next turn. The first worker that continues in that turn calls
+    `begin`, which renews the time for all of them. Otherwise, each worker would take the whole time for itself.
+
+    A worker need not wait if a new iteration of the loop has begun while its own job was suspended; its task snapshot
+    shows this.
+
+    Up to `max_waiting` workers wait for the next turn of the loop, which wakes all of them. This is twice the number of
+    workers that found time left in the last turn, within bounds. Further workers wait in `queue`. Each worker that has
+    waited admits the next ones from the queue, so while the queue has workers, at least one worker waits for a turn. If
+    all workers waited for each turn, a thousand might wake in a turn that the first job uses up.
+    """
+
+    def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
+        self.clock: Final = clock
+        self.names: Final = TaskNames(clock)
+        self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
+        # The runs in which jobs wait for tokens of limiters, in the order in which they began to.
+        self.token_lines: Final[dict[LimiterTokens, None]] = {}
+        self.reports: Final = reports  # progress reports from other threads, about jobs of all runs in the loop
+        self.ends_at = clock() + TURN_SECONDS
+        self.waiting_count = 0
+        self.max_waiting = MAX_WORKERS_IN_TURN
+        self.workers_with_time = 0  # how many times workers have found time left in this turn
+        self.queue: Final[OrderedDict[Worker, None]] = OrderedDict()  # the first of a dict that shrank is found slowly
+
+    def begin(self, number: int, now: float) -> bool:
+        """Renew the time after turn `number`, unless another worker has done so; return whether any time is left."""
+        if self.turn_number == number:
+            self.turn_number += 1
+            self.ends_at = now + TURN_SECONDS
+            self.max_waiting = min(max(MIN_WORKERS_IN_TURN, 2 * self.workers_with_time), MAX_WORKERS_IN_TURN)
+            self.workers_with_time = 0
+        if now > self.ends_at:
+            return False
+        self.workers_with_time += 1
+        return True
+
+    async def wait(self, worker: Worker) -> None:
+        """Wait for the next turn of the loop, or in the queue for a later one."""
+        worker.woken_in_turn = self.turn_number
+        if self.waiting_count < self.max_waiting and not self.queue:
+            self.waiting_count += 1
+            await worker.run.backend.yield_to_loop()
+        else:
+            self.queue[worker] = None
+            await worker.run.backend.wait_until_woken(worker)
+            if worker in self.queue:  # the worker was woken because its run was cancelled
+                self._admit(worker)
+        self.waiting_count -= 1
+        while self.queue and self.waiting_count < self.max_waiting:
+            self.admit_next(next(iter(self.queue)))
+
+    def admit_next(self, worker: Worker) -> None:
+        """Admit a queued worker to the next turn of the loop."""
+        self._admit(worker)
+        worker.run.backend.wake(worker)
+
+    def _admit(self, worker: Worker) -> None:
+        del self.queue[worker]
+        self.waiting_count += 1
+        worker.woken_in_turn = self.turn_number
