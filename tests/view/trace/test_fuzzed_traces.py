@@ -17,9 +17,13 @@ import pytest
 from trioflow import CommandJob, Job, Scheduler, Trace
 from trioflow.testing import run_virtual
 from trioflow.view import _junit, save
+from trioflow.view.graph import _render
+from trioflow.view.graph._dot import Statement
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.trace import _compare, _trace_file
-from trioflow.view.trace.report._report import report_html
+from trioflow.view.trace._record import TOO_MANY_NOTE, GraphDescription
+from trioflow.view.trace.report import _report
+from trioflow.view.trace.report._report import draw_graph, draw_graphs, report_html
 
 from ...bodies import nap
 from .scenarios import everything
@@ -150,3 +154,64 @@ def test_a_file_with_a_wrong_structure_or_number_is_rejected_with_the_reason(
     (tmp_path / "t.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(_trace_file.BadTrace, match=re.escape(reason)):
         _trace_file.read_record(tmp_path / "t.json")
+
+
+MARKUP: Final = '"/></text></g></svg><meta http-equiv="refresh" content="3;url=http://127.0.0.1:9/"><svg><g><text x="'
+
+
+def traced_graph(tmp_path: Path) -> tuple[Path, Any, Any]:
+    """Return the path and the document of a trace, and the statements of its graph."""
+    trace = Trace()
+    first = Job(nap, 0, label="first")
+    run_virtual(functools.partial(Scheduler(first, Job(nap, 0, required=first)).co_run, instruments=[trace]))
+    save(trace, tmp_path / "t.json")
+    document = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    return tmp_path / "t.json", document, document["record"]["stored_graphs"][0]["statements"]
+
+
+def test_no_text_of_a_graph_is_markup_or_source(tmp_path: Path) -> None:
+    """A trace once had the source of its graph, in which the name of a font was markup for the report."""
+    path, document, statements = traced_graph(tmp_path)
+    for statement in statements:
+        statement.update(label=MARKUP, remarks=[MARKUP, "<b>"], tooltip=MARKUP)
+    document["record"]["stored_graphs"][0].update(source=f"digraph {{ 1 [fontname={json.dumps(MARKUP)}] }}")
+    path.write_text(json.dumps(document), encoding="utf-8")
+    page = report_html(_trace_file.read_record(path), tmp_path)
+    assert "<meta http-equiv=&quot;refresh" not in page.replace('"', "&quot;")
+    assert page.count("<polygon") + page.count("<path") > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("attributes", {"fontname": "x"}),
+        ("attributes", {"URL": "x"}),
+        ("attributes", {"color": MARKUP}),
+        ("names", ['"']),
+        ("names", []),
+    ],
+)
+def test_a_graph_says_nothing_but_what_a_drawing_says(tmp_path: Path, name: str, value: Any) -> None:
+    """Attributes that no drawing has, and values that are more than words, make a trace a damaged one."""
+    path, document, statements = traced_graph(tmp_path)
+    statements[0][name] = value
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(_trace_file.BadTrace, match="a graph has a node that no drawing has"):
+        _trace_file.read_record(path)
+
+
+@pytest.mark.parametrize(
+    "inside", ["<script>1</script>", '<image href="x"/>', '<g onload="x"/>', "<style>*{}</style>", "<b"]
+)
+def test_a_picture_has_shapes_and_texts_alone(inside: str) -> None:
+    """What dot gives is read and written anew, by a list of elements and attributes."""
+    with pytest.raises(ValueError, match="its picture"):
+        _render.picture_for_page(f'<svg xmlns="http://www.w3.org/2000/svg">{inside}</svg>')
+
+
+def test_the_graphs_of_a_page_have_one_limit_of_time_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a thousand graphs once had two minutes of its own, and thousands of edges in a few bytes."""
+    node = Statement("node", ("1",))
+    assert draw_graph(GraphDescription((node,) * 5001)).notes == (TOO_MANY_NOTE,)
+    monkeypatch.setattr(_report, "MAX_PAGE_SECONDS", 0)
+    assert [notes for _, notes in draw_graphs([GraphDescription((node,))] * 1000)] == [(_report.TOO_LATE_NOTE,)] * 1000

@@ -15,9 +15,11 @@ from __future__ import annotations
 import enum
 import itertools
 import math
+import re
 import textwrap
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from ..._core.api.views import AnyJob, BaseScheduler, box_of, fit, printable
 from .._state_styles import STATE_STYLES, TEXT_COLOR, BoxColors
@@ -49,26 +51,107 @@ def import_graphviz(caller: str) -> Any:
     return graphviz
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A part of a drawing, as data: its texts are texts, and no source for dot.
+
+    Attributes:
+        kind: a box or a point, an edge, the begin or the end of a frame, or boxes in one rank, in this order.
+        names: the name of the box or of the frame, the two ends of an edge, or the boxes.
+        attributes: what dot is told about it, apart from texts.
+        label: its label; None if it has none.
+        remarks: the lines below the label.
+        tooltip: its tooltip.
+
+    """
+
+    kind: Literal["node", "edge", "frame", "end", "rank"]
+    names: tuple[str, ...] = ()
+    attributes: dict[str, str] = field(default_factory=dict[str, str])
+    label: str | None = None
+    remarks: tuple[str, ...] = ()
+    tooltip: str = ""
+
+    def check(self) -> None:
+        """Check that a statement from the file of a stranger says nothing but what a drawing says.
+
+        Raises:
+            ValueError: it says something else.
+
+        """
+        count = {"edge": 2, "end": 0, "rank": len(self.names)}.get(self.kind, 1)
+        texts = [*self.attributes, *self.attributes.values(), *self.names]
+        if len(self.names) != count or not ATTRIBUTES.issuperset(self.attributes) or not all(map(_is_plain, texts)):
+            raise ValueError(f"a graph has a {self.kind} that no drawing has")
+
+    def dot_attributes(self) -> dict[str, str]:
+        """Return all attributes, with the texts in the syntax of dot."""
+        texts = dict[str, str]()
+        if self.label is not None:
+            if self.kind == "edge":
+                texts["label"] = EDGE_REMARK.format(escape_line(self.label))
+            elif self.kind == "frame":
+                texts["label"] = _html_label(self.label, self.remarks, "b", '<br align="left"/>')
+            else:
+                texts["label"] = _html_label(self.label, self.remarks) if self.remarks else plain_label(self.label)
+        if self.tooltip:
+            texts["tooltip"] = escape_line(self.tooltip).replace("\\", "\\\\")  # dot unescapes tooltips twice
+        return {**self.attributes, **texts}
+
+
+ATTRIBUTES: Final = frozenset(
+    """
+    arrowtail color dir fillcolor fontcolor fontsize height labeljust labelloc lhead ltail margin penwidth
+    peripheries     shape style width
+    """.split()  # noqa: SIM905
+)
+_is_plain: Final = re.compile(r"[\w#?,. -]*", re.ASCII).fullmatch
+
+
 def make_digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
     """Convert a drawing to a `graphviz.Digraph`, in O(V + E) time for V jobs and E edges."""
+    return digraph_of(describe(drawing, direction), direction)
+
+
+def describe(drawing: Drawing, direction: _style.Direction) -> tuple[Statement, ...]:
+    """Return a drawing as data."""
+    writer = DotWriter(drawing, direction)
+    writer.write()
+    return tuple(writer.statements)
+
+
+def digraph_of(statements: Iterable[Statement], direction: _style.Direction) -> Digraph:
+    """Return the `graphviz.Digraph` of statements, of which frames are open until their end.
+
+    `Digraph.subgraph` would copy the text of a nested frame once for each frame around it.
+    """
     graph: Digraph = import_graphviz("graph()").Digraph(
         graph_attr={**GRAPH_DEFAULTS, "rankdir": direction}, node_attr=NODE_DEFAULTS, edge_attr=EDGE_DEFAULTS
     )
-    DotWriter(drawing, graph, direction).write()
+    for statement in statements:
+        match statement.kind:
+            case "node":
+                graph.node(*statement.names, **statement.dot_attributes())
+            case "edge":
+                graph.edge(*statement.names, **statement.dot_attributes())
+            case "frame":
+                graph.body.append(f'\tsubgraph "{statement.names[0]}" {{\n')
+                graph.attr("graph", **statement.dot_attributes())
+            case "rank":
+                chain = " -> ".join(f'"{name}"' for name in statement.names)
+                graph.body.append(f"\t{{ rank=same {chain} [style=invis] }}\n")
+            case "end":
+                graph.body.append("\t}\n")
     return graph
 
 
 class DotWriter:
-    """A writer that adds the boxes, frames and edges of a drawing to a `Digraph`.
+    """A writer of the boxes, frames and edges of a drawing, as statements."""
 
-    The writer opens and closes each frame with separate statements. `Digraph.subgraph` would copy the text of a nested
-    frame once for each frame around it.
-    """
-
-    def __init__(self, drawing: Drawing, graph: Digraph, direction: _style.Direction) -> None:
-        """Choose the names of the nodes and the anchors of the frames. `graph` must be empty."""
+    def __init__(self, drawing: Drawing, direction: _style.Direction) -> None:
+        """Choose the names of the nodes and the anchors of the frames."""
         self._drawing: Final = drawing
-        self._graph: Final = graph
+        self.statements: Final[list[Statement]] = []
         # If the direction is "LR", dot orders the boxes of a rank from bottom to top.
         self._rank_step: Final = 1 if direction == "TB" else -1
         self._node_names: Final = {
@@ -96,18 +179,18 @@ class DotWriter:
             else:
                 self._write_box(row.job)
         for job in self._drawing.outside_jobs():
-            self._graph.node(self._node_names[job], **outside_attributes(job))
+            self.statements.append(outside_statement(self._node_names[job], job))
         for (tail, head), kind in self._drawing.edges.items():
             self._write_edge(tail, head, kind)
         for start, end in self._invisible_edges:
-            self._graph.edge(self._anchor_name(start), self._anchor_name(end), style="invis")
+            self._add_edge(start, end, {"style": "invis"})
 
     def _open_frame(self, scheduler: BaseScheduler) -> None:
-        self._graph.body.append(f'\tsubgraph "{self._frame_name(scheduler)}" {{\n')
-        self._graph.attr("graph", **frame_attributes(scheduler, self._drawing.paths[scheduler]))
+        self.statements.append(frame_statement(self._frame_name(scheduler), scheduler, self._drawing.paths[scheduler]))
         for point in self._anchors.find_points(scheduler):
-            attributes = EMPTY_FRAME_TEXT if point.position is PointPosition.MIDDLE else INVISIBLE_POINT
-            self._graph.node(self._anchor_name(point), **attributes)
+            is_empty = point.position is PointPosition.MIDDLE
+            attributes, label = (EMPTY_FRAME_TEXT, "(empty)") if is_empty else (INVISIBLE_POINT, "")
+            self.statements.append(Statement("node", (self._anchor_name(point),), attributes, label))
             for ends in self._anchors.alignment_edges(point):
                 if not (ends[0] in self._above_last_rank or ends[1] in self._below_first_rank):
                     self._invisible_edges.append(ends)
@@ -117,17 +200,18 @@ class DotWriter:
         boxes = self._anchors.first_rank_boxes(scheduler)
         names = [self._node_names[job] for job in boxes if job not in self._below_first_rank]
         if 1 < len(names) <= MAX_ORDERED_BOXES:
-            chain = " -> ".join(f'"{name}"' for name in names[:: self._rank_step])
-            self._graph.body.append(f"\t{{ rank=same {chain} [style=invis] }}\n")
-        self._graph.body.append("\t}\n")
+            self.statements.append(Statement("rank", tuple(names[:: self._rank_step])))
+        self.statements.append(Statement("end"))
 
     def _write_box(self, job: AnyJob) -> None:
-        attributes = job_attributes(job, self._drawing.paths[job])
+        attributes = job_attributes(job)
         if job in self._drawing.critical_path_jobs:
             attributes |= CRITICAL_PATH_BOX
             if attributes.get("shape") == "cylinder":
                 attributes |= LOW_LABEL
-        self._graph.node(self._node_names[job], **attributes)
+        label, remarks = _style.caption(job)
+        tooltip = tooltip_text(job, self._drawing.paths[job])
+        self.statements.append(Statement("node", (self._node_names[job],), attributes, label, tuple(remarks), tooltip))
 
     def _write_edge(self, tail: AnyJob, head: AnyJob, kind: EdgeKind) -> None:
         """Write a visible edge, and collect the invisible edges that accompany it."""
@@ -139,8 +223,12 @@ class DotWriter:
             attributes["ltail"] = self._frame_name(tail)
         if end is not head:
             attributes["lhead"] = self._frame_name(head)
-        self._graph.edge(self._anchor_name(start), self._anchor_name(end), **attributes)
+        self._add_edge(start, end, attributes, _style.IF_SETTLED if kind is EdgeKind.SETTLED else None)
         self._invisible_edges.extend(self._anchors.invisible_edges(tail, head))
+
+    def _add_edge(self, start: Anchor, end: Anchor, attributes: DotAttributes, label: str | None = None) -> None:
+        names = self._anchor_name(start), self._anchor_name(end)
+        self.statements.append(Statement("edge", names, attributes, label))
 
     def _arrange_in_grid(self, boxes: list[AnyJob]) -> None:
         """Let dot place boxes without edges in a grid by invisible edges; it would place all of them in one rank."""
@@ -194,7 +282,7 @@ EDGE_REMARK: Final = '<<table border="0" cellspacing="0" bgcolor="white"><tr><td
 EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
     EdgeKind.ORDER: {},
     EdgeKind.DATA: {"color": _style.INPUT_COLOR, "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
-    EdgeKind.SETTLED: {"label": EDGE_REMARK.format(_style.IF_SETTLED), "fontsize": "9"},
+    EdgeKind.SETTLED: {"fontsize": "9"},
 }
 CRITICAL_PATH_EDGE: Final[DotAttributes] = {"color": _style.CRITICAL_PATH_COLOR, "penwidth": "2.4"}
 CRITICAL_PATH_BOX: Final[DotAttributes] = {"peripheries": "2"}
@@ -222,14 +310,12 @@ INVISIBLE_POINT: Final[DotAttributes] = {
     "style": "invis",
     "width": "0.01",
     "height": "0.01",
-    "label": "",
 }
 EMPTY_FRAME_TEXT: Final[DotAttributes] = {
     "shape": "plaintext",
     "style": "",
     "fontcolor": TEXT_COLOR,
     "fontsize": "9",
-    "label": "(empty)",
     "height": "0.2",
     "margin": "0.05,0",
 }
@@ -245,30 +331,22 @@ With a thousand levels of nesting, complete paths would make up most of the file
 """
 
 
-def job_attributes(job: AnyJob, path: str) -> DotAttributes:
-    label, remarks = _style.caption(job)
+def job_attributes(job: AnyJob) -> DotAttributes:
     box = shape_attributes(job)
-    return {
-        "label": _html_label(label, remarks) if remarks else plain_label(label),
-        "tooltip": tooltip_text(job, path),
-        **color_attributes(_style.box_colors(job)),
-        **box,
-        **_mark_attributes(job, box),
-    }
+    return {**color_attributes(_style.box_colors(job)), **box, **_mark_attributes(job, box)}
 
 
-def frame_attributes(scheduler: BaseScheduler, path: str) -> DotAttributes:
-    """Return the attributes of the frame for a nested scheduler."""
+def frame_statement(name: str, scheduler: BaseScheduler, path: str) -> Statement:
+    """Return the begin of the frame for a nested scheduler."""
     label, remarks = _style.caption(scheduler, is_frame=True)
-    return {
+    attributes = {
         **FRAME_DEFAULTS,
-        "label": _html_label(label, remarks, "b", '<br align="left"/>'),
-        "tooltip": tooltip_text(scheduler, path),
         "fillcolor": STATE_STYLES[_style.shown_state(scheduler)].colors.frame,
         "color": _style.box_colors(scheduler).outline,
         "penwidth": "1",  # otherwise a frame inherits the width of the enclosing frame's border
         **_mark_attributes(scheduler, FRAME_DEFAULTS),
     }
+    return Statement("frame", (name,), attributes, label, tuple(remarks), tooltip_text(scheduler, path))
 
 
 FRAME_DEFAULTS: Final[DotAttributes] = {
@@ -279,8 +357,9 @@ FRAME_DEFAULTS: Final[DotAttributes] = {
 }
 
 
-def outside_attributes(job: AnyJob) -> DotAttributes:
-    return {**OUTSIDE_BOX, "label": plain_label(printable(f"? {job.label}")), "tooltip": tooltip_text(job, job.path)}
+def outside_statement(name: str, job: AnyJob) -> Statement:
+    label = printable(f"? {job.label}")
+    return Statement("node", (name,), OUTSIDE_BOX, label, tooltip=tooltip_text(job, job.path))
 
 
 def color_attributes(colors: BoxColors) -> DotAttributes:
@@ -309,9 +388,8 @@ def _mark_attributes(job: AnyJob, shape: DotAttributes) -> DotAttributes:
 
 
 def tooltip_text(job: AnyJob, path: str) -> str:
-    """Return the text of a tooltip: class, path and state, escaped for dot."""
-    unescaped = f"{type(job).__name__}: {fit(path, MAX_PATH_LENGTH, 'end')} ({_style.shown_state(job).value})"
-    return escape_line(unescaped).replace("\\", "\\\\")  # dot unescapes tooltips twice
+    """Return the text of a tooltip: class, path and state."""
+    return f"{type(job).__name__}: {fit(path, MAX_PATH_LENGTH, 'end')} ({_style.shown_state(job).value})"
 
 
 # ---- text
@@ -322,7 +400,7 @@ def plain_label(label: str) -> str:
     return r"\n".join(map(escape_line, _wrap_label(label)))
 
 
-def _html_label(label: str, remarks: list[str], tag: str = "", line_end: str = "<br/>") -> str:
+def _html_label(label: str, remarks: Sequence[str], tag: str = "", line_end: str = "<br/>") -> str:
     lines = [_tag_line(line, tag) for line in _wrap_label(label)]
     remark_lines = [f'<font point-size="9">{_tag_line(remark, "i")}</font>' for remark in remarks]
     return f"<{line_end.join([*lines, *remark_lines])}{line_end}>"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 from typing import TYPE_CHECKING, Final, Literal
+from xml.etree import ElementTree as Tree
 
 from ..._core.api.views import BaseScheduler
 from ..text._listing import EndRow
@@ -40,16 +42,16 @@ def graph(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSe
 
     """
     drawing = Drawing(scheduler, collapse, critical_path)
-    return _dot.make_digraph(drawing, _default_direction(drawing))
+    return _dot.make_digraph(drawing, default_direction(drawing))
 
 
 def mermaid(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSelection | bool = False) -> str:
     """Return the text of a Mermaid flowchart. `critical_path` is the critical path of the last run."""
     drawing = Drawing(scheduler, collapse, critical_path)
-    return _mermaid.flowchart_text(drawing, _default_direction(drawing))
+    return _mermaid.flowchart_text(drawing, default_direction(drawing))
 
 
-def _default_direction(drawing: Drawing) -> Direction:
+def default_direction(drawing: Drawing) -> Direction:
     return "LR" if count_boxes(drawing) > MAX_READABLE_BOXES else "TB"
 
 
@@ -58,7 +60,7 @@ def count_boxes(drawing: Drawing) -> int:
     return sum(not isinstance(row, EndRow) for row in drawing.drawn_rows())
 
 
-def render(source: str, image_format: ImageFormat, subject: str) -> bytes:
+def render(source: str, image_format: ImageFormat, subject: str, seconds: float = math.inf) -> bytes:
     """Draw a graph of Graphviz with `dot`, and return the picture.
 
     `dot` names a graph without a name `%3`, which browsers would show as a tooltip on its background.
@@ -67,15 +69,17 @@ def render(source: str, image_format: ImageFormat, subject: str) -> bytes:
         source: the graph.
         image_format: the format of the picture.
         subject: the beginning of error messages, e.g. the name of the calling function.
+        seconds: the time that `dot` may take.
 
     Raises:
         RuntimeError: `dot` is not installed, has failed, or takes too long.
 
     """
+    seconds = min(seconds, MAX_DOT_SECONDS)
     # At dot's default of 96 dots per inch, a PNG would look blurred in print.
     command = ["dot", f"-T{image_format}", *(["-Gdpi=144"] if image_format == "png" else [])]
     try:
-        done = subprocess.run(command, input=source.encode(), capture_output=True, check=True, timeout=MAX_DOT_SECONDS)
+        done = subprocess.run(command, input=source.encode(), capture_output=True, check=True, timeout=seconds)
         return done.stdout.replace(b"<title>%3</title>\n", b"", 1) if image_format == "svg" else done.stdout
     except FileNotFoundError:
         raise RuntimeError(
@@ -85,28 +89,59 @@ def render(source: str, image_format: ImageFormat, subject: str) -> bytes:
         ) from None
     except subprocess.TimeoutExpired:
         advice = "draw fewer boxes, with collapse=True, or save the graph as .dot or .mmd"
-        raise RuntimeError(f"{subject}: dot has not ended in {MAX_DOT_SECONDS:g} s: {advice}") from None
+        raise RuntimeError(f"{subject}: dot has not ended in {seconds:.3g} s: {advice}") from None
     except subprocess.CalledProcessError as error:
         message = error.stderr.decode(errors="replace").strip()
         raise RuntimeError(f"{subject}: dot exited with {error.returncode}: {message[-500:]}") from None
 
 
-def render_svg(source: str, subject: str) -> str:
+def render_svg(source: str, subject: str, seconds: float = math.inf) -> str:
     """Draw a graph of Graphviz with `dot`; if the picture is too wide, from left to right if that is narrower.
 
     Args:
         source: the graph.
         subject: the beginning of error messages, e.g. the name of the calling function.
+        seconds: the time that `dot` may take for each of the two.
 
     Raises:
-        RuntimeError: `dot` is not installed, or has failed.
+        RuntimeError: `dot` is not installed, has failed, or takes too long.
 
     """
-    svg = render(source, "svg", subject).decode()
+    svg = render(source, "svg", subject, seconds).decode()
     if _width_in_points(svg) <= MAX_WIDTH_POINTS:
         return svg
     turned = re.sub(r"rankdir=\w+", "rankdir=LR", source, count=1)
-    return min(svg, render(turned, "svg", subject).decode(), key=_width_in_points)
+    return min(svg, render(turned, "svg", subject, seconds).decode(), key=_width_in_points)
+
+
+PICTURE_NAMES: Final = frozenset(
+    """
+    a class cx cy d ellipse fill fill-opacity font-family font-size font-style font-weight g height id path points
+    polygon     polyline rx ry stroke stroke-dasharray stroke-opacity stroke-width svg text text-anchor text-
+    decoration title transform     viewBox width x y
+    """.split()  # noqa: SIM905
+)
+"""The elements and attributes of pictures by `dot`: none of them loads anything, runs anything, or leads anywhere."""
+
+
+def picture_for_page(svg: str) -> str:
+    """Return a picture by `dot`, read and written anew, as a part of a page.
+
+    Raises:
+        ValueError: it has something else than shapes and texts.
+
+    """
+    try:
+        root = Tree.fromstring(svg)
+    except Tree.ParseError as error:
+        raise ValueError(f"its picture is damaged: {error}") from None
+    for element in root.iter():
+        names = {name.rpartition("}")[2] for name in (element.tag, *element.attrib)}
+        if unknown := sorted(names - PICTURE_NAMES):
+            raise ValueError(f"its picture has {unknown[0]!r}")
+    Tree.register_namespace("", "http://www.w3.org/2000/svg")
+    Tree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    return Tree.tostring(root, encoding="unicode")
 
 
 def _width_in_points(svg: str) -> float:

@@ -17,8 +17,10 @@ from ..._core.api.views import (
     printable,
     shorten,
 )
-from ..graph import _render
+from ..graph import _dot, _render
+from ..graph._dot import Statement
 from ..graph._drawing import CriticalPath, Drawing
+from ..graph._style import Direction
 from ..text._failure_text import FailureText
 from ..text._verdict import Tally, Verdict, create_verdict
 from ._critical_path import CriticalPathLink, compute_critical_path
@@ -27,7 +29,6 @@ from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span
 MAX_BOXES: Final = 300
 """The maximum number of boxes in a picture. A larger picture would be unreadable, and with 1,000 boxes `dot` would take
 minutes."""
-NO_GRAPHVIZ_NOTE: Final = "No graph: the run was recorded without the package graphviz: pip install 'trioflow[graph]'."
 TOO_MANY_NOTE: Final = "There are too many jobs for a readable graph: draw parts of it with scheduler.graph()."
 
 
@@ -35,10 +36,11 @@ TOO_MANY_NOTE: Final = "There are too many jobs for a readable graph: draw parts
 class GraphDescription:
     """The graph of a scheduler after its run."""
 
-    source: str = ""
-    """The graph for `dot`; "" if there are too many boxes."""
+    statements: tuple[Statement, ...] = ()
+    """What is drawn; nothing if there are too many boxes."""
+    direction: Direction = "TB"
     paths: dict[str, str] | None = None
-    """The path of the job of each box or frame, by the number that the source gives it."""
+    """The path of the job of each box or frame, by its name in the statements."""
     notes: tuple[str, ...] = ()
     """Remarks on the picture or, without one, the reason."""
 
@@ -51,12 +53,10 @@ def describe_graph(scheduler: Any, critical_path: CriticalPath) -> GraphDescript
         drawing = Drawing(scheduler, True, critical_path)
     if _render.count_boxes(drawing) > MAX_BOXES:
         return GraphDescription(notes=(TOO_MANY_NOTE,))
-    try:
-        source = str(_render.graph(scheduler, critical_path, collapse).source)
-    except ModuleNotFoundError:
-        return GraphDescription(notes=(NO_GRAPHVIZ_NOTE,))
+    direction = _render.default_direction(drawing)
     return GraphDescription(
-        source=source,
+        _dot.describe(drawing, direction),
+        direction,
         paths={str(number): printable(shorten(drawing.paths[job])) for job, number in drawing.job_numbers.items()},
         notes=("Each group is one box.",) if collapse else (),
     )

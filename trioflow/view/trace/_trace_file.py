@@ -147,6 +147,7 @@ def _check(record: TraceRecord) -> None:
     - The spans are numbered in order, and each number of a span refers to one.
     - Each span is a member of one run, which has the same parent. A run comes after the one that its parent is in.
     - No job requires itself or is blocked by itself, not even through others.
+    - The graphs say nothing but what drawings say.
     - Times can be shown as dates, each failed job has its failure, and output files have absolute paths.
 
     Raises:
@@ -178,6 +179,8 @@ def _check(record: TraceRecord) -> None:
         raise ValueError("the path of a file with output is not absolute")
     if not all(0 <= time <= LAST_DATE for time in _dates(record)):
         raise ValueError("a time is no date between 1970 and 9892")
+    for statement in (statement for graph in record.stored_graphs for statement in graph.statements):
+        statement.check()
 
 
 def _span_numbers(record: TraceRecord) -> Iterator[int | None]:

@@ -13,8 +13,9 @@ import datetime
 import hashlib
 import json
 import re
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import resources
@@ -35,11 +36,11 @@ from ...._core.api.views import (
     size_text,
 )
 from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES, recorded_state, state_class
-from ...graph import _render
+from ...graph import _dot, _render
 from ...text import _verdict
 from ...text._columns import durations_in_column
 from .. import _time_spent
-from .._record import GraphDescription, TraceRecord
+from .._record import TOO_MANY_NOTE, GraphDescription, TraceRecord
 from .._spans import RunSpan, Span, wait_text
 from ..timeline import _timeline
 from . import _failures
@@ -98,7 +99,7 @@ def report_html(record: TraceRecord, folder: Path) -> str:
         commands=commands,
         path_rows=list(_critical_path_rows(record)),
         slots=slots_sentence(record),
-        graphs=list(map(draw_graph, record.graphs)),
+        graphs=draw_graphs(record.graphs),
         timeline=Markup(_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False)),
         families=families_table(record),
         forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
@@ -388,17 +389,32 @@ class GraphPicture(NamedTuple):
     notes: tuple[str, ...]
 
 
-def draw_graph(graph: GraphDescription) -> GraphPicture:
+MAX_STATEMENTS: Final = 5_000
+"""The maximum number of boxes and edges of a graph: the file of a stranger may have more."""
+MAX_PAGE_SECONDS: Final = 60
+"""The time that `dot` may take for all graphs of a page. It draws 300 boxes in less than a second."""
+TOO_LATE_NOTE: Final = "No graph: those before it took too long to draw."
+
+
+def draw_graphs(graphs: Sequence[GraphDescription]) -> list[GraphPicture]:
+    """Draw graphs with `dot`, until the time for the page is over."""
+    deadline = time.monotonic() + MAX_PAGE_SECONDS
+    return [draw_graph(graph, deadline - time.monotonic()) for graph in graphs]
+
+
+def draw_graph(graph: GraphDescription, seconds: float = MAX_PAGE_SECONDS) -> GraphPicture:
     """Draw a graph with `dot`, from top to bottom or from left to right. Its boxes are links to the jobs."""
-    if not graph.source:
+    if not graph.statements:
         return GraphPicture("", graph.notes)
+    if len(graph.statements) > MAX_STATEMENTS:
+        return GraphPicture("", (TOO_MANY_NOTE,))
+    if seconds <= 0:
+        return GraphPicture("", (TOO_LATE_NOTE,))
     try:
-        svg = _render.render_svg(graph.source, NO_GRAPH_ERROR)
-        svg = svg[svg.index("<svg") :]
-    except RuntimeError as error:
-        return GraphPicture("", (f"{error}.",))
-    except (OSError, ValueError) as error:  # a ValueError: the source in the file of a stranger draws no picture
-        return GraphPicture("", (f"{NO_GRAPH_ERROR}: {error}.",))
+        source = str(_dot.digraph_of(graph.statements, graph.direction).source)
+        svg = _render.picture_for_page(_render.render_svg(source, NO_GRAPH_ERROR, seconds / 2))
+    except (OSError, RuntimeError, ValueError, ModuleNotFoundError) as error:
+        return GraphPicture("", (f"{NO_GRAPH_ERROR}: {str(error).removeprefix(f'{NO_GRAPH_ERROR}: ')}.",))
     return GraphPicture(_link_boxes(svg, graph.paths or {}), graph.notes)
 
 
