@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--without", default="")
     parser.add_argument("--stop", type=int, default=5, help="stop after so many scenarios that differ")
+    parser.add_argument("--varied", action="store_true", help="limiters change, and groups and runs share more")
     parser.add_argument("--table", action="store_true", help="print how often pairs of mechanisms have met")
     parser.add_argument("--every", type=int, default=10_000, help="print the counts after each so many scenarios")
     parser.add_argument("--shrink", action="store_true", help="print the scenarios that differ, shrunk")
@@ -40,7 +41,7 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     table, doubts, failed, exact, began = pairs.Table(), Counter[str](), 0, 0, time.process_time()
     for number in range(options.first, options.first + options.count):
-        scenario = scenario_of((options.seed, number), options.without.split(","))
+        scenario = scenario_of((options.seed, number), options.without.split(","), varied=options.varied)
         for backend in ("trio", "asyncio"):
             expected, found = found_in(scenario, backend)
             if expected is not None:

@@ -55,9 +55,9 @@ REACTIONS = {"goes on": Reaction.GO_ON, "returns": Reaction.RETURN, "fails late"
 class Generator:
     """Draws one scenario."""
 
-    def __init__(self, seed: object, without: Sequence[str] = ()) -> None:
+    def __init__(self, seed: object, without: Sequence[str] = (), runs_apart: float = 0.04) -> None:
         self.random = random.Random(repr(seed))
-        self.apart = random.Random(f"{seed!r} apart").random() < 0.04
+        self.apart = random.Random(f"{seed!r} apart").random() < runs_apart
         self.focus = set(self.random.sample(TRAITS, self.random.randint(2, 9)))
         self.scenes = [] if any(without) else self.random.sample(SCENES, self.random.choice((0, 0, 1, 2, 2)))
         self.without = set(without)
@@ -528,6 +528,49 @@ SCENES = (
 )
 
 
+class Variation(Generator):
+    """Draws a scenario in which jobs meet across groups and runs: they share a limiter that changes, and clean-up jobs
+    need what others wait for.
+    """
+
+    def __init__(self, seed: object, without: Sequence[str] = ()) -> None:
+        super().__init__(seed, without, runs_apart=0.3)
+        self.focus |= {"group", "limiter"}
+
+    def scenario(self) -> Scenario:
+        drawn = super().scenario()
+        root = drawn.root
+        if self.random.random() < 0.6:
+            root = self.passes_on(root)
+        return replace(drawn, root=root, resizes=tuple(self.resizes()))
+
+    def resizes(self) -> Iterator[tuple[float, int, int]]:
+        """Draw changes of the limiters, also to no token at all; most of them are large enough in the end."""
+        for number, tokens in enumerate(self.tokens):
+            when = 0.0
+            for _ in range(self.random.choice((0, 1, 1, 2))):
+                when += self.duration(8)
+                yield when, number, self.random.randint(0, tokens + 1)
+            if when and self.random.random() < 0.8:
+                yield when + self.duration(8), number, tokens
+
+    def passes_on(self, root: Group) -> Group:
+        """What a clean-up job gives back starts a job of another group, or of another run."""
+        pool = self.resource("amount", float(self.random.randint(1, 2)))
+        needs = {"needs": ((pool.name, pool.total),)}
+        bad = self.actor(Fail(), first=6, critical=True, run_if="succeeded", requires=())
+        alarm = self.actor(first=9, **needs | {"run_if": "failed", "requires": (bad.name,), "settled": ()})
+        gate = self.actor(first=6)
+        jobs = [[bad, alarm], [gate, self.actor(first=4, **needs, requires=(gate.name,), settled=())]]
+        if self.apart:
+            runs = [replace(run, jobs=(*new, *run.jobs)) for run, new in zip(root.jobs, jobs, strict=True)]  # type: ignore[call-overload]
+            return replace(root, jobs=tuple(runs), pool=(*root.pool, pool))
+        options = {"forever": False, "needs": (), "cleanup_timeout": 20.0 + self.duration()}
+        groups = [Group(**self.common([]) | {"forever": False}, jobs=tuple(new)) for new in jobs]
+        groups[0] = replace(groups[0], critical=False, **options)
+        return with_jobs(root, groups, [pool])
+
+
 def with_jobs(group: Group, jobs: Sequence[Leaf | Group], pool: Sequence[Resource]) -> Group:
     """Put jobs in front of a scheduler's, and resources into its pool."""
     return replace(group, jobs=(*jobs, *group.jobs), pool=(*group.pool, *pool))
@@ -547,6 +590,6 @@ def may_be_required(plan: Plan) -> bool:
     return not plan.forever or bool(getattr(plan, "service", False))
 
 
-def scenario_of(seed: object, without: Sequence[str] = ()) -> Scenario:
+def scenario_of(seed: object, without: Sequence[str] = (), *, varied: bool = False) -> Scenario:
     """Return the scenario of a seed."""
-    return Generator(seed, without).scenario()
+    return (Variation if varied else Generator)(seed, without).scenario()

@@ -19,7 +19,7 @@ from .jobs import cancel, drain
 from .limits import ModelLimiter
 from .looks import look
 from .scenario import LOOKS, Leaf, Scenario, implied, walk
-from .schedulers import ModelScheduler
+from .schedulers import ModelScheduler, admit_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,12 @@ def cut(root: ModelScheduler) -> None:
         root.cancel()
 
 
+def resize(world: World, number: int, tokens: int) -> None:
+    """A limiter's total may change at any time; what is taken stays taken until it is given back."""
+    world.limiters[number].tokens = tokens
+    admit_all(world)
+
+
 def predict_restart(scenario: Scenario, backend: str) -> list[Outcome]:
     """Predict a run until it is killed, and one after it, in which what has SUCCEEDED does not run again."""
     assert scenario.killed_at is not None
@@ -94,6 +100,8 @@ def predict(
         world.after(when, partial(cancel, world, name, "cancel from outside"))
     for when, name in scenario.drains:
         world.after(when, partial(drain, world, name))
+    for when, number, tokens in scenario.resizes:
+        world.after(when, partial(resize, world, number, tokens))
     looks: list[dict[str, Any]] = []
     for when in LOOKS:
         world.after(when, lambda: looks.append(look(world)))

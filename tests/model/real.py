@@ -268,6 +268,8 @@ class RealRun:
         self.start = self.clock()
         self.jobs = dict(self.lasting)
         self.clear()
+        for limiter, tokens in zip(self.limiters, self.scenario.tokens, strict=True):
+            limiter.total_tokens = tokens
         bound = frozenset(self.bound)
         result = None
         scenario = self.scenario
@@ -277,6 +279,8 @@ class RealRun:
                 others.start_soon(self.call_later, when, name, "cancel")
             for when, name in scenario.drains:
                 others.start_soon(self.call_later, when, name, "drain")
+            for when, number, tokens in scenario.resizes:
+                others.start_soon(self.resize_later, when, number, tokens)
             with anyio.move_on_after(scenario.cut_at):
                 if scenario.apart:
                     async with anyio.create_task_group() as group:
@@ -347,6 +351,11 @@ class RealRun:
         await anyio.sleep(when)
         with contextlib.suppress(KeyError, RuntimeError):
             getattr(self.jobs[name], method)()
+
+    async def resize_later(self, when: float, number: int, tokens: int) -> None:
+        """Change the total of a limiter at the planned time."""
+        await anyio.sleep(when)
+        self.limiters[number].total_tokens = tokens
 
     async def look_at_times(self) -> None:
         """Look at what can be seen from outside, at the instants of `LOOKS`."""

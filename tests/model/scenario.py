@@ -235,6 +235,7 @@ class Scenario(ShortRepr):
     cut_at: float = LAST_CALL
     cancels: tuple[tuple[float, str], ...] = ()  # cancel(), when and of which
     drains: tuple[tuple[float, str], ...] = ()
+    resizes: tuple[tuple[float, int, int], ...] = ()  # when which of the limiters gets how many tokens
     killed_at: float | None = None  # it has a journal; at this time the program is killed, and then it is started again
     keep_jobs: bool = True
     apart: bool = False  # the schedulers in `root` are runs of their own, which share its pool

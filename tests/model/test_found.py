@@ -434,6 +434,36 @@ SCENARIOS = {
         ),
         cancels=((2.03125, "service"),),
     ),
+    "what a clean-up job gives back starts the jobs of another group": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="fails",
+                    critical=False,
+                    cleanup_timeout=60.5,
+                    jobs=(
+                        Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
+                        Leaf(
+                            name="alarm",
+                            run_if="failed",
+                            requires=("bad",),
+                            needs=(("cpu", 1.0),),
+                            bodies=((Nap(5.125),),),
+                        ),
+                    ),
+                ),
+                Group(
+                    name="goes on",
+                    jobs=(
+                        Leaf(name="gate", bodies=((Nap(2.0625),),)),
+                        Leaf(name="waits", requires=("gate",), needs=(("cpu", 1.0),), bodies=((Nap(1.03125),),)),
+                    ),
+                ),
+            ),
+            pool=(Resource(name="cpu", kind="amount", total=1.0),),
+        )
+    ),
 }
 
 

@@ -28,6 +28,8 @@ AGAIN = (
     18008, 18109, 18197, 18247, 18365, 18526, 19895,
 )  # fmt: skip
 """Seeds with which each pair takes effect once more."""
+VARIED = (11, 12, 13, 14, 15, 17, 21, 26, 29, 39, 46, 62, 64, 66, 68, 72, 73, 75, 80, 81, 85, 86)
+"""Seeds of variations, in which limiters change, and what a clean-up job has goes to another group or run."""
 PARTS = 8
 
 
@@ -38,6 +40,16 @@ def test_random_scenarios_end_as_the_model_predicts(part: int, backend: str, pyt
     for seed in seeds[part::PARTS]:
         scenario = scenario_of(("suite", seed))
         assert (found_in(scenario, backend)[1], seed) == ([], seed), scenario
+
+
+@pytest.mark.parametrize("seed", VARIED)
+def test_varied_scenarios_end_as_the_model_predicts(seed: int, backend: str) -> None:
+    """Limiters shrink, also to 0, and grow; clean-up jobs need what other groups wait for; runs share pools."""
+    scenario = scenario_of(("suite", seed), varied=True)
+    expected, found = found_in(scenario, backend)
+    assert found == [], scenario
+    assert expected is not None
+    assert not expected.doubts
 
 
 def test_each_pair_of_mechanisms_takes_effect_twice() -> None:
