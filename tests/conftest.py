@@ -79,6 +79,7 @@ SLOW = (
     "laws",
     "libraries",
     "mutation",
+    "plants",
     "pytest_trio",
     "run/test_soak.py",
     "scheduler/test_signals.py",

@@ -1,0 +1,733 @@
+"""The plants: faults that a tired developer may put into the engine, and that tests must notice.
+
+Each is a mistake about a rule, in the words of its author: a line forgotten, two lines in the other order, `>` for
+`>=`. Plants that made no difference to any user are not here: what a fault cannot break may go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..mutation.mutants import Mutant
+
+
+class NotFound(Exception):
+    """The text that a plant replaces does not stand once in its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """One fault: the text `old`, which stands once in the file, becomes `new`."""
+
+    name: str
+    path: str
+    mistake: str
+    old: str
+    new: str = ""
+
+    def mutant(self, root: Path) -> Mutant:
+        """Return the fault at its place in a tree.
+
+        Raises:
+            NotFound: the text has changed; the plant must follow it.
+
+        """
+        file = root / self.path
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        if (count := text.count(self.old)) != 1:
+            raise NotFound(f"plant {self.name!r}: its text stands {count} times in {self.path}:\n{self.old}")
+        start = text.index(self.old)
+        return Mutant(self.path, text.count("\n", 0, start) + 1, start, self.old, self.new)
+
+
+RUN: Final = "trioflow/_core/run"
+ADMISSION: Final = "trioflow/_core/admission"
+PARTS: Final = "trioflow/_core/parts"
+JOB: Final = "trioflow/_core/job"
+SCHEDULER: Final = "trioflow/_core/scheduler"
+BACKEND: Final = "trioflow/_core/backend"
+WORDS: Final = "trioflow/_core/words"
+JOURNAL: Final = "trioflow/journal"
+
+PLANTS: Final = (
+    Plant(
+        "run-release-before-pause",
+        f"{RUN}/_run.py",
+        "a release on one path forgotten: a job keeps slot and needs in its backoff",
+        """\
+        self.queue.release(job)
+        if backoff:
+""",
+        """\
+        if not backoff:
+            self.queue.release(job)
+        if backoff:
+""",
+    ),
+    Plant(
+        "run-fraction",
+        f"{RUN}/_run.py",
+        "the fraction of the failed attempt is not reset",
+        """\
+        extras.fraction = job._worker = job._started_at = None
+""",
+        """\
+        job._worker = job._started_at = None
+""",
+    ),
+    Plant(
+        "run-deadline-gt",
+        f"{RUN}/_run.py",
+        "> for >= at the run's deadline",
+        """\
+            if self.clock() >= self.deadline:
+                reason, culprit = StopReason.TIMEOUT, None
+""",
+        """\
+            if self.clock() > self.deadline:
+                reason, culprit = StopReason.TIMEOUT, None
+""",
+    ),
+    Plant(
+        "run-lift",
+        f"{RUN}/_run.py",
+        "a ready service keeps its timeout",
+        """\
+        if extras.time_limit is not None:
+            extras.time_limit._lift()
+""",
+    ),
+    Plant(
+        "run-refund",
+        f"{RUN}/_run.py",
+        "rates and budgets of jobs that never start are not put back",
+        """\
+            self.queue.refund(job)
+            error = report_unrepeated(job, failure)
+""",
+        """\
+            error = report_unrepeated(job, failure)
+""",
+    ),
+    Plant(
+        "run-apart-passes-on",
+        f"{RUN}/_run.py",
+        "what a job has that never starts is not passed on",
+        """\
+        if not self.has_crashed:
+            self.lane.ensure_searcher()
+""",
+    ),
+    Plant(
+        "run-earlier-use",
+        f"{RUN}/_run.py",
+        "what a failed attempt has used of a budget is forgotten",
+        """\
+        extras.earlier_use = budgets_used(job)
+""",
+    ),
+    Plant(
+        "run-block-total",
+        f"{RUN}/_run.py",
+        "a BudgetSpent is not counted in the total",
+        """\
+            self.failures.total += 1
+            self.settle_apart((job,), JobState.BLOCKED, failure)
+""",
+        """\
+            self.settle_apart((job,), JobState.BLOCKED, failure)
+""",
+    ),
+    Plant(
+        "run-settle-order",
+        f"{RUN}/_run.py",
+        "two lines in the other order: who awaits a job is told before its slot is back",
+        """\
+        if self.queue.line is not None:
+            self.queue.release(job)
+        if extras is not None:
+            extras.context = None
+            extras.notify_listeners(job)
+""",
+        """\
+        if extras is not None:
+            extras.context = None
+            extras.notify_listeners(job)
+        if self.queue.line is not None:
+            self.queue.release(job)
+""",
+    ),
+    Plant(
+        "standstill-active",
+        f"{RUN}/_run.py",
+        "a counter not restored after a wait of a nested run",
+        """\
+        finally:
+            self.standstill.active_count += was_active
+""",
+        """\
+        finally:
+            pass
+""",
+    ),
+    Plant(
+        "queue-unused-slot",
+        f"{RUN}/_run.py",
+        "a First keeps the slot that none of its jobs can take",
+        """\
+            self.queue.return_unused_slot()
+""",
+    ),
+    Plant(
+        "journal-order",
+        f"{RUN}/_run.py",
+        "the record comes after the hooks (a First's winners before their results)",
+        """\
+        if self.journal_writer is not None and state is SUCCEEDED:
+            self.journal_writer.record(job, outcome)
+        if (notify_end := self.fast_hooks[1]) is not None:
+            notify_end(self.scheduler, job)
+            extras = job._extras
+""",
+        """\
+        if (notify_end := self.fast_hooks[1]) is not None:
+            notify_end(self.scheduler, job)
+            extras = job._extras
+        if self.journal_writer is not None and state is SUCCEEDED:
+            self.journal_writer.record(job, outcome)
+""",
+    ),
+    Plant(
+        "ending-ended-by-run",
+        f"{RUN}/_ending.py",
+        "a service that cancel() has ended before is taken for one that the run ends",
+        """\
+        worker.was_ended_by_run |= not worker.was_cancelled_alone
+""",
+        """\
+        worker.was_ended_by_run = True
+""",
+    ),
+    Plant(
+        "ending-wave-deadline",
+        f"{RUN}/_ending.py",
+        "the waves of services have no common deadline",
+        """\
+        await _wait_until_left(run, wave, deadline)
+""",
+        """\
+        await _wait_until_left(run, wave)
+""",
+    ),
+    Plant(
+        "cleanup-wake-others",
+        f"{RUN}/_clean_up.py",
+        "a wake-up forgotten: what a clean-up job had is not passed on",
+        """\
+        self._run.queue.admit()
+        while self._heap""",
+        "        while self._heap",
+    ),
+    Plant(
+        "cleanup-joins",
+        f"{ADMISSION}/_ready_queue.py",
+        "a clean-up job takes from an admission that its run does not belong to",
+        """\
+            join_admission(self.groups, [entry for entry, _ in found])  # which passes on what the job gives back
+""",
+    ),
+    Plant(
+        "verdict-throttled",
+        f"{RUN}/_verdicts.py",
+        "a throttled job is queued again although its run drains",
+        "state = FAILED if fault is not None else CANCELLED if ends or was_cancelled else SCHEDULED",
+        "state = FAILED if fault is not None else SCHEDULED",
+    ),
+    Plant(
+        "verdict-clean-up",
+        f"{RUN}/_verdicts.py",
+        "a clean-up job that fails is not tried again",
+        "CANCELLED if ends and worker.workers is run.workers else SCHEDULED",
+        "CANCELLED if ends else SCHEDULED",
+    ),
+    Plant(
+        "verdict-service",
+        f"{RUN}/_verdicts.py",
+        "a ready service that cancel() ends counts as SUCCEEDED",
+        """\
+            is_good = worker.was_ended_by_run and job._is_ready()
+""",
+        """\
+            is_good = job._is_ready()
+""",
+    ),
+    Plant(
+        "tokens-shrunk",
+        f"{RUN}/_limiter_tokens.py",
+        "a limiter that has shrunk keeps its tokens going round",
+        """\
+            return available < 0
+""",
+        """\
+            return False
+""",
+    ),
+    Plant(
+        "tokens-in-turn",
+        f"{RUN}/_limiter_tokens.py",
+        "a run takes a token before another that waits between two requests",
+        """\
+                earlier = self._run_that_waits()
+""",
+        """\
+                earlier = None
+""",
+    ),
+    Plant(
+        "pauses-wake",
+        f"{RUN}/_attempts.py",
+        "the first pause does not wake the run",
+        """\
+        if self._heap[0][2] is job:
+            self._run.wake()
+""",
+    ),
+    Plant(
+        "idle-grace",
+        f"{RUN}/_idle_timeouts.py",
+        "grace turns are not counted anew after a late sign of life",
+        """\
+            self._last_sign, self._turns_after_deadline = last, 0
+""",
+        """\
+            self._last_sign = last
+""",
+    ),
+    Plant(
+        "counts-taken",
+        f"{RUN}/_failure_counts.py",
+        "a counter not restored when a failure is taken by an await",
+        """\
+            self.counted -= 1
+            self.counted_unblocked -= job._state is not JobState.BLOCKED
+""",
+        """\
+            self.counted -= 1
+""",
+    ),
+    Plant(
+        "worker-deadline",
+        f"{RUN}/_worker.py",
+        "a worker of a nested run looks only at its own deadline",
+        """\
+                    if now >= workers.due.deadline:  # the loop has not yet said so
+""",
+        """\
+                    if now >= run.deadline:  # the loop has not yet said so
+""",
+    ),
+    Plant(
+        "worker-forever-count",
+        f"{RUN}/_worker.py",
+        "a counter not restored: forever jobs that have ended still count in a drain",
+        """\
+        self.forever_count -= worker.is_shielded
+""",
+    ),
+    Plant(
+        "job-run-error",
+        f"{SCHEDULER}/_base_scheduler.py",
+        "a flag not reset for a second run: the error of the policy or of a First",
+        """\
+        self._stop_reason = self._culprit = self._run_error = self._run_times = self._run_thread = None
+""",
+        """\
+        self._stop_reason = self._culprit = self._run_times = self._run_thread = None
+""",
+    ),
+    Plant(
+        "job-reset-pending",
+        f"{JOB}/_job.py",
+        "the count of open requirements is not reset for a second run",
+        """\
+        self._pending = 0
+        if listeners:""",
+        "        if listeners:",
+    ),
+    Plant(
+        "job-release-inputs",
+        f"{JOB}/_job.py",
+        "a throttled job has lost the results of its inputs",
+        "        if not last_call and (self._may_repeat() or self._needs()):",
+        "        if not last_call and self._may_repeat():",
+    ),
+    Plant(
+        "rules-cancelled",
+        f"{JOB}/_trigger_rules.py",
+        "any for all: blocked by a failure and a cancel()",
+        "is_from_cancel=all(map(_was_cancelled, failed))",
+        "is_from_cancel=any(map(_was_cancelled, failed))",
+    ),
+    Plant(
+        "adm-backfill",
+        f"{ADMISSION}/_admission.py",
+        "> for >= in backfill",
+        """\
+            if queue.overtaken[first := group.heap[0][2]] >= queue.backfill:
+""",
+        """\
+            if queue.overtaken[first := group.heap[0][2]] > queue.backfill:
+""",
+    ),
+    Plant(
+        "adm-overtaken-order",
+        f"{ADMISSION}/_admission.py",
+        "two lines in the other order: counted after the group has changed",
+        """\
+                for other in self._passed:
+                    if not other.resources.isdisjoint(group.resources):
+                        other.queue.overtaken[other.heap[0][2]] += 1
+                group.queue.admit_first(group)
+""",
+        """\
+                group.queue.admit_first(group)
+                for other in self._passed:
+                    if not other.resources.isdisjoint(group.resources):
+                        other.queue.overtaken[other.heap[0][2]] += 1
+""",
+    ),
+    Plant(
+        "queue-first-loser",
+        f"{ADMISSION}/_ready_queue.py",
+        "a First loser's slot in the outer window",
+        """\
+        if self.outer is not None:
+            for queue, _ in self._windows():
+                queue.holders.discard(job)
+            self._keep_slots()
+        if self.tokens""",
+        """\
+        if self.outer is not None:
+            self._keep_slots()
+        if self.tokens""",
+    ),
+    Plant(
+        "queue-throttled-back",
+        f"{ADMISSION}/_ready_queue.py",
+        "admitted jobs start on a throttled key",
+        """\
+            if job._state is SCHEDULED and not self._return_throttled(job):
+""",
+        """\
+            if job._state is SCHEDULED:
+""",
+    ),
+    Plant(
+        "rate-started",
+        f"{ADMISSION}/_rate.py",
+        "a wake-up forgotten: amounts that accrue again after a start",
+        """\
+        if self.admission is not None:  # a need may have waited for this
+            self.admission.is_settled = False
+""",
+    ),
+    Plant(
+        "rate-unstarted",
+        f"{ADMISSION}/_rate.py",
+        ">= for > in a bucket",
+        """\
+        if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
+""",
+        """\
+        if self.unstarted_amount and self.unstarted_amount + amount >= self.burst:
+""",
+    ),
+    Plant(
+        "budget-share",
+        f"{ADMISSION}/_budget.py",
+        "a refunded amount is given back twice",
+        """\
+            share.amount = 0
+""",
+    ),
+    Plant(
+        "budget-scheduler",
+        f"{ADMISSION}/_budget.py",
+        "a scheduler does not return the rest of its budget",
+        """\
+        if share.members is not None:
+            self.correct(share, share.used)
+""",
+    ),
+    Plant(
+        "key-unstarted",
+        f"{ADMISSION}/_per_key.py",
+        "a pause after a job that has not started",
+        """\
+    def refund(self, job: AbstractJob[Any], share: Any) -> None:
+        self.unstarted = job
+""",
+        """\
+    def refund(self, job: AbstractJob[Any], share: Any) -> None:
+        pass
+""",
+    ),
+    Plant(
+        "key-keep",
+        f"{ADMISSION}/_per_key.py",
+        "a throttled key that nothing refers to is forgotten",
+        """\
+        super().throttle(seconds)
+        self.family.keep(self)
+""",
+        """\
+        super().throttle(seconds)
+""",
+    ),
+    Plant(
+        "window-shrunk",
+        f"{ADMISSION}/_window.py",
+        "<= for <: jobs that start in the instant of the shrink do not count",
+        """\
+        if started_at < self._shrunk_at:
+            return
+        self._successes += 1
+""",
+        """\
+        if started_at <= self._shrunk_at:
+            return
+        self._successes += 1
+""",
+    ),
+    Plant(
+        "window-ratio",
+        f"{ADMISSION}/_window.py",
+        "the ratio is not reset when the window shrinks",
+        """\
+        self._latencies.clear()
+        self._latency_ratio = 1.0
+""",
+        """\
+        self._latencies.clear()
+""",
+    ),
+    Plant(
+        "first-turn-reset",
+        f"{PARTS}/_first_rule.py",
+        "the start of the last turn is not reset: the next opens too early",
+        """\
+        self._turn_started_at = None
+        self._release_held(self._in_turn[self._last_open])
+""",
+        """\
+        self._release_held(self._in_turn[self._last_open])
+""",
+    ),
+    Plant(
+        "first-records",
+        f"{PARTS}/_first_rule.py",
+        "a First's late loser is recorded",
+        """\
+            writer.records_results = False
+""",
+    ),
+    Plant(
+        "adaptive-cleanup",
+        f"{PARTS}/__init__.py",
+        "an Adaptive counts clean-up jobs",
+        """\
+        if began is None or ended is None or job not in self._run.queue.holders or not self._is_counted(scheduler, job):
+""",
+        """\
+        if began is None or ended is None or not self._is_counted(scheduler, job):
+""",
+    ),
+    Plant(
+        "idle-enter",
+        f"{PARTS}/__init__.py",
+        "an idle limit is renewed while the run ends",
+        """\
+        elif phase is STOPPING and limit is not None:
+            limit._stop()
+            self._limit = None
+""",
+        """\
+        elif phase is STOPPING and limit is not None:
+            limit._stop()
+""",
+    ),
+    Plant(
+        "await-give-back",
+        f"{SCHEDULER}/_awaiting.py",
+        "a failure stays taken although its await was cancelled",
+        """\
+        if scheduler._run is not None and isinstance(job._outcome, Failure):
+            scheduler._run.failures.give_back(job, job._outcome)
+        raise
+""",
+        """\
+        raise
+""",
+    ),
+    Plant(
+        "open-block-wake",
+        f"{SCHEDULER}/_async_with.py",
+        "the end of the block does not wake the run",
+        """\
+            self._is_open = False
+            run.wake()
+""",
+        """\
+            self._is_open = False
+""",
+    ),
+    Plant(
+        "trio-parent",
+        f"{BACKEND}/isolation/_fast_trio.py",
+        "a wrong parent for a cancel scope",
+        """\
+        scope = _make_nested_scope(parent_status)
+        worker.task_snapshot.cancel_status = status""",
+        """\
+        scope = _make_nested_scope(worker.task._cancel_status)
+        worker.task_snapshot.cancel_status = status""",
+    ),
+    Plant(
+        "trio-timer",
+        f"{BACKEND}/isolation/_fast_trio.py",
+        "a timer that is cancelled late still calls",
+        """\
+        self._action = self._call_soon = bool  # which does nothing; the call may wait for its turn already
+""",
+    ),
+    Plant(
+        "asyncio-uncancel",
+        f"{BACKEND}/isolation/_fast_asyncio.py",
+        "a timeout's request to cancel is not taken back",
+        """\
+        elif worker.deadline == -math.inf:
+            worker.task.uncancel()  # a later call of the job must not take this request for its own
+""",
+    ),
+    Plant(
+        "asyncio-outer-deadline",
+        f"{BACKEND}/isolation/_fast_asyncio.py",
+        "<= for < between two scopes of a call",
+        """\
+        if not self._is_cancelled and self._outer_deadline < self._deadline:
+            return False""",
+        """\
+        if not self._is_cancelled and self._outer_deadline <= self._deadline:
+            return False""",
+    ),
+    Plant(
+        "asyncio-interrupt",
+        f"{BACKEND}/loop/_asyncio.py",
+        "a second cancellation of the caller does not reach jobs that unwind",
+        """\
+                        on_interrupt()
+""",
+        """\
+                        pass
+""",
+    ),
+    Plant(
+        "journal-restored",
+        f"{JOURNAL}/_journal.py",
+        "that a job was restored is not recorded: a retried scheduler restores it again",
+        """\
+        else:
+            self._pending_restored[path] = None
+        return found
+
+    def _save_of""",
+        """\
+        return found
+
+    def _save_of""",
+    ),
+    Plant(
+        "journal-prepared",
+        f"{JOURNAL}/_journal.py",
+        "a result prepared by an earlier attempt is stored in place of the last",
+        """\
+                if prepared is None or prepared_value is not value:
+""",
+        """\
+                if prepared is None:
+""",
+    ),
+    Plant(
+        "journal-budget",
+        f"{JOURNAL}/_journal.py",
+        "what a job has used of budgets is not recorded",
+        """\
+                if used := budget_use(job):
+                    facts = dataclasses.replace(facts, budgets=used)
+""",
+    ),
+    Plant(
+        "journal-added",
+        f"{RUN}/_journaling.py",
+        "a job that has added others is recorded",
+        """\
+            worker.job._ensure_extras().has_added_jobs = True
+""",
+        """\
+            pass
+""",
+    ),
+    Plant(
+        "words-holders",
+        f"{WORDS}/_wait_paths.py",
+        "a job that has its needs, and waits for a token, is no holder",
+        """\
+        return lacking.holders.keys()
+""",
+        """\
+        return [holder for holder in lacking.holders if holder._state is JobState.RUNNING]
+""",
+    ),
+    Plant(
+        "words-token-slot",
+        f"{WORDS}/_explain.py",
+        "a job that has a slot and waits for needs is said to wait for a slot",
+        """\
+    if queue.is_full() and not job._options.forever and job not in queue.holders:
+""",
+        """\
+    if queue.is_full() and not job._options.forever:
+""",
+    ),
+    Plant(
+        "words-priority",
+        f"{WORDS}/_explain.py",
+        ">= for > in explain",
+        'reasons = ["priority"] if any(other.priority > job.priority',
+        'reasons = ["priority"] if any(other.priority >= job.priority',
+    ),
+    Plant(
+        "words-cancelled",
+        f"{WORDS}/_explain.py",
+        "explain reads the outcome of the last run while one is in progress",
+        """\
+    reason = run.reason if run is not None else scheduler._stop_reason
+    if job.forever and""",
+        """\
+    reason = scheduler._stop_reason
+    if job.forever and""",
+    ),
+    Plant(
+        "bound-tolerated",
+        "trioflow/simulation/_path_analysis.py",
+        "a failure that is tolerated counts as one of its group",
+        """\
+        self._fails |= fails and criticality(job) is not False
+""",
+        """\
+        self._fails |= fails
+""",
+    ),
+)
