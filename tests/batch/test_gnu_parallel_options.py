@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from trioflow._hints import PARALLEL_OPTION_HINTS
 
-from ..places import ROOT
+from ..places import PATIENCE, ROOT
 from .process import batch, columns, gnu, refusal, running
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
@@ -114,6 +115,49 @@ def test_results_option_accepts_a_template_of_names() -> None:
         "d_x/seq": "1", "d_x/stdout": "x\n", "d_x/stderr": "", "d_y/seq": "2", "d_y/stdout": "y\n", "d_y/stderr": "",
         "n_1.seq": "1", "n_1": "x\n", "n_1.err": "", "n_2.seq": "2", "n_2": "y\n", "n_2.err": "",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("results", "arguments", "path"),
+    [
+        ("{/.}.txt", ["a/main.c", "b/main.c"], "main.txt"),
+        ("out/{/.}/", ["a/main.c", "b/main.c"], "out/main/stdout"),
+        ("saved", ["x", "y", "x"], "saved/1/x/stdout"),
+        ("{}", ["x", "x.err"], "x.err"),
+        ("./{}", ["x", "y/../x"], "./y/../x"),
+        ("one{%}", ["x", "y"], "one1"),
+    ],
+)
+@pytest.mark.parametrize("from_stdin", [False, True])
+def test_two_commands_never_save_their_results_in_one_file(
+    results: str, arguments: list[str], path: str, from_stdin: bool
+) -> None:
+    """Equal names in `--results` are refused before anything starts, with both commands and the cure."""
+    words = ["-j1", "--results", results, "touch begun{#}; echo"]
+    if from_stdin:
+        Path("list").write_text("\n".join(arguments))
+        words += ["::::", "list"]
+    else:
+        words += [":::", *arguments]
+    first, second = (1, len(arguments))
+    assert (
+        f"commands {first} ({arguments[0]}) and {second} ({arguments[-1]}) would both write their results in {path!r}: "
+        "put {#}, the number of the command, into the name of --results"
+    ) in refusal(*words)
+    assert not list(Path().glob("begun*"))
+
+
+def test_arguments_that_arrive_late_share_no_file_of_results() -> None:
+    """While arguments still arrive, a command whose file of results is taken does not start, and ends the batch."""
+    with running("-j1", "--results", "{/.}.txt", "echo {} | tee -a begun") as process:
+        assert process.stdin is not None
+        process.stdin.write(b"a/x\n")
+        process.stdin.flush()
+        while not Path("begun").exists():
+            time.sleep(0.01)
+        out, error = process.communicate(b"b/x\n", timeout=PATIENCE)
+    assert (process.returncode, Path("begun").read_text(), Path("x.txt").read_text()) == (255, "a/x\n", "a/x\n")
+    assert b"commands 1 (a/x) and 2 (b/x) would both write" in b" ".join((out + (error or b"")).split())
 
 
 UNSUPPORTED = [

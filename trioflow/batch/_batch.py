@@ -133,7 +133,14 @@ class Reporter:
         self._unreported: Final[dict[BatchCommandJob, None]] = {}
 
     def add(self, command: BatchCommandJob) -> None:
-        """Expect the end of a command, which is about to start."""
+        """Expect the end of a command, which is about to start.
+
+        Raises:
+            BatchError: its output would be saved in the files of another command.
+
+        """
+        if self._directory is not None:
+            self._directory.claim(command.sequence, command.arguments)
         self._unreported[command] = None
 
     @property

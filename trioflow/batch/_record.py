@@ -327,6 +327,22 @@ class OutputDirectory:
 
     def __init__(self, template: CommandTemplate) -> None:
         self._template: Final = template
+        self._owners: Final[dict[str, tuple[int, str]]] = {}  # for each file, the number and arguments of its command
+
+    def claim(self, sequence: int, arguments: Sequence[str]) -> None:
+        """Reserve the files of a command before it starts.
+
+        Raises:
+            BatchError: another command would write one of them, too.
+
+        """
+        for path in self._paths(sequence, arguments, 1):
+            number, others = self._owners.setdefault(os.path.normpath(path), (sequence, " ".join(arguments)))
+            if number != sequence:
+                raise BatchError(
+                    f"commands {number} ({others}) and {sequence} ({' '.join(arguments)}) would both write their "
+                    f"results in {path!r}: put {{#}}, the number of the command, into the name of --results"
+                )
 
     def add(self, outcome: CommandOutcome, arguments: Sequence[str], slot: int) -> None:
         """Write the outputs of a command.
@@ -344,18 +360,22 @@ class OutputDirectory:
             BatchError: a file cannot be written.
 
         """
+        output, *others = self._paths(sequence, arguments, slot)
+        contents = (*outputs, io.BytesIO(b"%d" % sequence))
+        try:
+            os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
+            for path, content in zip([output, *others], contents, strict=True):
+                with open(path, "wb") as target:
+                    shutil.copyfileobj(content, target)
+        except OSError as error:
+            raise BatchError(f"cannot write the results in {output!r}: {error.strerror}") from None
+
+    def _paths(self, sequence: int, arguments: Sequence[str], slot: int) -> list[str]:
+        """Return the paths for a command's standard output, standard error and number."""
         path = self._template.fill(arguments, sequence, slot)
         if not self._template.has_placeholders:
             path = results_directory(path, arguments) + "/"
-        names = ("seq", "stdout", "stderr") if path.endswith("/") else (".seq", "", ".err")
-        contents = (io.BytesIO(b"%d" % sequence), *outputs)
-        try:
-            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-            for name, content in zip(names, contents, strict=True):
-                with open(path + name, "wb") as target:
-                    shutil.copyfileobj(content, target)
-        except OSError as error:
-            raise BatchError(f"cannot write the results in {path!r}: {error.strerror}") from None
+        return [path + name for name in (("stdout", "stderr", "seq") if path.endswith("/") else ("", ".err", ".seq"))]
 
     def close(self) -> None:
         """Do nothing: each file was closed."""

@@ -51,6 +51,9 @@ def run(options: Options) -> int:
             records, directory = open_records(options, strings)
             for record in records:
                 files.callback(record.close)
+            if directory is not None and product.total is not None:  # otherwise, as the arguments are read
+                for sequence, arguments in enumerate(product.iter_arguments(blocking=True), 1):
+                    directory.claim(sequence, arguments or ())
             progress_bar = make_progress_bar(options)
             with raise_as_usage_errors():
                 needs_total = progress_bar is not None or (options.halt is not None and options.halt.is_percentage)
