@@ -110,7 +110,52 @@ def test_an_answer_to_another_name_than_what_waits_is_refused(virtual: Virtual, 
     assert "'aprove' has not asked; these jobs wait for an answer: 'approve'" in refusal
     assert "no job has asked that yet" in asked(file, "--early", "later", "yes")
     give(file, "approve", "yes")
-    assert "no job has asked that yet" in asked(file, "other", "yes")
+    assert "'other' has not asked; no job waits for an answer" in asked(file, "other", "yes", code=1)
+
+
+@pytest.mark.parametrize(("value", "parsed"), [("-5", -5), ("-0x", None), ("5", 5)])
+def test_a_negative_number_is_an_answer(virtual: Virtual, file: Path, value: str, parsed: int | None) -> None:
+    """A value that begins with a minus is no option of the command."""
+    build = approval(file, parse=int)
+    wait_for_nothing(virtual, build)
+    assert asked(file, "approve", value, code=0 if parsed is not None else 1)
+    assert result(ran(virtual, build)) == (parsed, False)
+    assert "No such option" in asked(file, "approve", "--erly", code=2)
+
+
+@pytest.mark.parametrize("keys", [(None, None), ("a", None), (None, "b"), ("a", "b")])
+@pytest.mark.parametrize("has_journal", [True, False])
+@pytest.mark.parametrize("has_settled", [True, False])
+def test_two_questions_of_an_open_scheduler_never_share_a_name(
+    virtual: Virtual, file: Path, keys: tuple[str | None, str | None], has_journal: bool, has_settled: bool
+) -> None:
+    """With a journal, `add` refuses a question that has the label of another one, unless one of them has a key."""
+
+    async def main() -> None:
+        async with Scheduler(journal=file if has_journal else None) as scheduler:
+            first = scheduler.add(Answer("Delete a?", label="approve", key=keys[0]))
+            await anyio.sleep(1)
+            if has_settled:
+                first.answer("yes")
+                await first
+            second = Answer("Delete b?", label="approve", key=keys[1])
+            if has_journal and keys == (None, None):
+                with pytest.raises(ValueError, match=r"'approve' is the label of two questions.*, or key="):
+                    scheduler.add(second)
+                assert second not in scheduler
+            else:
+                scheduler.add(second)
+            scheduler.cancel()
+
+    virtual(main)
+
+
+def test_a_question_is_escaped_in_the_log(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Control characters of a question, which may come from a model, reach the log escaped."""
+    wait_for_nothing(virtual, approval(file, "really\x1b[2J?"))
+    (record,) = caplog.records
+    assert "\x1b" not in record.message
+    assert "really" in record.message
 
 
 def test_the_log_says_how_a_question_is_answered(
@@ -128,12 +173,12 @@ def test_the_log_says_how_a_question_is_answered(
 
 def test_an_answer_is_given_before_a_first_run(virtual: Virtual, file: Path) -> None:
     """An answer may be there before its question is, even before the journal is."""
-    assert "when a first run with this journal asks; there is none yet" in asked(file, "approve", "yes")
+    assert "when a first run with this journal asks; there is none yet" in asked(file, "--early", "approve", "yes")
     assert result(ran(virtual, approval(file))) == ("yes", False)
-    assert "when it is asked; no job has asked that yet" in asked(file, "other", "yes")
+    assert "when it is asked; no job has asked that yet" in asked(file, "--early", "other", "yes")
     assert "there is no file" in asked(file.with_name("missing.db"), code=2)
     (empty := file.with_name("empty.db")).touch()  # a run was killed while it created the file
-    give(empty, "approve", "yes")
+    assert asked(empty, "--early", "approve", "yes")
     assert result(ran(virtual, approval(empty))) == ("yes", False)
 
 
@@ -217,8 +262,8 @@ def test_an_answer_that_no_job_asks_for_is_removed_at_the_end(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An answer with a wrong name is removed when a run has completed without asking that, and the log names it."""
-    give(file, "aprove", "yes")
-    give(file, "approve", "no")
+    assert asked(file, "--early", "aprove", "yes")
+    assert asked(file, "--early", "approve", "no")
     assert result(ran(virtual, approval(file))) == ("no", False)
     assert "the answer to 'aprove' was not used, and is removed: no job has asked that" in caplog.text
     assert os.listdir(f"{file}-answers") == []
@@ -232,7 +277,7 @@ def test_answers_that_another_user_may_have_given_are_not_used(
     virtual: Virtual, file: Path, trap: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory into which another user can write answers nothing: the run waits for `answer()`, and says so."""
-    give(file, "approve", "yes")
+    assert asked(file, "--early", "approve", "yes")
     directory = Path(f"{file}-answers")
     if trap == "writable":
         directory.chmod(0o777)

@@ -29,6 +29,7 @@ PARSERS: Final[dict[str, Callable[[str], Any]]] = {"int": int, "float": float}
 
 @click.command(
     name="answer",
+    context_settings={"ignore_unknown_options": True},  # -5 is an answer
     epilog="""\b
 Examples:
   trioflow answer run.db
@@ -41,7 +42,7 @@ Exit codes: 0 for success; 1 if the answer is refused; 2 if the file is not a jo
 @click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("name", required=False)
 @click.argument("value", required=False)
-@click.option("--early", is_flag=True, help="Answer a job that has not asked yet, although others wait for an answer.")
+@click.option("--early", is_flag=True, help="Answer a job that has not asked yet.")
 def command(path: Path, name: str | None, value: str | None, early: bool) -> int:
     """List what the jobs of a run ask, or answer it: give VALUE to the job NAME.
 
@@ -51,6 +52,8 @@ def command(path: Path, name: str | None, value: str | None, early: bool) -> int
     FILE is the journal of the run. A run in progress takes the answer at once; otherwise it is there when the next run
     asks. Without a journal, only the program itself can answer, by the method answer() of the job.
     """
+    if value is not None and value.startswith("--"):
+        raise click.NoSuchOption(value)
     if (name is None) is not (value is None):
         raise click.UsageError(f"what is the answer? write: trioflow answer {path} {name} VALUE")
     is_secret = value == "-"
@@ -142,20 +145,17 @@ def find_question(files: QuestionFiles, name: str) -> Question | None:
 
 
 def check_name(files: QuestionFiles, name: str) -> None:
-    """Check the name of a job that has not asked: it is probably misspelt if others wait for an answer.
+    """Refuse an answer that nothing asks for: the name is probably misspelt.
 
     Raises:
-        Refused: others wait.
+        Refused: always; the message names the jobs that wait.
 
     """
     questions: list[Question] = list(files.read_all("question"))
     waiting = [question.path for question in questions if files.read("answer", question.path) is None]
-    if waiting:
-        names = join_names([repr(printable(path)) for path in waiting])
-        raise Refused(
-            f"{printable(name)!r} has not asked; these jobs wait for an answer: {names}. "
-            f"If {printable(name)!r} will ask later, add --early"
-        )
+    names = join_names([repr(printable(path)) for path in waiting])
+    others = f"these jobs wait for an answer: {names}" if waiting else "no job waits for an answer"
+    raise Refused(f"{printable(name)!r} has not asked; {others}. If {printable(name)!r} will ask later, add --early")
 
 
 def check_answer(question: Question, value: str, is_secret: bool) -> None:

@@ -163,6 +163,22 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
 
     # ---- the kind
 
+    def check_before_run(self) -> None:
+        """Reject a question of an open scheduler with a journal that could not be told from another one.
+
+        Raises:
+            ValueError: the label is that of another question, and neither has a `key`.
+
+        """
+        run = None if self.scheduler is None or self.key is not None else current_run(self.scheduler)
+        if run is not None and run.has_journal:
+            for other in iter(self.scheduler or ()):
+                if isinstance(other, Answer) and other is not self and (other.label, other.key) == (self.label, None):
+                    raise ValueError(
+                        f"{self.label!r} is the label of two questions, and an answer could not say for which it is: "
+                        f"give each a label of its own, or key="
+                    )
+
     def default_label(self, depth: int) -> str:
         """Return the question, shortened; if it is the result of a job, the label of that job."""
         (question,) = original_arguments_of(self)

@@ -51,6 +51,7 @@ from .._core.api.views import (
     join_names,
     options_of,
     plural,
+    printable,
     result_for_journal,
     run_times,
     short_repr,
@@ -648,7 +649,8 @@ class JournalSession:
             question = make_question(path, job.label, fingerprint, facts)
             if job.log and self._question_files.read("answer", path) is None:
                 call = shlex.join(["trioflow", "answer", str(self.journal.path), path])
-                warn(f"{job.label!r} asks: {question.described()}; to answer: {call} VALUE", about="question")
+                text = printable(question.described())
+                warn(f"{job.label!r} asks: {text}; to answer: {call} VALUE", about="question")
             return PublishedQuestion(
                 self._question_files, question, warn, lambda: self._open_questions.update({path: True})
             )

@@ -52,6 +52,11 @@ class RunView:
         return self._run.backend.name
 
     @property
+    def has_journal(self) -> bool:
+        """Whether a journal stores results of the run."""
+        return self._run.journal_writer is not None
+
+    @property
     def tokens_taken(self) -> int | None:
         """The number of the limiter's tokens that are taken, by any user; None if the window is not a limiter."""
         limiter: Any = self._run.queue.limiter
