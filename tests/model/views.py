@@ -251,7 +251,7 @@ def strange_in_slots(record: TraceRecord) -> Iterator[str]:
         yield f"the shares of slots: {use}"
     for bars in use.bars_by_slot:
         for one, other in itertools.pairwise(bars):
-            if other.start < one.end - SAME:
+            if other.start < one.end - _slots.HANDOVER_SECONDS - SAME:
                 yield f"{one.span.name} and {other.span.name} share a slot"
 
 

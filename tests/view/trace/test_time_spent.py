@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, Throttled, TimeSpent, Trace
 from trioflow.view import save
+from trioflow.view.trace._slots import compute_slot_use
 from trioflow.view.trace._spans import family_from_label
 
 from ...bodies import fail, nap
@@ -161,3 +163,28 @@ def test_time_spent_during_a_run_counts_until_now(virtual: Virtual) -> None:
 
     virtual(functools.partial(Scheduler(Job(look), Job(nap, 9), jobs_window=1).co_run, instruments=[trace]))
     assert told == ["1 slot for 2 s: 100 % working"]
+
+
+def test_a_family_of_which_no_job_ran_has_no_percentiles_and_unneeded_slots_are_named(virtual: Virtual) -> None:
+    """Only jobs that worked are counted, and of a window with more slots than jobs, both numbers are named."""
+    bad = Job(fail, 1, label="check")
+    jobs = [
+        *(Job(nap, 2, label=f"load {n}") for n in range(3)),
+        *(Job(nap, 0, bad, label=f"use {n}") for n in range(5)),
+    ]
+    spent = traced(virtual, Scheduler(bad, *jobs, jobs_window=6)).time_spent()
+    assert {family.family: (family.count, family.p50, family.p95) for family in spent.families} == {
+        "load *": (3, 2.0, 2.0),
+        "check": (1, 1.0, 1.0),
+        "use *": (0, None, None),
+    }
+    assert str(spent).startswith("4 of 6 slots were used, for 2 s: 88 % working")
+
+
+def test_a_slot_is_handed_over_although_the_clock_was_read_late(virtual: Virtual) -> None:
+    """The end of a job that is recorded some microseconds after the start of the next one adds no slot."""
+    record = traced(virtual, Scheduler(Job(nap, 1), Job(nap, 1), jobs_window=1))._get_record()
+    first, second = record.spans
+    late = dataclasses.replace(first, finished_at=1.00002)
+    use = compute_slot_use(dataclasses.replace(record, spans=(late, second)))
+    assert (use.slot_count, [len(bars) for bars in use.bars_by_slot]) == (1, [2])

@@ -68,6 +68,8 @@ EmptySlotReason = tuple[WaitCause, str]
 The cause `WaitCause.JOBS` means that no job was ready.
 """
 
+HANDOVER_SECONDS: Final = 0.0001
+"""How much earlier than the end of a job, at most, the start of the next one in its slot is recorded: once 20 µs."""
 NOTHING_READY: Final[EmptySlotReason] = WaitCause.JOBS, ""
 MIN_REASON_SHARE: Final = 0.005
 """A reason is left out of the sentence about the slots if it explains less than this share of the time of all slots."""
@@ -134,7 +136,8 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
     bars = sorted(_slot_bars(record, spans), key=lambda bar: (bar.start, bar.span.number))
     rows: list[list[SlotBar]] = []
     ready_times = (bar.span.scheduled_at for bar in bars)
-    for bar, row in zip(bars, assign_lanes(((bar.start, bar.end) for bar in bars), ready_times), strict=True):
+    intervals = ((bar.start, max(bar.start, bar.end - HANDOVER_SECONDS)) for bar in bars)
+    for bar, row in zip(bars, assign_lanes(intervals, ready_times), strict=True):
         rows.extend([] for _ in range(row + 1 - len(rows)))
         rows[row].append(bar)
     activities_by_span = [activity_intervals(record, span) for span in spans]

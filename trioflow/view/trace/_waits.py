@@ -237,7 +237,9 @@ class SlotHandovers:
         def was_window_full(span: Span) -> bool:
             end = end_or_infinity(span)
             running_count = bisect.bisect_left(starts, end) - bisect.bisect_left(ends, end)
-            return run.window_size is not None and running_count >= run.window_size
+            index = bisect.bisect_left(run.window_sizes, end, key=itemgetter(0)) - 1
+            size = run.window_sizes[index][1] if index >= 0 else run.window_size
+            return size is not None and running_count >= size
 
         self._releasing_jobs = list(filter(was_window_full, slot_users))
         self._jobs_by_lane: dict[int | None, list[Span]] = {None: []}  # a job that has not started has no lane

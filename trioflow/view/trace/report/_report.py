@@ -46,6 +46,7 @@ from ..timeline import _timeline
 from . import _failures
 
 TIMELINE_WIDTH: Final = 1200
+MAX_SENTENCE_LENGTH: Final = 500
 MAX_NAME_LENGTH: Final = 48
 """The maximum number of characters in a name in a list. A longer name loses its middle."""
 
@@ -346,7 +347,7 @@ def families_table(record: TraceRecord) -> dict[str, Any] | None:
 
 def slots_sentence(record: TraceRecord) -> str:
     sentence = str(_time_spent.compute_time_spent(record))
-    return (sentence[:1].upper() + sentence[1:])[:200]
+    return fit(sentence[:1].upper() + sentence[1:], MAX_SENTENCE_LENGTH)
 
 
 # ---- the facts of the run
