@@ -278,17 +278,7 @@ class ModelJob:
             self.was_throttled(why)
         elif self.ready or self.asked or not self.is_retried(why):
             self.settle("FAILED", why)
-        elif parent.is_cleaning_up(self):
-            self.retries += 1
-            self.world.mark("retry")
-            pause = self.plan.retry.pause(self.retries) if self.plan.retry else 0.0
-            if pause:
-                self.pause = self.world.after(pause, self.start_in_place)
-            else:
-                self.world.hook("attempt", self.name)
-                self.attempts += 1
-                self.call()
-        elif parent.stopping or parent.draining:
+        elif (parent.stopping or parent.draining) and not parent.is_cleaning_up(self):
             self.settle("CANCELLED")
         else:
             self.retries += 1
@@ -300,7 +290,8 @@ class ModelJob:
             parent.release_held(self)
             if pause:
                 self.pause = self.world.after(pause, self.be_ready_again)
-                parent.move()
+                if not parent.stopping:
+                    parent.move()
             else:
                 self.be_ready_again()
 
@@ -342,17 +333,14 @@ class ModelJob:
         self.parent.tell_adaptive(self, self.began_attempt, was_full=False)
         self.parent.show_signs()
 
-    def start_in_place(self) -> None:
-        """Begin another attempt of a clean-up job, which waits for nothing but its pause."""
-        self.pause = None
-        self.world.hook("attempt", self.name)
-        self.attempts += 1
-        self.call()
-
     def be_ready_again(self) -> None:
         """It starts again no earlier than its pause, as any job does, after those that were ready before."""
         assert self.parent is not None
         self.pause = None
+        if self.parent.stopping:  # a clean-up job waits for nothing else
+            self.parent.begin_clean_up_job(self)
+            self.start()
+            return
         self.number = next(self.world.numbers)
         self.parent.queue.append(self)
         self.parent.move()

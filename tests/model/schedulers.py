@@ -841,7 +841,8 @@ class ModelScheduler(ModelJob):
         while self.phase == "cleaning up":
             due = self.due() if self.world.now < self.clean_up_ends else []
             if not due:
-                if all(job.plan.forever for job in self.running):
+                waits = any(job.pause is not None for job in self.clean_up_jobs)
+                if all(job.plan.forever for job in self.running) and not waits:
                     self.drop_timers()
                     self.end_forever()
                 return
@@ -849,19 +850,23 @@ class ModelScheduler(ModelJob):
             for job in due:
                 job.state = "SCHEDULED"
                 self.world.hook("scheduled", job.name)
-                self.running.append(job)
                 self.clean_up_jobs.append(job)
-                self.grant(job)
+                self.begin_clean_up_job(job)
                 self.world.mark(*["clean-up with needs"] * bool(job.plan.needs))
             for job in sorted(due, key=lambda job: (-job.plan.priority, -job.rank)):
                 if job.state == "SCHEDULED":
                     job.start()
             self.phase = "cleaning up"
 
+    def begin_clean_up_job(self, job: ModelJob) -> None:
+        """Clean-up jobs get their needs at once."""
+        self.running.append(job)
+        self.grant(job)
+
     def cut_clean_up(self) -> None:
         """It runs shielded, within `cleanup_timeout` seconds."""
         self.phase = "telling"
-        for job in list(self.running):
+        for job in [*self.running, *(job for job in self.clean_up_jobs if job.pause is not None)]:
             if not job.plan.forever:
                 job.cancel()
         self.phase = "cleaning up"

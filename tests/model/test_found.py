@@ -464,6 +464,64 @@ SCENARIOS = {
             pool=(Resource(name="cpu", kind="amount", total=1.0),),
         )
     ),
+    "what a failed attempt has used of a budget counts in a later run, too": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(
+                    name="pays",
+                    needs=(("usd", 1.0),),
+                    bodies=((Nap(1.25), Fail()), (Nap(1.5),)),
+                    retry=Retry(times=1),
+                ),
+                Leaf(name="long", bodies=((Nap(9.0625),),)),
+            ),
+            pool=(Resource(name="usd", kind="budget", total=4.0),),
+        ),
+        killed_at=5.125,
+        cut_at=500.5,
+    ),
+    "a clean-up job that fails is tried again": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
+                Leaf(
+                    name="alarm",
+                    run_if="failed",
+                    requires=("bad",),
+                    bodies=((Nap(1.0625), Fail()), (Nap(0.5),)),
+                    retry=Retry(times=1),
+                ),
+            ),
+        )
+    ),
+    "what a failure and a cancel() have blocked counts": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="fails", bodies=((Nap(1.25), Fail()),)),
+                Leaf(name="cancelled", bodies=((Nap(9.5),),)),
+                Leaf(name="blocked", requires=("fails", "cancelled"), critical=True),
+                Leaf(name="long", bodies=((Nap(20.0625),),)),
+            ),
+        ),
+        cancels=((2.125, "cancelled"),),
+    ),
+    "a key has no pause after a job that has not started": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="holder", bodies=((Nap(5.25),),)),
+                Leaf(name="waits", needs=(("host", "a"),), bodies=((Nap(1.0625),),)),
+                Leaf(name="other", needs=(("host", "a"),), bodies=((Nap(1.5),),)),
+            ),
+            pool=(Resource(name="host", kind="keys", total=1.0, pause=6.03125),),
+            limiter=0,
+        ),
+        tokens=(1,),
+        cancels=((2.125, "waits"),),
+    ),
 }
 
 
