@@ -203,12 +203,8 @@ PLANTS: Final = (
         "ending-ended-by-run",
         f"{RUN}/_ending.py",
         "a service that cancel() has ended before is taken for one that the run ends",
-        """\
-        worker.was_ended_by_run |= not worker.was_cancelled_alone
-""",
-        """\
-        worker.was_ended_by_run = True
-""",
+        "worker.cause = worker.cause or CancelCause.END_OF_RUN",
+        "worker.cause = CancelCause.END_OF_RUN",
     ),
     Plant(
         "ending-wave-deadline",
@@ -225,17 +221,14 @@ PLANTS: Final = (
         "cleanup-wake-others",
         f"{RUN}/_clean_up.py",
         "a wake-up forgotten: what a clean-up job had is not passed on",
-        """\
-        self._run.queue.admit()
-        while self._heap""",
-        "        while self._heap",
+        "        self._queue.run.queue.admit()\n",
     ),
     Plant(
         "cleanup-joins",
         f"{ADMISSION}/_ready_queue.py",
         "a clean-up job takes from an admission that its run does not belong to",
         """\
-            join_admission(self.groups, [entry for entry, _ in found])  # which passes on what the job gives back
+            join_admission(self.resource_line, [entry for entry, _ in found])  # which passes on what the job gives back
 """,
     ),
     Plant(
@@ -257,7 +250,7 @@ PLANTS: Final = (
         f"{RUN}/_verdicts.py",
         "a ready service that cancel() ends counts as SUCCEEDED",
         """\
-            is_good = worker.was_ended_by_run and job._is_ready()
+            is_good = is_end and job._is_ready()
 """,
         """\
             is_good = job._is_ready()
@@ -322,7 +315,7 @@ PLANTS: Final = (
         f"{RUN}/_worker.py",
         "a worker of a nested run looks only at its own deadline",
         """\
-                    if now >= workers.due.deadline:  # the loop has not yet said so
+                    if now >= workers.timed_by.deadline:  # the loop has not yet said so
 """,
         """\
                     if now >= run.deadline:  # the loop has not yet said so
@@ -430,7 +423,7 @@ PLANTS: Final = (
         "a wake-up forgotten: amounts that accrue again after a start",
         """\
         if self.admission is not None:  # a need may have waited for this
-            self.admission.is_settled = False
+            self.admission.is_current = False
 """,
     ),
     Plant(
@@ -467,7 +460,7 @@ PLANTS: Final = (
         "a pause after a job that has not started",
         """\
     def refund(self, job: AbstractJob[Any], share: Any) -> None:
-        self.unstarted = job
+        self.unused_by = job
 """,
         """\
     def refund(self, job: AbstractJob[Any], share: Any) -> None:
