@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import CommandError, CommandJob, Job, JobState, Scheduler, ThreadJob
+from trioflow import CommandError, CommandJob, Job, JobState, JobTimeout, Scheduler, ThreadJob
 from trioflow.jobs.command import _output_sinks, _streams
 from trioflow.jobs.command._output_sinks import LineSink, OutputSpool
 from trioflow.jobs.posix import _guard
@@ -474,6 +474,52 @@ def test_a_stream_that_cannot_be_opened_fails_the_job(backend: str, stream: str,
     assert "not started" in str(error)
     assert "cannot open" in str(error)
     assert isinstance(error.__cause__, OSError)
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    """Return the path of a named pipe."""
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_a_named_pipe_without_another_end_does_not_stop_the_event_loop(backend: str, stream: str, pipe: Path) -> None:
+    """A named pipe as a stream once stopped the loop for ever, because opening it waits for the other end."""
+    job = CommandJob(["true"], timeout=0.05, **{stream: pipe})  # type: ignore[arg-type]
+    run(backend, job)
+    assert isinstance(job.raised_exception(), JobTimeout)
+
+
+def test_a_command_that_fails_with_a_named_pipe_does_not_stop_the_event_loop(backend: str, pipe: Path) -> None:
+    """The end of standard error, which a failure shows, is not read from a named pipe."""
+    fails = sh("echo err >&2; exit 3", stderr=pipe)
+    reads = CommandJob(["cat"], stdin=pipe, stdout=PIPE)
+    run(backend, fails, reads)
+    assert (str(fails.raised_exception()).partition(":")[0], reads.result().stdout) == ("exit code 3", b"err\n")
+
+
+def test_commands_may_be_joined_by_a_named_pipe(backend: str, pipe: Path, tmp_path: Path) -> None:
+    """Two commands meet at a named pipe, wherever they run; the one that writes keeps its exit code."""
+    (tmp_path / "place").mkdir()
+    path = os.path.relpath(pipe)
+    writes = sh("echo out; echo err >&2; exit 3", stdout=path, stderr=STDOUT, cwd=tmp_path / "place", check=[3])
+    reads = CommandJob(["cat"], stdin=path, stdout=PIPE, cwd="/", env={})
+    run(backend, writes, reads)
+    assert (writes.result().returncode, reads.result().stdout) == (3, b"out\nerr\n")
+
+
+def test_a_missing_program_with_a_named_pipe_is_said_not_to_exist(backend: str, pipe: Path) -> None:
+    """The shell that opens a named pipe would only print that it does not find the program."""
+    assert "program 'no-such-program' not found" in str(
+        failure_of(backend, CommandJob(["no-such-program"], stdin=pipe))
+    )
+
+
+def test_output_that_passes_through_this_program_cannot_go_to_a_named_pipe(backend: str, pipe: Path) -> None:
+    """Output that is watched for signs of life passes through this program, which must not wait for a reader."""
+    error = failure_of(backend, CommandJob(["true"], stdout=pipe, idle_timeout=60))
+    assert "it is a named pipe, and this output passes through trioflow" in str(error)
 
 
 def test_a_program_that_cannot_write_its_output_fails_with_its_own_error(backend: str) -> None:

@@ -21,7 +21,6 @@ import pytest
 from trioflow import (
     Job,
     JobState,
-    JobTimeout,
     LocalNode,
     OutputLine,
     Push,
@@ -42,7 +41,7 @@ from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
 from trioflow.view.text._verdict import run_verdict
 
-from ...bodies import fail, run
+from ...bodies import fail, later, nothing, run
 from ...places import PATIENCE, patiently
 from ..posix.process_trees import Watched, command_line
 from .servers import Impostor, Proxy, Server, Site, free_port, make_key, until_written
@@ -190,6 +189,39 @@ def test_max_sessions_limits_the_sessions_at_once(backend: str, server: Server) 
     since = server.log.stat().st_size
     run(backend, *(SshJob(server.node(max_sessions=2), "sleep 0.05") for _ in range(5)))
     assert peak(server, since) == 2
+
+
+def test_a_job_that_waits_for_a_session_holds_nothing_and_its_timeout_has_not_begun(
+    backend: str, server: Server
+) -> None:
+    """Jobs once waited for a session RUNNING, in a slot, and "did not end" within timeouts before they had begun."""
+    node, states = server.node(max_sessions=1), list[list[JobState]]()
+
+    def note_states(_: object) -> None:
+        states.append([job.state for job in jobs])
+
+    jobs = [SshJob(node, "sleep 0.6", timeout=1.5, on_start=note_states, label=str(number)) for number in range(4)]
+    assert Scheduler(*jobs, Job(nothing), jobs_window=2).run(backend=backend)
+    assert states[0] == [JobState.RUNNING, *[JobState.SCHEDULED] * 3]
+
+
+def test_a_job_for_which_services_leave_no_session_is_refused(backend: str, server: Server) -> None:
+    """If services hold all sessions of a node until the run ends, a job that needs one could never start."""
+    node = server.node(max_sessions=1)
+    service = SshService(node, "echo up; exec sleep 60", ready=OutputLine("up"))
+    with pytest.raises(ValueError, match=r"services reserve 1 of 1 until the run ends .*: it could never start"):
+        Scheduler(service, SshJob(node, "true")).run(backend=backend)
+
+
+@pytest.mark.parametrize("kind", ["job", "service"])
+def test_the_time_to_connect_is_no_part_of_a_timeout(backend: str, server: Server, kind: str) -> None:
+    """A connection that takes longer than a job's timeout once never succeeded, whatever the job's `retry`."""
+    with Proxy(server, 1.5) as proxy:
+        node = proxy.node()
+        job: SshJob | SshService = SshJob(node, "true", timeout=1.2)
+        if kind == "service":
+            job = SshService(node, "echo up; exec sleep 60", ready=OutputLine("up"), timeout=1.2)
+        assert Scheduler(job, Job(anyio.sleep, 0, required=job)).run(backend=backend)
 
 
 def test_sessions_rejected_by_maxsessions_of_a_server_are_retried(backend: str, site: Site) -> None:
@@ -360,9 +392,9 @@ def test_a_timed_out_query_of_settings_is_repeated(
 
         before, node = SshJob(proxy.node(), "true"), server.node()
         connecting = Job(until_connecting)
-        first, other = SshJob(node, "true", timeout=0.3, required=connecting), SshJob(node, "true", required=connecting)
-        run(backend, before, connecting, first, other)
-    assert isinstance(first.raised_exception(), JobTimeout)
+        first, other = SshJob(node, "true", required=connecting), SshJob(node, "true", required=connecting)
+        run(backend, before, connecting, first, other, Job(later, 0.3, first.cancel, required=connecting))
+    assert first.state is JobState.CANCELLED
     assert other.result().returncode == 0
     assert asked == [node, node, before.node]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from trioflow import LocalNode, Pull, Push, Script, SshJob, SshNode, SshNodes
+from trioflow import CommandJob, JobTimeout, LocalNode, Pull, Push, Script, SshJob, SshNode, SshNodes
 from trioflow.jobs.ssh import _local_copier
 
 from ...bodies import run
@@ -206,3 +206,20 @@ def test_the_copier_of_a_local_node_skips_links_and_pipes_in_trees(
     assert (sub.stat().st_mode & 0o777, sub.stat().st_mtime) == (0o555, 1e9)
     assert (sub / "file").stat().st_mode & 0o777 == 0o666
     sub.chmod(0o755)
+
+
+@pytest.mark.parametrize("what", ["standard input", "script"])
+def test_a_named_pipe_for_a_node_does_not_stop_the_event_loop(backend: str, tmp_path: Path, what: str) -> None:
+    """What a node gets from a named pipe is waited for within the timeout, and not in the event loop."""
+    os.mkfifo(tmp_path / "pipe")
+
+    def job(**options: Any) -> SshJob:
+        if what == "script":
+            return SshJob(LocalNode(), Script(tmp_path / "pipe"), stdout=PIPE, **options)
+        return SshJob(LocalNode(), "sh", stdin=tmp_path / "pipe", stdout=PIPE, **options)
+
+    alone, fed = job(timeout=0.05), job()
+    run(backend, alone)
+    assert isinstance(alone.raised_exception(), JobTimeout)
+    run(backend, fed, CommandJob(["echo", "echo x"], stdout=tmp_path / "pipe"))
+    assert fed.result().text == "x\n"

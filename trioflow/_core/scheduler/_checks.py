@@ -215,14 +215,18 @@ class AvailableResources:
         """
         per_key_names: list[str] = []
         for name, amount in job._needs().items():
-            if name in _job_options.RUN_RESOURCES:
+            is_of_run = name in _job_options.RUN_RESOURCES
+            if is_of_run and name not in self._services_by_resource:
                 continue
-            if name not in self.resources_by_name:
+            if is_of_run:
+                entry: PoolEntry = CountedResource(name, _job_options.RUN_RESOURCES[name]())
+            elif name in self.resources_by_name:
+                entry = self.resources_by_name[name]
+            else:
                 raise ValueError(
                     f"{job.label!r} needs {_labels.printable(name)}={_amounts.need_text(amount)}, "
                     f"{self._missing_resource_text(name)}"
                 )
-            entry = self.resources_by_name[name]
             entry.need(amount, job)
             if isinstance(entry, PerKeyResource):
                 per_key_names.append(name)
@@ -242,7 +246,7 @@ class AvailableResources:
                 raise ValueError(
                     f"{job.label!r} needs {_labels.printable(name)}={_amounts.need_text(amount)}, but services reserve "
                     f"{reserved} of {total} until the run ends ({names}): "
-                    f"it could never start; enlarge the pool, or reduce the needs"
+                    f"it could never start; enlarge {'its limit' if is_of_run else 'the pool'}, or reduce the needs"
                 )
         if len(per_key_names) > 1:
             raise ValueError(

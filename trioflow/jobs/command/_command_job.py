@@ -64,7 +64,9 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             None for an empty input.
         stdout: the destination of standard output: the path of a file, an open file, `subprocess.PIPE` to capture
             the output, `subprocess.DEVNULL`, or None for the place where `print` writes. A file given by its path is
-            appended to, and missing parent directories are created.
+            appended to, and missing parent directories are created. A named pipe is opened by a shell in front of the
+            program, so that the wait for its other end can be ended; it cannot take output that is watched for an
+            `idle_timeout`.
         stderr: likewise for standard error, or `subprocess.STDOUT` to merge it into standard output.
         check: which exit codes count as success; any other raises a `CommandError`. True means only 0, False means all.
             A list may contain exit codes and names of signals, e.g. `[0, 4, "TERM"]`. A signal is equivalent to the

@@ -38,15 +38,16 @@ class OutputSink(Protocol):
 class OutputSpool:
     """Captured output on disk, in an unnamed temporary file that is deleted with this object."""
 
-    __slots__ = ("__weakref__", "_descriptor", "_size")
+    __slots__ = ("__weakref__", "_contents", "_descriptor", "_size")
 
-    def __init__(self) -> None:
-        self._descriptor: Final = open_temporary_file("captured output")
+    def __init__(self, contents: str = "captured output") -> None:
+        self._contents: Final = contents
+        self._descriptor: Final = open_temporary_file(contents)
         self._size = 0
         weakref.finalize(self, os.close, self._descriptor)
 
     def write(self, data: bytes | bytearray) -> None:
-        with explain_temporary_file("captured output"):
+        with explain_temporary_file(self._contents):
             write_all(self._descriptor, data)
         self._size += len(data)
 

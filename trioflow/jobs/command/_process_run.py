@@ -26,11 +26,13 @@ from ..._core.api import JobTimeout
 from ...abc import RunHandle, TimeLimit, arguments_of
 from .._env_propagation import propagated_variables
 from ..posix import _processes
+from ..posix._files import call_in_thread
 from ..posix._guard import Guard
 from ..posix._processes import KILL_INTERVAL, Process, describe_exit, end_group, renice, spawn, wait_until_empty
 from . import _argv, _resource_limits, _start_errors
 from ._exit_codes import describe_failure
 from ._granted import fill_environment
+from ._output_sinks import SPOOL_LIMIT_BYTES, OutputSpool
 from ._partial_files import DeclaredOutputs
 from ._result import CommandError, CommandResult
 from ._shell_line import join_line
@@ -63,7 +65,7 @@ class ProcessRun:
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait_readable: Final = run.wait_readable
-        self._declared_outputs: DeclaredOutputs | None = None  # set at the start of a command that has some
+        self._declared_outputs: DeclaredOutputs | None = None  # set before the start of a command that has some
         self._job_timeout: JobTimeout | None = None  # set if the timeout has ended the process or the rest of its group
 
     async def run(self) -> CommandResult:
@@ -79,7 +81,7 @@ class ProcessRun:
             return await self._run_to_success()
         except BaseException:
             if self._declared_outputs is not None:
-                self._declared_outputs.set_aside_changed()
+                await call_in_thread(self._declared_outputs.set_aside_changed)
             raise
 
     async def _run_to_success(self) -> CommandResult:
@@ -87,10 +89,11 @@ class ProcessRun:
         self._options.check_files_open(repr(job.label))
         spawn_queue = self._run.shared(SpawnQueue)
         with _resource_limits.hold_slot(self._options.pin, self._run, job) as cpu:
-            self._prepare_command()
+            await self._prepare_command()
             requested_at = self._clock()
             if await spawn_queue.start_when_possible(lambda: self._start(cpu)):
                 self._run.record_machine_wait(job, requested_at)
+            self._stdin = None  # closed before the command closes it: whoever is last frees the file, which takes long
             with spawn_queue.count_as_running(), self._time_limit:
                 await self._wait_for_end()
         if self._streams.pipes.sink_error is not None:
@@ -108,13 +111,19 @@ class ProcessRun:
 
     # ---- starting the process
 
-    def _prepare_command(self) -> None:
+    async def _prepare_command(self) -> None:
+        """Do what must be done before the start, large or numerous files in a thread."""
         job = self._job
         *arguments, stdin = arguments_of(job)
         self._command = _argv.fill_arguments(arguments, job)
         if self._options.shell:
             self._command[2:] = [join_line(self._command[2:])]
-        self._stdin = _argv.check_stdin(job._stdin_value(stdin), job)
+        self._stdin = stdin = _argv.check_stdin(job._stdin_value(stdin), job)
+        if isinstance(stdin, _argv.BYTES_TYPES) and len(stdin) > SPOOL_LIMIT_BYTES:
+            self._stdin = OutputSpool("standard input")
+            await call_in_thread(self._stdin.write, stdin)
+        if self._options.writes:
+            self._declared_outputs = await call_in_thread(DeclaredOutputs, self._options)
 
     def _start(self, cpu: int | None) -> None:
         job = self._job
@@ -128,7 +137,6 @@ class ProcessRun:
             failure = CommandError(job, self._command_line, message, advice=advice)
             raise failure from None if job.redact else error
         self._initial_stderr_size = _start_errors.stderr_size(self._options)
-        self._declared_outputs = DeclaredOutputs(self._options) if self._options.writes else None
         try:
             self._process = job._process = self._spawn(cpu)
         except BaseException as error:
@@ -145,7 +153,9 @@ class ProcessRun:
 
     def _spawn(self, cpu: int | None) -> Process:
         options, streams = self._options, self._streams
-        command = _resource_limits.wrap_command(self._command, options)
+        command = streams.wrap_command(_resource_limits.wrap_command(self._command, options))
+        if command is not self._command:
+            _resource_limits.check_program(os.fsdecode(self._command[0]), options)
         with _resource_limits.pinned_to_cpu(cpu):
             return spawn(
                 self._run.shared(Guard),

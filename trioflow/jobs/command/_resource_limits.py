@@ -89,22 +89,24 @@ def wrap_command(command: list[str | bytes], options: CommandOptions) -> Sequenc
     """Return `command`, or, if it has a memory limit, the command of a shell that sets the limit and execs `command`.
 
     If this program set the limit after the start instead, the command's first allocations would not be limited.
-
-    Raises:
-        OSError: the program does not exist, or is not executable. The shell would only print a message about this.
-
     """
     if options.memory_limit is None:
         return command
-    _check_program(os.fsdecode(command[0]), options)
     return ["/bin/sh", "-c", ULIMIT_SCRIPT, str(max(1, options.memory_limit // 1024)), *command]
 
 
-def _check_program(program: str, options: CommandOptions) -> None:
+def check_program(program: str, options: CommandOptions) -> None:
+    """Check a program that a shell will start, because the shell would only print a message about it.
+
+    Raises:
+        OSError: the program does not exist, or is not executable.
+
+    """
     if "/" in program:
         path: str | None = os.path.join(os.fsdecode(options.cwd or "."), program)
     else:
-        path = shutil.which(program, path=None if options.env is None else os.fsdecode(options.env.get(b"PATH", b"")))
+        environment: Any = options.env  # the function takes bytes, too
+        path = shutil.which(program, path=os.pathsep.join(os.get_exec_path(environment)))
     if path is None or not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
     if not (os.path.isfile(path) and os.access(path, os.X_OK)):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
+from ..posix._files import may_wait_for_writer
 from ._spawn_options import CommandOptions, is_path
 
 if TYPE_CHECKING:
@@ -120,11 +121,11 @@ def file_size(path: Any) -> int:
 
 
 def file_tail(path: Any, start: int) -> bytes | None:
-    """Return up to `MAX_TAIL_BYTES` bytes from the end of a file, or None if the file cannot be read.
+    """Return up to `MAX_TAIL_BYTES` bytes from the end of a file, or None if the file cannot be read, as a pipe.
 
     Bytes before position `start` are left out.
     """
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with contextlib.suppress(OSError), open(os.devnull if may_wait_for_writer(path) else path, "rb") as file:
         file.seek(max(start, file.seek(0, os.SEEK_END) - MAX_TAIL_BYTES))
         return file.read(MAX_TAIL_BYTES)
     return None

@@ -8,6 +8,7 @@ own descriptor. So a single task reads all output, in the same order on trio and
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import math
 import os
@@ -21,7 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
-from ..posix._files import explain_temporary_file, write_all
+from ..posix._files import explain_temporary_file, is_named_pipe, write_all
 from ._argv import BYTES_TYPES
 from ._output_sinks import (
     ActivitySink,
@@ -67,6 +68,8 @@ class ProcessStreams:
         self._write_ends: Final[set[int]] = set()
         self._inherited_descriptors: Final[list[int]] = []  # descriptors to close once the process has inherited them
         self._captures_by_stream: Final[dict[str, CaptureSink]] = {}
+        # What a shell in front of the program redirects: opening a named pipe waits for the program at its other end.
+        self._redirections: Final[list[tuple[str, str]]] = []
         try:
             self.stdin: Final = self._open_input(stdin)
             self.stdout: Final = self._descriptor_for(1, self._open_output("stdout", job._command_options.stdout))
@@ -89,12 +92,16 @@ class ProcessStreams:
         if isinstance(value, BYTES_TYPES):
             return self._close_after_start(_create_unnamed_file(value))
         if is_path(value):
+            if is_named_pipe(value):
+                return self._redirect("<", value)
             return self._close_after_start(os.open(value, os.O_RDONLY))
         return int(value.fileno())
 
     def _open_output(self, name: str, value: Any) -> int | None:
         options = self._job._command_options
         if value == subprocess.STDOUT:
+            if any(operator == ">>" for operator, _ in self._redirections):
+                return self._redirect("2>&1")
             return subprocess.STDOUT if self.stdout is None else self.stdout
         if value == subprocess.DEVNULL:
             return subprocess.DEVNULL
@@ -110,6 +117,8 @@ class ProcessStreams:
         if isinstance(value, int):
             return value
         if is_path(value):
+            if self._on_output is None and is_named_pipe(value):
+                return self._redirect(">>" if name == "stdout" else "2>>", value)
             return self._close_after_start(open_output_file(value, truncate=not options.append))
         return self._descriptor_of_file(name, value)
 
@@ -153,6 +162,20 @@ class ProcessStreams:
         self._write_ends.add(write_end)
         return write_end
 
+    def _redirect(self, operator: str, path: Any = "") -> int:
+        self._redirections.append((operator, os.path.abspath(os.fsdecode(path)) if path else ""))
+        return subprocess.DEVNULL
+
+    def wrap_command(self, command: Sequence[str | bytes]) -> Sequence[str | bytes]:
+        """Return the command; if its streams are named pipes, that of a shell that opens them and execs the command.
+
+        So this program does not wait for the programs at their other ends; the command can be ended meanwhile.
+        """
+        for operator, path in reversed(self._redirections):
+            target = '"$0"' if path else ""
+            command = ["/bin/sh", "-c", f'exec "$@" {operator}{target}', path, *command]
+        return command
+
     def _close_after_start(self, descriptor: int) -> int:
         self._inherited_descriptors.append(descriptor)
         return descriptor
@@ -188,7 +211,18 @@ def open_output_file(path: Any, *, truncate: bool = False) -> int:
     """Open a file for appending, create it and its parent directories if needed, and return the descriptor.
 
     If `truncate` is true, the previous content is removed.
+
+    Raises:
+        OSError: the file cannot be opened; or it is a named pipe, for whose reader this program must not wait.
+
     """
+    if is_named_pipe(path):
+        raise OSError(
+            errno.EINVAL,
+            "it is a named pipe, and this output passes through trioflow, which would wait for "
+            "its reader; give a file, or PIPE",
+            os.fspath(path),
+        )
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if truncate else 0)
     try:
         return os.open(path, flags, 0o666)

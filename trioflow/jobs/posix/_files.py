@@ -1,13 +1,58 @@
-"""Writes that are complete, and temporary files whose errors say where they cannot be kept."""
+"""Files: what may block and where it is done instead, complete writes, and temporary files with clear errors."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
-from collections.abc import Generator
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from ... import _posix as posix
+from ...abc import ThreadEvent
+
+T = TypeVar("T")
+
+
+async def call_in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that would block the event loop in a thread, and wait for its end, despite a cancellation."""
+    ended_event, outcome = ThreadEvent(), Future[T]()
+    outcome.add_done_callback(lambda _: ended_event.set())
+    threading.Thread(target=_call, args=(outcome, function, arguments), name="trioflow files").start()
+    await ended_event.outlast()
+    try:
+        return outcome.result()
+    finally:
+        del outcome  # breaks a reference cycle: it refers to the exception, whose traceback refers to this frame
+
+
+def _call(outcome: Future[T], function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
+    try:
+        outcome.set_result(function(*arguments))
+    except BaseException as error:
+        outcome.set_exception(error)
+
+
+def may_wait_for_writer(file: Any) -> bool:
+    """Return whether a file is a pipe, a socket or a device: reading it may last until another program writes.
+
+    Args:
+        file: a path, a descriptor, or an open file.
+
+    """
+    mode = os.stat(file if isinstance(file, (int, str, bytes, os.PathLike)) else file.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
+
+
+def is_named_pipe(path: Any) -> bool:
+    """Return whether opening this file waits until another program opens the other end."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:  # opening it raises an error with the path
+        return False
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:

@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, final, get_args, overload
 
-from ...abc import duration, file_path, flag, is_among, short_repr, whole_number
+from ...abc import (
+    AbstractJob,
+    declare_run_resource,
+    duration,
+    file_path,
+    flag,
+    is_among,
+    set_run_need,
+    short_repr,
+    whole_number,
+)
 
 OnUnreachable = Literal["fail", "skip"]
 Paths = str | os.PathLike[str]
@@ -35,8 +45,9 @@ class SshNode:
         accept_new: whether to accept and store the key of an unknown host. A changed key is always rejected.
         gateway: the node, or the name of the node, through which this one is reached. All nodes behind it share its
             connection.
-        max_sessions: the maximum number of concurrent commands and transfers, 1 or more. If the server's limit is lower
-            (MaxSessions, 10 by default), the server's limit applies.
+        max_sessions: the maximum number of jobs that run on the node at once, 1 or more. Others wait as for a slot:
+            they hold nothing, and their timeouts have not begun. If the server's limit is lower (MaxSessions, 10 by
+            default), the server's limit applies.
         connect_timeout: the time limit for all attempts to connect together, in seconds, more than 0. Waiting for other
             connections does not count. A connection that is refused or dropped is tried again after growing pauses.
         on_unreachable: what happens to a job if its node cannot be reached: "fail" makes it fail with `Unreachable`;
@@ -147,6 +158,21 @@ class LocalNode:
 Node = SshNode | LocalNode
 LOCAL_NAME: Final = ":"
 """The name that stands for this machine in lists of nodes, as in GNU parallel."""
+
+
+_SESSION_RESOURCES: Final[dict[SshNode, str]] = {}
+
+
+def need_session(job: AbstractJob[Any], node: Node) -> None:
+    """Let a job wait for one of the sessions of its node before it starts, so that it holds nothing meanwhile."""
+    if isinstance(node, SshNode):
+        if node not in _SESSION_RESOURCES:
+            name = f"sessions of {node.name}"
+            if name in _SESSION_RESOURCES.values():  # for another user, or with other options
+                name += f" ({len(_SESSION_RESOURCES)})"
+            declare_run_resource(name, lambda: node.max_sessions)
+            _SESSION_RESOURCES[node] = name
+        set_run_need(job, _SESSION_RESOURCES[node], 1)
 
 
 def make_node(value: Node | str) -> Node:

@@ -10,7 +10,7 @@ from ...abc import JobOptions, arguments_of, name_in_errors, shown_value
 from ..command._program_service import ProgramService
 from ..command._readiness import OutputLine
 from ..command._shell_line import Template
-from ._nodes import LocalNode, Node, SshNode
+from ._nodes import LocalNode, Node, SshNode, need_session
 from ._ssh_job import Path, SshJob
 from ._steps import Program, Pull, Push, parse_steps
 
@@ -27,9 +27,9 @@ class SshService(ProgramService):
     even if this program is killed, or the connection breaks. If the program ends earlier, the service fails at once,
     whatever the exit code; the error includes the end of its output.
 
-    The program must be ready within the service's `timeout`, which includes the time to connect; otherwise the error
-    names the condition, and includes the end of the output. Without a `timeout`, the wait is unlimited. `retry` applies
-    until the program is ready. The program must stay in the foreground.
+    The program must be ready within the service's `timeout`, which begins when the connection is open; otherwise the
+    error names the condition, and includes the end of the output. Without a `timeout`, the wait is unlimited. `retry`
+    applies until the program is ready. The program must stay in the foreground.
 
     Args:
         node: an `SshNode`, or its name; or `LocalNode()`, for this machine.
@@ -62,7 +62,7 @@ class SshService(ProgramService):
     """
 
     __slots__ = ()
-    _job: SshJob
+    _job: _ServedCommand
 
     def __init__(
         self,
@@ -111,6 +111,13 @@ class SshService(ProgramService):
     def _skip_reason(self) -> str:
         return self._job._skip_reason()
 
+    def check_before_run(self) -> None:
+        """Declare that the service needs one of the sessions of its node."""
+        need_session(self, self.node)
+
+    def _call_when_connected(self, function: Callable[[], object]) -> None:
+        self._job.on_connected = function
+
     def _output_paths(self) -> Sequence[Any]:
         values = self._job._placeholder_values(arguments_of(self._job)[0])
         return [values.fill(str(path)) for path in self._output_files]
@@ -120,7 +127,12 @@ class _ServedCommand(SshJob):
     """The job that runs the program of a service."""
 
     _name_in_errors: ClassVar[str] = "SshService"
-    __slots__ = ()
+    __slots__ = ("on_connected",)
+    on_connected: Callable[[], object]
+
+    async def _run_steps(self, *arguments: Any) -> Any:
+        self.on_connected()
+        return await super()._run_steps(*arguments)
 
     @property
     def attempts(self) -> int:

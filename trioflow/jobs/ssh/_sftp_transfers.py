@@ -9,13 +9,16 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ... import _posix as posix
+from ..command._argv import BYTES_TYPES
+from ..command._command_job import CommandJob
 from ..command._output_sinks import OutputSpool
 from ..command._spawn_options import is_path
+from ..posix._files import call_in_thread, may_wait_for_writer
 from ._node_session import NodeSession
 from ._remote_commands import Stdio
 from ._sftp_operations import Get, MakeDirectory, Operation, Put, Rename
@@ -97,11 +100,10 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
                 what = f"{session.redact(description)}: found {len(names)} files for one target"
                 raise SshError(session.connection.node, what, "end to= with a '/'")
             targets = [os.path.join(directory, name) if to_directory else to for name in names]
-            for name, target in zip(names, targets, strict=True):
-                _move_into_place(os.path.join(incoming, name), target, os.path.join(incoming, name + ".old"))
+            await call_in_thread(_move_into_place, incoming, names, targets)
         return targets
     finally:
-        _remove_tree(incoming)
+        await call_in_thread(_remove_tree, incoming)
 
 
 @contextlib.asynccontextmanager
@@ -115,9 +117,9 @@ async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[s
     """
     path = f"{session.connection.scratch}{INCOMPLETE_PREFIX}{os.urandom(6).hex()}"
     try:
-        with _local_temporary_file() as (file, name):
+        async with _local_temporary_file() as (file, name):
             with session.hidden_paths():
-                _write_content(file, content)
+                await _write_content(file, content)
             await session.transfer([Put(name, path)], "standard input")
         yield path
     finally:
@@ -141,8 +143,8 @@ async def temporary_directory(
         copies = _plan_copies(session, others, f"{directory}/")
         _check_names([name, *(copy.source for copy in copies)], description)
     try:
-        with _local_temporary_file() as (file, path):
-            _write_content(file, script)
+        async with _local_temporary_file() as (file, path):
+            await _write_content(file, script)
             posix.fchmod(file.fileno(), stat.S_IRWXU)
             made = MakeDirectory(directory), Put(path, posixpath.join(directory, name))
             await session.transfer([*made, *(Put(copy.source, copy.target) for copy in copies)], description)
@@ -151,19 +153,28 @@ async def temporary_directory(
         await session.remove_files([directory])
 
 
-@contextlib.contextmanager
-def _local_temporary_file() -> Generator[tuple[Any, str]]:
-    """Yield a temporary file on this machine and its path.
+@contextlib.asynccontextmanager
+async def _local_temporary_file() -> AsyncGenerator[tuple[Any, str]]:
+    """Yield a temporary file on this machine and its path."""
+    file, name = _open_temporary_file()
+    try:
+        yield file, name
+    finally:
+        await call_in_thread(file.close)  # it takes the kernel half a second to free a gigabyte
+
+
+def _open_temporary_file() -> tuple[Any, str]:
+    """Return a new temporary file and its path.
 
     On Linux, the file has no directory entry, and so disappears even if this program is killed.
     """
-    with tempfile.TemporaryFile() as file:
-        name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
-        if os.path.exists(name):
-            yield file, name
-            return
-    with tempfile.NamedTemporaryFile(prefix="trioflow-") as named:
-        yield named, named.name
+    file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+    if not os.path.exists(name):
+        file.close()
+        file = tempfile.NamedTemporaryFile(prefix="trioflow-")  # noqa: SIM115 - the caller closes it
+        name = file.name
+    return file, name
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +229,12 @@ def _with_ancestors(directory: str) -> list[str]:
     return directories[::-1]
 
 
-def _move_into_place(path: str, target: str, old_path: str) -> None:
-    """Move a file or a directory to its target. An existing directory at the target is first moved to `old_path`."""
-    if os.path.isdir(target) and not os.path.islink(target):
-        _move(target, old_path)
-    _move(path, target)
+def _move_into_place(incoming: str, names: Sequence[str], targets: Sequence[str]) -> None:
+    """Move files and directories to their targets. Existing directories there are first moved to `incoming`."""
+    for name, target in zip(names, targets, strict=True):
+        if os.path.isdir(target) and not os.path.islink(target):
+            _move(target, os.path.join(incoming, name + ".old"))
+        _move(os.path.join(incoming, name), target)
 
 
 def _move(path: str, to: str) -> None:
@@ -245,13 +257,39 @@ def _remove_tree(directory: str) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _write_content(file: Any, content: Any) -> None:
-    """Write content to a temporary file of this machine. The error of a full disk names its directory."""
+async def read_script(path: str) -> bytes:
+    """Read a script, in a process that can be ended if it comes from a pipe.
+
+    Raises:
+        OSError: it cannot be read.
+
+    """
+    if may_wait_for_writer(path):
+        return (await CommandJob(["cat"], stdin=path, stdout=subprocess.PIPE).co_run()).stdout or b""
+    with open(path, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
+        return file.read()
+
+
+async def _write_content(file: Any, content: Any) -> None:
+    """Write content to a temporary file of this machine, in a thread; in a process that can be ended, if it may wait.
+
+    Raises:
+        OSError: the content cannot be read or written. The error of a full disk names its directory.
+        CommandError: the same, for content that had to be waited for.
+
+    """
+    if isinstance(content, (OutputSpool, *BYTES_TYPES)) or not may_wait_for_writer(content):
+        await call_in_thread(_copy_content, file, content)
+    else:
+        await CommandJob(["cat"], stdin=content, stdout=file).co_run()
+
+
+def _copy_content(file: Any, content: Any) -> None:
     try:
         if isinstance(content, OutputSpool):
             with content.open() as source:
                 shutil.copyfileobj(source, file)
-        elif isinstance(content, (bytes, bytearray, memoryview)):
+        elif isinstance(content, BYTES_TYPES):
             file.write(content)
         elif is_path(content):
             with open(content, "rb") as source:

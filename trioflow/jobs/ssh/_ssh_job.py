@@ -17,7 +17,6 @@ from ...abc import (
     HashOnly,
     JobKind,
     JobOptions,
-    RunHandle,
     TimeLimit,
     Work,
     arguments_of,
@@ -36,9 +35,10 @@ from ..command._result import CommandResult
 from ..command._shell_line import Template, check_line, join_line, node_line
 from ..command._spawn_options import CommandOptions, check_mapping, is_path
 from . import _sftp_transfers
-from ._connections import Connections
+from ._connections import Connection, Connections
+from ._local_node import LocalConnection
 from ._node_session import NodeSession
-from ._nodes import LocalNode, Node, SshNode, make_node
+from ._nodes import LocalNode, Node, SshNode, make_node, need_session
 from ._remote_commands import Stdio
 from ._ssh_errors import Unreachable
 from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, fill_word, interpreter, parse_steps
@@ -112,9 +112,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
             as 14:03:59, or in another format, `{time:%H:%M:%S.%f}` (see `strftime`).
         append: whether output is appended to the files named by `stdout` and `stderr`. False truncates them when an
             attempt of the job begins; its steps then write to them in turn.
-        options: the options of every job; see `AbstractJob`. A `timeout` includes the time to connect. An
-            `idle_timeout` counts only while a command or a script runs on the node, and restarts with each output; it
-            does not cover file transfers.
+        options: the options of every job; see `AbstractJob`. A `timeout` begins when the job has a session of the
+            node, and the connection is open, for which the node has its `connect_timeout`. An `idle_timeout` counts
+            only while a command or a script runs on the node, and restarts with each output; it does not cover file
+            transfers.
 
     The result of the job is the result of its step or, for a list of steps, the list of their results. A command or a
     script returns a `CommandResult` with its exit code, signal and CPU times on the node (`max_rss` is unknown), a Pull
@@ -210,6 +211,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
 
     # ---- running
 
+    def check_before_run(self) -> None:
+        """Declare that the job needs one of the sessions of its node."""
+        need_session(self, self._node)
+
     async def co_run(self) -> Any:
         """Run the steps in order.
 
@@ -220,26 +225,14 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
 
         """
         run = run_of(self)
-        with run.time_limit(self, "output", cancels=True, counts=False) as limit:
-            return await self._run_steps(run, limit)
-
-    async def _run_steps(self, run: RunHandle, limit: TimeLimit) -> Any:
         values, parts, stdin = arguments_of(self)
-        placeholder_values = self._placeholder_values(values)
-        if stdin is None:
-            stdin = self._command_options.stdin
-        elif isinstance(stdin, CommandResult):
-            stdin = stdin._stdout
+        steps = [[fill_word(part, number, self) for number, part in enumerate(words)] for words in parts]
+        runner = _StepRunner(self, self._placeholder_values(values), stdin)
         connection = run.shared(Connections).for_node(self._node)
-        session = NodeSession(
-            self, connection, self._command_options.terminate_grace, reconnect=self.attempts > 1, limit=limit
-        )
-        runner = _StepRunner(self, session, placeholder_values, stdin)
         try:
-            results = [
-                await runner.run(step, [fill_word(part, number, self) for number, part in enumerate(words)])
-                for step, words in zip(self._steps, parts, strict=True)
-            ]
+            await connection.ensure(reconnect=self.attempts > 1)
+            with run.time_limit(self, "output", cancels=True, counts=False) as limit:
+                return await self._run_steps(runner, steps, connection, limit)
         except Unreachable as failure:
             if not isinstance(self._node, SshNode) or self._node.on_unreachable == "fail":
                 raise
@@ -248,6 +241,19 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
                 connection.was_reported = True
                 run.report(f"{failure}; its jobs are skipped")
             return None
+
+    async def _run_steps(
+        self,
+        runner: _StepRunner,
+        steps: Sequence[list[str]],
+        connection: Connection | LocalConnection,
+        limit: TimeLimit,
+    ) -> Any:
+        runner.session = session = NodeSession(
+            self, connection, self._command_options.terminate_grace, reconnect=self.attempts > 1, limit=limit
+        )
+        try:
+            results = [await runner.run(step, words) for step, words in zip(self._steps, steps, strict=True)]
         finally:
             self._last_result = session.latest_result
         return results if self._is_list else results[0]
@@ -302,13 +308,18 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
 class _StepRunner:
     """A runner for the steps of a job, which fills in the values of their placeholders."""
 
-    def __init__(self, job: SshJob, session: NodeSession, values: PlaceholderValues, stdin: Any) -> None:
+    session: NodeSession  # set when the connection is open
+
+    def __init__(self, job: SshJob, values: PlaceholderValues, stdin: Any) -> None:
         job._command_options.check_files_open(repr(job.label))
         self._options: Final = job._command_options
         self._job: Final = job
         self._values: Final = values
+        if stdin is None:
+            stdin = self._options.stdin
+        elif isinstance(stdin, CommandResult):
+            stdin = stdin._stdout
         self._stdin: Final = _argv.check_stdin(stdin, job)
-        self._session: Final = session
         self._truncates = not job._command_options.append  # whether the next command empties its output files
         self._on_start: Any = job._command_options.on_start  # None once the first command has begun
 
@@ -321,10 +332,10 @@ class _StepRunner:
                 return await self._script(step, words)
             case Push():
                 *sources, to = words
-                return await _sftp_transfers.push(self._session, sources, self._values.fill(to), repr(step))
+                return await _sftp_transfers.push(self.session, sources, self._values.fill(to), repr(step))
             case Pull():
                 *sources, to = words
-                return await _sftp_transfers.pull(self._session, sources, self._values.fill(to), repr(step))
+                return await _sftp_transfers.pull(self.session, sources, self._values.fill(to), repr(step))
             case _:
                 raise NotImplementedError(type(step).__name__)
 
@@ -338,15 +349,15 @@ class _StepRunner:
         text, arguments, includes = step._split_words(words)
         description, name = repr(step), os.path.basename(text)
         if isinstance(step, Script):
-            with self._session.hidden_paths(), open(text, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
-                script = file.read()
+            with self.session.hidden_paths():
+                script = await _sftp_transfers.read_script(text)
         else:
             script, description, name = os.fsencode(text), "a script", "script"
         interpreter_line = shlex.join(interpreter(script))
         if len(script) <= MAX_INLINE_BYTES and b"\0" not in script and not includes:
             inline = f'{INLINE_SCRIPT}{interpreter_line} "$s" "$@"'
             return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], description)
-        async with _sftp_transfers.temporary_directory(self._session, script, name, includes, description) as directory:
+        async with _sftp_transfers.temporary_directory(self.session, script, name, includes, description) as directory:
             from_directory = f'{DIRECTORY_SCRIPT}{interpreter_line} "$d" "$@"'
             words = ["/bin/sh", "-c", from_directory, "trioflow", directory, name, self._directory() or "", *arguments]
             return await self._run(words, description, enters_directory=False)
@@ -358,7 +369,7 @@ class _StepRunner:
 
     def _directory(self) -> str | None:
         cwd = self._options.cwd
-        return None if cwd is None else self._session.connection.node_path(self._values.fill(os.fsdecode(cwd)))
+        return None if cwd is None else self.session.connection.node_path(self._values.fill(os.fsdecode(cwd)))
 
     async def _run(self, words: Sequence[str], description: str, *, enters_directory: bool = True) -> CommandResult:
         """Run a command; if `enters_directory`, run it in the directory that the job's `cwd` names."""
@@ -379,10 +390,10 @@ class _StepRunner:
         )
         self._truncates = False
         if self._stdin is None:
-            return await self._session.run(words, stdio, description, allowed=options.success_codes)
-        async with _sftp_transfers.temporary_file(self._session, self._stdin) as path:
+            return await self.session.run(words, stdio, description, allowed=options.success_codes)
+        async with _sftp_transfers.temporary_file(self.session, self._stdin) as path:
             stdio = dataclasses.replace(stdio, stdin=path)
-            return await self._session.run(words, stdio, description, allowed=options.success_codes)
+            return await self.session.run(words, stdio, description, allowed=options.success_codes)
 
     def _variables(self) -> dict[str, str]:
         own = {name: self._fill_variable(value) for name, value in self._job._env.items()}
