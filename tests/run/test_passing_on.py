@@ -125,6 +125,7 @@ def test_what_is_given_back_starts_a_job_of_another_run(virtual: Virtual, way: s
 PASS_ON = {
     "refund": {
         "Run.settle_apart",
+        "ReadyQueue._take_back_admitted",  # what returns to the line
         "ReadyQueue._return_throttled",  # and those below, which do it for one resource each
         "ReadyQueue.refund",
         "Grant.refund",
@@ -142,6 +143,7 @@ PASS_ON = {
         "CleanUp._wait_until_settled",
         "CleanUp._start",  # whatever the task of a run does
         "Run.add_jobs",
+        "Run._after_steering",
         "Run.on_service_ready",  # whatever becomes ready by a call of the user
         "Admission.run_round",  # whatever a round has admitted
     },

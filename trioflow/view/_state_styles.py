@@ -196,6 +196,7 @@ CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.TOKEN: CauseWords("a token", "the tokens of a limiter were taken", "for a token"),
     WaitCause.RESOURCE: CauseWords("{}", "{} ran short", "for {}"),
     WaitCause.RATE: CauseWords("rate of {}", "the rate of {} was used up", "for {}"),
+    WaitCause.PAUSE: CauseWords("a resume", "the run was paused", "for a resume"),
     WaitCause.RETRY: CauseWords("a retry", "failed attempts were to be repeated", "for a retry"),
     WaitCause.THROTTLED: CauseWords("throttled by {}", "{} throttled", "{} throttled"),
     WaitCause.MACHINE: CauseWords(

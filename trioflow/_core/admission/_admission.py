@@ -194,7 +194,7 @@ class AdmissionQueue:
 
     def has_room(self) -> bool:
         """Return whether the run can start another job, and has not admitted enough others."""
-        if self.run.is_draining_or_stopping:
+        if self.run.is_draining_or_stopping or self._ready.is_paused:
             return False
         return len(self._ready.startable) < MAX_ADMITTED and (self.slotless_count > 0 or not self._ready.is_full())
 

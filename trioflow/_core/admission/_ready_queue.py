@@ -17,10 +17,11 @@ has settled, or is queued again; then `release` takes it back, and the next call
 - A **token** of the innermost limiter is the last thing that a job takes; see `LimiterTokens`.
 
 What was admitted starts: nothing is taken back for a job that becomes ready later, so only a few jobs are admitted
-before workers ask for them. There is one exception: a job that has a throttled resource returns to the line when a
-worker takes it.
+before workers ask for them. There are exceptions: a job that has a throttled resource returns to the line when a worker
+takes it; and so do, when the run is paused or its window becomes smaller, all that have not begun.
 
-In a run without limits whose order is first in, first out, there is no line: ready jobs are startable at once.
+In a run without limits whose order is first in, first out, there is no line, until it is paused: ready jobs are
+startable at once.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class FifoLine:
 
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job. If it waits for no slot, it is admitted at once, after the jobs before it that can be."""
-        if self._queue.size is None or not (job._is_plain or takes_slot(job)):
+        if self._queue.is_paused:
+            self._jobs.append(job)
+        elif self._queue.size is None or not (job._is_plain or takes_slot(job)):
             self.admit(math.inf)
             self._queue.admit_job(self._queue.make_entry(job))
         else:
@@ -62,6 +65,8 @@ class FifoLine:
     def admit(self, number: float) -> None:
         """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
         jobs, queue = self._jobs, self._queue
+        if queue.is_paused:
+            return
         size: Any = queue.size  # a number, or no job waits
         tokens, startable, holders = queue.tokens, queue.startable, queue.holders
         while jobs and len(holders) < size:  # `admit_job` would do the same, but take four times as long
@@ -70,6 +75,10 @@ class FifoLine:
                 holders.add(job)
                 if tokens is None or tokens.acquire_or_wait(queue.make_entry(job)):
                     startable.append(job)
+
+    def put_back(self, jobs: list[AbstractJob[Any]]) -> None:
+        """Add jobs that were admitted before all others."""
+        self._jobs.extendleft(reversed(jobs))
 
     def entries(self) -> list[HeapEntry]:
         return _numbered(self._jobs)
@@ -97,7 +106,7 @@ class HeapLine:
     def admit(self, number: float) -> None:
         """Admit jobs in order, while slots are free, until `number` jobs are startable."""
         queue, startable = self._queue, self._queue.startable
-        while len(startable) < number:
+        while len(startable) < number and not queue.is_paused:
             heap, slotless = self._heap, self._slotless_heap
             if slotless and not (heap and heap[0] < slotless[0] and not queue.is_full()):
                 heap = slotless
@@ -131,6 +140,7 @@ class ReadyQueue:
 
     __slots__ = (
         "holders",
+        "is_paused",
         "is_shared",
         "line",
         "order",
@@ -152,7 +162,7 @@ class ReadyQueue:
 
     def __init__(self, run: Any, window: Any) -> None:  # a `Run`, whose module this layer must not import
         self.run = run
-        self.window: Final = window
+        self.window = window  # a number may be replaced by another one during the run
         # The number of slots, if the window is a number or an `Adaptive`.
         self.size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
         self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
@@ -162,6 +172,7 @@ class ReadyQueue:
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
         self.outer: ReadyQueue | None = None  # the queue of the `First` of this run, whose slots its jobs take, too
         self.tokens: Any = None  # a `LimiterTokens`
+        self.is_paused = False  # whether the run, or one around it, is paused, so that no job is admitted
         self.is_shared = False  # whether they need something that jobs of other runs may have, besides a slot
         self.push, self.release = self.startable.append, self.holders.discard
         if self.size is not None:
@@ -237,6 +248,51 @@ class ReadyQueue:
     def resize(self, size: int) -> None:
         """Change the number of slots. Only the end of a job makes it larger, and `admit` follows."""
         self.size = size
+
+    def replace_window(self, size: int) -> None:
+        """Replace the number of slots; `admit` has to be called afterwards."""
+        self.window = self.size = size
+        if len(self.holders) > size:
+            self._take_back_admitted()
+        self.on_change()
+
+    def set_paused(self, is_paused: bool) -> None:
+        """Admit no jobs from now on, or admit them again; `admit` has to be called afterwards."""
+        if is_paused is not self.is_paused:
+            self.is_paused = is_paused
+            if is_paused:
+                self._take_back_admitted()
+            elif isinstance(self.line, FifoLine):  # which also has jobs that wait for no slot
+                jobs = self.in_order()
+                self.line.clear()
+                for job in jobs:
+                    self.push(job)
+            self.on_change()
+
+    def _take_back_admitted(self) -> None:
+        """Return the jobs that have not begun to the head of the line, without what they have."""
+        jobs = [*self.startable, *(() if self.tokens is None else self.tokens.drain())]
+        jobs = [job for job in jobs if job._state is SCHEDULED]
+        self.startable.clear()
+        if self.line is None:
+            self.use_line(FifoLine(self))
+        entries = [self._entry_at_head(job) for job in jobs]
+        for job in jobs:
+            self.refund(job)
+            self.release(job)
+        if isinstance(self.line, FifoLine):
+            self.line.put_back(jobs)
+        else:
+            line: Any = self.line
+            for entry in entries:
+                line.insert(entry)
+
+    def _entry_at_head(self, job: AbstractJob[Any]) -> HeapEntry:
+        """Return the entry of an admitted job with which it comes before all others with an equal key."""
+        if (grant := job._grant()) is not None:
+            entry: HeapEntry = grant.entry
+            return entry
+        return (LOWEST_KEY if self.order is None else self.order.key(job), next(throttled_numbers), job)
 
     def on_change(self) -> None:
         """Require a new round of the admission, because what jobs can take has changed."""

@@ -156,6 +156,8 @@ class WaitCause(enum.StrEnum):
     """Too little of a resource is free."""
     THROTTLED = "throttled"
     """A job raised `Throttled`, so no job that needs this resource starts for some time."""
+    PAUSE = "pause"
+    """The run is paused."""
     RETRY = "retry"
     """The backoff before the next attempt is not over."""
     RATE = "rate"

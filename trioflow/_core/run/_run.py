@@ -92,6 +92,13 @@ class Incident(NamedTuple):
     exception: BaseException | None
 
 
+class Pause(NamedTuple):
+    """The pause of a run: since when, on the run's clock, and who paused it; "" for the program itself."""
+
+    since: float
+    by: str
+
+
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
@@ -129,6 +136,8 @@ class Run:
         "needs_own_tasks",
         "outer_worker",
         "parts",
+        "pause",
+        "pauses",
         "pending_shutdowns",
         "phase",
         "queue",
@@ -142,6 +151,7 @@ class Run:
         "timeout",
         "unsettled",
         "waits_at_timeout",
+        "window_changes",
         "workers",
     )  # fmt: skip
 
@@ -192,6 +202,11 @@ class Run:
         # ---- its jobs
         self.queue: Final[ReadyQueue] = self._create_queue(window)
         self.workers: Final[Workers] = Workers(self, self.queue)
+        self.pause: Pause | None = None  # its own; `current_pause` finds those of the runs around it
+        self.pauses: tuple[tuple[float, float], ...] = ()  # the start and the end of each that is over
+        self.window_changes: tuple[tuple[float, int], ...] = ()  # the time and the new number of slots of each change
+        if self.outer_worker is not None and self.outer_worker.workers.queue.is_paused:
+            self.queue.set_paused(True)
         self.lane = self.workers  # where jobs become ready: in the clean-up phase, another one
         self.requirement_counts = RequirementCounts(self)
         self.failures: Final = FailureCounts(self)
@@ -807,6 +822,43 @@ class Run:
             run._cancel_scheduled()
             run.scheduler._notify_unreached()
             run.wake()
+
+    def set_pause(self, is_paused: bool, by: str = "") -> None:
+        """Let no jobs start, here and in nested runs, or let them start again. What runs goes on.
+
+        Args:
+            is_paused: False ends the run's own pause.
+            by: who asks, in words for views and the log; "" for the program itself.
+
+        """
+        if self.is_draining_or_stopping or is_paused is (self.pause is not None):
+            return
+        now = self.clock()
+        if self.pause is not None:
+            self.pauses += ((self.pause.since, now),)
+        self.pause = Pause(now, by) if is_paused else None
+        for run in self.with_nested():  # enclosing runs come first
+            outer = None if run.outer_worker is None else run.outer_worker.run
+            run.queue.set_paused(run.pause is not None or (outer is not None and outer.queue.is_paused))
+        self._after_steering()
+
+    def set_window(self, size: int) -> None:
+        """Give the run another number of slots, at once."""
+        self.window_changes += ((self.clock(), size),)
+        self.queue.replace_window(size)
+        self._after_steering()
+
+    def _after_steering(self) -> None:
+        for run in self.with_nested():
+            run.workers.ensure_searcher()
+            self.standstill.suspect(run)
+
+    def current_pause(self) -> Pause | None:
+        """Return the pause of this run, or else of the innermost paused run around it. Any thread may ask."""
+        run: Run | None = self
+        while run is not None and run.pause is None:
+            run = None if run.outer_worker is None else run.outer_worker.run
+        return None if run is None or not self.queue.is_paused or self.is_draining_or_stopping else run.pause
 
     def _cancel_scheduled(self) -> None:
         """Settle as CANCELLED the jobs that are ready but have not started, or wait for another attempt."""

@@ -72,7 +72,7 @@ class Standstill:
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its workers."""
-    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.workers.searchers:
+    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.workers.searchers or run.queue.is_paused:
         return True
     if any(part.is_busy() or part.due_at() < math.inf for part in run.parts):
         return True

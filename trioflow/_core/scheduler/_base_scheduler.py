@@ -87,6 +87,31 @@ class MapOptions(OptionsExceptLabel, total=False):
     label: MapLabel
 
 
+class WindowOption(Option[Any, Any]):
+    """The option `jobs_window`: during a run a number may be replaced by another one."""
+
+    def __set__(self, job: Any, value: Any) -> None:
+        run: Run | None = job._run
+        enclosing: Run | None = job._innermost_run()
+        if run is None and (enclosing is None or job._state.is_settled):
+            super().__set__(job, value)
+            return
+        assert enclosing is not None  # the run itself, or one around it, in which the scheduler has not begun
+        enclosing.check_thread(f"jobs_window of {job.label!r}")
+        if run is None:
+            self.store(job, value)
+            return
+        size = self.check(value, self.name, job._name_for_errors)
+        if not (isinstance(size, int) and isinstance(run.queue.window, int)):
+            raise RuntimeError(
+                f"jobs_window={short_repr(value)} of {job.label!r}: during a run only a number can be set, in place of "
+                f"a number, which {short_repr(run.queue.window)} is not; change the total of a limiter itself"
+            )
+        self.store(job, size)
+        if size != run.queue.window:
+            run.set_window(size)
+
+
 class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder", ("[[", "]]")), keeps_time=True):
     """A set of jobs that can be run. Users create objects of the subclass `trioflow.Scheduler`, which adds views.
 
@@ -95,7 +120,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             `CapacityLimiter` of trio or anyio, which must fit the backend, and which several schedulers may share; or
             None or 0 for no limit. Forever jobs are not counted. A number limits the members, and a nested scheduler
             counts as one. A limiter limits the jobs at all depths, except in schedulers with a limiter of their own,
-            and does not count the schedulers themselves.
+            and does not count the schedulers themselves. During a run, a number may be replaced by another one, which
+            takes effect at once: with a smaller one nothing starts until enough jobs have ended.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
             end of each run; None or infinity for no limit. The default of 1 is enough to close connections. On asyncio,
             services and forever jobs that take longer to end are then cancelled at each `await`.
@@ -168,7 +194,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _stagger: float | None = None
 
     # ---- settings
-    jobs_window: Option[Window | None] = Option(None, _window.check_window)
+    jobs_window: Option[Window | None] = WindowOption(None, _window.check_window)
     shutdown_timeout: Option[float | None] = Option(1.0, _job_options.seconds)
     cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
     critical_jobs: Option[bool | None] = Option(None, _job_options.check_flag_or_none)
@@ -937,6 +963,46 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             if not run.is_draining_or_stopping:
                 _failures.log_drain(self)
             run.drain()
+
+    def pause(self) -> None:
+        """Start no jobs, at any depth, until `resume()`. What runs goes on, and so do timeouts, rates and services.
+
+        `drain()`, `cancel()` and timeouts end the run as always. A nested scheduler is paused while it, or one around
+        it, is. From another thread, this takes effect in the next turn of the loop, and does nothing after the end.
+
+        Raises:
+            RuntimeError: the scheduler is not running.
+
+        Example:
+            >>> async def work():
+            ...     current_scheduler().pause()
+            ...     await anyio.sleep(0.01)
+            ...     print(other.state.name, current_scheduler().is_paused)
+            ...     current_scheduler().resume()
+            >>> other = Job(anyio.sleep, 0)
+            >>> Scheduler(Job(work), other).run()
+            SCHEDULED True
+            True
+
+        """
+        self._set_pause(True, "pause()")
+
+    def resume(self) -> None:
+        """Let jobs start again after `pause()`; without one, do nothing. Threads and errors are as for `pause`."""
+        self._set_pause(False, "resume()")
+
+    def _set_pause(self, is_paused: bool, call_text: str) -> None:
+        run = self._run
+        if run is not None:
+            if run.end_by(functools.partial(self._set_pause, is_paused, call_text), f"{call_text} of {self.label!r}"):
+                run.set_pause(is_paused)
+        elif not self._has_ended_elsewhere():
+            raise RuntimeError(f"{call_text} of {self.label!r}: it is not running")
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the run in progress starts no jobs, because this scheduler or one around it is paused."""
+        return self._run is not None and self._run.current_pause() is not None
 
     async def __aenter__(self) -> Self:
         """Start the run, which accepts jobs until the end of the `async with` body.

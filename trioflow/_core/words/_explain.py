@@ -22,7 +22,7 @@ from ._job_queries import failed_attempts, fraction_done, throttled_attempts
 if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
     from ..admission._grant import Needs
-    from ..run._run import Run
+    from ..run._run import Pause, Run
     from ..scheduler._base_scheduler import BaseScheduler
 
 MAX_NAMED_JOBS = 5
@@ -188,6 +188,9 @@ def get_status_text(job: AbstractJob[Any]) -> str:
 def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     """Return the wait of a SCHEDULED job; if there are several causes, the one that is checked first."""
     queue, until = run.queue, None if job._extras is None else job._extras.backoff_until
+    pause = run.current_pause()
+    if pause is not None:
+        return Waiting(WaitCause.PAUSE, text=pause_text(pause, run.clock()))
     if until is not None:
         seconds = _units.duration_text(max(0.0, until - run.clock()))
         limit = f" of {job.retry.times + 1}" if job.retry is not None and job.retry.times is not None else ""
@@ -255,7 +258,18 @@ def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
     return f"waits for a slot: the window is full, with {_job_names(holders)}{before_text}"
 
 
+def pause_text(pause: Pause, now: float) -> str:
+    """Return since when a run is paused, and by whom, such as "paused 12 s ago by trioflow look"."""
+    return f"paused {_units.duration_text(max(0.0, now - pause.since))} ago{f' by {pause.by}' if pause.by else ''}"
+
+
+def _explain_pause(run: Run, job: AbstractJob[Any]) -> str:
+    pause = run.current_pause()
+    return READY_TEXT if pause is None else f"waits for resume(): its run was {pause_text(pause, run.clock())}"
+
+
 WAIT_EXPLANATIONS: Final = {
+    WaitCause.PAUSE: _explain_pause,
     WaitCause.RETRY: _explain_backoff,
     WaitCause.TOKEN: _explain_token_wait,
     WaitCause.SLOT: _explain_slot_wait,

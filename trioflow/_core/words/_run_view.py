@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from ..admission._window import Adaptive
 from ..run._run import RUNS_IN_PROGRESS, Run
+from ._explain import pause_text
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -40,6 +42,23 @@ class RunView:
     def reason(self) -> StopReason | None:
         """The reason why the run drains or stops; None if it does neither."""
         return self._run.reason
+
+    @property
+    def pause_text(self) -> str:
+        """Since when the run is paused, and by whom, such as "paused 12 s ago by trioflow look"; "" if it is not."""
+        pause = self._run.current_pause()
+        return "" if pause is None else pause_text(pause, self._run.clock())
+
+    @property
+    def pauses(self) -> tuple[tuple[float, float], ...]:
+        """The start and the end of each pause of the run itself; infinity is the end of one that goes on."""
+        run = self._run
+        return run.pauses if run.pause is None else (*run.pauses, (run.pause.since, math.inf))
+
+    @property
+    def window_changes(self) -> tuple[tuple[float, int], ...]:
+        """The time of each change of `jobs_window` during the run, and the new number."""
+        return self._run.window_changes
 
     @property
     def window(self) -> int | None:

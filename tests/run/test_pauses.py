@@ -1,0 +1,347 @@
+"""`pause()`, `resume()` and a new `jobs_window` during a run, on virtual time: what starts when, and what goes on."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Service, StopReason
+from trioflow.abc import WaitCause, current_run, waiting
+
+from ..bodies import fail, nap, nothing
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+async def at(when: float, *steps: Callable[[], object]) -> None:
+    """Take the steps, from a time on, one a second."""
+    await anyio.sleep(when)
+    for step in steps:
+        step()
+        await anyio.sleep(1)
+
+
+def steered(virtual: Virtual, scheduler: Scheduler, **calls: float) -> None:
+    """Run a scheduler, and call its methods at these times."""
+    for name, when in calls.items():
+        scheduler.add(Job(at, when, getattr(scheduler, name), forever=True, label=name))
+    virtual(scheduler.co_run)
+
+
+WINDOWS: dict[str, Callable[[], dict[str, Any]]] = {
+    "no window": dict,
+    "a window": lambda: {"jobs_window": 2},
+    "a limiter": lambda: {"jobs_window": anyio.CapacityLimiter(2)},
+    "a pool": lambda: {"pool": Pool(cpu=2)},
+    "a policy": lambda: {"policy": "critical-path", "jobs_window": 2},
+}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_nothing_starts_in_a_pause_and_what_runs_goes_on(virtual: Virtual, window: str) -> None:
+    """From `pause()` to `resume()` no job starts, whatever limits there are; afterwards the order is as before."""
+
+    async def main() -> None:
+        needs = {"cpu": 1} if window == "a pool" else None
+        jobs = [Job(nap, 2, needs=needs, expected_duration=9 - number) for number in range(6)]
+        follower = Job(nap, 1, required=jobs[0], needs=needs, expected_duration=1)
+        scheduler = Scheduler(jobs, follower, **WINDOWS[window]())
+        scheduler.add(Job(at, 1, scheduler.pause, forever=True, needs=None))
+        scheduler.add(Job(at, 5.5, scheduler.resume, forever=True))
+        assert await scheduler.co_run()
+        found = [*(job.started_at for job in jobs), follower.started_at]
+        if window == "no window":
+            assert found == [0] * 6 + [5.5]
+        else:
+            assert found == [0, 0, 5.5, 5.5, 7.5, 7.5, 9.5]
+            assert [job.finished_at for job in jobs[:2]] == [2, 2]
+
+    virtual(main)
+
+
+def test_a_pause_holds_for_all_that_is_nested(virtual: Virtual) -> None:
+    """A pause holds at any depth, for forever jobs and for jobs that are added; a paused group stays so."""
+    inner = Scheduler(Job(nap, 2), Job(nap, 1, label="x"), jobs_window=1, label="inner")
+    outer = Scheduler(inner, label="outer")
+    added = Job(nap, 1)
+    seen: list[tuple[bool, bool]] = []
+
+    def look() -> None:
+        seen.append((outer.is_paused, inner.is_paused))
+
+    first, second = inner
+    steps = [look, outer.pause, look, lambda: outer.add(added), inner.pause, outer.resume, look, inner.resume, look]
+    outer.add(Job(at, 0.5, *steps))
+    assert virtual(outer.co_run)
+    assert seen == [(False, False), (True, True), (False, True), (False, False)]
+    assert (first.finished_at, added.started_at, second.started_at) == (2, 5.5, 7.5)
+
+
+def test_what_waits_in_a_pause_holds_nothing(virtual: Virtual) -> None:
+    """Admitted jobs that have not begun give back slots, needs and amounts: another run takes them meanwhile."""
+
+    async def main() -> None:
+        pool = Pool(cpu=1, usd=Budget(10), api=Rate(requests=1, per=100))
+        needs: Any = {"cpu": 1, "usd": 5, "api": 1}
+
+        async def blocks() -> None:
+            one.pause()
+
+        job = Job(nap, 1, needs=needs)
+        one = Scheduler(Job(blocks), job, pool=pool, label="one")
+        other = Scheduler(Job(nap, 1, needs=needs), pool=pool)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.co_run)
+            await anyio.sleep(1)
+            assert (pool.free["cpu"], pool.free["usd"], pool.free["api"]) == (1, 10, {"requests": 1})
+            assert await other.co_run()
+            assert job.is_scheduled()
+            one.resume()
+        assert job.is_succeeded()
+
+    virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [("drain", StopReason.DRAINED), ("cancel", StopReason.CANCELLED), ("timeout", StopReason.TIMEOUT)],
+)
+def test_a_paused_run_ends_as_any(virtual: Virtual, end: str, reason: StopReason) -> None:
+    """`drain()`, `cancel()` and the timeout end a paused run; services end with it."""
+
+    async def serve(*, task_status: Any) -> None:
+        task_status.started()
+        await anyio.sleep_forever()
+
+    service = Service(serve)
+    first = Job(nap, 1)
+    late = Job(nap, 1, required=first)
+    scheduler = Scheduler(service, Job(nap, 3, required=service), first, late, timeout=9, log=False)
+    steered(virtual, scheduler, pause=0.5, **({} if end == "timeout" else {end: 2}))
+    assert scheduler.stop_reason is reason
+    assert not scheduler.is_paused
+    assert late.state is JobState.CANCELLED
+    assert service.is_succeeded()
+
+
+def test_a_clean_up_is_not_paused(virtual: Virtual) -> None:
+    """Clean-up jobs run after a critical failure in a pause."""
+    bad = Job(fail, 2, critical=True)
+    alarm = Job(nap, 1, required=bad, run_if="failed")
+    scheduler = Scheduler(bad, alarm, log=False)
+    steered(virtual, scheduler, pause=1)
+    assert (scheduler.stop_reason, alarm.started_at) == (StopReason.CRITICAL, 2)
+
+
+def test_timeouts_backoffs_and_rates_count_on_in_a_pause(virtual: Virtual) -> None:
+    """A job's timeout ends it in a pause, a backoff ends in it, and a rate refills."""
+    slow = Job(nap, 9, timeout=2, critical=False)
+    again = Job(fail, 0.5, retry=Retry(1, first=1, jitter=False), critical=False)
+    paid = [Job(nothing, needs={"api": 1}) for _ in range(2)]
+    scheduler = Scheduler(slow, again, paid, pool=Pool(api=Rate(requests=1, per=4, burst=1)), log=False)
+    steered(virtual, scheduler, pause=1, resume=5)
+    assert isinstance(slow.raised_exception(), JobTimeout)
+    assert (slow.finished_at, again.finished_at) == (2, 5.5)
+    assert [job.started_at for job in paid] == [0, 5]
+
+
+def test_the_turns_of_a_first_wait_for_resume(virtual: Virtual) -> None:
+    """A staggered `First` starts no further job in a pause."""
+    first = First(Job(nap, 9), Job(nap, 1), stagger=2)
+    steered(virtual, Scheduler(first), pause=1, resume=6)
+    assert [job.started_at for job in first] == [0, 6]
+
+
+def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """A paused run waits for as long as it takes; `explain`, `waiting` and the view of the run say since when."""
+    job = Job(nap, 1, label="job", required=Job(nap, 1))
+    scheduler = Scheduler(job, job.required)
+    said: list[object] = []
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(0.5)
+            scheduler.pause()
+            await anyio.sleep(100)
+            wait, view = waiting(job), current_run(scheduler)
+            assert wait is not None
+            assert view is not None
+            said.extend([wait.cause, wait.text, view.pause_text, scheduler.explain(job), view.pauses[0][0]])
+            scheduler.resume()
+            said.append((view.pause_text, view.pauses))
+
+    virtual(main)
+    text = "paused 1 min 40 s ago"
+    waits = f"'job' waits for resume(): its run was {text}"
+    assert said == [WaitCause.PAUSE, text, text, waits, 0.5, ("", ((0.5, 100.5),))]
+    assert caplog.text == ""
+
+
+def test_pause_outside_of_a_run_is_an_error(virtual: Virtual) -> None:
+    """Before a run and after it, `pause()` and `resume()` raise; twice, they do nothing."""
+    scheduler = Scheduler(Job(nap, 1), label="home")
+    for call in (scheduler.pause, scheduler.resume):
+        with pytest.raises(RuntimeError, match=r"'home': it is not running"):
+            call()
+    steered(virtual, scheduler, resume=0.1, pause=0.2)
+    assert not scheduler.is_paused
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(scheduler.pause).exception() is None
+
+
+def test_a_pause_from_another_thread(virtual: Virtual) -> None:
+    """`pause()` and `resume()` from another thread take effect in the next turn."""
+    job = Job(nap, 1, required=Job(nap, 1))
+    scheduler = Scheduler(job, job.required)
+
+    def from_thread(call: Callable[[], None]) -> Callable[[], None]:
+        def make() -> None:
+            with ThreadPoolExecutor(1) as threads:
+                threads.submit(call).result()
+
+        return make
+
+    scheduler.add(Job(at, 0.5, from_thread(scheduler.pause), nothing_now, nothing_now, from_thread(scheduler.resume)))
+    assert virtual(scheduler.co_run)
+    assert job.started_at == 3.5
+
+
+def nothing_now() -> None:
+    """Let a second pass."""
+
+
+# --- windows
+
+
+@pytest.mark.parametrize("kind", ["plain", "needs", "policy"])
+def test_a_new_window_takes_effect_at_once(virtual: Virtual, kind: str) -> None:
+    """A larger window starts more jobs at once; with a smaller one nothing starts until enough have ended."""
+    needs = {"cpu": 1} if kind == "needs" else None
+    jobs = [Job(nap, 2, needs=needs, expected_duration=1 if kind == "policy" else None) for _ in range(9)]
+    scheduler = Scheduler(jobs, jobs_window=2, pool=Pool(cpu=9))
+
+    def resize(size: int) -> Callable[[], None]:
+        def set_window() -> None:
+            scheduler.jobs_window = size
+            assert scheduler.window_size == size
+
+        return set_window
+
+    scheduler.add(Job(at, 1, resize(4), nothing_now, resize(1), forever=True))
+    assert virtual(scheduler.co_run)
+    # at 1 two more start, at 2 the first two are replaced, at 3 the window is 1, so one starts when all have ended
+    assert [job.started_at for job in jobs] == [0, 0, 1, 1, 2, 2, 4, 6, 8]
+    assert scheduler.jobs_window == 1
+
+
+def test_a_smaller_window_takes_back_what_has_not_begun(virtual: Virtual) -> None:
+    """Jobs that were admitted and have not begun return to the line, in their order."""
+
+    async def shrink() -> None:
+        scheduler.jobs_window = 1
+
+    jobs = [Job(shrink), *[Job(nap, 1) for _ in range(4)]]
+    scheduler = Scheduler(jobs, jobs_window=5)
+    assert virtual(scheduler.co_run)
+    assert [job.started_at for job in jobs] == [0, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("value", [None, 0, "limiter"])
+def test_only_a_number_may_replace_a_number(virtual: Virtual, value: Any) -> None:
+    """During a run, all else raises, and the error says what can be set."""
+
+    async def change() -> None:
+        other = anyio.CapacityLimiter(1) if value == "limiter" else value
+        for home, size in ((scheduler, other), (unlimited, 2)):
+            with pytest.raises(RuntimeError, match="during a run only a number can be set, in place of a number"):
+                home.jobs_window = size
+
+    unlimited = Scheduler(Job(nap, 1), label="unlimited")
+    scheduler = Scheduler(unlimited, Job(change), label="home", jobs_window=2)
+    assert virtual(functools.partial(scheduler.co_run, check=True))
+    assert (scheduler.jobs_window, unlimited.jobs_window) == (2, None)
+
+
+def test_a_group_that_has_not_begun_takes_a_new_window(virtual: Virtual) -> None:
+    """During the run around it, the window of a group is a setting, of any kind, until the group begins."""
+
+    async def change() -> None:
+        inner.jobs_window = 1
+
+    first = Job(change)
+    inner = Scheduler(Job(nap, 1), Job(nap, 1), required=first)
+    assert virtual(Scheduler(first, inner).co_run)
+    assert [job.started_at for job in inner] == [0, 1]
+
+
+# --- all at once
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_pauses_break_no_law(virtual: Virtual, seed: int) -> None:
+    """In scenarios with windows, limiters, needs, retries and groups, nothing starts in a pause, and all ends."""
+    draw = random.Random(seed)
+    intervals: list[tuple[float, float]] = []
+    began: list[tuple[float, str]] = []
+
+    async def work(seconds: float) -> None:
+        began.append((anyio.current_time(), "work"))
+        await anyio.sleep(seconds)
+        if draw.random() < 0.1:
+            raise OSError
+
+    async def main() -> None:
+        def make_job(before: list[Any]) -> Any:
+            needs = {"cpu": draw.randint(1, 2)} if draw.random() < 0.4 else None
+            required = draw.sample(before, min(len(before), draw.randint(0, 2)))
+            retry = Retry(1, first=0.5) if draw.random() < 0.3 else None
+            return Job(
+                work, draw.randint(0, 4) / 2, needs=needs, required=required, retry=retry, priority=draw.randint(0, 1),
+                run_if="settled", critical=False,
+            )  # fmt: skip
+
+        def fill(home: Scheduler, depth: int) -> Scheduler:
+            jobs: list[Any] = []
+            for _ in range(draw.randint(3, 8)):
+                nested = depth < 2 and draw.random() < 0.2
+                jobs.append(
+                    fill(Scheduler(jobs_window=draw.choice([None, 1, 2])), depth + 1) if nested else make_job(jobs)
+                )
+            home.update(jobs)
+            return home
+
+        window = draw.choice([None, 1, 3, anyio.CapacityLimiter(2)])
+        policy: Any = draw.choice(["fifo", "critical-path"])
+        scheduler = fill(Scheduler(jobs_window=window, pool=Pool(cpu=2), policy=policy, log=False), 0)
+        begin = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            for _ in range(6):
+                await anyio.sleep(draw.randint(1, 5) / 4 + 0.01)
+                if not scheduler.is_running():
+                    break
+                if isinstance(window, int) and draw.random() < 0.5:
+                    scheduler.jobs_window = draw.randint(1, 4)
+                elif scheduler.is_paused:
+                    scheduler.resume()
+                    intervals[-1] = intervals[-1][0], anyio.current_time()
+                else:
+                    scheduler.pause()
+                    intervals.append((anyio.current_time(), 1e9))
+            if scheduler.is_running() and scheduler.is_paused:
+                scheduler.resume()
+                intervals[-1] = intervals[-1][0], anyio.current_time()
+        assert begin >= 0
+        assert scheduler.stop_reason is StopReason.COMPLETED
+        assert all(job.is_settled() for job in scheduler.iterate_jobs())
+
+    virtual(main)
+    assert not [when for when, _ in began for start, end in intervals if start < when < end]
