@@ -36,7 +36,7 @@ from trioflow.testing import run_virtual
 from trioflow.testing._task_order import TaskOrder, set_task_order
 from trioflow.view.graph import _render
 
-from . import transitions
+from . import isolations, transitions
 
 TESTS = Path(__file__).parent
 BACKENDS = get_args(BackendName)
@@ -200,11 +200,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the slow tests, and skip those that cannot pass with plain isolation, if it is in use."""
+    """Mark the slow tests, and skip those that cannot pass with direct isolation, if it is tested; see `fast_way`."""
     if is_slow(item.path):
         item.add_marker("slow")
-    if os.environ.get("TRIOFLOW_PLAIN") and item.get_closest_marker("fast_way"):
-        item.add_marker(pytest.mark.skip(reason="needs fast isolation"))
+    marker = item.get_closest_marker("fast_way") if isolations.ISOLATION == "direct" else None
+    if marker is not None:
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if not marker.args or marker.args[0] == parameters.get("backend"):
+            item.add_marker(pytest.mark.skip(reason="needs fast isolation"))
 
 
 def import_from_own_place(config: pytest.Config) -> None:
@@ -385,7 +388,8 @@ def many_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def checked_states() -> Iterator[transitions.CheckedState]:
-    """Check job states from the first test to the last."""
+    """Check job states from the first test to the last, and that they are those of the isolation that is tested."""
+    isolations.check()
     with transitions.checked() as watch:
         yield watch
 

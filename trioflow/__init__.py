@@ -29,16 +29,15 @@ from ._core.api import Service as Service
 from ._core.api import StopReason as StopReason
 from ._core.api import Throttled as Throttled
 from ._core.api import TrioflowError as TrioflowError
+from ._core.api import choose_isolation as _choose_isolation
 from ._core.api import current_job as current_job
 from ._core.api import current_scheduler as current_scheduler
 from ._core.api import job as job
 from ._core.api import ref as ref
-from ._core.api import use_plain_isolation as _use_plain_isolation
 from ._first import First as First
 from ._scheduler import Scheduler as Scheduler
 
-if _os.environ.get("TRIOFLOW_PLAIN"):
-    _use_plain_isolation()
+_choose_isolation(_os.environ.get("TRIOFLOW_ISOLATION", ""))
 
 if _typing.TYPE_CHECKING:
     from . import view as view

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from functools import partial
 
+from .. import isolations
 from . import pairs
 from .generator import scenario_of
 from .scenario import Scenario
@@ -39,6 +40,8 @@ def main() -> int:
     parser.add_argument("--shrink", action="store_true", help="print the scenarios that differ, shrunk")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    isolations.check()
+    print(f"on {isolations.ISOLATION} isolation")
     table, doubts, failed, exact, began = pairs.Table(), Counter[str](), 0, 0, time.process_time()
     for number in range(options.first, options.first + options.count):
         scenario = scenario_of((options.seed, number), options.without.split(","), varied=options.varied)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from .. import isolations
 
 if TYPE_CHECKING:
     from .jobs import ModelJob
@@ -35,7 +36,8 @@ class World:
 
     def __init__(self, implied: Iterable[tuple[str, str]], backend: str) -> None:
         self.now = 0.0
-        self.cancels_once = backend == "asyncio" and not os.environ.get("TRIOFLOW_PLAIN")
+        self.cancels_once = backend == "asyncio"
+        self.breaks_shields = self.cancels_once and isolations.ISOLATION == "direct"
         self.doubts: Counter[str] = Counter()  # why the outcome may depend on turns of the loop
         self.jobs: dict[str, ModelJob] = {}
         self.schedulers: list[ModelScheduler] = []  # those under way

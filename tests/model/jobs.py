@@ -574,6 +574,8 @@ class ModelLeaf(ModelJob):
         """Linger, then react; a further cancellation changes nothing but ends a wait without a shield."""
         if self.unwinding:
             self.again = True
+            if self.plan.linger and self.world.breaks_shields:
+                self.world.doubt("a shield of anyio does not hold")
             if self.timers:
                 self.drop_timers()
                 self.end()

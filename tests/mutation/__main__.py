@@ -88,8 +88,8 @@ the shortest alone, many faults in lines that each run reaches met only tests th
 """
 STARTS_PROCESSES: Final = re.compile(r"\b(subprocess|python|child)\b")
 """Words in files of tests that start other processes."""
-PLAIN: Final = "TRIOFLOW_PLAIN"
-"""With this variable, the tests run with plain isolation of the backends, which is in `_plain.py`."""
+ISOLATION: Final = "TRIOFLOW_ISOLATION"
+"""This variable chooses the isolation of the backends that is tested."""
 KILLED, SURVIVED, UNREACHED = "killed", "survived", "no test reaches it"
 
 
@@ -139,7 +139,7 @@ def try_room(room: str, chosen: Sequence[Mutant], directory: Path, workers: int)
     start = time.monotonic()
     whole = copied(directory / "whole")
     reaches = {
-        way: reached(whole, folder, tests, workers, {PLAIN: way})
+        way: reached(whole, folder, tests, workers, {ISOLATION: way})
         for way in sorted({way for mutant in chosen for way in ways_to(mutant)})
     }
     print(f"  the tests without a fault took {time.monotonic() - start:.0f} s", flush=True)
@@ -172,10 +172,10 @@ def files_in(room: str) -> list[Path]:
 
 
 def ways_to(mutant: Mutant) -> tuple[str, ...]:
-    """Return the values of TRIOFLOW_PLAIN to try: the engine uses some files with one kind of isolation only."""
-    if Path(mutant.path).name == "_plain.py":
-        return ("1",)
-    return ("", "1") if "backend" in mutant.path else ("",)
+    """Return the isolations to try: the engine uses some files with one of them only."""
+    if Path(mutant.path).name.startswith("_direct"):
+        return ("direct",)
+    return ("fast", "direct") if "backend" in mutant.path else ("fast",)
 
 
 def fate(mutant: Mutant, copy: Path, *reaches: Reach) -> str:

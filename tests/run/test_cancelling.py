@@ -142,6 +142,7 @@ async def in_timeout(scheduler: Scheduler, seconds: float) -> None:
         await scheduler.co_run()
 
 
+@pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 @pytest.mark.parametrize("limited", [in_wait_for, in_timeout])
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_timeout_of_asyncio_around_the_run_raises_after_the_ending_in_any_phase(phase: str, limited: Any) -> None:
@@ -157,6 +158,7 @@ def test_a_timeout_of_asyncio_around_the_run_raises_after_the_ending_in_any_phas
     assert shut_down(told) == ["forever", "job"]
 
 
+@pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("second", [0, 0.25, 0.5])
 def test_repeated_task_cancel_takes_effect_after_the_ending_in_any_phase(phase: str, second: float) -> None:
@@ -421,6 +423,7 @@ def sleep_in_the_loop(started: anyio.Event) -> str:
     return "never"
 
 
+@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize("function", [ask_until_told, sleep_in_the_loop])
 def test_thread_of_a_job_that_is_cancelled_alone_sees_the_cancellation(
@@ -475,7 +478,6 @@ def test_tasks_that_had_their_own_cancel_scope_are_freed(virtual: Virtual, way: 
     assert [task() for task in tasks] == [None] * 5
 
 
-@pytest.mark.fast_way
 @pytest.mark.parametrize("forever", [False, True])
 def test_tasks_and_nested_runs_are_freed_without_the_garbage_collector(virtual: Virtual, forever: bool) -> None:
     """Tasks and nested runs are freed at once; they were once in reference cycles until the collector came."""

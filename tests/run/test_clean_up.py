@@ -119,6 +119,7 @@ def test_clean_up_job_has_its_own_context_and_current_job(virtual: Virtual) -> N
     ]
 
 
+@pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 def test_scope_left_open_by_a_clean_up_job_fails_only_this_job(virtual: Virtual) -> None:
     """A scope that a clean-up job leaves open is closed, and fails that job alone."""
 
@@ -190,6 +191,7 @@ def test_cleanup_timeout_is_five_seconds_by_default_and_none_is_no_limit(virtual
         assert virtual(timed, Scheduler(critical, alarm(critical, 99), **options)) == (False, seconds)
 
 
+@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 @pytest.mark.parametrize("nested", [False, True])
 def test_clean_up_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool

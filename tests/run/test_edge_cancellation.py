@@ -20,8 +20,6 @@ from trioflow.testing import run_virtual
 
 from ..bodies import CANCELLED, FAILED, later, nap, task_now
 
-pytestmark = pytest.mark.fast_way  # in plain isolation, scopes of anyio cancel at each await
-
 
 def now() -> float:
     return asyncio.get_running_loop().time()
@@ -367,6 +365,7 @@ def test_a_forever_job_is_cancelled_at_each_await_after_shutdown_timeout(kind: A
 # --- shields
 
 
+@pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 @pytest.mark.parametrize("options", [{"timeout": 1}, {"timeout": 1, "retry": OTHER_ERRORS}, {"idle_timeout": 1}])
 def test_a_cancellation_waits_until_the_job_leaves_its_shield(options: dict[str, Any]) -> None:
     """A job in a shield of anyio is cancelled when it leaves the shield, however long that takes, and at no cost."""
@@ -399,6 +398,7 @@ def test_a_cancellation_waits_until_the_job_leaves_its_shield(options: dict[str,
     assert len(turns) < 60
 
 
+@pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 def test_a_job_that_opens_a_scheduler_when_it_leaves_its_shield_is_cancelled_there() -> None:
     """A job that was cancelled in a shield is cancelled at its next await, even if that is `async with Scheduler()`."""
     notes: list[str] = []
@@ -418,6 +418,7 @@ def test_a_job_that_opens_a_scheduler_when_it_leaves_its_shield_is_cancelled_the
     assert (notes, job.state) == (["cancelled"], CANCELLED)
 
 
+@pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 def test_causes_that_come_while_a_job_is_in_a_shield_are_one() -> None:
     """A timeout and the end of the run, both while the job is in a shield, cancel it once, and it is CANCELLED."""
     notes: list[float] = []
@@ -458,6 +459,7 @@ def test_asyncio_shield_holds_as_with_asyncio_timeout() -> None:
     run_virtual(main, backend="asyncio")
 
 
+@pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 def test_tasks_outside_the_shield_of_a_cancelled_job_go_on() -> None:
     """While a cancelled job is in a shield, a child of its task group outside the shield may pass its checkpoints."""
     notes: list[float] = []
@@ -500,6 +502,7 @@ def test_a_thread_job_whose_time_is_over_when_its_thread_ends_has_not_succeeded(
     assert job.state is (FAILED if cause == "timeout" else CANCELLED)
 
 
+@pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 def test_a_shield_that_is_left_at_the_end_of_a_job_holds_for_the_next_one() -> None:
     """A cancellation that a job never receives, because it ends in its shield, reaches no later job."""
 
@@ -515,6 +518,7 @@ def test_a_shield_that_is_left_at_the_end_of_a_job_holds_for_the_next_one() -> N
     assert [job.result() for job in jobs] == ["whole"] * 4 + ["after"]
 
 
+@pytest.mark.fast_way  # asyncio delivers it before Python 3.13
 def test_a_cancellation_that_an_attempt_never_received_does_not_reach_the_next_attempt() -> None:
     """An attempt that fails at the end of its shield, after its timeout, is retried as if it had not timed out."""
     attempts: list[float] = []

@@ -23,7 +23,7 @@ async def deadline() -> float:
     return anyio.current_effective_deadline()
 
 
-@pytest.mark.fast_way  # in plain isolation on asyncio, jobs do not see it
+@pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 @pytest.mark.parametrize("nested", [False, True])
 def test_job_sees_the_deadline_of_a_scope_around_the_run(virtual: Virtual, nested: bool) -> None:
     """A job sees the deadline of a scope around the run; on asyncio it once saw only scopes of its own."""
@@ -38,7 +38,7 @@ def test_job_sees_the_deadline_of_a_scope_around_the_run(virtual: Virtual, neste
     assert job.result() == 7
 
 
-@pytest.mark.fast_way  # in plain isolation on asyncio, jobs do not see it
+@pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 def test_job_sees_the_nearest_deadline(virtual: Virtual) -> None:
     """A job sees the nearest deadline: of its scheduler, of its own, or of a scope that no shield keeps out."""
     timed, own, inner = Job(deadline), Job(deadline, timeout=3), Job(deadline)
@@ -107,7 +107,7 @@ def test_cancellation_from_outside_is_no_timeout_whatever_timers_are_set(virtual
         assert scheduler.stop_reason is StopReason.CANCELLED
 
 
-@pytest.mark.fast_way  # in plain isolation it stops in the next turn of the loop
+@pytest.mark.fast_way  # with direct isolation it stops in the next turn of the loop
 @pytest.mark.parametrize("drains", [True, False])
 def test_run_stops_at_once_when_a_job_cancels_a_scope_around_it(virtual: Virtual, drains: bool) -> None:
     """After a job cancels a scope around the run, it can neither add a job nor drain, even in the same turn."""

@@ -82,6 +82,7 @@ def test_a_run_ends_in_the_same_order_for_every_stop_reason(virtual: Virtual, ho
     assert told[-1] == ("after all", end + 0.5)
 
 
+@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 @pytest.mark.parametrize("forever", [False, True])
 def test_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, forever: bool
@@ -145,6 +146,7 @@ async def awaits_an_object() -> None:
     await Disobedience()
 
 
+@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 @pytest.mark.parametrize("body", [goes_through, takes_one, closes, awaits_an_object])
 def test_logged_stack_of_a_job_reaches_its_innermost_function(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, body: Callable[[], Awaitable[None]]

@@ -229,6 +229,7 @@ def test_cancelled_jobs_leave_no_tasks_or_scopes_in_the_run(virtual: Virtual) ->
 # --- one task for many jobs
 
 
+@pytest.mark.fast_way("trio")  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("native", [False, True])
 def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtual, native: bool) -> None:
     """Whatever a job leaves behind in its task, the next job in it finds it as if it were new."""

@@ -38,7 +38,6 @@ def test_cancellation_during_the_shutdown_is_raised_after_it(virtual: Virtual) -
     virtual(main)
 
 
-@pytest.mark.fast_way  # in plain isolation, scopes of anyio cancel at each await
 def test_a_scope_around_a_run_that_ends_cancels_its_jobs_once_more(virtual: Virtual) -> None:
     """On asyncio, jobs that unwound after a timeout did not notice that a scope around the run was cancelled.
 

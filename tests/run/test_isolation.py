@@ -7,7 +7,6 @@ import contextvars
 import functools
 import gc
 import itertools
-import os
 import sys
 import threading
 import weakref
@@ -26,6 +25,7 @@ from trioflow._core.run._current import current_worker_var
 from trioflow.abc import run_of
 from trioflow.testing import run_virtual, virtual_options
 
+from .. import isolations
 from ..bodies import FAILED, SUCCEEDED, fail, nap, task_now, timed
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ async def by_generator(seconds: float) -> None:
 kept: list[Any] = []
 
 
+@pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("leave", [by_enter, by_generator])
 @pytest.mark.parametrize("raises", [False, True])
 @pytest.mark.parametrize("timeout", [None, 50])
@@ -208,6 +209,7 @@ async def leave_group(child: Callable[[], Any]) -> None:
     await anyio.sleep(1)
 
 
+@pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("scope", [None, "around", "inside"])
 @pytest.mark.parametrize("timeout", [None, 50, 1.5])
 def test_nursery_left_open_is_closed_with_its_children(
@@ -250,6 +252,7 @@ def test_nursery_left_open_is_closed_with_its_children(
     assert after.result() == "whole"
 
 
+@pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("breaks", [False, True])
 def test_nursery_left_open_by_a_job_that_raises_is_closed(virtual: Virtual, breaks: bool) -> None:
     """A job that raises and leaves a nursery open fails with its exception, and perhaps with those of the children."""
@@ -281,7 +284,7 @@ def test_nursery_left_open_by_a_job_that_raises_is_closed(virtual: Virtual, brea
     assert after.result() == "whole"
 
 
-@pytest.mark.fast_way  # trio does not publish the errors in a nursery
+@pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 def test_interruption_in_a_nursery_left_open_is_not_swallowed(virtual: Virtual) -> None:
     """A SystemExit from a child in a nursery that a job left open ends the run like any other."""
 
@@ -439,7 +442,7 @@ def test_a_job_that_waits_gives_its_label_to_its_task(virtual: Virtual) -> None:
     after.requires(failing, settled=True)
     jobs = [Sequence(long, timed, own), nested, forever, failing, after, Job(anyio.sleep, 9)]
     assert virtual(Scheduler(jobs).co_run)
-    has_own = bool(os.environ.get("TRIOFLOW_PLAIN"))  # with plain isolation, as with `own_task`
+    has_own = isolations.ISOLATION == "direct"  # as with `own_task`
     for job in (*long, timed, inside, forever):
         assert job.result() == [job.label if has_own else "trioflow worker", job.label]
     for job in (short, after):
@@ -626,7 +629,7 @@ def test_current_job_outside_of_jobs_raises(virtual: Virtual) -> None:
         current_job()
 
 
-@pytest.mark.fast_way  # trio itself does not take it
+@pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("child", [False, True])
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("turns", [0, 2])
@@ -663,6 +666,7 @@ def test_abandoned_generator_with_an_open_nursery_fails_only_its_job(child: bool
     assert after.result() == "whole"
 
 
+@pytest.mark.fast_way("asyncio")  # with direct isolation it may find a job there
 @pytest.mark.parametrize("late", [False, True])
 def test_current_job_raises_in_a_task_of_a_group_around_the_jobs(virtual: Virtual, late: bool) -> None:
     """In a task that a job starts in a group around the run, `current_job()` once gave whatever job was running."""

@@ -356,7 +356,6 @@ FEATURES: dict[str, Callable[[], Scheduler]] = {
 }
 
 
-@pytest.mark.fast_way
 @pytest.mark.parametrize("feature", FEATURES)
 def test_run_that_is_over_leaves_nothing_to_the_garbage_collector(virtual: Virtual, feature: str) -> None:
     """When a run is over, reference counting alone frees all that it has made, whatever its scheduler has."""

@@ -49,7 +49,6 @@ def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
     assert (job.result(), after.result()) == ("handled", "whole")
 
 
-@pytest.mark.fast_way  # a scope of anyio does not recognize it
 @pytest.mark.parametrize(
     ("options", "calls"),
     [
@@ -265,7 +264,6 @@ def add_callbacks(tasks: set[asyncio.Task[Any]]) -> None:
         task.add_done_callback(lambda _: None)
 
 
-@pytest.mark.fast_way  # anyio leaves coroutines that were never awaited
 @pytest.mark.parametrize(
     ("look", "factory"), [(None, None), (look_at_scopes, None), (add_callbacks, None), (look_at_scopes, asyncio.Task)]
 )
@@ -322,7 +320,6 @@ def test_a_done_callback_of_a_task_that_has_not_begun_is_called_after_its_first_
     assert calls == [1]
 
 
-@pytest.mark.fast_way  # in a task group of anyio it cancels all others
 def test_a_task_cancelled_before_its_first_step_is_replaced() -> None:
     """A worker's task that is cancelled before its first step, and so runs no code at all, is replaced by another."""
     made: list[asyncio.Task[Any]] = []

@@ -66,7 +66,7 @@ def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> N
     ]
 
 
-@pytest.mark.fast_way  # in plain isolation on asyncio, jobs do not see it
+@pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 def test_only_the_groups_own_timeout_ends_its_jobs(virtual: Virtual) -> None:
     """Jobs of a group see the deadline of their own scheduler, which ends them, and no jobs of other groups."""
     before, long = Job(deadline), Job(nap, LIMIT)

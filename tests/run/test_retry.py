@@ -152,6 +152,7 @@ def test_an_attempt_continues_if_another_job_fails_with_the_same_exception(virtu
 # --- what is not retried
 
 
+@pytest.mark.fast_way("trio")  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("leaves_shield", [False, True])
 def test_failure_while_unwinding_is_not_retried(virtual: Virtual, leaves_shield: bool) -> None:
     """An exception that a job raises while it is being cancelled is its outcome, and no attempt follows.

@@ -14,7 +14,7 @@ from trioflow.testing import VirtualTimeEventLoop
 
 from ..conftest import Virtual
 
-pytestmark = pytest.mark.fast_way  # each job has a task of its own on the plain way
+pytestmark = pytest.mark.fast_way  # each job has a task of its own with direct isolation
 
 SHAPES: dict[str, list[tuple[int, ...]]] = {
     "diamond of 5": [(), (0,), (0,), (1, 2), (3,)],

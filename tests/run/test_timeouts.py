@@ -100,7 +100,7 @@ def test_timeout_just_after_the_end_does_not_affect_the_run(virtual: Virtual) ->
     assert scheduler.timed_out is False
 
 
-@pytest.mark.fast_way  # in plain isolation on asyncio, jobs do not see it
+@pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 def test_effective_deadline_in_a_job_is_that_of_its_run(virtual: Virtual) -> None:
     """The deadline that a job sees through anyio is that of its run."""
 
@@ -116,7 +116,7 @@ async def asks() -> float:
     return anyio.current_effective_deadline()
 
 
-@pytest.mark.fast_way  # in plain isolation on asyncio, jobs do not see it
+@pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 def test_effective_deadline_in_a_job_is_its_own_if_that_is_earlier(virtual: Virtual) -> None:
     """A job sees its own deadline through anyio if that is earlier than the run's; the next job does not see it."""
     first = Job(asks, timeout=5)

@@ -159,6 +159,7 @@ def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:
     assert job.state is CANCELLED
 
 
+@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 def test_exception_of_the_block_body_survives_an_outer_cancellation(virtual: Virtual) -> None:
     """An exception of the body leaves the block even if a scope around it is cancelled while the jobs unwind.
 

@@ -796,7 +796,6 @@ def test_second_ctrl_c_cancels_a_job_that_unwinds_once_more() -> None:
         Scheduler(Job(body)).run(backend="asyncio")
 
 
-@pytest.mark.fast_way  # scopes of anyio cancel at each await
 def test_an_interruption_in_a_job_cancels_the_others_once(backend: Any) -> None:
     """What a handler raises in the code of a job is one cause, though the job fails with it: others may clean up."""
     cleaned_up: list[bool] = []

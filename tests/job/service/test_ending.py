@@ -151,6 +151,7 @@ def linger(log: list[Any], seconds: float = UNWINDING) -> Any:
     return server
 
 
+@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 def test_services_share_one_shutdown_timeout(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """When their common `shutdown_timeout` is over, the remaining services are cancelled together and logged."""
     log: list[Any] = []

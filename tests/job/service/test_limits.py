@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ...conftest import Virtual
 
 
+@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
 def test_a_service_that_gets_ready_after_its_timeout_is_not_retried(virtual: Virtual) -> None:
     """A service that gets ready after its timeout fails with JobTimeout: jobs may use it already, so no retry."""
 

@@ -17,7 +17,7 @@ from ..admission._pool import Pool
 from ..admission._rate import Rate
 from ..admission._window import Adaptive
 from ..admission.policy._policy import Outlook, Policy
-from ..backend import load_backend, loop_running, use_plain_isolation
+from ..backend import choose_isolation, load_backend, loop_running
 from ..base._reprs import fit, is_among, name_in_errors, short_repr, shown_value
 from ..base._signatures import find_by_name
 from ..base._states import JobState, StopReason

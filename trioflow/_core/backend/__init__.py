@@ -6,13 +6,13 @@ for each cause, as `asyncio.timeout` and TaskGroup do. The modules of a backend 
 used.
 
 Fast isolation reads and writes private attributes of trio and anyio. On import, it checks that they exist and behave as
-expected. If a check fails, or if the environment variable `TRIOFLOW_PLAIN` is set, it is replaced by plain isolation,
-which uses only public APIs of anyio.
+expected. If a check fails, direct isolation takes its place, which uses public names only: a task for each job. If the
+environment variable `TRIOFLOW_ISOLATION` names one of the two, nothing takes its place.
 
 To add a backend NAME:
 
 - add its name to `BackendName`, its library to `BACKEND_LIBRARIES`, and its packages to `LOOP_PACKAGES` in `_shared`;
-- write `loop/_NAME.py` and `isolation/_fast_NAME.py`;
+- write `loop/_NAME.py`, `isolation/_direct_NAME.py` and `isolation/_fast_NAME.py`;
 - detect its running loop in `current_backend` and `loop_running`;
 - add a virtual clock to `trioflow.clock`.
 """
@@ -37,6 +37,7 @@ from ._shared import is_in_job_body as is_in_job_body
 if TYPE_CHECKING:
     from ._interface import Backend as Backend
     from ._interface import CapacityLimiter as CapacityLimiter
+    from ._interface import Isolation
     from ._interface import Scope as Scope
     from ._interface import TaskEvent as TaskEvent
     from ._interface import WorkerGroup as WorkerGroup
@@ -44,8 +45,10 @@ if TYPE_CHECKING:
 BACKEND_LIBRARIES: Final[dict[str, str]] = {"trio": "trio", "asyncio": "anyio"}
 """For each backend, the library whose private attributes fast isolation uses."""
 
+ISOLATIONS: Final = ("fast", "direct")
+
+_chosen_isolation = ""  # "" for fast isolation, with direct isolation in its place if necessary
 _loaded_backends: Final[dict[str, Backend]] = {}
-_plain_backends: Final[set[str]] = set()
 _load_lock: Final = threading.RLock()  # two threads may start a run at the same time
 
 
@@ -79,17 +82,25 @@ def load_backend(name: BackendName) -> None:
     get_backend(name)
 
 
-def use_plain_isolation() -> None:
-    """Use plain isolation, without private attributes of trio and anyio, for all later runs in this process."""
-    _plain_backends.update(BACKEND_LIBRARIES)
+def choose_isolation(kind: str) -> None:
+    """Choose the isolation of all later runs in this process: "fast", "direct", or "", the default.
+
+    Raises:
+        ValueError: it is none of these.
+
+    """
+    global _chosen_isolation
+    if kind and kind not in ISOLATIONS:
+        raise ValueError(f"TRIOFLOW_ISOLATION={short_repr(kind)}: choose one of {', '.join(ISOLATIONS)}")
+    _chosen_isolation = kind
     _loaded_backends.clear()
 
 
 def _load_and_cache(name: str) -> Backend:
-    """Import and cache a backend, with plain isolation if that was chosen or the checks of fast isolation fail.
+    """Import and cache a backend, with direct isolation if that is chosen, or if the checks of fast isolation fail.
 
     Raises:
-        ImportError: the library of the backend cannot be imported.
+        ImportError: the library of the backend cannot be imported; or fast isolation is chosen, and its checks fail.
 
     """
     with _load_lock:
@@ -102,27 +113,32 @@ def _load_and_cache(name: str) -> Backend:
                 f"{BACKEND_LIBRARIES[name]} cannot be imported, so backend={name!r} cannot be used: {error}; "
                 f"does one of your files shadow a library of the same name?"
             ) from error
-        if name not in _plain_backends:
-            try:
-                backend.isolation = import_module(f".isolation._fast_{name}", __name__).ISOLATION_FACTORY(backend)
-            except Exception as mismatch:
-                _plain_backends.add(name)
-                _logger.warn(_mismatch_warning(name, mismatch))
-        if name in _plain_backends:
-            backend.isolation = import_module(".isolation._plain", __name__).ISOLATION_FACTORY(backend)
+        try:
+            backend.isolation = _import_isolation(_chosen_isolation or "fast", backend)
+        except Exception as mismatch:
+            problem = _describe_mismatch(name, mismatch)
+            if _chosen_isolation:
+                raise ImportError(f"TRIOFLOW_ISOLATION={_chosen_isolation}: {problem}") from mismatch
+            _logger.warn(f"{problem}; trioflow runs without them: slower on {name}, with a task for each job")
+            backend.isolation = _import_isolation("direct", backend)
         _loaded_backends[name] = backend
         return backend
 
 
-def _mismatch_warning(name: str, mismatch: Exception) -> str:
+def _import_isolation(kind: str, backend: Backend) -> Isolation:
+    isolation: Isolation = import_module(f".isolation._{kind}_{backend.name}", __name__).ISOLATION_FACTORY(backend)
+    return isolation
+
+
+def _describe_mismatch(name: str, mismatch: Exception) -> str:
     from importlib import metadata  # imported late, because this takes longer than importing the rest of the engine
 
-    library = BACKEND_LIBRARIES[name]
     if isinstance(mismatch, ReplacedClass):
-        return f"{mismatch}; trioflow runs without its private attributes: slower on {name}, but correctly"
+        return str(mismatch)
+    library = BACKEND_LIBRARIES[name]
     return (
-        f"private attributes of {library} {metadata.version(library)} are not as trioflow expects: {mismatch}; "
-        f"trioflow runs without them: slower on {name}, but correctly; a newer trioflow may support this {library}"
+        f"private attributes of {library} {metadata.version(library)}, which a newer trioflow may support, are not as "
+        f"trioflow expects: {mismatch}"
     )
 
 

@@ -4,7 +4,7 @@ Overrides without a docstring keep the contract that is documented here.
 
 ```
 Backend ── the event loop: one class for each library, in loop/, which uses public names only
-  └─ Isolation ── keeps jobs that share tasks apart: fast (one for each library) or plain, in isolation/
+  └─ Isolation ── keeps jobs apart: fast, in tasks that they share, or direct, each in a task of its own, in isolation/
        └─ WorkerGroup ── the tasks of one run
             ├─ HostTask ── the task that awaits the run
             └─ TaskSnapshot ── the state of a worker's task before a job
@@ -48,13 +48,12 @@ class WorkerTask:
     group: WorkerGroup
     # The job that the worker is running; None between two jobs.
     job: Any
-    # A `TaskSnapshot` from before the current job. Except with fast isolation on asyncio, it is None until the task's
-    # first step.
+    # A `TaskSnapshot` from before the current job. On trio it is None until the task's first step.
     task_snapshot: Any
     # The object that `Backend.wake` needs to resume the worker: a task on trio, a future on asyncio.
     wake_handle: Any
     # The cancel scope around this task alone; None if the task needs none.
-    scope: Scope | None
+    scope: Any
     task: Any
     # Whether the engine has cancelled the worker, other than at its deadline. Only asyncio uses this attribute.
     was_cancelled: bool
@@ -114,16 +113,25 @@ class TaskSnapshot(Protocol):
         return False
 
 
+class OwnTaskSnapshot(TaskSnapshot):
+    """The snapshot of a task that runs one job alone: all that may matter later is whether it was cancelled."""
+
+    __slots__ = ("_is_cancelled",)
+
+    def __init__(self, is_cancelled: Callable[[], bool]) -> None:
+        self._is_cancelled = is_cancelled
+
+    def is_task_unchanged(self) -> bool:
+        return not self._is_cancelled()
+
+    def record_iteration(self) -> None:
+        """Do nothing: the worker retires after its job."""
+
+
 class HostTask(Protocol):
     """The task that awaits a run. If it is cancelled, `yield_to_loop` and `wait` return False instead of raising."""
 
     __slots__ = ()
-
-    nursery: Any
-    """The nursery or task group of the run, with `start_soon`. Fast isolation on asyncio needs none."""
-
-    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `body()` while the nursery is open. Then raise any cancellation of the task."""
 
     async def yield_to_loop(self) -> bool:
         """Yield to the event loop once, and return True. If the task is cancelled, return False."""
@@ -273,10 +281,10 @@ class Isolation(Protocol):
 
         Returns:
             The kind of object that the job has left open, such as "cancel scope", and the error from closing it. Each
-            is None if there is none.
+            is None if there is none, and with direct isolation, which leaves this to the end of the task.
 
         """
-        ...
+        return None, None
 
     def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
         """Return a scope for one call of a job that `worker` runs, which is cancelled at the deadline.
@@ -429,10 +437,6 @@ class Backend(Protocol):
 
     def current_task(self) -> Any:
         """Return the task that is running in this thread; None if there is none."""
-        ...
-
-    def create_host(self, context: contextvars.Context) -> HostTask:
-        """Return the calling task, which awaits a run with this context."""
         ...
 
     def protect_from_ctrl_c(self, function: Function) -> Function:

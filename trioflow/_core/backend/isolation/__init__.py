@@ -1,1 +1,1 @@
-"""Isolation of jobs: fast, with private attributes of trio and anyio, and plain, with public names only."""
+"""Isolation of jobs: fast, with private attributes of trio and anyio, and direct, with public names only."""

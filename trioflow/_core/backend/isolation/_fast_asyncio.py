@@ -1,12 +1,8 @@
 """Fast isolation on asyncio, with private attributes of anyio.
 
-**Edge cancellation**: each cause cancels a job once, as `asyncio.timeout` and TaskGroup do. What a job awaits while it
-unwinds is not cancelled, so the libraries of asyncio can clean up. A further cause cancels the job once more.
-
-The workers' tasks are native asyncio tasks, in no task group and no scope. A worker gets a scope of its own, outside
-all scopes of its job, when anyio looks up the scope of its task, which happens before a job enters a scope. anyio
-notifies this scope when a job leaves a shield. The tasks of all other workers are cancelled directly. Timers enforce
-the deadlines of workers and of the run.
+A worker gets a scope of its own, outside all scopes of its job, when anyio looks up the scope of its task, which
+happens before a job enters a scope. anyio notifies this scope when a job leaves a shield. The tasks of all other
+workers are cancelled directly.
 """
 
 from __future__ import annotations
@@ -17,17 +13,16 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
 import anyio
 import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
-from .. import _shared
-from .._interface import Isolation, TaskSnapshot, WorkerGroup, WorkerTask
-from .._shared import IDLE_TASK_NAME, ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount
+from .._interface import TaskSnapshot, WorkerTask
+from .._shared import ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._asyncio import AsyncioHost, AsyncioLoop
+from ._edge_asyncio import EdgeGroup, EdgeIsolation
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 """anyio's mapping of each task to its `TaskState`, which contains the task's innermost cancel scope."""
@@ -39,8 +34,8 @@ LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once",
 """The code of the method that runs one iteration of asyncio's own event loop; None if it has been renamed."""
 
 
-class FastAsyncioGroup(WorkerGroup):
-    """The tasks of one run, each of which is cancelled once for each cause."""
+class FastAsyncioGroup(EdgeGroup):
+    """The tasks of one run, whose workers get a scope of their own when anyio looks it up."""
 
     def prepare(self, outer: Any) -> None:
         task: Any = asyncio.current_task()
@@ -55,27 +50,8 @@ class FastAsyncioGroup(WorkerGroup):
         if self._scope is not None and self._scope._effectively_cancelled:  # which the host's shield has blocked
             await anyio.lowlevel.checkpoint_if_cancelled()
 
-    def spawn(self, worker: WorkerTask) -> None:
-        context = self._context.copy()
-        function = self._worker_function if self._loop.get_task_factory() is None else self._work_after_spawn
-        worker.task = task = self._loop.create_task(function(worker), context=context, name=IDLE_TASK_NAME)
-        worker.task_snapshot = WorkerState(worker, context)
-        STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot
-        if sys.version_info >= (3, 14):  # for asyncio's tools, such as `python -m asyncio pstree`
-            asyncio.future_add_to_awaited_by(task, self._host.task)
-        task.add_done_callback(worker.leave_unstarted, context=self._context)  # until the first step
-
-    async def _work_after_spawn(self, worker: WorkerTask) -> None:
-        """Run the worker's function in a task of the program's factory. If it is eager, let `spawn` record the task."""
-        if worker.task_snapshot is None:
-            await asyncio.sleep(0)
-        coroutine = self._worker_function(worker)
-        del self, worker  # an exception of a job may keep this frame alive, and the frame must not keep the run alive
-        await coroutine
-
-    def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
-        # A cancelled timer keeps its own context until it is due.
-        return self._loop.call_at(when, context.run, function, context=contextvars.Context()).cancel
+    def take_snapshot(self, worker: WorkerTask, context: contextvars.Context) -> None:
+        STATES_BY_REF[weakref.ref(worker.task)] = worker.task_snapshot = WorkerState(worker, context)
 
     def is_cancelled(self) -> bool:
         scope = self._scope
@@ -90,19 +66,15 @@ class FastAsyncioGroup(WorkerGroup):
             scope = None if scope._shield else scope._parent_scope
         return deadline
 
-    def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
-        worker.was_cancelled = True
-        self._deliver(worker, repeatedly)
-
-    def _deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
+    def deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         """Cancel the task of a worker, once or at each of its awaits, as soon as its job is in no shield.
 
         If the job calls this itself, its next await is cancelled.
         """
         snapshot: WorkerState | None = worker.task_snapshot
-        if snapshot is None or not snapshot.reference_count:
+        if snapshot is None or not snapshot.has_begun:
             return  # its first step will check whether the run is stopping
-        snapshot.reference_count = -math.inf  # the worker has to retire after its current job
+        snapshot.must_retire = True
         if worker.scope is None and not repeatedly and worker.task is not asyncio.current_task(self._loop):
             worker.task.cancel()
         else:
@@ -110,126 +82,24 @@ class FastAsyncioGroup(WorkerGroup):
             scope.is_repeated = scope.is_repeated or repeatedly
             scope.request()
 
-    # ---- the deadline of a worker
-
-    def expire(self, worker: WorkerTask) -> None:
-        """Cancel a worker because the time of its job's call is over.
-
-        A job that was cancelled unwinds, and has as long for it as it needs: its own timeout is no further cause.
-        """
-        if not self.is_unwinding(worker):
-            worker.deadline = -math.inf
-            self._deliver(worker)
-
-    def is_unwinding(self, worker: WorkerTask) -> bool:
-        """Return whether the engine has cancelled a worker, or its run, which a forever job outlasts."""
-        return worker.was_cancelled or (self.is_cancelled() and not worker.is_shielded)
-
-    def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        """Set another deadline. If the last one has cancelled the task, take that back."""
-        scope = cast("WorkerScope | None", worker.scope)
-        if worker.deadline == -math.inf and scope is not None and scope.is_pending:
-            scope.is_pending = worker.was_cancelled
-        elif worker.deadline == -math.inf:
-            worker.task.uncancel()  # a later call of the job must not take this request for its own
-        worker.deadline = when
-        if when < worker.timer_fires_at:
-            self.set_timer(worker, when)
-
-    def set_timer(self, worker: WorkerTask, when: float) -> None:
-        self.stop_timer(worker)
-        worker.timer_fires_at = when
-        worker.timer = self._loop.call_at(when, self._on_timer, worker, context=contextvars.Context())
-
-    def _on_timer(self, worker: WorkerTask) -> None:
-        """Cancel a worker whose deadline has passed. If its deadline was postponed, set a new timer instead."""
-        fired_at, worker.timer_fires_at, worker.timer = worker.timer_fires_at, math.inf, None
-        if worker.deadline == fired_at:
-            self.expire(worker)
-        elif worker.deadline not in (math.inf, -math.inf):
-            self.set_timer(worker, worker.deadline)
-
-    def stop_timer(self, worker: WorkerTask) -> None:
-        if worker.timer is not None:
-            worker.timer.cancel()
-            worker.timer, worker.timer_fires_at = None, math.inf
+    def take_back(self, worker: WorkerTask) -> None:
+        if worker.scope is not None and worker.scope.is_pending:
+            worker.scope.is_pending = worker.was_cancelled
+        else:
+            super().take_back(worker)
 
     def forget(self, worker: WorkerTask) -> None:
-        self.stop_timer(worker)
         if worker.scope is not None:
-            cast(WorkerScope, worker.scope).close()
+            worker.scope.close()
         # The key is only a weak reference to the task, but the value refers to the task, and would keep it alive.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
-        if sys.version_info >= (3, 14):  # the edge refers to the host, which may be the task of a worker, too
-            asyncio.future_discard_from_awaited_by(worker.task, self._host.task)
-        worker.task = worker.task_snapshot = worker.scope = None
+        super().forget(worker)
 
 
 def _innermost_scope(task: Any) -> Any:
     """Return the innermost scope of a task, except the one that a worker's task has between its jobs."""
     state = STATES_BY_REF.get(weakref.ref(task))
     return state.innermost_scope if isinstance(state, WorkerState) else None if state is None else state.cancel_scope
-
-
-class CallScope:
-    """A scope around one call of a job, with the deadline of the job's worker; it cancels the call once."""
-
-    __slots__ = ("_deadline", "_group", "_is_cancelled", "_is_open", "_outer_deadline", "_worker")
-
-    def __init__(self, worker: WorkerTask, deadline: float) -> None:
-        self._worker = worker
-        self._group: Any = worker.group  # a `FastAsyncioGroup`
-        self._deadline = deadline
-        self._outer_deadline = math.inf  # the deadline of the scope of the same worker around this one
-        self._is_open = self._is_cancelled = False
-
-    @property
-    def deadline(self) -> float:
-        return self._deadline
-
-    @deadline.setter
-    def deadline(self, when: float) -> None:
-        self._deadline = when
-        if self._is_open and self._worker.deadline != -math.inf:
-            self._group.set_deadline(self._worker, min(when, self._outer_deadline))
-
-    def cancel(self) -> None:
-        """Cancel the call, unless its time is over already."""
-        if self._is_open and self._worker.deadline != -math.inf:
-            self._is_cancelled = True
-            self._group.expire(self._worker)
-
-    def __enter__(self) -> Self:
-        """Set the deadline of the worker, unless its call is over and unwinds."""
-        worker = self._worker
-        self._outer_deadline = outer = worker.deadline
-        self._is_open = outer != -math.inf
-        if self._is_open:
-            worker.deadline = when = self._deadline if self._deadline < outer else outer
-            if when < worker.timer_fires_at:
-                self._group.set_timer(worker, when)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        """Restore the deadline of the worker. Catch the cancellation by this scope, unless there is another cause."""
-        worker = self._worker
-        was_open, self._is_open = self._is_open, False
-        if not was_open:
-            return False
-        if worker.deadline != -math.inf:  # the time is not over, so the timer fires no later than the outer deadline
-            worker.deadline = self._outer_deadline
-            return False
-        if not self._is_cancelled and self._outer_deadline < self._deadline:
-            return False  # the time of a scope around this one is over
-        is_caught = (
-            error is not None
-            and not self._group.is_unwinding(worker)
-            and _shared.split_cancellations(error, asyncio.CancelledError) == (True, None)
-        )
-        self._group.set_deadline(worker, self._outer_deadline)
-        return is_caught
 
 
 class WorkerScope(anyio_asyncio.CancelScope):
@@ -254,13 +124,17 @@ class WorkerScope(anyio_asyncio.CancelScope):
         self._tasks.add(worker.task)
 
     @property
-    def _cancel_called(self: Any) -> bool:
-        caller = self._worker.group._backend.current_task()
-        return self.is_pending and (self.is_repeated or caller in (self._host_task, None))
+    def _cancel_called(self: Any) -> Any:
+        """Whether a request is pending, as anyio asks in the task that makes the call."""
+        return self.is_shown_to(self._worker.group._backend.current_task())
 
     @_cancel_called.setter
     def _cancel_called(self: Any, is_called: bool) -> None:
         self.is_pending = is_called
+
+    def is_shown_to(self: Any, task: Any) -> bool:
+        """Return whether a pending request is shown to code in a task; None stands for a function in a thread."""
+        return bool(self.is_pending and (self.is_repeated or task in (self._host_task, None)))
 
     @property  # type: ignore[misc]  # anyio's can be set, too
     def deadline(self: Any) -> float:  # pyright: ignore
@@ -348,7 +222,9 @@ class WorkerState(anyio_asyncio.TaskState):
         "_variables",
         "base_scope",
         "context",
+        "has_begun",
         "innermost_scope",
+        "must_retire",
         "reference_count",
         "worker",
     )
@@ -363,9 +239,9 @@ class WorkerState(anyio_asyncio.TaskState):
         self.context = context
         self._variables = group.variables
         self._variable_count = len(group.variables) + 1  # plus 1 for the variable that holds the worker
-        # The number of references to the task and to its context between jobs; 0 before its first step, which counts
-        # them; negative infinity if the worker has to retire after its current job.
-        self.reference_count: float = 0
+        self.has_begun = False  # whether the task has made its first step, which counts the references
+        self.must_retire = False  # whether the worker has to retire after its current job, because it was cancelled
+        self.reference_count = 0  # the number of references to the task and to its context between jobs
         self._iterations = group.iterations
         self._recorded_iteration: object = None
 
@@ -375,7 +251,7 @@ class WorkerState(anyio_asyncio.TaskState):
         if worker.scope is None:
             scope: Any = WorkerScope(worker)
             worker.scope = self.base_scope = self.innermost_scope = scope
-            if self.reference_count:
+            if self.has_begun:
                 self.reference_count += 2  # the scope refers to the task twice
         return worker.scope
 
@@ -398,7 +274,7 @@ class WorkerState(anyio_asyncio.TaskState):
     def is_task_unchanged(self) -> bool:
         context = self.context
         task = self._task
-        if self.innermost_scope is not self.base_scope or task.cancelling() or task._callbacks:
+        if self.must_retire or self.innermost_scope is not self.base_scope or task.cancelling() or task._callbacks:
             return False
         if getrefcount(task) + getweakrefcount(task) + getrefcount(context) != self.reference_count:
             return False
@@ -417,7 +293,7 @@ class WorkerState(anyio_asyncio.TaskState):
         return self._iterations.current() is self._recorded_iteration
 
 
-class FastAsyncio(Isolation):
+class FastAsyncio(EdgeIsolation):
     """An isolation that runs many jobs in one task."""
 
     group_class = FastAsyncioGroup
@@ -432,6 +308,7 @@ class FastAsyncio(Isolation):
         snapshot: WorkerState = worker.task_snapshot
         task, context = worker.task, snapshot.context  # local variables, which `is_task_unchanged` has as well
         task.remove_done_callback(worker.leave_unstarted)
+        snapshot.has_begun = True
         snapshot.reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
         return snapshot
 
@@ -447,11 +324,6 @@ class FastAsyncio(Isolation):
         for scope in scopes:
             scope.__exit__(None, None, None)
         return kind, None
-
-    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Any:
-        if worker is None or worker.task is not self._loop.current_task():
-            return self._loop.create_scope(deadline)
-        return CallScope(worker, deadline)
 
 
 class _FakeTask:

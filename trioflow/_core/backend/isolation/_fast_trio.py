@@ -10,7 +10,7 @@ import contextvars
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 
 import trio
 
@@ -41,7 +41,7 @@ class FastTrioGroup(WorkerGroup):
 
     @trio.lowlevel.enable_ki_protection  # as `TrioHost.run_in_nursery`
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        with CallScope(deadline=self._deadline) as self._scope:
+        with trio.CancelScope(deadline=self._deadline) as self._scope:
             self._cancel_status = self._scope._cancel_status
             await (self._run_in_nursery(body) if self._outer_group is None else body())
             if self._shielded_scope is not None:  # its workers have left
@@ -128,64 +128,42 @@ class FastTrioGroup(WorkerGroup):
         return cast("Scope", scope)
 
 
-class _Inheritable:
-    """A base class that allows subclasses of trio's final classes: it overrides their `__init_subclass__`."""
+class CallScope:
+    """A cancel scope around one call of a job, which can be left although the job has left scopes open inside it."""
 
-    __slots__ = ()
+    __slots__ = ("_scope", "cancel")
 
-    def __init_subclass__(cls) -> None:
-        pass
+    def __init__(self, deadline: float) -> None:
+        self._scope: Any = trio.CancelScope(deadline=deadline)
+        self.cancel: Final = self._scope.cancel
 
+    @property
+    def deadline(self) -> float:
+        when: float = self._scope.deadline
+        return when
 
-class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
-    """A cancel scope around one call of a job, which can be left although the job has left scopes open inside it.
+    @deadline.setter
+    def deadline(self, when: float) -> None:
+        self._scope.deadline = when
 
-    It sets and forgets its deadline itself: the generators of trio for it took 3 µs. In guest mode, trio would also
-    wake its host, which is needed only outside of tasks.
-    """
-
-    __slots__ = ()
-
-    def __attrs_post_init__(self) -> None:
-        """Skip the checks of the deadline, which was checked as an option."""
-
-    def __enter__(self: Any) -> Any:
-        run_context = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT
-        task, self._has_been_entered = run_context.task, True
-        self._cancel_status = status = CancelStatus(scope=self, parent=task._cancel_status)
-        task._activate_cancel_status(status)
-        if self._deadline != math.inf:
-            self._registered_deadline = self._deadline
-            run_context.runner.deadlines.add(self._deadline, self)
+    def __enter__(self) -> Self:
+        self._scope.__enter__()
         return self
 
-    def __exit__(self: Any, kind: Any, error: Any, traceback: Any) -> bool:
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
         """Leave the scope. What the job has left open is then outside of it, for `close_leftovers`."""
-        run_context = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT
-        task, status = run_context.task, self._cancel_status
-        innermost = task._cancel_status
-        if innermost is status and error is None and not self._cancel_called:
-            task._activate_cancel_status(status.parent)
-            status.close()
-            self._cancel_status = None
-            if self._registered_deadline != math.inf:
-                run_context.runner.deadlines.remove(self._registered_deadline, self)
-                self._registered_deadline = math.inf
-            return False
-        outermost = None if innermost is status else innermost
+        task, status = trio.lowlevel.current_task(), self._scope._cancel_status
+        innermost = outermost = cast(Any, task)._cancel_status
         while outermost is not None and outermost.parent is not status:
             outermost = outermost.parent
-        if outermost is None:  # the job has left nothing open; or it has left this scope, which is an error
-            return bool(super().__exit__(kind, error, traceback))  # pyright: ignore
+        if innermost is status or outermost is None:  # nothing is open; or the job has left this scope, an error
+            return bool(self._scope.__exit__(kind, error, traceback))
         outermost.parent = status.parent
-        task._activate_cancel_status(status)
+        cast(Any, task)._activate_cancel_status(status)
         try:
-            return bool(super().__exit__(kind, error, traceback))  # pyright: ignore
+            return bool(self._scope.__exit__(kind, error, traceback))
         finally:
-            task._activate_cancel_status(innermost)
-
-
-CallScope: Final[Any] = _CallScope  # the parameters of trio's class are hidden
+            cast(Any, task)._activate_cancel_status(innermost)
 
 
 class Timer:
@@ -314,7 +292,7 @@ class FastTrio(Isolation):
         return kind, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
     def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Any:
-        return CallScope(deadline=deadline)
+        return CallScope(deadline)
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         return bool(worker.task_snapshot.cancel_status.effectively_cancelled)
@@ -373,7 +351,7 @@ def _check_private_attributes() -> None:
         trio.lowlevel.Task, "_activate_cancel_status", "_cancel_status", "_child_nurseries", "_schedule_points"
     )
     expect_attributes(NURSERY_CLASS, "_check_nursery_closed", "_nested_child_finished")
-    expect_attributes(trio.CancelScope, "_cancel_called", "_deadline", "_has_been_entered", "_registered_deadline")
+    expect_attributes(trio.CancelScope, "_cancel_status", "_has_been_entered")
     expect_attributes(TRIO_RUN_MODULE.Runner, "deadlines")
     expect_attributes(TRIO_RUN_MODULE.Deadlines, "add", "remove")
     deadlines, calls = TRIO_RUN_MODULE.Deadlines(), list[Any]()

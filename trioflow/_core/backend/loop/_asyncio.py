@@ -28,8 +28,6 @@ SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]]
 class AsyncioHost(HostTask):
     """The task that awaits a run."""
 
-    nursery: Any
-
     def __init__(self, task: Any, is_being_cancelled: bool, context: contextvars.Context) -> None:
         self.task: Any = task  # None after the run: the task of a worker retires if a reference to it is left behind
         # How many times the task was cancelled before the run, except for a pending cancellation: that cancels the run.
@@ -53,14 +51,6 @@ class AsyncioHost(HostTask):
                 self._cancellation = None
         if is_cancelled:  # since the last await, so this one raises the cancellation
             await asyncio.sleep(0)
-
-    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        async def run_inside() -> None:
-            async with anyio.create_task_group() as self.nursery:
-                await body()
-
-        await self.run(run_inside)
-        await anyio.lowlevel.checkpoint_if_cancelled()
 
     async def yield_to_loop(self) -> bool:
         try:
@@ -172,9 +162,6 @@ class AsyncioLoop(Backend):
         if shared is None:
             SHARED_OBJECTS[loop] = shared = make()
         return shared
-
-    def create_host(self, context: contextvars.Context) -> AsyncioHost:
-        return AsyncioHost(asyncio.current_task(), anyio.get_current_task().has_pending_cancellation(), context)
 
     def name_task(self, task: Any, name: str) -> None:
         if sys.version_info >= (3, 14) and not name.isascii():  # asyncio's tools take the bytes of a name for ASCII

@@ -179,9 +179,6 @@ class TrioLoop(Backend):
     def create_scope(self, deadline: float = math.inf) -> Scope:
         return cast("Scope", trio.CancelScope(deadline=deadline))
 
-    def create_host(self, context: contextvars.Context) -> TrioHost:
-        return TrioHost(context)
-
     def name_task(self, task: Any, name: str) -> None:
         task.name = name
 

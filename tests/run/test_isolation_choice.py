@@ -1,6 +1,6 @@
-"""The plain isolation, without private parts of trio and anyio: when it is used, and its log lines.
+"""Direct isolation, without private parts of trio and anyio: when it is used, its log lines, and its limits.
 
-With `TRIOFLOW_PLAIN=1` nearly all tests of the engine run on it.
+With `TRIOFLOW_ISOLATION=direct` nearly all tests of the engine run on it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import weakref
 from importlib import metadata
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Any, cast
 
+import anyio
 import pytest
 import trio
 from anyio._backends import _asyncio as anyio_asyncio
 
+from trioflow import Job, JobTimeout, Scheduler
 from trioflow._core import backend
 from trioflow._core.backend._shared import PrivateApiMismatch
 from trioflow._core.backend.isolation import _fast_asyncio, _fast_trio
-from trioflow._core.backend.isolation._fast_asyncio import FastAsyncio
-from trioflow._core.backend.isolation._fast_trio import FastTrio
+from trioflow.testing import run_virtual
 
+from .. import isolations
 from ..places import PACKAGE
-from ..pythons import python
 
 SCENARIO = """
 import contextvars, json, sys
@@ -44,7 +45,7 @@ async def fetch(number):
 
 async def change():
     setting.set("changed")
-    anyio.CancelScope().__enter__()
+    raise ValueError
 
 async def look():
     return setting.get()
@@ -94,51 +95,107 @@ DIFFERENT = {
 """What is missing, or misbehaves, and what the log says of it."""
 
 
-def run_scenario(name: str, before: str = "", plain: str = "") -> tuple[object, list[str]]:
-    """Run the scenario in its own process, twice on each backend; return results and lines about private attributes."""
-    code = dedent(before) + SCENARIO
-    if plain:  # which trioflow reads when it is imported
-        environment = {**os.environ, "TRIOFLOW_PLAIN": plain}
-        done = subprocess.run(
-            [sys.executable, "-c", code, *name.split()], capture_output=True, text=True, env=environment
-        )
-    else:
-        again = f"del sys.modules['trioflow._core.backend.isolation._fast_{name}']; backend._plain_backends.clear()"
-        done = python("-c", f"import sys\nfrom trioflow._core import backend\n{again}\n{code}", name, text=True)
-    return json.loads(done.stdout), [line for line in done.stderr.splitlines() if "private attributes" in line]
+def run_scenario(name: str, before: str = "", isolation: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the scenario in its own process, twice on each backend; `TRIOFLOW_ISOLATION` is read at the import."""
+    environment = {**os.environ, "TRIOFLOW_ISOLATION": isolation}
+    return subprocess.run(
+        [sys.executable, "-c", dedent(before) + SCENARIO, *name.split()],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+
+
+def said_of_parts(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the lines about private attributes."""
+    return [line for line in done.stderr.splitlines() if "private attributes" in line]
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_a_private_part_that_differs_is_logged_once_and_not_used(name: str) -> None:
     """A private part that differs is logged once, with library and version, and the results are right without it."""
     before, difference = DIFFERENT[name]
-    results, said = run_scenario(name, before)
+    done = run_scenario(name, before)
     library = {"trio": "trio", "asyncio": "anyio"}[name]
-    assert results == [RESULT, RESULT]
-    assert len(said) == 1
-    assert said[0].startswith(
-        f"private attributes of {library} {metadata.version(library)} are not as trioflow expects: "
-    )
-    assert difference in said[0]
-    assert f"trioflow runs without them: slower on {name}, but correctly" in said[0]
+    assert json.loads(done.stdout) == [RESULT, RESULT]
+    (said,) = said_of_parts(done)
+    assert said.startswith(f"private attributes of {library} {metadata.version(library)}, which a newer trioflow may")
+    assert difference in said
+    assert said.endswith(f"; trioflow runs without them: slower on {name}, with a task for each job")
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_nothing_takes_the_place_of_an_isolation_that_was_chosen(name: str) -> None:
+    """With `TRIOFLOW_ISOLATION=fast`, as in these tests, a private part that differs is an error, and no log line."""
+    before, difference = DIFFERENT[name]
+    done = run_scenario(name, before, "fast")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ImportError: TRIOFLOW_ISOLATION=fast: private attributes of ")
+    assert difference in done.stderr
 
 
 def test_the_log_names_a_class_that_another_library_has_replaced() -> None:
     """If another library has replaced asyncio's class of tasks, as nest_asyncio does, the log blames it, not anyio."""
-    results, said = run_scenario("asyncio", "import asyncio; asyncio.Task = asyncio.tasks._PyTask")
-    assert results == [RESULT, RESULT]
-    assert [line.partition(",")[0] for line in said] == ["asyncio.Task is asyncio.tasks.Task"]
-    assert "another library has replaced it" in said[0]
+    done = run_scenario("asyncio", "import asyncio; asyncio.Task = asyncio.tasks._PyTask")
+    assert json.loads(done.stdout) == [RESULT, RESULT]
+    (said,) = [line for line in done.stderr.splitlines() if "which has no _must_cancel" in line]
+    assert said.startswith("asyncio.Task is asyncio.tasks.Task, ")
+    assert "another library has replaced it" in said
 
 
-def test_plain_isolation_by_environment_variable_logs_nothing() -> None:
-    """`TRIOFLOW_PLAIN=1` selects plain isolation, with the same results and no log line."""
+@pytest.mark.parametrize("kind", ["direct", "fast"])
+def test_an_isolation_by_environment_variable_logs_nothing(kind: str) -> None:
+    """`TRIOFLOW_ISOLATION` selects an isolation, with the same results and no log line."""
     look = "import atexit, sys; from trioflow._core import backend as b\n"
     look += "ways = lambda: [type(b.get_backend(name).isolation).__name__ for name in sys.argv[1:]]\n"
-    look += "atexit.register(lambda: print(*ways(), 'private attributes', file=sys.stderr))"
-    results, said = run_scenario("trio asyncio", look, "1")
-    assert results == [RESULT] * 4
-    assert said == ["PlainIsolation PlainIsolation private attributes"]
+    look += "atexit.register(lambda: print(*ways(), 'private attributes', file=sys.stderr))\n"
+    done = run_scenario("trio asyncio", look, kind)
+    assert json.loads(done.stdout) == [RESULT] * 4
+    assert said_of_parts(done) == [f"{kind.title()}Trio {kind.title()}Asyncio private attributes"]
+
+
+@pytest.mark.parametrize("kind", ["0", "1", "plain", "Direct"])
+def test_an_isolation_that_does_not_exist_is_refused(kind: str) -> None:
+    """Another value of `TRIOFLOW_ISOLATION` is an error that names the choices; a variable like a switch is not on."""
+    with pytest.raises(ValueError, match=f"^TRIOFLOW_ISOLATION='{kind}': choose one of fast, direct$"):
+        backend.choose_isolation(kind)
+
+
+@pytest.mark.skipif(isolations.ISOLATION == "fast", reason="fast isolation closes it")
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_a_job_leaves_open_ends_its_run_with_the_error_of_trio(nested: bool) -> None:
+    """With direct isolation, a job that leaves a scope or nursery open fails its run by trio's error, and no other."""
+
+    async def clumsy() -> None:
+        trio.CancelScope().__enter__()
+
+    async def scenario() -> None:
+        inner = Scheduler(Job(clumsy), Job(trio.sleep, 5), label="inner")
+        scheduler = Scheduler(inner, Job(trio.sleep, 9), label="outer") if nested else inner
+        if nested:
+            assert await scheduler.co_run() is False
+            raise cast(BaseException, inner.raised_exception())
+        await scheduler.co_run()
+
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="Cancel scope stack corrupted")):
+        run_virtual(scenario, backend="trio")
+
+
+@pytest.mark.skipif(isolations.ISOLATION == "fast", reason="fast isolation respects it")
+def test_a_shield_of_anyio_does_not_stop_a_cancellation_on_asyncio() -> None:
+    """With direct isolation, a job on asyncio is cancelled in a shield of anyio, as by any `Task.cancel()`; once."""
+    ends: list[float] = []
+
+    async def shielded() -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(5)
+        finally:
+            await anyio.sleep(1)
+            ends.append(anyio.current_time())
+
+    job = Job(shielded, timeout=2)
+    assert run_virtual(Scheduler(job).co_run, backend="asyncio") is False
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert ends == [3]
 
 
 def answering(*answers: object) -> Any:
@@ -246,13 +303,6 @@ def private_parts(path: Path) -> set[str]:
 
 
 def test_only_fast_isolation_reads_private_parts() -> None:
-    """Only fast isolation, one file for each library, reads private parts; the loops and plain isolation do not."""
+    """Only fast isolation, one file for each library, reads private parts; the loops and direct isolation do not."""
     readers = {path.stem for path in (PACKAGE / "_core" / "backend").rglob("*.py") if private_parts(path)}
     assert readers == {"_fast_trio", "_fast_asyncio"}
-
-
-@pytest.mark.fast_way
-def test_fast_isolation_is_used_with_the_installed_versions() -> None:
-    """The installed trio and anyio have the private parts that the engine uses, so it uses fast isolation."""
-    assert isinstance(backend.get_backend("trio").isolation, FastTrio)
-    assert isinstance(backend.get_backend("asyncio").isolation, FastAsyncio)

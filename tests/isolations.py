@@ -1,0 +1,21 @@
+"""Which isolation of the backends the tests are about: fast, or with `TRIOFLOW_ISOLATION=direct` the fallback."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from trioflow._core import backend
+
+ISOLATION: Final = os.environ.get("TRIOFLOW_ISOLATION") or "fast"
+
+# Also for the programs that tests start: a private part that differs is then an error, and nothing takes its place.
+os.environ["TRIOFLOW_ISOLATION"] = ISOLATION
+backend.choose_isolation(ISOLATION)
+
+
+def check() -> None:
+    """Check that the runs of each backend are isolated in the way that is tested."""
+    for name in backend.BACKEND_NAMES:
+        used = type(backend.get_backend(name).isolation).__module__.rpartition(".")[2]
+        assert used == f"_{ISOLATION}_{name}", f"the tests are about {ISOLATION} isolation, and {used} is in use"

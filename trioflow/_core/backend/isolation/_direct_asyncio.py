@@ -1,0 +1,67 @@
+"""Direct isolation on asyncio, by public names alone: each job has a native task of its own.
+
+It takes the place of fast isolation if a private attribute of anyio is not as expected. Then:
+
+- A job is cancelled at once in a shield of anyio, too, as by any `Task.cancel()`.
+- Scopes and groups that a job leaves open are not noticed, and go on.
+- `current_effective_deadline()` does not show deadlines from outside the job.
+- `current_job()` in a task of a group around the run may be a job that runs at that time.
+- A run stops in the turn of the loop after a scope around it was cancelled, not at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+
+from .._interface import OwnTaskSnapshot, TaskSnapshot, WorkerTask
+from ..loop._asyncio import AsyncioHost
+from ._edge_asyncio import EdgeGroup, EdgeIsolation
+
+
+class DirectAsyncioGroup(EdgeGroup):
+    """The tasks of one run, each of which runs one job."""
+
+    def prepare(self, outer: Any) -> None:
+        task = asyncio.current_task()
+        self.host = self._host = AsyncioHost(task, anyio.get_current_task().has_pending_cancellation(), self._context)
+        self._loop = self._host.loop
+
+    async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await self._host.run(body)
+        await anyio.lowlevel.checkpoint_if_cancelled()  # which the host's shield has blocked
+
+    def take_snapshot(self, worker: WorkerTask, context: contextvars.Context) -> None:
+        task = worker.task
+        worker.task_snapshot = OwnTaskSnapshot(lambda: bool(task.cancelling()))
+
+    def is_cancelled(self) -> bool:
+        """Return whether the host was cancelled; only the host itself sees at once that a scope around it was."""
+        is_host = self._backend.current_task() is self._host.task
+        return self._host.is_cancelled() or (is_host and anyio.get_current_task().has_pending_cancellation())
+
+    def deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
+        if worker.task is not None:
+            worker.task.cancel()
+            if repeatedly:
+                self._loop.call_soon(self.deliver, worker, True, context=self._context)
+
+
+class DirectAsyncio(EdgeIsolation):
+    """An isolation that runs each job in a task of its own."""
+
+    group_class = DirectAsyncioGroup
+    gives_own_tasks = True
+
+    def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot:
+        worker.task.remove_done_callback(worker.leave_unstarted)
+        snapshot: TaskSnapshot = worker.task_snapshot
+        return snapshot
+
+
+ISOLATION_FACTORY: Final = DirectAsyncio
