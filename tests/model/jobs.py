@@ -166,7 +166,7 @@ class ModelJob:
         # (3) If an input, or everything that it requires, was SKIPPED, it is SKIPPED.
         if any(one.state == "SKIPPED" for one in inputs):
             return "SKIPPED", None
-        if required and all(one.state == "SKIPPED" and one in essential for one in required):
+        if required and self.plan.run_if == "succeeded" and all(one.state == "SKIPPED" for one in required):
             return "SKIPPED", None
         # (4) Otherwise it runs.
         return "SCHEDULED", None

@@ -6,7 +6,7 @@ The first row whose condition is true decides:
 |---|---|---|
 | 1 | `run_if="failed"`, and no requirement failed | SKIPPED |
 | 2 | an input failed, or another requirement that matters, unless it is tolerated | BLOCKED |
-| 3 | an input was SKIPPED, or all requirements were, and matter | SKIPPED |
+| 3 | an input was SKIPPED, or all requirements were, with `run_if="succeeded"` | SKIPPED |
 | 4 | otherwise | the job runs |
 
 Inputs always matter; other requirements only with `run_if="succeeded"`, and not those of `requires(..., settled=True)`.
@@ -49,8 +49,8 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, Failure | None]:
     if failed:
         error = _requirement_failed_error(job, min(failed, key=_settle_position))
         return JobState.BLOCKED, Failure(error, is_from_cancel=all(map(_was_cancelled, failed)))
-    skipped = [requirement for requirement in essential if requirement._state is JobState.SKIPPED]
-    if skipped and (len(skipped) == len(job._required) or any(requirement in inputs for requirement in skipped)):
+    skipped = [requirement for requirement in job._required if requirement._state is JobState.SKIPPED]
+    if any(each in inputs for each in skipped) or (run_if == "succeeded" and len(skipped) == len(job._required)):
         return JobState.SKIPPED, None
     return MAY_RUN
 

@@ -33,6 +33,7 @@ from ..base._states import (
     SCHEDULED,
     STOPPING,
     SUCCEEDED,
+    CancelCause,
     JobState,
     RunPhase,
     StopReason,
@@ -706,7 +707,9 @@ class Run:
             assert failure is not None
             self._fail(job, failure, awaitable, now)
         elif state is not SCHEDULED:
-            self.settle(job, state, job._outcome if state is SUCCEEDED else CancelledOutcome(), now)
+            is_cut_off = self.is_draining_or_stopping and self.cancel_reason is not COMPLETED
+            counts = is_cut_off and worker.cause is not CancelCause.JOB
+            self.settle(job, state, job._outcome if state is SUCCEEDED else CancelledOutcome(counts), now)
         elif throttles:
             self.requeue_throttled(job, [throttle.key for throttle in throttles], failure, now)
         else:

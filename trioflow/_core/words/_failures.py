@@ -65,8 +65,8 @@ NO_FAILURES: Final = CountedFailures()
 def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     """Return the failures that count in the run of a scheduler in progress, or in its last one.
 
-    If a nested scheduler failed because of its own jobs, these jobs take its place. So do those that failed while it
-    was cancelled. A job that another failure among these has BLOCKED is left out.
+    If a nested scheduler failed because of its own jobs, these jobs take its place. So do those that failed in one that
+    was cut off with its run, not alone. A job that another failure among these has BLOCKED is left out.
     """
     run = scheduler._run
     if run is None:
@@ -92,9 +92,9 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
 
 
 def _counts(job: AbstractJob[Any]) -> bool:
-    """Return whether the failure of a member counts, or those in a nested scheduler that was cancelled do."""
+    """Return whether the failure of a member counts, or those in a nested scheduler that was cut off with its run."""
     if is_scheduler(job) and job._state is JobState.CANCELLED:
-        return bool(job._counted.jobs) and job._criticality() is not False
+        return bool(job._counted.jobs) and job._criticality() is not False and job._outcome.counts
     return isinstance(job._outcome, Failure) and job._outcome.counts
 
 
@@ -172,7 +172,8 @@ def log_run_end(run: Run) -> None:
         advice = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
         end_text = "the run has failed" if run.reason is StopReason.FAILED else "the run stopped"
         if run.reason is COMPLETED:
-            end_text = f"{'this failure' if count == 1 else 'each failure'} was tolerated, or raised by an await"
+            end_text = "this failure was" if count == 1 else "each failure was"
+            end_text += " tolerated, awaited, or in a cancelled group"
         _logger.warn(f"{failures_text}; {end_text}", advice=advice, about="end", is_shown=is_shown)
 
 

@@ -1,0 +1,52 @@
+"""What counts is decided once: the result, the reason, the exception and the log say the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import Job, Scheduler, StopReason
+
+from ..bodies import CANCELLED, SKIPPED, alarm, fail, later, nap, nothing
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+@pytest.mark.parametrize("keep_jobs", [True, False])
+@pytest.mark.parametrize("critical", [True, None])
+def test_a_group_that_was_cancelled_alone_fails_nothing(
+    virtual: Virtual, critical: bool | None, keep_jobs: bool
+) -> None:
+    """A group in which a job has failed is cancelled, in its clean-up or before: `cancel()` has ended it."""
+    bad = Job(fail, critical=critical, label="bad")
+    inner = Scheduler(bad, alarm(bad, 9), Job(nap, 9), keep_jobs=keep_jobs, label="inner")
+    outer = Scheduler(inner, Job(later, 3, inner.cancel), keep_jobs=keep_jobs)
+    assert virtual(outer.co_run) is True
+    assert (inner.state, outer.stop_reason) == (CANCELLED, StopReason.COMPLETED)
+    outer.raise_for_failures()
+    with pytest.raises(ExceptionGroup):
+        inner.raise_for_failures()
+
+
+@pytest.mark.parametrize("keep_jobs", [True, False])
+def test_a_group_that_was_cut_off_with_its_run_counts_by_its_jobs(virtual: Virtual, keep_jobs: bool) -> None:
+    """The whole run is cancelled after a job in a group has failed: the failure counts, as in a nursery."""
+    inner = Scheduler(Job(fail), Job(nap, 9), keep_jobs=keep_jobs)
+    outer: Scheduler = Scheduler(inner, Job(later, 3, lambda: outer.cancel()), keep_jobs=keep_jobs)
+    assert virtual(outer.co_run) is False
+    with pytest.raises(ExceptionGroup):
+        outer.raise_for_failures()
+
+
+@pytest.mark.parametrize("settled", [(), (1,), (0, 1)])
+@pytest.mark.parametrize(("run_if", "runs"), [("succeeded", False), ("settled", True)])
+def test_a_job_is_skipped_if_all_that_it_requires_was(backend: Any, settled: Any, run_if: Any, runs: bool) -> None:
+    """It makes no difference which of the requirements only have to settle."""
+    required = [Job(nothing, run_if="failed") for _ in range(2)]
+    job = Job(nothing, required=required, run_if=run_if)
+    for number in settled:
+        job.requires(required[number], settled=True)
+    assert Scheduler(*required, job).run(backend=backend)
+    assert (job.state is SKIPPED) is not runs
