@@ -597,16 +597,15 @@ PLANTS: Final = (
     ),
     Plant(
         "asyncio-uncancel",
-        f"{BACKEND}/isolation/_fast_asyncio.py",
+        f"{BACKEND}/isolation/_edge_asyncio.py",
         "a timeout's request to cancel is not taken back",
         """\
-        elif worker.deadline == -math.inf:
-            worker.task.uncancel()  # a later call of the job must not take this request for its own
+        worker.task.uncancel()
 """,
     ),
     Plant(
         "asyncio-outer-deadline",
-        f"{BACKEND}/isolation/_fast_asyncio.py",
+        f"{BACKEND}/isolation/_edge_asyncio.py",
         "<= for < between two scopes of a call",
         """\
         if not self._is_cancelled and self._outer_deadline < self._deadline:
