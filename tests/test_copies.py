@@ -14,7 +14,18 @@ import pytest
 
 import trioflow
 from trioflow import CommandResult, Job, Scheduler, Trace
-from trioflow.abc import AbstractJob, BoxStyle, HashOnly, Instrument, Restoration, RunPhase, WaitCause, Waiting, Work
+from trioflow.abc import (
+    AbstractJob,
+    BoxStyle,
+    HashOnly,
+    Instrument,
+    LocalDirectory,
+    Restoration,
+    RunPhase,
+    WaitCause,
+    Waiting,
+    Work,
+)
 from trioflow.batch import BatchError
 from trioflow.testing import BrokenRun, explore
 
@@ -61,7 +72,8 @@ VALUES: list[Any] = [
     trioflow.OutputLine("ready"), trioflow.PortOpen(5432), trioflow.Script("x.sh"),
     trioflow.ScriptText("true"), trioflow.Push("a", to="b"), trioflow.Pull("a", to="b"), trioflow.granted("gpu"),
     NODE, trioflow.LocalNode(), trioflow.SshNodes(["a", "b"]), trioflow.JobState.FAILED, trioflow.StopReason.TIMEOUT,
-    RunPhase.RUNNING, WaitCause.SLOT, Waiting(WaitCause.SLOT), BoxStyle("x"), HashOnly("x"), Work(what="x"),
+    RunPhase.RUNNING, WaitCause.SLOT, Waiting(WaitCause.SLOT), BoxStyle("x"), HashOnly("x"), LocalDirectory("x"),
+    Work(what="x"),
     Restoration(1.0, 2.0), trioflow.Retry(2),
     trioflow.Wait(WaitCause.SLOT, "", 0, 1, 2),
     explore(lambda: Scheduler(a_job()), runs=2),

@@ -88,17 +88,21 @@ if _TYPE_CHECKING:  # at run time it would be `int`, because `fractions` is slow
 
 if _TYPE_CHECKING:
     from ._core.api.journals import HashOnly as HashOnly
+    from ._core.api.journals import LocalDirectory as LocalDirectory
     from ._core.api.journals import Work as Work
 
 
+_JOURNAL_NAMES = ("HashOnly", "LocalDirectory", "Work")
+
+
 def __getattr__(name: str) -> _Any:
-    """Import `HashOnly` and `Work` on first use (PEP 562): their dataclasses take 8 ms, mostly to import `inspect`.
+    """Import the dataclasses for journals on first use (PEP 562): they take 8 ms, mostly to import `inspect`.
 
     Raises:
         AttributeError: there is no such name.
 
     """
-    if name not in ("HashOnly", "Work"):
+    if name not in _JOURNAL_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from ._core.api import journals
 
@@ -109,4 +113,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "HashOnly", "Work"})
+    return sorted({*globals(), *_JOURNAL_NAMES})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import random
 import shlex
@@ -13,6 +14,9 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+
+from trioflow.batch._batch import OUTCOME_OPTIONS
+from trioflow.batch._options import Options
 
 from ..cli.command_line import trioflow
 from ..places import PATIENCE
@@ -56,6 +60,51 @@ def test_the_verdict_in_a_journal_counts_kept_failures() -> None:
         last = trioflow("journal", "run.db").output.splitlines()[-1]
         assert "3 jobs kept" in last
         assert ": ✗ 2 failed of 3, " in last
+
+
+NOT_OUTCOME_OPTIONS = [
+    "words", "jobs", "timeout", "idle_timeout", "memfree", "pool", "halt", "joblog", "journal", "keep", "results",
+    "keep_order", "line_buffer", "tag", "bar", "dry_run", "files", "null", "colsep", "items_per_command", "fills_lines",
+]  # fmt: skip
+"""The options that cannot turn a failure into a success, but for the limits, which count if they ended the command."""
+
+
+def test_each_option_that_can_change_an_outcome_counts() -> None:
+    """A new option is either among those that count for kept failures, or stands in the list above."""
+    names = [field.name for field in dataclasses.fields(Options)]
+    assert sorted(names) == sorted([*OUTCOME_OPTIONS, *NOT_OUTCOME_OPTIONS])
+
+
+def test_the_defaults_of_options_that_count_are_those_of_the_command_line() -> None:
+    """A failure without options that count is kept without them, as in journals that did not have them."""
+    batch("--keep", "all", "exit {}", ":::", 3)
+    assert '"options":{}' in trioflow("journal", "run.db", "show", "*").stdout
+
+
+def test_a_kept_failure_counts_for_the_same_options_only() -> None:
+    """A failure by a lack of memory was once restored for ever, though the memory limit was raised."""
+    for options, expected in (("", 1), ("", 1), ("--retries 2", 3), ("--retries 2", 3), ("--pin", 4)):
+        batch("--keep", "all", *options.split(), "echo x >> runs; exit {}", ":::", 3)
+        assert len(runs()) == expected
+
+
+def test_commands_count_by_their_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two directories with one journal, each has its own outputs; one once got those of the other.
+
+    A project that is moved with its journal is as before.
+    """
+    top = tmp_path / "project"
+    for name in "ab":
+        (top / name).mkdir(parents=True)
+        (top / name / "f").write_text(f"{name}\n")
+    for place, expected in (("a", 1), ("b", 1), ("a", 1), ("b", 1), ("moved", 1)):
+        if place == "moved":
+            monkeypatch.chdir(tmp_path)
+            top = top.rename(tmp_path / "elsewhere")
+        for name in "ab" if place == "moved" else place:
+            monkeypatch.chdir(top / name)
+            shown = trioflow("batch", "-k", "--journal", str(top / "run.db"), "cat {}; echo x >> runs", ":::", "f")
+            assert (shown.stdout, len(runs())) == (f"{name}\n", expected)
 
 
 def test_a_kept_failure_has_one_line_in_the_job_log() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,10 @@ async def one() -> int:
     return 1
 
 
+async def two() -> int:
+    return 2
+
+
 async def give(number: int) -> int:
     return number
 
@@ -141,6 +146,7 @@ CASES: dict[str, Callable[[int], Any]] = {
     "method of another object": lambda number: Caller(number).method,
     "another object": Caller,
     "local class of jobs": local_class,
+    "named function": lambda number: (one, two)[number - 1],
 }
 
 
@@ -163,6 +169,26 @@ def test_no_job_gets_the_result_of_another_function_in_silence(
     again = make(case, 2)
     assert virtual(lambda: Scheduler(again).co_run(journal=tmp_path / "run.db"))
     assert again.restored
+
+
+def test_two_kinds_of_functions_never_share_an_identity_in_silence(
+    virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function of another kind is other work, though `wraps` gives it the same name, or each run says so.
+
+    A plain function and its wrapped version once got each other's results, and only one of the runs said so.
+    """
+    monkeypatch.setattr("trioflow.journal._journal.MAX_NAMED_JOBS", 1000)
+    jobs: list[AbstractJob[Any]] = []
+    for number in (1, 2):
+        caplog.clear()
+        pairs = [*itertools.permutations(CASES, 2)]
+        jobs = [make(pair[number - 1], number) for pair in pairs]
+        for made, pair in zip(jobs, pairs, strict=True):
+            made.label = ", then ".join(pair)
+        assert virtual(lambda jobs=jobs: Scheduler(*jobs).co_run(journal=tmp_path / "run.db"))
+    shared = [made.label for made in jobs if made.result() != 2]
+    assert [label for label in shared if repr(label) not in caplog.text or "named function" in label] == []
 
 
 def test_two_functions_of_one_run_keep_their_results_apart(virtual: Virtual, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_what_a_sequence_requires_may_only_have_to_settle(virtual: Virtual, is_e
 
 
 @pytest.mark.parametrize("value", [None, [], "", 2, "yes"])
-@pytest.mark.parametrize("option", ["settled", "remove"])
+@pytest.mark.parametrize("option", ["settled", "remove", "order_only"])
 def test_flags_of_requires_are_bools(option: str, value: Any) -> None:
     """A flag that is no bool is rejected, as an option would be, and changes nothing; some were taken for False."""
     a, b = jobs_named("ab")

@@ -39,7 +39,7 @@ from .. import (
     granted,
 )
 from .. import _posix as posix
-from ..abc import AbstractJob, Work, restoration_of, run_of
+from ..abc import AbstractJob, LocalDirectory, Work, restoration_of, run_of
 from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.command._resource_limits import NumberedSlots
 from ..jobs.command._result import text_with_notes
@@ -282,6 +282,10 @@ COMMAND_ERRORS: Final = (CommandError, SshError, JobTimeout, OSError, ValueError
 
 An OSError is raised, for example, if the disk is full, and a ValueError if an argument contains a NUL.
 """
+OUTCOME_OPTIONS: Final = {
+    "retries": "1", "memory_limit": "None", "pin": "False", "needs": "{}", "nodes": "()", "ssh_config": "None",
+}  # fmt: skip
+"""The options, with their defaults, that can turn a failure into a success. A timeout counts if it ended a command."""
 NOT_STARTED_CODES: Final = (126, 127)
 """The exit codes of a shell for a program that cannot be executed, or is not found. The next batch tries again."""
 
@@ -297,16 +301,18 @@ class KeptFailure:
     """Whether it was the idle timeout."""
     waits: str = ""
     """As in `JobTimeout`."""
+    options: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
+    """Those of `OUTCOME_OPTIONS` that were not the defaults."""
 
     @classmethod
-    def of(cls, error: Exception, result: CommandResult | None) -> KeptFailure | None:
+    def of(cls, error: Exception, result: CommandResult | None, options: dict[str, str]) -> KeptFailure | None:
         """Return what to keep of a failure; None if the command was not started, or its node was lost."""
         is_started = result is not None and result.returncode not in NOT_STARTED_CODES
         if result is None or not is_started or not isinstance(error, CommandError | JobTimeout):
             return None
         if isinstance(error, JobTimeout):
-            return cls(result, error.seconds, error.missing is not None, error.waits)
-        return None if error.result is None else cls(result, None, False)
+            return cls(result, error.seconds, error.missing is not None, error.waits, options)
+        return None if error.result is None else cls(result, None, False, options=options)
 
     def error(self, job: BatchCommandJob) -> Exception:
         if self.limit is not None:
@@ -385,7 +391,8 @@ class BatchCommandJob(
                 if may_retry:
                     await batch.wait_until_allowed()
                 if not may_retry or batch.is_stopped:
-                    kept = KeptFailure.of(error, self.last_result) if batch.options.keep == "all" else None
+                    keeps_failures = batch.options.keep == "all"
+                    kept = KeptFailure.of(error, self.last_result, batch.outcome_options) if keeps_failures else None
                     if kept is None:
                         raise
                     await self._store_large_output(kept)
@@ -408,8 +415,9 @@ class BatchCommandJob(
                 self.node = await self._batch.find_other_node(error)
 
     def for_journal(self) -> Work:
-        """Return the command line. The environment is left out, because it differs in each run."""
-        return Work(what="command", arguments=[self.line])
+        """Return the command line, and the directory. The environment is left out, because it differs in each run."""
+        directory = None if self._batch.options.nodes else LocalDirectory()
+        return Work(what="command", arguments=[self.line], options=[directory])
 
     @property
     def last_result(self) -> CommandResult | None:
@@ -507,6 +515,8 @@ class Batch:
             report_job, self._feeder, label="batch", pool=pool, keep_jobs=False,
             log=False,  # the batch reports failures
         )  # fmt: skip
+        given = {name: str(getattr(options, name)) for name in OUTCOME_OPTIONS}
+        self.outcome_options: Final = {name: text for name, text in given.items() if text != OUTCOME_OPTIONS[name]}
         self._has_reported_wait = False
         self.is_stopped = False
         self._line_counts: Final = Counter[str]()  # with a journal, how often each command line has occurred
@@ -597,7 +607,7 @@ class Batch:
 
         Raises:
             ValueError: it is a failure, and `--keep all` is not given, so that the command runs again.
-            ValueError: a limit ended the command, and that limit has changed.
+            ValueError: a limit ended the command, and that limit has changed; or another option that matters has.
 
         """
         if isinstance(value, CommandResult):
@@ -608,6 +618,10 @@ class Batch:
         limit = self.options.idle_timeout if failure.is_idle else self.options.timeout
         if failure.limit not in (None, limit):
             raise ValueError(f"it was ended at a limit of {failure.limit} s, which is now another")
+        old, new = failure.options, self.outcome_options
+        changed = [name for name in OUTCOME_OPTIONS if old.get(name) != new.get(name)]
+        if changed:
+            raise ValueError(f"it failed with another --{changed[0].replace('_', '-')}")
         return failure
 
     def needs_shell(self, line: str) -> bool:

@@ -252,6 +252,7 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
     tally = Tally()
     for state, forever, tolerated, jobs in summary.counts:
         tally.add_jobs(state, forever, jobs, tolerated=tolerated)
+    tally.reruns.update({printable(cause): number for cause, number in summary.reruns})
     for record in records:
         if record.restored == run.id:
             tally.restored.add(record.settled)

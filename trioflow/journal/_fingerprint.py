@@ -11,22 +11,28 @@ differs:
 | `o` | options of a command: its directory, environment, input and kinds of output |
 | `r` | the files that it reads, each with its stamp |
 | `c`, `d` | the class of a job whose class the user defined, and its public attributes |
+| `w` | the directory in which a command works, relative to that of the journal |
+| `q` | what the job requires, see `_requirement_forms`; missing if it requires nothing, and in older journals |
 | `h` | true if files are compared by their contents, with `Journal(hash=True)` |
 | `key` | `key=`, which replaces all other parts but `h` |
 
 A job that is passed as an object, not as an input, is represented by its path. If this job is known to have settled,
 because it or a scheduler that contains it is required, its outcome is added. A stored form of more than 40 characters
 is replaced by its hash. With `redact=True`, every form is replaced by its hash.
+
+In older journals, a fingerprint has no `w` and no `q`, the options of a command have its directory, and the fields of
+named tuples have no names. `compute(is_former=True)` returns such a fingerprint, so that their records are restored.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from .._core.api.journals import HashOnly, Work
+from .._core.api.journals import HashOnly, LocalDirectory, Work
 from .._core.api.views import (
     AbstractJob,
     FunctionJob,
@@ -43,7 +49,16 @@ from .._core.api.views import (
 )
 from ._file_stamps import FileStamper, describe_stamp_change
 from ._msgspec import msgspec
-from ._serialization import MIN_SLOW_INTEGER, PLAIN_TYPES, NotSerializable, comparison_form, digest, dumps, type_name
+from ._serialization import (
+    MIN_SLOW_INTEGER,
+    PLAIN_TYPES,
+    NotSerializable,
+    comparison_form,
+    digest,
+    dumps,
+    escape_surrogates,
+    type_name,
+)
 
 if TYPE_CHECKING:
     GetResultForm = Callable[[AbstractJob[Any]], str]
@@ -55,6 +70,7 @@ MAX_REPORTED_JOBS: Final = 1000
 PART_NAMES: Final = {
     "f": "its function",
     "v": "its version",
+    "w": "its directory",
     "o": "its options",
     "key": "its key",
     "h": "how its files are compared, by time or by contents,",
@@ -81,12 +97,16 @@ class FingerprintBuilder:
     Args:
         result_form: a function that returns the text that represents the result of an input in fingerprints.
         files: the object that takes the stamps of files.
+        directory: the resolved directory of the journal.
 
     """
 
-    def __init__(self, result_form: GetResultForm, files: FileStamper) -> None:
+    def __init__(self, result_form: GetResultForm, files: FileStamper, directory: str) -> None:
         self._result_form: Final = result_form
         self._file_stamper: Final = files
+        self._directory: Final = directory
+        self._relative_directory: Final = functools.lru_cache(MAX_FUNCTIONS)(self._find_relative_directory)
+        self._is_former = False  # see the docstring of the module
         self._builtin_job_classes: Final[set[type[Any]]] = set()  # the job classes that trioflow defines
         self._hashes_all_values = False  # whether to hash all values of the current job
         self._current_job: AbstractJob[Any] | None = None
@@ -97,20 +117,23 @@ class FingerprintBuilder:
         self.identified_by_name_only: Final[dict[str, None]] = {}
         """The labels of the first jobs for which this is so."""
 
-    def compute(self, job: AbstractJob[Any], work: Work | None, options: OptionRecord) -> str:
-        """Return the fingerprint of a job whose inputs have settled.
+    def compute(
+        self, job: AbstractJob[Any], work: Work | None, options: OptionRecord, *, is_former: bool = False
+    ) -> str:
+        """Return the fingerprint of a job whose inputs have settled, without what it requires.
 
         Args:
             job: the job.
             work: the result of the job's `for_journal`; None if the job has none.
             options: the options of the job.
+            is_former: whether to return the fingerprint that older journals have.
 
         Raises:
             NotSerializable: a part of the fingerprint cannot be stored. The message names the part.
 
         """
         parts: dict[str, Any] = {}
-        self.is_by_name_only = False
+        self.is_by_name_only, self._is_former = False, is_former
         self._hashes_all_values = options.redact
         self._current_job = job
         if (
@@ -210,6 +233,7 @@ class FingerprintBuilder:
             function = getattr(function, "__func__", None)  # a built-in method has none
         if function is not None and not is_found_by_name(function):
             self.is_by_name_only = True
+            identity += " (by name)"  # so that it never has the text of the function that the name gives
             defaults = getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)
             if any(defaults):
                 identity += self._object_form(defaults)
@@ -234,12 +258,26 @@ class FingerprintBuilder:
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         parts["f"] = work.what
         parts["a"] = self._positional_forms(substitute_inputs(work.arguments, self._make_placeholder))
-        options = substitute_inputs(work.options, self._make_placeholder)
+        options = [*substitute_inputs(work.options, self._make_placeholder)]
+        for index, option in enumerate(options):
+            if type(option) is LocalDirectory:
+                options[index] = option.path if self._is_former else None
+                if not self._is_former:
+                    path = os.path.join(os.fsdecode(option.within or "."), os.fsdecode(option.path or "."))
+                    parts["w"] = self._relative_directory(os.getcwd(), path)
         if any(option is not None and option is not False for option in options):
             parts["o"] = self._value_form(options, "its options")
         reads = self._file_stamper.input_stamps(work)
         if reads:
             parts["r"] = reads
+
+    def _find_relative_directory(self, current: str, directory: str) -> str:
+        """Return a directory relative to that of the journal; `current`, the current one, is a key of the cache."""
+        directory = os.path.realpath(directory)
+        try:
+            return escape_surrogates(os.path.relpath(directory, self._directory))
+        except ValueError:  # it is on another drive
+            return escape_surrogates(directory)
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
         parts["c"] = self._class_identity(type(job))
@@ -253,7 +291,8 @@ class FingerprintBuilder:
         if type(value) is InputPlaceholder:
             return value.form
         try:
-            text = dumps(value) if type(value) in PLAIN_TYPES else dumps(value, self._convert_unknown)
+            is_plain = type(value) in PLAIN_TYPES
+            text = dumps(value) if is_plain else dumps(value, self._convert_unknown, names_fields=not self._is_former)
             return f"~{digest(text.encode())}" if self._hashes_all_values else comparison_form(text)
         except NotSerializable as error:
             raise NotSerializable(f"{description} ({error})") from None
@@ -295,10 +334,31 @@ class FingerprintBuilder:
         return [job.state.value, comparison_form(dumps(f"{type_name(type(error))}: {error}"))]
 
 
-def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
-    """Describe the change between two fingerprints of a job; return None if only the order of the parts differs."""
+def with_requirements(fingerprint: str, part: str | None) -> str:
+    """Return a fingerprint with the part `q`, if it is not None."""
+    comma = "," if len(fingerprint) > len("{}") else ""
+    return fingerprint if part is None else f'{{"q":"{part}"{comma}{fingerprint[1:]}'
+
+
+class HeadParts(NamedTuple):
+    """The parts `q` and `w` of a fingerprint; None for one that it does not have."""
+
+    q: str | None = None
+    w: str | None = None
+
+
+def read_parts(fingerprint: str) -> HeadParts:
     try:
-        old_parts, new_parts = msgspec.json.decode(old), msgspec.json.decode(new)
+        parts = msgspec.json.decode(fingerprint)
+        return HeadParts(parts.get("q"), parts.get("w"))
+    except Exception:  # another program has changed the file
+        return HeadParts()
+
+
+def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
+    """Describe the change between two fingerprints of a job, but for what it requires; return None if there is none."""
+    try:
+        old_parts, new_parts = ({**msgspec.json.decode(text), "q": None} for text in (old, new))
         return None if old_parts == new_parts else _describe_changed_part(old_parts, new_parts, job)
     except Exception:  # another program has changed the file
         return "its fingerprint in the journal cannot be read"

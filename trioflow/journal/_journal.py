@@ -40,8 +40,11 @@ from .._core.api.views import (
     budget_use,
     check_save,
     counted_state,
+    cut_requirements,
+    enclosing_schedulers,
     file_path,
     flag,
+    has_cut_requirements,
     has_skipped_itself,
     is_among,
     is_in_first,
@@ -59,11 +62,18 @@ from .._core.api.views import (
 )
 from ..jobs.command._output_sinks import OutputSpool
 from ._file_stamps import FileStamper, path_text
-from ._fingerprint import MAX_REPORTED_JOBS, FingerprintBuilder, describe_difference
+from ._fingerprint import (
+    MAX_REPORTED_JOBS,
+    FingerprintBuilder,
+    describe_difference,
+    read_parts,
+    with_requirements,
+)
 from ._first_records import describe_winners, find_stored_result, used_of_pools_around
 from ._msgspec import check_installed, msgspec
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, name_of_added_job
+from ._requirement_forms import NEVER, NOTHING, Counted, RequirementForms
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import NotSerializable, Spools, comparison_form, dumps, loads
 from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
@@ -85,9 +95,9 @@ class Journal:
 
     Give it to `Scheduler.run(journal=...)`, or give just the path. A job is restored instead of run if it succeeded in
     an earlier run, under the same path (`job.path`), and if its fingerprint is the same. The fingerprint consists of
-    the name of the job's function, its arguments, the results of its inputs, its `version=`, and the files that it
-    reads. If the job has `key=`, its fingerprint is the key alone. The journal does not see that code has changed: then
-    change `version=`.
+    the name of the job's function, its arguments, the results of its inputs, its `version=`, the files that it reads,
+    the directory of a command, and what it requires, unless with `order_only=True`. If the job has `key=`, its
+    fingerprint is the key alone. The journal does not see that code has changed: then change `version=`.
 
     A nested scheduler always runs, and its jobs are restored one by one. Services always run. Jobs that only their
     order would distinguish are not stored; the log names them.
@@ -169,6 +179,8 @@ AMBIGUOUS: Final = "several jobs have had this name"
 FIRST_FINGERPRINT: Final = '{"f":"first"}'
 AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
 """The beginning of the fingerprint of the record of an ambiguous path. That of one of the jobs follows."""
+UNSTORED_FORM: Final = "unstored"
+"""The form of a result that cannot be stored and need not be, because of `save=None`; or that there is not yet."""
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"
 """The reason recorded for the result of a job that `on_timeout="move_on"` cut short."""
 SKIPPED_REASON: Final = "its node was skipped"
@@ -247,7 +259,11 @@ class JournalSession:
             self.store.close()
             raise
         self._file_stamper: Final = FileStamper(journal.hash, self.store.own_paths)
-        self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper)
+        directory = str(self.store.file.parent)
+        self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, directory)
+        self.requirement_forms: Final = RequirementForms()
+        self._completed_count = 0  # the restored jobs whose records did not have what the jobs require
+        self._last_time = 0.0  # see `_now`
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The result that `prefetch` has read: `StoredJob.large`, the result, and the outputs that are stored apart.
@@ -258,7 +274,8 @@ class JournalSession:
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJob]] = {}
         self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}  # these jobs by path
         self._has_added_jobs = False  # whether paths may be used twice, because jobs were added during the run
-        self._undecided_firsts: Final[dict[AbstractJob[Any], RecordPaths]] = {}  # the paths of their members
+        # The paths of their members, and their own fingerprints.
+        self._undecided_firsts: Final[dict[AbstractJob[Any], tuple[RecordPaths, str]]] = {}
         self._ambiguous_records: Final[dict[str, StoredJob]] = {}  # by path, if one of the jobs is running
         self._reported_reasons: Final[set[str]] = set()
         self._open_questions: Final[dict[str, bool]] = {}  # by path, whether the question has been answered
@@ -277,29 +294,43 @@ class JournalSession:
 
         The `NotStored` has the reason, unless the job always runs.
         """
+        forms = self.requirement_forms
         if always_runs(job):
-            is_first = is_scheduler(job) and is_one_job(job) and not job.forever
-            return self._look_up_first(job, paths) if is_first else ALWAYS_RUNS
+            if is_scheduler(job):
+                return self._look_up_first(job, paths) if is_one_job(job) and not job.forever else ALWAYS_RUNS
+            forms.pass_on(job)
+            return ALWAYS_RUNS
         options, save = options_of(job), self._save_of(job)
         if save is None:
+            forms.pass_on(job)
             return RESULT_NOT_SAVED
         try:
-            work, fingerprint = self._work_and_fingerprint(job)
+            work, own = self._work_and_fingerprint(job)
         except NotSerializable as error:
             self._record_unstorable(job, str(error))
+            self._count_as_run(job, "")
             return NotStored(f"its fingerprint cannot be computed: {error}")
         by_name_only = self.fingerprint_builder.is_by_name_only
         path = paths.find(job)
         if path is None or paths.is_added:
             self._has_added_jobs = True
         if path is None:
-            name = name_of_added_job(job, fingerprint, by_name_only)
+            name = name_of_added_job(job, own, by_name_only)
             path = None if name is None else paths.prefix + name
         elif paths.is_interchangeable(job):
             path = None
         if path is None:
+            self._count_as_run(job, own)
             return self._reject(job, UNIDENTIFIED)
         found: Restored | NotStored = NO_RECORD
+        path, other_directory = self._path_in_directory(path, own)
+        if other_directory is not None:
+            found = NotStored(f"its directory has changed from {other_directory!r} to {read_parts(own).w!r}")
+        has_key, is_cut = options.key is not None, has_cut_requirements(job)
+        required = NOTHING if has_key else forms.of_requirements(job)
+        fingerprint = with_requirements(own, None if is_cut else required.part)
+        counted = Counted(f"{job.label} {own}" if has_key else own, 1, required.ran, required.cause)
+        forms.add(job, counted)
         if self._has_added_jobs or not self._was_empty or paths.used is not None:
             try:
                 record = self.store.find_job(path)
@@ -307,12 +338,20 @@ class JournalSession:
                 record, found = None, NotStored(DAMAGED_TEXT)
             if self._is_ambiguous(path, record, paths, by_name_only):
                 self._mark_ambiguous(path, fingerprint, record, by_name_only)
+                self._count_as_run(job, own)
                 return self._reject(job, AMBIGUOUS)
             if self._was_used_in_run(path, record):
                 found = RAN_BEFORE
             elif record is not None:
-                found = self._restore_from_record(job, record, fingerprint, save, work)
+                is_same = record.fingerprint == fingerprint and required.ran <= (record.run, record.settled)
+                changed = None if is_same else self._find_change(job, record, own, work, None if has_key else required)
+                found = changed or self._restore_from_record(job, record, save, work)
+                if isinstance(found, Restored):
+                    counted.ran, counted.cause = (record.run, record.settled), None
+                    if record.fingerprint != fingerprint and not is_cut:
+                        self._complete(record, fingerprint)
         if isinstance(found, NotStored):
+            counted.cause = found.cause or f"{job.label!r} has run since"
             writes = work is not None and bool(work.writes or work.appends or work.begins_anew)
             why = None if found is NO_RECORD else found.reason
             moves_on = options.on_timeout == "move_on"
@@ -332,6 +371,72 @@ class JournalSession:
         work = None if type(job) in self._classes_without_for_journal else self._call_for_journal(job)
         return work, self.fingerprint_builder.compute(job, work, options_of(job))
 
+    def _now(self) -> float:
+        """Return the time, in seconds since 1970; never less than before, even if the clock was set back."""
+        self._last_time = max(self._last_time, time.time())
+        return self._last_time
+
+    # ---- what a job requires
+
+    def _count_as_run(self, job: AbstractJob[Any], own: str) -> None:
+        """Have what follows a job run again, because the job runs each time, though it was not told to."""
+        ran = self.run_number, self._now()
+        self.requirement_forms.add(job, Counted(own, 1, ran, f"{job.label!r} has run since"))
+
+    def _path_in_directory(self, path: str, own: str) -> tuple[str, str | None]:
+        """Return the path of the record of a job, and None.
+
+        If the record at `path` is that of its work in another directory, return another path, and that directory.
+        """
+        if '"w":' not in own or (record := self._find_record(path)) is None:
+            return path, None
+        stored, directory = read_parts(record.fingerprint).w, read_parts(own).w
+        return (path, None) if stored in (None, directory) else (f"{path} (in {directory})", stored)
+
+    def _find_change(
+        self, job: AbstractJob[Any], record: StoredJob, own: str, work: Work | None, required: Counted | None
+    ) -> NotStored | None:
+        """Return the reason why a record does not match; None if it does.
+
+        Args:
+            job: the job.
+            record: the record.
+            own: the job's fingerprint, without what it requires.
+            work: the result of its `for_journal`.
+            required: what its requirements count; None if they do not.
+
+        """
+        changed = describe_difference(record.fingerprint, own, job)
+        if changed is not None and not is_scheduler(job):
+            former = self.fingerprint_builder.compute(job, work, options_of(job), is_former=True)
+            changed = changed if describe_difference(record.fingerprint, former, job) is not None else None
+        if changed is not None:
+            return NotStored(changed, f"{job.label!r} has changed")
+        if required is None:
+            return None
+        ran, old_part = (record.run, record.settled), read_parts(record.fingerprint).q
+        if has_cut_requirements(job):
+            old_part, since = None, self._find_cut_run(job, record.run)
+            if since is not None:
+                return NotStored(since, since)
+        cause = self.requirement_forms.describe_change(job, old_part, required, ran)
+        return None if cause is None else NotStored(cause, cause)
+
+    def _find_cut_run(self, job: AbstractJob[Any], run: int) -> str | None:
+        """Describe that what a job requires, and is left out of this run, has run after the run `run`, if it has."""
+        for level in (job, *enclosing_schedulers(job))[:-1]:
+            outer = cast("BaseScheduler", level.scheduler)
+            prefix = "" if outer.scheduler is None else f"{outer.path}/"
+            for cut in cut_requirements(level):
+                if self.store.last_run(prefix + cut.label) > run:
+                    return f"{cut.label!r} has run since"
+        return None
+
+    def _complete(self, record: StoredJob, fingerprint: str) -> None:
+        """Add what a restored job requires to its record, which an older trioflow has written without it."""
+        self._completed_count += 1
+        self._pending_records[record.path] = record._replace(fingerprint=fingerprint)
+
     # ---- a First
 
     def _look_up_first(self, first: AbstractJob[Any], paths: RecordPaths) -> Restored | NotStored:
@@ -342,24 +447,36 @@ class JournalSession:
             return ALWAYS_RUNS
         path = members.prefix[:-1]
         record = self._find_record(path)
+        counted, required = self._count_first(first)
         if self._is_ambiguous(path, record, paths, False):
             return ALWAYS_RUNS
-        self._undecided_firsts[first] = members
+        fingerprint = with_requirements(FIRST_FINGERPRINT, None if has_cut_requirements(first) else required.part)
+        self._undecided_firsts[first] = members, fingerprint
         if record is None or self._was_used_in_run(path, record):
             return ALWAYS_RUNS
+        changed = self._find_change(first, record, FIRST_FINGERPRINT, None, required)
+        if changed is not None:
+            counted.cause = changed.cause
+            return ALWAYS_RUNS
+        ran = NEVER
 
         def find_winners(path: str) -> dict[str, dict[str, bool]]:
             found = self._find_record(path)
             return {} if found is None else JobFacts.parse(found.outputs).winners
 
         def find_result(job: AbstractJob[Any], paths: RecordPaths) -> Any:
-            found, save = self._find_record(paths.find(job) or ""), self._save_of(job)
-            if found is None or save is None:
+            nonlocal ran
+            path, save = paths.find(job), self._save_of(job)
+            if path is None or save is None:
                 raise LookupError
-            work, fingerprint = self._work_and_fingerprint(job)
-            restored = self._restore_from_record(job, found, fingerprint, save, work)
+            work, own = self._work_and_fingerprint(job)
+            found = self._find_record(self._path_in_directory(path, own)[0])
+            if found is None or self._find_change(job, found, own, work, None) is not None:
+                raise LookupError
+            restored = self._restore_from_record(job, found, save, work)
             if isinstance(restored, NotStored):
                 raise LookupError
+            ran = max(ran, (found.run, found.settled))
             return restored.value
 
         def add_result(first: AbstractJob[Any], value: Any) -> None:
@@ -374,17 +491,33 @@ class JournalSession:
             used = used_of_pools_around(first, members, find_used)
         except (LookupError, NotSerializable):
             return ALWAYS_RUNS
+        counted.ran, counted.cause = ran, None
+        if record.fingerprint != fingerprint and not has_cut_requirements(first):
+            self._complete(record, fingerprint)
         self._pending_restored[path] = None
         return Restored(value, Restoration(record.settled, record.elapsed, tuple(used.items())))
 
+    def _count_first(self, first: AbstractJob[Any]) -> tuple[Counted, Counted]:
+        """Add what a `First` counts: what the jobs in it are, whoever wins. Return this, and what it requires."""
+        required = self.requirement_forms.of_requirements(first)
+        texts: list[str] = []
+        for job in cast("BaseScheduler", first).iterate_jobs():
+            if not always_runs(job) and self._save_of(job) is not None:
+                with contextlib.suppress(NotSerializable):  # reported when the job is looked up
+                    texts.append(self._work_and_fingerprint(job)[1])
+        counted = Counted(" ".join(sorted(texts)), 1, required.ran, required.cause)
+        self.requirement_forms.add(first, counted)
+        return counted, required
+
     def record_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
         """Buffer the winners of a `First` for the next commit."""
-        members = self._undecided_firsts.pop(first, None)
+        members, fingerprint = self._undecided_firsts.pop(first, (None, ""))
+        self.requirement_forms.add_winners(first, winners)
         described = {} if members is None else describe_winners(winners, members)
         if members is not None and described:
             path = members.prefix[:-1]
             elapsed = (winners[-1].finished_at or 0.0) - (first.started_at or 0.0)
-            record = self._unstored(path, FIRST_FINGERPRINT, None, elapsed)
+            record = self._unstored(path, fingerprint, None, elapsed)
             outputs = JobFacts(winners=described).to_json()
             self._pending_records[path] = record._replace(saved="json", result=dumps([*described]), outputs=outputs)
 
@@ -458,7 +591,7 @@ class JournalSession:
     def _unstored(self, path: str, fingerprint: str, why: str | None, elapsed: float | None = None) -> StoredJob:
         return StoredJob(
             path, fingerprint, saved=None, result=None, large=None, outputs=None, run=self.run_number, restored=None,
-            settled=time.time(), elapsed=elapsed, why=why,
+            settled=self._now(), elapsed=elapsed, why=why,
         )  # fmt: skip
 
     def _take_running(self, job: AbstractJob[Any]) -> RunningJob | None:
@@ -472,11 +605,17 @@ class JournalSession:
         return running
 
     def _restore_from_record(
-        self, job: AbstractJob[Any], record: StoredJob, fingerprint: str, save: Save, work: Work | None
+        self, job: AbstractJob[Any], record: StoredJob, save: Save, work: Work | None
     ) -> Restored | NotStored:
-        changed = self._describe_record_change(job, record, fingerprint, save, work)
-        if changed is not None:
-            return NotStored(changed)
+        """Return the result in a record that matches; a `NotStored` if there is none, or it cannot be used."""
+        if record.saved is None:
+            return NotStored(f"the journal could not store its result: {record.why}")
+        if record.saved != _save_format(save):
+            return NotStored(f"its result was stored as {record.saved}, but save= is now {_save_format(save)}")
+        if work is not None:
+            changed = self._file_stamper.describe_changed_output(work, JobFacts.parse(record.outputs).stamps)
+            if changed is not None:
+                return NotStored(changed, f"{job.label!r} has run since")
         if save == "pickle" and self.store.other_writers is not None:  # they could have it run any code
             return NotStored(f"its stored result is a pickle, which is not loaded because {self.store.other_writers}")
         try:
@@ -502,21 +641,6 @@ class JournalSession:
         self._result_forms[job] = comparison_form(data) if record.large is None else f"~{record.large}"
         used = tuple((name, amount) for name, amount in JobFacts.parse(record.outputs).budgets.items() if amount >= 0)
         return Restored(value, Restoration(record.settled, record.elapsed, used))
-
-    def _describe_record_change(
-        self, job: AbstractJob[Any], record: StoredJob, fingerprint: str, save: Save, work: Work | None
-    ) -> str | None:
-        if record.fingerprint != fingerprint:
-            changed = describe_difference(record.fingerprint, fingerprint, job)
-            if changed is not None:
-                return changed
-        if record.saved is None:
-            return f"the journal could not store its result: {record.why}"
-        if record.saved != _save_format(save):
-            return f"its result was stored as {record.saved}, but save= is now {_save_format(save)}"
-        if work is None:
-            return None
-        return self._file_stamper.describe_changed_output(work, JobFacts.parse(record.outputs).stamps)
 
     def _record_start(self, work: Work, path: str) -> None:
         """Clean up the files of a killed attempt, then record that the job is about to write files."""
@@ -614,11 +738,13 @@ class JournalSession:
         data: str | bytes | int | None = None
         large: str | None = None
         facts = NO_FACTS
+        settled = self._now()
         if moves_on and job.timed_out:
             why = CUT_SHORT_REASON
         elif has_skipped_itself(job):
             why = SKIPPED_REASON
         else:
+            self.requirement_forms.set_ran(job, (self.run_number, settled))
             try:
                 if prepared is None or prepared_value is not value:
                     prepared = self._store_result(save, value)
@@ -631,7 +757,7 @@ class JournalSession:
                 why, facts = str(error), NO_FACTS
                 self._record_unstorable(job, f"its result, {error}")
         self._pending_records[path] = StoredJob(
-            path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, time.time(), job.elapsed, why
+            path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, settled, job.elapsed, why
         )
         if facts.stamps:
             self._pending_finished_writers.append((path,))
@@ -706,12 +832,16 @@ class JournalSession:
             value = result_for_journal(job)
             if value is SERVICE:
                 return "service"
+            if not job.is_settled():  # in a `First` that is looked up
+                return UNSTORED_FORM
             if value is DROPPED:
                 raise NotSerializable(f"the result of {job.label!r}, which has been dropped")
             try:
                 form = comparison_form(dumps(value))
             except NotSerializable as error:
-                raise NotSerializable(f"the result of {job.label!r}, {error}") from None
+                if self._save_of(job) is not None:
+                    raise NotSerializable(f"the result of {job.label!r}, {error}") from None
+                form = UNSTORED_FORM
             if is_member(job):  # otherwise, `forget` has been called already
                 self._result_forms[job] = form
         return form
@@ -721,6 +851,7 @@ class JournalSession:
 
         Their outcomes are counted first. Their results stay stored.
         """
+        self.requirement_forms.forget(job)
         for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
             running = self._tally_outcome(dropped)
             self._result_forms.pop(dropped, None)
@@ -782,6 +913,11 @@ class JournalSession:
                 f"{join_names([*map(repr, labels)], MAX_NAMED_JOBS)}; reason for the first: {reasons[0]}; for a "
                 "result, give save='pickle', save=(dump, load) or save=None; for an argument, give key="
             )
+        if self._completed_count:
+            warn(
+                f"{plural(self._completed_count, 'job')} restored from records of an older trioflow, which do not have "
+                f"what the jobs require: nothing of it has run since, so these records have it now"
+            )
         by_name_only = list(self.fingerprint_builder.identified_by_name_only)
         if by_name_only:
             warn(
@@ -812,6 +948,7 @@ class RunJournalView:
         return self._session.journal.durable == "each"
 
     def nested(self, scheduler: AbstractJob[Any]) -> RunJournalView:
+        self._session.requirement_forms.begin(scheduler)
         return RunJournalView(self._session, self._paths.nested(cast("BaseScheduler", scheduler)))
 
     def look_up(self, job: AbstractJob[Any]) -> Restored | NotStored:

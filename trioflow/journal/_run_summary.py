@@ -16,6 +16,7 @@ from .._core.api.views import (
     headline,
     is_counted,
     parse_reported_state,
+    rerun_cause,
     truncate,
 )
 from ._msgspec import msgspec
@@ -23,6 +24,7 @@ from ._serialization import escape_surrogates
 
 SUCCEEDED_STATE: Final = JobState.SUCCEEDED
 MAX_FAILURES: Final = 1000
+MAX_CAUSES: Final = 1000
 ALWAYS_RUNS_REASON: Final = ""
 """The reason recorded for a job that is never restored: a scheduler, a service, a job with `save=None`, or a job whose
 fingerprint cannot be computed."""
@@ -46,6 +48,8 @@ class RunSummary(NamedTuple):
     failures: list[FailedJob]
     culprit: str | None
     """The failure that stopped the run, in the words of the verdict; None if no job stopped it."""
+    reruns: tuple[tuple[str, int], ...] = ()
+    """The number of jobs that ran again though the journal had them, by the first change that was the cause."""
 
 
 class JobTally:
@@ -57,6 +61,7 @@ class JobTally:
     def __init__(self) -> None:
         self._counts: Final[Counter[tuple[str, bool, bool]]] = Counter()
         self._failures: Final[list[FailedJob]] = []
+        self._reruns: Final[Counter[str]] = Counter()
         self._succeeded_count = 0  # the number of successful jobs that may be restored
 
     def add_outcome(self, job: AbstractJob[Any], state: ReportedState, why: str | None) -> None:
@@ -68,6 +73,8 @@ class JobTally:
             why: the reason why the job was not restored, as in `FailedJob`.
 
         """
+        if (cause := rerun_cause(job)) is not None:
+            self._reruns[cause] += 1
         # This common case takes a fifth of the time of the code below.
         if state is SUCCEEDED_STATE and not always_runs(job):
             self._succeeded_count += 1
@@ -84,7 +91,8 @@ class JobTally:
         culprit = escape_surrogates(culprit_text(scheduler) or "") or None
         counts = [(SUCCEEDED_STATE.value, False, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
-        return msgspec.json.encode(RunSummary(counts, self._failures, culprit)).decode()
+        reruns = tuple((escape_surrogates(cause), number) for cause, number in self._reruns.most_common(MAX_CAUSES))
+        return msgspec.json.encode(RunSummary(counts, self._failures, culprit, reruns)).decode()
 
 
 def parse_summary(text: str | None) -> RunSummary | None:

@@ -476,16 +476,18 @@ class JournalStore:
         """Return the record of the job with this path; None if there is none.
 
         Raises:
-            DamagedRow: the row does not match its checksum or the path.
+            DamagedRow: the row does not match its checksum or the path, or has values of a wrong type.
 
         """
         self._begin_transaction()  # one for all reads until the next commit, because each transaction locks the file
         row = self._fetch_optional_row(SELECT_JOB_STATEMENT, (path,))
         if row is None:
             return None
-        if row[-1] != checksum(row) or (row[0] != path and row[0] != escape_row((path,))[0]):
+        record = StoredJob._make(row[:-1])
+        is_right = row[-1] == checksum(row) and (row[0] == path or row[0] == escape_row((path,))[0])
+        if not is_right or type(record.run) is not int or type(record.settled) is not float:
             raise DamagedRow
-        return StoredJob._make(row[:-1])
+        return record
 
     def find_stamps_before_start(self, path: str) -> str | None:
         """Return, as JSON, the stamps that a job's outputs had before an attempt that started but did not succeed.
@@ -522,6 +524,12 @@ class JournalStore:
         with self._explain_errors("read it"):
             rows = self._database.execute(f"SELECT {RECORD_COLUMNS} FROM jobs ORDER BY id").fetchall()
         return [StoredJob(*_replace_wrong_types(StoredJob._fields, row)) for row in rows]
+
+    def last_run(self, path: str) -> int:
+        """Return the number of the last run that ran the job with this path, or one nested in it; 0 if none did."""
+        statement = "SELECT max(run) FROM jobs WHERE path = ? OR substr(path, 1, ?) = ?"
+        row = self._fetch_optional_row(statement, (path, len(path) + 1, f"{path}/"))
+        return int(row[0] or 0)
 
     def count_stored_results(self) -> int:
         """Return the number of jobs that ran or were restored in the last run, and have a stored result."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from ..admission._grant import budgets_used
@@ -131,7 +131,30 @@ def is_service(job: AnyJob) -> bool:
 
 def settled_only_for(job: AnyJob) -> list[AnyJob]:
     """Return the jobs that `requires(..., settled=True)` has made requirements of a job, except its inputs."""
-    return [other for other in _requirements.settled_only(job._required) if other not in job._inputs]
+    settled_only = _requirements.flagged(job._required, _requirements.SETTLED_ONLY)
+    return [other for other in settled_only if other not in job._inputs]
+
+
+def counted_requirements(job: AnyJob) -> Collection[AnyJob]:
+    """Return what a job requires, its inputs included, but for what `requires(..., order_only=True)` has exempted."""
+    required = job._required
+    if isinstance(required, tuple):
+        return required
+    return [other for other, flags in required.items() if not flags & _requirements.ORDER_ONLY]
+
+
+def cut_requirements(job: AnyJob) -> Collection[AnyJob]:
+    """Return the requirements that a job has lost because `keep_only` has removed them from its scheduler."""
+    return () if job._scheduler is None else job._scheduler._members.cut_requirements.get(job, ())
+
+
+def has_cut_requirements(job: AnyJob) -> bool:
+    """Return whether a job, or a scheduler around it, has lost requirements because of `keep_only`."""
+    while (scheduler := job._scheduler) is not None:
+        if job in scheduler._members.cut_requirements:
+            return True
+        job = scheduler
+    return False
 
 
 def may_repeat(job: AnyJob) -> bool:
@@ -211,6 +234,7 @@ class Outcome(NamedTuple):
     timed_out: bool = False
     moved_on: bool = False  # whether it SUCCEEDED only because its timeout ended it
     restoration: Restoration | None = None  # if the result was restored from a journal, the facts that it has
+    rerun_cause: str | None = None  # if the job ran again though the journal has it, the first change that is the cause
     ready_at: float | None = None  # for a service, the time when it became ready
     throttled_attempts: tuple[Throttling, ...] = ()
     machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
@@ -233,6 +257,7 @@ def outcome(job: AnyJob) -> Outcome:
         job.timed_out,
         has_moved_on(job),
         restoration_of(job),
+        rerun_cause(job),
         ready_at(job),
         throttled_attempts(job),
         machine_waits(job),
@@ -307,6 +332,11 @@ def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseSchedule
 def reason_not_restored(job: AnyJob) -> str | None:
     """Return the reason why the journal did not restore a job; None if it was restored, or there is no journal."""
     return None if job._extras is None else job._extras.not_restored_reason
+
+
+def rerun_cause(job: AnyJob) -> str | None:
+    """Return the first change because of which a job runs again, though the journal has it; None if there is none."""
+    return None if job._extras is None else job._extras.rerun_cause
 
 
 def restoration_of(job: AnyJob) -> Restoration | None:

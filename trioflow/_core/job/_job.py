@@ -436,7 +436,9 @@ class AbstractJob(Generic[T]):
         """
         return _labels.path_of_job(self)
 
-    def requires(self, *requirements: Required, remove: bool = False, settled: bool = False) -> Self:
+    def requires(
+        self, *requirements: Required, remove: bool = False, settled: bool = False, order_only: bool = False
+    ) -> Self:
         """Make the job run only after other jobs have succeeded, or with `settled` have settled in any way.
 
         Args:
@@ -446,12 +448,15 @@ class AbstractJob(Generic[T]):
             settled: whether the job runs whatever becomes of these requirements. This also holds if the job has
                 required them already, and if it requires them again without `settled`. Inputs must still succeed. With
                 `remove`, it has no effect.
+            order_only: whether a journal ignores these requirements, as make does with what stands after `|`: the job
+                is restored although they have changed, or have run again. An input then counts by its result alone.
+                This, too, holds from then on, and has no effect with `remove`.
 
         Returns:
             The job itself.
 
         Raises:
-            TypeError: an argument has another type, or `remove` or `settled` is not a bool.
+            TypeError: an argument has another type, or `remove`, `settled` or `order_only` is not a bool.
             CycleError: a requirement is the job itself.
             CycleError: the scheduler is running, and a requirement already waits for the job.
             MissingRequirement: the scheduler is running, and a requirement is not in it.
@@ -477,6 +482,8 @@ class AbstractJob(Generic[T]):
         """
         if settled is not False:
             settled = _job_options.flag(settled, "settled", self._name_for_errors)
+        if order_only is not False:
+            order_only = _job_options.flag(order_only, "order_only", self._name_for_errors)
         if remove is not False and _job_options.flag(remove, "remove", self._name_for_errors):
             self._reject_during_run("requires(..., remove=True)")
             self._drop_requirements(self._flatten(requirements))
@@ -489,9 +496,9 @@ class AbstractJob(Generic[T]):
         if scheduler is not None:
             scheduler._admit_requirements(self, new)
         self._required = _requirements.extend_requirements(required, new)
-        if settled and jobs:
-            known = self._required if isinstance(self._required, dict) else dict.fromkeys(self._required)
-            self._required = {**known, **dict.fromkeys(jobs, True)}
+        if (settled or order_only) and jobs:
+            flags = _requirements.SETTLED_ONLY * settled | _requirements.ORDER_ONLY * order_only
+            self._required = _requirements.add_flags(self._required, jobs, flags)
         return self
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:

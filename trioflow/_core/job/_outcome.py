@@ -156,6 +156,7 @@ class RunExtras:
     restoration: Restoration | None = None  # set if the result comes from the run's journal
     is_known_by_call = False  # whether `map` has added the job in a run with a journal, which the arguments identify
     not_restored_reason: str | None = None  # why the run's journal did not restore the job
+    rerun_cause: str | None = None  # the first change because of which the job runs again, though its journal has it
     awaited_jobs: tuple[AbstractJob[Any], ...] = ()  # the jobs that the body of this job is awaiting
 
     def is_empty(self) -> bool:

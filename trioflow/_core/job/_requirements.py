@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
     Required: TypeAlias = "AbstractJob[Any] | JobSequence | Iterable[Required] | None"
     """The type of a user's requirements: a job, a Sequence, None, or a collection of these."""
-    StoredRequirements: TypeAlias = "tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], bool | None]"
-    """The type in which a job's requirements are stored. In a dict, those of `settled=True` have the value True."""
+    StoredRequirements: TypeAlias = "tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], int]"
+    """The type in which a job's requirements are stored. A dict has the flags of each; in a tuple, none has any."""
 
+SETTLED_ONLY: Final = 1
+"""The flag of `requires(..., settled=True)`."""
+ORDER_ONLY: Final = 2
+"""The flag of `requires(..., order_only=True)`. Flags are plain integers, because an `IntFlag` is ten times as slow."""
 MANY_REQUIREMENTS: Final = 16
 """From this number on, a job's requirements are in a dict. A tuple takes less memory, but is slower to search."""
 
@@ -114,15 +118,21 @@ def _is_collection(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
 
 
-def settled_only(required: StoredRequirements) -> list[AbstractJob[Any]]:
-    """Return those requirements that were added by `requires(..., settled=True)`."""
-    return [job for job, is_settled_only in required.items() if is_settled_only] if isinstance(required, dict) else []
+def flagged(required: StoredRequirements, flag: int) -> list[AbstractJob[Any]]:
+    """Return those requirements that have a flag."""
+    return [job for job, flags in required.items() if flags & flag] if isinstance(required, dict) else []
+
+
+def add_flags(required: StoredRequirements, jobs: Iterable[AbstractJob[Any]], flags: int) -> StoredRequirements:
+    """Return the requirements `required`, of which `jobs` have these flags, too."""
+    known = required if isinstance(required, dict) else dict.fromkeys(required, 0)
+    return {**known, **{job: known[job] | flags for job in jobs}}
 
 
 def extend_requirements(required: StoredRequirements, new: Sequence[AbstractJob[Any]]) -> StoredRequirements:
     """Return the requirements `required` followed by `new`, in a tuple or a dict; a dict is extended in place."""
     if isinstance(required, dict):
-        required.update(dict.fromkeys(new))
+        required.update(dict.fromkeys(new, 0))
         return required
     extended = (*required, *new) if required else tuple(new)  # `tuple` returns a tuple unchanged
-    return extended if len(extended) < MANY_REQUIREMENTS else dict.fromkeys(extended)
+    return extended if len(extended) < MANY_REQUIREMENTS else dict.fromkeys(extended, 0)

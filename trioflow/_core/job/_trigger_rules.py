@@ -24,6 +24,7 @@ from ..base._user_code import get_cause
 from . import _errors
 from ._job import AbstractJob
 from ._outcome import CancelledOutcome, Failure
+from ._requirements import SETTLED_ONLY
 
 NOT_FAILED: Final = frozenset({JobState.SUCCEEDED, JobState.SKIPPED})
 MAY_RUN: Final = (SCHEDULED, None)
@@ -65,7 +66,7 @@ def essential_requirements(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]
         return job._inputs
     if not isinstance(required, dict):
         return required
-    return [other for other, is_settled_only in required.items() if not is_settled_only or other in job._inputs]
+    return [other for other, flags in required.items() if not flags & SETTLED_ONLY or other in job._inputs]
 
 
 def certainly_runs(job: AbstractJob[Any]) -> bool:

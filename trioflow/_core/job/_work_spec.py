@@ -22,6 +22,20 @@ class HashOnly:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class LocalDirectory:
+    """The local directory in which work is done, among its options: it counts relative to that of the journal.
+
+    Args:
+        path: the directory; None for `within`.
+        within: the directory to which a relative `path` belongs; None for the current one.
+
+    """
+
+    path: Path | None = None
+    within: Path | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """The identity of a job's work, and its files, for a journal; see `JobKind.for_journal`.

@@ -61,6 +61,8 @@ class NotStored(NamedTuple):
 
     reason: str | None = None
     """The reason; None if there is nothing to explain."""
+    cause: str | None = None
+    """If the job has run before: the first change because of which it runs again, for the verdict."""
 
 
 class Restored(NamedTuple):

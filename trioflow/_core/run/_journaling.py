@@ -58,7 +58,7 @@ class JournalWriter:
             self._fail(error)
             return
         if isinstance(found, NotStored):
-            extras.not_restored_reason = found.reason
+            extras.not_restored_reason, extras.rerun_cause = found
         else:
             extras.restoration = found.restoration
             if found.restoration.used:

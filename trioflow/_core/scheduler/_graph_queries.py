@@ -110,6 +110,8 @@ def successors(scheduler: BaseScheduler, /, *jobs: Required) -> JobSet:
 def keep_only(scheduler: BaseScheduler, /, jobs: Iterable[Required]) -> None:
     """Remove all jobs from a scheduler but these, and drop their requirements on removed jobs. Inputs are kept.
 
+    A journal takes what was removed as it is: the kept jobs are restored unless it has run since.
+
     Args:
         scheduler: the scheduler.
         jobs: the members to keep, or Sequences of members.
@@ -126,7 +128,8 @@ def keep_only(scheduler: BaseScheduler, /, jobs: Iterable[Required]) -> None:
     for job in tuple(members.jobs):
         if job not in kept:
             members.remove(job)
-    members.drop_foreign_requirements()
+    for job, requirement in members.drop_foreign_requirements():
+        members.cut_requirements.setdefault(job, []).append(requirement)
 
 
 def _members(scheduler: BaseScheduler, call_text: str) -> Members:

@@ -38,6 +38,8 @@ class Members:
         self.is_unchecked = True
         # How many FAILED jobs were removed during the last run, because of `keep_jobs=False`.
         self.dropped_failure_count = 0  # the jobs that failed, and whose failures are logged
+        # For each job that lost requirements because `keep_only` removed them, these.
+        self.cut_requirements: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         # Whether a run has changed the state of some of the jobs, so that they must be reset before the next run.
         self.needs_reset = False
         # ---- results of the last check, or of `store_implied_requirements`
@@ -266,6 +268,7 @@ class Members:
             self.jobs_with_scheduling_options,
             self.services,
             self.implied_requirements,
+            self.cut_requirements,
         )
         for jobs in collections:
             jobs.pop(job, None)  # type: ignore[call-overload]

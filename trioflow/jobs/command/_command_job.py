@@ -202,7 +202,11 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def for_journal(self) -> Work:
         """Return the command, its options, and its input and output files, including the files of its streams."""
-        from ...abc import HashOnly, Work  # imported late, because few runs have a journal, and the import is slow
+        from ...abc import (  # imported late, because few runs have a journal, and the import is slow
+            HashOnly,
+            LocalDirectory,
+            Work,
+        )
 
         options = self._command_options
         *arguments, stdin_job = original_arguments_of(self)
@@ -211,7 +215,13 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         return Work(
             what="command",
             arguments=arguments,
-            options=[options.shell, options.cwd, hashed_env, stdin if stdin_job is None else stdin_job, *streams],
+            options=[
+                options.shell,
+                LocalDirectory(options.cwd),
+                hashed_env,
+                stdin if stdin_job is None else stdin_job,
+                *streams,
+            ],
             reads=options.files_read(),
             writes=options.writes,
             appends=options.files_written() if options.append else (),

@@ -17,6 +17,7 @@ from ...abc import (
     HashOnly,
     JobKind,
     JobOptions,
+    LocalDirectory,
     TimeLimit,
     Work,
     arguments_of,
@@ -291,10 +292,11 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         sent_files = [
             file for step in self._steps for file in step._files_read() if is_path(file) and "{" not in os.fspath(file)
         ]
+        cwd = LocalDirectory(options.cwd, self._node.directory) if isinstance(self._node, LocalNode) else options.cwd
         return Work(
             what="ssh",
             arguments=[self._node.name, steps, dict(zip(self._values, values, strict=True))],
-            options=[options.cwd, HashOnly(self._env) if self._env else None, stdin if job is None else job, *streams],
+            options=[cwd, HashOnly(self._env) if self._env else None, stdin if job is None else job, *streams],
             reads=[*options.files_read(), *sent_files],
             appends=options.files_written() if options.append else (),
             begins_anew=() if options.append else options.files_written(),

@@ -36,6 +36,7 @@ from ..._core.api.views import (
     plural,
     printable,
     reported_state,
+    rerun_cause,
     restoration_of,
     root_failure,
     run_times,
@@ -43,6 +44,7 @@ from ..._core.api.views import (
 from .._state_styles import STATE_COUNT_ORDER, StateRecord, recorded_state
 from ._symbols import Symbols
 
+MAX_CAUSES: Final = 2
 FOREVER_KEY: Final = "forever"
 TOLERATED_KEY: Final = "tolerated"
 TROUBLE_STATES: Final = frozenset[ReportedState]({JobState.FAILED, JobState.BLOCKED})
@@ -71,6 +73,8 @@ class CountedJob(StateRecord, Protocol):
     def restored(self) -> bool: ...
     @property
     def restored_at(self) -> float | None: ...
+    @property
+    def rerun_cause(self) -> str | None: ...
 
 
 class RestoredJobs:
@@ -118,10 +122,14 @@ class Tally:
     def __init__(self, jobs: Iterable[CountedJob] = ()) -> None:
         self._counts: Final[collections.Counter[ReportedState | str]] = collections.Counter()
         self.restored = RestoredJobs()
+        self.reruns: Final[collections.Counter[str]] = collections.Counter()
+        """The number of jobs that ran again though a journal has them, by the first change that is the cause."""
         for job in jobs:
             self.add_jobs(recorded_state(job), job.forever, tolerated=job.critical is False)
             if job.restored:
                 self.restored.add(job.restored_at)
+            if job.rerun_cause is not None:
+                self.reruns[job.rerun_cause] += 1
 
     @classmethod
     def for_scheduler(cls, scheduler: BaseScheduler) -> Tally:
@@ -132,6 +140,8 @@ class Tally:
                 tally.add_jobs(reported_state(job), job.forever, tolerated=(criticality(job) is False))
                 if (restoration := restoration_of(job)) is not None:
                     tally.restored.add(restoration.settled_at)
+                if (cause := rerun_cause(job)) is not None:
+                    tally.reruns[cause] += 1
         return tally
 
     def counts_by_state(self) -> dict[str, int]:
@@ -172,6 +182,17 @@ class Tally:
         return (
             f"{plural(self.job_count, 'job')}: {words or 'nothing to do'}{forever_jobs_text(self._counts[FOREVER_KEY])}"
         )
+
+
+def reruns_text(reruns: collections.Counter[str]) -> str:
+    """Return how many jobs ran again and why, e.g. `17 run again, because 'stage' has changed`."""
+    total, causes = reruns.total(), reruns.most_common(MAX_CAUSES)
+    if len(reruns) == 1:
+        return f"{total:,} run again, because {causes[0][0]}"
+    shown = [f"{number:,} because {cause}" for cause, number in causes]
+    if others := total - sum(number for _, number in causes):
+        shown.append(f"{others:,} for other reasons")
+    return f"{total:,} run again: {'; '.join(shown)}"
 
 
 def forever_jobs_text(number: int) -> str:
@@ -261,6 +282,8 @@ def create_verdict(
         parts.append(f"{jobs} succeeded{remark}")
     else:
         parts.append(f"all {jobs} succeeded{remark}")
+    if tally.reruns:
+        parts.append(reruns_text(tally.reruns))
     if moved_on:
         number = jobs if moved_on == tally.job_count else moved_on
         parts.append(f"{number} moved on after {'its' if moved_on == 1 else 'their'} timeout")

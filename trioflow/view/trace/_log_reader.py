@@ -344,6 +344,7 @@ def _describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, 
         restored=restoration is not None,
         restored_at=outcome.restored_at,
         restored_elapsed=None if restoration is None else restoration.elapsed,
+        rerun_cause=outcome.rerun_cause,
         takes_slot=takes_slot(job),
         moved_on=outcome.moved_on,
         blocked_by=run.find_key(error.requirement) if is_blocked else None,  # type: ignore[union-attr]

@@ -107,6 +107,8 @@ class Span:
     """For a restored job, the time when it settled in the run that ran it, in seconds since 1970, if known."""
     restored_elapsed: float | None = None
     """For a restored job, the seconds that it took in that run, if known."""
+    rerun_cause: str | None = None
+    """For a job that ran again though the journal has it, the first change that made it run."""
     takes_slot: bool = True
     """Whether the job takes a slot of its scheduler's window while it runs."""
     waits: tuple[Wait, ...] = ()

@@ -1,0 +1,301 @@
+"""What a job requires counts: what follows a step that has changed, or has run since, runs again, as in make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, CommandJob, First, Job, Scheduler, Sequence, Service, Trace, ref
+from trioflow.cli._subgraph import keep_selected_jobs
+from trioflow.journal._store import JournalStore
+from trioflow.view.text._verdict import Tally, run_verdict
+
+from ..bodies import serve
+from ..cli.command_line import trioflow
+from ..conftest import Virtual
+
+
+async def step(*query: Any) -> None:
+    """Do nothing but an effect that the journal does not see, as a query does."""
+
+
+async def named(name: str, *query: Any) -> str:
+    return name
+
+
+async def opaque(*query: Any) -> Any:
+    return object()
+
+
+async def fail_if(fails: bool) -> None:
+    if fails:
+        raise OSError("broken")
+
+
+async def opened() -> object:
+    return object()
+
+
+def run(virtual: Virtual, file: Path, *jobs: Any, **options: Any) -> str:
+    """Run the jobs with the journal, and return the labels of those that ran."""
+    scheduler = Scheduler(*jobs, label="night", **options)
+    virtual(partial(scheduler.co_run, journal=file))
+    return labels(scheduler.iterate_jobs())
+
+
+def labels(jobs: Iterable[AbstractJob[Any]]) -> str:
+    """Return the labels of the jobs that ran, without schedulers and what is stored nowhere."""
+    return " ".join(
+        job.label for job in jobs if job.attempts and not isinstance(job, Scheduler) and not job.label.startswith("-")
+    )
+
+
+# Each case builds jobs, in which "x" has this version, and names those that run if the version changes.
+CASES: dict[str, tuple[Callable[[int], Iterable[Any]], str]] = {
+    "requirement": (lambda x: chain(Job(step, x, label="x")), "x a b"),
+    "input without a result": (lambda x: [s := Job(step, x, label="x"), Job(step, s, label="a")], "x a"),
+    "input that returns a name": (lambda x: [s := Job(named, "t", x, label="x"), Job(step, s, label="a")], "x a"),
+    "order only": (lambda x: [s := Job(step, x, label="x"), Job(step, label="a").requires(s, order_only=True)], "x"),
+    "input, order only": (
+        lambda x: [s := Job(named, "t", x, label="x"), Job(step, s, label="a").requires(s, order_only=True)], "x",
+    ),
+    "both": (
+        lambda x: [s := Job(step, x, label="x"), Job(step, label="a", required=s).requires(s, order_only=True)], "x",
+    ),
+    "sequence": (lambda x: [Sequence(Job(step, x, label="x"), Job(step, label="a"), Job(step, label="b"))], "x a b"),
+    "sequence, order only": (
+        lambda x: [Sequence(Job(step, x, label="x"), Job(step, label="a"), order_only=True)], "x",
+    ),
+    "a sequence that requires": (
+        lambda x: [s := Job(step, x, label="x"), Sequence(Job(step, label="a")).requires(s, order_only=True)], "x",
+    ),
+    "behind save=None": (lambda x: chain(Job(step, x, label="x"), save=None), "x b"),
+    "save=None itself": (lambda x: chain(Job(step, x, label="-", save=None)), ""),
+    "behind a service": (
+        lambda x: [s := Job(step, x, label="x"), t := Service(serve, label="-", required=s),
+                   Job(step, label="a", required=t)], "x a",
+    ),
+    "group": (lambda x: [g := group(Job(step, x, label="x")), Job(step, label="a", required=g)], "x a"),
+    "into a group": (
+        lambda x: [s := Job(step, x, label="x"), group(group(Job(step, label="a")), required=s)], "x a",
+    ),
+    "version": (lambda x: chain(Job(step, label="x", version=x)), "x a b"),
+    "behind a version": (lambda x: chain(Job(step, x, label="x"), version=1), "x a b"),
+    "key": (lambda x: chain(Job(step, x, label="x", key=1)), ""),
+    "behind a key": (lambda x: chain(Job(step, x, label="x"), key=1), "x"),
+    "unstorable": (lambda x: chain(Job(opaque, x, label="x")), "x a b"),
+    "by reference": (lambda x: [s := Job(step, x, label="x"), Job(step, ref(s), label="a", required=s)], "x a"),
+    "a connection": (lambda x: [c := Job(opened, label="-", save=None), Job(step, c, x, label="x"),
+                                Job(step, c, label="a")], "x"),
+    "first": (lambda x: [f := First(Job(step, x, label="x"), Job(step, label="-")),
+                         Job(step, label="a", required=f)], "x a"),
+    "into a first": (lambda x: [s := Job(step, x, label="x"), First(Job(step, label="a"), required=s)], "x a"),
+}  # fmt: skip
+
+
+def chain(first: AbstractJob[Any], **options: Any) -> list[AbstractJob[Any]]:
+    """Return a job, and two jobs behind it, of which the nearer one has these options."""
+    near = Job(step, label="-a" if "save" in options else "a", required=first, **options)
+    return [first, near, Job(step, label="b", required=near)]
+
+
+def group(*jobs: Any, **options: Any) -> Scheduler:
+    return Scheduler(*jobs, label="group", **options)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_job_requires_counts(virtual: Virtual, tmp_path: Path, case: str) -> None:
+    """What follows a step that has changed runs again, unless only the order counts; then all is restored."""
+    build, expected = CASES[case]
+    assert {*expected.split()} <= {*run(virtual, tmp_path / "run.db", *build(1)).split()}
+    always = "x a b" if case == "unstorable" else ""
+    assert run(virtual, tmp_path / "run.db", *build(1)) == always
+    assert run(virtual, tmp_path / "run.db", *build(2)) == expected
+
+
+def test_a_step_that_has_run_since_counts(virtual: Virtual, file: Path) -> None:
+    """What follows a step that was forgotten runs again, in that run or in a later one, as the step has."""
+
+    def build() -> list[AbstractJob[Any]]:
+        return chain(Job(step, label="x"))
+
+    assert run(virtual, file, *build()) == "x a b"
+    trioflow("journal", str(file), "forget", "x")
+    assert run(virtual, file, *build()[:1]) == "x"  # a run that is killed after its first job
+    later = Scheduler(*build())
+    virtual(partial(later.co_run, journal=file))
+    assert labels(later) == "a b"
+    assert later.explain([*later][1]).endswith("it was not restored: 'x' has run since")
+
+
+def test_a_command_whose_output_was_deleted_counts(tmp_path: Path, backend: str) -> None:
+    """What follows a command that runs again because its output was deleted runs again, too."""
+    out, ran = tmp_path / "out", []
+    for _ in range(3):
+        made = CommandJob(["touch", out], writes=[out], label="x")
+        scheduler = Scheduler(made, Job(step, required=made, label="a"))
+        scheduler.run(backend=backend, journal=tmp_path / "run.db")
+        ran.append(labels(scheduler))
+        if len(ran) == 2:
+            out.unlink()
+    assert ran == ["x a", "", "x a"]
+
+
+def test_a_requirement_that_did_not_succeed_counts_by_its_state(virtual: Virtual, file: Path) -> None:
+    """A report behind jobs that may fail runs again when one of them has succeeded; it once kept "1 failed"."""
+    ran = []
+    for broken in (True, True, False, False):
+        job = Job(fail_if, key=1, label="x", critical=False, kwargs={"fails": broken})
+        ran.append(run(virtual, file, job, Job(step, label="a").requires(job, settled=True)))
+    assert ran == ["x a", "x", "x a", ""]
+
+
+def test_a_first_counts_by_its_jobs_whichever_wins(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What follows a `First` is restored with it, though another job of it wins in the next run."""
+
+    def build(fast: str) -> list[AbstractJob[Any]]:
+        jobs = [Job(nap_once, name == fast, key=name, label=f"-{name}") for name in "ab"]
+        return [race := First(*jobs, label="race"), Job(step, label="x", required=race)]
+
+    assert run(virtual, file, *build("a")) == "x"
+    for _ in range(2):
+        assert run(virtual, file, *build("a")) == ""
+    assert "older" not in caplog.text
+    trioflow("journal", str(file), "forget", "race*")
+    assert run(virtual, file, *build("b")) == "x"  # the First has run since
+    assert run(virtual, file, *build("a")) == ""
+
+
+async def nap_once(is_fast: bool) -> None:
+    await anyio.sleep(1 if is_fast else 2)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_what_a_group_has_dropped_counts(virtual: Virtual, file: Path, dropped: bool) -> None:
+    """A job behind a group counts its jobs, also if the group has dropped them when they settled."""
+    for x, expected in ((0, False), (0, True), (1, False), (1, True)):
+        jobs = [Job(step, number, x if number == 2 else 0, label=f"x{number}") for number in range(4)]
+        fetched = Scheduler(*jobs, label="fetch", keep_jobs=not dropped)
+        last = Job(step, label="a", required=fetched)
+        assert ("a" in run(virtual, file, fetched, last)) is not expected
+
+
+# ---- the reasons
+
+CAUSES: list[tuple[Callable[[int], Iterable[Any]], str]] = [
+    (lambda x: chain(Job(step, x, label="x")), "3 run again, because 'x' has changed"),
+    (
+        lambda x: [g := group(*(Job(step, n, label=f"{n}") for n in range(x))), *behind(g)],
+        "3 run again, because 'group' has one job more (if only the order counts: order_only=True)",
+    ),
+    (
+        lambda x: [g := group(*(Job(step, n, label=f"{n}") for n in range(9 - 2 * x))), *behind(g)],
+        "3 run again, because 'group' has 2 jobs fewer (if only the order counts: order_only=True)",
+    ),
+    (
+        lambda x: [s := Job(step, x, label="x"), t := Job(step, x, label="y"), *behind(s), Job(step, t, label="z")],
+        "6 run again: 4 because 'x' has changed; 2 because 'y' has changed",
+    ),
+    (
+        lambda x: [jobs := [Job(step, n, label=f"{n}") for n in range(4)], Job(step, label="a", required=jobs[:x])],
+        "1 run again, because 'a' requires one job more (if only the order counts: order_only=True)",
+    ),
+    (
+        lambda x: [Job(step, x, label=f"{n}") for n in range(9)],
+        "9 run again: 1 because '0' has changed; 1 because '1' has changed; 7 for other reasons",
+    ),
+]
+
+
+def behind(required: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    return [Job(step, n, label=f"behind {n}", required=required) for n in range(3)]
+
+
+@pytest.mark.parametrize(("build", "expected"), CAUSES, ids=[expected for _, expected in CAUSES])
+def test_the_verdict_counts_by_the_first_cause(
+    virtual: Virtual, file: Path, build: Callable[[int], Iterable[Any]], expected: str
+) -> None:
+    """The verdict says how many jobs have run again, and because of what: of the run, its trace, and its journal."""
+    traces = [Trace() for _ in range(3)]
+    for x, trace in zip((1, 1, 2), traces, strict=True):
+        scheduler = Scheduler(*build(x), Job(step, label="kept"), instruments=[trace])
+        virtual(partial(scheduler.co_run, journal=file))
+    shown = [run_verdict(scheduler, scheduler.stop_reason).sentence, trioflow("journal", str(file)).stdout]
+    assert [text for text in shown if expected not in text] == []
+    assert traces[2]._get_record().tally.reruns == Tally.for_scheduler(scheduler).reruns
+
+
+# ---- what is left out of a run
+
+
+def night(x: int) -> Scheduler:
+    stage = Job(step, x, label="stage")
+    marts = Scheduler(Job(step, label="mart"), label="marts", required=stage)
+    return Scheduler(stage, marts, Job(step, label="report", required=marts), label="night")
+
+
+def only(virtual: Virtual, file: Path, x: int, *patterns: str) -> str:
+    scheduler = night(x)
+    keep_selected_jobs(scheduler, patterns)
+    virtual(partial(scheduler.co_run, journal=file))
+    return labels(scheduler.iterate_jobs())
+
+
+def test_what_only_leaves_out_is_taken_as_it_is(virtual: Virtual, file: Path) -> None:
+    """`--only` runs again what it selects only if that has changed, or what it requires has run since."""
+    assert only(virtual, file, 1) == "stage mart report"
+    assert only(virtual, file, 2, "marts/mart") == ""
+    assert only(virtual, file, 2, "report") == ""
+    assert only(virtual, file, 1) == ""
+    assert only(virtual, file, 2, "stage") == "stage"
+    assert only(virtual, file, 2, "report") == ""  # mart has not run since
+    assert only(virtual, file, 2, "marts/mart") == "mart"
+    assert only(virtual, file, 2, "report") == "report"
+    assert only(virtual, file, 2) == ""
+
+
+# ---- older journals
+
+
+def as_formerly(file: Path) -> None:
+    """Make the records those of an older trioflow, which do not have what jobs require."""
+    store = JournalStore(file, writes=True)
+    records = [record._replace(fingerprint=former(record.fingerprint)) for record in store.job_records()]
+    store.add_records(records, [], [])
+    store.close()
+
+
+def former(fingerprint: str) -> str:
+    parts = json.loads(fingerprint)
+    parts.pop("q", None)
+    return json.dumps(parts, separators=(",", ":"))
+
+
+def test_a_record_of_an_older_journal_is_restored_and_completed(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A record that does not have what a job requires is restored, and completed; the log says how many there are."""
+    assert only(virtual, file, 1) == "stage mart report"
+    as_formerly(file)
+    assert only(virtual, file, 1) == ""
+    assert "2 jobs restored from records of an older trioflow" in caplog.text
+    caplog.clear()
+    assert only(virtual, file, 1) == ""
+    assert caplog.text == ""
+    assert only(virtual, file, 2) == "stage mart report"
+
+
+def test_what_is_stale_in_an_older_journal_is_found(virtual: Virtual, file: Path) -> None:
+    """If what a job requires has run in a later run than the job, its record is stale, and it runs again."""
+    assert only(virtual, file, 1) == "stage mart report"
+    assert only(virtual, file, 2, "stage") == "stage"  # as an older trioflow left it: the step behind was restored
+    as_formerly(file)
+    assert only(virtual, file, 2) == "mart report"

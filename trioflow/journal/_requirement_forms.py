@@ -1,0 +1,238 @@
+"""What the requirements of a job count in its fingerprint, so that what follows a changed step runs again, as in make.
+
+| a requirement | what counts |
+|---|---|
+| a service or forever job, a job with `save=None` | what it requires in turn |
+| a group | its jobs, whatever their order |
+| a `First` | the jobs in it, whichever won |
+| a job that has not succeeded, or not done its whole work | its state, too |
+| any job | its own fingerprint, without what it requires |
+| of `requires(..., order_only=True)` | nothing |
+
+What a nested scheduler requires counts for each job in it. All this is hashed into one text, the part `q` of the
+fingerprint, so that this has the same size whatever the job requires. After a colon, `q` has the number of the jobs.
+
+Besides, each requirement has the last run that has run it, and when. A job runs again if a requirement has run later
+than itself. This also passes changes on along a chain: each job that runs again has run later than what follows it. So
+the fingerprint of a requirement counts without its own requirements, and completing the record of an older journal
+changes no other record.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from .._core.api.views import (
+    AbstractJob,
+    JobState,
+    counted_requirements,
+    enclosing_schedulers,
+    is_one_job,
+    is_scheduler,
+    jobs_of_run,
+    reported_state,
+)
+from ._serialization import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .._core.api.views import BaseScheduler
+
+    RunTime = tuple[int, float]
+    """The number of a run in the journal, and the time when a job settled in it."""
+
+SUM_MODULUS: Final = 2**96
+NEVER: Final = (0, 0.0)
+ORDER_ONLY_HINT: Final = "if only the order counts: order_only=True"
+
+
+class Counted:
+    """What a job, or several jobs together, count for those that require them.
+
+    Args:
+        text: the fingerprint, or another text that changes with what counts; "" if nothing does.
+        number: the number of jobs that count.
+        ran: when the last of them has run; `NEVER` if that does not count.
+        cause: the first change that has made this one run, if it ran in this run.
+
+    """
+
+    __slots__ = ("cause", "number", "ran", "text")
+
+    def __init__(self, text: str = "", number: int = 0, ran: RunTime = NEVER, cause: str | None = None) -> None:
+        self.text = text
+        self.number = number
+        self.ran = ran
+        self.cause = cause
+
+    def note_run(self, other: Counted) -> None:
+        """Take over when another job has run, if that was later."""
+        if other.ran > self.ran:
+            self.ran, self.cause = other.ran, other.cause
+
+    @property
+    def part(self) -> str | None:
+        """The part `q` of the fingerprint of a job that requires these jobs; None if it requires nothing."""
+        return f"{digest(self.text.encode())}:{self.number}" if self.number else None
+
+
+NOTHING: Final = Counted()
+
+
+class JobSum(Counted):
+    """What the jobs of a group count: their sum, so that their order makes no difference."""
+
+    __slots__ = ("total",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def add(self, other: Counted) -> None:
+        if isinstance(other, JobSum):
+            self.total += other.total
+        elif other.text:
+            self.total += int(digest(other.text.encode()), 16)
+        self.total %= SUM_MODULUS
+        self.number += other.number
+        self.text = f"{self.total:x}" if self.number else ""
+        self.note_run(other)
+
+
+class RequirementForms:
+    """What the jobs of a run count for those that require them. A job is added when it is looked up."""
+
+    def __init__(self) -> None:
+        # Weak, because with keep_jobs=False a job is dropped before those that require it are looked up.
+        self._known: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Counted]] = weakref.WeakKeyDictionary()
+        self._dropped: Final[dict[AbstractJob[Any], JobSum]] = {}  # the jobs that nested schedulers have dropped
+        self._around: Final[dict[AbstractJob[Any], Counted]] = {}  # see `_of_surroundings`
+        self._winners: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Sequence[AbstractJob[Any]]]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    # ---- the jobs
+
+    def add(self, job: AbstractJob[Any], counted: Counted) -> None:
+        self._known[job] = counted
+
+    def pass_on(self, job: AbstractJob[Any]) -> None:
+        """Add a job that does not count, but must not hide a change of what it requires."""
+        required = self.of_requirements(job)
+        self._known[job] = Counted(required.text, min(required.number, 1), required.ran, required.cause)
+
+    def set_ran(self, job: AbstractJob[Any], ran: RunTime) -> None:
+        """Note that a job has done its work, so that what follows it runs again."""
+        if (known := self._known.get(job)) is not None:
+            known.ran = ran
+
+    def add_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
+        """Note the winners of a `First` that was not restored as a whole: it has run when they have."""
+        self._winners[first] = winners
+
+    def begin(self, scheduler: AbstractJob[Any]) -> None:
+        """Forget what is known of the jobs in a nested scheduler, because a run of it begins."""
+        for known in (self._dropped, self._around, self._winners):
+            known.pop(scheduler, None)
+        if not is_one_job(scheduler):  # a `First` has been looked up
+            self._known.pop(scheduler, None)
+
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Sum up a job that its scheduler is about to drop, for those that require this scheduler."""
+        scheduler = job.scheduler
+        if scheduler is not None and scheduler.scheduler is not None:
+            self._dropped.setdefault(scheduler, JobSum()).add(self.of(job))
+        for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else ():
+            self._dropped.pop(dropped, None)
+            self._around.pop(dropped, None)
+
+    # ---- what they count
+
+    def of(self, job: AbstractJob[Any]) -> Counted:
+        """Return what a requirement counts, which has settled or is a ready service."""
+        known = self._known.get(job)
+        if known is None:
+            known = self._of_group(job) if is_scheduler(job) and not is_one_job(job) else Counted()
+        for winner in self._winners.pop(job, ()):
+            known.note_run(self.of(winner))
+        state = JobState.SUCCEEDED if job.forever else reported_state(job)
+        if state is JobState.SUCCEEDED:
+            return known
+        return Counted(f"{state.value} {known.text}", max(known.number, 1), known.ran, known.cause)
+
+    def _of_group(self, group: BaseScheduler) -> Counted:
+        counted = JobSum()
+        for job in (group, *jobs_of_run(group)):
+            if is_one_job(job):
+                counted.add(self.of(job))
+            elif job in self._dropped:
+                counted.add(self._dropped[job])
+        self._known[group] = counted
+        return counted
+
+    def of_requirements(self, job: AbstractJob[Any]) -> Counted:
+        """Return what all that a job waits for counts together."""
+        required, outer = counted_requirements(job), self._of_surroundings(job.scheduler)
+        return self._join(required, outer) if required else outer
+
+    def _of_surroundings(self, scheduler: BaseScheduler | None) -> Counted:
+        """Return what the requirements of a nested scheduler, and of those around it, count."""
+        if scheduler is None or scheduler.scheduler is None:
+            return NOTHING
+        if scheduler not in self._around:
+            outer = NOTHING
+            for level in reversed([scheduler, *enclosing_schedulers(scheduler)][:-1]):
+                outer = self._around[level] = self._join(counted_requirements(level), outer)
+        return self._around[scheduler]
+
+    def _join(self, required: Iterable[AbstractJob[Any]], outer: Counted) -> Counted:
+        joined, texts = Counted("", outer.number, outer.ran, outer.cause), [outer.text]
+        for item in required:
+            counted = self.of(item)
+            joined.number += counted.number
+            texts.append(counted.text)
+            if counted.ran > joined.ran:
+                joined.ran, joined.cause = counted.ran, counted.cause or f"{item.label!r} has run since"
+        joined.text = digest("\0".join(sorted(filter(None, texts))).encode()) if joined.number else ""
+        return joined
+
+    # ---- why a job runs again
+
+    def describe_change(
+        self, job: AbstractJob[Any], old_part: str | None, required: Counted, ran: RunTime
+    ) -> str | None:
+        """Return the first change that makes a job run again, in what it requires; None if there is none.
+
+        Args:
+            job: the job.
+            old_part: the part `q` of its record; None if it required nothing, or an older trioflow wrote the record.
+            required: what its requirements count now.
+            ran: when it last ran.
+
+        """
+        is_same = old_part is None or old_part == required.part
+        if is_same and required.ran <= ran:
+            return None
+        old_number = re.search(r":(\d{1,9})$", old_part or "")
+        more = 0 if old_number is None else required.number - int(old_number[1])
+        if more:
+            number = "one job" if abs(more) == 1 else f"{abs(more):,} jobs"
+            return f"{self._describe_owner(job)} {number} {'more' if more > 0 else 'fewer'} ({ORDER_ONLY_HINT})"
+        if required.ran > ran and required.cause is not None:
+            return required.cause
+        levels = (job, *enclosing_schedulers(job))[:-1]
+        for item in (item for level in levels for item in counted_requirements(level)):
+            if (state := reported_state(item)) is not JobState.SUCCEEDED and not item.forever:
+                return f"{item.label!r} is {state.value}"
+        return f"what {job.label!r} requires has changed"
+
+    def _describe_owner(self, job: AbstractJob[Any]) -> str:
+        """Return the subject and verb for a change of the number of required jobs: a group that has them, or a job."""
+        levels = (job, *enclosing_schedulers(job))[:-1]
+        level = next((level for level in levels if counted_requirements(level)), job)
+        groups = [item for item in counted_requirements(level) if is_scheduler(item)]
+        latest = [group for group in groups if self.of(group).ran == max(self.of(other).ran for other in groups)]
+        return f"{latest[0].label!r} has" if len(latest) == 1 else f"{level.label!r} requires"
