@@ -323,3 +323,50 @@ def test_a_room_that_has_more_lines_than_its_bound_is_refused(
         (tmp_path / "pyproject.toml").write_text(f"[tool.trioflow.code-lines]\nroom = {bound}\n")
         assert code_size.main() == status
         assert capsys.readouterr().out == f"{told}4 lines of code; the bounds allow {bound}\n"
+
+
+OPENERS = {
+    "_posix": "it has `open_regular`, which opens all files that the user has not named",
+    "batch._quantities": "files of the kernel",
+    "batch._record": "files that the user has named",
+    "batch._sources": "files that the user has named",
+    "cli._outputs": "files that the user has named, and a device",
+    "cli._report": "files that the user has named",
+    "compat.asynciojobs.purescheduler": "files that the user has named",
+    "jobs.command._output_sinks": "a descriptor",
+    "jobs.command._program_service": "files that the user has named",
+    "jobs.command._start_errors": "programs that the user has named",
+    "jobs.command._streams": "files that the user has named",
+    "jobs.posix._cpus": "files of the kernel",
+    "jobs.posix._guard": "devices",
+    "jobs.posix._guard_script": "files of the kernel",
+    "jobs.posix._process_scans": "files of the kernel",
+    "jobs.process._worker_main": "a device",
+    "jobs.ssh._connections": "a directory that is private",
+    "jobs.ssh._local_copier": "files that the user has named",
+    "jobs.ssh._remote_commands": "a descriptor",
+    "jobs.ssh._sftp_transfers": "files that the user has named",
+    "jobs.ssh._ssh_job": "files that the user has named",
+    "journal._file_stamps": "files that the user has named",
+    "journal._questions": "descriptors",
+    "journal._store": "directories, to be flushed",
+    "simulation._duration_sources": "descriptors",
+    "view._exports": "a descriptor, and files that the user has named",
+    "view._junit": "files that the user has named",
+    "view.events._nonblocking_writer": "files that the user has named",
+    "view.look._answers": "a directory that is private",
+    "view.look._client": "a directory that is private",
+    "view.monitor._terminal": "a descriptor",
+}
+"""Which modules open files by themselves, and which files."""
+
+
+def test_files_that_nobody_named_are_opened_by_one_function() -> None:
+    """A new place that opens a file says here which files these are; `open_regular` is for those that nobody named."""
+    found = set[str]()
+    for module, tree in modules().items():
+        for node in ast.walk(tree):
+            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if name in ("open", "os.open") or name.endswith((".write_text", ".write_bytes")):
+                found.add(module.removeprefix("trioflow."))
+    assert found == OPENERS.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import itertools
 import os
@@ -338,3 +339,18 @@ def test_a_full_disk_is_reported_with_the_command(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(CommandJob, "co_run", co_run)
     said = batch("echo", ":::", "a").stderr
     assert meanwhile(said) == "trioflow batch: echo a: [Errno 28] No space left on device\n"
+
+
+def test_a_carriage_return_makes_no_row() -> None:
+    """Before Python 3.13, a carriage return in an argument began a row in `--results FILE.csv`, with a live formula."""
+    batch("-j1", "--results", "r.csv", "true {} #", ":::", "a\r=1+1", "b")
+    with open("r.csv", newline="") as file:
+        assert len(list(csv.reader(file))) == 3
+
+
+def test_results_do_not_leave_their_directory_and_a_nul_writes_none() -> None:
+    """An argument with `..` once led out of the directory of results, and one with a NUL raised a traceback."""
+    done = batch("--results", "out/{}", "true", ":::", "../../x")
+    assert "an argument leads out of the directory" in done.stderr
+    Path("list").write_bytes(b"a\0b\nc\n")
+    assert "Traceback" not in batch("-0", "--results", "res", "true", "::::", "list").stderr

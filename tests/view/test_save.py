@@ -16,9 +16,11 @@ from trioflow.view import _save, listing, save
 from trioflow.view.graph import _render
 from trioflow.view.graph._dot import Statement
 from trioflow.view.trace._record import GraphDescription
+from trioflow.view.trace._trace_file import BadTrace, read_record
 from trioflow.view.trace.report._report import draw_graph
 
 from ..bodies import give_now
+from ..cli.command_line import trioflow
 from .graph.pictures import texts
 
 
@@ -179,3 +181,20 @@ def test_listing_is_what_list_prints(scheduler: Scheduler, capsys: pytest.Captur
     assert listing(scheduler, details=True, legend=True) + "\n" == capsys.readouterr().out
     with pytest.raises(TypeError, match=r"scheduler=7 of listing.*: give a Scheduler"):
         listing(7)  # type: ignore[arg-type]
+
+
+def test_a_name_that_nobody_gave_is_not_followed(tmp_path: Path) -> None:
+    """Others may put a link under the name of a temporary file, of a lock, or of the default of `trioflow report`."""
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    (tmp_path / "d.json.lock").symlink_to(mine)
+    Scheduler(Job(give_now, 1), durations=tmp_path / "d.json").run()
+    (tmp_path / f".t.json.{os.getpid()}.new").symlink_to(mine)
+    save(traced(), tmp_path / "t.json")
+    (tmp_path / "t.html").symlink_to(mine)
+    done = trioflow("report", tmp_path / "t.json")
+    assert (done.exit_code != 0, "is a symbolic link: give -o FILE" in done.stderr) == (True, True)
+    assert mine.read_text() == "precious"
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(BadTrace, match="not a regular file"):
+        read_record(tmp_path / "pipe.json")

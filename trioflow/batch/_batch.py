@@ -44,6 +44,7 @@ from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.command._resource_limits import NumberedSlots
 from ..jobs.command._result import text_with_notes
 from ..jobs.posix._processes import describe_exit
+from ..jobs.ssh._wrapper import parse_cpu_count
 from ._batch_pool import make_pool
 from ._halt_rule import CommandTally
 from ._options import Options
@@ -262,8 +263,8 @@ class NodePool:
             node, COUNT_CPUS_COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
         )
         cpus = 1
-        with contextlib.suppress(SshError, ValueError):
-            cpus = max(1, int((await count_job.co_run()).stdout))
+        with contextlib.suppress(SshError):
+            cpus = parse_cpu_count((await count_job.co_run()).stdout)
         for _ in range(cpus):
             self.release(node)
 

@@ -20,6 +20,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final, Protocol
 
+from .. import _posix as posix
 from ..jobs.posix._files import write_all
 from ..view.text._symbols import escape_formula
 from . import BatchError
@@ -260,8 +261,8 @@ def _facts(outcome: CommandOutcome) -> dict[str, Any]:
 
 def _csv_row(cells: Any) -> bytes:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerow(cells)
-    return stream.getvalue().encode()
+    csv.writer(stream, lineterminator="\r\n").writerow(cells)  # before 3.13, it quotes the characters of this alone
+    return (stream.getvalue().removesuffix("\r\n") + "\n").encode()
 
 
 def escape_invalid_utf8(text: str) -> str:
@@ -365,14 +366,19 @@ class OutputDirectory:
         try:
             os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
             for path, content in zip([output, *others], contents, strict=True):
-                with open(path, "wb") as target:
+                flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+                with open(posix.open_regular(path, flags), "wb") as target:
                     shutil.copyfileobj(content, target)
+        except ValueError:  # an argument contains a NUL, so its command has not started
+            return
         except OSError as error:
             raise BatchError(f"cannot write the results in {output!r}: {error.strerror}") from None
 
     def _paths(self, sequence: int, arguments: Sequence[str], slot: int) -> list[str]:
         """Return the paths for a command's standard output, standard error and number."""
         path = self._template.fill(arguments, sequence, slot)
+        if ".." in path.split("/") and ".." not in self._template.fill(["x"] * len(arguments), 1, 1).split("/"):
+            raise BatchError(f"cannot write the results in {path!r}: an argument leads out of the directory")
         if not self._template.has_placeholders:
             path = results_directory(path, arguments) + "/"
         return [path + name for name in (("stdout", "stderr", "seq") if path.endswith("/") else ("", ".err", ".seq"))]

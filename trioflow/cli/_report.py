@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 import click
 
+from .. import _posix as posix
 from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._scenario import CliError, InputFile
 
@@ -39,7 +41,10 @@ def command(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> int:
     from ..view.trace.report._report import report_html, require_jinja
 
     if not (report or junit):
-        report = [trace.absolute().with_suffix(".html")]
+        report = [default := trace.absolute().with_suffix(".html")]
+        with contextlib.suppress(FileNotFoundError):  # whoever has sent the trace may have sent a link, too
+            if what := posix.describe_irregularity(default.lstat()):
+                raise CliError(f"{str(default)!r} is {what}: give -o FILE")
     try:
         require_jinja()
         record = _trace_file.read_record(trace)

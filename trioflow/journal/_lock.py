@@ -24,7 +24,6 @@ import math
 import os
 import re
 import socket
-import stat
 import struct
 import sys
 import time
@@ -37,14 +36,6 @@ from .._core.api.views import JournalError, warn
 if sys.platform == "win32":
     import msvcrt
 
-KINDS: Final = {
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 RELEASE_TIMEOUT: Final = 10.0
 """The maximum time, in seconds, to wait for the locks of a killed run. Its guard usually ends within half a second."""
 LOG_DELAY: Final = 0.5
@@ -69,48 +60,6 @@ HOLDER_PATTERN: Final = re.compile("process ([0-9]{1,9}) on (.*), since ")
 
 _own_journals: Final[dict[tuple[int, int], JournalLock]] = {}
 """The locks of the journals that this process writes, by the device and inode of the database."""
-
-
-def describe_irregularity(status: os.stat_result) -> str | None:
-    """Describe what a file is if a run would not write to it; None if it is a regular file with one name.
-
-    A file that has just been removed has no name, and is regular, too.
-    """
-    if not stat.S_ISREG(status.st_mode):
-        return KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
-    return f"a file with {status.st_nlink} hard links" if status.st_nlink > 1 else None
-
-
-def open_regular(path: Path, flags: int, mode: int = 0o666) -> int:
-    """Open a regular file, and return its descriptor.
-
-    Others may have put a file beside a journal. A link could lead to any file of the user, and a named pipe or a device
-    could block the program or never end.
-
-    Args:
-        path: the file, which is not opened if it is a symbolic link.
-        flags: the flags of `os.open`.
-        mode: the permissions of a new file, from which the umask is subtracted.
-
-    Raises:
-        OSError: the file cannot be opened, or is not a regular file, or is to be written and has several names.
-
-    """
-    with contextlib.suppress(FileNotFoundError):
-        _check(os.lstat(path), flags)  # opening a device can have effects
-    descriptor = os.open(path, flags | posix.NO_FOLLOW, mode)
-    try:
-        _check(os.fstat(descriptor), flags)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _check(status: os.stat_result, flags: int) -> None:
-    irregularity = describe_irregularity(status)
-    if irregularity is not None and not (stat.S_ISREG(status.st_mode) and flags & os.O_RDWR == 0):
-        raise OSError(errno.EINVAL, f"it is {irregularity}")
 
 
 class ReleaseWait:
@@ -164,7 +113,7 @@ class JournalLock:
             )
         try:
             self._lock_descriptor: Final = self._open_lock_file(subject)
-            self._guard_descriptor: Final = self._keep_open(open_regular(self._path, os.O_RDWR))
+            self._guard_descriptor: Final = self._keep_open(posix.open_regular(self._path, os.O_RDWR))
             self.database_descriptor: Final = self._lock_database(path, subject)
             """A descriptor of the database, which must stay open until SQLite has closed the database."""
             status = os.fstat(self.database_descriptor)
@@ -188,7 +137,7 @@ class JournalLock:
         release_wait = None
         while True:
             try:
-                file = open_regular(self._path, os.O_RDWR | os.O_CREAT)
+                file = posix.open_regular(self._path, os.O_RDWR | os.O_CREAT)
             except OSError as error:
                 raise JournalError(
                     f"{subject}: cannot create {self._path.name!r} next to it: {error.strerror}; "
@@ -212,7 +161,7 @@ class JournalLock:
         This lock keeps out a run that uses the database under another name, and so has another lock file.
         """
         try:
-            file = self._keep_open(open_regular(path, os.O_RDWR | os.O_CREAT, NEW_DATABASE_MODE))
+            file = self._keep_open(posix.open_regular(path, os.O_RDWR | os.O_CREAT, NEW_DATABASE_MODE))
         except PermissionError:
             raise JournalError(f"{subject}: the file is read-only; a run must be able to write to it") from None
         except OSError as error:
@@ -277,7 +226,7 @@ class JournalLock:
     def take_read_locks(self, shared_memory: Path) -> None:
         """Add read locks on the bytes that SQLite has locked, because jobs can make the process lose SQLite's locks."""
         if SET_LOCK_COMMAND is not None:
-            memory = self._keep_open(open_regular(shared_memory, os.O_RDWR))
+            memory = self._keep_open(posix.open_regular(shared_memory, os.O_RDWR))
             self._read_locks.extend([(self.database_descriptor, SQLITE_READ_LOCK_RANGE), (memory, LOG_IN_USE_BYTE)])
             for file, byte_range in self._read_locks:
                 set_lock(file, *byte_range, READ_LOCK)
@@ -357,7 +306,7 @@ def is_own_journal(path: Path) -> bool:
 def find_holder(path: Path) -> str | None:
     """Return the description of the process that uses a journal; "" if it is unknown, None if no process uses it."""
     try:
-        file = open_regular(path.with_name(path.name + "-lock"), os.O_RDONLY)
+        file = posix.open_regular(path.with_name(path.name + "-lock"), os.O_RDONLY)
     except OSError:
         return None
     try:

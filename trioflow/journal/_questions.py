@@ -30,7 +30,6 @@ from typing import Any, Final, NamedTuple, final
 
 from .. import _posix as posix
 from .._core.api.views import JournalError
-from ._lock import describe_irregularity, open_regular
 from ._msgspec import msgspec
 from ._serialization import digest, escape_row
 
@@ -107,7 +106,7 @@ class QuestionFiles:
         except OSError as error:
             raise JournalError(f"{subject} cannot be read: {error.strerror}") from None
         if not stat.S_ISDIR(status.st_mode):
-            problem = f"is {describe_irregularity(status) or 'a file'}; remove it"
+            problem = f"is {posix.describe_irregularity(status) or 'a file'}; remove it"
         elif posix.IS_POSIX and status.st_uid != posix.geteuid():
             problem = "belongs to another user; remove it, or use a journal of your own"
         elif posix.IS_POSIX and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -158,7 +157,7 @@ class QuestionFiles:
         target = self._file(kind, path)
         partial = target.with_name(f"{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | posix.NO_FOLLOW, 0o600)
+            descriptor = posix.open_regular(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with open(descriptor, "wb") as file:
                     file.write(msgspec.json.encode(escape_row(value)))
@@ -194,7 +193,7 @@ class QuestionFiles:
 
     def _read_file(self, file: Path) -> Any:
         try:
-            with open(open_regular(file, os.O_RDONLY), "rb") as stream:
+            with open(posix.open_regular(file, os.O_RDONLY), "rb") as stream:
                 status = os.fstat(stream.fileno())
                 if posix.IS_POSIX and status.st_uid != posix.geteuid():
                     return None

@@ -37,7 +37,7 @@ from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 from .. import _posix as posix
 from .._core.api.views import JournalError, size_text
 from ..jobs.command._output_sinks import OutputSpool
-from ._lock import JournalLock, describe_irregularity, find_holder, is_own_journal, read_first_bytes
+from ._lock import JournalLock, find_holder, is_own_journal, read_first_bytes
 from ._msgspec import msgspec
 from ._serialization import NotSerializable, escape_row
 
@@ -304,7 +304,7 @@ class JournalStore:
             )
         for suffix in FILE_SUFFIXES:
             try:
-                irregularity = describe_irregularity(os.lstat(f"{self.file}{suffix}"))
+                irregularity = posix.describe_irregularity(os.lstat(f"{self.file}{suffix}"))
             except OSError:  # it is missing, or the error is raised when it is opened
                 continue
             if irregularity is not None and suffix:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import secrets
 from pathlib import Path
+
+from .. import _posix as posix
 
 
 def write_atomically(path: str | os.PathLike[str], contents: str | bytes) -> None:
@@ -23,9 +26,11 @@ def write_atomically(path: str | os.PathLike[str], contents: str | bytes) -> Non
     if (target.exists() and not target.is_file()) or not os.access(target.parent, os.W_OK):
         target.write_bytes(data)
         return
-    temporary_file = target.with_name(f".{target.name}.{os.getpid()}.new")
+    temporary_file = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
+    descriptor = posix.open_regular(temporary_file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
-        temporary_file.write_bytes(data)
+        with open(descriptor, "wb") as file:
+            file.write(data)
         with contextlib.suppress(FileNotFoundError):
             temporary_file.chmod(target.stat().st_mode)
         temporary_file.replace(target)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import SshError, SshJob, SshNode
+from trioflow import CommandError, JobState, LocalNode, SshError, SshJob, SshNode
 from trioflow.jobs.command._start_errors import MAX_TAIL_BYTES
 from trioflow.jobs.ssh._transport import OpenSsh
+from trioflow.jobs.ssh._wrapper import MAX_CPUS, parse_cpu_count
 
 from ...bodies import run
 from .servers import Site
@@ -61,3 +64,44 @@ def test_only_the_end_of_what_a_node_says_is_in_the_error(
     assert len(str(error)) < MAX_TAIL_BYTES + 1000
     assert ("the end" in str(error)) is (option == "ForceCommand")
     assert ("login failed" in str(error)) is (option == "Banner")
+
+
+HOSTILE_NODE = r"""
+import os, re, sys, time
+command = os.environ.get("SSH_ORIGINAL_COMMAND", "")
+found = re.search(r"'0([0-9a-f]{16})'", command)
+answer = open(sys.argv[1]).read().replace("MARK", chr(30) + (found[1] if found else ""))
+for place in answer.split("PAUSE"):
+    sys.stderr.write(place)
+    sys.stderr.flush()
+    time.sleep(0.05 if "PAUSE" in answer else 0)
+sys.stdout.write("7\n" * 3)
+"""
+END = "MARK end {} 0m0s 0m0s\n{} 0m0s\n"
+ANSWERS = [
+    "", "MARK start\n", "MARK start\nMARK end 0", "x" * 100_000, "MARK start\n" * 1000,
+    "MARK start\n" + END.format("9" * 200, "0m0s"), "MARK start\n" + END.format(0, "9" * 400 + "m0s"),
+    "MARK start\n" + END.format(0, "0m.s"), "MARK start\n" + END.format(0, "0m0,5s") + "MARK start\n",
+    "MARK start\nPAUSEMARK end 3 0m0s 0mPAUSE0s\n0m0s 0m0s\n", "\x1b[2J\x00MARKMARK start\n", END.format(0, "0m0s"),
+]  # fmt: skip
+
+
+def test_whatever_a_node_answers_is_its_own_failure(backend: str, site: Site, tmp_path: Path) -> None:
+    """A node that answers half reports, huge numbers or control characters fails, and the job on another node runs."""
+    (tmp_path / "node.py").write_text(HOSTILE_NODE)
+    server = site.serve(5, ForceCommand=f"{sys.executable} {tmp_path}/node.py {tmp_path}/answer")
+    for answer in ANSWERS:
+        (tmp_path / "answer").write_text(answer)
+        bad = SshJob(server.node(), "true", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, critical=False)
+        good = SshJob(LocalNode(), "true")
+        run(backend, bad, good)
+        error = bad.raised_exception() if bad.state is JobState.FAILED else None
+        assert error is None or isinstance(error, (SshError, CommandError)), answer
+        assert good.state is JobState.SUCCEEDED
+
+
+@given(st.binary(max_size=20) | st.integers(0, 10**30).map(lambda number: b"%d\n" % number))
+def test_the_number_of_cpus_has_bounds(answer: bytes) -> None:
+    """A node that named three billion CPUs had as many slots, and took all memory."""
+    assert 1 <= parse_cpu_count(answer) <= MAX_CPUS
+    assert [parse_cpu_count(text) for text in (b"8\n", b"0", b"-1", b"x", b"9999999")] == [8, 1, 1, 1, MAX_CPUS]

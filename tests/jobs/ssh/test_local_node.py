@@ -223,3 +223,22 @@ def test_a_named_pipe_for_a_node_does_not_stop_the_event_loop(backend: str, tmp_
     assert isinstance(alone.raised_exception(), JobTimeout)
     run(backend, fed, CommandJob(["echo", "echo x"], stdout=tmp_path / "pipe"))
     assert fed.result().text == "x\n"
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_no_argument_of_a_process_has_the_text_of_a_script(backend: str, tmp_path: Path, small: bool) -> None:
+    """Other users see the arguments of processes, in which a script once stood."""
+    text = "#!/bin/sh\ncat /proc/[0-9]*/cmdline 2>/dev/null\n: SEKRET-in-script\n"
+    (tmp_path / "script").write_text(text + "#" * (0 if small else 70_000))
+    job = SshJob(LocalNode(), Script(tmp_path / "script"), stdout=PIPE, check=False)
+    run(backend, job)
+    assert b"/bin/sh" in job.result().stdout
+    assert b"SEKRET-in-script" not in job.result().stdout
+
+
+def test_a_pull_drops_the_bits_that_let_others_act_as_the_owner(backend: str, tmp_path: Path) -> None:
+    """A copy had the setuid bit of a file on a local node, which sftp drops."""
+    (tmp_path / "a").touch()
+    (tmp_path / "a").chmod(0o6755)
+    run(backend, SshJob(LocalNode(), Pull(tmp_path / "a", to=tmp_path / "b")))
+    assert (tmp_path / "b").stat().st_mode & 0o7777 == 0o755

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,21 @@ def test_an_argument_that_is_no_list_of_nodes_is_rejected(given: Any) -> None:
     """`SshNodes` rejects an argument that is no list of nodes, and the error names `SshNodes`."""
     with pytest.raises(TypeError, match="SshNodes"):
         SshNodes(given)
+
+
+LINES = "\n".join(f"n{number}[1-99999]" for number in range(12))
+
+
+@pytest.mark.parametrize("text", ["n" + "[1-99999]" * 50, "n[" + "0" * 4000 + "1-99999]", LINES])
+def test_a_hostfile_has_one_limit_that_is_checked_before_it_is_built(tmp_path: Path, text: str) -> None:
+    """Each line could name 100,000 nodes, and the brackets of a range were expanded before their product was known."""
+    (tmp_path / "hosts").write_text(text)
+    with pytest.raises(ValueError, match="more than the limit of"):
+        SshNodes(tmp_path / "hosts")
+
+
+def test_a_hostfile_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    """A named pipe blocked the program."""
+    os.mkfifo(tmp_path / "hosts")
+    with pytest.raises(ValueError, match="not a regular file"):
+        SshNodes(tmp_path / "hosts")

@@ -21,6 +21,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncGenerator, Hashable, Sequence
 from typing import Final
@@ -76,6 +77,8 @@ MAX_DIRECTORY_BYTES: Final = 70
 The path of a Unix socket is limited to 104 to 108 bytes, depending on the operating system. OpenSSH appends a temporary
 suffix of 18 bytes. The rest is left for the socket's name.
 """
+MAX_LOG_SIZE: Final = 4 << 20
+"""The maximum size of what ssh reports on a connection, in bytes; a server that says more has no connection."""
 MAX_LOG_BYTES: Final = MAX_TAIL_BYTES
 """The maximum number of bytes to read from the end of what ssh has reported on a connection, with the node's banner."""
 
@@ -368,6 +371,8 @@ class Connection:
         try:
             with open(self._log_file, "wb") as errors:
                 self.process = spawn(self._connections.guard, command, stdout=write_end, stderr=errors.fileno())
+            if sys.platform == "linux":  # what a server says before the login has no end of its own
+                posix.resource.prlimit(self.process.pid, posix.resource.RLIMIT_FSIZE, (MAX_LOG_SIZE, MAX_LOG_SIZE))
         except OSError as error:
             os.close(read_end)
             raise SshError(self.node, f"{command[0]} could not be started: {error}") from error

@@ -215,7 +215,7 @@ class SshNodes(Sequence[Node]):
             if isinstance(entry, Node):
                 entries.append(entry)
             elif isinstance(entry, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                entries += [_parse_node(name, options) for name in _expand_range(entry)]
+                entries += [_parse_node(name, options) for name in _expand_range(entry, MAX_NODES - len(entries))]
             else:
                 raise TypeError(f"SshNodes: {short_repr(entry)}: give names, ranges, or SshNodes")
         if not entries and isinstance(nodes, (str, os.PathLike)):
@@ -243,7 +243,10 @@ class SshNodes(Sequence[Node]):
 
 MAX_NAMES_IN_REPR: Final = 3
 MAX_NODES: Final = 100_000
-"""The maximum number of nodes in one range; a larger range is rejected as a mistake."""
+"""The maximum number of nodes in all ranges; more are rejected as a mistake."""
+MAX_CHARACTERS: Final = 10_000_000
+"""The maximum length of all names in one range."""
+MAX_DIGITS: Final = 20
 _WORD_PATTERN: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
 _FOREIGN_PATTERN: Final = re.compile(r".*=.*|\d+|\[[^\[\]:,-]*(:[^\[\]:]*)?\]")
 """What files of nodes for MPI, Slurm or Ansible have besides names: options, numbers of slots, and headings."""
@@ -266,6 +269,8 @@ def _check_word(word: Any, name: str, subject: str) -> None:
 
 def _iterate_entries(nodes: Any) -> Iterator[Any]:
     if isinstance(nodes, os.PathLike) or (isinstance(nodes, str) and os.path.isfile(nodes)):
+        if not os.path.isfile(nodes) and os.path.exists(nodes):
+            raise ValueError(f"SshNodes({short_repr(nodes)}): it is not a regular file, and could block")
         try:
             text = Path(nodes).read_text(encoding="utf-8-sig")  # pyright: ignore[reportUnknownArgumentType]
         except UnicodeDecodeError as error:
@@ -288,19 +293,19 @@ def _split_names(text: str, place: str = "") -> list[str]:
     return names
 
 
-def _expand_range(text: str) -> Iterator[str]:
-    """Return an iterator over the names in a range; a text without brackets is its only name."""
+def _expand_range(text: str, limit: int) -> Iterator[str]:
+    """Return an iterator over the names in a range, at most `limit`; a text without brackets is its only name."""
     pieces = _BRACKETS_PATTERN.split(text)  # alternating: text outside of brackets, text inside
     if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
         raise ValueError(f"{short_repr(text)}: unbalanced or nested brackets; write, for example, 'node[01-37,40]'")
-    choices = [[piece] if number % 2 == 0 else _alternatives(piece, text) for number, piece in enumerate(pieces)]
-    size = 1
-    for choice in choices:
-        size *= len(choice)
-    if size > MAX_NODES:
-        raise ValueError(
-            f"{short_repr(text)} expands to {size} nodes, more than the limit of {MAX_NODES}: check the range"
-        )
+    choices, size = list[list[str]](), 1
+    for number, piece in enumerate(pieces):
+        choices.append([piece] if number % 2 == 0 else _alternatives(piece, text))
+        size *= len(choices[-1])
+        if size > limit or size * sum(max(map(len, choice)) for choice in choices) > MAX_CHARACTERS:
+            raise ValueError(
+                f"{short_repr(text)} expands to {size} nodes, more than the limit of {MAX_NODES}: check the ranges"
+            )
     return map("".join, itertools.product(*choices))
 
 
@@ -314,7 +319,7 @@ def _alternatives(inside: str, text: str) -> list[str]:
             continue
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise ValueError(f"{short_repr(text)}: {part!r} is not an ascending range of numbers, such as 01-37")
-        if int(last) - int(first) >= MAX_NODES:
+        if len(first) > MAX_DIGITS or int(last) - int(first) >= MAX_NODES:
             raise ValueError(f"{short_repr(text)} expands to more than the limit of {MAX_NODES} nodes: check the range")
         choices += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     if "" in choices:

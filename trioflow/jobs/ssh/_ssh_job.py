@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import IO, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
@@ -54,9 +55,12 @@ CHANGE_DIRECTORY_SCRIPT: Final = (
 # The file has a directory of its own: Python looks for modules in that of its script, and anyone can put some in /tmp.
 INLINE_SCRIPT: Final = (
     'd=$(mktemp -d) || exit; trap \'rm -rf -- "$d"\' EXIT; trap "exit 143" TERM HUP INT; s=$d/script; '
-    'printf %s "$1" >"$s" && chmod 700 "$s" || exit; shift; '
+    'printf %s "$TRIOFLOW_SCRIPT" >"$s" && chmod 700 "$s" || exit; unset TRIOFLOW_SCRIPT; '
 )
-"""The start of a shell script that writes its first argument, a script, to a temporary file and removes it at exit."""
+"""The start of a shell script that writes a script to a temporary file and removes it at exit.
+
+The script is in a variable, since other users see the arguments of processes.
+"""
 DIRECTORY_SCRIPT: Final = (
     'd=$1; case $d in /*) ;; *) d=$PWD/$d;; esac; trap \'rm -rf -- "${d%/*}"\' EXIT; trap "exit 143" TERM HUP INT; '
     'd=$d/$2; if [ -n "$3" ]; then cd -- "$3" || exit; fi; shift 3; '
@@ -67,7 +71,7 @@ The first three arguments are the directory, the name of the user's script in it
 others are the arguments of the user's script.
 """
 MAX_INLINE_BYTES: Final = 60_000
-"""The maximum size of a script to send in the command line, in bytes. Larger scripts are sent as files."""
+"""The maximum size of a script to send with the variables, in bytes. Larger scripts are sent as files."""
 
 
 class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_time=True):
@@ -356,9 +360,12 @@ class _StepRunner:
         else:
             script, description, name = os.fsencode(text), "a script", "script"
         interpreter_line = shlex.join(interpreter(script))
-        if len(script) <= MAX_INLINE_BYTES and b"\0" not in script and not includes:
+        size = len(script) + sum(len(os.fsencode(text)) for variable in self._variables().items() for text in variable)
+        is_small = size <= MAX_INLINE_BYTES and b"\0" not in script and not includes
+        if is_small and not isinstance(self._job._node, LocalNode):
             inline = f'{INLINE_SCRIPT}{interpreter_line} "$s" "$@"'
-            return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], description)
+            words = ["/bin/sh", "-c", inline, "trioflow", *arguments]
+            return await self._run(words, description, variables={"TRIOFLOW_SCRIPT": os.fsdecode(script)})
         async with _sftp_transfers.temporary_directory(self.session, script, name, includes, description) as directory:
             from_directory = f'{DIRECTORY_SCRIPT}{interpreter_line} "$d" "$@"'
             words = ["/bin/sh", "-c", from_directory, "trioflow", directory, name, self._directory() or "", *arguments]
@@ -373,7 +380,14 @@ class _StepRunner:
         cwd = self._options.cwd
         return None if cwd is None else self.session.connection.node_path(self._values.fill(os.fsdecode(cwd)))
 
-    async def _run(self, words: Sequence[str], description: str, *, enters_directory: bool = True) -> CommandResult:
+    async def _run(
+        self,
+        words: Sequence[str],
+        description: str,
+        *,
+        enters_directory: bool = True,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> CommandResult:
         """Run a command; if `enters_directory`, run it in the directory that the job's `cwd` names."""
         options, job = self._options, self._job
         words = list(words)
@@ -388,7 +402,7 @@ class _StepRunner:
             on_line=None if on_line is None else lambda line: on_line(job, line),
             tag=make_tag_function(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
             truncate=self._truncates,
-            env=self._variables(),
+            env={**self._variables(), **variables},
         )
         self._truncates = False
         if self._stdin is None:

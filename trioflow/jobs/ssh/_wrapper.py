@@ -224,11 +224,13 @@ def _encode_word(word: str) -> str:
 
 MAX_REPORT_BYTES: Final = 256
 """The maximum length of a line of the report, after its mark. The times of a thousand years take a hundred bytes."""
+MAX_CPUS: Final = 4096
+"""The largest number of CPUs that a node is believed to have."""
 _UNSAFE_PATTERN: Final = re.compile(r"[\\'!\n\r]")
-_TIME_PATTERN: Final = rb"\d+m[\d.,]+s"
+_TIME_PATTERN: Final = rb"\d{1,9}m\d{1,2}(?:[.,]\d{1,9})?s"
 # The shell's `times` prints two lines: first its own CPU times, then those of its children.
 _REPORT_PATTERN: Final = re.compile(
-    rb"(?:start\n|end (?P<code>\d+) %b %b\n(?P<user>%b) (?P<system>%b)\n)"
+    rb"(?:start\n|end (?P<code>\d{1,9}) %b %b\n(?P<user>%b) (?P<system>%b)\n)"
     % (_TIME_PATTERN, _TIME_PATTERN, _TIME_PATTERN, _TIME_PATTERN)
 )
 
@@ -239,6 +241,11 @@ def _partial_mark_size(data: bytes, mark: bytes) -> int:
         if data.endswith(mark[:size]):
             return size
     return 0
+
+
+def parse_cpu_count(text: bytes) -> int:
+    """Return the number of CPUs that a node names; 1 if it names none, and at most `MAX_CPUS`."""
+    return min(MAX_CPUS, int(text)) if re.fullmatch(rb"\s*[1-9]\d{0,8}\s*", text) else 1
 
 
 def _parse_seconds(text: bytes) -> float:

@@ -12,6 +12,7 @@ program would leave behind. Elsewhere, it is a file in the user's directory for 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -81,7 +82,12 @@ class AnswerThread:
             self._thread = threading.Thread(
                 target=self._answer_all, args=(listener,), name="trioflow look", daemon=True
             )
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # there are too many processes
+                self._pid = 0
+                listener.close()
+                raise OSError(errno.EAGAIN, str(error)) from None
             return True
 
     def stop(self) -> None:

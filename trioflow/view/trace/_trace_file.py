@@ -84,6 +84,8 @@ def read_record(path: Path) -> TraceRecord:
     """
     import msgspec
 
+    if path.exists() and not path.is_file():  # a pipe could block
+        raise BadTrace(f"{str(path)!r} is not a regular file; {INPUT_HINT}")
     try:
         # msgspec would reject a surrogate, which the name of a file may have.
         trace: Any = json.loads(
