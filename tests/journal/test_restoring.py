@@ -22,6 +22,7 @@ import pytest
 
 from trioflow import (
     AbstractJob,
+    CommandJob,
     Job,
     JobState,
     JobTimeout,
@@ -37,6 +38,7 @@ from trioflow import (
 from trioflow.abc import Instrument, JobKind, run_of
 from trioflow.journal._journal import JournalSession
 from trioflow.journal._store import JournalStore, checksum
+from trioflow.view import listing
 
 from ..bodies import co_run_drained, fail
 from ..cli.command_line import trioflow
@@ -625,6 +627,18 @@ def test_arguments_of_a_redacted_job_are_not_in_the_journal_file(virtual: Virtua
         assert [job.restored for job in jobs] == [restored, restored]
     stored = file.read_bytes()
     assert [word in stored for word in (b"secret", b"918273", b"known", b"645546")] == [False, False, True, True]
+
+
+def test_neither_inputs_nor_results_of_a_redacted_job_are_shown(virtual: Virtual, file: Path) -> None:
+    """The names of its `reads=` stood in the journal as they are, and its result in the listing with details."""
+    (file.parent / "SEKRET-in").touch()
+    for restored in (False, True):
+        job = CommandJob(["true"], reads=[file.parent / "SEKRET-in"], redact=True, label="hush")
+        token = Job(double, "SEKRET-out", label="token", redact=True)
+        scheduler = again(virtual, file, lambda job=job, token=token: Scheduler(job, token))  # type: ignore[misc]
+        assert job.restored is restored
+        assert "SEKRET" not in listing(scheduler, details=True)
+    assert b"SEKRET-in" not in file.read_bytes()
 
 
 async def hush(word: str, number: int) -> None: ...

@@ -268,6 +268,8 @@ class FingerprintBuilder:
         if any(option is not None and option is not False for option in options):
             parts["o"] = self._value_form(options, "its options")
         reads = self._file_stamper.input_stamps(work)
+        if self._hashes_all_values:
+            reads = {f"~{digest(path.encode())}": stamp for path, stamp in reads.items()}
         if reads:
             parts["r"] = reads
 

@@ -269,10 +269,11 @@ def _check_word(word: Any, name: str, subject: str) -> None:
 
 def _iterate_entries(nodes: Any) -> Iterator[Any]:
     if isinstance(nodes, os.PathLike) or (isinstance(nodes, str) and os.path.isfile(nodes)):
-        if not os.path.isfile(nodes) and os.path.exists(nodes):
+        path = Path(nodes)  # pyright: ignore[reportUnknownArgumentType]
+        if path.is_fifo() or (path.is_char_device() and str(path) != os.devnull):
             raise ValueError(f"SshNodes({short_repr(nodes)}): it is not a regular file, and could block")
         try:
-            text = Path(nodes).read_text(encoding="utf-8-sig")  # pyright: ignore[reportUnknownArgumentType]
+            text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise ValueError(f"{os.fspath(nodes)} is not in UTF-8 ({error}): save it in UTF-8") from None
         for number, line in enumerate(text.splitlines(), 1):

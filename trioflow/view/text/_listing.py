@@ -178,6 +178,8 @@ class Listing:
         if job.state is JobState.SUCCEEDED:
             result = stored_result(job)
             result_text = "(given up)" if result is DROPPED else self._symbols.escape(short_repr(result))
+            if job.redact and result is not None:
+                result_text = "(redacted)"
             reason = reason_not_restored(job)
             remark = f"not restored: {self._symbols.escape(reason)}" if reason else ""
             return "  ".join(filter(None, (f"-> {result_text}", "restored" * job.restored, remark)))
