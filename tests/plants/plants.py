@@ -326,7 +326,7 @@ PLANTS: Final = (
         f"{RUN}/_worker.py",
         "a counter not restored: forever jobs that have ended still count in a drain",
         """\
-        self.forever_count -= worker.is_shielded
+            self.forever_count -= worker.is_shielded
 """,
     ),
     Plant(

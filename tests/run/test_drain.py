@@ -95,7 +95,7 @@ def test_the_body_of_an_open_scheduler_continues_during_a_drain(virtual: Virtual
             await anyio.sleep(1)
             scheduler.drain()
             for _ in range(3):
-                with pytest.raises(RuntimeError, match="is draining" if not nested else "inner"):
+                with pytest.raises(RuntimeError, match="drain"):
                     (inner if nested else scheduler).add(Job(anyio.sleep, 0))
                 await anyio.sleep(1)
             assert running.finished_at == 2

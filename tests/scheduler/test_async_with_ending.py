@@ -86,10 +86,10 @@ async def clumsy() -> None:
 
 @pytest.mark.parametrize("critical", [True, None])
 @pytest.mark.parametrize("nested", [False, True])
-def test_exception_of_the_block_body_is_not_grouped_with_failures_of_the_clean_up(
+def test_exception_of_the_block_body_is_the_last_of_a_group_with_failures_that_count(
     virtual: Virtual, critical: bool | None, nested: bool
 ) -> None:
-    """The exception of a body leaves the block alone; what jobs raise when they unwind is in `raise_for_failures`."""
+    """No failure that counts is lost behind the exception of the body, also not one of a job that unwinds."""
     flaw, job = Flaw("body"), Job(clumsy, critical=critical)
     scheduler = Scheduler(Scheduler(job, critical=True) if nested else job)
 
@@ -98,16 +98,18 @@ def test_exception_of_the_block_body_is_not_grouped_with_failures_of_the_clean_u
             await anyio.sleep(1)
             raise flaw
 
-    assert virtual(raised_by, main) is flaw
+    error = virtual(raised_by, main)
+    assert isinstance(error, ExceptionGroup)
+    assert isinstance(job.raised_exception(), OSError)
+    assert error.exceptions == (job.raised_exception(), flaw)
     assert scheduler.stop_reason is StopReason.CANCELLED
     with pytest.raises(ExceptionGroup) as caught:
         scheduler.raise_for_failures()
     assert caught.value.exceptions == (job.raised_exception(),)
-    assert isinstance(job.raised_exception(), OSError)
 
 
 def test_exception_of_a_job_that_the_body_awaits_leaves_the_block_once(virtual: Virtual) -> None:
-    """A body that awaits a critical job raises its failure; this is not put into a group with itself."""
+    """A body that awaits a critical job raises its failure; what is in the chain of an exception is not lost."""
 
     async def main() -> None:
         async with Scheduler() as scheduler:
@@ -122,8 +124,8 @@ def test_exception_of_a_job_that_the_body_awaits_leaves_the_block_once(virtual: 
     assert error.__cause__ is job.raised_exception()
 
 
-def test_exception_of_a_body_that_a_critical_failure_has_cancelled_leaves_the_block(virtual: Virtual) -> None:
-    """A body that fails while the run cancels it raises its exception; the run knows the failure that stopped it."""
+def test_exception_of_a_body_that_a_critical_failure_has_cancelled_follows_it(virtual: Virtual) -> None:
+    """A body that fails while a critical failure cancels it once hid that failure."""
     flaw, job = Flaw("body"), Job(fail, 1, OSError(), critical=True)
     scheduler = Scheduler(job)
 
@@ -134,8 +136,70 @@ def test_exception_of_a_body_that_a_critical_failure_has_cancelled_leaves_the_bl
             finally:
                 raise flaw
 
-    assert virtual(raised_by, main) is flaw
+    error = virtual(raised_by, main)
+    assert isinstance(error, ExceptionGroup)
+    assert error.exceptions == (job.raised_exception(), flaw)
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, job)
+
+
+BODIES = ["ends", "raises", "adds", "awaits"]
+RUNS = ["nothing", "failure", "critical", "timeout", "SystemExit"]
+LEAVES = {
+    ("ends", "nothing"): "nothing",
+    ("ends", "failure"): "[failure]",
+    ("ends", "critical"): "[critical]",
+    ("ends", "timeout"): "JobTimeout",
+    ("raises", "nothing"): "body",
+    ("raises", "failure"): "[failure, body]",
+    ("raises", "critical"): "[critical, body]",
+    ("raises", "timeout"): "body",
+    ("adds", "nothing"): "nothing",
+    ("adds", "failure"): "[failure]",
+    ("adds", "critical"): "[critical]",
+    ("adds", "timeout"): "JobTimeout",
+    ("awaits", "nothing"): "nothing",
+    ("awaits", "failure"): "[failure]",
+    ("awaits", "critical"): "[critical]",
+    ("awaits", "timeout"): "JobTimeout",
+    **{(body, "SystemExit"): "SystemExit" for body in BODIES},
+}
+"""What leaves a block, by what its body does when the run goes on or stops, and by what its jobs do."""
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("jobs", RUNS)
+def test_what_leaves_a_block(virtual: Virtual, body: str, jobs: str) -> None:
+    """No failure that counts, and no interruption, is lost behind the exception of the body."""
+
+    def shown(error: BaseException) -> str:
+        if isinstance(error, ExceptionGroup):
+            return f"[{', '.join(map(shown, error.exceptions))}]"
+        return str(error) if isinstance(error, Flaw) else type(error).__name__
+
+    errors = {"failure": Flaw("failure"), "critical": Flaw("critical"), "SystemExit": SystemExit()}
+
+    async def main() -> str:
+        try:
+            async with Scheduler(timeout=2 if jobs == "timeout" else None) as scheduler:
+                other = scheduler.add(Job(nap, 3))
+                if jobs in errors:
+                    scheduler.add(Job(fail, 1, errors[jobs], critical=jobs == "critical" or None))
+                with (
+                    contextlib.suppress(anyio.get_cancelled_exc_class()) if body != "ends" else contextlib.nullcontext()
+                ):
+                    await anyio.sleep(2.5)
+                if body == "raises":
+                    raise Flaw("body")
+                if body == "adds":
+                    scheduler.add(Job(nap, 0))
+                if body == "awaits":
+                    with anyio.CancelScope(shield=True):
+                        await other
+        except BaseException as error:
+            return shown(error)
+        return "nothing"
+
+    assert virtual(main) == LEAVES[body, jobs]
 
 
 def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:

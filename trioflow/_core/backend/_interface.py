@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     CapacityLimiter: TypeAlias = trio.CapacityLimiter | anyio.CapacityLimiter
 
 T = TypeVar("T")
-Function = TypeVar("Function", bound=Callable[..., Any])
 BackendName = Literal["trio", "asyncio"]
 BACKEND_NAMES: Final[tuple[BackendName, ...]] = get_args(BackendName)
 
@@ -190,7 +189,7 @@ class WorkerGroup(Protocol):
         """
         self.variables = variables
         self._backend = backend
-        self._worker_function = backend.protect_from_ctrl_c(worker_function)
+        self._worker_function = worker_function
         self._deadline = deadline
         self._context = context
         self.prepare(outer)
@@ -398,9 +397,8 @@ class Backend(Protocol):
 
         async def call() -> None:
             nonlocal error
-            scope = self.create_scope()
-            scope.__enter__()
             try:
+                scope.__enter__()
                 await function()
             except BaseException as raised:
                 error = raised
@@ -411,6 +409,7 @@ class Backend(Protocol):
                 error = error or RuntimeError(f"it has left a {kind} open: close it with a with statement")
 
         try:
+            scope = self.create_scope()
             try:
                 with contextlib.suppress(BaseExceptionGroup):  # the task has ended in a scope that was left open
                     async with self.create_task_group() as tasks:
@@ -439,9 +438,9 @@ class Backend(Protocol):
         """Return the task that is running in this thread; None if there is none."""
         ...
 
-    def protect_from_ctrl_c(self, function: Function) -> Function:
-        """Return `function`; on trio, in the middle of it no KeyboardInterrupt is raised. It is kept forever."""
-        return function
+    def handle_ctrl_c(self) -> AbstractContextManager[None]:
+        """Return a context manager in which trio raises no KeyboardInterrupt in the middle of the engine."""
+        return contextlib.nullcontext()
 
     def name_task(self, task: Any, name: str) -> None: ...
 

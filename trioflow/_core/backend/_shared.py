@@ -16,7 +16,8 @@ from ..base._user_code import get_args, get_group_message, leaf_exceptions
 LOOP_PACKAGES: Final = frozenset({"trio", "outcome", "asyncio", "anyio"})
 """The packages of the event loops and of their dependencies. Frames in these packages are not user code."""
 ENGINE_PACKAGE: Final = __name__.rpartition(".backend.")[0]
-UNINTERRUPTIBLE_PACKAGES: Final = LOOP_PACKAGES | {ENGINE_PACKAGE.partition(".")[0]}
+PACKAGE: Final = ENGINE_PACKAGE.partition(".")[0]
+UNINTERRUPTIBLE_PACKAGES: Final = LOOP_PACKAGES | {PACKAGE}
 """The packages in whose functions KeyboardInterrupt must not be raised: trioflow, trio, anyio and the like."""
 BODY_CALLER_MODULES: Final = frozenset(
     f"{ENGINE_PACKAGE}.{module}" for module in ("run._worker", "run._attempts", "job._function", "job._service")
@@ -82,6 +83,15 @@ def is_in_job_body(frame: FrameType | None) -> bool:
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in UNINTERRUPTIBLE_PACKAGES:
         frame, is_user_code = frame.f_back, True
     return is_user_code and frame is not None and frame.f_globals.get("__name__") in BODY_CALLER_MODULES
+
+
+def is_in_engine(frame: FrameType | None, outermost: FrameType | None) -> bool:
+    """Return whether one of the frames from `frame` to `outermost` executes code of trioflow."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
+            return True
+        frame = None if frame is outermost else frame.f_back
+    return False
 
 
 def matches_any(exception: BaseException, *patterns: tuple[type[BaseException], str]) -> bool:

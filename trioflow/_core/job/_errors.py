@@ -262,6 +262,10 @@ class JobCancelled(TrioflowError):
     """A job or a run was cancelled, so there is no result."""
 
 
+class GrowingError(RuntimeError):
+    """The refusal of a change, because the run does not grow. It gives way to what has ended the run."""
+
+
 class JobSkipped(TrioflowError):
     """A job was skipped, because of its `run_if` or a skipped input, so there is no result."""
 

@@ -37,13 +37,18 @@ MAX_LEAVING_TURNS: Final = 3
 again. If all workers leave in these turns, `_wind_up` may not be needed."""
 
 
+MAX_TRIES: Final = 2
+"""How often a step of the ending is taken that fails for an error of the engine itself, such as a lack of memory."""
 MAX_CLOSES: Final = 100
 """How often a coroutine is closed that awaits something else each time."""
 
 
 async def end(run: Run) -> None:
     """End a run; the docstring of the module lists the steps."""
-    run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)  # if `_wind_up` is called again, it continues with these
+    if run.pending_shutdowns is None:
+        run.pending_shutdowns = _jobs_with_shutdown(
+            run.scheduler
+        )  # if `_wind_up` is called again, it continues with these
     run.guard(run.stop, COMPLETED)
     run.workers.admit_queued()
     for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
@@ -69,16 +74,31 @@ async def end(run: Run) -> None:
 
 
 async def _wind_up(run: Run) -> None:
+    for step in (_end_jobs, _clean_up, _end_forever_jobs, _end_services, _shut_down_all, _close_shared):
+        for _ in range(MAX_TRIES):
+            try:
+                await step(run)
+                break
+            except BaseException as error:
+                if run.backend.split_cancellations(error)[1] is None:  # asyncio cancels all tasks of a loop at its end
+                    raise
+                run.interrupt(error)
+
+
+async def _end_jobs(run: Run) -> None:
     await _wait_until_left(run, [worker for worker in run.workers.alive if not worker.is_shielded])
+
+
+async def _clean_up(run: Run) -> None:
     if needs_clean_up(run):
         await CleanUp(run).execute()
-    await _end_forever_jobs(run)
-    await _end_services(run)
+
+
+async def _shut_down_all(run: Run) -> None:
     deadline = run.deadline_in(run.scheduler.shutdown_timeout)
     await _shut_down(run, run.pending_shutdowns or {}, run.scheduler._shutdown_timeout)
     for part in run.parts:
         await part.close(deadline)
-    await _close_shared(run)
 
 
 async def _end_forever_jobs(run: Run) -> None:

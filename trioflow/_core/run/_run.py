@@ -383,7 +383,11 @@ class Run:
         for part in self.parts:
             part.enter(STOPPING)
         self.check_policy()
-        await _ending.end(self)
+        try:
+            await _ending.end(self)
+        except Exception as fault:  # of the engine itself, such as a lack of memory, which may be over
+            self.interrupt(fault)
+            await _ending.end(self)
         if self._failure_log is not None:
             self._failure_log.close()
 
@@ -1013,8 +1017,13 @@ class Run:
         if self.phase is RunPhase.RUNNING and self.is_over():
             self.stop_cancelled()
         if self.phase is not RunPhase.RUNNING:
-            state = self.phase.value if self.is_draining_or_stopping else "has not started yet"
-            raise RuntimeError(f"{call_text}: {self.scheduler.label!r} {state}; add jobs before a run or while it runs")
+            state = "has not started yet"
+            if self.reason is not None and self.is_draining_or_stopping:
+                culprit = "" if self.culprit is None else f": {self.culprit.label!r}"
+                state = f"{self.phase.value} ({self.reason.value}{culprit})"
+            raise _errors.GrowingError(
+                f"{call_text}: {self.scheduler.label!r} {state}; add jobs before a run or while it runs"
+            )
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Link jobs that were just added and checked, and make those without open requirements ready."""

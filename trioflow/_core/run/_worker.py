@@ -111,7 +111,6 @@ class Worker(WorkerTask):
 
     def _leave_unstarted(self) -> None:
         self.run.notice_cancellation(self)
-        self.workers.searchers -= 1
         self.workers.leave(self)
 
     def nested_run(self) -> Run | None:
@@ -137,17 +136,17 @@ class Worker(WorkerTask):
         The simplest jobs are called in this frame, because a call costs up to a tenth of an empty job. `_settle_other`
         settles those that have failed or have changed the task.
         """
-        current_worker_var.set(self)
-        run, workers, queue = self.run, self.workers, self.workers.queue
-        scheduler, notify_start = run.scheduler, run.fast_hooks[0]
-        startable, needs_own_tasks, time_slice, clock = queue.startable, run.needs_own_tasks, run.time_slice, run.clock
         awaitable: Any
         value: Any
         error: BaseException | None
-        snapshot: Any = None
-        job: Any = None  # an AbstractJob; the hot path also reads fields of Job
-        jobs_left, has_run_jobs, now = MAX_JOBS_IN_TURN, False, clock()
         try:
+            current_worker_var.set(self)
+            run, workers, queue = self.run, self.workers, self.workers.queue
+            scheduler, notify_start, startable = run.scheduler, run.fast_hooks[0], queue.startable
+            needs_own_tasks, time_slice, clock = run.needs_own_tasks, run.time_slice, run.clock
+            snapshot: Any = None
+            job: Any = None  # an AbstractJob; the hot path also reads fields of Job
+            jobs_left, has_run_jobs, now = MAX_JOBS_IN_TURN, False, clock()
             snapshot = run.backend.isolation.attach_current_task(self)
             self.must_leave = not snapshot or workers.is_closed
             if not self.must_leave:
@@ -246,10 +245,9 @@ class Worker(WorkerTask):
             if (self.must_leave or queue.tokens is not None) and run.phase is not STOPPING:
                 run.notice_cancellation(self)
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
-            run.abandon(self, fault)
+            self.run.abandon(self, fault)
         finally:
-            self.stop_searching()
-            workers.leave(self)
+            self.workers.leave(self)
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
             self = run = workers = scheduler = queue = startable = notify_start = nothing
@@ -371,11 +369,15 @@ class Workers:
                 self._spawn()
 
     def _spawn(self) -> None:
-        self.searchers += 1
         worker = Worker(self)
+        self.searchers += 1
         self.alive[worker] = None
         self.run.standstill.active_count += 1
-        self.group.spawn(worker)
+        try:
+            self.group.spawn(worker)
+        except BaseException as fault:  # of the program's task factory, or a lack of memory: no task will leave
+            self.run.interrupt(fault)
+            self.leave(worker)
 
     def admit_queued(self) -> None:
         """Admit all workers of this run that queue for a turn, so that they leave at its end."""
@@ -389,13 +391,18 @@ class Workers:
         del self.run, self.group, self.timed_by
 
     def leave(self, worker: Worker) -> None:
-        """Remove a worker, and replace it if needed."""
-        del self.alive[worker]
-        self.run.time_slice.names.unnamed.pop(worker, None)
-        self.run.standstill.active_count -= 1
-        self.group.forget(worker)
-        self.forever_count -= worker.is_shielded
-        self.ensure_searcher()
+        """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""
+        try:
+            worker.stop_searching()
+            del self.alive[worker]
+            self.run.time_slice.names.unnamed.pop(worker, None)
+            self.run.standstill.active_count -= 1
+            self.group.forget(worker)
+            self.forever_count -= worker.is_shielded
+            self.ensure_searcher()
+        except BaseException as fault:
+            self.alive.pop(worker, None)
+            self.run.interrupt(fault)
         self.run.on_worker_left()
 
     def prepare_for_forever_job(self, worker: Worker) -> None:

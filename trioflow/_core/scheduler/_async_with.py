@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .. import backend as _backend
 from ..base._states import RAN_TO_END, RunPhase, StopReason
+from ..job._errors import GrowingError, JobCancelled, JobNotDone
 from ..job._outcome import find_interruption
 from ..run._part import Part
 from ..words import _failures
@@ -13,6 +14,10 @@ from ..words import _failures
 if TYPE_CHECKING:
     from ..run._run import Run
     from ._base_scheduler import BaseScheduler
+
+
+REFUSALS: Final = (GrowingError, JobCancelled, JobNotDone)
+"""What the body gets that adds a job to a run which is ending, or awaits one of its jobs."""
 
 
 class OpenBlock(Part):
@@ -25,6 +30,7 @@ class OpenBlock(Part):
     def __init__(self, scheduler: BaseScheduler) -> None:
         self._scheduler = scheduler
         self._task_group = _backend.current_backend().create_task_group()
+        self._ctrl_c = _backend.current_backend().handle_ctrl_c()
         self._can_begin_event = _backend.current_backend().create_event()
         self._has_run_ended = False
         self._is_open = True  # whether the body may add jobs
@@ -34,6 +40,14 @@ class OpenBlock(Part):
 
     async def begin(self) -> None:
         """Start the run, and return as soon as jobs can be added."""
+        self._ctrl_c.__enter__()
+        try:
+            await self._begin()
+        except BaseException:
+            self._ctrl_c.__exit__(None, None, None)
+            raise
+
+    async def _begin(self) -> None:
         self._body_task = _backend.current_backend().current_task()
         self._tasks = await self._task_group.__aenter__()
         self._tasks.start_soon(self._run_scheduler)
@@ -88,7 +102,17 @@ class OpenBlock(Part):
             BaseException: what the body has raised, or else the failure of the run.
 
         """
+        try:
+            return await self._exit(error)
+        finally:
+            if not self._has_run_ended:  # an error of the engine itself
+                self._tasks.cancel_scope.cancel()
+                await self._exit_task_group(None)
+            self._ctrl_c.__exit__(None, None, None)
+
+    async def _exit(self, error: BaseException | None) -> bool:
         run = self._scheduler._run
+        was_ending = run is None or run.is_draining_or_stopping
         if run is not None:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
@@ -97,9 +121,6 @@ class OpenBlock(Part):
         is_cancelled, failure = (
             (False, None) if error is None else _backend.current_backend().split_cancellations(error)
         )
-        if is_cancelled and failure is not None and self._tasks.cancel_scope.cancel_called:
-            await self._exit_task_group(None)  # because the run was cancelling the body when the body failed
-            raise failure
         try:
             await self._exit_task_group(error)
         except BaseException as exit_error:
@@ -109,10 +130,33 @@ class OpenBlock(Part):
                 _failures.raise_failures(self._scheduler)  # as a nursery does
             if error is None:
                 raise
-            return False  # a scope around the block was cancelled, so Python raises `error` again
+            if failure is None:
+                return False  # a scope around the block was cancelled, so Python raises `error` again
         if failure is None:
             self._raise_if_failed()
-        return failure is None
+            return True
+        self._raise_with(failure, was_ending)
+        if is_cancelled and self._tasks.cancel_scope.cancel_called:  # the run was cancelling the body when it failed
+            raise failure
+        return False
+
+    def _raise_with(self, failure: BaseException, was_ending: bool) -> None:
+        """Raise what leaves the block in place of the exception of its body, if the run has more to say than that.
+
+        Args:
+            failure: the exception of the body.
+            was_ending: whether the run was ending before. Then a refusal of its end gives way to what has ended it.
+
+        """
+        if self._run_error is not None or (was_ending and isinstance(failure, REFUSALS)):
+            self._raise_if_failed()
+        if isinstance(failure, Exception):
+            try:
+                _failures.raise_failures(self._scheduler)
+            except ExceptionGroup as group:
+                errors = [error for error in group.exceptions if error not in _chain_of(failure)]
+                if errors:
+                    raise group.derive([*errors, failure]) from None
 
     async def _exit_task_group(self, error: BaseException | None) -> None:
         """Wait for the task of the run. If `error` is a cancellation, pass it to the task group, which may catch it."""
@@ -134,6 +178,15 @@ class OpenBlock(Part):
         if self._is_cancelled_by_body and self.run.cancel_reason is StopReason.CANCELLED:
             return
         _failures.raise_unless_completed(self.run, self.run.cancel_reason)
+
+
+def _chain_of(error: BaseException | None) -> list[BaseException]:
+    """Return an exception with those from which it was raised, and those that were being handled."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
 
 
 def _is_cancellation(error: BaseException | None) -> bool:

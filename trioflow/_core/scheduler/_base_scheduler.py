@@ -776,7 +776,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
         run = self._make_run(backend, timeout, jobs_window, instruments)
         outer_worker, pool = run.outer_worker, None
+        ctrl_c = backend.handle_ctrl_c() if outer_worker is None else None
         try:
+            if ctrl_c is not None:
+                ctrl_c.__enter__()
             if outer_worker is None and (used := self._journal_to_use(journal)) is not None:
                 run.use_journal(self._open_journal(used))
             if _open_block is not None:
@@ -808,6 +811,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 outer_worker.run.failures.total += run.failures.total
             elif run.journal_writer is not None:
                 run.journal_writer.close()
+            if ctrl_c is not None:
+                ctrl_c.__exit__(None, None, None)
         if outer_worker is not None:
             return cast(bool, self._nested_result(run))
         if run.failures.total or run.reason is not COMPLETED:
@@ -1031,7 +1036,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             JobTimeout: the run did not end in time.
             JobCancelled: the run was cancelled by other code than the body.
             BaseException: the body raised this exception, or the exception interrupted the run. It is not in a group,
-                even if failures count: `raise_for_failures` raises these.
+                unless the body raised it and failures count: then it is the last in their group.
 
         """
         block, self._open_block = self._open_block, None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ..base._reprs import short_repr
 from ..base._states import JobState
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
+from ..job._errors import GrowingError
 from ..job._job import AbstractJob, is_scheduler, state_of
 from ..job._requirements import flatten, flatten_simple
 from ..words._job_queries import inputs_of, lacked_budget
@@ -178,8 +179,10 @@ class Members:
             raise RuntimeError(f"{call_text}: {owner.label!r} is closed; make a new Scheduler")
         run = owner._innermost_run()
         if run is None:
-            if (owner if owner._scheduler is None else outermost_scheduler(owner))._open_block is not None:
-                raise RuntimeError(f"{call_text}: {owner.label!r} is draining, and accepts no jobs")
+            outermost = owner if owner._scheduler is None else outermost_scheduler(owner)
+            if outermost._open_block is not None:
+                why = "" if outermost.stop_reason is None else f" ({outermost.stop_reason.value})"
+                raise GrowingError(f"{call_text}: the run of {outermost.label!r} has ended{why}, and accepts no jobs")
         else:
             run.check_growing(f"{call_text} of {owner.label!r}")
             if owner._run is None and owner._state.is_settled:

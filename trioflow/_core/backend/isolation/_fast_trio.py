@@ -17,7 +17,7 @@ import trio
 from .. import _shared
 from .._interface import Isolation, Scope, TaskSnapshot, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, expect, expect_attributes, getrefcount, getweakrefcount
-from ..loop._trio import TrioHost, interrupter_of_jobs
+from ..loop._trio import TrioHost
 
 TRIO_RUN_MODULE: Final = cast(Any, trio)._core._run
 CancelStatus: Final = TRIO_RUN_MODULE.CancelStatus  # a node in trio's tree of cancel scopes
@@ -39,7 +39,6 @@ class FastTrioGroup(WorkerGroup):
         self._cancel_status: Any = None  # the `CancelStatus` of the scope, set in `run`
         self._shielded_scope: Any = None  # the scope of all shielded workers; None if there are none
 
-    @trio.lowlevel.enable_ki_protection  # as `TrioHost.run_in_nursery`
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         with trio.CancelScope(deadline=self._deadline) as self._scope:
             self._cancel_status = self._scope._cancel_status
@@ -58,8 +57,7 @@ class FastTrioGroup(WorkerGroup):
         schedule_points, fault = task._schedule_points, None
         self._host.nursery = nursery = NURSERY_CLASS._create(task, self._scope, True)
         try:
-            with interrupter_of_jobs():
-                await body()
+            await body()
         except BaseException as error:  # of the engine itself
             fault = error
         nursery._nested_child_running = False

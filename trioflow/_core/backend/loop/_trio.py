@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import functools
 import inspect
 import math
 import signal
@@ -34,16 +33,10 @@ class TrioHost(HostTask):
         self._context = context
         self.nursery: Any = nursery  # None until the outermost run opens it
 
-    @trio.lowlevel.enable_ki_protection
     async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `body()` inside a nursery. Then raise any cancellation of the calling task.
-
-        Like the workers, this task is protected from Ctrl-C. So trio raises KeyboardInterrupt in the main task at its
-        next checkpoint, where the run can end cleanly, and not in the middle of the engine.
-        """
-        with interrupter_of_jobs():
-            async with trio.open_nursery() as self.nursery:
-                await body()
+        """Await `body()` inside a nursery. Then raise any cancellation of the calling task."""
+        async with trio.open_nursery() as self.nursery:
+            await body()
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def yield_to_loop(self) -> bool:
@@ -67,7 +60,7 @@ class TrioHost(HostTask):
     async def run_uninterrupted(
         self, function: Callable[[], Coroutine[Any, Any, None]], on_interrupt: Callable[[], None]
     ) -> None:
-        """Await `function()` in a new task with a shield. trio never raises KeyboardInterrupt in the new task."""
+        """Await `function()` in a new task with a shield. trio raises KeyboardInterrupt in the calling task alone."""
 
         async def shielded() -> None:
             with trio.CancelScope(shield=True):
@@ -80,12 +73,12 @@ class TrioHost(HostTask):
             raise group.exceptions[0] from None
 
 
-class JobInterrupter:
-    """A SIGINT handler around that of trio: Ctrl-C interrupts the code of a job, as it interrupts that of any task.
+class CtrlC:
+    """A SIGINT handler around that of trio: Ctrl-C interrupts the code of a job, and never the engine.
 
-    trio raises KeyboardInterrupt in the code that is running, unless a function in its stack is protected. The workers
-    are protected, and with them the jobs, which they call. So for the code of a job, this handler passes an unprotected
-    frame to the handler of trio.
+    trio raises KeyboardInterrupt in the code that is running, unless a function in its stack is protected; otherwise in
+    the main task at its next checkpoint, where a run can end cleanly. So this handler passes a protected frame to the
+    handler of trio for each task that runs code of trioflow, and an unprotected one for the code of a job.
     """
 
     def __init__(self, trio_handler: SignalFunction) -> None:
@@ -94,7 +87,13 @@ class JobInterrupter:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal. Python may call this between any two instructions of the program."""
-        self.trio_handler(number, _unprotected_frame() if _shared.is_in_job_body(frame) else frame)
+        if _shared.is_in_job_body(frame):
+            frame = _unprotected_frame()
+        elif trio.lowlevel.in_trio_task():
+            coroutine: Any = trio.lowlevel.current_task().coro
+            if _shared.is_in_engine(frame, coroutine.cr_frame):
+                frame = _protected_frame()
+        self.trio_handler(number, frame)
 
     def __enter__(self) -> None:
         self.run_count += 1
@@ -110,22 +109,23 @@ def _unprotected_frame() -> FrameType | None:
     return inspect.currentframe()
 
 
-def interrupter_of_jobs() -> contextlib.AbstractContextManager[None]:
-    """Return the `JobInterrupter` for the body of a `with` statement, if trio handles Ctrl-C in this thread."""
-    is_main_thread = threading.current_thread() is threading.main_thread()
-    handler: Any = _shared.SIGNALS.getsignal(signal.SIGINT) if is_main_thread else None
-    if getattr(handler, "__module__", "").partition(".")[0] == trio.__name__:
-        handler = JobInterrupter(handler)
-        _shared.SIGNALS.signal(signal.SIGINT, handler)
-    return handler if isinstance(handler, JobInterrupter) else contextlib.nullcontext()
+@trio.lowlevel.enable_ki_protection
+def _protected_frame() -> FrameType | None:
+    return inspect.currentframe()
 
 
 class TrioLoop(Backend):
     name = "trio"
     cancellation_type = trio.Cancelled
     other_cancellation = "asyncio", "CancelledError"
-    # Cached, because trio would take 1.4 µs of each run to protect the function of its workers once more.
-    protect_from_ctrl_c: Any = staticmethod(functools.cache(trio.lowlevel.enable_ki_protection))
+
+    def handle_ctrl_c(self) -> contextlib.AbstractContextManager[None]:
+        is_main_thread = threading.current_thread() is threading.main_thread()
+        handler: Any = _shared.SIGNALS.getsignal(signal.SIGINT) if is_main_thread else None
+        if getattr(handler, "__module__", "").partition(".")[0] == trio.__name__:
+            handler = CtrlC(handler)
+            _shared.SIGNALS.signal(signal.SIGINT, handler)
+        return handler if isinstance(handler, CtrlC) else contextlib.nullcontext()
 
     def current_task(self) -> trio.lowlevel.Task | None:
         return trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None

@@ -1,0 +1,183 @@
+"""Interrupt a run, or let it fail, at each line of the engine, each time in a process of its own.
+
+    python -m tests.run.each_line HOW BACKEND SCENARIO [STEP]
+
+HOW is "interrupt", for Ctrl-C under `trio.run`, "twice", for a second one thirty lines later, or "error", for a
+MemoryError. Each STEP-th line gets one. The run ends, and the books agree; otherwise a line says where they do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import gc
+import linecache
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+import trio
+
+import trioflow
+from trioflow import AbstractJob, Job, Pool, Scheduler, Service
+from trioflow._core.backend import load_backend
+from trioflow._core.run._run import RUNS_IN_PROGRESS
+
+from ..bodies import nap, nothing, serve
+
+ENGINE: Final = str(Path(trioflow.__file__).parent / "_core")
+PATIENCE: Final = 10  # seconds for one run, which takes a hundredth of one on a quiet machine
+UNHARMED: Final = {
+    "Timer.__init__": "trio's own list of deadlines",
+    "Timer._cancel": "the loop of trio calls it",
+    "TaskNames.watch": "the loop calls it, for no run",
+    "TaskNames._name_tasks": "the loop calls it, for no run",
+    "Run.execute": "the end of its last steps",
+    "FastTrioGroup._run_in_nursery": "steps of trio's own end of a nursery",
+    "BaseScheduler.co_run": "the end of its last steps",
+    "CtrlC.__exit__": "the end of its last steps",
+}
+"""Functions at whose lines no error is raised, and why."""
+
+
+class Shared(AbstractJob[None]):
+    """A job whose clean-up waits."""
+
+    async def co_run(self) -> None:
+        """Yield once."""
+        await anyio.lowlevel.checkpoint()
+
+    async def co_shutdown(self) -> None:
+        """Count the calls that begin, and those that end."""
+        calls[f"begun {self.label}"] += 1
+        await anyio.sleep(0.001)
+        calls[f"ended {self.label}"] += 1
+
+
+calls: collections.Counter[str] = collections.Counter()
+scheduler = Scheduler()  # until a scenario has made its own
+
+
+async def graph() -> None:
+    """Run services, forever jobs, needs, a window, a nested scheduler, clean-up, and a function for what settles."""
+    global scheduler
+    service, inner = Service(serve), Scheduler(Job(nap, 0), Shared(label="inner"))
+    slow = Job(nap, 0.001, required=service, timeout=5, needs={"cpu": 1})
+    jobs = [service, inner, slow, Job(nothing, needs={"cpu": 2}), Job(nothing, run_if="failed", required=slow)]
+    jobs += [Job(nap, 100, forever=True), Shared(label="outer")]
+    scheduler = Scheduler(*jobs, pool=Pool(cpu=2), jobs_window=3, on_settled=settled, shutdown_timeout=PATIENCE)
+    await scheduler.co_run()
+
+
+async def block() -> None:
+    """Run an open block."""
+    global scheduler
+    async with Scheduler(shutdown_timeout=PATIENCE) as scheduler:
+        scheduler.add(Service(serve))
+        scheduler.add(Shared(label="outer"))
+        await scheduler.add(Job(nap, 0.001))
+        scheduler.add(Job(nap, 0))
+
+
+async def settled(_: object) -> None:
+    """Yield once."""
+    await anyio.lowlevel.checkpoint()
+
+
+class Tracer:
+    """Raises what it is made for at one line of the engine, and counts them."""
+
+    def __init__(self, how: str, number: int) -> None:
+        self.how, self.count, self.places = how, 0, list[str]()
+        self.numbers = {number, number + 30} if how == "twice" else {number}
+
+    def trace(self, frame: Any, event: str, argument: object) -> Any:
+        """Trace the functions of the engine alone."""
+        return self.trace_line if frame.f_code.co_filename.startswith(ENGINE) else None
+
+    def trace_line(self, frame: Any, event: str, argument: object) -> Any:
+        """Raise at the line, unless nothing can fail there: without a call no memory is asked for."""
+        code = frame.f_code
+        if event != "line" or (self.how == "error" and self.is_unharmed(code, frame.f_lineno)):
+            return self.trace_line
+        self.count += 1
+        if self.count in self.numbers:
+            self.places.append(f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_qualname}")
+            if self.how == "error":
+                raise MemoryError
+            handler: Any = signal.getsignal(signal.SIGINT)
+            handler(signal.SIGINT, frame)
+        return self.trace_line
+
+    def is_unharmed(self, code: Any, line: int) -> bool:
+        """Return whether no error can come at this line, or it is one of those that end all."""
+        return code.co_qualname in UNHARMED or "(" not in linecache.getline(code.co_filename, line)
+
+
+def run_once(how: str, backend: str, scenario: str, number: int) -> str:
+    """Run a scenario with a fault at one line, and return what is wrong; "end" after the last line."""
+    tracer, left = Tracer(how, number), "nothing"
+    gc.disable()
+    sys.settrace(tracer.trace)
+    try:
+        trio.run(globals()[scenario]) if backend == "trio" else asyncio.run(globals()[scenario]())
+    except BaseException as error:
+        left = repr(error)
+    sys.settrace(None)
+    if not tracer.places:
+        return "end"
+    wrong = [f"{job.label} is {job.state.value}" for job in scheduler.iterate_jobs() if is_open(job)]
+    wrong += ["the run goes on"] if scheduler._run is not None or RUNS_IN_PROGRESS else []
+    if scheduler._pool is not None and (scheduler._pool.free != scheduler._pool.total or scheduler._pool._users):
+        wrong.append("the pool is not free")
+    if how != "error":
+        wrong += [] if left == "KeyboardInterrupt()" else [f"{left} left"]
+        if scheduler.stop_reason is not None:
+            wrong += [f"{name}: {calls[name]} calls" for name in ("begun outer", "ended outer") if calls[name] != 1]
+    return f"{', '.join(tracer.places)}: {'; '.join(wrong)}" if wrong else ""
+
+
+def is_open(job: AbstractJob[Any]) -> bool:
+    """Return whether a job is still running or scheduled."""
+    return job.is_running() or job.is_scheduled()
+
+
+def run_apart(*arguments: Any) -> str:
+    """Do `run_once` in a process of its own; a run that does not end is wrong."""
+    read_end, write_end = os.pipe()
+    if not (child := os.fork()):
+        signal.alarm(PATIENCE)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        try:
+            os.write(write_end, run_once(*arguments).encode() or b"right")
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with open(read_end, "rb") as file:
+        text = file.read().decode()
+    os.waitpid(child, 0)
+    return "" if text == "right" else text or f"line {arguments[-1]}: the run does not end"
+
+
+def main(how: str, backend: str, scenario: str, step: str = "1") -> int:
+    """Do all lines, or each `step`-th; print what is wrong, and how many lines there were."""
+    logging.disable()
+    load_backend(backend)  # type: ignore[arg-type]
+    for name in ("traceback", "trioflow.testing"):
+        __import__(name)
+    number, bad = 1, 0
+    while (text := run_apart(how, backend, scenario, number)) != "end":
+        bad += bool(text)
+        print(text, end="\n" if text else "", flush=True)
+        number += int(step)
+    print(f"{how} {backend} {scenario}: {number // int(step)} lines, {bad} wrong")
+    return bad > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

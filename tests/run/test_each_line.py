@@ -1,0 +1,60 @@
+"""An interrupt at any line of the engine: the run ends, and the books agree."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trio
+
+from trioflow import Job, Scheduler
+
+from ..bodies import nap
+from ..pythons import python
+
+STEPS = {"graph": 331, "block": 173}
+"""Each of so many lines is tried; `python -m tests.run.each_line` tries all."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork()")
+@pytest.mark.parametrize("scenario", STEPS)
+@pytest.mark.parametrize("how", ["interrupt", "twice"])
+def test_an_interrupt_at_any_line_ends_the_run(how: str, scenario: str) -> None:
+    """Ctrl-C under `trio.run` while a run wound up once hung for ever, also at the second one."""
+    words = ["-m", "tests.run.each_line", how, "trio", scenario, str(STEPS[scenario])]
+    ended = python(*words, text=True, cwd=Path(__file__).parents[2])
+    assert ended.stdout.endswith(" 0 wrong\n"), ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_an_error_where_a_task_is_started_ends_the_run(
+    backend: str, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A run whose tasks could not be started, for lack of memory, once stood still, and no cancellation ended it."""
+    owner: Any = trio.Nursery if backend == "trio" else asyncio.BaseEventLoop
+    name = "start_soon" if backend == "trio" else "create_task"
+    real, count = getattr(owner, name), itertools.count()
+
+    def fail_once(self: Any, function: Any, *arguments: Any, **options: Any) -> Any:
+        if next(count) == number:
+            if asyncio.iscoroutine(function):
+                function.close()
+            raise MemoryError
+        return real(self, function, *arguments, **options)
+
+    async def main() -> None:
+        monkeypatch.setattr(owner, name, fail_once)
+        try:
+            await scheduler.co_run()
+        finally:
+            monkeypatch.undo()
+
+    scheduler = Scheduler(*(Job(nap, 0.001) for _ in range(5)))
+    with pytest.raises(MemoryError):
+        anyio.run(main, backend=backend)
+    assert not any(job.is_running() or job.is_scheduled() for job in scheduler)
