@@ -233,6 +233,9 @@ def test_a_command_of_an_older_journal_is_restored(place: Path, backend: str) ->
             builder = FingerprintBuilder(lambda _: "", FileStamper(False, ()), str(place))
             former = builder.compute(job, job.for_journal(), options_of(job), is_former=True)
             assert '"w"' not in former
+            made = CommandJob(["true"], cwd="/tmp")
+            written = builder.compute(made, made.for_journal(), options_of(made), is_former=True)
+            assert written == r'{"f":"command","a":["\"true\""],"o":"~523e00839361de75a40b5e8b"}'
             store.add_records([record._replace(fingerprint=former)], [], [])
             store.close()
         assert restored == [False, True]

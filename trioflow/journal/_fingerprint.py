@@ -266,7 +266,7 @@ class FingerprintBuilder:
                     path = os.path.join(os.fsdecode(option.within or "."), os.fsdecode(option.path or "."))
                     parts["w"] = self._relative_directory(os.getcwd(), path)
         if any(option is not None and option is not False for option in options):
-            parts["o"] = self._value_form(options, "its options")
+            parts["o"] = self._value_form(tuple(options), "its options")
         reads = self._file_stamper.input_stamps(work)
         if self._hashes_all_values:
             reads = {f"~{digest(path.encode())}": stamp for path, stamp in reads.items()}
