@@ -226,7 +226,7 @@ class ModelScheduler(ModelJob):
         self.check_over()
 
     def check_over(self) -> None:
-        """Before they are cancelled, forever jobs get 16 turns of the loop to take in what is already there."""
+        """Before they are cancelled, forever jobs get turns of the loop to take in what is already there."""
         if self.phase != "running" or self.decided or self.flushing or not self.is_over():
             return
         if any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ def endless(**options: Any) -> Job[None]:
 
 
 def test_forever_job_receives_messages_that_are_already_in_a_channel(virtual: Virtual) -> None:
-    """When all other jobs have settled, a forever job has 16 turns of the loop to receive what was sent."""
+    """When all other jobs have settled, a forever job has turns of the loop to receive what was sent."""
     got: list[int] = []
 
     async def main() -> bool:
@@ -64,7 +65,7 @@ def test_jobs_added_by_a_forever_job_in_its_last_turns_prolong_the_run(virtual: 
 
 
 def test_last_turns_of_a_forever_job_count_from_the_last_settled_job(virtual: Virtual) -> None:
-    """If a job is added in the last turns of a forever job, its 16 turns start again; once only 2 were left."""
+    """If a job is added in the last turns of a forever job, its turns start again; once only 2 were left."""
     got: list[int] = []
 
     async def main() -> bool:
@@ -87,6 +88,75 @@ def test_last_turns_of_a_forever_job_count_from_the_last_settled_job(virtual: Vi
 
     assert virtual(main) is True
     assert got[:4] == [0, 1, 2, 3]
+
+
+def test_forever_jobs_that_pass_something_on_each_have_their_turn(virtual: Virtual) -> None:
+    """As long as one of them moves, the others may have something to take in: here six, one after the other."""
+    got: list[int] = []
+
+    async def main() -> bool:
+        streams = [anyio.create_memory_object_stream[int](1) for _ in range(7)]
+
+        async def tell() -> None:
+            streams[0][0].send_nowait(1)
+
+        async def pass_on(number: int) -> None:
+            async for value in streams[number][1]:
+                got.append(number)
+                await streams[number + 1][0].send(value)
+
+        with contextlib.ExitStack() as stack:
+            for stream in itertools.chain(*streams):
+                stack.enter_context(stream)
+            watchers = [Job(pass_on, number, forever=True) for number in reversed(range(6))]
+            return await Scheduler(watchers, Job(tell)).co_run()
+
+    assert virtual(main) is True
+    assert got == list(range(6))
+
+
+def test_a_run_does_not_wait_for_forever_jobs_that_sleep(virtual: Virtual) -> None:
+    """A forever job that only polls has nothing to take in: the run ends in fewer turns than the 16 of others."""
+    counted = 0
+
+    async def count() -> None:
+        nonlocal counted
+        while True:
+            await anyio.lowlevel.checkpoint()
+            counted += 1
+
+    async def main() -> int:
+        async with anyio.create_task_group() as tasks:
+            before = 0
+
+            async def last() -> None:
+                nonlocal before
+                tasks.start_soon(count)
+                await turns(3)
+                before = counted
+
+            assert await Scheduler(endless(), Job(last)).co_run()
+            tasks.cancel_scope.cancel()
+            return counted - before
+
+    assert virtual(main) <= 12
+
+
+def test_a_forever_job_that_unwinds_is_cancelled_once_on_asyncio(virtual: Virtual) -> None:
+    """At the end of a run that completes, clean-up that takes longer than the first turns is not cancelled again."""
+    ended: list[str] = []
+
+    async def watch() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.move_on_after(5, shield=True):
+                await anyio.sleep(0.5)
+                ended.append("cleaned up")
+
+    scheduler = Scheduler(Job(watch, forever=True), Job(nap, 1))
+    assert virtual(timed, scheduler) == (True, 1.5)
+    assert ended == ["cleaned up"]
 
 
 # --- their start

@@ -46,20 +46,23 @@ MAX_CLOSES: Final = 100
 async def end(run: Run) -> None:
     """End a run; the docstring of the module lists the steps."""
     if run.pending_shutdowns is None:
-        run.pending_shutdowns = _jobs_with_shutdown(
-            run.scheduler
-        )  # if `_wind_up` is called again, it continues with these
+        run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)  # if this is called again, it continues with these
     run.guard(run.stop, COMPLETED)
     run.workers.admit_queued()
+    ends_forever_jobs = run.reason is COMPLETED  # no clean-up job needs them, so they leave in these turns, too
+    if ends_forever_jobs and run.workers.forever_count:
+        _end_workers(run, _forever_workers(run))
     for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
-        unshielded = [worker for worker in run.workers.alive if not worker.is_shielded]
-        is_unwinding = any(worker.job is not None for worker in unshielded)
-        if not (unshielded and await run.group.host.yield_in_ending(is_unwinding)):
+        leaving = [worker for worker in run.workers.alive if not worker.is_shielded or worker.cause is not None]
+        is_unwinding = any(worker.job is not None and not worker.is_shielded for worker in leaving)
+        if not (leaving and await run.group.host.yield_in_ending(is_unwinding)):
             break
     has_more = run.shared or (run.cancel_reason is not COMPLETED and needs_clean_up(run))
     if run.workers.alive or run.pending_shutdowns or has_more or (run.parts and overriding(run.parts, "close")):
         try:
-            await run.group.host.run_uninterrupted(partial(_wind_up, run), partial(run.stop, StopReason.CANCELLED))
+            await run.group.host.run_uninterrupted(
+                partial(_wind_up, run, not ends_forever_jobs), partial(run.stop, StopReason.CANCELLED)
+            )
         except BaseException as interruption:  # trio raises KeyboardInterrupt in the task that awaits the run
             run.interrupt(interruption)
     run.check_policy()  # for clean-up jobs
@@ -73,8 +76,9 @@ async def end(run: Run) -> None:
     run.notify("after_run")
 
 
-async def _wind_up(run: Run) -> None:
-    for step in (_end_jobs, _clean_up, _end_forever_jobs, _end_services, _shut_down_all, _close_shared):
+async def _wind_up(run: Run, ends_forever_jobs: bool) -> None:
+    end_forever_jobs = partial(_end_forever_jobs, cancels=ends_forever_jobs)
+    for step in (_end_jobs, _clean_up, end_forever_jobs, _end_services, _shut_down_all, _close_shared):
         for _ in range(MAX_TRIES):
             try:
                 await step(run)
@@ -101,10 +105,11 @@ async def _shut_down_all(run: Run) -> None:
         await part.close(deadline)
 
 
-async def _end_forever_jobs(run: Run) -> None:
-    """Cancel the forever jobs that are not services, and wait until they have left."""
-    workers = [worker for worker in run.workers.alive if not _runs_service(worker)]
-    _end_workers(run, workers)
+async def _end_forever_jobs(run: Run, cancels: bool) -> None:
+    """Cancel the forever jobs that are not services, unless `end` has done so, and wait until they have left."""
+    workers = _forever_workers(run)
+    if cancels:
+        _end_workers(run, workers)
     await _wait_until_left(run, workers, repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))
 
 
@@ -231,6 +236,10 @@ async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
 
 def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:
     return {job: None for job in scheduler._members.jobs_with_shutdown if job._needs_shutdown()}
+
+
+def _forever_workers(run: Run) -> list[Worker]:
+    return [worker for worker in run.workers.alive if not _runs_service(worker)]
 
 
 def _runs_service(worker: Worker) -> bool:

@@ -77,7 +77,9 @@ P = TypeVar("P", bound=Part)
 MAX_FIRST_WORKER_TURNS: Final = 2
 """The number of turns of the loop after which the first worker has certainly begun: trio resumes tasks in any order."""
 PENDING_INPUT_TURNS: Final = 16
-"""The number of turns of the loop that forever jobs get to process pending input after all other jobs have settled."""
+"""The maximum number of turns of the loop in which forever jobs process pending input after the others have settled."""
+QUIET_TURNS: Final = 2
+"""The number of turns in which none of them has moved, after which nothing is pending: one wakes a job, one runs it."""
 
 RUNS_IN_PROGRESS: Final[dict[Run, None]] = {}
 """The outermost runs in progress, in all threads of the process."""
@@ -473,14 +475,20 @@ class Run:
 
     async def _flush_forever_jobs(self) -> bool:
         """Let forever jobs process their pending input; return False if there are unsettled ordinary jobs again."""
-        added_count, turns = self.added_count, 0
-        while turns < PENDING_INPUT_TURNS and self.phase is not STOPPING and not self.unsettled:
+        added_count, turns, quiet, positions = self.added_count, 0, 0, self._forever_positions()
+        while turns < PENDING_INPUT_TURNS and quiet < QUIET_TURNS and self.phase is not STOPPING and not self.unsettled:
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
-            turns += 1
+            before, positions = positions, self._forever_positions()
+            turns, quiet = turns + 1, quiet + 1 if positions == before else 0
             if self.added_count != added_count:
                 added_count, turns = self.added_count, 0
         return not self._must_wait()
+
+    def _forever_positions(self) -> list[Any]:
+        """Return where the forever jobs wait, for a comparison; what they await is new after each of their steps."""
+        workers = [worker for worker in self.workers.alive if worker.is_shielded]
+        return [[worker, *self.backend.frames(worker)] for worker in workers]
 
     def _must_wait(self) -> bool:
         """Return whether the run waits for jobs, for a part that may add some, or in a drain for workers to leave."""
