@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, JobCancelled, JobTimeout, Scheduler, StopReason
+from trioflow import Job, JobCancelled, JobTimeout, RequirementFailed, Scheduler, StopReason
 
 from ..bodies import fail, nap
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
+pytestmark = pytest.mark.usefixtures("keep_jobs")
 
 # --- check= and raise_for_failures
 
@@ -116,16 +117,15 @@ def test_check_first_stores_no_cancellation_in_the_exception(virtual: Virtual) -
 
 
 @pytest.mark.parametrize("critical", [None, True])
-@pytest.mark.parametrize("keep_jobs", [True, False])
 def test_check_first_raises_the_first_failure_that_counts_as_it_was_raised(
-    virtual: Virtual, critical: bool | None, keep_jobs: bool
+    virtual: Virtual, critical: bool | None
 ) -> None:
     """With `check="first"`, callers get the exception itself, also that of a job in a nested scheduler."""
     error = KeyError("first")
     tolerated = Job(fail, 1, critical=False)
     first = Job(fail, 2, error, critical=critical, label="first")
     inner = Scheduler(Job(nap, required=first), first, label="inner", critical=critical)
-    scheduler = Scheduler(tolerated, inner, Job(fail, 3), label="outer", keep_jobs=keep_jobs, log=False)
+    scheduler = Scheduler(tolerated, inner, Job(fail, 3), label="outer", log=False)
     with pytest.raises(KeyError) as caught:
         virtual(functools.partial(scheduler.co_run, check="first"))
     assert caught.value is error
@@ -151,11 +151,11 @@ def test_run_with_check_raises_the_failures(backend: Any) -> None:
         Scheduler(Job(fail, 0)).run(backend=backend, check=True)
 
 
-def test_the_number_of_the_rest_is_that_of_the_failures_that_count(virtual: Virtual) -> None:
+def test_the_number_of_the_rest_is_that_of_the_failures_that_count(virtual: Virtual, keep_jobs: bool) -> None:
     """With `keep_jobs=False`, "and n more" leaves out a failure that a body has awaited, and what failed BLOCKED."""
 
     async def main() -> None:
-        async with Scheduler(keep_jobs=False) as scheduler:
+        async with Scheduler() as scheduler:
             jobs = [scheduler.add(Job(fail, 1 + number)) for number in range(20)]
             scheduler.add(Job(nap, required=jobs[5]))
             await nap(4.5)
@@ -164,5 +164,72 @@ def test_the_number_of_the_rest_is_that_of_the_failures_that_count(virtual: Virt
 
     with pytest.raises(ExceptionGroup) as caught:
         virtual(main)
-    assert len(caught.value.exceptions) == 16
-    assert "and 3 more" in str(caught.value)
+    assert len(caught.value.exceptions) == 19 if keep_jobs else 16
+    assert ("and 3 more" in str(caught.value)) is not keep_jobs
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 40])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_block_whose_body_has_handled_all_failures_raises_nothing(virtual: Virtual, count: int, order: int) -> None:
+    """It makes no difference how many there are, in which order they are awaited, and what they have BLOCKED."""
+
+    async def main() -> Scheduler:
+        async with Scheduler() as scheduler:
+            jobs: list[Any] = []
+            for number in range(count):
+                jobs.append(scheduler.add(Job(fail, number)))
+                jobs.append(scheduler.add(Job(nap, required=jobs[-1])))
+            await nap(count)
+            for job in jobs[::order]:
+                with pytest.raises((OSError, RequirementFailed)):
+                    await job
+        return scheduler
+
+    assert virtual(main).stop_reason is StopReason.COMPLETED
+
+
+def test_what_a_handled_failure_has_blocked_counts(virtual: Virtual) -> None:
+    """A body that awaits a failure does not thereby handle what that has BLOCKED."""
+
+    async def main() -> None:
+        async with Scheduler() as scheduler:
+            bad = scheduler.add(Job(fail, 1))
+            scheduler.add(Job(nap, required=bad))
+            await nap(2)
+            with pytest.raises(OSError, match="broken"):
+                await bad
+
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(main)
+    assert [type(error) for error in caught.value.exceptions] == [RequirementFailed]
+
+
+def test_failures_that_were_dropped_are_raised_by_number(virtual: Virtual, keep_jobs: bool) -> None:
+    """If a body has handled all failures that `keep_jobs=False` has kept, one exception says how many others count."""
+
+    async def main() -> None:
+        async with Scheduler(label="calls") as scheduler:
+            jobs = [scheduler.add(Job(fail, number)) for number in range(18)]
+            await nap(18)
+            for job in jobs[:16]:
+                with pytest.raises(OSError, match="broken"):
+                    await job
+
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(main)
+    dropped = ["2 jobs of 'calls' failed, which keep_jobs=False has dropped"]
+    assert [str(error) for error in caught.value.exceptions] == (["broken"] * 2 if keep_jobs else dropped)
+
+
+def test_what_a_dropped_failure_has_blocked_is_no_further_failure(virtual: Virtual, keep_jobs: bool) -> None:
+    """The first 16 failures have blocked nothing, and a later one has."""
+
+    async def main() -> None:
+        async with Scheduler() as scheduler:
+            bad = [scheduler.add(Job(fail, number)) for number in range(17)][-1]
+            scheduler.add(Job(nap, required=bad))
+
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(main)
+    assert len(caught.value.exceptions) == (17 if keep_jobs else 16)
+    assert ("and 1 more" in str(caught.value)) is not keep_jobs

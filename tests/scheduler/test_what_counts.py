@@ -13,16 +13,15 @@ from ..bodies import CANCELLED, SKIPPED, alarm, fail, later, nap, nothing
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
+pytestmark = pytest.mark.usefixtures("keep_jobs")
 
-@pytest.mark.parametrize("keep_jobs", [True, False])
+
 @pytest.mark.parametrize("critical", [True, None])
-def test_a_group_that_was_cancelled_alone_fails_nothing(
-    virtual: Virtual, critical: bool | None, keep_jobs: bool
-) -> None:
+def test_a_group_that_was_cancelled_alone_fails_nothing(virtual: Virtual, critical: bool | None) -> None:
     """A group in which a job has failed is cancelled, in its clean-up or before: `cancel()` has ended it."""
     bad = Job(fail, critical=critical, label="bad")
-    inner = Scheduler(bad, alarm(bad, 9), Job(nap, 9), keep_jobs=keep_jobs, label="inner")
-    outer = Scheduler(inner, Job(later, 3, inner.cancel), keep_jobs=keep_jobs)
+    inner = Scheduler(bad, alarm(bad, 9), Job(nap, 9), label="inner")
+    outer = Scheduler(inner, Job(later, 3, inner.cancel))
     assert virtual(outer.co_run) is True
     assert (inner.state, outer.stop_reason) == (CANCELLED, StopReason.COMPLETED)
     outer.raise_for_failures()
@@ -30,11 +29,10 @@ def test_a_group_that_was_cancelled_alone_fails_nothing(
         inner.raise_for_failures()
 
 
-@pytest.mark.parametrize("keep_jobs", [True, False])
-def test_a_group_that_was_cut_off_with_its_run_counts_by_its_jobs(virtual: Virtual, keep_jobs: bool) -> None:
+def test_a_group_that_was_cut_off_with_its_run_counts_by_its_jobs(virtual: Virtual) -> None:
     """The whole run is cancelled after a job in a group has failed: the failure counts, as in a nursery."""
-    inner = Scheduler(Job(fail), Job(nap, 9), keep_jobs=keep_jobs)
-    outer: Scheduler = Scheduler(inner, Job(later, 3, lambda: outer.cancel()), keep_jobs=keep_jobs)
+    inner = Scheduler(Job(fail), Job(nap, 9))
+    outer: Scheduler = Scheduler(inner, Job(later, 3, lambda: outer.cancel()))
     assert virtual(outer.co_run) is False
     with pytest.raises(ExceptionGroup):
         outer.raise_for_failures()

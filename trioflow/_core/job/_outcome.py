@@ -83,9 +83,9 @@ def _clear_frame(frame: FrameType) -> None:
 class CancelledOutcome:
     __slots__ = ("counts", "number")
 
-    def __init__(self, counts: bool = False) -> None:
+    def __init__(self) -> None:
         self.number: Final = next(Failure.numbers)
-        self.counts: Final = counts  # whether failures in a nested scheduler count, because its run was cut off, too
+        self.counts = False  # whether failures in a nested scheduler count, because its run was cut off, too
 
 
 DROPPED: Final = object()

@@ -5,28 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import JobState
-from ..job import _errors
-from ..job._job import AbstractJob
-from ..job._outcome import Failure
+from ..job._job import AbstractJob, is_scheduler
+from ..job._outcome import CancelledOutcome, Failure
 
 if TYPE_CHECKING:
     from ._run import Run
 
 MAX_COUNTED_KEPT: Final = 16
-"""How many of the jobs whose failures count are kept with `keep_jobs=False`."""
+"""How many jobs are kept with `keep_jobs=False` of those whose failures count, and as many that are BLOCKED."""
 
 
 class FailureCounts:
-    """The failures in one run. The members of a `First` count only by its own rule, unless they are critical."""
+    """The failures in one run. The members of a `First` count only by its own rule, unless they are critical.
 
-    __slots__ = ("_scheduler", "counted", "counted_unblocked", "first_counted", "total")
+    What counts is decided here alone, and stands in the outcome of the job. With `keep_jobs=False`, the first of these
+    jobs are kept, for the exception at the end. What is BLOCKED is kept beside what has failed, because it still counts
+    when the failure that has blocked it has been awaited.
+    """
+
+    __slots__ = ("_kept", "_scheduler", "counted", "counted_unblocked", "total")
 
     def __init__(self, run: Run) -> None:
         self._scheduler: Final = run.scheduler
         self.total = 0  # how many jobs have failed, those of nested runs included
         # How many failures of members count, and how many of these members are not BLOCKED.
         self.counted = self.counted_unblocked = 0
-        self.first_counted: Final[list[AbstractJob[Any]]] = []  # the first ones, which `keep_jobs=False` keeps
+        self._kept: Final[list[AbstractJob[Any]]] = []  # the first ones, with `keep_jobs=False`
 
     def count(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Count the failure of a member, unless it belongs to others or is tolerated."""
@@ -34,24 +38,40 @@ class FailureCounts:
             return
         scheduler, criticality = self._scheduler, job._criticality()
         if criticality or not (failure.is_taken or criticality is False or scheduler._enough is not None):
-            failure.counts = True
-            self.counted += 1
-            self.counted_unblocked += job._state is not JobState.BLOCKED
-            if not scheduler.keep_jobs and len(self.first_counted) < MAX_COUNTED_KEPT:
-                error = failure.exception
-                cause = error.requirement._outcome if isinstance(error, _errors.RequirementFailed) else None
-                if not (isinstance(cause, Failure) and cause.counts):  # otherwise, the list has that failure
-                    self.first_counted.append(job)
+            self._add(job, failure)
+
+    def count_cut_off(self, job: AbstractJob[Any], outcome: CancelledOutcome) -> None:
+        """Count the failures in a nested scheduler that was cut off with its run, not alone."""
+        if is_scheduler(job) and job._counted.number and job._criticality() is not False:
+            self._add(job, outcome)
+
+    def _add(self, job: AbstractJob[Any], outcome: Failure | CancelledOutcome) -> None:
+        outcome.counts = True
+        is_blocked = job._state is JobState.BLOCKED
+        self.counted += 1
+        self.counted_unblocked += not is_blocked
+        if not self._scheduler.keep_jobs and self._count_kept(is_blocked) < MAX_COUNTED_KEPT:
+            self._kept.append(job)
+
+    def keeps(self, job: AbstractJob[Any]) -> bool:
+        """Return whether a job stays in a scheduler with `keep_jobs=False`, because its failure has to be reported."""
+        return job in self._kept
+
+    def dropped(self) -> int:
+        """Return how many jobs that failed, and were not BLOCKED, a scheduler with `keep_jobs=False` has dropped."""
+        return 0 if self._scheduler.keep_jobs else self.counted_unblocked - self._count_kept(is_blocked=False)
+
+    def _count_kept(self, is_blocked: bool) -> int:
+        return sum((job._state is JobState.BLOCKED) is is_blocked for job in self._kept)
 
     def take(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Stop counting the failure of a member, because `await job` raises it."""
-        is_last_kept = self.first_counted == [job] and self.counted > 1  # one has to be kept for the exception
-        if failure.counts and not job.is_critical() and not is_last_kept:
+        if failure.counts and not job.is_critical():
             failure.counts, failure.is_taken = False, True
             self.counted -= 1
             self.counted_unblocked -= job._state is not JobState.BLOCKED
-            if job in self.first_counted:
-                self.first_counted.remove(job)
+            if self.keeps(job):
+                self._kept.remove(job)
                 run = self._scheduler._run
                 if run is not None and (run.closes_scheduler or job in run.members.jobs_added_during_run):
                     run.drop(job)

@@ -720,8 +720,10 @@ class Run:
             self._fail(job, failure, awaitable, now)
         elif state is not SCHEDULED:
             is_cut_off = self.is_draining_or_stopping and self.cancel_reason is not COMPLETED
-            counts = is_cut_off and worker.cause is not CancelCause.JOB
-            self.settle(job, state, job._outcome if state is SUCCEEDED else CancelledOutcome(counts), now)
+            outcome = job._outcome if state is SUCCEEDED else CancelledOutcome()
+            if is_cut_off and state is CANCELLED and worker.cause is not CancelCause.JOB:
+                self.failures.count_cut_off(job, outcome)
+            self.settle(job, state, outcome, now)
         elif throttles:
             self.requeue_throttled(job, [throttle.key for throttle in throttles], failure, now)
         else:

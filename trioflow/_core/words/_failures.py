@@ -15,7 +15,7 @@ from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import PathCache, path_of_job, paths_of, printable, shorten
-from ..job._outcome import Failure, add_note
+from ..job._outcome import CancelledOutcome, Failure, add_note
 from ..parts import has_idled
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
 from ._job_queries import (
@@ -58,6 +58,11 @@ class CountedFailures(NamedTuple):
     rest: int = 0
     """How many further jobs failed, which a scheduler with `keep_jobs=False` has dropped."""
 
+    @property
+    def number(self) -> int:
+        """How many jobs failed."""
+        return len(self.jobs) + self.rest
+
 
 NO_FAILURES: Final = CountedFailures()
 
@@ -73,8 +78,8 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
         return scheduler._counted
     if not ((counts := run.failures).counted or counts.total):
         return NO_FAILURES
-    rest = counts.counted_unblocked - sum(job._state is not JobState.BLOCKED for job in counts.first_counted)
-    members = [job for job in scheduler if _counts(job)]
+    rest = counts.dropped()
+    members = [job for job in scheduler if isinstance(job._outcome, Failure | CancelledOutcome) and job._outcome.counts]
     jobs: list[AbstractJob[Any]] = []
     for job in members:
         if is_scheduler(job) and (job._state is JobState.CANCELLED or failed_through_member(job)):
@@ -84,24 +89,19 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
             jobs.append(job)
     own = [job for job in members if isinstance(job._outcome, Failure)]
     causes = {id(job._outcome.exception) for job in (*own, *jobs)}
-    jobs = [job for job in jobs if id(_root_failure(job)) not in causes]
-    rest = 0 if scheduler.keep_jobs else rest
+    jobs = [job for job in jobs if not _is_blocked_by(job, causes)]
+    if not jobs:
+        rest = rest or counts.counted  # all that is left was BLOCKED by failures that were awaited
     return CountedFailures(
         tuple(sorted(jobs, key=_settling_number)), min(own, key=_settling_number, default=None), rest
     )
 
 
-def _counts(job: AbstractJob[Any]) -> bool:
-    """Return whether the failure of a member counts, or those in a nested scheduler that was cut off with its run."""
-    if is_scheduler(job) and job._state is JobState.CANCELLED:
-        return bool(job._counted.jobs) and job._criticality() is not False and job._outcome.counts
-    return isinstance(job._outcome, Failure) and job._outcome.counts
-
-
-def _root_failure(job: AbstractJob[Any]) -> BaseException | None:
-    """Return the failure because of which a job is BLOCKED; None for a job that failed by itself."""
-    error = job.raised_exception()
-    return get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
+def _is_blocked_by(job: AbstractJob[Any], causes: set[int]) -> bool:
+    """Return whether a job is BLOCKED by one of these exceptions, or by a failure that counts, and may be dropped."""
+    root, error = root_failure(job), job.raised_exception()
+    cause = get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
+    return id(cause) in causes or (root is not job and root._outcome.counts)
 
 
 def culprit_text(scheduler: BaseScheduler) -> str | None:
@@ -204,17 +204,20 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
 
     """
     failures = counted_failures(scheduler)
-    if failures.jobs and only_first:
-        (error,) = _exceptions_of(scheduler, failures.jobs[:1])
-        context = error.__context__
+    if not failures.number:
+        return
+    errors = _exceptions_of(scheduler, failures.jobs[:1] if only_first else failures.jobs)
+    rest_text = f", and {failures.rest} more" if failures.rest else ""
+    if not errors:  # those of the jobs that were kept were all awaited
+        text = f"{plural(failures.rest, 'job')} of {scheduler.label!r} failed, which keep_jobs=False has dropped"
+        errors, rest_text = [_errors.TrioflowError(text, "the log has their errors")], ""
+    if only_first:
+        context = errors[0].__context__
         try:
-            raise error
+            raise errors[0]
         finally:
-            error.__context__ = context  # and not a cancellation of the caller
-    if failures.jobs:
-        rest_text = f", and {failures.rest} more" if failures.rest else ""
-        errors = _exceptions_of(scheduler, failures.jobs)
-        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed{rest_text}", errors) from None
+            errors[0].__context__ = context  # and not a cancellation of the caller
+    raise ExceptionGroup(f"jobs of {scheduler.label!r} failed{rest_text}", errors) from None
 
 
 def _exceptions_of(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> list[Exception]:
