@@ -12,7 +12,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
+import anyio
 import trio
+
+from trioflow import Job
 
 from .. import loops
 from ..bodies import BODIES, Body
@@ -29,8 +32,11 @@ GRAPHS: Final = {
         Graph("diamond of 5", [(), (0,), (0,), (1, 2), (3,)]),
         Graph("4 layers of 5", [tuple(range(job // 5 * 5 - 5, job // 5 * 5)) if job >= 5 else () for job in range(20)]),
         Graph("20 wide", [()] * 20),
+        Graph("page of 6, watched", [(), (), (0,), (0,), (2,), (2,)]),
     )
 }
+WATCHED: Final = "page of 6, watched"
+"""The graph beside which a job polls for ever, as one that watches a connection of a server."""
 SMALL_BODIES: Final = ("no-op", "checkpoint", "nap of 2 ms")
 COUNTED: Final = 10
 """In how many runs turns are counted: of one run alone, some belong to the one before."""
@@ -41,8 +47,48 @@ Run = Callable[[], Awaitable[Any]]
 Build = Callable[[Graph, Body], Run]
 
 
+async def poll() -> None:
+    while True:  # noqa: ASYNC110 - as watchers are written
+        await anyio.sleep(0.5)
+
+
 def ours(graph: Graph, body: Body) -> Run:
-    return scheduler(graph, body).co_run
+    jobs = scheduler(graph, body)
+    if graph.shape == WATCHED:
+        jobs.add(Job(poll, forever=True))
+    return jobs.co_run
+
+
+def watched(build: Build, backend: str) -> Build:
+    """Add the poll to what is written by hand."""
+
+    def build_both(graph: Graph, body: Body) -> Run:
+        run = build(graph, body)
+
+        async def on_asyncio() -> None:
+            task = asyncio.create_task(poll())
+            try:
+                await run()
+            finally:
+                task.cancel()
+
+        async def on_trio() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(poll)
+                await run()
+                nursery.cancel_scope.cancel()
+
+        return {"asyncio": on_asyncio, "trio": on_trio}[backend]
+
+    return build_both
+
+
+def ways(setting: Setting) -> dict[str, Build]:
+    """Return what runs the graph of a setting, by name."""
+    found = WAYS[setting.backend]
+    if setting.shape != WATCHED:
+        return found
+    return {name: build if name == OURS else watched(build, setting.backend) for name, build in found.items()}
 
 
 def tasks_by_hand(graph: Graph, body: Body) -> Run:
@@ -155,7 +201,7 @@ def small(plan: Plan) -> Iterator[Contest]:
                 runs = max(2, plan.small_runs // NAPS) if "nap" in body else plan.small_runs
                 contestants = [
                     Contestant(name, setting, partial(attempt, build, setting, runs), partial(verify, name, setting))
-                    for name, build in WAYS[backend].items()
+                    for name, build in ways(setting).items()
                 ]
                 yield Contest("small", contestants, plan.rounds)
 
@@ -218,7 +264,7 @@ def verify(name: str, setting: Setting) -> None:
     """
     graph = GRAPHS[setting.shape]
     witness = Witness(graph, None)
-    loops.run(setting.backend, WAYS[setting.backend][name](graph, witness.body(setting.backend)))
+    loops.run(setting.backend, ways(setting)[name](graph, witness.body(setting.backend)))
     faults = witness.close()
     if faults:
         raise WrongOrder(f"{name} on {setting.backend}, {setting.shape}: " + "; ".join(faults))
