@@ -94,7 +94,7 @@ def grows_faster(pattern: re.Pattern[Any], methods: Collection[str], start: str,
 
     for size in SIZES:
         if seconds(size) > size * SLOW:
-            return all(seconds(4 * size, times) > MAX_RATIO * seconds(size, times) for times in (1, 3))
+            return all(seconds(4 * size, times) > MAX_RATIO * seconds(size, times) for times in (3, 9))
     return False
 
 
