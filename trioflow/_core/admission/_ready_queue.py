@@ -57,7 +57,8 @@ class FifoLine:
         if self._queue.is_paused:
             self._jobs.append(job)
         elif self._queue.size is None or not (job._is_plain or takes_slot(job)):
-            self.admit(math.inf)
+            if self._jobs:
+                self.admit(math.inf)
             self._queue.admit_job(self._queue.make_entry(job))
         else:
             self._jobs.append(job)
@@ -65,7 +66,7 @@ class FifoLine:
     def admit(self, number: float) -> None:
         """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
         jobs, queue = self._jobs, self._queue
-        if queue.is_paused:
+        if not jobs or queue.is_paused:
             return
         size: Any = queue.size  # a number, or no job waits
         tokens, startable, holders = queue.tokens, queue.startable, queue.holders
