@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import trioflow
-from trioflow import First, Job, PerKey, Pool, Rate, Retry, Scheduler, Service
+from trioflow import (
+    CommandJob,
+    CommandService,
+    First,
+    Job,
+    OutputLine,
+    PerKey,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    Service,
+)
 from trioflow._core.job._texts import job_in
 
 from ..bodies import fail, nap, serve
@@ -131,6 +143,23 @@ def test_twice_as_much_takes_twice_the_steps(virtual: Virtual, structure: str, b
     finally:
         logging.disable(logging.NOTSET)
     assert large <= MOST.get(structure, 2.3) * small, (small, large)
+
+
+@pytest.mark.parametrize("use", ["printed", "passed on"])
+@pytest.mark.parametrize("kind", [CommandJob, CommandService])
+def test_twice_as_much_output_takes_twice_the_steps(backend: Any, kind: Any, use: str) -> None:
+    """Lines that are printed, or passed to a function, each take the same number of steps."""
+
+    def run(n: int) -> None:
+        options: dict[str, Any] = {"on_line": lambda *_: None} if use == "passed on" else {"tag": kind is CommandJob}
+        if kind is CommandService:
+            options["ready"] = OutputLine(f"{n}")
+        job = kind(f"seq {n}; {'exec sleep 99' * (kind is CommandService)}", shell=True, **options)
+        assert Scheduler(job, Job(nap, 0, required=job)).run(backend=backend)
+
+    run(8)
+    small, large = (steps(functools.partial(run, n)) for n in (2000, 4000))
+    assert large <= 2.3 * small, (small, large)
 
 
 def test_a_long_text_with_many_ends_of_jobs_texts_takes_no_longer() -> None:

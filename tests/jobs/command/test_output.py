@@ -86,6 +86,27 @@ def test_output_for_a_slow_sink_is_read_piece_by_piece(monkeypatch: pytest.Monke
     stream.finish()
 
 
+def test_a_flood_of_lines_is_read_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If each line takes time, the reader of a full pipe lets other tasks have a turn after some tens of lines."""
+    now, lines = 0.0, list[str]()
+
+    def take(line: str) -> None:
+        nonlocal now
+        lines.append(line)
+        now += 0.0001
+
+    monkeypatch.setattr(_streams.time, "perf_counter", lambda: now)
+    read_end, write_end = os.pipe()
+    stream = _streams.PipeReader(read_end, [LineSink(take)], cast(Any, SimpleNamespace(sink_error=None)))
+    os.write(write_end, (b"." * 63 + b"\n") * 1000)
+    assert stream.read(_streams.MAX_READING_SECONDS)
+    assert 0 < len(lines) < 100
+    assert stream.read()
+    os.close(write_end)
+    stream.finish()
+    assert len(lines) == 1000
+
+
 # --- to files
 
 

@@ -248,6 +248,8 @@ WaitReadableFunction = Callable[[int, float], Awaitable[bool]]
 """The type of `RunHandle.wait_readable`, which returns True when a descriptor is readable, or False at the deadline."""
 MAX_READ_BYTES: Final = 1 << 16
 """The maximum size of one read, in bytes. This is also the default capacity of a pipe on Linux."""
+MAX_LINES_READ_BYTES: Final = 1 << 12
+"""The same where each line is printed, or passed to a function, so that a flood of lines does not block the loop."""
 MAX_READS_PER_TURN: Final = 16
 MAX_READING_SECONDS: Final = 0.001
 """The maximum time, in seconds, to read one pipe before the next one is read, so that the event loop is not blocked."""
@@ -256,12 +258,14 @@ MAX_READING_SECONDS: Final = 0.001
 class PipeReader:
     """The read end of one pipe, and the sinks of its data."""
 
-    __slots__ = ("_output_pipes", "_sinks", "descriptor", "is_watched")
+    __slots__ = ("_max_bytes", "_output_pipes", "_sinks", "descriptor", "is_watched")
 
     def __init__(self, descriptor: int, sinks: Sequence[OutputSink], owner: OutputPipes) -> None:
         posix.set_blocking(descriptor, False)
         self.descriptor: Final = descriptor
         self._sinks: Final = sinks
+        has_lines = any(isinstance(sink, LineSink) for sink in sinks)
+        self._max_bytes: Final = MAX_LINES_READ_BYTES if has_lines else MAX_READ_BYTES
         self._output_pipes: Final = owner
         self.is_watched = False  # whether the selector watches the descriptor; True once the command has started
 
@@ -270,7 +274,7 @@ class PipeReader:
         deadline = time.perf_counter() + max_seconds
         for _ in range(MAX_READS_PER_TURN):
             try:
-                data = os.read(self.descriptor, MAX_READ_BYTES)
+                data = os.read(self.descriptor, self._max_bytes)
             except BlockingIOError:
                 return True
             if not data:
