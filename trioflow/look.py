@@ -6,14 +6,17 @@ on.
 
 from __future__ import annotations
 
-from .view.look._answers import answer_thread
+from .view.look import _answers
 
 
-def enable() -> None:
+def enable(*, steer: bool = True) -> None:
     """Answer `trioflow look` until the program ends, also while a job blocks the event loop.
 
-    This starts a thread, which waits at a socket that only the same user can use. It changes nothing in the runs. A
-    second call has no effect.
+    This starts a thread, which waits at a socket that only the same user can use. It changes nothing in the runs by
+    itself. A second call only changes `steer`.
+
+    Args:
+        steer: whether `trioflow look` may also pause, resume, drain and cancel runs, and change their windows.
 
     Raises:
         NotImplementedError: the system has no Unix sockets.
@@ -24,4 +27,5 @@ def enable() -> None:
         >>> trioflow.look.enable()
 
     """
-    answer_thread.start()
+    _answers.answer_thread.may_steer = steer
+    _answers.answer_thread.start()

@@ -1,10 +1,11 @@
-"""The subcommand `trioflow look`: shows what a program that runs is doing."""
+"""The subcommand `trioflow look`: shows what a program that runs is doing, and steers its runs."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
+from typing import Any
 
 import click
 
@@ -15,25 +16,50 @@ EXAMPLES = """\b
 Examples:
   trioflow look 4242
   trioflow look 4242 --json | jq '.runs[].running[].line.text'
+  trioflow look 4242 --pause
+  trioflow look 4242 --cancel "build/test 7"
 """
+WHOLE_RUN = "\n"
+"""The value of `--cancel` without a path."""
 
 
 @click.command(name="look", epilog=EXAMPLES)
 @click.argument("pid", type=click.IntRange(min=1))
 @click.option("--json", "as_json", is_flag=True, help="Write everything as JSON, for programs.")
-def command(pid: int, as_json: bool) -> int:
+@click.option("--pause", is_flag=True, help="Start no more jobs until --resume. What runs goes on.")
+@click.option("--resume", is_flag=True, help="Start jobs again.")
+@click.option("--window", type=click.IntRange(min=1), metavar="N", help="Run at most N jobs at once from now on.")
+@click.option("--drain", is_flag=True, help="End the run when the running jobs have ended.")
+@click.option(
+    "--cancel", is_flag=False, flag_value=WHOLE_RUN, metavar="[PATH]", help="Cancel the run, or only the job at PATH."
+)
+@click.option("--run", "label", metavar="LABEL", help="The run, if there are several in the program.")
+def command(pid: int, as_json: bool, label: str | None, **words: Any) -> int:
     """Show what a program that runs is doing: what runs, since when and where; what waits, and why; what has failed.
 
     PID is the number of its process. `trioflow run` answers, and so does each program of the same user on Python 3.14
     or newer, if this command runs on the same version. Other programs need TRIOFLOW_LOOK=1 in their environment, or
     call trioflow.look.enable(). Looking changes nothing, and works while a job blocks the event loop.
+
+    The options from --pause to --cancel steer the run instead. The log of the program says who did so.
     """
     from ..view.look import _client
 
+    given = {word: value for word, value in words.items() if value}
+    if len(given) > 1:
+        raise click.UsageError(f"give only one of {', '.join(f'--{word}' for word in given)}")
     try:
+        for word, value in given.items():
+            request = {"do": word, "value": None if value in (True, WHOLE_RUN) else value, "run": label}
+            _outputs.echo(_client.ask(pid, request)["done"])
+            return SUCCESS_CODE
         record = _client.ask(pid)
     except _client.NoAnswer as error:
         raise CliError(str(error)) from None
+    if label is not None:
+        record["runs"] = [run for run in record["runs"] if run["label"] == label]
+        if not record["runs"]:
+            raise CliError(f"process {pid}: no run {label!r} is in progress")
     if as_json:
         _outputs.echo(json.dumps(record, indent=1, ensure_ascii=False))
     else:

@@ -29,13 +29,6 @@ from ...places import PATIENCE
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def answers() -> Iterator[None]:
-    """Let this process answer, as `trioflow run` does."""
-    with _answers.answering():
-        yield
-
-
 def in_thread(function: Any) -> Any:
     """Call a function in another thread, while this one, and with it the event loop, is blocked."""
     results: list[Any] = []

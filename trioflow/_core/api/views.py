@@ -110,6 +110,7 @@ from ..words._job_queries import (
     throttled_attempts,
 )
 from ..words._run_view import RunInProgress, RunView, current_run, job_frames, run_times, runs_in_progress
+from ..words._steering import STEERER, is_steering, steer
 
 if TYPE_CHECKING:
     from ..admission._window import Window

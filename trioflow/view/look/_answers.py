@@ -1,9 +1,10 @@
 """The answer of a program to `trioflow look`: from a thread, so that it also answers while a job blocks the event loop.
 
 A program in which `trioflow.look.enable()` was called, or that has the environment variable TRIOFLOW_LOOK, answers on a
-socket whose name contains the number of its process. A client gets the record of the process as JSON, if the kernel
-reports the same user at the other end; another user gets nothing. From Python 3.14 on, `trioflow look` needs no socket:
-it lets the program call `answer_in_file`.
+socket whose name contains the number of its process. A client sends nothing, or a request as JSON, and ends its side.
+It gets the record of the process, or what it has requested, as JSON, if the kernel reports the same user at the other
+end; another user gets nothing. From Python 3.14 on, `trioflow look` needs no socket: it lets the program call
+`answer_in_file`.
 
 On Linux the socket is in the abstract namespace: it has no file that another user could replace, or that a killed
 program would leave behind. Elsewhere, it is a file in the user's directory for temporary files.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import socket
@@ -20,16 +22,22 @@ import struct
 import sys
 import threading
 from collections.abc import Generator
-from typing import Final
+from typing import Any, Final
 
 from ... import _posix as posix
+from ..._core.api import views
 from ..._core.api.views import warn
 from . import _process_record
 
 SEND_TIMEOUT: Final = 10.0
 """How long, in seconds, a client may take to read the answer."""
 
+REQUEST_TIMEOUT: Final = 1.0
+"""How long, in seconds, to wait for a request: clients of older versions neither send one nor end their side."""
+MAX_REQUEST_SIZE: Final = 1 << 16
 MAX_TRIES: Final = 3
+PROTOCOL_VERSION: Final = 1
+"""The version of the requests. A program refuses all others; it gives its record to any client."""
 
 
 def socket_address(pid: int) -> str:
@@ -58,6 +66,7 @@ class AnswerThread:
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
+        self.may_steer = True
 
     def start(self) -> bool:
         """Start to answer; return False if the thread runs already.
@@ -111,14 +120,46 @@ class AnswerThread:
                 connection, _ = listener.accept()
             except OSError:  # `stop` has closed the listener
                 return
-            with connection, contextlib.suppress(OSError):
-                connection.settimeout(SEND_TIMEOUT)
-                if peer_of(connection)[1] in (None, posix.geteuid()):
-                    connection.sendall(answer())
+            # Each has its own thread, so that none waits while a job blocks the loop that another one wants to steer.
+            thread = threading.Thread(target=_answer_client, args=(connection,), name="trioflow look", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # there are too many processes
+                connection.close()
 
 
-def answer() -> bytes:
-    """Return the record of this process as JSON; if making it fails, an object with the error."""
+def _answer_client(connection: socket.socket) -> None:
+    with connection, contextlib.suppress(OSError):
+        pid, user = peer_of(connection)
+        if user in (None, posix.geteuid()):
+            request = _read_request(connection)
+            connection.settimeout(SEND_TIMEOUT)
+            connection.sendall(answer(request, pid))
+
+
+def _read_request(connection: socket.socket) -> Any:
+    """Return the request of a client; None if it sends none."""
+    connection.settimeout(REQUEST_TIMEOUT)
+    data = bytearray()
+    with contextlib.suppress(TimeoutError):
+        while len(data) < MAX_REQUEST_SIZE and (part := connection.recv(MAX_REQUEST_SIZE)):
+            data += part
+    try:
+        return json.loads(data) if data else None
+    except ValueError:
+        return {}
+
+
+def answer(request: Any = None, pid: int | None = None) -> bytes:
+    """Return the answer to a client of the same user as JSON, which is an object with the error if there is one.
+
+    Args:
+        request: what the client asks for; None for the record of this process.
+        pid: the process that asks, if the system tells.
+
+    """
+    if request is not None:
+        return json.dumps(_handle(request, pid), default=str).encode()
     problem = ""
     for _ in range(MAX_TRIES):
         try:
@@ -128,10 +169,35 @@ def answer() -> bytes:
     return json.dumps({"error": problem}).encode()
 
 
-def answer_in_file(path: str) -> None:
+def _handle(request: Any, pid: int | None) -> dict[str, str]:
+    if not isinstance(request, dict) or request.get("version") != PROTOCOL_VERSION:
+        return {"error": "it has another version of trioflow, which can only be looked at"}
+    if not answer_thread.may_steer:
+        return {"error": "it refuses to be steered, because it has called trioflow.look.enable(steer=False)"}
+    runs, label = views.runs_in_progress(), request.get("run")
+    chosen = [run for run in runs if label in (None, run.scheduler.label)]
+    if len(chosen) != 1:
+        labels = ", ".join(repr(run.scheduler.label) for run in runs)
+        return {"error": f"choose a run by --run LABEL: in progress are {labels}" if runs else "no run is in progress"}
+    by = f"{views.STEERER} {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
+    try:
+        return {"done": views.steer(chosen[0].view, str(request.get("do")), request.get("value"), by)}
+    except ValueError as error:
+        return {"error": str(error)}
+
+
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number if the system has none for it."""
+    try:
+        return str(importlib.import_module("pwd").getpwuid(number).pw_name)
+    except (ImportError, KeyError):
+        return str(number)
+
+
+def answer_in_file(path: str, request: Any = None) -> None:
     """Write the answer to a file, which appears when it is complete."""
     with open(f"{path}.part", "wb") as file:
-        file.write(answer())
+        file.write(answer(request))
     os.replace(f"{path}.part", path)
 
 

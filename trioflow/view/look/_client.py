@@ -6,7 +6,6 @@ The program is asked on its socket, or by `sys.remote_exec` from Python 3.14 on.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import math
 import os
@@ -22,10 +21,10 @@ from textwrap import wrap
 from typing import Any, Final
 
 from ... import _posix as posix
-from ..._core.api.views import JobState, duration_text, fit, join_names, plural, printable, shorten
+from ..._core.api.views import JobState, WaitCause, duration_text, fit, join_names, plural, printable, shorten
 from ..text._columns import durations_in_column
 from ..text._symbols import align_columns, display_width
-from ._answers import peer_of, socket_address
+from ._answers import PROTOCOL_VERSION, peer_of, socket_address, user_name
 from ._process_record import Record
 
 ANSWER_TIMEOUT: Final = 10.0
@@ -52,7 +51,7 @@ def look():
             raise LookupError("it has not imported trioflow")
         else:
             from trioflow.view.look._answers import answer_in_file
-            answer_in_file(path)
+            answer_in_file(path, *{requests!r})
     except BaseException as error:
         try:
             with open(path + ".part", "w") as file:
@@ -78,18 +77,20 @@ class NoAnswer(Exception):
     """The process has not answered; the text has the reason and what to do."""
 
 
-def ask(pid: int) -> Record:
-    """Return the record of another process of the same user.
+def ask(pid: int, request: Record | None = None) -> Record:
+    """Return the record of another process of the same user, or its answer to a request.
 
     Raises:
         NoAnswer: there is no such process, it belongs to another user, or it cannot or does not answer.
 
     """
     _check_process(pid)
-    data = _ask_at_socket(pid)
-    answer: Record = json.loads(_ask_remotely(pid) if data is None else data)
+    if request is not None:
+        request = {"version": PROTOCOL_VERSION, "pid": os.getpid(), **request}
+    data = _ask_at_socket(pid, request)
+    answer: Record = json.loads(_ask_remotely(pid, request) if data is None else data)
     if "error" in answer:
-        raise NoAnswer(f"process {pid} cannot be looked at: {answer['error']}")
+        raise NoAnswer(f"process {pid}{'' if request else ' cannot be looked at'}: {answer['error']}")
     return answer
 
 
@@ -108,17 +109,10 @@ def _check_process(pid: int) -> None:
     if state.startswith("Z"):
         raise NoAnswer(f"there is no process {pid}: it has ended")
     if owner != posix.geteuid():
-        raise NoAnswer(f"process {pid} belongs to another user: run this as user {_user_name(owner)}")
+        raise NoAnswer(f"process {pid} belongs to another user: run this as user {user_name(owner)}")
 
 
-def _user_name(number: int) -> str:
-    try:
-        return str(importlib.import_module("pwd").getpwuid(number).pw_name)
-    except (ImportError, KeyError):
-        return str(number)
-
-
-def _ask_at_socket(pid: int) -> bytes | None:
+def _ask_at_socket(pid: int, request: Record | None) -> bytes | None:
     """Return the answer at the socket of a process; None if it has no socket."""
     if not posix.IS_POSIX:
         return None
@@ -129,6 +123,9 @@ def _ask_at_socket(pid: int) -> bytes | None:
             connection.connect(socket_address(pid))
             if peer_of(connection) not in ((None, None), (pid, posix.geteuid())):
                 return None  # another process has taken the name
+            if request is not None:
+                connection.sendall(json.dumps(request).encode())
+            connection.shutdown(socket.SHUT_WR)
             while part := connection.recv(1 << 16):
                 data += part
         except TimeoutError:
@@ -136,12 +133,16 @@ def _ask_at_socket(pid: int) -> bytes | None:
                 f"process {pid} does not answer within {ANSWER_TIMEOUT:g} s: it is stopped (SIGCONT continues it), or "
                 f"in C code that never lets other threads run, such as a long match of `re`; {HOW_TO_SEE.format(pid)}"
             ) from None
+        except (ConnectionResetError, BrokenPipeError):
+            if request is None:
+                return None
+            raise NoAnswer(f"process {pid} has an older trioflow, which can only be looked at") from None
         except OSError:
             return None
     return bytes(data) or None
 
 
-def _ask_remotely(pid: int) -> bytes:
+def _ask_remotely(pid: int, request: Record | None) -> bytes:
     """Let a process run a script that answers, by `sys.remote_exec` (PEP 768).
 
     Raises:
@@ -159,7 +160,9 @@ def _ask_remotely(pid: int) -> bytes:
         )
     folder = tempfile.mkdtemp(prefix="trioflow-look-")
     script = Path(folder, "script.py")
-    script.write_text(REMOTE_SCRIPT.format(folder=folder), encoding="utf-8")
+    script.write_text(
+        REMOTE_SCRIPT.format(folder=folder, requests=[] if request is None else [request]), encoding="utf-8"
+    )
     try:
         with _looking_alone(pid):
             remote_exec(pid, str(script))
@@ -269,6 +272,8 @@ def _run_lines(run: Record, columns: int | None) -> Iterator[str]:
     place = f"on {run['backend']} in {run['thread'] or 'an unknown thread'}"
     yield printable(f"{run['label']}: {place} for {duration_text(run['seconds'])}{phase}{reason}")
     yield f"  {run['verdict']}"
+    if run.get("pause"):
+        yield f"  {run['pause']}"
     if run["window"] is not None:
         yield f"  window: {run['slots_taken']} of {plural(run['window'], 'slot')} taken"
     for resource in run["resources"]:
@@ -330,7 +335,8 @@ def _waiting_rows(run: Record) -> list[tuple[int, list[str]]]:
     groups: dict[Any, list[Record]] = {}
     for job in run["waiting"]:
         # An explanation goes on with the times and with the jobs before this one, which differ from job to job.
-        common, _, _ = job["explanation"].partition("," if job["state"] == JobState.SCHEDULED.value else ":")
+        has_times = job["state"] == JobState.SCHEDULED.value and job["cause"] != WaitCause.PAUSE.value
+        common, _, _ = job["explanation"].partition("," if has_times else ":")
         groups.setdefault((job.get("scheduler"), job["state"], job["cause"], common), []).append(job)
     return [
         (len(jobs), [join_names([shorten(job["path"]) for job in jobs], MAX_NAMES), jobs[0]["explanation"]])

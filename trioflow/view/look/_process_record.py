@@ -89,6 +89,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "thread": None if thread is None else thread.name,
         "seconds": now - began_at,
         "phase": run.phase.value,
+        "pause": run.pause_text,
         "reason": None if run.reason is None else run.reason.value,
         "verdict": tally.describe(),
         "counts": tally.counts_by_state(),

@@ -1,0 +1,176 @@
+"""`trioflow look` steers a run: pause, resume, window, drain and cancel, who may, and what is told about it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import threading
+from typing import Any
+
+import anyio
+import pytest
+
+import trioflow.look
+from trioflow import Job, Scheduler, ThreadJob
+from trioflow._core.words import _steering
+from trioflow.view.look import _answers, _client
+
+from ...bodies import nap, nothing
+from ...cli.command_line import trioflow as command
+
+pytestmark = pytest.mark.usefixtures("answers")
+
+BY = rf"trioflow look, pid {os.getpid()}, user \S+"
+
+
+def look(*words: Any) -> str:
+    """Run `trioflow look` on this process, and return its output."""
+    return str(command("look", os.getpid(), *words).output)
+
+
+def steered(backend: Any, words: list[tuple[Any, ...]], *jobs: Any, **options: Any) -> tuple[Scheduler, list[str]]:
+    """Run a scheduler in which a job gives words to `trioflow look`; return it, and the outputs."""
+    outputs: list[str] = []
+    steering = ThreadJob(lambda: outputs.extend(look(*each).rstrip() for each in words), label="steering")
+    scheduler = Scheduler(steering, *jobs, label="night", **options)
+    scheduler.run(backend=backend)
+    return scheduler, outputs
+
+
+def test_a_paused_run_starts_nothing_until_it_is_resumed(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A pause and its end are in the log, with who asked, and a look shows the pause; a second one changes nothing."""
+    running = [("--pause",), ("--pause",), (), ("--resume",), ("--resume",)]
+    waiting = [Job(nothing, label=f"next {number}") for number in range(3)]
+    scheduler, outputs = steered(backend, running, *waiting, jobs_window=1)
+    paused, again, text, resumed, never = outputs
+    assert (paused, again) == ("'night': paused", "'night': was paused already")
+    assert (resumed, never) == ("'night': resumed", "'night': is not paused")
+    assert re.search(rf"\n  paused \S+ \S+ ago by {BY}\n", text)
+    assert text.count("waits for resume()") == 1, text  # the jobs share a line, whenever each was described
+    assert [re.sub(BY, "BY", incident.message) for incident in scheduler.incidents] == [
+        "'night': paused by BY",
+        "'night': resumed by BY",
+    ]
+    assert [record.getMessage() for record in caplog.records] == [one.message for one in scheduler.incidents]
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+    assert all(job.is_settled() for job in waiting)
+
+
+def test_a_number_of_slots_replaces_another_one(backend: Any) -> None:
+    """`--window N` takes effect at once. A window that is no number stays, and the error says what to change."""
+    scheduler, outputs = steered(backend, [("--window", 7)], jobs_window=3)
+    assert (outputs, scheduler.jobs_window) == (["'night': jobs_window set to 7"], 7)
+    scheduler, [error] = steered(backend, [("--window", 7)])
+    assert "during a run only a number can be set, in place of a number, which None is not" in " ".join(error.split())
+    assert (scheduler.jobs_window, scheduler.incidents) == (None, ())
+
+
+def test_a_run_is_drained_and_then_only_cancelled(backend: Any) -> None:
+    """`--drain` lets running jobs end, so that nothing but `--cancel` has an effect afterwards."""
+    after = Job(nothing, label="after")
+    scheduler, outputs = steered(backend, [("--drain",), ("--pause",)], after, jobs_window=1)
+    assert scheduler.stop_reason is not None
+    assert (outputs[0], scheduler.stop_reason.name, after.state.name) == ("'night': drained", "DRAINED", "CANCELLED")
+    assert outputs[1].endswith("'night' is draining already"), outputs[1]
+
+
+def test_a_job_or_the_run_is_cancelled(backend: Any) -> None:
+    """`--cancel PATH` cancels one job, at any depth, and `--cancel` the run; a path that no job has is an error."""
+    inner = Job(anyio.sleep_forever, label="inner")
+    forever = Job(anyio.sleep_forever, label="long")
+    words = [("--cancel", "group/inner"), ("--cancel", "group/inner"), ("--cancel",)]
+    scheduler, outputs = steered(backend, words, Scheduler(inner, label="group"), forever)
+    assert (outputs[0], outputs[2]) == ("'group/inner': cancelled", "'night': cancelled")
+    assert "no job with the path 'group/inner' runs or waits" in outputs[1]
+    assert {inner.state.name, forever.state.name} == {"CANCELLED"}
+    assert [incident.job for incident in scheduler.incidents] == [inner, None]
+
+
+def test_one_of_several_runs_is_chosen_by_its_label(backend: Any) -> None:
+    """With several runs in the program, the words need `--run LABEL`, and name the labels without it."""
+    begun = threading.Event()
+
+    def run_other() -> bool:
+        other = Scheduler(Job(begin), label="other")
+        return bool(other.run(backend=backend))
+
+    async def begin() -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    def steer() -> list[str]:
+        assert begun.wait(10)
+        words = [("--pause",), ("--run", "nope"), ("--run", "night"), ("--run", "other", "--cancel")]
+        return [look(*each).rstrip() for each in words]
+
+    steering = ThreadJob(steer, label="steering")
+    Scheduler(steering, ThreadJob(run_other), label="night").run(backend=backend)
+    several, unknown, night, cancelled = steering.result()
+    assert "choose a run by --run LABEL: in progress are 'night', 'other'" in " ".join(several.split())
+    assert "no run 'nope' is in progress" in unknown
+    assert ("night: on" in night, "other: on" in night) == (True, False)
+    assert cancelled == "'other': cancelled"
+
+
+def test_a_program_can_refuse_to_be_steered(backend: Any) -> None:
+    """After `enable(steer=False)` a look is still answered, and each word is refused, until another call allows it."""
+    trioflow.look.enable(steer=False)
+    try:
+        scheduler, (refused, text) = steered(backend, [("--cancel",), ()])
+    finally:
+        trioflow.look.enable()
+    assert "has called trioflow.look.enable(steer=False)" in " ".join(refused.split())
+    assert "steering" in text
+    assert scheduler.incidents == ()
+
+
+def test_a_run_whose_loop_is_blocked_is_steered_afterwards(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer says so, and other clients are answered meanwhile."""
+    monkeypatch.setattr(_steering, "STEER_TIMEOUT", 0.05)
+    answers: list[str] = []
+
+    async def block() -> None:
+        thread = threading.Thread(target=lambda: answers.extend((look("--pause"), look("--resume"))))
+        thread.start()
+        thread.join()
+
+    scheduler = Scheduler(Job(block), Job(nap, 0.01), label="night")
+    assert scheduler.run(backend=backend)
+    assert [answer.split(":")[1].strip() for answer in answers] == [
+        "takes effect as soon as no job blocks the event loop"
+    ] * 2
+    assert [re.sub(BY, "BY", one.message) for one in scheduler.incidents] == [
+        "'night': paused by BY",
+        "'night': resumed by BY",
+    ]
+
+
+def ask(data: bytes) -> bytes:
+    """Send bytes to this process, and return its answer."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(_answers.socket_address(os.getpid()))
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b'{"do": "cancel"}', b'{"version": 99, "do": "cancel"}'])
+def test_a_request_of_another_version_is_refused(data: bytes) -> None:
+    """What a program does not understand does nothing, and the answer says that the versions differ."""
+    assert b"has another version of trioflow" in ask(data)
+
+
+def test_an_older_program_can_only_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that answers without reading the request is told apart from one that does not answer."""
+    monkeypatch.setattr(_answers, "_answer_client", lambda connection: connection.close())
+    with pytest.raises(_client.NoAnswer, match="has an older trioflow, which can only be looked at"):
+        _client.ask(os.getpid(), {"do": "pause"})
+
+
+def test_a_program_without_a_run_has_nothing_to_steer() -> None:
+    """Words need a run in progress, and only one of them is given at a time."""
+    assert "no run is in progress" in look("--pause")
+    assert "give only one of --pause, --window" in look("--pause", "--window", 3)
+    assert "0 is not in the range" in look("--window", 0)
