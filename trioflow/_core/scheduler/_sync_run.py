@@ -101,8 +101,9 @@ class SignalHandler:
 
     def _check_callbacks(self, handle_signals: Any) -> dict[int, SignalCallback | None]:
         """Return the signals that `handle_signals` names, each with the user's callback, if it has one."""
+        callbacks: dict[Any, Any]
         if isinstance(handle_signals, Mapping):
-            callbacks = dict(handle_signals)
+            callbacks = dict(handle_signals)  # pyright: ignore[reportUnknownArgumentType]
         else:
             # Windows has no SIGHUP.
             numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]

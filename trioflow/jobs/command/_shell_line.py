@@ -82,7 +82,7 @@ def _known_text(value: Any) -> str:
     """Return the text of a value that is known, and otherwise the empty text, which needs quotes."""
     if isinstance(value, (int, float)):
         return str(value)
-    return os.fsdecode(value) if isinstance(value, (str, bytes, os.PathLike)) else ""
+    return os.fsdecode(cast(Any, value)) if isinstance(value, (str, bytes, os.PathLike)) else ""
 
 
 def node_line(parts: Sequence[str]) -> str:

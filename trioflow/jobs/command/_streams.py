@@ -221,7 +221,7 @@ def open_output_file(path: Any, *, truncate: bool = False) -> int:
             errno.EINVAL,
             "it is a named pipe, and this output passes through trioflow, which would wait for "
             "its reader; give a file, or PIPE",
-            os.fspath(path),
+            str(path),
         )
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if truncate else 0)
     try:

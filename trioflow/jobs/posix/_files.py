@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ... import _posix as posix
 from ...abc import ThreadEvent
@@ -43,7 +43,8 @@ def may_wait_for_writer(file: Any) -> bool:
         file: a path, a descriptor, or an open file.
 
     """
-    mode = os.stat(file if isinstance(file, (int, str, bytes, os.PathLike)) else file.fileno()).st_mode
+    is_name = isinstance(file, (int, str, bytes, os.PathLike))
+    mode = os.stat(cast(Any, file) if is_name else file.fileno()).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 

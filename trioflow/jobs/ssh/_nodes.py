@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, final, get_args, overload
+from typing import Any, Final, Literal, cast, final, get_args, overload
 
 from ...abc import (
     AbstractJob,
@@ -269,15 +269,15 @@ def _check_word(word: Any, name: str, subject: str) -> None:
 
 def _iterate_entries(nodes: Any) -> Iterator[Any]:
     if isinstance(nodes, os.PathLike) or (isinstance(nodes, str) and os.path.isfile(nodes)):
-        path = Path(nodes)  # pyright: ignore[reportUnknownArgumentType]
+        path = Path(cast(Any, nodes))
         if path.is_fifo() or (path.is_char_device() and str(path) != os.devnull):
             raise ValueError(f"SshNodes({short_repr(nodes)}): it is not a regular file, and could block")
         try:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{os.fspath(nodes)} is not in UTF-8 ({error}): save it in UTF-8") from None
+            raise ValueError(f"{path} is not in UTF-8 ({error}): save it in UTF-8") from None
         for number, line in enumerate(text.splitlines(), 1):
-            yield from _split_names(line.partition("#")[0], f" in line {number} of {os.fspath(nodes)}")
+            yield from _split_names(line.partition("#")[0], f" in line {number} of {path}")
     elif isinstance(nodes, str):
         yield from _split_names(nodes)
     elif isinstance(nodes, Iterable):

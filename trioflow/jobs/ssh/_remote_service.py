@@ -130,9 +130,9 @@ class _ServedCommand(SshJob):
     __slots__ = ("on_connected",)
     on_connected: Callable[[], object]
 
-    async def _run_steps(self, *arguments: Any) -> Any:
+    async def _run_steps(self, runner: Any, steps: Any, connection: Any, limit: Any) -> Any:
         self.on_connected()
-        return await super()._run_steps(*arguments)
+        return await super()._run_steps(runner, steps, connection, limit)
 
     @property
     def attempts(self) -> int:

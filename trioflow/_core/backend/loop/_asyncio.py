@@ -15,7 +15,6 @@ from types import FrameType
 from typing import Any, Final, TypeVar, cast
 
 import anyio
-import anyio.lowlevel
 
 from .. import _shared
 from .._interface import Backend, HostTask, Scope, TaskEvent, WorkerTask
