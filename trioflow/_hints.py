@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Any, Final, Never, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -94,6 +95,9 @@ PARALLEL_OPTION_HINTS: Final = {
     "--will-cite": "leave it out",
 }
 """Options of GNU parallel, and of earlier versions, that `trioflow batch` lacks."""
+
+WRONG_BACKEND_REMEDY: Final = ContextVar("WRONG_BACKEND_REMEDY", default='run it with backend="{}"')
+"""How to run a scenario on another backend, in the words of a program; the command line sets its own."""
 
 
 class MissingAttribute:

@@ -206,6 +206,14 @@ def test_backend_option_selects_the_event_loop(tmp_path: Path) -> None:
         assert ran(tmp_path, code, "--backend", name).stdout.startswith(name)
 
 
+def test_a_run_on_the_wrong_backend_names_the_option(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Under `trioflow run`, the remedy for jobs that await asyncio is the option, in the first line of the failures."""
+    text = "import asyncio\nx = Scheduler(Job(asyncio.sleep, 1, label='a'), Job(asyncio.Event().wait, label='b'))"
+    done = ran(tmp_path, text)
+    assert "2 failures of one kind: give --backend asyncio\n" in done.stderr
+    assert "backend=" not in done.output + caplog.text
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [("--backend", "curio"), ("--jobs", "-1"), ("--timeout", "0"), ("--timeout", "soon"), ("--timeout", "nan")],

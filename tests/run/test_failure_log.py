@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import io
 import linecache
 import logging
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -11,14 +13,16 @@ import anyio
 import pytest
 import trio
 
-from trioflow import CommandJob, Job, Retry, Scheduler
+from trioflow import CommandJob, Job, Monitor, Retry, Scheduler, Trace
 from trioflow.abc import AbstractJob, Instrument
+from trioflow.view import save
 
 from ..bodies import nap
 from ..pythons import python
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from ..conftest import Virtual
 
@@ -344,8 +348,22 @@ def test_failure_line_names_the_backend_that_the_job_needs(
     """A job that needs the other async library fails at once, without its retries, and the log names `backend=`."""
     job = Job(body, retry=Retry(3, first=60))
     Scheduler(job).run(backend=backend)
-    assert f'run it with backend="{other}"' in caplog.messages[0]
+    assert f'run it with backend="{other}" (' in caplog.messages[0]
     assert job.attempts == 1
+
+
+def test_jobs_that_need_the_other_backend_are_one_kind(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """If all jobs need the other backend, the log and the debrief say so once, and each view says it first."""
+    scheduler = Scheduler(Job(gather, label="a"), Job(wait_for_item, label="b"), Job(asyncio.sleep, 1, label="c"))
+    scheduler.run(instruments=[Monitor(file=(shown := io.StringIO())), trace := Trace()])
+    remedy = 'run it with backend="asyncio"'
+    assert [remedy in line for line in caplog.messages] == [True, False, False]
+    scheduler.debrief(file=(debrief := io.StringIO()))
+    assert f"3 failures of one kind: {remedy}\n" in debrief.getvalue()
+    failed = [line for line in shown.getvalue().splitlines() if "FAILED" in line]
+    assert [f"Error: {remedy} (" in line for line in failed] == [True] * 3
+    save(trace, tmp_path / "report.html")
+    assert f"Error: {remedy} (" in html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
 
 
 def test_log_handler_that_raises_does_not_end_the_run(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import importlib
@@ -17,6 +18,7 @@ from typing import IO, Any, Final, get_args
 import click
 
 from .. import Events, JUnit, Scheduler, StopReason, Trace
+from .._hints import WRONG_BACKEND_REMEDY
 from ..abc import BackendName, printable
 from ..batch import _quantities
 from ..batch._options import option
@@ -183,10 +185,13 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
         scheduler.drain()
 
     on_signal = ExitOnSecondSignal(drain if options.drain_on_term else None)
+    context = contextvars.copy_context()
+    context.run(WRONG_BACKEND_REMEDY.set, "give --backend {}")
     with run_on_cluster(scheduler, options.dask), show_engine_log(hidden_subjects), answering():
         try:
             translate_errors(
-                scheduler, lambda: scheduler.run(instruments=instruments, handle_signals=on_signal, **arguments)
+                scheduler,
+                lambda: context.run(scheduler.run, instruments=instruments, handle_signals=on_signal, **arguments),
             )
         except BaseException:
             # A job has raised it, or Ctrl-C was pressed again. The summary below reports it.

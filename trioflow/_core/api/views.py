@@ -51,6 +51,7 @@ from ..base._user_code import (
     innermost_own,
     library_prefixes,
     shown_exception,
+    wrong_backend_remedy,
 )
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler

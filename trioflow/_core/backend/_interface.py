@@ -500,8 +500,8 @@ class Backend(Protocol):
         other_type = getattr(sys.modules.get(module), name, self.cancellation_type)
         return _shared.split_cancellations(exception, (self.cancellation_type, other_type))
 
-    def wrong_backend_hint(self, exception: BaseException) -> str | None:
-        """Return advice if an exception shows that the job awaits objects of the other backend; otherwise None."""
+    def needed_backend(self, exception: BaseException) -> str | None:
+        """Return the other backend if an exception shows that the job awaits objects of it; otherwise None."""
         ...
 
     # ---- limiters

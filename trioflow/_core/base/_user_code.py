@@ -15,6 +15,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 
+from ..._hints import WRONG_BACKEND_REMEDY
+
 _base: Final[Any] = BaseException
 _group: Final[Any] = BaseExceptionGroup
 
@@ -43,16 +45,39 @@ def leaf_exceptions(error: BaseException) -> list[BaseException]:
     return leaves
 
 
-def shown_exception(error: BaseException) -> tuple[BaseException, str]:
-    """Return the exception that a short text shows, and a note to add to its message.
+class WrongBackendNote(str):
+    """A note on the exception of a job that needs the other backend. Short texts begin with its remedy."""
+
+    remedy: str
+
+    def __new__(cls, name: str, backend: str) -> WrongBackendNote:
+        remedy = WRONG_BACKEND_REMEDY.get().format(backend)
+        note = super().__new__(cls, f"{name!r}: this job awaits something from {backend}: {remedy}")
+        note.remedy = remedy
+        return note
+
+
+def wrong_backend_remedy(error: BaseException) -> str:
+    """Return how to run the job that raised an exception, if it needs the other backend; otherwise ""."""
+    try:
+        notes = getattr(error, "__notes__", ())
+        return next((note.remedy for note in notes if isinstance(note, WrongBackendNote)), "")
+    except Exception:  # from the code of the exception's class
+        return ""
+
+
+def shown_exception(error: BaseException) -> tuple[BaseException, str, str]:
+    """Return the exception that a short text shows, and the texts to add before and after its message.
 
     For a group of exceptions of one type, at any depth, this is the first of them, because the group says only their
-    number. Otherwise it is the exception itself.
+    number. Otherwise it is the exception itself. A remedy stands first, because what is long is cut.
     """
     leaves = leaf_exceptions(error)
+    remedy = wrong_backend_remedy(error)
+    before, after = (f"{remedy} (", ")") if remedy else ("", "")
     if len(set(map(type, leaves))) > 1:
-        return error, ""
-    return leaves[0], f" (one of {len(leaves)})" if len(leaves) > 1 else ""
+        return error, before, after
+    return leaves[0], before, (f" (one of {len(leaves)})" if len(leaves) > 1 else "") + after
 
 
 def with_traceback(error: BaseException, traceback: TracebackType | None) -> BaseException:

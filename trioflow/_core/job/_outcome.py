@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
 from ..base._reprs import fit, name_in_errors, shown_value
 from ..base._states import JobState
-from ..base._user_code import get_cause, get_context, get_traceback, leaf_exceptions, shown_exception, with_traceback
+from ..base._user_code import (
+    WrongBackendNote,
+    get_cause,
+    get_context,
+    get_traceback,
+    leaf_exceptions,
+    shown_exception,
+    with_traceback,
+)
 from . import _errors, _labels
 
 if TYPE_CHECKING:
@@ -243,25 +251,26 @@ def unawaited_coroutine_error(label: str, coroutine: CoroutineType[Any, Any, Any
     )
 
 
-def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: object, hint: str | None) -> str | None:
+def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: object, backend: str | None) -> str | None:
     """Add notes with remedies to the exception of a failed job.
 
     Args:
         error: the exception.
         job: the job that raised it.
         awaitable: the return value of the job's function, or UNCALLED.
-        hint: a remedy that the caller knows; None if it knows none.
+        backend: the backend that the job needs, if it ran on the other one; otherwise None.
 
     Returns:
-        The remedy for the log: `hint`, or the advice on a return value that is not awaitable; None if there is none.
+        The remedy to add to the error in the log: the advice on a return value that is not awaitable; None if there is
+            none.
 
     """
-    if hint is not None:
-        add_note(error, f"{job.label!r}: {hint}")
+    if backend is not None:
+        add_note(error, WrongBackendNote(job.label, backend))
     if isinstance(error, TypeError) and awaitable is not UNCALLED and not is_awaitable(awaitable):
         add_note(error, not_awaitable_message(job, awaitable))
-        return hint or FUNCTION_KIND_ADVICE
-    return hint
+        return FUNCTION_KIND_ADVICE
+    return None
 
 
 def add_note(error: BaseException, note: str) -> None:
@@ -301,8 +310,8 @@ def one_line_error(error: BaseException) -> str:
 
     What is cut is in the middle: the message of a command that failed ends with that of its program.
     """
-    error, note = shown_exception(error)
-    text = fit(" ".join((error_text(error) + note).split()), MAX_ERROR_LENGTH, keep="ends")
+    error, before, after = shown_exception(error)
+    text = fit(" ".join((before + error_text(error) + after).split()), MAX_ERROR_LENGTH, keep="ends")
     return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__
 
 

@@ -731,7 +731,7 @@ class Run:
 
     def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: Any, now: float) -> None:
         """Settle a job as FAILED; stop the run if the job is critical, or if the failure is an interruption."""
-        hint = add_remedy_notes(failure, job, awaitable, self.backend.wrong_backend_hint(failure))
+        hint = add_remedy_notes(failure, job, awaitable, self.backend.needed_backend(failure))
         self.failures.total += 1
         interruption = find_interruption(failure)
         if interruption is None and job.is_critical():

@@ -92,7 +92,7 @@ def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_
         return None
     # A forever job goes on while the other jobs of a cancelled run unwind.
     cancelled = worker.cause is not None if worker.is_shielded else was_cancelled
-    if cancelled or job._is_ready() or run.backend.wrong_backend_hint(failure):  # which would fail each time
+    if cancelled or job._is_ready() or run.backend.needed_backend(failure):  # which would fail each time
         return None
     return retry._next_backoff(job._ensure_extras().retry_count + 1, failure, job._name_for_errors)
 

@@ -16,7 +16,7 @@ from ..base import _logger
 from ..base._reprs import fit
 from ..base._states import StopReason
 from ..base._units import join_names
-from ..base._user_code import get_cause, get_context, get_group_members, innermost_line
+from ..base._user_code import get_cause, get_context, get_group_members, innermost_line, wrong_backend_remedy
 from ..job._ancestors import is_logged
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
@@ -46,9 +46,11 @@ def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
 
     It is made of the job's function, program or class, the effective value of `critical`, the types of the exception
     and of its cause, context and group members, the exit code of a command, and the positions of the innermost frames.
-    That a budget is spent is one kind for all jobs.
+    That a budget is spent, or that jobs need the other backend, is one kind for all jobs.
     """
     error = failure.exception
+    if remedy := wrong_backend_remedy(error):
+        return remedy, job._criticality()
     if isinstance(error, BudgetSpent):  # what the job would have done does not matter
         return BudgetSpent, error.name, job._criticality()
     related = (error, get_cause(error), get_context(error), *get_group_members(error))

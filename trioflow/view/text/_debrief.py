@@ -26,6 +26,7 @@ from ..._core.api.views import (
     plural,
     reason_not_restored,
     shorten,
+    wrong_backend_remedy,
 )
 from . import _failure_text, _verdict
 from ._columns import listed_lines
@@ -110,13 +111,15 @@ class Debrief:
         value = criticality(jobs[0])
         noun = "failure" if value is None else "critical failure" if value else "tolerated failure"
         names = [self._displayed_path(job) for job in jobs]
+        remedy = wrong_backend_remedy(errors[0])
+        remark = f" {remedy}" if remedy else ""
         if len(jobs) == 1:
-            return f"{noun} of {names[0]}:"
+            return f"{noun} of {names[0]}:{remark}"
         messages = [self._symbols.escape(one_line_error(error)) for error in errors]
         if len(set(messages[:MAX_LISTED_NAMES])) > 1:
             names = [f"{name}: {message}" for name, message in zip(names, messages, strict=True)]
         lines = "\n".join(f"  {line}" for line in listed_lines(names))
-        return f"{len(jobs)} {noun}s of one kind:\n{lines}\nthe first one:"
+        return f"{len(jobs)} {noun}s of one kind:{remark}\n{lines}\nthe first one:"
 
     def not_run_paragraph(self) -> str:
         """Return a paragraph on the jobs that did not run because of failures; an empty string if there are none."""

@@ -46,8 +46,8 @@ DEFAULT_MAX_LENGTH: Final = 100
 
 def one_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
     """Return the type and the message of `error` on one line, truncated to `max_length` characters."""
-    error, note = shown_exception(error)
-    return _prepend_type(error, safe_message(error) + note, max_length)
+    error, before, after = shown_exception(error)
+    return _prepend_type(error, before + safe_message(error) + after, max_length)
 
 
 def first_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
@@ -55,8 +55,8 @@ def first_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) 
 
     The text is truncated to `max_length` characters.
     """
-    error, note = shown_exception(error)
-    return _prepend_type(error, headline(safe_message(error)) + note, max_length)
+    error, before, after = shown_exception(error)
+    return _prepend_type(error, before + headline(safe_message(error)) + after, max_length)
 
 
 def safe_message(error: BaseException) -> str:

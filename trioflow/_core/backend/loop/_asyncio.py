@@ -208,14 +208,14 @@ class AsyncioLoop(Backend):
             if timer is not None:
                 timer.cancel()
 
-    def wrong_backend_hint(self, exception: BaseException) -> str | None:
+    def needed_backend(self, exception: BaseException) -> str | None:
         is_foreign = _shared.matches_any(
             exception,
             (RuntimeError, "must be called from async context"),
             (RuntimeError, "Task got bad yield"),
             (AttributeError, "'RunContext' object has no attribute 'runner'"),  # from open_nursery()
         )
-        return 'this job awaits something from trio: run it with backend="trio"' if is_foreign else None
+        return "trio" if is_foreign else None
 
     def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
         loop = asyncio.get_running_loop()

@@ -216,7 +216,7 @@ class TrioLoop(Backend):
             return True
         return False
 
-    def wrong_backend_hint(self, exception: BaseException) -> str | None:
+    def needed_backend(self, exception: BaseException) -> str | None:
         # The text contains this thread's name, because an error from another thread, as in a ThreadJob, does not count.
         thread_name = threading.current_thread().name
         is_foreign = _shared.matches_any(
@@ -227,7 +227,7 @@ class TrioLoop(Backend):
             # Raised by asyncio's locks, events and queues.
             (AttributeError, "'NoneType' object has no attribute 'create_future'"),
         )
-        return 'this job awaits something from asyncio: run it with backend="asyncio"' if is_foreign else None
+        return "asyncio" if is_foreign else None
 
     def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
         token = trio.lowlevel.current_trio_token()
