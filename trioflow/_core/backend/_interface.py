@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import anyio
     import trio
 
+    from ..base._states import CancelCause
+
     CapacityLimiter: TypeAlias = trio.CapacityLimiter | anyio.CapacityLimiter
 
 T = TypeVar("T")
@@ -54,8 +56,8 @@ class WorkerTask:
     # The cancel scope around this task alone; None if the task needs none.
     scope: Any
     task: Any
-    # Whether the engine has cancelled the worker, other than at its deadline. Only asyncio uses this attribute.
-    was_cancelled: bool
+    # Why the engine has cancelled the worker, other than at its deadline; it sets this before it calls the group.
+    cause: CancelCause | None
     is_shielded: bool  # whether the worker runs a forever job, which outlasts the other jobs
     __slots__ = (*__annotations__,)
 
@@ -297,7 +299,7 @@ class Isolation(Protocol):
 
         A cancellation by a call scope does not count.
         """
-        return worker.was_cancelled or worker.group.is_cancelled()
+        return worker.cause is not None or worker.group.is_cancelled()
 
     def has_cancelled_itself(self, worker: WorkerTask) -> bool:
         """Return whether the job of `worker` has cancelled its own task by asyncio's `Task.cancel()`.

@@ -139,12 +139,14 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
 
 
 class CancelCause(enum.Enum):
-    """Why the engine has cancelled one worker, and not its whole run. The first cause is kept."""
+    """Why the engine has cancelled a worker. The first cause is kept."""
 
     JOB = enum.auto()
     """A call of the job's `cancel()`."""
     END_OF_RUN = enum.auto()
     """The run ends its forever jobs, of which a ready service has succeeded."""
+    STOP = enum.auto()
+    """The whole run stops, or its clean-up does."""
 
 
 class WaitCause(enum.StrEnum):

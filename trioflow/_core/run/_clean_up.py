@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._ready_queue import HeapLine, ReadyQueue
-from ..base._states import DRAINING, JobState, StopReason
+from ..base._states import DRAINING, CancelCause, JobState, StopReason
 from ..job import _trigger_rules
 from ..job._ancestors import enclosing_schedulers
 from ..job._job import AbstractJob
@@ -125,6 +125,8 @@ class CleanUp:
         """Cancel the jobs that run, and keep the others from starting."""
         lane = self._lane
         lane.is_closed = True
+        for worker in lane.alive:
+            worker.cause = worker.cause or CancelCause.STOP
         if lane.alive:
             lane.group.cancel(lane.alive)
         for worker in lane.alive:

@@ -816,6 +816,8 @@ class Run:
         """Cancel all workers except those that run forever jobs; return the nested runs that they host."""
         workers = [worker for worker in self.workers.alive if not worker.is_shielded]
         if workers:  # a run that is stopped during its check has no group yet
+            for worker in workers:
+                worker.cause = worker.cause or CancelCause.STOP
             self.group.cancel(workers)
         return [nested for worker in workers if (nested := worker.nested_run()) is not None]
 

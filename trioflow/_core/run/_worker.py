@@ -70,7 +70,6 @@ class Worker(WorkerTask):
     """A task that runs the jobs of a run one after another. `job` is the current job, or None between jobs."""
 
     __slots__ = (
-        "cause",
         "is_searching",
         "must_leave",
         "run",
@@ -85,14 +84,13 @@ class Worker(WorkerTask):
         self.group = workers.group
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
-        self.was_cancelled = self.is_shielded = False
+        self.cause, self.is_shielded = None, False
         self.is_searching = True  # whether the worker is counted in `Workers.searchers`
         # Whether the worker must leave: a job has changed the task, or has given it its name, or the run stops.
         self.must_leave = False
         self.woken_in_turn = run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
         self.verdict: Verdict | None = None  # on an attempt that has ended, but whose job has not settled
-        self.cause: CancelCause | None = None  # why the worker was cancelled, other than with its whole run
 
     def time_limits(self) -> list[TimeLimit]:
         """Return the time limits that progress of the current job postpones: its own, and those of its schedulers."""

@@ -45,11 +45,11 @@ class DirectAsyncioGroup(EdgeGroup):
         is_host = self._backend.current_task() is self._host.task
         return self._host.is_cancelled() or (is_host and anyio.get_current_task().has_pending_cancellation())
 
-    def deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
+    def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         if worker.task is not None:
             worker.task.cancel()
             if repeatedly:
-                self._loop.call_soon(self.deliver, worker, True, context=self._context)
+                self._loop.call_soon(self.cancel_worker, worker, True, context=self._context)
 
 
 class DirectAsyncio(EdgeIsolation):

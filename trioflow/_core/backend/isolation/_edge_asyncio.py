@@ -51,13 +51,6 @@ class EdgeGroup(WorkerGroup):
         # A cancelled timer keeps its own context until it is due.
         return self._loop.call_at(when, context.run, function, context=contextvars.Context()).cancel
 
-    def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
-        worker.was_cancelled = True
-        self.deliver(worker, repeatedly)
-
-    def deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
-        """Cancel the task of a worker, once or at each of its awaits until it ends."""
-
     # ---- the deadline of a worker
 
     def expire(self, worker: WorkerTask) -> None:
@@ -67,11 +60,11 @@ class EdgeGroup(WorkerGroup):
         """
         if not self.is_unwinding(worker):
             worker.deadline = -math.inf
-            self.deliver(worker)
+            self.cancel_worker(worker)
 
     def is_unwinding(self, worker: WorkerTask) -> bool:
         """Return whether the engine has cancelled a worker, or its run, which a forever job outlasts."""
-        return worker.was_cancelled or (self.is_cancelled() and not worker.is_shielded)
+        return worker.cause is not None or (self.is_cancelled() and not worker.is_shielded)
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         """Set another deadline. If the last one has cancelled the task, take that back."""

@@ -66,7 +66,7 @@ class FastAsyncioGroup(EdgeGroup):
             scope = None if scope._shield else scope._parent_scope
         return deadline
 
-    def deliver(self, worker: WorkerTask, repeatedly: bool = False) -> None:
+    def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         """Cancel the task of a worker, once or at each of its awaits, as soon as its job is in no shield.
 
         If the job calls this itself, its next await is cancelled.
@@ -84,7 +84,7 @@ class FastAsyncioGroup(EdgeGroup):
 
     def take_back(self, worker: WorkerTask) -> None:
         if worker.scope is not None and worker.scope.is_pending:
-            worker.scope.is_pending = worker.was_cancelled
+            worker.scope.is_pending = worker.cause is not None
         else:
             super().take_back(worker)
 
@@ -361,7 +361,7 @@ def _check_private_attributes() -> None:
     group = cast(Any, FastAsyncioGroup).__new__(FastAsyncioGroup)
     worker = WorkerTask()
     worker.group, worker.scope, worker.deadline, worker.timer = group, None, math.inf, None
-    worker.was_cancelled = False
+    worker.cause = None
     group._backend, group._host = cast(Any, AsyncioLoop)(), AsyncioHost.__new__(AsyncioHost)
     group._host.task = None
     worker.task = task = cast(Any, _FakeTask())
