@@ -107,8 +107,6 @@ class FastTrioGroup(WorkerGroup):
                 worker.task._activate_cancel_status(status.parent)
             status.close()
             status._scope._cancel_status = None  # break the reference cycle
-        if self._outer_group is not None:
-            worker.task._activate_cancel_status(self._host.nursery.cancel_scope._cancel_status)
         worker.task = worker.task_snapshot = worker.scope = None
 
     def _insert_scope(self, worker: WorkerTask) -> Scope:
