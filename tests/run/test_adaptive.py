@@ -166,7 +166,7 @@ def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: 
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert [one["args"]["slots"] for one in events if one["name"] == "window"] == [1, 2, 3]
     save(trace, tmp_path / "trace.html")
-    assert "1 to 3, 3 at the end (adaptive)" in (tmp_path / "trace.html").read_text()
+    assert "1 to 3, 3 at the end" in (tmp_path / "trace.html").read_text()
 
 
 def test_simulate_supports_the_adaptive_window(virtual: Virtual) -> None:

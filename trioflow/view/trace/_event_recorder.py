@@ -35,6 +35,7 @@ from ..._core.api.views import (
     Outcome,
     PathCache,
     Pool,
+    RunView,
     StopReason,
     command_line_of,
     current_run,
@@ -80,6 +81,8 @@ class RunEnd:
     stop_reason: StopReason | None
     culprit: AnyJob | None
     unsettled_jobs: tuple[AnyJob, ...]  # the jobs that had not settled, because the run never reached them
+    pauses: tuple[tuple[float, float], ...]
+    window_changes: tuple[tuple[float, int], ...]
 
 
 MAX_OUTPUT_BYTES: Final = 1000
@@ -140,7 +143,7 @@ class EventRecorder(Instrument):
         self._log: list[Any] = []
         self._append_event = self._log.extend
         self._clock = time.monotonic
-        self._running_schedulers: dict[BaseScheduler, None] = {}  # used as an ordered set
+        self._running_schedulers: dict[BaseScheduler, RunView] = {}
         self._window_sizes: dict[BaseScheduler, int | None] = {}  # the last recorded size of each `Adaptive` window
         self._path_caches: dict[BaseScheduler, PathCache] = {}  # contains only schedulers with keep_jobs=False
 
@@ -156,7 +159,7 @@ class EventRecorder(Instrument):
                 del self._running_schedulers[running_scheduler]
         if not self._running_schedulers:
             self._log.clear()
-        self._running_schedulers[scheduler] = None
+        self._running_schedulers[scheduler] = run
         self._clock = clock = run.clock
         limits = run.window, run.tokens_taken is not None, scheduler.pool
         run_start = RunStart(clock, time.time() - clock(), *limits, run.backend)
@@ -204,10 +207,11 @@ class EventRecorder(Instrument):
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run, its reason, and the jobs that it never reached."""
         unsettled_jobs = tuple(job for job in scheduler if job.finished_at is None)
-        run_end = RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled_jobs)
+        run = self._running_schedulers.pop(scheduler, None)
+        steering = ((), ()) if run is None else (run.pauses, run.window_changes)
+        run_end = RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled_jobs, *steering)
         times = run_times(scheduler) or (None, None)
         self._append_event((EventKind.RUN_ENDED, scheduler, None, *times, run_end))
-        self._running_schedulers.pop(scheduler, None)
         self._window_sizes.pop(scheduler, None)
         self._path_caches.pop(scheduler, None)
 

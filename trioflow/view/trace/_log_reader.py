@@ -26,6 +26,7 @@ from ..._core.api.views import (
     WaitCause,
     all_requirements,
     criticality,
+    current_run,
     duration_text,
     explicit_label,
     find_run_resource,
@@ -102,6 +103,18 @@ class LiveRun:
     culprit: AnyJob | None = None
     jobs: dict[AnyJob, LiveJob] = field(default_factory=dict[AnyJob, LiveJob])
     window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+    own_pauses: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def pauses(self) -> tuple[tuple[float, float], ...]:
+        """The pauses of the run, and of those around it."""
+        return self.own_pauses if self.enclosing is None else (*self.enclosing.pauses, *self.own_pauses)
+
+    def steer(self, pauses: tuple[tuple[float, float], ...], window_changes: tuple[tuple[float, int], ...]) -> None:
+        """Take over when the run was paused, and the numbers that have replaced that of its slots."""
+        self.own_pauses = pauses
+        if window_changes and self.start.window_size is not None:
+            self.window_sizes = [(self.started_at or 0.0, self.start.window_size), *window_changes]
 
     @property
     def parent(self) -> LiveJob | None:
@@ -155,6 +168,7 @@ class LogReader:
         else:
             run.started_at, run.ended_at = time, finished_at
             run.stop_reason, run.culprit = details.stop_reason, details.culprit
+            run.steer(details.pauses, details.window_changes)
             for unsettled_job in details.unsettled_jobs:
                 self._get_or_create(run, unsettled_job)
 
@@ -194,6 +208,8 @@ class LogReader:
         """Add the current states of those jobs of a run of which the log does not say that they have settled."""
         if (times := run_times(run.scheduler)) is not None:
             run.started_at = times[0]
+        if (view := current_run(run.scheduler)) is not None:
+            run.steer(view.pauses, view.window_changes)
         for job in run.scheduler:
             live = self._get_or_create(run, job)
             if live.state is JobState.IDLE:
@@ -267,6 +283,7 @@ class LogReader:
 
 
 def _describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
+    size = run.start.window_size
     return RunSpan(
         scheduler_number=scheduler_number,
         parent=None if run.parent is None else run.parent.key,
@@ -274,13 +291,14 @@ def _describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
         label=run.scheduler.label,
         started_at=run.started_at,
         finished_at=run.ended_at,
-        window_size=run.start.window_size,
+        window_size=None if size is None else max([size, *(each for _, each in run.window_sizes)]),
         stop_reason=run.stop_reason,
         culprit_number=run.jobs[run.culprit].key if run.culprit in run.jobs else None,
         member_numbers=(),
         has_limiter=run.start.has_limiter,
         backend=run.start.backend,
         window_sizes=tuple(run.window_sizes),
+        pauses=run.pauses,
         has_own_label=explicit_label(run.scheduler) is not None,
         options=tuple(_option_texts(run.scheduler)),
     )

@@ -190,15 +190,16 @@ class RunSpan:
     label: str
     started_at: float | None
     finished_at: float | None
-    window_size: int | None  # the number of slots, or None if unlimited; for an `Adaptive` window, the largest number
+    window_size: int | None  # the number of slots, or None if unlimited; the largest one, if it changed
     stop_reason: StopReason | None
     culprit_number: int | None  # the number of the span of the job that stopped the run; None if no job stopped it
     member_numbers: tuple[int, ...]
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
     backend: str = ""
-    window_sizes: tuple[tuple[float, int], ...] = ()  # for an `Adaptive` window, the time and new size of each change
+    window_sizes: tuple[tuple[float, int], ...] = ()  # the time and new size of each change; empty if there was none
     has_own_label: bool = True  # whether the user chose the label
     options: tuple[tuple[str, str], ...] = ()  # the names and values of other options of the scheduler
+    pauses: tuple[tuple[float, float], ...] = ()  # the start and end of each pause of the run, or of a run around it
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,9 @@ class WaitAnalysis:
         """
         key = run, _, needs = self._run_indices[span.number], span.takes_slot, self._needs.get(span.number, ())
         if key not in self._shortages_by_needs:
-            layers = [self._full_window_intervals[index] for index in self._windows[run]] if span.takes_slot else []
+            pauses = self._runs[run].pauses
+            layers: list[list[ShortageInterval]] = [[(*times, WaitCause.PAUSE, None)] for times in pauses]
+            layers += [self._full_window_intervals[index] for index in self._windows[run]] if span.takes_slot else []
             layers += [_find_cooldowns(resource) for resource, _ in needs]
             layers += [self._find_shortages(resource, amount) for resource, amount in needs]
             layers = [layer for layer in layers if layer]

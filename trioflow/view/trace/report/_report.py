@@ -29,6 +29,7 @@ from ...._core.api.views import (
     JobState,
     duration_text,
     fit,
+    is_steering,
     join_names,
     plural,
     printable,
@@ -96,7 +97,7 @@ def report_html(record: TraceRecord, folder: Path) -> str:
         unfolded=_failures.MAX_UNFOLDED_GROUPS + (len(shown_groups) == _failures.MAX_UNFOLDED_GROUPS + 1),
         unlisted=sum(len(group.spans) for group in groups[len(shown_groups) :]),
         early_ends=list(_failures.early_ends(record)),
-        incidents=[mark.message.partition("\n")[0] for mark in record.incidents],
+        incidents=[mark.message.partition("\n")[0] for mark in record.incidents if not is_steering(mark.message)],
         commands=commands,
         path_rows=list(_critical_path_rows(record)),
         slots=slots_sentence(record),
@@ -359,7 +360,8 @@ def run_facts(record: TraceRecord) -> list[tuple[str, str]]:
     options = (fact for run in runs for fact in _option_facts(run, len(runs) > 1))
     backends = ", ".join(dict.fromkeys(run.backend for run in runs if run.backend)) or "unknown"
     host = [("system", record.host.system), ("versions", record.host.versions), ("backend", backends)]
-    return [*host, *options] if runs else []
+    steered = (("steered", mark.message) for mark in record.incidents if is_steering(mark.message))
+    return [*host, *options, *steered] if runs else []
 
 
 def _option_facts(run: RunSpan, should_name_scheduler: bool) -> Iterator[tuple[str, str]]:
@@ -370,10 +372,10 @@ def _option_facts(run: RunSpan, should_name_scheduler: bool) -> Iterator[tuple[s
 
 
 def _window_text(run: RunSpan) -> str | None:
-    """Return the size of the window as text. For an `Adaptive` window, this is its smallest, largest and last size."""
+    """Return the size of the window as text. If it changed, this is its smallest, largest and last size."""
     if run.window_sizes:
         sizes = [size for _, size in run.window_sizes]
-        return f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end (adaptive)"
+        return f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end"
     return None if run.window_size is None else str(run.window_size)
 
 

@@ -1,0 +1,87 @@
+"""The record of a run that was paused, or whose number of slots has changed: waits, critical path, window, report."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Job, Scheduler, ThreadJob, Trace
+from trioflow.abc import WaitCause
+from trioflow.view import save
+from trioflow.view.look import _answers
+from trioflow.view.trace import _time_spent
+from trioflow.view.trace._record import TraceRecord
+from trioflow.view.trace._trace_file import read_record
+
+from ...bodies import nap, nothing
+from ...cli.command_line import trioflow as command
+
+
+@pytest.mark.parametrize("window", [None, 1])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_pause_is_what_jobs_have_waited_for(
+    virtual: Any, tmp_path: Path, window: int | None, is_nested: bool
+) -> None:
+    """A job that became ready in a pause has waited for its end, at any depth, and so the critical path says it."""
+
+    async def pause() -> None:
+        scheduler.pause()
+        await anyio.sleep(4)
+        during.extend(wait.cause for span in trace.spans if span.label == "after" for wait in span.waits)
+        scheduler.resume()
+
+    during: list[WaitCause] = []
+    first, after = Job(nap, 1, label="first"), Job(nap, 1, label="after")
+    after.requires(first)
+    jobs: Any = Scheduler(first, after, label="group", jobs_window=window) if is_nested else (first, after)
+    scheduler = Scheduler(jobs, jobs_window=None if is_nested or window is None else 2)
+    scheduler.add(Job(pause))
+    trace = Trace()
+    virtual(partial(scheduler.co_run, instruments=[trace]))
+    assert during[-1] is WaitCause.PAUSE
+    span = next(span for span in trace.spans if span.label == "after")
+    assert [(wait.cause, wait.seconds) for wait in span.waits][-1] == (WaitCause.PAUSE, 3)
+    save(trace, tmp_path / "trace.json")
+    record: TraceRecord = read_record(tmp_path / "trace.json")
+    assert {run.pauses for run in record.runs} == {((record.start_time, record.start_time + 4),)}
+    [wait] = [part for part in _time_spent.critical_path_parts(record) if part.is_wait]
+    assert (wait.name, wait.seconds) == ("a resume", 3)
+
+
+def test_the_numbers_of_slots_of_a_run_are_recorded(virtual: Any, tmp_path: Path) -> None:
+    """A report names the smallest, the largest and the last, and a wait for a slot counts the slots of its time."""
+
+    async def widen() -> None:
+        await anyio.sleep(5)
+        scheduler.jobs_window = 4
+
+    jobs = [Job(nap, 10, label=f"job {number}") for number in range(3)]
+    scheduler = Scheduler(Job(widen), *jobs, jobs_window=2)
+    trace = Trace()
+    virtual(partial(scheduler.co_run, instruments=[trace]))
+    save(trace, tmp_path / "trace.json")
+    [run] = read_record(tmp_path / "trace.json").runs
+    assert run.started_at is not None
+    assert (run.window_size, run.window_sizes) == (4, ((run.started_at, 2), (run.started_at + 5, 4)))
+    waits = [(wait.cause, wait.seconds) for span in trace.spans for wait in span.waits]
+    assert waits == [(WaitCause.SLOT, 5)] * 2
+    save(trace, tmp_path / "trace.html")
+    assert "2 to 4, 4 at the end" in (tmp_path / "trace.html").read_text(encoding="utf-8")
+
+
+def test_steering_from_outside_did_not_go_wrong(backend: Any, tmp_path: Path) -> None:
+    """The report has who steered the run among the facts about it, not under what went wrong."""
+    with _answers.answering():
+        words = "--pause", "--resume"
+        steering = ThreadJob(lambda: [command("look", os.getpid(), word) for word in words])
+        trace = Trace()
+        assert Scheduler(steering, Job(nothing), label="night").run(backend=backend, instruments=[trace])
+    save(trace, tmp_path / "trace.html")
+    page = (tmp_path / "trace.html").read_text(encoding="utf-8")
+    assert "No job failed." in page
+    assert "paused by trioflow look, pid" in page.partition("Where and how it ran")[2]
