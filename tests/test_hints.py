@@ -74,6 +74,7 @@ FORMS: list[tuple[Any, str]] = [
     (lambda: trioflow.Budget(usd=3), "Budget"),  # type: ignore[call-arg]
     (lambda: trioflow.PerKey(host=2), "PerKey"),  # type: ignore[call-arg]
     (lambda: trioflow.Adaptive(max=5), "Adaptive"),  # type: ignore[call-arg]
+    (lambda: Job(give_now, 1).requires(succeeded=True), "AbstractJob.requires"),  # type: ignore[call-arg]
     (lambda: Scheduler().results(Job(give_now, 1)), "BaseScheduler.results"),  # type: ignore[call-arg]
 ]
 
@@ -84,6 +85,39 @@ def test_arguments_that_do_not_fit_get_the_form_that_was_meant() -> None:
         with pytest.raises(TypeError, match=re.escape(f"; {_hints.CALL_HINTS[name]}")):
             use()
     assert {name for _, name in FORMS} == {*_hints.CALL_HINTS}
+
+
+class Int64:
+    """A whole number that is no `int`, as those of NumPy."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+
+def test_options_take_whole_numbers_of_other_libraries() -> None:
+    """Each option that is a whole number or an amount takes one of NumPy's, and keeps it as an `int`."""
+    two: Any = Int64(2)
+    job = Job(give_now, 1, retry=two, priority=two, needs={"cpu": two}, label="job")
+    scheduler = Scheduler(
+        job, jobs_window=two, pool=Pool(cpu=two, usd=trioflow.Budget(two), api=Rate(requests=two, per=1))
+    )
+    assert isinstance(job.retry, trioflow.Retry)
+    kept = job.retry.times, job.priority, job.needs["cpu"], scheduler.jobs_window
+    assert [type(value) for value in kept] == [int] * 4
+    made = trioflow.Retry(two), trioflow.Adaptive(two, 8), trioflow.PerKey(two, sizes={"a": two})
+    assert repr(made) == "(Retry(2), Adaptive(2, 8), PerKey(2, sizes={'a': 2}))"
+    assert scheduler.run()
+
+
+def test_a_name_that_is_not_alike_is_not_suggested() -> None:
+    """The error about an unknown option suggests only a name that is much like it."""
+    with pytest.raises(TypeError, match="no option 'jobserver'; the options are "):
+        Scheduler(jobserver=True)
+    with pytest.raises(TypeError, match="did you mean timeout"):
+        Scheduler(timout=1)
 
 
 def test_an_error_inside_of_a_call_is_left_alone() -> None:

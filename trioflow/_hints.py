@@ -57,6 +57,7 @@ MODULE_HINTS: Final = {
     "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",
 }
 CALL_HINTS: Final = {
+    "AbstractJob.requires": "a requirement has to succeed unless you give settled=True",
     "Adaptive": "give the smallest and the largest size: Adaptive(2, 64)",
     "Answer": "name the choices: Answer('deploy?', choices=['yes', 'no'])",
     "BaseScheduler.results": "results() has the results of all jobs, by job; job.result() is that of one",
@@ -83,9 +84,35 @@ PARALLEL_OPTION_HINTS: Final = {
     **dict.fromkeys(("-d", "--delimiter"), "tr , '\\n' | or xargs -d , -n1 | in front makes a line of each argument"),
     **dict.fromkeys(("-q", "--quote"), "quote COMMAND as a whole: its words are joined, and a shell reads them"),
     **dict.fromkeys(("--link", "--xapply"), ":::+ and ::::+ pair a source with the one before it"),
+    **dict.fromkeys(
+        ("--pipe", "--pipe-part", "--pipepart", "--block"),
+        "cut the data with split(1), and run a command for each part",
+    ),
+    **dict.fromkeys(
+        ("--plus", "--rpl", "--parens"),
+        "{.}, {/}, {//} and {/.} stand for parts; $(printf %03d {#}) has zeros in front",
+    ),
+    **dict.fromkeys(("--semaphore", "--sem"), "flock(1) lets commands take turns"),
+    **dict.fromkeys(("--bg", "--fg", "--wait"), "'&' at the end of the line starts it in the background"),
+    **dict.fromkeys(("--onall", "--nonall"), "trioflow ssh -H NODES COMMAND runs a command on each node"),
+    **dict.fromkeys(
+        ("--transferfile", "--tf", "--return", "--basefile", "--trc"), "a scenario file copies files with SshJob"
+    ),
+    **dict.fromkeys(("--workdir", "--wd"), "write 'cd DIR && COMMAND'"),
+    **dict.fromkeys(("--color", "--ctag", "--latest-line"), "--tag tells the outputs apart"),
+    **dict.fromkeys(("--memsuspend", "--noswap"), "--memfree SIZE starts no more while less is free"),
+    **dict.fromkeys(("--group", "--gnu", "--no-notice", "--plain"), "leave it out"),
     **dict.fromkeys(("--reads", "--writes"), "a scenario file declares files: CommandJob(reads=[...], writes=[...])"),
+    "-E": "pipe the lines through sed '/END/,$d'",
     "-I": "{} is the replacement string of the argument",
     **dict.fromkeys(("-t", "-v", "--verbose"), "--dry-run prints commands, and 'set -x; COMMAND' each as it starts"),
+    "-r": "pipe the lines through grep .",
+    "--csv": "--colsep , splits each line into {1}, {2} and so on",
+    "--env": "leave it out: commands have all variables",
+    "--max-procs": "-j N limits the commands at once",
+    "--process-slot-var": "write NAME={%} COMMAND",
+    "--shuf": "pipe the lines through shuf",
+    "--trim": "pipe the lines through sed",
     "--delay": "a scenario file spaces starts by a Rate; 'sleep 0.1; COMMAND' with -j1 does it, too",
     "--files": "--results DIR saves what the commands write",
     "--header": "leave the line out by tail -n +2; {1}, {2} and so on are the columns",
@@ -118,7 +145,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most like an unknown one; None if none is similar."""
     import difflib  # only needed for errors
 
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.65)), None)
 
 
 def explain_form(function: F) -> F:

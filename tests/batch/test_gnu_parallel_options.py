@@ -192,7 +192,9 @@ def test_unsupported_options_of_gnu_parallel_are_rejected_with_a_remedy() -> Non
 
 
 ELSEWHERE = ["--delay", "--load", "--nice", "--reads", "--writes", "--tagstring", "-v", "-d", "--header", "--link",
-           "-q", "-I"]  # fmt: skip
+           "-q", "-I", "-E", "-r", "--bg", "--color", "--env", "--latest-line", "--max-procs", "--nonall", "--onall",
+           "--pipe", "--pipe-part", "--plus", "--process-slot-var", "--return", "--rpl", "--semaphore", "--shuf",
+           "--transferfile", "--trim", "--wait", "--workdir"]  # fmt: skip
 
 
 def test_the_page_on_parallel_and_the_error_say_what_to_do_instead_of_an_option() -> None:

@@ -70,12 +70,13 @@ class PerKey:
     def __init__(
         self, limit: int | Rate, *, pause: float = 0.0, sizes: Mapping[str, int | Rate] = MappingProxyType({})
     ) -> None:
+        limit = _amounts.plain_number(limit)
         _check_limit(limit, f"PerKey({short_repr(limit)})")
         if pause and isinstance(limit, Rate):
             raise TypeError(f"PerKey({short_repr(limit)}): a Rate has no pause: give a number, or a Rate with burst=1")
         if not isinstance(sizes, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"PerKey(sizes={short_repr(sizes)}): give a dict of limits by key")
-        self._sizes: Final = dict(sizes)
+        self._sizes: Final[dict[str, int | Rate]] = {key: _amounts.plain_number(size) for key, size in sizes.items()}
         for key, size in self._sizes.items():
             prefix = f"PerKey(sizes={{{short_repr(key)}: {short_repr(size)}}})"
             _check_limit(size, prefix)

@@ -347,6 +347,7 @@ def count_text(amount: Amount, key: str) -> str:
 
 
 def _check_positive(value: Any, prefix: str) -> Amount:
+    value = _amounts.plain_number(value)
     if not _amounts.is_number(value):
         raise TypeError(f"{prefix}: give a number above 0")
     if not (_amounts.is_finite(value) and value > 0):

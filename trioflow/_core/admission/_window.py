@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 from ..._hints import explain_form
+from ..base import _amounts
 from ..base._reprs import short_repr
 from ..job import _errors, _job_options
 
@@ -182,6 +183,7 @@ def check_window(value: Any, name: str, subject: Subject) -> Window | None:
     """
     if value is None or isinstance(value, Adaptive) or hasattr(value, "acquire_on_behalf_of"):
         return cast("Window | None", value)
+    value = _amounts.plain_number(value)
     if isinstance(value, int) and not isinstance(value, bool):
         if value >= 0:
             return value or None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -53,11 +54,22 @@ def amount_of(value: Any, subject: str, advice: str = AMOUNT_ADVICE) -> Amount:
     """
     if isinstance(value, str):
         return _parse_size(value, subject)
+    value = plain_number(value)
     if not is_number(value):
         raise TypeError(f"{subject}: {advice}")
     if not is_finite(value) or value < 0:
         raise ValueError(f"{subject}: {advice}")
     return _int_if_whole(_to_fraction(str(value)) if isinstance(value, float) else value)
+
+
+def plain_number(value: Any) -> Any:
+    """Return a whole number of another library, such as NumPy's, as an `int`, and any other value as it is."""
+    if isinstance(value, (int, float, str)) or not hasattr(type(value), "__index__"):
+        return value
+    try:
+        return operator.index(value)
+    except Exception:  # from the code of its class
+        return value
 
 
 def is_number(value: Any) -> bool:

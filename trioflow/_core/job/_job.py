@@ -436,6 +436,7 @@ class AbstractJob(Generic[T]):
         """
         return _labels.path_of_job(self)
 
+    @_hints.explain_form
     def requires(
         self, *requirements: Required, remove: bool = False, settled: bool = False, order_only: bool = False
     ) -> Self:

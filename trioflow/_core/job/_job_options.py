@@ -180,6 +180,7 @@ def check_save(
 
 
 def check_priority(value: Any, name: str, subject: Subject) -> int:
+    value = _amounts.plain_number(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise bad_value_error(TypeError, value, name, subject, "give a whole number; the higher one starts first")
     return value
@@ -276,6 +277,7 @@ def whole_number(value: Any, name: str, subject: Subject, otherwise: str = "or N
 def check_number(value: Any, name: str, subject: Subject, otherwise: str = "") -> int:
     """Check that a value is a whole number, 0 or more. The advice in the error ends with `otherwise`."""
     advice = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
+    value = _amounts.plain_number(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise bad_value_error(TypeError, value, name, subject, advice)
     if value < 0:
