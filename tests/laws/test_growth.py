@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +28,12 @@ from trioflow import (
     Retry,
     Scheduler,
     Service,
+    Trace,
 )
 from trioflow._core.job._texts import job_in
+from trioflow.view import save
+from trioflow.view.trace._trace_file import read_record
+from trioflow.view.trace.report._report import report_html
 
 from ..bodies import fail, nap, serve
 
@@ -169,3 +175,44 @@ def test_a_long_text_with_many_ends_of_jobs_texts_takes_no_longer() -> None:
     for piece in ("<, idle>", "<" * 280 + ", idle>"):
         small, large = (steps(functools.partial(job_in, piece * n)) for n in (500, 1000))
         assert small == large
+
+
+def trace_of_waits(spans: Any, runs: Any, n: int) -> None:
+    waits = [{"cause": "slot", "name": f"n{i}", "since": 0.0, "until": i * 1e-6, "released_by": 0} for i in range(n)]
+    spans.append({**spans[0], "number": 1, "waits": waits})
+    runs[0]["member_numbers"] = [0, 1]
+
+
+def trace_of_depth(spans: Any, runs: Any, n: int, state: str) -> None:
+    spans += [{**spans[0], "number": i, "parent": i - 1, "state": state} for i in range(1, n)]
+    runs += [{**runs[0], "parent": i - 1, "member_numbers": [i]} for i in range(1, n)]
+
+
+TRACES: dict[str, Callable[[Any, Any, int], None]] = {
+    "waits with different names": trace_of_waits,
+    "depth": functools.partial(trace_of_depth, state="succeeded"),
+    "depth that was blocked": functools.partial(trace_of_depth, state="blocked"),
+}
+
+
+@pytest.mark.usefixtures("no_dot")
+@pytest.mark.parametrize("kind", TRACES)
+def test_the_report_of_a_trace_twice_as_large_takes_twice_the_steps(
+    virtual: Virtual, tmp_path: Path, kind: str
+) -> None:
+    """Whoever sends a trace does not keep its reader busy: twice as much in it takes twice the steps."""
+    trace, path = Trace(), tmp_path / "trace.json"
+    virtual(functools.partial(Scheduler(Job(nap, 1)).co_run, instruments=[trace]))
+    save(trace, path)
+    saved = path.read_text(encoding="utf-8")
+
+    def report(n: int) -> int:
+        document = json.loads(saved)
+        record = document["record"]
+        TRACES[kind](record["spans"], record["runs"], n)
+        record.update(families=["x"] * len(record["spans"]), stored_graphs=[])
+        path.write_text(json.dumps(document), encoding="utf-8")
+        return steps(lambda: report_html(read_record(path), tmp_path))
+
+    _, small, large = map(report, (8, 60, 120))  # what is imported and cached at first does not count
+    assert large <= 2.3 * small, (small, large)

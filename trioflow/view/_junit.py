@@ -95,7 +95,7 @@ def xml_lines(record: TraceRecord) -> Iterator[str]:
     root_label = record.root_runs[0].label
     suites: dict[str, list[Span]] = {root_label: []}
     for span in cases:
-        outer_labels = [outer.label for outer in reversed(record.enclosing_spans(span))]
+        outer_labels = [outer.label for outer in reversed([*record.enclosing_spans(span)])]
         suites.setdefault("/".join([root_label, *outer_labels]), []).append(span)
     yield '<?xml version="1.0" encoding="UTF-8"?>\n'
     seconds = _format_time(record.end_time - record.start_time)

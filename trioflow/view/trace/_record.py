@@ -100,7 +100,7 @@ class TraceRecord:
         """The runs of outermost schedulers. There is only one, unless the trace watches several schedulers at once."""
         return [run for run in self.runs if run.parent is None]
 
-    @property
+    @cached_property
     def start_time(self) -> float:
         """The time when the first run began."""
         return min((run.started_at for run in self.runs if run.started_at is not None), default=0.0)
@@ -170,13 +170,11 @@ class TraceRecord:
         """For each span number, the index in `runs` of the run that the span belongs to."""
         return {number: index for index, run in enumerate(self.runs) for number in run.member_numbers}
 
-    def enclosing_spans(self, span: Span) -> list[Span]:
-        """Return the spans of a job's enclosing schedulers, the innermost first."""
-        schedulers: list[Span] = []
+    def enclosing_spans(self, span: Span) -> Iterator[Span]:
+        """Yield the spans of a job's enclosing schedulers, the innermost first."""
         while span.parent is not None:
             span = self.spans[span.parent]
-            schedulers.append(span)
-        return schedulers
+            yield span
 
     @cached_property
     def critical_path_links(self) -> tuple[CriticalPathLink, ...]:

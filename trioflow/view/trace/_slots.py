@@ -11,6 +11,7 @@ reasons are assigned in the order of `WaitCause`. For n jobs, all this takes O(n
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -35,16 +36,18 @@ def measured_spans(record: TraceRecord) -> list[Span]:
     Restored jobs, jobs that take no slot and the members of forever schedulers are left out. A nested scheduler is
     included only if it waited, because its work is that of its members.
     """
-    spans: list[Span] = []
     forever_numbers: set[int] = set()
-    for span in sorted(record.spans, key=lambda span: len(record.enclosing_spans(span))):
-        if span.forever or span.parent in forever_numbers:
-            forever_numbers.add(span.number)
-        elif span.restored or not span.takes_slot:
-            continue
-        elif span.number not in record.scheduler_numbers or span.waits:
-            spans.append(span)
-    return sorted(spans, key=lambda span: span.number)
+    for run in record.runs:  # enclosing runs come first
+        is_forever = run.parent in forever_numbers
+        forever_numbers.update(number for number in run.member_numbers if is_forever or record.spans[number].forever)
+    return [
+        span
+        for span in record.spans
+        if span.number not in forever_numbers
+        and not span.restored
+        and span.takes_slot
+        and (span.number not in record.scheduler_numbers or span.waits)
+    ]
 
 
 def activity_intervals(record: TraceRecord, span: Span) -> dict[Activity, list[tuple[float, float]]]:
@@ -210,15 +213,23 @@ def _empty_slot_steps(
         if reason[0] is not WaitCause.MACHINE:
             add_interval(reason, since, until)
     counts: Counter[EmptySlotReason | None] = Counter()
+    waited_for: list[EmptySlotReason] = []  # sorted
     for time in sorted(changes):
-        counts.update(changes[time])
+        for key, change in changes[time].items():
+            before = counts[key]
+            counts[key] += change
+            if key is not None and (before > 0) != (counts[key] > 0):
+                index = bisect.bisect_left(waited_for, _order(key), key=_order)
+                waited_for[index : index + (before > 0)] = [] if before > 0 else [key]
         empty_slots, slots_by_reason = slot_count - counts[None], list[tuple[EmptySlotReason, int]]()
-        for reason in sorted(
-            (reason for reason, count in counts.items() if reason is not None and count > 0),
-            key=lambda reason: (CAUSE_ORDER.index(reason[0]), reason[1]),
-        ):
+        for reason in waited_for:
+            if empty_slots <= 0:
+                break
             slots = min(empty_slots, counts[reason])
-            if slots > 0:
-                slots_by_reason.append((reason, slots))
-                empty_slots -= slots
+            slots_by_reason.append((reason, slots))
+            empty_slots -= slots
         yield time, tuple(slots_by_reason)
+
+
+def _order(reason: EmptySlotReason) -> tuple[int, str]:
+    return CAUSE_ORDER.index(reason[0]), reason[1]

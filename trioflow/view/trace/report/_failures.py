@@ -89,15 +89,20 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
     failures = record.failures.keys() - record.numbers_in_first
     for number in sorted(failures, key=lambda number: (record.spans[number].finished_at or 0.0, number)):
         for enclosing in record.enclosing_spans(record.spans[number]):
-            first_failures.setdefault(enclosing.number, number)
+            if enclosing.number in first_failures:  # and so are those around it
+                break
+            first_failures[enclosing.number] = number
+    blocked_spans: dict[int | None, Span | None] = {None: None}  # of each job: the innermost one around it, or its own
+    for run in record.runs:  # enclosing runs come first
+        for span in map(record.spans.__getitem__, run.member_numbers):
+            blocked_spans[span.number] = span if span.state is JobState.BLOCKED else blocked_spans[run.parent]
     stopped_spans: dict[int, list[Span]] = {}
     culprits = [record.find_culprit(run) for run in record.root_runs if run.culprit_number is not None]
     culprit_number = next((_root_failure_number(record, span) for span in culprits if span is not None), None)
     for span in record.counted_spans:
         if span.forever or (span.number in record.scheduler_numbers and not span.is_first):
             continue
-        candidates = [span, *record.enclosing_spans(span)]
-        blocked_span = next((candidate for candidate in candidates if candidate.state is JobState.BLOCKED), None)
+        blocked_span = blocked_spans[span.number]
         failure_number = None if blocked_span is None else _root_failure_number(record, blocked_span)
         if failure_number is None and span.state in UNFINISHED_STATES:
             failure_number = culprit_number
