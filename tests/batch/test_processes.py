@@ -172,15 +172,22 @@ def test_ctrl_c_ends_a_batch_that_waits_for_arguments() -> None:
         assert process.wait(PATIENCE) == 130
 
 
-def test_broken_pipe_ends_a_batch_with_exit_code_141(watched: Watched) -> None:
-    """At a broken pipe, a batch ends its commands and exits with 141, as if by SIGPIPE, without an error."""
-    with running("-j2", "echo {}; exec sleep {}", ":::", "0", "1000") as process:
+@pytest.mark.parametrize("option", ["--group", "--line-buffer"])
+def test_a_broken_pipe_ends_a_batch_as_a_drain_with_exit_code_141(option: str, tmp_path: Path) -> None:
+    """When the reader of its output has exited, a batch ends with the commands that run, without an error."""
+    ended, go, log = tmp_path / "ended", tmp_path / "go", tmp_path / "log"
+    line = f"test {{}} = 1 || until test -e {go}; do sleep .01; done; echo {{}}; sleep .01; echo {{}} >> {ended}"
+    words = ["-j1", "--joblog", str(log), *[option] * (option != "--group"), line, ":::", "1", "2", "3"]
+    with running(*words) as process:
         assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
         process.stdout.close()
+        go.touch()
         assert process.wait(PATIENCE) == 141
         assert process.stderr is not None
         assert process.stderr.read() == b""
-    assert watched.gone_in_time()
+    assert ended.read_text() == "1\n2\n"
+    assert [row.split("\t")[6] for row in log.read_text().splitlines()[1:]] == ["0", "0"]
 
 
 def test_full_disk_at_standard_output_ends_a_batch_with_an_error() -> None:

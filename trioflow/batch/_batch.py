@@ -520,6 +520,8 @@ class Batch:
         self.outcome_options: Final = {name: text for name, text in given.items() if text != OUTCOME_OPTIONS[name]}
         self._has_reported_wait = False
         self.is_stopped = False
+        for stream in reporter.printer.streams:
+            stream.on_broken = self._stop
         self._line_counts: Final = Counter[str]()  # with a journal, how often each command line has occurred
         self._slots: Final = NumberedSlots()
         slots_per_node = None
@@ -551,6 +553,8 @@ class Batch:
         if self.scheduler.stop_reason is StopReason.CRITICAL:
             raise self._find_fatal_error()
         self.reporter.print_unreported(self.is_stopped)
+        if any(stream.is_broken for stream in self.reporter.printer.streams):
+            raise BrokenPipeError
         return self.reporter.tally.exit_code
 
     def unique_label(self, line: str) -> str:
@@ -685,12 +689,16 @@ class Batch:
                 self._node_pool.release(job.node)
 
     async def _stop_by_halt_rule(self, command: BatchCommandJob) -> None:
-        self.is_stopped = True
-        self._feeder.cancel()
+        self._stop()
         assert self.options.halt is not None
         effect = "ending the running commands" if self.options.halt.is_immediate else "starting no more commands"
         await self.reporter.printer.print_message(f"--halt: {effect} after: {shorten_line(command.line)}")
         if self.options.halt.is_immediate:
             self.scheduler.cancel()
-        else:
+
+    def _stop(self) -> None:
+        """Start no more commands, and end with those that run."""
+        self.is_stopped = True
+        with contextlib.suppress(RuntimeError):  # the run has ended
+            self._feeder.cancel()
             self.scheduler.drain()

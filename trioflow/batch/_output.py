@@ -39,11 +39,15 @@ class StdStream:
     Attributes:
         is_terminal: whether the stream is a terminal.
         is_appended: whether the stream is a file that the program appends to, as with `>> FILE` in a shell.
+        on_broken: called once, when the reader of the stream has exited. What is written later is dropped.
+        is_broken: whether it has been called.
 
     """
 
     def __init__(self, name: str) -> None:
         """Wrap `sys.stdout` or `sys.stderr`. The stream may have no descriptor, for example in tests."""
+        self.on_broken: Callable[[], object] = lambda: None
+        self.is_broken = False
         self._stream: Final[Any] = getattr(sys, name)
         self._descriptor: Final[Any] = _find_descriptor(self._stream)
         self.is_terminal: Final = self._descriptor is not None and os.isatty(self._descriptor)
@@ -55,17 +59,21 @@ class StdStream:
 
     async def wait_writable(self) -> None:
         """Wait until `PIPE_WRITE_SIZE` bytes can be written without blocking."""
-        if self._is_pollable and not is_descriptor_ready(self._descriptor, posix.POLLOUT):
+        if self._is_pollable and not self.is_broken and not is_descriptor_ready(self._descriptor, posix.POLLOUT):
             await anyio.wait_writable(self._descriptor)
 
     def write_blocking(self, data: bytes) -> None:
-        if self._stream is None:  # the program was started without this stream
+        if self._stream is None or self.is_broken:  # None: the program was started without this stream
             return
-        self._stream.flush()
-        if self._descriptor is None:
-            self._stream.buffer.write(data)
-            return
-        write_all(self._descriptor, data)
+        try:
+            self._stream.flush()
+            if self._descriptor is None:
+                self._stream.buffer.write(data)
+            else:
+                write_all(self._descriptor, data)
+        except BrokenPipeError:
+            self.is_broken = True
+            self.on_broken()
 
 
 def _find_descriptor(stream: Any) -> int | None:
@@ -198,7 +206,7 @@ class Printer:
 
     def __init__(self, *, in_order: bool, print_guard: PrintGuard) -> None:
         self.next_printed_number = 1
-        self._streams: Final = (StdStream("stdout"), StdStream("stderr"))
+        self.streams: Final = (StdStream("stdout"), StdStream("stderr"))
         self._prints_in_order: Final = in_order
         self._print_guard: Final = print_guard
         self._lock: Final = anyio.Lock(fast_acquire=True)  # fast, to save an iteration of the event loop per command
@@ -229,7 +237,7 @@ class Printer:
         if is_restored:
             outputs = tuple(  # type: ignore[assignment]
                 io.BytesIO() if stream.is_appended else output
-                for stream, output in zip(self._streams, outputs, strict=True)
+                for stream, output in zip(self.streams, outputs, strict=True)
             )
         if self._prints_in_order:  # copy the output: it may have to wait for long, and would keep its files open
             kept_chunks: list[Iterator[bytes]] = [self._backlog.take(self._backlog.store(output)) for output in outputs]
@@ -255,7 +263,7 @@ class Printer:
         """
         if not data:
             return
-        stream = self._streams[stream_index]
+        stream = self.streams[stream_index]
         if self._prints_in_order and number != self.next_printed_number:
             item = self._backlog.store(io.BytesIO(data))
             self._early_outputs.setdefault(number, []).append((stream, item))
@@ -291,7 +299,7 @@ class Printer:
 
     def shown_bytes(self, text: str) -> bytes:
         """Return a tag as bytes to print: for programs as it is, and for a terminal as text."""
-        if any(stream.is_terminal for stream in self._streams):
+        if any(stream.is_terminal for stream in self.streams):
             from ..view.text._symbols import terminal_text  # imported late, like all views
 
             text = terminal_text(text, sys.stdout)
@@ -302,10 +310,10 @@ class Printer:
 
         async with self._lock:
             message = terminal_text(f"trioflow batch: {text}", sys.stderr)
-            await self._write(iter([(self._streams[1], os.fsencode(message + "\n"))]))
+            await self._write(iter([(self.streams[1], os.fsencode(message + "\n"))]))
 
     def _split_into_chunks(self, outputs: Iterable[Iterable[bytes]], tag: bytes | None) -> OutputChunks:
-        for stream, output in zip(self._streams, outputs, strict=True):
+        for stream, output in zip(self.streams, outputs, strict=True):
             for chunk in output if tag is None else tag_lines(output, tag):
                 yield stream, chunk
 

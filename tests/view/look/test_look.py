@@ -425,6 +425,20 @@ for _ in range(2):
     assert done.stderr.count("`trioflow look` cannot look into this program") == 1
 
 
+def test_a_program_runs_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With too many processes, a program that cannot answer goes on, and answers once a thread can start again."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as context:
+        context.setattr(threading.Thread, "start", start)
+        with _answers.answering():
+            assert Scheduler(Job(anyio.sleep, 0)).run()
+    with _answers.answering():
+        assert _client.ask(os.getpid())["runs"] == []
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_process_has_no_run(backend: Any) -> None:
