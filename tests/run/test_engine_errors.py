@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from typing import Any
 
 import anyio
@@ -19,7 +20,7 @@ from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Workers
 from trioflow._core.words._failure_log import FailureLog
-from trioflow.abc import run_of
+from trioflow.abc import Instrument, run_of
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, fail, nap, serve, timed
 from ..conftest import Virtual
@@ -284,3 +285,32 @@ def test_a_run_that_waits_for_something_goes_on(virtual: Virtual, kind: str) -> 
         return scheduler.stop_reason, list(scheduler.incidents)
 
     assert virtual(main) == (StopReason.COMPLETED, [])
+
+
+@pytest.mark.parametrize("failing_call", [1, 2, 3])
+def test_a_task_that_cannot_be_started_ends_the_run(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, failing_call: int
+) -> None:
+    """If the loop cannot start a task, as without memory, the run ends with that error, and no other run waits for it.
+
+    It once stood still, because it waited for the worker of this task.
+    """
+
+    class Break(Instrument):
+        def before_run(self, scheduler: Any) -> None:
+            group_class, calls = type(scheduler._run.group), itertools.count(1)
+            spawn = group_class.spawn
+
+            def spawn_or_fail(group: Any, worker: Any) -> None:
+                if next(calls) == failing_call:
+                    raise MemoryError
+                spawn(group, worker)
+
+            monkeypatch.setattr(group_class, "spawn", spawn_or_fail)
+
+    async def main() -> None:
+        with pytest.raises(MemoryError):
+            await Scheduler(*[Job(nap) for _ in range(5)]).co_run(instruments=[Break()])
+        assert await Scheduler(*[Job(nap) for _ in range(5)]).co_run()
+
+    virtual(main)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import Job, Pool, Scheduler
+from trioflow import First, Job, Pool, Scheduler
 from trioflow.abc import AbstractJob, Instrument
 
-from ..bodies import nap
+from ..bodies import nap, pass_time
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -71,3 +72,39 @@ def test_a_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual, prio
         return Scheduler([*first, *labelled("c", own_task=True), *labelled("def")], jobs_window=2)
 
     assert order_of(virtual, make) == "abcdef"
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.0004], ids=["in one turn", "in several turns"])
+@pytest.mark.parametrize("make_group", [Scheduler, First])
+def test_the_first_jobs_of_sibling_groups_start_in_the_order_of_the_groups(
+    virtual: Virtual, make_group: Any, seconds: float
+) -> None:
+    """The first jobs of groups that start together start in order, however the loop resumes the tasks of a turn.
+
+    trio resumes new tasks in order or in reverse, by chance, so there are several rounds.
+    """
+
+    async def work(name: str) -> None:
+        pass_time(virtual.backend, seconds)
+
+    for _ in range(10):
+        names = "abcdefgh"
+        groups = [make_group(Job(work, name, label=name), label=name.upper()) for name in names]
+        started = order_of(virtual, lambda groups=groups: Scheduler(groups))  # type: ignore[misc]
+        assert "".join(name for name in started if name.islower()) == names
+
+
+@pytest.mark.parametrize("own_task", [False, True])
+@pytest.mark.parametrize("names", list(itertools.permutations(["one", "two"])))
+def test_what_ends_in_one_instant_gives_back_before_any_job_starts(
+    virtual: Virtual, names: Sequence[str], own_task: bool
+) -> None:
+    """A job of a shorter path does not start between two ends of one instant, which free what the longest one needs."""
+    ends = {"one": 1, "two": 2}
+    common: dict[str, Any] = {"own_task": own_task}
+    before = [Job(nap, 3, label=name, expected_duration=3, needs={"r": ends[name]}, **common) for name in names]
+    short = Job(nap, 3, label="short", expected_duration=3, needs={"r": 1}, **common)
+    long = Job(nap, 4, label="long", expected_duration=4, needs={"r": 3}, required=before, **common)
+    scheduler = Scheduler(short, *before, long, pool=Pool(r=3), policy="critical-path")
+    assert virtual(scheduler.co_run)
+    assert (long.started_at, short.started_at) == (long.finished_at - 4, long.finished_at)  # type: ignore[operator]

@@ -205,6 +205,10 @@ class WorkerGroup(Protocol):
     def spawn(self, worker: WorkerTask) -> None:
         """Start a task for `worker`, in a copy of the run's context."""
 
+    def is_interchangeable(self, other: WorkerGroup) -> bool:
+        """Return whether a task that was spawned for a worker of this group can be that of one of another group."""
+        return False
+
     def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
         """Call `function()`, which raises no exception, in this context when the clock shows `when`.
 

@@ -7,7 +7,8 @@ task:
 - If a job has changed the task (a context variable, an open scope, a cancellation), the worker leaves, and a new one
   replaces it. A job that left a scope open has failed.
 - If the worker's own scope was cancelled because of one job, the worker leaves, too.
-- All workers share the time of each turn of the event loop; see `TimeSlice`.
+- All workers share the time of each turn of the event loop, and begin in the order in which they were spawned; see
+  `TimeSlice`.
 
 ```
 spawn ──► take the next ready job ──► run it ──► settle it, count down its successors ──┐
@@ -133,11 +134,14 @@ class Worker(WorkerTask):
 
         The simplest jobs are called in this frame, because a call costs up to a tenth of an empty job. `_settle_other`
         settles those that have failed or have changed the task.
+
+        The task may be that of another worker, which was spawned before this one: then `self` becomes it.
         """
         awaitable: Any
         value: Any
         error: BaseException | None
         try:
+            self = await self.run.time_slice.first_spawned(self)
             current_worker_var.set(self)
             run, workers, queue = self.run, self.workers, self.workers.queue
             scheduler, notify_start, startable = run.scheduler, run.fast_hooks[0], queue.startable
@@ -146,7 +150,9 @@ class Worker(WorkerTask):
             job: Any = None  # an AbstractJob; the hot path also reads fields of Job
             jobs_left, has_run_jobs, now = MAX_JOBS_IN_TURN, False, clock()
             snapshot = run.backend.isolation.attach_current_task(self)
-            self.must_leave = not snapshot or workers.is_closed
+            if snapshot and now >= workers.timed_by.deadline:  # the loop has not yet said so
+                workers.timed_by.stop(StopReason.TIMEOUT)
+            self.must_leave |= not snapshot or workers.is_closed
             if not self.must_leave:
                 workers.spawn_more()
             while not self.must_leave:
@@ -207,7 +213,7 @@ class Worker(WorkerTask):
                     workers.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
-                if self.woken_in_turn != time_slice.turn_number or not has_run_jobs:
+                if self.woken_in_turn != time_slice.turn_number or is_limited or not has_run_jobs:
                     self.woken_in_turn = time_slice.turn_number
                     snapshot.record_iteration()
                     has_run_jobs = True
@@ -236,6 +242,18 @@ class Worker(WorkerTask):
                 else:
                     await self._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
+                # ---- where order matters, let all else end that ends in this turn, before anything is admitted
+                if (
+                    is_limited
+                    and queue.order is not None
+                    and not (run.is_draining_or_stopping or snapshot.is_same_iteration())
+                ):
+                    self.start_searching()
+                    self.job = awaitable = value = None
+                    self.woken_in_turn = time_slice.turn_number
+                    await run.backend.yield_to_loop()
+                    now = clock()
+                    self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
             # ---- leave
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
@@ -354,6 +372,10 @@ class Workers:
         if startable or (queue.tokens is not None and queue.tokens.needs_request()):
             self._spawn()
 
+    def has_work(self) -> bool:
+        """Return whether a worker that begins may have a job to run, and not only to leave."""
+        return bool(not self.is_closed and (self.queue.startable or self.queue.line is not None))
+
     def spawn_more(self) -> None:
         """Spawn workers up to the maximum number of searchers, if jobs of other workers are suspended.
 
@@ -371,6 +393,7 @@ class Workers:
         self.searchers += 1
         self.alive[worker] = None
         self.run.standstill.active_count += 1
+        self.run.time_slice.spawned.append(worker)
         try:
             self.group.spawn(worker)
         except BaseException as fault:  # of the program's task factory, or a lack of memory: no task will leave
@@ -392,6 +415,8 @@ class Workers:
         """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""
         try:
             worker.stop_searching()
+            if worker in self.run.time_slice.spawned:  # it has not begun
+                self.run.time_slice.spawned.remove(worker)
             del self.alive[worker]
             self.run.time_slice.names.unnamed.pop(worker, None)
             self.run.standstill.active_count -= 1

@@ -70,6 +70,12 @@ class FastTrioGroup(WorkerGroup):
     def spawn(self, worker: WorkerTask) -> None:
         self._context.run(self._host.nursery.start_soon, self._worker_function, worker, name=IDLE_TASK_NAME)
 
+    def is_interchangeable(self, other: Any) -> bool:
+        if self._host.nursery is not other._host.nursery or len(self.variables) != len(other.variables):
+            return False
+        pairs = zip(self.variables, other.variables, strict=True)
+        return all(mine[0] is its[0] and mine[1] is its[1] for mine, its in pairs)
+
     def cancel(self, workers: Iterable[WorkerTask]) -> None:
         self._scope.cancel()
 
