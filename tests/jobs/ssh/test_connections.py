@@ -179,7 +179,7 @@ def test_a_master_that_misses_a_signal_is_signalled_again(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once, one run in twenty waited two seconds for a master that had missed a signal, and then killed it."""
-    monkeypatch.setattr(_connections, "OPENSSH_CLIENT", MissesFirstSignal(tmp_path / "ended"))
+    monkeypatch.setattr(_connections, "OpenSsh", lambda: MissesFirstSignal(tmp_path / "ended"))
     run(backend, SshJob(SshNode("node"), "true"))
     assert (tmp_path / "ended").read_text() == "ended\n"
 
@@ -247,35 +247,52 @@ def test_transfers_rejected_by_maxsessions_of_a_server_are_retried(backend: str,
     server.stop()
 
 
-def test_stdinnull_of_the_configuration_is_named(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """StdinNull takes the standard input from sftp: copies and a job's `stdin=` fail, and the error names it."""
-    config = tmp_path / "config"
-    config.write_text(f"StdinNull yes\n{site.config.read_text()}")
-    (tmp_path / "file").write_text("x")
-    node = server.node(config=config)
-    copy = SshJob(node, Push(tmp_path / "file", to=tmp_path / "copy"), timeout=PATIENCE)
-    read = SshJob(node, ["cat"], stdin=b"input", stdout=PIPE, timeout=PATIENCE)
-    run(backend, copy, read)
-    for job in (copy, read):
-        with pytest.raises(SshError, match="your ssh configuration sets no StdinNull"):
-            job.result()
+INTERACTIVE_SETTINGS = [
+    "RemoteCommand top", "RequestTTY force", "StdinNull yes", "ForkAfterAuthentication yes", "SessionType none",
+    "SessionType subsystem",
+]  # fmt: skip
 
 
-def test_remotecommand_and_requesttty_of_the_configuration_do_no_harm(
-    backend: str, site: Site, server: Server, tmp_path: Path
+@pytest.mark.parametrize("setting", INTERACTIVE_SETTINGS)
+@pytest.mark.parametrize("has_gateway", [False, True])
+def test_what_the_configuration_says_of_sessions_does_no_harm(
+    backend: str, site: Site, server: Server, tmp_path: Path, setting: str, has_gateway: bool
 ) -> None:
-    """RemoteCommand and RequestTTY, which are for interactive use, harm neither commands nor transfers."""
+    """Settings for interactive use, or for tunnels, harm no command, no input, no copy, and no way by a gateway."""
     config = tmp_path / "config"
-    config.write_text(f"RemoteCommand top\nRequestTTY force\n{site.config.read_text()}")
+    config.write_text(f"{setting}\n{site.config.read_text()}")
     (tmp_path / "file").write_text("x")
-    job = SshJob(
-        server.node(config=config),
-        [Push(tmp_path / "file", to=tmp_path / "copy"), ("cat", tmp_path / "copy")],
-        stdout=PIPE,
-        timeout=PATIENCE,
-    )
-    run(backend, job)
-    assert job.result()[1].stdout == b"x"
+    gateway = server.node(config=config) if has_gateway else None
+    node = server.node(config=config, gateway=gateway)
+    copy = SshJob(node, Push(tmp_path / "file", to=tmp_path / "copy"))
+    read = SshJob(node, "cat", stdin=b"input", stdout=PIPE)
+    run(backend, copy, read, timeout=PATIENCE)
+    assert ((tmp_path / "copy").read_text(), read.result().stdout) == ("x", b"input")
+
+
+def test_an_ssh_that_lacks_newer_settings_is_used_without_them(
+    backend: str, site: Site, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ssh before 8.7, which rejects what it does not know, connects at the second attempt of the first node."""
+    starts = tmp_path / "starts"
+    for program in ("ssh", "sftp"):
+        script = f"""#!/bin/sh
+        echo {program} >> {starts}
+        for word; do case $word in
+            StdinNull=*|ForkAfterAuthentication=*|SessionType=*)
+                echo "command-line: line 0: Bad configuration option: $(echo ${{word%=*}} | tr A-Z a-z)" >&2; exit 255
+        esac; done
+        exec {shutil.which(program)} "$@"
+        """
+        (tmp_path / program).write_text(script)
+        (tmp_path / program).chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "file").write_text("x")
+    first = SshJob(server.node(), Push(tmp_path / "file", to=tmp_path / "copy"))
+    second = SshJob(server.node(connect_timeout=PATIENCE, gateway=server.node()), "echo y", stdout=PIPE, required=first)
+    run(backend, first, second)
+    assert ((tmp_path / "copy").read_text(), second.result().stdout) == ("x", b"y\n")
+    assert starts.read_text().splitlines()[:3] == ["ssh", "ssh", "sftp"]
 
 
 def test_connections_dropped_by_max_startups_are_retried(backend: str, site: Site) -> None:

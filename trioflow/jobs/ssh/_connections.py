@@ -40,7 +40,7 @@ from ._local_node import LocalConnection
 from ._nodes import LocalNode, Node, Paths, SshNode
 from ._sftp_operations import Operation, filter_errors, parse_fetched
 from ._ssh_errors import SshError, Unreachable
-from ._transport import OPENSSH_CLIENT, READY, Diagnostics, Gateway
+from ._transport import READY, Diagnostics, Gateway, OpenSsh
 
 MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to connect. A crowded node is tried until `connect_timeout` has passed."""
@@ -89,7 +89,7 @@ class Connections:
     def __init__(self, run: RunHandle) -> None:
         self.run: Final = run
         self.guard: Final = run.shared(Guard)  # created first, and therefore closed last
-        self.transport: Final = OPENSSH_CLIENT
+        self.transport: Final = OpenSsh()
         self._connections_by_node: Final[dict[SshNode, Connection]] = {}
         self._local_connections: Final[dict[LocalNode, LocalConnection]] = {}
         self.start_limiter: Final = anyio.CapacityLimiter(MAX_CONCURRENT_STARTS)
@@ -337,8 +337,8 @@ class Connection:
             The diagnostics of a failure, or None on success; and the number of seconds taken.
 
         """
-        clock = self.run.clock
-        output = -1
+        clock, transport = self.run.clock, self.transport
+        output, has_new_settings = -1, transport.has_new_settings
         try:
             async with self._connections.start_limiter:
                 began = clock()
@@ -360,7 +360,11 @@ class Connection:
         await self.end(0.0)
         if timed_out:
             return Diagnostics(f"no answer in {self.node.connect_timeout:g} s"), clock() - began
-        return self.transport.diagnose(self.node, self._read_log()), clock() - began
+        errors = self._read_log()
+        if has_new_settings and transport.lacks_new_settings(errors):
+            transport.has_new_settings = False
+            return await self._connect(gateway, seconds)
+        return transport.diagnose(self.node, errors), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:
         """Start the ssh that holds the connection, and return the descriptor of its output."""

@@ -91,8 +91,7 @@ def filter_errors(output: bytes) -> tuple[bytes, str]:
     others.
     """
     lines = [line for line in output.splitlines() if not line.startswith((b"remote mkdir ", b"Can't ls: "))]
-    causes = "check that its sshd has a Subsystem sftp, and that your ssh configuration sets no StdinNull for it"
-    advice = causes if lines == [b"Connection closed"] else ""
+    advice = "check that its sshd has a Subsystem sftp" if lines == [b"Connection closed"] else ""
     if lines and lines[-1].endswith(b": Failure"):
         advice = DIRECTORY_IN_PLACE_ADVICE if lines[-1].startswith(b"remote rename ") else advice
         advice = DISK_FULL_ADVICE if lines[-1].startswith(b"write remote ") else advice

@@ -52,7 +52,14 @@ class Diagnostics:
 
 
 class OpenSsh:
-    """The system's `ssh` and `sftp`, which share a connection by ControlMaster."""
+    """The system's `ssh` and `sftp`, which share a connection by ControlMaster.
+
+    Attributes:
+        has_new_settings: whether ssh has the `NEW_SETTINGS`, as far as is known.
+
+    """
+
+    has_new_settings = True
 
     def connect(self, node: SshNode, socket: str, gateway: Gateway | None) -> Sequence[str]:
         """Return the ssh command that opens a connection, prints `READY`, and holds it until SIGTERM."""
@@ -66,27 +73,43 @@ class OpenSsh:
                 LocalCommand=f"echo {READY}",
                 LogLevel="INFO",  # the error messages are parsed
             ),
+            *self._new_options(),
         ]
         # a connection that hangs would block all its sessions
         options += _setting_options(ServerAliveInterval="15", ServerAliveCountMax="3")
         if gateway is not None:
-            options += _setting_options(ProxyCommand=_proxy_command(gateway))
+            options += _setting_options(ProxyCommand=self._proxy_command(gateway))
         return ["ssh", *options, *_node_options(node), "--", node.hostname]
 
     def run(self, node: SshNode, socket: str, line: str) -> Sequence[str]:
         """Return the ssh command that runs a line in the node's login shell, and fails without a shared connection."""
-        return ["ssh", "-T", *_control_options(socket), *_node_options(node), "--", node.hostname, line]
+        options = [*_control_options(socket), *self._new_options(SessionType="default"), *_node_options(node)]
+        return ["ssh", "-T", *options, "--", node.hostname, line]
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
         """Return the sftp command that executes commands from its standard input, and stops at the first that fails."""
         port = () if node.port is None else _setting_options(Port=str(node.port))
         user = () if node.username is None else _setting_options(User=node.username)
         config = () if node.config is None else ("-F", str(node.config))
-        return ["sftp", "-b", "-", *config, *_control_options(socket), *port, *user, "--", _add_brackets(node.hostname)]
+        options = [*config, *_control_options(socket), *self._new_options(), *port, *user]
+        return ["sftp", "-b", "-", *options, "--", _add_brackets(node.hostname)]
 
     def settings(self, node: SshNode) -> Sequence[str]:
         """Return the ssh command that prints the settings for a node, one name and value per line."""
         return ["ssh", "-G", *_node_options(node), "--", node.hostname]
+
+    def _new_options(self, **more_settings: str) -> list[str]:
+        return _setting_options(**NEW_SETTINGS, **more_settings) if self.has_new_settings else []
+
+    def _proxy_command(self, gateway: Gateway) -> str:
+        """Return a ProxyCommand that connects to the node through the open connection to its gateway."""
+        words = ["ssh", *_control_options(gateway.socket), *self._new_options(), *_node_options(gateway.node)]
+        return f"{_escape_percent(shlex.join(words))} -W '[%h]:%p' {shlex.quote(gateway.node.hostname)}"
+
+    def lacks_new_settings(self, text: str) -> bool:
+        """Return whether an error message of `connect` means that ssh is older than the `NEW_SETTINGS`."""
+        lines = [line.lower() for line in text.splitlines() if line.startswith("command-line")]
+        return any(line.endswith(f"option: {name.lower()}") for line in lines for name in NEW_SETTINGS)
 
     def diagnose(self, node: SshNode, text: str) -> Diagnostics:
         """Explain the error messages of a failed `connect` to a node.
@@ -142,7 +165,8 @@ class OpenSsh:
         return "refused by peer" in text
 
 
-OPENSSH_CLIENT: Final = OpenSsh()
+NEW_SETTINGS: Final = {"StdinNull": "no", "ForkAfterAuthentication": "no"}
+"""What sessions need whatever the configuration says, as SessionType of a command: settings since OpenSSH 8.7."""
 BAD_SETTINGS_MESSAGES: Final = (
     "ad configuration option",
     "command-line line",
@@ -189,12 +213,6 @@ def _node_options(node: SshNode) -> list[str]:
     if node.accept_new:
         options += _setting_options(StrictHostKeyChecking="accept-new")
     return options
-
-
-def _proxy_command(gateway: Gateway) -> str:
-    """Return a ProxyCommand that connects to the node through the open connection to its gateway."""
-    words = ["ssh", *_control_options(gateway.socket), *_node_options(gateway.node)]
-    return f"{_escape_percent(shlex.join(words))} -W '[%h]:%p' {shlex.quote(gateway.node.hostname)}"
 
 
 def _file_setting(path: Paths) -> str:
