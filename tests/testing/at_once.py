@@ -8,8 +8,9 @@ def forty_two_at_once() -> int:
 
 
 def block() -> None:
-    """Work for a time that cannot be interrupted."""
-    time.sleep(0.3)
+    """Work for a time that cannot be interrupted; in pieces, so that it lasts longer if the process is held up."""
+    for _ in range(30):
+        time.sleep(0.01)
 
 
 def fail_at_once() -> None:
