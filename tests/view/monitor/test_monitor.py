@@ -8,8 +8,12 @@ import math
 from typing import TYPE_CHECKING
 
 import anyio
+import pytest
 
 from trioflow import Budget, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
+from trioflow.view.monitor._model import RunModel
+from trioflow.view.monitor._run_header import RunHeader
+from trioflow.view.text._symbols import Symbols
 
 from ...bodies import fail, nap
 from .monitors import drawn, jobs_only, look, serve, watched
@@ -259,3 +263,21 @@ def test_jobs_added_during_a_run_get_lines(virtual: Virtual) -> None:
         "   ▸    2 s  nested  1 ▸",
         "   ▸    2 s    deep",
     ]
+
+
+@pytest.mark.parametrize("width", [100, 44])
+def test_the_header_says_since_when_a_run_is_paused(virtual: Virtual, width: int) -> None:
+    """In a pause the header has its length in place of an estimate, also in a narrow terminal."""
+    shown: list[str] = []
+
+    async def work() -> None:
+        await anyio.sleep(1)
+        scheduler.pause()
+        await anyio.sleep(2)
+        lines = RunHeader(Symbols()).lines(RunModel(scheduler).progress(), width, None)
+        shown.extend(text for line in lines for text, _ in line)
+        scheduler.resume()
+
+    scheduler = Scheduler(Job(work), label="run")
+    virtual(scheduler.co_run)
+    assert "paused 2 s ago" in "".join(shown)

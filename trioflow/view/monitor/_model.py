@@ -98,16 +98,18 @@ class RunModel:
             forever_count=self.forever_count,
             slots=None if slot_count is None else (self._used_slot_count(), slot_count),
             budget_texts=[text for resource in self.pool_resources(self.root) if (text := resource.budget_text)],
-            ending_word=self._ending_word(),
+            phase_text=self._phase_text(),
             verdict=None if ended_at is None else create_verdict(scheduler.stop_reason, tally, elapsed, culprit),
         )
 
-    def _ending_word(self) -> str:
-        """Return the word "ending" or "draining" if the run is about to end; otherwise an empty string."""
+    def _phase_text(self) -> str:
+        """Return "ending" or "draining" if the run is about to end, or since when it is paused; otherwise nothing."""
         run = views.current_run(self.root.scheduler)
         if run is not None and run.phase is RunPhase.STOPPING and run.reason not in RAN_TO_END:
             return "ending"
-        return "draining" if run is not None and run.phase is RunPhase.DRAINING else ""
+        if run is None:
+            return ""
+        return "draining" if run.phase is RunPhase.DRAINING else run.pause_text
 
     def _used_slot_count(self) -> int:
         """Return the number of slots in use; for a limiter, including the tokens that other schedulers use."""

@@ -44,8 +44,8 @@ class RunProgress:
     slots: tuple[int, int] | None = None
     """The number of slots in use, and of all slots; None if there is no limit."""
     budget_texts: Sequence[str] = ()
-    ending_word: str = ""
-    """The word "ending" or "draining" if the run is about to end."""
+    phase_text: str = ""
+    """The word "ending" or "draining" if the run is about to end, or since when it is paused."""
     verdict: Verdict | None = None
     """The verdict on the run; None if it has not ended."""
 
@@ -112,7 +112,7 @@ class RunHeader:
         elapsed = elapsed.rjust(self._elapsed_width)
         label = self._symbols.escape(progress.label)
         # In a narrow terminal, this is shown instead of the label.
-        remaining_text = progress.ending_word or self._remaining_text(remaining)
+        remaining_text = progress.phase_text or self._remaining_text(remaining)
         self._remaining_text_width = max(self._remaining_text_width, len(remaining_text))
         padded_remaining = remaining_text.ljust(self._remaining_text_width)
         candidates: list[tuple[str, list[str], int]] = [
