@@ -67,7 +67,10 @@ def test_journal_list_shows_restored_jobs_and_why_others_ran(tmp_path: Path, fil
     assert timeless(b) == "ran b argument 1 has changed from 2 to 5"
     assert timeless(c).startswith("restored '; DROP TABLE jobs")
     assert last.startswith("3 jobs kept, 2 runs; last run: 'Scheduler', started 2")
-    assert re.search(r": ✓ all 3 jobs succeeded \(2 restored from [-\d]+\), [\d.]+ [mµ]?s$", last)
+    verdict = (
+        r": ✓ all 3 jobs succeeded \(2 restored from [-\d]+\), 1 run again, because 'b' has changed, [\d.]+ [mµ]?s$"
+    )
+    assert re.search(verdict, last)
 
 
 def test_journal_show_prints_the_details_of_the_selected_jobs(tmp_path: Path, file: Path) -> None:
