@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ..conftest import BACKENDS
-from .generator import scenario_of
-from .views import strange_in_views
+from ..model.generator import scenario_of
+from .all_views import strange_in_views
 
 pytestmark = pytest.mark.usefixtures("no_dot")
 

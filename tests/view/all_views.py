@@ -38,9 +38,9 @@ from trioflow.view.trace.report import _failures, _report
 from trioflow.view.trace.timeline import _slot_rows, _timeline
 
 from ..conftest import Virtual
-from ..view.agreement import RememberingMonitor
-from .real import IN_MEMORY, RealRun
-from .scenario import Scenario
+from ..model.real import IN_MEMORY, RealRun
+from ..model.scenario import Scenario
+from .agreement import RememberingMonitor
 
 SAME = 1e-6
 LOOKS_AFTER = (4, 15)
