@@ -64,7 +64,8 @@ def amount_of(value: Any, subject: str, advice: str = AMOUNT_ADVICE) -> Amount:
 
 def plain_number(value: Any) -> Any:
     """Return a whole number of another library, such as NumPy's, as an `int`, and any other value as it is."""
-    if isinstance(value, (int, float, str)) or not hasattr(type(value), "__index__"):
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, (int, float, str)) or not hasattr(kind, "__index__"):
         return value
     try:
         return operator.index(value)

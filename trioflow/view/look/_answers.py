@@ -169,8 +169,9 @@ def answer(request: Any = None, pid: int | None = None) -> bytes:
     return json.dumps({"error": problem}).encode()
 
 
-def _handle(request: Any, pid: int | None) -> dict[str, str]:
-    if not isinstance(request, dict) or request.get("version") != PROTOCOL_VERSION:
+def _handle(received: Any, pid: int | None) -> dict[str, str]:
+    request: dict[str, Any] = received if isinstance(received, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    if request.get("version") != PROTOCOL_VERSION:
         return {"error": "it has another version of trioflow, which can only be looked at"}
     if not answer_thread.may_steer:
         return {"error": "it refuses to be steered, because it has called trioflow.look.enable(steer=False)"}
