@@ -782,4 +782,8 @@ def test_a_failure_counts_if_the_await_for_it_was_cancelled(virtual: Virtual) ->
     fails, waits = Job(fail, 1), Job(wait)
     scheduler = Scheduler(fails, waits)
     assert virtual(functools.partial(scheduler.co_run, instruments=[CancelsTheWait()])) is False
-    assert (scheduler.stop_reason, scheduler.culprit, waits.state) == (StopReason.FAILED, fails, CANCELLED)
+    assert scheduler.stop_reason is StopReason.FAILED
+    if waits.state is CANCELLED:  # which comes first in one instant is not promised: it may have got the failure before
+        assert scheduler.culprit is fails
+    else:
+        assert (scheduler.culprit, waits.raised_exception()) == (waits, fails.raised_exception())
