@@ -55,6 +55,8 @@ def test_an_error_where_a_task_is_started_ends_the_run(
             monkeypatch.undo()
 
     scheduler = Scheduler(*(Job(nap, 0.001) for _ in range(5)))
+    # The usual loop of asyncio, which can be patched: that of uvloop is written in C.
+    options = {"loop_factory": asyncio.SelectorEventLoop} if backend == "asyncio" else {}
     with pytest.raises(MemoryError):
-        anyio.run(main, backend=backend)
+        anyio.run(main, backend=backend, backend_options=options)
     assert not any(job.is_running() or job.is_scheduled() for job in scheduler)
