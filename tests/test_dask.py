@@ -33,7 +33,7 @@ from trioflow import (
     StopReason,
     Trace,
 )
-from trioflow.abc import AbstractJob, WaitCause, fraction_done, stored_result
+from trioflow.abc import AbstractJob, WaitCause, fraction_done, incidents_of, stored_result
 from trioflow.dask import Cluster
 from trioflow.dask._cluster_calls import import_dask
 from trioflow.otel import Tracing
@@ -195,14 +195,14 @@ def test_a_resource_or_name_that_no_worker_has_is_reported_once(backend: str, cl
     named = ProcessJob(bodies.add, 3, processes=Cluster(client, workers=["nobody"]))
 
     async def cancel() -> None:
-        while len(scheduler.incidents) < 2:  # noqa: ASYNC110 - it has no event
+        while len(incidents_of(scheduler)) < 2:  # noqa: ASYNC110 - it has no event
             await anyio.sleep(0.01)
         for job in (*jobs, named):
             job.cancel()
 
     scheduler = Scheduler(*jobs, named, Job(cancel))
     scheduler.run(backend=backend)
-    first, second = sorted(incident.message for incident in scheduler.incidents)
+    first, second = sorted(incident.message for incident in incidents_of(scheduler))
     assert "waits: the cluster has no worker with own=1 and with none=2; start one" in first
     assert "waits: the cluster has no worker named nobody; start one" in second
     assert [job.state for job in (*jobs, named)] == [JobState.CANCELLED] * 3
@@ -504,14 +504,14 @@ def test_a_cluster_without_workers_is_reported_while_jobs_wait(backend: str, mon
         job = ProcessJob(bodies.add, 1)
 
         async def grow() -> None:
-            while not scheduler.incidents:  # noqa: ASYNC110 - it has no event
+            while not incidents_of(scheduler):  # noqa: ASYNC110 - it has no event
                 await anyio.sleep(0.01)
             await anyio.to_thread.run_sync(cluster.scale, 1)
 
         scheduler = Scheduler(job, Job(grow), processes=Cluster(own))
         assert scheduler.run(backend=backend)
     assert job.result() == 1
-    assert "'add(1)' waits: the cluster has no worker at all; start one" in scheduler.incidents[0].message
+    assert "'add(1)' waits: the cluster has no worker at all; start one" in incidents_of(scheduler)[0].message
 
 
 @pytest.mark.usefixtures("client")  # its threads exist before the test

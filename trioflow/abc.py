@@ -59,12 +59,14 @@ from ._core.api.views import all_requirements as all_requirements
 from ._core.api.views import amount_of as amount_of
 from ._core.api.views import amount_text as amount_text
 from ._core.api.views import check_scenario as check_scenario
+from ._core.api.views import criticality as criticality
 from ._core.api.views import current_run as current_run
 from ._core.api.views import duration_text as duration_text
 from ._core.api.views import enclosing_schedulers as enclosing_schedulers
 from ._core.api.views import explicit_label as explicit_label
 from ._core.api.views import failed_through_member as failed_through_member
 from ._core.api.views import fraction_done as fraction_done
+from ._core.api.views import incidents_of as incidents_of
 from ._core.api.views import inputs_of as inputs_of
 from ._core.api.views import is_ready as is_ready
 from ._core.api.views import is_scheduler as is_scheduler

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from trioflow import Budget, Job, Pool, Rate, Retry, Scheduler, StopReason, Throttled
-from trioflow.abc import JobKind
+from trioflow.abc import JobKind, incidents_of
 
 from ..bodies import BLOCKED, CANCELLED, Flaw, later, nap
 
@@ -119,4 +119,4 @@ def test_a_callback_that_raises_while_the_job_waits_ends_the_run(virtual: Virtua
     with pytest.raises(LookupError):
         virtual(lambda: scheduler.co_run(check=True))
     assert (job.state, scheduler.stop_reason) == (CANCELLED, StopReason.CRITICAL)
-    assert [incident.message for incident in scheduler.incidents] == ["on_settled of 'job' raised LookupError"]
+    assert [incident.message for incident in incidents_of(scheduler)] == ["on_settled of 'job' raised LookupError"]

@@ -20,6 +20,7 @@ import pytest
 import trio
 
 from trioflow import Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job
+from trioflow.abc import incidents_of
 
 from ..bodies import turns
 from ..places import PATIENCE, patiently
@@ -554,7 +555,7 @@ def test_on_cancel_that_raises_is_an_incident(backend: str, unit: float) -> None
     scheduler = Scheduler(job)
     assert scheduler.run(backend=backend) is False
     assert isinstance(job.raised_exception(), JobTimeout)
-    (incident,) = scheduler.incidents
+    (incident,) = incidents_of(scheduler)
     assert incident.message == "on_cancel of 'reads' raised OSError: closed"
     assert incident.exception is not None
     assert incident.exception.__context__ is None  # it once had the way of the cancellation through the library

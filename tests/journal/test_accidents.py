@@ -21,6 +21,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import CommandJob, Job, Journal, JournalError, Scheduler, StopReason
+from trioflow.abc import incidents_of
 from trioflow.journal._store import JournalStore, read_with_retry
 
 from ..pythons import Python, make_program, python
@@ -221,7 +222,7 @@ def test_removing_or_replacing_the_journal_during_a_run_ends_the_run(
         last = scheduler.add(Job(work, number, label=str(number), required=last))
     assert not scheduler.run(journal=place, backend=backend)
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, None)
-    (incident,) = scheduler.incidents
+    (incident,) = incidents_of(scheduler)
     assert "journal '" in incident.message
     assert re.search(said, incident.message), incident.message
 

@@ -11,6 +11,7 @@ import pytest
 
 from trioflow import CommandJob, Job, JournalError, Scheduler, StopReason
 from trioflow._core.api import views
+from trioflow.abc import incidents_of
 
 from ..conftest import Virtual
 
@@ -119,7 +120,7 @@ def test_a_write_that_fails_ends_the_run(virtual: Virtual, monkeypatch: pytest.M
     with pytest.raises(JournalError, match="the server is gone"):
         virtual(functools.partial(scheduler.co_run, journal=shelf, check=True))
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, None)
-    assert [incident.message for incident in scheduler.incidents] == ["the server is gone"]
+    assert [incident.message for incident in incidents_of(scheduler)] == ["the server is gone"]
     assert shelf.ends == ([] if when == "closing" else [None])
 
 

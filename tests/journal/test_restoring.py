@@ -35,7 +35,7 @@ from trioflow import (
     current_job,
     ref,
 )
-from trioflow.abc import Instrument, JobKind, run_of
+from trioflow.abc import Instrument, JobKind, incidents_of, run_of
 from trioflow.journal._journal import JournalSession
 from trioflow.journal._store import JournalStore, checksum
 from trioflow.view import listing
@@ -613,7 +613,7 @@ def test_an_unstorable_result_is_reported_once_and_its_job_runs_again(
         "1 job, which will run again: 'source'; reason for the first: its result, a value of type builtins:object"
         in message
     )
-    assert message in [one.message for one in scheduler.incidents]
+    assert message in [one.message for one in incidents_of(scheduler)]
     second = again(virtual, file, lambda: Scheduler(Job(unstorable, label="source"), Job(double, 1, label="a")))
     assert states(second) == {"source": "succeeded", "a": "restored"}
     assert "the journal could not store its result" in explanation_of(next(iter(second)))
@@ -849,7 +849,7 @@ def test_a_failed_write_to_the_journal_ends_the_run(
     scheduler = build()
     assert not virtual(partial(scheduler.co_run, journal=Journal(file, durable=durable)))
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, None)
-    assert "the disk is full" in scheduler.incidents[0].message
+    assert "the disk is full" in incidents_of(scheduler)[0].message
     assert any("the disk is full" in one for one in caplog.messages)
     assert len(calls) < 4
     commits = 0
@@ -990,7 +990,7 @@ def test_a_failed_job_is_not_stored(virtual: Virtual, tmp_path: Path) -> None:
         scheduler = Scheduler(*jobs, journal=tmp_path / "run.db")
         assert not virtual(scheduler.co_run)
         assert [(job.state, job.restored) for job in jobs] == [(JobState.FAILED, False)] * 2
-        assert list(scheduler.incidents) == []
+        assert list(incidents_of(scheduler)) == []
 
 
 class PreparesOnce(JobKind[str]):

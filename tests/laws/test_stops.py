@@ -19,7 +19,7 @@ import pytest
 
 from trioflow import First, Job, Pool, Rate, Scheduler, Service, StopReason, current_job
 from trioflow._core.run._run import Run
-from trioflow.abc import AbstractJob, Instrument, JobKind, arguments_of
+from trioflow.abc import AbstractJob, Instrument, JobKind, arguments_of, incidents_of
 
 from ..bodies import Odd, nap, pass_time
 from ..conftest import BACKENDS, Ordered, Virtual
@@ -243,7 +243,7 @@ def check_stops(seeds: range, backend: str, monkeypatch: pytest.MonkeyPatch) -> 
         what = f"seed {seed}: {scenario.action} in {scenario.place}"
         assert not scenario.started_late, what
         assert not scenario.internal, what
-        assert not any("stands still" in incident.message for incident in scenario.root.incidents), what
+        assert not any("stands still" in incident.message for incident in incidents_of(scenario.root)), what
         assert scenario.root.stop_reason is not StopReason.TIMEOUT, what
         for job in scenario.root.iterate_jobs():
             assert job.state.name not in ("SCHEDULED", "RUNNING"), (what, job)

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from trioflow import Job, Scheduler
-from trioflow.abc import AbstractJob
+from trioflow.abc import AbstractJob, incidents_of
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -53,7 +53,7 @@ def test_jobs_that_block_the_loop_are_logged_once(virtual: Virtual, blocking_lin
     scheduler = Scheduler(*(Job(compute, 1.5, timeout=0.1, label=f"job {number}") for number in range(4)))
     assert virtual(scheduler.co_run)
     assert blocking_lines() == [LINE.format("job 0", 1.5)]
-    assert [incident.job for incident in scheduler.incidents] == [next(iter(scheduler))]
+    assert [incident.job for incident in incidents_of(scheduler)] == [next(iter(scheduler))]
 
 
 @pytest.mark.parametrize("how", ["alone", "chain", "nested", "own task", "forever", "fails", "own kind", "last"])

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from trioflow import CycleError, Job, Scheduler, StopReason
-from trioflow.abc import AbstractJob, Instrument
+from trioflow.abc import AbstractJob, Instrument, incidents_of
 
 from ..bodies import CANCELLED, FAILED, SUCCEEDED, Actor, Closing, fail, later, nap, shut_down, timed
 
@@ -101,7 +101,7 @@ def test_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     assert "'stubborn'" in record.getMessage()
     assert "in disobedient" in record.getMessage()
     assert "meek" not in record.getMessage()
-    assert [incident.job for incident in scheduler.incidents] == [stubborn]
+    assert [incident.job for incident in incidents_of(scheduler)] == [stubborn]
 
 
 async def disobeys() -> None:
@@ -182,7 +182,7 @@ def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest
     assert scheduler.stop_reason is StopReason.COMPLETED
     assert shut_down(told) == ["bad", "good"]
     assert bad.state is SUCCEEDED
-    ((job, message, error),) = scheduler.incidents
+    ((job, message, error),) = incidents_of(scheduler)
     assert (job, error) == (bad, bad.error)
     assert "'bad'" in message
     assert any("'bad'" in record.getMessage() and record.name == "trioflow" for record in caplog.records)
@@ -201,7 +201,7 @@ def test_co_shutdown_that_exceeds_shutdown_timeout_is_cancelled(
     result = virtual(functools.partial(timed, scheduler, timeout=3))
     assert result == ((True, 2) if reason == "completion" else (False, 5))
     assert shut_down(told) == ["quick"]
-    assert [incident.job for incident in scheduler.incidents] == [hangs]
+    assert [incident.job for incident in incidents_of(scheduler)] == [hangs]
     assert any("'hangs'" in record.getMessage() for record in caplog.records)
     assert not any("'quick'" in record.getMessage() for record in caplog.records)
 
@@ -229,7 +229,7 @@ def test_co_shutdown_that_raises_when_it_is_cancelled_is_logged(
     scheduler = Scheduler(Clumsy(label="clumsy"), Actor(told, 0, label="good"))
     assert virtual(timed, scheduler) == (True, 1)
     assert shut_down(told) == ["good"]
-    assert {incident.job.label for incident in scheduler.incidents if incident.job} == {"clumsy"}
+    assert {incident.job.label for incident in incidents_of(scheduler) if incident.job} == {"clumsy"}
 
 
 def test_co_shutdown_may_take_any_time_if_shutdown_timeout_is_none(virtual: Virtual) -> None:

@@ -20,7 +20,7 @@ from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Workers
 from trioflow._core.words._failure_log import FailureLog
-from trioflow.abc import Instrument, run_of
+from trioflow.abc import Instrument, incidents_of, run_of
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, fail, nap, serve, timed
 from ..conftest import Virtual
@@ -170,7 +170,7 @@ def test_a_run_that_stands_still_ends_with_an_error_that_says_so(
     scheduler = make()
     assert virtual(timed, scheduler) == (False, after)
     assert scheduler.stop_reason is StopReason.CRITICAL
-    (incident,) = scheduler.incidents
+    (incident,) = incidents_of(scheduler)
     assert incident.message.startswith(f"{scheduler.label!r} stands still: no job runs, and nothing can start one (")
     assert "'a' " in incident.message
     assert "'ever'" not in incident.message
@@ -185,7 +185,7 @@ def test_a_run_whose_timer_lets_no_job_start_stands_still(virtual: Virtual, monk
     monkeypatch.setattr(Admission, "run_round", lambda self, caller=None: caller and run_round(self, caller))
     scheduler = jobs_that_wait_for_a_rate()
     assert virtual(timed, scheduler) == (False, 5)
-    assert "stands still" in scheduler.incidents[0].message
+    assert "stands still" in incidents_of(scheduler)[0].message
 
 
 def test_an_error_in_the_round_that_a_timer_begins_ends_the_run(
@@ -282,7 +282,7 @@ def test_a_run_that_waits_for_something_goes_on(virtual: Virtual, kind: str) -> 
                     scheduler.add(Job(nap))
             else:
                 await scheduler.co_run()
-        return scheduler.stop_reason, list(scheduler.incidents)
+        return scheduler.stop_reason, list(incidents_of(scheduler))
 
     assert virtual(main) == (StopReason.COMPLETED, [])
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from trioflow import Job, Scheduler, StopReason, current_job
-from trioflow.abc import run_of
+from trioflow.abc import incidents_of, run_of
 from trioflow.testing import run_virtual
 
 from ..bodies import Closing, nap, nothing
@@ -88,7 +88,7 @@ def test_closing_a_resource_for_longer_than_shutdown_timeout_is_cancelled(virtua
         return anyio.current_time() - start
 
     assert virtual(main) == 2
-    assert "was not closed within shutdown_timeout=2" in scheduler.incidents[0].message
+    assert "was not closed within shutdown_timeout=2" in incidents_of(scheduler)[0].message
 
 
 @pytest.mark.parametrize("log", [True, False])
@@ -100,7 +100,7 @@ def test_an_error_in_closing_a_resource_is_reported_and_the_run_completes(
     assert virtual(scheduler.co_run)
     assert "closing a shared object of the jobs raised" in caplog.text
     assert scheduler.stop_reason is StopReason.COMPLETED
-    assert isinstance(scheduler.incidents[0].exception, OSError)
+    assert isinstance(incidents_of(scheduler)[0].exception, OSError)
 
 
 def test_a_cancelled_closing_of_a_resource_is_not_begun_again() -> None:
@@ -140,4 +140,4 @@ def test_the_resource_made_last_is_closed_first(virtual: Virtual) -> None:
     scheduler = Scheduler(Job(share, First), Job(share, Second), Job(share, Third), jobs_window=1)
     assert virtual(scheduler.co_run)
     assert order == ["third", "second", "first"]
-    assert len(scheduler.incidents) == 2
+    assert len(incidents_of(scheduler)) == 2

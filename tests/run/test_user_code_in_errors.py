@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, StopReason
-from trioflow.abc import Instrument
+from trioflow.abc import Instrument, incidents_of
 
 from ..bodies import BLOCKED, FAILED, SUCCEEDED, Closing, nap, states, timed
 from ..odd_errors import MAKERS, Faceless, Mute, OddBaseGroup, Silent, refuse
@@ -129,7 +129,7 @@ def test_errors_without_text_in_a_shutdown_or_an_instrument_are_reported(virtual
     scheduler = Scheduler(Closing(shutdown), Job(nap, 1), instruments=[Odd()])
     assert virtual(timed, scheduler) == (True, 1)
     assert states(scheduler) == [SUCCEEDED] * 2
-    assert [type(one.exception) for one in scheduler.incidents] == [Mute]
+    assert [type(one.exception) for one in incidents_of(scheduler)] == [Mute]
 
 
 def test_a_log_handler_that_raises_fails_no_job(virtual: Virtual) -> None:

@@ -27,7 +27,7 @@ from trioflow import (
     current_scheduler,
     ref,
 )
-from trioflow.abc import AbstractJob, Instrument, WaitCause, waiting
+from trioflow.abc import AbstractJob, Instrument, WaitCause, incidents_of, waiting
 from trioflow.view import listing
 
 from ..bodies import CANCELLED, SUCCEEDED, fail, nap
@@ -380,7 +380,7 @@ def incidents(virtual: Virtual, scheduler: Scheduler) -> list[str]:
     return [
         incident.message
         for level in [scheduler, *(job for job in scheduler.iterate_jobs() if isinstance(job, Scheduler))]
-        for incident in level.incidents
+        for incident in incidents_of(level)
     ]
 
 
@@ -730,7 +730,7 @@ def test_bodies_that_run_what_needs_what_the_other_holds_are_named(virtual: Virt
             Scheduler(Job(run, "b", limits, label="b", **options), **other_limits),
         ]
         await Scheduler(*groups).co_run(timeout=60)
-        return [incident.message for group in groups for incident in group.incidents]
+        return [incident.message for group in groups for incident in incidents_of(group)]
 
     for message, (name, other) in zip(virtual(main), ["ab", "ba"], strict=True):
         assert message.startswith(

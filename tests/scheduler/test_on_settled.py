@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Job, JobTimeout, Scheduler, Service, StopReason
-from trioflow.abc import AbstractJob
+from trioflow.abc import AbstractJob, incidents_of
 
 from ..bodies import CANCELLED, FAILED, Flaw, fail, nap, nothing, serve
 
@@ -125,7 +125,7 @@ def test_if_it_raises_the_run_ends_critical_with_this_exception(virtual: Virtual
     assert caught.value is flaw
     assert (scheduler.stop_reason, scheduler.culprit, long.state) == (StopReason.CRITICAL, None, CANCELLED)
     assert calls == ["a"]
-    assert scheduler.incidents[0].message == "on_settled of 'refusing' raised Flaw for 'a'"
+    assert incidents_of(scheduler)[0].message == "on_settled of 'refusing' raised Flaw for 'a'"
 
 
 def test_if_it_raises_in_a_nested_scheduler_this_has_failed(virtual: Virtual) -> None:
@@ -195,7 +195,7 @@ def test_calls_that_are_left_when_the_run_stops_share_the_shutdown_timeout(virtu
     scheduler = Scheduler(jobs, timeout=5, shutdown_timeout=2, on_settled=report)
     with pytest.raises(JobTimeout):
         virtual(lambda: scheduler.co_run(check=True))
-    assert scheduler.incidents[0].message == (
+    assert incidents_of(scheduler)[0].message == (
         "on_settled of 'Scheduler' did not end within shutdown_timeout=2.0 s: 2 calls cancelled or not made"
     )
     assert report.calls == []

@@ -13,6 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import First, Job, JobNotDone, Retry, Scheduler, Sequence, Service, StopReason, ref
+from trioflow.abc import criticality
 from trioflow.graph import keep_only
 
 from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, later, nap, states, take, timed
@@ -240,7 +241,7 @@ def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None
         Scheduler(kind(job, critical_jobs=jobs, critical=inner), critical_jobs=outer)
         reached = [own, jobs] if kind is First else [own, jobs, outer]
         nearest = next((value for value in reached if value is not None), None)
-        assert (job.is_critical(), job._criticality()) == (nearest is True, nearest), values
+        assert criticality(job) is nearest, values
 
 
 # --- running again

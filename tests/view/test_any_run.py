@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import AbstractJob, Events, Job, JobState, JUnit, Monitor, Pool, Scheduler, Trace
+from trioflow.abc import incidents_of
 from trioflow.view import listing, save
 
 from ..bodies import fail, nap
@@ -62,7 +63,7 @@ def test_every_view_of_any_run_can_be_written(
     trace, junit = Trace(), folder / "junit.xml"
     scheduler = build(plans, options, itertools.count(), pool=Pool(gpu=1))
     virtual(functools.partial(scheduler.co_run, instruments=[trace, JUnit(junit)]))
-    assert scheduler.incidents == ()
+    assert incidents_of(scheduler) == ()
     assert len({span.number for span in trace.critical_path}) == len(trace.critical_path)
     trace.time_spent()
     save(trace, folder / "report.html")
@@ -79,7 +80,7 @@ def test_every_view_of_any_failure_can_be_written(virtual: Virtual, tmp_path: Pa
     bad = [Job(fail, 1, MAKERS[maker](), label=f"bad{number}") for number in range(2)]
     scheduler = Scheduler(*bad, Job(nap, bad[0], label="needs"), ClosingBadly(MAKERS[maker]()), label="s")
     virtual(functools.partial(scheduler.co_run, instruments=[trace, junit, events, monitor]))
-    assert [incident.job.label for incident in scheduler.incidents if incident.job] == ["ClosingBadly"]
+    assert [incident.job.label for incident in incidents_of(scheduler) if incident.job] == ["ClosingBadly"]
     scheduler.debrief(text := io.StringIO())
     assert {"bad0", "bad1"} <= set(re.findall("bad[01]", text.getvalue()))
     assert sum(span.state is JobState.FAILED for span in trace.spans if span.label in {"bad0", "bad1"}) == len(bad)

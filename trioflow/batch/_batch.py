@@ -39,7 +39,7 @@ from .. import (
     granted,
 )
 from .. import _posix as posix
-from ..abc import AbstractJob, LocalDirectory, Work, restoration_of, run_of
+from ..abc import AbstractJob, LocalDirectory, Work, incidents_of, restoration_of, run_of
 from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.command._resource_limits import NumberedSlots
 from ..jobs.command._result import text_with_notes
@@ -572,7 +572,7 @@ class Batch:
     def _find_fatal_error(self) -> BaseException:
         """Return the error that ended the batch. The feeder, the reporter or the journal raised it."""
         culprit = self.scheduler.culprit
-        reported = [incident.exception for incident in self.scheduler.incidents]
+        reported = [incident.exception for incident in incidents_of(self.scheduler)]
         errors = reported if culprit is None else [culprit.raised_exception()]
         return next(error for error in reversed(errors) if error is not None)
 

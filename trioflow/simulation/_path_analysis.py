@@ -212,7 +212,7 @@ class _PathAnalyzer:
         is_cut_short, is_distant_input = nested is not None and is_timed_out, job in self._known.distant_inputs
         if is_distant_input and (is_idle or runs_forever):
             self._deviations.append(start)
-        elif (fails and job.is_critical()) or (is_distant_input and (fails or is_cut_short)):
+        elif (fails and criticality(job)) or (is_distant_input and (fails or is_cut_short)):
             self._deviations.append(start if is_idle else start + seconds)
         elif nested and not is_timed_out:
             self._deviations.append(start + nested.deviates_at)

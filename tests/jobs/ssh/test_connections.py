@@ -36,7 +36,7 @@ from trioflow import (
     Unreachable,
     _posix,
 )
-from trioflow.abc import reported_state
+from trioflow.abc import incidents_of, reported_state
 from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
 from trioflow.view.text._verdict import run_verdict
@@ -537,7 +537,7 @@ def test_jobs_of_a_skipped_node_count_as_skipped_and_run_in_the_next_run(
         assert (sentence[:21], sentence[-11:]) == ("1 of 3 jobs succeeded", ", 2 skipped")
         assert {span.label: span.state for span in trace.spans}["try"] is JobState.SKIPPED
         assert "was skipped, and has the result None: 127.0.0.1" in scheduler.explain(job)
-        (incident,) = scheduler.incidents
+        (incident,) = incidents_of(scheduler)
         assert "cannot be reached" in incident.message
         assert incident.message.endswith("its jobs are skipped")
     assert scheduler.explain(job).endswith("the journal could not store its result: its node was skipped")

@@ -15,6 +15,7 @@ import pytest
 import trioflow.look
 from trioflow import Job, Scheduler, ThreadJob
 from trioflow._core.words import _steering
+from trioflow.abc import incidents_of
 from trioflow.view.look import _answers, _client
 
 from ...bodies import nap, nothing
@@ -49,11 +50,11 @@ def test_a_paused_run_starts_nothing_until_it_is_resumed(backend: Any, caplog: p
     assert (resumed, never) == ("'night': resumed", "'night': is not paused")
     assert re.search(rf"\n  paused \S+ \S+ ago by {BY}\n", text)
     assert text.count("waits for resume()") == 1, text  # the jobs share a line, whenever each was described
-    assert [re.sub(BY, "BY", incident.message) for incident in scheduler.incidents] == [
+    assert [re.sub(BY, "BY", incident.message) for incident in incidents_of(scheduler)] == [
         "'night': paused by BY",
         "'night': resumed by BY",
     ]
-    assert [record.getMessage() for record in caplog.records] == [one.message for one in scheduler.incidents]
+    assert [record.getMessage() for record in caplog.records] == [one.message for one in incidents_of(scheduler)]
     assert all(record.levelno == logging.WARNING for record in caplog.records)
     assert all(job.is_settled() for job in waiting)
 
@@ -64,7 +65,7 @@ def test_a_number_of_slots_replaces_another_one(backend: Any) -> None:
     assert (outputs, scheduler.jobs_window) == (["'night': jobs_window set to 7"], 7)
     scheduler, [error] = steered(backend, [("--window", 7)])
     assert "during a run only a number can be set, in place of a number, which None is not" in " ".join(error.split())
-    assert (scheduler.jobs_window, scheduler.incidents) == (None, ())
+    assert (scheduler.jobs_window, incidents_of(scheduler)) == (None, ())
 
 
 def test_a_run_is_drained_and_then_only_cancelled(backend: Any) -> None:
@@ -85,7 +86,7 @@ def test_a_job_or_the_run_is_cancelled(backend: Any) -> None:
     assert (outputs[0], outputs[2]) == ("'group/inner': cancelled", "'night': cancelled")
     assert "no job with the path 'group/inner' runs or waits" in outputs[1]
     assert {inner.state.name, forever.state.name} == {"CANCELLED"}
-    assert [incident.job for incident in scheduler.incidents] == [inner, None]
+    assert [incident.job for incident in incidents_of(scheduler)] == [inner, None]
 
 
 def test_one_of_several_runs_is_chosen_by_its_label(backend: Any) -> None:
@@ -123,7 +124,7 @@ def test_a_program_can_refuse_to_be_steered(backend: Any) -> None:
         trioflow.look.enable()
     assert "has called trioflow.look.enable(steer=False)" in " ".join(refused.split())
     assert "steering" in text
-    assert scheduler.incidents == ()
+    assert incidents_of(scheduler) == ()
 
 
 def test_a_run_whose_loop_is_blocked_is_steered_afterwards(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +142,7 @@ def test_a_run_whose_loop_is_blocked_is_steered_afterwards(backend: Any, monkeyp
     assert [answer.split(":")[1].strip() for answer in answers] == [
         "takes effect as soon as no job blocks the event loop"
     ] * 2
-    assert [re.sub(BY, "BY", one.message) for one in scheduler.incidents] == [
+    assert [re.sub(BY, "BY", one.message) for one in incidents_of(scheduler)] == [
         "'night': paused by BY",
         "'night': resumed by BY",
     ]

@@ -101,6 +101,7 @@ from ..words._job_queries import (
     failed_through_member,
     fraction_done,
     has_skipped_itself,
+    incidents_of,
     inputs_of,
     is_counted,
     is_in_first,

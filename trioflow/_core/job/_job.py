@@ -406,14 +406,6 @@ class AbstractJob(Generic[T]):
             raise RuntimeError(f"used() of {self.label!r}: it is {self._state.value}; call it while the job runs")
         worker.run.pools.correct_amounts(self, amounts)
 
-    def is_critical(self) -> bool:
-        """Return whether a failure of the job ends the run of its scheduler at once.
-
-        This holds if the first value that is not None among the job's own `critical`, its scheduler's `critical_jobs`,
-        and those of the enclosing schedulers, outwards to the nearest `First`, is True.
-        """
-        return self._criticality() is True
-
     def _criticality(self) -> bool | None:
         if self._options.critical is not None:
             return self._options.critical

@@ -66,7 +66,7 @@ class FailureCounts:
 
     def take(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Stop counting the failure of a member, because `await job` raises it."""
-        if failure.counts and not job.is_critical():
+        if failure.counts and not job._criticality():
             failure.counts, failure.is_taken = False, True
             self.counted -= 1
             self.counted_unblocked -= job._state is not JobState.BLOCKED

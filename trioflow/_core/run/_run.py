@@ -646,7 +646,7 @@ class Run:
         verdict, failure = _trigger_rules.decide(job)
         if verdict is not SCHEDULED:
             # A BLOCKED job counts as failed, unless only `cancel()` has blocked it.
-            if failure is not None and not failure.is_from_cancel and job.is_critical():
+            if failure is not None and not failure.is_from_cancel and job._criticality():
                 self.stop(StopReason.CRITICAL, job)
             self.settle(job, verdict, failure, self.clock())
             if failure is not None and self.culprit is job:
@@ -661,7 +661,7 @@ class Run:
 
     def block(self, job: AbstractJob[Any], error: Exception) -> None:
         """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
-        if job.is_critical():
+        if job._criticality():
             self.stop(StopReason.CRITICAL, job)
         if job._state is SCHEDULED:  # otherwise, the deadline of the run has passed, and the stop has cancelled the job
             failure = Failure(error)
@@ -734,7 +734,7 @@ class Run:
         hint = add_remedy_notes(failure, job, awaitable, self.backend.needed_backend(failure))
         self.failures.total += 1
         interruption = find_interruption(failure)
-        if interruption is None and job.is_critical():
+        if interruption is None and job._criticality():
             self.stop(StopReason.CRITICAL, job)
         elif interruption is not None and interruption is not self.interruption:  # it may have stopped the run already
             self.interrupt(interruption, job)

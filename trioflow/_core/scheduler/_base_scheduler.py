@@ -1066,11 +1066,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Whether a timeout stopped the last run or, for a nested scheduler, any of its attempts."""
         return self._stop_reason is StopReason.TIMEOUT or super().timed_out
 
-    @property
-    def incidents(self) -> tuple[Incident, ...]:
-        """The incidents of the last run: events other than outcomes of jobs, such as an exception in `co_shutdown`."""
-        return tuple(self._incidents)
-
     @_hints.explain_form
     def results(self) -> dict[AbstractJob[Any], Any]:
         """Return the jobs that SUCCEEDED in the last run and their results, in the order in which they were added.

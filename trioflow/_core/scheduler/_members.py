@@ -252,7 +252,7 @@ class Members:
         """
         failed = job._state is JobState.FAILED or job._state is JobState.BLOCKED
         run = self.owner._run
-        is_reported = (failed and job.is_critical()) or (run is not None and run.failures.keeps(job))
+        is_reported = (failed and job._criticality()) or (run is not None and run.failures.keeps(job))
         return not is_reported and not (job._has_own_shutdown and job._needs_shutdown())
 
     def drop_settled(self, job: AbstractJob[Any]) -> None:

@@ -343,7 +343,7 @@ def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     effect = ""
     if not isinstance(error, Exception):
         effect = "; that ended the run"
-    elif job.is_critical():
+    elif job._criticality():
         effect = "; it was critical, and ended the run"
     elif job._criticality() is False:
         effect = "; that is tolerated"

@@ -112,7 +112,7 @@ def culprit_text(scheduler: BaseScheduler) -> str | None:
     cause = root_failure(member)
     while is_scheduler(cause) and not is_one_job(cause) and cause.culprit is not None:
         cause = root_failure(cause.culprit)
-    return failure_text(cause.path, None if cause.is_critical() else member.path)
+    return failure_text(cause.path, None if cause._criticality() else member.path)
 
 
 def failure_text(path: str, critical_path: str | None) -> str:

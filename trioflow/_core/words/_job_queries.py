@@ -18,6 +18,7 @@ from ..job._outcome import FailedAttempt, Throttling
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..run._run import Incident
     from ..scheduler._base_scheduler import BaseScheduler
 
 
@@ -43,8 +44,16 @@ def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
 
 
 def criticality(job: AnyJob) -> bool | None:
-    """Return the effective value of `critical`: True if `is_critical()`, False if a failure is tolerated, or None."""
+    """Return the effective value of `critical`: the job's own, or that of the nearest `critical_jobs` around it.
+
+    True: a failure of the job ends the run of its scheduler at once. False: it is tolerated. None: it fails the run.
+    """
     return job._criticality()
+
+
+def incidents_of(scheduler: BaseScheduler) -> tuple[Incident, ...]:
+    """Return the incidents of the last run: events other than outcomes of jobs, e.g. an exception in `co_shutdown`."""
+    return tuple(scheduler._incidents)
 
 
 def culprit_chain(scheduler: BaseScheduler) -> list[AnyJob]:

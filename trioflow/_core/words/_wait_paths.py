@@ -66,7 +66,7 @@ class WaitWatch(Part):
         self._seconds *= 2
         self._due_at = math.inf if path else run.clock() + self._seconds
         text = deadlock_text(self.waiter, self._verb, path) if path else None
-        if text and all(text != incident.message for incident in run.scheduler.incidents):  # it may wait repeatedly
+        if text and all(text != incident.message for incident in run.scheduler._incidents):  # it may wait repeatedly
             run.report(self.waiter, text)
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from ...abc import BackendName
+from ...abc import BackendName, criticality
 from .. import asynciojobs
 from ..asynciojobs import _running
 
@@ -44,7 +44,7 @@ class AbstractJob(asynciojobs.AbstractJob):
         This is the case if the job is critical, or if its scheduler was critical in the last run.
         """
         adapter = self._trioflow.adapter
-        return bool(self.critical) or (adapter is not None and adapter.is_critical())
+        return bool(self.critical or (adapter is not None and criticality(adapter)))
 
 
 class Job(asynciojobs.Job, AbstractJob):

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
-from ..._core.api.views import AnyJob, BaseScheduler, box_of, fit, printable
+from ..._core.api.views import AnyJob, BaseScheduler, box_of, criticality, fit, printable
 from .._state_styles import STATE_STYLES, TEXT_COLOR, BoxColors
 from ..text._listing import BeginRow, EndRow
 from . import _style
@@ -380,7 +380,7 @@ def shape_attributes(job: AnyJob) -> DotAttributes:
 def _mark_attributes(job: AnyJob, shape: DotAttributes) -> DotAttributes:
     """Return the attributes that mark critical and forever jobs. `shape` contains the attributes of the job's shape."""
     marks: DotAttributes = {}
-    if job.is_critical():
+    if criticality(job):
         marks["penwidth"] = "2.6"
     if job.forever:
         marks["style"] = f"{shape.get('style', NODE_DEFAULTS['style'])},dashed"

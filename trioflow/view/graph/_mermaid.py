@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..._core.api.views import AnyJob, BaseScheduler, box_of, printable
+from ..._core.api.views import AnyJob, BaseScheduler, box_of, criticality, printable
 from .._state_styles import STATE_STYLES, TEXT_COLOR, state_class
 from ..text._listing import BeginRow, EndRow, PlainRow
 from . import _style
@@ -115,7 +115,7 @@ class MermaidWriter:
         return f"{arrow}|{_style.IF_SETTLED}|" if kind is EdgeKind.SETTLED else arrow
 
     def _add_marks(self, job: AnyJob) -> None:
-        if job.is_critical():
+        if criticality(job):
             self._add_style(job, "stroke-width:3px")
         if job.forever:
             self._add_style(job, "stroke-dasharray:5 4")

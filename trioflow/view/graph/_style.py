@@ -12,6 +12,7 @@ from ..._core.api.views import (
     AnyJob,
     JobState,
     ReportedState,
+    criticality,
     duration_text,
     is_scheduler,
     plural,
@@ -65,7 +66,7 @@ def caption(job: AnyJob, is_frame: bool = False) -> Caption:
         remarks.append(f"if {job.run_if}")
     if (elapsed := shown_elapsed(job)) is not None and not job.forever:
         remarks.append(duration_text(elapsed))
-    critical = CRITICAL_BADGE.symbol if job.is_critical() else ""
+    critical = CRITICAL_BADGE.symbol if criticality(job) else ""
     label = f"{critical}{STATE_STYLES[shown_state(job)].box_symbol} {printable(job.label)}"
     return Caption(label.lstrip(), list(filter(None, remarks)))
 

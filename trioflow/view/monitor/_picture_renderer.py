@@ -18,6 +18,7 @@ from ..._core.api.views import (
     ReportedState,
     WaitCause,
     Waiting,
+    criticality,
     duration_text,
     expected_durations,
     fit,
@@ -163,7 +164,7 @@ class PictureRenderer:
         line: StyledLine = [(f" {symbol}", style), (f" {time:>{self._time_width}}  ", "figures")]
         if columns >= NARROW_WIDTH:
             line = [
-                (f" {symbols.critical_symbol if job.job.is_critical() else ' '}", CRITICAL_BADGE.monitor_style),
+                (f" {symbols.critical_symbol if criticality(job.job) else ' '}", CRITICAL_BADGE.monitor_style),
                 *line,
             ]
         label = self._fit_label(label, self._label_width, should_pad=columns >= NARROW_WIDTH)

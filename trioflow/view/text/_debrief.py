@@ -19,6 +19,7 @@ from ..._core.api.views import (
     culprit_chain,
     failed_by_itself,
     failure_of,
+    incidents_of,
     is_scheduler,
     jobs_of_run,
     one_line_error,
@@ -100,7 +101,7 @@ class Debrief:
         failed = filter(failed_by_itself, jobs_of_run(self._scheduler))
         failures = {job: failure for job in failed if (failure := failure_of(job))}
         for jobs in group_failures(
-            (job, job.is_critical(), failure.number, f"{criticality(job)} {kind_text(job, failure)}")
+            (job, criticality(job) is True, failure.number, f"{criticality(job)} {kind_text(job, failure)}")
             for job, failure in failures.items()
         ):
             failure = failures[jobs[0]]
@@ -131,7 +132,7 @@ class Debrief:
     def incident_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph for each of the first incidents, e.g. for an exception that `co_shutdown` raised."""
         schedulers = filter(is_scheduler, (self._scheduler, *self._jobs))
-        incidents = [incident for scheduler in schedulers for incident in scheduler.incidents]
+        incidents = [incident for scheduler in schedulers for incident in incidents_of(scheduler)]
         yield from map(self._incident_text, incidents[:MAX_LISTED_NAMES])
         if len(incidents) > MAX_LISTED_NAMES:
             yield f"and {plural(len(incidents) - MAX_LISTED_NAMES, 'more incident')}"

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from ..._core.api.views import MOVED_ON, AnyJob, ReportedState, printable, reported_state, short_repr
+from ..._core.api.views import MOVED_ON, AnyJob, ReportedState, criticality, printable, reported_state, short_repr
 from .._state_styles import CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, has_ended_normally
 
 
@@ -67,7 +67,7 @@ class Symbols:
         A blank replaces a symbol that does not apply. It also replaces the state of a forever job that ended normally,
         because the state is CANCELLED although nothing went wrong.
         """
-        critical = self.symbol_set.critical_symbol if job.is_critical() else " "
+        critical = self.symbol_set.critical_symbol if criticality(job) else " "
         forever = self.symbol_set.forever_symbol if job.forever else " "
         state = " " if has_ended_normally(job) else self.symbol_set.state_symbols[reported_state(job)]
         return f"{critical} {state} {forever}"
