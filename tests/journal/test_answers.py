@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from trioflow import Answer, Scheduler
+from trioflow import Answer, Job, Scheduler
 from trioflow.cli import _answer
 from trioflow.journal import _questions
 
@@ -230,6 +230,24 @@ def test_an_answer_to_an_earlier_question_is_not_taken_for_a_new_one(
     give(file, "approve", "yes")
     assert result(ran(virtual, approval(file, "delete 3000 files?"))) == (None, False)
     assert "it is the answer to an earlier question of the same name" in caplog.text
+
+
+@pytest.mark.parametrize("order_only", [False, True])
+def test_an_answer_from_before_a_step_has_changed_is_not_taken(
+    virtual: Virtual, file: Path, order_only: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer was given to what the steps in front of it had done: if one has changed, the question is another."""
+
+    def build(version: int) -> Scheduler:
+        step = Job(anyio.sleep, 0, label="plan", version=version)
+        ask = Answer("deploy?", label="approve").requires(step, order_only=order_only)
+        return Scheduler(step, ask, journal=file)
+
+    ran(virtual, lambda: build(1))
+    give(file, "approve", "yes")
+    scheduler = ran(virtual, lambda: build(2))
+    assert [*scheduler][1].result(default=None) == ("yes" if order_only else None)
+    assert ("it is the answer to an earlier question of the same name" in caplog.text) is not order_only
 
 
 def test_an_answer_that_a_killed_run_has_taken_is_not_lost(virtual: Virtual, file: Path) -> None:

@@ -34,6 +34,7 @@ from trioflow.journal._file_stamps import FileStamper
 from trioflow.journal._fingerprint import FingerprintBuilder
 from trioflow.journal._store import JournalStore, StoredJob, checksum
 
+from ..cli.command_line import trioflow
 from ..pythons import python
 
 
@@ -218,6 +219,24 @@ def test_a_command_counts_by_its_directory(
     assert Scheduler(moved).run(backend=backend, journal=top / "run.db")
     assert found == [("a", False), ("b", False), ("a", True), ("b", True)]
     assert (moved.result().text, moved.restored) == ("a", True)
+
+
+def test_the_name_of_a_command_stands_for_it_in_all_directories(tmp_path: Path, backend: str) -> None:
+    """`forget` with a job's path forgets it in each directory; with the path of a record, in that directory alone."""
+    file, places = tmp_path / "run.db", [tmp_path / name for name in "abc"]
+    labels = ["job", "job (in d)"]  # a label may look like the path of a record
+    for place in places:
+        place.mkdir()
+        jobs = [CommandJob(["true"], cwd=place, label=label) for label in labels]
+        assert Scheduler(*jobs).run(backend=backend, journal=file)
+    assert len(trioflow("journal", file).stdout.splitlines()) == 7
+    for pattern, number in (
+        ("job (in b)", "1 job"),
+        ("job", "2 jobs"),
+        ("job (in d) (in c)", "1 job"),
+        ("j*", "2 jobs"),
+    ):
+        assert trioflow("journal", file, "forget", pattern).stdout == f"forgotten: {number}\n"
 
 
 def test_a_command_of_an_older_journal_is_restored(place: Path, backend: str) -> None:

@@ -223,12 +223,13 @@ def behind(required: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 def test_the_verdict_counts_by_the_first_cause(
     virtual: Virtual, file: Path, build: Callable[[int], Iterable[Any]], expected: str
 ) -> None:
-    """The verdict says how many jobs have run again, and because of what: of the run, its trace, and its journal."""
+    """How many jobs have run again, and because of what, is said of the run, by its trace, and by its journal."""
     traces = [Trace() for _ in range(3)]
     for x, trace in zip((1, 1, 2), traces, strict=True):
         scheduler = Scheduler(*build(x), Job(step, label="kept"), instruments=[trace])
         virtual(partial(scheduler.co_run, journal=file))
-    shown = [run_verdict(scheduler, scheduler.stop_reason).sentence, trioflow("journal", str(file)).stdout]
+    shown = [trioflow("journal", str(file), *words).stdout for words in ((), ("check",))]
+    shown.append(run_verdict(scheduler, scheduler.stop_reason).sentence)
     assert [text for text in shown if expected not in text] == []
     assert traces[2]._get_record().tally.reruns == Tally.for_scheduler(scheduler).reruns
 

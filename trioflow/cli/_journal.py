@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import math
 import sys
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,12 +16,13 @@ import click
 from .. import JournalError, StopReason
 from ..abc import duration_text, fit, plural, printable, size_text
 from ..jobs.posix._processes import describe_exit
+from ..journal._fingerprint import job_path
 from ..journal._run_summary import FailedJob, parse_summary
 from ..journal._serialization import loads
 from ..journal._store import JournalStore, RunRecord, StoredJob, read_with_retry
 from ..view.text._selection import match_paths
 from ..view.text._symbols import Symbols, align_columns, display_width
-from ..view.text._verdict import Tally, create_verdict
+from ..view.text._verdict import Tally, create_verdict, reruns_text
 from . import SUCCESS_CODE, _outputs
 from ._scenario import CliError
 from ._suggestions import reject_unknown_command
@@ -131,15 +133,19 @@ def forget(path: Path, pattern: str) -> int:
 def check(path: Path) -> int:
     """Look for damage in the file and in the results.
 
-    The exit code is 1 if there is any. A job whose result is damaged runs again. The journal can be checked while a
-    run uses it.
+    The exit code is 1 if there is any. A job whose result is damaged runs again. If the last run ran jobs again, it is
+    said why. The journal can be checked while a run uses it.
     """
     with translated_journal_errors():
-        damage, records = read_with_retry(path, lambda store: (store.find_damage(), store.job_records()))
+        damage, records, runs = read_with_retry(
+            path, lambda store: (store.find_damage(), store.job_records(), store.run_records())
+        )
     for job, description in damage:
         _outputs.echo(printable(description if job is None else f"{job}: {description}"))
     summary = f"{len(damage)} damaged; these jobs will run again" if damage else "no damage"
     _outputs.echo(f"{plural(len(records), 'job')}: {summary}")
+    if reruns := last_reruns(runs):
+        _outputs.echo(f"last run: {reruns_text(reruns)}")
     return DAMAGED_CODE if damage else SUCCESS_CODE
 
 
@@ -193,7 +199,10 @@ def translated_journal_errors() -> Generator[None]:
 
 
 def match_records(records: list[StoredJob], pattern: str, path: Path) -> list[StoredJob]:
-    matches = match_paths({record: record.path for record in records}, pattern)
+    """Return the records of the jobs that match a pattern; those of a command in all of its directories."""
+    paths = {record: record.path for record in records}
+    jobs = {record: job_path(record.path, record.fingerprint) for record in records}
+    matches = [*dict.fromkeys([*match_paths(paths, pattern), *match_paths(jobs, pattern)])]
     if not matches:
         raise CliError(f"no job in {printable(str(path))!r} matches {printable(pattern)!r}; * stands for any text")
     return matches
@@ -252,7 +261,7 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
     tally = Tally()
     for state, forever, tolerated, jobs in summary.counts:
         tally.add_jobs(state, forever, jobs, tolerated=tolerated)
-    tally.reruns.update({printable(cause): number for cause, number in summary.reruns})
+    tally.reruns.update(last_reruns([run]))
     for record in records:
         if record.restored == run.id:
             tally.restored.add(record.settled)
@@ -267,6 +276,12 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
 def last_failures(runs: list[RunRecord]) -> dict[str, FailedJob]:
     summary = parse_summary(runs[-1].ending) if runs else None
     return {} if summary is None else {failure.path: failure for failure in summary.failures}
+
+
+def last_reruns(runs: list[RunRecord]) -> Counter[str]:
+    """Return the number of jobs that the last run has run again, by the first change that was the cause."""
+    summary = parse_summary(runs[-1].ending) if runs else None
+    return Counter({printable(cause): number for cause, number in summary.reruns} if summary is not None else {})
 
 
 def last_state(record: StoredJob, runs: list[RunRecord]) -> str:

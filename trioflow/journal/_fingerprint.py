@@ -357,6 +357,17 @@ def read_parts(fingerprint: str) -> HeadParts:
         return HeadParts()
 
 
+def path_in_directory(path: str, directory: str) -> str:
+    """Return the path of the record of work that was done in another directory first."""
+    return f"{path} (in {directory})"
+
+
+def job_path(path: str, fingerprint: str) -> str:
+    """Return the path of the job whose record has this path and fingerprint; see `path_in_directory`."""
+    directory = read_parts(fingerprint).w
+    return path if directory is None else path.removesuffix(path_in_directory("", directory))
+
+
 def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
     """Describe the change between two fingerprints of a job, but for what it requires; return None if there is none."""
     try:

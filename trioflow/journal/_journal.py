@@ -66,6 +66,7 @@ from ._fingerprint import (
     MAX_REPORTED_JOBS,
     FingerprintBuilder,
     describe_difference,
+    path_in_directory,
     read_parts,
     with_requirements,
 )
@@ -391,7 +392,9 @@ class JournalSession:
         if '"w":' not in own or (record := self._find_record(path)) is None:
             return path, None
         stored, directory = read_parts(record.fingerprint).w, read_parts(own).w
-        return (path, None) if stored in (None, directory) else (f"{path} (in {directory})", stored)
+        if directory is None or stored in (None, directory):
+            return path, None
+        return path_in_directory(path, directory), stored
 
     def _find_change(
         self, job: AbstractJob[Any], record: StoredJob, own: str, work: Work | None, required: Counted | None

@@ -1,0 +1,473 @@
+"""Scenarios and command lines that a seed draws, of which one thing changes between a run and the next.
+
+A law says that an identity in a journal means all that it should: what a resumed run gives is what a run without a
+journal gives, in a copy of the same directory. Some changes are not seen by design; `Drawn.design` has what the page on
+journals, or that on batches, calls them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import random
+import shutil
+import types
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+from unittest import mock
+
+import anyio
+
+from trioflow import CommandJob, First, Job, Scheduler
+from trioflow.journal._store import JournalStore, read_with_retry
+
+from ..cli.command_line import trioflow
+
+SHARE_OF_LINES: Final = 5
+"""One draw of so many is a command line of `trioflow batch`; the others are scenarios."""
+
+
+class Drawn(Protocol):
+    """What a seed has drawn."""
+
+    change: str
+    design: str
+    """Why the change may stay unseen; "" if it must not."""
+
+    def prepare(self, world: Path) -> None:
+        """Create the files that there are before the first run."""
+
+    def touch(self, world: Path, journal: Path | None) -> None:
+        """Change what is outside of the program, and forget in the journal what a user has to."""
+
+    def run(self, world: Path, changed: bool, journal: Path | None) -> tuple[Any, int]:
+        """Run in this directory, and return all that can be seen of it, and the number of restored jobs."""
+
+
+class Compared(NamedTuple):
+    """A resumed run, and what differs between it and one without a journal."""
+
+    seed: int
+    change: str
+    design: str
+    restored: int
+    difference: str
+
+
+def compare(seed: int, place: Path) -> Compared:
+    """Draw by this seed, run, change one thing, resume, and compare with a run without a journal."""
+    drawn: Drawn = DrawnLine(seed) if seed % SHARE_OF_LINES == 0 else DrawnScenario(seed)
+    world, copy, journal = place / "world", place / "copy", place / "run.db"
+    world.mkdir(parents=True)
+    drawn.prepare(world)
+    drawn.run(world, False, journal)
+    shutil.copytree(world, copy)
+    drawn.touch(world, journal)
+    drawn.touch(copy, None)
+    found, restored = drawn.run(world, True, journal)
+    right, _ = drawn.run(copy, True, None)
+    shutil.rmtree(place)
+    difference = "" if found == right else f"seed {seed}, {drawn.change}: {found!r}, but without a journal {right!r}"
+    return Compared(seed, drawn.change, drawn.design, restored, difference)
+
+
+def compare_all(seeds: Iterable[int], place: Path) -> list[Compared]:
+    logging.disable()  # scenarios fail, and have results that cannot be stored
+    try:
+        return [compare(seed, place / "draw") for seed in seeds]
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def summary(compared: Iterable[Compared]) -> str:
+    """Return how many draws there were of each change, and in how many the change was not seen, by design."""
+    draws = Counter(one.change for one in compared)
+    unseen = Counter((one.change, one.design) for one in compared if one.difference and one.design)
+    lines = [f"{change}: {number} draws" for change, number in sorted(draws.items())]
+    lines += [f"{change}: not seen in {number}: {design}" for (change, design), number in sorted(unseen.items())]
+    return "\n".join([*lines, f"{sum(one.restored for one in compared)} jobs restored"])
+
+
+# ---- scenarios: functions
+
+
+class World:
+    """The directory in which the current run works."""
+
+    path = Path()
+
+
+class Pair(NamedTuple):
+    left: str
+    right: str
+
+
+class ReorderedPair(NamedTuple):
+    right: str
+    left: str
+
+
+ReorderedPair.__name__ = ReorderedPair.__qualname__ = Pair.__name__
+
+
+class Opaque:
+    """A result that cannot be stored."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def read(name: str) -> str:
+    path = World.path / name
+    return path.read_text() if path.exists() else "none"
+
+
+def shown(value: Any) -> str:
+    if hasattr(value, "left"):
+        return f"left={value.left} right={value.right}"
+    return value.text if isinstance(value, Opaque) else value.stdout.strip() if hasattr(value, "stdout") else str(value)
+
+
+async def give(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> str:
+    """Return a text with all that the function is given."""
+    return f"{shown(const)}*{factor}({','.join(map(shown, inputs))})"[-300:]
+
+
+async def write(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> None:
+    """Write a file, from those of the jobs before, as a query does with tables."""
+    name, *before = names
+    (World.path / name).write_text(f"{shown(const)}*{factor}[{','.join(map(read, before))}]"[-300:])
+
+
+async def write_from_source(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> None:
+    await write(f"{const} {read('source-' + names[0])}", names, *inputs, factor=factor)
+
+
+async def write_and_name(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> str:
+    """Write a file, and return its name, which is the same whatever is in it."""
+    await write(const, names, *inputs, factor=factor)
+    return names[0]
+
+
+async def write_or_fail(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> None:
+    if (World.path / f"broken-{names[0]}").exists():
+        (World.path / names[0]).unlink(missing_ok=True)
+        raise OSError("broken")
+    await write(const, names, *inputs, factor=factor)
+
+
+async def give_opaque(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> Opaque:
+    return Opaque(f"{await give(const, names, *inputs, factor=factor)} {read('source-' + names[0])}")
+
+
+async def give_pair(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> Any:
+    return Pair(left=factor, right=shown(const))
+
+
+async def give_other(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> str:
+    return f"other {await give(const, names, *inputs, factor=factor)}"
+
+
+async def write_other(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> None:
+    await write(f"other {shown(const)}", names, *inputs, factor=factor)
+
+
+async def rewrite(name: str, mark: str) -> None:
+    """Change a file that another job has written, once."""
+    text = read(name)
+    (World.path / name).write_text(text if text.endswith(mark) else text + mark)
+
+
+async def lose() -> None:
+    """End after all others, so that it wins only if the other job fails."""
+    await anyio.sleep(0.02)
+
+
+def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def wrapper(const: Any, *args: Any, **kwargs: Any) -> Any:
+        return await function(f"wrapped {shown(const)}", *args, **kwargs)
+
+    return wrapper
+
+
+FUNCTIONS: Final[dict[str, str]] = {
+    "value": "give", "write": "write", "flaky": "write_or_fail", "opaque": "give_opaque", "pair": "give_pair",
+    "sourced": "write_from_source", "named": "write_and_name", "unsaved": "write",
+}  # fmt: skip
+OTHERS: Final = {"give": give_other, "write": write_other}
+CODE_CHANGES: Final = ("argument", "default", "function", "wrapper", "version")
+
+
+@contextlib.contextmanager
+def replaced(**values: Any) -> Any:
+    """Replace globals of this module, as an edit does."""
+    with mock.patch.dict(globals(), values):
+        yield
+
+
+# ---- scenarios
+
+
+class DrawnScenario:
+    """Layers of jobs, each of which requires all of the layer before; one job is the target of the change."""
+
+    CHANGES = (
+        *CODE_CHANGES, "step", "requirement", "fields", "save", "reads", "directory", "environment", "repair",
+        "source", "nothing",
+    )  # fmt: skip
+
+    def __init__(self, seed: int) -> None:
+        draw = random.Random(seed)
+        self.seed, number = seed, 0
+        self.layers: list[tuple[list[tuple[int, str, str]], str]] = []
+        for _ in range(draw.randint(2, 4)):
+            jobs, form = [], draw.choice(["plain", "plain", "group", "first"])
+            for _ in range(draw.randint(1, 3)):
+                kinds = [*FUNCTIONS, "write", "named"]
+                if form != "first" and draw.random() < 0.3:  # who wins depends on no process
+                    kinds += ["command"] * 5
+                jobs.append((number, draw.choice(kinds), draw.choice(["required", "input", "input"])))
+                number += 1
+            self.layers.append((jobs, form))
+        self.kinds = {n: kind for jobs, _ in self.layers for n, kind, _ in jobs}
+        self.forms = {n: form for jobs, form in self.layers for n, _, _ in jobs}
+        self.change, self.target = draw.choice(self.CHANGES), draw.randrange(number)
+        self.broken = {n for n, kind in self.kinds.items() if kind == "flaky" and draw.random() < 0.7}
+        self.design = self.find_design()
+
+    def find_design(self) -> str:
+        kind = self.kinds[self.target]
+        if self.change == "default" and kind != "command":
+            return "the default of a function that is found by its name"
+        if self.change in CODE_CHANGES and kind == "unsaved":
+            return "what a job with save=None does"
+        if self.target in self.broken and self.forms[self.target] == "first":
+            return "a loser of a First that is decided"
+        return ""
+
+    def prepare(self, world: Path) -> None:
+        for directory in ("one", "two"):
+            (world / directory).mkdir()
+            (world / directory / "here").write_text(directory)
+        for n in self.kinds:
+            (world / f"source-{n}").write_text("s1")
+        for n in self.broken:
+            (world / f"broken-{n}").touch()
+
+    def touch(self, world: Path, journal: Path | None) -> None:
+        kind, n = self.kinds[self.target], self.target
+        if self.change == "repair":
+            (world / f"broken-{n}").unlink(missing_ok=True)
+        if self.change == "reads" and kind == "command":
+            (world / f"source-{n}").write_text("s22")
+        if self.change == "source" and kind == "sourced":  # files that a function reads do not count
+            (world / f"source-{n}").write_text("s2")
+            if journal is not None:
+                with contextlib.closing(JournalStore(journal, writes=True)) as store:
+                    paths = [record.path for record in store.job_records()]
+                    store.forget(path for path in paths if path.endswith(f"job {n}"))
+
+    def run(self, world: Path, changed: bool, journal: Path | None) -> tuple[Any, int]:
+        World.path = world
+        with contextlib.ExitStack() as edits:
+            if changed and self.change == "fields":
+                edits.enter_context(replaced(Pair=ReorderedPair))
+            if changed and self.change == "default" and self.kinds[self.target] != "command":
+                name = FUNCTIONS[self.kinds[self.target]]
+                edits.enter_context(replaced(**{name: with_other_default(globals()[name])}))
+            scheduler, seen = self.build(changed)
+            scheduler.run(backend="trio" if self.seed % 2 else "asyncio", journal=journal)
+        results = {n: shown(job.result()) if job.is_succeeded() else "-" for n, job in seen.items()}
+        files = {path.name: path.read_text() for path in sorted(world.iterdir()) if path.name.isdigit()}
+        return (results, files), sum(job.restored for job in scheduler.iterate_jobs())
+
+    def build(self, changed: bool) -> tuple[Scheduler, dict[int, Any]]:
+        members: list[Any] = []
+        seen: dict[int, Any] = {}
+        before: list[tuple[int, Any]] = []
+        for jobs, form in self.layers:
+            layer = [self.make_job(n, how, before, changed) for n, _, how in jobs]
+            numbers = [n for n, _, _ in jobs]
+            seen |= zip(numbers, layer, strict=True)
+            if form == "first":
+                layer = [
+                    First(job, Job(lose, label=f"slow {n}"), label=f"race {n}", critical=False)
+                    for n, job in zip(numbers, layer, strict=True)
+                ]
+                seen |= zip(numbers, layer, strict=True)  # the jobs in a restored one are idle
+            outer: list[Any] = layer
+            if form == "group":
+                outer = [Scheduler(*layer, label=f"group {numbers[0]}", critical=False)]
+                layer = outer * len(numbers)
+            for item in outer:
+                item.requires(*(job for _, job in before), settled=True)
+            members += outer
+            if changed and self.target in numbers:
+                members += self.extra_steps(before, layer[numbers.index(self.target)], outer)
+            before = list(zip(numbers, layer, strict=True))
+        return Scheduler(*members, label="law"), seen
+
+    def extra_steps(self, before: list[tuple[int, Any]], target: Any, layer: list[Any]) -> list[Any]:
+        """Return a step between two layers, or one that the target alone requires."""
+        if self.change == "step" and before:
+            steps, users = [Job(rewrite, str(before[0][0]), "+m", label="step")], layer
+        elif self.change == "requirement" and self.kinds[self.target] in ("sourced", "command"):
+            steps, users = [Job(rewrite, f"source-{self.target}", "+m", label="step")], [target]
+        else:
+            return []
+        for step in steps:
+            step.requires(*(job for _, job in before), settled=True)
+            for user in users:
+                user.requires(step)
+        return steps
+
+    def make_job(self, n: int, how: str, before: list[tuple[int, Any]], changed: bool) -> Any:
+        kind, change = self.kinds[n], self.change if changed and n == self.target else ""
+        const: Any = "c2" if change == "argument" else "c1"
+        options: dict[str, Any] = {"label": f"job {n}", "critical": False}
+        if kind == "command":
+            source = World.path / f"source-{n}"
+            line = f"cat here ../{source.name}; echo {const} $LAW"
+            env = {**os.environ, "LAW": "e2" if change == "environment" else "e1"}
+            directory = World.path / ("two" if change == "directory" else "one")
+            return CommandJob(["sh", "-c", line], cwd=directory, env=env, reads=[source], stdout=-1, **options)
+        function: Any = globals()[FUNCTIONS[kind]]
+        if change == "function":
+            function = OTHERS.get(FUNCTIONS[kind], function)
+        if change in ("wrapper", "version"):
+            function = wrapped(function)
+        if change == "version":
+            options["version"] = 2
+        if kind == "unsaved" or (change == "save" and kind == "value"):
+            options["save"] = None
+        if kind == "pair":
+            const = Pair("a", const)
+        takes_inputs = how == "input" and self.forms[n] == "plain"
+        inputs = [job for m, job in before if self.forms[m] != "group" and self.kinds[m] != "flaky" and takes_inputs]
+        return Job(function, const, [str(n), *(str(m) for m, _ in before)], *inputs, **options)
+
+
+def with_other_default(function: Any) -> Any:
+    copy = types.FunctionType(function.__code__, globals(), function.__name__)
+    copy.__kwdefaults__ = {"factor": "x2"}
+    return copy
+
+
+# ---- command lines
+
+
+MENDED: Final = "if [ -e mended-{1} ]; then echo {}; else exit 3; fi"
+TRIED: Final = "if [ -e tried-{1} ]; then echo {}; else : > tried-{1}; exit 4; fi"
+UNLIMITED: Final = '[ "$(ulimit -v)" = unlimited ] || exit 5; echo {}'
+ENVIRONMENT: Final = "echo $LAW {}"
+
+
+@dataclasses.dataclass
+class Line:
+    """A command line of `trioflow batch`."""
+
+    command: str
+    arguments: list[str]
+    options: dict[str, str | None]
+    directory: str = "one"
+    environment: str = "e1"
+
+    def words(self, journal: Path | None) -> list[str]:
+        words = ["batch", "-k", "-j2"]
+        for name, value in self.options.items():
+            if name != "--keep" or journal is not None:
+                words += [name] if value is None else [name, value]
+        return [*words, *(() if journal is None else ("--journal", str(journal))), self.command, ":::", *self.arguments]
+
+
+class DrawnLine:
+    """A command line, and the same with one thing changed."""
+
+    COMMANDS = ("echo {}", "cat {}", "cat {} missing 2>&1", MENDED, TRIED, UNLIMITED, ENVIRONMENT)
+    CHANGES = ("argument", "command", "directory", "environment", "order", "repair", "nothing", *["option"] * 5)
+    OPTIONS: Final[dict[str, str | None]] = {
+        "--keep": "all", "--tag": None, "-N": "2", "--xargs": None, "--retries": "2", "--memory-limit": "64G",
+        "--pin": None, "--results": "saved", "--needs": "cpu=1", "--timeout": "1000",
+    }  # fmt: skip
+    EXCLUSIVE = ("-N", "--xargs")
+    AS_OUTCOME = ("--retries", "--memory-limit", "--pin", "--needs")
+    """The options that a kept failure counts."""
+
+    def __init__(self, seed: int) -> None:
+        draw = random.Random(seed)
+        arguments = draw.sample("abcd", draw.randint(2, 3))
+        options = {name: value for name, value in self.OPTIONS.items() if draw.random() < 0.3}
+        if "-N" in options:
+            options.pop("--xargs", None)
+        self.line = Line(draw.choice(self.COMMANDS), arguments, options)
+        self.change = draw.choice(self.CHANGES)
+        self.number = draw.randrange(len(arguments))
+        self.option = draw.choice([*self.OPTIONS])
+        self.other_command = draw.choice(self.COMMANDS)
+        self.design = self.find_design()
+        if self.change == "option":
+            self.change = f"option {self.option}"
+
+    def changed_line(self) -> Line:
+        line = self.line
+        arguments, options = [*line.arguments], {**line.options}
+        if self.change == "argument":
+            arguments[self.number] = "e"
+        if self.change == "order":
+            arguments.reverse()
+        if self.change.startswith("option"):
+            if self.option in options:
+                del options[self.option]
+            else:
+                if self.option in self.EXCLUSIVE:
+                    options = {name: value for name, value in options.items() if name not in self.EXCLUSIVE}
+                options[self.option] = self.OPTIONS[self.option]
+        return Line(
+            self.other_command if self.change == "command" else line.command,
+            arguments,
+            options,
+            "two" if self.change == "directory" else "one",
+            "e2" if self.change == "environment" else "e1",
+        )
+
+    def find_design(self) -> str:
+        old, new = self.line, self.changed_line()
+        added = new.options.keys() - old.options.keys()
+        if self.change == "environment" and old.command == ENVIRONMENT:
+            return "the environment of a batch"
+        if "--memory-limit" in added and old.command == UNLIMITED:
+            return "a success under other limits"
+        is_kept = "--keep" in old.options and "--keep" in new.options
+        differs = any((name in old.options) is not (name in new.options) for name in self.AS_OUTCOME)
+        if is_kept and old.command in (MENDED, TRIED) and not differs:
+            return "a failure that --keep all keeps"
+        return ""
+
+    def prepare(self, world: Path) -> None:
+        for directory in ("one", "two"):
+            (world / directory).mkdir()
+            for name in "abcde":
+                (world / directory / name).write_text(f"{name} in {directory}\n")
+
+    def touch(self, world: Path, journal: Path | None) -> None:
+        if self.change == "repair":
+            (world / "one" / f"mended-{self.line.arguments[self.number]}").touch()
+
+    def run(self, world: Path, changed: bool, journal: Path | None) -> tuple[Any, int]:
+        line = self.changed_line() if changed else self.line
+        environment = {"LAW": line.environment, "PARALLEL_SHELL": "/bin/sh"}
+        with contextlib.chdir(world / line.directory), mock.patch.dict(os.environ, environment):
+            done = trioflow(*line.words(journal))
+            assert done.exit_code != 255, done.output
+            saved = {str(path): path.read_text() for path in sorted(Path("saved").rglob("*")) if path.is_file()}
+        restored = 0
+        if journal is not None:
+            runs, records = read_with_retry(journal, lambda store: (store.run_records(), list(store.job_records())))
+            restored = sum(record.restored == runs[-1].id for record in records)
+        return (done.stdout, done.exit_code, saved), restored
