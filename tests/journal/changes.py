@@ -1,8 +1,8 @@
 """Scenarios and command lines that a seed draws, of which one thing changes between a run and the next.
 
 A law says that an identity in a journal means all that it should: what a resumed run gives is what a run without a
-journal gives, in a copy of the same directory. Some changes are not seen by design; `Drawn.design` has what the page on
-journals, or that on batches, calls them.
+journal gives, in a copy of the same directory. Some changes are not seen by design, which the page on journals lists:
+then each thing that can be seen of the run is right, or as if this change, and nothing else, had not been made.
 """
 
 from __future__ import annotations
@@ -32,12 +32,22 @@ SHARE_OF_LINES: Final = 5
 """One draw of so many is a command line of `trioflow batch`; the others are scenarios."""
 
 
+class Design(NamedTuple):
+    """A change that may stay unseen: one of the program, or one of the files that no job names."""
+
+    name: str
+    is_of_program: bool = True
+
+
+Seen = dict[str, Any]
+"""All that can be seen of a run, by name."""
+
+
 class Drawn(Protocol):
     """What a seed has drawn."""
 
     change: str
-    design: str
-    """Why the change may stay unseen; "" if it must not."""
+    design: Design | None
 
     def prepare(self, world: Path) -> None:
         """Create the files that there are before the first run."""
@@ -45,35 +55,42 @@ class Drawn(Protocol):
     def touch(self, world: Path, journal: Path | None) -> None:
         """Change what is outside of the program, and forget in the journal what a user has to."""
 
-    def run(self, world: Path, changed: bool, journal: Path | None) -> tuple[Any, int]:
+    def run(self, world: Path, changed: bool, journal: Path | None) -> tuple[Seen, int]:
         """Run in this directory, and return all that can be seen of it, and the number of restored jobs."""
 
 
 class Compared(NamedTuple):
     """A resumed run, and what differs between it and one without a journal."""
 
-    seed: int
     change: str
-    design: str
     restored: int
+    unseen: str
+    """The design because of which a change was not seen."""
     difference: str
 
 
 def compare(seed: int, place: Path) -> Compared:
     """Draw by this seed, run, change one thing, resume, and compare with a run without a journal."""
     drawn: Drawn = DrawnLine(seed) if seed % SHARE_OF_LINES == 0 else DrawnScenario(seed)
-    world, copy, journal = place / "world", place / "copy", place / "run.db"
+    world, copy, former, journal = place / "world", place / "copy", place / "former", place / "run.db"
     world.mkdir(parents=True)
     drawn.prepare(world)
+    shutil.copytree(world, former)
     drawn.run(world, False, journal)
     shutil.copytree(world, copy)
     drawn.touch(world, journal)
     drawn.touch(copy, None)
     found, restored = drawn.run(world, True, journal)
     right, _ = drawn.run(copy, True, None)
+    wrong = {name for name in found.keys() | right.keys() if found.get(name) != right.get(name)}
+    unseen = ""
+    if wrong and drawn.design is not None:
+        unseen = drawn.design.name
+        old, _ = drawn.run(former, not drawn.design.is_of_program, None)
+        wrong = {name for name in wrong if found.get(name) != old.get(name)}
     shutil.rmtree(place)
-    difference = "" if found == right else f"seed {seed}, {drawn.change}: {found!r}, but without a journal {right!r}"
-    return Compared(seed, drawn.change, drawn.design, restored, difference)
+    lines = [f"{name} is {found.get(name)!r}, but without a journal {right.get(name)!r}" for name in sorted(wrong)]
+    return Compared(drawn.change, restored, unseen, f"seed {seed}, {drawn.change}: {'; '.join(lines)}" if wrong else "")
 
 
 def compare_all(seeds: Iterable[int], place: Path) -> list[Compared]:
@@ -87,7 +104,7 @@ def compare_all(seeds: Iterable[int], place: Path) -> list[Compared]:
 def summary(compared: Iterable[Compared]) -> str:
     """Return how many draws there were of each change, and in how many the change was not seen, by design."""
     draws = Counter(one.change for one in compared)
-    unseen = Counter((one.change, one.design) for one in compared if one.difference and one.design)
+    unseen = Counter((one.change, one.unseen) for one in compared if one.unseen)
     lines = [f"{change}: {number} draws" for change, number in sorted(draws.items())]
     lines += [f"{change}: not seen in {number}: {design}" for (change, design), number in sorted(unseen.items())]
     return "\n".join([*lines, f"{sum(one.restored for one in compared)} jobs restored"])
@@ -237,19 +254,41 @@ class DrawnScenario:
             self.layers.append((jobs, form))
         self.kinds = {n: kind for jobs, _ in self.layers for n, kind, _ in jobs}
         self.forms = {n: form for jobs, form in self.layers for n, _, _ in jobs}
-        self.change, self.target = draw.choice(self.CHANGES), draw.randrange(number)
         self.broken = {n for n, kind in self.kinds.items() if kind == "flaky" and draw.random() < 0.7}
+        targets: list[int] = []
+        while not targets:
+            self.change = draw.choice(self.CHANGES)
+            targets = [n for n in self.kinds if self.can_change(n)]
+        self.target = draw.choice(targets)
         self.design = self.find_design()
 
-    def find_design(self) -> str:
+    def can_change(self, n: int) -> bool:
+        kind = self.kinds[n]
+        kinds = {
+            "function": ("value", "write", "unsaved"), "requirement": ("sourced", "command"), "fields": ("pair",),
+            "save": ("value",), "reads": ("command",), "directory": ("command",), "environment": ("command",),
+            "source": ("sourced",),
+        }.get(self.change)  # fmt: skip
+        if self.change in ("default", "wrapper", "version"):
+            return kind != "command"
+        if self.change == "step":
+            return n >= len(self.layers[0][0])
+        if self.change == "repair":
+            return n in self.broken
+        return kinds is None or kind in kinds
+
+    def find_design(self) -> Design | None:
         kind = self.kinds[self.target]
         if self.change == "default" and kind != "command":
-            return "the default of a function that is found by its name"
+            return Design("the default of a function that is found by its name")
         if self.change in CODE_CHANGES and kind == "unsaved":
-            return "what a job with save=None does"
+            return Design("what a job with save=None does")
         if self.target in self.broken and self.forms[self.target] == "first":
-            return "a loser of a First that is decided"
-        return ""
+            if self.change in CODE_CHANGES:
+                return Design("a loser of a First that is decided")
+            if self.change == "repair":
+                return Design("a loser of a First that is decided", is_of_program=False)
+        return None
 
     def prepare(self, world: Path) -> None:
         for directory in ("one", "two"):
@@ -273,7 +312,7 @@ class DrawnScenario:
                     paths = [record.path for record in store.job_records()]
                     store.forget(path for path in paths if path.endswith(f"job {n}"))
 
-    def run(self, world: Path, changed: bool, journal: Path | None) -> tuple[Any, int]:
+    def run(self, world: Path, changed: bool, journal: Path | None) -> tuple[Seen, int]:
         World.path = world
         with contextlib.ExitStack() as edits:
             if changed and self.change == "fields":
@@ -283,9 +322,9 @@ class DrawnScenario:
                 edits.enter_context(replaced(**{name: with_other_default(globals()[name])}))
             scheduler, seen = self.build(changed)
             scheduler.run(backend="trio" if self.seed % 2 else "asyncio", journal=journal)
-        results = {n: shown(job.result()) if job.is_succeeded() else "-" for n, job in seen.items()}
-        files = {path.name: path.read_text() for path in sorted(world.iterdir()) if path.name.isdigit()}
-        return (results, files), sum(job.restored for job in scheduler.iterate_jobs())
+        visible = {f"job {n}": shown(job.result()) if job.is_succeeded() else "-" for n, job in seen.items()}
+        visible |= {f"file {path.name}": path.read_text() for path in world.iterdir() if path.name.isdigit()}
+        return visible, sum(job.restored for job in scheduler.iterate_jobs())
 
     def build(self, changed: bool) -> tuple[Scheduler, dict[int, Any]]:
         members: list[Any] = []
@@ -379,7 +418,7 @@ class Line:
     environment: str = "e1"
 
     def words(self, journal: Path | None) -> list[str]:
-        words = ["batch", "-k", "-j2"]
+        words = ["batch", "-k", "-j2", "--joblog", "jobs.log"]
         for name, value in self.options.items():
             if name != "--keep" or journal is not None:
                 words += [name] if value is None else [name, value]
@@ -405,8 +444,10 @@ class DrawnLine:
         options = {name: value for name, value in self.OPTIONS.items() if draw.random() < 0.3}
         if "-N" in options:
             options.pop("--xargs", None)
-        self.line = Line(draw.choice(self.COMMANDS), arguments, options)
         self.change = draw.choice(self.CHANGES)
+        commands = {"environment": ENVIRONMENT, "repair": MENDED, "directory": "cat {}"}
+        command = draw.choice([*self.COMMANDS, *[commands.get(self.change, TRIED)] * len(self.COMMANDS)])
+        self.line = Line(command, arguments, options)
         self.number = draw.randrange(len(arguments))
         self.option = draw.choice([*self.OPTIONS])
         self.other_command = draw.choice(self.COMMANDS)
@@ -436,18 +477,17 @@ class DrawnLine:
             "e2" if self.change == "environment" else "e1",
         )
 
-    def find_design(self) -> str:
+    def find_design(self) -> Design | None:
         old, new = self.line, self.changed_line()
-        added = new.options.keys() - old.options.keys()
         if self.change == "environment" and old.command == ENVIRONMENT:
-            return "the environment of a batch"
-        if "--memory-limit" in added and old.command == UNLIMITED:
-            return "a success under other limits"
+            return Design("the environment of a batch")
+        if old.command == UNLIMITED and "--memory-limit" in new.options.keys() - old.options.keys():
+            return Design("a success under other limits")
         is_kept = "--keep" in old.options and "--keep" in new.options
         differs = any((name in old.options) is not (name in new.options) for name in self.AS_OUTCOME)
-        if is_kept and old.command in (MENDED, TRIED) and not differs:
-            return "a failure that --keep all keeps"
-        return ""
+        if is_kept and old.command == new.command in (MENDED, TRIED) and not differs:
+            return Design("a failure that --keep all keeps", is_of_program=False)
+        return None
 
     def prepare(self, world: Path) -> None:
         for directory in ("one", "two"):
@@ -459,15 +499,18 @@ class DrawnLine:
         if self.change == "repair":
             (world / "one" / f"mended-{self.line.arguments[self.number]}").touch()
 
-    def run(self, world: Path, changed: bool, journal: Path | None) -> tuple[Any, int]:
+    def run(self, world: Path, changed: bool, journal: Path | None) -> tuple[Seen, int]:
         line = self.changed_line() if changed else self.line
         environment = {"LAW": line.environment, "PARALLEL_SHELL": "/bin/sh"}
         with contextlib.chdir(world / line.directory), mock.patch.dict(os.environ, environment):
             done = trioflow(*line.words(journal))
             assert done.exit_code != 255, done.output
-            saved = {str(path): path.read_text() for path in sorted(Path("saved").rglob("*")) if path.is_file()}
+            visible: Seen = {f"file {path}": path.read_text() for path in Path("saved").rglob("*") if path.is_file()}
+            rows = [row.split("\t") for row in Path("jobs.log").read_text().splitlines()]
+        visible |= {f"exit code of {row[-1]}": row[6] for row in rows}
+        visible |= {f"line {line}": number for line, number in Counter(done.stdout.splitlines()).items()}
         restored = 0
         if journal is not None:
             runs, records = read_with_retry(journal, lambda store: (store.run_records(), list(store.job_records())))
             restored = sum(record.restored == runs[-1].id for record in records)
-        return (done.stdout, done.exit_code, saved), restored
+        return visible, restored
