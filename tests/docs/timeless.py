@@ -11,4 +11,5 @@ def timeless(text: str) -> str:
     text = re.sub(r"\b[\d.]+ (?:[mµ]?s|min)\b", "1 s", text)
     text = re.sub(r"(<CommandJob .*>) +1 s", r"\1", text)  # shown only if a busy machine takes 50 ms for an `echo`
     text = re.sub(r"restored from \d{4}-\d\d-\d\d", "restored from today", text)
+    text = text.replace(", 1 s saved", "")  # only a second and more
     return re.sub(r" {2,}", "  ", re.sub(r" +$", "", text, flags=re.MULTILINE))

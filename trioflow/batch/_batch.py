@@ -100,6 +100,7 @@ class Reporter:
         tally: the numbers of commands that succeeded and failed.
         kept_count: the number of commands whose outcome a journal keeps, with `--keep all`.
         restored_count: the number of commands that were restored from the journal.
+        restored_seconds: the time that these took when they ran.
         restored_failure_count: the number of these that had failed.
         last_restored_at: the time, on the monotonic clock, of the report on the last of these; 0 if there was none.
         run_count: the number of commands that were reported since then, all of which have run.
@@ -122,6 +123,7 @@ class Reporter:
         self.tally: Final = CommandTally(options.halt, total)
         self.kept_count = 0
         self.restored_count = 0
+        self.restored_seconds = 0.0
         self.restored_failure_count = 0
         self.last_restored_at = 0.0
         self.run_count = 0
@@ -171,6 +173,7 @@ class Reporter:
             self.restored_failure_count += outcome.has_failed
             ended_at = outcome.start_timestamp + outcome.runtime
             self.restored_count += 1
+            self.restored_seconds += outcome.runtime
             times = (ended_at, *self.restored_times)
             self.restored_times = (min(times), max(times))
         must_stop = self.tally.add(outcome.exit_code)

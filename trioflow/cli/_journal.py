@@ -264,7 +264,7 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
     tally.reruns.update(last_reruns([run]))
     for record in records:
         if record.restored == run.id:
-            tally.restored.add(record.settled)
+            tally.restored.add(record.settled, record.elapsed)
     if reason is StopReason.COMPLETED and tally.failure_count > len(summary.failures):
         reason = StopReason.FAILED  # jobs of a batch have results that count as failures
     elapsed = math.nan if run.ended is None else run.ended - run.started

@@ -190,6 +190,27 @@ def test_no_line_moves_up_when_a_job_settles(virtual: Virtual) -> None:
     assert seen == [["0", "4", "2", "3"], ["0", "4", "2", "5"], ["0", "4", "2", "5"]]
 
 
+def test_the_job_that_is_slowest_against_its_expected_time_has_the_first_line(virtual: Virtual) -> None:
+    """If not all jobs fit, the one that takes longest, for what was expected of it, changes places with the first."""
+    jobs = [Job(nap, 90, label=f"job {number}") for number in range(50)]
+    timed = [Job(nap, 90, label=label, expected_duration=seconds) for label, seconds in (("late", 4), ("later", 2))]
+    stuck = Job(nap, 1.5, label="stuck", expected_duration=0.5)
+    scheduler, monitor = watched(*jobs, *timed, stuck)
+    seen: list[list[str]] = []
+
+    async def draw() -> None:
+        for _ in range(5):
+            await anyio.sleep(1.2)
+            seen.append([line[12:].split("  of ")[0].strip() for line in drawn(monitor, height=9)[2:7]])
+        scheduler.cancel()
+
+    scheduler.add(Job(draw, forever=True))
+    virtual(scheduler.co_run)
+    assert [lines[0] for lines in seen] == ["stuck", *["later"] * 4]
+    assert sum(before != after for before, after in zip(seen[0], seen[1], strict=True)) <= 2  # the others keep theirs
+    assert seen[4] == seen[3] == seen[2] == seen[1]
+
+
 def test_a_settled_job_stays_visible_while_no_other_job_needs_its_line(virtual: Virtual) -> None:
     """A settled job stays visible while no other job needs its line; jobs that wait for requirements need no line."""
     jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 3])]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import io
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 
-from trioflow import Job, Scheduler
+from trioflow import Job, Monitor, Scheduler, Trace
 from trioflow.abc import Restoration, restoration_of
+from trioflow.view import save
 from trioflow.view.text._verdict import RestoredJobs
 
 from ...cli.command_line import trioflow
@@ -21,6 +24,11 @@ NOON = 1795521600.0
 
 async def squared(number: int) -> int:
     return number**2
+
+
+async def trained(epoch: int) -> int:
+    await anyio.sleep(125)
+    return epoch
 
 
 def test_a_verdict_says_how_many_jobs_were_restored_and_from_when(
@@ -41,13 +49,30 @@ def test_a_verdict_says_how_many_jobs_were_restored_and_from_when(
     assert verdict in capsys.readouterr().out
 
 
+def test_a_verdict_says_how_much_time_restored_jobs_have_saved(
+    virtual: Virtual, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All views add up what the restored jobs took when they ran: monitor, debrief, `trioflow journal`, trace."""
+    said = ", 4 min 10 s saved)"
+    for number in (2, 3):
+        scheduler = Scheduler(*(Job(trained, epoch) for epoch in range(number)), journal=tmp_path / "run.db")
+        trace, log = Trace(), io.StringIO()
+        assert virtual(functools.partial(scheduler.co_run, instruments=[trace, Monitor(file=log)]))
+        assert (said in log.getvalue()) is (number == 3)
+    assert said in trioflow("journal", tmp_path / "run.db").output
+    scheduler.debrief()
+    assert said in capsys.readouterr().out
+    save(trace, tmp_path / "report.html")
+    assert said in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_times_of_restored_jobs_are_described_by_their_dates() -> None:
     """Jobs of several days have the first and the last of them; times that are no dates are left out."""
     restored = RestoredJobs()
     assert restored.describe() == ""
     for settled_at in (None, 1e300, -1e300, float("nan")):
-        restored.add(settled_at)
+        restored.add(settled_at, None)
     assert restored.describe() == "4 restored"
     for day in (0, 2, 1):
-        restored.add(NOON + day * 86400)
+        restored.add(NOON + day * 86400, None)
     assert restored.describe() == "7 restored from 2026-11-24 to 2026-11-26"

@@ -183,8 +183,9 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     counts.add_jobs(JobState.SUCCEEDED, number=tally.succeeded_count)
     counts.add_jobs(JobState.IDLE, number=max(0, (batch.expected_count or 0) - counts.job_count))
     for ended_at in batch.reporter.restored_times:
-        counts.restored.add(ended_at)
+        counts.restored.add(ended_at, None)
     counts.restored.number = batch.reporter.restored_count
+    counts.restored.seconds = batch.reporter.restored_seconds
     stopped = StopReason.INTERRUPTED if batch.was_interrupted else StopReason.FAILED
     verdict_line = create_verdict(stopped, counts, run_seconds(batch.scheduler), noun="command").format_line(
         "batch", symbols

@@ -234,9 +234,9 @@ class RunModel:
             job.enclosing.counts.move(previous, recorded_state(job))
             for counts in job.enclosing.counts.iterate_outwards() if job.is_tolerated else ():
                 counts.tolerated_count += 1
-            if job.outcome is not None and job.outcome.restoration is not None:
+            if job.outcome is not None and (restoration := job.outcome.restoration) is not None:
                 for counts in job.enclosing.counts.iterate_outwards():
-                    counts.restored.add(job.outcome.restored_at)
+                    counts.restored.add(restoration.settled_at, restoration.elapsed)
 
     def run_ended(self, ended_at: float) -> None:
         """Record when the run has ended, and stop the display."""

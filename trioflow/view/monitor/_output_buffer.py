@@ -178,7 +178,8 @@ class OutputBuffer:
         job = _find_current_job()
         key = job, threading.get_ident()
         with self._lock:
-            lines, partial = split_lines(self._partial_lines.pop(key, "") + text)
+            lines, partial = split_lines(self._partial_lines.get(key, "") + text)  # raises if `text` is bytes
+            self._partial_lines.pop(key, None)
             if partial:
                 self._partial_lines[key] = partial
             self.add_lines(lines, job)
@@ -188,10 +189,12 @@ class OutputBuffer:
     def add_lines(self, lines: list[str], job: AnyJob | None = None) -> None:
         """Add lines of a job; `job` is None if it is unknown. The caller must then call `schedule_update`."""
         tag = "" if job is None or self._get_tag is None else self._get_tag(job)
-        tagged_lines = [tag + visible_text(line) for line in lines]
+        self._append([tag + visible_text(line) for line in lines])
+
+    def _append(self, lines: list[str]) -> None:
         with self._lock:
-            self._lines += tagged_lines
-            self._character_count += sum(map(len, tagged_lines)) + len(tagged_lines)
+            self._lines += lines
+            self._character_count += sum(map(len, lines)) + len(lines)
 
     def schedule_update(self) -> None:
         """Schedule an update of the picture, which writes the added lines. If the buffer is full, write them now."""

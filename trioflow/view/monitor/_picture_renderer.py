@@ -20,7 +20,6 @@ from ..._core.api.views import (
     Waiting,
     criticality,
     duration_text,
-    expected_durations,
     fit,
     fraction_done,
     get_status_text,
@@ -232,10 +231,7 @@ class PictureRenderer:
             details.append(self._counts_by_symbol(job))
         elif is_service(job.job) and job.state is JobState.RUNNING:
             details.append("ready" if is_ready(job.job) else "starting")
-        expected = None
-        if job.state is JobState.RUNNING and job.enclosing is not None:
-            expected = expected_durations(job.enclosing.scheduler, [job.job]).get(job.job)
-        if expected is not None:
+        if job.state is JobState.RUNNING and (expected := job.expected_duration) is not None:
             details.append(f"of {'≈' if self._is_unicode else '~'}{duration_text(expected)}")
         wait = waiting(job.job)
         if status := get_status_text(job.job) or ("" if wait is None else wait.text):

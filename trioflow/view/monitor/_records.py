@@ -87,6 +87,7 @@ class JobCounts:
         for counts in () if self.enclosing is None else self.enclosing.iterate_outwards():
             counts.unreached_count -= self.unreached_count
             counts.restored.number -= self.restored.number
+            counts.restored.seconds -= self.restored.seconds
             counts.tolerated_count -= self.tolerated_count
             for state, number in self.by_state.items():
                 counts.by_state[state] -= number
@@ -124,6 +125,12 @@ class JobRecord:
         outcome = self.outcome
         has_error = outcome is not None and outcome.failure is not None and not outcome.failed_through_member
         return outcome.failure.exception if has_error else None  # type: ignore[union-attr]
+
+    @property
+    def expected_duration(self) -> float | None:
+        if self.enclosing is None:
+            return None
+        return views.expected_durations(self.enclosing.scheduler, [self.job]).get(self.job)
 
     @property
     def moved_on(self) -> bool:

@@ -3,7 +3,8 @@
 If all jobs fit, each job has a line. Otherwise, the running jobs come first, then the failures, then the forever jobs.
 The other jobs are only counted.
 
-Lines do not jump. A running job keeps its line. After the job has ended, its line remains until another job needs the
+Lines do not jump, but the running job that exceeds its expected duration most takes the first one, as the most likely
+to be stuck. A running job keeps its line. After the job has ended, its line remains until another job needs the
 space. So the picture may grow, but it does not shrink when a job ends.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..._core.api.views import JobState, ReportedState
+from ..._core.api.views import AnyJob, JobState, ReportedState
 from ..text import _failure_text
 from ..text._symbols import Symbols
 from ._model import MAX_KEPT_FAILURES, RunModel, iterate_in_listing_order
@@ -151,8 +152,27 @@ class RowSelector:
         running_jobs = (job for job in list(self._model.running_jobs) if job.is_one_job and job.first is None)
         unassigned_jobs = (job for job in running_jobs if job not in assigned_jobs)
         jobs = [job if job.state is JobState.RUNNING else next(unassigned_jobs, job) for job in jobs]
-        self._jobs_on_running_lines = jobs + list(itertools.islice(unassigned_jobs, number - len(jobs)))
-        return self._jobs_on_running_lines
+        jobs += itertools.islice(unassigned_jobs, number - len(jobs))
+        if jobs and (slowest := self._find_slowest_job()) is not None:
+            position = jobs.index(slowest) if slowest in jobs else 0  # it changes places with the first, if it has one
+            jobs[position], jobs[0] = jobs[0], slowest
+        self._jobs_on_running_lines = jobs
+        return jobs
+
+    def _find_slowest_job(self) -> JobRecord | None:
+        """Return the running job that exceeds its expected duration by the largest factor; None if none exceeds it."""
+        now, slowest, largest_factor = self._model.clock(), None, 1.0
+        for job in list(self._model.running_jobs):
+            if (
+                job.is_one_job
+                and job.first is None
+                and job.started_at is not None
+                and (expected := job.expected_duration)
+            ):
+                factor = (now - job.started_at) / expected
+                if factor > largest_factor:
+                    slowest, largest_factor = job, factor
+        return slowest
 
 
 def _counts_by_word(counts: JobCounts) -> collections.Counter[str]:
@@ -177,6 +197,12 @@ def full_name(job: JobRecord, symbols: Symbols) -> str:
     """Return the labels of a job's enclosing schedulers and of the job, separated by slashes: `tests/unit/parser`."""
     outer_labels = reversed([scheduler.job.label for scheduler in enclosing_nested_schedulers(job)])
     return symbols.escape("/".join([*outer_labels, job.job.label]))
+
+
+def name_of(job: AnyJob, model: RunModel | None, symbols: Symbols) -> str:
+    """Return the full name of a job; its label if the model does not have it."""
+    record = None if model is None else model.records.get(job)
+    return symbols.escape(job.label) if record is None else full_name(record, symbols)
 
 
 def attempt_text(job: JobRecord) -> str:

@@ -74,24 +74,33 @@ class CountedJob(StateRecord, Protocol):
     @property
     def restored_at(self) -> float | None: ...
     @property
+    def restored_elapsed(self) -> float | None: ...
+    @property
     def rerun_cause(self) -> str | None: ...
 
 
+MIN_SAVED_SECONDS: Final = 1.0
+"""The least time that is named: below, a run again saved nothing worth reading."""
+
+
 class RestoredJobs:
-    """The number of jobs that a journal restored, and when they ran."""
+    """The number of jobs that a journal restored, when they ran, and for how long."""
 
     def __init__(self) -> None:
         self.number = 0
+        self.seconds = 0.0
         self._first_date, self._last_date = "", ""  # in ISO 8601, of the jobs whose time is known
 
-    def add(self, settled_at: float | None) -> None:
+    def add(self, settled_at: float | None, elapsed: float | None) -> None:
         """Count a restored job.
 
         Args:
             settled_at: the time when it settled in the run that ran it, in seconds since 1970; None if unknown.
+            elapsed: the seconds that it took in that run; None if unknown.
 
         """
         self.number += 1
+        self.seconds += elapsed or 0.0
         with contextlib.suppress(OverflowError, ValueError, OSError):  # the journal may be damaged
             if settled_at is not None:
                 date = time.strftime("%Y-%m-%d", time.localtime(settled_at))
@@ -100,15 +109,17 @@ class RestoredJobs:
 
     def include(self, others: RestoredJobs) -> None:
         self.number += others.number
+        self.seconds += others.seconds
         self._first_date = min(filter(None, (self._first_date, others._first_date)), default="")
         self._last_date = max(self._last_date, others._last_date)
 
     def describe(self) -> str:
-        """Return the number and the dates, e.g. `40 restored from 2026-11-23`; "" if there are none."""
+        """Return number, dates and time, e.g. `40 restored from 2026-11-23, 4 min 10 s saved`; "" if there are none."""
         if not self.number:
             return ""
         dates = dict.fromkeys(date for date in (self._first_date, self._last_date) if date)
-        return f"{self.number} restored{' from ' * bool(dates)}{' to '.join(dates)}"
+        saved = f", {duration_text(self.seconds)} saved" if self.seconds >= MIN_SAVED_SECONDS else ""
+        return f"{self.number} restored{' from ' * bool(dates)}{' to '.join(dates)}{saved}"
 
 
 class Tally:
@@ -127,7 +138,7 @@ class Tally:
         for job in jobs:
             self.add_jobs(recorded_state(job), job.forever, tolerated=job.critical is False)
             if job.restored:
-                self.restored.add(job.restored_at)
+                self.restored.add(job.restored_at, job.restored_elapsed)
             if job.rerun_cause is not None:
                 self.reruns[job.rerun_cause] += 1
 
@@ -139,7 +150,7 @@ class Tally:
             if is_counted(job):
                 tally.add_jobs(reported_state(job), job.forever, tolerated=(criticality(job) is False))
                 if (restoration := restoration_of(job)) is not None:
-                    tally.restored.add(restoration.settled_at)
+                    tally.restored.add(restoration.settled_at, restoration.elapsed)
                 if (cause := rerun_cause(job)) is not None:
                     tally.reruns[cause] += 1
         return tally
