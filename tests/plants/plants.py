@@ -203,7 +203,7 @@ PLANTS: Final = (
         "ending-ended-by-run",
         f"{RUN}/_ending.py",
         "a service that cancel() has ended before is taken for one that the run ends",
-        "worker.cause = worker.cause or CancelCause.END_OF_RUN",
+        "worker.mark_cancelled(CancelCause.END_OF_RUN)",
         "worker.cause = CancelCause.END_OF_RUN",
     ),
     Plant(

@@ -25,9 +25,6 @@ from ._worker import Worker, Workers
 if TYPE_CHECKING:
     from ._run import Run
 
-STUCK_REPORT_DELAY: Final = 1.0
-"""The time, in seconds, after which a cancelled job that still runs is reported."""
-
 
 def may_clean_up(run: Run, job: AbstractJob[Any]) -> bool:
     """Return whether a critical failure or a timeout has stopped the run, and this is a clean-up job that is left."""
@@ -96,25 +93,19 @@ class CleanUp:
             self._lane.detach()
 
     async def _wait_until_settled(self) -> None:
-        """Start the jobs, and wait for all of them; report those that still run some time after the deadline."""
+        """Start the jobs, and wait for all of them; cancel those that still run at the deadline."""
         run, lane = self.run, self._lane
-        report_at = self.deadline + STUCK_REPORT_DELAY
         self._start(job for job in self._jobs if not job._pending)
         with run.backend.create_scope() as scope:
             scope.shield = True  # at the deadline, only the jobs are cancelled
             while lane.alive or self._backoff_until() < math.inf:
                 cancel_at = math.inf if lane.is_closed else self.deadline
                 # If it returns False, asyncio cancels all tasks of the loop.
-                if not await run.wait_for_change(min(cancel_at, report_at, self._backoff_until())) or (
-                    run.clock() >= cancel_at
-                ):
+                if not await run.wait_for_change(min(cancel_at, self._backoff_until())) or (run.clock() >= cancel_at):
                     self.stop()
                 elif (backoffs := run.part(Backoffs)) is not None:
                     backoffs.turn()
                     lane.ensure_searcher()
-                if run.clock() >= report_at:
-                    report_at = math.inf
-                    report_stuck(run, lane.alive)
         run.requirement_counts.clean_up = None  # a forever job that settles from now on starts no other
 
     def _backoff_until(self) -> float:
@@ -126,7 +117,7 @@ class CleanUp:
         lane = self._lane
         lane.is_closed = True
         for worker in lane.alive:
-            worker.cause = worker.cause or CancelCause.STOP
+            worker.mark_cancelled(CancelCause.STOP)
         if lane.alive:
             lane.group.cancel(lane.alive)
         for worker in lane.alive:
@@ -148,29 +139,3 @@ class CleanUp:
         for job in waiting:
             job._pending -= 1
         self._start(job for job in waiting if not job._pending)
-
-
-def report_stuck(run: Run, workers: Iterable[Worker]) -> None:
-    """Report the jobs that still run, although they were cancelled `STUCK_REPORT_DELAY` seconds ago.
-
-    Jobs with `keeps_time=True`, which may take longer, are left out, unless they cannot be interrupted. So are nested
-    schedulers, which report their own jobs.
-    """
-    for worker in workers:
-        job = worker.job
-        if job is not None and (job._cannot_be_interrupted is not None or not job._keeps_time):
-            run.report(
-                job,
-                f"{job.label!r} was cancelled {STUCK_REPORT_DELAY:g} s ago and is still running"
-                f"{_stuck_job_advice(worker, job)}",
-            )
-
-
-def _stuck_job_advice(worker: Worker, job: AbstractJob[Any]) -> str:
-    """Return advice about a stuck job: the remedy for its kind if that cannot be interrupted, otherwise its stack."""
-    if job._cannot_be_interrupted is not None:
-        return f", and the run waits for it: {job._cannot_be_interrupted}"
-    import traceback  # imported late: few runs need it
-
-    stack = "".join(traceback.StackSummary.extract(iter(worker.run.backend.frames(worker))).format())
-    return f"; it must let the cancellation propagate, not swallow it or wait in a shielded scope:\n{stack}"

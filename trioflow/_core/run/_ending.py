@@ -24,7 +24,7 @@ from ..base._graph_algorithms import topological_order
 from ..base._states import COMPLETED, CancelCause, StopReason
 from ..job._job import AbstractJob
 from ..job._outcome import find_interruption, one_line_error
-from ._clean_up import STUCK_REPORT_DELAY, CleanUp, needs_clean_up, report_stuck
+from ._clean_up import CleanUp, needs_clean_up
 from ._part import overriding
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ async def _end_services(run: Run) -> None:
 def _end_workers(run: Run, workers: list[Worker], repeatedly: bool = False) -> None:
     group = run.group
     for worker in workers:
-        worker.cause = worker.cause or CancelCause.END_OF_RUN
+        worker.mark_cancelled(CancelCause.END_OF_RUN)
     if not repeatedly and run.workers.alive.keys() <= set(workers):
         group.cancel_shielded(workers)  # on trio, one call for all costs a fifth of a call for each
     else:
@@ -162,11 +162,10 @@ def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
 async def _wait_until_left(
     run: Run, workers: Iterable[Worker], deadline: float = math.inf, repeat_at: float = math.inf
 ) -> None:
-    """Wait until these workers have left, or until the deadline; report stuck jobs once.
+    """Wait until these workers have left, or until the deadline.
 
     At the time `repeat_at`, cancel the remaining workers at each of their awaits.
     """
-    report_at = run.clock() + STUCK_REPORT_DELAY
     alive = run.workers.alive
     remaining = deque(workers)
     while run.clock() < deadline:
@@ -175,10 +174,7 @@ async def _wait_until_left(
             remaining.popleft()
         if not remaining:
             return
-        await run.wait_for_change(min(report_at, repeat_at, deadline))
-        if run.clock() >= report_at:
-            report_at = math.inf
-            report_stuck(run, [worker for worker in remaining if worker in alive])
+        await run.wait_for_change(min(repeat_at, deadline))
         if run.clock() >= repeat_at:
             repeat_at = math.inf
             _end_workers(run, [worker for worker in remaining if worker in alive], repeatedly=True)

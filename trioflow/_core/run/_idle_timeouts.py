@@ -197,6 +197,9 @@ class TimeLimit:
             self._stop_timer = self._run.call_at(self._run.clock(), self._check)
         else:
             self._has_fired = True
+            if (worker := self._job._worker) is not None:
+                worker.must_leave = True
+                self._run.stuck_jobs.watch(worker, self._run.clock())
             self._end_call()
 
     def error(self) -> _errors.JobTimeout:
@@ -253,6 +256,8 @@ class TimeLimit:
         self._stop()
         if self._scope is not None:
             self._scope.deadline = math.inf
+        if (worker := self._job._worker) is not None and worker.cause is None:
+            self._run.stuck_jobs.forget(worker)
 
     def _stop(self) -> None:
         if self._stop_timer is not None:

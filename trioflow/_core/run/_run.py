@@ -62,6 +62,7 @@ from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._standstill import Standstill
 from ._start_order import StartOrder, may_need_order
+from ._stuck_jobs import StuckJobs
 from ._time_slice import TimeSlice
 from ._verdicts import FAILED
 from ._worker import Worker, Workers
@@ -149,6 +150,7 @@ class Run:
         "scheduler",
         "shared",
         "standstill",
+        "stuck_jobs",
         "thread_id",
         "time_slice",
         "timeout",
@@ -205,6 +207,7 @@ class Run:
         # ---- its jobs
         self.queue: Final[ReadyQueue] = self._create_queue(window)
         self.workers: Final[Workers] = Workers(self, self.queue)
+        self.stuck_jobs = StuckJobs(self)
         self.pause: Pause | None = None  # its own; `current_pause` finds those of the runs around it
         self.pauses: tuple[tuple[float, float], ...] = ()  # the start and the end of each that is over
         self.window_changes: tuple[tuple[float, int], ...] = ()  # the time and the new number of slots of each change
@@ -346,7 +349,7 @@ class Run:
             del part._run
         self._start_order = self._pools = self._failure_log = None
         self.shared.clear()
-        del self.requirement_counts, self.group, self.standstill, self.first_to_time_out, self.lane
+        del self.requirement_counts, self.group, self.standstill, self.stuck_jobs, self.first_to_time_out, self.lane
 
     async def _run_until_deadline(self) -> None:
         stop_timer = self.call_at(self.deadline, partial(self.stop, StopReason.TIMEOUT))
@@ -817,7 +820,7 @@ class Run:
         workers = [worker for worker in self.workers.alive if not worker.is_shielded]
         if workers:  # a run that is stopped during its check has no group yet
             for worker in workers:
-                worker.cause = worker.cause or CancelCause.STOP
+                worker.mark_cancelled(CancelCause.STOP)
             self.group.cancel(workers)
         return [nested for worker in workers if (nested := worker.nested_run()) is not None]
 

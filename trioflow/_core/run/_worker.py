@@ -71,6 +71,7 @@ class Worker(WorkerTask):
     """A task that runs the jobs of a run one after another. `job` is the current job, or None between jobs."""
 
     __slots__ = (
+        "cancelled_at",
         "is_searching",
         "must_leave",
         "run",
@@ -86,6 +87,7 @@ class Worker(WorkerTask):
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
         self.cause, self.is_shielded = None, False
+        self.cancelled_at = math.inf  # when the engine cancelled the job, or will at the end of its timeout
         self.is_searching = True  # whether the worker is counted in `Workers.searchers`
         # Whether the worker must leave: a job has changed the task, or has given it its name, or the run stops.
         self.must_leave = False
@@ -124,8 +126,14 @@ class Worker(WorkerTask):
         if (nested := self.nested_run()) is not None:
             nested.stop(StopReason.CANCELLED)
 
+    def mark_cancelled(self, cause: CancelCause) -> None:
+        """Record why and when the engine cancels the worker, which it does next. The first cause is kept."""
+        if self.cause is None:
+            self.cause = cause
+            self.run.stuck_jobs.watch(self, self.run.clock())
+
     def cancel_alone(self) -> None:
-        self.cause = self.cause or CancelCause.JOB
+        self.mark_cancelled(CancelCause.JOB)
         self.group.cancel_worker(self)
         self.stop_nested_run()
 
@@ -294,10 +302,13 @@ class Worker(WorkerTask):
         verdict, self.verdict = self.verdict, None
         return verdict if verdict is not None and verdict.judged is error else judge(self, job, error)
 
-    def name_task(self, job: AbstractJob[Any]) -> None:
+    def name_task(self, job: Any) -> None:
         """Give the label of the current job to the task. The worker leaves after this job, and so does the name."""
         self.run.backend.name_task(self.task, job.label)
         self.must_leave = True
+        timeout = job._options.timeout
+        if timeout is not None and not (job._keeps_time or job._is_ready()):
+            self.run.stuck_jobs.watch(self, job._started_at + timeout)
 
     def start_searching(self) -> None:
         if not self.is_searching:
@@ -420,6 +431,7 @@ class Workers:
             del self.alive[worker]
             self.run.time_slice.names.unnamed.pop(worker, None)
             self.run.standstill.active_count -= 1
+            self.run.stuck_jobs.forget(worker)
             self.group.forget(worker)
             self.forever_count -= worker.is_shielded
             self.ensure_searcher()

@@ -172,6 +172,8 @@ def get_status_text(job: AbstractJob[Any]) -> str:
     """Return the status text of a RUNNING job. If it has none, return which jobs it awaits; otherwise return ""."""
     if job._state is not JobState.RUNNING:
         return ""
+    if (cancellation := _cancellation_text(job)) is not None:
+        return f"{cancellation}, still running"
     if not job._has_status_text or job.redact:
         wait = waiting(job)
         return "" if wait is None else wait.text
@@ -180,6 +182,13 @@ def get_status_text(job: AbstractJob[Any]) -> str:
         return _labels.shorten(str(kind.status_text()))
     except Exception:
         return ""  # an error in a user's method must not stop a view
+
+
+def _cancellation_text(job: AbstractJob[Any]) -> str | None:
+    """Return how long ago a RUNNING job was cancelled, such as "cancelled 3 s ago"; None if it was not."""
+    worker = job._worker
+    seconds = -math.inf if worker is None else worker.run.clock() - worker.cancelled_at
+    return f"cancelled {_units.duration_text(seconds)} ago" if seconds >= 0 else None
 
 
 # ---- why a SCHEDULED job waits
@@ -310,6 +319,8 @@ def _token_holders_text(run: Run, limiter: Any) -> str:
 
 def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     parts = [f"has been running for {_units.duration_text(job.elapsed or 0.0)}"]
+    if (cancellation := _cancellation_text(job)) is not None:
+        parts.append(f"was {cancellation}, and is still running")
     if job._is_ready():
         parts.append("and is ready for those that require it")
     elif job._is_service:
