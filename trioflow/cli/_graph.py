@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import click
 
-from ..abc import paths_of
+from ..abc import paths_of, printable
 from ..view import save
 from ..view._save import GRAPH_SUFFIXES
+from ..view.graph import _render
 from . import STOPPED_CODE, SUCCESS_CODE
-from ._outputs import OutputFile, write_output
+from ._outputs import OutputFile, echo, write_output
 from ._scenario import scenario_command
 from ._subgraph import match_jobs
 
@@ -20,6 +21,8 @@ Examples:
   trioflow graph flow.py -o flow.svg
   trioflow graph flow.py -o flow.png --collapse "*"
 """
+VERY_WIDE: Final = 3
+"""How many times as wide as a readable picture one is whose width is named."""
 
 
 @click.command(name="graph", epilog=EXAMPLES)
@@ -42,4 +45,10 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...]) -> i
         )
     named = paths_of(scheduler)
     folded = [job for pattern in collapse for job in match_jobs(named, pattern)]
-    return SUCCESS_CODE if write_output(lambda path: save(scheduler, path, collapse=folded), output) else STOPPED_CODE
+    if not write_output(lambda path: save(scheduler, path, collapse=folded), output):
+        return STOPPED_CODE
+    width = _render.width_in_points(output.read_text(encoding="utf-8")) if output.suffix.lower() == ".svg" else 0
+    if width > VERY_WIDE * _render.MAX_WIDTH_POINTS:
+        smaller = '--collapse "*" draws nested schedulers as single boxes, --only PATH a part'
+        echo(f"{printable(output.name)} is {width:,.0f} pt wide: {smaller}", err=True)
+    return SUCCESS_CODE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from typing import Any
@@ -63,7 +64,7 @@ def command(pid: int, as_json: bool, label: str | None, **words: Any) -> int:
     if as_json:
         _outputs.echo(json.dumps(record, indent=1, ensure_ascii=False))
     else:
-        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        for line in _client.text_lines(pid, record, columns):
+        columns, height = shutil.get_terminal_size() if sys.stdout.isatty() else (None, math.inf)
+        for line in _client.text_lines(pid, record, columns, height - 1):  # the last line is for the prompt
             _outputs.echo(line)
     return SUCCESS_CODE

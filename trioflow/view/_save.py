@@ -98,7 +98,7 @@ def _graph_contents(scheduler: BaseScheduler, suffix: str, collapse: JobSelectio
         return _render.mermaid(scheduler, critical_path, collapse)
     graph, subject = _render.graph(scheduler, critical_path, collapse), f"save() of {scheduler.label!r}"
     if suffix == ".png":
-        return _render.render(str(graph.source), "png", subject)
+        return _render.render_png(str(graph.source), subject)
     return str(graph.source) if suffix == ".dot" else _render.render_svg(str(graph.source), subject)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +127,21 @@ def test_a_picture_that_is_too_wide_goes_from_left_to_right(tmp_path: Path) -> N
     found = re.search(r'<svg width="(\d+)pt" height="(\d+)pt"', (tmp_path / "x.svg").read_text())
     assert found is not None
     assert int(found[1]) < int(found[2])
+
+
+def test_a_long_chain_goes_from_top_to_bottom(tmp_path: Path) -> None:
+    """A chain of 500 jobs was 43,776 points wide, and 47 high, since large graphs go from left to right."""
+    jobs = [idle(f"job {number}") for number in range(60)]
+    for before, after in itertools.pairwise(jobs):
+        after.requires(before)
+    chain = Scheduler(jobs)
+    for suffix in ("svg", "png"):
+        save(chain, tmp_path / f"x.{suffix}")
+    found = re.search(r'<svg width="(\d+)pt" height="(\d+)pt"', (tmp_path / "x.svg").read_text())
+    assert found is not None
+    assert int(found[1]) < int(found[2])
+    width, height = struct.unpack(">II", (tmp_path / "x.png").read_bytes()[16:24])
+    assert width < height
 
 
 def test_an_svg_has_no_background_and_no_tooltip_on_it(tmp_path: Path) -> None:

@@ -203,10 +203,12 @@ def test_equal_waits_are_one_line() -> None:
     }  # fmt: skip
     lines = list(_client.text_lines(7, {"command": ["python", "a b"], "runs": [run]}))
     assert lines[0] == "process 7: python 'a b'"
-    assert lines[2:5] == [r"night\n: on trio in an unknown thread for 2 s", "  60 jobs", "waiting:"]
-    assert lines[5].split("  ")[1:] == ["job 0, job 1, job 2, job 3, job 4 and 25 more", "waits for api, at 0"]
-    assert len(lines) == 5 + _client.MAX_LINES + 1
-    assert lines[-1] == "  and 16 jobs more; --json has up to 1000"
+    assert lines[2:5] == [r"night\n  60 jobs", "  on trio in an unknown thread for 2 s", "waiting:"]
+    assert lines[5:] == [
+        "  job 0, job 1, job 2, job 3, job 4 and 25 more       waits for api, at 0",
+        "  next 0, next 1, next 2, next 3, next 4 and 25 more  waits for 'job 0': it runs (1 of these)",
+        "  and 5 jobs more; --json has up to 1000",
+    ]
     narrow = list(_client.text_lines(7, {"command": ["python"], "runs": [run]}, 40))  # once `job 0, job 1…nd 25 more`
     start = narrow.index("waiting:") + 1
     assert narrow[start : start + 3] == [
@@ -214,6 +216,42 @@ def test_equal_waits_are_one_line() -> None:
         "    25 more",
         "      waits for api, at 0",
     ]
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+def test_a_large_program_fits_a_screen(columns: int) -> None:
+    """The text begins with the counts, has a line for each cause of a wait, and as many jobs as fit."""
+    running = [
+        {
+            "path": f"fetch {number}", "seconds": number, "attempt": 1, "forever": False, "status": "", "command": None,
+            "line": {"text": "flow.py:7: return await get(number)", "function": "fetch"}, "blocks_loop": False,
+        }
+        for number in range(50)
+    ]  # fmt: skip
+    waiting = [
+        {
+            "path": f"{cause} {number}", "scheduler": f"group {number // 2 % 9}", "state": "scheduled", "cause": cause,
+            "explanation": text.format(number // 2),
+        }
+        for cause, text in {"slot": "waits for a slot, {} before", "resource": "waits for gpu: {} of 2"}.items()
+        for number in range(100)
+    ]  # fmt: skip
+    waiting += [
+        {**waiting[0], "state": "idle", "cause": None, "explanation": f"waits for {n}: it runs"} for n in range(99)
+    ]
+    failures = [{"paths": [f"job {n}"], "headline": f"ValueError: {n}", "line": "flow.py:9"} for n in range(30)]
+    run = {
+        "label": "night", "backend": "trio", "thread": "main", "seconds": 2, "phase": "runs", "reason": None,
+        "verdict": "500 jobs: 50 running", "window": 50, "slots_taken": 50, "resources": [{"text": "gpu=0 of 2"}] * 9,
+        "running": running, "waiting": waiting, "failures": failures, "omitted": {},
+    }  # fmt: skip
+    record = {"command": ["python", "flow.py"], "runs": [run]}
+    lines = _client.text_lines(7, record, columns, 40)
+    assert 30 < len(lines) <= 40
+    assert lines[2] == "night  500 jobs: 50 running"
+    assert sorted(number for number, _ in _client._waiting_rows(run)) == [99, 100, 100]
+    assert any("waits for gpu: 0 of 2 (2 of these)" in line for line in lines)
+    assert len(_client.text_lines(7, record, columns, 5)) < len(lines)  # what fits nowhere has its least
 
 
 def test_equal_waits_of_two_schedulers_are_two_lines(virtual: Any) -> None:
@@ -357,7 +395,7 @@ def program(backend: str, **variables: str) -> Iterator[int]:
 def test_any_program_answers_with_a_variable_in_its_environment(backend: str) -> None:
     """With TRIOFLOW_LOOK=1 a program answers from its first run on, and the command prints the text, or JSON."""
     with program(backend, TRIOFLOW_LOOK="1") as pid:
-        assert f"night: on {backend} in MainThread" in trioflow("look", pid).output
+        assert f"\n  on {backend} in MainThread for " in trioflow("look", pid).output
         assert '"label": "night"' in trioflow("look", pid, "--json").output
     assert f"Error: there is no process {pid}: it has ended" in trioflow("look", pid).output
 
@@ -366,7 +404,7 @@ def test_any_program_answers_with_a_variable_in_its_environment(backend: str) ->
 def test_a_program_on_a_new_python_answers_without_being_asked(backend: str) -> None:
     """From Python 3.14 on, an idle program that was not asked for it answers too."""
     with program(backend) as pid:
-        assert f"night: on {backend} in MainThread" in trioflow("look", pid).output
+        assert f"\n  on {backend} in MainThread for " in trioflow("look", pid).output
 
 
 @pytest.mark.skipif(not hasattr(sys, "remote_exec"), reason="since Python 3.14")

@@ -111,7 +111,7 @@ def test_one_of_several_runs_is_chosen_by_its_label(backend: Any) -> None:
     several, unknown, night, cancelled = steering.result()
     assert "choose a run by --run LABEL: in progress are 'night', 'other'" in " ".join(several.split())
     assert "no run 'nope' is in progress" in unknown
-    assert ("night: on" in night, "other: on" in night) == (True, False)
+    assert ("\nnight  " in night, "\nother  " in night) == (True, False)
     assert cancelled == "'other': cancelled"
 
 

@@ -96,7 +96,7 @@ def render(source: str, image_format: ImageFormat, subject: str, seconds: float 
 
 
 def render_svg(source: str, subject: str, seconds: float = math.inf) -> str:
-    """Draw a graph of Graphviz with `dot`; if the picture is too wide, from left to right if that is narrower.
+    """Draw a graph of Graphviz with `dot`; if the picture is too wide, in the other direction if that is narrower.
 
     Args:
         source: the graph.
@@ -107,11 +107,25 @@ def render_svg(source: str, subject: str, seconds: float = math.inf) -> str:
         RuntimeError: `dot` is not installed, has failed, or takes too long.
 
     """
-    svg = render(source, "svg", subject, seconds).decode()
-    if _width_in_points(svg) <= MAX_WIDTH_POINTS:
-        return svg
-    turned = re.sub(r"rankdir=\w+", "rankdir=LR", source, count=1)
-    return min(svg, render(turned, "svg", subject, seconds).decode(), key=_width_in_points)
+    return _render_narrow(source, subject, seconds)[1]
+
+
+def render_png(source: str, subject: str) -> bytes:
+    """Draw a graph as `render_svg` does, as a PNG."""
+    return render(_render_narrow(source, subject, math.inf)[0], "png", subject)
+
+
+def _render_narrow(source: str, subject: str, seconds: float) -> tuple[str, str]:
+    """Return the graph in its direction or, if that is too wide, in the narrower one; with its SVG."""
+    drawn = source, render(source, "svg", subject, seconds).decode()
+    if width_in_points(drawn[1]) <= MAX_WIDTH_POINTS:
+        return drawn
+    turned = re.sub(r"rankdir=(\w+)", lambda found: OTHER_DIRECTION[found[0]], source, count=1)
+    other = turned, render(turned, "svg", subject, seconds).decode()
+    return min(drawn, other, key=lambda one: width_in_points(one[1]))
+
+
+OTHER_DIRECTION: Final = {"rankdir=TB": "rankdir=LR", "rankdir=LR": "rankdir=TB"}
 
 
 PICTURE_NAMES: Final = frozenset(
@@ -144,7 +158,7 @@ def picture_for_page(svg: str) -> str:
     return Tree.tostring(root, encoding="unicode")
 
 
-def _width_in_points(svg: str) -> float:
+def width_in_points(svg: str) -> float:
     """Return the width of an SVG in points, or 0 if the SVG does not give its width in points."""
     number = svg.partition('width="')[2].partition("pt")[0]
     return float(number) if number.replace(".", "", 1).isdecimal() else 0.0

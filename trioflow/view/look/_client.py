@@ -240,52 +240,63 @@ def _interrupt_wait(pid: int) -> None:
 
 MAX_LINES: Final = 20
 """The maximum number of lines for running jobs, for waiting jobs and for failures of a run; JSON has more."""
+MIN_LINES: Final = 3
+"""The number of these lines that even a terminal too low for them shows."""
 MAX_NAMES: Final = 5
 """The maximum number of jobs that a line names."""
+MAX_WAITS: Final = 5
+"""The maximum number of lines for waiting jobs that differ in more than in the cause of the wait."""
 
 
-def text_lines(pid: int, record: Record, columns: int | None = None) -> Iterator[str]:
-    """Yield the lines of the record of a process; no line is wider than `columns`."""
-    for line in _lines(pid, record, columns):
-        if columns is None or display_width(line) <= columns:
-            yield line
-        else:
-            indent = " " * (len(line) - len(line.lstrip()) + 2)
-            yield from (
-                fit(part, columns, measure=display_width) for part in wrap(line, columns, subsequent_indent=indent)
-            )
+def text_lines(pid: int, record: Record, columns: int | None = None, height: float = math.inf) -> list[str]:
+    """Return the lines of the record of a process: none wider than `columns`, and if possible at most `height`."""
+    lines: list[str] = []
+    for limit in range(MAX_LINES, MIN_LINES - 1, -1):
+        lines = [part for line in _lines(pid, record, columns, limit) for part in _wrap(line, columns)]
+        if len(lines) <= height:
+            break
+    return lines
 
 
-def _lines(pid: int, record: Record, columns: int | None) -> Iterator[str]:
+def _wrap(line: str, columns: int | None) -> list[str]:
+    if columns is None or display_width(line) <= columns:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return [fit(part, columns, measure=display_width) for part in wrap(line, columns, subsequent_indent=indent)]
+
+
+def _lines(pid: int, record: Record, columns: int | None, limit: int) -> Iterator[str]:
     words = record["command"]
     yield f"process {pid}: {printable(shorten(shlex.join([*map(os.path.basename, words[:1]), *words[1:]])))}"
     if not record["runs"]:
         yield "no run is in progress"
     for run in record["runs"]:
         yield ""
-        yield from _run_lines(run, columns)
+        yield from _run_lines(run, columns, limit)
 
 
-def _run_lines(run: Record, columns: int | None) -> Iterator[str]:
+def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     phase = "" if run["phase"] == "runs" else f", {run['phase']}"
     reason = f" ({run['reason']})" if run["reason"] and phase else ""
     place = f"on {run['backend']} in {run['thread'] or 'an unknown thread'}"
-    yield printable(f"{run['label']}: {place} for {duration_text(run['seconds'])}{phase}{reason}")
-    yield f"  {run['verdict']}"
+    yield printable(f"{run['label']}  {run['verdict']}")
+    yield printable(f"  {place} for {duration_text(run['seconds'])}{phase}{reason}")
     if run.get("pause"):
         yield f"  {run['pause']}"
     if run["window"] is not None:
         yield f"  window: {run['slots_taken']} of {plural(run['window'], 'slot')} taken"
-    for resource in run["resources"]:
+    for resource in run["resources"][:limit]:
         yield f"  {printable(resource['text'])}"
+    if more := len(run["resources"][limit:]):
+        yield f"  and {plural(more, 'resource')} more"
     unit, rows = _running_rows(run)
-    yield from _section("running", rows, run, columns, f" ({unit})")
-    yield from _section("waiting", _waiting_rows(run), run, columns)
-    yield from _section("failures", _failure_rows(run), run, columns)
+    yield from _section("running", rows, run, columns, limit, f" ({unit})")
+    yield from _section("waiting", _waiting_rows(run), run, columns, limit)
+    yield from _section("failures", _failure_rows(run), run, columns, limit)
 
 
 def _section(
-    name: str, rows: list[tuple[int, list[str]]], run: Record, columns: int | None, unit: str = ""
+    name: str, rows: list[tuple[int, list[str]]], run: Record, columns: int | None, limit: int, unit: str = ""
 ) -> Iterator[str]:
     """Yield a head and aligned lines, and a line with the number of jobs that have none.
 
@@ -296,7 +307,7 @@ def _section(
         return
     yield f"{name}{unit}:"
     name_width = math.inf if columns is None or len(rows[0][1]) == 2 else columns // 2
-    shown_rows = [[*map(printable, row)] for _, row in rows[:MAX_LINES]]
+    shown_rows = [[*map(printable, row)] for _, row in rows[:limit]]
     cells = [[fit(name, name_width, "ends", display_width), *others] for name, *others in shown_rows]
     left_aligned = (0, len(cells[0]) - 1)  # any others are numbers
     lines = list(align_columns(cells, left_aligned))
@@ -306,7 +317,7 @@ def _section(
     for line in lines:
         if line.strip():
             yield f"  {line}"
-    more = sum(number for number, _ in rows[MAX_LINES:]) + run["omitted"].get(name, 0)
+    more = sum(number for number, _ in rows[limit:]) + run["omitted"].get(name, 0)
     if more:
         yield f"  and {plural(more, 'job')} more; --json has up to 1000"
 
@@ -331,17 +342,28 @@ def _running_rows(run: Record) -> tuple[str, list[tuple[int, list[str]]]]:
 
 
 def _waiting_rows(run: Record) -> list[tuple[int, list[str]]]:
-    """Return a row for each group of jobs that wait for the same thing; the explanation is that of the first."""
+    """Return a row for each group of jobs that wait for the same thing; the explanation is that of the first.
+
+    If there are many groups, those with one cause are one row, with the explanation of the largest group.
+    """
     groups: dict[Any, list[Record]] = {}
     for job in run["waiting"]:
         # An explanation goes on with the times and with the jobs before this one, which differ from job to job.
         has_times = job["state"] == JobState.SCHEDULED.value and job["cause"] != WaitCause.PAUSE.value
         common, _, _ = job["explanation"].partition("," if has_times else ":")
         groups.setdefault((job.get("scheduler"), job["state"], job["cause"], common), []).append(job)
-    return [
-        (len(jobs), [join_names([shorten(job["path"]) for job in jobs], MAX_NAMES), jobs[0]["explanation"]])
-        for jobs in groups.values()
-    ]
+    causes: dict[Any, list[list[Record]]] = {}
+    for (scheduler, state, cause, common), jobs in groups.items():
+        # The cause of an idle job is another job; of a scheduled one, what its explanation names before the amount.
+        key = (state, cause, cause and common.partition(":")[0])
+        causes.setdefault(key if len(groups) > MAX_WAITS else (scheduler, state, cause, common), []).append(jobs)
+    return [_waiting_row(sorted(alike, key=len, reverse=True)) for alike in causes.values()]
+
+
+def _waiting_row(groups: list[list[Record]]) -> tuple[int, list[str]]:
+    jobs = [job for group in groups for job in group]
+    few = f" ({len(groups[0])} of these)" if len(groups) > 1 else ""
+    return len(jobs), [join_names([shorten(job["path"]) for job in jobs], MAX_NAMES), jobs[0]["explanation"] + few]
 
 
 def _failure_rows(run: Record) -> list[tuple[int, list[str]]]:
