@@ -26,7 +26,7 @@ from ...places import PATIENCE
 from ..posix.process_trees import FORKING, STUBBORN, Watched
 
 TOKEN = "0123456789abcdef"
-SHELLS = ["dash", "bash --posix", "busybox sh", "ksh"]
+SHELLS = ["dash", "bash --posix", "busybox sh", "ksh", "mksh"]
 """What /bin/sh is on some system: bash, called so, is in its POSIX mode."""
 FOUND = [command for command in SHELLS if shutil.which(command.split()[0])]
 SHOW = "import os, sys; print([os.environb[name.encode()] for name in sys.argv[1:]])"

@@ -27,14 +27,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..command._output_sinks import OutputSink
 
+# A fork or a program takes up to a millisecond on a node, so a command has no more than these: the wrapper, the
+# subshell that reads its input, setsid(1), the command. The script has no single quote, backslash, exclamation mark or
+# line break, because login shells differ in reading them, even in quotes. Only words with one of them need another
+# subshell, which decodes all words.
+#
 # The parameters of the script:
-#   $t the token; $g the grace period in tenths of a second; $i a file for the command's standard input, or empty;
+#   $t the mark of the report: a control character and the token;
+#   $g the grace period in tenths of a second; $i a file for the command's standard input, or empty;
 #   $m not empty if standard error is merged into standard output; $v the size of the variables in bytes;
 #   then the program and its arguments.
 # Descriptor 3 is the input from the controller, 4 the wrapper's standard error, 5 the command's standard input.
@@ -75,15 +81,17 @@ _LEFTOVERS_SCRIPT: Final = (
 )
 """Waits for processes left in the command's group. Sends SIGTERM after one grace period, and SIGKILL after two."""
 _WRAPPER_LINES: Final = (
+    'if [ -n "$1" ]; then eval "$(printf %b "$1")"; else shift; fi;',
     "t=$1 g=$2 i=$3 m=$4 v=$5 e=; shift 5;",
     "exec 3<&0 4>&2 2>/dev/null </dev/null;",
     'if [ -n "$i" ]; then exec 5<"$i"; rm -f -- "$i"; else exec 5</dev/null; fi;',
     'if [ "$v" -gt 0 ]; then e=$(dd ibs=1 count="$v" <&3); case $e in *"#$t") ;; *) exit 1;; esac; fi;',
-    'if s=$(command -v setsid); then set -- "$1" "$s" "$@"; else set -- "$1" "$@"; set -m; fi;',
+    "s=/usr/bin/setsid; if [ -x $s ] || s=$(command -v setsid);",
+    'then set -- "$1" "$s" "$@"; else set -- "$1" "$@"; set -m; fi;',
     _START_SCRIPT,
     _NAP_SCRIPT,
     _HAS_MEMBERS_SCRIPT,
-    "printf '\\036%s start\\n' \"$t\" >&4;",
+    'echo "$t start" >&4;',
     'if [ -n "$m" ]; then start "$@" <&5 2>&1 3<&- 4>&- 5<&- & else start "$@" <&5 2>&4 3<&- 4>&- 5<&- & fi;',
     "p=$!;",
     "( read -r x <&3;",
@@ -93,15 +101,11 @@ _WRAPPER_LINES: Final = (
     _WAIT_SCRIPT,
     _LEFTOVERS_SCRIPT,
     "kill -KILL $v;",
-    "printf '\\036%s end %s ' \"$t\" $c >&4; times >&4; exit $c",
+    'printf "%s end %s " "$t" $c >&4; times >&4; exit $c',
 )
 WRAPPER_SCRIPT: Final = " ".join(_WRAPPER_LINES)
-# Decodes the words, and runs the script. Words with a backslash, a quote, an exclamation mark or a line break are
-# encoded (`_encode_word`), because login shells differ in reading them, even in quotes.
-UNPACK_SCRIPT: Final = (
-    'for a do shift; case $a in 1*) a=$(printf %b. "$a"); a=${a%.};; esac; set -- "$@" "${a#?}"; done; '
-    's=$1; shift; eval "$s"'
-)
+MARK: Final = "\x1e"
+"""Precedes the token, so that a program which prints its own command line prints no report."""
 
 
 def login_shell_line(
@@ -118,22 +122,23 @@ def login_shell_line(
         size: the number of bytes from `export_variables`, which are sent to standard input first.
 
     """
-    parameters = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
-    return f"exec /bin/sh -c '{UNPACK_SCRIPT}' trioflow " + " ".join(
-        map(_encode_word, (WRAPPER_SCRIPT, *parameters, *words))
-    )
+    parameters = (MARK + token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
+    return f"exec /bin/sh -c '{WRAPPER_SCRIPT}' trioflow {_encode_words((*parameters, *words))}"
 
 
 def export_variables(env: Mapping[str, str], token: str) -> bytes:
-    """Return a shell command that exports variables, ending with a comment that contains the token.
+    """Return a shell command that exports variables, ending with a comment that contains the mark and the token.
 
     Args:
         env: the variables; their names must be valid in a shell.
         token: the token given to `login_shell_line`.
 
     """
-    words = (f"{name}={value}".replace("'", "'\\''") for name, value in env.items())
-    return os.fsencode("export" + "".join(f" '{word}'" for word in words) + f" #{token}")
+    return os.fsencode(f"export {_quote_words(f'{name}={value}' for name, value in env.items())} #{MARK}{token}")
+
+
+def _quote_words(words: Iterable[str]) -> str:
+    return " ".join("'{}'".format(word.replace("'", "'\\''")) for word in words)
 
 
 @dataclass(slots=True)
@@ -160,7 +165,7 @@ class ReportFilter:
     def __init__(
         self, token: str, sinks: Sequence[OutputSink], login_sink: OutputSink, on_start: Callable[[], object]
     ) -> None:
-        self._mark: Final = b"\x1e" + token.encode() + b" "
+        self._mark: Final = f"{MARK}{token} ".encode()
         self._sinks: Final = tuple(sinks)
         self._current_sinks: tuple[OutputSink, ...] = (login_sink,)
         self._on_start: Final = on_start
@@ -213,13 +218,16 @@ class ReportFilter:
                 sink.write(data)
 
 
-def _encode_word(word: str) -> str:
-    """Quote a word so that any login shell passes it on intact. `UNPACK_SCRIPT` decodes it on the node.
+def _encode_words(words: Sequence[str]) -> str:
+    """Quote words so that any login shell passes them on intact.
 
-    Inside the quotes, a flag precedes the word: 1 if unsafe characters are escaped in octal, otherwise 0.
+    An empty word precedes them if they are safe. Otherwise there is one word, in which unsafe characters are escaped in
+    octal: a command that sets the words.
     """
-    encoded = _UNSAFE_PATTERN.sub(lambda match: f"\\0{ord(match[0]):03o}", word)
-    return f"'{0 if encoded == word else 1}{encoded}'"
+    if not any(map(_UNSAFE_PATTERN.search, words)):
+        return _quote_words(("", *words))
+    encoded = _UNSAFE_PATTERN.sub(lambda match: f"\\0{ord(match[0]):03o}", f"set -- {_quote_words(words)}")
+    return f"'{encoded}'"
 
 
 MAX_REPORT_BYTES: Final = 256
