@@ -135,8 +135,8 @@ def test_a_worker_ends_silently_if_the_program_reads_no_answers(tmp_path: Path) 
     control, theirs = socket.socketpair()
     with theirs, (tmp_path / "errors").open("wb") as errors:
         worker = subprocess.Popen([sys.executable, "-P", _worker_main.__file__], stdin=theirs, stderr=errors)
-    call = pickle.dumps((abs, (-1,), {}, {}))
-    control.send(_worker_main.pack_request(pickle.dumps({})) + _worker_main.pack_request(call))
+    for message in (pickle.dumps({}), pickle.dumps((abs, (-1,), {}, {}))):
+        control.send(_worker_main.REQUEST_HEADER.pack(len(message), 0) + message)
     while not select.select([control], [], [], 60)[0]:  # it has something to read, which is not read
         pass
     control.close()

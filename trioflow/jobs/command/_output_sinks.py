@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from ... import _posix as posix
 from ...abc import printable
-from ..posix._files import explain_temporary_file, open_temporary_file, write_all
+from ..posix._files import explain_temporary_file, open_temporary_file, write_all, write_all_to_stream
 
 SPOOL_LIMIT_BYTES: Final = 1 << 20
 """The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
@@ -178,7 +178,10 @@ class FileSink:
         self._decoder: Final = None if is_binary else codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, data: bytes) -> None:
-        self._file.write(data if self._decoder is None else self._decoder.decode(data))
+        if isinstance(self._file, io.RawIOBase):
+            write_all_to_stream(self._file, data)
+        else:
+            self._file.write(data if self._decoder is None else self._decoder.decode(data))
         if self._flushes_each_write:
             self._flush()
 

@@ -311,7 +311,7 @@ class ProcessJob(
         pool.give_back(process)
         return self._load_answer(answer)
 
-    def _record_progress(self, report: bytes) -> None:
+    def _record_progress(self, report: bytearray) -> None:
         """Record progress that the function has reported, if this job was started by the run and not by another job."""
         if self.is_running():
             self.progress(pickle.loads(report))
@@ -326,7 +326,7 @@ class ProcessJob(
             raise unpicklable_error(self, describe_unpicklable(call, "a process", make_pickler), error)  # noqa: B904 - it has its cause
         return buffer.getvalue()
 
-    def _load_answer(self, answer: bytes) -> T:
+    def _load_answer(self, answer: bytearray) -> T:
         """Unpickle the answer of a worker, and return the result of the function or raise its exception."""
         try:
             has_returned, value, note = pickle.loads(answer)

@@ -32,6 +32,8 @@ ANSWER_HEADER = struct.Struct("!?Q")
 """The header of a message from a worker: whether it is an answer, and the length of the pickle."""
 REMOTE_JOB_MODULE = "trioflow: where a job is called elsewhere"
 """The key under which `current_job()` finds this module in `sys.modules`. A script is not listed there by its name."""
+MAX_JOINED_BYTES = 1 << 16
+"""How many bytes of a message are copied behind its header, so that one system call sends a short message."""
 PROGRESS_INTERVAL = 0.01
 """The minimum time between two progress reports, in seconds. Earlier reports are dropped, unless the fraction is 1."""
 
@@ -141,39 +143,42 @@ def take_over_stdin() -> Any:
     return os.fdopen(socket_descriptor, "r+b", buffering=0)
 
 
-def receive_request(stream: BinaryIO) -> tuple[bytes, int]:
+def receive_request(stream: Any) -> tuple[bytearray, int]:
     """Receive the next message, and return it with the memory limit of its call.
 
     If the other end has closed the connection, return an empty message and 0.
     """
     if not (header := read_exactly(stream, REQUEST_HEADER.size)):
-        return b"", 0
+        return header, 0
     length, memory_limit = REQUEST_HEADER.unpack(header)
     return read_exactly(stream, length), memory_limit
 
 
-def read_exactly(stream: BinaryIO, size: int) -> bytes:
-    """Read exactly `size` bytes; return empty bytes if the stream ends before that."""
-    pieces: list[bytes] = []
-    while size:
+def read_exactly(stream: Any, size: int) -> bytearray:
+    """Read exactly `size` bytes from a raw stream; return no bytes if the stream ends before that."""
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
         try:
-            piece = stream.read(min(size, 1 << 20))
+            count = stream.readinto(view)
         except ConnectionError:  # the program has exited without reading the last answer
-            piece = b""
-        if not piece:
-            return b""
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
+            count = 0
+        if not count:
+            return bytearray()
+        view = view[count:]
+    return data
 
 
 def send_message(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
-    stream.write(ANSWER_HEADER.pack(is_answer, len(message)) + message)
-    stream.flush()
+    write_all(stream, ANSWER_HEADER.pack(is_answer, len(message)) + message[:MAX_JOINED_BYTES])
+    write_all(stream, memoryview(message)[MAX_JOINED_BYTES:])
 
 
-def pack_request(message: bytes, memory_limit: int = 0) -> bytes:
-    return REQUEST_HEADER.pack(len(message), memory_limit) + message
+def write_all(stream: BinaryIO, data: bytes | memoryview) -> None:
+    """Write all data to a raw stream, of which each write takes a part: at most 2 GiB on Linux."""
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) :]
 
 
 class MemoryLimit:
@@ -220,7 +225,7 @@ class EnvironmentVariables:
                 os.environ[name] = value
 
 
-def call_and_pickle(request: bytes, memory_limit: int = 0) -> bytes:
+def call_and_pickle(request: bytes | bytearray, memory_limit: int = 0) -> bytes:
     """Make a call, and return a pickle of three values: whether the call returned, its value or exception, and a note.
 
     Args:

@@ -19,7 +19,6 @@ from ..posix._guard import Guard
 from ..posix._processes import Process, describe_exit, end_group, end_process, renice, spawn
 from . import _worker_main
 
-MAX_READ_BYTES: Final = 1 << 20
 RUN_DURING_IMPORT_MESSAGE: Final = (
     "a worker process of a ProcessJob imported the main module, which started a run with a ProcessJob: "
     'put code that must run only once under `if __name__ == "__main__":`'
@@ -53,8 +52,11 @@ class WorkerProcess:
         self._socket: Final = socket
         self._process: Final = process
         self.pid: Final = process.pid
-        self._received: Final = bytearray()
-        self._unsent_preparation = _worker_main.pack_request(pickle.dumps(preparation))
+        self._is_answer: bool | None = None  # whether the message that arrives is an answer; None before its header
+        self._part = bytearray(_worker_main.ANSWER_HEADER.size)  # of a message: its header or its pickle
+        self._received = 0  # how many bytes of the part have arrived
+        message = pickle.dumps(preparation)
+        self._unsent_preparation = _worker_main.REQUEST_HEADER.pack(len(message), 0) + message
 
     def is_alive(self) -> bool:
         """Return whether the worker has not exited, and so can make calls."""
@@ -77,7 +79,9 @@ class WorkerProcess:
         renice(self._process, nice)
         self.nice = nice
 
-    async def send_request(self, request: bytes, memory_limit: int, on_progress: Callable[[bytes], object]) -> bytes:
+    async def send_request(
+        self, request: bytes, memory_limit: int, on_progress: Callable[[bytearray], object]
+    ) -> bytearray:
         """Send a request, call `on_progress` with each progress report, and return the answer.
 
         Args:
@@ -90,7 +94,9 @@ class WorkerProcess:
 
         """
         try:
-            await self._send(self._unsent_preparation + _worker_main.pack_request(request, memory_limit))
+            header = _worker_main.REQUEST_HEADER.pack(len(request), memory_limit)
+            await self._send(self._unsent_preparation + header + request[: _worker_main.MAX_JOINED_BYTES])
+            await self._send(memoryview(request)[_worker_main.MAX_JOINED_BYTES :])
             self._unsent_preparation = b""
             while (answer := self.poll_answer(on_progress)) is None:
                 await anyio.wait_readable(self._socket)
@@ -98,40 +104,41 @@ class WorkerProcess:
         except (BrokenPipeError, ConnectionResetError):  # while sending
             raise WorkerDied from None
 
-    async def _send(self, message: bytes) -> None:
-        remaining = memoryview(message)
+    async def _send(self, data: bytes | memoryview) -> None:
+        remaining = memoryview(data)
         while remaining:
             try:
                 remaining = remaining[self._socket.send(remaining) :]
             except BlockingIOError:
                 await anyio.wait_writable(self._socket)
 
-    def poll_answer(self, on_progress: Callable[[bytes], object]) -> bytes | None:
+    def poll_answer(self, on_progress: Callable[[bytearray], object]) -> bytearray | None:
         """Call `on_progress` with each progress report that has arrived; return the answer, or None if it has not.
 
         Raises:
             WorkerDied: the process ended before it answered.
 
         """
-        received, header = self._received, _worker_main.ANSWER_HEADER
         while True:
-            is_answer, size = header.unpack_from(received) if len(received) >= header.size else (False, sys.maxsize)
-            if len(received) >= header.size + size:
-                message = bytes(received[header.size : header.size + size])
-                del received[: header.size + size]
-                if is_answer:
-                    return message
-                on_progress(message)
+            while self._received < len(self._part):
+                try:
+                    size = self._socket.recv_into(memoryview(self._part)[self._received :])
+                except BlockingIOError:
+                    return None
+                except ConnectionResetError:
+                    size = 0
+                if not size:
+                    raise WorkerDied
+                self._received += size
+            part, is_answer, self._received = self._part, self._is_answer, 0
+            if is_answer is None:
+                self._is_answer, message_size = _worker_main.ANSWER_HEADER.unpack(part)
+                self._part = bytearray(message_size)
                 continue
-            try:
-                piece = self._socket.recv(MAX_READ_BYTES)
-            except BlockingIOError:
-                return None
-            except ConnectionResetError:
-                piece = b""
-            if not piece:
-                raise WorkerDied
-            received += piece
+            self._is_answer, self._part = None, bytearray(_worker_main.ANSWER_HEADER.size)
+            if is_answer:
+                return part
+            on_progress(part)
 
     async def end(self, grace: float = 0.0) -> str:
         """Give the process `grace` seconds to exit, kill its group, and return a description of how it ended."""

@@ -19,6 +19,7 @@ atomically.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import threading
@@ -278,12 +279,13 @@ class _FileObjectTarget(_DescriptorTarget):
         return data
 
     def write(self, chunk: memoryview) -> int:
-        """Write all bytes, decoded if the file accepts only text, and return their number."""
+        """Write bytes, decoded if the file accepts only text, and return how many it took: a raw stream takes some."""
         try:
-            self._file.write(bytes(chunk))
+            size = self._file.write(bytes(chunk))
         except TypeError:
             self._file.write(bytes(chunk).decode())
-        return len(chunk)
+            return len(chunk)
+        return size or 0 if isinstance(self._file, io.RawIOBase) else len(chunk)
 
 
 def _open_target(target: Any, truncate: bool) -> _DescriptorTarget:
