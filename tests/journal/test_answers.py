@@ -389,7 +389,19 @@ def test_a_secret_answer_is_shown_nowhere(
 
 def test_an_answer_is_read_from_standard_input(virtual: Virtual, file: Path) -> None:
     """`trioflow answer RUN NAME -` reads the value, which other users could see among the arguments, and hides it."""
-    wait_for_nothing(virtual, approval(file))
+    wait_for_nothing(virtual, approval(file, redact=True))
     given = trioflow("answer", file, "approve", "-", stdin="the value\n")
     assert given.output == "approve: …, when the next run asks\n"
-    assert result(ran(virtual, approval(file))) == ("the value", False)
+    assert result(ran(virtual, approval(file, redact=True))) == ("the value", False)
+
+
+def test_an_answer_that_is_to_be_hidden_needs_a_redacted_job(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`-` is refused by the command, or for an early answer by the run, if views would show the job's result."""
+    trioflow("answer", file, "approve", "-", "--early", stdin="x")
+    assert result(ran(virtual, approval(file))) == (None, False)
+    assert "the answer to 'approve' is refused: it is to be shown nowhere" in caplog.text
+    refused = trioflow("answer", file, "approve", "-", stdin="x")
+    assert refused.exit_code == 1
+    assert "give the job redact=True" in refused.output

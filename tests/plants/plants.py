@@ -656,8 +656,10 @@ PLANTS: Final = (
         f"{JOURNAL}/_journal.py",
         "what a job has used of budgets is not recorded",
         """\
-                if used := budget_use(job):
-                    facts = dataclasses.replace(facts, budgets=used)
+                used = budget_use(job)
+""",
+        """\
+                used = {}
 """,
     ),
     Plant(

@@ -13,7 +13,7 @@ import click
 
 from .. import JournalError
 from ..abc import join_names, printable
-from ..journal._questions import GivenAnswer, Question, QuestionFiles, Refusal, make_answer
+from ..journal._questions import NOT_REDACTED, GivenAnswer, Question, QuestionFiles, Refusal, make_answer
 from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_retry
 from ..view.text._symbols import align_columns
 from . import SUCCESS_CODE, _outputs
@@ -47,7 +47,7 @@ def command(path: Path, name: str | None, value: str | None, early: bool) -> int
     """List what the jobs of a run ask, or answer it: give VALUE to the job NAME.
 
     For a secret, which other users could see among the arguments of this command, give - as VALUE: it is then read from
-    standard input, and not printed.
+    standard input, and the job must have redact=True, so that no view shows it.
 
     FILE is the journal of the run. A run in progress takes the answer at once; otherwise it is there when the next run
     asks. Without a journal, only the program itself can answer, by the method answer() of the job.
@@ -74,7 +74,9 @@ def command(path: Path, name: str | None, value: str | None, early: bool) -> int
     if not is_running:  # the run may have ended in the meantime
         question = find_question(files, name)
     if question is not None:
-        is_secret = is_secret or question.redact
+        if is_secret and not question.redact:
+            raise Refused(f"the answer to {printable(question.path)!r} is refused: {NOT_REDACTED}")
+        is_secret = question.redact
         check_answer(question, value, is_secret)
     elif record is not None:
         raise CliError(
@@ -124,7 +126,7 @@ def list_questions(files: QuestionFiles) -> int:
     for question in sorted(questions, key=lambda question: question.created_at):
         given: GivenAnswer | None = files.read("answer", question.path)
         refusal: Refusal | None = files.read("refused", question.path)
-        shown = "" if given is None or question.redact else f": {given.text}"
+        shown = "" if given is None or question.redact or given.is_secret else f": {given.text}"
         notes = f"; answered{shown}" if given is not None else ""
         notes += f"; refused: {refusal.reason}" if refusal is not None and given is None else ""
         rows.append((question.path, local_time_text(question.created_at), f"{question.described()}{notes}"))
@@ -202,7 +204,7 @@ def give(
 
     """
     path = name if question is None else question.path
-    answer = make_answer(path, question, value)
+    answer = make_answer(path, question, value, is_secret)
     is_awaited = question is not None and is_running
     with translated_journal_errors():
         files.make()

@@ -17,6 +17,7 @@ from .. import JournalError, StopReason
 from ..abc import duration_text, fit, plural, printable, size_text
 from ..jobs.posix._processes import describe_exit
 from ..journal._fingerprint import job_path
+from ..journal._journal import JobFacts
 from ..journal._run_summary import FailedJob, parse_summary
 from ..journal._serialization import loads
 from ..journal._store import JournalStore, RunRecord, StoredJob, read_with_retry
@@ -30,6 +31,7 @@ from ._suggestions import reject_unknown_command
 T = TypeVar("T")
 
 DAMAGED_CODE: Final = 1
+REDACTED_TEXT: Final = "(redacted)"
 NOT_IN_JOURNAL_TEXT: Final = "no result in the journal"
 MAX_RESULT_LENGTH: Final = 60
 COMMAND_RESULT_PREFIX: Final = '{"$":"CommandResult",'
@@ -302,7 +304,13 @@ def short_result(record: StoredJob) -> str:
         return f"pickled, {len(record.result)} bytes" if isinstance(record.result, bytes) else "damaged"
     if record.result.startswith((COMMAND_RESULT_PREFIX, KEPT_FAILURE_PREFIX)):
         return _short_command_result(record.result)
+    if is_redacted(record):
+        return REDACTED_TEXT
     return fit(record.result, MAX_RESULT_LENGTH, ellipsis="...")
+
+
+def is_redacted(record: StoredJob) -> bool:
+    return JobFacts.parse(record.outputs).redacted
 
 
 def _short_command_result(text: str) -> str:
@@ -320,6 +328,7 @@ def _short_command_result(text: str) -> str:
 
 
 def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
+    is_text = isinstance(record.result, str) or not record.saved
     return {
         "path": record.path,
         "state": last_state(record, runs),
@@ -328,7 +337,7 @@ def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
         "elapsed": None if record.elapsed is None else round(record.elapsed, 6),
         "why": record.why,
         "saved": record.saved,
-        "result": record.result if isinstance(record.result, str) else short_result(record) if record.saved else None,
+        "result": record.result if is_text and not is_redacted(record) else short_result(record),
         "fingerprint": record.fingerprint,
     }
 

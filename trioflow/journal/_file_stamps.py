@@ -24,8 +24,10 @@ END_BYTES: Final = 4096
 """The number of bytes at the end of a file to hash if a job appends to the file."""
 
 
-def path_text(path: Any) -> str:
-    return escape_surrogates(os.fsdecode(path))
+def path_text(path: Any, redact: bool) -> str:
+    """Return the name of a file in a journal; its hash if the job is redacted."""
+    text = escape_surrogates(os.fsdecode(path))
+    return f"~{digest(text.encode())}" if redact else text
 
 
 class FileStamper:
@@ -42,28 +44,29 @@ class FileStamper:
         self.compares_contents: Final = contents
         self._journal_files: Final = journal_files
 
-    def input_stamps(self, work: Work) -> dict[str, str]:
-        return self._stamp_all(work.reads, "an input file", True)
+    def input_stamps(self, work: Work, redact: bool) -> dict[str, str]:
+        with _explain_errors("an input file", redact):
+            return {path_text(path, redact): self._stamp(path, True) for path in work.reads}
 
-    def output_stamps(self, work: Work) -> dict[str, str]:
-        stamps = self._stamp_all((*work.writes, *work.begins_anew), "an output file")
-        with _explain_errors("an output file"):
-            stamps.update({path_text(path): self._stamp_appended_file(path) for path in work.appends})
-        return stamps
+    def output_stamps(self, work: Work, redact: bool) -> dict[str, str]:
+        with _explain_errors("an output file", redact):
+            stamps = {path_text(path, redact): self._stamp(path) for path in (*work.writes, *work.begins_anew)}
+            return stamps | {path_text(path, redact): self._stamp_appended_file(path) for path in work.appends}
 
-    def describe_changed_output(self, work: Work, old_stamps: dict[str, str]) -> str | None:
+    def describe_changed_output(self, work: Work, old_stamps: dict[str, str], redact: bool) -> str | None:
         """Describe the first change of a job's outputs; return None if no output has changed.
 
         Args:
             work: the description of the job's work.
             old_stamps: the stored stamps of the outputs, keyed by path.
+            redact: whether the names of the files are secret.
 
         """
         try:
-            new_stamps = self.output_stamps(work)
+            new_stamps = self.output_stamps(work, redact)
         except NotSerializable as error:
             return str(error)
-        appended_files = {path_text(path): path for path in work.appends}
+        appended_files = {path_text(path, redact): path for path in work.appends}
         for path in {**old_stamps, **new_stamps}:
             old, new = old_stamps.get(path), new_stamps.get(path)
             if old != new and not (path in appended_files and self._was_only_appended_to(appended_files[path], old)):
@@ -71,16 +74,17 @@ class FileStamper:
                 return f"its output {path!r} {change}"
         return None
 
-    def set_aside_partial_files(self, work: Work, old_stamps: dict[str, str]) -> None:
+    def set_aside_partial_files(self, work: Work, old_stamps: dict[str, str], redact: bool) -> None:
         """Rename the files that a killed attempt may have left half-written, except those that the job also reads.
 
         Args:
             work: the description of the job's work.
             old_stamps: the stamps of the files before that attempt, keyed by path.
+            redact: whether the names of the files are secret.
 
         """
         for path in work.writes:
-            old_stamp = old_stamps.get(path_text(path))
+            old_stamp = old_stamps.get(path_text(path, redact))
             with contextlib.suppress(OSError):  # the job will report the error
                 if old_stamp is not None and self._stamp(path) != old_stamp:
                     set_aside(path, work.reads)
@@ -100,10 +104,6 @@ class FileStamper:
                 os.truncate(path, int(old_stamp.split()[0]))
 
     # ---- stamps
-
-    def _stamp_all(self, paths: Iterable[Any], description: str, may_be_patterns: bool = False) -> dict[str, str]:
-        with _explain_errors(description):
-            return {path_text(path): self._stamp(path, may_be_patterns) for path in paths}
 
     def _stamp(self, path: Any, may_be_pattern: bool = False) -> str:
         """Return the stamp of a file, of all files in a directory, or of all files that match a pattern.
@@ -165,11 +165,12 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 @contextlib.contextmanager
-def _explain_errors(description: str) -> Any:
+def _explain_errors(description: str, redact: bool) -> Any:
     try:
         yield
     except OSError as error:
-        raise NotSerializable(f"{description}: {error.strerror}: {error.filename!r}") from None
+        shown = f"{description}: {error.strerror}"
+        raise NotSerializable(shown if redact else f"{shown}: {error.filename!r}") from None
 
 
 def _hash_before(path: Any, end: int) -> str:

@@ -264,13 +264,11 @@ class FingerprintBuilder:
                 options[index] = option.path if self._is_former else None
                 if not self._is_former:
                     path = os.path.join(os.fsdecode(option.within or "."), os.fsdecode(option.path or "."))
-                    parts["w"] = self._relative_directory(os.getcwd(), path)
+                    relative = self._relative_directory(os.getcwd(), path)
+                    parts["w"] = f"~{digest(relative.encode())}" if self._hashes_all_values else relative
         if any(option is not None and option is not False for option in options):
             parts["o"] = self._value_form(tuple(options), "its options")
-        reads = self._file_stamper.input_stamps(work)
-        if self._hashes_all_values:
-            reads = {f"~{digest(path.encode())}": stamp for path, stamp in reads.items()}
-        if reads:
+        if reads := self._file_stamper.input_stamps(work, self._hashes_all_values):
             parts["r"] = reads
 
     def _find_relative_directory(self, current: str, directory: str) -> str:
@@ -297,9 +295,9 @@ class FingerprintBuilder:
             text = dumps(value) if is_plain else dumps(value, self._convert_unknown, names_fields=not self._is_former)
             return f"~{digest(text.encode())}" if self._hashes_all_values else comparison_form(text)
         except NotSerializable as error:
-            raise NotSerializable(f"{description} ({error})") from None
+            raise NotSerializable(f"{description} ({error.shown(self._hashes_all_values)})") from None
         except Exception as error:  # raised by an attribute of a user-defined class
-            raise NotSerializable(f"{description}, which raised {error!r}") from None
+            raise NotSerializable(f"{description}, which raised", error) from None
 
     def _make_placeholder(self, job: AbstractJob[Any]) -> InputPlaceholder:
         return InputPlaceholder(self._result_form(job))

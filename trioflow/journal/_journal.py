@@ -76,7 +76,7 @@ from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_que
 from ._record_paths import RecordPaths, name_of_added_job
 from ._requirement_forms import NEVER, NOTHING, Counted, RequirementForms
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
-from ._serialization import NotSerializable, Spools, comparison_form, dumps, loads
+from ._serialization import NotSerializable, Spools, comparison_form, digest, dumps, loads
 from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
@@ -197,6 +197,8 @@ class JobFacts:
     """The amounts of budgets that it used."""
     winners: dict[str, dict[str, bool]] = dataclasses.field(default_factory=dict[str, dict[str, bool]])
     """The winners of a `First`; see `_first_records`."""
+    redacted: bool = False
+    """Whether its result is shown nowhere."""
 
     @classmethod
     def parse(cls, text: str | None) -> JobFacts:
@@ -308,9 +310,10 @@ class JournalSession:
         try:
             work, own = self._work_and_fingerprint(job)
         except NotSerializable as error:
-            self._record_unstorable(job, str(error))
+            reason = error.shown(job.redact)
+            self._record_unstorable(job, reason)
             self._count_as_run(job, "")
-            return NotStored(f"its fingerprint cannot be computed: {error}")
+            return NotStored(f"its fingerprint cannot be computed: {reason}")
         by_name_only = self.fingerprint_builder.is_by_name_only
         path = paths.find(job)
         if path is None or paths.is_added:
@@ -359,7 +362,7 @@ class JournalSession:
             self._running_jobs[job] = RunningJob(path, fingerprint, save, why, work, moves_on, by_name_only)
             self._running_paths[path] = job
             if work is not None and writes:
-                self._record_start(work, path)
+                self._record_start(work, path, job.redact)
         else:
             self._pending_restored[path] = None
         return found
@@ -616,7 +619,8 @@ class JournalSession:
         if record.saved != _save_format(save):
             return NotStored(f"its result was stored as {record.saved}, but save= is now {_save_format(save)}")
         if work is not None:
-            changed = self._file_stamper.describe_changed_output(work, JobFacts.parse(record.outputs).stamps)
+            stamps = JobFacts.parse(record.outputs).stamps
+            changed = self._file_stamper.describe_changed_output(work, stamps, job.redact)
             if changed is not None:
                 return NotStored(changed, f"{job.label!r} has run since")
         if save == "pickle" and self.store.other_writers is not None:  # they could have it run any code
@@ -638,26 +642,28 @@ class JournalSession:
                 if isinstance(save, tuple):
                     value = save[1](value)
         except NotSerializable as error:
-            return NotStored(f"its stored result cannot be restored: {error}")
+            return NotStored(f"its stored result cannot be restored: {error.shown(job.redact)}")
         except Exception as error:  # raised by user code
-            return NotStored(f"its stored result cannot be restored: {error!r}")
+            shown = type(error).__name__ if job.redact else repr(error)
+            return NotStored(f"its stored result cannot be restored: {shown}")
         self._result_forms[job] = comparison_form(data) if record.large is None else f"~{record.large}"
         used = tuple((name, amount) for name, amount in JobFacts.parse(record.outputs).budgets.items() if amount >= 0)
         return Restored(value, Restoration(record.settled, record.elapsed, used))
 
-    def _record_start(self, work: Work, path: str) -> None:
+    def _record_start(self, work: Work, path: str, redact: bool) -> None:
         """Clean up the files of a killed attempt, then record that the job is about to write files."""
         try:
             previous_stamps = JobFacts.parse(self.store.find_stamps_before_start(path)).stamps
         except DamagedRow:  # the stamps from the previous start are lost
             previous_stamps = {}
-        self._file_stamper.set_aside_partial_files(work, previous_stamps)
+        self._file_stamper.set_aside_partial_files(work, previous_stamps, redact)
         for file in work.appends:
-            stamp = previous_stamps.get(path_text(file))
-            if stamp is not None and not self.store.is_output_of_other_job(path_text(file), path):
+            stamp = previous_stamps.get(path_text(file, redact))
+            names = path_text(file, False), path_text(file, True)
+            if stamp is not None and not any(self.store.is_output_of_other_job(name, path) for name in names):
                 self._file_stamper.truncate_to_stamp(file, stamp)
         try:
-            stamps = self._file_stamper.output_stamps(work)
+            stamps = self._file_stamper.output_stamps(work, redact)
         except NotSerializable:
             stamps = {}
         self.commit()
@@ -677,7 +683,7 @@ class JournalSession:
         try:
             return describe(job)
         except Exception as error:  # a user-defined class can raise anything
-            raise NotSerializable(f"its work, because for_journal() raised {error!r}") from None
+            raise NotSerializable("its work, because for_journal() raised", error) from None
 
     # ---- after a job
 
@@ -751,14 +757,14 @@ class JournalSession:
             try:
                 if prepared is None or prepared_value is not value:
                     prepared = self._store_result(save, value)
-                if work is not None:
-                    facts = JobFacts(self._file_stamper.output_stamps(work))
-                if used := budget_use(job):
-                    facts = dataclasses.replace(facts, budgets=used)
+                stamps = {} if work is None else self._file_stamper.output_stamps(work, job.redact)
+                used = budget_use(job)
+                if used or stamps or job.redact:
+                    facts = JobFacts(stamps, used, redacted=job.redact)
                 saved, (data, large, self._result_forms[job]) = _save_format(save), prepared
             except NotSerializable as error:
-                why, facts = str(error), NO_FACTS
-                self._record_unstorable(job, f"its result, {error}")
+                why, facts = error.shown(job.redact), NO_FACTS
+                self._record_unstorable(job, f"its result, {why}")
         self._pending_records[path] = StoredJob(
             path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, settled, job.elapsed, why
         )
@@ -843,11 +849,11 @@ class JournalSession:
                 form = comparison_form(dumps(value))
             except NotSerializable as error:
                 if self._save_of(job) is not None:
-                    raise NotSerializable(f"the result of {job.label!r}, {error}") from None
+                    raise NotSerializable(f"the result of {job.label!r}, {error.shown(job.redact)}") from None
                 form = UNSTORED_FORM
             if is_member(job):  # otherwise, `forget` has been called already
                 self._result_forms[job] = form
-        return form
+        return f"~{digest(form.encode())}" if job.redact and not form.startswith("~") else form
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Drop the references to a job that its scheduler drops, and to its nested jobs.
@@ -973,7 +979,7 @@ def _serialize_result(save: Save, value: Any, spools: Spools) -> str | bytes:
     except NotSerializable:
         raise
     except Exception as error:
-        raise NotSerializable(f"which {_save_format(save)} cannot store: {error!r}") from None
+        raise NotSerializable(f"which {_save_format(save)} cannot store:", error) from None
 
 
 def _save_format(save: Save) -> str:

@@ -37,6 +37,11 @@ MAX_FILE_SIZE: Final = 1 << 20
 """The maximum size, in bytes, of a file with a question or an answer. Larger ones are ignored."""
 
 
+NOT_REDACTED: Final = (
+    "it is to be shown nowhere, but views show what the job returns: give the job redact=True, or the answer as VALUE"
+)
+
+
 class Question(NamedTuple):
     """A question, as a run has published it."""
 
@@ -67,6 +72,8 @@ class GivenAnswer(NamedTuple):
     text: str
     created_at: float
     """In seconds since 1970."""
+    is_secret: bool = False
+    """Whether the job must have `redact=True`, because the answer is to be shown nowhere."""
 
 
 class Refusal(NamedTuple):
@@ -240,6 +247,9 @@ class PublishedQuestion:
         if answer.fingerprint not in (None, self.question.fingerprint):
             self.refuse("it is the answer to an earlier question of the same name")
             return None
+        if answer.is_secret and not self.question.redact:
+            self.refuse(NOT_REDACTED)
+            return None
         return answer.text
 
     def refuse(self, reason: str) -> None:
@@ -261,10 +271,9 @@ def hash_of_text(text: str) -> str:
     return digest(text.encode(errors="backslashreplace"))
 
 
-def make_answer(path: str, question: Question | None, text: str) -> GivenAnswer:
-    return GivenAnswer(
-        secrets.token_hex(8), path, None if question is None else question.fingerprint, text, time.time()
-    )
+def make_answer(path: str, question: Question | None, text: str, is_secret: bool) -> GivenAnswer:
+    fingerprint = None if question is None else question.fingerprint
+    return GivenAnswer(secrets.token_hex(8), path, fingerprint, text, time.time(), is_secret)
 
 
 def make_question(path: str, label: str, fingerprint: str, facts: Mapping[str, Any]) -> Question:

@@ -59,7 +59,21 @@ Spools = dict[OutputSpool, int]
 
 
 class NotSerializable(Exception):
-    """A value cannot be written as JSON or read back. The message names the value and the reason."""
+    """A value cannot be written as JSON or read back. The message names the value and the reason.
+
+    Args:
+        reason: the reason.
+        quoted: what the message ends with, which may contain the value; None for nothing.
+
+    """
+
+    def __init__(self, reason: str, quoted: object = None) -> None:
+        super().__init__(reason if quoted is None else f"{reason} {quoted!r}")
+        self._redacted: Final = reason if quoted is None else f"{reason} {type_name(type(quoted))}"
+
+    def shown(self, redact: bool) -> str:
+        """Return the message; for a redacted job, only the type of what it quotes."""
+        return self._redacted if redact else str(self)
 
 
 def dumps(
@@ -100,7 +114,7 @@ def dumps(
     except NotSerializable:
         raise
     except Exception as error:  # an integer has too many digits, or an attribute of a user-defined class raises
-        raise NotSerializable(f"a value of type {type_name(cast(Any, type(value)))}, which raised {error!r}") from None
+        raise NotSerializable(f"a value of type {type_name(cast(Any, type(value)))}, which raised", error) from None
 
 
 def loads(text: str | bytes, spools: Sequence[OutputSpool] = ()) -> Any:
@@ -117,7 +131,7 @@ def loads(text: str | bytes, spools: Sequence[OutputSpool] = ()) -> Any:
     except NotSerializable:
         raise
     except Exception as error:  # a damaged text can raise anything
-        raise NotSerializable(f"a stored value that cannot be read ({type(error).__name__}: {error})") from None
+        raise NotSerializable("a stored value that cannot be read:", error) from None
 
 
 def comparison_form(text: str | bytes) -> str:
@@ -402,7 +416,7 @@ def _read_command_result(value: list[Any], _: str, spools: Sequence[OutputSpool]
 def _read_enum(value: str, name: str, _: Any) -> Any:
     class_ = _find_class(name)
     if not issubclass(class_, enum.Enum) or value not in class_.__members__:
-        raise NotSerializable(f"{value!r} of {name}, which no longer exists")
+        raise NotSerializable(f"a member of {name} that no longer exists:", value)
     return class_.__members__[value]
 
 

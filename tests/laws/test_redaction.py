@@ -1,0 +1,270 @@
+"""A secret in any place of a job with `redact=True` is in nothing that trioflow writes: files, views, errors, `ps`.
+
+One run has a job for each place into which a user may put a secret, and everything watches it. What a job prints, or
+puts into its exception, is its own affair, and a journal holds what it returns; but no view shows that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, get_args
+
+import anyio
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from trioflow import (
+    Answer,
+    CommandJob,
+    CommandService,
+    Events,
+    First,
+    Job,
+    JUnit,
+    LocalNode,
+    Monitor,
+    OutputLine,
+    ProcessJob,
+    Pull,
+    Push,
+    Scheduler,
+    Script,
+    ScriptText,
+    Service,
+    SshJob,
+    SshNode,
+    SshService,
+    ThreadJob,
+    Trace,
+)
+from trioflow.abc import AbstractJob, BackendName, is_scheduler
+from trioflow.otel import Tracing
+from trioflow.view import save
+from trioflow.view.look._process_record import describe_process
+
+from ..cli.command_line import trioflow
+
+SECRET = "SEKRET7f3a9"
+HIDDEN = f"{SECRET}-hidden"
+"""A secret in a place that other users do not even see among the arguments of running commands."""
+RESULT = "RESULT7f3a9"
+"""A secret that the results of jobs have, and so a journal."""
+NODE = LocalNode()
+DEAD_NODE = SshNode("127.0.0.1", port=1)
+PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+TELLS_AND_FAILS = f"echo {SECRET}; echo {SECRET} >&2; exit 3"
+
+
+async def takes(*_: Any, **__: Any) -> None: ...
+
+
+async def returns() -> str:
+    return RESULT
+
+
+async def waits(*_: Any, **__: Any) -> None:
+    await anyio.sleep(0.3)
+
+
+async def fails(*_: Any, **__: Any) -> None:
+    raise ValueError("wrong")
+
+
+async def serves(_: str, *, task_status: Any) -> None:
+    task_status.started()
+    await anyio.sleep_forever()
+
+
+def takes_in_process(*_: Any) -> int:
+    return 1
+
+
+def fails_in_process(*_: Any) -> None:
+    raise ValueError("wrong")
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise ValueError(SECRET)
+
+
+class Own(AbstractJob[None]):
+    def __init__(self, secret: str, **options: Any) -> None:
+        self.secret = secret
+        super().__init__(**options)
+
+    async def co_run(self) -> None:
+        raise ValueError("wrong")
+
+
+def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
+    """Return a job for each place."""
+    path = str(here / SECRET)
+    (here / SECRET).mkdir()
+    file, text = Path(path, f"in-{SECRET}"), f"echo {HIDDEN} >&2; sleep .3; exit 3"
+    file.write_text(RESULT)
+    Path(script := str(here / "script.sh")).write_text(text)
+    any_job: dict[str, Any] = {"redact": True}
+    return {
+        "argument": Job(takes, SECRET, kwargs={"k": SECRET}, **any_job),
+        "argument of a failure": Job(fails, SECRET, retry=1, **any_job),
+        "argument at a timeout": Job(waits, SECRET, timeout=0.05, **any_job),
+        "argument while it moves on": Job(waits, SECRET, timeout=0.05, on_timeout="move_on", **any_job),
+        "argument that cannot be stored": Job(takes, Unpicklable(), **any_job),
+        "result": (secret := Job(returns, **any_job)),
+        "result as an argument": Job(takes, secret),
+        "output": CommandJob(["cat", str(file)], **PIPES, **any_job),
+        "key": Job(takes, key=SECRET, **any_job),
+        "version": Job(takes, version=SECRET, **any_job),
+        "in a thread": ThreadJob(takes_in_process, HIDDEN, **any_job),
+        "in a process": ProcessJob(fails_in_process, HIDDEN, **any_job),
+        "argument that cannot be pickled": ProcessJob(takes_in_process, Unpicklable(), **any_job),
+        "attribute of a kind": Own(SECRET, **any_job),
+        "service": Service(serves, SECRET, **any_job),
+        "in a First": First(Job(fails, SECRET, **any_job), Job(takes, SECRET, **any_job)),
+        "in a scheduler": Scheduler(Job(fails, SECRET, **any_job), **any_job),
+        "command": CommandJob(["sh", "-c", TELLS_AND_FAILS], retry=1, **PIPES, **any_job),
+        "shell": CommandJob(TELLS_AND_FAILS, shell=True, **PIPES, **any_job),
+        "environment": CommandJob(["sh", "-c", "sleep .3; exit 3"], env={**os.environ, "TOKEN": HIDDEN}, **any_job),
+        "standard input": CommandJob(["sh", "-c", "cat; sleep .3; exit 3"], stdin=HIDDEN.encode(), **PIPES, **any_job),
+        "output file": CommandJob(["sh", "-c", "exit 3"], stdout=f"{path}.out", stderr=f"{path}.err", **any_job),
+        "appended file": CommandJob(["true"], stdout=f">>{path}.log", **any_job),
+        "working directory": CommandJob(["true"], cwd=path, **any_job),
+        "missing directory": CommandJob(["true"], cwd=f"{path}/x", **any_job),
+        "missing program": CommandJob([f"{path}/x"], **any_job),
+        "command at a timeout": CommandJob(["sleep", f"9{SECRET[-1]}"], timeout=0.05, **any_job),
+        "command that a signal ends": CommandJob(["sh", "-c", f"kill -9 $$ # {SECRET}"], **any_job),
+        "files that it reads": CommandJob(["true"], reads=[file, f"{path}/*"], **any_job),
+        "a file that it writes": CommandJob(["touch", f"{path}.new"], writes=[f"{path}.new"], **any_job),
+        "a file that it does not write": CommandJob(["true"], writes=[f"{path}/no"], **any_job),
+        "program that serves": CommandService(
+            ["sh", "-c", f"exit 3 # {SECRET}"], ready=OutputLine(f"{SECRET}x"), **any_job
+        ),
+        "command on a node": SshJob(NODE, TELLS_AND_FAILS, **PIPES, **any_job),
+        "word on a node": SshJob(NODE, ("sh", "-c", "exit 4", SECRET), **any_job),
+        "value on a node": SshJob(NODE, "exit {x}", values={"x": SECRET}, **PIPES, **any_job),
+        "environment on a node": SshJob(NODE, "sleep .3; exit 3", env={"TOKEN": HIDDEN}, **any_job),
+        "directory on a node": SshJob(NODE, "exit 3", cwd=f"{path}/x", **PIPES, **any_job),
+        "standard input on a node": SshJob(NODE, "cat; sleep .3; exit 3", stdin=HIDDEN.encode(), **PIPES, **any_job),
+        "script": SshJob(NODE, Script(script), **PIPES, **any_job),
+        "name of a script": SshJob(NODE, Script(f"{path}/x"), **any_job),
+        "text of a script": SshJob(NODE, ScriptText(text), **PIPES, **any_job),
+        "file to push": SshJob(NODE, Push(f"{path}/x", to=f"{here}/x/"), **any_job),
+        "file to pull": SshJob(NODE, Pull(f"{path}/x", to=f"{here}/x/"), **any_job),
+        "command on a node that is down": SshJob(DEAD_NODE, f"echo {SECRET}", **any_job),
+        "program that serves on a node": SshService(
+            NODE, f"exit 3 # {SECRET}", ready=OutputLine(f"{SECRET}x"), **any_job
+        ),
+        "question": Answer(f"is it {SECRET}?", choices=[SECRET, "no"], timeout=0.2, **any_job),
+        "answer in the program": Answer("which?", label="here", timeout=9, **any_job),
+        "answer from a shell": Answer("which?", label="there", timeout=9, **any_job),
+    }
+
+
+class Watchers:
+    """Everything that writes about a run, and what it has written."""
+
+    def __init__(self, here: Path) -> None:
+        self.here = here
+        self.monitor = io.StringIO()
+        self.found: dict[str, str] = {}
+        """What stands around a secret, by where it was found."""
+        self.trace, self._spans, self._provider = Trace(), InMemorySpanExporter(), TracerProvider()
+        self._provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        self.instruments = [
+            self.trace, Events(here / "events"), JUnit(here / "junit.xml"), Tracing(self._provider),
+            Monitor(file=self.monitor),
+        ]  # fmt: skip
+
+    def note(self, name: str, text: str) -> None:
+        for secret in [SECRET] if name.startswith("run.db") else [SECRET, RESULT]:
+            if (at := text.find(secret)) >= 0:
+                self.found[name] = text[max(0, at - 100) : at + 100]
+
+    def note_files(self) -> None:
+        for path in self.here.rglob("*"):
+            if path.is_file() and SECRET not in path.parent.name and path.name != "script.sh":
+                self.note(path.name, path.read_bytes().decode(errors="replace"))
+
+    def note_ended(self, scheduler: Scheduler) -> None:
+        """Note what is shown of a run that has ended."""
+        jobs = list(scheduler.iterate_jobs())
+        for name, options in {"list": {}, "list of details": {"details": True}}.items():
+            scheduler.list(stream := io.StringIO(), **options)
+            self.note(name, stream.getvalue())
+        scheduler.debrief(stream := io.StringIO(), listing=True)
+        self.note("debrief", stream.getvalue())
+        self.note("monitor", self.monitor.getvalue())
+        self.note("repr", "\n".join(map(repr, jobs)))
+        self.note("spans", "\n".join(span.to_json() for span in self._spans.get_finished_spans()))
+        for job in jobs:
+            self.note(f"explain {job.label}", (job.scheduler or scheduler).explain(job))
+            if (error := job.raised_exception()) is not None and not is_scheduler(job):
+                self.note(f"error of {job.label}", "\n".join([repr(error), *getattr(error, "__notes__", [])]))
+                self.note(f"traceback of {job.label}", "".join(traceback.format_exception(error)))
+        for suffix in ("html", "json", "svg", "csv"):
+            save(self.trace, self.here / f"trace.{suffix}")
+        for suffix in ("dot", "mmd"):
+            save(scheduler, self.here / f"graph.{suffix}")
+        journal = str(self.here / "run.db")
+        for command in (["journal", journal], ["journal", journal, "why"], ["journal", journal, "show", "*"]):
+            self.note(" ".join(command[2:]) or "trioflow journal", trioflow(*command).output)
+
+    def watch(self, stop: threading.Event) -> None:
+        """Look at the program until `stop`, and at the arguments of all processes."""
+        while not stop.wait(0.1):
+            self.note("look", json.dumps({**describe_process(), "command": None}, default=str))
+            for directory in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    arguments = (directory / "cmdline").read_text(errors="replace")
+                    self.note("ps", arguments if HIDDEN in arguments else "")
+
+
+def give_answers(jobs: dict[str, AbstractJob[Any]], journal: Path, watchers: Watchers) -> None:
+    """Answer two of the questions when they are asked."""
+    one, other = jobs["answer in the program"], jobs["answer from a shell"]
+    assert isinstance(one, Answer)
+    while not (one.is_running() and other.is_running()):
+        time.sleep(0.02)
+    one.answer(RESULT)
+    watchers.note("trioflow answer", trioflow("answer", journal, "there", "-", stdin=RESULT).output)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="it reads the arguments of processes there")
+def test_a_secret_is_in_nothing_that_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No file, view, error, log or list of processes has a secret of a redacted job, at a first run or a second."""
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(1, "trioflow")
+    jobs = make_jobs(tmp_path)
+    scheduler = Scheduler(*jobs.values(), label="top")
+    for backend in get_args(BackendName):
+        watchers, stop = Watchers(tmp_path), threading.Event()
+        threads = [threading.Thread(target=watchers.watch, args=[stop])]
+        if not (tmp_path / "run.db").exists():  # the second run restores the answers
+            threads += [threading.Thread(target=give_answers, args=[jobs, tmp_path / "run.db", watchers])]
+        for thread in threads:
+            thread.start()
+        scheduler.run(instruments=watchers.instruments, journal=tmp_path / "run.db", backend=backend)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        watchers.note_ended(scheduler)
+        watchers.note_files()
+        watchers.note("log", caplog.text)
+        watchers.note("printed", "".join(capsys.readouterr()))
+        assert watchers.found == {}
