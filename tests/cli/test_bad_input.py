@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
+import subprocess
+import sys
 import termios
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -261,6 +264,18 @@ def test_run_works_if_both_output_streams_are_closed(tmp_path: Path) -> None:
     closed = "import os, sys; os.close(1); os.close(2); sys.stdout = sys.stderr = None"
     words = ["run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))")]
     assert python("-c", f"{closed}; from trioflow.cli import main; main()", *words, env=ENVIRONMENT).returncode == 3
+
+
+@pytest.mark.parametrize(
+    "command", ["ssh -H : true", "batch --bar echo", "answer no.db x -"]
+)
+def test_no_command_has_a_traceback_if_its_streams_are_closed(tmp_path: Path, command: str) -> None:
+    """Whichever standard streams were closed before the start, a command works, or says what it cannot do."""
+    for closed in ("<&- >&-", "2>&-"):
+        line = f"exec {shlex.quote(sys.executable)} -m trioflow {command} {closed}"
+        done = subprocess.run(["sh", "-c", line], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, check=False)
+        assert b"Traceback" not in done.stderr + done.stdout
+        assert done.returncode in (0, 1, 2, 255)
 
 
 def test_symbols_and_labels_are_printed_in_ascii_on_an_ascii_stream(tmp_path: Path) -> None:

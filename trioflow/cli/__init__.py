@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final, NoReturn
 
@@ -24,6 +25,20 @@ Exit codes:
 """
 
 
+def _open_closed_streams() -> None:
+    """Replace standard streams that were closed before the start: their numbers would be those of other files.
+
+    `sys.stdin` remains None, by which it can be told from an empty input.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", errors="replace", closefd=False)  # noqa: SIM115 - until the end
+    sys.stderr = sys.stderr or open(2, "w", errors="replace", closefd=False)  # noqa: SIM115
+
+
 def main() -> NoReturn:
     """Run the command with the arguments of this process, and exit with the exit code of the command.
 
@@ -31,6 +46,7 @@ def main() -> NoReturn:
         SystemExit: always.
 
     """
+    _open_closed_streams()
     try:
         from ._commands import command
     except ModuleNotFoundError as error:

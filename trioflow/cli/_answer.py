@@ -90,6 +90,8 @@ def command(path: Path, name: str | None, value: str | None, early: bool) -> int
 
 def read_secret() -> str:
     """Read an answer from standard input, without the newline at its end, or from a person at a terminal."""
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it may be closed
+        raise CliError("cannot read the answer: standard input is closed")
     if sys.stdin.isatty():
         return str(click.prompt("answer", hide_input=True, err=True))
     return sys.stdin.read().removesuffix("\n")

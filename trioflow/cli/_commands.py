@@ -98,8 +98,7 @@ class CommandGroup(click.Group):
 def call_subcommand(call: Callable[[], int | None]) -> int:
     try:
         code = call() or SUCCESS_CODE
-        if sys.stdout is not None:  # None if the program was started with a closed standard output
-            sys.stdout.flush()
+        sys.stdout.flush()
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption):
             error = click.UsageError(unknown_option_text(error), error.ctx)

@@ -85,7 +85,7 @@ def echo_data(data: bytes) -> None:
         OSError: the stream cannot be written.
 
     """
-    if sys.stdout is not None and sys.stdout.isatty():  # pyright: ignore[reportUnnecessaryComparison] - closed
+    if sys.stdout.isatty():
         echo(os.fsdecode(data))
     else:
         click.echo(data)

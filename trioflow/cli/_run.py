@@ -334,7 +334,7 @@ class EngineLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record, unless its subject is hidden, or the user's code has configured logging in the meantime."""
-        if logging.root.handlers or getattr(record, "about", None) in self._hidden_subjects or sys.stderr is None:
+        if logging.root.handlers or getattr(record, "about", None) in self._hidden_subjects:
             return
         if isinstance(record.args, tuple) and len(record.args) == 2:  # leave out the advice, which is for programs
             record = logging.makeLogRecord({**record.__dict__, "args": (record.args[0], "")})

@@ -216,7 +216,7 @@ def failure_line(similar: CommandFailures, columns: int) -> str:
 
 def print_to_stderr(lines: Iterator[str]) -> None:
     """Print lines to standard error, unless it is closed."""
-    for line in lines if sys.stderr is not None else ():  # pyright: ignore[reportUnnecessaryComparison] - closed
+    for line in lines:
         _outputs.try_echo(line, err=True)
 
 
