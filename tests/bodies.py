@@ -78,6 +78,16 @@ async def refuse(*_: Any) -> None:
     raise OSError("broken")
 
 
+class Unpicklable:
+    """A value that cannot be pickled, whose error has a text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __reduce__(self) -> Any:
+        raise ValueError(self._text)
+
+
 class DepthFirst(Policy):
     """The job that became ready last starts first."""
 

@@ -330,6 +330,7 @@ OPENERS = {
     "batch._quantities": "files of the kernel",
     "batch._record": "files that the user has named",
     "batch._sources": "files that the user has named",
+    "cli.__init__": "devices",
     "cli._outputs": "files that the user has named, and a device",
     "cli._report": "files that the user has named",
     "compat.asynciojobs.purescheduler": "files that the user has named",

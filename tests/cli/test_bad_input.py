@@ -266,9 +266,7 @@ def test_run_works_if_both_output_streams_are_closed(tmp_path: Path) -> None:
     assert python("-c", f"{closed}; from trioflow.cli import main; main()", *words, env=ENVIRONMENT).returncode == 3
 
 
-@pytest.mark.parametrize(
-    "command", ["ssh -H : true", "batch --bar echo", "answer no.db x -"]
-)
+@pytest.mark.parametrize("command", ["ssh -H : true", "batch --bar echo", "answer no.db x -"])
 def test_no_command_has_a_traceback_if_its_streams_are_closed(tmp_path: Path, command: str) -> None:
     """Whichever standard streams were closed before the start, a command works, or says what it cannot do."""
     for closed in ("<&- >&-", "2>&-"):

@@ -36,6 +36,8 @@ from trioflow import (
     ThreadJob,
 )
 
+from ..bodies import Unpicklable
+
 SECRET = "SEKRET-7f3a9"
 WRONG: Any = {"token": SECRET}
 NUL: Any = f"{SECRET}\0"
@@ -116,9 +118,9 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
     "program": lambda here: CommandJob([str(here / "x" / SECRET)], redact=True),
     "writes": lambda here: CommandJob(["true"], writes=[str(here / "x" / SECRET)], redact=True),
     "returned value": lambda here: Job(lambda: WRONG, redact=True),
-    "pickled argument": lambda here: ProcessJob(print, lambda: SECRET, Unpicklable(), redact=True),
+    "pickled argument": lambda here: ProcessJob(print, lambda: SECRET, Unpicklable(SECRET), redact=True),
     "argument of an executor": lambda here: ProcessJob(
-        print, Unpicklable(), processes=concurrent.futures.ProcessPoolExecutor(1), redact=True
+        print, Unpicklable(SECRET), processes=concurrent.futures.ProcessPoolExecutor(1), redact=True
     ),
     "ready": lambda here: CommandService(["sleep", "9"], ready=OutputLine(SECRET), timeout=0.05, redact=True),
     "ready output": lambda here: CommandService(
@@ -154,11 +156,6 @@ RUNS: dict[str, Callable[[Path], AbstractJob[Any]]] = {
 
 
 async def returns_early(_: Any, *, task_status: Any) -> None: ...
-
-
-class Unpicklable:
-    def __reduce__(self) -> Any:
-        raise ValueError(SECRET)
 
 
 @pytest.mark.parametrize("place", RUNS)

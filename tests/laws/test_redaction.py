@@ -52,6 +52,7 @@ from trioflow.otel import Tracing
 from trioflow.view import save
 from trioflow.view.look._process_record import describe_process
 
+from ..bodies import Unpicklable
 from ..cli.command_line import trioflow
 
 SECRET = "SEKRET7f3a9"
@@ -93,11 +94,6 @@ def fails_in_process(*_: Any) -> None:
     raise ValueError("wrong")
 
 
-class Unpicklable:
-    def __reduce__(self) -> Any:
-        raise ValueError(SECRET)
-
-
 class Own(AbstractJob[None]):
     def __init__(self, secret: str, **options: Any) -> None:
         self.secret = secret
@@ -120,7 +116,7 @@ def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
         "argument of a failure": Job(fails, SECRET, retry=1, **any_job),
         "argument at a timeout": Job(waits, SECRET, timeout=0.05, **any_job),
         "argument while it moves on": Job(waits, SECRET, timeout=0.05, on_timeout="move_on", **any_job),
-        "argument that cannot be stored": Job(takes, Unpicklable(), **any_job),
+        "argument that cannot be stored": Job(takes, Unpicklable(SECRET), **any_job),
         "result": (secret := Job(returns, **any_job)),
         "result as an argument": Job(takes, secret),
         "output": CommandJob(["cat", str(file)], **PIPES, **any_job),
@@ -128,7 +124,7 @@ def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
         "version": Job(takes, version=SECRET, **any_job),
         "in a thread": ThreadJob(takes_in_process, HIDDEN, **any_job),
         "in a process": ProcessJob(fails_in_process, HIDDEN, **any_job),
-        "argument that cannot be pickled": ProcessJob(takes_in_process, Unpicklable(), **any_job),
+        "argument that cannot be pickled": ProcessJob(takes_in_process, Unpicklable(SECRET), **any_job),
         "attribute of a kind": Own(SECRET, **any_job),
         "service": Service(serves, SECRET, **any_job),
         "in a First": First(Job(fails, SECRET, **any_job), Job(takes, SECRET, **any_job)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import struct
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from trioflow import AbstractJob, Job, Scheduler, Trace
-from trioflow.view import _save, listing, save
+from trioflow.cli import _report
+from trioflow.view import _exports, _save, listing, save
 from trioflow.view.graph import _render
 from trioflow.view.graph._dot import Statement
 from trioflow.view.trace._record import GraphDescription
@@ -183,7 +185,27 @@ def test_listing_is_what_list_prints(scheduler: Scheduler, capsys: pytest.Captur
         listing(7)  # type: ignore[arg-type]
 
 
-def test_a_name_that_nobody_gave_is_not_followed(tmp_path: Path) -> None:
+def test_a_temporary_file_that_others_replace_gives_no_permissions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that is put under the name of a temporary file while it is written has its target left as it is."""
+    mine, target = tmp_path / "mine", tmp_path / "t.json"
+    mine.touch(0o600)
+    target.touch(0o644)
+
+    def open_and_lose(path: Path, *arguments: Any) -> int:
+        descriptor = open_regular(path, *arguments)
+        path.unlink()
+        path.symlink_to(mine)
+        return descriptor
+
+    open_regular = _exports.posix.open_regular
+    monkeypatch.setattr(_exports.posix, "open_regular", open_and_lose)
+    save(traced(), target)
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o600
+
+
+def test_a_name_that_nobody_gave_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others may put a link under the name of a temporary file, of a lock, or of the default of `trioflow report`."""
     mine = tmp_path / "mine"
     mine.write_text("precious")
@@ -194,6 +216,10 @@ def test_a_name_that_nobody_gave_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "t.html").symlink_to(mine)
     done = trioflow("report", tmp_path / "t.json")
     assert (done.exit_code != 0, "is a symbolic link: give -o FILE" in done.stderr) == (True, True)
+    (tmp_path / "t.html").unlink()
+    (tmp_path / "t.html").write_text("ours")
+    monkeypatch.setattr(_report.posix, "geteuid", lambda: os.geteuid() + 1)
+    assert "is the file of another user: give -o FILE" in trioflow("report", tmp_path / "t.json").stderr
     assert mine.read_text() == "precious"
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(BadTrace, match="not a regular file"):

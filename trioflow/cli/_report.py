@@ -43,7 +43,9 @@ def command(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> int:
     if not (report or junit):
         report = [default := trace.absolute().with_suffix(".html")]
         with contextlib.suppress(FileNotFoundError):  # whoever has sent the trace may have sent a link, too
-            if what := posix.describe_irregularity(default.lstat()):
+            status = default.lstat()
+            is_others = posix.IS_POSIX and status.st_uid != posix.geteuid()
+            if what := posix.describe_irregularity(status) or ("the file of another user" if is_others else ""):
                 raise CliError(f"{str(default)!r} is {what}: give -o FILE")
     try:
         require_jinja()

@@ -31,8 +31,8 @@ def write_atomically(path: str | os.PathLike[str], contents: str | bytes) -> Non
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
-        with contextlib.suppress(FileNotFoundError):
-            temporary_file.chmod(target.stat().st_mode)
+            with contextlib.suppress(FileNotFoundError):  # by its number: others may have put a link under its name
+                os.chmod(file.fileno() if posix.IS_POSIX else temporary_file, target.stat().st_mode)
         temporary_file.replace(target)
     except BaseException:
         temporary_file.unlink(missing_ok=True)
