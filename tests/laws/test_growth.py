@@ -32,6 +32,7 @@ from trioflow import (
 )
 from trioflow._core.job._texts import job_in
 from trioflow.view import save
+from trioflow.view._junit import xml_lines
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 
@@ -192,27 +193,39 @@ TRACES: dict[str, Callable[[Any, Any, int], None]] = {
     "waits with different names": trace_of_waits,
     "depth": functools.partial(trace_of_depth, state="succeeded"),
     "depth that was blocked": functools.partial(trace_of_depth, state="blocked"),
+    "depth that failed": functools.partial(trace_of_depth, state="failed"),
 }
 
 
 @pytest.mark.usefixtures("no_dot")
 @pytest.mark.parametrize("kind", TRACES)
+@pytest.mark.parametrize("form", ["report", "JUnit"])
 def test_the_report_of_a_trace_twice_as_large_takes_twice_the_steps(
-    virtual: Virtual, tmp_path: Path, kind: str
+    virtual: Virtual, tmp_path: Path, kind: str, form: str
 ) -> None:
-    """Whoever sends a trace does not keep its reader busy: twice as much in it takes twice the steps."""
+    """Whoever sends a trace does not keep its reader busy: twice as much in it takes twice the steps, and text."""
     trace, path = Trace(), tmp_path / "trace.json"
-    virtual(functools.partial(Scheduler(Job(nap, 1)).co_run, instruments=[trace]))
+    virtual(functools.partial(Scheduler(Job(nap, 1), Job(fail, 1)).co_run, instruments=[trace]))
     save(trace, path)
-    saved = path.read_text(encoding="utf-8")
+    saved, text = path.read_text(encoding="utf-8"), ""
 
     def report(n: int) -> int:
         document = json.loads(saved)
         record = document["record"]
+        failure, *_ = record["failures"].values()
+        del record["spans"][1:]
+        record["runs"][0].update(member_numbers=[0], culprit_number=None)
         TRACES[kind](record["spans"], record["runs"], n)
+        record["failures"] = {span["number"]: failure for span in record["spans"] if span["state"] == "failed"}
         record.update(families=["x"] * len(record["spans"]), stored_graphs=[])
         path.write_text(json.dumps(document), encoding="utf-8")
-        return steps(lambda: report_html(read_record(path), tmp_path))
+
+        def read_and_write() -> None:
+            nonlocal text
+            record = read_record(path)
+            text = report_html(record, tmp_path) if form == "report" else "".join(xml_lines(record))
+
+        return steps(read_and_write) + len(text)
 
     _, small, large = map(report, (8, 60, 120))  # what is imported and cached at first does not count
     assert large <= 2.3 * small, (small, large)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, final
 
-from .._core.api.views import BaseScheduler, JobState, StopReason, file_path, headline, warn
+from .._core.api.views import BaseScheduler, JobState, StopReason, file_path, fit, headline, warn
 from ._state_styles import STATE_STYLES, recorded_state
 from .text import _failure_text, _verdict
 from .text._failure_text import MAX_HEADLINE_LENGTH
@@ -23,6 +23,8 @@ from .trace._log_reader import build_record
 from .trace._record import TraceRecord
 from .trace._spans import Span, or_infinity
 
+MAX_SUITE_NAME_LENGTH: Final = 200
+"""Longer paths of nested schedulers are cut, because each case repeats that of its suite."""
 OUTPUT_NAMES: Final = {"stdout": "output", "stderr": "standard error"}
 ANSI_ESCAPE_PATTERN: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 INVALID_XML_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -93,10 +95,12 @@ def xml_lines(record: TraceRecord) -> Iterator[str]:
     """
     cases = sorted(record.counted_spans, key=lambda span: or_infinity(span.finished_at))
     root_label = record.root_runs[0].label
+    names: dict[int | None, str] = {None: root_label}
+    for outer in (record.spans[run.parent] for run in record.runs if run.parent is not None):  # enclosing ones first
+        names[outer.number] = fit(f"{names.get(outer.parent, root_label)}/{outer.label}", MAX_SUITE_NAME_LENGTH, "ends")
     suites: dict[str, list[Span]] = {root_label: []}
     for span in cases:
-        outer_labels = [outer.label for outer in reversed([*record.enclosing_spans(span)])]
-        suites.setdefault("/".join([root_label, *outer_labels]), []).append(span)
+        suites.setdefault(names[span.parent], []).append(span)
     yield '<?xml version="1.0" encoding="UTF-8"?>\n'
     seconds = _format_time(record.end_time - record.start_time)
     errors = [] if any(_element(record, span) == "failure" for span in cases) else list(_run_errors(record))
@@ -134,8 +138,7 @@ def _element(record: TraceRecord, span: Span) -> str:
 
 def _pardon(record: TraceRecord, span: Span) -> str:
     """Return why the failure of a job does not count; "" if it does."""
-    outermost = [span, *record.enclosing_spans(span)][-1]
-    run = record.runs[record.run_indices[outermost.number]]
+    run = record.outermost_runs[span.number]
     is_pardoned = span.critical is False or run.stop_reason is StopReason.COMPLETED
     return ("tolerated" if span.critical is False else "awaited") if is_pardoned else ""
 

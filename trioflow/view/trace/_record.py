@@ -170,6 +170,15 @@ class TraceRecord:
         """For each span number, the index in `runs` of the run that the span belongs to."""
         return {number: index for index, run in enumerate(self.runs) for number in run.member_numbers}
 
+    @cached_property
+    def outermost_runs(self) -> dict[int, RunSpan]:
+        """For each span number, the outermost run that the span belongs to, at any depth."""
+        found: dict[int, RunSpan] = {}
+        for run in self.runs:  # enclosing runs come first
+            outermost = run if run.parent is None else found.get(run.parent, run)
+            found.update(dict.fromkeys(run.member_numbers, outermost))
+        return found
+
     def enclosing_spans(self, span: Span) -> Iterator[Span]:
         """Yield the spans of a job's enclosing schedulers, the innermost first."""
         while span.parent is not None:
