@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
+import trioflow
 from trioflow import Monitor
 from trioflow.abc import Instrument
 from trioflow.compat import asynciojobs
@@ -319,6 +320,20 @@ def test_run_and_orchestrate_start_an_event_loop(backend: Any) -> None:
     assert Job(give(7)).standalone_run() == 7
     with pytest.raises(TypeError, match="timeout"):
         PureScheduler().run(timeout=1)  # type: ignore[call-arg]
+
+
+def test_a_run_has_one_scheduler_of_trioflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run in a new event loop once had a second one around it, whose only job was the first: half of its cost."""
+    made: list[Any] = []
+
+    class Counted(trioflow.Scheduler):
+        def __init__(self, *jobs: Any, **options: Any) -> None:
+            super().__init__(*jobs, **options)
+            made.append(self)
+
+    monkeypatch.setattr(trioflow, "Scheduler", Counted)
+    assert Scheduler(Job(give(1))).run()
+    assert len(made) == 1
 
 
 def test_a_second_concurrent_run_raises() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -328,8 +329,11 @@ class PureScheduler:
         """
         self._trioflow_instruments = instruments
         try:
-            result: bool = _running.run_in_event_loop(self.co_run, backend, self._trioflow_label())
-            return result
+            if type(self).co_run is not PureScheduler.co_run:  # a program's own
+                return bool(_running.run_in_event_loop(self.co_run, backend, self._trioflow_label()))
+            with self._trioflow_preparing(self.timeout, self.jobs_window) as (run, options):
+                has_succeeded = run.run(backend=backend, **options)
+            return self._trioflow_conclude(has_succeeded)
         finally:
             self._trioflow_instruments = ()
 
@@ -355,6 +359,15 @@ class PureScheduler:
 
     async def _trioflow_co_run(self, timeout: float | None, jobs_window: int | None) -> bool:
         """Run the jobs with a time limit and a window; `co_run` of each class calls this."""
+        with self._trioflow_preparing(timeout, jobs_window) as (run, options):
+            has_succeeded = await run.co_run(**options)
+        return self._trioflow_conclude(has_succeeded)
+
+    @contextlib.contextmanager
+    def _trioflow_preparing(
+        self, timeout: float | None, jobs_window: int | None
+    ) -> Iterator[tuple[trioflow.Scheduler, dict[str, Any]]]:
+        """Yield the trioflow scheduler that runs the jobs, and the options of its run."""
         if self._trioflow_is_running:
             raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
         run, jobs = self._trioflow_build_run()
@@ -379,11 +392,12 @@ class PureScheduler:
             instruments.append(_running.VerbosePrinter(self))
         self._trioflow_is_running = True
         try:
-            has_succeeded = await run.co_run(
-                timeout=_positive_timeout(timeout), jobs_window=jobs_window, instruments=instruments
-            )
+            yield run, {"timeout": _positive_timeout(timeout), "jobs_window": jobs_window, "instruments": instruments}
         finally:
             self._trioflow_is_running = False
+
+    def _trioflow_conclude(self, has_succeeded: bool) -> bool:
+        """Say why a run has not succeeded, and raise the exception that ended it, if the scheduler is critical."""
         if not has_succeeded:
             self._trioflow_print(f"SCHEDULER {self.stats()}: {self.why()}")
             self._trioflow_raise_failure()
