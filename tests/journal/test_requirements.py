@@ -81,6 +81,15 @@ CASES: dict[str, tuple[Callable[[int], Iterable[Any]], str]] = {
         lambda x: [s := Job(step, x, label="x"), t := Service(serve, label="-", required=s),
                    Job(step, label="a", required=t)], "x a",
     ),
+    "required from now on": (
+        lambda x: [s := Job(step, label="s"), Job(step, label="a", required=s if x > 1 else None)], "a",
+    ),
+    "no longer required": (
+        lambda x: [s := Job(step, label="s"), Job(step, label="a", required=s if x == 1 else None)], "a",
+    ),
+    "into a first from now on": (
+        lambda x: [s := Job(step, label="s"), First(Job(step, label="a"), required=s if x > 1 else None)], "a",
+    ),
     "group": (lambda x: [g := group(Job(step, x, label="x")), Job(step, label="a", required=g)], "x a"),
     "into a group": (
         lambda x: [s := Job(step, x, label="x"), group(group(Job(step, label="a")), required=s)], "x a",
@@ -250,7 +259,9 @@ def only(virtual: Virtual, file: Path, x: int, *patterns: str) -> str:
     return labels(scheduler.iterate_jobs())
 
 
-def test_what_only_leaves_out_is_taken_as_it_is(virtual: Virtual, file: Path) -> None:
+def test_what_only_leaves_out_is_taken_as_it_is(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """`--only` runs again what it selects only if that has changed, or what it requires has run since."""
     assert only(virtual, file, 1) == "stage mart report"
     assert only(virtual, file, 2, "marts/mart") == ""
@@ -260,7 +271,13 @@ def test_what_only_leaves_out_is_taken_as_it_is(virtual: Virtual, file: Path) ->
     assert only(virtual, file, 2, "report") == ""  # mart has not run since
     assert only(virtual, file, 2, "marts/mart") == "mart"
     assert only(virtual, file, 2, "report") == "report"
-    assert only(virtual, file, 2) == ""
+    assert only(virtual, file, 2, "report") == ""
+    assert only(virtual, file, 3, "stage") == "stage"
+    assert only(virtual, file, 3, "marts/mart") == "mart"  # though it has run by itself before
+    assert only(virtual, file, 3, "report") == "report"
+    assert only(virtual, file, 3) == ""
+    assert only(virtual, file, 4) == "stage mart report"
+    assert "older trioflow" not in caplog.text
 
 
 # ---- older journals
@@ -287,7 +304,7 @@ def test_a_record_of_an_older_journal_is_restored_and_completed(
     assert only(virtual, file, 1) == "stage mart report"
     as_formerly(file)
     assert only(virtual, file, 1) == ""
-    assert "2 jobs restored from records of an older trioflow" in caplog.text
+    assert "3 jobs restored from records of an older trioflow" in caplog.text
     caplog.clear()
     assert only(virtual, file, 1) == ""
     assert caplog.text == ""

@@ -12,7 +12,7 @@ differs:
 | `r` | the files that it reads, each with its stamp |
 | `c`, `d` | the class of a job whose class the user defined, and its public attributes |
 | `w` | the directory in which a command works, relative to that of the journal |
-| `q` | what the job requires, see `_requirement_forms`; missing if it requires nothing, and in older journals |
+| `q` | what the job requires, see `_requirement_forms`; missing in older journals |
 | `h` | true if files are compared by their contents, with `Journal(hash=True)` |
 | `key` | `key=`, which replaces all other parts but `h` |
 
@@ -334,10 +334,10 @@ class FingerprintBuilder:
         return [job.state.value, comparison_form(dumps(f"{type_name(type(error))}: {error}"))]
 
 
-def with_requirements(fingerprint: str, part: str | None) -> str:
-    """Return a fingerprint with the part `q`, if it is not None."""
+def with_requirements(fingerprint: str, part: str) -> str:
+    """Return a fingerprint with the part `q`."""
     comma = "," if len(fingerprint) > len("{}") else ""
-    return fingerprint if part is None else f'{{"q":"{part}"{comma}{fingerprint[1:]}'
+    return f'{{"q":"{part}"{comma}{fingerprint[1:]}'
 
 
 class HeadParts(NamedTuple):

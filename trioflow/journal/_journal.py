@@ -74,7 +74,7 @@ from ._first_records import describe_winners, find_stored_result, used_of_pools_
 from ._msgspec import check_installed, msgspec
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, name_of_added_job
-from ._requirement_forms import NEVER, NOTHING, Counted, RequirementForms
+from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import NotSerializable, Spools, comparison_form, digest, dumps, loads
 from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
@@ -265,7 +265,7 @@ class JournalSession:
         directory = str(self.store.file.parent)
         self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, directory)
         self.requirement_forms: Final = RequirementForms()
-        self._completed_count = 0  # the restored jobs whose records did not have what the jobs require
+        self._completed_count = 0  # the restored jobs whose records are of an older trioflow
         self._last_time = 0.0  # see `_now`
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
@@ -332,7 +332,7 @@ class JournalSession:
             found = NotStored(f"its directory has changed from {other_directory!r} to {read_parts(own).w!r}")
         has_key, is_cut = options.key is not None, has_cut_requirements(job)
         required = NOTHING if has_key else forms.of_requirements(job)
-        fingerprint = with_requirements(own, None if is_cut else required.part)
+        fingerprint = own if has_key else with_requirements(own, CUT_PART if is_cut else required.part)
         counted = Counted(f"{job.label} {own}" if has_key else own, 1, required.ran, required.cause)
         forms.add(job, counted)
         if self._has_added_jobs or not self._was_empty or paths.used is not None:
@@ -348,12 +348,13 @@ class JournalSession:
                 found = RAN_BEFORE
             elif record is not None:
                 is_same = record.fingerprint == fingerprint and required.ran <= (record.run, record.settled)
-                changed = None if is_same else self._find_change(job, record, own, work, None if has_key else required)
+                changed = None
+                if is_cut or not is_same:
+                    changed = self._find_change(job, record, own, work, None if has_key else required)
                 found = changed or self._restore_from_record(job, record, save, work)
                 if isinstance(found, Restored):
                     counted.ran, counted.cause = (record.run, record.settled), None
-                    if record.fingerprint != fingerprint and not is_cut:
-                        self._complete(record, fingerprint)
+                    self._complete(job, record, fingerprint)
         if isinstance(found, NotStored):
             counted.cause = found.cause or f"{job.label!r} has run since"
             writes = work is not None and bool(work.writes or work.appends or work.begins_anew)
@@ -412,17 +413,17 @@ class JournalSession:
             required: what its requirements count; None if they do not.
 
         """
-        changed = describe_difference(record.fingerprint, own, job)
-        if changed is not None and not is_scheduler(job):
+        changed, old_part = describe_difference(record.fingerprint, own, job), read_parts(record.fingerprint).q
+        if changed is not None and old_part is None and not is_scheduler(job):
             former = self.fingerprint_builder.compute(job, work, options_of(job), is_former=True)
             changed = changed if describe_difference(record.fingerprint, former, job) is not None else None
         if changed is not None:
             return NotStored(changed, f"{job.label!r} has changed")
         if required is None:
             return None
-        ran, old_part = (record.run, record.settled), read_parts(record.fingerprint).q
+        ran = record.run, record.settled
         if has_cut_requirements(job):
-            old_part, since = None, self._find_cut_run(job, record.run)
+            old_part, since = CUT_PART, self._find_cut_run(job, record.run)
             if since is not None:
                 return NotStored(since, since)
         cause = self.requirement_forms.describe_change(job, old_part, required, ran)
@@ -438,10 +439,11 @@ class JournalSession:
                     return f"{cut.label!r} has run since"
         return None
 
-    def _complete(self, record: StoredJob, fingerprint: str) -> None:
-        """Add what a restored job requires to its record, which an older trioflow has written without it."""
-        self._completed_count += 1
-        self._pending_records[record.path] = record._replace(fingerprint=fingerprint)
+    def _complete(self, job: AbstractJob[Any], record: StoredJob, fingerprint: str) -> None:
+        """Add what a restored job requires to its record, if an older trioflow or `--only` has left it out."""
+        if record.fingerprint != fingerprint and not has_cut_requirements(job):
+            self._completed_count += read_parts(record.fingerprint).q is None
+            self._pending_records[record.path] = record._replace(fingerprint=fingerprint)
 
     # ---- a First
 
@@ -456,7 +458,7 @@ class JournalSession:
         counted, required = self._count_first(first)
         if self._is_ambiguous(path, record, paths, False):
             return ALWAYS_RUNS
-        fingerprint = with_requirements(FIRST_FINGERPRINT, None if has_cut_requirements(first) else required.part)
+        fingerprint = with_requirements(FIRST_FINGERPRINT, CUT_PART if has_cut_requirements(first) else required.part)
         self._undecided_firsts[first] = members, fingerprint
         if record is None or self._was_used_in_run(path, record):
             return ALWAYS_RUNS
@@ -498,8 +500,7 @@ class JournalSession:
         except (LookupError, NotSerializable):
             return ALWAYS_RUNS
         counted.ran, counted.cause = ran, None
-        if record.fingerprint != fingerprint and not has_cut_requirements(first):
-            self._complete(record, fingerprint)
+        self._complete(first, record, fingerprint)
         self._pending_restored[path] = None
         return Restored(value, Restoration(record.settled, record.elapsed, tuple(used.items())))
 

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 SUM_MODULUS: Final = 2**96
 NEVER: Final = (0, 0.0)
+NOTHING_PART: Final = ":0"
+CUT_PART: Final = "cut"
+"""The part `q` of a job that has run without what it requires, which `--only` left out."""
 ORDER_ONLY_HINT: Final = "if only the order counts: order_only=True"
 
 
@@ -74,9 +77,9 @@ class Counted:
             self.ran, self.cause = other.ran, other.cause
 
     @property
-    def part(self) -> str | None:
-        """The part `q` of the fingerprint of a job that requires these jobs; None if it requires nothing."""
-        return f"{digest(self.text.encode())}:{self.number}" if self.number else None
+    def part(self) -> str:
+        """The part `q` of the fingerprint of a job that requires these jobs."""
+        return f"{digest(self.text.encode())}:{self.number}" if self.number else NOTHING_PART
 
 
 NOTHING: Final = Counted()
@@ -208,12 +211,12 @@ class RequirementForms:
 
         Args:
             job: the job.
-            old_part: the part `q` of its record; None if it required nothing, or an older trioflow wrote the record.
+            old_part: the part `q` of its record; None if an older trioflow wrote this.
             required: what its requirements count now.
             ran: when it last ran.
 
         """
-        is_same = old_part is None or old_part == required.part
+        is_same = old_part in (None, CUT_PART, required.part)
         if is_same and required.ran <= ran:
             return None
         old_number = re.search(r":(\d{1,9})$", old_part or "")
