@@ -2,7 +2,8 @@
 
 A law says that an identity in a journal means all that it should: what a resumed run gives is what a run without a
 journal gives, in a copy of the same directory. Some changes are not seen by design, which the page on journals lists:
-then each thing that can be seen of the run is right, or as if this change, and nothing else, had not been made.
+then each thing that can be seen of the run is right, or as if this change, and nothing else, had not been made, here
+or in what it was made of.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ SHARE_OF_LINES: Final = 5
 
 
 class Design(NamedTuple):
-    """A change that may stay unseen: one of the program, or one of the files that no job names."""
+    """A change that may stay unseen."""
 
     name: str
-    is_of_program: bool = True
+    edit: tuple[str, str] | None = ("", "")
+    """What the change makes of a text in what can be seen, and this text; None if it is a change of files."""
 
 
-Seen = dict[str, Any]
+Seen = dict[str, str]
 """All that can be seen of a run, by name."""
 
 
@@ -86,8 +88,13 @@ def compare(seed: int, place: Path) -> Compared:
     unseen = ""
     if wrong and drawn.design is not None:
         unseen = drawn.design.name
-        old, _ = drawn.run(former, not drawn.design.is_of_program, None)
-        wrong = {name for name in wrong if found.get(name) != old.get(name)}
+        new_text, old_text = drawn.design.edit or ("", "")
+        old, _ = drawn.run(former, drawn.design.edit is None, None)
+        wrong = {
+            name
+            for name in wrong
+            if found.get(name) != old.get(name) and found.get(name, "").replace(new_text, old_text) != old.get(name)
+        }
     shutil.rmtree(place)
     lines = [f"{name} is {found.get(name)!r}, but without a journal {right.get(name)!r}" for name in sorted(wrong)]
     return Compared(drawn.change, restored, unseen, f"seed {seed}, {drawn.change}: {'; '.join(lines)}" if wrong else "")
@@ -152,13 +159,13 @@ def shown(value: Any) -> str:
 
 async def give(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> str:
     """Return a text with all that the function is given."""
-    return f"{shown(const)}*{factor}({','.join(map(shown, inputs))})"[-300:]
+    return f"{shown(const)}*{factor}({','.join(map(shown, inputs))})"
 
 
 async def write(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> None:
     """Write a file, from those of the jobs before, as a query does with tables."""
     name, *before = names
-    (World.path / name).write_text(f"{shown(const)}*{factor}[{','.join(map(read, before))}]"[-300:])
+    (World.path / name).write_text(f"{shown(const)}*{factor}[{','.join(map(read, before))}]")
 
 
 async def write_from_source(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> None:
@@ -218,7 +225,12 @@ FUNCTIONS: Final[dict[str, str]] = {
     "sourced": "write_from_source", "named": "write_and_name", "unsaved": "write",
 }  # fmt: skip
 OTHERS: Final = {"give": give_other, "write": write_other}
-CODE_CHANGES: Final = ("argument", "default", "function", "wrapper", "version")
+EDITS: Final = {
+    "argument": ("c2", "c1"), "default": ("x2", "x1"), "function": ("other ", ""), "wrapper": ("wrapped ", ""),
+    "version": ("wrapped ", ""),
+}  # fmt: skip
+"""What some changes make of a text, and this text."""
+CODE_CHANGES: Final = tuple(EDITS)
 
 
 @contextlib.contextmanager
@@ -280,14 +292,14 @@ class DrawnScenario:
     def find_design(self) -> Design | None:
         kind = self.kinds[self.target]
         if self.change == "default" and kind != "command":
-            return Design("the default of a function that is found by its name")
+            return Design("the default of a function that is found by its name", EDITS["default"])
         if self.change in CODE_CHANGES and kind == "unsaved":
-            return Design("what a job with save=None does")
+            return Design("what a job with save=None does", EDITS[self.change])
         if self.target in self.broken and self.forms[self.target] == "first":
             if self.change in CODE_CHANGES:
                 return Design("a loser of a First that is decided")
             if self.change == "repair":
-                return Design("a loser of a First that is decided", is_of_program=False)
+                return Design("a loser of a First that is decided", edit=None)
         return None
 
     def prepare(self, world: Path) -> None:
@@ -486,7 +498,7 @@ class DrawnLine:
         is_kept = "--keep" in old.options and "--keep" in new.options
         differs = any((name in old.options) is not (name in new.options) for name in self.AS_OUTCOME)
         if is_kept and old.command == new.command in (MENDED, TRIED) and not differs:
-            return Design("a failure that --keep all keeps", is_of_program=False)
+            return Design("a failure that --keep all keeps", edit=None)
         return None
 
     def prepare(self, world: Path) -> None:
@@ -508,7 +520,7 @@ class DrawnLine:
             visible: Seen = {f"file {path}": path.read_text() for path in Path("saved").rglob("*") if path.is_file()}
             rows = [row.split("\t") for row in Path("jobs.log").read_text().splitlines()]
         visible |= {f"exit code of {row[-1]}": row[6] for row in rows}
-        visible |= {f"line {line}": number for line, number in Counter(done.stdout.splitlines()).items()}
+        visible |= {f"line {line}": str(number) for line, number in Counter(done.stdout.splitlines()).items()}
         restored = 0
         if journal is not None:
             runs, records = read_with_retry(journal, lambda store: (store.run_records(), list(store.job_records())))

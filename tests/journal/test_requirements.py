@@ -259,9 +259,7 @@ def only(virtual: Virtual, file: Path, x: int, *patterns: str) -> str:
     return labels(scheduler.iterate_jobs())
 
 
-def test_what_only_leaves_out_is_taken_as_it_is(
-    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_only_leaves_out_is_taken_as_it_is(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """`--only` runs again what it selects only if that has changed, or what it requires has run since."""
     assert only(virtual, file, 1) == "stage mart report"
     assert only(virtual, file, 2, "marts/mart") == ""
