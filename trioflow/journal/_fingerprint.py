@@ -74,6 +74,7 @@ PART_NAMES: Final = {
     "o": "its options",
     "key": "its key",
     "h": "how its files are compared, by time or by contents,",
+    "c": "its class",
 }
 
 
@@ -383,8 +384,6 @@ def _describe_changed_part(old_parts: dict[str, Any], new_parts: dict[str, Any],
             if part == "o":
                 return f"the options of the {new_parts.get('f')} have changed"
             return f"{name} has changed{_change_text(old_parts.get(part), new_parts.get(part))}"
-    if old_parts.get("c") != new_parts.get("c"):
-        return f"its class has changed{_change_text(old_parts.get('c'), new_parts.get('c'))}"
     old, new = old_parts.get("a", []), new_parts.get("a", [])
     if len(old) != len(new):
         return f"it had {plural(len(old), 'argument')}, and now has {len(new)}"

@@ -9,7 +9,7 @@
 | any job | its own fingerprint, without what it requires |
 | of `requires(..., order_only=True)` | nothing |
 
-What a nested scheduler requires counts for each job in it. All this is hashed into one text, the part `q` of the
+What a nested scheduler requires counts for each job in it. All this is hashed into one number, the part `q` of the
 fingerprint, so that this has the same size whatever the job requires. After a colon, `q` has the number of the jobs.
 
 Besides, each requirement has the last run that has run it, and when. A job runs again if a requirement has run later
@@ -63,46 +63,42 @@ class Counted:
 
     """
 
-    __slots__ = ("cause", "number", "ran", "text")
+    __slots__ = ("_text", "_total", "cause", "number", "ran")
 
     def __init__(self, text: str = "", number: int = 0, ran: RunTime = NEVER, cause: str | None = None) -> None:
-        self.text = text
+        self._text = text  # "" once it is in the total: most jobs are required by none
+        self._total = 0
         self.number = number
         self.ran = ran
         self.cause = cause
 
-    def note_run(self, other: Counted) -> None:
-        """Take over when another job has run, if that was later."""
-        if other.ran > self.ran:
-            self.ran, self.cause = other.ran, other.cause
+    @property
+    def total(self) -> int:
+        """The sum of the hashes of what counts, to which the order of the jobs makes no difference."""
+        if self._text:
+            self._total, self._text = int(digest(self._text.encode()), 16), ""
+        return self._total
 
     @property
     def part(self) -> str:
         """The part `q` of the fingerprint of a job that requires these jobs."""
-        return f"{digest(self.text.encode())}:{self.number}" if self.number else NOTHING_PART
+        return f"{self.total:x}:{self.number}" if self.number else NOTHING_PART
+
+    def add(self, other: Counted, job: AbstractJob[Any] | None = None) -> None:
+        """Add what another job, or a group, counts."""
+        self._total = (self.total + other.total) % SUM_MODULUS
+        self.number += other.number
+        self.note_run(other, job)
+
+    def note_run(self, other: Counted, job: AbstractJob[Any] | None = None) -> None:
+        """Take over when another job has run, if that was later, and why; if it is not known why, name `job`."""
+        if other.ran > self.ran:
+            self.ran, self.cause = other.ran, other.cause
+            if job is not None and self.cause is None:
+                self.cause = f"{job.label!r} has run since"
 
 
 NOTHING: Final = Counted()
-
-
-class JobSum(Counted):
-    """What the jobs of a group count: their sum, so that their order makes no difference."""
-
-    __slots__ = ("total",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def add(self, other: Counted) -> None:
-        if isinstance(other, JobSum):
-            self.total += other.total
-        elif other.text:
-            self.total += int(digest(other.text.encode()), 16)
-        self.total %= SUM_MODULUS
-        self.number += other.number
-        self.text = f"{self.total:x}" if self.number else ""
-        self.note_run(other)
 
 
 class RequirementForms:
@@ -111,7 +107,7 @@ class RequirementForms:
     def __init__(self) -> None:
         # Weak, because with keep_jobs=False a job is dropped before those that require it are looked up.
         self._known: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Counted]] = weakref.WeakKeyDictionary()
-        self._dropped: Final[dict[AbstractJob[Any], JobSum]] = {}  # the jobs that nested schedulers have dropped
+        self._dropped: Final[dict[AbstractJob[Any], Counted]] = {}  # the jobs that nested schedulers have dropped
         self._around: Final[dict[AbstractJob[Any], Counted]] = {}  # see `_of_surroundings`
         self._winners: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Sequence[AbstractJob[Any]]]] = (
             weakref.WeakKeyDictionary()
@@ -124,8 +120,9 @@ class RequirementForms:
 
     def pass_on(self, job: AbstractJob[Any]) -> None:
         """Add a job that does not count, but must not hide a change of what it requires."""
-        required = self.of_requirements(job)
-        self._known[job] = Counted(required.text, min(required.number, 1), required.ran, required.cause)
+        passed = self._known[job] = Counted()
+        passed.add(self.of_requirements(job))
+        passed.number = min(passed.number, 1)
 
     def set_ran(self, job: AbstractJob[Any], ran: RunTime) -> None:
         """Note that a job has done its work, so that what follows it runs again."""
@@ -147,7 +144,7 @@ class RequirementForms:
         """Sum up a job that its scheduler is about to drop, for those that require this scheduler."""
         scheduler = job.scheduler
         if scheduler is not None and scheduler.scheduler is not None:
-            self._dropped.setdefault(scheduler, JobSum()).add(self.of(job))
+            self._dropped.setdefault(scheduler, Counted()).add(self.of(job))
         for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else ():
             self._dropped.pop(dropped, None)
             self._around.pop(dropped, None)
@@ -164,10 +161,10 @@ class RequirementForms:
         state = JobState.SUCCEEDED if job.forever else reported_state(job)
         if state is JobState.SUCCEEDED:
             return known
-        return Counted(f"{state.value} {known.text}", max(known.number, 1), known.ran, known.cause)
+        return Counted(f"{state.value} {known.total:x}", max(known.number, 1), known.ran, known.cause)
 
     def _of_group(self, group: BaseScheduler) -> Counted:
-        counted = JobSum()
+        counted = Counted()
         for job in (group, *jobs_of_run(group)):
             if is_one_job(job):
                 counted.add(self.of(job))
@@ -192,14 +189,10 @@ class RequirementForms:
         return self._around[scheduler]
 
     def _join(self, required: Iterable[AbstractJob[Any]], outer: Counted) -> Counted:
-        joined, texts = Counted("", outer.number, outer.ran, outer.cause), [outer.text]
+        joined = Counted()
+        joined.add(outer)
         for item in required:
-            counted = self.of(item)
-            joined.number += counted.number
-            texts.append(counted.text)
-            if counted.ran > joined.ran:
-                joined.ran, joined.cause = counted.ran, counted.cause or f"{item.label!r} has run since"
-        joined.text = digest("\0".join(sorted(filter(None, texts))).encode()) if joined.number else ""
+            joined.add(self.of(item), item)
         return joined
 
     # ---- why a job runs again
