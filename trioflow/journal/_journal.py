@@ -468,9 +468,9 @@ class JournalSession:
             return ALWAYS_RUNS
         ran = NEVER
 
-        def find_winners(path: str) -> dict[str, dict[str, bool]]:
+        def find_facts(path: str) -> JobFacts:
             found = self._find_record(path)
-            return {} if found is None else JobFacts.parse(found.outputs).winners
+            return NO_FACTS if found is None else JobFacts.parse(found.outputs)
 
         def find_result(job: AbstractJob[Any], paths: RecordPaths) -> Any:
             nonlocal ran
@@ -490,13 +490,9 @@ class JournalSession:
         def add_result(first: AbstractJob[Any], value: Any) -> None:
             self._result_forms[first] = comparison_form(dumps(value))
 
-        def find_used(path: str) -> Mapping[str, float]:
-            found = self._find_record(path)
-            return {} if found is None else JobFacts.parse(found.outputs).budgets
-
         try:
-            value = find_stored_result(first, members, find_winners, find_result, add_result)
-            used = used_of_pools_around(first, members, find_used)
+            value = find_stored_result(first, members, lambda path: find_facts(path).winners, find_result, add_result)
+            used = used_of_pools_around(first, members, lambda path: find_facts(path).budgets)
         except (LookupError, NotSerializable):
             return ALWAYS_RUNS
         counted.ran, counted.cause = ran, None

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.api.views import (
     AbstractJob,
@@ -175,18 +175,16 @@ class RequirementForms:
 
     def of_requirements(self, job: AbstractJob[Any]) -> Counted:
         """Return what all that a job waits for counts together."""
-        required, outer = counted_requirements(job), self._of_surroundings(job.scheduler)
+        required, scheduler = counted_requirements(job), cast("BaseScheduler", job.scheduler)
+        outer = self._around.get(scheduler) or self._of_surroundings(scheduler)
         return self._join(required, outer) if required else outer
 
-    def _of_surroundings(self, scheduler: BaseScheduler | None) -> Counted:
-        """Return what the requirements of a nested scheduler, and of those around it, count."""
-        if scheduler is None or scheduler.scheduler is None:
-            return NOTHING
-        if scheduler not in self._around:
-            outer = NOTHING
-            for level in reversed([scheduler, *enclosing_schedulers(scheduler)][:-1]):
-                outer = self._around[level] = self._join(counted_requirements(level), outer)
-        return self._around[scheduler]
+    def _of_surroundings(self, scheduler: BaseScheduler) -> Counted:
+        """Return what the requirements of a scheduler, and of those around it, count."""
+        outer = NOTHING
+        for level in reversed([scheduler, *enclosing_schedulers(scheduler)]):
+            outer = self._around[level] = self._join(counted_requirements(level), outer)
+        return outer
 
     def _join(self, required: Iterable[AbstractJob[Any]], outer: Counted) -> Counted:
         joined = Counted()
