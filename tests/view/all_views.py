@@ -21,16 +21,19 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from trioflow import Events, JUnit, Scheduler, StopReason, Trace
-from trioflow.abc import Instrument
+from trioflow import Events, JobState, JUnit, Scheduler, StopReason, Trace
+from trioflow.abc import Instrument, is_scheduler
 from trioflow.otel import Tracing
 from trioflow.view import listing
 from trioflow.view.graph import _render
 from trioflow.view.look import _client, _process_record
+from trioflow.view.look._page import WatchedRun, live_facts
+from trioflow.view.look._watch import Watch
 from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally, run_verdict
 from trioflow.view.trace import _compare, _formats, _slots, _time_spent, _trace_file
+from trioflow.view.trace._facts import RunFacts
 from trioflow.view.trace._log_reader import LogReader
 from trioflow.view.trace._record import TraceRecord
 from trioflow.view.trace._span_builder import RecordBuilder
@@ -62,6 +65,64 @@ class LookInBetween(Instrument):
     job_scheduled = job_started = job_ready = job_finished = job_added = _look
 
 
+class WatchInBetween(Instrument):
+    """Asks again and again what has changed in a run, as the page of another process does, and builds its record."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.run = WatchedRun()
+        self.has_grown = False
+        self._watch: Watch | None = None
+        self._count = itertools.count(1)
+
+    def ask(self, scheduler: Any, _: Any = None) -> None:
+        try:
+            if self._watch is None:
+                runs = [run for run in _process_record.views.runs_in_progress() if run.scheduler is scheduler]
+                self._watch = Watch(*runs) if runs else None
+            elif next(self._count) % 3 == 0 or _ is None:
+                self.run.update(json.loads(json.dumps(self._watch.answer())))
+            if next(self._count) in LOOKS_AFTER and self.run.answer["number"]:
+                record, jobs = self.run.record()
+                live_facts(record, self.run.answer, {job.span.number: job.span.path for job in jobs}, "")
+        except Exception:
+            self.found.append(traceback.format_exc(limit=-6))
+
+    job_scheduled = job_started = job_ready = job_finished = ask
+
+    def job_added(self, scheduler: Any, job: Any) -> None:
+        """Note that the page does not know when a job was added, but for what it was told before and after."""
+        self.has_grown = True
+        self.ask(scheduler, job)
+
+    def differences(self, scheduler: Any, record: TraceRecord) -> Iterator[str]:
+        """Yield what the page has otherwise than the record of the run, once it has ended."""
+        yield from self.found
+        if self._watch is None:
+            return
+        self.ask(scheduler)
+        watched, _ = self.run.record()
+        has_all = all(each.keep_jobs for each in [scheduler, *filter(is_scheduler, scheduler.iterate_jobs())])
+        if has_all and all(run.run_number < 2 for run in record.runs):
+            pages = {"the run": told(record, self.has_grown), "its page": told(watched, self.has_grown)}
+            if pages["the run"] != pages["its page"]:
+                yield f"{first_difference(*pages.values())} differ in {[*pages]}"
+
+
+def told(record: TraceRecord, has_grown: bool) -> str:
+    """Return what a page has to know of each job of a run, and of the run, each in a line."""
+    lines: list[str] = []
+    for span in record.spans:
+        numbers = () if span.state is JobState.IDLE else span.required  # more may be required in the meantime
+        required = sorted(record.spans[number].path for number in numbers)
+        times = span.started_at, span.finished_at, *(() if has_grown else (span.scheduled_at, span.lane))
+        failure = record.failures[span.number].headline if span.number in record.failures else ""
+        words = span.path, span.state, times, required, span.exception_text, failure, span.timed_out, span.restored
+        lines.append(str(words))
+    verdicts = [str(record.verdict(run, run.stop_reason)) for run in record.root_runs]
+    return "\n".join([*sorted(lines), record.tally.describe(), *verdicts])
+
+
 class Watched:
     """The instruments of one run, and what they have written."""
 
@@ -75,7 +136,8 @@ class Watched:
         provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self.looks = LookInBetween(self.trace, folder)
         self.events = Events(self.lines)
-        self.instruments = [self.trace, self.junit, Tracing(provider), self.looks]
+        self.page = WatchInBetween()
+        self.instruments = [self.trace, self.junit, Tracing(provider), self.looks, self.page]
 
 
 class RemovedInstruments(logging.Handler):
@@ -126,6 +188,7 @@ def strange_after(watched: Watched, schedulers: list[Any]) -> Iterator[str]:
     for scheduler in schedulers:
         yield from strange_in_texts(scheduler)
     if len(schedulers) == 1 and len(watched.trace._get_record().root_runs) == 1:
+        yield from watched.page.differences(schedulers[0], watched.trace._get_record())
         yield from disagreements(watched, schedulers[0])
 
 
@@ -173,7 +236,7 @@ def strange_in_facts(trace: Trace, record: TraceRecord) -> Iterator[str]:
     data = json.loads(json.dumps(_trace_file.to_plain(facts)))
     texts = [
         _trace_file.record_json(RecordBuilder(runs).build([], record.end_time, stored_graphs=record.graphs))
-        for runs in (facts, _trace_file.read_facts(data))
+        for runs in (facts, _trace_file.read_plain(data, list[RunFacts]))
     ]
     if texts[0] != texts[1]:
         lines = (text.replace("{", "\n{") for text in texts)

@@ -17,6 +17,7 @@ EXAMPLES = """\b
 Examples:
   trioflow look 4242
   trioflow look 4242 --json | jq '.runs[].running[].line.text'
+  trioflow look 4242 --web
   trioflow look 4242 --pause
   trioflow look 4242 --cancel "build/test 7"
 """
@@ -26,7 +27,8 @@ WHOLE_RUN = "\n"
 
 @click.command(name="look", epilog=EXAMPLES)
 @click.argument("pid", type=click.IntRange(min=1))
-@click.option("--json", "as_json", is_flag=True, help="Write everything as JSON, for programs.")
+@click.option("--json", is_flag=True, help="Write everything as JSON, for programs.")
+@click.option("--web", is_flag=True, help="Serve a page that moves, with buttons for the words below, until Ctrl-C.")
 @click.option("--pause", is_flag=True, help="Start no more jobs until --resume. What runs goes on.")
 @click.option("--resume", is_flag=True, help="Start jobs again.")
 @click.option("--window", type=click.IntRange(min=1), metavar="N", help="Run at most N jobs at once from now on.")
@@ -35,7 +37,7 @@ WHOLE_RUN = "\n"
     "--cancel", is_flag=False, flag_value=WHOLE_RUN, metavar="[PATH]", help="Cancel the run, or only the job at PATH."
 )
 @click.option("--run", "label", metavar="LABEL", help="The run, if there are several in the program.")
-def command(pid: int, as_json: bool, label: str | None, **words: Any) -> int:
+def command(pid: int, label: str | None, **options: Any) -> int:
     """Show what a program that runs is doing: what runs, since when and where; what waits, and why; what has failed.
 
     PID is the number of its process. `trioflow run` answers, and so does each program of the same user on Python 3.14
@@ -46,22 +48,28 @@ def command(pid: int, as_json: bool, label: str | None, **words: Any) -> int:
     """
     from ..view.look import _client
 
-    given = {word: value for word, value in words.items() if value}
+    given = {name: value for name, value in options.items() if value}
     if len(given) > 1:
-        raise click.UsageError(f"give only one of {', '.join(f'--{word}' for word in given)}")
+        raise click.UsageError(f"give only one of {', '.join(f'--{name}' for name in given)}")
+    word, value = next(iter(given.items()), ("", None))
     try:
-        for word, value in given.items():
+        if word == "web":
+            from ..view.look import _page, _web
+
+            _web.serve(_page.Page(pid, label), _outputs.echo)
+            return SUCCESS_CODE
+        if word not in ("", "json"):
             request = {"do": word, "value": None if value in (True, WHOLE_RUN) else value, "run": label}
             _outputs.echo(_client.ask(pid, request)["done"])
             return SUCCESS_CODE
         record = _client.ask(pid)
-    except _client.NoAnswer as error:
+    except (ImportError, _client.NoAnswer) as error:
         raise CliError(str(error)) from None
     if label is not None:
         record["runs"] = [run for run in record["runs"] if run["label"] == label]
         if not record["runs"]:
             raise CliError(f"process {pid}: no run {label!r} is in progress")
-    if as_json:
+    if word == "json":
         _outputs.echo(json.dumps(record, indent=1, ensure_ascii=False))
     else:
         columns, height = shutil.get_terminal_size() if sys.stdout.isatty() else (None, math.inf)

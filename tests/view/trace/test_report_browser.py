@@ -16,7 +16,7 @@ from trioflow.testing import run_virtual
 from trioflow.view import save
 
 from ...bodies import fail, nap
-from .browser import Browser, headless
+from .browser import Browser
 from .scenarios import NASTY, everything
 
 PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION = range(9)
@@ -24,13 +24,6 @@ PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION = range(9)
 NUMBERS = {START, WAIT, TIME, ATTEMPTS}
 SHOWN = [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, EXCEPTION]
 """The columns of the table of `everything`; lanes are in the details only."""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """One browser for all tests of this module."""
-    with headless() as browser:
-        yield browser
 
 
 @pytest.fixture

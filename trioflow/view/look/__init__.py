@@ -1,1 +1,1 @@
-"""A look into a program that runs: its record as data, the answer to another program, and the record as text."""
+"""A look into a program that runs: its record as data, the answers to another program, the record as text, a page."""

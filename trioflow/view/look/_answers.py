@@ -12,6 +12,7 @@ program would leave behind. Elsewhere, it is a file in the user's directory for 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import importlib
@@ -21,13 +22,15 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from ... import _posix as posix
 from ..._core.api import views
 from ..._core.api.views import warn
 from . import _process_record
+from ._process_record import Record
 
 SEND_TIMEOUT: Final = 10.0
 """How long, in seconds, a client may take to read the answer."""
@@ -36,6 +39,9 @@ REQUEST_TIMEOUT: Final = 1.0
 """How long, in seconds, to wait for a request: clients of older versions neither send one nor end their side."""
 MAX_REQUEST_SIZE: Final = 1 << 16
 MAX_TRIES: Final = 3
+WATCH_INTERVAL: Final = 1.0
+"""How long, in seconds, who watches a run waits for changes, and a program at its end for those who watch."""
+ABANDONED_AFTER: Final = 30.0
 PROTOCOL_VERSION: Final = 1
 """The version of the requests. A program refuses all others; it gives its record to any client."""
 
@@ -66,6 +72,7 @@ class AnswerThread:
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
+        self._clients: Final[dict[threading.Thread, None]] = {}
         self.may_steer = True
 
     def start(self) -> bool:
@@ -101,6 +108,7 @@ class AnswerThread:
 
     def stop(self) -> None:
         """Stop to answer, and wait until the thread has ended."""
+        self.tell_ends()
         with self._lock:
             if self._pid != os.getpid() or self._listener is None or self._thread is None:
                 return
@@ -121,11 +129,32 @@ class AnswerThread:
             except OSError:  # `stop` has closed the listener
                 return
             # Each has its own thread, so that none waits while a job blocks the loop that another one wants to steer.
-            thread = threading.Thread(target=_answer_client, args=(connection,), name="trioflow look", daemon=True)
+            thread = threading.Thread(target=self._answer, args=(connection,), name="trioflow look", daemon=True)
+            self._clients[thread] = None
             try:
                 thread.start()
             except RuntimeError:  # there are too many processes
+                del self._clients[thread]
                 connection.close()
+
+    def _answer(self, connection: socket.socket) -> None:
+        _answer_client(connection)
+        del self._clients[threading.current_thread()]
+
+    def tell_ends(self) -> None:
+        """Before the program ends, tell those who watch a run how it has ended; wait a second at most."""
+        global is_ending
+        if self._pid != os.getpid() or not watches:
+            return
+        deadline = time.monotonic() + WATCH_INTERVAL
+        with watching:
+            is_ending = True
+            watching.notify_all()
+            watching.wait_for(lambda: not any(map(_awaits_end, watches.values())), WATCH_INTERVAL)
+            is_ending = False
+            watches.clear()
+        for thread in list(self._clients):  # which send what they have to tell
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _answer_client(connection: socket.socket) -> None:
@@ -158,33 +187,92 @@ def answer(request: Any = None, pid: int | None = None) -> bytes:
         pid: the process that asks, if the system tells.
 
     """
-    if request is not None:
-        return json.dumps(_handle(request, pid), default=str).encode()
+    made = _try_again(_process_record.describe_process) if request is None else _handle(request, pid)
+    return json.dumps(made, default=str, separators=(",", ":")).encode()
+
+
+def _try_again(make: Callable[[], Record]) -> Record:
+    """Return what a function makes of a run that goes on, or an object with the error."""
     problem = ""
     for _ in range(MAX_TRIES):
         try:
-            return json.dumps(_process_record.describe_process(), default=str).encode()
+            return make()
         except Exception as error:  # the run may have changed a dict during an iteration
             problem = f"{type(error).__name__}: {error}"
-    return json.dumps({"error": problem}).encode()
+    return {"error": problem}
 
 
-def _handle(received: Any, pid: int | None) -> dict[str, str]:
-    request: dict[str, Any] = received if isinstance(received, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+def _handle(received: Any, pid: int | None) -> Record:
+    request: Record = received if isinstance(received, dict) else {}  # pyright: ignore[reportUnknownVariableType]
     if request.get("version") != PROTOCOL_VERSION:
         return {"error": "it has another version of trioflow, which can only be looked at"}
+    try:
+        return _tell_changes(request) if "watch" in request else {"done": _steer(request, pid)}
+    except ValueError as error:
+        return {"error": str(error)}
+
+
+def _steer(request: Record, pid: int | None) -> str:
+    global steered_count
     if not answer_thread.may_steer:
-        return {"error": "it refuses to be steered, because it has called trioflow.look.enable(steer=False)"}
+        raise ValueError("it refuses to be steered, because it has called trioflow.look.enable(steer=False)")
+    by = f"{views.STEERER} {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
+    done = views.steer(_choose_run(request).view, str(request.get("do")), request.get("value"), by)
+    with watching:
+        steered_count += 1
+        watching.notify_all()
+    return done
+
+
+def _choose_run(request: Record) -> views.RunInProgress:
     runs, label = views.runs_in_progress(), request.get("run")
     chosen = [run for run in runs if label in (None, run.scheduler.label)]
     if len(chosen) != 1:
         labels = ", ".join(repr(run.scheduler.label) for run in runs)
-        return {"error": f"choose a run by --run LABEL: in progress are {labels}" if runs else "no run is in progress"}
-    by = f"{views.STEERER} {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
-    try:
-        return {"done": views.steer(chosen[0].view, str(request.get("do")), request.get("value"), by)}
-    except ValueError as error:
-        return {"error": str(error)}
+        raise ValueError(f"choose a run by --run LABEL: in progress are {labels}" if runs else "no run is in progress")
+    return chosen[0]
+
+
+# ---- pages that watch a run
+
+watches: Final[dict[str, Any]] = {}
+"""The `Watch` of each looking process that shows a page, by the key that it has chosen."""
+watching: Final = threading.Condition()
+"""Guards `watches`, and is notified when somebody has steered a run, or was told its end, and when the program ends."""
+steered_count = 0
+is_ending = False
+
+
+def _tell_changes(request: Record) -> Record:
+    """Return what has changed in a run since the last answer. Wait for changes, but for the first answer.
+
+    Raises:
+        ValueError: there is not one such run.
+
+    """
+    from ._watch import Watch  # the trace, of which only pages need anything
+
+    with watching:
+        now, key = time.monotonic(), str(request["watch"])
+        for old in [key for key, watch in watches.items() if watch.asked_at < now - ABANDONED_AFTER]:
+            del watches[old]
+        watch: Watch | None = watches.get(key)
+        if watch is None or watch.number != request.get("number"):  # an answer may be lost
+            watch = watches[key] = Watch(_choose_run(request) if watch is None else watch.in_progress)
+            atexit.unregister(answer_thread.tell_ends)
+            atexit.register(answer_thread.tell_ends)
+        else:
+            watch.asked_at, count = now, steered_count
+            watching.wait_for(lambda: is_ending or steered_count != count, WATCH_INTERVAL)
+        answer = _try_again(watch.answer)
+        watch.asked_at = time.monotonic()
+        watching.notify_all()
+        return {**answer, "may_steer": answer_thread.may_steer}
+
+
+def _awaits_end(watch: Any) -> bool:
+    """Return whether a page will ask again, and does not know yet how its run has ended."""
+    return not watch.is_over and time.monotonic() < watch.asked_at + 2 * WATCH_INTERVAL
 
 
 def user_name(number: int) -> str:
@@ -196,7 +284,9 @@ def user_name(number: int) -> str:
 
 
 def answer_in_file(path: str, request: Any = None) -> None:
-    """Write the answer to a file, which appears when it is complete."""
+    """Write the answer to a file, which appears when it is complete. A page then asks at the socket."""
+    if isinstance(request, dict) and "watch" in request:
+        start_or_warn()
     with open(f"{path}.part", "wb") as file:
         file.write(answer(request))
     os.replace(f"{path}.part", path)

@@ -94,6 +94,15 @@ def ask(pid: int, request: Record | None = None) -> Record:
     return answer
 
 
+def is_there(pid: int) -> bool:
+    """Return whether a process of this user exists, or existed a moment ago."""
+    try:
+        _check_process(pid)
+    except NoAnswer:
+        return False
+    return True
+
+
 def _check_process(pid: int) -> None:
     if posix.IS_POSIX:
         with contextlib.suppress(PermissionError):  # it belongs to another user

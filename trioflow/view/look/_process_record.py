@@ -127,7 +127,7 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
             "line": None if has_command else _describe_line(frames if thread_frames is None else thread_frames),
             "command": views.command_line_of(job) if has_command else None,
             "status": views.get_status_text(job),
-            "explanation": _explain(job),
+            "explanation": explain(job),
         }
         if job.state is JobState.RUNNING:  # otherwise it has settled meanwhile, and the record is about both states
             yield record
@@ -170,7 +170,7 @@ def _describe_waiting(jobs: Iterable[AnyJob], paths: Any, now: float, blocker: A
     deadline = time.monotonic() + MAX_SECONDS
     for job in jobs:
         state, wait, since = job.state, views.waiting(job), views.waiting_since(job)
-        explanation = _explain(job)
+        explanation = explain(job)
         if blocker is not None:
             text = "" if since is None else f"; it has been ready for {views.duration_text(now - since)}"
             text = f"is ready, but {blocker.label!r} blocks the event loop{text}"
@@ -190,7 +190,7 @@ def _describe_waiting(jobs: Iterable[AnyJob], paths: Any, now: float, blocker: A
             return
 
 
-def _explain(job: AnyJob) -> str:
+def explain(job: AnyJob) -> str:
     scheduler = job.scheduler
     return "" if scheduler is None else scheduler.explain(job).removeprefix(f"{job.label!r} ")
 

@@ -28,6 +28,7 @@ from ..._core.api.views import (
     criticality,
     current_run,
     duration_text,
+    end_facts,
     explicit_label,
     find_run_resource,
     is_one_job,
@@ -35,7 +36,6 @@ from ..._core.api.views import (
     name_of_policy,
     outcome,
     paths_of,
-    ready_at,
     resource_views,
     run_needs,
     run_times,
@@ -87,6 +87,17 @@ class LiveJob:
     added_at: float = -math.inf
     ready_at: float | None = None
     later_attempt_starts: tuple[float, ...] = ()
+
+    def read(self) -> None:
+        """Take over the current state of the job, and what it knows about its end. Any thread may call this."""
+        job, state = self.job, None
+        while state is not job.state:  # it has changed while it was read
+            state = job.state
+            self.state, self.started_at, self.finished_at, is_plain_success = end_facts(job)
+            self.outcome, self.command = (PLAIN_OUTCOME if is_plain_success else outcome(job)), None
+            if state.is_settled and not is_plain_success:
+                self.outcome, self.command = record_outcome(job)
+            self.ready_at = self.outcome.ready_at
 
 
 @dataclass(slots=True, eq=False)
@@ -213,9 +224,7 @@ class LogReader:
         for job in run.scheduler:
             live = self._get_or_create(run, job)
             if live.state is JobState.IDLE:
-                live.state, live.ready_at = job.state, ready_at(job)
-                live.started_at, live.finished_at = job.started_at, job.finished_at
-                live.outcome, live.command = record_outcome(job) if job.is_settled() else (outcome(job), None)
+                live.read()
 
     # ---- the record
 
@@ -228,7 +237,7 @@ class LogReader:
             [(time, indices[run], message) for time, run, message in self._incidents],
             end_time,
             wall_offset=self._last_start.wall_offset,
-            host=_host_facts(),
+            host=host_facts(),
             live=LiveObjects(
                 tuple(dict.fromkeys(run.scheduler for run in self.runs if run.enclosing is None)),
                 tuple(self._jobs[job.span.number] for job in builder.jobs),
@@ -250,11 +259,11 @@ class LogReader:
         for run in self.runs:
             positions = {job: number for number, job in enumerate(run.scheduler)}
             jobs = tuple(
-                _describe_job(run, live, paths_by_run[run].get(job), positions.get(job, len(positions)), owners)
+                describe_job(run, live, paths_by_run[run].get(job), positions.get(job, len(positions)), owners)
                 for job, live in run.jobs.items()
             )
-            resources = () if run.start.pool is None else tuple(_pool_resources(run.start.pool, owners, keys))
-            facts.append(RunFacts(_describe_run(run, scheduler_numbers[run.scheduler]), resources, jobs))
+            resources = () if run.start.pool is None else tuple(pool_resources(run.start.pool, owners, keys))
+            facts.append(RunFacts(describe_run(run, scheduler_numbers[run.scheduler]), resources, jobs))
         return facts
 
     def _add_unstarted_schedulers(self) -> None:
@@ -282,7 +291,7 @@ class LogReader:
         return paths
 
 
-def _describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
+def describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
     size = run.start.window_size
     return RunSpan(
         scheduler_number=scheduler_number,
@@ -315,7 +324,7 @@ def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
         yield "critical_jobs", str(scheduler.critical_jobs)
 
 
-def _pool_resources(pool: Pool, owners: dict[object, int], keys: dict[str, set[str]]) -> Iterator[ResourceFacts]:
+def pool_resources(pool: Pool, owners: dict[object, int], keys: dict[str, set[str]]) -> Iterator[ResourceFacts]:
     owner = owners.setdefault(pool, len(owners))
     for view in resource_views(pool):
         totals = {key: view.key_total(key) for key in sorted(keys.get(view.name, ())) if view.is_per_key}
@@ -328,7 +337,7 @@ def _run_needs(run: LiveRun, job: AnyJob, owners: dict[object, int]) -> Iterator
         yield ResourceFacts(owners.setdefault(owner, len(owners)), name, total), float(str(amount))
 
 
-def _describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, owners: dict[object, int]) -> JobFacts:
+def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, owners: dict[object, int]) -> JobFacts:
     job, outcome, command = live.job, live.outcome, live.command
     failure, restoration, throttled = outcome.failure, outcome.restoration, outcome.throttled_attempts
     error = None if failure is None else failure.exception
@@ -388,7 +397,7 @@ def _describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, 
 
 
 @functools.cache
-def _host_facts() -> HostFacts:
+def host_facts() -> HostFacts:
     versions = (f"{name} {version}" for name in ("trioflow", "trio", "anyio") if (version := _package_version(name)))
     return HostFacts(
         platform.node(), platform.platform(), ", ".join([f"Python {platform.python_version()}", *versions])

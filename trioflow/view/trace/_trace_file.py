@@ -19,7 +19,6 @@ from typing import Any, Final
 
 from ..._core.api.views import JobState, topological_order
 from ..text import _failure_text
-from ._facts import RunFacts
 from ._formats import FORMAT_VERSION
 from ._record import TraceRecord
 from ._spans import Span
@@ -32,6 +31,7 @@ LARGEST_NUMBER: Final = 1e18
 """The largest number in a file. It also stands for infinity, which JSON does not have."""
 LAST_DATE: Final = 250_000_000_000
 """The largest time since 1970 that is shown as a date, in seconds; it is in the year 9892."""
+Plain = typing.TypeVar("Plain")
 INPUT_HINT: Final = "give a file written by `trioflow run --trace FILE.json`"
 
 
@@ -117,16 +117,16 @@ def read_record(path: Path) -> TraceRecord:
         raise BadTrace(f"{str(path)!r} is a damaged trace: {error}") from None
 
 
-def read_facts(data: object) -> list[RunFacts]:
-    """Return the facts about runs that `to_plain` has made data of, in this process or in another.
+def read_plain(data: object, kind: type[Plain]) -> Plain:
+    """Return facts about runs and jobs that `to_plain` has made data of, in this process or in another.
 
     Raises:
-        msgspec.ValidationError: the data are no facts.
+        msgspec.ValidationError: the data are not of this kind.
 
     """
     import msgspec
 
-    return msgspec.convert(data, list[RunFacts], str_keys=True, dec_hook=_read_exception)
+    return msgspec.convert(data, kind, str_keys=True, dec_hook=_read_exception)
 
 
 def _parse_number(text: str, kind: type[float] = float) -> float:

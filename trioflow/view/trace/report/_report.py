@@ -67,8 +67,13 @@ def require_jinja() -> None:
         ) from None
 
 
-def report_html(record: TraceRecord, folder: Path) -> str:
+def report_html(record: TraceRecord, folder: Path, live: dict[str, Any] | None = None) -> str:
     """Return the HTML page of a report that will be written to `folder`.
+
+    Args:
+        record: the record of the runs.
+        folder: the directory of the report, to which links to files are relative.
+        live: for a page that moves, what it shows above the report.
 
     Raises:
         ModuleNotFoundError: Jinja is not installed; `pip install 'trioflow[report]'` installs it.
@@ -81,12 +86,12 @@ def report_html(record: TraceRecord, folder: Path) -> str:
     titles = ", ".join(dict.fromkeys(_run_title(record, run) for run in root_runs)) or "nothing has run"
     commands, groups = _failures.command_details(record, folder), _failures.failure_groups(record)
     shown_groups = groups[: _failures.MAX_FAILURE_GROUPS]
-    script = f"\n{_read_resource('report.js')}\n"
     page: str = _template().render(
         title=shorten(titles),
-        style=Markup(_read_resource("report.css")),
-        script=Markup(script),
-        script_hash=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
+        live=live,
+        style=Markup(_read_all("css", live is not None)),
+        script=Markup(_read_all("js", live is not None)),
+        policy=Markup(content_policy(live is not None)),
         verdict=_verdict_on_all_runs(record),
         host=record.host.name,
         start_time=record.start_time,
@@ -153,6 +158,23 @@ def _template() -> Any:
         "shorten_name": shorten_name,
     }
     return environment.from_string(_read_resource("report.html"))
+
+
+@cache
+def content_policy(is_live: bool) -> str:
+    """Return the content security policy of a page: its script alone runs, and a live one talks to its server alone."""
+    script_hash = base64.b64encode(hashlib.sha256(_read_all("js", is_live).encode()).digest()).decode()
+    own_server = "connect-src 'self'; " if is_live else ""
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script_hash}'; img-src data:; "
+        f"{own_server}base-uri 'none'; form-action 'none'"
+    )
+
+
+def _read_all(kind: str, is_live: bool) -> str:
+    """Return the style sheet or the script of a page, to which that of a page that moves adds its own."""
+    own = _read_resource(f"live.{kind}") if is_live else ""
+    return f"\n{_read_resource(f'report.{kind}')}\n{own}"
 
 
 def _read_resource(name: str) -> str:

@@ -2,21 +2,26 @@
 // The script of the report. The table has elements only for visible rows, so that ten thousand jobs cost little. Texts
 // of the scenario are inserted by textContent and setAttribute only.
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  let data, hasCommands, hasKinds, COLUMNS, texts;
   const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, TAGS, RANK, EXIT, CPU, MEMORY] = Array(14).keys();
   const NAMES = ["path", "kind", "state", "start", "wait", "time", "attempts", "lane", "exception", "", "", "exit", "CPU", "memory"];
   const ON_PATH = "critical path", RESTORED = "restored"; // tags that are not shown as labels after the path
   const [, JOB, FOREVER] = Array(3).keys(); // values of RANK; 0 is not counted, as a nested scheduler
-  const hasCommands = Object.keys(data.commands).length > 0;
-  const hasKinds = !hasCommands && new Set(data.rows.map((row) => row[KIND])).size > 1;
-  const hasAttempts = data.rows.some((row) => row[ATTEMPTS] > 1);
-  const hasExceptions = data.rows.some((row) => row[EXCEPTION]);
   // Some columns are left out: columns with the same value in every row; if there are commands, kinds, to make room for
   // paths; and lanes, because the timeline shows them. The details of a job show all columns.
-  const COLUMNS = [
-    PATH, ...(hasKinds ? [KIND] : []), STATE, START, WAIT, TIME, ...(hasAttempts ? [ATTEMPTS] : []),
-    ...(hasCommands ? [EXIT, CPU, MEMORY] : []), ...(hasExceptions ? [EXCEPTION] : []),
-  ];
+  function load(next) {
+    data = next;
+    hasCommands = Object.keys(data.commands).length > 0;
+    hasKinds = !hasCommands && new Set(data.rows.map((row) => row[KIND])).size > 1;
+    const hasAttempts = data.rows.some((row) => row[ATTEMPTS] > 1);
+    const hasExceptions = data.rows.some((row) => row[EXCEPTION]);
+    COLUMNS = [
+      PATH, ...(hasKinds ? [KIND] : []), STATE, START, WAIT, TIME, ...(hasAttempts ? [ATTEMPTS] : []),
+      ...(hasCommands ? [EXIT, CPU, MEMORY] : []), ...(hasExceptions ? [EXCEPTION] : []),
+    ];
+    texts = data.rows.map((row) => [row[PATH], row[KIND], row[STATE], row[EXCEPTION], ...row[TAGS]].join("\n").toLowerCase());
+  }
+  load(JSON.parse(document.getElementById("data").textContent));
   const DETAILS = [KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY, EXCEPTION, TAGS];
   const unitOf = (column) => data.units[{ [START]: 0, [WAIT]: 1, [TIME]: 2 }[column]] ?? "";
   const NUMBERS = new Set([START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY]);
@@ -33,7 +38,6 @@
   const shown = document.getElementById("shown");
   const detail = document.getElementById("detail");
   const tip = document.getElementById("tip");
-  const texts = data.rows.map((row) => [row[PATH], row[KIND], row[STATE], row[EXCEPTION], ...row[TAGS]].join("\n").toLowerCase());
   const chosenStates = new Set();
   let order = data.rows.map((_, number) => number);
   let sorting = { column: null, ascending: true };
@@ -204,11 +208,15 @@
 
   // ---- links between the timeline and the table
 
-  const timeline = document.querySelector("svg.timeline");
+  let timeline, bars, hot = null;
   const numbersOf = (bar) => (bar.dataset.numbers ?? bar.dataset.number).split(" ").map(Number); // jobs may share a bar
-  const bars = new Map(
-    [...timeline.querySelectorAll("g.job")].reverse().flatMap((bar) => numbersOf(bar).map((number) => [number, bar])));
-  let hot = null;
+
+  function findBars() {
+    timeline = document.querySelector("svg.timeline");
+    bars = new Map(
+      [...timeline.querySelectorAll("g.job")].reverse().flatMap((bar) => numbersOf(bar).map((number) => [number, bar])));
+  }
+  findBars();
 
   // Dim the jobs in the timeline that are not in `found`; null means that there is no search.
   function dim(found) {
@@ -223,12 +231,16 @@
   const home = timeline.closest(".scroll");
   let zoom = 1;
 
+  function sizeTimeline() {
+    timeline.style.width = `${100 * zoom}%`;
+    timeline.style.minWidth = `${1100 * zoom}px`;
+  }
+
   function zoomTo(wanted, x = home.clientWidth / 2, y = home.clientHeight / 2) {
     const before = zoom;
     zoom = Math.min(MAX_ZOOM, Math.max(1, wanted));
     home.classList.toggle("near", zoom > 1);
-    timeline.style.width = `${100 * zoom}%`;
-    timeline.style.minWidth = `${1100 * zoom}px`;
+    sizeTimeline();
     home.scrollTo({
       left: ((home.scrollLeft + x) * zoom) / before - x, top: ((home.scrollTop + y) * zoom) / before - y, behavior: "instant",
     });
@@ -273,18 +285,18 @@
     tip.style.top = `${Math.max(4, below ? event.clientY - height - 10 : event.clientY + 18)}px`;
   }
 
-  timeline.addEventListener("pointermove", (event) => {
+  home.addEventListener("pointermove", (event) => {
     const bar = event.target.closest("g.job");
     if (bar && bar !== hot) tip.textContent = tipText(bar);
     if (bar !== hot) highlight(bar);
     tip.hidden = !bar;
     if (bar) moveTip(event);
   });
-  timeline.addEventListener("pointerleave", () => {
+  home.addEventListener("pointerleave", () => {
     tip.hidden = true;
     highlight(null);
   });
-  timeline.addEventListener("click", (event) => {
+  home.addEventListener("click", (event) => {
     const bar = event.target.closest("g.job");
     if (!bar) return;
     const number = Number(bar.dataset.number);
@@ -330,7 +342,8 @@
   });
 
   // Pictures wider than the window get a hint: phones show no scroll bar.
-  document.querySelectorAll(".scroll:not(#table)").forEach((picture) => {
+  const watchWidths = () => document.querySelectorAll(".scroll:not(#table)").forEach((picture) => {
+    if (picture.previousElementSibling?.matches(".hint")) return;
     const noun = picture.querySelector("table") ? "table" : "picture";
     const hint = element("p", "note hint", `\u2194 The ${noun} is wider than this window: scroll it sideways.`);
     picture.before(hint);
@@ -338,15 +351,17 @@
     updateHint(); // at once, because the hint changes the height of the page
     new ResizeObserver(updateHint).observe(picture);
   });
+  watchWidths();
 
   // A wide graph is scaled down to fit, but only as far as it stays readable.
-  document.querySelectorAll("#graph .paper svg").forEach((svg) => {
+  const limitScale = () => document.querySelectorAll("#graph .paper svg").forEach((svg) => {
     svg.style.minWidth = `${0.6 * svg.width.baseVal.value}px`;
   });
+  limitScale();
 
   // ---- controls
 
-  COLUMNS.forEach((column) => {
+  const makeHeads = () => COLUMNS.forEach((column) => {
     const further = IN_NARROW_WINDOWS.has(column) ? "" : " further";
     box.querySelector("colgroup").append(element("col", (WIDTHS[column] ?? "time") + further));
     const head = element("th", (NUMBERS.has(column) ? "number" : "") + further);
@@ -358,10 +373,10 @@
     head.append(button);
     heads.append(head);
   });
-  const states = data.states.map(([state, number]) => {
+  const makeStates = () => data.states.map(([state, number]) => {
     const button = element("button", "", `${number} ${state}`);
     button.type = "button";
-    button.setAttribute("aria-pressed", "false");
+    button.setAttribute("aria-pressed", String(chosenStates.has(state)));
     button.dataset.state = state;
     button.addEventListener("click", () => {
       if (!chosenStates.delete(state)) chosenStates.add(state);
@@ -372,6 +387,8 @@
     document.getElementById("states").append(button);
     return button;
   });
+  makeHeads();
+  let states = makeStates();
   search.addEventListener("input", () => {
     box.scrollTop = 0;
     update();
@@ -390,6 +407,25 @@
 
   update();
   followAddress();
+
+  // A page that moves has got other data, and another timeline: see live.js.
+  document.addEventListener("trioflow:data", (event) => {
+    const path = chosen === null ? null : data.rows[chosen][PATH];
+    load(event.detail);
+    findBars();
+    sizeTimeline();
+    watchWidths();
+    limitScale();
+    box.querySelector("colgroup").replaceChildren();
+    heads.replaceChildren();
+    makeHeads();
+    showSorting();
+    document.getElementById("states").replaceChildren();
+    states = makeStates();
+    chosen = path === null ? null : data.rows.findIndex((row) => row[PATH] === path);
+    update();
+    if (chosen !== null && chosen >= 0) showDetails(chosen);
+  });
   window.addEventListener("hashchange", followAddress);
   document.addEventListener("click", (event) => {
     if (event.target.closest("a[href^='#job=']")?.getAttribute("href") === location.hash) followAddress(); // no hashchange event

@@ -1,0 +1,17 @@
+"""What tests of several views share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """One browser for all tests of a module."""
+    from .trace.browser import headless  # its library, which other tests do not need
+
+    with headless() as browser:
+        yield browser

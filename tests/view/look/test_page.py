@@ -1,0 +1,186 @@
+"""The page of a run in progress: what its server refuses, what it tells, and how it learns the end of a run."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import threading
+from typing import Any
+
+import anyio
+import pytest
+
+import trioflow.look
+from trioflow import Job, Scheduler, ThreadJob
+from trioflow.abc import incidents_of
+from trioflow.view.look import _answers, _client
+from trioflow.view.look._page import Page, WatchedRun
+from trioflow.view.look._web import PageServer
+
+from ...bodies import fail, nothing
+from .pages import program, serving
+
+pytestmark = pytest.mark.usefixtures("answers")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a program wait for changes for a moment only."""
+    monkeypatch.setattr(_answers, "WATCH_INTERVAL", 0.02)
+
+
+def request(server: PageServer, method: str, name: str, body: Any = None, **headers: str) -> Any:
+    """Send a request as the page does, but for the headers that are given; return the answer and its text."""
+    host = server.origins[0].removeprefix("http://")
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    usual = {"Host": host} | ({} if body is None else {"Origin": f"http://{host}", "Content-Type": "application/json"})
+    all_headers = usual | {key.replace("_", "-"): value for key, value in headers.items()}
+    data = None if body is None else json.dumps(body)
+    connection.request(method, name, data, {key: value for key, value in all_headers.items() if value})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer, text
+
+
+def in_a_run(backend: Any, use: Any, *jobs: Any, **options: Any) -> Scheduler:
+    """Run a scheduler in which a job uses the server of its page."""
+
+    def look() -> None:
+        with serving() as server:
+            use(server)
+
+    scheduler = Scheduler(ThreadJob(look, label="looking"), *jobs, label="night", **options)
+    scheduler.run(backend=backend)
+    return scheduler
+
+
+def test_a_page_is_given_to_who_knows_its_address_alone(backend: Any) -> None:
+    """Another token, another host, another origin, another form of a post: all are refused, and change nothing."""
+    refused: dict[str, int] = {}
+
+    def use(server: PageServer) -> None:
+        path, steer = f"/{server.token}/", {"do": "cancel"}
+        other = {"Origin": "http://127.0.0.1:1"}
+        tries: dict[str, tuple[Any, ...]] = {
+            "no token": ("GET", "/"),
+            "another token": ("GET", f"/{server.token[:-1]}-/"),
+            "another name": ("GET", f"{path}secret"),
+            "another host": ("GET", path, None, {"Host": "evil.example"}),
+            "the port of another": ("GET", path, None, {"Host": "127.0.0.1:1"}),
+            "another origin": ("POST", f"{path}steer", steer, other),
+            "no origin": ("POST", f"{path}steer", steer, {"Origin": ""}),
+            "a form of another page": ("POST", f"{path}steer", steer, {"Content_Type": "text/plain"}),
+            "no token to steer": ("POST", "/steer", steer),
+            "no words": ("POST", f"{path}steer", ["cancel"]),
+            "no word": ("POST", f"{path}steer", {}),
+            "too much": ("POST", f"{path}steer", {"do": "cancel", "value": 5000 * "x"}),
+        }
+        for name, (method, address, *rest) in tries.items():
+            headers = rest[1] if len(rest) > 1 else {}
+            refused[name] = request(server, method, address, rest[0] if rest else None, **headers)[0].status
+        assert request(server, "GET", path)[0].status == 200
+
+    scheduler = in_a_run(backend, use, Job(nothing))
+    assert {name: status for name, status in refused.items() if status != 403} == {}
+    assert (scheduler.stop_reason.value, incidents_of(scheduler)) == ("completed", ())  # type: ignore[union-attr]
+
+
+def test_a_page_runs_its_own_script_alone_and_is_in_no_frame(backend: Any) -> None:
+    """The policy, as header and in the page, allows one script by its hash, and a page to talk to its server alone."""
+    answers: list[Any] = []
+    in_a_run(backend, lambda server: answers.append(request(server, "GET", f"/{server.token}/")))
+    [(answer, text)] = answers
+    policy, _, frames = answer.headers["Content-Security-Policy"].rpartition("; ")
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-")
+    assert policy.endswith("img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'")
+    assert (frames, f'content="{policy}"' in text) == ("frame-ancestors 'none'", True)
+    assert (answer.headers["Cache-Control"], answer.headers["Referrer-Policy"]) == ("no-store", "no-referrer")
+
+
+def test_a_page_shows_a_run_and_steers_it(backend: Any) -> None:
+    """What runs, waits and failed is on the page; a word takes effect, and is an incident; a wrong one is an error."""
+    pages: list[str] = []
+
+    def use(server: PageServer) -> None:
+        path = f"/{server.token}/"
+        for do, value in (("pause", None), ("window", 2), ("cancel", "a\\x1bb"), ("cancel", "c"), ("fly", None)):
+            pages.append(request(server, "POST", f"{path}steer", {"do": do, "value": value})[1])
+        has_paused.set()
+        while "waits for resume()" not in (page := request(server, "GET", path)[1]):
+            server.page.ask()
+        pages.append(page)
+        pages.append(request(server, "GET", f"{path}page?have={server.page.version}")[1])
+        pages.append(request(server, "GET", f"{path}report.html")[1])
+        request(server, "POST", f"{path}steer", {"do": "resume"})
+
+    has_paused = threading.Event()
+    odd, wrong = Job(anyio.sleep_forever, label="a\x1bb"), Job(fail, 0, ValueError("broken"), label="wrong")
+    before = ThreadJob(has_paused.wait)
+    scheduler = in_a_run(backend, use, odd, wrong, before, Job(nothing, required=before), jobs_window=4)
+    pause, window, cancel, unknown, wrong_word, page, news, report = pages
+    assert json.loads(pause) == {"done": "'night': paused"}
+    assert json.loads(window) == {"done": "'night': jobs_window set to 2"}
+    assert json.loads(cancel) == {"done": "'a\\x1bb': cancelled"}
+    assert "no job with the path 'c'" in json.loads(unknown)["error"]
+    assert "'fly' is none of pause, resume" in json.loads(wrong_word)["error"]
+    assert (odd.state.name, scheduler.jobs_window) == ("CANCELLED", 2)
+    assert "What runs: 1" in page
+    assert "ValueError: broken" in page
+    assert news == ""
+    assert 'id="live"' in page
+    assert 'id="live"' not in report
+    assert report.count("<script") == 2
+
+
+def test_a_program_that_refuses_to_be_steered_has_a_page_without_buttons(backend: Any) -> None:
+    """The page shows the run, hides the buttons, and a word is refused."""
+    texts: list[str] = []
+
+    def use(server: PageServer) -> None:
+        texts.append(request(server, "GET", f"/{server.token}/")[1])
+        texts.append(request(server, "POST", f"/{server.token}/steer", {"do": "cancel"})[1])
+
+    trioflow.look.enable(steer=False)
+    try:
+        in_a_run(backend, use)
+    finally:
+        trioflow.look.enable()
+    assert 'data-steered="false"' in texts[0]
+    assert "refuses to be steered" in texts[1]
+
+
+def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
+    """If a number is missing, the next answer has all, so that a page never shows a part of a run."""
+    records: list[Any] = []
+
+    def look() -> None:
+        page, copy = Page(os.getpid(), None), WatchedRun()
+        _client.ask(os.getpid(), {"watch": page._key, "number": 1})  # nobody reads the answer
+        page.ask()
+        copy.update(_client.ask(os.getpid(), {"watch": "another"}))
+        records.extend([page._run.record()[0], copy.record()[0]])
+
+    Scheduler(ThreadJob(look), *(Job(nothing, label=f"job {number}") for number in range(5))).run(backend=backend)
+    one, other = ({span.path: span.state for span in record.spans} for record in records)
+    assert len(one) == 6
+    assert one == other
+
+
+def test_a_program_that_ends_tells_its_page_how() -> None:
+    """A program waits at its end until its pages know how its run has ended."""
+    with program() as (process, page):
+        following = threading.Thread(target=page.follow, daemon=True)
+        following.start()
+        process.communicate(b"\n")
+        following.join()
+        text = page.html()[1]
+    assert ('data-ended="true"' in text, "OSError: broken" in text, "has not ended" in text) == (True, True, False)
+    assert "OSError: broken" in page.report()
+
+
+def test_a_page_tells_why_there_is_none() -> None:
+    """Without a run in progress, or with several, the error says so."""
+    with pytest.raises(_client.NoAnswer, match="no run is in progress"):
+        Page(os.getpid(), None)

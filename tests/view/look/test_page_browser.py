@@ -1,0 +1,114 @@
+"""The page of a run in progress in a real browser: it moves, steers from each tab, and stays when the run has ended."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import pytest
+from selenium.webdriver.support.wait import WebDriverWait
+
+from trioflow import Job, Scheduler, ThreadJob
+from trioflow.view.look._web import PageServer
+
+from ...bodies import nothing
+from ..trace.browser import Browser
+from .pages import program, serving
+
+pytestmark = pytest.mark.usefixtures("answers")
+
+NASTY = "<img src=x onerror='document.title=1'><script>document.title=2</script>"
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Browser:
+    """A browser without messages of earlier tests."""
+    chromium.shape(1200, dark=False)
+    chromium.console_messages()
+    return chromium
+
+
+def until(browser: Browser, is_true: Callable[[], Any]) -> None:
+    """Wait until the page shows something."""
+    WebDriverWait(browser.driver, 20, 0.05).until(lambda _: is_true())
+
+
+def status(browser: Browser) -> str:
+    return browser.first("#status").text
+
+
+@contextmanager
+def watched(*jobs: Any) -> Iterator[PageServer]:
+    """Run jobs in another thread, and serve their page."""
+    begun = threading.Event()
+    running = threading.Thread(target=Scheduler(ThreadJob(begun.set), *jobs, label=NASTY).run, daemon=True)
+    running.start()
+    assert begun.wait(10)
+    with serving() as server:
+        following = threading.Thread(target=server.page.follow, daemon=True)
+        following.start()
+        yield server
+        following.join()
+    running.join()
+
+
+def test_a_page_moves_and_steers_in_two_tabs(browser: Browser) -> None:
+    """A pause in one tab is seen in another, which resumes the run; both show its end, and can be saved."""
+    release = threading.Event()
+    first = ThreadJob(release.wait, label="first")
+    with watched(first, Job(nothing, label="second", required=first)) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: "1 of 3 jobs have ended" in status(browser))
+        assert browser.first("#now td bdi").text == "first"
+        browser.first("[data-do=pause]").click()
+        until(browser, lambda: status(browser).startswith("paused"))
+        release.set()
+        until(browser, lambda: "2 of 3 jobs have ended" in status(browser))
+        assert "waits for resume()" in browser.first(".waits").text
+        one = browser.driver.current_window_handle
+        browser.driver.switch_to.new_window("tab")
+        browser.driver.get(server.url)
+        assert not browser.first("[data-do=pause]").is_displayed()
+        browser.first("[data-do=resume]").click()
+        until(browser, lambda: status(browser).startswith("ended 3 of 3 jobs"))
+        browser.driver.close()
+        browser.driver.switch_to.window(one)
+        until(browser, lambda: str(browser.first("#buttons a").get_attribute("href")).startswith("blob:"))
+    assert browser.first("h1").text == f"✓ {NASTY}"
+    assert (browser.evaluate("document.title"), browser.evaluate("document.images.length")) == (NASTY, 0)
+    assert browser.evaluate("document.querySelectorAll('#timeline g.job').length") == 3
+    assert not browser.first("#now").text
+    assert browser.console_messages() == []
+
+
+def test_what_is_cancelled_from_a_page_needs_a_second_click(browser: Browser) -> None:
+    """The first click asks which job is meant, and the second one cancels it."""
+    with watched(Job(anyio.sleep_forever, label="long")) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: browser.all("#now button"))
+        browser.first("#now button").click()
+        assert browser.first("#answer").text == "Click again to cancel long."
+        browser.first("#now button").click()
+        until(browser, lambda: status(browser).startswith("ended"))
+    assert "1 cancelled" in browser.first("header").text
+
+
+def test_the_page_of_a_killed_program_says_so_and_fits_every_window(browser: Browser) -> None:
+    """At any width and in both colour schemes, the page fits; its last state stays when the program is killed."""
+    with program() as (process, page), serving(page) as server:
+        following = threading.Thread(target=page.follow, daemon=True)
+        following.start()
+        browser.driver.get(server.url)
+        for width, dark in itertools.product((390, 1200), (False, True)):
+            browser.shape(width, dark=dark)
+            browser.next_frame()
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        process.kill()
+        following.join()
+        until(browser, lambda: "The program was killed" in status(browser))
+    assert status(browser).startswith("gone 0 of 1 job has ended")
+    assert "has not ended" in browser.first(".verdict").text

@@ -1,0 +1,208 @@
+"""The page of a run in another process: the answers of the program merged, and the report of the run so far."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from ..._core.api.views import JobState, printable
+from ..monitor._run_header import elapsed_text, estimate_text
+from ..trace._facts import JobFacts, RunFacts
+from ..trace._record import GraphDescription, TraceRecord
+from ..trace._span_builder import RecordBuilder
+from ..trace._spans import HostFacts, Span
+from ..trace._trace_file import read_plain
+from ..trace.report import _report
+from . import _client
+from ._process_record import Record
+
+MIN_DURATIONS: Final = 3
+"""The number of jobs that must have ended before the page estimates how long the others take."""
+MAX_RUNNING: Final = 20
+"""The maximum number of running jobs that have a line beside what waits. The table has all."""
+GONE: Final = "The program was killed, or has ended without a word."
+
+
+class WatchedRun:
+    """What a program has told of one run."""
+
+    def __init__(self) -> None:
+        self.answer: Record = {"number": 0, "is_over": False}
+        """The last answer."""
+        self._runs: Final[dict[int, RunFacts]] = {}
+        self._jobs: Final[dict[int, tuple[int, JobFacts]]] = {}  # by key, with the index of the run
+        self._incidents: Final[list[tuple[float, int, str]]] = []
+        self._constant_fields: Final[dict[str, Any]] = {}
+
+    def update(self, answer: Record) -> None:
+        """Merge an answer with those before it. The first one has all."""
+        if answer["number"] == 1:
+            for known in (self._runs, self._jobs, self._incidents):
+                known.clear()
+            host = read_plain(answer["host"], HostFacts)
+            self._constant_fields.update(host=host, wall_offset=answer["wall_offset"])
+        self.answer = answer
+        self._runs.update(read_plain(answer["runs"], dict[int, RunFacts]))
+        for index, facts in read_plain(answer["jobs"], list[tuple[int, JobFacts]]):
+            self._jobs[facts.span.number] = index, facts
+        for key, state, started_at, finished_at in answer["steps"]:
+            index, facts = self._jobs[key]
+            span = dataclasses.replace(
+                facts.span, state=JobState(state), started_at=started_at, finished_at=finished_at
+            )
+            self._jobs[key] = index, dataclasses.replace(facts, span=span)
+        self._incidents.extend((answer["now"], 0, message) for message in answer["incidents"])
+        if answer["graphs"]:
+            graphs = read_plain(answer["graphs"], tuple[GraphDescription, ...])
+            self._constant_fields["stored_graphs"] = graphs
+
+    def record(self) -> tuple[TraceRecord, list[JobFacts]]:
+        """Return the record of the run so far, and the facts about the job of each of its spans."""
+        members: dict[int, list[JobFacts]] = {index: [] for index in self._runs}
+        for index, facts in list(self._jobs.values()):
+            members[index].append(facts)
+        runs = [dataclasses.replace(run, jobs=tuple(members[index])) for index, run in sorted(self._runs.items())]
+        builder = RecordBuilder(runs)
+        return builder.build(self._incidents, self.answer["now"], **self._constant_fields), builder.jobs
+
+
+def live_facts(record: TraceRecord, answer: Record, names: dict[int, str], problem: str) -> Record:
+    """Return what a page shows above the report of a run, which goes on or has just ended.
+
+    Args:
+        record: the record of the run so far.
+        answer: the last answer of the program.
+        names: the paths of the jobs, by their keys.
+        problem: why there is no later answer; "" if there is none.
+
+    """
+    counted = [span for span in record.counted_spans if not span.forever]
+    settled = [span for span in counted if span.state.is_settled]
+    running = [span for span in record.leaf_spans if span.state is JobState.RUNNING and not span.forever]
+    running.sort(key=lambda span: span.started_at or record.end_time)
+    has_ended = answer["is_over"] or problem == GONE
+    return {
+        "ended": has_ended,
+        "problem": problem,
+        "may_steer": answer.get("may_steer", False),
+        "phase": answer["phase"],
+        "pause": answer["pause"],
+        "window": answer["window"],
+        "settled": len(settled),
+        "count": len(counted),
+        "percent": f"{100 * len(settled) / max(1, len(counted)):.1f}",
+        "elapsed": elapsed_text(record.end_time - record.start_time),
+        "left": "" if has_ended or answer["pause"] else estimate(record, counted),
+        "running": [
+            (
+                printable(span.path),
+                elapsed_text(record.end_time - (span.started_at or record.end_time)),
+                len(span.attempts),
+            )
+            for span in running[:MAX_RUNNING]
+        ],
+        "running_count": len(running),
+        "waiting": [([names[key] for key in keys], count, text) for keys, count, text in answer["waiting"]],
+        "idle_count": sum(span.state is JobState.IDLE for span in counted),
+        "time": time.strftime("%H:%M:%S", time.localtime(record.end_time + record.wall_offset)),
+    }
+
+
+def estimate(record: TraceRecord, counted: list[Span]) -> str:
+    """Return about how long the other jobs take, as many at once as so far, each as long as the mean; "" if unknown."""
+    took = [span.took for span in counted if span.took is not None]
+    elapsed = record.end_time - record.start_time
+    spent = [record.end_time - (span.started_at or 0.0) for span in counted if span.state is JobState.RUNNING]
+    done = sum(took) + sum(spent)
+    if len(took) < MIN_DURATIONS or done <= 0:
+        return ""
+    mean, left = statistics.fmean(took), sum(not span.state.is_settled for span in counted)
+    work = mean * left - sum(min(mean, seconds) for seconds in spent)
+    return estimate_text(max(0.0, work) * elapsed / done)
+
+
+class Page:
+    """The page of one run, and the questions to its program.
+
+    Args:
+        pid: the process of the program.
+        label: the label of the run; None if only one run is in progress.
+
+    """
+
+    def __init__(self, pid: int, label: str | None) -> None:
+        self._pid, self._label = pid, label
+        self._key: Final = secrets.token_hex(8)
+        self._run: Final = WatchedRun()
+        self._problem = ""
+        self.version = 0
+        """Another number for each state of the page."""
+        self._lock: Final = threading.Lock()  # of what is told
+        self._making: Final = threading.Lock()  # so that the page is made once for all tabs
+        self._made = 0, ""  # the version of the page, and its text
+        _report.require_jinja()
+        self.ask()
+
+    def ask(self) -> None:
+        """Ask the program what has changed; it answers when something has, or after a second.
+
+        Raises:
+            NoAnswer: it does not answer.
+
+        """
+        request = {"watch": self._key, "number": self._run.answer["number"], "run": self._label}
+        answer = _client.ask(self._pid, request)
+        with self._lock:
+            self._run.update(answer)
+            self._problem = ""
+            self.version += 1
+
+    @property
+    def has_ended(self) -> bool:
+        return self._run.answer["is_over"] or self._problem == GONE
+
+    def follow(self) -> None:
+        """Ask again and again, until the run has ended, or the program is gone."""
+        while not self.has_ended:
+            try:
+                self.ask()
+            except _client.NoAnswer as error:
+                is_there = _client.is_there(self._pid)
+                with self._lock:
+                    self._problem = str(error) if is_there else GONE
+                    self.version += 1
+                time.sleep(1)
+
+    def html(self) -> tuple[int, str]:
+        """Return the version of the page, and the page."""
+        with self._making:
+            version = self.version
+            if self._made[0] != version:
+                record, jobs, answer = self._read()
+                names = {facts.span.number: facts.span.path for facts in jobs}
+                live = live_facts(record, answer, names, self._problem)
+                self._made = version, _report.report_html(record, Path.cwd(), live)
+            return self._made
+
+    def report(self) -> str:
+        """Return the report of the run so far, to be saved."""
+        return _report.report_html(self._read()[0], Path.cwd())
+
+    def _read(self) -> tuple[TraceRecord, list[JobFacts], Record]:
+        with self._lock:
+            return *self._run.record(), self._run.answer
+
+    def steer(self, action: str, value: object) -> Record:
+        """Steer the run as the words of `trioflow look` do; return what was done, or the error."""
+        if isinstance(value, str):  # a path, as the page shows it
+            paths = (span.path for span in self._read()[0].spans if not span.state.is_settled)
+            value = next((path for path in paths if printable(path) == value), value)
+        try:
+            return _client.ask(self._pid, {"do": action, "value": value, "run": self._label})
+        except _client.NoAnswer as error:
+            return {"error": str(error)}

@@ -1,0 +1,186 @@
+"""What has changed in a run since a looking process asked last: the facts of which it builds its `TraceRecord`.
+
+A job is described when its state or its attempt has changed, so that an answer takes time in proportion to the changes,
+and some nanoseconds for each job that has not settled. Nothing is recorded between two answers: with `keep_jobs=False`,
+jobs that come and go meanwhile are missed, and an earlier run of a nested scheduler that runs again is forgotten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from typing import Any, Final
+
+from ..._core.api import views
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress
+from ..trace._event_recorder import RunStart
+from ..trace._facts import RunFacts
+from ..trace._log_reader import PLAIN_OUTCOME, LiveJob, LiveRun, describe_job, describe_run, host_facts, pool_resources
+from ..trace._record import MAX_BOXES, describe_graph
+from ..trace._trace import find_critical_path
+from ..trace._trace_file import to_plain
+from ._process_record import Record, explain
+
+MAX_EXPLAINED: Final = 200
+"""The maximum number of SCHEDULED jobs in one answer whose waits are told apart; the others are only counted."""
+MAX_GROUPS: Final = 12
+MAX_NAMED: Final = 3
+Told = tuple[JobState | None, int]
+"""The state and the attempt of a job that were told; the state is None for all that has to be told anew."""
+Step = tuple[int, str, float | None, float | None]
+"""The key of a job, its new state, when it started, and when it settled."""
+
+
+class Watch:
+    """What one looking process has been told about a run, and about those that its scheduler begins afterwards."""
+
+    def __init__(self, in_progress: RunInProgress) -> None:
+        self.in_progress: Final = in_progress
+        self.number = 0
+        """The number of answers."""
+        self.is_over = False
+        """Whether the last answer has told the end of the run."""
+        self.asked_at = time.monotonic()
+        self._scheduler: Final = in_progress.scheduler
+        self._view = in_progress.view
+        self._wall_offset: Final = time.time() - self._view.clock()
+        self._runs: Final[list[LiveRun]] = []
+        self._jobs: Final[dict[AnyJob, tuple[int, LiveJob]]] = {}  # with the index of its run
+        self._unsettled: Final[dict[AnyJob, Told]] = {}
+        self._paths: Final[dict[AnyJob, str]] = {}
+        self._owners: Final[dict[object, int]] = {}
+        self._keys: Final[dict[str, set[str]]] = {}
+        self._changed_runs: Final[dict[int, None]] = {}  # those that may have changed since they were told
+        self._incident_count = 0
+        self._new_keys: Final = itertools.count()
+        self._add_run(self._scheduler, None)
+
+    def answer(self) -> Record:
+        """Return what has changed since the last answer."""
+        view = views.current_run(self._scheduler)
+        self._view = self._view if view is None else view
+        for index, run in enumerate(self._runs):  # the loop appends the runs of nested schedulers
+            self._update_run(index, run)
+        told, steps, jobs = self._describe_changed_jobs()
+        incidents = views.incidents_of(self._scheduler)
+        answer: Record = {
+            "number": self.number + 1,
+            "is_over": view is None,
+            "now": self._view.clock() if self._runs[0].ended_at is None else self._runs[0].ended_at,
+            "wall_offset": self._wall_offset,
+            "host": None if self.number else to_plain(host_facts()),
+            "runs": {index: self._describe_run(index) for index in self._changed_runs},
+            "jobs": jobs,
+            "steps": steps,
+            "incidents": [incident.message for incident in incidents[self._incident_count :]],
+            "phase": self._view.phase.value,
+            "pause": "" if view is None else self._view.pause_text,
+            "window": self._scheduler.window_size if isinstance(self._scheduler.jobs_window, int) else None,
+            "waiting": [] if view is None else self._describe_waiting(),
+            "graphs": None if view is not None else [to_plain(self._describe_graph())],
+        }
+        # Nothing of this is kept before all of it could be read, because the run goes on meanwhile.
+        self._changed_runs.clear()
+        self._unsettled.update(told)
+        for job, (state, _) in told.items():
+            if state is not None and state.is_settled:
+                del self._unsettled[job]
+        self._incident_count = len(incidents)
+        self.number, self.is_over = self.number + 1, view is None
+        return answer
+
+    def _add_run(self, scheduler: BaseScheduler, enclosing: LiveRun | None) -> None:
+        view = self._view
+        start = RunStart(
+            view.clock, self._wall_offset, scheduler.window_size, pool=scheduler.pool, backend=view.backend
+        )
+        if enclosing is None:
+            start = dataclasses.replace(start, window_size=view.window, has_limiter=view.tokens_taken is not None)
+        self._changed_runs[len(self._runs)] = None
+        self._runs.append(LiveRun(scheduler, enclosing, 0, start))
+
+    def _update_run(self, index: int, run: LiveRun) -> None:
+        """Take over the times and the new members of a run. If it has begun since, all of its jobs have changed."""
+        scheduler, times = run.scheduler, (run.started_at, run.ended_at)
+        run.started_at, run.ended_at = views.run_times(scheduler) or (None, None)
+        view = self._view if index == 0 else views.current_run(scheduler)
+        if (run.started_at, run.ended_at) == times and view is None:
+            return
+        self._changed_runs[index] = None
+        if run.started_at != times[0]:
+            run.number += 1
+            self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
+        run.stop_reason = None if run.ended_at is None else scheduler.stop_reason
+        run.culprit = None if run.ended_at is None else scheduler.culprit
+        if view is not None:
+            run.steer(view.pauses, view.window_changes)
+        if not scheduler.keep_jobs:
+            for job in [job for job in run.jobs if job not in self._unsettled and job not in scheduler]:
+                del run.jobs[job], self._jobs[job], self._paths[job]
+        if len(scheduler) != len(run.jobs):
+            self._add_members(index, run)
+
+    def _add_members(self, index: int, run: LiveRun) -> None:
+        members = [job for job in list(run.scheduler) if job not in run.jobs]
+        if any(job not in self._paths for job in members):
+            self._paths.update(views.paths_of(self._scheduler))
+        for job in members:
+            run.jobs[job] = live = LiveJob(next(self._new_keys), job)
+            if self.number:  # it was added since the last answer
+                live.added_at = self._view.clock()
+            self._jobs[job] = index, live
+            self._unsettled[job] = None, 0
+            for name, need in (job.needs or {}).items():
+                self._keys.setdefault(name, set()).add(str(need))
+            if views.is_scheduler(job):
+                self._add_run(job, run)
+                self._add_members(len(self._runs) - 1, self._runs[-1])
+
+    def _describe_changed_jobs(self) -> tuple[dict[AnyJob, Told], list[Step], list[tuple[int, Record]]]:
+        """Return the new state and attempt of each job that has changed, and how it is told.
+
+        This is a step if nothing but the state and the times are news. Otherwise, it is the facts with the index of the
+        run, which take thirty times as long.
+        """
+        told, steps, plain = dict[AnyJob, Told](), list[Step](), list[tuple[int, Record]]()
+        for job, (state, attempt) in self._unsettled.items():
+            attempts = job.attempts
+            if job.state is state and (state is not JobState.RUNNING or attempts == attempt):
+                continue
+            index, live = self._jobs[job]
+            live.read()
+            told[job] = live.state, attempts
+            if state is not None and live.outcome._replace(attempts=1) == PLAIN_OUTCOME and live.command is None:
+                steps.append((live.key, live.state.value, live.started_at, live.finished_at))
+                continue
+            live.later_attempt_starts = tuple(until for _, until in live.outcome.retry_waits)
+            facts = describe_job(self._runs[index], live, self._paths.get(job), live.key, self._owners)
+            plain.append((index, to_plain(facts)))
+        return told, steps, plain
+
+    def _describe_run(self, index: int) -> Record:
+        run = self._runs[index]
+        pool = run.start.pool
+        resources = () if pool is None else tuple(pool_resources(pool, self._owners, self._keys))
+        plain: Record = to_plain(RunFacts(describe_run(run, index), resources, ()))
+        return plain
+
+    def _describe_waiting(self) -> list[tuple[list[int], int, str]]:
+        """Return the SCHEDULED jobs in groups that wait for the same: the keys of some, the number, one explanation."""
+        scheduled = [job for job in self._unsettled if job.state is JobState.SCHEDULED]
+        groups: dict[Any, list[AnyJob]] = {}
+        for job in itertools.islice(scheduled, MAX_EXPLAINED):
+            if (wait := views.waiting(job)) is not None:
+                groups.setdefault((wait.cause, wait.resource, job.scheduler), []).append(job)
+        rest, told = max(0, len(scheduled) - MAX_EXPLAINED), list[tuple[list[int], int, str]]()
+        for jobs in itertools.islice(groups.values(), MAX_GROUPS):
+            explanation = explain(jobs[0])
+            if jobs[0].state is JobState.SCHEDULED:  # otherwise, it has started meanwhile
+                told.append(([self._jobs[job][1].key for job in jobs[:MAX_NAMED]], len(jobs) + rest, explanation))
+                rest = 0
+        return told
+
+    def _describe_graph(self) -> Any:
+        critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
+        return describe_graph(self._scheduler, critical_path)

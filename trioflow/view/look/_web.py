@@ -1,0 +1,119 @@
+"""Serves the page of a run in another process on 127.0.0.1, until Ctrl-C; the program itself serves nothing.
+
+Only who knows the address gets the page, because it contains a random token. A request must name this server as its
+host, so that no other name can be made to point at it, and one that steers must come from the page itself. The page is
+the report of the run so far. Its script fetches it again every second, and moves what has changed into place.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+from ..trace.report import _report
+from ._page import Page
+
+MAX_REQUEST_SIZE: Final = 4096
+REQUEST_TIMEOUT: Final = 10.0
+"""How long, in seconds, a client may take to send a request, or keep a connection without one."""
+HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class PageServer(ThreadingHTTPServer):
+    """A server of one page, on a free port of 127.0.0.1."""
+
+    daemon_threads = True
+
+    def __init__(self, page: Page) -> None:
+        super().__init__(("127.0.0.1", 0), PageHandler)
+        self.page: Final = page
+        self.token: Final = secrets.token_urlsafe(24)
+        self.origins: Final = [f"http://{host}:{self.server_address[1]}" for host in ("127.0.0.1", "localhost")]
+        self.url: Final = f"{self.origins[0]}/{self.token}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep silent: a browser has closed the connection."""
+
+
+class PageHandler(BaseHTTPRequestHandler):
+    """The answers to the requests of a page."""
+
+    server: PageServer
+    server_version, sys_version = "trioflow", ""
+    timeout = REQUEST_TIMEOUT
+
+    def do_GET(self) -> None:
+        requested, page = self._requested_name(), self.server.page
+        name, _, query = ("refused" if requested is None else requested).partition("?")
+        if name == "":
+            self._send(200, page.html()[1])
+        elif name == "page" and query == f"have={page.version}":
+            self._send(200, "", {"X-Version": query.removeprefix("have=")})
+        elif name == "page":
+            version, text = page.html()
+            self._send(200, text, {"X-Version": str(version)})
+        elif name == "report.html":
+            self._send(200, page.report(), {"Content-Disposition": 'attachment; filename="report.html"'})
+        else:
+            self._refuse()
+
+    def do_POST(self) -> None:
+        size = self.headers.get("Content-Length", "")
+        has_right_form = self.headers.get("Content-Type") == "application/json" and size.isdecimal()
+        is_from_page = self.headers.get("Origin") == f"http://{self.headers.get('Host')}"
+        if self._requested_name() != "steer" or not (is_from_page and has_right_form and int(size) <= MAX_REQUEST_SIZE):
+            self._refuse()
+            return
+        try:
+            request = json.loads(self.rfile.read(int(size)))
+            answer = self.server.page.steer(str(request["do"]), request.get("value"))
+        except (ValueError, TypeError, LookupError, AttributeError):
+            self._refuse()
+            return
+        self._send(200, json.dumps(answer), {"Content-Type": "application/json"})
+
+    def _requested_name(self) -> str | None:
+        """Return what follows the token in the address; None if the token or the host is wrong."""
+        _, token, name = [*self.path.split("/", 2), "-", "-"][:3]
+        is_right = hmac.compare_digest(token.encode(), self.server.token.encode())
+        return name if is_right and f"http://{self.headers.get('Host')}" in self.server.origins else None
+
+    def _refuse(self) -> None:
+        self.close_connection = True
+        self._send(403, "refused", {"Content-Type": "text/plain"})
+
+    def _send(self, code: int, text: str, headers: dict[str, str] | None = None) -> None:
+        data = text.encode("utf-8", errors="backslashreplace")
+        self.send_response(code)
+        policy = f"{_report.content_policy(is_live=True)}; frame-ancestors 'none'"
+        common = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, **HEADERS}
+        for name, value in {**common, **(headers or {}), "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing, because addresses have the token."""
+
+
+def serve(page: Page, echo: Callable[[str], object]) -> None:
+    """Serve a page until Ctrl-C, and print its address."""
+    with PageServer(page) as server:
+        threading.Thread(target=page.follow, name="trioflow look", daemon=True).start()
+        echo(server.url)
+        echo("Ctrl-C ends the page. The program goes on.")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            echo("")
