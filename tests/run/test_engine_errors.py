@@ -155,7 +155,7 @@ def jobs_that_wait_for_a_rate() -> Scheduler:
 @pytest.mark.parametrize(
     ("make", "owner", "method", "after"),
     [
-        (idle_jobs, Workers, "_spawn", 0),  # no worker ever
+        (idle_jobs, Workers, "spawn", 0),  # no worker ever
         (jobs_behind_a_job, RequirementCounts, "count_down", 1),  # no successor becomes ready
         (nested_jobs, RequirementCounts, "count_down", 1),
         (jobs_that_wait_for_a_rate, Admission, "_set_timer", 0),  # nothing looks at the rate again

@@ -54,19 +54,17 @@ class FifoLine:
 
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job. If it waits for no slot, it is admitted at once, after the jobs before it that can be."""
-        if self._queue.is_paused:
+        queue = self._queue
+        if (queue.size is not None and (job._is_plain or takes_slot(job))) or queue.is_paused:
             self._jobs.append(job)
-        elif self._queue.size is None or not (job._is_plain or takes_slot(job)):
-            if self._jobs:
-                self.admit(math.inf)
-            self._queue.admit_job(self._queue.make_entry(job))
         else:
-            self._jobs.append(job)
+            self.admit(math.inf)
+            queue.admit_job(queue.make_entry(job))
 
     def admit(self, number: float) -> None:
         """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
         jobs, queue = self._jobs, self._queue
-        if not jobs or queue.is_paused:
+        if queue.is_paused:
             return
         size: Any = queue.size  # a number, or no job waits
         tokens, startable, holders = queue.tokens, queue.startable, queue.holders

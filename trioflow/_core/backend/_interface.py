@@ -56,6 +56,8 @@ class WorkerTask:
     # The cancel scope around this task alone; None if the task needs none.
     scope: Any
     task: Any
+    # asyncio: the context of the task, which Python 3.11 does not tell.
+    context: Any
     # Why the engine has cancelled the worker, other than at its deadline; it sets this before it calls the group.
     cause: CancelCause | None
     is_shielded: bool  # whether the worker runs a forever job, which outlasts the other jobs
@@ -171,6 +173,8 @@ class WorkerGroup(Protocol):
     """The task that awaits the run."""
     ends_at_deadline: ClassVar[bool] = False
     """Whether the group cancels its tasks at its deadline."""
+    begins_in_order: ClassVar[bool] = False
+    """Whether the tasks that are spawned in one turn of the loop begin in the order of spawning."""
     _backend: Backend
     _worker_function: WorkerFunction
     _deadline: float

@@ -109,7 +109,9 @@ class LimiterTokens:
         self._unused.append(borrower)
         self.first_waiting()
         self._start_first()
-        self._run.workers.search()
+        workers = self._run.workers
+        if not (workers.searchers or workers.is_closed):
+            workers.spawn()
 
     def needs_request(self) -> bool:
         return bool(self.waiting) and self._request_scope is None

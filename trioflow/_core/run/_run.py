@@ -515,7 +515,7 @@ class Run:
     def schedule(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
         for job in jobs:
-            if job._state is IDLE and (self.lane is not self.workers or not self.is_draining_or_stopping):
+            if job._state is IDLE and (not self.is_draining_or_stopping or self.lane is not self.workers):
                 self.ready(job, self.lane.queue.push)
 
     def ready(self, job: AbstractJob[Any], push: Callable[[AbstractJob[Any]], None]) -> None:

@@ -35,7 +35,7 @@ class TimeSlice:
     all workers waited for each turn, a thousand might wake in a turn that the first job uses up.
 
     Workers begin in the order in which they were spawned, across all runs, so that the first jobs of sibling groups
-    start in order: trio resumes the new tasks of a turn in order or in reverse, by chance.
+    start in order. trio resumes the new tasks of a turn in order or in reverse, by chance; `spawned` has them there.
     """
 
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
@@ -50,7 +50,7 @@ class TimeSlice:
         self.max_waiting = MAX_WORKERS_IN_TURN
         self.workers_with_time = 0  # how many times workers have found time left in this turn
         self.queue: Final[OrderedDict[Worker, None]] = OrderedDict()  # the first of a dict that shrank is found slowly
-        self.spawned: Final[deque[Worker]] = deque()  # the workers that have not begun, in the order of spawning
+        self.spawned: Final[deque[Worker]] = deque()  # on trio, the workers that have not begun, in order
 
     def begin(self, number: int, now: float) -> bool:
         """Renew the time after turn `number`, unless another worker has done so; return whether any time is left."""
@@ -64,29 +64,23 @@ class TimeSlice:
         self.workers_with_time += 1
         return True
 
-    async def first_spawned(self, worker: Worker) -> Worker:
-        """Return the worker that the new task of `worker` has to be, as soon as time is left for its first job.
+    def take_spawned(self, worker: Worker) -> Worker | None:
+        """Return the worker that the new task of `worker` has to be; None if the task has to wait for the next turn.
 
-        That is the one that was spawned first, if the task can be that; otherwise, the task waits for those before it.
+        That is the one that was spawned first, if the task can be that, and if time is left for its first job.
         """
-        spawned, number = self.spawned, worker.woken_in_turn
-        while not (worker.workers.is_closed and worker in spawned):
-            first = spawned[0]
-            if first is worker or worker.group.is_interchangeable(first.group):
-                now = self.clock()
-                is_crowded = len(spawned) > MAX_WORKERS_IN_TURN  # then they wait in `queue`, once they have begun
-                if now <= self.ends_at or is_crowded or not first.workers.has_work() or self.begin(number, now):
-                    spawned.popleft()
-                    return first
-            number = self.turn_number
-            try:
-                await worker.run.backend.checkpoint()
-            except worker.run.backend.cancellation_type:
-                if worker in spawned:
-                    worker.must_leave = True
-                    break
-        spawned.remove(worker)
-        return worker
+        spawned, first = self.spawned, self.spawned[0]
+        if worker.workers.is_closed and worker in spawned:
+            spawned.remove(worker)
+            return worker
+        if first is worker or worker.group.is_interchangeable(first.group):
+            now = self.clock()
+            waits_later = len(spawned) > MAX_WORKERS_IN_TURN or not first.workers.has_work()  # in `queue`, or never
+            if now <= self.ends_at or waits_later or self.begin(worker.woken_in_turn, now):
+                spawned.popleft()
+                return first
+        worker.woken_in_turn = self.turn_number
+        return None
 
     async def wait(self, worker: Worker) -> None:
         """Wait for the next turn of the loop, or in the queue for a later one."""

@@ -148,8 +148,12 @@ class Worker(WorkerTask):
         awaitable: Any
         value: Any
         error: BaseException | None
+        first: Worker | None
         try:
-            self = await self.run.time_slice.first_spawned(self)
+            if not self.group.begins_in_order:
+                while (first := self.run.time_slice.take_spawned(self)) is None:
+                    await self.run.backend.yield_to_loop()
+                self = first
             current_worker_var.set(self)
             run, workers, queue = self.run, self.workers, self.workers.queue
             scheduler, notify_start, startable = run.scheduler, run.fast_hooks[0], queue.startable
@@ -221,7 +225,8 @@ class Worker(WorkerTask):
                     workers.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
-                if self.woken_in_turn != time_slice.turn_number or is_limited or not has_run_jobs:
+                is_ordered = is_limited and queue.order is not None
+                if self.woken_in_turn != time_slice.turn_number or not has_run_jobs or is_ordered:
                     self.woken_in_turn = time_slice.turn_number
                     snapshot.record_iteration()
                     has_run_jobs = True
@@ -251,11 +256,7 @@ class Worker(WorkerTask):
                     await self._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
                 # ---- where order matters, let all else end that ends in this turn, before anything is admitted
-                if (
-                    is_limited
-                    and queue.order is not None
-                    and not (run.is_draining_or_stopping or snapshot.is_same_iteration())
-                ):
+                if is_ordered and not (run.is_draining_or_stopping or snapshot.is_same_iteration()):
                     self.start_searching()
                     self.job = awaitable = value = None
                     self.woken_in_turn = time_slice.turn_number
@@ -274,7 +275,7 @@ class Worker(WorkerTask):
             self.workers.leave(self)
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
-            self = run = workers = scheduler = queue = startable = notify_start = nothing
+            self = run = workers = scheduler = queue = startable = notify_start = first = nothing
             time_slice = clock = snapshot = job = awaitable = value = error = nothing
 
     async def _settle_other(
@@ -369,19 +370,15 @@ class Workers:
 
         Call this after each event that makes a job ready, or after which another one can start.
         """
-        if self.queue.line is not None:
-            self.queue.admit()
-        self.search()
-
-    def search(self) -> None:
-        """If jobs are startable and no worker searches, spawn one."""
+        queue, startable = self.queue, self.queue.startable
+        if queue.line is not None:
+            queue.admit()
         if self.searchers or self.is_closed:
             return
-        queue, startable = self.queue, self.queue.startable
         while startable and startable[0]._state is not SCHEDULED:
             startable.popleft()  # the job was cancelled
         if startable or (queue.tokens is not None and queue.tokens.needs_request()):
-            self._spawn()
+            self.spawn()
 
     def has_work(self) -> bool:
         """Return whether a worker that begins may have a job to run, and not only to leave."""
@@ -397,14 +394,16 @@ class Workers:
         if len(self.alive) > self.searchers < len(startable):
             number = self.searchers + 1 if is_scheduler(startable[0]) else MAX_SEARCHERS
             for _ in range(min(number, len(startable), MAX_SEARCHERS) - self.searchers):
-                self._spawn()
+                self.spawn()
 
-    def _spawn(self) -> None:
+    def spawn(self) -> None:
+        """Spawn a worker, which searches for a job."""
         worker = Worker(self)
         self.searchers += 1
         self.alive[worker] = None
         self.run.standstill.active_count += 1
-        self.run.time_slice.spawned.append(worker)
+        if not self.group.begins_in_order:
+            self.run.time_slice.spawned.append(worker)
         try:
             self.group.spawn(worker)
         except BaseException as fault:  # of the program's task factory, or a lack of memory: no task will leave
@@ -426,12 +425,13 @@ class Workers:
         """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""
         try:
             worker.stop_searching()
-            if worker in self.run.time_slice.spawned:  # it has not begun
-                self.run.time_slice.spawned.remove(worker)
+            run, time_slice = self.run, self.run.time_slice
+            if worker.task_snapshot is None and worker in time_slice.spawned:  # it has not begun
+                time_slice.spawned.remove(worker)
             del self.alive[worker]
-            self.run.time_slice.names.unnamed.pop(worker, None)
-            self.run.standstill.active_count -= 1
-            self.run.stuck_jobs.forget(worker)
+            time_slice.names.unnamed.pop(worker, None)
+            run.standstill.active_count -= 1
+            run.stuck_jobs.forget(worker)
             self.group.forget(worker)
             self.forever_count -= worker.is_shielded
             self.ensure_searcher()

@@ -12,7 +12,6 @@ It takes the place of fast isolation if a private attribute of anyio is not as e
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -36,10 +35,6 @@ class DirectAsyncioGroup(EdgeGroup):
         await self._host.run(body)
         await anyio.lowlevel.checkpoint_if_cancelled()  # which the host's shield has blocked
 
-    def take_snapshot(self, worker: WorkerTask, context: contextvars.Context) -> None:
-        task = worker.task
-        worker.task_snapshot = OwnTaskSnapshot(lambda: bool(task.cancelling()))
-
     def is_cancelled(self) -> bool:
         """Return whether the host was cancelled; only the host itself sees at once that a scope around it was."""
         is_host = self._backend.current_task() is self._host.task
@@ -59,8 +54,9 @@ class DirectAsyncio(EdgeIsolation):
     gives_own_tasks = True
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot:
-        worker.task.remove_done_callback(worker.leave_unstarted)
-        snapshot: TaskSnapshot = worker.task_snapshot
+        task = worker.task
+        task.remove_done_callback(worker.leave_unstarted)
+        worker.task_snapshot = snapshot = OwnTaskSnapshot(lambda: bool(task.cancelling()))
         return snapshot
 
 

@@ -24,28 +24,25 @@ from ..loop._asyncio import AsyncioHost
 class EdgeGroup(WorkerGroup):
     """The tasks of one run, native and in no task group, each of which is cancelled once for each cause."""
 
+    begins_in_order = True
     _host: AsyncioHost
     _loop: asyncio.AbstractEventLoop
 
     def spawn(self, worker: WorkerTask) -> None:
-        context = self._context.copy()
+        worker.context = self._context.copy()
         function = self._worker_function if self._loop.get_task_factory() is None else self._work_after_spawn
-        worker.task = task = self._loop.create_task(function(worker), context=context, name=IDLE_TASK_NAME)
-        self.take_snapshot(worker, context)
+        worker.task = task = self._loop.create_task(function(worker), context=worker.context, name=IDLE_TASK_NAME)
         if sys.version_info >= (3, 14):  # for asyncio's tools, such as `python -m asyncio pstree`
             asyncio.future_add_to_awaited_by(task, self._host.task)
         task.add_done_callback(worker.leave_unstarted, context=self._context)  # until the first step
 
     async def _work_after_spawn(self, worker: WorkerTask) -> None:
         """Run the worker's function in a task of the program's factory. If it is eager, let `spawn` record the task."""
-        if worker.task_snapshot is None:
+        if worker.task is None:
             await asyncio.sleep(0)
         coroutine = self._worker_function(worker)
         del self, worker  # an exception of a job may keep this frame alive, and the frame must not keep the run alive
         await coroutine
-
-    def take_snapshot(self, worker: WorkerTask, context: contextvars.Context) -> None:
-        """Record the new task of a worker, and its context."""
 
     def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
         # A cancelled timer keeps its own context until it is due.
@@ -97,10 +94,11 @@ class EdgeGroup(WorkerGroup):
             worker.timer, worker.timer_fires_at = None, math.inf
 
     def forget(self, worker: WorkerTask) -> None:
-        self.stop_timer(worker)
+        if worker.timer is not None:
+            self.stop_timer(worker)
         if sys.version_info >= (3, 14):  # the edge refers to the host, which may be the task of a worker, too
             asyncio.future_discard_from_awaited_by(worker.task, self._host.task)
-        worker.task = worker.task_snapshot = worker.scope = None
+        worker.task = worker.context = worker.task_snapshot = worker.scope = None
 
 
 class CallScope:

@@ -50,9 +50,6 @@ class FastAsyncioGroup(EdgeGroup):
         if self._scope is not None and self._scope._effectively_cancelled:  # which the host's shield has blocked
             await anyio.lowlevel.checkpoint_if_cancelled()
 
-    def take_snapshot(self, worker: WorkerTask, context: contextvars.Context) -> None:
-        STATES_BY_REF[weakref.ref(worker.task)] = worker.task_snapshot = WorkerState(worker, context)
-
     def is_cancelled(self) -> bool:
         scope = self._scope
         return self._host.is_cancelled() or (scope is not None and bool(scope._effectively_cancelled))
@@ -72,7 +69,7 @@ class FastAsyncioGroup(EdgeGroup):
         If the job calls this itself, its next await is cancelled.
         """
         snapshot: WorkerState | None = worker.task_snapshot
-        if snapshot is None or not snapshot.has_begun:
+        if snapshot is None:
             return  # its first step will check whether the run is stopping
         snapshot.must_retire = True
         if worker.scope is None and not repeatedly and worker.task is not asyncio.current_task(self._loop):
@@ -222,24 +219,22 @@ class WorkerState(anyio_asyncio.TaskState):
         "_variables",
         "base_scope",
         "context",
-        "has_begun",
         "innermost_scope",
         "must_retire",
         "reference_count",
         "worker",
     )
 
-    def __init__(self, worker: WorkerTask, context: contextvars.Context) -> None:
+    def __init__(self, worker: WorkerTask) -> None:
         group: Any = worker.group
         self.parent_id = group.host_task_id
         self.innermost_scope: Any = None  # the current innermost scope of the task
         self.base_scope: Any = None  # its innermost scope between jobs, which is that of the worker
         self.worker = worker
         self._task = worker.task
-        self.context = context
+        self.context = worker.context
         self._variables = group.variables
         self._variable_count = len(group.variables) + 1  # plus 1 for the variable that holds the worker
-        self.has_begun = False  # whether the task has made its first step, which counts the references
         self.must_retire = False  # whether the worker has to retire after its current job, because it was cancelled
         self.reference_count = 0  # the number of references to the task and to its context between jobs
         self._iterations = group.iterations
@@ -251,8 +246,7 @@ class WorkerState(anyio_asyncio.TaskState):
         if worker.scope is None:
             scope: Any = WorkerScope(worker)
             worker.scope = self.base_scope = self.innermost_scope = scope
-            if self.has_begun:
-                self.reference_count += 2  # the scope refers to the task twice
+            self.reference_count += 2  # the scope refers to the task twice
         return worker.scope
 
     @property
@@ -299,16 +293,15 @@ class FastAsyncio(EdgeIsolation):
     group_class = FastAsyncioGroup
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot:
-        """Return the snapshot of the task, and record in it how many references to the task and its context there are.
+        """Return a snapshot of the task, with the number of references to the task and to its context.
 
         If a job leaves a further reference behind, the worker retires: code that has the reference may cancel the task
         later, or set variables in its context. Examples are a variable, an `asyncio.timeout` or TaskGroup in an
         abandoned generator, and a task or callback that runs in the job's own context.
         """
-        snapshot: WorkerState = worker.task_snapshot
-        task, context = worker.task, snapshot.context  # local variables, which `is_task_unchanged` has as well
+        task, context = worker.task, worker.context  # local variables, which `is_task_unchanged` has as well
         task.remove_done_callback(worker.leave_unstarted)
-        snapshot.has_begun = True
+        STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot = snapshot = WorkerState(worker)
         snapshot.reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
         return snapshot
 
@@ -361,12 +354,12 @@ def _check_private_attributes() -> None:
     group = cast(Any, FastAsyncioGroup).__new__(FastAsyncioGroup)
     worker = WorkerTask()
     worker.group, worker.scope, worker.deadline, worker.timer = group, None, math.inf, None
-    worker.cause = None
+    worker.cause, worker.context = None, contextvars.Context()
     group._backend, group._host = cast(Any, AsyncioLoop)(), AsyncioHost.__new__(AsyncioHost)
     group._host.task = None
     worker.task = task = cast(Any, _FakeTask())
     group.host_task_id, group.variables, group.iterations = None, (), cast(Any, None)
-    worker.task_snapshot = TASK_STATES[task] = state = WorkerState(worker, contextvars.Context())
+    worker.task_snapshot = TASK_STATES[task] = state = WorkerState(worker)
     expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
     expect(STATES_BY_REF.get(weakref.ref(task)) is state, "it records the scopes of tasks differently")
     shield: Any = anyio_asyncio.CancelScope(shield=True)

@@ -71,6 +71,8 @@ class FastTrioGroup(WorkerGroup):
         self._context.run(self._host.nursery.start_soon, self._worker_function, worker, name=IDLE_TASK_NAME)
 
     def is_interchangeable(self, other: Any) -> bool:
+        if other is self:
+            return True
         if self._host.nursery is not other._host.nursery or len(self.variables) != len(other.variables):
             return False
         pairs = zip(self.variables, other.variables, strict=True)
