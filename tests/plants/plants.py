@@ -58,12 +58,12 @@ PLANTS: Final = (
         "a release on one path forgotten: a job keeps slot and needs in its backoff",
         """\
         self.queue.release(job)
-        if backoff:
+        if verdict.backoff:
 """,
         """\
-        if not backoff:
+        if not verdict.backoff:
             self.queue.release(job)
-        if backoff:
+        if verdict.backoff:
 """,
     ),
     Plant(

@@ -240,9 +240,10 @@ def test_an_invalid_priority_or_expected_duration_is_rejected(
 
 
 def test_each_name_of_a_policy_has_its_policy() -> None:
-    """The names that type checkers know, as a `Literal`, are the built-in policies; one of these computes ranks."""
+    """The names that type checkers know are the built-in policies; "auto" computes ranks if durations are known."""
     assert tuple(BUILTIN_POLICIES) == get_args(PolicyName)
-    assert [name for name, policy in BUILTIN_POLICIES.items() if policy.needs_ranks] == ["critical-path"]
+    ranked = {name: [policy.needs_ranks for policy in policies] for name, policies in BUILTIN_POLICIES.items()}
+    assert ranked == {"auto": [False, True], "fifo": [False, False], "critical-path": [True, True]}
 
 
 def test_an_unknown_policy_is_rejected() -> None:

@@ -137,23 +137,6 @@ class ReadyQueue:
 
     """
 
-    __slots__ = (
-        "holders",
-        "is_paused",
-        "is_shared",
-        "line",
-        "order",
-        "outer",
-        "push",
-        "release",
-        "resource_line",
-        "run",
-        "size",
-        "startable",
-        "tokens",
-        "window",
-    )
-
     push: Callable[[AbstractJob[Any]], None]
     """Add a job that has become ready. Call `Workers.ensure_searcher` afterwards."""
     release: Callable[[AbstractJob[Any]], None]

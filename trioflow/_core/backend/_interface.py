@@ -25,12 +25,17 @@ from . import _shared
 from ._shared import ContextVariables as ContextVariables
 
 if TYPE_CHECKING:
+    import asyncio
+
     import anyio
     import trio
 
     from ..base._states import CancelCause
 
     CapacityLimiter: TypeAlias = trio.CapacityLimiter | anyio.CapacityLimiter
+    Scope: TypeAlias = trio.CancelScope | anyio.CancelScope
+    TaskEvent: TypeAlias = trio.Event | asyncio.Event
+    """A one-time event that tasks can wait for."""
 
 T = TypeVar("T")
 BackendName = Literal["trio", "asyncio"]
@@ -69,31 +74,6 @@ class WorkerTask:
 
 WorkerFunction = Callable[[Any], Coroutine[Any, Any, None]]
 """The type of the async function that a worker's task runs; its argument is the worker."""
-
-
-class TaskEvent(Protocol):
-    """A one-time event that tasks can wait for."""
-
-    def set(self) -> None: ...
-
-    def is_set(self) -> bool: ...
-
-    async def wait(self) -> Any: ...
-
-
-class Scope(AbstractContextManager["Scope"], Protocol):
-    """The common interface of trio's and anyio's cancel scopes."""
-
-    shield: bool
-    deadline: float
-
-    @property
-    def cancel_called(self) -> bool: ...
-
-    @property
-    def cancelled_caught(self) -> bool: ...
-
-    def cancel(self) -> None: ...
 
 
 class TaskSnapshot(Protocol):
@@ -158,10 +138,6 @@ class HostTask(Protocol):
 
         On asyncio, each cancellation meanwhile calls `on_interrupt`, because jobs are cancelled again only on request.
         """
-
-    def is_cancelled(self) -> bool:
-        """Return whether the task was cancelled natively after the run began, even if it has not noticed this yet."""
-        return False
 
 
 class WorkerGroup(Protocol):
@@ -250,7 +226,8 @@ class WorkerGroup(Protocol):
         A worker that has not begun may ignore this: its first step checks whether its run is stopping.
         """
 
-    def forget(self, worker: WorkerTask) -> None: ...
+    def forget(self, worker: WorkerTask) -> None:
+        worker.task = worker.task_snapshot = worker.scope = None
 
 
 class Isolation(Protocol):
@@ -357,14 +334,6 @@ class Backend(Protocol):
 
     async def yield_to_loop(self) -> None:
         """Yield to the event loop once, without raising a cancellation."""
-
-    async def wait_until(self, deadline: float) -> bool:
-        """Wait until the clock shows `deadline`, and return True. If the task is cancelled, return False at once."""
-        try:
-            await self.sleep_until(deadline)
-        except self.cancellation_type:
-            return False
-        return True
 
     async def sleep_until(self, deadline: float) -> None: ...
 

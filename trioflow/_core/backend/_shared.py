@@ -34,21 +34,6 @@ OPAQUE_AWAITABLES: Final = ("async_generator_asend", "async_generator_athrow", "
 """The names of the types of awaitables that have no attribute for what they resume, such as that of `__anext__()`."""
 
 
-def get_context_variables(context: contextvars.Context, expected: ContextVariables, worker: object) -> ContextVariables:
-    """Return the context variables of a worker's task, except the one that holds the worker.
-
-    If they are equal to `expected`, return `expected` itself, so that most workers share one tuple. Values are compared
-    by identity, because `==` would run user code, and equal values may be different objects.
-    """
-    if len(context) == len(expected) + 1:
-        for variable, value in expected:
-            if context.get(variable) is not value:
-                break
-        else:
-            return expected
-    return tuple(item for item in context.items() if item[1] is not worker)
-
-
 def split_cancellations(
     exception: BaseException, cancellation_type: type[BaseException] | tuple[type[BaseException], ...]
 ) -> tuple[bool, BaseException | None]:

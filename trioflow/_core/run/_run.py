@@ -64,7 +64,7 @@ from ._standstill import Standstill
 from ._start_order import StartOrder, may_need_order
 from ._stuck_jobs import StuckJobs
 from ._time_slice import TimeSlice
-from ._verdicts import FAILED
+from ._verdicts import FAILED, Verdict
 from ._worker import Worker, Workers
 
 if TYPE_CHECKING:
@@ -525,49 +525,34 @@ class Run:
         if (notify_scheduled := self.fast_hooks[2]) is not None:
             notify_scheduled(self.scheduler, job)
 
-    def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], error: Any, now: float) -> None:
-        """Put a throttled job back at the front of the ready queue, and record the attempt, which does not count.
+    def _requeue(self, job: AbstractJob[Any], verdict: Verdict, now: float) -> None:
+        """Queue a job again whose attempt has ended `now`, at once or after a backoff; it gives back what it holds.
 
-        Args:
-            job: the job.
-            keys: the names of the throttled resources.
-            error: the exception of the attempt.
-            now: the time at which the attempt ended.
-
+        A throttled job comes first, and its attempt does not count. After a failure, a job comes after those that were
+        ready before, as any that has just become ready.
         """
-        assert job._started_at is not None
-        resources = self.pools.resolve(job)
-        closed = tuple((key, resources[key].cooldown.ends_at) for key in keys)
-        job._ensure_extras().throttlings += (Throttling(job._started_at, now, closed),)
-        self._requeue(job, error, now, self.queue.push_throttled)
-
-    def requeue_failed(self, job: AbstractJob[Any], error: Any, now: float, backoff: float) -> None:
-        """Put a job that has failed back into the ready queue for another attempt, after `backoff` seconds.
-
-        Then it has just become ready, as any job: it comes after those that were ready before.
-        """
-        assert job._started_at is not None
-        extras = job._ensure_extras()
-        extras.add_retry(job._started_at, now, error)
-        extras.first_started_at = job._started_at if extras.first_started_at is None else extras.first_started_at
-        self._requeue(job, error, now, self.lane.queue.push, backoff)
-
-    def _requeue(self, job: AbstractJob[Any], error: BaseException, now: float, push: Any, backoff: float = 0) -> None:
-        """Queue a job again whose attempt raised `error`, by `push` or after a backoff; it gives back what it holds."""
-        extras = job._ensure_extras()
+        error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), self.lane.queue.push
+        assert error is not None
+        assert began is not None
+        if verdict.throttles:
+            resources, push = self.pools.resolve(job), self.queue.push_throttled
+            closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
+            extras.throttlings += (Throttling(began, now, closed),)
+        else:
+            extras.add_retry(began, now, error)
+            extras.first_started_at = began if extras.first_started_at is None else extras.first_started_at
         extras.earlier_use = budgets_used(job)
-        assert job._started_at is not None
-        extras.ended_attempt = job._started_at, now, error
+        extras.ended_attempt = began, now, error
         extras.fraction = job._worker = job._started_at = None
         job._state = SCHEDULED
         self.queue.release(job)
-        if backoff:
+        if verdict.backoff:
             if (backoffs := self.part(Backoffs)) is None:
                 self.parts = (*self.parts, backoffs := Backoffs(self))
-            backoffs.add(job, now + backoff)
+            backoffs.add(job, now + verdict.backoff)
         self.notify("job_scheduled", job)  # an `Adaptive` window may shrink, before the job takes a slot again
         extras.ended_attempt = None  # the traceback of an exception refers to much
-        if not backoff and job._state is SCHEDULED:  # no hook has cancelled it
+        if not verdict.backoff and job._state is SCHEDULED:  # no hook has cancelled it
             push(job)
             if self.is_draining_or_stopping and self.lane is self.workers:  # a hook has ended the run meanwhile
                 self._cancel_scheduled()
@@ -727,10 +712,8 @@ class Run:
             if is_cut_off and state is CANCELLED and worker.cause is not CancelCause.JOB:
                 self.failures.count_cut_off(job, outcome)
             self.settle(job, state, outcome, now)
-        elif throttles:
-            self.requeue_throttled(job, [throttle.key for throttle in throttles], failure, now)
         else:
-            self.requeue_failed(job, failure, now, verdict.backoff)
+            self._requeue(job, verdict, now)
 
     def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: Any, now: float) -> None:
         """Settle a job as FAILED; stop the run if the job is critical, or if the failure is an interruption."""

@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from ._run import Run
 
 
-HEAP_POLICIES: Final = {name for name, policy in BUILTIN_POLICIES.items() if policy.effective_policy(False).needs_heap}
-"""The policies that need a heap even if no durations are known."""
-
-
 def may_need_order(run: Run) -> bool:
     """Return whether jobs of a run may have to start in a different order from that in which they become ready.
 
@@ -42,7 +38,7 @@ def may_need_order(run: Run) -> bool:
         or run.scheduler._knows_durations()
     ):
         return True
-    return policy in HEAP_POLICIES
+    return BUILTIN_POLICIES[policy][False].needs_heap
 
 
 class StartOrder:
@@ -51,7 +47,7 @@ class StartOrder:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self._scheduler: Final = run.scheduler
-        self._policy: Final = _policy_validation.make_run_policy(run.scheduler._policy, self._record_fault)
+        self._policies: Final = _policy_validation.make_run_policies(run.scheduler._policy, self._record_fault)
         self._members: Final = run.members
         self._queue: Final = run.queue
         # The estimated durations of nested schedulers, at any depth.
@@ -62,8 +58,8 @@ class StartOrder:
 
     def prepare(self) -> Iterator[None]:
         """Choose the order before any job is ready; yield whenever a pause is due. O(V + E)."""
-        members, policy = self._members, self._policy
-        if members.nested_schedulers and policy.effective_policy(True).needs_heap:
+        members = self._members
+        if members.nested_schedulers and self._policies[True].needs_heap:
             yield from self._estimate_nested()
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
         requirements: Requirements = (lambda job: job._required) if requires_members_only else members.all_requirements
@@ -77,7 +73,7 @@ class StartOrder:
             return
         known = self._scheduler._expected_durations(jobs)
         if order is not None:
-            policy_changes = bool(known) and order.policy is not self._policy.effective_policy(True)
+            policy_changes = bool(known) and order.policy is not self._policies[True]
             if not (policy_changes or has_needs):
                 order.add_jobs(jobs, known, self._members.all_requirements)
                 return
@@ -118,8 +114,8 @@ class StartOrder:
         """
         scheduler, members = self._scheduler, self._members
         options = [job._options for job in members.jobs_with_scheduling_options]
-        known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_heap else {}
-        policy = self._policy.effective_policy(bool(known))
+        known = self._known_durations(scheduler) if self._policies[True].needs_heap else {}
+        policy = self._policies[bool(known)]
         earlier = self._queue.order
         has_needs = self._queue.resource_line is not None or self._needs_admission(
             [*members.jobs_with_scheduling_options, *members.nested_schedulers]

@@ -358,7 +358,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             nested: whether to include the jobs of nested schedulers, at any depth. They follow their scheduler.
 
         """
-        return self._members.iterate(_job_options.flag(nested, "nested", self._name_for_errors))
+        enters = _job_options.flag(nested, "nested", self._name_for_errors)
+        return self._members.iterate(lambda _: enters)
 
     def is_runnable(self) -> bool:
         """Return whether the scenario can run, that is, whether the checks before a run succeed.

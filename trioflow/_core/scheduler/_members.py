@@ -116,13 +116,13 @@ class Members:
             name = repr(job.label) if isinstance(job, AbstractJob) else short_repr(job)
             raise KeyError(f"{call_text}: {name} is not in {self.owner.label!r}")
 
-    def iterate(self, nested: bool) -> Iterator[AbstractJob[Any]]:
-        """Yield the jobs. If `nested` is true, also yield the jobs in nested schedulers, each after its scheduler."""
+    def iterate(self, enters: Callable[[BaseScheduler], bool]) -> Iterator[AbstractJob[Any]]:
+        """Yield the jobs, and after each scheduler that it `enters` the jobs in that, at any depth."""
         stack = [iter(tuple(self.jobs))]
         while stack:
             for job in stack[-1]:
                 yield job
-                if nested and is_scheduler(job):
+                if is_scheduler(job) and enters(job):
                     stack.append(iter(tuple(job._members.jobs)))
                     break
             else:

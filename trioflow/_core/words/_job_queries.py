@@ -72,19 +72,11 @@ def is_one_job(job: AnyJob) -> bool:
 
 
 def jobs_of_run(scheduler: BaseScheduler) -> Iterator[AnyJob]:
-    """Yield the jobs at any depth, as `iterate_jobs` does, but not those in a nested `First`, which is one job.
+    """Iterate over the jobs at any depth, as `iterate_jobs` does, but not those in a nested `First`, which is one job.
 
     Of these, the ones that `is_counted` accepts are the jobs that all views count.
     """
-    stack = [iter(tuple(scheduler._members.jobs))]
-    while stack:
-        for job in stack[-1]:
-            yield job
-            if is_scheduler(job) and not is_one_job(job):
-                stack.append(iter(tuple(job._members.jobs)))
-                break
-        else:
-            stack.pop()
+    return scheduler._members.iterate(lambda nested: not is_one_job(nested))
 
 
 def is_in_first(job: AnyJob, root: BaseScheduler) -> bool:

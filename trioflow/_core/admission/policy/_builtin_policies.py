@@ -20,10 +20,6 @@ class RunPolicy(ABC):
     needs_heap: ClassVar[bool] = True
     """Whether the policy needs a heap, and may use expected durations: its order is not first in, first out."""
 
-    def effective_policy(self, knows_durations: bool) -> RunPolicy:
-        """Return the policy to use, depending on whether any job has an expected duration."""
-        return self
-
     @abstractmethod
     def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], Any]:
         """Return the function that computes the sort keys of the jobs in one run. The smallest key starts first."""
@@ -60,17 +56,12 @@ class CriticalPath(RunPolicy):
         return f"critical path: the longest path from {job.label!r} takes {outlook.rank(job):.4g} s"
 
 
-class Auto(Fifo):
-    """The policy "auto": "critical-path" if any job has an expected duration, and otherwise "fifo"."""
-
-    def effective_policy(self, knows_durations: bool) -> RunPolicy:
-        return CRITICAL_PATH_POLICY if knows_durations else FIFO_POLICY
-
-
+RunPolicies = tuple[RunPolicy, RunPolicy]
+"""The policy of a run in which no job has an expected duration, and that of one in which some have."""
 FIFO_POLICY: Final = Fifo()
 CRITICAL_PATH_POLICY: Final = CriticalPath()
-BUILTIN_POLICIES: Final[dict[PolicyName, RunPolicy]] = {
-    "auto": Auto(),
-    "fifo": FIFO_POLICY,
-    "critical-path": CRITICAL_PATH_POLICY,
+BUILTIN_POLICIES: Final[dict[PolicyName, RunPolicies]] = {
+    "auto": (FIFO_POLICY, CRITICAL_PATH_POLICY),
+    "fifo": (FIFO_POLICY, FIFO_POLICY),
+    "critical-path": (CRITICAL_PATH_POLICY, CRITICAL_PATH_POLICY),
 }

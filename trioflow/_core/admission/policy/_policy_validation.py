@@ -10,7 +10,7 @@ from ...base._reprs import short_repr
 from ...base._signatures import is_async, signature_of
 from ...base._user_code import get_traceback, set_traceback
 from ...job import _job_options
-from ._builtin_policies import BUILTIN_POLICIES, POLICY_NAMES, PolicyName, RunPolicy
+from ._builtin_policies import BUILTIN_POLICIES, POLICY_NAMES, PolicyName, RunPolicies, RunPolicy
 from ._policy import Policy, RunOutlook
 
 if TYPE_CHECKING:
@@ -92,15 +92,18 @@ def name_of_policy(policy: PolicyName | Policy) -> str:
     return policy if isinstance(policy, str) else type(policy).__name__
 
 
-def make_run_policy(policy: PolicyName | Policy, fail: FailRun) -> RunPolicy:
-    """Return the policy object for a run.
+def make_run_policies(policy: PolicyName | Policy, fail: FailRun) -> RunPolicies:
+    """Return the policies for a run without and with expected durations.
 
     Args:
         policy: the option `policy` of the scheduler.
         fail: called with the job and the exception if the `key` of a user-defined policy raises; it stops the run.
 
     """
-    return BUILTIN_POLICIES[policy] if isinstance(policy, str) else SafePolicy(policy, fail)
+    if isinstance(policy, str):
+        return BUILTIN_POLICIES[policy]
+    safe = SafePolicy(policy, fail)
+    return safe, safe
 
 
 class SafePolicy(RunPolicy):

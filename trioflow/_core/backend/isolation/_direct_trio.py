@@ -69,9 +69,6 @@ class DirectTrioGroup(WorkerGroup):
     def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         worker.scope.cancel()
 
-    def forget(self, worker: WorkerTask) -> None:
-        worker.task = worker.task_snapshot = worker.scope = None
-
 
 def _is_task_cancelled() -> bool:
     """Return whether a scope around the calling code is cancelled."""

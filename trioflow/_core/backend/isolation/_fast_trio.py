@@ -10,12 +10,12 @@ import contextvars
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
 import trio
 
 from .. import _shared
-from .._interface import Isolation, Scope, TaskSnapshot, WorkerGroup, WorkerTask
+from .._interface import Isolation, TaskSnapshot, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._trio import TrioHost
 
@@ -40,7 +40,7 @@ class FastTrioGroup(WorkerGroup):
         self._shielded_scope: Any = None  # the scope of all shielded workers; None if there are none
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        with trio.CancelScope(deadline=self._deadline) as self._scope:
+        with CallScope(deadline=self._deadline) as self._scope:
             self._cancel_status = self._scope._cancel_status
             await (self._run_in_nursery(body) if self._outer_group is None else body())
             if self._shielded_scope is not None:  # its workers have left
@@ -117,7 +117,7 @@ class FastTrioGroup(WorkerGroup):
             status._scope._cancel_status = None  # break the reference cycle
         worker.task = worker.task_snapshot = worker.scope = None
 
-    def _insert_scope(self, worker: WorkerTask) -> Scope:
+    def _insert_scope(self, worker: WorkerTask) -> Any:
         """Insert a new scope around the worker's task, inside the group's scope and outside all scopes of its job."""
         parent_status = worker.task_snapshot.cancel_status
         scope = _make_nested_scope(parent_status)
@@ -129,45 +129,67 @@ class FastTrioGroup(WorkerGroup):
             while outermost.parent is not parent_status:
                 outermost = outermost.parent
             outermost.parent = status
-        return cast("Scope", scope)
+        return scope
 
 
-class CallScope:
-    """A cancel scope around one call of a job, which can be left although the job has left scopes open inside it."""
+class _Inheritable:
+    """A base class that allows subclasses of trio's final classes: it overrides their `__init_subclass__`."""
 
-    __slots__ = ("_scope", "cancel")
+    __slots__ = ()
 
-    def __init__(self, deadline: float) -> None:
-        self._scope: Any = trio.CancelScope(deadline=deadline)
-        self.cancel: Final = self._scope.cancel
+    def __init_subclass__(cls) -> None:
+        pass
 
-    @property
-    def deadline(self) -> float:
-        when: float = self._scope.deadline
-        return when
 
-    @deadline.setter
-    def deadline(self, when: float) -> None:
-        self._scope.deadline = when
+class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
+    """A cancel scope around one call of a job, which can be left although the job has left scopes open inside it.
 
-    def __enter__(self) -> Self:
-        self._scope.__enter__()
+    It sets and forgets its deadline itself: the generators of trio for it took 3 µs. In guest mode, trio would also
+    wake its host, which is needed only outside of tasks.
+    """
+
+    __slots__ = ()
+
+    def __attrs_post_init__(self) -> None:
+        """Skip the checks of the deadline, which was checked as an option."""
+
+    def __enter__(self: Any) -> Any:
+        run_context = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT
+        task, self._has_been_entered = run_context.task, True
+        self._cancel_status = status = CancelStatus(scope=self, parent=task._cancel_status)
+        task._activate_cancel_status(status)
+        if self._deadline != math.inf:
+            self._registered_deadline = self._deadline
+            run_context.runner.deadlines.add(self._deadline, self)
         return self
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
+    def __exit__(self: Any, kind: Any, error: Any, traceback: Any) -> bool:
         """Leave the scope. What the job has left open is then outside of it, for `close_leftovers`."""
-        task, status = trio.lowlevel.current_task(), self._scope._cancel_status
-        innermost = outermost = cast(Any, task)._cancel_status
+        run_context = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT
+        task, status = run_context.task, self._cancel_status
+        innermost = task._cancel_status
+        if innermost is status and error is None and not self._cancel_called:
+            task._activate_cancel_status(status.parent)
+            status.close()
+            self._cancel_status = None
+            if self._registered_deadline != math.inf:
+                run_context.runner.deadlines.remove(self._registered_deadline, self)
+                self._registered_deadline = math.inf
+            return False
+        outermost = None if innermost is status else innermost
         while outermost is not None and outermost.parent is not status:
             outermost = outermost.parent
-        if innermost is status or outermost is None:  # nothing is open; or the job has left this scope, an error
-            return bool(self._scope.__exit__(kind, error, traceback))
+        if outermost is None:  # the job has left nothing open; or it has left this scope, which is an error
+            return bool(super().__exit__(kind, error, traceback))  # pyright: ignore
         outermost.parent = status.parent
-        cast(Any, task)._activate_cancel_status(status)
+        task._activate_cancel_status(status)
         try:
-            return bool(self._scope.__exit__(kind, error, traceback))
+            return bool(super().__exit__(kind, error, traceback))  # pyright: ignore
         finally:
-            cast(Any, task)._activate_cancel_status(innermost)
+            task._activate_cancel_status(innermost)
+
+
+CallScope: Final[Any] = _CallScope  # the parameters of trio's class are hidden
 
 
 class Timer:
@@ -296,7 +318,7 @@ class FastTrio(Isolation):
         return kind, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
     def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Any:
-        return CallScope(deadline)
+        return CallScope(deadline=deadline)
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         return bool(worker.task_snapshot.cancel_status.effectively_cancelled)
@@ -355,7 +377,7 @@ def _check_private_attributes() -> None:
         trio.lowlevel.Task, "_activate_cancel_status", "_cancel_status", "_child_nurseries", "_schedule_points"
     )
     expect_attributes(NURSERY_CLASS, "_check_nursery_closed", "_nested_child_finished")
-    expect_attributes(trio.CancelScope, "_cancel_status", "_has_been_entered")
+    expect_attributes(trio.CancelScope, "_cancel_called", "_deadline", "_has_been_entered", "_registered_deadline")
     expect_attributes(TRIO_RUN_MODULE.Runner, "deadlines")
     expect_attributes(TRIO_RUN_MODULE.Deadlines, "add", "remove")
     deadlines, calls = TRIO_RUN_MODULE.Deadlines(), list[Any]()

@@ -12,12 +12,15 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 
 from .. import _shared
-from .._interface import Backend, HostTask, Scope, TaskEvent, WorkerTask
+from .._interface import Backend, HostTask, WorkerTask
+
+if TYPE_CHECKING:
+    from .._interface import Scope, TaskEvent
 
 T = TypeVar("T")
 SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
@@ -106,12 +109,12 @@ class AsyncioLoop(Backend):
     other_cancellation = "trio", "Cancelled"
 
     @functools.cached_property
-    def _scope_class(self) -> Any:
+    def _scope_class(self) -> type[anyio.CancelScope]:
         """The class of the objects that `anyio.CancelScope` returns. Calling it directly takes a third of the time."""
         return type(anyio.CancelScope())
 
     def create_scope(self, deadline: float = math.inf) -> Scope:
-        return cast("Scope", self._scope_class(deadline=deadline))
+        return self._scope_class(deadline=deadline)
 
     def current_task(self) -> Any:
         try:

@@ -10,12 +10,15 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import trio
 
 from .. import _shared
-from .._interface import Backend, HostTask, Scope, TaskEvent, WorkerTask
+from .._interface import Backend, HostTask, WorkerTask
+
+if TYPE_CHECKING:
+    from .._interface import Scope, TaskEvent
 
 T = TypeVar("T")
 SignalFunction = Callable[[int, FrameType | None], Any]
@@ -177,7 +180,7 @@ class TrioLoop(Backend):
         return shared
 
     def create_scope(self, deadline: float = math.inf) -> Scope:
-        return cast("Scope", trio.CancelScope(deadline=deadline))
+        return trio.CancelScope(deadline=deadline)
 
     def name_task(self, task: Any, name: str) -> None:
         task.name = name
