@@ -398,16 +398,16 @@ class Workers:
 
     def spawn(self) -> None:
         """Spawn a worker, which searches for a job."""
-        worker = Worker(self)
+        worker, run, group = Worker(self), self.run, self.group
         self.searchers += 1
         self.alive[worker] = None
-        self.run.standstill.active_count += 1
-        if not self.group.begins_in_order:
-            self.run.time_slice.spawned.append(worker)
+        run.standstill.active_count += 1
+        if not group.begins_in_order:
+            run.time_slice.spawned.append(worker)
         try:
-            self.group.spawn(worker)
+            group.spawn(worker)
         except BaseException as fault:  # of the program's task factory, or a lack of memory: no task will leave
-            self.run.interrupt(fault)
+            run.interrupt(fault)
             self.leave(worker)
 
     def admit_queued(self) -> None:
@@ -424,17 +424,20 @@ class Workers:
     def leave(self, worker: Worker) -> None:
         """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""
         try:
-            worker.stop_searching()
-            run, time_slice = self.run, self.run.time_slice
+            run, time_slice, queue = self.run, self.run.time_slice, self.queue
+            if worker.is_searching:
+                worker.stop_searching()
             if worker.task_snapshot is None and worker in time_slice.spawned:  # it has not begun
                 time_slice.spawned.remove(worker)
             del self.alive[worker]
             time_slice.names.unnamed.pop(worker, None)
             run.standstill.active_count -= 1
-            run.stuck_jobs.forget(worker)
+            if worker.cancelled_at < math.inf:
+                run.stuck_jobs.forget(worker)
             self.group.forget(worker)
             self.forever_count -= worker.is_shielded
-            self.ensure_searcher()
+            if queue.startable or queue.line is not None:
+                self.ensure_searcher()
         except BaseException as fault:
             self.alive.pop(worker, None)
             self.run.interrupt(fault)
