@@ -27,8 +27,9 @@ UNSAFE = [
     ("echo $'{}'", "inside single quotes"),
     ("printf '%s' $'it\\'s {} here'", "inside single quotes"),
     ('echo $"{}"', "inside double quotes"),
-    ("echo `echo {}`", "inside backquotes"),
-    ('echo "`echo {}`"', "inside backquotes"),
+    ("echo `echo {}`", "in a line with backquotes"),
+    ('echo "`echo {}`"', "in a line with backquotes"),
+    ("echo `date` {}", "in a line with backquotes"),
     ("echo $(({}+1))", "inside $(( ... ))"),
     ("((x = {} > 1)); echo", "inside (( ... ))"),
     ("for ((i = 0; i < {}; i++)); do echo; done", "inside (( ... ))"),
@@ -37,7 +38,7 @@ UNSAFE = [
     ("echo ${x:-{}}", "inside ${ ... }"),
     ("echo \\{}", "after \\"),
     ("echo ${}", "after $"),
-    ("cat <<EOF\n{}\nEOF", "after the beginning of a here-document"),
+    ("cat <<EOF\n{}\nEOF", "in a line with a here-document"),
     ("echo '", "inside single quotes"),
     ("[[ {} -gt 5 ]]", "after [["),
     ("if ! [[ (1 -eq 1 && {} -gt 5) ]]; then echo; fi", "after ("),
@@ -54,7 +55,7 @@ UNSAFE = [
     ("printf -v {} x", "after printf"),
     ("read {} < /dev/null", "after read"),
     ("unset {}", "after unset"),
-    ("a[{}]=1", "inside a subscript"),
+    ("a[{}]=1", "in a line with a subscript"),
     ("((echo a) | echo {})", "inside (( ... ))"),
     ("declare -a z=({})", "after ("),
     ("make >& {}.log", "after >&"),
@@ -64,6 +65,10 @@ UNSAFE = [
     ("echo $x{}", "after the name of a variable"),
     ("cp a ~{}", "after ~"),
     ("x={}; echo $((x))", "in a line that computes"),
+    ("x=y; y={}; echo $((x))", "in a line that computes"),
+    ("echo $x[{}]", "in a line with a subscript"),
+    ('y={}; echo "$x[y]"', "in a line with a subscript"),
+    ("y={}; [[ y -eq 5 ]]", "after [["),
     ("x={}; [ $x ]", "after ["),
     ("x={}; $x", "in a line whose command is the value of a variable"),
     ("x={}; eval echo $x", "after eval"),
@@ -81,17 +86,18 @@ SAFE = [
     "echo $(echo {}; (echo {})) {}",
     "( (echo a) | echo {})",
     "x={}; echo \"$x\" '(' {}",
-    "a 'b' \"\\\" c\" `d` # don't\necho {}",
+    "a 'b' \"\\\" c\" $(d) # don't\necho {}",
     'echo $# $$ x#{} \\" {}',
     "echo $((1<<2)) ${x:-y} {} > out",
     'i=0; while [ "$i" -lt 2 ]; do i=$((i+1)); echo {}; done',
     'd=$(mktemp -d); trap \'rm -rf "$d"\' EXIT; cp {} "$d"; (cd "$d" && ls) > out',
-    "cat > {} <<EOF\nit's $x\nEOF\necho {}",
-    "echo $(echo a)#b`echo c`#d <(true)#e {}",
+    'printf "it\'s %s\\n" "$x" > {}; echo {}',
+    "echo $(echo a)#b <(true)#e {}",
     "cat <<< {} | echo {}",
     "[ {} = b ] || [ {} -gt 5 ] || test -f {}",
-    "[[ a = a ]] && let x=1 && declare -i y=2; echo {}",
-    "declare x={}; export y={}",
+    "n=0; until test -f {}; do n=$((n+1)); [ $n -ge 3 ] && break; echo $((2*n)); done",
+    "$CC -c {} && export PATH=$PATH:{}",
+    "[[ {} == *.gz ]] && set -e; declare x={}; export y={}",
     "read x < {}; unset x; echo let {} 2>&1 {}",
     "case {} in a) echo {};; esac; for x in {}; do echo {}; done; f() { echo {}; }; f",
 ]
@@ -174,6 +180,13 @@ def test_a_line_on_a_node_does_not_run_in_a_shell_that_computes(tmp_path: Path, 
     assert not (tmp_path / "pwned").exists()
     assert (done.returncode, done.stdout) == ((126, b"") if "sh of this node" in str(done.stderr) else (0, b"ran\n"))
     assert CommandTemplate(["echo {}"], shell="").guard == ""
+
+
+def test_a_number_is_no_part_of_the_name_of_a_variable() -> None:
+    """A name that is only known when the line is filled could be that of a variable with which the line computes."""
+    for line in ("x{#}={}; echo $((x1))", "read x{#} < {}; echo $((x1))", "for x{#} in {}; do echo $((x1)); done"):
+        with pytest.raises(ValueError, match=r"could run as code"):
+            CommandTemplate([line], shell="/bin/bash")
 
 
 def test_a_value_without_special_characters_may_be_in_quotes_and_a_number_anywhere() -> None:

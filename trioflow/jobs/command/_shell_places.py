@@ -5,10 +5,11 @@ outside of quotes, in a word of a command whose arguments no shell evaluates. In
 good as the text around it, only a value without special characters may stand; where a number is computed, a number.
 
 A value reaches other parts of its line, by variables, pipes and functions. So a line with a value that has special
-characters must be known as a whole: it computes with names that it gives numbers to, and runs no text as code.
+characters must be known as a whole: it computes with names that have numbers alone in it, and calls builtins of shells
+in the forms of `_FORMS`. Backquotes and here-documents are not among what is known.
 
 What is read is what all of bash, dash, zsh, ksh, mksh and busybox read in the same way. In the texts of words, a value
-is one of the three marks below, and what a shell expands is `\3NAME\5` or, in double quotes, `\4NAME\5`.
+is one of the three marks below, and what a shell expands is `\3` or, in double quotes, `\4`.
 """
 
 from __future__ import annotations
@@ -80,10 +81,13 @@ def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") ->
 
     """
     computes = bool(shell) and os.path.basename(os.path.realpath(shell)) not in NOT_COMPUTING
-    lexer = _Lexer("".join(_MARKS.sub("?", text) + mark for text, mark in zip(texts, [*marks, ""], strict=True)))
+    line = "".join(_MARKS.sub("?", text) + mark for text, mark in zip(texts, [*marks, ""], strict=True))
+    lexer = _Lexer(line, _texts_in(line))
     try:
+        _check_sums(line, lexer.texts)
         lexer.read()
-        _Commands(lexer, computes).check()
+        for words in lexer.commands:  # and those that are found in them
+            _check_command(words, lexer, computes)
     except _Unknown as error:
         # A line of values without special characters is as if the user had written it.
         if error.changes_value or VALUE in marks:
@@ -111,46 +115,43 @@ NOT_COMPUTING: Final = frozenset({"bash", "dash", "ash", "busybox"})
 """The shells whose builtins take no argument for an expression: what is no number is an error."""
 _UNQUOTED: Final = "\3"
 _QUOTED: Final = "\4"
-_END: Final = "\5"
 _MARKS: Final = re.compile("[\0-\5]")
-_UNKNOWN_TEXT: Final = re.compile("[\0\1\3\4]")
-"""Matches a part of a word that may be any text."""
-_SUM: Final = r"\(\([\w\s+*/%<>=!&|^~?:,.;()$\#{}\2-]*?\)\)"
+_SUM: Final = (
+    r"\(\([\w\s+*/%<>=!&|^~?:,.;$\#{}\2-]*?(?:\([\w\s+*/%<>=!&|^~?:$\#{}\2-]*\)[\w\s+*/%<>=!&|^~?:$\#{}\2-]*?)*\)\)"
+)
 _EXPANSION: Final = r"""
     \$(?P<name>[A-Za-z_]\w*|[0-9@*\#?$!-])
-    | \$\{(?P<braced>\#?(?:\w+|[@*\#?$!-])(?:\[(?:\d+|[@*])\])?)(?::?[-+?](?:[^{}'"`$\\\0-\2]|\$\w+)*
-        | (?:%%?|\#\#?|//?|\^\^?|,,?)[^{}'"`$\\\0-\2]* | :\d+(?::\d+)?)?\}"""
+    | \$\{(?P<braced>\#?(?:\w+|[@*\#?$!-]))(?::?[-+?](?:[^{}'"`$\\\0-\2]|\$\w+)*|(?:%%?|\#\#?)[^{}'"`$\\\0-\2]*)?\}"""
 _TOKEN: Final = re.compile(
     rf"""(?P<blank>[ \t]+) | (?P<continuation>\\\n) | \\(?P<escaped>[^\0-\2]) | (?P<mark>[\0-\2])
-    | (?P<sum>\$?{_SUM}) | (?P<unknown>\$?\(\(|\$\[)
-    | (?P<open>\$\(|[<>]\(|`|\$?") | \$?'(?P<single>[^']*)' | \$'(?P<ansi>(?:[^'\\]|\\[^'])*)'
-    | (?P<redirection>(?:\d+|\{{\w+\}})?(?:<<<|<<-?|<>|>>|>\||[<>]&|[<>])|&>>?)
+    | (?P<sum>\$?{_SUM}) | (?P<unknown>\$?\(\(|\$\[|<<-?(?!<)|\$'[^']*\\')
+    | (?P<open>\$\(|[<>]\(|\$?") | \$?'(?P<single>[^']*)'
+    | (?P<redirection>(?:\d+|\{{\w+\}})?(?:<<<|<>|>>|>\||[<>]&|[<>])|&>>?)
     | (?P<end>;;&|;&|;;|&&|\|\||\|&|[;|&\n]) | {_EXPANSION}
     | (?P<bracket>[()]) | (?P<literal>[^\s\\'"`$();&|<>\0-\2]+|[\r\f\v]|\$(?=[\s/.,:%+]|\]|\Z))""",
     re.VERBOSE | re.ASCII,
 )
 _QUOTED_TOKEN: Final = re.compile(
     rf"""\\(?P<escaped>[^\0-\2]) | (?P<mark>[\0-\2]) | (?P<sum>\${_SUM}) | (?P<unknown>\$\(\(|\$\[)
-    | (?P<open>\$\(|`|") | {_EXPANSION} | (?P<literal>[^\\"`$\0-\2]+|\$(?![{{(\0-\2]))""",
+    | (?P<open>\$\(|") | {_EXPANSION} | (?P<literal>[^\\"`$\0-\2]+|\$(?![{{(\0-\2]))""",
     re.VERBOSE | re.ASCII,
 )
-_CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\5-]|\A=)\Z")
+_CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\4-]|\A=)\Z")
 """Matches what changes a value after it: `~` and `=` expand it, and what else is not known."""
 _AS_WORD: Final = 'make it a word of its own, or pass it as "$1", as in: sh -c \'x "$1"\' - {}'
 _LEAVE_OUT_QUOTES: Final = 'leave the quotes out, as arguments are quoted anyway: -m "for "{} in place of -m "for {}"'
 _REMEDIES: Final = {
     '"': ("inside double quotes", _LEAVE_OUT_QUOTES),
     "'": ("inside single quotes", _LEAVE_OUT_QUOTES),
-    "`": ("inside backquotes", "write $(...) in place of `...`"),
-    "<<": ("after the beginning of a here-document", "pipe it in, as in: printf '%s\\n' {} | COMMAND"),
+    "`": ("in a line with backquotes", "write $(...) in place of `...`"),
+    "<<": ("in a line with a here-document", "pipe it in, as in: printf '%s\\n' {} | COMMAND"),
     **{opener: (f"inside {opener} ... {end}", "make it a word of its own, as in: expr {} + 1")
        for opener, end in (("$((", "))"), ("((", "))"), ("$[", "]"), ("${", "}"))},
     **{prefix: (f"after {prefix}", f"leave the {prefix} out, since arguments are quoted anyway") for prefix in "\\$"},
 }  # fmt: skip
-_SUBSCRIPT: Final = re.compile(r"\w\[[^\]]*\Z")
-_PRINTS_NUMBER: Final = re.compile(r"wc( -\w+)*|nproc|grep -c \S+ \S+")
-_CLOSERS: Final = {"$(": ")", "<(": ")", ">(": ")", "(": ")", "`": "`", '"': '"', '$"': '"'}
+_CLOSERS: Final = {"$(": ")", "<(": ")", ">(": ")", "(": ")", '"': '"', '$"': '"'}
 _RESERVED: Final = frozenset(["if", "then", "elif", "else", "fi", "while", "until", "do", "done", "!", "{", "}"])
+_SET_BY_SHELLS: Final = frozenset(["_", "argv", "BASH_ARGV", "BASH_COMMAND", "OLDPWD", "OPTARG", "PWD", "REPLY"])
 
 
 class _Unknown(Exception):
@@ -159,6 +160,22 @@ class _Unknown(Exception):
     def __init__(self, name: str, remedy: str = _AS_WORD, *, changes_value: bool = False) -> None:
         self.name, self.remedy = _REMEDIES.get(name, (name, remedy))
         self.changes_value: Final = changes_value
+
+
+def _texts_in(line: str) -> frozenset[str]:
+    """Return the names that may stand for a variable with a text in a line: all but those that get numbers in it."""
+    rest = re.sub(
+        r"\b[A-Za-z_]\w*\+?=[\d\2]+(?=[\s;)&|]|\Z)|\$\{?#?\w+",
+        "",
+        re.sub(rf"\$?{_SUM}", NUMBER, line.replace("\\\n", "")),
+    )
+    return _SET_BY_SHELLS | set(re.findall(r"[A-Za-z_]\w*", rest))
+
+
+def _check_sums(line: str, texts: Collection[str]) -> None:
+    for text in re.findall(_SUM, line):
+        if re.search(r"\$\{?[\d@*]", text) or not set(re.findall(r"(?<![\w#])[A-Za-z_]\w*", text)).isdisjoint(texts):
+            raise _Unknown("in a line that computes", "compute only with names that the line gives nothing but numbers")
 
 
 @dataclass(slots=True)
@@ -176,22 +193,22 @@ class _Lexer:
     """Reads a line with marks into simple commands, which are lists of words without their quotes.
 
     Attributes:
+        texts: the names of variables that may have any text.
         count: how many values have been read.
         comments: the numbers of those in comments.
         commands: the commands that have ended.
-        sums: the texts of what is computed.
 
     """
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, line: str, texts: Collection[str]) -> None:
+        self.texts: Final = texts
         self.count = 0
         self.comments: Final[set[int]] = set()
         self.commands: Final[list[list[str]]] = []
-        self.sums: Final[list[str]] = []
         self._line: Final = line
         self._position = 0
         self._stack: Final = [_Context("")]
-        self._here_ends: Final[list[str]] = []
+        self._top = self._stack[0]
         self._last_kind = ""
 
     def read(self) -> None:
@@ -202,50 +219,74 @@ class _Lexer:
 
         """
         while self._position < len(self._line):
-            if not self._is_quoted and self._top.word is None and self._line[self._position] == "#":
+            is_quoted = self._top.opener.endswith('"')
+            if not is_quoted and self._top.word is None and self._line[self._position] == "#":
                 self._read_comment()
                 continue
-            found = (_QUOTED_TOKEN if self._is_quoted else _TOKEN).match(self._line, self._position)
+            found = (_QUOTED_TOKEN if is_quoted else _TOKEN).match(self._line, self._position)
             if found is None:
                 rest = self._line[self._position :]
-                raise _Unknown(
-                    "${" if rest.startswith("${") else rest[0], changes_value=rest[1:2] < "\3" and len(rest) > 1
-                )
-            kind = found.lastgroup or ""
+                opener = "${" if rest.startswith("${") else rest[0]
+                raise _Unknown(opener, changes_value=rest[1:2] < "\3" and len(rest) > 1)
             self._position = found.end()
-            if self._is_in_backquotes and (kind == "escaped" or found[0] == '"'):
-                raise _Unknown("`")  # shells differ in what such a character means there
-            match kind:
-                case "literal" | "escaped":
-                    self._add(found[kind])
-                case "single" | "ansi":
-                    self._read_text(found[kind])
-                case "name":
-                    self._add_expansion(found[kind])
-                case "blank":
-                    self._end_word()
-                case "continuation":
-                    pass  # a shell removes it
-                case "unknown":
-                    raise _Unknown(found[0])
-                case _:
-                    getattr(self, f"_read_{kind}")(found)
+            kind = found.lastgroup or ""
+            self._read_token(kind, found[0], found[kind], is_quoted)
             self._last_kind = kind
         if len(self._stack) > 1:
             raise _Unknown(self._top.opener)
         self._end_command()
 
-    @property
-    def _top(self) -> _Context:
-        return self._stack[-1]
+    def _read_token(self, kind: str, token: str, text: str, is_quoted: bool) -> None:
+        top = self._top
+        match kind:
+            case "literal" if self._last_kind == "name" and text[0] == "[":
+                raise _Unknown("in a line with a subscript", "write ${x}[ in place of $x[")  # zsh computes it
+            case "literal" | "escaped":
+                self._add(text)
+            case "mark":
+                self._read_mark(text, is_quoted)
+            case "single":
+                if VALUE in text:
+                    raise _Unknown("'")
+                self.count += len(_MARKS.findall(text))
+                self._add(text)
+            case "name" | "braced":
+                is_number = text in "#?$!" or text[0] == "#" or (text.isidentifier() and text not in self.texts)
+                self._add(
+                    NUMBER if is_number and token[1:].strip("{}") == text else _QUOTED if is_quoted else _UNQUOTED
+                )
+            case "sum":
+                if token[0] == "(" and top.word is not None:
+                    raise _Unknown("((")
+                self.count += token.count(NUMBER)
+                self._add(NUMBER)
+            case "open" if token == _CLOSERS.get(top.opener):
+                self._close()
+                self._add(top.word or "")
+            case "open":
+                self._add("")
+                self._open(token)
+            case "blank":
+                self._end_word()
+            case "redirection":
+                self._end_word()
+                top.redirection = token
+            case "end":
+                self._end_command()
+            case "bracket":
+                self._read_bracket(token)
+            case "unknown":
+                raise _Unknown("'" if token[1] == "'" else "<<" if token[0] == "<" else token)
+            case _:
+                pass  # a shell removes the end of a line that is continued
 
-    @property
-    def _is_quoted(self) -> bool:
-        return self._top.opener.endswith('"')
+    def _open(self, opener: str) -> None:
+        self._top = _Context(opener)
+        self._stack.append(self._top)
 
-    @property
-    def _is_in_backquotes(self) -> bool:
-        return any(context.opener == "`" for context in self._stack)
+    def _close(self) -> None:
+        self._stack.pop()
+        self._top = self._stack[-1]
 
     def _read_comment(self) -> None:
         if self._position and self._line[self._position - 1] not in " \t\n;":
@@ -256,103 +297,47 @@ class _Lexer:
         self.comments.update(numbers)
         self.count, self._position = self.count + len(numbers), end
 
-    # ---- parts of words
-
     def _add(self, text: str) -> None:
         self._top.word = (self._top.word or "") + text
 
-    def _add_expansion(self, name: str) -> None:
-        self._add(
-            NUMBER if name in ("#", "?", "$", "!") else f"{_QUOTED if self._is_quoted else _UNQUOTED}{name}{_END}"
-        )
-
-    def _read_mark(self, match: re.Match[str]) -> None:
-        mark, word = match[0], self._top.word or ""
+    def _read_mark(self, mark: str, is_quoted: bool) -> None:
+        word = self._top.word or ""
         following = self._line[self._position :].replace("\\\n", "")[:1]
         if self._last_kind == "name":
             raise _Unknown("after the name of a variable", "write ${x} in place of $x", changes_value=True)
-        if not self._is_quoted:
-            if word and _CHANGED_AFTER.search(word):
-                raise _Unknown(f"after {word[-1]}", changes_value=True)
-            if following == "(" or (following in ("<", ">") and re.fullmatch(r"[\d\0-\2]*", word)):
-                raise _Unknown(f"directly before {following}", f"put a blank before {following}", changes_value=True)
-        if mark == VALUE and (self._is_quoted or self._is_in_backquotes or _SUBSCRIPT.search(word)):
-            raise _Unknown('"' if self._is_quoted else "`" if self._is_in_backquotes else "inside a subscript")
+        if is_quoted and mark == VALUE:
+            raise _Unknown('"')
+        if not is_quoted and word and _CHANGED_AFTER.search(word):
+            raise _Unknown(f"after {word[-1]}", changes_value=True)
+        if not is_quoted and (following == "(" or (following in ("<", ">") and re.fullmatch(r"[\d\0-\2]*", word))):
+            raise _Unknown(f"directly before {following}", f"put a blank before {following}", changes_value=True)
         self.count += 1
         self._add(mark)
 
-    def _read_text(self, text: str) -> None:
-        if VALUE in text or ("\n" in text and self._here_ends):
-            raise _Unknown("'")
-        self.count += len(_MARKS.findall(text))
-        self._add(text)
-
-    def _read_braced(self, match: re.Match[str]) -> None:
-        is_length = match["braced"].startswith("#")
-        self._add_expansion("#" if is_length else match["braced"] if match[0] == f"${{{match['braced']}}}" else "")
-
-    def _read_sum(self, match: re.Match[str]) -> None:
-        if match[0][0] == "(" and self._top.word is not None:
-            raise _Unknown("((")
-        self.count += match[0].count(NUMBER)
-        self.sums.append(match[0])
-        self._add(NUMBER)
-
-    def _read_open(self, match: re.Match[str]) -> None:
-        if match[0] == _CLOSERS.get(self._top.opener):
-            self._close()
-        else:
-            self._add("")
-            self._stack.append(_Context(match[0]))
-
-    def _close(self) -> None:
-        text = self._top.word or ""
-        if self._is_quoted:
-            self._stack.pop()
-            self._add(text)
-            return
-        self._end_command()
-        opener = self._stack.pop().opener
-        if opener == "(":
-            self._top.words.clear()
-        elif self.commands and _PRINTS_NUMBER.fullmatch(" ".join(self.commands[-1])):
-            self._add(NUMBER)
-        else:
-            self._add_expansion("")
-
-    # ---- commands
-
-    def _read_redirection(self, match: re.Match[str]) -> None:
-        self._end_word()
-        self._top.redirection = match[0]
-
-    def _read_bracket(self, match: re.Match[str]) -> None:
+    def _read_bracket(self, bracket: str) -> None:
         top = self._top
-        if match[0] == ")":
-            if top.cases:
-                self._end_word()
-                top.words.clear()
-            elif _CLOSERS.get(top.opener) == ")":
-                self._close()
+        is_first = not top.words and top.word is None
+        if bracket == ")" and top.cases:
+            self._end_word()
+            top.words.clear()
+        elif bracket == ")" and _CLOSERS.get(top.opener) == ")":
+            self._end_command()
+            self._close()
+            if top.opener == "(":
+                self._top.words.clear()
             else:
-                raise _Unknown("after )")
-        elif not top.words and top.word is None:
-            self._stack.append(_Context("("))
-        elif len([*top.words, *[top.word] * (top.word is not None)]) == 1 and self._line[self._position] == ")":
+                self._add(_QUOTED if self._top.opener.endswith('"') else _UNQUOTED)
+        elif bracket == "(" and is_first:
+            self._open("(")
+        elif (
+            bracket == "("
+            and len(top.words) + (top.word is not None) == 1
+            and self._line.startswith(")", self._position)
+        ):
             self._position += 1  # a function
             top.words, top.word = [], None
         else:
-            raise _Unknown("after (")
-
-    def _read_end(self, match: re.Match[str]) -> None:
-        self._end_command()
-        while match[0] == "\n" and self._here_ends:
-            body_pattern = re.compile(rf"(?:.*\n)*?\t*{re.escape(self._here_ends.pop(0))}(?:\n|\Z)")
-            body = body_pattern.match(self._line, self._position)
-            text = self._line[self._position :] if body is None else body[0]
-            if re.search("[\0`]|\\$[({[]", text):
-                raise _Unknown("<<")
-            self.count, self._position = self.count + len(_MARKS.findall(text)), self._position + len(text)
+            raise _Unknown(f"after {bracket}")
 
     def _end_word(self) -> None:
         top, word = self._top, self._top.word
@@ -360,10 +345,8 @@ class _Lexer:
             return
         operator, top.redirection, top.word = top.redirection.lstrip("0123456789"), "", None
         if operator:
-            if operator not in ("<", ">", ">>", "<<<") and _UNKNOWN_TEXT.search(word):
+            if operator not in ("<", ">", ">>", "<<<") and re.search(_ANY, word):
                 raise _Unknown(f"after {operator}", "write > {} 2>&1 in place of >& {}")
-            if operator.startswith("<<") and operator != "<<<":
-                self._here_ends.append(word)
             return
         top.words.append(word)
         if len(top.words) == 1 and word == "esac":
@@ -392,130 +375,73 @@ BUILTINS: Final = frozenset(
     """.split()  # noqa: SIM905 - eighty lines otherwise
 )
 """The builtins and reserved words of shells. What has another name is a program or a function of the line."""
-_TEXT_BUILTINS: Final = frozenset([".", ":", "cd", "echo", "false", "kill", "pwd", "source", "true", "type", "which"])
-"""Those that evaluate none of their arguments."""
-_NAMING: Final = frozenset(["read", "unset", "getopts", "mapfile", "readarray"])
-_SETTING_NOTHING: Final = frozenset(["[", "[[", "eval", "exit", "let", "printf", "set", "test", "trap"])
-_DECLARING: Final = frozenset(["export", "readonly", "local", "declare", "typeset"])
 _RUNNING: Final = frozenset(["command", "builtin", "exec", "time", "nocorrect", "noglob"])
-_UNARY: Final = re.compile(r"-[bcdefghkLnpOrsSuwxzGN]")
-_BINARY: Final = frozenset({"=", "==", "!=", "-nt", "-ot", "-ef"})
-_NUMERIC: Final = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge"})
-_TEXT_FORMAT: Final = re.compile(r"(?:[^%]|%[-0-9.]*[%bcqs])*")
-_SET_BY_SHELLS: Final = frozenset(
-    ["_", "argv", "BASH_ARGV", "BASH_COMMAND", "MAPFILE", "OLDPWD", "OPTARG", "PWD", "REPLY"]
+_ASSIGNMENT: Final = re.compile(r"([\w\0-\2]+)(\[[^]]*\])?\+?=", re.ASCII)
+# In a form, the words of a command are joined by \5: any words; a part of a word that may be any text; a word that no
+# shell divides, one that is known, and a number.
+_ANY: Final = "[\0\1\3\4]"
+_WORDS: Final = ".*"
+_WORD: Final = "[^\3\5]*"
+_KNOWN: Final = "[^\0\1\3\4\5]*"
+_NUMBER: Final = "-?[\\d\2]+"
+_TEST: Final = (
+    f"(?:!\5)*(?:{_WORD}|-[bcdefghkLnpOrsSuwxzGN]\5{_WORD}|{_WORD}\5(?:==?|!=|-nt|-ot|-ef)\5{_WORD}"
+    f"|NUMBER\5-(?:eq|ne|lt|le|gt|ge)\5NUMBER)"
 )
-_EXPANDED: Final = re.compile(f"[{_UNQUOTED}{_QUOTED}]([^{_END}]*){_END}")
-_ASSIGNMENT: Final = re.compile(r"([\w\0-\2]+)(\[[^]]*\])?\+?=(.*)", re.DOTALL | re.ASCII)
+_TEST_OF_NUMBERS: Final = _TEST.replace("NUMBER", _NUMBER)
+_TEST_OF_WORDS: Final = _TEST.replace("NUMBER", _WORD)
+_FORMS: Final = {
+    **dict.fromkeys([".", ":", "cd", "echo", "false", "kill", "pwd", "source", "true", "type", "which"], _WORDS),
+    **dict.fromkeys(["break", "continue", "exit", "return", "shift"], f"(?:{_NUMBER})?"),
+    **dict.fromkeys(["ulimit", "umask"], f"(?:-\\w+\5?)*(?:{_NUMBER}|unlimited)?"),
+    **dict.fromkeys(["shopt", "setopt", "unsetopt", "wait", "trap", "hash", "jobs"], f"{_KNOWN}(?:\5{_KNOWN})*"),
+    **dict.fromkeys(["read", "unset"], "[^\0-\4\\[]*"),
+    **dict.fromkeys(
+        ["export", "readonly", "local", "declare", "typeset"],
+        "(?:\5?(?:-[xrgaf]+|[A-Za-z_]\\w*(?:=[^\5]*)?)(?=\5|\\Z))*",
+    ),
+    "set": f"--(?:\5{_WORDS})?|{_KNOWN}(?:\5{_KNOWN})*",
+    "for": f"\2|\\w+(?:\5in(?:\5{_WORDS})?)?",
+    "printf": f"(?:--\5)?(?!-)(?:{_KNOWN}(?:\5{_NUMBER})*|(?:[^%\0\1\3\4\5]|%[-0-9.]*[%bcqs])*\5{_WORDS})",
+    "test": _TEST_OF_NUMBERS,
+    "[": f"{_TEST_OF_NUMBERS}\5\\]",
+    "[[": f"{_TEST_OF_NUMBERS}\5\\]\\]",
+}
+"""The forms of the arguments with which a builtin of any shell evaluates nothing of what values may be."""
+_FORMS_WITHOUT_COMPUTING: Final = {
+    **_FORMS,
+    **dict.fromkeys(["break", "continue", "exit", "return", "shift", "ulimit", "umask"], _WORDS),
+    "printf": f"(?:--\5)?(?!-){_KNOWN}(?:\5{_WORDS})?",
+    "test": _TEST_OF_WORDS,
+    "[": f"{_TEST_OF_WORDS}\5\\]",
+}
 
 
-class _Commands:
-    """The simple commands of a line with values, and what reaches the variables of its shell."""
+def _check_command(words: list[str], lexer: _Lexer, computes: bool) -> None:
+    """Check that a command evaluates nothing of what values may be.
 
-    def __init__(self, lexer: _Lexer, computes: bool) -> None:
-        self._commands: Final = lexer.commands
-        self._sums: Final = lexer.sums
-        self._computes: Final = computes
-        self._any_texts: Final = set(_SET_BY_SHELLS)
+    Raises:
+        _Unknown: it may do so.
 
-    def check(self) -> None:
-        """Check that no command evaluates what a value may be.
-
-        Raises:
-            _Unknown: one may do so.
-
-        """
-        for words in self._commands:  # and those that are found in them
-            name, *arguments = words
-            if name in ("eval", "trap") and arguments and not _UNKNOWN_TEXT.search("".join(arguments)):
-                inner = _Lexer(" ".join(arguments))
-                inner.read()
-                self._commands.extend(inner.commands)
-                self._sums.extend(inner.sums)
-            self._note_assignments(name, arguments, words)
-        if any(re.search(r"\$\{?[\d@*]", text) or self._names(text) & self._any_texts for text in self._sums):
-            raise _Unknown("in a line that computes", "compute only with names that the line gives no values to")
-        for words in self._commands:
-            self._check_command([_EXPANDED.sub(self._known_or_not, word) for word in words])
-
-    @staticmethod
-    def _names(*texts: str) -> set[str]:
-        return set(re.findall(r"(?<![\w#])[A-Za-z_]\w*", " ".join(texts)))
-
-    def _note_assignments(self, name: str, arguments: Sequence[str], words: Sequence[str]) -> None:
-        assigned = [match[1] for match in map(_ASSIGNMENT.match, words) if match and _UNKNOWN_TEXT.search(match[3])]
-        if name == "for" and (len(arguments) == 1 or _UNKNOWN_TEXT.search("".join(arguments))):
-            assigned.append(arguments[0])
-        elif name in BUILTINS and name not in _TEXT_BUILTINS | _DECLARING | _SETTING_NOTHING:
-            assigned += self._names(*arguments)
-        self._any_texts.update(assigned)
-
-    def _known_or_not(self, match: re.Match[str]) -> str:
-        """Return a number in place of a variable that no value has reached, since it is as good as one."""
-        return match[0] if match[1] in self._any_texts or not match[1].isidentifier() else NUMBER
-
-    def _check_command(self, words: list[str]) -> None:
-        while words and (match := _ASSIGNMENT.match(words[0])):
-            if re.search("[\0\1]", match[1]):
-                raise _Unknown("in the name of a variable")
-            if match[2] and not re.fullmatch(r"\[\d+\]", match[2]):
-                raise _Unknown("in a line with a subscript", _AS_WORD)
+    """
+    words = words.copy()
+    while words and (match := _ASSIGNMENT.match(words[0])):
+        if _MARKS.search(match[1]):
+            raise _Unknown("in the name of a variable")
+        if match[2]:
+            raise _Unknown("in a line with a subscript")
+        del words[0]
+    while words and words[0] in _RUNNING:
+        del words[0]
+        while words and words[0].startswith("-"):
             del words[0]
-        while words and words[0] in _RUNNING:
-            del words[0]
-            while words and words[0].startswith("-"):
-                del words[0]
-        if not words:
-            return
-        name, *arguments = words
-        if re.search("[\3\4]", name) and ("/" not in name or _UNQUOTED in name):
-            raise _Unknown("in a line whose command is the value of a variable")
-        if name in BUILTINS and name not in _TEXT_BUILTINS and not self._is_text(name, arguments):
-            raise _Unknown(f"after {name}")
-
-    def _is_text(self, name: str, arguments: list[str]) -> bool:
-        """Return whether a builtin evaluates nothing of what values may be."""
-        match name:
-            case "[" | "[[" | "test":
-                if name != "test" and arguments[-1:] != [{"[": "]", "[[": "]]"}[name]]:
-                    return False
-                arguments = arguments if name == "test" else arguments[:-1]
-                is_text = _is_text_test(arguments, set() if self._computes or name == "[[" else _NUMERIC)
-            case "printf":
-                if len(arguments) == 1:
-                    return not re.match("[-\0-\5]", arguments[0])
-                formats = arguments[arguments[:1] == ["--"] :][:1]
-                is_text = not _UNKNOWN_TEXT.search("".join(formats)) and not "".join(formats).startswith("-")
-                is_text = is_text and (not self._computes or bool(_TEXT_FORMAT.fullmatch("".join(formats))))
-            case "for":
-                is_text = arguments == [NUMBER] or bool(
-                    re.fullmatch(r"\w+", "".join(arguments[:1])) and arguments[1:2] in ([], ["in"])
-                )
-            case "break" | "continue" | "exit" | "return" | "shift" | "ulimit" | "umask":
-                is_text = not self._computes
-            case "set":
-                is_text = arguments[:1] == ["--"]
-            case _:
-                is_text = name in _DECLARING and all(re.match(r"[A-Za-z_]\w*(?:=|\Z)", text) for text in arguments)
-        if is_text or _UNKNOWN_TEXT.search("".join(arguments)):
-            return is_text
-        if name in ("eval", "trap"):
-            return True  # its text is a part of the line
-        if name in _NAMING:
-            return "[" not in "".join(arguments)
-        return self._any_texts.isdisjoint(self._names(*arguments))
-
-
-def _is_text_test(arguments: list[str], numeric: Collection[str]) -> bool:
-    match arguments:
-        case ["!", _, *_]:
-            return _is_text_test(arguments[1:], numeric)
-        case [_]:
-            pass
-        case [operator, _] if _UNARY.fullmatch(operator):
-            pass
-        case [_, operator, _] if operator in _BINARY or operator in numeric:
-            pass
-        case _:
-            return False
-    return "\3" not in "".join(arguments)
+    name, arguments = (words or [""])[0], "\5".join(words[1:])
+    if re.search("[\3\4]", name) and ("/" not in name or _UNQUOTED in name):
+        raise _Unknown("in a line whose command is the value of a variable")
+    form = (_FORMS if computes else _FORMS_WITHOUT_COMPUTING).get(name)
+    if name in BUILTINS and (form is None or re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None):
+        raise _Unknown(f"after {name}")
+    if name == "trap":  # its text is a part of the line
+        inner = _Lexer(arguments.replace("\5", " "), lexer.texts)
+        inner.read()
+        lexer.commands.extend(inner.commands)
