@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
 import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 import click
 
 from . import SUCCESS_CODE, _outputs
-from ._scenario import CliError
+from ._scenario import CliError, InputFile
 
 EXAMPLES = """\b
 Examples:
   trioflow look 4242
   trioflow look 4242 --json | jq '.runs[].running[].line.text'
   trioflow look 4242 --web
+  trioflow look night.json --web
   trioflow look 4242 --pause
   trioflow look 4242 --cancel "build/test 7"
 """
@@ -25,8 +29,19 @@ WHOLE_RUN = "\n"
 """The value of `--cancel` without a path."""
 
 
+class ProgramOrTrace(InputFile):
+    """The type of an argument for the number of a process, or for a file with a trace."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return (
+            click.IntRange(min=1).convert(value, param, ctx)
+            if value.isdecimal()
+            else super().convert(value, param, ctx)
+        )
+
+
 @click.command(name="look", epilog=EXAMPLES)
-@click.argument("pid", type=click.IntRange(min=1))
+@click.argument("pid", type=ProgramOrTrace(dir_okay=False, path_type=Path))
 @click.option("--json", is_flag=True, help="Write everything as JSON, for programs.")
 @click.option("--web", is_flag=True, help="Serve a page that moves, with buttons for the words below, until Ctrl-C.")
 @click.option("--pause", is_flag=True, help="Start no more jobs until --resume. What runs goes on.")
@@ -37,12 +52,14 @@ WHOLE_RUN = "\n"
     "--cancel", is_flag=False, flag_value=WHOLE_RUN, metavar="[PATH]", help="Cancel the run, or only the job at PATH."
 )
 @click.option("--run", "label", metavar="LABEL", help="The run, if there are several in the program.")
-def command(pid: int, label: str | None, **options: Any) -> int:
+def command(pid: int | Path, label: str | None, **options: Any) -> int:
     """Show what a program that runs is doing: what runs, since when and where; what waits, and why; what has failed.
 
     PID is the number of its process. `trioflow run` answers, and so does each program of the same user on Python 3.14
     or newer, if this command runs on the same version. Other programs need TRIOFLOW_LOOK=1 in their environment, or
     call trioflow.look.enable(). Looking changes nothing, and works while a job blocks the event loop.
+
+    With --web, PID may also be a file written by `trioflow run --trace FILE.json`, whose run has ended.
 
     The options from --pause to --cancel steer the run instead. The log of the program says who did so.
     """
@@ -54,16 +71,16 @@ def command(pid: int, label: str | None, **options: Any) -> int:
     word, value = next(iter(given.items()), ("", None))
     try:
         if word == "web":
-            from ..view.look import _page, _web
-
-            _web.serve(_page.Page(pid, label), _outputs.echo)
+            serve_page(pid, label)
             return SUCCESS_CODE
+        if isinstance(pid, Path):
+            raise click.UsageError(f"a trace is shown by --web alone: trioflow look {pid} --web")
         if word not in ("", "json"):
             request = {"do": word, "value": None if value in (True, WHOLE_RUN) else value, "run": label}
             _outputs.echo(_client.ask(pid, request)["done"])
             return SUCCESS_CODE
         record = _client.ask(pid)
-    except (ImportError, _client.NoAnswer) as error:
+    except _client.NoAnswer as error:
         raise CliError(str(error)) from None
     if label is not None:
         record["runs"] = [run for run in record["runs"] if run["label"] == label]
@@ -76,3 +93,22 @@ def command(pid: int, label: str | None, **options: Any) -> int:
         for line in _client.text_lines(pid, record, columns, height - 1):  # the last line is for the prompt
             _outputs.echo(line)
     return SUCCESS_CODE
+
+
+def serve_page(source: int | Path, label: str | None) -> None:
+    """Serve the page of a run of a program, or that of a trace, until Ctrl-C."""
+    from ..view.look import _page, _web
+    from ..view.trace import _trace_file
+
+    try:
+        if isinstance(source, Path):
+            page: _page.Page = _page.TracePage(_trace_file.read_record(source))
+        else:
+            page = _page.Page(source, label)
+            page.ask()
+    except (ImportError, _trace_file.BadTrace) as error:
+        raise CliError(str(error)) from None
+    with _web.serving(page) as server, contextlib.suppress(KeyboardInterrupt):
+        _outputs.echo(server.url)
+        _outputs.echo("Ctrl-C ends the page" + ("." if isinstance(source, Path) else "; the program goes on."))
+        threading.Event().wait()

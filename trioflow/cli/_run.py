@@ -10,6 +10,7 @@ import importlib
 import io
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from .._hints import WRONG_BACKEND_REMEDY
 from ..abc import BackendName, printable
 from ..batch import _quantities
 from ..batch._options import option
-from ..view.look._answers import answering
+from ..view.look._answers import answer_thread, answering
 from ..view.monitor._monitor import build_command_monitor, can_move_cursor
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._declared_options import takes_options
@@ -128,6 +129,7 @@ class RunOptions:
     monitor: bool = option(
         "--monitor/--no-monitor", default=True, show_default=True, help="Show the jobs while they run."
     )
+    web: bool = option(help="Serve a page of the run that moves, until the run ends: `trioflow look PID --web`.")
     tag: bool = option(help="Begin each line that a job prints with the job's label.")
     journal: Path | None = option(
         type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
@@ -187,7 +189,12 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     on_signal = ExitOnSecondSignal(drain if options.drain_on_term else None)
     context = contextvars.copy_context()
     context.run(WRONG_BACKEND_REMEDY.set, "give --backend {}")
-    with run_on_cluster(scheduler, options.dask), show_engine_log(hidden_subjects), answering():
+    with (
+        run_on_cluster(scheduler, options.dask),
+        show_engine_log(hidden_subjects),
+        answering(),
+        page_of_run(options.web),
+    ):
         try:
             translate_errors(
                 scheduler,
@@ -243,10 +250,10 @@ class RunFiles:
     def __init__(self, options: RunOptions) -> None:
         self._options: Final = options
         self.has_failed = False  # whether a file could not be written
-        if options.report:
+        if options.report or options.web:
             from ..view.trace.report._report import require_jinja
 
-            make_instrument("--report", require_jinja)
+            make_instrument("--report" if options.report else "--web", require_jinja)
         self.tracers: list[Trace] = [Trace()] if options.trace or options.report else []
         self._reports: list[tuple[Events | JUnit, Path | IO[bytes]]] = [
             *((make_instrument("Events", functools.partial(Events, file)), file) for file in options.events),
@@ -279,6 +286,24 @@ class RunFiles:
                 )
             for path in self._options.report:
                 yield "report", functools.partial(save_trace, tracer, ".html"), path
+
+
+@contextlib.contextmanager
+def page_of_run(is_wanted: bool) -> Generator[None]:
+    """During the body of the `with` statement, let another process serve a page of the run, and print its address."""
+    if not is_wanted:
+        yield
+        return
+    words = [sys.executable, "-P", "-c", "from trioflow.view.look import _web; _web.serve_parent()"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        _outputs.echo(server.stdout.readline().decode(), nl=False, err=True)
+        try:
+            yield
+        finally:
+            answer_thread.tell_ends()
+            server.stdin.close()
 
 
 def make_monitors(scheduler: Scheduler, tag: bool) -> list[Any]:

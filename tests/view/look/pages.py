@@ -34,7 +34,9 @@ def program() -> Iterator[tuple[subprocess.Popen[bytes], Page]]:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"works\n"
-            yield process, Page(process.pid, None)
+            page = Page(process.pid, None)
+            page.ask()
+            yield process, page
         finally:
             process.kill()
 
@@ -42,7 +44,10 @@ def program() -> Iterator[tuple[subprocess.Popen[bytes], Page]]:
 @contextmanager
 def serving(page: Page | None = None) -> Iterator[PageServer]:
     """Serve a page, by default that of the run of this process, which a job has begun."""
-    with PageServer(Page(os.getpid(), None) if page is None else page) as server:
+    if page is None:
+        page = Page(os.getpid(), None)
+        page.ask()
+    with PageServer(page) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

@@ -5,21 +5,30 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import subprocess
+import sys
 import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
 import trioflow.look
-from trioflow import Job, Scheduler, ThreadJob
+from trioflow import Job, Scheduler, ThreadJob, Trace
 from trioflow.abc import incidents_of
+from trioflow.view import save
 from trioflow.view.look import _answers, _client
-from trioflow.view.look._page import Page, WatchedRun
+from trioflow.view.look._page import Page, TracePage, WatchedRun
 from trioflow.view.look._web import PageServer
+from trioflow.view.trace._trace_file import read_record
+from trioflow.view.trace.report._report import report_html
 
 from ...bodies import fail, nothing
-from .pages import program, serving
+from ...cli.command_line import trioflow as trioflow_command
+from .pages import PROGRAM, ROOT, program, serving
 
 pytestmark = pytest.mark.usefixtures("answers")
 
@@ -157,6 +166,7 @@ def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
 
     def look() -> None:
         page, copy = Page(os.getpid(), None), WatchedRun()
+        page.ask()
         _client.ask(os.getpid(), {"watch": page._key, "number": 1})  # nobody reads the answer
         page.ask()
         copy.update(_client.ask(os.getpid(), {"watch": "another"}))
@@ -180,7 +190,46 @@ def test_a_program_that_ends_tells_its_page_how() -> None:
     assert "OSError: broken" in page.report()
 
 
-def test_a_page_tells_why_there_is_none() -> None:
-    """Without a run in progress, or with several, the error says so."""
-    with pytest.raises(_client.NoAnswer, match="no run is in progress"):
-        Page(os.getpid(), None)
+def test_a_page_waits_for_a_run(backend: Any) -> None:
+    """A page may be there before the run that it will show, whose label must be given if there are several."""
+    page = Page(os.getpid(), None)
+    page.ask()
+    assert ("waits for a run" in page.html()[1], page.has_ended) == (True, False)
+    asked = ThreadJob(page.ask, label="asked")
+    other = ThreadJob(lambda: Page(os.getpid(), "other").ask(), label="other")
+    scheduler = Scheduler(asked, other, label="night")
+    assert not scheduler.run(backend=backend)
+    assert ">night<" in page.html()[1]
+    assert "choose a run by --run LABEL: in progress are 'night'" in str(other.raised_exception())
+
+
+def test_a_trace_has_the_page_of_a_run_that_has_ended(tmp_path: Path) -> None:
+    """The page of a file is the report without buttons; without --web, and without the file, the error says so."""
+    trace = Trace()
+    Scheduler(Job(nothing, label="only"), label="night").run(instruments=[trace])
+    save(trace, tmp_path / "night.json")
+    with serving(TracePage(read_record(tmp_path / "night.json"))) as server:
+        text = request(server, "GET", f"/{server.token}/")[1]
+        saved = request(server, "GET", f"/{server.token}/report.html")[1]
+    assert ('data-ended="true" data-paused="false" data-steered="false"' in text, ">night<" in text) == (True, True)
+    assert saved == report_html(read_record(tmp_path / "night.json"), Path.cwd())
+    assert "a trace is shown by --web alone" in trioflow_command("look", tmp_path / "night.json").output
+    assert "there is no file" in trioflow_command("look", "nope.json", "--web").output
+
+
+def test_a_run_has_a_page_of_its_own(tmp_path: Path) -> None:
+    """`run --web` prints the address of a page, which another process serves, and which ends with the run."""
+    path = tmp_path / "flow.py"
+    path.write_text(PROGRAM.replace(".run()", "").replace("Scheduler(Job", "s = Scheduler(Job"), encoding="utf-8")
+    words = [sys.executable, "-m", "trioflow", "run", "--no-monitor", "--web", str(path)]
+    pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, **pipes) as process:
+        url = process.stderr.readline().strip()
+        assert process.stdout.readline() == "works\n"
+        with urllib.request.urlopen(url) as answer:
+            page = answer.read().decode()
+        _, errors = process.communicate("\n")
+    assert '<section id="live"' in page
+    assert (process.returncode, "OSError: broken" in errors) == (3, True)
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        urllib.request.urlopen(url)

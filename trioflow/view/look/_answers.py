@@ -257,6 +257,9 @@ def _tell_changes(request: Record) -> Record:
         for old in [key for key, watch in watches.items() if watch.asked_at < now - ABANDONED_AFTER]:
             del watches[old]
         watch: Watch | None = watches.get(key)
+        if watch is None and not views.runs_in_progress():  # who looks has come first
+            watching.wait(WATCH_INTERVAL)
+            return {"number": 0}
         if watch is None or watch.number != request.get("number"):  # an answer may be lost
             watch = watches[key] = Watch(_choose_run(request) if watch is None else watch.in_progress)
             atexit.unregister(answer_thread.tell_ends)

@@ -25,6 +25,11 @@ MIN_DURATIONS: Final = 3
 """The number of jobs that must have ended before the page estimates how long the others take."""
 MAX_RUNNING: Final = 20
 """The maximum number of running jobs that have a line beside what waits. The table has all."""
+NO_ANSWER: Final[Record] = {
+    **{"number": 0, "is_over": False, "may_steer": False, "now": 0.0},
+    **{"phase": "waits for a run", "pause": "", "window": None, "waiting": ()},
+}
+"""What stands in place of an answer until a run begins."""
 GONE: Final = "The program was killed, or has ended without a word."
 
 
@@ -32,7 +37,7 @@ class WatchedRun:
     """What a program has told of one run."""
 
     def __init__(self) -> None:
-        self.answer: Record = {"number": 0, "is_over": False}
+        self.answer = NO_ANSWER
         """The last answer."""
         self._runs: Final[dict[int, RunFacts]] = {}
         self._jobs: Final[dict[int, tuple[int, JobFacts]]] = {}  # by key, with the index of the run
@@ -41,6 +46,8 @@ class WatchedRun:
 
     def update(self, answer: Record) -> None:
         """Merge an answer with those before it. The first one has all."""
+        if answer["number"] == 0:  # no run is in progress yet
+            return
         if answer["number"] == 1:
             for known in (self._runs, self._jobs, self._incidents):
                 known.clear()
@@ -72,7 +79,7 @@ class WatchedRun:
 
 
 def live_facts(record: TraceRecord, answer: Record, names: dict[int, str], problem: str) -> Record:
-    """Return what a page shows above the report of a run, which goes on or has just ended.
+    """Return what a page shows above the report of a run: the last answer, and what is counted in the record.
 
     Args:
         record: the record of the run so far.
@@ -82,28 +89,19 @@ def live_facts(record: TraceRecord, answer: Record, names: dict[int, str], probl
 
     """
     counted = [span for span in record.counted_spans if not span.forever]
-    settled = [span for span in counted if span.state.is_settled]
+    settled_count = sum(span.state.is_settled for span in counted)
     running = [span for span in record.leaf_spans if span.state is JobState.RUNNING and not span.forever]
-    running.sort(key=lambda span: span.started_at or record.end_time)
     has_ended = answer["is_over"] or problem == GONE
-    return {
+    return answer | {
         "ended": has_ended,
         "problem": problem,
-        "may_steer": answer.get("may_steer", False),
-        "phase": answer["phase"],
-        "pause": answer["pause"],
-        "window": answer["window"],
-        "settled": len(settled),
+        "settled": settled_count,
         "count": len(counted),
-        "percent": f"{100 * len(settled) / max(1, len(counted)):.1f}",
+        "percent": f"{100 * settled_count / max(1, len(counted)):.1f}",
         "elapsed": elapsed_text(record.end_time - record.start_time),
         "left": "" if has_ended or answer["pause"] else estimate(record, counted),
         "running": [
-            (
-                printable(span.path),
-                elapsed_text(record.end_time - (span.started_at or record.end_time)),
-                len(span.attempts),
-            )
+            (span.path, elapsed_text(record.end_time - (span.started_at or record.end_time)), len(span.attempts))
             for span in running[:MAX_RUNNING]
         ],
         "running_count": len(running),
@@ -144,9 +142,8 @@ class Page:
         """Another number for each state of the page."""
         self._lock: Final = threading.Lock()  # of what is told
         self._making: Final = threading.Lock()  # so that the page is made once for all tabs
-        self._made = 0, ""  # the version of the page, and its text
+        self._made = -1, ""  # the version of the page, and its text
         _report.require_jinja()
-        self.ask()
 
     def ask(self) -> None:
         """Ask the program what has changed; it answers when something has, or after a second.
@@ -206,3 +203,15 @@ class Page:
             return _client.ask(self._pid, {"do": action, "value": value, "run": self._label})
         except _client.NoAnswer as error:
             return {"error": str(error)}
+
+
+class TracePage(Page):
+    """The page of a run that has ended, of which there is a trace."""
+
+    def __init__(self, record: TraceRecord) -> None:
+        super().__init__(0, None)
+        self._record: Final = record
+        self._run.answer = NO_ANSWER | {"is_over": True, "phase": ""}
+
+    def _read(self) -> tuple[TraceRecord, list[JobFacts], Record]:
+        return self._record, [], self._run.answer

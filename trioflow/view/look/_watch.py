@@ -7,7 +7,6 @@ jobs that come and go meanwhile are missed, and an earlier run of a nested sched
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import time
 from typing import Any, Final
@@ -63,7 +62,10 @@ class Watch:
         for index, run in enumerate(self._runs):  # the loop appends the runs of nested schedulers
             self._update_run(index, run)
         told, steps, jobs = self._describe_changed_jobs()
-        incidents = views.incidents_of(self._scheduler)
+        incidents, graphs = views.incidents_of(self._scheduler), None
+        if view is None:
+            critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
+            graphs = [to_plain(describe_graph(self._scheduler, critical_path))]
         answer: Record = {
             "number": self.number + 1,
             "is_over": view is None,
@@ -78,7 +80,7 @@ class Watch:
             "pause": "" if view is None else self._view.pause_text,
             "window": self._scheduler.window_size if isinstance(self._scheduler.jobs_window, int) else None,
             "waiting": [] if view is None else self._describe_waiting(),
-            "graphs": None if view is not None else [to_plain(self._describe_graph())],
+            "graphs": graphs,
         }
         # Nothing of this is kept before all of it could be read, because the run goes on meanwhile.
         self._changed_runs.clear()
@@ -91,38 +93,32 @@ class Watch:
         return answer
 
     def _add_run(self, scheduler: BaseScheduler, enclosing: LiveRun | None) -> None:
-        view = self._view
-        start = RunStart(
-            view.clock, self._wall_offset, scheduler.window_size, pool=scheduler.pool, backend=view.backend
-        )
-        if enclosing is None:
-            start = dataclasses.replace(start, window_size=view.window, has_limiter=view.tokens_taken is not None)
+        view, is_root = self._view, enclosing is None
+        window = view.window if is_root else scheduler.window_size
+        has_limiter = is_root and view.tokens_taken is not None
+        start = RunStart(view.clock, self._wall_offset, window, has_limiter, scheduler.pool, view.backend)
         self._changed_runs[len(self._runs)] = None
         self._runs.append(LiveRun(scheduler, enclosing, 0, start))
 
     def _update_run(self, index: int, run: LiveRun) -> None:
-        """Take over the times and the new members of a run. If it has begun since, all of its jobs have changed."""
+        """Take over the times and the members of a run. If it has begun since, all of its jobs have changed."""
         scheduler, times = run.scheduler, (run.started_at, run.ended_at)
         run.started_at, run.ended_at = views.run_times(scheduler) or (None, None)
         view = self._view if index == 0 else views.current_run(scheduler)
-        if (run.started_at, run.ended_at) == times and view is None:
+        if (run.started_at, run.ended_at) == times and view is None and len(scheduler) == len(run.jobs):
             return
         self._changed_runs[index] = None
         if run.started_at != times[0]:
             run.number += 1
             self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
-        run.stop_reason = None if run.ended_at is None else scheduler.stop_reason
-        run.culprit = None if run.ended_at is None else scheduler.culprit
+        if run.ended_at is not None:
+            run.stop_reason, run.culprit = scheduler.stop_reason, scheduler.culprit
         if view is not None:
             run.steer(view.pauses, view.window_changes)
         if not scheduler.keep_jobs:
             for job in [job for job in run.jobs if job not in self._unsettled and job not in scheduler]:
                 del run.jobs[job], self._jobs[job], self._paths[job]
-        if len(scheduler) != len(run.jobs):
-            self._add_members(index, run)
-
-    def _add_members(self, index: int, run: LiveRun) -> None:
-        members = [job for job in list(run.scheduler) if job not in run.jobs]
+        members = [job for job in list(scheduler) if job not in run.jobs] if len(scheduler) != len(run.jobs) else []
         if any(job not in self._paths for job in members):
             self._paths.update(views.paths_of(self._scheduler))
         for job in members:
@@ -135,7 +131,6 @@ class Watch:
                 self._keys.setdefault(name, set()).add(str(need))
             if views.is_scheduler(job):
                 self._add_run(job, run)
-                self._add_members(len(self._runs) - 1, self._runs[-1])
 
     def _describe_changed_jobs(self) -> tuple[dict[AnyJob, Told], list[Step], list[tuple[int, Record]]]:
         """Return the new state and attempt of each job that has changed, and how it is told.
@@ -180,7 +175,3 @@ class Watch:
                 told.append(([self._jobs[job][1].key for job in jobs[:MAX_NAMED]], len(jobs) + rest, explanation))
                 rest = 0
         return told
-
-    def _describe_graph(self) -> Any:
-        critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
-        return describe_graph(self._scheduler, critical_path)

@@ -7,11 +7,17 @@ the report of the run so far. Its script fetches it again every second, and move
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
+import math
+import os
 import secrets
+import signal
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -21,6 +27,8 @@ from ._page import Page
 MAX_REQUEST_SIZE: Final = 4096
 REQUEST_TIMEOUT: Final = 10.0
 """How long, in seconds, a client may take to send a request, or keep a connection without one."""
+END_TIMEOUT: Final = 1.5
+"""How long, in seconds, `trioflow run` keeps its page for the browsers that show it: these ask once a second."""
 HEADERS: Final = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -41,6 +49,15 @@ class PageServer(ThreadingHTTPServer):
         self.token: Final = secrets.token_urlsafe(24)
         self.origins: Final = [f"http://{host}:{self.server_address[1]}" for host in ("127.0.0.1", "localhost")]
         self.url: Final = f"{self.origins[0]}/{self.token}/"
+        self.asked_at = -math.inf
+        """When a browser has asked for the page for the last time."""
+        self.has_saved_end = threading.Event()
+        """Whether a browser has got the report after the end of the run."""
+
+    def show_end(self) -> None:
+        """Let a browser that shows the page get its end, for a second and a half at most."""
+        if time.monotonic() < self.asked_at + 2 * END_TIMEOUT:
+            self.has_saved_end.wait(END_TIMEOUT)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Keep silent: a browser has closed the connection."""
@@ -55,6 +72,7 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         requested, page = self._requested_name(), self.server.page
+        self.server.asked_at = time.monotonic()
         name, _, query = ("refused" if requested is None else requested).partition("?")
         if name == "":
             self._send(200, page.html()[1])
@@ -65,6 +83,8 @@ class PageHandler(BaseHTTPRequestHandler):
             self._send(200, text, {"X-Version": str(version)})
         elif name == "report.html":
             self._send(200, page.report(), {"Content-Disposition": 'attachment; filename="report.html"'})
+            if page.has_ended:
+                self.server.has_saved_end.set()
         else:
             self._refuse()
 
@@ -107,13 +127,20 @@ class PageHandler(BaseHTTPRequestHandler):
         """Log nothing, because addresses have the token."""
 
 
-def serve(page: Page, echo: Callable[[str], object]) -> None:
-    """Serve a page until Ctrl-C, and print its address."""
+@contextlib.contextmanager
+def serving(page: Page) -> Generator[PageServer]:
+    """Serve a page during the body of the `with` statement."""
     with PageServer(page) as server:
-        threading.Thread(target=page.follow, name="trioflow look", daemon=True).start()
-        echo(server.url)
-        echo("Ctrl-C ends the page. The program goes on.")
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            echo("")
+        for target in (page.follow, server.serve_forever):
+            threading.Thread(target=target, name="trioflow look", daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def serve_parent() -> None:
+    """Serve the page of the run of the parent process, until that closes standard input, and print the address."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the parent gets, too
+    with serving(Page(os.getppid(), None)) as server:
+        print(server.url, flush=True)
+        sys.stdin.buffer.read()
+        server.show_end()

@@ -38,7 +38,7 @@
       if (!response.ok) throw new Error(text);
       version = response.headers.get("X-Version");
       if (text) show(text);
-      if (live.dataset.ended === "true") return keepReport();
+      if (live.dataset.ended === "true") return await keepReport();
     } catch {
       live.dataset.ended = "true";
       say("trioflow look has ended. This is the last that it has told.", true, Infinity);
