@@ -158,11 +158,14 @@ def test_a_command_whose_output_was_deleted_counts(tmp_path: Path, backend: str)
 
 def test_a_requirement_that_did_not_succeed_counts_by_its_state(virtual: Virtual, file: Path) -> None:
     """A report behind jobs that may fail runs again when one of them has succeeded; it once kept "1 failed"."""
-    ran = []
-    for broken in (True, True, False, False):
-        job = Job(fail_if, key=1, label="x", critical=False, kwargs={"fails": broken})
-        ran.append(run(virtual, file, job, Job(step, label="a").requires(job, settled=True)))
-    assert ran == ["x a", "x", "x a", ""]
+    ran, why = [], ""
+    for key, broken in ((1, True), (1, True), (1, False), (1, False), (2, True)):
+        job = Job(fail_if, key=key, label="x", critical=False, kwargs={"fails": broken})
+        report = Job(step, label="a").requires(job, settled=True)
+        ran.append(run(virtual, file, job, report))
+        why = "" if report.scheduler is None else report.scheduler.explain(report)
+    assert ran == ["x a", "x", "x a", "", "x a"]
+    assert why.endswith("it was not restored: 'x' is failed")
 
 
 def test_a_first_counts_by_its_jobs_whichever_wins(

@@ -18,7 +18,8 @@ differs:
 
 A job that is passed as an object, not as an input, is represented by its path. If this job is known to have settled,
 because it or a scheduler that contains it is required, its outcome is added. A stored form of more than 40 characters
-is replaced by its hash. With `redact=True`, every form is replaced by its hash.
+is replaced by its hash; that of a `HashOnly`, which has the name of this class, is always longer. With `redact=True`,
+every form is replaced by its hash.
 
 In older journals, a fingerprint has no `w` and no `q`, the options of a command have its directory, and the fields of
 named tuples have no names. `compute(is_former=True)` returns such a fingerprint, so that their records are restored.
@@ -32,7 +33,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from .._core.api.journals import HashOnly, LocalDirectory, Work
+from .._core.api.journals import LocalDirectory, Work
 from .._core.api.views import (
     AbstractJob,
     FunctionJob,
@@ -307,8 +308,6 @@ class FingerprintBuilder:
         value_class = cast(Any, type(value))
         if type(value) is InputPlaceholder:
             return {"$": "result", "v": value.form}
-        if type(value) is HashOnly:
-            return digest(dumps(value.value).encode())
         if isinstance(value, AbstractJob):  # passed as an object, not as an input
             job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]
             outcome = {"r": self._outcome_form(job)} if self._has_settled(job) else {}
