@@ -35,8 +35,6 @@ PATIENCE: Final = 10  # seconds for one run, which takes a hundredth of one on a
 UNHARMED: Final = {
     "Timer.__init__": "trio's own list of deadlines",
     "Timer._cancel": "the loop of trio calls it",
-    "TaskNames.watch": "the loop calls it, for no run",
-    "TaskNames._name_tasks": "the loop calls it, for no run",
     "Run.execute": "the end of its last steps",
     "FastTrioGroup._run_in_nursery": "steps of trio's own end of a nursery",
     "BaseScheduler.co_run": "the end of its last steps",

@@ -21,8 +21,8 @@ import pytest
 import trio
 
 from trioflow import AbstractJob, Adaptive, Job, JobCancelled, JobTimeout, Scheduler, Sequence, current_job
+from trioflow._core.backend import get_backend
 from trioflow._core.run._current import current_worker_var
-from trioflow.abc import run_of
 from trioflow.testing import run_virtual, virtual_options
 
 from .. import isolations
@@ -418,10 +418,10 @@ def name_now() -> str:
 
 
 @pytest.mark.both_backends
-def test_a_job_that_waits_gives_its_label_to_its_task(virtual: Virtual) -> None:
-    """A job that has waited for 0.1 s names its task, and one with a task of its own at once; no name is left behind.
+def test_a_job_gives_its_label_to_its_task(backend: str, virtual: Virtual) -> None:
+    """On trio a task has its job's label from the job's first step on, on asyncio if the task is its own.
 
-    Names once came from a class that was put in the place of trio's, and of asyncio's.
+    Once a timer named the tasks of jobs that waited, and its turns of the loop changed the order of other jobs.
     """
 
     async def names(seconds: float = 0) -> list[str]:
@@ -442,56 +442,50 @@ def test_a_job_that_waits_gives_its_label_to_its_task(virtual: Virtual) -> None:
     after.requires(failing, settled=True)
     jobs = [Sequence(long, timed, own), nested, forever, failing, after, Job(anyio.sleep, 9)]
     assert virtual(Scheduler(jobs).co_run)
-    has_own = isolations.ISOLATION == "direct"  # as with `own_task`
-    for job in (*long, timed, inside, forever):
-        assert job.result() == [job.label if has_own else "trioflow worker", job.label]
-    for job in (short, after):
-        assert job.result() == [job.label if has_own else "trioflow worker"] * 2
+    has_label = backend == "trio" or isolations.ISOLATION == "direct"  # as with `own_task`
+    for job in (*long, timed, inside, forever, short, after):
+        assert job.result() == [job.label if has_label else "trioflow worker"] * 2
     for job in (own, own_inside):
         assert job.result() == [job.label] * 2
 
 
-def test_tasks_of_many_waiting_jobs_are_named_in_turns_of_the_loop(virtual: Virtual) -> None:
-    """Hundreds of tasks are named in many turns of the loop, those of later jobs 0.05 to 0.1 s after they start."""
+def test_a_name_that_a_job_gives_its_task_is_its_own(virtual: Virtual) -> None:
+    """A job may name its task; no later job has this name, and after the last one the task of a worker has none."""
 
-    async def look(after: float) -> list[int]:
-        counts = []
-        await anyio.sleep(after)
-        for _ in range(20):
-            counts.append(sum(task.name == "waits" for task in anyio.get_running_tasks()))
-            await anyio.lowlevel.checkpoint()
-        return counts
+    async def rename() -> list[str]:
+        task = task_now()
+        if isinstance(task, trio.lowlevel.Task):
+            task.name = "mine"
+        else:
+            task.set_name("mine")
+        del task
+        await anyio.lowlevel.checkpoint()
+        return [name_now()]
 
-    at_first, later = Job(look, 0.05), Job(look, 1.05)
-    waiting = [Job(nap, 5, label="waits") for _ in range(500)]
-    late = Sequence(Job(nap, 1), Job(nap, 5, label="waits"))
-    assert virtual(Scheduler(waiting, late, at_first, later).co_run)
-    steps = [after - before for before, after in itertools.pairwise(at_first.result())]
-    assert max(at_first.result()) == 500
-    assert max(steps) <= 200
-    assert max(later.result()) == 501
+    async def name() -> list[str]:
+        return [name_now()]
+
+    before, renamed, after = Job(name, label="before"), Job(rename, own_task=True), Job(name, label="after")
+    assert virtual(Scheduler(Sequence(before, renamed, after)).co_run)
+    assert renamed.result() == ["mine"]
+    assert "mine" not in (*before.result(), *after.result())
 
 
 @pytest.mark.fast_way
-def test_a_loop_whose_tasks_have_names_sleeps_until_something_happens(virtual: Virtual) -> None:
-    """A loop wakes to name tasks only while a task that waits has no name."""
-
-    async def due() -> list[bool]:
-        names, seen = run_of(current_job())._run.time_slice.names, list[bool]()
-        for seconds in (0, 0.2, 9):
-            await anyio.sleep(seconds)
-            seen.append(names.is_due)
-        return seen
-
-    job = Job(due)
-    assert virtual(Scheduler(Scheduler(job), Job(nap, 20)).co_run)
-    assert job.result() == [True, False, False]
+def test_a_run_whose_jobs_wait_sets_no_timer(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose jobs only wait takes no turn of the loop of its own: one for names once changed the order of jobs."""
+    timers: list[float] = []
+    group = get_backend(cast(Any, backend)).isolation.group_class
+    monkeypatch.setattr(group, "call_at", lambda _self, when, *_: timers.append(when) or timers.clear)
+    jobs = Sequence(Job(nap, 1), Scheduler(Job(nap, 2), Job(nap, 3, forever=True)), Job(nap, 1))
+    assert run_virtual(Scheduler(jobs, Job(nap, 20)).co_run, backend=cast(Any, backend))
+    assert not timers
 
 
 @pytest.mark.fast_way  # anyio does so for tasks that go with their jobs
 @pytest.mark.skipif(not hasattr(asyncio, "capture_call_graph"), reason="asyncio has a call graph since Python 3.14")
 def test_tools_outside_the_process_see_labels_and_the_task_that_awaits_a_run() -> None:
-    """asyncio itself stores, of each waiting job, the label as the task's name, and an edge to the task of its run."""
+    """asyncio itself stores the label of each job with its own task as the name, and an edge to the task of its run."""
 
     async def chain() -> list[tuple[str, str]]:
         """Return the stored names, in ASCII, of each task that is awaited by another one, and of that one."""
@@ -506,7 +500,8 @@ def test_tools_outside_the_process_see_labels_and_the_task_that_awaits_a_run() -
     async def main() -> bool:
         cast(Any, asyncio.current_task()).set_name("main")
         first = Job(nap, 1, label="first")
-        return await Scheduler(Sequence(first, waits), Scheduler(inside, label="nested"), looks).co_run()
+        nested = Scheduler(inside, label="nested")
+        return await Scheduler(Sequence(first, waits), nested, looks, own_task=True).co_run()
 
     waits, inside, looks = Job(nap, 8, label="wait…"), Job(nap, 9, label="inside é"), Job(chain, label="chain")
     assert run_virtual(main, backend="asyncio") is True
@@ -827,10 +822,9 @@ def test_tasks_of_jobs_are_made_by_the_task_factory_of_the_loop(eager: bool) -> 
 
 
 def test_tasks_that_the_loops_factory_makes_have_the_names_of_their_jobs() -> None:
-    """With a task factory of the loop, too, the name of the task of a waiting job is the label of the job."""
+    """With a task factory of the loop, too, the name of a job's own task is the label of the job."""
 
     async def name() -> str:
-        await asyncio.sleep(0.2)
         return asyncio.current_task().get_name()  # type: ignore[union-attr]
 
     jobs = [Job(name, label="a"), Job(name, label="b")]
@@ -840,7 +834,7 @@ def test_tasks_that_the_loops_factory_makes_have_the_names_of_their_jobs() -> No
 
     async def main() -> None:
         asyncio.get_running_loop().set_task_factory(make)
-        assert await Scheduler(*jobs).co_run(check=True)
+        assert await Scheduler(*jobs, own_task=True).co_run(check=True)
 
     run_virtual(main, backend="asyncio")
     assert [job.result() for job in jobs] == ["a", "b"]

@@ -6,8 +6,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from ._task_names import TaskNames
-
 if TYPE_CHECKING:
     from ._idle_timeouts import ThreadReports
     from ._limiter_tokens import LimiterTokens
@@ -40,7 +38,6 @@ class TimeSlice:
 
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
         self.clock: Final = clock
-        self.names: Final = TaskNames(clock)
         self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
         # The runs in which jobs wait for tokens of limiters, in the order in which they began to.
         self.token_lines: Final[dict[LimiterTokens, None]] = {}

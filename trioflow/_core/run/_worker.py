@@ -217,8 +217,6 @@ class Worker(WorkerTask):
                     job._extras.grant.let_accrue(now)
                 if self.is_searching:
                     self.stop_searching()
-                    if not needs_own_tasks:
-                        time_slice.names.watch(self, now)
                 if not is_plain and job._options.forever:
                     workers.prepare_for_forever_job(self)
                 elif not workers.searchers and (startable or is_limited):
@@ -430,7 +428,6 @@ class Workers:
             if worker.task_snapshot is None and worker in time_slice.spawned:  # it has not begun
                 time_slice.spawned.remove(worker)
             del self.alive[worker]
-            time_slice.names.unnamed.pop(worker, None)
             run.standstill.active_count -= 1
             if worker.cancelled_at < math.inf:
                 run.stuck_jobs.forget(worker)

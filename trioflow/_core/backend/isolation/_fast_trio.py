@@ -22,6 +22,9 @@ from ..loop._trio import TrioHost
 TRIO_RUN_MODULE: Final = cast(Any, trio)._core._run
 CancelStatus: Final = TRIO_RUN_MODULE.CancelStatus  # a node in trio's tree of cancel scopes
 NURSERY_CLASS: Final[Any] = trio.Nursery
+TASK_CLASS: Final[Any] = trio.lowlevel.Task
+get_stored_name: Final = TASK_CLASS.name.__get__
+set_stored_name: Final = TASK_CLASS.name.__set__
 
 
 class FastTrioGroup(WorkerGroup):
@@ -115,6 +118,8 @@ class FastTrioGroup(WorkerGroup):
                 worker.task._activate_cancel_status(status.parent)
             status.close()
             status._scope._cancel_status = None  # break the reference cycle
+        if worker.task is not None:
+            set_stored_name(worker.task, IDLE_TASK_NAME)  # break the reference cycle
         worker.task = worker.task_snapshot = worker.scope = None
 
     def _insert_scope(self, worker: WorkerTask) -> Any:
@@ -139,6 +144,29 @@ class _Inheritable:
 
     def __init_subclass__(cls) -> None:
         pass
+
+
+class JobTask(_Inheritable, TASK_CLASS):  # type: ignore[misc]  # final, so its type is hidden
+    """The task of a worker. Its name, computed when it is read, is the label of the job that the worker runs.
+
+    Until a name is set, trio's attribute for it has the worker: a name costs up to a third of an empty job.
+    """
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        stored: Any = get_stored_name(self)
+        if isinstance(stored, str):
+            return stored
+        return IDLE_TASK_NAME if stored.job is None else str(stored.job.label)
+
+    @name.setter
+    def name(self, name: str) -> None:
+        stored: Any = get_stored_name(self)
+        if not isinstance(stored, str):
+            stored.task_snapshot._reference_count = -math.inf  # the worker leaves after the job that set the name
+        set_stored_name(self, name)
 
 
 class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
@@ -293,6 +321,8 @@ class FastTrio(Isolation):
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
         worker.task = trio.lowlevel.current_task()  # no local variable, because `TrioTaskSnapshot` would count it
+        worker.task.__class__ = JobTask
+        set_stored_name(worker.task, worker)
         group: Any = worker.group
         if group._outer_group is not None:
             worker.task._activate_cancel_status(group._cancel_status)
@@ -373,9 +403,7 @@ def _check_private_attributes() -> None:
 
     This takes about 50 µs and needs no event loop.
     """
-    expect_attributes(
-        trio.lowlevel.Task, "_activate_cancel_status", "_cancel_status", "_child_nurseries", "_schedule_points"
-    )
+    expect_attributes(TASK_CLASS, "_activate_cancel_status", "_cancel_status", "_child_nurseries", "_schedule_points")
     expect_attributes(NURSERY_CLASS, "_check_nursery_closed", "_nested_child_finished")
     expect_attributes(trio.CancelScope, "_cancel_called", "_deadline", "_has_been_entered", "_registered_deadline")
     expect_attributes(TRIO_RUN_MODULE.Runner, "deadlines")
@@ -385,7 +413,7 @@ def _check_private_attributes() -> None:
     expect(deadlines.expire(2.0) and len(calls) == 1 and not deadlines._active, "a deadline has no effect")
     parent_scope, job_scope = _inert_scope(), _inert_scope()
     outermost = CancelStatus(scope=parent_scope)
-    task: Any = object.__new__(trio.lowlevel.Task)
+    task: Any = object.__new__(TASK_CLASS)
     task.context, task._cancel_status, task._child_nurseries = contextvars.Context(), None, []
     task._schedule_points = 0
     task._activate_cancel_status(outermost)
@@ -394,7 +422,10 @@ def _check_private_attributes() -> None:
     group.variables = ()
     worker.task, worker.scope = task, None
     task.context.run(contextvars.ContextVar[WorkerTask]("worker").set, worker)
-    worker.task_snapshot = TrioTaskSnapshot(worker)
+    worker.task_snapshot, worker.job = TrioTaskSnapshot(worker), None
+    task.__class__ = JobTask
+    set_stored_name(task, worker)
+    expect(task.name == IDLE_TASK_NAME, "a task does not compute its name")
     job_status = CancelStatus(scope=job_scope, parent=outermost)
     task._activate_cancel_status(job_status)
     worker.scope = scope = group._insert_scope(worker)
