@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import Job, Scheduler, StopReason
+from trioflow import Job, RequirementFailed, Scheduler, StopReason
 
 from ..bodies import CANCELLED, SKIPPED, alarm, fail, later, nap, nothing
 
@@ -36,6 +36,21 @@ def test_a_group_that_was_cut_off_with_its_run_counts_by_its_jobs(virtual: Virtu
     assert virtual(outer.co_run) is False
     with pytest.raises(ExceptionGroup):
         outer.raise_for_failures()
+
+
+def test_what_a_failure_outside_of_a_group_blocks_counts_in_it(virtual: Virtual) -> None:
+    """A group whose job is BLOCKED by an input from outside fails with that; it once said that it had dropped a job."""
+    bad = Job(fail)
+    blocked = Job(nap, bad)
+    inner = Scheduler(Job(nap, 1), blocked)
+    outer = Scheduler(bad, inner)
+    assert virtual(outer.co_run) is False
+    group = inner.raised_exception()
+    assert isinstance(group, ExceptionGroup)
+    assert [type(error) for error in group.exceptions] == [RequirementFailed]
+    with pytest.raises(ExceptionGroup) as caught:
+        outer.raise_for_failures()
+    assert [type(error) for error in caught.value.exceptions] == [OSError]
 
 
 @pytest.mark.parametrize("settled", [(), (1,), (0, 1)])

@@ -89,7 +89,7 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
             jobs.append(job)
     own = [job for job in members if isinstance(job._outcome, Failure)]
     causes = {id(job._outcome.exception) for job in (*own, *jobs)}
-    jobs = [job for job in jobs if not _is_blocked_by(job, causes)]
+    jobs = [job for job in jobs if not _is_blocked_by(job, causes, scheduler)]
     if not jobs:
         rest = rest or counts.counted  # all that is left was BLOCKED by failures that were awaited
     return CountedFailures(
@@ -97,11 +97,14 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     )
 
 
-def _is_blocked_by(job: AbstractJob[Any], causes: set[int]) -> bool:
-    """Return whether a job is BLOCKED by one of these exceptions, or by a failure that counts, and may be dropped."""
+def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseScheduler) -> bool:
+    """Return whether one of these exceptions has BLOCKED a job, or a failure in the scheduler that counts.
+
+    The scheduler may have dropped the job that failed. A failure outside of the scheduler is not among its own.
+    """
     root, error = root_failure(job), job.raised_exception()
     cause = get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
-    return id(cause) in causes or (root is not job and root._outcome.counts)
+    return id(cause) in causes or (root is not job and root._outcome.counts and scheduler in enclosing_schedulers(root))
 
 
 def culprit_text(scheduler: BaseScheduler) -> str | None:
