@@ -33,6 +33,7 @@ from .scenario import (
     Retry,
     Scenario,
     Started,
+    Steer,
     Step,
     Throttle,
     Use,
@@ -42,8 +43,8 @@ from .scenario import (
 TRAITS = (
     *("fails", "fails once", "critical", "tolerated", "critical_jobs", "skips", "alarm", "if settled", "settled"),
     *("forever", "service", "endless", "own task", "lingers", "goes on", "returns", "fails late", "slow shutdown"),
-    *("bad shutdown", "timeout", "move on", "retry", "pause", "group", "window", "priority", "input", "adds", "binds"),
-    *("cancel", "drain", "await", "outside", "scheduler timeout", "cut", "backwards"),
+    *("bad shutdown", "timeout", "move on", "retry", "backoff", "group", "window", "priority", "input", "adds"),
+    *("binds", "cancel", "drain", "await", "outside", "scheduler timeout", "cut", "backwards"),
     *("pool", "named", "rate", "budget", "keys", "used", "throttle", "backfill", "group needs", "limiter", "adaptive"),
     *("first", "stagger", "quorum", "on_settled", "answer", "idle", "group idle", "journal", "instant", "policy"),
 )
@@ -58,6 +59,7 @@ class Generator:
     def __init__(self, seed: object, without: Sequence[str] = (), runs_apart: float = 0.04) -> None:
         self.random = random.Random(repr(seed))
         self.apart = random.Random(f"{seed!r} apart").random() < runs_apart
+        self.steering = random.Random(f"{seed!r} steering")
         self.focus = set(self.random.sample(TRAITS, self.random.randint(2, 9)))
         self.scenes = [] if any(without) else self.random.sample(SCENES, self.random.choice((0, 0, 1, 2, 2)))
         self.without = set(without)
@@ -105,6 +107,25 @@ class Generator:
             apart=self.apart,
         )
         return replace(scenario, root=self.with_rare_options(root))
+
+    def steered(self, drawn: Scenario) -> Scenario:
+        """Draw pauses, most of which end, and other windows, by the body of a job or from outside."""
+        self.random = self.steering
+        groups = [plan for plan in walk(drawn.root) if isinstance(plan, Group) and plan.enough is None][self.apart :]
+        steers: list[tuple[float, Steer]] = []
+        for group in self.random.sample(groups, min(len(groups), 2)):
+            words = ["pause", "pause", "resume", *([1, 2, 4] * (group.window is not None))]
+            when = 0.0
+            for what in [*self.random.choices(words, k=self.random.randint(1, 4)), "resume"]:
+                when += self.duration(5)
+                steers.append((when, Steer(group.name, what)))
+        if any(self.without) or self.random.random() > 0.15:
+            return drawn
+        if self.apart or self.random.random() < 0.5:
+            return replace(drawn, steers=tuple(steers))
+        body = [step for _, each in sorted(steers, key=lambda each: each[0]) for step in (Nap(self.duration(4)), each)]
+        job = Leaf(name=f"j{next(self.numbers)}", forever=self.random.random() < 0.5, bodies=(tuple(body),))
+        return replace(drawn, root=with_jobs(drawn.root, [job], []))
 
     def with_rare_options(self, root: Group) -> Group:
         """Draw pauses and rates of keys, and rates that give up."""
@@ -337,9 +358,9 @@ class Generator:
     def limits(self, is_group: bool = False) -> dict[str, Any]:
         """Draw timeouts and retries."""
         limits: dict[str, Any] = {}
-        pause = self.on("pause")
-        if pause or self.on("retry"):
-            first = self.duration(4) if pause else 0.0
+        has_backoff = self.on("backoff")
+        if has_backoff or self.on("retry"):
+            first = self.duration(4) if has_backoff else 0.0
             limits["retry"] = Retry(
                 times=self.random.randint(1, 3), first=first, factor=self.random.choice((1.0, 2.0)), cap=60.0,
                 booms_only=self.random.random() < 0.3,
@@ -592,4 +613,5 @@ def may_be_required(plan: Plan) -> bool:
 
 def scenario_of(seed: object, without: Sequence[str] = (), *, varied: bool = False) -> Scenario:
     """Return the scenario of a seed."""
-    return (Variation if varied else Generator)(seed, without).scenario()
+    generator = (Variation if varied else Generator)(seed, without)
+    return generator.steered(generator.scenario())

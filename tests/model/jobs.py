@@ -23,6 +23,7 @@ from .scenario import (
     Progress,
     Reaction,
     Started,
+    Steer,
     Step,
     Throttle,
     Use,
@@ -75,7 +76,7 @@ class ModelJob:
         self.at_each_wait = False  # it is cancelled at each wait from now on, as its time is up
         self.ready = False  # a service
         self.calls = self.attempts = self.retries = 0
-        self.pause: Timer | None = None  # before the next attempt
+        self.backoff: Timer | None = None  # before the next attempt
         self.called_at = -1.0
         self.timers: list[Timer] = []
         self.idle_timer: Timer | None = None
@@ -211,7 +212,7 @@ class ModelJob:
 
     def cancel(self) -> None:
         """`job.cancel()` cancels a running job, or keeps an unstarted one from starting."""
-        if self.pause is not None:
+        if self.backoff is not None:
             self.settle("CANCELLED")
         elif self.state == "RUNNING":
             self.asked = True
@@ -227,9 +228,9 @@ class ModelJob:
 
     def settle(self, state: str, why: Problem | None = None) -> None:
         """End the job in a final state."""
-        if self.pause is not None:
-            self.pause.live = False
-            self.pause = None
+        if self.backoff is not None:
+            self.backoff.live = False
+            self.backoff = None
         self.stop_idle_timer()
         self.state, self.finished, self.problem = state, self.world.now, why
         self.ready = False
@@ -284,12 +285,12 @@ class ModelJob:
             self.retries += 1
             self.throttled_since = math.inf
             assert self.plan.retry is not None
-            pause = self.plan.retry.pause(self.retries)
-            self.world.mark("pause" if pause else "retry")
+            backoff = self.plan.retry.backoff(self.retries)
+            self.world.mark("backoff" if backoff else "retry")
             self.requeue(why)
             parent.release_held(self)
-            if pause:
-                self.pause = self.world.after(pause, self.be_ready_again)
+            if backoff:
+                self.backoff = self.world.after(backoff, self.be_ready_again)
                 if not parent.stopping:
                     parent.move()
             else:
@@ -334,9 +335,9 @@ class ModelJob:
         self.parent.show_signs()
 
     def be_ready_again(self) -> None:
-        """It starts again no earlier than its pause, as any job does, after those that were ready before."""
+        """It starts again no earlier than its backoff ends, as any job does, after those that were ready before."""
         assert self.parent is not None
-        self.pause = None
+        self.backoff = None
         if self.parent.stopping:  # a clean-up job waits for nothing else
             self.parent.begin_clean_up_job(self)
             self.start()
@@ -479,6 +480,8 @@ class ModelLeaf(ModelJob):
                 cancel(world, who, "cancel from a body")
             case Drain(who):
                 drain(world, who)
+            case Steer():
+                steer(world, step)
             case Add(jobs):
                 if not self.has_grown:
                     self.has_grown = True
@@ -646,3 +649,12 @@ def drain(world: World, name: str) -> None:
     group = world.jobs.get(name)
     if group in world.schedulers:
         group.drain()  # type: ignore[union-attr]
+
+
+def steer(world: World, step: Steer) -> None:
+    """Pause or resume a scheduler that is under way, or give one that has not ended another window."""
+    group: Any = world.jobs.get(step.who)
+    if isinstance(step.what, int) and group is not None and group.state in UNSETTLED:
+        group.set_window(step.what)
+    elif not isinstance(step.what, int) and group in world.schedulers:
+        group.set_paused(step.what == "pause")

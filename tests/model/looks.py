@@ -8,7 +8,7 @@ from typing import Any
 
 from .clock import World
 from .jobs import ModelJob, ModelLeaf
-from .schedulers import ModelScheduler, can_start
+from .schedulers import ModelScheduler, goes_on
 
 
 def look(world: World) -> dict[str, Any]:
@@ -17,8 +17,8 @@ def look(world: World) -> dict[str, Any]:
     for number, limiter in enumerate(world.limiters):
         seen[f"tokens of limiter {number}"] = len(limiter.holders)
     for group in world.schedulers:
-        if group.adaptive is not None:
-            seen[f"the window of {group.name}"] = group.adaptive.size
+        if group.size < math.inf:
+            seen[f"the window of {group.name}"] = group.size
         for name, resource in group.pool.items():
             resource.refill()
             keys = {key: resource.plan.total - used - len(resource.resting(key)) for key, used in resource.keys.items()}
@@ -42,13 +42,15 @@ def why(job: ModelJob) -> Iterator[str]:
             yield from why(group)
     elif isinstance(job, ModelLeaf) and job.awaited is not None and job.state == "RUNNING" and not job.unwinding:
         yield "awaits '"
-    elif not can_start(group):
+    elif not goes_on(group):
         return
     elif job.state == "IDLE":
         yield from (f"'{name}'" for name in list(job.waits_for)[:1])
         if not job.waits_for and not group.may_start(job):
             yield "waits for its turn"
-    elif job.pause is not None:
+    elif job.state == "SCHEDULED" and group.is_paused:
+        yield "waits for resume()"
+    elif job.backoff is not None:
         yield "will be retried in"
     elif job in group.token_line:
         yield "waits for a token"

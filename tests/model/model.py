@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .clock import World
-from .jobs import cancel, drain
+from .jobs import cancel, drain, steer
 from .limits import ModelLimiter
 from .looks import look
 from .scenario import LOOKS, Leaf, Scenario, implied, walk
@@ -100,6 +100,8 @@ def predict(
         world.after(when, partial(cancel, world, name, "cancel from outside"))
     for when, name in scenario.drains:
         world.after(when, partial(drain, world, name))
+    for when, step in scenario.steers:
+        world.after(when, partial(steer, world, step))
     for when, number, tokens in scenario.resizes:
         world.after(when, partial(resize, world, number, tokens))
     looks: list[dict[str, Any]] = []

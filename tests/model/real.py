@@ -59,6 +59,7 @@ from .scenario import (
     Resource,
     Scenario,
     Started,
+    Steer,
     Step,
     Throttle,
     Use,
@@ -279,6 +280,8 @@ class RealRun:
                 others.start_soon(self.call_later, when, name, "cancel")
             for when, name in scenario.drains:
                 others.start_soon(self.call_later, when, name, "drain")
+            for when, step in scenario.steers:
+                others.start_soon(self.steer_later, when, step)
             for when, number, tokens in scenario.resizes:
                 others.start_soon(self.resize_later, when, number, tokens)
             with anyio.move_on_after(scenario.cut_at):
@@ -351,6 +354,11 @@ class RealRun:
         await anyio.sleep(when)
         with contextlib.suppress(KeyError, RuntimeError):
             getattr(self.jobs[name], method)()
+
+    async def steer_later(self, when: float, step: Steer) -> None:
+        """Pause or resume a scheduler, or give it another window, at the planned time."""
+        await anyio.sleep(when)
+        self.take(step, None)
 
     async def resize_later(self, when: float, number: int, tokens: int) -> None:
         """Change the total of a limiter at the planned time."""
@@ -490,6 +498,13 @@ class RealRun:
             case Drain(who):
                 with contextlib.suppress(KeyError, RuntimeError, AttributeError):
                     self.jobs[who].drain()  # type: ignore[attr-defined]
+            case Steer(who, what):
+                scheduler: Any = self.jobs.get(who)
+                if isinstance(what, int) and scheduler is not None and not scheduler.is_settled():
+                    scheduler.jobs_window = what
+                elif not isinstance(what, int):
+                    with contextlib.suppress(AttributeError, RuntimeError):
+                        getattr(scheduler, what)()
             case Give(who):
                 with contextlib.suppress(KeyError, RuntimeError):
                     self.jobs[who].answer("yes")  # type: ignore[attr-defined]

@@ -78,6 +78,14 @@ class Drain(Step):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Steer(Step):
+    """Call `pause()` or `resume()` of a scheduler, or give it another window."""
+
+    who: str
+    what: str | int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Await(Step):
     """Await a job, and raise what it raises; or only until it has settled."""
 
@@ -147,8 +155,8 @@ class Retry(ShortRepr):
     cap: float = 60.0
     booms_only: bool = False
 
-    def pause(self, number: int) -> float:
-        """Return the pause before the retry of this number, which counts from 1."""
+    def backoff(self, number: int) -> float:
+        """Return the backoff before the retry of this number, which counts from 1."""
         return min(self.cap, self.first * self.factor ** (number - 1))
 
 
@@ -235,6 +243,7 @@ class Scenario(ShortRepr):
     cut_at: float = LAST_CALL
     cancels: tuple[tuple[float, str], ...] = ()  # cancel(), when and of which
     drains: tuple[tuple[float, str], ...] = ()
+    steers: tuple[tuple[float, Steer], ...] = ()
     resizes: tuple[tuple[float, int, int], ...] = ()  # when which of the limiters gets how many tokens
     killed_at: float | None = None  # it has a journal; at this time the program is killed, and then it is started again
     keep_jobs: bool = True

@@ -28,6 +28,7 @@ class ModelScheduler(ModelJob):
         self.flushing = self.forever_ended = False
         self.last_start = -1.0  # of a member
         self.under_way = self.stopping = self.draining = False
+        self.window = plan.window
         self.fill()
 
     @cached_property
@@ -47,7 +48,7 @@ class ModelScheduler(ModelJob):
         self.released: deque[str] = deque()
         self.late: dict[str, list[ModelJob]] = {}  # who was made to wait for a job during the run, in this order
         self.phase = "running"
-        self.stopping = self.draining = self.forever_ended = self.flushing = False
+        self.stopping = self.draining = self.forever_ended = self.flushing = self.paused = False
         self.calls_due: deque[str] = deque()  # of on_settled
         self.call_timer: Timer | None = None
         self.members: dict[str, ModelResource] = {}  # what it keeps for its members
@@ -265,7 +266,39 @@ class ModelScheduler(ModelJob):
         """Return the number of slots."""
         if self.adaptive is not None:
             return self.adaptive.size
-        return math.inf if self.plan.window is None else self.plan.window
+        return math.inf if self.window is None else self.window
+
+    # ---- steering
+
+    def set_paused(self, paused: bool) -> None:
+        """No job starts in a pause, at any depth; what was admitted and has not begun holds nothing."""
+        if not (self.stopping or self.draining):
+            self.world.mark("pause()" if paused else "resume()")
+            self.paused = paused
+            for group in self.world.schedulers:
+                if group.is_paused:
+                    group.take_back()
+            admit_all(self.world)
+
+    def set_window(self, size: int) -> None:
+        """Another window takes effect at once: with a smaller one, nothing starts until enough jobs have ended."""
+        self.world.mark("new window")
+        self.window = size
+        if len(self.holders) > size:
+            self.take_back()
+        admit_all(self.world)
+
+    def take_back(self) -> None:
+        """Let the jobs that have not begun wait again, in their old places."""
+        for job in list(self.token_line):
+            self.release_held(job)
+            self.queue.append(job)
+
+    @property
+    def is_paused(self) -> bool:
+        """Return whether the scheduler or one around it is paused. Clean-up does not pause."""
+        around = None if self.parent is None or self.parent.is_cleaning_up(self) else self.parent
+        return self.paused or (around is not None and around.is_paused)
 
     def has_slot(self, job: ModelJob) -> bool:
         """Return whether a slot is free in each window in which a job takes one."""
@@ -841,7 +874,7 @@ class ModelScheduler(ModelJob):
         while self.phase == "cleaning up":
             due = self.due() if self.world.now < self.clean_up_ends else []
             if not due:
-                waits = any(job.pause is not None for job in self.clean_up_jobs)
+                waits = any(job.backoff is not None for job in self.clean_up_jobs)
                 if all(job.plan.forever for job in self.running) and not waits:
                     self.drop_timers()
                     self.end_forever()
@@ -866,7 +899,7 @@ class ModelScheduler(ModelJob):
     def cut_clean_up(self) -> None:
         """It runs shielded, within `cleanup_timeout` seconds."""
         self.phase = "telling"
-        for job in [*self.running, *(job for job in self.clean_up_jobs if job.pause is not None)]:
+        for job in [*self.running, *(job for job in self.clean_up_jobs if job.backoff is not None)]:
             if not job.plan.forever:
                 job.cancel()
         self.phase = "cleaning up"
@@ -1026,7 +1059,7 @@ def admit_all(world: World) -> None:
 
 def block_unaffordable(world: World) -> None:
     """A job waits as long as what running jobs have reserved could come back, and then ends BLOCKED: `BudgetSpent`."""
-    waiting = [job for group in world.schedulers if can_start(group) for job in group.queue]
+    waiting = [job for group in world.schedulers if goes_on(group) for job in group.queue]
     for job in sorted(waiting, key=lambda job: job.number):
         group = job.parent
         assert group is not None
@@ -1039,7 +1072,12 @@ def block_unaffordable(world: World) -> None:
 
 
 def can_start(group: ModelScheduler) -> bool:
-    """Return whether jobs of a scheduler may start. A stop reaches all in it at the same instant, but forever jobs."""
+    """Return whether jobs of a scheduler may start now."""
+    return goes_on(group) and not group.is_paused
+
+
+def goes_on(group: ModelScheduler) -> bool:
+    """Return whether a scheduler starts jobs. A stop reaches all in it at the same instant, but forever jobs."""
     if group.phase != "running" or group.draining or group.decided:
         return False
     while not is_stopping(group):

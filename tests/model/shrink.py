@@ -25,6 +25,7 @@ from .scenario import (
     Plan,
     Scenario,
     Started,
+    Steer,
     Step,
     Throttle,
     Use,
@@ -171,7 +172,7 @@ def pruned_step(step: Step, known: set[str]) -> Iterator[Step]:
     match step:
         case Add(jobs):
             yield Add(tuple(pruned(job, known) for job in jobs))
-        case Await(who) | Cancel(who) | Drain(who) | Give(who):
+        case Await(who) | Cancel(who) | Drain(who) | Give(who) | Steer(who):
             if who in known:
                 yield step
         case Bind(later, earlier):
