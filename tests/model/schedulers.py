@@ -247,6 +247,8 @@ class ModelScheduler(ModelJob):
         else:
             self.flushing = False
             if self.phase == "running" and self.is_over():
+                if any(isinstance(job, ModelScheduler) and job.began == self.world.now for job in self.running):
+                    self.world.doubt("a forever scheduler begins as the run ends")
                 self.stop("COMPLETED")
 
     # ---- windows and needs
@@ -523,7 +525,9 @@ class ModelScheduler(ModelJob):
         if job.state == "SUCCEEDED":
             size = group.adaptive.size
             group.adaptive.has_succeeded(began, self.world.now, was_full)
-            if group.adaptive.size > size and group.queue and any(job.name in one.waits_for for one in group.jobs):
+            follows = any(job.name in one.waits_for for one in group.jobs)
+            is_filled = began == self.world.now and not was_full and len(group.holders) + len(group.queue) >= size
+            if group.queue and (is_filled or (group.adaptive.size > size and follows)):
                 self.world.doubt("a window grows as jobs become ready")
             return
         shows_overload = why is not None and bool({"Slow", "Throttled"} & {*why.leaves})

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import Job, RequirementFailed, Scheduler, StopReason
+from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, StopReason
 
-from ..bodies import CANCELLED, SKIPPED, alarm, fail, later, nap, nothing
+from ..bodies import BLOCKED, CANCELLED, IDLE, SKIPPED, alarm, fail, later, nap, nothing
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -51,6 +51,20 @@ def test_what_a_failure_outside_of_a_group_blocks_counts_in_it(virtual: Virtual)
     with pytest.raises(ExceptionGroup) as caught:
         outer.raise_for_failures()
     assert [type(error) for error in caught.value.exceptions] == [OSError]
+
+
+def test_what_a_group_never_reached_blocks_jobs_outside_of_it(virtual: Virtual) -> None:
+    """A timeout ends a group before a job in it was reached, whose result another job needs; this once was a crash."""
+    first = Job(nap, 9)
+    unreached = Job(nap, 1, required=first)
+    inner = Scheduler(first, unreached, timeout=2)
+    follower = Job(later, unreached)
+    outer = Scheduler(inner, follower)
+    assert virtual(outer.co_run) is False
+    assert (unreached.state, follower.state, outer.stop_reason) == (IDLE, BLOCKED, StopReason.FAILED)
+    with pytest.raises(ExceptionGroup) as caught:
+        outer.raise_for_failures()
+    assert [type(error) for error in caught.value.exceptions] == [JobTimeout, RequirementFailed]
 
 
 @pytest.mark.parametrize("settled", [(), (1,), (0, 1)])

@@ -100,11 +100,13 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
 def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseScheduler) -> bool:
     """Return whether one of these exceptions has BLOCKED a job, or a failure in the scheduler that counts.
 
-    The scheduler may have dropped the job that failed. A failure outside of the scheduler is not among its own.
+    The scheduler may have dropped the job that failed. A failure outside of the scheduler is not among its own, and
+    what was never reached has none.
     """
     root, error = root_failure(job), job.raised_exception()
     cause = get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
-    return id(cause) in causes or (root is not job and root._outcome.counts and scheduler in enclosing_schedulers(root))
+    counts = isinstance(root._outcome, Failure) and root._outcome.counts and scheduler in enclosing_schedulers(root)
+    return id(cause) in causes or (root is not job and counts)
 
 
 def culprit_text(scheduler: BaseScheduler) -> str | None:
