@@ -68,6 +68,20 @@ def test_a_number_of_slots_replaces_another_one(backend: Any) -> None:
     assert (scheduler.jobs_window, incidents_of(scheduler)) == (None, ())
 
 
+def test_the_debrief_tells_steering_from_incidents(backend: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who has steered the run stands apart in the debrief, and only what went wrong is an incident there."""
+
+    class Broken(Job[Any]):
+        async def co_shutdown(self) -> None:
+            raise OSError("broken")
+
+    scheduler, _ = steered(backend, [("--pause",), ("--resume",)], Broken(nothing), jobs_window=1)
+    scheduler.debrief()
+    text = re.sub(BY, "BY", capsys.readouterr().out)
+    assert "\n\nsteered from outside:\n  'night': paused by BY\n  'night': resumed by BY\n\n" in text
+    assert text.count("incident") == 1, text
+
+
 def test_a_run_is_drained_and_then_only_cancelled(backend: Any) -> None:
     """`--drain` lets running jobs end, so that nothing but `--cancel` has an effect afterwards."""
     after = Job(nothing, label="after")

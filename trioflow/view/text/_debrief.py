@@ -21,6 +21,7 @@ from ..._core.api.views import (
     failure_of,
     incidents_of,
     is_scheduler,
+    is_steering,
     jobs_of_run,
     one_line_error,
     paths_of,
@@ -130,9 +131,13 @@ class Debrief:
     # ---- the incidents
 
     def incident_paragraphs(self) -> Iterator[str]:
-        """Yield a paragraph for each of the first incidents, e.g. for an exception that `co_shutdown` raised."""
+        """Yield a paragraph on who steered the run, and one for each of the first incidents, e.g. in `co_shutdown`."""
         schedulers = filter(is_scheduler, (self._scheduler, *self._jobs))
-        incidents = [incident for scheduler in schedulers for incident in incidents_of(scheduler)]
+        found = [incident for scheduler in schedulers for incident in incidents_of(scheduler)]
+        incidents = [incident for incident in found if not is_steering(incident.message)]
+        if len(incidents) < len(found):
+            steering = [self._symbols.escape(each.message) for each in found if is_steering(each.message)]
+            yield "\n".join(["steered from outside:", *(f"  {line}" for line in listed_lines(steering))])
         yield from map(self._incident_text, incidents[:MAX_LISTED_NAMES])
         if len(incidents) > MAX_LISTED_NAMES:
             yield f"and {plural(len(incidents) - MAX_LISTED_NAMES, 'more incident')}"
