@@ -113,7 +113,8 @@ class Generator:
         self.random = self.steering
         groups = [plan for plan in walk(drawn.root) if isinstance(plan, Group) and plan.enough is None][self.apart :]
         steers: list[tuple[float, Steer]] = []
-        for group in self.random.sample(groups, min(len(groups), 2)):
+        with_window = [group for group in groups if group.window is not None]
+        for group in self.random.sample([*groups, *with_window, *with_window], min(len(groups), 2)):
             words = ["pause", "pause", "resume", *([1, 2, 4] * (group.window is not None))]
             when = 0.0
             for what in [*self.random.choices(words, k=self.random.randint(1, 4)), "resume"]:

@@ -275,7 +275,7 @@ class ModelScheduler(ModelJob):
     def set_paused(self, paused: bool) -> None:
         """No job starts in a pause, at any depth; what was admitted and has not begun holds nothing."""
         if not (self.stopping or self.draining):
-            self.world.mark("pause()" if paused else "resume()")
+            self.world.mark(*["pause()"] * paused)
             self.paused = paused
             for group in self.world.schedulers:
                 if group.is_paused:

@@ -52,7 +52,7 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "trioflow/_core/scheduler",
         (*ENGINE, *VIEWS, *PUBLIC, "tests/cli/test_check.py", "tests/jobs/test_answer.py"),
     ),
-    "parts": ("trioflow/_core/parts", (*ENGINE, *VIEWS, *KINDS)),
+    "parts": ("trioflow/_core/parts", (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_first.py")),
     "words": ("trioflow/_core/words", (*ENGINE, *VIEWS)),
     "run": (
         "trioflow/_core/run",
