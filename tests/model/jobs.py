@@ -566,6 +566,8 @@ class ModelLeaf(ModelJob):
             siblings = () if other.parent is None else other.parent.jobs
             if self.world.drops and any(one.problem and one.problem.root is other.problem for one in siblings):
                 self.world.doubt("the last failure that is kept is awaited")  # it stands for what it has blocked
+        if "Throttled" in why.leaves:
+            self.world.doubt("a job raises the Throttled of another")
         self.end_scope()
         self.has_awaited_failure = True
         self.has_raised(why)

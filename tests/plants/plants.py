@@ -724,4 +724,144 @@ PLANTS: Final = (
         self._fails |= fails
 """,
     ),
+    Plant(
+        "pause-own",
+        f"{RUN}/_run.py",
+        "resume() of a run resumes the groups in it that are paused themselves",
+        """\
+            run.queue.set_paused(run.pause is not None or (outer is not None and outer.queue.is_paused))
+""",
+        """\
+            run.queue.set_paused(self.pause is not None or (outer is not None and outer.queue.is_paused))
+""",
+    ),
+    Plant(
+        "pause-request",
+        f"{RUN}/_limiter_tokens.py",
+        "a run whose waiting jobs were taken back stays in the line for a token",
+        """\
+        self._heap.clear()
+        self._wait_no_longer()
+        return jobs
+""",
+        """\
+        self._heap.clear()
+        return jobs
+""",
+    ),
+    Plant(
+        "pause-slotless",
+        f"{ADMISSION}/_ready_queue.py",
+        "the jobs that wait for no slot are forgotten at the end of a pause",
+        """\
+                for job in jobs:
+                    self.push(job)
+            self.on_change()
+""",
+        """\
+                for job in jobs:
+                    self.line._jobs.append(job)
+            self.on_change()
+""",
+    ),
+    Plant(
+        "window-taken-back",
+        f"{ADMISSION}/_ready_queue.py",
+        "a smaller window does not take back what has not begun",
+        """\
+        if len(self.holders) > size:
+            self._take_back_admitted()
+        self.on_change()
+""",
+        """\
+        self.on_change()
+""",
+    ),
+    Plant(
+        "verdict-ready-service",
+        f"{RUN}/_verdicts.py",
+        "a service that was ready and raises is tried again",
+        """\
+    if cancelled or job._is_ready() or run.backend.needed_backend(failure):  # which would fail each time
+""",
+        """\
+    if cancelled or run.backend.needed_backend(failure):  # which would fail each time
+""",
+    ),
+    Plant(
+        "cut-off-tolerated",
+        f"{RUN}/_failure_counts.py",
+        "a tolerated group that was cut off with its run counts",
+        """\
+        if is_scheduler(job) and job._counted.number and job._criticality() is not False:
+""",
+        """\
+        if is_scheduler(job) and job._counted.number:
+""",
+    ),
+    Plant(
+        "budget-reserved",
+        f"{ADMISSION}/_budget.py",
+        "a job does not wait for what running jobs have reserved of a budget and may not use",
+        """\
+        return need <= self.free + self.reserved
+""",
+        """\
+        return need <= self.free
+""",
+    ),
+    Plant(
+        "merge-budgets",
+        f"{ADMISSION}/_admission.py",
+        "runs that come to share an admission forget that it has budgets",
+        """\
+        self.has_budgets |= other.has_budgets
+""",
+    ),
+    Plant(
+        "first-loser-cancelled",
+        f"{PARTS}/_first_rule.py",
+        "a First that has too few jobs left when it drains fails",
+        """\
+        if run.phase is RunPhase.DRAINING and any(job._state is JobState.CANCELLED for job in self._losers):
+            return  # the drain, not the losers, has kept it from its result
+""",
+    ),
+    Plant(
+        "progress-outer",
+        f"{RUN}/_worker.py",
+        "progress of a job is no sign of life of the schedulers around that of its own",
+        """\
+            jobs.append(worker.run.scheduler)
+            worker = worker.run.outer_worker
+""",
+        """\
+            jobs.append(worker.run.scheduler)
+            worker = None
+""",
+    ),
+    Plant(
+        "skipped-all-succeeded",
+        f"{RUN}/_run.py",
+        "what was SKIPPED leaves the jobs that require it on the fast path for successes",
+        """\
+        if state is not SUCCEEDED:
+            self.requirement_counts.all_succeeded = False
+""",
+        """\
+        if state is not SUCCEEDED:
+            self.requirement_counts.all_succeeded = state is JobState.SKIPPED
+""",
+    ),
+    Plant(
+        "service-outcome",
+        f"{RUN}/_run.py",
+        "a service that is ready and ends with the run loses its value",
+        """\
+            outcome = job._outcome if state is SUCCEEDED else CancelledOutcome()
+""",
+        """\
+            outcome = None if state is SUCCEEDED else CancelledOutcome()
+""",
+    ),
 )

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.bodies import co_run_drained, nap
+from tests.bodies import co_run_drained, fail, later, nap
 from tests.conftest import Virtual
 from trioflow import First, Job, JobCancelled, JobState, Pool, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
@@ -168,3 +168,30 @@ def test_a_drain_says_how_many_jobs_still_run(virtual: Virtual, caplog: pytest.L
     scheduler = Scheduler(jobs, label="run", pool=Pool(x=2))
     assert not virtual(co_run_drained, scheduler, 1)
     assert caplog.messages[0] == "the run of 'run' drains: no more jobs start, and 5 jobs are still running"
+
+
+def test_a_drained_run_leaves_the_line_for_a_token(virtual: Virtual) -> None:
+    """A run that drains while its jobs wait for a token that the program holds ends at once."""
+
+    async def main() -> float:
+        limiter = anyio.CapacityLimiter(1)
+        waits = Job(nap, 1)
+        scheduler = Scheduler(waits, jobs_window=limiter)
+        scheduler.add(Job(later, 1, scheduler.drain, forever=True))
+        async with limiter:
+            with anyio.move_on_after(9):
+                assert not await scheduler.co_run()
+            assert waits.state is JobState.CANCELLED
+            return anyio.current_time()
+
+    assert virtual(main) == 1
+
+
+def test_a_first_that_a_drain_keeps_from_its_result_is_cancelled(virtual: Virtual) -> None:
+    """One of its jobs fails and the other one is not started any more: the drain has ended it, and no failure."""
+    first = First(Job(fail, 2), Job(nap, 1), log=False)
+    scheduler = Scheduler(first, jobs_window=1)
+    scheduler.add(Job(later, 1, scheduler.drain, forever=True))
+    assert not virtual(scheduler.co_run)
+    assert (first.state, scheduler.stop_reason) == (JobState.CANCELLED, StopReason.DRAINED)
+    scheduler.raise_for_failures()

@@ -180,6 +180,13 @@ def test_outermost_scheduler_without_events_ends_after_its_idle_timeout(virtual:
         virtual(functools.partial(scheduler.co_run, check=True))
 
 
+def test_progress_is_a_sign_of_life_of_all_schedulers_around(virtual: Virtual) -> None:
+    """Progress of a job at any depth postpones the idle timeout of the outermost scheduler."""
+    job = Job(report, 4, 1)
+    assert virtual(Scheduler(Scheduler(Scheduler(job)), idle_timeout=1.5).co_run)
+    assert job.finished_at == 4
+
+
 def test_the_error_names_the_timeout_that_ended_the_run(virtual: Virtual) -> None:
     """If a run has a timeout and an idle timeout, the error is about the one that ended it."""
     scheduler = Scheduler(*(Job(nap, 2) for _ in range(10)), jobs_window=1, idle_timeout=3, timeout=7, label="night")

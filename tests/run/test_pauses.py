@@ -109,6 +109,19 @@ def test_what_waits_in_a_pause_holds_nothing(virtual: Virtual) -> None:
     virtual(main)
 
 
+def test_what_waits_for_a_token_in_a_pause_keeps_its_place(virtual: Virtual) -> None:
+    """With a limiter, a job that has taken amounts and one that needs none start in the order in which they were."""
+
+    async def main() -> None:
+        jobs = [Job(nap, 1, needs=needs) for needs in (None, {"usd": 2}, None, {"usd": 1}, None)]
+        scheduler = Scheduler(jobs, jobs_window=anyio.CapacityLimiter(1), pool=Pool(usd=Budget(9)))
+        scheduler.add(Job(at, 0.5, scheduler.pause, nothing_now, scheduler.resume, forever=True))
+        assert await scheduler.co_run()
+        assert [job.started_at for job in jobs] == [0, 2.5, 3.5, 4.5, 5.5]
+
+    virtual(main)
+
+
 @pytest.mark.parametrize(
     ("end", "reason"),
     [("drain", StopReason.DRAINED), ("cancel", StopReason.CANCELLED), ("timeout", StopReason.TIMEOUT)],

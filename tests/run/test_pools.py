@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, JobState, Pool, Rate, Scheduler, Service, ThreadJob, current_job
+from trioflow import Budget, Job, JobState, Pool, Rate, Scheduler, Service, ThreadJob, current_job
 from trioflow._core.admission import _admission
 from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._resource import CountedResource
@@ -35,6 +35,15 @@ def test_named_resources_are_granted_to_one_job_at_a_time(virtual: Virtual) -> N
     assert virtual(Scheduler(*jobs, pool=Pool(gpu=["x", "y", "z"])).co_run)
     assert seen == [["x"], ["y", "z"], ["x", "y", "z"], ["x"]] or seen == [["x"], ["y", "z"], ["x"], ["x", "y", "z"]]
     assert jobs[0].granted == {}
+
+
+def test_a_spent_budget_blocks_jobs_although_its_run_shares_another_resource(virtual: Virtual) -> None:
+    """A group with a budget of its own, and with a resource of the run around it, has a job that can never start."""
+    spends, shares, waits = (Job(nap, 1, needs=needs) for needs in ({"usd": 2}, {"cpu": 1}, {"usd": 2}))
+    inner = Scheduler(spends, shares, waits, pool=Pool(usd=Budget(3)))
+    outer = Scheduler(Job(nap, 5, needs={"cpu": 1}), inner, pool=Pool(cpu=1))
+    assert virtual(outer.co_run) is False
+    assert (waits.state, waits.finished_at, shares.started_at) == (JobState.BLOCKED, 1, 5)
 
 
 def test_needs_are_found_in_the_nearest_pool(virtual: Virtual) -> None:

@@ -29,6 +29,15 @@ def test_a_group_that_was_cancelled_alone_fails_nothing(virtual: Virtual, critic
         inner.raise_for_failures()
 
 
+def test_a_tolerated_group_that_was_cut_off_with_its_run_counts_for_nothing(virtual: Virtual) -> None:
+    """The whole run is cancelled after a job in a tolerated group has failed: nothing that counts is left."""
+    inner = Scheduler(Job(fail), Job(nap, 9), critical=False)
+    outer: Scheduler = Scheduler(inner, Job(later, 3, lambda: outer.cancel()))
+    assert virtual(outer.co_run) is False
+    assert outer.stop_reason is StopReason.CANCELLED
+    outer.raise_for_failures()
+
+
 def test_a_group_that_was_cut_off_with_its_run_counts_by_its_jobs(virtual: Virtual) -> None:
     """The whole run is cancelled after a job in a group has failed: the failure counts, as in a nursery."""
     inner = Scheduler(Job(fail), Job(nap, 9))

@@ -252,29 +252,30 @@ class ReadyQueue:
             self.on_change()
 
     def _take_back_admitted(self) -> None:
-        """Return the jobs that have not begun to the head of the line, without what they have."""
-        jobs = [*self.startable, *(() if self.tokens is None else self.tokens.drain())]
-        jobs = [job for job in jobs if job._state is SCHEDULED]
+        """Return the jobs that have not begun to the line, without what they have, in their order.
+
+        Those that could start come first, and those that waited for a token in their old places.
+        """
+        entries: list[HeapEntry] = [
+            (LOWEST_KEY if self.order is None else self.order.key(job), next(throttled_numbers), job)
+            for job in self.startable
+        ]
+        if self.tokens is not None:
+            entries += sorted(self.tokens.waiting.values())
+            self.tokens.drain()
+        entries = [entry for entry in entries if entry[2]._state is SCHEDULED]
         self.startable.clear()
         if self.line is None:
             self.use_line(FifoLine(self))
-        entries = [self._entry_at_head(job) for job in jobs]
-        for job in jobs:
+        for _, _, job in entries:
             self.refund(job)
             self.release(job)
         if isinstance(self.line, FifoLine):
-            self.line.put_back(jobs)
+            self.line.put_back([entry[2] for entry in entries])
         else:
             line: Any = self.line
             for entry in entries:
                 line.insert(entry)
-
-    def _entry_at_head(self, job: AbstractJob[Any]) -> HeapEntry:
-        """Return the entry of an admitted job with which it comes before all others with an equal key."""
-        if (grant := job._grant()) is not None:
-            entry: HeapEntry = grant.entry
-            return entry
-        return (LOWEST_KEY if self.order is None else self.order.key(job), next(throttled_numbers), job)
 
     def on_change(self) -> None:
         """Require a new round of the admission, because what jobs can take has changed."""
