@@ -173,7 +173,7 @@ def test_the_turns_of_a_first_wait_for_resume(virtual: Virtual) -> None:
 
 
 def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A paused run waits for as long as it takes; `explain`, `waiting` and the view of the run say since when."""
+    """A paused run waits as long as it takes; the log, `explain`, `waiting` and the view of the run say since when."""
     job = Job(nap, 1, label="job", required=Job(nap, 1))
     scheduler = Scheduler(job, job.required)
     said: list[object] = []
@@ -195,7 +195,7 @@ def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.
     text = "paused 1 min 40 s ago"
     waits = f"'job' waits for resume(): its run was {text}"
     assert said == [WaitCause.PAUSE, text, text, waits, 0.5, ("", ((0.5, 100.5),))]
-    assert caplog.text == ""
+    assert caplog.messages == ["no job of 'Scheduler' runs: 'job' waits for resume(): its run was paused 1.5 s ago"]
 
 
 def test_pause_outside_of_a_run_is_an_error(virtual: Virtual) -> None:

@@ -16,6 +16,8 @@ from trioflow import CommandJob, Events, Job, Journal, Pool, Rate, Scheduler, Th
 from trioflow.abc import AbstractJob
 
 from ..bodies import fail_now, nothing
+from ..pythons import python
+from .heartbeat import KINDS
 
 SLACK = 4000
 """Objects that may be more at any time: trio keeps a thousand deadlines that are over."""
@@ -88,3 +90,11 @@ def test_nothing_grows_with_the_number_of_jobs(backend: str, tmp_path: Path, bat
     assert all(
         count <= earlier + 2 for count, earlier in zip(after[1:], before[1:], strict=True)
     )  # idle ones come and go
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_heart_beats_beside_work_of_all_kinds(backend: str) -> None:
+    """The program that finds the longest gaps runs all kinds of work, and says where the loop was in each gap."""
+    ended = python("-m", "tests.run.heartbeat", "60", backend, text=True, cwd=Path(__file__).parents[2])
+    assert all(f"'{kind.__name__}': " in ended.stdout for kind in KINDS), ended.stdout + ended.stderr

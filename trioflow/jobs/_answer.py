@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 POLL_SECONDS: Final = 0.5
 """The time between two looks for an answer from another process. A look is one call of `rename`."""
+REPORT_SECONDS: Final = 1.0
+"""The time after which the log names a question that only this program can answer."""
 NOTHING: Final = object()
 
 
@@ -222,6 +224,9 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
             },
         )
         try:
+            if published is None and not await self._event.wait(run.clock() + REPORT_SECONDS) and self.log:
+                advice = "it is in no journal, so only its method answer() can answer it"
+                run.report(f"{self.label!r} {self.status_text()}; {advice}", self)
             while self._given is NOTHING:
                 text = None if published is None else published.poll()
                 if published is None:

@@ -376,13 +376,16 @@ def test_if_the_job_that_opens_the_connection_is_cancelled_another_takes_over(ba
     with Proxy(server, 2) as proxy:
         first = SshJob(proxy.node(), "true")
         others = [SshJob(proxy.node(), "echo x", stdout=PIPE) for _ in range(2)]
+        texts: list[str] = []
 
         async def cancel() -> None:
             while not proxy.count:  # noqa: ASYNC110 - it has no event
                 await anyio.sleep(0.01)
+            texts.extend(job.status_text() for job in (first, *others))
             first.cancel()
 
         run(backend, first, *others, Job(cancel))
+        assert texts == [f"connecting to {proxy.node().name}"] * 3
         assert first.state is JobState.CANCELLED
         assert [job.result().stdout for job in others] == [b"x\n"] * 2
         assert proxy.count == 2

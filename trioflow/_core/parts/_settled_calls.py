@@ -7,6 +7,7 @@ queue is empty; in the ending, the jobs that are left share the `shutdown_timeou
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -18,6 +19,7 @@ from ..base._units import plural
 from ..job import _errors, _job_options
 from ..job._outcome import Failure, is_awaitable, one_line_error
 from ..run._part import Part
+from ..run._standstill import WAIT_REPORT_DELAY
 from ..run._worker import MAX_JOBS_IN_TURN
 
 if TYPE_CHECKING:
@@ -44,13 +46,14 @@ class SettledCalls(Part):
         self._function: Final = function
         self._pending: Final[deque[AbstractJob[Any]]] = deque()
         self._current: AbstractJob[Any] | None = None  # the job of the call in progress
+        self._report_at = math.inf  # when the log names that call, for which the run then waits
         self.task: Any = None  # the task of the last call that was awaited
         self._scope: Final = run.backend.create_scope()
         self._scope.shield = True
         self._change_event: TaskEvent = run.backend.create_event()  # wakes the task that makes the calls
         self._end_event: TaskEvent = run.backend.create_event()  # set when that task has made its last call
         self._is_ending = False  # whether all jobs of the run have settled
-        self._has_failed = False
+        self._has_failed = self._is_reported = False
 
     def settled(self, job: AbstractJob[Any]) -> None:
         if not self._has_failed:
@@ -59,6 +62,22 @@ class SettledCalls(Part):
 
     def is_busy(self) -> bool:
         return bool(self._pending) or self._current is not None
+
+    def due_at(self) -> float:
+        return self._report_at if self.wait_text() else math.inf
+
+    def turn(self) -> None:
+        """Report, once, that the run waits for nothing but the call in progress."""
+        if self._run.clock() >= self.due_at():
+            self._run.report(self._current, f"{self._run.scheduler.label!r} {self.wait_text()}")
+            self._is_reported, self._report_at = True, math.inf
+
+    def wait_text(self) -> str:
+        """Return for which call the run waits; "" while it waits for jobs, as the call may, or for nothing."""
+        extras = self._run.scheduler._extras
+        if self._run.unsettled or self._current is None or (extras is not None and extras.awaited_jobs):
+            return ""
+        return f"waits for its on_settled, which was called with {self._current.label!r}"
 
     async def run_beside(self, execute: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `execute()` of the run, and make the calls in a task beside it."""
@@ -114,6 +133,7 @@ class SettledCalls(Part):
             try:
                 result = self._function(job)
                 if is_awaitable(result):
+                    self._report_at = math.inf if self._is_reported else clock() + WAIT_REPORT_DELAY
                     await self._run.backend.call_apart(partial(self._await_call, result))
             except BaseException as error:
                 self._handle_error(job, error)

@@ -7,12 +7,14 @@ instrument overrides is not called.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
 from ..base._reprs import short_repr
 from ..base._signatures import is_async
+from ..base._units import join_names
 from ..job import _job_options
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ class Instrument:
 
 HOOK_NAMES: Final = tuple(name for name, value in vars(Instrument).items() if name[0] != "_" and callable(value))
 START_HOOK_NAMES: Final = ("job_started", "job_attempt")
+MIN_BLOCKING_SECONDS: Final = 1.0
+"""A job or an instrument that blocks the event loop for longer than this, in seconds, is named in the log."""
 
 
 class InstrumentSet:
@@ -110,6 +114,7 @@ class InstrumentSet:
         self.interrupt = interrupt
         # The ids of the instruments that were removed, in the outermost run and all runs nested in it.
         self._removed: Final[set[int]] = set() if outer is None else outer._removed
+        self._slow_hooks: Final[set[tuple[str, ...]]] = set()  # those that have blocked the loop
         by_id = {id(instrument): instrument for instrument in (*instruments, *(outer.instruments if outer else ()))}
         self.instruments: Final[tuple[Instrument, ...]] = tuple(
             instrument for identity, instrument in by_id.items() if identity not in self._removed
@@ -149,6 +154,7 @@ class InstrumentSet:
         removed = self._removed
 
         def notify(*details: Any) -> None:
+            began = time.monotonic()
             for method, hook in methods:
                 if removed and id(getattr(method, "__self__", method)) in removed:
                     continue
@@ -157,6 +163,11 @@ class InstrumentSet:
                 except BaseException as error:
                     if not self._handle_error(method, hook, error):
                         raise
+            if (seconds := time.monotonic() - began) > MIN_BLOCKING_SECONDS and hooks not in self._slow_hooks:
+                self._slow_hooks.add(hooks)
+                names = join_names([short_repr(getattr(method, "__self__", method)) for method, _ in methods])
+                advice = "do slow work in a thread"
+                _logger.warn(f"{names} blocked the event loop for {seconds:.1f} s in {hooks[0]}; {advice}")
 
         return notify if methods else None
 

@@ -48,7 +48,7 @@ class LimiterTokens:
         # The jobs that wait for a token, with their entries; and these, with some obsolete ones, as a heap.
         self.waiting: Final[dict[AbstractJob[Any], HeapEntry]] = {}
         self._heap: Final[list[HeapEntry]] = []
-        self._request_scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
+        self.request_scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
 
     def detach(self) -> None:
         del self._run
@@ -102,7 +102,7 @@ class LimiterTokens:
         return next((each for each in lines if each.limiter is self.limiter and each._has_more_waiting()), None)
 
     def _has_more_waiting(self) -> bool:
-        return len(self.waiting) > (self._request_scope is not None)
+        return len(self.waiting) > (self.request_scope is not None)
 
     def start_with(self, borrower: object) -> None:
         """Start the first waiting job with a token of another run."""
@@ -114,19 +114,22 @@ class LimiterTokens:
             workers.spawn()
 
     def needs_request(self) -> bool:
-        return bool(self.waiting) and self._request_scope is None
+        return bool(self.waiting) and self.request_scope is None
 
     async def request(self, worker: Worker) -> None:
         """Wait in the limiter's queue for a token, and start waiting jobs with it and with others that are free."""
         run, borrower = self._run, object()
         has_token = False
         worker.stop_searching()  # so that another worker looks for jobs that need no token
+        run.standstill.active_count -= 1
         try:
-            with run.backend.create_scope() as self._request_scope:
+            with run.backend.create_scope() as self.request_scope:
                 run.workers.ensure_searcher()
+                run.standstill.suspect(run)
                 has_token = await run.backend.acquire(self.limiter, borrower)
         finally:
-            self._request_scope = None
+            self.request_scope = None
+            run.standstill.count_worker()
             worker.start_searching()
             if has_token:
                 self._unused.append(borrower)
@@ -163,8 +166,8 @@ class LimiterTokens:
         """If no job waits any more, leave the runs that wait, and the limiter's queue."""
         if not self.waiting:
             self._run.time_slice.token_lines.pop(self, None)
-            if self._request_scope is not None:
-                self._request_scope.cancel()
+            if self.request_scope is not None:
+                self.request_scope.cancel()
 
     def _do_others_wait(self) -> bool:
         """Return whether tasks other than a worker of this run wait in the limiter's queue, or its total has shrunk."""
@@ -173,7 +176,7 @@ class LimiterTokens:
         if available != 0:
             return available < 0
         waiting: int = self.limiter.statistics().tasks_waiting
-        return waiting > (self._request_scope is not None)
+        return waiting > (self.request_scope is not None)
 
 
 def enclosing_limiter(run: Run) -> Any:

@@ -395,6 +395,8 @@ class Run:
             await _ending.end(self)
         if self._failure_log is not None:
             self._failure_log.close()
+        if self.outer_worker is None:
+            self.standstill.close()
 
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready; yield whenever a pause is due. O(V + E)."""
@@ -465,7 +467,7 @@ class Run:
 
     async def _wait_while_running(self) -> None:
         """Wait for a change, or for the time of a part. Meanwhile, the run's own worker is not active."""
-        was_active = self.outer_worker is not None
+        was_active = self.outer_worker is not None and not self.outer_worker.is_shielded
         self.standstill.active_count -= was_active
         self.standstill.suspect(self)
         try:

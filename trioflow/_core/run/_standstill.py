@@ -1,9 +1,11 @@
-"""Detection of a run that stands still: jobs have not settled, but nothing can happen any more.
+"""Detection of a run that stands still: jobs have not settled, but no job runs, and none starts.
 
-This is always a fault of the engine, so no test and no scenario may ever reach it. Without the detection, a run with
-such a fault would wait forever, and show no sign of it.
+Either the run waits for something outside of it: a resume, a token that the program has, or another run with which it
+shares a pool. After a second, the log says so. Or nothing can happen any more. This is always a fault of the engine, so
+no test and no scenario may ever reach it. Without the detection, a run with such a fault would wait forever, and show
+no sign of it.
 
-A run stands still if all of this holds for it and for each run nested in it:
+Nothing can happen any more if all of this holds for a run and for each run nested in it:
 
 - It is RUNNING, some of its jobs have not settled, and no part, such as the body of an `async with`, may add jobs.
 - No worker is alive but those that host a nested run, which only waits. So no job is running, not even a forever job,
@@ -17,6 +19,7 @@ The deadlines of schedulers do not count: they end a run, but start no job.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ..base._states import RunPhase
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 TURNS: Final = 4
 """The number of turns of the loop in which a run must stand still before it is stopped. Calls that were scheduled
 before, for instance by policies, come in the first one or two."""
+WAIT_REPORT_DELAY: Final = 1.0
+"""The time, in seconds, after which the log says for what a run waits that is outside of it."""
 
 
 class Standstill:
@@ -34,9 +39,20 @@ class Standstill:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # The number of workers in `Workers.alive`, in all runs, without those that host a nested run, while it waits.
+        # The number of workers in `Workers.alive`, in all runs, without those that host a nested run, while it waits,
+        # that wait for a token, or that run a forever job.
         self.active_count = 0
         self._turns_left = 0  # the number of checks that still have to confirm a suspicion; 0 if there is none
+        self._stop_timer: Callable[[], None] | None = None  # of the report of a wait for something outside
+
+    def count_worker(self) -> None:
+        self.active_count += 1
+        self.close()
+
+    def close(self) -> None:
+        if self._stop_timer is not None:
+            self._stop_timer()
+            self._stop_timer = None
 
     def suspect(self, run: Run) -> None:
         """Check in the next turns whether nothing can happen any more. Call this when `active_count` may be 0.
@@ -46,9 +62,20 @@ class Standstill:
                 a round of admission.
 
         """
-        if not (self.active_count or self._turns_left or _may_act(run, self._run) or self._may_progress()):
+        if self.active_count or self._turns_left or self._stop_timer is not None:
+            return
+        if _waits_outside(run, self._run):
+            self._stop_timer = self._run.call_at(self._run.clock() + WAIT_REPORT_DELAY, self._report_wait)
+        elif not (_may_act(run, self._run) or self._may_progress()):
             self._turns_left = TURNS
             self._run.call_in_loop(self._check)
+
+    def _report_wait(self) -> None:
+        """Report the wait for something outside, unless time alone may end it; once, if it comes repeatedly."""
+        self._stop_timer, run = None, self._run
+        message = "" if any(map(_has_timer, run.with_nested())) else run.scheduler._describe_outside_wait()
+        if message and all(message != incident.message for incident in run.scheduler._incidents):
+            run.report(None, message)
 
     def _check(self) -> None:
         if self._may_progress():
@@ -71,15 +98,27 @@ class Standstill:
 
 
 def _may_act(run: Run, outermost: Run) -> bool:
-    """Return whether a run can go on without any of its workers."""
-    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.workers.searchers or run.queue.is_paused:
+    """Return whether a run can go on without any of its active workers."""
+    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.workers.searchers or run.workers.forever_count:
         return True
-    if any(part.is_busy() or part.due_at() < math.inf for part in run.parts):
-        return True
-    if run.queue.resource_line is None:
+    return any(part.is_busy() for part in run.parts) or _has_timer(run) or _waits_outside(run, outermost)
+
+
+def _has_timer(run: Run) -> bool:
+    """Return whether a turn of a part is due at some time, or time alone may let a job of a run start."""
+    line = run.queue.resource_line
+    return any(part.due_at() < math.inf for part in run.parts) or (line is not None and line.admission.has_timer())
+
+
+def _waits_outside(run: Run, outermost: Run) -> bool:
+    """Return whether something outside of a run may let its jobs start: a resume, a token, or another run."""
+    queue = run.queue
+    if not run.unsettled:
         return False
-    admission = run.queue.resource_line.admission
-    return admission.has_timer() or any(queue.run.outermost() is not outermost for queue in admission.queues)
+    if queue.is_paused or (queue.tokens is not None and queue.tokens.request_scope is not None):
+        return True
+    admission = None if queue.resource_line is None else queue.resource_line.admission
+    return admission is not None and any(each.run.outermost() is not outermost for each in admission.queues)
 
 
 def _has_due_call(run: Run) -> bool:

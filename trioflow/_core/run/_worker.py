@@ -48,6 +48,7 @@ from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
 from ._attempts import call_job
 from ._current import apply_context, current_worker_var
+from ._instruments import MIN_BLOCKING_SECONDS
 from ._verdicts import FAILED, Verdict, judge
 
 if TYPE_CHECKING:
@@ -63,8 +64,6 @@ def needs_own_task(job: AbstractJob[Any]) -> bool:
 
 MAX_JOBS_IN_TURN: Final = 200
 """The maximum number of jobs that a worker runs before it yields to the loop: a virtual clock may stand still."""
-MIN_BLOCKING_SECONDS: Final = 1.0
-"""A job that blocks the event loop for longer than this, in seconds, is reported."""
 
 
 class Worker(WorkerTask):
@@ -399,7 +398,7 @@ class Workers:
         worker, run, group = Worker(self), self.run, self.group
         self.searchers += 1
         self.alive[worker] = None
-        run.standstill.active_count += 1
+        run.standstill.count_worker()
         if not group.begins_in_order:
             run.time_slice.spawned.append(worker)
         try:
@@ -428,7 +427,7 @@ class Workers:
             if worker.task_snapshot is None and worker in time_slice.spawned:  # it has not begun
                 time_slice.spawned.remove(worker)
             del self.alive[worker]
-            run.standstill.active_count -= 1
+            run.standstill.active_count -= not worker.is_shielded
             if worker.cancelled_at < math.inf:
                 run.stuck_jobs.forget(worker)
             self.group.forget(worker)
@@ -443,6 +442,7 @@ class Workers:
     def prepare_for_forever_job(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job, shielded until the end of the run."""
         self.forever_count += 1
+        self.run.standstill.active_count -= 1
         worker.is_shielded = worker.must_leave = True
         worker.group.shield(worker)
         self.ensure_searcher()

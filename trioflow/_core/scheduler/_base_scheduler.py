@@ -1184,6 +1184,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _wait_settled = _awaiting.wait_settled
     _describe_waits = _explain.describe_waits
     _describe_standstill = _explain.describe_standstill
+    _describe_outside_wait = _explain.describe_outside_wait
     _create_failure_log = staticmethod(FailureLog)
 
     def _reject_wait_cycle(self) -> None:

@@ -16,6 +16,7 @@ from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, has_moved_on, is_scheduler
 from ..job._outcome import one_line_error, remedy_of
 from ..parts._first_rule import FirstRule
+from ..parts._settled_calls import SettledCalls
 from ..run._limiter_tokens import token_holders
 from ._job_queries import failed_attempts, fraction_done, throttled_attempts
 
@@ -139,6 +140,14 @@ def describe_standstill(scheduler: BaseScheduler) -> str:
     )
 
 
+def describe_outside_wait(scheduler: BaseScheduler) -> str:
+    """Return for what a run waits in which no job runs; "" if none of its jobs is ready."""
+    queues = [] if scheduler._run is None else [run.queue for run in scheduler._run.with_nested()]
+    lines = (job for queue in queues for job in [*(queue.tokens.waiting if queue.tokens else ()), *queue.in_order()])
+    job = next((job for job in lines if job._state is JobState.SCHEDULED), None)
+    return "" if job is None else f"no job of {scheduler.label!r} runs: {explain(job._scheduler or scheduler, job)}"
+
+
 WAITED_FOR: Final = {
     WaitCause.RESOURCE: "the resource '{}'",
     WaitCause.THROTTLED: "'{}', which was throttled",
@@ -174,6 +183,9 @@ def get_status_text(job: AbstractJob[Any]) -> str:
         return ""
     if (cancellation := _cancellation_text(job)) is not None:
         return f"{cancellation}, still running"
+    run = job._run if is_scheduler(job) else None
+    if run is not None and (calls := run.part(SettledCalls)) is not None:
+        return calls.wait_text()
     if not job._has_status_text or job.redact:
         wait = waiting(job)
         return "" if wait is None else wait.text
@@ -318,9 +330,14 @@ def _token_holders_text(run: Run, limiter: Any) -> str:
 
 
 def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    cancellation = _cancellation_text(job)
+    has_status = cancellation is None and (job._has_status_text or is_scheduler(job))
+    status = get_status_text(job) if has_status else ""
     parts = [f"has been running for {_units.duration_text(job.elapsed or 0.0)}"]
-    if (cancellation := _cancellation_text(job)) is not None:
+    if cancellation is not None:
         parts.append(f"was {cancellation}, and is still running")
+    elif status and job._takes_slot:
+        parts[0] += f" ({status})"
     if job._is_ready():
         parts.append("and is ready for those that require it")
     elif job._is_service:
@@ -330,7 +347,7 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
             parts.append(f"in attempt {job.attempts}")
         if (fraction := fraction_done(job)) is not None:
             parts.append(f"and is {_units.percent_text(fraction)} done")
-        if not job._takes_slot and (status := get_status_text(job)):
+        if status and not job._takes_slot:
             parts.append(f"and {status}")
     for awaited in () if job._extras is None else job._extras.awaited_jobs[:MAX_NAMED_JOBS]:
         explanation = EXPLAIN_FUNCTIONS[awaited._state](awaited._scheduler or scheduler, awaited)

@@ -22,7 +22,7 @@ from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import printable, shorten
 from ..job._outcome import Failure, error_text, one_line_error, remedy_of
-from ..run._worker import MIN_BLOCKING_SECONDS
+from ..run._instruments import MIN_BLOCKING_SECONDS
 from ._job_queries import culprit_chain, failed_through_member, is_in_first
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import io
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, Unpack, cast, overload
 
 from ... import _posix as posix
 from ...abc import (
@@ -134,6 +134,7 @@ class ProcessJob(
     """
 
     __slots__ = ("_memory_limit", "_nice", "_pid", "_processes")
+    _has_status_text: ClassVar[bool] = True
 
     # With these overloads, type checkers compare up to three arguments with the function's parameters. Each argument is
     # a value or a job with such a value as its result.
@@ -225,6 +226,11 @@ class ProcessJob(
     def processes(self) -> JobProcesses:
         """What makes the call of this job; None if its scheduler decides that."""
         return self._processes
+
+    def status_text(self) -> str:
+        """Return what makes the call, if that is not a worker process on this machine: it may have lost the call."""
+        executor = find_executor(self)
+        return "" if executor is None else f"called by {type(executor).__name__}"
 
     def check_before_run(self) -> None:
         """Declare whether the job needs a worker process on this machine, and reject options that would have no effect.

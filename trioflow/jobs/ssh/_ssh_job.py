@@ -141,7 +141,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
     """
 
     _name_in_errors: ClassVar[str] = "SshJob"
-    __slots__ = ("_command_options", "_env", "_is_list", "_last_result", "_node", "_steps", "_unreachable", "_values")
+    __slots__ = (
+        "_command_options", "_env", "_is_connecting", "_is_list", "_last_result", "_node", "_steps", "_unreachable",
+        "_values",
+    )  # fmt: skip
     _last_result: CommandResult | None
     _unreachable: Unreachable | None
 
@@ -191,6 +194,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         self._env: Final = _check_variables(env or {}, subject)
         reject_text(self._env, f"env= of {subject}")
         self._last_result = self._unreachable = None
+        self._is_connecting = False
         super().__init__(
             [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
         )
@@ -214,6 +218,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         """The connection error, if the node was unreachable and the job therefore skipped; otherwise None."""
         return self._unreachable
 
+    def status_text(self) -> str:
+        """Return whether the job waits for the connection to its node, which is no part of its time."""
+        return f"connecting to {self._node.name}" if self._is_connecting else ""
+
     # ---- running
 
     def check_before_run(self) -> None:
@@ -235,7 +243,9 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         runner = _StepRunner(self, self._placeholder_values(values), stdin)
         connection = run.shared(Connections).for_node(self._node)
         try:
+            self._is_connecting = True
             await connection.ensure(reconnect=self.attempts > 1)
+            self._is_connecting = False
             with run.time_limit(self, "output", cancels=True, counts=False) as limit:
                 return await self._run_steps(runner, steps, connection, limit)
         except Unreachable as failure:

@@ -1,0 +1,195 @@
+"""Each wait for something that may never come is named: by the log, after a second, and by `explain` and the views."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import Answer, Job, Pool, ProcessJob, Scheduler, Service
+from trioflow.abc import AbstractJob, Instrument
+
+from ..bodies import nap, printed, serve
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+PAGE = Path(__file__).parents[2] / "docs" / "explained" / "time.md"
+
+
+class Wait(NamedTuple):
+    """What is said of a wait; empty where nothing is."""
+
+    log: str
+    explained: str
+    listed: str
+
+
+WAITS = {
+    "limiter": Wait(
+        "no job of 's' runs: 'j' waits for a token of the window of 's': its limiter is exhausted, with 1 elsewhere",
+        "'j' waits for a token of the window of 's': its limiter is exhausted, with 1 elsewhere",
+        "no free token",
+    ),
+    "pool": Wait(
+        "no job of 's' runs: 'j' waits for x: 1 of 1 taken by 'a'",
+        "'j' waits for x: 1 of 1 taken by 'a'",
+        "x taken by 'a'",
+    ),
+    "pause": Wait(
+        "no job of 's' runs: 'j' waits for resume(): its run was paused 1 s ago",
+        "'j' waits for resume(): its run was paused 3 s ago",
+        "paused 3 s ago",
+    ),
+    "on_settled": Wait(
+        "'n' waits for its on_settled, which was called with 'j'",
+        "'n' has been running for 3 s (waits for its on_settled, which was called with 'j')",
+        "waits for its on_settled, which was called with 'j'",
+    ),
+    "question": Wait(
+        "'j' asks: really?; it is in no journal, so only its method answer() can answer it",
+        "'j' has been running for 3 s, and asks: really?",
+        "asks: really?",
+    ),
+    "executor": Wait("", "'j' has been running for 3 s (called by Lost)", "called by Lost"),
+    "circle": Wait(
+        "'a' awaits 'b', which needs what is held by 'j', but holds what 'j' needs: "
+        "'j' waits for a token of the window of 's': its limiter is exhausted, with 'a'",
+        "'j' waits for a token of the window of 's': its limiter is exhausted, with 'a'",
+        "no free token",
+    ),
+}
+
+
+class Lost(Executor):
+    """An executor that loses each call."""
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        """Return a future that nothing completes."""
+        return Future()
+
+
+Look = Callable[[Scheduler, AbstractJob[Any]], Awaitable[None]]
+
+
+async def limiter(look: Look) -> None:
+    window = anyio.CapacityLimiter(1)
+    async with window:
+        job = Job(nap, label="j")
+        await look(Scheduler(job, jobs_window=window, label="s"), job)
+
+
+async def pool(look: Look) -> None:
+    shared, job = Pool(x=1), Job(nap, needs={"x": 1}, label="j")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Scheduler(Job(nap, 9, needs={"x": 1}, label="a"), pool=shared).co_run)
+        await anyio.lowlevel.checkpoint()
+        await look(Scheduler(job, pool=shared, label="s"), job)
+
+
+async def pause(look: Look) -> None:
+    async def pause_all() -> None:
+        scheduler.pause()
+
+    job, service = Job(nap, label="j"), Service(serve)
+    scheduler = Scheduler(service, label="s")
+    job.requires(scheduler.add(Job(pause_all, required=service)))
+    scheduler.add(job)
+    await look(scheduler, job)
+
+
+async def on_settled(look: Look) -> None:
+    async def hang(_: object) -> None:
+        await anyio.sleep_forever()
+
+    nested = Scheduler(Job(nap, 0, label="j"), on_settled=hang, label="n")
+    await look(Scheduler(nested, label="s"), nested)
+
+
+async def question(look: Look) -> None:
+    job = Answer("really?", label="j")
+    await look(Scheduler(job, label="s"), job)
+
+
+async def executor(look: Look) -> None:
+    job = ProcessJob(sum, [1], label="j")
+    await look(Scheduler(job, processes=Lost(), label="s"), job)
+
+
+async def circle(look: Look) -> None:
+    async def wait() -> None:
+        await anyio.lowlevel.checkpoint()
+        await last
+
+    first, job = Job(wait, label="a"), Job(nap, needs={"x": 1}, label="j")
+    last = Job(nap, needs={"x": 1}, label="b")
+    await look(Scheduler(first, job, last, jobs_window=anyio.CapacityLimiter(1), pool=Pool(x=1), label="s"), job)
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_each_wait_has_a_name(virtual: Virtual, caplog: pytest.LogCaptureFixture, wait: str) -> None:
+    """A wait that may never end once stood still without a word."""
+    told: list[list[str]] = []
+
+    async def look(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(0.5)
+            told.append([*caplog.messages])
+            await anyio.sleep(2.5)
+            told.extend([[*caplog.messages], [scheduler.explain(job)], [printed(scheduler, None, details=True)]])
+            caplog.clear()
+            scheduler.cancel()
+
+    virtual(globals()[wait], look)
+    log, explained, listed = WAITS[wait]
+    before, after, explanation, (listing,) = told
+    assert (before, after, explanation) == ([], [log] if log else [], [explained])
+    assert listed in listing
+
+
+def test_the_page_has_each_wait() -> None:
+    """The table of waits says what the log and `explain` say."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert [
+        text for wait in WAITS.values() for text in (wait.log, wait.listed) if f"`{text}`" not in page and text
+    ] == []
+
+
+def test_a_wait_that_time_ends_is_not_reported(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """What waits for a backoff is not named by the log, and a run that is resumed in time is not, either."""
+
+    async def pause_for_a_moment() -> None:
+        scheduler.pause()
+        await anyio.sleep(0.5)
+        scheduler.resume()
+
+    scheduler = Scheduler(Job(nap, 5))
+    scheduler.add(Job(pause_for_a_moment))
+    assert virtual(scheduler.co_run)
+    assert caplog.messages == []
+
+
+def test_an_instrument_that_blocks_the_loop_is_named_once(
+    backend: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hook that took long was named nowhere, or the job was."""
+
+    class Slow(Instrument):
+        def job_finished(self, scheduler: object, job: object) -> None:
+            now[0] += 2
+
+        def __repr__(self) -> str:
+            return "Slow()"
+
+    now = [time.monotonic()]
+    monkeypatch.setattr("trioflow._core.run._instruments.time.monotonic", lambda: now[0])
+    Scheduler(Job(nap, 0), Job(nap, 0), instruments=[Slow()]).run(backend=backend)
+    monkeypatch.undo()
+    assert caplog.messages == ["Slow() blocked the event loop for 2.0 s in job_finished; do slow work in a thread"]
