@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Service, StopReason
+from trioflow._core.api.views import run_steering
 from trioflow.abc import WaitCause, current_run, waiting
 
 from ..bodies import fail, nap, nothing
@@ -187,9 +188,10 @@ def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.
             wait, view = waiting(job), current_run(scheduler)
             assert wait is not None
             assert view is not None
-            said.extend([wait.cause, wait.text, view.pause_text, scheduler.explain(job), view.pauses[0][0]])
+            since, _ = run_steering(scheduler).pauses[0]
+            said.extend([wait.cause, wait.text, view.pause_text, scheduler.explain(job), since])
             scheduler.resume()
-            said.append((view.pause_text, view.pauses))
+            said.append((view.pause_text, run_steering(scheduler).pauses))
 
     virtual(main)
     text = "paused 1 min 40 s ago"

@@ -127,19 +127,23 @@ def test_the_number_of_lines_is_limited_for_many_jobs(virtual: Virtual) -> None:
     assert lines[-1] == "run  ✗ 40 failed of 400, 40.0 s"  # which once had the counts twice
 
 
+@pytest.mark.parametrize("phase", ["", "paused", "draining"])
 def test_a_progress_line_is_written_after_a_long_time_without_events(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
-    """After a long time without events, the monitor's log gets a progress line, which shows that the run is alive."""
+    """After a long time without events, the monitor's log gets a progress line: is the run alive, paused, draining?"""
     monkeypatch.setattr("trioflow.view.monitor._log_display.SILENCE_CHECK_INTERVAL", 0.2)
     log = io.StringIO()
 
     async def wait() -> None:
+        {"paused": scheduler.pause, "draining": scheduler.drain}.get(phase, lambda: None)()
         while "% " not in log.getvalue():
             os.sched_yield()
 
-    Scheduler(Job(wait, label="wait"), label="run", instruments=[Monitor(file=log)]).run()
-    assert "  0% 1 running" in lines_of(log)
+    scheduler = Scheduler(Job(wait, label="wait"), label="run", instruments=[Monitor(file=log)])
+    scheduler.run()
+    [line] = [line for line in lines_of(log) if "% " in line]
+    assert line.startswith(f"  0% 1 running; {phase}" if phase else "  0% 1 running")
 
 
 def test_lines_mark_jobs_restored_from_the_journal(backend: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from trioflow.abc import WaitCause
 from trioflow.view import save
 from trioflow.view.look import _answers
 from trioflow.view.trace import _time_spent
+from trioflow.view.trace._log_reader import record_of_last_run
 from trioflow.view.trace._record import TraceRecord
 from trioflow.view.trace._trace_file import read_record
 
@@ -85,3 +86,27 @@ def test_steering_from_outside_did_not_go_wrong(backend: Any, tmp_path: Path) ->
     page = (tmp_path / "trace.html").read_text(encoding="utf-8")
     assert "No job failed." in page
     assert "paused by trioflow look, pid" in page.partition("Where and how it ran")[2]
+
+
+def test_without_a_trace_a_pause_and_a_window_are_known_too(virtual: Any) -> None:
+    """What is derived from the times of the jobs after a run says the same as a trace, in which both are recorded."""
+
+    async def steer() -> None:
+        scheduler.jobs_window = 3
+        await anyio.sleep(0.5)
+        scheduler.pause()
+        await anyio.sleep(4)
+        scheduler.resume()
+
+    jobs = [Job(nap, 1, label=f"job {number}") for number in range(5)]
+    group = Scheduler(*jobs, label="group", jobs_window=1)
+    trace, scheduler = Trace(), Scheduler(group, Job(nap, 1, required=group, label="after"), Job(steer), jobs_window=2)
+    virtual(partial(scheduler.co_run, instruments=[trace]))
+    records = trace._get_record(), record_of_last_run(scheduler)
+    paused, without_trace = ({run.label: run.pauses for run in record.runs} for record in records)
+    assert without_trace == paused
+    assert len(paused["group"]) == 1
+    windows, without_trace_windows = ({run.label: run.window_sizes for run in record.runs} for record in records)
+    assert without_trace_windows == windows
+    parts, without_trace_parts = map(_time_spent.critical_path_parts, records)
+    assert without_trace_parts == parts

@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
-from trioflow import CommandJob, Job, Pool, Rate, Scheduler, Throttled, TimeSpent, Trace
+from trioflow import CommandJob, Job, Pool, Rate, Retry, Scheduler, Throttled, TimeSpent, Trace
 from trioflow.view import save
+from trioflow.view.trace import _time_spent
 from trioflow.view.trace._slots import compute_slot_use
 from trioflow.view.trace._spans import family_from_label
 
@@ -188,3 +190,33 @@ def test_a_slot_is_handed_over_although_the_clock_was_read_late(virtual: Virtual
     late = dataclasses.replace(first, finished_at=1.00002)
     use = compute_slot_use(dataclasses.replace(record, spans=(late, second)))
     assert (use.slot_count, [len(bars) for bars in use.bars_by_slot]) == (1, [2])
+
+
+def test_a_critical_path_has_each_wait_of_a_job_before_its_start(virtual: Virtual) -> None:
+    """Each wait before a job on the critical path has its own time there, which is the one that its family has, too.
+
+    The last wait had the time of all, and a backoff between the attempts of a job that of its wait for a slot.
+    """
+    failures = [ConnectionError()]
+
+    async def flaky() -> None:
+        await anyio.sleep(1)
+        if failures:
+            raise failures.pop()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(functools.partial(scheduler.co_run, instruments=[trace]))
+            await anyio.sleep(1.5)
+            scheduler.pause()
+            await anyio.sleep(4)
+            scheduler.resume()
+
+    first = Job(nap, 1, label="first", needs={"api": {"calls": 1}})
+    last = Job(flaky, retry=Retry(1, first=8, jitter=False), label="last", needs={"api": {"calls": 1}}, required=first)
+    trace, scheduler = Trace(), Scheduler(first, last, pool=Pool(api=Rate(calls=1, per=2)))
+    virtual(main)
+    parts = {part.name: part.seconds for part in _time_spent.critical_path_parts(trace._get_record()) if part.is_wait}
+    [family] = [each for each in trace.time_spent().families if each.family == "last"]
+    assert parts == {"rate of api": 0.5, "a resume": 4}
+    assert family.waits == {"jobs": 1, "a retry": 8, **parts}

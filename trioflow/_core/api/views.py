@@ -75,7 +75,7 @@ from ..run._journal_interface import (
     Restored,
     RunJournal,
 )
-from ..run._run import Incident
+from ..run._run import Incident, Steering
 from ..scheduler._base_scheduler import BaseScheduler, interrupt
 from ..scheduler._checks import (
     check_late_input,
@@ -111,7 +111,7 @@ from ..words._job_queries import (
     root_failure,
     throttled_attempts,
 )
-from ..words._run_view import RunInProgress, RunView, current_run, job_frames, run_times, runs_in_progress
+from ..words._run_view import RunInProgress, RunView, current_run, job_frames, run_steering, run_times, runs_in_progress
 from ..words._steering import STEERER, is_steering, steer
 
 if TYPE_CHECKING:

@@ -103,6 +103,18 @@ class Pause(NamedTuple):
     by: str
 
 
+class Steering(NamedTuple):
+    """What has changed while a run was in progress, by `pause()` or another `jobs_window`."""
+
+    pauses: tuple[tuple[float, float], ...] = ()
+    """The start and the end of each pause of the run itself; infinity is the end of one that goes on."""
+    window_sizes: tuple[tuple[float, int], ...] = ()
+    """Since when the run has had which number of slots; empty if it has always been the same."""
+
+
+NOT_STEERED: Final = Steering()
+
+
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
@@ -156,7 +168,7 @@ class Run:
         "timeout",
         "unsettled",
         "waits_at_timeout",
-        "window_changes",
+        "window_sizes",
         "workers",
     )  # fmt: skip
 
@@ -210,7 +222,7 @@ class Run:
         self.stuck_jobs = StuckJobs(self)
         self.pause: Pause | None = None  # its own; `current_pause` finds those of the runs around it
         self.pauses: tuple[tuple[float, float], ...] = ()  # the start and the end of each that is over
-        self.window_changes: tuple[tuple[float, int], ...] = ()  # the time and the new number of slots of each change
+        self.window_sizes: tuple[tuple[float, int], ...] = ()  # each number of slots, if it has changed
         if self.outer_worker is not None and self.outer_worker.workers.queue.is_paused:
             self.queue.set_paused(True)
         self.lane = self.workers  # where jobs become ready: in the clean-up phase, another one
@@ -849,9 +861,17 @@ class Run:
             run.queue.set_paused(run.pause is not None or (outer is not None and outer.queue.is_paused))
         self._after_steering()
 
+    @property
+    def steering(self) -> Steering:
+        """What has changed since the run began."""
+        pauses = self.pauses if self.pause is None else (*self.pauses, (self.pause.since, math.inf))
+        return Steering(pauses, self.window_sizes)
+
     def set_window(self, size: int) -> None:
         """Give the run another number of slots, at once."""
-        self.window_changes += ((self.clock(), size),)
+        if not self.window_sizes and (before := self.queue.current_size) is not None:
+            self.window_sizes = ((self.began_at, before),)
+        self.window_sizes += ((self.clock(), size),)
         self.queue.replace_window(size)
         self._after_steering()
 

@@ -47,7 +47,7 @@ from ..run import _clean_up, _ending, _journal_interface, _requirement_counts
 from ..run._current import current_worker_var
 from ..run._instruments import Instrument, check_instruments
 from ..run._limiter_tokens import token_holder
-from ..run._run import Incident, Run
+from ..run._run import NOT_STEERED, Incident, Run, Steering
 from ..words import _explain, _failures
 from ..words._failure_log import FailureLog
 from ..words._job_queries import is_one_job, jobs_of_run, reported_state
@@ -166,6 +166,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _counted: _failures.CountedFailures
     _run_error: BaseException | None  # an error other than that of one job which stopped the run, e.g. in the policy
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
+    _run_steering: Steering  # what has changed while the run was in progress
     _run_thread: threading.Thread | None  # in which the run was; kept, because another thread may get its number
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
@@ -899,6 +900,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _reset_outcome(self) -> None:
         self._stop_reason = self._culprit = self._run_error = self._run_times = self._run_thread = None
         self._counted = _failures.NO_FAILURES
+        self._run_steering = NOT_STEERED
         self._incidents = []
         self._members.dropped_failure_count = 0
 
@@ -1228,6 +1230,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 run.culprit = self._counted.first_member
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._run_times, self._run_thread = (run.began_at, run.clock()), threading.current_thread()
+        self._run_steering = run.steering
         self._run = None
         self._notify_unreached()
         if self._settled_iterators is not None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from ..admission._window import Adaptive
-from ..run._run import RUNS_IN_PROGRESS, Run
+from ..run._run import RUNS_IN_PROGRESS, Run, Steering
 from ._explain import pause_text
 
 if TYPE_CHECKING:
@@ -50,17 +49,6 @@ class RunView:
         return "" if pause is None else pause_text(pause, self._run.clock())
 
     @property
-    def pauses(self) -> tuple[tuple[float, float], ...]:
-        """The start and the end of each pause of the run itself; infinity is the end of one that goes on."""
-        run = self._run
-        return run.pauses if run.pause is None else (*run.pauses, (run.pause.since, math.inf))
-
-    @property
-    def window_changes(self) -> tuple[tuple[float, int], ...]:
-        """The time of each change of `jobs_window` during the run, and the new number."""
-        return self._run.window_changes
-
-    @property
     def window(self) -> int | None:
         """The maximum size of the window; None for no limit. `scheduler.window_size` is the current size."""
         return self._run.queue.max_size
@@ -100,6 +88,11 @@ def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:
     the run is in progress. Return None if there has been no run.
     """
     return scheduler._run_times if scheduler._run is None else (scheduler._run.began_at, None)
+
+
+def run_steering(scheduler: BaseScheduler) -> Steering:
+    """Return when the last run of a scheduler was paused, and its numbers of slots if they have changed."""
+    return scheduler._run_steering if scheduler._run is None else scheduler._run.steering
 
 
 class RunInProgress(NamedTuple):

@@ -297,7 +297,8 @@ class LogDisplay(Display):
     def _write_progress(self) -> None:
         self._progress_step = self._current_progress_step()
         progress = self._model.progress()
-        text = "; ".join([self._header.counts_text(progress), *map(self._symbols.escape, progress.budget_texts)])
+        notes = filter(None, (progress.phase_text, *progress.budget_texts))
+        text = "; ".join([self._header.counts_text(progress), *map(self._symbols.escape, notes)])
         self._write_line(f"{100 * self._progress_step // PROGRESS_LINE_COUNT:>3}% {text}")
 
     def _report_if_silent(self) -> None:

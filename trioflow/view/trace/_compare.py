@@ -17,7 +17,7 @@ from .._state_styles import recorded_state
 from ..text import _symbols
 from ..text._columns import durations_in_column, listed_lines
 from ._record import TraceRecord
-from ._spans import Span, last_wait
+from ._spans import Span, waits_before_start
 from ._time_spent import critical_path_steps
 
 PartKey = tuple[str, bool]
@@ -101,10 +101,10 @@ def _sum_times_by_job(record: TraceRecord) -> dict[str, JobTimes]:
 
 
 def _last_wait_text(record: TraceRecord, span: Span) -> str:
-    wait = last_wait(span)
-    if wait is None or wait.released_by is None:
-        return "" if wait is None else wait.words
-    return f"{wait.words}, until {_path(record.spans[wait.released_by])}"
+    if not (waits := waits_before_start(span)):
+        return ""
+    last = waits[-1]
+    return last.words if last.released_by is None else f"{last.words}, until {_path(record.spans[last.released_by])}"
 
 
 @dataclass(frozen=True, slots=True)

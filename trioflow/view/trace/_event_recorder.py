@@ -36,11 +36,13 @@ from ..._core.api.views import (
     PathCache,
     Pool,
     RunView,
+    Steering,
     StopReason,
     command_line_of,
     current_run,
     end_facts,
     outcome,
+    run_steering,
     run_times,
     runs_commands,
     stored_result,
@@ -81,8 +83,7 @@ class RunEnd:
     stop_reason: StopReason | None
     culprit: AnyJob | None
     unsettled_jobs: tuple[AnyJob, ...]  # the jobs that had not settled, because the run never reached them
-    pauses: tuple[tuple[float, float], ...]
-    window_changes: tuple[tuple[float, int], ...]
+    steering: Steering
 
 
 MAX_OUTPUT_BYTES: Final = 1000
@@ -207,9 +208,8 @@ class EventRecorder(Instrument):
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run, its reason, and the jobs that it never reached."""
         unsettled_jobs = tuple(job for job in scheduler if job.finished_at is None)
-        run = self._running_schedulers.pop(scheduler, None)
-        steering = ((), ()) if run is None else (run.pauses, run.window_changes)
-        run_end = RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled_jobs, *steering)
+        self._running_schedulers.pop(scheduler, None)
+        run_end = RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled_jobs, run_steering(scheduler))
         times = run_times(scheduler) or (None, None)
         self._append_event((EventKind.RUN_ENDED, scheduler, None, *times, run_end))
         self._window_sizes.pop(scheduler, None)

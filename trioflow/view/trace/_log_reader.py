@@ -22,11 +22,11 @@ from ..._core.api.views import (
     JobState,
     Outcome,
     Pool,
+    Steering,
     StopReason,
     WaitCause,
     all_requirements,
     criticality,
-    current_run,
     duration_text,
     end_facts,
     explicit_label,
@@ -38,6 +38,7 @@ from ..._core.api.views import (
     paths_of,
     resource_views,
     run_needs,
+    run_steering,
     run_times,
     takes_slot,
 )
@@ -121,11 +122,11 @@ class LiveRun:
         """The pauses of the run, and of those around it."""
         return self.own_pauses if self.enclosing is None else (*self.enclosing.pauses, *self.own_pauses)
 
-    def steer(self, pauses: tuple[tuple[float, float], ...], window_changes: tuple[tuple[float, int], ...]) -> None:
-        """Take over when the run was paused, and the numbers that have replaced that of its slots."""
-        self.own_pauses = pauses
-        if window_changes and self.start.window_size is not None:
-            self.window_sizes = [(self.started_at or 0.0, self.start.window_size), *window_changes]
+    def steer(self, steering: Steering) -> None:
+        """Take over when the run was paused, and its numbers of slots if they have changed."""
+        self.own_pauses = steering.pauses
+        if steering.window_sizes:
+            self.window_sizes = [*steering.window_sizes]
 
     @property
     def parent(self) -> LiveJob | None:
@@ -179,7 +180,7 @@ class LogReader:
         else:
             run.started_at, run.ended_at = time, finished_at
             run.stop_reason, run.culprit = details.stop_reason, details.culprit
-            run.steer(details.pauses, details.window_changes)
+            run.steer(details.steering)
             for unsettled_job in details.unsettled_jobs:
                 self._get_or_create(run, unsettled_job)
 
@@ -219,8 +220,7 @@ class LogReader:
         """Add the current states of those jobs of a run of which the log does not say that they have settled."""
         if (times := run_times(run.scheduler)) is not None:
             run.started_at = times[0]
-        if (view := current_run(run.scheduler)) is not None:
-            run.steer(view.pauses, view.window_changes)
+        run.steer(run_steering(run.scheduler))
         for job in run.scheduler:
             live = self._get_or_create(run, job)
             if live.state is JobState.IDLE:

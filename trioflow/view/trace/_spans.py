@@ -152,13 +152,13 @@ class Span:
         return "" if self.exception is None else _failure_text.one_line_text(self.exception)
 
 
-def last_wait(span: Span) -> Wait | None:
-    """Return a job's last wait after its requirements had settled; None if it did not wait then."""
-    return next((wait for wait in reversed(span.waits) if wait.cause is not WaitCause.JOBS), None)
-
-
 INNER_WAIT_CAUSES: Final = (WaitCause.MACHINE, WaitCause.RETRY)
 """The causes of waits between the start of a job and its end."""
+
+
+def waits_before_start(span: Span) -> list[Wait]:
+    """Return a job's waits after its requirements had settled and before its start, in chronological order."""
+    return [wait for wait in span.waits if wait.cause not in (WaitCause.JOBS, *INNER_WAIT_CAUSES)]
 
 
 def without_intervals(since: float, until: float, omitted: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

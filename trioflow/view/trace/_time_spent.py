@@ -12,7 +12,7 @@ from ..text._columns import durations_in_column
 from ._critical_path import settled_at
 from ._record import TraceRecord
 from ._slots import SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words
-from ._spans import Span, last_wait
+from ._spans import Span, waits_before_start
 
 MAX_FAMILIES: Final = 50
 
@@ -218,11 +218,7 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
         span = record.spans[link.span_number]
         if span.number in record.scheduler_numbers or span.started_at is None:
             continue
-        if span.started_at - covered_until > MIN_GAP_SECONDS:
-            wait_seconds = span.started_at - covered_until
-            wait = last_wait(span)
-            words = CAUSE_WORDS[WaitCause.LOOP].awaited_phrase if wait is None else wait.words
-            yield CriticalPathPart(words, wait_seconds, 1, span.number, covered_until, is_wait=True)
+        yield from _parts_before_start(span, covered_until)
         end = min(settled_at(span), record.end_time)
         start = max(covered_until, span.started_at)
         if end > start:
@@ -232,3 +228,14 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
     if record.critical_path_links and wait_seconds > MIN_GAP_SECONDS:
         last_number = record.critical_path_links[-1].span_number
         yield CriticalPathPart("the end of the run", wait_seconds, 1, last_number, covered_until, is_wait=True)
+
+
+def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:
+    """Yield the waits of a job from a time until its start. What is before a wait belongs to it."""
+    assert span.started_at is not None
+    ends = [(wait.until, wait.words) for wait in waits_before_start(span)]
+    ends.append((span.started_at, ends.pop()[1] if ends else CAUSE_WORDS[WaitCause.LOOP].awaited_phrase))
+    for until, words in ends:
+        if until - since > MIN_GAP_SECONDS:
+            yield CriticalPathPart(words, until - since, 1, span.number, since, is_wait=True)
+            since = until
