@@ -351,3 +351,31 @@ def test_a_command_of_15_seconds_survives_while_its_scheduler_is_idle(backend: s
     job = sh("sleep 15; echo lived", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"lived\n"
+
+
+@pytest.mark.parametrize("command", [["srun", "-n1", "work"], ["sbatch", "--wait", "--wrap", "work"]])
+@pytest.mark.parametrize("how", ["timeout", "Ctrl-C"])
+def test_a_program_that_has_queued_work_elsewhere_takes_it_back(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], how: str
+) -> None:
+    """`srun` and `sbatch --wait` get the SIGTERM at which they cancel their job of Slurm, and the time to do so.
+
+    A script is in place of Slurm's programs, which do so when they get it.
+    """
+    program, queue = tmp_path / command[0], tmp_path / "queue"
+    program.write_text(
+        f"#!/bin/sh\ntrap 'sleep 0.2; rm {queue}; exit 1' TERM\ntouch {queue}\nwhile :; do sleep 0.01; done\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    job = CommandJob(command, on_start=lambda _: until_there(queue), timeout=0.1 if how == "timeout" else None)
+
+    async def interrupt() -> None:
+        await anyio.to_thread.run_sync(until_there, queue)
+        if how == "Ctrl-C":
+            signal.raise_signal(signal.SIGINT)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        run(backend, job, Job(interrupt))
+    assert job.state is (JobState.FAILED if how == "timeout" else JobState.CANCELLED)
+    assert not queue.exists()
