@@ -220,3 +220,16 @@ def test_a_critical_path_has_each_wait_of_a_job_before_its_start(virtual: Virtua
     [family] = [each for each in trace.time_spent().families if each.family == "last"]
     assert parts == {"rate of api": 0.5, "a resume": 4}
     assert family.waits == {"jobs": 1, "a retry": 8, **parts}
+
+
+def test_the_wait_of_a_group_is_on_the_critical_path_of_its_jobs(virtual: Virtual) -> None:
+    """If the first job of a nested scheduler is on the critical path, what its scheduler waited for is there, too.
+
+    It was said to be the event loop.
+    """
+    first = Job(nap, 1, label="first", needs={"api": {"calls": 1}})
+    inner = Scheduler(Job(nap, 2, label="job"), label="inner")
+    group = Scheduler(inner, label="group", needs={"api": {"calls": 1}}, required=first)
+    trace = traced(virtual, Scheduler(first, group, pool=Pool(api=Rate(calls=1, per=5))))
+    parts = [(part.name, part.seconds) for part in _time_spent.critical_path_parts(trace._get_record())]
+    assert parts == [("rate of api", 4), ("group/inner/job", 2), ("first", 1)]

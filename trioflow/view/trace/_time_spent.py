@@ -216,13 +216,15 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
     covered_until = record.start_time
     for link in record.critical_path_links:
         span = record.spans[link.span_number]
-        if span.number in record.scheduler_numbers or span.started_at is None:
+        if span.started_at is None:
             continue
         yield from _parts_before_start(span, covered_until)
+        covered_until = max(covered_until, span.started_at)
+        if span.number in record.scheduler_numbers:  # its jobs work
+            continue
         end = min(settled_at(span), record.end_time)
-        start = max(covered_until, span.started_at)
-        if end > start:
-            yield CriticalPathPart(span.name, end - start, 1, span.number, start)
+        if end > covered_until:
+            yield CriticalPathPart(span.name, end - covered_until, 1, span.number, covered_until)
         covered_until = max(covered_until, end)
     wait_seconds = record.end_time - covered_until
     if record.critical_path_links and wait_seconds > MIN_GAP_SECONDS:
