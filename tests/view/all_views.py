@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -37,6 +39,7 @@ from trioflow.view.trace._facts import RunFacts
 from trioflow.view.trace._log_reader import LogReader
 from trioflow.view.trace._record import TraceRecord
 from trioflow.view.trace._span_builder import RecordBuilder
+from trioflow.view.trace._spans import or_infinity
 from trioflow.view.trace.report import _failures, _report
 from trioflow.view.trace.timeline import _slot_rows, _timeline
 
@@ -152,16 +155,32 @@ class RemovedInstruments(logging.Handler):
             self.found.append(self.format(record))
 
 
-def strange_in_views(scenario: Scenario, backend: str) -> list[str]:
-    """Run a scenario with every view, and return in words what cannot be; no words if all is well."""
+def strange_in_views(scenario: Scenario, backend: str, *, is_paused: bool = False) -> list[str]:
+    """Run a scenario with every view, and return in words what cannot be; no words if all is well.
+
+    Args:
+        scenario: the scenario.
+        backend: the backend.
+        is_paused: whether the run is paused now and then.
+
+    """
     logging.getLogger("trioflow").addHandler(removed := RemovedInstruments())
     try:
-        return [*_strange_in_views(scenario, backend), *removed.found]
+        return [*_strange_in_views(scenario, backend, is_paused), *removed.found]
     finally:
         logging.getLogger("trioflow").removeHandler(removed)
 
 
-def _strange_in_views(scenario: Scenario, backend: str) -> list[str]:
+async def pause_now_and_then(real: RealRun) -> None:
+    """Pause what runs, three times."""
+    for seconds, pauses in 3 * ((0.75, True), (1.5, False)):
+        await anyio.sleep(seconds)
+        for scheduler in [root for root in real.runs_apart or [real.root] if root is not None]:
+            with contextlib.suppress(RuntimeError):  # it has ended, or not begun
+                (scheduler.pause if pauses else scheduler.resume)()
+
+
+def _strange_in_views(scenario: Scenario, backend: str, is_paused: bool) -> list[str]:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         watched = Watched(Path(folder))
 
@@ -169,7 +188,12 @@ def _strange_in_views(scenario: Scenario, backend: str) -> list[str]:
             instruments: list[Instrument] = [*watched.instruments]
             instruments += [] if scenario.apart else [watched.events, watched.monitor]  # these follow one run
             if scenario.killed_at is None:
-                await (real := RealRun(scenario)).run(*instruments)
+                real = RealRun(scenario)
+                async with anyio.create_task_group() as tasks:
+                    if is_paused:
+                        tasks.start_soon(pause_now_and_then, real)
+                    await real.run(*instruments)
+                    tasks.cancel_scope.cancel()
                 return real
             journal = f"{folder}/run.db"
             await RealRun(replace(scenario, cut_at=scenario.killed_at)).run(journal=journal)
@@ -293,6 +317,15 @@ def strange_in_times(record: TraceRecord) -> Iterator[str]:
     parts = _time_spent.critical_path_parts(record)
     if parts and abs(sum(part.seconds for part in parts) - seconds) > SAME:
         yield f"the critical path takes {sum(part.seconds for part in parts)} s of {seconds}"
+    waited: dict[str, float] = {}
+    for step in _time_spent.critical_path_steps(record):
+        if step.is_wait and step.name in spent.waits:  # before a job was ready, it may not have been there
+            ready_at = or_infinity(record.spans[step.span_number].scheduled_at)
+            after = max(0.0, step.start + step.seconds - max(step.start, ready_at))
+            waited[step.name] = waited.get(step.name, 0.0) + after
+    for name, seconds_waited in waited.items():
+        if seconds_waited > spent.waits[name] + SAME:
+            yield f"the critical path waited {seconds_waited} s for {name}, all jobs {spent.waits[name]} s"
     if any(part.seconds < 0 for part in parts):
         yield f"a part of the critical path is negative: {parts}"
     for row in _report._critical_path_rows(record):

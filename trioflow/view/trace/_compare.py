@@ -17,7 +17,7 @@ from .._state_styles import recorded_state
 from ..text import _symbols
 from ..text._columns import durations_in_column, listed_lines
 from ._record import TraceRecord
-from ._spans import Span, waits_before_start
+from ._spans import Span, Wait, waits_before_start
 from ._time_spent import critical_path_steps
 
 PartKey = tuple[str, bool]
@@ -34,23 +34,16 @@ differ only at the end."""
 
 
 @dataclass(frozen=True, slots=True)
-class JobTimes:
-    """The times of a job. If a nested scheduler ran the job several times, the times are sums."""
-
-    seconds: float
-    waited_for: str = ""
-    """The cause of the job's last wait, with the job that ended the wait, or an empty string if it did not wait."""
-
-
-@dataclass(frozen=True, slots=True)
 class RunTimes:
     name: str
     """The labels of the outermost schedulers."""
     seconds: float
     critical_path_seconds: dict[PartKey, float]
     """The seconds of each part of the critical path, in chronological order. If a job ran several times, their sum."""
-    jobs: dict[str, JobTimes]
-    """The times of the jobs that started, by path. Nested schedulers are not included."""
+    jobs: dict[str, float]
+    """The seconds of the jobs that started, by path, without nested schedulers. If a job ran several times, the sum."""
+    waited_for: dict[str, str]
+    """The cause of the last wait of each job that has waited, by path, with the job that ended the wait."""
     unstarted_states: dict[str, str]
     states: dict[str, str]
     """The last states of the jobs that all views count, by path."""
@@ -65,7 +58,12 @@ def run_times(record: TraceRecord) -> RunTimes:
         name=", ".join(dict.fromkeys(run.label for run in record.root_runs)) or "nothing has run",
         seconds=record.end_time - record.start_time,
         critical_path_seconds=_sum_critical_path_seconds(record),
-        jobs=_sum_times_by_job(record),
+        jobs=_sum_seconds_by_job(record),
+        waited_for={
+            _path(span): _wait_text(record, waits[-1])
+            for span in record.spans
+            if span.started_at is not None and (waits := waits_before_start(span))
+        },
         unstarted_states={_path(span): span.state.value for span in record.spans if span.started_at is None},
         states={_path(span): recorded_state(span).value for span in record.counted_spans},
     )
@@ -87,24 +85,17 @@ def _sum_critical_path_seconds(record: TraceRecord) -> dict[PartKey, float]:
     return sums
 
 
-def _sum_times_by_job(record: TraceRecord) -> dict[str, JobTimes]:
-    times: dict[str, JobTimes] = {}
+def _sum_seconds_by_job(record: TraceRecord) -> dict[str, float]:
+    seconds: dict[str, float] = {}
     for span in record.leaf_spans:
-        if span.started_at is None:
-            continue
-        previous = times.get(_path(span), JobTimes(0.0))
-        end = record.end_time if span.finished_at is None else span.finished_at
-        times[_path(span)] = JobTimes(
-            previous.seconds + end - span.started_at, _last_wait_text(record, span) or previous.waited_for
-        )
-    return times
+        if span.started_at is not None:
+            end = record.end_time if span.finished_at is None else span.finished_at
+            seconds[_path(span)] = seconds.get(_path(span), 0.0) + end - span.started_at
+    return seconds
 
 
-def _last_wait_text(record: TraceRecord, span: Span) -> str:
-    if not (waits := waits_before_start(span)):
-        return ""
-    last = waits[-1]
-    return last.words if last.released_by is None else f"{last.words}, until {_path(record.spans[last.released_by])}"
+def _wait_text(record: TraceRecord, wait: Wait) -> str:
+    return wait.words if wait.released_by is None else f"{wait.words}, until {_path(record.spans[wait.released_by])}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +196,7 @@ def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, m
     if path == "":
         return f"the end, after the last job: {'longer' if has_increased else 'shorter'}"
     if is_wait:
-        cause = (second_run if new_seconds is not None else first_run).jobs[path].waited_for
+        cause = (second_run if new_seconds is not None else first_run).waited_for.get(path)
         return f"waited {'longer' if has_increased else 'less'}{f' for {cause}' if cause else ''}"
     if old_seconds is not None and new_seconds is not None:
         return "longer" if has_increased else "shorter"
@@ -214,7 +205,7 @@ def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, m
     if new_seconds is None and second_run.was_restored(path):
         return "restored from the journal"
     before, after = first_run.jobs.get(path), second_run.jobs.get(path)
-    takes_longer = before is not None and after is not None and after.seconds - before.seconds >= min_change
+    takes_longer = before is not None and after is not None and after - before >= min_change
     if old_seconds is None:
         return "new" if before is None else f"{'longer, and ' * takes_longer}new on the critical path"
     return "gone" if after is None else f"off the critical path{', though it takes longer' * takes_longer}"

@@ -196,19 +196,21 @@ def critical_path_parts(record: TraceRecord) -> list[CriticalPathPart]:
     """Return the parts of the critical path, the longest first. Their durations add up to the duration of the run."""
     steps = list(critical_path_steps(record))
     should_merge_families = sum(not step.is_wait for step in steps) > MAX_SINGLE_JOBS
-    parts: dict[tuple[bool, str], CriticalPathPart] = {}
+    groups: dict[tuple[bool, str], list[CriticalPathPart]] = {}
     for step in steps:
         is_merged = should_merge_families and not step.is_wait
-        key = (
-            step.is_wait,
-            record.families[step.span_number] if is_merged else step.name if step.is_wait else str(step.span_number),
+        key = record.families[step.span_number] if is_merged else step.name if step.is_wait else str(step.span_number)
+        groups.setdefault((step.is_wait, key), []).append(step)
+    parts = [
+        replace(
+            group[0],
+            name=key if should_merge_families and not is_wait else group[0].name,
+            seconds=sum(step.seconds for step in group),
+            count=len(group if is_wait else {step.span_number for step in group}),
         )
-        if (part := parts.get(key)) is None:
-            parts[key] = step
-        else:
-            name = key[1] if is_merged else part.name
-            parts[key] = replace(part, name=name, seconds=part.seconds + step.seconds, count=part.count + 1)
-    return sorted(parts.values(), key=lambda part: -part.seconds)
+        for (is_wait, key), group in groups.items()
+    ]
+    return sorted(parts, key=lambda part: -part.seconds)
 
 
 def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
@@ -233,11 +235,14 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
 
 
 def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:
-    """Yield the waits of a job from a time until its start. What is before a wait belongs to it."""
+    """Yield the waits of a job from a time until its start, and its throttled attempts, which worked, between them."""
     assert span.started_at is not None
-    ends = [(wait.until, wait.words) for wait in waits_before_start(span)]
-    ends.append((span.started_at, ends.pop()[1] if ends else CAUSE_WORDS[WaitCause.LOOP].awaited_phrase))
-    for until, words in ends:
+    waits = [(wait.since, wait.until, wait.words) for wait in waits_before_start(span)]
+    last_words = waits[-1][2] if waits else CAUSE_WORDS[WaitCause.LOOP].awaited_phrase
+    for began, until, words in [*waits, (span.started_at, span.started_at, last_words)]:
+        if span.throttled and began - since > MIN_GAP_SECONDS:
+            yield CriticalPathPart(span.name, began - since, 1, span.number, since)
+            since = began
         if until - since > MIN_GAP_SECONDS:
             yield CriticalPathPart(words, until - since, 1, span.number, since, is_wait=True)
             since = until
