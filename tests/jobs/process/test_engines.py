@@ -17,8 +17,8 @@ import pytest
 from ...places import PATIENCE, ROOT, patiently
 from .engines import COLUMNS, ENGINES, PAGE
 
-IN_EVERY_RUN = ["worker processes", "loky"]
-"""The engines that the tests have anyway. `.ci/run engines` has all: Ray alone takes 220 MB, and Dask ten seconds."""
+IN_EVERY_RUN = ["worker processes", "`ProcessPoolExecutor`"]
+"""The engines that need nothing. `.ci/run engines` has all: Ray alone takes 220 MB, and Dask ten seconds."""
 BY_HAND = ["MPI"]
 """The engines that need programs which pip does not install."""
 
