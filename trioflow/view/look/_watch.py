@@ -113,8 +113,7 @@ class Watch:
             self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
         if run.ended_at is not None:
             run.stop_reason, run.culprit = scheduler.stop_reason, scheduler.culprit
-        if view is not None:
-            run.steer(view.pauses, view.window_changes)
+        run.steer(views.run_steering(scheduler))
         if not scheduler.keep_jobs:
             for job in [job for job in run.jobs if job not in self._unsettled and job not in scheduler]:
                 del run.jobs[job], self._jobs[job], self._paths[job]
