@@ -14,6 +14,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from . import published
 from .bodies import BODIES
 from .cases import contests
 from .elapsed.steps import measure as elapsed
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The report is written meanwhile, so little is lost if the process is killed, and at the end, however that comes.
     """
     plan, options = parse(arguments)
+    commit = published.commit() if plan.name == "pages" else ""
     report = Report(plan, options.output)
     checks = plan.name == "check"
     stopped = False
@@ -65,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report.write()
         report.show(console)
         console.print(f"The report is in {options.output / 'report.md'}", highlight=False, soft_wrap=True)
+        if commit and not stopped:
+            published.publish([*report.figures, *report.elapsed.figures()], commit, report.facts)
         missed = report.missed() if checks else []
         for figure in missed:
             console.print(f"{figure.row}, {figure.column}: {figure.value}, at most {figure.limit}", style="red")
@@ -132,6 +136,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[Plan, argparse.Namespace]:
     )
     size.add_argument(
         "--tiny", dest="plan", action="store_const", const="tiny", help="in seconds: to see that it works"
+    )
+    size.add_argument(
+        "--write", dest="plan", action="store_const", const="pages", help="in minutes: the tables of the documentation"
     )
     choose = parser.add_argument_group("what to measure", "each takes one or more; the default is the plan's")
     choose.add_argument("--cases", nargs="+", choices=CASES, metavar="CASE", help=", ".join(CASES))

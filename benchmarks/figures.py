@@ -14,11 +14,12 @@ from .cases.keys import ONE as ONE_KEY
 from .cases.limits import ADAPTIVE
 from .cases.nodes import MANY, ONE
 from .cases.small import GRAPHS, SMALL_BODIES, WAYS
-from .cases.waiting import SCENARIOS
+from .cases.waiting import KINDS, SCENARIOS
 from .elapsed.ways import BY_LEVELS, PATH
 from .measuring import CONDITIONS, Measurement
 from .plans import FIGURE_SHAPES, LOOPS, SCARCE
 from .rivals import OURS, all_rivals
+from .rivals.of_commands import BATCH
 
 LIMITS: Final[dict[tuple[str, str], float]] = {
     ("no-op, trio", "wide"): 0.45,
@@ -181,6 +182,7 @@ def others(results: Results, backend: str) -> Iterator[Figure]:
             for shape in FIGURE_SHAPES
         ]
         yield figure("memory of a waiting job, beside gather of tasks", worst(ratios), against=GATHER)
+    yield ratio(KINDS, "waiting", "overhead", [BY_HAND[backend]], shape=KINDS)
     for scenario in SCENARIOS:
         costs = results.find("waiting", "overhead", OURS, backend=backend, shape=scenario)
         yield figure(f"{scenario}: a job of many beside one of few", grown(costs))
@@ -212,11 +214,11 @@ def makespans(results: Results) -> Figure:
     return Figure("others", row, "asyncio", value, against=BY_LEVELS)
 
 
-def beside(results: Results, case: str, rival: str, backend: str, **setting: Any) -> float | None:
+def beside(results: Results, case: str, rival: str, backend: str, own: str = OURS, **setting: Any) -> float | None:
     """Return the time of a command as a fraction of a rival's, which has no backend of ours."""
     theirs = results.best(case, "command wall", rival, **setting)
-    own = results.best(case, "command wall", OURS, backend=backend, **setting)
-    return None if own is None or theirs is None else own / theirs
+    ours = results.best(case, "command wall", own, backend=backend, **setting)
+    return None if ours is None or theirs is None else ours / theirs
 
 
 def commands(results: Results) -> Iterator[Figure]:
@@ -225,6 +227,8 @@ def commands(results: Results) -> Iterator[Figure]:
             for backend in LOOPS:
                 value = beside(results, "commands", rival, backend, body=body)
                 yield Figure("commands", f"{body}, {rival}", backend, value, against=rival)
+            value = beside(results, "commands", rival, "", BATCH, body=body)
+            yield Figure("commands", f"{body}, {rival}", "batch", value, against=rival)
 
 
 def nodes(results: Results) -> Iterator[Figure]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -139,6 +139,28 @@ QUICK: Final = Plan(
     conditions=("collector off",),
 )
 
+PAGES: Final = replace(
+    QUICK,
+    name="pages",
+    cases=(
+        ELAPSED, "small", "running", "sleepers", "memory", "waiting", "rates", "adaptive", "commands", NODES,
+    ),
+    rounds=5,
+    grids=tuple(replace(grid, sizes=(min(3_000, *grid.sizes),)) for grid in QUICK.grids),
+    elapsed=ElapsedSize(simulated=16, real=2),
+    small_runs=60,
+    commands=1_000,
+    nodes=40,
+    node_commands=200,
+    kept_nodes=0,
+    waiting_sizes=(250, 10_000),
+    grouped_sizes=(),
+    scenarios=("different needs",),
+    limited_seconds=10,
+    limited_windows=(4, 8, 12),
+    conditions=("", "collector off"),
+)  # fmt: skip
+
 CHECK: Final = Plan(
     name="check",
     cases=("running", "memory", "groups", "waiting", "keys", "makespans"),
@@ -198,4 +220,4 @@ TINY: Final = Plan(
     conditions=("", "collector off"),
 )
 
-PLANS: Final = {plan.name: plan for plan in (FULL, QUICK, CHECK, TINY)}
+PLANS: Final = {plan.name: plan for plan in (FULL, QUICK, PAGES, CHECK, TINY)}

@@ -15,7 +15,7 @@ from .measuring import METRICS, Measurement
 from .plans import FIGURE_SHAPES, LOOPS
 
 SHORT: Final = "✗"
-COLUMNS: Final = (*FIGURE_SHAPES, *LOOPS)
+COLUMNS: Final = (*FIGURE_SHAPES, *LOOPS, "batch")
 IN_JSON_ONLY: Final = ("build wall", "run wall", "cancel wall")
 TITLES: Final = {
     "small": "Small graphs, beside the best that is written by hand (or sdax)",

@@ -163,10 +163,11 @@ def amount(number: int, size: int) -> int:
 # ---- all of them
 
 BURN: Final = "1 ms burn"
+KINDS: Final = "different needs"
 SCENARIOS: Final[dict[str, tuple[str, Build, Build | None]]] = {
     "groups of two that compute": (BURN, groups, groups_by_hand),
     "groups of five": ("no-op", fives, fives_by_hand),
-    "different needs": ("checkpoint", kinds, kinds_by_hand),
+    KINDS: ("checkpoint", kinds, kinds_by_hand),
     "a pool around groups of five": ("checkpoint", pool, pool_by_hand),
     "a pool around groups of five that nap": ("nap", pool, pool_by_hand),
     "pairs, one passes the others": ("checkpoint", passed, None),

@@ -11,6 +11,7 @@ from typing import Final
 
 from rich.console import Console
 
+from ..figures import Figure
 from ..tables import Table, number
 
 COLUMNS: Final[dict[str, tuple[str, Callable[[Sequence[float]], float], str]]] = {
@@ -71,6 +72,13 @@ class Report:
             and (one.metric.startswith("simulated") if metric == "worst" else one.metric == metric)
             and one.value is not None
         ]
+
+    def figures(self) -> Iterator[Figure]:
+        """Yield a figure for each way and metric that has values."""
+        for way in self._ways:
+            for metric, (_, together, _) in COLUMNS.items():
+                values = self.values(way, metric)
+                yield Figure("elapsed", way, metric, together(values) if values else None)
 
     def table(self, title: str, metrics: Sequence[str]) -> Table:
         """Return a table with a row for each way and a column for each of these metrics."""

@@ -19,6 +19,8 @@ from trioflow import CommandJob, Scheduler
 
 from . import OURS
 
+BATCH: Final = f"{OURS} batch"
+
 Way = Callable[[Sequence[str], int, int, bool], None]
 """Takes a command, how often to run it, the window, and whether to capture its output."""
 
@@ -128,7 +130,7 @@ def with_pyexpool(command: Sequence[str], number: int, window: int, captures: bo
 RIVALS: Final = (
     CommandRival(OURS, "trio", with_trioflow("trio")),
     CommandRival(OURS, "asyncio", with_trioflow("asyncio")),
-    CommandRival("trioflow batch", "", with_batch, needs="click"),
+    CommandRival(BATCH, "", with_batch, needs="click"),
     CommandRival("xargs", "", with_xargs, needs="xargs"),
     CommandRival("xargs -I", "", with_xargs_replacing, captures=False, needs="xargs"),
     CommandRival("create_subprocess_exec", "", by_hand),
