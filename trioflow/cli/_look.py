@@ -76,7 +76,7 @@ def command(pid: int | Path, label: str | None, **options: Any) -> int:
         if isinstance(pid, Path):
             raise click.UsageError(f"a trace is shown by --web alone: trioflow look {pid} --web")
         if word not in ("", "json"):
-            request = {"do": word, "value": None if value in (True, WHOLE_RUN) else value, "run": label}
+            request = {"do": word, "value": None if value is True or value == WHOLE_RUN else value, "run": label}
             _outputs.echo(_client.ask(pid, request)["done"])
             return SUCCESS_CODE
         record = _client.ask(pid)

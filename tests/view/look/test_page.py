@@ -160,6 +160,14 @@ def test_a_program_that_refuses_to_be_steered_has_a_page_without_buttons(backend
     assert "refuses to be steered" in texts[1]
 
 
+@pytest.mark.parametrize("keep_jobs", [True, False])
+def test_a_page_says_if_jobs_may_be_missing(keep_jobs: bool) -> None:
+    """With `keep_jobs=False`, jobs that begin and end between two questions leave no trace on the page."""
+    texts: list[str] = []
+    in_a_run("trio", lambda server: texts.append(request(server, "GET", f"/{server.token}/")[1]), keep_jobs=keep_jobs)
+    assert ("may be missing here" in texts[0]) is not keep_jobs
+
+
 def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
     """If a number is missing, the next answer has all, so that a page never shows a part of a run."""
     records: list[Any] = []

@@ -60,9 +60,11 @@ def test_a_paused_run_starts_nothing_until_it_is_resumed(backend: Any, caplog: p
 
 
 def test_a_number_of_slots_replaces_another_one(backend: Any) -> None:
-    """`--window N` takes effect at once. A window that is no number stays, and the error says what to change."""
+    """`--window N` takes effect at once, also for 1. A window that is no number stays, and the error says why."""
     scheduler, outputs = steered(backend, [("--window", 7)], jobs_window=3)
     assert (outputs, scheduler.jobs_window) == (["'night': jobs_window set to 7"], 7)
+    scheduler, outputs = steered(backend, [("--window", 1)], jobs_window=3)
+    assert (outputs, scheduler.jobs_window) == (["'night': jobs_window set to 1"], 1)
     scheduler, [error] = steered(backend, [("--window", 7)])
     assert "during a run only a number can be set, in place of a number, which None is not" in " ".join(error.split())
     assert (scheduler.jobs_window, incidents_of(scheduler)) == (None, ())

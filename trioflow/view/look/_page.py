@@ -25,9 +25,11 @@ MIN_DURATIONS: Final = 3
 """The number of jobs that must have ended before the page estimates how long the others take."""
 MAX_RUNNING: Final = 20
 """The maximum number of running jobs that have a line beside what waits. The table has all."""
+RETRY_INTERVAL: Final = 0.5
+"""How long, in seconds, to wait before the next question to a program that has not answered."""
 NO_ANSWER: Final[Record] = {
     **{"number": 0, "is_over": False, "may_steer": False, "now": 0.0},
-    **{"phase": "waits for a run", "pause": "", "window": None, "waiting": ()},
+    **{"phase": "waits for a run", "pause": "", "window": None, "waiting": (), "keeps_jobs": True},
 }
 """What stands in place of an answer until a run begins."""
 GONE: Final = "The program was killed, or has ended without a word."
@@ -169,11 +171,10 @@ class Page:
             try:
                 self.ask()
             except _client.NoAnswer as error:
-                is_there = _client.is_there(self._pid)
+                time.sleep(RETRY_INTERVAL)  # a process that was killed takes a moment to end
                 with self._lock:
-                    self._problem = str(error) if is_there else GONE
+                    self._problem = str(error) if _client.is_there(self._pid) else GONE
                     self.version += 1
-                time.sleep(1)
 
     def html(self) -> tuple[int, str]:
         """Return the version of the page, and the page."""

@@ -79,6 +79,7 @@ class Watch:
             "phase": self._view.phase.value,
             "pause": "" if view is None else self._view.pause_text,
             "window": self._scheduler.window_size if isinstance(self._scheduler.jobs_window, int) else None,
+            "keeps_jobs": all(run.scheduler.keep_jobs for run in self._runs),
             "waiting": [] if view is None else self._describe_waiting(),
             "graphs": graphs,
         }

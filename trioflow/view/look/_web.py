@@ -66,7 +66,7 @@ class PageServer(ThreadingHTTPServer):
 class PageHandler(BaseHTTPRequestHandler):
     """The answers to the requests of a page."""
 
-    server: PageServer
+    server: PageServer  # pyright: ignore[reportIncompatibleVariableOverride]
     server_version, sys_version = "trioflow", ""
     timeout = REQUEST_TIMEOUT
 
