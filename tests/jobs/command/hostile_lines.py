@@ -105,7 +105,7 @@ EOF|echo # it's {w}|echo $(echo a)#"{}"|echo `echo a`#'{}'|echo $((1))#'{}'|echo
 echo "${x:-'}" {w} "'"|echo ${x#\\'} {w}|echo $'a\\'b' {w}|print {w}|print -P {w}|repeat {w} echo|noglob eval {w}|coproc eval {w}|function g { eval "$1"; }; g {w}|select x in {w}; do break; done
 echo ${!x}|echo ${x:$x}|echo ${(e)x}|echo ${x@P}|echo ${x/a/{w}}|echo ${x%.*}|echo ${z[x]}|echo ${z[$x]}|true ${x:={w}}|echo $_; echo $((_))|read; echo $((REPLY))|getopts ab x {w}
 mapfile -C {w} -c 1 a < /etc/passwd|printf '%*d' {w} 1|printf '%(%s)T' {w}|test 1 -eq {w} -a 2 -eq 2|[ ! {w} -gt 5 ]|[ -t {w} ]|[ x -ot {w} ]|[ ! -f {w} ]|x={w}; echo ${a:$x}|time sleep {w}x
-echo $x[{w}]|echo "$x[y]"|echo $x[y]|x=y; y={w}; echo $((x))|y={w}; x=y; [ $x -gt 1 ]|y={w}; [[ y -eq 1 ]]|x=y; export y={w}; declare -i z=x|y={w}; read x <<< y; echo $((x))
+RANDOM={w}|OPTIND={w}|COLUMNS={w}; true|TMOUT={w} true|read RANDOM <<< {w}|for SECONDS in {w}; do true; done|PS4={w}; set -x; true|env COLUMNS={w} true|trap -- "let y" EXIT; y={w}|echo $x[{w}]|echo "$x[y]"|echo $x[y]|x=y; y={w}; echo $((x))|y={w}; x=y; [ $x -gt 1 ]|y={w}; [[ y -eq 1 ]]|x=y; export y={w}; declare -i z=x|y={w}; read x <<< y; echo $((x))
 true {w} && echo $((RANDOM%2))|i=1; i=$((i+1)); echo $i {w}|echo x{w}>y|echo {w}>y|echo {w}<y|f{w}() { true; }|echo {w}{a,b}|echo {a,{w}}|echo [{w}]|true \\
 # {w}
 """.strip()  # fmt: skip

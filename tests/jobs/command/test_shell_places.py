@@ -69,6 +69,19 @@ UNSAFE = [
     ("echo $x[{}]", "in a line with a subscript"),
     ('y={}; echo "$x[y]"', "in a line with a subscript"),
     ("y={}; [[ y -eq 5 ]]", "after [["),
+    ("x={}; trap -- 'let x' EXIT", "after let"),
+    *(
+        (f"{setting}; true", "in a line that sets a variable which shells evaluate")
+        for setting in (
+            "RANDOM={}",
+            "y={}; OPTIND=y",
+            "export COLUMNS={}",
+            "read SECONDS < {}",
+            "for RANDOM in {}; do true; done",
+            "BASH_ENV={} bash -c true",
+            "PS4={}; set -x",
+        )
+    ),
     ("x={}; [ $x ]", "after ["),
     ("x={}; $x", "in a line whose command is the value of a variable"),
     ("x={}; eval echo $x", "after eval"),
@@ -96,6 +109,7 @@ SAFE = [
     "cat <<< {} | echo {}",
     "[ {} = b ] || [ {} -gt 5 ] || test -f {}",
     "n=0; until test -f {}; do n=$((n+1)); [ $n -ge 3 ] && break; echo $((2*n)); done",
+    "SECONDS=0; env COLUMNS={} HOME={} true; FOO={} true; echo $SECONDS",
     "$CC -c {} && export PATH=$PATH:{}",
     "[[ {} == *.gz ]] && set -e; declare x={}; export y={}",
     "read x < {}; unset x; echo let {} 2>&1 {}",

@@ -14,9 +14,10 @@ is one of the three marks below, and what a shell expands is `\3` or, in double 
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -376,6 +377,13 @@ BUILTINS: Final = frozenset(
 )
 """The builtins and reserved words of shells. What has another name is a program or a function of the line."""
 _RUNNING: Final = frozenset(["command", "builtin", "exec", "time", "nocorrect", "noglob"])
+_EVALUATED: Final = frozenset(
+    """
+    BASHPID BASH_ENV COLUMNS EGID ENV EPOCHREALTIME ERRNO EUID GID HISTCMD HISTSIZE KEYTIMEOUT LINENO LINES OPTIND PGRP
+    PPID PROMPT PROMPT_COMMAND PS0 PS1 PS2 PS3 PS4 RANDOM RPROMPT SAVEHIST SECONDS SRANDOM TMOUT UID
+    """.split()  # noqa: SIM905 - thirty lines otherwise
+)
+"""The variables whose texts a shell computes or expands."""
 _ASSIGNMENT: Final = re.compile(r"([\w\0-\2]+)(\[[^]]*\])?\+?=", re.ASCII)
 # In a form, the words of a command are joined by \5: any words; a part of a word that may be any text; a word that no
 # shell divides, one that is known, and a number.
@@ -417,6 +425,13 @@ _FORMS_WITHOUT_COMPUTING: Final = {
 }
 
 
+def _check_variables(words: Iterable[str]) -> None:
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name.rstrip("+") in _EVALUATED and not (equals and re.fullmatch(_NUMBER, value)):
+            raise _Unknown("in a line that sets a variable which shells evaluate", f"write env {name}={{}} COMMAND")
+
+
 def _check_command(words: list[str], lexer: _Lexer, computes: bool) -> None:
     """Check that a command evaluates nothing of what values may be.
 
@@ -425,6 +440,7 @@ def _check_command(words: list[str], lexer: _Lexer, computes: bool) -> None:
 
     """
     words = words.copy()
+    _check_variables(words if words[0] in BUILTINS else itertools.takewhile(_ASSIGNMENT.match, words))
     while words and (match := _ASSIGNMENT.match(words[0])):
         if _MARKS.search(match[1]):
             raise _Unknown("in the name of a variable")
@@ -442,6 +458,6 @@ def _check_command(words: list[str], lexer: _Lexer, computes: bool) -> None:
     if name in BUILTINS and (form is None or re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None):
         raise _Unknown(f"after {name}")
     if name == "trap":  # its text is a part of the line
-        inner = _Lexer(arguments.replace("\5", " "), lexer.texts)
+        inner = _Lexer(" ".join(word for word in words[1:] if word != "--"), lexer.texts)
         inner.read()
         lexer.commands.extend(inner.commands)
