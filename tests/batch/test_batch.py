@@ -183,7 +183,7 @@ def test_command_that_cannot_be_started_counts_as_failed() -> None:
 
 def test_retries_option_repeats_a_failed_command() -> None:
     """`--retries` is the number of attempts, or 0 for any number; the output is that of the last attempt."""
-    script = "echo {} >> tries; echo try $(grep -c {} tries); [ $(grep -c {} tries) -eq 3 ]"
+    script = 'echo {} >> tries; echo try $(grep -c {} tries); [ "$(grep -c {} tries)" -eq 3 ]'
     outputs = [batch("--retries", tries, script, ":::", name).stdout for tries, name in ((2, "a"), (5, "b"), (0, "c"))]
     assert outputs == ["try 2\n", "try 3\n", "try 3\n"]
 

@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "command" / "batch.md").read_text(encoding="utf-8")
 PARALLEL_PAGE = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", PAGE + PARALLEL_PAGE, re.DOTALL | re.MULTILINE)
 FEW = 3
-UNTIL_BOTH_RUN = "echo >> run; until test $(wc -l < run) = 2; do sleep 0.01; done"
+UNTIL_BOTH_RUN = 'echo >> run; until test "$(wc -l < run)" = 2; do sleep 0.01; done'
 
 
 def shell(directory: Path, script: str) -> str:

@@ -182,7 +182,7 @@ def test_memory_limit_option_limits_the_memory_of_a_command() -> None:
 def test_pin_option_gives_each_slot_a_different_cpu() -> None:
     """With --pin, the k-th slot gets the k-th of the CPUs that the batch may use."""
     cpus = sorted(os.sched_getaffinity(0))
-    all_run = f"echo >> run; until test $(wc -l < run) = {len(cpus)}; do sleep 0.01; done"
+    all_run = f'echo >> run; until test "$(wc -l < run)" = {len(cpus)}; do sleep 0.01; done'
     line = f"{all_run}; grep Cpus_allowed_list /proc/self/status #"
     done = batch("-k", "-j", len(cpus), "--pin", line, ":::", *cpus)
     assert [line.split()[1] for line in done.stdout.splitlines()] == [str(cpu) for cpu in cpus]

@@ -224,7 +224,8 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
             },
         )
         try:
-            if published is None and not await self._event.wait(run.clock() + REPORT_SECONDS) and self.log:
+            is_unpublished = published is None and self._given is NOTHING
+            if is_unpublished and not await self._event.wait(run.clock() + REPORT_SECONDS) and self.log:
                 advice = "it is in no journal, so only its method answer() can answer it"
                 run.report(f"{self.label!r} {self.status_text()}; {advice}", self)
             while self._given is NOTHING:

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
 from ..base._states import SCHEDULED
@@ -17,6 +17,12 @@ from ..job._outcome import Failure, RunExtras
 from ._idle_timeouts import TimeLimit
 from ._part import Part
 from ._verdicts import judge
+
+LONG_CALL_SECONDS: Final = 0.05
+"""After a timed call of this length, in seconds, its worker leaves, and with it the timer that the next call would use.
+
+On a virtual clock, such a timer would be an instant to go on to.
+"""
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -89,13 +95,16 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
     if timeout is idle_timeout is None:
         return await job._call_once()
     run, traceback = worker.run, None
+    now = run.clock()
     try:
         if job._keeps_time:
             return await job._call_once()
+        if timeout is not None:
+            run.stuck_jobs.watch_deadline(worker, now, now + timeout)
         if timeout is None or idle_timeout is not None or job._is_service:
             with TimeLimit(run, job, timeout=timeout, idle_timeout=idle_timeout, cancels=True):
                 return await job._call_once()
-        with run.backend.isolation.create_call_scope(worker, run.clock() + timeout):  # a `TimeLimit` would cost 1 µs
+        with run.backend.isolation.create_call_scope(worker, now + timeout):  # a `TimeLimit` would cost 1 µs
             try:
                 return await job._call_once()
             except BaseException as error:
@@ -107,6 +116,10 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
             return None
         raise
     finally:
+        if worker.cause is None:
+            run.stuck_jobs.forget(worker)
+        if run.clock() > now + LONG_CALL_SECONDS:
+            worker.must_leave = True
         traceback = None  # break the reference cycle: the traceback refers to this frame
 
 

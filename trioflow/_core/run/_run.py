@@ -346,6 +346,7 @@ class Run:
             await self.group.run(self._run_until_deadline if has_timer else self._run_jobs)
         finally:  # a run that was cancelled from outside raises the cancellation
             RUNS_IN_PROGRESS.pop(self, None)
+            self.stuck_jobs.stop()
             if not self.workers.alive:
                 self._break_reference_cycles()
         if self.interruption is not None:

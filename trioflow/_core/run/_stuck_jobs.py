@@ -3,8 +3,8 @@
 The run may wait for such a job forever, and nothing else shows why. A job is cancelled by its own `cancel()`, by its
 `timeout` or `idle_timeout`, or because the run or a phase of its ending stops.
 
-trio notifies nobody that a deadline has passed, so a job with a `timeout` is watched before it is cancelled: from the
-time when its task gets its name (see `TaskNames`), which only jobs that run for long reach.
+trio notifies nobody that a deadline has passed, so a job with a `timeout` is watched during its call, before it is
+cancelled. Its timer is set in the next turn of the loop, which calls that do not wait never reach.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class StuckJobs:
         self._run: Final = run
         self._watched: Final[dict[Worker, bool]] = {}  # and whether each was reported
         self._due = math.inf
+        self._sets_timer = False  # whether the timer is due in this turn, to set itself for what is watched then
         self._stop_timer: Callable[[], None] = lambda: None
 
     def watch(self, worker: Worker, cancelled_at: float) -> None:
@@ -49,11 +50,22 @@ class StuckJobs:
             self._watched.setdefault(worker, False)
             self._set_timer(worker.cancelled_at + STUCK_REPORT_DELAY)
 
+    def watch_deadline(self, worker: Worker, now: float, deadline: float) -> None:
+        """Report the job of a worker, which begins a call now, if it still runs some time after the deadline of this."""
+        worker.cancelled_at = deadline
+        self._watched[worker] = False
+        if deadline + STUCK_REPORT_DELAY < self._due:
+            self._sets_timer = True
+            self._set_timer(now)
+
     def forget(self, worker: Worker) -> None:
         worker.cancelled_at = math.inf
-        if self._watched.pop(worker, None) is not None and not self._watched:
-            self._stop_timer()
-            self._due = math.inf
+        if self._watched.pop(worker, None) is not None and not self._watched and not self._sets_timer:
+            self.stop()
+
+    def stop(self) -> None:
+        self._stop_timer()
+        self._due = math.inf
 
     def _set_timer(self, due: float) -> None:
         if due < self._due:
@@ -62,7 +74,7 @@ class StuckJobs:
 
     def _check(self) -> None:
         """Report the jobs that are stuck now; check again when the next one may be."""
-        now, self._due, next_due = self._run.clock(), math.inf, math.inf
+        now, self._due, next_due, self._sets_timer = self._run.clock(), math.inf, math.inf, False
         for worker, is_reported in list(self._watched.items()):
             due, job = worker.cancelled_at + STUCK_REPORT_DELAY, worker.job
             if due > now and not is_reported:

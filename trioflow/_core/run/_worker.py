@@ -303,13 +303,10 @@ class Worker(WorkerTask):
         verdict, self.verdict = self.verdict, None
         return verdict if verdict is not None and verdict.judged is error else judge(self, job, error)
 
-    def name_task(self, job: Any) -> None:
+    def name_task(self, job: AbstractJob[Any]) -> None:
         """Give the label of the current job to the task. The worker leaves after this job, and so does the name."""
         self.run.backend.name_task(self.task, job.label)
         self.must_leave = True
-        timeout = job._options.timeout
-        if timeout is not None and not (job._keeps_time or job._is_ready()):
-            self.run.stuck_jobs.watch(self, job._started_at + timeout)
 
     def start_searching(self) -> None:
         if not self.is_searching:

@@ -140,6 +140,7 @@ _QUOTED_TOKEN: Final = re.compile(
 _CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\4-]|\A=)\Z")
 """Matches what changes a value after it: `~` and `=` expand it, and what else is not known."""
 _AS_WORD: Final = 'make it a word of its own, or pass it as "$1", as in: sh -c \'x "$1"\' - {}'
+_QUOTE_EXPANSIONS: Final = 'put what the shell expands there in double quotes, as in: test "$(wc -l < x)" = 2'
 _LEAVE_OUT_QUOTES: Final = 'leave the quotes out, as arguments are quoted anyway: -m "for "{} in place of -m "for {}"'
 _REMEDIES: Final = {
     '"': ("inside double quotes", _LEAVE_OUT_QUOTES),
@@ -392,6 +393,7 @@ _WORDS: Final = ".*"
 _WORD: Final = "[^\3\5]*"
 _KNOWN: Final = "[^\0\1\3\4\5]*"
 _NUMBER: Final = "-?[\\d\2]+"
+_FORMAT_ALONE: Final = "[^\0-\5-][^\3\5]*"  # no option, and without arguments it computes nothing
 _TEST: Final = (
     f"(?:!\5)*(?:{_WORD}|-[bcdefghkLnpOrsSuwxzGN]\5{_WORD}|{_WORD}\5(?:==?|!=|-nt|-ot|-ef)\5{_WORD}"
     f"|NUMBER\5-(?:eq|ne|lt|le|gt|ge)\5NUMBER)"
@@ -410,7 +412,7 @@ _FORMS: Final = {
     ),
     "set": f"--(?:\5{_WORDS})?|{_KNOWN}(?:\5{_KNOWN})*",
     "for": f"\2|\\w+(?:\5in(?:\5{_WORDS})?)?",
-    "printf": f"(?:--\5)?(?!-)(?:{_KNOWN}(?:\5{_NUMBER})*|(?:[^%\0\1\3\4\5]|%[-0-9.]*[%bcqs])*\5{_WORDS})",
+    "printf": f"{_FORMAT_ALONE}|(?:--\5)?(?!-)(?:{_KNOWN}(?:\5{_NUMBER})*|(?:[^%\0\1\3\4\5]|%[-0-9.]*[%bcqs])*\5{_WORDS})",
     "test": _TEST_OF_NUMBERS,
     "[": f"{_TEST_OF_NUMBERS}\5\\]",
     "[[": f"{_TEST_OF_NUMBERS}\5\\]\\]",
@@ -419,7 +421,7 @@ _FORMS: Final = {
 _FORMS_WITHOUT_COMPUTING: Final = {
     **_FORMS,
     **dict.fromkeys(["break", "continue", "exit", "return", "shift", "ulimit", "umask"], _WORDS),
-    "printf": f"(?:--\5)?(?!-){_KNOWN}(?:\5{_WORDS})?",
+    "printf": f"{_FORMAT_ALONE}|(?:--\5)?(?!-){_KNOWN}(?:\5{_WORDS})?",
     "test": _TEST_OF_WORDS,
     "[": f"{_TEST_OF_WORDS}\5\\]",
 }
@@ -456,7 +458,7 @@ def _check_command(words: list[str], lexer: _Lexer, computes: bool) -> None:
         raise _Unknown("in a line whose command is the value of a variable")
     form = (_FORMS if computes else _FORMS_WITHOUT_COMPUTING).get(name)
     if name in BUILTINS and (form is None or re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None):
-        raise _Unknown(f"after {name}")
+        raise _Unknown(f"after {name}", _QUOTE_EXPANSIONS if _UNQUOTED in arguments else _AS_WORD)
     if name == "trap":  # its text is a part of the line
         inner = _Lexer(" ".join(word for word in words[1:] if word != "--"), lexer.texts)
         inner.read()
