@@ -195,8 +195,7 @@ class Scheduler(BaseScheduler):
         """Return the durations from the option `durations` of the outermost scheduler; {} outside of a run."""
         if self._resolved_durations or self.scheduler is None:
             return self._resolved_durations
-        run = None if self._scheduler is None else self._scheduler._run  # that of this scheduler has not begun
-        root = outermost_scheduler(self) if run is None else run.outermost().scheduler
+        root = outermost_scheduler(self)  # this scheduler has no run of its own yet
         return root._resolved_durations if isinstance(root, Scheduler) else NO_DURATIONS
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:

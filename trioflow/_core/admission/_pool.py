@@ -109,17 +109,14 @@ class Pool:
                 f"the pool of {user.label!r} is in use by a scheduler in another event loop: schedulers can share a "
                 f"pool only within one loop; make a Pool for each loop"
             )
-        if not self._users:
-            self._change_clock(clock, 0.0 if self._loop is loop else clock() - self._clock())
         register_user(self._users, user, holder)
+        if len(self._users) == 1:
+            self._change_clock(clock, 0.0 if self._loop is loop else clock() - self._clock())
         self._loop = loop
 
     def _leave(self, user: AbstractJob[Any]) -> None:
         del self._users[user]
         if not self._users:
-            for resource in self._resources.values():
-                if isinstance(resource, CountedResource):  # an error of the engine may have come before a job gave back
-                    resource.reset()
             left_at, real_start = self._clock(), time.monotonic()
             self._change_clock(lambda: left_at + (time.monotonic() - real_start), 0.0)
 

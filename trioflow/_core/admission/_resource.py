@@ -215,7 +215,7 @@ class Resource(PoolEntry):
 class CountedResource(Resource):
     """A resource that jobs hold while they run: an amount, or a number of named units."""
 
-    __slots__ = ("_units", "format_amount", "free", "free_units", "holders", "total", "wanted_amounts")
+    __slots__ = ("format_amount", "free", "free_units", "holders", "total", "wanted_amounts")
 
     is_returnable = True
 
@@ -230,19 +230,11 @@ class CountedResource(Resource):
         super().__init__(name, total if settings is None else settings)
         self.total: Final = total
         self.format_amount: Final = format_amount
-        self.free: Amount  # negative only while clean-up jobs, which do not wait, exceed the total
+        self.free: Amount = total  # negative only while clean-up jobs, which do not wait, exceed the total
         self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
         self.wanted_amounts: Final[list[Amount]] = []  # the need of each group of waiting jobs, ascending
         # The free named units by their index in the user's list; None for a resource that is only an amount.
-        self.free_units: dict[int, Any] | None
-        self._units: Final = named_units
-        self.reset()
-
-    def reset(self) -> None:
-        """Take back what jobs have, of whom none is left."""
-        self.free = self.total
-        self.holders.clear()
-        self.free_units = None if self._units is None else dict(enumerate(self._units))
+        self.free_units: dict[int, Any] | None = None if named_units is None else dict(enumerate(named_units))
 
     def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> Amount:
         """Check the amount, and return it.

@@ -51,8 +51,6 @@ class LimiterTokens:
         self.request_scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
 
     def detach(self) -> None:
-        for borrower in () if self._run.has_crashed else (*self._unused, *self.borrowers.values()):
-            self.limiter.release_on_behalf_of(borrower)  # an error of the engine has come before
         del self._run
 
     def first_waiting(self) -> AbstractJob[Any] | None:

@@ -122,7 +122,6 @@ class Run:
     __slots__ = (
         "__weakref__",
         "_failure_log",
-        "_outermost",
         "_pools",
         "_start_order",
         "added_count",
@@ -199,7 +198,6 @@ class Run:
         self.context: Final = contextvars.copy_context()
         self.outer_worker: Final = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
-        self._outermost = None if outer is None else outer.outermost()
         if outer is None:
             self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
             self.standstill = Standstill(self)
@@ -283,7 +281,10 @@ class Run:
 
     def outermost(self) -> Run:
         """Return the outermost run that encloses this one; it may be this run itself."""
-        return self if self._outermost is None else self._outermost
+        run = self
+        while run.outer_worker is not None:
+            run = run.outer_worker.run
+        return run
 
     def with_nested(self) -> list[Run]:
         """Return this run, and after it the runs nested in it, at any depth."""
@@ -398,7 +399,7 @@ class Run:
         except BaseException as interruption:  # a KeyboardInterrupt, or an error of the engine
             self.interrupt(interruption)
         for part in self.parts:
-            self.guard(part.enter, STOPPING)
+            part.enter(STOPPING)
         self.check_policy()
         try:
             await _ending.end(self)

@@ -51,7 +51,7 @@ class StuckJobs:
             self._set_timer(worker.cancelled_at + STUCK_REPORT_DELAY)
 
     def watch_deadline(self, worker: Worker, now: float, deadline: float) -> None:
-        """Report the job of a worker, which begins a call now, if it still runs some time after the deadline of this."""
+        """Report the job of a worker, which begins a call now, if it still runs some time after its deadline."""
         worker.cancelled_at = deadline
         self._watched[worker] = False
         if deadline + STUCK_REPORT_DELAY < self._due:

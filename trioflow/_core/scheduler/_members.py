@@ -207,8 +207,6 @@ class Members:
         for job in new_jobs if is_running else ():
             if job._has_run_state():
                 job._reset()
-        for members in (self, *(job._members for job in new_jobs if is_scheduler(job))):
-            members.needs_reset = True  # the outermost run has reset none of these
         self.is_unchecked = True
         self.jobs_added_during_run.update(dict.fromkeys(new_jobs, run))
         if owner._run is not None:

@@ -412,7 +412,8 @@ _FORMS: Final = {
     ),
     "set": f"--(?:\5{_WORDS})?|{_KNOWN}(?:\5{_KNOWN})*",
     "for": f"\2|\\w+(?:\5in(?:\5{_WORDS})?)?",
-    "printf": f"{_FORMAT_ALONE}|(?:--\5)?(?!-)(?:{_KNOWN}(?:\5{_NUMBER})*|(?:[^%\0\1\3\4\5]|%[-0-9.]*[%bcqs])*\5{_WORDS})",
+    "printf": f"{_FORMAT_ALONE}|(?:--\5)?(?!-)(?:{_KNOWN}(?:\5{_NUMBER})*"
+    f"|(?:[^%\0\1\3\4\5]|%[-0-9.]*[%bcqs])*\5{_WORDS})",
     "test": _TEST_OF_NUMBERS,
     "[": f"{_TEST_OF_NUMBERS}\5\\]",
     "[[": f"{_TEST_OF_NUMBERS}\5\\]\\]",
