@@ -63,13 +63,18 @@ _HAS_MEMBERS_SCRIPT: Final = (
 )
 """Defines `left`, which tests whether any process of the command's group, $p, is alive."""
 _END_SCRIPT: Final = (
-    "n=0; kill -TERM -$p || kill -TERM $p; kill -CONT -$p; "
+    "n=0; until kill -TERM -$p; do kill -0 $p || break; "
+    'if [ "$n" -ge 10 ]; then kill -TERM $p; break; fi; nap .02 1; done; '
+    "n=0; kill -CONT -$p; "
     "while kill -0 -$p || kill -0 $p; do "
     'if [ "$n" -ge "$g" ]; then kill -KILL -$p || kill -KILL $p; fi; '
     'if [ "$n" -ge $((g+100)) ]; then break; fi; '
     "nap .1 1; done;"
 )
-"""Ends a command: sends SIGTERM and SIGCONT, waits for the grace period, then sends SIGKILL."""
+"""Ends a command: sends SIGTERM and SIGCONT, waits for the grace period, then sends SIGKILL.
+
+It waits until the command has its process group, because a subshell of ksh loses a SIGTERM that comes before its exec.
+"""
 _WAIT_SCRIPT: Final = 'wait $p; c=$? n=0; if [ "$c" -gt 256 ]; then c=$((c-128)); fi;'
 """Waits for the command, and sets $c to its exit code. After a signal, this is its number plus 128, in ksh plus 256."""
 _LEFTOVERS_SCRIPT: Final = (
