@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from trioflow.view.look import _answers
+
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
@@ -15,3 +17,10 @@ def chromium() -> Iterator[Any]:
 
     with headless() as browser:
         yield browser
+
+
+@pytest.fixture
+def answers() -> Iterator[None]:
+    """Let this process answer, as `trioflow run` does."""
+    with _answers.answering():
+        yield

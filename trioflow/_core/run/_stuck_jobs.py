@@ -27,8 +27,8 @@ SECONDS_PER_WORKER: Final = 1e-5
 class StuckJobs:
     """Reports the jobs of one run that are stuck, each once.
 
-    The timer is set only while a worker is watched, which leaves after its job. So on a virtual clock, it fires no
-    later than something else for which a job waits, or if a job is stuck.
+    The timer is set only while a worker is watched: during a call with a timeout, or since it was cancelled. So on a
+    virtual clock, it fires no later than something else for which a job waits, or if a job is stuck.
     """
 
     def __init__(self, run: Run) -> None:

@@ -130,16 +130,18 @@ class AnswerThread:
                 return
             # Each has its own thread, so that none waits while a job blocks the loop that another one wants to steer.
             thread = threading.Thread(target=self._answer, args=(connection,), name="trioflow look", daemon=True)
-            self._clients[thread] = None
             try:
                 thread.start()
             except RuntimeError:  # there are too many processes
-                del self._clients[thread]
                 connection.close()
 
     def _answer(self, connection: socket.socket) -> None:
-        _answer_client(connection)
-        del self._clients[threading.current_thread()]
+        thread = threading.current_thread()  # which can be joined from now on
+        self._clients[thread] = None
+        try:
+            _answer_client(connection)
+        finally:
+            del self._clients[thread]
 
     def tell_ends(self) -> None:
         """Before the program ends, tell those who watch a run how it has ended; wait a second at most."""

@@ -89,7 +89,7 @@ def test_what_is_cancelled_from_a_page_needs_a_second_click(browser: Browser) ->
     """The first click asks which job is meant, and the second one cancels it."""
     with watched(Job(anyio.sleep_forever, label="long")) as server:
         browser.driver.get(server.url)
-        until(browser, lambda: browser.all("#now button"))
+        until(browser, lambda: "1 of 2 jobs have ended" in status(browser))
         browser.first("#now button").click()
         assert browser.first("#answer").text == "Click again to cancel long."
         browser.first("#now button").click()
