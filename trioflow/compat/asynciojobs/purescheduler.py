@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -366,7 +366,7 @@ class PureScheduler:
     @contextlib.contextmanager
     def _trioflow_preparing(
         self, timeout: float | None, jobs_window: int | None
-    ) -> Iterator[tuple[trioflow.Scheduler, dict[str, Any]]]:
+    ) -> Generator[tuple[trioflow.Scheduler, dict[str, Any]]]:
         """Yield the trioflow scheduler that runs the jobs, and the options of its run."""
         if self._trioflow_is_running:
             raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
