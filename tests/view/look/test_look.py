@@ -413,7 +413,7 @@ def test_several_looks_at_once_are_answered(backend: str) -> None:
     with program(backend) as pid:
         words = [sys.executable, "-m", "trioflow", "look", str(pid)]
         looks = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-        assert [f"night: on {backend} in MainThread" in look.communicate()[0] for look in looks] == [True] * 3
+        assert [f"\n  on {backend} in MainThread for " in look.communicate()[0] for look in looks] == [True] * 3
 
 
 def test_looking_at_a_run_changes_nothing(backend: Any) -> None:
