@@ -244,18 +244,25 @@ class Results:
         FILE.write_text(as_text({"runs": self.runs, "figures": rows}), encoding="utf-8")
 
     def fill(self, page: str) -> str:
-        """Return a page with its tables as the figures are."""
-        return TABLE.sub(lambda found: f"{found[1]}{found[2]}{self.table(found[1])}", page)
+        """Return a page with its tables as the figures are.
 
-    def table(self, name: str) -> str:
-        """Return a table, and a line with the commits of its figures; for "runs", the table of these."""
+        A table names the commits of its figures, unless all are those of the first run in the page's table of runs.
+        """
+        has_runs = any(name == "runs" for name, _ in TABLE.findall(page))
+        usual = next(iter(self.runs), None) if has_runs else None
+        return TABLE.sub(lambda found: f"{found[1]}{found[2]}{self.table(found[1], usual)}", page)
+
+    def table(self, name: str, usual: str | None = None) -> str:
+        """Return a table, and a line with the commits of its figures unless it is `usual`; for "runs", these."""
         if name == "runs":
             rows = [[f"`{commit}`", *facts.values()] for commit, facts in self.runs.items()]
             return markdown(["commit", *next(iter(self.runs.values()))], rows)
         table = TABLES[name]
-        values = {key: value for key, (value, _) in self.figures.items()}
-        commits = dict.fromkeys(f"`{self.figures[key][1]}`" for key in table.keys if key in self.figures)
-        return f"{table.as_markdown(values)}\nMeasured at {' and '.join(commits)}.\n"
+        shown = table.as_markdown({key: value for key, (value, _) in self.figures.items()})
+        commits = list(dict.fromkeys(self.figures[key][1] for key in table.keys if key in self.figures))
+        if commits == [usual]:
+            return shown
+        return f"{shown}\nMeasured at {' and '.join(f'`{commit}`' for commit in commits)}.\n"
 
 
 def commit() -> str:

@@ -51,3 +51,21 @@ def test_what_is_measured_again_replaces_its_figure_alone(tmp_path: Path, monkey
     assert re.search(rf"{row}\n(.*\n)+\nMeasured at `two` and `one`\.\n", results.table("small"))
     published.publish([Figure(*keys[1], 3)], "two", facts)
     assert list(Results.load().runs) == ["two"]
+
+
+def test_a_table_names_its_commits_where_the_table_of_runs_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page without a table of runs says the commit below each table; one with it, only what is not of the first."""
+    monkeypatch.setattr(published, "FILE", tmp_path / FILE.name)
+    monkeypatch.setattr(published, "PAGES", ())
+    published.FILE.write_text('{"runs": {}, "figures": []}')
+    facts = dict.fromkeys(published.FACTS.values(), "?")
+    rows = [Figure("small", f"diamond of 5, no-op, {row}", "trio", 1.0) for row in ("again", "built")]
+    table, runs = (f"<!-- figures: {name} -->\n<!-- end -->\n" for name in ("small", "runs"))
+    published.publish(rows, "one", facts)
+    results = Results.load()
+    assert "\nMeasured at `one`.\n" in results.fill(table)
+    assert "Measured at" not in results.fill(runs + table)
+    published.publish(rows[1:], "two", facts)
+    assert "\nMeasured at `one` and `two`.\n" in Results.load().fill(runs + table)

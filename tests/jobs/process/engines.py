@@ -1,7 +1,7 @@
 """A program that observes how ProcessJobs fare on an engine: `python -m tests.jobs.process.engines ENGINE FOLDER UNIT`
 
-It prints "ready", and waits for Ctrl-C with a call in progress. Then it prints what the table of the page says, as one
-line of JSON. UNIT is a number of seconds in which what happens at once has happened.
+It prints "ready", and waits for Ctrl-C with a call in progress. Then it prints what the page says, as one line of
+JSON. UNIT is a number of seconds in which what happens at once has happened.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ COLUMNS = {
     "its worker is killed": after_a_kill,
     "Ctrl-C": after_ctrl_c,
 }
-"""The columns of the table, in the order in which they are observed; the last two may leave no engine to go on with."""
+"""What is observed, in this order; the last two may leave no engine to go on with."""
 
 
 def main() -> None:

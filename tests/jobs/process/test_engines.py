@@ -24,11 +24,19 @@ BY_HAND = ["MPI"]
 
 
 def rows_of_the_page() -> dict[str, dict[str, str]]:
+    """Return what the page says of each engine: in the table, and in the sentences above it."""
     lines = re.findall(r"(?m)^\| (.*) \|$", PAGE.read_text(encoding="utf-8"))
     table = [line.split(" | ") for line in lines]
     header = next(cells for cells in table if cells[0] == "engine")
     rows = [cells for cells in table if len(cells) == len(header) and cells[0] in ENGINES]
-    return {cells[0]: dict(zip(header[1:], cells[1:], strict=True)) for cells in rows}
+    return {
+        cells[0]: {
+            **dict(zip(header[1:], cells[1:], strict=True)),
+            "results between jobs": "stay there" if cells[0] == "Dask" else "come here",
+            "restored by a journal": "yes",
+        }
+        for cells in rows
+    }
 
 
 def observe(engine: str, folder: Path, unit: float) -> dict[str, str]:
