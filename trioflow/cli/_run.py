@@ -12,6 +12,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, get_args
@@ -23,7 +24,7 @@ from .._hints import WRONG_BACKEND_REMEDY
 from ..abc import BackendName, printable
 from ..batch import _quantities
 from ..batch._options import option
-from ..view.look._answers import answer_thread, answering
+from ..view.look._answers import WATCH_INTERVAL, answer_thread, answering
 from ..view.monitor._monitor import build_command_monitor, can_move_cursor
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._declared_options import takes_options
@@ -290,7 +291,10 @@ class RunFiles:
 
 @contextlib.contextmanager
 def page_of_run(is_wanted: bool) -> Generator[None]:
-    """During the body of the `with` statement, let another process serve a page of the run, and print its address."""
+    """During the body of the `with` statement, let another process serve a page of the run, and print its address.
+
+    At the end, browsers that show the page have a second to get its end.
+    """
     if not is_wanted:
         yield
         return
@@ -302,8 +306,12 @@ def page_of_run(is_wanted: bool) -> Generator[None]:
         try:
             yield
         finally:
+            deadline = time.monotonic() + WATCH_INTERVAL
             answer_thread.tell_ends()
             server.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(max(0.0, deadline - time.monotonic()))
+            server.kill()
 
 
 def make_monitors(scheduler: Scheduler, tag: bool) -> list[Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +22,7 @@ import trioflow.look
 from trioflow import Job, Scheduler, ThreadJob, Trace
 from trioflow.abc import incidents_of
 from trioflow.view import save
-from trioflow.view.look import _answers, _client
+from trioflow.view.look import _answers, _client, _web
 from trioflow.view.look._page import Page, TracePage, WatchedRun
 from trioflow.view.look._web import PageServer
 from trioflow.view.trace._trace_file import read_record
@@ -94,6 +96,25 @@ def test_a_page_is_given_to_who_knows_its_address_alone(backend: Any) -> None:
     scheduler = in_a_run(backend, use, Job(nothing))
     assert {name: status for name, status in refused.items() if status != 403} == {}
     assert (scheduler.stop_reason.value, incidents_of(scheduler)) == ("completed", ())  # type: ignore[union-attr]
+
+
+def test_a_page_serves_a_bounded_number_of_connections(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens more connections than a page has threads is cut off; the page answers again when they are closed."""
+
+    def use(server: PageServer) -> None:
+        monkeypatch.setattr(_web, "MAX_THREADS", threading.active_count() + 3)
+        address = server.server_address[:2]
+        silent = [socket.create_connection(address, timeout=10) for _ in range(5)]
+        cut_off.append(silent[-1].recv(1))
+        for connection in silent:
+            connection.close()
+        while not cut_off[1:]:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                cut_off.append(request(server, "GET", f"/{server.token}/")[0].status)
+
+    cut_off: list[Any] = []
+    in_a_run(backend, use)
+    assert cut_off == [b"", 200]
 
 
 def test_a_page_runs_its_own_script_alone_and_is_in_no_frame(backend: Any) -> None:
@@ -196,6 +217,22 @@ def test_a_program_that_ends_tells_its_page_how() -> None:
         text = page.html()[1]
     assert ('data-ended="true"' in text, "OSError: broken" in text, "has not ended" in text) == (True, True, False)
     assert "OSError: broken" in page.report()
+
+
+def test_news_are_told_at_once(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that has the page waits for another one: it gets that as soon as the program has told more."""
+
+    def look() -> None:
+        with serving(Page(os.getpid(), None)) as server, monkeypatch.context() as patient:
+            patient.setattr(_answers, "WATCH_INTERVAL", 60.0)
+            asking = threading.Timer(0.01, server.page.ask)
+            asking.start()
+            texts.append(request(server, "GET", f"/{server.token}/page?have=0")[1])
+            asking.join()
+
+    texts: list[str] = []
+    Scheduler(ThreadJob(look, label="looking")).run(backend=backend)
+    assert "What runs" in texts[0]
 
 
 def test_a_page_waits_for_a_run(backend: Any) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -17,7 +21,7 @@ from trioflow.view.look._web import PageServer
 
 from ...bodies import nothing
 from ..trace.browser import Browser
-from .pages import program, serving
+from .pages import PROGRAM, ROOT, program, serving
 
 pytestmark = pytest.mark.usefixtures("answers")
 
@@ -112,3 +116,19 @@ def test_the_page_of_a_killed_program_says_so_and_fits_every_window(browser: Bro
         until(browser, lambda: "The program was killed" in status(browser))
     assert status(browser).startswith("gone 0 of 1 job has ended")
     assert "has not ended" in browser.first(".verdict").text
+
+
+def test_the_page_of_a_run_of_the_command_gets_its_end(browser: Browser, tmp_path: Path) -> None:
+    """`trioflow run --web` ends when the browser has the report of the run, which can be saved without a server."""
+    path = tmp_path / "flow.py"
+    path.write_text(PROGRAM.replace(".run()", "").replace("Scheduler(Job", "s = Scheduler(Job"), encoding="utf-8")
+    words = [sys.executable, "-m", "trioflow", "run", "--no-monitor", "--web", str(path)]
+    pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, **pipes) as process:
+        browser.driver.get(process.stderr.readline().strip())
+        until(browser, lambda: "0 of 1 job has ended" in status(browser))
+        process.communicate("\n")
+    assert status(browser).startswith("ended 1 of 1 job has ended")
+    assert "OSError: broken" in browser.first("#failures").text
+    until(browser, lambda: str(browser.first("#buttons a").get_attribute("href")).startswith("blob:"))
+    assert browser.console_messages() == []

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler, ThreadJob, Trace
+from trioflow import Job, Pool, Rate, Scheduler, ThreadJob, Trace
 from trioflow.abc import WaitCause
 from trioflow.view import save
 from trioflow.view.look import _answers
@@ -52,6 +52,24 @@ def test_a_pause_is_what_jobs_have_waited_for(
     assert {run.pauses for run in record.runs} == {((record.start_time, record.start_time + 4),)}
     [wait] = [part for part in _time_spent.critical_path_parts(record) if part.is_wait]
     assert (wait.name, wait.seconds) == ("a resume", 3)
+
+
+@pytest.mark.parametrize(("is_paused", "words"), [(True, "a resume"), (False, "the next start")])
+def test_a_run_in_progress_does_not_wait_for_its_end(virtual: Any, is_paused: bool, words: str) -> None:
+    """After its last job, a run that has not ended waits for a resume if it is paused, and otherwise for a job."""
+
+    async def look() -> None:
+        if is_paused:
+            scheduler.pause()
+        await anyio.sleep(4)
+        parts.extend(part.name for part in _time_spent.critical_path_parts(trace._get_record()) if part.is_wait)
+        scheduler.resume()
+
+    parts: list[str] = []
+    jobs = [Job(nap, 1, label=label, needs={"api": {"calls": 1}}) for label in ("first", "late")]
+    trace, scheduler = Trace(), Scheduler(*jobs, Job(look, forever=True), pool=Pool(api=Rate(calls=1, per=20)))
+    virtual(partial(scheduler.co_run, instruments=[trace]))
+    assert parts == [words]
 
 
 def test_the_numbers_of_slots_of_a_run_are_recorded(virtual: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import secrets
 import statistics
 import threading
@@ -18,13 +19,15 @@ from ..trace._span_builder import RecordBuilder
 from ..trace._spans import HostFacts, Span
 from ..trace._trace_file import read_plain
 from ..trace.report import _report
-from . import _client
+from . import _answers, _client
 from ._process_record import Record
 
 MIN_DURATIONS: Final = 3
 """The number of jobs that must have ended before the page estimates how long the others take."""
 MAX_RUNNING: Final = 20
 """The maximum number of running jobs that have a line beside what waits. The table has all."""
+PAUSE_FACTOR: Final = 4
+"""The pause before a page is made again, unless its run has ended, as a multiple of the time that it took."""
 RETRY_INTERVAL: Final = 0.5
 """How long, in seconds, to wait before the next question to a program that has not answered."""
 NO_ANSWER: Final[Record] = {
@@ -142,9 +145,10 @@ class Page:
         self._problem = ""
         self.version = 0
         """Another number for each state of the page."""
-        self._lock: Final = threading.Lock()  # of what is told
+        self._lock: Final = threading.Condition()  # of what is told; notified when there is news
         self._making: Final = threading.Lock()  # so that the page is made once for all tabs
         self._made = -1, ""  # the version of the page, and its text
+        self._next_at = -math.inf  # when the page may be made again
         _report.require_jinja()
 
     def ask(self) -> None:
@@ -158,8 +162,7 @@ class Page:
         answer = _client.ask(self._pid, request)
         with self._lock:
             self._run.update(answer)
-            self._problem = ""
-            self.version += 1
+            self._set_problem("")
 
     @property
     def has_ended(self) -> bool:
@@ -173,18 +176,29 @@ class Page:
             except _client.NoAnswer as error:
                 time.sleep(RETRY_INTERVAL)  # a process that was killed takes a moment to end
                 with self._lock:
-                    self._problem = str(error) if _client.is_there(self._pid) else GONE
-                    self.version += 1
+                    self._set_problem(str(error) if _client.is_there(self._pid) else GONE)
+
+    def _set_problem(self, problem: str) -> None:
+        self._problem = problem
+        self.version += 1
+        self._lock.notify_all()
+
+    def wait_for_news(self, query: str) -> None:
+        """Wait until the page is not that of a query any more, such as `have=7`; a second at most, or as it takes."""
+        with self._lock:
+            self._lock.wait_for(lambda: self.has_ended, max(0.0, self._next_at - time.monotonic()))
+            self._lock.wait_for(lambda: query != f"have={self.version}", _answers.WATCH_INTERVAL)
 
     def html(self) -> tuple[int, str]:
         """Return the version of the page, and the page."""
         with self._making:
-            version = self.version
+            version, began = self.version, time.monotonic()
             if self._made[0] != version:
                 record, jobs, answer = self._read()
                 names = {facts.span.number: facts.span.path for facts in jobs}
                 live = live_facts(record, answer, names, self._problem)
                 self._made = version, _report.report_html(record, Path.cwd(), live)
+                self._next_at = time.monotonic() + PAUSE_FACTOR * (time.monotonic() - began)
             return self._made
 
     def report(self) -> str:

@@ -2,7 +2,7 @@
 
 Only who knows the address gets the page, because it contains a random token. A request must name this server as its
 host, so that no other name can be made to point at it, and one that steers must come from the page itself. The page is
-the report of the run so far. Its script fetches it again every second, and moves what has changed into place.
+the report of the run so far. Its script fetches it again when there is news, and moves what has changed into place.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from ..trace.report import _report
+from ._answers import WATCH_INTERVAL
 from ._page import Page
 
 MAX_REQUEST_SIZE: Final = 4096
 REQUEST_TIMEOUT: Final = 10.0
 """How long, in seconds, a client may take to send a request, or keep a connection without one."""
-END_TIMEOUT: Final = 1.5
-"""How long, in seconds, `trioflow run` keeps its page for the browsers that show it: these ask once a second."""
+SHOWN_FOR: Final = 10.0
+"""How long, in seconds, a page that nobody asks for may still be shown: one of many jobs is fetched less often."""
+MAX_THREADS: Final = 64
+"""The number of threads from which on connections are closed at once: another user may open any number."""
 HEADERS: Final = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -55,9 +58,16 @@ class PageServer(ThreadingHTTPServer):
         """Whether a browser has got the report after the end of the run."""
 
     def show_end(self) -> None:
-        """Let a browser that shows the page get its end, for a second and a half at most."""
-        if time.monotonic() < self.asked_at + 2 * END_TIMEOUT:
-            self.has_saved_end.wait(END_TIMEOUT)
+        """Let a browser that shows the page get its end, for a second at most."""
+        if time.monotonic() < self.asked_at + SHOWN_FOR:
+            self.has_saved_end.wait(WATCH_INTERVAL)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, or close the connection if there are too many."""
+        if threading.active_count() < MAX_THREADS:
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Keep silent: a browser has closed the connection."""
@@ -76,11 +86,10 @@ class PageHandler(BaseHTTPRequestHandler):
         name, _, query = ("refused" if requested is None else requested).partition("?")
         if name == "":
             self._send(200, page.html()[1])
-        elif name == "page" and query == f"have={page.version}":
-            self._send(200, "", {"X-Version": query.removeprefix("have=")})
         elif name == "page":
+            page.wait_for_news(query)
             version, text = page.html()
-            self._send(200, text, {"X-Version": str(version)})
+            self._send(200, "" if query == f"have={version}" else text, {"X-Version": str(version)})
         elif name == "report.html":
             self._send(200, page.report(), {"Content-Disposition": 'attachment; filename="report.html"'})
             if page.has_ended:

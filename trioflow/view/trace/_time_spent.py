@@ -231,7 +231,11 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
     wait_seconds = record.end_time - covered_until
     if record.critical_path_links and wait_seconds > MIN_GAP_SECONDS:
         last_number = record.critical_path_links[-1].span_number
-        yield CriticalPathPart("the end of the run", wait_seconds, 1, last_number, covered_until, is_wait=True)
+        run = record.outermost_runs[last_number]
+        words = "the end of the run" if run.finished_at is not None else "the next start"
+        if any(until >= record.end_time for _, until in run.pauses):
+            words = CAUSE_WORDS[WaitCause.PAUSE].awaited_phrase
+        yield CriticalPathPart(words, wait_seconds, 1, last_number, covered_until, is_wait=True)
 
 
 def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:

@@ -1,4 +1,4 @@
-// The script of a page that moves: it fetches the page again once a second, and moves what has changed into place.
+// The script of a page that moves: it fetches the page again when there is news, and moves what has changed into place.
 (() => {
   const PARTS = ["#status", "#meter", "header", "#now", "#graph", "#timeline > .scroll", "#families", "#forever", "#about"];
   const live = document.getElementById("live");
@@ -31,9 +31,10 @@
   }
 
   async function poll() {
-    const began = performance.now();
+    let arrived = 0;
     try {
-      const response = await fetch(`page?have=${version}`, { cache: "no-store" });
+      const response = await fetch(`page?have=${version}`, { cache: "no-store" }); // waits for news
+      arrived = performance.now();
       const text = await response.text();
       if (!response.ok) throw new Error(text);
       version = response.headers.get("X-Version");
@@ -44,7 +45,7 @@
       say("trioflow look has ended. This is the last that it has told.", true, Infinity);
       return;
     }
-    setTimeout(poll, Math.max(1000, 5 * (performance.now() - began))); // a page of 5,000 jobs takes a while
+    setTimeout(poll, performance.now() - arrived); // to show 5,000 jobs takes a while
   }
 
   // The report can be saved, too, when nobody serves the page any more.
