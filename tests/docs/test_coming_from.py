@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,21 @@ import pytest
 from ..places import ROOT
 from ..pythons import python
 from .timeless import timeless
+
+SHOWN = re.compile(
+    r"^```python\n(?P<program>(?:(?!```).*\n)+)```\n\n"
+    r"It prints(?: the same[^\n]*\.|[^\n]*:\n\n```text\n(?P<printed>(?:(?!```).*\n)+)```)$",
+    re.MULTILINE,
+)
+"""A program, and what it prints: a text, or the same as the first program of its page."""
+
+
+def programs(page: str) -> Iterator[tuple[str, str]]:
+    """Yield each program of a page that has its output there, with this output."""
+    found = list(SHOWN.finditer((ROOT / f"{page}.md").read_text(encoding="utf-8")))
+    for program in found:
+        yield program["program"], program["printed"] or found[0]["printed"]
+
 
 PROGRAMS = [
     pytest.param(program, printed, id=f"{Path(page).name}-{number}")
@@ -25,13 +41,7 @@ PROGRAMS = [
         "docs/how-to/requests",
         "docs/how-to/server",
     )
-    for number, (program, printed) in enumerate(
-        re.findall(
-            r"^```python\n((?:(?!```).*\n)+)```\n\nIt prints[^\n]*:\n\n```text\n((?:(?!```).*\n)+)```$",
-            (ROOT / f"{page}.md").read_text(encoding="utf-8"),
-            re.MULTILINE,
-        )
-    )
+    for number, (program, printed) in enumerate(programs(page))
 ]
 AGENTS = (ROOT / "docs" / "how-to" / "agents.md").read_text(encoding="utf-8")
 PROGRAMS += [  # a program in several parts
