@@ -59,9 +59,11 @@ def format_numbers(jobs: Iterable[AbstractJob]) -> str:
     return "{" + ", ".join(text for _, text in sorted(shown)) + "}"
 
 
-def listing_lines(scheduler: PureScheduler, details: bool, silence_done_jobs: bool) -> Iterator[str]:
-    """Yield the lines of a listing. All jobs must have numbers."""
-    for job, depth, is_end in walk_jobs(scheduler):
+def listing_lines(
+    scheduler: PureScheduler, details: bool, silence_done_jobs: bool, *, is_valid: bool = True
+) -> Iterator[str]:
+    """Yield the lines of a listing. All jobs must have numbers, from `assign_numbers` with the same `is_valid`."""
+    for job, depth, is_end in walk_jobs(scheduler, is_valid=is_valid):
         marks = "><"[is_end] * depth
         nested = job._trioflow_as_scheduler()
         if nested is not None and is_end:
@@ -78,7 +80,7 @@ def listing_lines(scheduler: PureScheduler, details: bool, silence_done_jobs: bo
 
 
 def walk_jobs(
-    scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None
+    scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None, *, is_valid: bool = True
 ) -> Iterator[tuple[AbstractJob, int, bool]]:
     """Yield (job, depth, False) for each job in topological order.
 
@@ -87,10 +89,16 @@ def walk_jobs(
     Args:
         scheduler: the scheduler.
         jobs: the direct members of the scheduler in topological order; None to compute the order.
+        is_valid: whether there is such an order; otherwise, take that of creation.
 
     """
-    outermost = iter(scheduler.topological_order() if jobs is None else jobs)
-    stack: list[tuple[Iterator[AbstractJob], AbstractJob | None]] = [(outermost, None)]
+
+    def members(scheduler: PureScheduler) -> Iterator[AbstractJob]:
+        return scheduler.topological_order() if is_valid else iter(scheduler)
+
+    stack: list[tuple[Iterator[AbstractJob], AbstractJob | None]] = [
+        (members(scheduler) if jobs is None else iter(jobs), None)
+    ]
     while stack:
         jobs, outer = stack[-1]
         job = next(jobs, None)
@@ -102,40 +110,27 @@ def walk_jobs(
         nested = job._trioflow_as_scheduler()
         yield job, len(stack) - 1, False
         if nested is not None:
-            stack.append((nested.topological_order(), job))
+            stack.append((members(nested), job))
 
 
-def assign_numbers(scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None) -> None:
+def assign_numbers(
+    scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None, *, is_valid: bool = True
+) -> None:
     """Number all jobs in topological order. The jobs of a nested scheduler come directly after that scheduler.
 
     Args:
         scheduler: the scheduler.
         jobs: the direct members of the scheduler in topological order; None to compute the order.
+        is_valid: whether there is such an order; otherwise, take that of creation.
 
     Raises:
         Exception: requirements form a cycle, or are not in the same scheduler.
 
     """
-    all_jobs = [job for job, _, is_end in walk_jobs(scheduler, jobs) if not is_end]
+    all_jobs = [job for job, _, is_end in walk_jobs(scheduler, jobs, is_valid=is_valid) if not is_end]
     width = len(str(len(all_jobs)))
     for number, job in enumerate(all_jobs, 1):
         job._trioflow.listing_number = f"{number:0{width}d}"
-
-
-def unordered_listing_lines(scheduler: PureScheduler, silence_done_jobs: bool, prefix: str = "") -> Iterator[str]:
-    """Yield the lines of a listing in creation order, which exists even if the requirements are invalid.
-
-    The number of a nested job begins with that of its scheduler, as in `3.1`.
-    """
-    for number, job in enumerate(scheduler, 1):
-        job._trioflow.listing_number = f"{prefix}.{number}"
-    for job in scheduler:
-        nested = job._trioflow_as_scheduler()
-        if not silence_done_jobs or nested is not None or not job.is_done():
-            yield f"{job.repr_short()} {job.repr_id()} {job.repr_main()} {job.repr_requires()}".rstrip()
-        if nested is not None:
-            yield from unordered_listing_lines(nested, silence_done_jobs, job.repr_id().removeprefix("."))
-            yield f"--end-- {job.repr_id()}"
 
 
 def debrief_lines(scheduler: PureScheduler) -> Iterator[str]:

@@ -47,6 +47,7 @@ class PureScheduler:
             cancelled job to end; None for no limit.
         watch: the watch whose elapsed time begins each line that the scheduler prints; None to print the time of day.
         verbose: whether to print a line when a job starts and when it is done.
+        kwds: the arguments of `AbstractJob`, of a `Scheduler`.
 
     Raises:
         TypeError: an item is neither a job nor a Sequence.
@@ -88,6 +89,7 @@ class PureScheduler:
         shutdown_timeout: float | None = 1,
         watch: Watch | None = None,
         verbose: bool = False,
+        **kwds: Any,
     ) -> None:
         self.jobs = set()
         self.jobs_window = jobs_window
@@ -96,6 +98,9 @@ class PureScheduler:
         self.watch = watch
         self.verbose = verbose
         self.update(jobs_or_sequences)
+        if kwds and not isinstance(self, AbstractJob):
+            raise TypeError(f"{type(self).__name__}() takes no {next(iter(kwds))!r}, which is for jobs: use Scheduler")
+        super().__init__(**kwds)  # that of `AbstractJob`, if this is a job
 
     # ---- the jobs
 
@@ -540,11 +545,7 @@ class PureScheduler:
     def why(self) -> str:
         """Return the reason why the last run ended as text: `FINE`, or the problem."""
         run = self._trioflow_run_scheduler
-        if (
-            run is None
-            or run.stop_reason is None
-            or run.stop_reason in (trioflow.StopReason.COMPLETED, trioflow.StopReason.FAILED)
-        ):
+        if run is None or run.stop_reason in (None, trioflow.StopReason.COMPLETED, trioflow.StopReason.FAILED):
             return "FINE"
         if self.failed_time_out() is not False:
             return f"TIMED OUT after {self._trioflow_time_limit}s"
@@ -602,13 +603,14 @@ class PureScheduler:
         _listing.print_lines(_listing.listing_lines(self, details, silence_done_jobs))
 
     def list_safe(self, silence_done_jobs: bool = False) -> None:
-        """Print a line for each job, even if requirements are invalid.
+        """Print a line for each job in the order of creation, even if requirements are invalid.
 
         Args:
             silence_done_jobs: whether to omit jobs that are done.
 
         """
-        _listing.print_lines(_listing.unordered_listing_lines(self, silence_done_jobs))
+        _listing.assign_numbers(self, is_valid=False)
+        _listing.print_lines(_listing.listing_lines(self, False, silence_done_jobs, is_valid=False))
 
     def debrief(self, details: bool = False, silence_done_jobs: bool = False) -> None:
         """Print why the last run ended, the listing, and all exceptions, with tracebacks for critical jobs.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ._listing import label_text
 from .job import AbstractJob
 from .purescheduler import PureScheduler
-from .watch import Watch
 
 
 class Scheduler(PureScheduler, AbstractJob):
@@ -37,27 +34,6 @@ class Scheduler(PureScheduler, AbstractJob):
         True
 
     """
-
-    def __init__(
-        self,
-        *jobs_or_sequences: Any,
-        jobs_window: int | None = None,
-        timeout: float | None = None,
-        shutdown_timeout: float | None = 1,
-        watch: Watch | None = None,
-        verbose: bool = False,
-        **kwds: Any,
-    ) -> None:
-        PureScheduler.__init__(
-            self,
-            *jobs_or_sequences,
-            jobs_window=jobs_window,
-            timeout=timeout,
-            shutdown_timeout=shutdown_timeout,
-            watch=watch,
-            verbose=verbose,
-        )
-        super(PureScheduler, self).__init__(**kwds)
 
     def _trioflow_should_raise(self) -> bool:
         return bool(self.is_critical())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from types import EllipsisType
 from typing import IO, Any, Final
@@ -41,33 +40,6 @@ def warn_if_ineffective(value: Any, default: Any, option: str, subject: str) -> 
             "compared; put related jobs in a Task with a timeout (reported once)",
             option, value, subject,
         )  # fmt: skip
-
-
-def check_seconds(value: Any, option: str, subject: str) -> float:
-    """Check a number of seconds, and return it.
-
-    Raises:
-        TypeError: the value is not a number.
-        ValueError: the number is NaN or below 0.
-
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{option}={value!r} of {subject}: give seconds, a number")
-    if value < 0 or math.isnan(value):
-        raise ValueError(f"{option}={value!r} of {subject}: give seconds, 0 or more; 0 for no limit")
-    return value
-
-
-def check_callback(value: Any, option: str, subject: str) -> Any:
-    """Check a callback, which may be None, and return it.
-
-    Raises:
-        TypeError: the value is neither callable nor None.
-
-    """
-    if value is not None and not callable(value):
-        raise TypeError(f"{option}={value!r} of {subject}: give a function of one argument, or None")
-    return value
 
 
 def reject_unsupported(value: Any, default: Any, option: str, subject: str, hint: str) -> None:

@@ -9,17 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 from ... import _posix as posix
+from ...abc import duration
 from . import _checks
 from ._callbacks import Latch
-from ._task import Task, check_task, choose_output
+from ._task import Callback, Task, Unit
 
 if TYPE_CHECKING:
     from ... import CommandResult
 
-Callback = Callable[["Job"], object]
 
-
-class Job:
+class Job(Unit):
     r"""A program with its arguments, which an `ExecPool` runs once.
 
     Callbacks are functions of one argument, the job. A thread of the pool calls them one after the other. `onstart` may
@@ -101,16 +100,12 @@ class Job:
         poutlog: str | None = None,
         perrlog: str | None = None,
     ) -> None:
-        self.name: str = _checks.check_name(name, "Job")
+        super().__init__("job", name, timeout, onstart, ondone, onfinish, params, task, stdout, stderr)
         subject = f"job {name!r}"
         self.workdir: str | os.PathLike[str] | None = workdir
         self.args: Sequence[Any] | str | None = args
-        self.timeout: float = _checks.check_seconds(timeout, "timeout", subject)
         self.rsrtonto: bool = bool(ontimeout if rsrtonto is None else rsrtonto)
-        self.startdelay: float = _checks.check_seconds(startdelay, "startdelay", subject)
-        self.onstart: Callback | None = _checks.check_callback(onstart, "onstart", subject)
-        self.ondone: Callback | None = _checks.check_callback(ondone, "ondone", subject)
-        self.onfinish: Callback | None = _checks.check_callback(onfinish, "onfinish", subject)
+        self.startdelay: float = duration(startdelay, "startdelay", subject)
         _checks.warn_if_ineffective(category, None, "category", subject)
         _checks.warn_if_ineffective(size, 0, "size", subject)
         self.category: Any = category
@@ -123,12 +118,6 @@ class Job:
             _checks.reject_unsupported(
                 value, None, option, subject, "write the captured output in onfinish, or give a file name"
             )
-        self.task: Task | None = check_task(task, subject)
-        self.params: Any = task.params if params is None and task is not None else params
-        self.stdout: _checks.StreamTarget = choose_output(stdout, "stdout", task)
-        self.stderr: _checks.StreamTarget = choose_output(stderr, "stderr", task)
-        self.tstart: float | None = None
-        self.tstop: float | None = None
         self.proc: Process | None = None
         self._was_executed = False
         if task is not None:

@@ -11,6 +11,7 @@ import weakref
 from types import TracebackType
 from typing import Any, Final, Self
 
+from ...abc import duration
 from . import _checks
 from ._batch import Batch, Outcomes
 from ._job import Job
@@ -75,7 +76,7 @@ class ExecPool:
         _checks.reject_unsupported(webuiapp, None, "webuiapp", subject, "use a trioflow.Monitor")
         self._workers: Final = _check_workers(wksnum if workers is None else workers, subject)
         self.name: Final = name
-        self.latency: float = _checks.check_seconds(latency, "latency", subject)
+        self.latency: float = duration(latency, "latency", subject)
         self.alive: bool = True
         self._outcomes: Final = Outcomes()
         self.failures: Final = self._outcomes.failures
@@ -169,7 +170,7 @@ class ExecPool:
             BaseException: a callback raised SystemExit or another exception that is not an `Exception`.
 
         """
-        seconds = _checks.check_seconds(timeout, "timeout", "join()")
+        seconds = duration(timeout, "timeout", "join()")
         batch = self._current_batch()
         if batch is None:
             return False

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final
 
+from ...abc import callback, duration
 from . import _checks
 from ._callbacks import call_logged
 
 if TYPE_CHECKING:
     from ._job import Job
-
-    Callback = Callable[["Task"], object]
 
 _counts_lock: Final = threading.RLock()
 """Protects the counts of all tasks, because jobs are created in one thread and end in another.
@@ -24,7 +23,46 @@ The lock is reentrant, because a signal handler may interrupt its holder and cre
 """
 
 
-class Task:
+Callback = Callable[[Any], object]
+"""A callback, which gets the job or task."""
+
+
+class Unit:
+    """What jobs and tasks have in common."""
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        timeout: float,
+        onstart: Callback | None,
+        ondone: Callback | None,
+        onfinish: Callback | None,
+        params: Any,
+        task: Task | None,
+        stdout: _checks.StreamTargetOption,
+        stderr: _checks.StreamTargetOption,
+    ) -> None:
+        """Check the arguments. `kind` is "job" or "task", for errors."""
+        self.name: str = _checks.check_name(name, kind.title())
+        subject = f"{kind} {name!r}"
+        self.timeout: float = duration(timeout, "timeout", subject)
+        self.onstart: Callback | None = onstart
+        self.ondone: Callback | None = ondone
+        self.onfinish: Callback | None = onfinish
+        for option in ("onstart", "ondone", "onfinish"):
+            callback(getattr(self, option), option, subject)
+        if task is not None and not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"task={task!r} of {subject}: give a Task, or None")
+        self.task: Task | None = task
+        self.params: Any = task.params if params is None and task is not None else params
+        self.stdout: _checks.StreamTarget = choose_output(stdout, "stdout", task)
+        self.stderr: _checks.StreamTarget = choose_output(stderr, "stderr", task)
+        self.tstart: float | None = None
+        self.tstop: float | None = None
+
+
+class Task(Unit):
     """A group of jobs and subtasks, which fails if one of them fails.
 
     A job or task that is created with `task=` belongs to that task; the first one starts the task. The task is over
@@ -37,7 +75,7 @@ class Task:
             limit. After the timeout, its jobs are terminated, and no more are started.
         onstart: called with the task when its first job or subtask is created, in the thread that creates it.
         ondone: called with the task when it is over, if all jobs and subtasks succeeded.
-        params: any object, for callbacks; the default for the `params` of its jobs.
+        params: any object, for callbacks; the default for the `params` of its jobs and subtasks.
         stdout: the default target of the standard output of its jobs; see `Job`.
         stderr: the default target of the standard error of its jobs; see `Job`.
         onfinish: called with the task when it is over, whether it succeeded or not.
@@ -80,19 +118,8 @@ class Task:
         task: Task | None = None,
         latency: float | None = 1.5,
     ) -> None:
-        self.name: str = _checks.check_name(name, "Task")
-        subject = f"task {name!r}"
-        self.timeout: float = _checks.check_seconds(timeout, "timeout", subject)
-        self.onstart: Callback | None = _checks.check_callback(onstart, "onstart", subject)
-        self.ondone: Callback | None = _checks.check_callback(ondone, "ondone", subject)
-        self.onfinish: Callback | None = _checks.check_callback(onfinish, "onfinish", subject)
-        self.params: Any = params
-        self.task: Task | None = check_task(task, subject)
-        self.stdout: _checks.StreamTarget = choose_output(stdout, "stdout", task)
-        self.stderr: _checks.StreamTarget = choose_output(stderr, "stderr", task)
+        super().__init__("task", name, timeout, onstart, ondone, onfinish, params, task, stdout, stderr)
         self.latency: float | None = latency
-        self.tstart: float | None = None
-        self.tstop: float | None = None
         self.numadded: int = 0
         self.numdone: int = 0
         self.numterm: int = 0
@@ -152,18 +179,6 @@ class Task:
     def __repr__(self) -> str:
         """Show the numbers of jobs and subtasks."""
         return f"<Task {self.name!r} {self.numdone} done, {self.numterm} terminated of {self.numadded}>"
-
-
-def check_task(task: Any, subject: str) -> Any:
-    """Check the argument `task`, which may be None, and return it.
-
-    Raises:
-        TypeError: the value is neither a `Task` nor None.
-
-    """
-    if task is not None and not isinstance(task, Task):
-        raise TypeError(f"task={task!r} of {subject}: give a Task, or None")
-    return task
 
 
 def choose_output(option: _checks.StreamTargetOption, name: str, task: Task | None) -> _checks.StreamTarget:
