@@ -1,9 +1,9 @@
 """The connections of a run: one per node, opened by the node's first job, shared by its jobs, closed when the run ends.
 
 ```
-ensure ──► open? ──► wait for the lock ──► open the gateway ──► handshake, limited per server ──► open
-                       │ failed meanwhile    │ failed             │ refused: pause, try again
-                       └──► Unreachable      └──► Unreachable     └──► Unreachable after the last attempt
+ensure ──► open? ──► wait for the lock ──► open the gateway ──► ask ssh for the server ──► handshake ──► open
+                       │ failed meanwhile    │ failed             and wait until fewer       │ refused: pause, try again
+                       └──► Unreachable      └──► Unreachable     connect to it              └──► Unreachable at last
 ```
 
 The first job that needs a connection opens it while the other jobs wait. If that job is cancelled, the next waiting job
@@ -23,7 +23,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Hashable, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 import anyio
@@ -48,7 +49,7 @@ INITIAL_RETRY_DELAY: Final = 0.5
 """The pause after the first attempt, in seconds. It doubles with each attempt, and varies randomly by up to half."""
 MAX_RETRY_DELAY: Final = 8.0
 MAX_JITTER: Final = 0.02
-"""The maximum random delay, in seconds, of a handshake that begins while others are under way."""
+"""The maximum random delay, in seconds, of a handshake that begins while others with its server are under way."""
 MAX_CONCURRENT_STARTS: Final = 32
 """The maximum number of connections and queries of ssh's settings that start at the same time.
 
@@ -93,7 +94,10 @@ class Connections:
         self._connections_by_node: Final[dict[SshNode, Connection]] = {}
         self._local_connections: Final[dict[LocalNode, LocalConnection]] = {}
         self.start_limiter: Final = anyio.CapacityLimiter(MAX_CONCURRENT_STARTS)
-        self.handshake_limiter: Final = HandshakeLimiter()
+        self.handshakes: Final = defaultdict[Hashable, anyio.CapacityLimiter](
+            lambda: anyio.CapacityLimiter(MAX_HANDSHAKES)
+        )
+        """For each server, the limiter of connections that are being opened. Several nodes may lead to one server."""
         self._directory: PrivateDirectory | None = None
 
     def for_node(self, node: Node) -> Connection | LocalConnection:
@@ -130,53 +134,6 @@ class Connections:
                 self._directory.remove()
 
 
-class HandshakeLimiter:
-    """A limiter of the number of connections to one server that are being opened at the same time.
-
-    Several nodes may lead to the same server. Only a query of ssh's settings tells which, and it takes 7 ms of CPU.
-    While the total number of connections being opened is below the limit for a single server, no query is needed.
-    Otherwise, the servers of all connections being opened are queried.
-    """
-
-    def __init__(self) -> None:
-        self._limiters_by_server: Final[dict[Hashable, anyio.CapacityLimiter]] = {}
-        # For each connection being opened, the limiter of its server; None if the server has not been queried.
-        self._opening: Final[dict[Connection, anyio.CapacityLimiter | None]] = {}
-        self._waiter_count = 0  # connections that query or wait; unless it is 0, no connection may skip the query
-
-    @contextlib.asynccontextmanager
-    async def slot(self, connection: Connection) -> AsyncGenerator[bool]:
-        """Wait until the connection may be opened, and hold its place for the duration of the `with` block.
-
-        Yields:
-            Whether other connections were already being opened on entry.
-
-        """
-        limiter, has_others = None, bool(self._opening)
-        if self._waiter_count or len(self._opening) >= MAX_HANDSHAKES:
-            self._waiter_count += 1
-            try:
-                limiter = await self._find_limiter(connection)
-                for other in [other for other, known_limiter in self._opening.items() if known_limiter is None]:
-                    other_limiter = await self._find_limiter(other)
-                    if self._opening.get(other, other_limiter) is None:  # still being opened
-                        self._opening[other] = other_limiter
-                        other_limiter.acquire_on_behalf_of_nowait(other)
-                await limiter.acquire_on_behalf_of(connection)
-            finally:
-                self._waiter_count -= 1
-        self._opening[connection] = limiter
-        try:
-            yield has_others
-        finally:
-            limiter = self._opening.pop(connection)
-            if limiter is not None:
-                limiter.release_on_behalf_of(connection)
-
-    async def _find_limiter(self, connection: Connection) -> anyio.CapacityLimiter:
-        return self._limiters_by_server.setdefault(await connection.server_key(), anyio.CapacityLimiter(MAX_HANDSHAKES))
-
-
 class Connection:
     """The connection to one node, held open by an ssh process."""
 
@@ -195,7 +152,6 @@ class Connection:
         self._is_ready = False  # whether `process` has printed READY
         self._failure: SshError | None = None  # the failure of the last attempt
         self._failure_count = 0
-        self._query_lock: Final = anyio.Lock()
         self._settings: dict[str, str] | None = None  # ssh's settings for this node, once queried
 
     @property
@@ -285,12 +241,12 @@ class Connection:
     async def _open(self) -> None:
         await self.end()  # clean up after a lost connection
         gateway = await self._open_gateway()
-        handshake_limiter = self._connections.handshake_limiter
+        handshakes = self._connections.handshakes[await self._server_key()]
         seconds_left = self.node.connect_timeout  # attempts and pauses count, waiting for other connections does not
         pause, attempts = INITIAL_RETRY_DELAY, 0
         while True:
-            async with handshake_limiter.slot(self) as has_others:
-                if has_others:
+            async with handshakes:
+                if handshakes.borrowed_tokens > 1:
                     await anyio.sleep(random.uniform(0, MAX_JITTER))
                 diagnostics, seconds_taken = await self._connect(gateway, seconds_left)
             if diagnostics is None:
@@ -319,12 +275,11 @@ class Connection:
             raise kind(self.node, f"cannot connect to its gateway: {failure}", "; ".join(notes)) from None
         return Gateway(connection.node, connection.socket)
 
-    async def server_key(self) -> Hashable:
+    async def _server_key(self) -> Hashable:
         """Return a key for the server to which ssh connects first, according to its settings; possibly a jump host."""
-        node = self.node
+        node, settings = self.node, await self._query_settings()
         if node.gateway is not None:  # its connection is open already
             return node.gateway, node.hostname, node.port
-        settings = await self._query_settings()
         for name in ("proxyjump", "proxycommand"):
             if settings.get(name, "none") != "none":
                 return settings[name]
@@ -338,7 +293,7 @@ class Connection:
 
         """
         clock, transport = self.run.clock, self.transport
-        output, has_new_settings = -1, transport.has_new_settings
+        output = -1
         try:
             async with self._connections.start_limiter:
                 began = clock()
@@ -360,11 +315,7 @@ class Connection:
         await self.end(0.0)
         if timed_out:
             return Diagnostics(f"no answer in {self.node.connect_timeout:g} s"), clock() - began
-        errors = self._read_log()
-        if has_new_settings and transport.lacks_new_settings(errors):
-            transport.has_new_settings = False
-            return await self._connect(gateway, seconds)
-        return transport.diagnose(self.node, errors), clock() - began
+        return transport.diagnose(self.node, self._read_log()), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:
         """Start the ssh that holds the connection, and return the descriptor of its output."""
@@ -419,16 +370,16 @@ class Connection:
 
     async def _query_settings(self) -> dict[str, str]:
         """Return ssh's settings for the node as a dict, which is empty if the query fails."""
-        async with self._query_lock:
-            if self._settings is None:
-                command, output = self.transport.settings(self.node), ""
-                query = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSE_TIMEOUT)
-                with contextlib.suppress(CommandError, JobTimeout):
-                    async with self._connections.start_limiter:
-                        output = (await query.co_run()).text
-                lines = (line.partition(" ") for line in output.splitlines())
-                self._settings = {name: value for name, _, value in lines}
-            return self._settings
+        if self._settings is None:
+            command, output = self.transport.settings(self.node), ""
+            query = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSE_TIMEOUT)
+            with contextlib.suppress(CommandError, JobTimeout):
+                async with self._connections.start_limiter:
+                    output = (await query.co_run()).text
+            lines = (line.partition(" ") for line in output.splitlines())
+            self._settings = {name: value for name, _, value in lines}
+            self.transport.note_settings(self._settings)
+        return self._settings
 
     # ---- closing
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,7 +55,7 @@ class OpenSsh:
     """The system's `ssh` and `sftp`, which share a connection by ControlMaster.
 
     Attributes:
-        has_new_settings: whether ssh has the `NEW_SETTINGS`, as far as is known.
+        has_new_settings: whether ssh has the `NEW_SETTINGS`, according to the settings that it has printed.
 
     """
 
@@ -106,10 +106,9 @@ class OpenSsh:
         words = ["ssh", *_control_options(gateway.socket), *self._new_options(), *_node_options(gateway.node)]
         return f"{_escape_percent(shlex.join(words))} -W '[%h]:%p' {shlex.quote(gateway.node.hostname)}"
 
-    def lacks_new_settings(self, text: str) -> bool:
-        """Return whether an error message of `connect` means that ssh is older than the `NEW_SETTINGS`."""
-        lines = [line.lower() for line in text.splitlines() if line.startswith("command-line")]
-        return any(line.endswith(f"option: {name.lower()}") for line in lines for name in NEW_SETTINGS)
+    def note_settings(self, settings: Mapping[str, str]) -> None:
+        """Note from the printed settings of a node, if there are any, whether this ssh has the new ones."""
+        self.has_new_settings = not settings or all(name.lower() in settings for name in NEW_SETTINGS)
 
     def diagnose(self, node: SshNode, text: str) -> Diagnostics:
         """Explain the error messages of a failed `connect` to a node.
