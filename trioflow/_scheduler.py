@@ -193,7 +193,7 @@ class Scheduler(BaseScheduler):
 
     def _find_resolved_durations(self) -> dict[AnyJob, float]:
         """Return the durations from the option `durations` of the outermost scheduler; {} outside of a run."""
-        if self._resolved_durations or self.scheduler is None:
+        if self._resolved_durations or self.scheduler is None or self.is_running():
             return self._resolved_durations
         root = outermost_scheduler(self)  # this scheduler has no run of its own yet
         return root._resolved_durations if isinstance(root, Scheduler) else NO_DURATIONS

@@ -410,6 +410,8 @@ class AbstractJob(Generic[T]):
         if self._options.critical is not None:
             return self._options.critical
         for enclosing in enclosing_schedulers(self):
+            if enclosing._run is not None:
+                return enclosing._run.members_critical
             if enclosing.critical_jobs is not None:
                 return enclosing.critical_jobs
             if enclosing._enough is not None:

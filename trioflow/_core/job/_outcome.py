@@ -32,7 +32,7 @@ ENGINE_PREFIX: Final = f"{__name__.partition('._core.')[0]}._core."
 class Failure:
     """A failed job's exception, with its first traceback, because `__traceback__` grows with each raise."""
 
-    __slots__ = ("counts", "exception", "is_from_cancel", "is_taken", "number", "traceback")
+    __slots__ = ("counts", "exception", "has_note", "is_from_cancel", "is_taken", "number", "traceback")
 
     # A counter that numbers failed and cancelled jobs in the order in which they settle.
     numbers: ClassVar[Iterator[int]] = itertools.count()
@@ -44,6 +44,7 @@ class Failure:
         self.is_from_cancel: Final = is_from_cancel
         self.counts = False  # whether the run of the job's scheduler has failed because of this failure
         self.is_taken = False  # whether an `await job` waits for the job, or has raised the exception
+        self.has_note = False  # whether a group has had the exception, with a note that names the job
         _strip_engine_frames(exception)
         self.traceback: Final = get_traceback(exception)
 

@@ -122,6 +122,7 @@ class Run:
     __slots__ = (
         "__weakref__",
         "_failure_log",
+        "_outermost",
         "_pools",
         "_start_order",
         "added_count",
@@ -149,6 +150,7 @@ class Run:
         "journal_writer",
         "lane",
         "members",
+        "members_critical",
         "needs_own_tasks",
         "outer_worker",
         "parts",
@@ -198,6 +200,10 @@ class Run:
         self.context: Final = contextvars.copy_context()
         self.outer_worker: Final = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
+        self._outermost = None if outer is None else outer.outermost()
+        self.members_critical: bool | None = scheduler._critical_jobs  # of members without a value of their own
+        if outer is not None and self.members_critical is None and scheduler._enough is None:
+            self.members_critical = outer.members_critical
         if outer is None:
             self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
             self.standstill = Standstill(self)
@@ -281,10 +287,7 @@ class Run:
 
     def outermost(self) -> Run:
         """Return the outermost run that encloses this one; it may be this run itself."""
-        run = self
-        while run.outer_worker is not None:
-            run = run.outer_worker.run
-        return run
+        return self if self._outermost is None else self._outermost
 
     def with_nested(self) -> list[Run]:
         """Return this run, and after it the runs nested in it, at any depth."""

@@ -50,8 +50,8 @@ class StartOrder:
         self._policies: Final = _policy_validation.make_run_policies(run.scheduler._policy, self._record_fault)
         self._members: Final = run.members
         self._queue: Final = run.queue
-        # The estimated durations of nested schedulers, at any depth.
-        self._nested_durations: Final[dict[BaseScheduler, float]] = {}
+        # The estimated durations of nested schedulers, at any depth; None before they are estimated.
+        self._nested_durations: dict[BaseScheduler, float] | None = None
         # The first exception that a user-defined policy raised, with the job for which it raised it.
         self._policy_fault: tuple[AbstractJob[Any], BaseException] | None = None  # only the first one counts
         self._is_fault_handled = False
@@ -81,7 +81,8 @@ class StartOrder:
             pass
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        self._nested_durations.pop(job, None)  # type: ignore[call-overload]
+        if self._nested_durations:
+            self._nested_durations.pop(job, None)  # type: ignore[call-overload]
         if self._queue.order is not None:
             self._queue.order.forget(job)
 
@@ -142,7 +143,7 @@ class StartOrder:
 
     def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""
-        own = scheduler._expected_durations()
+        own = self._scheduler._expected_durations(None if scheduler is self._scheduler else scheduler._members.jobs)
         if not self._nested_durations:
             return own
         estimated: dict[AbstractJob[Any], float] = {
@@ -157,6 +158,11 @@ class StartOrder:
 
         A nested scheduler in which no job has a known duration gets no estimate.
         """
+        outer = None if self._run.outer_worker is None else self._run.outer_worker.run._start_order
+        if outer is not None and outer._nested_durations is not None:
+            self._nested_durations = outer._nested_durations
+            return
+        self._nested_durations = {}
         knows_durations = self._scheduler._knows_durations()
         all_nested: list[BaseScheduler] = list(self._members.nested_schedulers)
         for nested in all_nested:  # enclosing schedulers come first

@@ -871,12 +871,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _prepare(self, run: Run) -> Iterator[None]:
         """Check the scenario and reset its jobs; yield whenever other tasks of the program should get a turn."""
         members = self._members
-        if members.jobs_added_during_run or members.nested_schedulers:
+        is_fresh = run.outer_worker is not None and not members.needs_reset  # the outermost run has reset all in it
+        if not is_fresh and (members.jobs_added_during_run or members.nested_schedulers):
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()
         if members.needs_check() if run.outer_worker is None else members.is_unchecked:
             yield from _checks.check_members(members)
-        if members.nested_schedulers or (members.needs_reset and len(members.jobs) >= _graph_algorithms.CHUNK_SIZE):
+        if is_fresh:
+            members.needs_reset = True
+        elif members.nested_schedulers or (members.needs_reset and len(members.jobs) >= _graph_algorithms.CHUNK_SIZE):
             yield from self._reset_jobs()
         else:
             self._reset_outcome()

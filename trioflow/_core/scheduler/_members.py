@@ -207,6 +207,8 @@ class Members:
         for job in new_jobs if is_running else ():
             if job._has_run_state():
                 job._reset()
+        for members in (self, *(job._members for job in new_jobs if is_scheduler(job))):
+            members.needs_reset = True  # the outermost run has reset none of these
         self.is_unchecked = True
         self.jobs_added_during_run.update(dict.fromkeys(new_jobs, run))
         if owner._run is not None:
@@ -293,7 +295,8 @@ class Members:
         for job in jobs:
             other_scheduler = job._scheduler
             if other_scheduler is None:
-                if self.owner is job or is_inside(self.owner, job):
+                may_contain = is_scheduler(job) and job._members.nested_schedulers
+                if self.owner is job or (may_contain and is_inside(self.owner, job)):
                     raise ValueError(
                         f"the scheduler {job.label!r} cannot be inside itself: it contains {self.owner.label!r}"
                     )

@@ -121,17 +121,17 @@ class FailureLog:
 
         """
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL
-        if not is_logged(job) or (is_in_first(job, self._run.scheduler) and not stopped):
-            return
         name = shorten(run.scheduler.label)
         # The failure of its member has been logged.
         if is_scheduler(job) and failed_through_member(job):
-            if stopped:
+            if stopped and is_logged(job):
                 cause = (culprit_chain(job) or [job])[-1]
                 self._warn(
                     f"'{_job_path(job)}' failed because of '{_job_path(cause)}'; the run of {name!r} stops",
                     kind=(failure_kind(cause, cause._outcome), "because"),
                 )
+            return
+        if not is_logged(job) or (is_in_first(job, self._run.scheduler) and not stopped):
             return
         now, key, error = self._run.clock(), failure_kind(job, failure), failure.exception
         self._drop_expired(now)

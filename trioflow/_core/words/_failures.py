@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
@@ -225,16 +224,16 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
     raise ExceptionGroup(f"jobs of {scheduler.label!r} failed{rest_text}", errors) from None
 
 
-def _exceptions_of(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> list[Exception]:
+def _exceptions_of(scheduler: BaseScheduler, jobs: tuple[AbstractJob[Any], ...]) -> list[Exception]:
     """Return the exceptions of jobs that failed in a scheduler, each with its first traceback and a note of its job."""
-    exceptions: list[Exception] = []
-    paths, root = paths_of(scheduler, _prefix_of(scheduler)), outermost_scheduler(scheduler)
-    for job in jobs:
-        failure: Failure = job._outcome
-        home = "" if job._scheduler is None else f" of {root.label!r}"
-        add_note(failure.exception, f"raised by the job '{printable(paths.get(job, job.label))}'{home}")
-        exceptions.append(with_traceback(failure.exception, failure.traceback))  # type: ignore[arg-type]
-    return exceptions
+    failures: list[Failure] = [job._outcome for job in jobs]
+    paths: dict[AbstractJob[Any], str] = {}
+    for job, failure in zip(jobs, failures, strict=True):
+        if not failure.has_note:  # otherwise, the scheduler further in has added it
+            failure.has_note, paths = True, paths or paths_of(scheduler, _prefix_of(scheduler))
+            home = "" if job._scheduler is None else f" of {outermost_scheduler(scheduler).label!r}"
+            add_note(failure.exception, f"raised by the job '{printable(paths.get(job, job.label))}'{home}")
+    return [with_traceback(failure.exception, failure.traceback) for failure in failures]  # type: ignore[misc]
 
 
 def _prefix_of(scheduler: BaseScheduler) -> str:
