@@ -33,7 +33,7 @@ class Starts(Instrument):
         self.times: list[float] = []
 
     def job_started(self, scheduler: Any, job: Any) -> None:
-        if "api" in job._needs():
+        if "api" in job._options.needs:
             self.times.append(job._started_at)  # of this attempt
 
 

@@ -353,8 +353,8 @@ PLANTS: Final = (
         "job-release-inputs",
         f"{JOB}/_job.py",
         "a throttled job has lost the results of its inputs",
-        "        if not last_call and (self._may_repeat() or self._needs()):",
-        "        if not last_call and self._may_repeat():",
+        "        if not last_call and (options.retry is not None or options.needs):",
+        "        if not last_call and options.retry is not None:",
     ),
     Plant(
         "rules-cancelled",

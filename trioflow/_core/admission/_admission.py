@@ -110,7 +110,8 @@ class WaitingGroup:
         elif not self.parked and queue.groups_by_needs.pop(self.key, None) is not None:
             queue.count_group(self, -1)
         if first is not None and self.family is not None:
-            self.needs = [*self.common_needs, self.family.resolve(first[2]._needs()[self.family.name], first[2])]
+            job = first[2]
+            self.needs = [*self.common_needs, self.family.resolve(job._options.needs[self.family.name], job)]
             self.resources = frozenset([resource for resource, _ in self.needs])
         if queue.entry is not None:
             queue.join()
@@ -202,14 +203,14 @@ class AdmissionQueue:
 
     def _group_key(self, job: AbstractJob[Any]) -> Any:
         """Return the key of a job's group: jobs with equal needs, of which a slot is one, have equal keys."""
-        pools, needs = self.run.pools, job._needs().items()
+        pools, needs = self.run.pools, job._options.needs.items()
         return (takes_slot(job), *sorted((name, "" if pools.find(name).has_keys else need) for name, need in needs))
 
     def _get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
         key = self._group_key(job)
         group = self.groups_by_needs.get(key)
         if group is None:
-            found = [(self.run.pools.find(name), amount) for name, amount in job._needs().items()]
+            found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
             needs = [entry.resolve(amount, job) for entry, amount in found if not entry.has_keys]
             family = next((entry for entry, _ in found if entry.has_keys), None)  # there is one at most
             self.groups_by_needs[key] = group = WaitingGroup(self, key, needs, takes_slot(job), family)

@@ -290,7 +290,7 @@ class PerKeyResource(PoolEntry):
 
     def find_key(self, job: AbstractJob[Any]) -> Key | None:
         """Return the key that a job needs; None if nothing uses it. Any thread may call this."""
-        return self.keys.get(str(job._needs()[self.name]))
+        return self.keys.get(str(job._options.needs[self.name]))
 
     def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:
         return self.key(self.need(amount, job)), self.unit_need

@@ -244,7 +244,7 @@ class ResourceView:
         if isinstance(resource, RateResource):
             total = Counter[Any]()
             for job in jobs:
-                total.update(resource.need(job._needs()[self.name], job))
+                total.update(resource.need(job._options.needs[self.name], job))
             ends_at = resource.accrued_at(dict(total))
         return max(0.0, ends_at - resource.clock())
 

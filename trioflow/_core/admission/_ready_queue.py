@@ -333,7 +333,7 @@ class ReadyQueue:
     def _keep_slots(self) -> None:
         """Give a slot that is given back to each `First` around it that keeps needs, if no job in that has one."""
         for queue, _ in self._windows():
-            if queue.outer is not None and not queue.holders and queue.run.scheduler._needs():
+            if queue.outer is not None and not queue.holders and queue.run.scheduler._options.needs:
                 for outer, _ in queue.outer._windows():
                     outer.holders.add(queue.run.scheduler)
 
@@ -360,7 +360,7 @@ class ReadyQueue:
 
     def grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
-        if entries := job._needs():
+        if entries := job._options.needs:
             assert self.resource_line is not None  # the run has jobs with needs
             found = [(self.run.pools.find(name), amount) for name, amount in entries.items()]
             needs = [entry.resolve(amount, job) for entry, amount in found]

@@ -161,7 +161,7 @@ def has_cut_requirements(job: AnyJob) -> bool:
 
 
 def may_repeat(job: AnyJob) -> bool:
-    return job._may_repeat()
+    return job._options.retry is not None
 
 
 def slot_users(scheduler: Iterable[AnyJob]) -> Iterator[AnyJob]:
@@ -300,13 +300,13 @@ def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
 
 def needs_as_given(job: AnyJob) -> dict[str, Any]:
     """Return the needs of a job for pools as the option `needs` takes them: numbers, amounts by key, or text."""
-    needs = {name: amount for name, amount in job._needs().items() if name not in RUN_RESOURCES}
+    needs = {name: amount for name, amount in job._options.needs.items() if name not in RUN_RESOURCES}
     return {name: need if isinstance(need, str) else _amounts.need_as_numbers(need) for name, need in needs.items()}
 
 
 def run_needs(job: AnyJob) -> dict[str, CheckedNeed]:
     """Return a job's needs for resources of the run itself, as opposed to a pool, by name; empty for most kinds."""
-    return {name: amount for name, amount in job._needs().items() if name in RUN_RESOURCES}
+    return {name: amount for name, amount in job._options.needs.items() if name in RUN_RESOURCES}
 
 
 def run_resource_totals(scheduler: BaseScheduler) -> Mapping[str, int]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from ..._scheduler import Scheduler
-    from ..base._amounts import CheckedNeed, Need
+    from ..base._amounts import Need
     from ..run._run import Run
     from ..run._worker import Worker
     from ..scheduler._base_scheduler import BaseScheduler
@@ -78,12 +78,8 @@ def _get_label(job: AbstractJob[Any]) -> str:
 
 def _get_needs(job: AbstractJob[Any]) -> dict[str, Any]:
     """Return the amounts that a job needs from pools, as numbers by name; this is the getter of `needs`."""
-    needs = job._needs()
-    return {
-        name: _amounts.need_as_numbers(amount)
-        for name, amount in needs.items()
-        if name not in _job_options.RUN_RESOURCES
-    }
+    needs, hidden = job._options.needs, _job_options.RUN_RESOURCES
+    return {name: _amounts.need_as_numbers(amount) for name, amount in needs.items() if name not in hidden}
 
 
 class AbstractJob(Generic[T]):
@@ -740,10 +736,6 @@ class AbstractJob(Generic[T]):
         """Return the default label of the job, which may show up to `depth` nested calls."""
         return type(self).__name__
 
-    def _label_as_argument(self, depth: int) -> str:
-        """Return the text of this job in another job's default label, which may show up to `depth` nested calls."""
-        return self._default_label(depth) if self._label is None else self._label
-
     def _failure_kind(self) -> object:
         """Return a key for the log of failures, which counts the failures of jobs with equal keys together."""
         return type(self)
@@ -794,23 +786,16 @@ class AbstractJob(Generic[T]):
     def _unknown_option(self, name: str) -> TypeError:
         return _job_options.unknown_job_option_error(name, repr(self._label or type(self).__name__), type(self))
 
-    def _needs(self) -> Mapping[str, CheckedNeed]:
-        return self._options.needs
-
-    def _may_repeat(self) -> bool:
-        """Return whether the job may be called more than once in one run."""
-        return self._options.retry is not None
-
     def _release_inputs(self, *, last_call: bool = False) -> None:
         """Drop the results of inputs with `keep_result=False` that no other job needs any more.
 
         Call this when the arguments have been filled in. If the job may be called again, the results are kept, unless
         this is the `last_call`.
         """
-        extras = self._extras
+        extras, options = self._extras, self._options
         if extras is None or not extras.drops_results:
             return
-        if not last_call and (self._may_repeat() or self._needs()):  # a job with needs may be throttled
+        if not last_call and (options.retry is not None or options.needs):  # a job with needs may be throttled
             return
         extras.drops_results = False
         for job in self._inputs:

@@ -80,7 +80,7 @@ def _format_argument(value: Any, depth: int = MAX_DEPTH) -> str:
         return _format_float(value)
     if kind in REPR_TYPES:
         return repr(value)
-    if hasattr(kind, "_label_as_argument"):
+    if hasattr(kind, "_default_label"):
         return label_inside(value, depth)
     if kind is bytes:
         return repr(value) if len(value) <= MAX_STRING_LENGTH else f"{value[:MAX_STRING_LENGTH]!r}…"
@@ -126,7 +126,9 @@ def label_inside(job: AbstractJob[Any], depth: int) -> str:
         depth: the number of nested calls that the text may show, including that of `job`.
 
     """
-    return _shorten_argument(job._label_as_argument(depth - 1)) if depth else "…"
+    if not depth:
+        return "…"
+    return _shorten_argument(job._default_label(depth - 1) if job._label is None else job._label)
 
 
 def _shorten_argument(text: str) -> str:

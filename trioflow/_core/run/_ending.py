@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -264,15 +264,22 @@ async def _shut_down_one(
 ) -> None:
     del pending[job]
     unfinished[job] = None
+    await _call_apart(run, job.co_shutdown, job, f"co_shutdown of {job.label!r}")
+    del unfinished[job]
+
+
+async def _call_apart(
+    run: Run, function: Callable[[], Awaitable[object]], job: AbstractJob[Any] | None, what: str
+) -> None:
+    """Await a function of the user, and report what it raises; an interruption also leaves the run."""
     try:
-        await run.backend.call_apart(job.co_shutdown)
+        await run.backend.call_apart(function)
     except BaseException as error:
         failure = run.backend.split_cancellations(error)[1]
         if failure is None:
             raise
-        run.report(job, f"co_shutdown of {job.label!r} raised {one_line_error(failure)}", failure)
+        run.report(job, f"{what} raised {one_line_error(failure)}", failure)
         run.interruption = run.interruption or find_interruption(failure)
-    del unfinished[job]
 
 
 async def _close_shared(run: Run) -> None:
@@ -287,12 +294,5 @@ async def _close_each(run: Run) -> None:
     async with contextlib.AsyncExitStack() as stack:  # calls all callbacks, even after the deadline
         for resource in run.shared.values():
             if getattr(resource, "close", None) is not None:
-                stack.push_async_callback(_close_one, run, resource)
+                stack.push_async_callback(_call_apart, run, resource.close, None, "closing a shared object of the jobs")
         run.shared.clear()
-
-
-async def _close_one(run: Run, resource: Any) -> None:
-    try:
-        await run.backend.call_apart(resource.close)
-    except Exception as error:
-        run.report(None, f"closing a shared object of the jobs raised {one_line_error(error)}", error)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..base._states import RAN_TO_END, JobState, StopReason
 from ..job._errors import JournalError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..job._job import AbstractJob
     from ._journal_interface import OpenQuestion, RunJournal
     from ._run import Run
+
+T = TypeVar("T")
 
 LOOKUPS_PER_CLOCK_READING: Final = 8
 """The number of jobs to look up between two readings of the clock. A reading takes a tenth of the time of a look-up."""
@@ -52,14 +54,10 @@ class JournalWriter:
         """Settle a ready job if the journal has its result. If the journal cannot be read, stop the run."""
         run = self._run
         extras = job._ensure_extras()  # in a run with a journal, every scheduled job has extras
-        try:
-            found = self.journal.look_up(job)
-        except JournalError as error:
-            self._fail(error)
-            return
+        found = self._ask(self.journal.look_up, job)
         if isinstance(found, NotStored):
             extras.not_restored_reason, extras.rerun_cause = found
-        else:
+        elif found is not None:
             extras.restoration = found.restoration
             if found.restoration.used:
                 run.pools.charge(job, found.restoration.used)
@@ -82,10 +80,8 @@ class JournalWriter:
 
     def _record(self, record: Callable[..., None], *args: Any) -> None:
         outermost = self._outermost
-        try:
-            record(*args)
-        except JournalError as error:
-            self._fail(error)
+        self._ask(record, *args)
+        if outermost.fault is not None:
             return
         if self.journal.commits_each:
             self.commit()
@@ -102,20 +98,12 @@ class JournalWriter:
             worker.job._ensure_extras().has_added_jobs = True
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
-        try:
-            return self.journal.open_question(job, facts)
-        except JournalError as error:
-            self._fail(error)
-            return None
+        return self._ask(self.journal.open_question, job, facts)
 
     def commit(self) -> None:
-        if self._outermost.fault is not None:
-            return
-        self._outermost._commit_is_due = False
-        try:
-            self.journal.commit()
-        except JournalError as error:
-            self._fail(error)
+        if self._outermost.fault is None:
+            self._outermost._commit_is_due = False
+            self._ask(self.journal.commit)
 
     def defer_lookups_if_late(self, number: int) -> bool:
         """Defer the remaining look-ups if this turn of the loop has no time left; return whether they are deferred.
@@ -151,13 +139,17 @@ class JournalWriter:
             run.requirement_counts.count_down_queued()
         self.commit()
 
-    def _fail(self, error: Exception) -> None:
-        """Stop the outermost run and this one, because the journal has failed."""
-        outermost = self._outermost
-        if outermost.fault is None:
-            outermost.fault = error
-            outermost._run.stop_with_error(error, None, str(error))
-        self._run.stop_cancelled()  # if this run is nested in a forever job, the outermost one does not stop it yet
+    def _ask(self, method: Callable[..., T], *args: Any) -> T | None:
+        """Call a method of the journal. If it fails, stop the outermost run and this one, and return None."""
+        try:
+            return method(*args)
+        except JournalError as error:
+            outermost = self._outermost
+            if outermost.fault is None:
+                outermost.fault = error
+                outermost._run.stop_with_error(error, None, str(error))
+            self._run.stop_cancelled()  # if this run is nested in a forever job, the outermost one does not stop it yet
+            return None
 
     def close(self) -> None:
         """Close the journal at the end of the outermost run.

@@ -155,7 +155,6 @@ class Run:
         "outer_worker",
         "parts",
         "pause",
-        "pauses",
         "pending_shutdowns",
         "phase",
         "queue",
@@ -164,13 +163,13 @@ class Run:
         "scheduler",
         "shared",
         "standstill",
+        "steering",
         "stuck_jobs",
         "thread_id",
         "time_slice",
         "timeout",
         "unsettled",
         "waits_at_timeout",
-        "window_sizes",
         "workers",
     )  # fmt: skip
 
@@ -227,8 +226,7 @@ class Run:
         self.workers: Final[Workers] = Workers(self, self.queue)
         self.stuck_jobs = StuckJobs(self)
         self.pause: Pause | None = None  # its own; `current_pause` finds those of the runs around it
-        self.pauses: tuple[tuple[float, float], ...] = ()  # the start and the end of each that is over
-        self.window_sizes: tuple[tuple[float, int], ...] = ()  # each number of slots, if it has changed
+        self.steering = NOT_STEERED
         if self.outer_worker is not None and self.outer_worker.workers.queue.is_paused:
             self.queue.set_paused(True)
         self.lane = self.workers  # where jobs become ready: in the clean-up phase, another one
@@ -856,26 +854,19 @@ class Run:
         """
         if self.is_draining_or_stopping or is_paused is (self.pause is not None):
             return
-        now = self.clock()
-        if self.pause is not None:
-            self.pauses += ((self.pause.since, now),)
+        now, pauses = self.clock(), self.steering.pauses
         self.pause = Pause(now, by) if is_paused else None
+        pauses = (*pauses, (now, math.inf)) if is_paused else (*pauses[:-1], (pauses[-1][0], now))
+        self.steering = self.steering._replace(pauses=pauses)
         for run in self.with_nested():  # enclosing runs come first
             outer = None if run.outer_worker is None else run.outer_worker.run
             run.queue.set_paused(run.pause is not None or (outer is not None and outer.queue.is_paused))
         self._after_steering()
 
-    @property
-    def steering(self) -> Steering:
-        """What has changed since the run began."""
-        pauses = self.pauses if self.pause is None else (*self.pauses, (self.pause.since, math.inf))
-        return Steering(pauses, self.window_sizes)
-
     def set_window(self, size: int) -> None:
         """Give the run another number of slots, at once."""
-        if not self.window_sizes and (before := self.queue.current_size) is not None:
-            self.window_sizes = ((self.began_at, before),)
-        self.window_sizes += ((self.clock(), size),)
+        sizes = self.steering.window_sizes or ((self.began_at, self.queue.size),)
+        self.steering = self.steering._replace(window_sizes=(*sizes, (self.clock(), size)))
         self.queue.replace_window(size)
         self._after_steering()
 

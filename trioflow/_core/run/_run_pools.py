@@ -58,7 +58,7 @@ class RunPools:
         return run.pools._resources[name]
 
     def resolve(self, job: AbstractJob[Any]) -> dict[str, Resource]:
-        return {name: self.find(name).resolve(amount, job)[0] for name, amount in job._needs().items()}
+        return {name: self.find(name).resolve(amount, job)[0] for name, amount in job._options.needs.items()}
 
     def charge(self, job: AbstractJob[Any], used: Iterable[tuple[str, float]]) -> None:
         """Use up the amounts of budgets that a restored job had used, by name; other names are ignored.
@@ -66,7 +66,8 @@ class RunPools:
         A `First` has used what its jobs have, of pools around it.
         """
         for name, amount in used:
-            if (name in job._needs() or job._is_scheduler) and isinstance(resource := self.find(name), BudgetResource):
+            resource = self.find(name) if name in job._options.needs or job._is_scheduler else None
+            if isinstance(resource, BudgetResource):
                 resource.charge(job, _amounts.amount_of(amount, name))
 
     def correct_amounts(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:

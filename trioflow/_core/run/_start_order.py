@@ -139,7 +139,7 @@ class StartOrder:
         if self._queue.outer is not None:
             return True
         has_window = self._queue.size is not None
-        return any(job._needs() or (has_window and is_scheduler(job) and job._enough is not None) for job in jobs)
+        return any(job._options.needs or (has_window and is_scheduler(job) and job._enough is not None) for job in jobs)
 
     def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""

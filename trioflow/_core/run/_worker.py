@@ -107,11 +107,8 @@ class Worker(WorkerTask):
     def leave_unstarted(self, _task: Any = None) -> None:
         """Leave if the task has ended before its first step, so that `work` will never run."""
         if self in self.workers.alive:
-            self.run.guard(self._leave_unstarted)
-
-    def _leave_unstarted(self) -> None:
-        self.run.notice_cancellation(self)
-        self.workers.leave(self)
+            self.run.guard(self.run.notice_cancellation, self)
+            self.workers.leave(self)
 
     def nested_run(self) -> Run | None:
         """Return the run in progress of the nested scheduler that the worker runs as its job; None if there is none."""

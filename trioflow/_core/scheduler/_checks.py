@@ -50,7 +50,7 @@ def check_members(members: Members, grown: BaseScheduler | None = None) -> Itera
         yield from _check_jobs(level, may_repeat)
         for nested in level.nested_schedulers:
             check_may_run(nested)
-            todo.append((nested._members, may_repeat or nested._may_repeat()))
+            todo.append((nested._members, may_repeat or nested._options.retry is not None))
     users = [job for level in checked_members.values() if level.has_outside_requirements for job in level.jobs]
     for job, input_job in imply_requirements(users, {*checked_members, grown}):
         check_late_input(job, input_job)
@@ -149,7 +149,7 @@ def check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], oute
         ValueError: a job needs more of a resource than it can ever get.
 
     """
-    if jobs_with_needs := [job for job in jobs if job._needs()]:
+    if jobs_with_needs := [job for job in jobs if job._options.needs]:
         resources = AvailableResources(scheduler, outermost)
         for job in jobs_with_needs:
             resources.reject_unmeetable_needs(job)
@@ -182,13 +182,13 @@ class AvailableResources:
                 for name in level._pool._resources:
                     self._services_by_resource.pop(name, None)
             for service in level._members.services:
-                for name in () if _has_settled_in_run(service) else service._needs():
+                for name in () if _has_settled_in_run(service) else service._options.needs:
                     self._services_by_resource.setdefault(name, []).append(service)
 
     def _enter_nested(self, scheduler: BaseScheduler) -> None:
         """If a nested scheduler has needs, leave only rates and the resources that the scheduler takes."""
         taken_resources: dict[str, PoolEntry] = {}
-        for name, amount in scheduler._needs().items():
+        for name, amount in scheduler._options.needs.items():
             resource = self.resources_by_name.get(name)
             # Any other need of the scheduler is rejected when the scheduler itself is checked.
             if isinstance(resource, PerKeyResource):
@@ -214,7 +214,7 @@ class AvailableResources:
 
         """
         per_key_names: list[str] = []
-        for name, amount in job._needs().items():
+        for name, amount in job._options.needs.items():
             is_of_run = name in _job_options.RUN_RESOURCES
             if is_of_run and name not in self._services_by_resource:
                 continue
@@ -238,7 +238,7 @@ class AvailableResources:
             if not services:
                 continue
             resource, need = entry.resolve(amount, job)
-            shares = {service: entry.resolve(service._needs()[name], service) for service in services}
+            shares = {service: entry.resolve(service._options.needs[name], service) for service in services}
             taken = {service: share for service, (held, share) in shares.items() if held is resource}
             if isinstance(resource, CountedResource) and need > resource.total - sum(taken.values()):
                 names = ", ".join(repr(service.label) for service in taken)
@@ -433,7 +433,7 @@ def check_one_shot(job: AbstractJob[Any], may_repeat: bool) -> None:
             f"{job.label!r} has run already, and can run only once: it was made from a coroutine object, or was in an "
             f"open scheduler; make a new job from the function: Job(function, *args)"
         )
-    if may_repeat or job._may_repeat():
+    if may_repeat or job._options.retry is not None:
         raise ValueError(
             f"{job.label!r} was made from a coroutine object, which cannot be retried: "
             f"make it from the function: Job(function, *args)"
@@ -481,7 +481,7 @@ def check_new_needs(scheduler: BaseScheduler, new_jobs: Iterable[AbstractJob[Any
     to_check: list[AbstractJob[Any]] = []
     for job in new_jobs:
         to_check += [job, *job.iterate_jobs()] if is_scheduler(job) else [job]
-    if any(job._is_service and job._needs() for job in new_jobs):
+    if any(job._is_service and job._options.needs for job in new_jobs):
         to_check += [job for job in scheduler.iterate_jobs() if job._state in (JobState.IDLE, JobState.SCHEDULED)]
     for job in to_check:
         if job._scheduler is not None:

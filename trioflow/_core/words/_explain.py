@@ -238,7 +238,8 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
     group = group_of(run, job)
     if group is None:
         return None
-    needs, alike = group.needs_of(job), [other for *_, other in group.entries() if other._needs() == job._needs()]
+    needs, own = group.needs_of(job), job._options.needs
+    alike = [other for *_, other in group.entries() if other._options.needs == own]
     before = alike.index(job) if job in alike else 0
     missing = _unmet(needs) or [each for each in needs if each[0].is_used_up_by(each[1], before)]
     if missing:
