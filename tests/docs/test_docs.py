@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,23 @@ def test_links_resolve() -> None:
         for target, anchor in links(page):
             assert target.exists(), f"{page.name} links to {target}"
             assert not anchor or anchor in anchors(target), f"{page.name} links to #{anchor} of {target.name}"
+
+
+MOST_WORDS = 50_000
+"""How many words all pages may have, decisions aside; code and the bars of tables are words."""
+
+
+def test_all_pages_together_stay_within_their_bound() -> None:
+    """A new page is paid for by what it replaces; the longest pages are where to look first."""
+    words = Counter(
+        {
+            page.relative_to(ROOT).as_posix(): len(page.read_text(encoding="utf-8").split())
+            for page in (ROOT / "docs").rglob("*.md")
+            if not {"_site", "decisions"} & set(page.parts)
+        }
+    )
+    longest = ", ".join(f"{page} {number}" for page, number in words.most_common(8))
+    assert words.total() <= MOST_WORDS, f"{words.total():,} words; the longest pages: {longest}"
 
 
 def test_no_table_is_cut_and_no_gap_is_wide() -> None:
