@@ -28,7 +28,7 @@ class ModelScheduler(ModelJob):
         self.flushing = self.forever_ended = False
         self.last_start = -1.0  # of a member
         self.under_way = self.stopping = self.draining = False
-        self.window = plan.window
+        self.window = world.windows.get(plan.name, plan.window)  # a new window stays the setting
         self.fill()
 
     @cached_property
@@ -247,8 +247,6 @@ class ModelScheduler(ModelJob):
         else:
             self.flushing = False
             if self.phase == "running" and self.is_over():
-                if any(isinstance(job, ModelScheduler) and job.began == self.world.now for job in self.running):
-                    self.world.doubt("a forever scheduler begins as the run ends")
                 self.stop("COMPLETED")
 
     # ---- windows and needs
@@ -285,7 +283,7 @@ class ModelScheduler(ModelJob):
     def set_window(self, size: int) -> None:
         """Another window takes effect at once: with a smaller one, nothing starts until enough jobs have ended."""
         self.world.mark("new window")
-        self.window = size
+        self.window = self.world.windows[self.name] = size
         if len(self.holders) > size:
             self.take_back()
         admit_all(self.world)
@@ -503,9 +501,7 @@ class ModelScheduler(ModelJob):
         self.note_settled(job)
         self.show_signs()
         if self.stopping:
-            admit_all(self.world)  # what it had is free before this scheduler ends
-            self.wind_down()
-            admit_all(self.world)
+            self.pass_on_and_wind_down()
         elif job.counts and job.criticality:
             # True: its failure (BLOCKED included) ends the run of its scheduler at once.
             self.stop("CRITICAL", job)
@@ -803,7 +799,14 @@ class ModelScheduler(ModelJob):
         waiting = [job for group in self.world.schedulers if can_start(group) for job in group.queue if job.plan.needs]
         if len(waiting) > 1 < sum(not job.held for job in had):
             self.world.doubt("several jobs release their needs at one instant")  # and the first may do for a later one
-        admit_all(self.world)  # what they had is free before this scheduler ends
+        self.pass_on_and_wind_down()
+
+    def pass_on_and_wind_down(self) -> None:
+        """What its jobs had is free before this scheduler ends, and so is what others had that end with it."""
+        if any(group.phase == "telling" for group in self.world.schedulers):
+            self.world.soon.append(self.pass_on_and_wind_down)
+            return
+        admit_all(self.world)
         self.wind_down()
         admit_all(self.world)
 
@@ -1070,9 +1073,10 @@ def block_unaffordable(world: World) -> None:
         found = [(group.find(name), need) for name, need in job.plan.needs]
         if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
             world.mark("budget spent")
-            if any(one is not group and (one.stopping or one.decided) for one in world.schedulers):
-                world.doubt("a spent budget blocks a job as another scheduler ends")
+            around_stops = group.parent is not None and group.parent.stopping
             job.settle("BLOCKED", problem("BudgetSpent"))
+            if around_stops and group.stopping:
+                world.doubt("a forever scheduler ends as the one around it does")
 
 
 def can_start(group: ModelScheduler) -> bool:

@@ -522,6 +522,29 @@ SCENARIOS = {
         tokens=(1,),
         cancels=((2.125, "waits"),),
     ),
+    "what ends with its group gives back before the forever jobs of that end": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
+                Group(
+                    name="group",
+                    jobs=(
+                        Group(
+                            name="forever",
+                            forever=True,
+                            jobs=(
+                                Leaf(name="waits", needs=(("usd", 2.0),), bodies=((Nap(4.25),),)),
+                                Leaf(name="long", bodies=((Nap(11.0625),),)),
+                            ),
+                        ),
+                        Leaf(name="spends", needs=(("usd", 5.0),), bodies=((Nap(9.5),),)),
+                    ),
+                    pool=(Resource(name="usd", kind="budget", total=6.0),),
+                ),
+            ),
+        ),
+    ),
 }
 
 

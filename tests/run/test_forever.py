@@ -90,8 +90,9 @@ def test_last_turns_of_a_forever_job_count_from_the_last_settled_job(virtual: Vi
     assert got[:4] == [0, 1, 2, 3]
 
 
-def test_forever_jobs_that_pass_something_on_each_have_their_turn(virtual: Virtual) -> None:
-    """As long as one of them moves, the others may have something to take in: here six, one after the other."""
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_forever_jobs_that_pass_something_on_each_have_their_turn(virtual: Virtual, depth: int) -> None:
+    """As long as one of them moves, at any depth, the others may have something to take in: here six in a row."""
     got: list[int] = []
 
     async def main() -> bool:
@@ -108,7 +109,9 @@ def test_forever_jobs_that_pass_something_on_each_have_their_turn(virtual: Virtu
         with contextlib.ExitStack() as stack:
             for stream in itertools.chain(*streams):
                 stack.enter_context(stream)
-            watchers = [Job(pass_on, number, forever=True) for number in reversed(range(6))]
+            watchers: list[Any] = [Job(pass_on, number, forever=not depth) for number in reversed(range(6))]
+            for level in reversed(range(depth)):
+                watchers = [Scheduler(watchers, forever=not level)]
             return await Scheduler(watchers, Job(tell)).co_run()
 
     assert virtual(main) is True

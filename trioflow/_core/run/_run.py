@@ -507,6 +507,9 @@ class Run:
     def _forever_positions(self) -> list[Any]:
         """Return where the forever jobs wait, for a comparison; what they await is new after each of their steps."""
         workers = [worker for worker in self.workers.alive if worker.is_shielded]
+        for worker in workers:
+            if (nested := worker.nested_run()) is not None:
+                workers += nested.workers.alive
         return [[worker, *self.backend.frames(worker)] for worker in workers]
 
     def _must_wait(self) -> bool:
