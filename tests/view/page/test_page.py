@@ -12,6 +12,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import trioflow.look
 from trioflow import Job, Scheduler, ThreadJob, Trace
 from trioflow.abc import incidents_of
 from trioflow.view import save
-from trioflow.view.look import _answers, _client, _web
+from trioflow.view.look import _answers, _client, _watch, _web
 from trioflow.view.look._page import Page, TracePage, WatchedRun
 from trioflow.view.look._web import PageServer
 from trioflow.view.trace._trace_file import read_record
@@ -183,10 +184,40 @@ def test_a_program_that_refuses_to_be_steered_has_a_page_without_buttons(backend
 
 @pytest.mark.parametrize("keep_jobs", [True, False])
 def test_a_page_says_if_jobs_may_be_missing(keep_jobs: bool) -> None:
-    """With `keep_jobs=False`, jobs that begin and end between two questions leave no trace on the page."""
+    """With `keep_jobs=False`, jobs that ended before the first question leave no trace on the page."""
     texts: list[str] = []
     in_a_run("trio", lambda server: texts.append(request(server, "GET", f"/{server.token}/")[1]), keep_jobs=keep_jobs)
-    assert ("may be missing here" in texts[0]) is not keep_jobs
+    assert ("from before this page are missing" in texts[0]) is not keep_jobs
+
+
+@pytest.mark.parametrize("most", [1000, 3])
+def test_a_page_has_jobs_that_come_and_go_between_two_questions(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A scheduler that drops jobs keeps the last ones while a page asks, once for each page; a failure is among them."""
+
+    async def main() -> None:
+        async with Scheduler(label="server", keep_jobs=False, critical_jobs=False) as scheduler:
+            group = scheduler.add(Scheduler(Job(anyio.sleep_forever), label="group", forever=True, keep_jobs=False))
+            await scheduler.add(Job(nothing, label="before"))
+            for page in pages:
+                await anyio.to_thread.run_sync(page.ask)
+            for number in range(3):
+                await scheduler.add(Job(nothing, label=f"job {number}"))
+                await group.add(Job(nothing, label="same"))
+                with contextlib.suppress(ValueError):
+                    await scheduler.add(Job(fail, 0, ValueError(), label="wrong"))
+                for page in pages[number:]:
+                    await anyio.to_thread.run_sync(page.ask)
+
+    monkeypatch.setattr(_watch, "MAX_DROPPED", most)
+    pages = [Page(os.getpid(), None), Page(os.getpid(), None)]
+    anyio.run(main, backend=backend)
+    pages[0].ask()
+    one, two = (Counter((span.path, span.state.value) for span in page._run.record()[0].spans) for page in pages)
+    assert (one["group/same", "succeeded"], one["wrong", "failed"]) == (3, 3 if most == 1000 else 2)
+    assert [one[f"job {number}", "succeeded"] for number in range(3)] == [1, most == 1000, 1]
+    assert (two["group/same", "succeeded"], two["wrong", "failed"], two["before", "succeeded"]) == (2, 2, 0)
 
 
 def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:

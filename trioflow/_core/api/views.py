@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -416,6 +417,14 @@ def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
 def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
     """Return whether a scheduler removes a settled job: it has `keep_jobs=False`, and no longer needs the job."""
     return not scheduler.keep_jobs and scheduler._members.can_be_dropped(job)
+
+
+def keep_last_dropped(scheduler: BaseScheduler, most: int) -> deque[AnyJob]:
+    """Let a scheduler with `keep_jobs=False` keep the last jobs that it drops, at most `most`, until its run ends."""
+    members = scheduler._members
+    if members.last_dropped is None:
+        members.last_dropped = deque(maxlen=most)
+    return members.last_dropped
 
 
 def expected_durations(scheduler: BaseScheduler, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:

@@ -5,6 +5,7 @@ The public methods of a scheduler use this class to add, remove and find jobs. A
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -39,6 +40,8 @@ class Members:
         self.is_unchecked = True
         # How many FAILED jobs were removed during the last run, because of `keep_jobs=False`.
         self.dropped_failure_count = 0  # the jobs that failed, and whose failures are logged
+        # The last jobs that were removed because of `keep_jobs=False`, for who looks at the run; None if nobody does.
+        self.last_dropped: deque[AbstractJob[Any]] | None = None
         # For each job that lost requirements because `keep_only` removed them, these.
         self.cut_requirements: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         # Whether a run has changed the state of some of the jobs, so that they must be reset before the next run.
@@ -260,6 +263,8 @@ class Members:
     def drop_settled(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""
         self.dropped_failure_count += (job._state is JobState.FAILED or lacked_budget(job)) and is_logged(job)
+        if self.last_dropped is not None:
+            self.last_dropped.append(job)
         self._discard(job)
         self.members_used_outside.discard(job)
         job._required = job._inputs = ()

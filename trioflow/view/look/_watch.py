@@ -1,8 +1,9 @@
 """What has changed in a run since a looking process asked last: the facts of which it builds its `TraceRecord`.
 
 A job is described when its state or its attempt has changed, so that an answer takes time in proportion to the changes,
-and some nanoseconds for each job that has not settled. Nothing is recorded between two answers: with `keep_jobs=False`,
-jobs that come and go meanwhile are missed, and an earlier run of a nested scheduler that runs again is forgotten.
+and some nanoseconds for each job that has not settled. Nothing is recorded between two answers, but a scheduler with
+`keep_jobs=False` keeps the last jobs that it has dropped. An earlier run of a nested scheduler that runs again is
+forgotten.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from ._process_record import Record, explain
 
 MAX_EXPLAINED: Final = 200
 """The maximum number of SCHEDULED jobs in one answer whose waits are told apart; the others are only counted."""
+MAX_DROPPED: Final = 1000
+"""How many of the jobs that a scheduler has dropped since the last answer are told, to keep an answer short."""
 MAX_GROUPS: Final = 12
 MAX_NAMED: Final = 3
 Told = tuple[JobState | None, int]
@@ -115,13 +118,17 @@ class Watch:
         if run.ended_at is not None:
             run.stop_reason, run.culprit = scheduler.stop_reason, scheduler.culprit
         run.steer(views.run_steering(scheduler))
+        dropped = () if scheduler.keep_jobs else views.keep_last_dropped(scheduler, MAX_DROPPED).copy()
+        members = {} if scheduler.keep_jobs and len(scheduler) == len(run.jobs) else dict.fromkeys(list(scheduler))
+        new = [job for job in (*dropped, *members) if job not in run.jobs]
         if not scheduler.keep_jobs:
-            for job in [job for job in run.jobs if job not in self._unsettled and job not in scheduler]:
+            members.update(dict.fromkeys(dropped))
+            for job in [job for job in run.jobs if job not in self._unsettled and job not in members]:
                 del run.jobs[job], self._jobs[job], self._paths[job]
-        members = [job for job in list(scheduler) if job not in run.jobs] if len(scheduler) != len(run.jobs) else []
-        if any(job not in self._paths for job in members):
+        if any(job not in self._paths for job in new):
             self._paths.update(views.paths_of(self._scheduler))
-        for job in members:
+        for job in new:
+            self._paths.setdefault(job, f"{self._paths[scheduler]}/{job.label}" if index else job.label)
             run.jobs[job] = live = LiveJob(next(self._new_keys), job)
             if self.number:  # it was added since the last answer
                 live.added_at = self._view.clock()
