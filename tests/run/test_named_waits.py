@@ -175,6 +175,21 @@ def test_a_wait_that_time_ends_is_not_reported(virtual: Virtual, caplog: pytest.
     assert caplog.messages == []
 
 
+def test_a_pause_that_the_log_has_named_is_not_named_again(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """Who pauses a run from outside is in the log, which need not say a second later what the run waits for."""
+
+    async def pause_for_long() -> None:
+        assert scheduler._run is not None
+        scheduler._run.set_pause(True, "trioflow look, pid 7, user me")
+        await anyio.sleep(3)
+        scheduler.resume()
+
+    scheduler = Scheduler(Job(nap, 1), Job(nap, 5, label="j"), jobs_window=1)
+    scheduler.add(Job(pause_for_long, forever=True))
+    assert virtual(scheduler.co_run)
+    assert caplog.messages == []  # `steer` writes what it does
+
+
 def test_an_instrument_that_blocks_the_loop_is_named_once(
     backend: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,7 +194,7 @@ def test_a_page_says_if_jobs_may_be_missing(keep_jobs: bool) -> None:
 def test_a_page_has_jobs_that_come_and_go_between_two_questions(
     backend: Any, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """A scheduler that drops jobs keeps the last ones while a page asks, once for each page; a failure is among them."""
+    """A scheduler that drops jobs keeps the last ones while a page asks, failures included."""
 
     async def main() -> None:
         async with Scheduler(label="server", keep_jobs=False, critical_jobs=False) as scheduler:

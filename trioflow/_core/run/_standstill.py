@@ -73,6 +73,8 @@ class Standstill:
     def _report_wait(self) -> None:
         """Report the wait for something outside, unless time alone may end it; once, if it comes repeatedly."""
         self._stop_timer, run = None, self._run
+        if run.pause is not None and run.pause.by:  # the log says so
+            return
         message = "" if any(map(_has_timer, run.with_nested())) else run.scheduler._describe_outside_wait()
         if message and all(message != incident.message for incident in run.scheduler._incidents):
             run.report(None, message)
