@@ -168,6 +168,33 @@ def _check(status: os.stat_result, flags: int) -> None:
         raise OSError(errno.EINVAL, f"it is {irregularity}")
 
 
+MAX_STREAM_SIZE: Final = 16 << 20
+"""The maximum size, in bytes, of what is kept of a pipe or a device that the user has named. It may never end."""
+
+
+def read_named(path: str | os.PathLike[str], max_stream_size: int = 0) -> bytes:
+    """Read a whole file that the user has named.
+
+    Args:
+        path: the file.
+        max_stream_size: how much is read of a pipe or a device, in bytes; with 0 it is refused, since it could block.
+
+    Raises:
+        OSError: the file cannot be read, or is a pipe or a device that is refused, or has more.
+
+    """
+    mode = os.stat(path).st_mode
+    is_stream = not stat.S_ISREG(mode) and not stat.S_ISDIR(mode) and str(path) != os.devnull
+    kind = KINDS.get(stat.S_IFMT(mode), "a special file")
+    if is_stream and not max_stream_size:
+        raise OSError(errno.EINVAL, f"it is {kind} and not a regular file, and could block", str(path))
+    with open(path, "rb") as file:
+        data = file.read(max_stream_size + 1 if is_stream else -1)
+    if is_stream and len(data) > max_stream_size:
+        raise OSError(errno.EFBIG, f"it is {kind} with more than {max_stream_size >> 20} MiB", str(path))
+    return data
+
+
 class MissingName:
     """A placeholder for a name that the system lacks."""
 

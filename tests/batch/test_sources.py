@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.batch import BatchError
+from trioflow.batch import BatchError, _sources
 from trioflow.batch._sources import LineFilling, LineSource, ReadingRules, SourceProduct, parse_sources
 
 
@@ -143,3 +143,17 @@ def test_source_that_cannot_be_read_raises(tmp_path: Path) -> None:
         product(files=("/no/such",))
     with pytest.raises(BatchError, match="Is a directory"):
         product(files=(str(tmp_path),))
+
+
+def test_a_source_that_never_ends_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a device or a pipe, neither a line without an end nor an endless list that comes first is kept."""
+    monkeypatch.setattr(_sources.posix, "MAX_STREAM_SIZE", 1 << 18)
+    with pytest.raises(BatchError, match=r"'/dev/zero': a line of more than .* end each argument with a newline"):
+        product(files=("/dev/zero",))
+    for separator in ("::::", "::::+"):
+        with pytest.raises(BatchError, match=r"'/dev/zero': a source of more than .* make it the only source"):
+            product(":::", "a", separator, "/dev/zero", delimiter=b"\0")
+    _, groups = parse_sources([], ("/dev/zero",), ReadingRules(delimiter=b"\0"))
+    source = SourceProduct(groups)
+    assert list(itertools.islice(source.iter_arguments(blocking=True), 1 << 19)) == [("",)] * (1 << 19)
+    source.close()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from trioflow import AbstractJob, Job, Scheduler, Trace
+from trioflow import AbstractJob, Job, Scheduler, SshNodes, Trace, simulate
 from trioflow.cli import _report
 from trioflow.view import _exports, _save, listing, save
 from trioflow.view.graph import _render
@@ -221,6 +221,19 @@ def test_a_name_that_nobody_gave_is_not_followed(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(_report.posix, "geteuid", lambda: os.geteuid() + 1)
     assert "is the file of another user: give -o FILE" in trioflow("report", tmp_path / "t.json").stderr
     assert mine.read_text() == "precious"
-    os.mkfifo(tmp_path / "pipe.json")
-    with pytest.raises(BadTrace, match="not a regular file"):
-        read_record(tmp_path / "pipe.json")
+
+
+def test_a_file_that_is_read_as_a_whole_neither_blocks_nor_lasts_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe or a device is refused as a trace, a hostfile or a file of durations; as a program, it is bounded."""
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(_report.posix, "MAX_STREAM_SIZE", 1 << 20)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(BadTrace, match="not a regular file, and could block; give a file written"):
+            read_record(path)
+        for read in (SshNodes, lambda path: simulate(Scheduler(), durations=path)):
+            with pytest.raises(OSError, match="not a regular file, and could block"):
+                read(path)
+    assert "cannot read '/dev/zero': it is a device with more than 1 MiB" in trioflow("run", "/dev/zero").stderr

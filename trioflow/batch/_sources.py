@@ -28,6 +28,14 @@ STDIN: Final = "-"
 SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
 """For each separator: whether the words after it name files, and whether it links its source to the one before."""
 READ_SIZE: Final = 1 << 16
+ENDLESS_LINE: Final = (
+    f"a line of more than {posix.MAX_STREAM_SIZE >> 20} MiB",
+    "end each argument with a newline, or with a NUL and give -0",
+)
+ENDLESS_LINES: Final = (
+    f"a source of more than {posix.MAX_STREAM_SIZE >> 20} MiB, which is read before the first command starts,",
+    "make it the only source, or the first without :::+, which is read as commands start",
+)
 MAX_COUNTED_SIZE: Final = 1 << 20
 """The maximum size, in bytes, of a file whose lines are counted before the batch starts."""
 
@@ -106,6 +114,7 @@ class LineSource:
         delimiter: the bytes after each line.
         descriptor: the descriptor of the open file; -1 while the file is closed.
         is_blocking: whether reading blocks until data is available.
+        is_kept: whether all lines are read before the first command starts.
 
     """
 
@@ -113,6 +122,7 @@ class LineSource:
     delimiter: bytes = b"\n"
     descriptor: int = field(default=-1, init=False)
     is_blocking: bool = field(default=True, init=False)
+    is_kept: bool = field(default=False, init=False)
 
     def open(self) -> None:
         if self.path == STDIN:
@@ -127,8 +137,10 @@ class LineSource:
 
     def is_short_file(self) -> bool:
         """Return whether all lines are there, and are few enough to be counted in advance."""
-        status = os.fstat(self.descriptor)
-        return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_COUNTED_SIZE
+        return self._is_regular() and os.fstat(self.descriptor).st_size <= MAX_COUNTED_SIZE
+
+    def _is_regular(self) -> bool:
+        return stat.S_ISREG(os.fstat(self.descriptor).st_mode)
 
     def close(self) -> None:
         if self.descriptor > 0:
@@ -139,10 +151,12 @@ class LineSource:
         """Yield the lines. If the source is not blocking, yield None whenever no data is available yet.
 
         Raises:
-            BatchError: the file cannot be read.
+            BatchError: the file cannot be read, or is a pipe or a device of which too much would have to be kept.
 
         """
         unfinished_parts: list[bytes] = []  # the parts of a line whose end has not been read yet
+        max_size = math.inf if self._is_regular() else posix.MAX_STREAM_SIZE
+        kept_size = 0
         while True:
             if not self.is_blocking and not is_descriptor_ready(self.descriptor, posix.POLLIN):
                 yield None
@@ -153,6 +167,10 @@ class LineSource:
                     yield from map(os.fsdecode, lines[1:])
                     unfinished_parts.clear()
                 unfinished_parts.append(last)
+                kept_size = len(last) if lines and not self.is_kept else kept_size + len(chunk)
+                if kept_size > max_size:
+                    kept, remedy = ENDLESS_LINES if self.is_kept else ENDLESS_LINE
+                    raise BatchError(f"cannot read the arguments from {self.path!r}: {kept} is too long; {remedy}")
             else:
                 break
         if line := b"".join(unfinished_parts):
@@ -238,6 +256,7 @@ class SourceProduct:
         try:
             for source in self._line_sources():
                 source.open()
+                source.is_kept = source is not self._lazy_source
             self._record_iterators: Final = [[rules.parse_items(source) for source in group] for group in groups]
             self._other_groups_arguments: Final = [self._read_group(group) for group in self._record_iterators[1:]]
             if self._lazy_source is None or self._lazy_source.is_short_file():

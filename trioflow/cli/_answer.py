@@ -13,7 +13,15 @@ import click
 
 from .. import JournalError
 from ..abc import join_names, printable
-from ..journal._questions import NOT_REDACTED, GivenAnswer, Question, QuestionFiles, Refusal, make_answer
+from ..journal._questions import (
+    MAX_FILE_SIZE,
+    NOT_REDACTED,
+    GivenAnswer,
+    Question,
+    QuestionFiles,
+    Refusal,
+    make_answer,
+)
 from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_retry
 from ..view.text._symbols import align_columns
 from . import SUCCESS_CODE, _outputs
@@ -94,7 +102,12 @@ def read_secret() -> str:
         raise CliError("cannot read the answer: standard input is closed")
     if sys.stdin.isatty():
         return str(click.prompt("answer", hide_input=True, err=True))
-    return sys.stdin.read().removesuffix("\n")
+    text = sys.stdin.read(MAX_FILE_SIZE + 1)
+    if len(text) > MAX_FILE_SIZE:
+        raise CliError(
+            "the answer on standard input has more than 1 MiB: give a shorter one, such as the name of a file"
+        )
+    return text.removesuffix("\n")
 
 
 def read_journal(path: Path, name: str | None) -> tuple[StoredJob | None, bool]:

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from .. import JournalError, Scheduler
+from .. import _posix as posix
 from .._hints import nearest_name
 from ..abc import is_scheduler, printable
 from ..view.text import _failure_text, _symbols
@@ -116,7 +117,7 @@ def load_file(path: Path) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     try:
-        source = path.read_bytes()
+        source = posix.read_named(path, posix.MAX_STREAM_SIZE)
     except OSError as error:
         raise CliError(f"cannot read {printable(str(path))!r}: {error.strerror}") from None
     sys.path.insert(0, str(path.resolve().parent))

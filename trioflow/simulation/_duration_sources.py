@@ -126,7 +126,7 @@ def record_durations(file: Any, scheduler: BaseScheduler) -> None:
 def _parse_file(path: Path) -> dict[str, float]:
     """Parse a file of durations. Return an empty dict if the file is missing or empty."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = posix.read_named(path).decode(errors="replace")
     except FileNotFoundError:
         return {}
     if not text:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +173,4 @@ def test_a_hostfile_has_one_limit_that_is_checked_before_it_is_built(tmp_path: P
     """Each line could name 100,000 nodes, and the brackets of a range were expanded before their product was known."""
     (tmp_path / "hosts").write_text(text)
     with pytest.raises(ValueError, match="more than the limit of"):
-        SshNodes(tmp_path / "hosts")
-
-
-def test_a_hostfile_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
-    """A named pipe blocked the program."""
-    os.mkfifo(tmp_path / "hosts")
-    with pytest.raises(ValueError, match="not a regular file"):
         SshNodes(tmp_path / "hosts")

@@ -28,6 +28,8 @@ from ._result import CommandError, CommandResult
 from ._spawn_options import is_path
 from ._start_errors import MAX_TAIL_BYTES, file_size, file_tail
 
+POLLED_BYTES: Final = 1 << 20
+"""How much of an output file is read at once for new lines. A longer line is passed over."""
 MAX_KEPT_LINES: Final = 50
 """How many of the latest lines of output are kept for error messages."""
 BUFFERED_OUTPUT_HINT: Final = " Maybe the program holds its output back in a buffer: try python -u, or stdbuf -oL."
@@ -220,8 +222,10 @@ class ProgramService(Service[Any], keeps_time=True):
             for path, position in positions.items():
                 with contextlib.suppress(OSError), open(path, "rb") as file:
                     file.seek(position)
-                    *lines, _ = file.read().split(b"\n")
+                    *lines, rest = file.read(POLLED_BYTES).split(b"\n")
                     positions[path] += sum(len(line) + 1 for line in lines)
+                    if len(rest) == POLLED_BYTES:  # a line without an end
+                        positions[path] += len(rest)
                     for line in lines:
                         self._readiness._process_line(line.decode(errors="backslashreplace"))
 

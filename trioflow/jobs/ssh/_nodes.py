@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, cast, final, get_args, overload
 
+from ... import _posix as posix
 from ...abc import (
     AbstractJob,
     declare_run_resource,
@@ -270,10 +271,8 @@ def _check_word(word: Any, name: str, subject: str) -> None:
 def _iterate_entries(nodes: Any) -> Iterator[Any]:
     if isinstance(nodes, os.PathLike) or (isinstance(nodes, str) and os.path.isfile(nodes)):
         path = Path(cast(Any, nodes))
-        if path.is_fifo() or (path.is_char_device() and str(path) != os.devnull):
-            raise ValueError(f"SshNodes({short_repr(nodes)}): it is not a regular file, and could block")
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = posix.read_named(path).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not in UTF-8 ({error}): save it in UTF-8") from None
         for number, line in enumerate(text.splitlines(), 1):

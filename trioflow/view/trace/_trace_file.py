@@ -17,6 +17,7 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from ... import _posix as posix
 from ..._core.api.views import JobState, topological_order
 from ..text import _failure_text
 from ._formats import FORMAT_VERSION
@@ -84,18 +85,16 @@ def read_record(path: Path) -> TraceRecord:
     """
     import msgspec
 
-    if path.exists() and not path.is_file():  # a pipe could block
-        raise BadTrace(f"{str(path)!r} is not a regular file; {INPUT_HINT}")
     try:
         # msgspec would reject a surrogate, which the name of a file may have.
         trace: Any = json.loads(
-            path.read_bytes(),
+            posix.read_named(path),
             parse_constant=_parse_number,
             parse_float=_parse_number,
             parse_int=lambda text: int(_parse_number(text, int)),
         )
     except OSError as error:
-        raise BadTrace(f"cannot read {str(path)!r}: {error.strerror}") from None
+        raise BadTrace(f"cannot read {str(path)!r}: {error.strerror}; {INPUT_HINT}") from None
     except (ValueError, RecursionError) as error:
         reason = str(error) if type(error) is ValueError else "it is not JSON"
         raise BadTrace(f"{str(path)!r} is not a trace: {reason}; {INPUT_HINT}") from None
