@@ -74,7 +74,7 @@ def scenario(nodes: SshNodes, waves: int, here: Path) -> Scheduler:
             for node, own in zip(nodes, before, strict=True)
         ]
         for job, own in zip(jobs, before, strict=True):
-            job.requires([one for one in before if one is not own], settled=True)
+            job.requires([one for one in before if one is not own], settled=True, order_only=True)
         experiment.update(jobs)
         before = jobs
     for node, last in zip(nodes, before, strict=True):

@@ -63,7 +63,7 @@ def test_examples_in_the_docs_of_run_have_the_output_shown(
 def test_release_scenario_of_the_docs_gives_the_expected_exit_codes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, code: int
 ) -> None:
-    """Readers of the README run docs/release.py, in which one test fails on purpose."""
+    """The release of the pictures, docs/release.py, in which one test fails on purpose, can be run in parts, too."""
     monkeypatch.chdir(tmp_path)
     arguments = line.format(ROOT / "docs" / "release.py").split()
     assert trioflow(*arguments).exit_code == code
