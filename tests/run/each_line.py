@@ -39,8 +39,10 @@ UNHARMED: Final = {
     "FastTrioGroup._run_in_nursery": "steps of trio's own end of a nursery",
     "BaseScheduler.co_run": "the end of its last steps",
     "CtrlC.__exit__": "the end of its last steps",
+    "limiter.release_on_behalf_of(self)": "what gives a token back",
+    "self.workers.leave(self)": "the call of the last step of a worker, whose lines may raise",
 }
-"""Functions at whose lines no error is raised, and why."""
+"""Functions at whose lines no error is raised, and such a line, and why."""
 
 
 class Shared(AbstractJob[None]):
@@ -58,13 +60,17 @@ class Shared(AbstractJob[None]):
 
 
 calls: collections.Counter[str] = collections.Counter()
+places: list[str] = []
+"""The lines at which an interrupt or an error was raised."""
+limiter: Any = None
 scheduler = Scheduler()  # until a scenario has made its own
 
 
 async def graph() -> None:
-    """Run services, forever jobs, needs, a window, a nested scheduler, clean-up, and a function for what settles."""
-    global scheduler
-    service, inner = Service(serve), Scheduler(Job(nap, 0), Shared(label="inner"))
+    """Run services, forever jobs, needs, windows, a nested scheduler, clean-up, and a function for what settles."""
+    global scheduler, limiter
+    limiter = anyio.CapacityLimiter(1)
+    service, inner = Service(serve), Scheduler(Job(nap, 0), Shared(label="inner"), jobs_window=limiter)
     slow = Job(nap, 0.001, required=service, timeout=5, needs={"cpu": 1})
     jobs = [service, inner, slow, Job(nothing, needs={"cpu": 2}), Job(nothing, run_if="failed", required=slow)]
     jobs += [Job(nap, 100, forever=True), Shared(label="outer")]
@@ -91,7 +97,7 @@ class Tracer:
     """Raises what it is made for at one line of the engine, and counts them."""
 
     def __init__(self, how: str, number: int) -> None:
-        self.how, self.count, self.places = how, 0, list[str]()
+        self.how, self.count = how, 0
         self.numbers = {number, number + 30} if how == "twice" else {number}
 
     def trace(self, frame: Any, event: str, argument: object) -> Any:
@@ -105,7 +111,7 @@ class Tracer:
             return self.trace_line
         self.count += 1
         if self.count in self.numbers:
-            self.places.append(f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_qualname}")
+            places.append(f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_qualname}")
             if self.how == "error":
                 raise MemoryError
             handler: Any = signal.getsignal(signal.SIGINT)
@@ -114,7 +120,8 @@ class Tracer:
 
     def is_unharmed(self, code: Any, line: int) -> bool:
         """Return whether no error can come at this line, or it is one of those that end all."""
-        return code.co_qualname in UNHARMED or "(" not in linecache.getline(code.co_filename, line)
+        text = linecache.getline(code.co_filename, line)
+        return code.co_qualname in UNHARMED or text.strip() in UNHARMED or "(" not in text
 
 
 def run_once(how: str, backend: str, scenario: str, number: int) -> str:
@@ -127,17 +134,19 @@ def run_once(how: str, backend: str, scenario: str, number: int) -> str:
     except BaseException as error:
         left = repr(error)
     sys.settrace(None)
-    if not tracer.places:
+    if not places:
         return "end"
     wrong = [f"{job.label} is {job.state.value}" for job in scheduler.iterate_jobs() if is_open(job)]
     wrong += ["the run goes on"] if scheduler._run is not None or RUNS_IN_PROGRESS else []
     if scheduler._pool is not None and (scheduler._pool.free != scheduler._pool.total or scheduler._pool._users):
         wrong.append("the pool is not free")
+    if limiter is not None and limiter.borrowed_tokens:
+        wrong.append("the limiter is not free")
     if how != "error":
         wrong += [] if left == "KeyboardInterrupt()" else [f"{left} left"]
         if scheduler.stop_reason is not None:
             wrong += [f"{name}: {calls[name]} calls" for name in ("begun outer", "ended outer") if calls[name] != 1]
-    return f"{', '.join(tracer.places)}: {'; '.join(wrong)}" if wrong else ""
+    return f"{', '.join(places)}: {'; '.join(wrong)}" if wrong else ""
 
 
 def is_open(job: AbstractJob[Any]) -> bool:
@@ -146,9 +155,15 @@ def is_open(job: AbstractJob[Any]) -> bool:
 
 
 def run_apart(*arguments: Any) -> str:
-    """Do `run_once` in a process of its own; a run that does not end is wrong."""
+    """Do `run_once` in a process of its own; a run that does not end, or ends the process, is wrong."""
     read_end, write_end = os.pipe()
     if not (child := os.fork()):
+
+        def give_up(*_: object) -> None:
+            os.write(write_end, f"{', '.join(places)}: the run does not end".encode())
+            os._exit(1)
+
+        signal.signal(signal.SIGALRM, give_up)
         signal.alarm(PATIENCE)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         try:
@@ -159,7 +174,7 @@ def run_apart(*arguments: Any) -> str:
     with open(read_end, "rb") as file:
         text = file.read().decode()
     os.waitpid(child, 0)
-    return "" if text == "right" else text or f"line {arguments[-1]}: the run does not end"
+    return "" if text == "right" else text or f"line {arguments[-1]}: the process died"
 
 
 def main(how: str, backend: str, scenario: str, step: str = "1") -> int:

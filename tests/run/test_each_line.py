@@ -31,6 +31,15 @@ def test_an_interrupt_at_any_line_ends_the_run(how: str, scenario: str) -> None:
     assert ended.stdout.endswith(" 0 wrong\n"), ended.stdout + ended.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork()")
+def test_an_error_at_any_line_ends_the_run(backend: str) -> None:
+    """A run stood still after a lack of memory, or kept what its pool and its limiter had given it."""
+    ended = python(
+        "-m", "tests.run.each_line", "error", backend, "graph", "701", text=True, cwd=Path(__file__).parents[2]
+    )
+    assert ended.stdout.endswith(" 0 wrong\n"), ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_an_error_where_a_task_is_started_ends_the_run(
     backend: str, monkeypatch: pytest.MonkeyPatch, number: int

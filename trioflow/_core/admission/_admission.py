@@ -213,9 +213,10 @@ class AdmissionQueue:
             found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
             needs = [entry.resolve(amount, job) for entry, amount in found if not entry.has_keys]
             family = next((entry for entry, _ in found if entry.has_keys), None)  # there is one at most
-            self.groups_by_needs[key] = group = WaitingGroup(self, key, needs, takes_slot(job), family)
+            group = WaitingGroup(self, key, needs, takes_slot(job), family)
             join_admission(self, group.kind)
             self.count_group(group, 1)
+            self.groups_by_needs[key] = group
         return group
 
     def count_group(self, group: WaitingGroup, sign: int) -> None:
@@ -253,8 +254,7 @@ class AdmissionQueue:
         entry = heapq.heappop(group.heap)
         job = entry[2]
         if group.needs:
-            # The grant is stored in the extras, because `Run.settle`, which settles jobs with extras, takes it back.
-            job._ensure_extras().grant = Grant(job, group.needs, entry)
+            Grant(job, group.needs, entry)
         del self.overtaken[job]
         group.update()
         self._ready.admit_job(entry)

@@ -17,15 +17,21 @@ Needs = list[tuple[Resource, Any]]
 
 
 class Grant:
-    """The resources of one job, which are taken all together, and kept until the job has settled."""
+    """The resources of one job, which are taken all together, and kept until the job has settled.
+
+    The job has its grant before anything is taken: so `Run.settle` gives back what was taken before an error.
+    """
 
     __slots__ = ("_is_started", "_job", "_parts", "entry")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None) -> None:
         self.entry: Final = entry  # the entry with which the job waited; None for a clean-up job
         self._job: Final = job
-        self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
+        self._parts: Final[list[tuple[Resource, Any, Any]]] = []
         self._is_started = False  # whether `let_accrue` has been called
+        job._ensure_extras().grant = self
+        for resource, need in needs:
+            self._parts.append((resource, need, resource.take(job, need)))
 
     def give_back(self) -> None:
         self.let_accrue()

@@ -109,9 +109,9 @@ class Pool:
                 f"the pool of {user.label!r} is in use by a scheduler in another event loop: schedulers can share a "
                 f"pool only within one loop; make a Pool for each loop"
             )
-        register_user(self._users, user, holder)
-        if len(self._users) == 1:
+        if not self._users:
             self._change_clock(clock, 0.0 if self._loop is loop else clock() - self._clock())
+        register_user(self._users, user, holder)
         self._loop = loop
 
     def _leave(self, user: AbstractJob[Any]) -> None:

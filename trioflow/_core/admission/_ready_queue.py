@@ -365,8 +365,7 @@ class ReadyQueue:
             found = [(self.run.pools.find(name), amount) for name, amount in entries.items()]
             needs = [entry.resolve(amount, job) for entry, amount in found]
             join_admission(self.resource_line, [entry for entry, _ in found])  # which passes on what the job gives back
-            job._ensure_extras().grant = grant = Grant(job, needs)
-            grant.let_accrue()
+            Grant(job, needs).let_accrue()
 
     # ---- all ready jobs
 

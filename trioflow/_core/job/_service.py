@@ -78,7 +78,7 @@ class TaskStatus(Generic[T]):
         if self._job._is_ready():
             raise RuntimeError(f"{self._job.label!r} has already called task_status.started(): call it only once")
         self._job._release_inputs(last_call=True)
-        self._run.on_service_ready(self._job, value)
+        self._run.guard(self._run.on_service_ready, self._job, value)
 
 
 class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):

@@ -58,15 +58,17 @@ async def end(run: Run) -> None:
         if not (leaving and await run.group.host.yield_in_ending(is_unwinding)):
             break
     has_more = run.shared or (run.cancel_reason is not COMPLETED and needs_clean_up(run))
-    if run.workers.alive or run.pending_shutdowns or has_more or (run.parts and overriding(run.parts, "close")):
+    has_more = has_more or bool(run.parts and overriding(run.parts, "close"))
+    for _ in range(MAX_TRIES if run.workers.alive or run.pending_shutdowns or has_more else 0):
         try:
             await run.group.host.run_uninterrupted(
                 partial(_wind_up, run, not ends_forever_jobs), partial(run.stop, StopReason.CANCELLED)
             )
+            break
         except BaseException as interruption:  # trio raises KeyboardInterrupt in the task that awaits the run
             run.interrupt(interruption)
     run.check_policy()  # for clean-up jobs
-    if run.unsettled or run.forever_unsettled:
+    if run.unsettled or run.forever_unsettled or run.interruption is not None:
         run.settle_leftovers()
     # Only now, because forever jobs and services may have failed last.
     if run.reason is COMPLETED and run.failures.counted:

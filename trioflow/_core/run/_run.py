@@ -400,7 +400,7 @@ class Run:
         except BaseException as interruption:  # a KeyboardInterrupt, or an error of the engine
             self.interrupt(interruption)
         for part in self.parts:
-            part.enter(STOPPING)
+            self.guard(part.enter, STOPPING)
         self.check_policy()
         try:
             await _ending.end(self)
@@ -963,6 +963,8 @@ class Run:
 
     def settle_leftovers(self) -> None:
         """Settle as CANCELLED the jobs whose steps an error of the engine or a crash has interrupted in the middle."""
+        for job in [job for job in self.members.jobs if job._state.is_settled]:  # perhaps not by all of `settle`
+            self.queue.release(job)
         self.settle_apart([job for job in self.members.jobs if job._state in (SCHEDULED, JobState.RUNNING)])
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:

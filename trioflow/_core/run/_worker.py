@@ -144,7 +144,7 @@ class Worker(WorkerTask):
         awaitable: Any
         value: Any
         error: BaseException | None
-        first: Worker | None
+        first: Worker | None = None
         try:
             if not self.group.begins_in_order:
                 while (first := self.run.time_slice.take_spawned(self)) is None:
@@ -264,6 +264,9 @@ class Worker(WorkerTask):
             if (self.must_leave or queue.tokens is not None) and run.phase is not STOPPING:
                 run.notice_cancellation(self)
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
+            spawned = () if first is not None or self.group.begins_in_order else self.run.time_slice.spawned
+            if spawned and self not in spawned:  # another task is that worker already, and one is left without a task
+                self = spawned[0]
             self.run.abandon(self, fault)
         finally:
             self.workers.leave(self)
@@ -392,10 +395,10 @@ class Workers:
         worker, run, group = Worker(self), self.run, self.group
         self.searchers += 1
         self.alive[worker] = None
-        run.standstill.count_worker()
-        if not group.begins_in_order:
-            run.time_slice.spawned.append(worker)
         try:
+            run.standstill.count_worker()
+            if not group.begins_in_order:
+                run.time_slice.spawned.append(worker)
             group.spawn(worker)
         except BaseException as fault:  # of the program's task factory, or a lack of memory: no task will leave
             run.interrupt(fault)
@@ -416,8 +419,7 @@ class Workers:
         """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""
         try:
             run, time_slice, queue = self.run, self.run.time_slice, self.queue
-            if worker.is_searching:
-                worker.stop_searching()
+            worker.stop_searching()
             if worker.task_snapshot is None and worker in time_slice.spawned:  # it has not begun
                 time_slice.spawned.remove(worker)
             del self.alive[worker]
