@@ -43,7 +43,6 @@ ATTRIBUTE_HINTS: Final = {
     "cancelled": "compare state with JobState.CANCELLED",
     "done": "call is_settled(), or is_done() for a job that ran to its end",
     "exception": "call raised_exception()",
-    "is_scheduled": "compare state with JobState.SCHEDULED",
     "status": "read state, a JobState",
 }
 """Attributes of others' tasks and futures that jobs do not have."""

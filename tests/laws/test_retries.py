@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, JobState, Retry, Scheduler
+from trioflow import Job, Retry, Scheduler
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -61,7 +61,7 @@ def test_what_is_said_during_a_pause(virtual: Virtual) -> None:
     async def look() -> None:
         await anyio.sleep(2)
         explained.append(scheduler.explain(job))
-        assert (job.attempts, job.state) == (1, JobState.SCHEDULED)
+        assert (job.attempts, job.is_scheduled()) == (1, True)
         job.cancel()
 
     job = Job(broken, label="job", retry=Retry(4, first=5, jitter=False))

@@ -24,7 +24,7 @@ import anyio.lowlevel
 import trio
 
 import trioflow
-from trioflow import AbstractJob, Job, JobState, Pool, Scheduler, Service
+from trioflow import AbstractJob, Job, Pool, Scheduler, Service
 from trioflow._core.backend import load_backend
 from trioflow._core.run._run import RUNS_IN_PROGRESS
 
@@ -151,7 +151,7 @@ def run_once(how: str, backend: str, scenario: str, number: int) -> str:
 
 def is_open(job: AbstractJob[Any]) -> bool:
     """Return whether a job is still running or scheduled."""
-    return job.state in (JobState.RUNNING, JobState.SCHEDULED)
+    return job.is_running() or job.is_scheduled()
 
 
 def run_apart(*arguments: Any) -> str:

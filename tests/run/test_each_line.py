@@ -12,7 +12,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow import Job, JobState, Scheduler
+from trioflow import Job, Scheduler
 
 from ..bodies import nap
 from ..pythons import python
@@ -68,4 +68,4 @@ def test_an_error_where_a_task_is_started_ends_the_run(
     options = {"loop_factory": asyncio.SelectorEventLoop} if backend == "asyncio" else {}
     with pytest.raises(MemoryError):
         anyio.run(main, backend=backend, backend_options=options)
-    assert not any(job.state in (JobState.RUNNING, JobState.SCHEDULED) for job in scheduler)
+    assert not any(job.is_running() or job.is_scheduled() for job in scheduler)

@@ -55,7 +55,7 @@ def test_state_is_written_before_the_hooks_are_called(virtual: Virtual) -> None:
 
     class Looks(Instrument):
         def job_scheduled(self, scheduler: Any, job: Any) -> None:
-            seen.append(job.state is JobState.SCHEDULED)
+            seen.append(job.is_scheduled())
 
         def job_started(self, scheduler: Any, job: Any) -> None:
             seen.append((job.is_running(), job.started_at))

@@ -103,7 +103,7 @@ def test_what_waits_in_a_pause_holds_nothing(virtual: Virtual) -> None:
             await anyio.sleep(1)
             assert (pool.free["cpu"], pool.free["usd"], pool.free["api"]) == (1, 10, {"requests": 1})
             assert await other.co_run()
-            assert job.state is JobState.SCHEDULED
+            assert job.is_scheduled()
             one.resume()
         assert job.is_succeeded()
 

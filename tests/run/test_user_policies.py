@@ -223,7 +223,7 @@ def test_an_interruption_in_a_policy_ends_the_run(virtual: Virtual, late: bool) 
     with pytest.raises(KeyboardInterrupt):
         virtual(scheduler.co_run)
     assert scheduler.stop_reason is StopReason.INTERRUPTED
-    assert not any(job.state in (JobState.RUNNING, JobState.SCHEDULED) for job in scheduler)
+    assert not any(job.is_scheduled() or job.is_running() for job in scheduler)
     assert b.state is JobState.CANCELLED if not late else not b.is_done()
 
 

@@ -708,7 +708,7 @@ try:
     scheduler.run(backend={backend!r})
 except Bang:
     say("raised")
-say(any(job.state.name in ("RUNNING", "SCHEDULED") for job in scheduler.iterate_jobs()), scheduler.stop_reason is None)
+say(any(job.is_running() or job.is_scheduled() for job in scheduler.iterate_jobs()), scheduler.stop_reason is None)
 children = Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
 stats = [Path("/proc", child, "stat").read_text().split() for child in children]
 say([name for _, name, state, *_ in stats if state != "Z" and name == "(sleep)"])

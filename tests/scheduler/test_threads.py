@@ -112,7 +112,7 @@ def test_calls_from_threads_at_any_instant_leave_the_books_right(backend: Any, n
             is_over.set()
             for outcome in calls:
                 outcome.result()
-            assert not any(job.state in (JobState.RUNNING, JobState.SCHEDULED) for job in jobs)
+            assert not any(job.is_running() or job.is_scheduled() for job in jobs)
     assert scheduler.run(backend=backend)
 
 

@@ -15,7 +15,6 @@ from .._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,
-    JobState,
     StopReason,
     check_policy,
     check_scenario,
@@ -219,7 +218,7 @@ class RunWatch(Instrument):
             self.ended_at = asyncio.get_running_loop().time()
 
     def _stop(self) -> None:
-        waiting = [job for job in self._scheduler.iterate_jobs() if job.state is JobState.SCHEDULED]
+        waiting = [job for job in self._scheduler.iterate_jobs() if job.is_scheduled()]
         self.stall_reason = self._scheduler.explain(waiting[0]) if waiting else "nothing more would happen"
         self._scheduler.cancel()
 

@@ -527,6 +527,10 @@ class AbstractJob(Generic[T]):
         """Return whether the job is IDLE: it waits for its requirements or for a run to begin."""
         return self.state is JobState.IDLE
 
+    def is_scheduled(self) -> bool:
+        """Return whether the job is SCHEDULED: it waits for a slot or a resource."""
+        return self.state is JobState.SCHEDULED
+
     def is_running(self) -> bool:
         """Return whether the job is RUNNING."""
         return self.state is JobState.RUNNING

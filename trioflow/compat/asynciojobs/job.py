@@ -139,7 +139,7 @@ class AbstractJob:
     def is_idle(self) -> bool:
         """Return whether the job has not started and does not wait for a slot. This is True before the first run."""
         adapter = self._trioflow.adapter
-        return adapter is None or (adapter.started_at is None and adapter.state is not trioflow.JobState.SCHEDULED)
+        return adapter is None or (adapter.started_at is None and not adapter.is_scheduled())
 
     def is_scheduled(self) -> bool:
         """Return whether the job waits for a slot, because all its requirements are done, or has started."""
