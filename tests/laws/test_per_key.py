@@ -216,7 +216,7 @@ def test_texts_name_the_key(virtual: Virtual) -> None:
     assert texts == [
         (
             "'last' waits for host 'a.org': 1 of 1 taken by 'first'",
-            Waiting(WaitCause.RESOURCE, "host", "host 'a.org' taken by 'first'"),
+            Waiting(WaitCause.RESOURCE, "host", "host 'a.org': 1 of 1 taken by 'first'"),
         ),
         {"host": "a.org"},
         (

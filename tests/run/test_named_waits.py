@@ -40,7 +40,7 @@ WAITS = {
     "pool": Wait(
         "no job of 's' runs: 'j' waits for x: 1 of 1 taken by 'a'",
         "'j' waits for x: 1 of 1 taken by 'a'",
-        "x taken by 'a'",
+        "x: 1 of 1 taken by 'a'",
     ),
     "pause": Wait(
         "no job of 's' runs: 'j' waits for resume(): its run was paused 1 s ago",

@@ -442,4 +442,4 @@ def test_the_wait_for_a_rate_says_when_enough_has_accrued(virtual: Virtual) -> N
 
     jobs = [Job(nothing, needs={"api": {"tokens": 24}}) for _ in range(2)]
     assert virtual(Scheduler(jobs, Job(look), pool=pool()).co_run)
-    assert [wait.text for wait in said] == ["api in 4 s"]
+    assert [wait.text for wait in said] == ["api: 24 tokens, in about 4 s"]

@@ -126,7 +126,7 @@ def test_a_job_that_waits_for_a_resource_shows_its_holders(virtual: Virtual) -> 
     """For a job that waits for a resource, monitor and listing name the resource and the jobs that hold it."""
     jobs = [Job(nap, 9, label=label, needs={"gpu": 1, "cpu": 1}) for label in ("a", "b", "last")]
     said = waiting_in(virtual, *jobs, pool=Pool(gpu=["0", "1"], cpu=8))
-    assert said == ["gpu taken by 'a', 'b'"] * 2
+    assert said == ["gpu: 2 of 2 taken by 'a', 'b'"] * 2
 
 
 class Talker(JobKind[None]):
@@ -192,4 +192,4 @@ def test_details_of_a_job_are_cut_to_the_width_of_the_terminal(virtual: Virtual)
     virtual(scheduler.co_run)
     assert max(map(display_width, lines)) <= 60
     assert any("40%  l" in line for line in lines)
-    assert any("gpu taken" in line for line in lines)
+    assert any("gpu: 4 of 4 taken" in line for line in lines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from ..._hints import explain_form
 from ..base import _amounts, _logger
 from ..base._reprs import short_repr
-from ..base._states import WaitCause, Waiting
+from ..base._states import WaitCause
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import printable
@@ -180,8 +180,8 @@ class BudgetResource(CountedResource):
         """Return the error of a job whose need can never be met."""
         return BudgetSpent(job, self.name, self.format_amount(need), self.describe_left(), self.top_user())
 
-    def shortage_text(self, need: Amount, before: int) -> str:
-        return f"{self.name}: {self.describe_left()}{self._holders_text()}"
+    def describe_shortage(self, need: Amount, before: int) -> tuple[WaitCause, str]:
+        return WaitCause.RESOURCE, f"{self.name}: {self.describe_left()}{self._holders_text()}"
 
     def describe_left(self) -> str:
         return f"{self.format_amount(self.free)} of {self.format_amount(self.total)} left{self._reserved_text()}"
@@ -191,9 +191,6 @@ class BudgetResource(CountedResource):
 
     def _reserved_text(self) -> str:
         return f", {self.format_amount(self.reserved)} reserved" if self.reserved else ""
-
-    def describe_wait(self, need: Amount) -> Waiting:
-        return self.make_wait(WaitCause.RESOURCE, f"{self.name} reserved{self._holders_text()}")
 
     def public_share(self, need: Amount, share: BudgetShare) -> float:  # type: ignore[override]
         return _amounts.as_number(share.amount)

@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 from ..._hints import explain_form
 from ..base import _amounts
 from ..base._reprs import short_repr
-from ..base._states import WaitCause, Waiting
+from ..base._states import WaitCause
 from ..job._job import AbstractJob
 from ..job._labels import printable
 from ._rate import DEFAULT_KEY, Rate, RateNeed, RateResource
@@ -209,15 +209,10 @@ class CountedKey(Key, CountedResource):
         super().change_clock(clock, shift)
         self.rest_ends.extend([self.rest_ends.popleft() + shift for _ in range(len(self.rest_ends))])
 
-    def shortage_text(self, need: Amount, before: int) -> str:
-        return self._pause_text() or super().shortage_text(need, before)
-
-    def describe_wait(self, need: Amount) -> Waiting:
-        text = self._pause_text()
-        return self.make_wait(WaitCause.RATE, text) if text else super().describe_wait(need)
-
-    def _pause_text(self) -> str:
-        return f"{self.shown_name}: pause, {self.delay_text(self.rest_ends[0])} left" if self.rest_ends else ""
+    def describe_shortage(self, need: Amount, before: int) -> tuple[WaitCause, str]:
+        if not self.rest_ends:
+            return super().describe_shortage(need, before)
+        return WaitCause.RATE, f"{self.shown_name}: pause, {self.delay_text(self.rest_ends[0])} left"
 
     def make_member_resource(self, need: Amount, share: Any = None) -> PerKeyResource:  # type: ignore[override]
         """Return a resource with this key alone, one job at a time, for the members of a nested scheduler."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, final
 from ..._hints import explain_form, nearest_name
 from ..base import _amounts
 from ..base._reprs import short_repr
-from ..base._states import WaitCause, Waiting
+from ..base._states import WaitCause
 from ..job import _job_options
 from ..job._job import AbstractJob
 from ..job._labels import printable
@@ -269,17 +269,18 @@ class RateResource(Resource):
             times.append(max(bucket.full_at, begins_at) - float(bucket.burst - amount) * bucket.seconds_each)
         return max(times)
 
-    def shortage_text(self, need: RateNeed, before: int) -> str:
+    def describe_shortage(self, need: RateNeed, before: int) -> tuple[WaitCause, str]:
         """Name the keys that are short, and estimate the remaining wait.
 
         The estimate assumes that only the `before` jobs ahead of this one take anything from the rate.
         """
         if self.available_at(need) == math.inf:
-            return f"{self.shown_name}: {RESERVED}"
+            return WaitCause.RATE, f"{self.shown_name}: {RESERVED}"
         short = [key for key in need if self.is_used_up_by({key: need[key]}, before)]
         amounts = " and ".join(count_text(need[key], key) for key in short)
         behind = f", behind {count_text(before, 'others')}" if before else ""
-        return f"{self.shown_name}: {amounts}, in about {self.delay_text(self._accrued_behind(need, before))}{behind}"
+        delay = self.delay_text(self._accrued_behind(need, before))
+        return WaitCause.RATE, f"{self.shown_name}: {amounts}, in about {delay}{behind}"
 
     def is_used_up_by(self, need: RateNeed, before: int) -> bool:
         return self._accrued_behind(need, before) > self.clock()
@@ -287,11 +288,6 @@ class RateResource(Resource):
     def _accrued_behind(self, need: RateNeed, before: int) -> float:
         """Return the time by which this amount has accrued, after as much for each of the `before` jobs ahead."""
         return self.accrued_at({key: (before + 1) * amount for key, amount in need.items()})
-
-    def describe_wait(self, need: RateNeed) -> Waiting:
-        available_at = self.available_at(need)
-        when = RESERVED if available_at == math.inf else f"in {self.delay_text(available_at)}"
-        return self.make_wait(WaitCause.RATE, f"{self.shown_name} {when}")
 
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
         """Take the need of a job, and return the job's share, a dict that `correct` updates. Then call `let_accrue`."""

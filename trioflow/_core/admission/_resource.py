@@ -144,21 +144,24 @@ class Resource(PoolEntry):
     def free_at(self, need: Any) -> float:
         """Return the time, which may be in the past, at which the need is free, apart from throttles."""
 
-    def explain_shortage(self, need: Any, before: int) -> str:
-        """Explain why a job that is behind `before` others with the same need cannot get its need now."""
-        return self.throttle_text() if self.is_throttled() else self.shortage_text(need, before)
+    def describe_wait(self, need: Any, before: int = 0) -> Waiting:
+        """Return the wait of a job, behind `before` others with the same need, for what it cannot get now.
+
+        Any thread may call this.
+        """
+        if self.is_throttled():
+            text = f"{self.shown_name}, throttled for {self.delay_text(self.cooldown.ends_at)}"
+            return Waiting(WaitCause.THROTTLED, self.name, text)
+        cause, text = self.describe_shortage(need, before)
+        return Waiting(cause, self.name, text)
 
     @abstractmethod
-    def shortage_text(self, need: Any, before: int) -> str:
-        """Explain the same for a resource that is not throttled."""
+    def describe_shortage(self, need: Any, before: int) -> tuple[WaitCause, str]:
+        """Return the cause and the text of the same wait, if the resource is not throttled."""
 
     def is_used_up_by(self, need: Any, before: int) -> bool:
         """Return whether it is known that `before` jobs with the same need leave too little for another one."""
         return False
-
-    @abstractmethod
-    def describe_wait(self, need: Any) -> Waiting:
-        """Return the wait for a need that cannot be met now. Any thread may call this."""
 
     @abstractmethod
     def take(self, job: AbstractJob[Any], need: Any) -> Any:
@@ -190,15 +193,6 @@ class Resource(PoolEntry):
 
     def is_throttled(self) -> bool:
         return not self.has_come(self.cooldown.ends_at)
-
-    def throttle_text(self) -> str:
-        return f"{self.shown_name}, throttled for {self.delay_text(self.cooldown.ends_at)}"
-
-    def make_wait(self, cause: WaitCause, text: str) -> Waiting:
-        """Return the wait for the end of the throttle; if there is none, return a wait with this cause and text."""
-        if self.is_throttled():
-            return Waiting(WaitCause.THROTTLED, self.name, self.throttle_text())
-        return Waiting(cause, self.name, text)
 
     def throttle(self, seconds: float) -> None:
         """Delay all jobs that need the resource for `seconds` from now, unless they are already delayed for longer.
@@ -267,12 +261,9 @@ class CountedResource(Resource):
         else:
             del self.wanted_amounts[bisect.bisect_left(self.wanted_amounts, need)]
 
-    def shortage_text(self, need: Amount, before: int) -> str:
+    def describe_shortage(self, need: Amount, before: int) -> tuple[WaitCause, str]:
         taken = f"{self.format_amount(self.total - self.free)} of {self.format_amount(self.total)} taken"
-        return f"{self.shown_name}: {taken}{self._holders_text()}"
-
-    def describe_wait(self, need: Amount) -> Waiting:
-        return self.make_wait(WaitCause.RESOURCE, f"{self.shown_name} taken{self._holders_text()}")
+        return WaitCause.RESOURCE, f"{self.shown_name}: {taken}{self._holders_text()}"
 
     def _holders_text(self) -> str:
         holders = list(self.holders)

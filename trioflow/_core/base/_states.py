@@ -184,4 +184,4 @@ class Waiting(NamedTuple):
     resource: str = ""
     """The name of the missing resource; empty for causes without one."""
     text: str = ""
-    """A short description, such as "gpu taken by 'train'"; empty if the job is about to start."""
+    """A short description, such as "gpu: 1 of 1 taken by 'train'"; empty if the job is about to start."""

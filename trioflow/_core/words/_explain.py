@@ -243,7 +243,7 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
     before = alike.index(job) if job in alike else 0
     missing = _unmet(needs) or [each for each in needs if each[0].is_used_up_by(each[1], before)]
     if missing:
-        return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
+        return f"waits for {'; '.join(resource.describe_wait(need, before).text for resource, need in missing)}"
     blocker = group.find_blocker(job)
     if blocker is None:
         return None
