@@ -115,14 +115,26 @@ class HostTask(Protocol):
     """The task that awaits a run. If it is cancelled, `yield_to_loop` and `wait` return False instead of raising."""
 
     __slots__ = ()
+    _backend: Backend
 
     async def yield_to_loop(self) -> bool:
         """Yield to the event loop once, and return True. If the task is cancelled, return False."""
-        ...
+        return await self._attempt(self._backend.checkpoint)
 
     async def wait(self, event: TaskEvent) -> bool:
         """Wait for `event`, and return True. If the task is cancelled, return False at once."""
-        ...
+        return await self._attempt(event.wait)
+
+    async def _attempt(self, wait: Callable[[], Awaitable[object]]) -> bool:
+        try:
+            await wait()
+        except self._backend.cancellation_type as cancellation:
+            self.keep(cancellation)
+            return False
+        return True
+
+    def keep(self, cancellation: BaseException) -> None:
+        """Keep a cancellation of the task, which has to be raised again at the end of the run."""
 
     async def yield_in_ending(self, is_unwinding: bool) -> bool:
         """Yield to the event loop once, and return True; return False if only `run_uninterrupted` may wait.

@@ -27,8 +27,8 @@ class DirectAsyncioGroup(EdgeGroup):
     """The tasks of one run, each of which runs one job."""
 
     def prepare(self, outer: Any) -> None:
-        task = asyncio.current_task()
-        self.host = self._host = AsyncioHost(task, anyio.get_current_task().has_pending_cancellation(), self._context)
+        task, is_cancelled = asyncio.current_task(), anyio.get_current_task().has_pending_cancellation()
+        self.host = self._host = AsyncioHost(self._backend, task, is_cancelled, self._context)
         self._loop = self._host.loop
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -24,7 +24,7 @@ class DirectTrioGroup(WorkerGroup):
     ends_at_deadline = True
 
     def prepare(self, outer: WorkerGroup | None) -> None:
-        self.host = self._host = TrioHost(self._context)
+        self.host = self._host = TrioHost(self._backend, self._context)
         self._host_task = trio.lowlevel.current_task()
         self._scope = trio.CancelScope(deadline=self._deadline)
 

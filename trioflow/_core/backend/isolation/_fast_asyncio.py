@@ -39,7 +39,7 @@ class FastAsyncioGroup(EdgeGroup):
 
     def prepare(self, outer: Any) -> None:
         task: Any = asyncio.current_task()
-        self.host = self._host = AsyncioHost(task, task._must_cancel, self._context)
+        self.host = self._host = AsyncioHost(self._backend, task, task._must_cancel, self._context)
         self._loop = self._host.loop
         self._scope = _innermost_scope(task)
         self.host_task_id: int | None = id(task)

@@ -37,7 +37,8 @@ class FastTrioGroup(WorkerGroup):
 
     def prepare(self, outer: Any) -> None:
         self._outer_group: FastTrioGroup | None = outer
-        self.host = self._host = TrioHost(self._context, None if outer is None else outer.host.nursery)
+        nursery = None if outer is None else outer.host.nursery
+        self.host = self._host = TrioHost(self._backend, self._context, nursery)
         self._scope: Any = None  # set in `run`
         self._cancel_status: Any = None  # the `CancelStatus` of the scope, set in `run`
         self._shielded_scope: Any = None  # the scope of all shielded workers; None if there are none

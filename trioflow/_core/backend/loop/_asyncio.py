@@ -30,12 +30,13 @@ SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]]
 class AsyncioHost(HostTask):
     """The task that awaits a run."""
 
-    def __init__(self, task: Any, is_being_cancelled: bool, context: contextvars.Context) -> None:
+    def __init__(self, backend: Backend, task: Any, is_being_cancelled: bool, context: contextvars.Context) -> None:
+        self._backend = backend
         self.task: Any = task  # None after the run: the task of a worker retires if a reference to it is left behind
         # How many times the task was cancelled before the run, except for a pending cancellation: that cancels the run.
         self._initial_request_count = task.cancelling() - is_being_cancelled
         # The last native cancellation of the task, which is raised again at the end of the run.
-        self._cancellation: asyncio.CancelledError | None = None
+        self._cancellation: BaseException | None = None
         self._context = context
         # Stored because `get_running_loop` is slow before Python 3.12: it calls getpid().
         self.loop: asyncio.AbstractEventLoop = task.get_loop()
@@ -54,22 +55,9 @@ class AsyncioHost(HostTask):
         if is_cancelled:  # since the last await, so this one raises the cancellation
             await asyncio.sleep(0)
 
-    async def yield_to_loop(self) -> bool:
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError as cancellation:
+    def keep(self, cancellation: BaseException) -> None:
+        if asyncio.current_task() is self.task:  # otherwise, it is the task of the ending, which nobody awaits
             self._cancellation = cancellation
-            return False
-        return True
-
-    async def wait(self, event: TaskEvent) -> bool:
-        try:
-            await event.wait()
-        except asyncio.CancelledError as cancellation:
-            if asyncio.current_task() is self.task:  # otherwise, it is the task of the ending, which nobody awaits
-                self._cancellation = cancellation
-            return False
-        return True
 
     async def yield_in_ending(self, is_unwinding: bool) -> bool:
         return not is_unwinding and await self.yield_to_loop()

@@ -30,9 +30,10 @@ SHARED_OBJECT: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared b
 class TrioHost(HostTask):
     """The task that awaits a run, and the nursery of the outermost run, which contains the tasks of all nested runs."""
 
-    __slots__ = ("_context", "nursery")
+    __slots__ = ("_backend", "_context", "nursery")
 
-    def __init__(self, context: contextvars.Context, nursery: Any = None) -> None:
+    def __init__(self, backend: Backend, context: contextvars.Context, nursery: Any = None) -> None:
+        self._backend = backend
         self._context = context
         self.nursery: Any = nursery  # None until the outermost run opens it
 
@@ -42,19 +43,8 @@ class TrioHost(HostTask):
             await body()
         await trio.lowlevel.checkpoint_if_cancelled()
 
-    async def yield_to_loop(self) -> bool:
-        try:
-            await trio.lowlevel.checkpoint()
-        except trio.Cancelled:
-            return False
-        return True
-
-    async def wait(self, event: TaskEvent) -> bool:
-        try:
-            await event.wait()
-        except trio.Cancelled:
-            return False
-        return True
+    def keep(self, cancellation: BaseException) -> None:
+        """Do nothing: trio raises it again at the next checkpoint."""
 
     async def yield_in_ending(self, is_unwinding: bool) -> bool:
         await trio.lowlevel.cancel_shielded_checkpoint()
