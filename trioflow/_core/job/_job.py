@@ -154,23 +154,32 @@ class AbstractJob(Generic[T]):
 
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_extras",
-        "_finished_at",
-        "_inputs",
-        "_is_plain",
-        "_label",
-        "_options",
-        "_outcome",
-        "_pending",
-        "_required",
-        "_scheduler",
-        "_started_at",
-        "_state",
-        "_successors",
-        "_worker",
-    )
+    _label: str | None
+    # All options but the label, `required` and `scheduler`.
+    _options: _job_options.OptionRecord
+    # Whether a worker may call `_function(*_args)` itself, and settle the job, because neither its kind nor its options
+    # nor the run ask for more. False is always right, so what has become False stays so.
+    _is_plain: bool
+    # The jobs among the arguments, each once; their results take their places.
+    _inputs: tuple[AbstractJob[Any], ...]
+    _scheduler: BaseScheduler | None
+    # The requirements, in the order in which they were added: a tuple, or a dict from MANY_REQUIREMENTS on.
+    _required: StoredRequirements
+    # ---- for a run
+    _state: JobState
+    # If SUCCEEDED, the result or DROPPED; if FAILED or BLOCKED, a Failure; if CANCELLED, a CancelledOutcome. The result
+    # of a service is already here when it is ready. Otherwise None.
+    _outcome: Any
+    _started_at: float | None  # when the last attempt started; None while the job waits for another one
+    _finished_at: float | None
+    _extras: RunExtras | None
+    # The number of requirements that have not settled and are not ready services, while a run counts them; otherwise 0.
+    _pending: int
+    # The jobs whose `_pending` counts this job: a single job as an object, more in a list. A list for each job would
+    # keep the garbage collector busy.
+    _successors: AbstractJob[Any] | list[AbstractJob[Any]] | None
+    _worker: Worker | None  # the worker that runs the job, while it is RUNNING
+    __slots__ = ("__weakref__", *__annotations__)
 
     # Whether a worker may call `_function(*_args)` itself, without the coroutine of `co_run`, if the job `_is_plain`.
     _is_called_directly: ClassVar[bool] = False
@@ -197,32 +206,6 @@ class AbstractJob(Generic[T]):
     _callbacks: tuple[Callable[[Any], object] | None, Callable[[Any], object] | None] | None = None
     # Whether the job is a scheduler. For any object, use `is_scheduler`.
     _is_scheduler: ClassVar[bool] = False
-
-    _label: str | None
-    # All options but the label, `required` and `scheduler`.
-    _options: _job_options.OptionRecord
-    # Whether a worker may call `_function(*_args)` itself, and settle the job, because neither its kind nor its options
-    # nor the run ask for more. False is always right, so what has become False stays so.
-    _is_plain: bool
-    # The jobs among the arguments, each once; their results take their places.
-    _inputs: tuple[AbstractJob[Any], ...]
-    _scheduler: BaseScheduler | None
-    # The requirements, in the order in which they were added: a tuple, or a dict from MANY_REQUIREMENTS on.
-    _required: StoredRequirements
-    # ---- for a run
-    _state: JobState
-    # If SUCCEEDED, the result or DROPPED; if FAILED or BLOCKED, a Failure; if CANCELLED, a CancelledOutcome. The result
-    # of a service is already here when it is ready. Otherwise None.
-    _outcome: Any
-    _started_at: float | None  # when the last attempt started; None while the job waits for another one
-    _finished_at: float | None
-    _extras: RunExtras | None
-    # The number of requirements that have not settled and are not ready services, while a run counts them; otherwise 0.
-    _pending: int
-    # The jobs whose `_pending` counts this job: a single job as an object, more in a list. A list for each job would
-    # keep the garbage collector busy.
-    _successors: AbstractJob[Any] | list[AbstractJob[Any]] | None
-    _worker: Worker | None  # the worker that runs the job, while it is RUNNING
 
     _declared_options: ClassVar[dict[str, Option[Any, Any]]]
 
@@ -273,12 +256,9 @@ class AbstractJob(Generic[T]):
         remaining: dict[str, Any] = options  # type: ignore[assignment]
         if remaining:
             label, scheduler = remaining.pop("label", None), remaining.pop("scheduler", None)
-            if label is not None:
-                self._label = (
-                    label
-                    if type(label) is str
-                    else _job_options.check_text(label, "label", f"a new {type(self).__name__}")
-                )
+            if label is not None and type(label) is not str:
+                label = _job_options.check_text(label, "label", f"a new {type(self).__name__}")
+            self._label = label
         if remaining:
             if remaining.get("redact"):
                 self._options = REDACTED_OPTIONS
@@ -876,13 +856,8 @@ class AbstractJob(Generic[T]):
 
 AnyJob = AbstractJob[Any]
 
-DEFAULT_OPTIONS: Final = _job_options.OptionRecord(
-    (
-        AbstractJob._declared_options[name].check(AbstractJob._declared_options[name].default, name, "")
-        for name in _job_options.OPTION_FIELDS
-    ),
-    is_shared=True,
-)
+_options: Final = [AbstractJob._declared_options[name] for name in _job_options.OPTION_FIELDS]
+DEFAULT_OPTIONS: Final = _job_options.OptionRecord([each.check(each.default, each.name, "") for each in _options], True)
 REDACTED_OPTIONS: Final = DEFAULT_OPTIONS.replace("redact", True, is_shared=True)
 """The initial record of a job with `redact=True`, so that errors about other options hide its arguments."""
 _option_descriptors.set_docs_and_signature(AbstractJob, AbstractJob.__init__)

@@ -170,14 +170,8 @@ class RunExtras:
 
     def is_empty(self) -> bool:
         """Return whether all attributes that a settled job needs have their defaults."""
-        has_count_or_flag = (
-            self.retry_count
-            or self.has_timed_out
-            or self.restoration
-            or self.not_restored_reason
-            or self.consumer_count
-        )
-        return not has_count_or_flag and self.fraction is None and self.ready_at is None
+        counts, reasons = (self.retry_count, self.consumer_count), (self.restoration, self.not_restored_reason)
+        return not (any(counts) or any(reasons) or self.has_timed_out) and self.fraction is self.ready_at is None
 
     def add_retry(self, began: float, failed_at: float, error: BaseException) -> None:
         """Count another attempt. The one before failed at `failed_at`, with `error`."""

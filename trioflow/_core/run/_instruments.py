@@ -121,12 +121,7 @@ class InstrumentSet:
         )
         # For each hook, the methods that override it, each with the name of the hook.
         self._hooks: Final = {
-            hook: [
-                (getattr(instrument, hook), hook)
-                for instrument in self.instruments
-                if getattr(type(instrument), hook, None) is not getattr(Instrument, hook)
-                or hook in getattr(instrument, "__dict__", {})
-            ]
+            hook: [(getattr(instrument, hook), hook) for instrument in self.instruments if _overrides(instrument, hook)]
             for hook in HOOK_NAMES
         }
 
@@ -189,6 +184,11 @@ class InstrumentSet:
         instrument = getattr(method, "__self__", method)
         _logger.warn(f"instrument {short_repr(instrument)} raised in {hook} and is removed from this run", error)
         self._removed.add(id(instrument))
+
+
+def _overrides(instrument: Instrument, hook: str) -> bool:
+    is_defined = getattr(type(instrument), hook, None) is not getattr(Instrument, hook)
+    return is_defined or hook in getattr(instrument, "__dict__", {})
 
 
 def fast_hooks(instrument_set: InstrumentSet | None) -> FastHooks:

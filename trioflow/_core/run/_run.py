@@ -118,63 +118,66 @@ NOT_STEERED: Final = Steering()
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
-    # `__weakref__` is for tests, which check that a run is freed.
-    __slots__ = (
-        "__weakref__",
-        "_failure_log",
-        "_outermost",
-        "_pools",
-        "_start_order",
-        "added_count",
-        "backend",
-        "began_at",
-        "cancel_reason",
-        "cancelled_before_linking",
-        "change_event",
-        "clock",
-        "closes_scheduler",
-        "context",
-        "culprit",
-        "deadline",
-        "failures",
-        "fast_hooks",
-        "first_to_time_out",
-        "forever_unsettled",
-        "group",
-        "had_ordinary_jobs",
-        "has_cancelled_job",
-        "has_crashed",
-        "instrument_set",
-        "interruption",
-        "is_draining_or_stopping",
-        "journal_writer",
-        "lane",
-        "members",
-        "members_critical",
-        "needs_own_tasks",
-        "outer_worker",
-        "parts",
-        "pause",
-        "pending_shutdowns",
-        "phase",
-        "queue",
-        "reason",
-        "requirement_counts",
-        "scheduler",
-        "shared",
-        "standstill",
-        "steering",
-        "stuck_jobs",
-        "thread_id",
-        "time_slice",
-        "timeout",
-        "unsettled",
-        "waits_at_timeout",
-        "workers",
-    )  # fmt: skip
-
+    # ---- its place: the scheduler, the thread and its loop, the enclosing run
+    scheduler: Final[BaseScheduler]
+    backend: Final[Backend]
+    thread_id: Final[int]
+    context: Final[contextvars.Context]
+    outer_worker: Final[Worker | None]
+    _outermost: Final[Run | None]  # None if it is this run itself
+    time_slice: TimeSlice
+    standstill: Standstill
+    clock: Final[Callable[[], float]]
+    needs_own_tasks: bool  # whether each job needs its own task: the scheduler, or one around it, has `own_task`
+    # ---- its time
+    phase: RunPhase
+    is_draining_or_stopping: bool
+    timeout: Final[float | None]
     began_at: float  # set just before instruments are notified
+    deadline: float  # set in `execute`
+    first_to_time_out: Run  # the run whose deadline comes first, of this one and those that limit it
     group: WorkerGroup  # set before the phase LINKING begins
+    # ---- who takes part, and who watches
+    parts: tuple[Part, ...]
+    instrument_set: InstrumentSet | None
+    fast_hooks: FastHooks
+    journal_writer: JournalWriter | None
+    # ---- its jobs
+    queue: Final[ReadyQueue]
+    workers: Final[Workers]
+    lane: Workers  # where jobs become ready: in the clean-up phase, another one
+    stuck_jobs: StuckJobs
+    pause: Pause | None  # its own; `current_pause` finds those of the runs around it
+    steering: Steering
+    requirement_counts: RequirementCounts
+    failures: Final[FailureCounts]
+    members_critical: bool | None  # the criticality of members without a value of their own
+    unsettled: int  # how many ordinary jobs have not settled
+    forever_unsettled: int
+    had_ordinary_jobs: bool  # whether the run has had jobs other than forever jobs
+    has_cancelled_job: bool  # whether one of these has ended CANCELLED; `keep_jobs=False` may drop it
+    added_count: int  # how many jobs have been added to the running scheduler
+    # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
+    cancelled_before_linking: tuple[AbstractJob[Any], ...]
+    shared: Final[dict[Any, Any]]  # what the jobs of an outermost run share with those of nested runs
+    closes_scheduler: bool  # whether the scheduler is closed after the run, so that its jobs never run again
+    # ---- what few runs need: see the properties
+    _start_order: StartOrder | None
+    _pools: RunPools | None
+    _failure_log: Any  # a `FailureLog`, which is above this room, as all that only words things
+    # ---- its end
+    reason: StopReason | None  # why the run first stopped or drained
+    culprit: AbstractJob[Any] | None
+    cancel_reason: StopReason | None  # why the running jobs were cancelled; after a drain, it can differ from `reason`
+    waits_at_timeout: str  # what the jobs waited for when a timeout stopped the run
+    # What `execute` raises: a KeyboardInterrupt or the like, or an error of the engine itself; the first one.
+    interruption: BaseException | None
+    has_crashed: bool  # whether the event loop has crashed, so that no task of the run will be resumed
+    # The jobs whose `co_shutdown` has not been called yet; None before the ending.
+    pending_shutdowns: dict[AbstractJob[Any], None] | None
+    change_event: TaskEvent | None  # wakes `execute`, or the ending, to check its condition again
+    # Tests check that a run is freed. The type of `members` is above this room.
+    __slots__ = ("__weakref__", "members", *__annotations__)
 
     def __init__(
         self,
@@ -186,21 +189,30 @@ class Run:
         make_parts: Callable[[Run, Any], tuple[Part, ...]],
     ) -> None:
         """Prepare a run, which is nested in another run if a worker is running `scheduler` as a job."""
-        self.scheduler: Final = scheduler
+        self.scheduler = scheduler
         self.members: Final = scheduler._members
-        self.backend: Final = backend
-        self.timeout: Final = timeout
-        self.deadline = math.inf  # set in `execute`
-        self.first_to_time_out: Run = self  # the run whose deadline comes first, of this one and those that limit it
-        self.phase: RunPhase = CHECKING
-        self.is_draining_or_stopping = False
-        # ---- its place: thread, loop, and enclosing run
-        self.thread_id: Final = threading.get_ident()
-        self.context: Final = contextvars.copy_context()
-        self.outer_worker: Final = scheduler._worker
+        self.backend = backend
+        self.timeout = timeout
+        self.thread_id = threading.get_ident()
+        self.context = contextvars.copy_context()
+        self.phase = CHECKING
+        self.deadline = math.inf
+        self.first_to_time_out = self
+        self.instrument_set = self.journal_writer = self.pause = None
+        self._start_order = self._pools = self._failure_log = None
+        self.reason = self.culprit = self.cancel_reason = self.interruption = None
+        self.pending_shutdowns = self.change_event = None
+        self.is_draining_or_stopping = self.closes_scheduler = self.has_crashed = False
+        self.had_ordinary_jobs = self.has_cancelled_job = False
+        self.unsettled = self.forever_unsettled = self.added_count = 0
+        self.cancelled_before_linking = ()
+        self.waits_at_timeout = ""
+        self.shared = {}
+        self.steering = NOT_STEERED
+        self.outer_worker = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
         self._outermost = None if outer is None else outer.outermost()
-        self.members_critical: bool | None = scheduler._critical_jobs  # of members without a value of their own
+        self.members_critical = scheduler._critical_jobs
         if outer is not None and self.members_critical is None and scheduler._enough is None:
             self.members_critical = outer.members_critical
         if outer is None:
@@ -208,55 +220,22 @@ class Run:
             self.standstill = Standstill(self)
         else:
             self.time_slice, self.standstill = outer.time_slice, outer.standstill
-        self.clock: Final[Callable[[], float]] = self.time_slice.clock
-        # Whether each job needs its own task, because of the option `own_task` of the scheduler or an enclosing one.
-        self.needs_own_tasks: bool = scheduler._options.own_task or backend.isolation.gives_own_tasks
+        self.clock = self.time_slice.clock
+        self.needs_own_tasks = scheduler._options.own_task or backend.isolation.gives_own_tasks
         self.needs_own_tasks |= outer is not None and outer.needs_own_tasks
-        # ---- who takes part, and who watches
-        self.parts: tuple[Part, ...] = make_parts(self, window)
-        self.instrument_set: InstrumentSet | None = None
-        self.fast_hooks: FastHooks = (None, None, None)
+        self.parts = make_parts(self, window)
+        self.fast_hooks = (None, None, None)
         if self.parts or instruments or (outer is not None and outer.instrument_set is not None):
             self._set_hooks(instruments, None if outer is None else outer.instrument_set)
-        self.journal_writer: JournalWriter | None = None
         if outer is not None and outer.journal_writer is not None:
             self.journal_writer = outer.journal_writer.nested(self)
-        # ---- its jobs
-        self.queue: Final[ReadyQueue] = self._create_queue(window)
-        self.workers: Final[Workers] = Workers(self, self.queue)
+        self.queue = self._create_queue(window)
+        self.workers = self.lane = Workers(self, self.queue)
         self.stuck_jobs = StuckJobs(self)
-        self.pause: Pause | None = None  # its own; `current_pause` finds those of the runs around it
-        self.steering = NOT_STEERED
         if self.outer_worker is not None and self.outer_worker.workers.queue.is_paused:
             self.queue.set_paused(True)
-        self.lane = self.workers  # where jobs become ready: in the clean-up phase, another one
         self.requirement_counts = RequirementCounts(self)
-        self.failures: Final = FailureCounts(self)
-        self.unsettled = 0  # how many ordinary jobs have not settled
-        self.forever_unsettled = 0
-        self.had_ordinary_jobs = False  # whether the run has had jobs other than forever jobs
-        self.has_cancelled_job = False  # whether one of these has ended CANCELLED; `keep_jobs=False` may drop it
-        self.added_count = 0  # how many jobs have been added to the running scheduler
-        # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
-        self.cancelled_before_linking: tuple[AbstractJob[Any], ...] = ()
-        self.shared: Final[dict[Any, Any]] = {}  # what the jobs of an outermost run share with those of nested runs
-        self.closes_scheduler = False  # whether the scheduler is closed after the run, so that its jobs never run again
-        # ---- what few runs need: see the properties
-        self._start_order: StartOrder | None = None
-        self._pools: RunPools | None = None
-        self._failure_log: Any = None  # a `FailureLog`, which is above this room, as all that only words things
-        # ---- its end
-        self.reason: StopReason | None = None  # why the run first stopped or drained
-        self.culprit: AbstractJob[Any] | None = None
-        # Why the running jobs were cancelled. After a drain, this can differ from `reason`.
-        self.cancel_reason: StopReason | None = None
-        self.waits_at_timeout = ""  # what the jobs waited for when a timeout stopped the run
-        # What `execute` raises: a KeyboardInterrupt or the like, or an error of the engine itself; the first one.
-        self.interruption: BaseException | None = None
-        self.has_crashed = False  # whether the event loop has crashed, so that no task of the run will be resumed
-        # The jobs whose `co_shutdown` has not been called yet; None before the ending.
-        self.pending_shutdowns: dict[AbstractJob[Any], None] | None = None
-        self.change_event: TaskEvent | None = None  # wakes `execute`, or the ending, to check its condition again
+        self.failures = FailureCounts(self)
 
     def _set_hooks(self, instruments: tuple[Instrument, ...], outer: InstrumentSet | None) -> None:
         """Set the functions to call at the steps of a job, of the parts, the instruments and those of the outer run."""

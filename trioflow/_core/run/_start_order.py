@@ -146,12 +146,8 @@ class StartOrder:
         own = self._scheduler._expected_durations(None if scheduler is self._scheduler else scheduler._members.jobs)
         if not self._nested_durations:
             return own
-        estimated: dict[AbstractJob[Any], float] = {
-            nested: self._nested_durations[nested]
-            for nested in scheduler._members.nested_schedulers
-            if nested in self._nested_durations
-        }
-        return {**estimated, **own}
+        estimated, nested = self._nested_durations, scheduler._members.nested_schedulers
+        return {**{each: estimated[each] for each in nested if each in estimated}, **own}
 
     def _estimate_nested(self) -> Iterator[None]:
         """Estimate the durations of nested schedulers as the length of the longest path through their jobs.

@@ -29,9 +29,10 @@ class OpenBlock(Part):
 
     def __init__(self, scheduler: BaseScheduler) -> None:
         self._scheduler = scheduler
-        self._task_group = _backend.current_backend().create_task_group()
-        self._ctrl_c = _backend.current_backend().handle_ctrl_c()
-        self._can_begin_event = _backend.current_backend().create_event()
+        self._backend = backend = _backend.current_backend()
+        self._task_group = backend.create_task_group()
+        self._ctrl_c = backend.handle_ctrl_c()
+        self._can_begin_event = backend.create_event()
         self._has_run_ended = False
         self._is_open = True  # whether the body may add jobs
         self._is_cancelled_by_body = False
@@ -42,24 +43,21 @@ class OpenBlock(Part):
         """Start the run, and return as soon as jobs can be added."""
         self._ctrl_c.__enter__()
         try:
-            await self._begin()
+            self._body_task = self._backend.current_task()
+            self._tasks = await self._task_group.__aenter__()
+            self._tasks.start_soon(self._run_scheduler)
+            try:
+                await self._can_begin_event.wait()
+            except BaseException as error:
+                self._tasks.cancel_scope.cancel()
+                await self._exit_task_group(error)
+                raise
+            if self._has_run_ended:
+                await self._exit_task_group(None)
+                self._raise_if_failed()
         except BaseException:
             self._ctrl_c.__exit__(None, None, None)
             raise
-
-    async def _begin(self) -> None:
-        self._body_task = _backend.current_backend().current_task()
-        self._tasks = await self._task_group.__aenter__()
-        self._tasks.start_soon(self._run_scheduler)
-        try:
-            await self._can_begin_event.wait()
-        except BaseException as error:
-            self._tasks.cancel_scope.cancel()
-            await self._exit_task_group(error)
-            raise
-        if self._has_run_ended:
-            await self._exit_task_group(None)
-            self._raise_if_failed()
 
     def attach(self, run: Run) -> None:
         """Become a part of the run, which is about to begin."""
@@ -79,7 +77,7 @@ class OpenBlock(Part):
         try:
             await self._scheduler.co_run(_open_block=self)
         except BaseException as error:
-            if _is_cancellation(error):
+            if self._is_cancellation(error):
                 raise
             self._run_error = error
         finally:
@@ -90,7 +88,7 @@ class OpenBlock(Part):
 
     def on_cancel(self) -> None:
         """If the body itself cancels the run, leave the block without an exception, as a nursery's scope does."""
-        self._is_cancelled_by_body |= _backend.current_backend().current_task() is self._body_task
+        self._is_cancelled_by_body |= self._backend.current_task() is self._body_task
 
     async def exit(self, error: BaseException | None) -> bool:
         """Wait for the run to end. If the body has raised `error`, cancel the run first.
@@ -118,13 +116,11 @@ class OpenBlock(Part):
                 run.stop(StopReason.CANCELLED)
             self._is_open = False
             run.wake()
-        is_cancelled, failure = (
-            (False, None) if error is None else _backend.current_backend().split_cancellations(error)
-        )
+        is_cancelled, failure = (False, None) if error is None else self._backend.split_cancellations(error)
         try:
             await self._exit_task_group(error)
         except BaseException as exit_error:
-            if not _is_cancellation(exit_error):
+            if not self._is_cancellation(exit_error):
                 raise
             if failure is None:
                 _failures.raise_failures(self._scheduler)  # as a nursery does
@@ -160,7 +156,7 @@ class OpenBlock(Part):
 
     async def _exit_task_group(self, error: BaseException | None) -> None:
         """Wait for the task of the run. If `error` is a cancellation, pass it to the task group, which may catch it."""
-        cancellation = error if _is_cancellation(error) else None
+        cancellation = error if self._is_cancellation(error) else None
         kind, traceback = (None, None) if cancellation is None else (type(cancellation), cancellation.__traceback__)
         try:
             await self._task_group.__aexit__(kind, cancellation, traceback)
@@ -170,6 +166,10 @@ class OpenBlock(Part):
             if interruption is None:
                 raise
             raise interruption from None
+
+    def _is_cancellation(self, error: BaseException | None) -> bool:
+        """Return whether `error` consists of nothing but cancellations."""
+        return error is not None and self._backend.split_cancellations(error) == (True, None)
 
     def _raise_if_failed(self) -> None:
         if self._run_error is not None:
@@ -187,8 +187,3 @@ def _chain_of(error: BaseException | None) -> list[BaseException]:
         chain.append(error)
         error = error.__cause__ or error.__context__
     return chain
-
-
-def _is_cancellation(error: BaseException | None) -> bool:
-    """Return whether `error` consists of nothing but cancellations."""
-    return error is not None and _backend.current_backend().split_cancellations(error) == (True, None)

@@ -523,15 +523,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             if kind is Job:
                 check_function(function, "Job", ACCEPTED_ARGUMENTS)
             make_job = functools.partial(kind, function, **options)
-        argument_tuples = list(zip(*iterables, strict=False))
-        labels = [_made_by_user(subject, "label", label, arguments) for arguments in argument_tuples]
-        keys = [_made_by_user(subject, "key", key, arguments) for arguments in argument_tuples]
-        jobs = [make_job(*arguments) for arguments in argument_tuples]
-        for job, job_label, job_key in zip(jobs, labels, keys, strict=True):
-            if job_label is not None:
-                job.label = job_label
-            if job_key is not None:
-                job.key = job_key
+        jobs: list[FunctionJob[Any]] = []
+        for arguments in zip(*iterables, strict=False):
+            job = make_job(*arguments)
+            if label is not None:
+                job.label = _made_by_user(subject, "label", label, arguments)
+            if key is not None:
+                job.key = _made_by_user(subject, "key", key, arguments)
+            jobs.append(job)
         run = self._innermost_run()
         if run is not None and run.journal_writer is not None:
             for job in jobs:
@@ -782,7 +781,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         try:
             if ctrl_c is not None:
                 ctrl_c.__enter__()
-            if outer_worker is None and (used := self._journal_to_use(journal)) is not None:
+            if outer_worker is None and (used := self._setting("journal", journal)) is not None:
                 run.use_journal(self._open_journal(used))
             if _open_block is not None:
                 _open_block.attach(run)
@@ -835,12 +834,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
-        seconds = self._options.timeout if timeout is OWN_SETTING else _job_options.seconds(timeout, "timeout", subject)
-        window = (
-            self._jobs_window
-            if jobs_window is OWN_SETTING
-            else _window.check_window(jobs_window, "jobs_window", subject)
-        )
+        seconds, window = self._setting("timeout", timeout), self._setting("jobs_window", jobs_window)
         if window is not None and not isinstance(window, (int, Adaptive)):
             problem = backend.limiter_problem(window)
             if problem is not None:
@@ -858,11 +852,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             all_instruments = (*all_instruments, *check_instruments(instruments, "instruments", subject))
         return Run(self, backend, all_instruments, seconds, window, make_parts)
 
-    def _journal_to_use(self, journal: Any) -> Any:
-        """Return the journal of an outermost run, which nested runs use, too; None if it has none."""
-        if journal is OWN_SETTING:
-            return self._journal
-        return _journal_interface.check_journal(journal, "journal", self._name_for_errors)
+    def _setting(self, name: str, argument: Any) -> Any:
+        """Return the value of an argument of `run`, which is checked as the option of the same name."""
+        option = self._declared_options[name]
+        return option.getter(self) if argument is OWN_SETTING else option.check(argument, name, self._name_for_errors)
 
     def _open_journal(self, journal: Any) -> RunJournal:
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""
@@ -879,13 +872,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             yield from _checks.check_members(members)
         if is_fresh:
             members.needs_reset = True
-        elif members.nested_schedulers or (members.needs_reset and len(members.jobs) >= _graph_algorithms.CHUNK_SIZE):
-            yield from self._reset_jobs()
         else:
-            self._reset_outcome()
-            for job in members.jobs if members.needs_reset else ():
-                job._reset()
-            members.needs_reset = True
+            yield from self._reset_jobs()
 
     def _reset_jobs(self) -> Iterator[None]:
         """Reset all jobs, at any depth, that the last run has changed. Yield whenever other tasks should get a turn."""
@@ -1138,12 +1126,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             jobs: the members to look up; None for all members.
 
         """
-        # The members that are not in `jobs_with_scheduling_options` have no `expected_duration`.
-        return {
-            job: seconds
-            for job in (self._members.jobs_with_scheduling_options if jobs is None else jobs)
-            if (seconds := job.expected_duration) is not None
-        }
+        if jobs is None:
+            jobs = self._members.jobs_with_scheduling_options  # no other member has an `expected_duration`
+        return {job: seconds for job in jobs if (seconds := job.expected_duration) is not None}
 
     def _admit_requirements(self, job: AbstractJob[Any], requirements: list[AbstractJob[Any]]) -> None:
         """Record that a member gets new requirements. During a run, check and count them, too.
@@ -1282,8 +1267,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
 def _made_by_user(subject: str, name: str, maker: Any, arguments: tuple[Any, ...]) -> Any:
     """Return the label or the key of a job, which `label=` or `key=` of `map` makes from the arguments of the job."""
-    if maker is None:
-        return None
     is_format = isinstance(maker, str)
     try:
         made = (maker.format if is_format else maker)(*arguments)

@@ -230,11 +230,8 @@ class AvailableResources:
             entry.need(amount, job)
             if isinstance(entry, PerKeyResource):
                 per_key_names.append(name)
-            services = [
-                service
-                for service in self._services_by_resource.get(name, ())
-                if service is not job and _may_wait_for_service(job, service)
-            ]
+            others = [service for service in self._services_by_resource.get(name, ()) if service is not job]
+            services = [service for service in others if _may_wait_for_service(job, service)]
             if not services:
                 continue
             resource, need = entry.resolve(amount, job)
@@ -260,11 +257,8 @@ class AvailableResources:
                 f"which is in a pool outside {self.resource_holder.label!r}: that scheduler has needs, and is the "
                 f"only pool of its members, except for rates; add {_labels.printable(name)}= to its needs"
             )
-        available_text = (
-            f"they have {', '.join(map(_labels.printable, self.resources_by_name))}"
-            if self.resources_by_name
-            else "there is none"
-        )
+        names = ", ".join(map(_labels.printable, self.resources_by_name))
+        available_text = f"they have {names}" if names else "there is none"
         remedy = f"give its scheduler pool=Pool({_labels.printable(name)}=...), or remove it from needs="
         return f"which no enclosing pool has ({available_text}): {remedy}"
 
@@ -300,11 +294,8 @@ def reject_shared_pools(schedulers: Iterable[BaseScheduler], outermost: BaseSche
     users: dict[Pool, dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
     for scheduler in schedulers:
         if scheduler._pool is not None:
-            register_user(
-                users.setdefault(scheduler._pool, dict(scheduler._pool._users)),
-                scheduler,
-                AvailableResources(scheduler, outermost).resource_holder,
-            )
+            holder = AvailableResources(scheduler, outermost).resource_holder
+            register_user(users.setdefault(scheduler._pool, dict(scheduler._pool._users)), scheduler, holder)
 
 
 def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler) -> None:

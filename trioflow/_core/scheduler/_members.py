@@ -135,12 +135,8 @@ class Members:
 
     def needs_check(self) -> bool:
         """Return whether an outermost run must check the jobs, because the last check may no longer be valid."""
-        return (
-            self.is_unchecked
-            or self.needs_recheck
-            or bool(self.jobs_with_scheduling_options)
-            or self.owner._pool is not None
-        )
+        has_needs = bool(self.jobs_with_scheduling_options) or self.owner._pool is not None
+        return self.is_unchecked or self.needs_recheck or has_needs
 
     def admit(self, argument: Any, call_text: str) -> None:
         """Add jobs, and those of their inputs that belong to no scheduler. If any job is rejected, add none of them.

@@ -372,9 +372,8 @@ async def _close_nursery(nursery: Any) -> BaseException | None:
         for task in _system_tasks():
             if any(frame.f_locals.get("self") is nursery for frame, _ in _shared.await_chain(task.coro)):
                 trio.lowlevel.reschedule(task)
-    while (
-        nursery in nursery.parent_task.child_nurseries
-    ):  # the finalizer removes the nursery in the next iteration of the event loop, or in the one after it
+    # The finalizer removes the nursery in the next iteration of the event loop, or in the one after it.
+    while nursery in nursery.parent_task.child_nurseries:
         await trio.lowlevel.cancel_shielded_checkpoint()
     return None
 
