@@ -13,6 +13,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,13 @@ import trioflow.look
 from trioflow import Job, Scheduler, ThreadJob, Trace
 from trioflow.abc import incidents_of
 from trioflow.view import save
-from trioflow.view.look import _answers, _client, _watch, _web
+from trioflow.view.look import _answers, _client, _page, _watch, _web
 from trioflow.view.look._page import Page, TracePage, WatchedRun
 from trioflow.view.look._web import PageServer
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 
-from ...bodies import fail, nothing
+from ...bodies import fail, nap, nothing
 from ...cli.command_line import trioflow as trioflow_command
 from .pages import PROGRAM, ROOT, program, serving
 
@@ -190,7 +191,7 @@ def test_a_page_says_if_jobs_may_be_missing(keep_jobs: bool) -> None:
     assert ("from before this page are missing" in texts[0]) is not keep_jobs
 
 
-@pytest.mark.parametrize("most", [1000, 3])
+@pytest.mark.parametrize("most", [200, 3])
 def test_a_page_has_jobs_that_come_and_go_between_two_questions(
     backend: Any, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
@@ -215,9 +216,30 @@ def test_a_page_has_jobs_that_come_and_go_between_two_questions(
     anyio.run(main, backend=backend)
     pages[0].ask()
     one, two = (Counter((span.path, span.state.value) for span in page._run.record()[0].spans) for page in pages)
-    assert (one["group/same", "succeeded"], one["wrong", "failed"]) == (3, 3 if most == 1000 else 2)
-    assert [one[f"job {number}", "succeeded"] for number in range(3)] == [1, most == 1000, 1]
+    assert (one["group/same", "succeeded"], one["wrong", "failed"]) == (3, 3 if most == 200 else 2)
+    assert [one[f"job {number}", "succeeded"] for number in range(3)] == [1, most == 200, 1]
     assert (two["group/same", "succeeded"], two["wrong", "failed"], two["before", "succeeded"]) == (2, 2, 0)
+
+
+@pytest.mark.parametrize(("window", "seconds"), [(4, "4 s"), (2, "8 s"), (1, "20 s")])
+def test_an_estimate_counts_neither_pauses_nor_slots_that_are_gone(virtual: Any, window: int, seconds: str) -> None:
+    """What remains takes as long as it would have without a pause, in the slots that there are now."""
+
+    async def steer() -> None:
+        await anyio.sleep(4)
+        scheduler.pause()
+        await anyio.sleep(40)
+        scheduler.jobs_window = window
+        record = trace._get_record()
+        counted = [span for span in record.counted_spans if not span.forever]
+        estimates.append(_page.estimate(record, counted, window))
+        scheduler.resume()
+
+    estimates: list[str] = []
+    trace, jobs = Trace(), [Job(nap, 1) for _ in range(32)]
+    scheduler = Scheduler(Job(steer, forever=True), *jobs, jobs_window=4)
+    virtual(partial(scheduler.co_run, instruments=[trace]))
+    assert estimates == [seconds]
 
 
 def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:

@@ -104,7 +104,7 @@ def live_facts(record: TraceRecord, answer: Record, names: dict[int, str], probl
         "count": len(counted),
         "percent": f"{100 * settled_count / max(1, len(counted)):.1f}",
         "elapsed": elapsed_text(record.end_time - record.start_time),
-        "left": "" if has_ended or answer["pause"] else estimate(record, counted),
+        "left": "" if has_ended or answer["pause"] else estimate(record, counted, answer["window"]),
         "running": [
             (span.path, elapsed_text(record.end_time - (span.started_at or record.end_time)), len(span.attempts))
             for span in running[:MAX_RUNNING]
@@ -116,17 +116,21 @@ def live_facts(record: TraceRecord, answer: Record, names: dict[int, str], probl
     }
 
 
-def estimate(record: TraceRecord, counted: list[Span]) -> str:
-    """Return about how long the other jobs take, as many at once as so far, each as long as the mean; "" if unknown."""
+def estimate(record: TraceRecord, counted: list[Span], window: int | None) -> str:
+    """Return about how long the other jobs take, each as long as the mean; "" if unknown.
+
+    As many run at once as so far, apart from pauses, or as now if these are more; but not more than there are slots.
+    """
     took = [span.took for span in counted if span.took is not None]
-    elapsed = record.end_time - record.start_time
+    pauses = [min(until, record.end_time) - since for run in record.root_runs for since, until in run.pauses]
+    elapsed = record.end_time - record.start_time - sum(pauses)
     spent = [record.end_time - (span.started_at or 0.0) for span in counted if span.state is JobState.RUNNING]
     done = sum(took) + sum(spent)
-    if len(took) < MIN_DURATIONS or done <= 0:
+    if len(took) < MIN_DURATIONS or done <= 0 or elapsed <= 0:
         return ""
     mean, left = statistics.fmean(took), sum(not span.state.is_settled for span in counted)
     work = mean * left - sum(min(mean, seconds) for seconds in spent)
-    return estimate_text(max(0.0, work) * elapsed / done)
+    return estimate_text(max(0.0, work) / min(max(done / elapsed, len(spent)), window or math.inf))
 
 
 class Page:
