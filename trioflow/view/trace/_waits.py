@@ -23,7 +23,7 @@ from typing import Final
 from ..._core.api.views import JobState, WaitCause
 from ._critical_path import settled_at
 from ._resource_use import ResolvedNeeds, ResourceUse, StepFunction, count_overlaps
-from ._spans import RunSpan, Span, Wait, end_or_infinity, or_infinity, without_intervals
+from ._spans import RunSpan, Span, Wait, or_infinity, without_intervals
 
 MIN_GAP_SECONDS: Final = 0.001
 """A gap between two shortages that is shorter than this is closed, because the engine was about to start a job then."""
@@ -74,13 +74,8 @@ class WaitAnalysis:
             is_in_first = run.parent is not None and spans[run.parent].is_first
             outer = self._windows[self._run_indices[run.parent]] if is_in_first else []  # type: ignore[index]
             self._windows.append([index, *outer])
-        slot_users: list[list[Span]] = [[] for _ in runs]
-        for span in spans:
-            for index in self._windows[self._run_indices[span.number]] if span.takes_slot and not span.is_first else ():
-                slot_users[index].append(span)
-        self._slot_handovers: Final = list(map(SlotHandovers, runs, slot_users))
+        self._slots: Final = [ResourceUse("", 0.0, []) for _ in runs]
         needed_amounts: dict[ResourceUse, set[float]] = {}
-        slot_intervals: list[list[tuple[float, float]]] = [[] for _ in runs]
         for span in spans:
             end = math.inf if span.state is JobState.RUNNING else lifetimes[span.number][1]
             attempts = _throttled_before_start(span)
@@ -93,7 +88,7 @@ class WaitAnalysis:
                     resource.uses.append((began, ended, amount, span.number))
                 if span.takes_slot and not span.is_first:
                     for index in self._windows[self._run_indices[span.number]]:
-                        slot_intervals[index].append((began, ended))
+                        self._slots[index].uses.append((began, ended, 1, span.number))
             for resource, amount in span_needs:
                 needed_amounts.setdefault(resource, set()).add(amount)
         step_count = sum(
@@ -106,14 +101,14 @@ class WaitAnalysis:
             if resource.total_amount is not None
         }
         self._full_window_intervals: Final = [
-            _find_full_window_intervals(run, *count_overlaps(intervals))
-            for run, intervals in zip(runs, slot_intervals, strict=True)
+            _find_full_window_intervals(run, *slots.amount_over_time())
+            for run, slots in zip(runs, self._slots, strict=True)
         ]
         self._resource_shortages: Final[dict[tuple[ResourceUse, float], list[ShortageInterval]]] = {}
         self._shortages_by_needs: Final[
             dict[tuple[int, bool, ResolvedNeeds], tuple[list[ShortageInterval], list[ShortageInterval]]]
         ] = {}
-        for resource in needed_amounts:
+        for resource in (*needed_amounts, *self._slots):
             resource.index_uses()
 
     def find_waits(self, span: Span) -> Iterator[Wait]:
@@ -161,10 +156,9 @@ class WaitAnalysis:
         self, span: Span, cause: WaitCause, resource: ResourceUse | None, since: float, until: float
     ) -> int | None:
         if cause is WaitCause.SLOT:
-            for index in self._windows[self._run_indices[span.number]]:
-                if (releasing_job := self._slot_handovers[index].find_releasing_job(span, until)) is not None:
-                    return releasing_job.number
-            return None
+            slots = (self._slots[index] for index in self._windows[self._run_indices[span.number]])
+            numbers = (use.find_releasing_span_number(since, until, span.number) for use in slots)
+            return next((number for number in numbers if number is not None), None)
         if resource is None:
             return None
         if cause is WaitCause.THROTTLED:
@@ -224,56 +218,6 @@ class WaitAnalysis:
 def _throttled_before_start(span: Span) -> list[tuple[float, float]]:
     """Return the throttled attempts before the first one that counts. Any others are parts of the job's run."""
     return [times for times in span.throttled if times[0] < or_infinity(span.started_at)]
-
-
-class SlotHandovers:
-    """The handovers of slots in one run, from jobs that ended while the window was full to jobs that waited."""
-
-    def __init__(self, run: RunSpan, users: list[Span]) -> None:
-        """Find the jobs that ended while the window was full, sorted by their ends, among those that take its slots."""
-        slot_users = [span for span in users if span.started_at is not None]
-        slot_users.sort(key=lambda span: (end_or_infinity(span), span.number))
-        starts = sorted(or_infinity(span.started_at) for span in slot_users)
-        ends = list(map(end_or_infinity, slot_users))
-
-        def was_window_full(span: Span) -> bool:
-            end = end_or_infinity(span)
-            running_count = bisect.bisect_left(starts, end) - bisect.bisect_left(ends, end)
-            index = bisect.bisect_left(run.window_sizes, end, key=itemgetter(0)) - 1
-            size = run.window_sizes[index][1] if index >= 0 else run.window_size
-            return size is not None and running_count >= size
-
-        self._releasing_jobs = list(filter(was_window_full, slot_users))
-        self._jobs_by_lane: dict[int | None, list[Span]] = {None: []}  # a job that has not started has no lane
-        for span in slot_users:
-            self._jobs_by_lane.setdefault(span.lane, []).append(span)
-
-    def find_releasing_job(self, span: Span, until: float) -> Span | None:
-        """Return the job from which the job of `span` got its slot at a time, or None if it did not wait for a slot.
-
-        A job may have waited even if a slot was free when the job became ready, because another job that became ready
-        at the same time may have taken that slot.
-        """
-        since = span.scheduled_at
-        if not span.takes_slot or since is None or until <= since:
-            return None
-        index = bisect.bisect_right(self._releasing_jobs, until, key=end_or_infinity) - 1
-        while index >= 0 and end_or_infinity(self._releasing_jobs[index]) > since:
-            if self._releasing_jobs[index].number < span.number:
-                return self._find_previous_in_lane(span, since, until) or self._releasing_jobs[index]
-            index -= 1
-        return None
-
-    def _find_previous_in_lane(self, span: Span, since: float, until: float) -> Span | None:
-        """Return the job before `span` in its lane, or None if that job ended before the wait.
-
-        If several jobs ended at the same time, the one in the same lane is the most likely to have released the slot.
-        """
-        lane_jobs = self._jobs_by_lane.get(span.lane, [])
-        index = bisect.bisect_right(lane_jobs, until, key=end_or_infinity) - 1
-        if index >= 0 and end_or_infinity(lane_jobs[index]) > since and lane_jobs[index].number < span.number:
-            return lane_jobs[index]
-        return None
 
 
 # ---- intervals
