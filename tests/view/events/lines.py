@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from trioflow import Scheduler
 from trioflow.abc import Instrument
 from trioflow.view.events import _format
 
-SCHEMA = json.loads(_format.SCHEMA_FILE.read_text(encoding="utf-8"))
+SCHEMA = json.loads(Path(_format.__file__).with_name("events.schema.json").read_text(encoding="utf-8"))
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a line, of which the file in the package is a copy."""
+    (event,), components = msgspec.json.schema_components([_format.AnyEvent], ref_template="#/$defs/{name}")
+    header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A line of trioflow.Events"}
+    return {**header, **event, "$defs": components}
 
 
 @functools.cache

@@ -14,10 +14,10 @@ import anyio
 import pytest
 
 from trioflow import CommandJob, Events, Job, Pool, Scheduler, Service, Throttled
-from trioflow.view.events import _events, _format, _nonblocking_writer
+from trioflow.view.events import _events, _nonblocking_writer
 
 from ...bodies import Flaw, fail, nap, nothing
-from .lines import SCHEMA, checked, run_with, validator
+from .lines import SCHEMA, checked, json_schema, run_with, validator
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -37,8 +37,8 @@ def events_of_job(events: list[dict[str, Any]], path: str) -> list[dict[str, Any
 
 
 def test_the_schema_file_in_the_package_matches_the_event_types() -> None:
-    """After a change to an event type, write the schema file again: `json.dumps(_format.json_schema(), indent=1)`."""
-    assert _format.json_schema() == SCHEMA
+    """After a change to an event type, write the schema file again: `json.dumps(json_schema(), indent=1)`."""
+    assert json_schema() == SCHEMA
     validator().check_schema(SCHEMA)
 
 

@@ -8,14 +8,11 @@ know, and lines with events or words that they do not know. Any other change of 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
 from ..._core.api.views import JobState, StopReason, WaitCause
-
-SCHEMA_FILE: Final = Path(__file__).with_name("events.schema.json")
 
 
 class Event(msgspec.Struct, tag_field="event", omit_defaults=True, gc=False):
@@ -211,10 +208,3 @@ def _escape_surrogates(value: Any) -> Any:
     if type(value) in (dict,):
         return {_escape_surrogates(name): _escape_surrogates(item) for name, item in value.items()}
     return value
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a line. `SCHEMA_FILE` contains the same schema."""
-    (event,), components = msgspec.json.schema_components([AnyEvent], ref_template="#/$defs/{name}")
-    header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A line of trioflow.Events"}
-    return {**header, **event, "$defs": components}

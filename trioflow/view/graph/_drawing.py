@@ -21,14 +21,6 @@ from ..text import _selection
 from ..text._listing import BeginRow, EndRow, PlainRow, listing_rows, number_jobs
 
 
-class DrawingRole(enum.Enum):
-    """The role of a job in a drawing."""
-
-    WHOLE = "drawn as a box; a nested scheduler is drawn as a frame around its jobs"
-    FOLDED = "a nested scheduler drawn as one box, without its jobs"
-    OUTSIDE = "required, but not in this scheduler"
-
-
 class EdgeKind(enum.Enum):
     """The reason for an edge between two jobs. If there are several reasons, the one that is defined first counts."""
 
@@ -54,9 +46,8 @@ class Drawing:
         self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
         self.job_numbers: Final = number_jobs(self._rows)
         self.scheduler: Final = scheduler
-        self._roles: Final[dict[AnyJob, DrawingRole]] = {}
-        self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
-        self._assign_roles(_select_folded_schedulers(scheduler, self.job_numbers, collapse))
+        self._folded: Final = _select_folded_schedulers(scheduler, self.job_numbers, collapse)
+        self._stand_ins: Final = self._find_stand_ins()
         self.critical_path_jobs: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
         self.critical_path_edges: Final = {
             (self._stand_ins.get(predecessor), self._stand_ins.get(job))
@@ -68,21 +59,17 @@ class Drawing:
     def drawn_rows(self) -> Iterator[PlainRow | BeginRow | EndRow]:
         """Yield the rows to draw: a `BeginRow` and an `EndRow` for each frame, and a `PlainRow` for each box."""
         for row in self._rows:
-            role = self.get_role(row.job)
             if self._stand_ins[row.job] is not row.job:
                 continue
-            if role is DrawingRole.WHOLE:
+            if row.job not in self._folded:
                 yield row
             elif not isinstance(row, EndRow):
                 yield PlainRow(*row)
 
-    def get_role(self, job: AnyJob) -> DrawingRole:
-        return self._roles.get(job, DrawingRole.OUTSIDE)
-
     def outside_jobs(self) -> list[AnyJob]:
         """Return the jobs outside the scheduler that have edges to jobs inside it."""
         ends = dict.fromkeys(job for edge in self.edges for job in edge)
-        return [job for job in ends if self.get_role(job) is DrawingRole.OUTSIDE]
+        return [job for job in ends if job not in self._stand_ins]
 
     @functools.cached_property
     def paths(self) -> dict[AnyJob, str]:
@@ -91,20 +78,17 @@ class Drawing:
 
     # ---- stand-ins
 
-    def _assign_roles(self, folded_schedulers: set[AnyJob]) -> None:
-        """Set the role of each job, and its stand-in."""
-        stand_in: AnyJob | None = None  # the folded scheduler that stands in for its members
+    def _find_stand_ins(self) -> dict[AnyJob, AnyJob]:
+        stand_ins: dict[AnyJob, AnyJob] = {}
+        folded: AnyJob | None = None  # the folded scheduler that stands in for its members
         for row in self._rows:
             if isinstance(row, EndRow):
-                stand_in = None if row.job is stand_in else stand_in
+                folded = None if row.job is folded else folded
                 continue
-            job = row.job
-            self._stand_ins[job] = stand_in or job
-            if stand_in is not None:
-                continue
-            self._roles[job] = DrawingRole.FOLDED if job in folded_schedulers else DrawingRole.WHOLE
-            if isinstance(row, BeginRow) and self._roles[job] is not DrawingRole.WHOLE:
-                stand_in = job
+            stand_ins[row.job] = folded or row.job
+            if folded is None and row.job in self._folded:
+                folded = row.job
+        return stand_ins
 
     # ---- edges
 

@@ -42,6 +42,8 @@ MAX_TRIES: Final = 3
 WATCH_INTERVAL: Final = 1.0
 """How long, in seconds, who watches a run waits for changes, and a program at its end for those who watch."""
 ABANDONED_AFTER: Final = 30.0
+CLIENT_THREAD: Final = "trioflow look, client"
+"""The name of the threads that answer one client each."""
 PROTOCOL_VERSION: Final = 1
 """The version of the requests. A program refuses all others; it gives its record to any client."""
 
@@ -72,7 +74,6 @@ class AnswerThread:
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
-        self._clients: Final[dict[threading.Thread, None]] = {}
         self.may_steer = True
 
     def start(self) -> bool:
@@ -129,19 +130,11 @@ class AnswerThread:
             except OSError:  # `stop` has closed the listener
                 return
             # Each has its own thread, so that none waits while a job blocks the loop that another one wants to steer.
-            thread = threading.Thread(target=self._answer, args=(connection,), name="trioflow look", daemon=True)
+            thread = threading.Thread(target=_answer_client, args=(connection,), name=CLIENT_THREAD, daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # there are too many processes
                 connection.close()
-
-    def _answer(self, connection: socket.socket) -> None:
-        thread = threading.current_thread()  # which can be joined from now on
-        self._clients[thread] = None
-        try:
-            _answer_client(connection)
-        finally:
-            del self._clients[thread]
 
     def tell_ends(self) -> None:
         """Before the program ends, tell those who watch a run how it has ended; wait a second at most."""
@@ -155,8 +148,9 @@ class AnswerThread:
             watching.wait_for(lambda: not any(map(_awaits_end, watches.values())), WATCH_INTERVAL)
             is_ending = False
             watches.clear()
-        for thread in list(self._clients):  # which send what they have to tell
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for thread in threading.enumerate():
+            if thread.name == CLIENT_THREAD:  # it sends what it has to tell
+                thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _answer_client(connection: socket.socket) -> None:

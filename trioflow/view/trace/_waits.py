@@ -223,7 +223,7 @@ def _throttled_before_start(span: Span) -> list[tuple[float, float]]:
 # ---- intervals
 
 
-def _find_full_window_intervals(run: RunSpan, times: list[float], job_counts: list[int]) -> list[ShortageInterval]:
+def _find_full_window_intervals(run: RunSpan, times: list[float], job_counts: list[float]) -> list[ShortageInterval]:
     """Return the intervals in which all slots of a run's window were taken.
 
     `times` and `job_counts` are a step function: each count is the number of jobs that had slots from the corresponding

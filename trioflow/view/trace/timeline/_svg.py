@@ -37,22 +37,13 @@ def add_element(parent: Tree.Element, tag: str, text: str | None = None, /, **at
     return element
 
 
-def add_hatching(definitions: Tree.Element, name: str, background_class: str, stripe_class: str, x: float) -> None:
-    """Add the pattern `trioflow-NAME`, which has slanted stripes on a background.
-
-    Args:
-        definitions: the `defs` element of the picture.
-        name: the end of the pattern's ID.
-        background_class: the CSS class of the background.
-        stripe_class: the CSS class of the stripes.
-        x: the x coordinate of the stripe in the pattern.
-
-    """
+def add_hatching(definitions: Tree.Element) -> None:
+    """Add to the definitions of a picture the pattern `trioflow-hatch`, which has slanted stripes on a background."""
     size = {"width": "6", "height": "6"}
-    pattern = add_element(definitions, "pattern", id=f"trioflow-{name}", patternUnits="userSpaceOnUse", **size)
+    pattern = add_element(definitions, "pattern", id="trioflow-hatch", patternUnits="userSpaceOnUse", **size)
     pattern.set("patternTransform", "rotate(45)")
-    add_element(pattern, "rect", css=background_class, **size)
-    add_element(pattern, "line", css=stripe_class, x1=x, y1=0, x2=x, y2=6)
+    add_element(pattern, "rect", css="hatched", **size)
+    add_element(pattern, "line", css="hatching", x1=1, y1=0, x2=1, y2=6)
 
 
 def to_xml(picture: Tree.Element, width: float, height: float) -> str:

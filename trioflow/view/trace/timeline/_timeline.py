@@ -43,7 +43,7 @@ def _new_picture() -> Tree.Element:
     picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "timeline"})
     definitions = add_element(picture, "defs")
     add_element(definitions, "style").text = read_style_sheet()
-    add_hatching(definitions, "hatch", "hatched", "hatching", 1)
+    add_hatching(definitions)
     add_element(picture, "rect", css="paper", width="100%", height="100%")
     return picture
 
