@@ -27,13 +27,9 @@ if TYPE_CHECKING:
     from ..conftest import Virtual
 
 PAGE = DOCS / "how-to/server.md"
-IMPORTS = """
-import contextlib
-from pathlib import Path
+REST = """
 
-import anyio
-from fastapi import FastAPI, HTTPException, Request
-from trioflow import Job, Scheduler, current_scheduler
+from pathlib import Path
 
 
 async def ask(what):
@@ -43,8 +39,6 @@ async def ask(what):
 async def join(*answers):
     return " and ".join(answers)
 
-"""
-REST = """
 
 async def leave_a_note():
     Path("begun").touch()
@@ -141,9 +135,7 @@ class Server:
     """A uvicorn process with the page's app, in the given directory."""
 
     def __init__(self, directory: Path) -> None:
-        lifespan, page = page_block("In FastAPI").split("@app.get", 1)
-        app = f"{IMPORTS}{lifespan}app = FastAPI(lifespan=lifespan)\n\n\n@app.get{page}"
-        (directory / "app.py").write_text(app + REST)
+        (directory / "app.py").write_text(page_block("In FastAPI") + REST)
         words = ["-m", "uvicorn", "app:app", "--port", "0"]
         self.process = Python(words, cwd=directory, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
