@@ -21,8 +21,7 @@ because it or a scheduler that contains it is required, its outcome is added. A 
 is replaced by its hash; that of a `HashOnly`, which has the name of this class, is always longer. With `redact=True`,
 every form is replaced by its hash.
 
-In older journals, a fingerprint has no `w` and no `q`, the options of a command have its directory, and the fields of
-named tuples have no names. `compute(is_former=True)` returns such a fingerprint, so that their records are restored.
+In older journals, a fingerprint has no `w` and no `q`. Then neither is compared, so that their records are restored.
 """
 
 from __future__ import annotations
@@ -108,7 +107,6 @@ class FingerprintBuilder:
         self._file_stamper: Final = files
         self._directory: Final = directory
         self._relative_directory: Final = functools.lru_cache(MAX_FUNCTIONS)(self._find_relative_directory)
-        self._is_former = False  # see the docstring of the module
         self._builtin_job_classes: Final[set[type[Any]]] = set()  # the job classes that trioflow defines
         self._hashes_all_values = False  # whether to hash all values of the current job
         self._current_job: AbstractJob[Any] | None = None
@@ -119,23 +117,20 @@ class FingerprintBuilder:
         self.identified_by_name_only: Final[dict[str, None]] = {}
         """The labels of the first jobs for which this is so."""
 
-    def compute(
-        self, job: AbstractJob[Any], work: Work | None, options: OptionRecord, *, is_former: bool = False
-    ) -> str:
+    def compute(self, job: AbstractJob[Any], work: Work | None, options: OptionRecord) -> str:
         """Return the fingerprint of a job whose inputs have settled, without what it requires.
 
         Args:
             job: the job.
             work: the result of the job's `for_journal`; None if the job has none.
             options: the options of the job.
-            is_former: whether to return the fingerprint that older journals have.
 
         Raises:
             NotSerializable: a part of the fingerprint cannot be stored. The message names the part.
 
         """
         parts: dict[str, Any] = {}
-        self.is_by_name_only, self._is_former = False, is_former
+        self.is_by_name_only = False
         self._hashes_all_values = options.redact
         self._current_job = job
         if (
@@ -263,11 +258,10 @@ class FingerprintBuilder:
         options = [*substitute_inputs(work.options, self._make_placeholder)]
         for index, option in enumerate(options):
             if type(option) is LocalDirectory:
-                options[index] = option.path if self._is_former else None
-                if not self._is_former:
-                    path = os.path.join(os.fsdecode(option.within or "."), os.fsdecode(option.path or "."))
-                    relative = self._relative_directory(os.getcwd(), path)
-                    parts["w"] = f"~{digest(relative.encode())}" if self._hashes_all_values else relative
+                options[index] = None
+                path = os.path.join(os.fsdecode(option.within or "."), os.fsdecode(option.path or "."))
+                relative = self._relative_directory(os.getcwd(), path)
+                parts["w"] = f"~{digest(relative.encode())}" if self._hashes_all_values else relative
         if any(option is not None and option is not False for option in options):
             parts["o"] = self._value_form(tuple(options), "its options")
         if reads := self._file_stamper.input_stamps(work, self._hashes_all_values):
@@ -294,7 +288,7 @@ class FingerprintBuilder:
             return value.form
         try:
             is_plain = type(value) in PLAIN_TYPES
-            text = dumps(value) if is_plain else dumps(value, self._convert_unknown, names_fields=not self._is_former)
+            text = dumps(value) if is_plain else dumps(value, self._convert_unknown)
             return f"~{digest(text.encode())}" if self._hashes_all_values else comparison_form(text)
         except NotSerializable as error:
             raise NotSerializable(f"{description} ({error.shown(self._hashes_all_values)})") from None
@@ -369,7 +363,9 @@ def job_path(path: str, fingerprint: str) -> str:
 def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
     """Describe the change between two fingerprints of a job, but for what it requires; return None if there is none."""
     try:
-        old_parts, new_parts = ({**msgspec.json.decode(text), "q": None} for text in (old, new))
+        old_parts, new_parts = (msgspec.json.decode(text) for text in (old, new))
+        ignored = {"q": None} if "q" in old_parts else {"q": None, "w": None}
+        old_parts, new_parts = old_parts | ignored, new_parts | ignored
         return None if old_parts == new_parts else _describe_changed_part(old_parts, new_parts, job)
     except Exception:  # another program has changed the file
         return "its fingerprint in the journal cannot be read"

@@ -350,7 +350,7 @@ class JournalSession:
                 is_same = record.fingerprint == fingerprint and required.ran <= (record.run, record.settled)
                 changed = None
                 if is_cut or not is_same:
-                    changed = self._find_change(job, record, own, work, None if has_key else required)
+                    changed = self._find_change(job, record, own, None if has_key else required)
                 found = changed or self._restore_from_record(job, record, save, work)
                 if isinstance(found, Restored):
                     counted.ran, counted.cause = (record.run, record.settled), None
@@ -401,7 +401,7 @@ class JournalSession:
         return path_in_directory(path, directory), stored
 
     def _find_change(
-        self, job: AbstractJob[Any], record: StoredJob, own: str, work: Work | None, required: Counted | None
+        self, job: AbstractJob[Any], record: StoredJob, own: str, required: Counted | None
     ) -> NotStored | None:
         """Return the reason why a record does not match; None if it does.
 
@@ -409,14 +409,10 @@ class JournalSession:
             job: the job.
             record: the record.
             own: the job's fingerprint, without what it requires.
-            work: the result of its `for_journal`.
             required: what its requirements count; None if they do not.
 
         """
         changed, old_part = describe_difference(record.fingerprint, own, job), read_parts(record.fingerprint).q
-        if changed is not None and old_part is None and not is_scheduler(job):
-            former = self.fingerprint_builder.compute(job, work, options_of(job), is_former=True)
-            changed = changed if describe_difference(record.fingerprint, former, job) is not None else None
         if changed is not None:
             return NotStored(changed, f"{job.label!r} has changed")
         if required is None:
@@ -462,7 +458,7 @@ class JournalSession:
         self._undecided_firsts[first] = members, fingerprint
         if record is None or self._was_used_in_run(path, record):
             return ALWAYS_RUNS
-        changed = self._find_change(first, record, FIRST_FINGERPRINT, None, required)
+        changed = self._find_change(first, record, FIRST_FINGERPRINT, required)
         if changed is not None:
             counted.cause = changed.cause
             return ALWAYS_RUNS
@@ -479,7 +475,7 @@ class JournalSession:
                 raise LookupError
             work, own = self._work_and_fingerprint(job)
             found = self._find_record(self._path_in_directory(path, own)[0])
-            if found is None or self._find_change(job, found, own, work, None) is not None:
+            if found is None or self._find_change(job, found, own, None) is not None:
                 raise LookupError
             restored = self._restore_from_record(job, found, save, work)
             if isinstance(restored, NotStored):

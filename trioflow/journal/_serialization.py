@@ -76,13 +76,7 @@ class NotSerializable(Exception):
         return self._redacted if redact else str(self)
 
 
-def dumps(
-    value: Any,
-    convert_unknown: ConvertUnknown | None = None,
-    spools: Spools | None = None,
-    *,
-    names_fields: bool = True,
-) -> str:
+def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, spools: Spools | None = None) -> str:
     """Serialize a value as JSON text.
 
     Args:
@@ -90,7 +84,6 @@ def dumps(
         convert_unknown: a function that converts a value of an unknown type to JSON types, or raises NotSerializable.
         spools: gets the outputs of commands that are on disk, with the numbers that the text has for them; None to have
             these outputs in the text.
-        names_fields: whether the text has the names of the fields of named tuples; in older journals, it has not.
 
     Raises:
         NotSerializable: the value contains something that cannot be serialized.
@@ -100,14 +93,12 @@ def dumps(
         return str(value)
     try:
         return msgspec.json.encode(
-            value
-            if type(value) in PLAIN_TYPES
-            else _JsonConverter(convert_unknown, spools, names_fields).convert(value)
+            value if type(value) in PLAIN_TYPES else _JsonConverter(convert_unknown, spools).convert(value)
         ).decode()
     except UnicodeEncodeError:  # a string has a lone surrogate, which comes from a file name that is not UTF-8
         if spools is not None:
             spools.clear()
-        converter = _SurrogateSafeJsonConverter(convert_unknown, spools, names_fields)
+        converter = _SurrogateSafeJsonConverter(convert_unknown, spools)
         return msgspec.json.encode(converter.convert(value)).decode()
     except RecursionError:
         raise NotSerializable("a value that contains itself, or is nested too deeply") from None
@@ -163,12 +154,11 @@ def type_name(class_: type[Any]) -> str:
 
 
 class _JsonConverter:
-    __slots__ = ("_convert_unknown", "_names_fields", "_spools")
+    __slots__ = ("_convert_unknown", "_spools")
 
-    def __init__(self, convert_unknown: ConvertUnknown | None, spools: Spools | None, names_fields: bool) -> None:
+    def __init__(self, convert_unknown: ConvertUnknown | None, spools: Spools | None) -> None:
         self._convert_unknown: Final = convert_unknown
         self._spools: Final = spools
-        self._names_fields: Final = names_fields
 
     def convert(self, value: Any) -> Any:
         class_ = cast(Any, type(value))
@@ -240,8 +230,8 @@ class _JsonConverter:
         if isinstance(value, tuple) and hasattr(class_, "_fields"):
             _reject_finalizer(cast(Any, class_))
             _reject_extra_attributes(value, class_, ())
-            items: list[Any] = [self.convert(item) for item in cast(Any, value)]
-            fields = dict(zip(cast(Any, class_)._fields, items, strict=True)) if self._names_fields else items
+            names: tuple[str, ...] = cast(Any, class_)._fields
+            fields = {name: self.convert(item) for name, item in zip(names, cast(Any, value), strict=True)}
             return {TYPE_KEY: "namedtuple", "t": _importable_name(class_), "v": fields}
         if self._convert_unknown is not None:
             return self._convert_unknown(value)
@@ -430,13 +420,11 @@ def _read_dataclass(value: dict[str, Any], name: str, spools: Sequence[OutputSpo
     return instance
 
 
-def _read_named_tuple(value: dict[str, Any] | list[Any], name: str, spools: Sequence[OutputSpool]) -> Any:
+def _read_named_tuple(value: dict[str, Any], name: str, spools: Sequence[OutputSpool]) -> Any:
     class_: Any = _find_class(name)
     fields: Any = getattr(class_, "_fields", ())
     candidate: type[object] = class_
-    if isinstance(value, list) and len(fields) == len(value):  # an older journal does not have the names
-        value = dict(zip(fields, value, strict=True))
-    if not issubclass(candidate, tuple) or isinstance(value, list) or set(fields) != set(value):
+    if not issubclass(candidate, tuple) or set(fields) != set(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
     _reject_finalizer(class_)
     return cast(Any, tuple).__new__(class_, [_restore(value[field], spools) for field in fields])
