@@ -124,14 +124,14 @@ def test_private_parts_of_the_engine_are_read_only_in_the_engine() -> None:
         ("def f(self, job: AbstractJob[Any]): return job._successors, job._worker", ["_successors", "_worker"]),
         ("def f(self, job): return job._worker", ["_worker"]),
         ("def f(self): return self._worker", ["_worker"]),
-        ("def f(self, call: _ThreadCall): return call._on_end, call._job._worker", ["_worker"]),
-        ("def f(self): return self._abandon_on_cancel, threading._worker", []),
+        ("def f(self, run: ProcessRun): return run._run, run._job._worker", ["_worker"]),
+        ("def f(self): return self._process, signal._worker", []),
     ],
 )
 def test_a_private_part_is_matched_by_its_owner(function: str, found: list[str]) -> None:
     """Another class may have a private name like the engine's; that of an unknown class counts as the engine's."""
-    reads = Reads("trioflow.jobs._thread")
-    reads.visit(ast.parse(f"class ThreadJob:\n    {function}"))
+    reads = Reads("trioflow.jobs.command._command_job")
+    reads.visit(ast.parse(f"class CommandJob:\n    {function}"))
     assert [read.rpartition(".")[2] for read in reads.found] == found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trioflow.batch import _batch, _batch_pool, _quantities
-from trioflow.batch._template import CommandTemplate, ReplacementStrings
+from trioflow.batch._template import CommandTemplate
 from trioflow.jobs.posix._cpus import count_usable_cpus
 
 from ..places import patiently
@@ -111,7 +111,7 @@ def test_needs_option_accepts_several_resources() -> None:
 
 def test_a_placeholder_for_grants_does_not_replace_the_argument() -> None:
     """If a command has a placeholder for grants alone, the argument is still appended, and quoted."""
-    template = CommandTemplate(["CARD={gpu}", "run"], ReplacementStrings(resources=["gpu"]))
+    template = CommandTemplate(["CARD={gpu}", "run"], ["gpu"])
     assert template.fill(["a b"], 1, 1, {"gpu": "0,1"}) == "CARD='0,1' run 'a b'"
     assert template.fill(["{gpu}"], 1, 1) == "CARD={gpu} run '{gpu}'"
     assert CommandTemplate(["run {gpu}"]).fill(["a"], 1, 1) == "run {gpu} a"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch._quoting import Shell
-from trioflow.batch._template import CommandTemplate, ReplacementStrings, base_name, directory_name, remove_extension
+from trioflow.batch._template import CommandTemplate, base_name, directory_name, remove_extension
 from trioflow.jobs.command._shell_places import quote
 
 from ..jobs.command.hostile_values import HOSTILE, runs_nothing
@@ -93,7 +93,7 @@ def test_no_part_of_a_hostile_argument_runs(tmp_path: Path, line: str) -> None:
 
 def test_quotes_are_plain_text_where_no_shell_reads_them() -> None:
     """Names of files may have quotes around an argument."""
-    assert ReplacementStrings().parse_text_template('"{}"').fill(["a b"], 1, 1) == '"a b"'
+    assert CommandTemplate(['"{}"'], is_command=False).fill(["a b"], 1, 1) == '"a b"'
 
 
 def test_replacement_strings_in_arguments_are_not_replaced() -> None:

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final
 
 from .. import _posix as posix
 from ..jobs.posix._files import write_all
@@ -32,21 +32,6 @@ MAX_WRITE_SIZE: Final = 1 << 20
 """The size, in bytes, above which a row is written in several pieces."""
 BASE64_READ_SIZE: Final = 3 << 15
 """The size of the pieces that are encoded one by one, which the groups of base64 divide."""
-
-
-class Record(Protocol):
-    """What a batch writes about each of its commands."""
-
-    def add(self, outcome: CommandOutcome, arguments: Sequence[str], slot: int) -> None:
-        """Write what this record has of a command.
-
-        Raises:
-            BatchError: a file cannot be written.
-
-        """
-        ...
-
-    def close(self) -> None: ...
 
 
 class RecordFile:
@@ -143,22 +128,7 @@ class RecordFile:
         return BatchError(f"cannot write {self._format.description} {self._path!r}: {error.strerror}")
 
 
-# ---- formats of rows
-
-
-class RowFormat(Protocol):
-    """The format of the rows of a file."""
-
-    description: str
-    """The kind of file, as it appears before the path in error messages."""
-
-    def header(self, arguments: Sequence[str] | None) -> bytes | None:
-        """Return the header for commands with these arguments; if they are None, and it needs them, None."""
-        ...
-
-    def encode_outcome(self, outcome: CommandOutcome, arguments: Sequence[str]) -> Iterator[bytes]:
-        """Yield the row of a command in pieces, because its outputs may be large."""
-        ...
+# ---- formats of rows: what errors call the file, its header, and a row in pieces, because outputs may be large
 
 
 class JoblogFormat:
@@ -236,6 +206,9 @@ class CsvFormat:
             yield b","
             yield from _csv_cell(output)
         yield b"\n"
+
+
+RowFormat = JoblogFormat | JsonLinesFormat | CsvFormat
 
 
 USAGE_NAMES: Final = ("user_time", "system_time", "max_rss", "max_rss_bound")
@@ -385,6 +358,9 @@ class OutputDirectory:
 
     def close(self) -> None:
         """Do nothing: each file was closed."""
+
+
+Record = RecordFile | OutputDirectory
 
 
 def results_directory(directory: str, arguments: Sequence[str]) -> str:

@@ -106,66 +106,47 @@ class ResourcePlaceholder:
 TemplatePiece = str | Placeholder | ResourcePlaceholder
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplacementStrings:
-    """The replacement strings of a batch, with the names of its resources.
+def parse_pieces(text: str, resources: Collection[str]) -> Iterable[TemplatePiece]:
+    """Split a text into plain texts and placeholders.
 
-    Attributes:
-        resources: the names of the resources that commands need.
+    Raises:
+        ValueError: the text contains a replacement string of GNU parallel that is not supported.
 
     """
+    expression, end, _ = text.partition("{=")[2].partition("=}")
+    if end:
+        raise ValueError(
+            f"{{={expression}=}}: Perl expressions work in GNU parallel only; let a shell change the argument: "
+            "a={}; echo ${a%.*}"
+        )
+    if match := PADDED_NUMBER_PATTERN.search(text):
+        raise ValueError(
+            f"{match[0]}: zero-padded numbers work in GNU parallel only; let a shell pad them: "
+            f"$(printf %03d {{{match[1]}}})"
+        )
+    placeholders = _placeholders(resources)
+    patterns = [*map(re.escape, placeholders), INDEXED_PLACEHOLDER_PATTERN.pattern]
+    position = 0
+    for match in re.finditer("|".join(patterns), text):
+        placeholder = placeholders.get(match[0])
+        if placeholder is None:
+            placeholder = Placeholder(None, int(match["index"]), match["modifier"] or "")
+        if match.start() > position:
+            yield text[position : match.start()]
+        yield placeholder
+        position = match.end()
+    if position < len(text):
+        yield text[position:]
 
-    resources: Collection[str] = ()
 
-    def parse_text_template(self, text: str) -> CommandTemplate:
-        """Parse a text that is not a command line, such as the name of a file. Its arguments are not quoted.
-
-        Raises:
-            ValueError: the text contains a replacement string of GNU parallel that is not supported.
-
-        """
-        return CommandTemplate([text], self, is_command=False)
-
-    def parse(self, text: str) -> Iterable[TemplatePiece]:
-        """Split a text into plain texts and placeholders.
-
-        Raises:
-            ValueError: the text contains a replacement string of GNU parallel that is not supported.
-
-        """
-        expression, end, _ = text.partition("{=")[2].partition("=}")
-        if end:
-            raise ValueError(
-                f"{{={expression}=}}: Perl expressions work in GNU parallel only; let a shell change the argument: "
-                "a={}; echo ${a%.*}"
-            )
-        if match := PADDED_NUMBER_PATTERN.search(text):
-            raise ValueError(
-                f"{match[0]}: zero-padded numbers work in GNU parallel only; let a shell pad them: "
-                f"$(printf %03d {{{match[1]}}})"
-            )
-        placeholders = self._placeholders()
-        patterns = [*map(re.escape, placeholders), INDEXED_PLACEHOLDER_PATTERN.pattern]
-        position = 0
-        for match in re.finditer("|".join(patterns), text):
-            placeholder = placeholders.get(match[0])
-            if placeholder is None:
-                placeholder = Placeholder(None, int(match["index"]), match["modifier"] or "")
-            if match.start() > position:
-                yield text[position : match.start()]
-            yield placeholder
-            position = match.end()
-        if position < len(text):
-            yield text[position:]
-
-    def _placeholders(self) -> dict[str, Placeholder | ResourcePlaceholder]:
-        """Return the placeholders without an index, keyed by their replacement strings, longest first."""
-        placeholders: dict[str, Placeholder | ResourcePlaceholder] = {
-            f"{{{number}}}": Placeholder(number, 0, "") for number in "#%"
-        }
-        placeholders.update({f"{{{modifier}}}": Placeholder(None, 0, modifier) for modifier in MODIFIERS})
-        placeholders.update({f"{{{name}}}": ResourcePlaceholder(name) for name in self.resources})
-        return dict(sorted(placeholders.items(), key=lambda item: -len(item[0])))
+def _placeholders(resources: Collection[str]) -> dict[str, Placeholder | ResourcePlaceholder]:
+    """Return the placeholders without an index, keyed by their replacement strings, longest first."""
+    placeholders: dict[str, Placeholder | ResourcePlaceholder] = {
+        f"{{{number}}}": Placeholder(number, 0, "") for number in "#%"
+    }
+    placeholders.update({f"{{{modifier}}}": Placeholder(None, 0, modifier) for modifier in MODIFIERS})
+    placeholders.update({f"{{{name}}}": ResourcePlaceholder(name) for name in resources})
+    return dict(sorted(placeholders.items(), key=lambda item: -len(item[0])))
 
 
 class CommandTemplate:
@@ -177,7 +158,7 @@ class CommandTemplate:
 
     Args:
         words: the words of the command.
-        strings: the replacement strings of the batch.
+        resources: the names of the resources that commands need.
         is_command: whether the words are a command line. In other texts, such as the name of a file, arguments are
             neither appended nor quoted.
         repeats_words: whether each argument gets the text around `{}` in its word, as in `dir/{}.txt`.
@@ -203,14 +184,14 @@ class CommandTemplate:
     def __init__(
         self,
         words: Iterable[str],
-        strings: ReplacementStrings = ReplacementStrings(),
+        resources: Collection[str] = (),
         *,
         is_command: bool = True,
         repeats_words: bool = False,
         shell: str = ANY_SHELL,
     ) -> None:
         line = " ".join(words)
-        pieces = list(strings.parse(line))
+        pieces = list(parse_pieces(line, resources))
         if is_command and not _has_placeholders(pieces):
             pieces += [*[" "] * bool(line), Placeholder(None, 0, "")]
         checked, self.guard = _check_places(pieces, line, shell) if is_command else (pieces, "")

@@ -65,7 +65,8 @@ async def call_on_cluster(
     call_events, has_timeout = run.shared(CallEvents), not job.timeout is job.idle_timeout is None
     if client.status != "running":
         raise lost_cluster_error(job, client, address)
-    call_number, submitted_at = call_events.subscribe(client, job, started_event), run.clock()
+    is_first_of_client, submitted_at = client not in call_events.subscribed_clients, run.clock()
+    call_number = call_events.subscribe(client, job, started_event)
     submit_options = {"resources": resources or None, "workers": workers or None, "priority": _get_priority(job, run)}
     future = _submit_call(job, client, call, (call_events.topic, call_number), submit_options)
 
@@ -78,11 +79,7 @@ async def call_on_cluster(
     try:
         if client.status != "running":  # in this case, the future might never be done
             raise lost_cluster_error(job, client, address)
-        if (
-            resources
-            or workers
-            or (call_events.register_client(client) and not await started_event.wait(run.clock() + WORKER_TIMEOUT))
-        ):
+        if resources or workers or (is_first_of_client and not await started_event.wait(run.clock() + WORKER_TIMEOUT)):
             await call_events.report_missing_workers(job, client, resources, workers)
         if has_timeout:
             await started_event.wait()
@@ -129,8 +126,8 @@ def _submit_call(
         make_pickler = _pickling.cloudpickle_pickler()
         if make_pickler is None or _pickling.is_picklable(call, make_pickler):
             raise
-        reason = _pickling.describe_unpicklable(call, "a worker of the Dask cluster", make_pickler)
-        raise _pickling.unpicklable_error(job, reason, error.__cause__ or error)  # noqa: B904 - it has its cause
+        place, cause = "a worker of the Dask cluster", error.__cause__ or error
+        raise _pickling.unpicklable_error(call, job, place, make_pickler, cause)  # noqa: B904 - it has its cause
 
 
 async def _cancel_call(future: Any, run: RunHandle) -> None:
@@ -265,16 +262,9 @@ class CallEvents:
         self._run: Final = run
         self._call_numbers: Final = itertools.count()
         self._pending_calls: Final[dict[int, tuple[AnyJob, ThreadEvent]]] = {}
-        self._subscribed_clients: Final[set[Any]] = set()
+        self.subscribed_clients: Final[set[Any]] = set()
         self._reported_demands: Final[set[str]] = set()
-        self._used_clients: Final[set[Any]] = set()
         self._start_times: Final[dict[int, float]] = {}  # keyed by the number of the call, on this machine's clock
-
-    def register_client(self, client: Any) -> bool:
-        """Record that a call uses a client, and return whether it is the first call in this run that does."""
-        is_first = client not in self._used_clients
-        self._used_clients.add(client)
-        return is_first
 
     def subscribe(self, client: Any, job: AnyJob, started_event: ThreadEvent) -> int:
         """Subscribe to the start and the progress of a job's call, and return the number of the call.
@@ -285,8 +275,8 @@ class CallEvents:
             started_event: the event to set when the start of the call is reported.
 
         """
-        if client not in self._subscribed_clients:
-            self._subscribed_clients.add(client)
+        if client not in self.subscribed_clients:
+            self.subscribed_clients.add(client)
             client.subscribe_topic(self.topic, self._record_event)
         call_number = next(self._call_numbers)
         self._pending_calls[call_number] = job, started_event
@@ -351,7 +341,7 @@ class CallEvents:
             self._run.report(f"{job.label!r} waits: the cluster has no worker {demand}; {advice}", job)
 
     async def close(self) -> None:
-        for client in self._subscribed_clients:
+        for client in self.subscribed_clients:
             with contextlib.suppress(Exception):  # the connection to the cluster may be lost
                 client.unsubscribe_topic(self.topic)
 

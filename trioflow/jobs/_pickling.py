@@ -56,23 +56,23 @@ def check_picklable(
     """
     error = _pickling_error((call.func, call.args, call.keywords), make_pickler)
     if error is not None:
-        raise unpicklable_error(job, describe_unpicklable(call, destination, make_pickler), error)
+        raise unpicklable_error(call, job, destination, make_pickler, error)
 
 
-def unpicklable_error(job: AbstractJob[Any], reason: str, error: BaseException) -> TypeError:
+def unpicklable_error(
+    call: functools.partial[Any], job: AbstractJob[Any], place: str, make_pickler: PicklerFactory, error: BaseException
+) -> TypeError:
     """Return the error for a call that cannot be pickled. For a redacted job, it is without `error`, the cause.
 
     The message of the cause may quote the argument.
     """
-    message = f"{job.label!r}: {reason}"
+    message = f"{job.label!r}: {_describe_unpicklable(call, place, make_pickler)}"
     found = TypeError(message if job.redact else f"{message}: {error}")
     found.__cause__ = None if job.redact else error
     return found
 
 
-def describe_unpicklable(
-    call: functools.partial[Any], destination: str, make_pickler: PicklerFactory = pickle.Pickler
-) -> str:
+def _describe_unpicklable(call: functools.partial[Any], destination: str, make_pickler: PicklerFactory) -> str:
     """Return a message that names the part of a call that cannot be pickled."""
     if _pickling_error(call.func, make_pickler) is not None:
         name = name_of(call.func)

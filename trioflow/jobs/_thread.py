@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
@@ -165,13 +165,11 @@ class ThreadJob(
                 the cause of a RuntimeError.
 
         """
-        return await (
-            self._await_thread(_ThreadCall()) if self._on_cancel is None else self._await_beside(self._on_cancel)
-        )
+        return await (self._await_thread(Future()) if self._on_cancel is None else self._await_beside(self._on_cancel))
 
     async def _await_beside(self, on_cancel: Callable[[], object]) -> T:
         """Await the thread in a child task, so that this task can be cancelled meanwhile, and then call `on_cancel`."""
-        call = _ThreadCall()
+        call = Future[None]()
         cancellation_type = anyio.get_cancelled_exc_class()
         has_ended = anyio.Event()
         errors: list[BaseException] = []
@@ -197,7 +195,7 @@ class ThreadJob(
                 except cancellation_type as raised:  # not the context of what on_cancel may raise
                     cancellation = raised
                 if cancellation is not None:
-                    if call.prevent():
+                    if not call.cancel() and call.running():
                         self._call_on_cancel(on_cancel, errors)
                     raise cancellation
             if errors:
@@ -219,8 +217,8 @@ class ThreadJob(
         except BaseException as interruption:  # the task group would put it into a group
             interruptions.append(interruption)
 
-    async def _await_thread(self, call: _ThreadCall) -> T:
-        """Call the function in a worker thread, and wait until it has returned."""
+    async def _await_thread(self, call: Future[None]) -> T:
+        """Call the function in a worker thread, and wait until it has returned. `call` ends when the function does."""
         if self._own_limiter is not None:
             run_of(self).check_limiter(self._own_limiter, self)
         keep_job_context = run_of(self).keep_current_job() if self._abandon_on_cancel else None
@@ -238,7 +236,7 @@ class ThreadJob(
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 raise
             except BaseException:
-                if call.prevent():
+                if not call.cancel() and call.running():
                     if abandoned_scope is None:
                         await _wait_until_ended(call)
                     else:
@@ -249,10 +247,10 @@ class ThreadJob(
         return value
 
     def _call_in_thread(
-        self, function: Callable[[], T], call: _ThreadCall, keep_job_context: Callable[[], object] | None
+        self, function: Callable[[], T], call: Future[None], keep_job_context: Callable[[], object] | None
     ) -> T:
         """Call the function. This method runs in the thread."""
-        if not call.claim():
+        if not call.set_running_or_notify_cancel():
             raise RuntimeError("cancelled before it began; no job waits for this result")
         try:
             if keep_job_context is not None:
@@ -265,46 +263,11 @@ class ThreadJob(
                 )
             return value
         finally:
-            call.mark_ended()
+            call.set_result(None)
 
 
-class _ThreadCall:
-    """The state of a call in a thread. A `concurrent.futures.Future` would add a tenth to the time of a short job."""
-
-    __slots__ = ("_claim_lock", "_end_lock", "_on_end", "has_ended")
-
-    def __init__(self) -> None:
-        self._claim_lock = threading.Lock()  # acquired by the thread that begins or prevents the call; never released
-        self._end_lock = threading.Lock()  # guards the fields below
-        self._on_end: Callable[[], object] | None = None
-        self.has_ended = False
-
-    def claim(self) -> bool:
-        """Claim the call, to begin it or to prevent it. Return False if the other thread has claimed it already."""
-        return self._claim_lock.acquire(blocking=False)
-
-    def prevent(self) -> bool:
-        """Prevent the call if it has not begun. Return whether it is in progress."""
-        if self.claim():
-            self.has_ended = True
-        return not self.has_ended
-
-    def mark_ended(self) -> None:
-        """Record the end of the call, and call the function that `notify_end` has stored."""
-        with self._end_lock:
-            self.has_ended, on_end = True, self._on_end
-        if on_end is not None:
-            on_end()
-
-    def notify_end(self, on_end: Callable[[], object]) -> bool:
-        """Let the thread call `on_end` when the call has ended. Return False if it has ended already."""
-        with self._end_lock:
-            self._on_end = on_end
-            return not self.has_ended
-
-
-async def _wait_until_ended(call: _ThreadCall) -> None:
+async def _wait_until_ended(call: Future[None]) -> None:
     """Wait until the thread has ended its call. Only asyncio needs this: its native `cancel()` ignores shields."""
     ended_event = ThreadEvent()
-    if call.notify_end(ended_event.set):
-        await ended_event.outlast()
+    call.add_done_callback(lambda _: ended_event.set())
+    await ended_event.outlast()

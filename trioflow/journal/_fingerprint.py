@@ -107,7 +107,6 @@ class FingerprintBuilder:
         self._file_stamper: Final = files
         self._directory: Final = directory
         self._relative_directory: Final = functools.lru_cache(MAX_FUNCTIONS)(self._find_relative_directory)
-        self._builtin_job_classes: Final[set[type[Any]]] = set()  # the job classes that trioflow defines
         self._hashes_all_values = False  # whether to hash all values of the current job
         self._current_job: AbstractJob[Any] | None = None
         self._identities_by_function: Final[dict[Any, str]] = {}
@@ -145,12 +144,8 @@ class FingerprintBuilder:
             self._add_call(job, parts)
         elif work is not None:
             self._add_work(work, parts)
-        job_class = type(job)
-        if job_class not in self._builtin_job_classes:
-            if job_class.__module__.partition(".")[0] == PACKAGE_PREFIX:
-                self._builtin_job_classes.add(job_class)
-            else:
-                self._add_class(job, parts)
+        if type(job).__module__.partition(".")[0] != PACKAGE_PREFIX:
+            self._add_class(job, parts)
         if options.version is not None:
             parts["v"] = self._value_form(options.version, "its version")
             self.is_by_name_only = False

@@ -284,7 +284,6 @@ class JournalSession:
         self._open_questions: Final[dict[str, bool]] = {}  # by path, whether the question has been answered
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
         self._tally: Final = JobTally()
-        self._classes_without_for_journal: Final[set[type[Any]]] = set()  # job classes that do not override the method
         # ---- changes that the next commit writes
         self._pending_records: dict[str, StoredJob] = {}
         self._pending_restored: dict[str, None] = {}
@@ -373,7 +372,7 @@ class JournalSession:
         return self.journal.save if save == "default" else save
 
     def _work_and_fingerprint(self, job: AbstractJob[Any]) -> tuple[Work | None, str]:
-        work = None if type(job) in self._classes_without_for_journal else self._call_for_journal(job)
+        work = _call_for_journal(job)
         return work, self.fingerprint_builder.compute(job, work, options_of(job))
 
     def _now(self) -> float:
@@ -662,22 +661,6 @@ class JournalSession:
         self.commit()
         self.store.record_start(path, JobFacts(stamps).to_json() or "{}")
 
-    def _call_for_journal(self, job: AbstractJob[Any]) -> Work | None:
-        """Return the result of a job's `for_journal`.
-
-        Raises:
-            NotSerializable: `for_journal` raised an exception.
-
-        """
-        describe: Callable[[Any], Work | None] | None = getattr(type(job), "for_journal", None)
-        if not callable(describe):
-            self._classes_without_for_journal.add(type(job))
-            return None
-        try:
-            return describe(job)
-        except Exception as error:  # a user-defined class can raise anything
-            raise NotSerializable("its work, because for_journal() raised", error) from None
-
     # ---- after a job
 
     def prefetch(self, path: str) -> Callable[[], None] | None:
@@ -959,6 +942,20 @@ class RunJournalView:
     def forget(self, job: AbstractJob[Any]) -> None:
         self._session.forget(job)
         self._paths.forget(job)
+
+
+def _call_for_journal(job: AbstractJob[Any]) -> Work | None:
+    """Return the result of a job's `for_journal`.
+
+    Raises:
+        NotSerializable: `for_journal` raised an exception.
+
+    """
+    describe: Callable[[Any], Work | None] | None = getattr(type(job), "for_journal", None)
+    try:
+        return describe(job) if callable(describe) else None
+    except Exception as error:  # a user-defined class can raise anything
+        raise NotSerializable("its work, because for_journal() raised", error) from None
 
 
 def _serialize_result(save: Save, value: Any, spools: Spools) -> str | bytes:

@@ -98,7 +98,7 @@ def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, spools: Spo
     except UnicodeEncodeError:  # a string has a lone surrogate, which comes from a file name that is not UTF-8
         if spools is not None:
             spools.clear()
-        converter = _SurrogateSafeJsonConverter(convert_unknown, spools)
+        converter = _JsonConverter(convert_unknown, spools, has_surrogates=True)
         return msgspec.json.encode(converter.convert(value)).decode()
     except RecursionError:
         raise NotSerializable("a value that contains itself, or is nested too deeply") from None
@@ -154,11 +154,15 @@ def type_name(class_: type[Any]) -> str:
 
 
 class _JsonConverter:
-    __slots__ = ("_convert_unknown", "_spools")
+    __slots__ = ("_convert_unknown", "_has_surrogates", "_spools")
 
-    def __init__(self, convert_unknown: ConvertUnknown | None, spools: Spools | None) -> None:
+    def __init__(
+        self, convert_unknown: ConvertUnknown | None, spools: Spools | None, *, has_surrogates: bool = False
+    ) -> None:
+        """Create a converter. `has_surrogates` says whether strings in the value may have lone surrogates."""
         self._convert_unknown: Final = convert_unknown
         self._spools: Final = spools
+        self._has_surrogates: Final = has_surrogates
 
     def convert(self, value: Any) -> Any:
         class_ = cast(Any, type(value))
@@ -169,8 +173,8 @@ class _JsonConverter:
         if class_ is list:
             return [self.convert(item) for item in value]
         if class_ is dict:
-            if TYPE_KEY not in value and all(type(key) is str for key in value):
-                return self.convert_dict(value)
+            if TYPE_KEY not in value and all(type(key) is str for key in value) and not self._has_surrogates:
+                return {key: self.convert(item) for key, item in value.items()}
             return {TYPE_KEY: "dict", "v": [[self.convert(key), self.convert(item)] for key, item in value.items()]}
         name = class_.__name__
         if MSGSPEC_CONVERTED_TYPES.get(name) is class_:
@@ -189,11 +193,10 @@ class _JsonConverter:
         return self._encode_instance(value, class_)
 
     def convert_text(self, value: str) -> Any:
-        """Return a string unchanged. The subclass encodes strings with lone surrogates."""
+        """Return a string unchanged, or an object if the string has lone surrogates."""
+        if self._has_surrogates and value != escape_surrogates(value):
+            return {TYPE_KEY: "str", "v": base64.b64encode(value.encode(errors="surrogatepass")).decode()}
         return value
-
-    def convert_dict(self, value: dict[str, Any]) -> Any:
-        return {key: self.convert(item) for key, item in value.items()}
 
     def _encode_command_result(self, value: CommandResult) -> list[Any]:
         outputs = [self._encode_output(output) for output in (value._stdout, value._stderr)]
@@ -230,29 +233,12 @@ class _JsonConverter:
         if isinstance(value, tuple) and hasattr(class_, "_fields"):
             _reject_finalizer(cast(Any, class_))
             _reject_extra_attributes(value, class_, ())
-            names: tuple[str, ...] = cast(Any, class_)._fields
-            fields = {name: self.convert(item) for name, item in zip(names, cast(Any, value), strict=True)}
+            field_names: tuple[str, ...] = cast(Any, class_)._fields
+            fields = {name: self.convert(item) for name, item in zip(field_names, cast(Any, value), strict=True)}
             return {TYPE_KEY: "namedtuple", "t": _importable_name(class_), "v": fields}
         if self._convert_unknown is not None:
             return self._convert_unknown(value)
         raise NotSerializable(f"a value of type {type_name(class_)}")
-
-
-class _SurrogateSafeJsonConverter(_JsonConverter):
-    """A converter for values that contain strings with lone surrogates."""
-
-    __slots__ = ()
-
-    def convert_text(self, value: str) -> Any:
-        """Convert a string; encode it in an object if it has lone surrogates."""
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return {TYPE_KEY: "str", "v": base64.b64encode(value.encode(errors="surrogatepass")).decode()}
-        return value
-
-    def convert_dict(self, value: dict[str, Any]) -> Any:
-        return {TYPE_KEY: "dict", "v": [[self.convert_text(key), self.convert(item)] for key, item in value.items()]}
 
 
 def _is_plain_zone(zone: datetime.tzinfo | None) -> bool:

@@ -811,13 +811,11 @@ class JournalStore:
         return row
 
     def _fetch_optional_row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
-        try:
+        with self._explain_errors("read it"):
             try:
                 return self._database.execute(statement, parameters).fetchone()
             except UnicodeEncodeError:
                 return self._database.execute(statement, escape_row(parameters)).fetchone()
-        except sqlite3.Error as error:
-            raise self._roll_back_and_explain("read it", error) from error
 
     @contextlib.contextmanager
     def _explain_errors(self, action: str) -> Generator[None]:
@@ -834,14 +832,11 @@ class JournalStore:
             yield
         # sqlite3 raises UnicodeDecodeError if it cannot decode an error message of SQLite.
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-            raise self._roll_back_and_explain(action, error) from error
-
-    def _roll_back_and_explain(self, action: str, error: Exception) -> JournalError:
-        if self._is_in_transaction:
-            self._is_in_transaction = False
-            with contextlib.suppress(sqlite3.Error):
-                self._database.execute("ROLLBACK")
-        return self._make_error(action, error)
+            if self._is_in_transaction:
+                self._is_in_transaction = False
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+            raise self._make_error(action, error) from error
 
     def _describe_space_limit(self) -> str | None:
         """Describe the limit of disk space or file size that leaves no room for a commit; return None if there is room.

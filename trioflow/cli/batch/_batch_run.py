@@ -17,7 +17,7 @@ from ...batch import BatchError, _batch, _quantities, _sources
 from ...batch._batch import CommandFailures, Reporter
 from ...batch._options import Options
 from ...batch._quoting import Shell
-from ...batch._template import CommandTemplate, ReplacementStrings
+from ...batch._template import CommandTemplate
 from .. import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from .._signals import ExitOnSecondSignal
 from . import OTHER_ERROR_CODE
@@ -37,10 +37,9 @@ MAX_LINE_SIZE: Final = 120_000
 
 def run(options: Options) -> int:
     words, groups = _sources.parse_sources(options.words, options.files, make_reading_rules(options))
-    strings = ReplacementStrings(resources=options.needs)
     with raise_as_usage_errors():
         shell = "" if options.nodes else Shell(os.environ).path
-        template = CommandTemplate(words, strings, repeats_words=options.fills_lines, shell=shell)
+        template = CommandTemplate(words, options.needs, repeats_words=options.fills_lines, shell=shell)
     with contextlib.closing(open_sources(groups, make_reading_rules(options, template))) as product:
         if options.dry_run:
             with exit_on_broken_output():
@@ -48,7 +47,7 @@ def run(options: Options) -> int:
                     _outputs.echo_data(line)
             return SUCCESS_CODE
         with contextlib.ExitStack() as files:
-            records, directory = open_records(options, strings)
+            records, directory = open_records(options)
             for record in records:
                 files.callback(record.close)
             if directory is not None and product.total is not None:  # otherwise, as the arguments are read
@@ -74,7 +73,7 @@ def run(options: Options) -> int:
             return code
 
 
-def open_records(options: Options, strings: ReplacementStrings) -> tuple[list[Record], OutputDirectory | None]:
+def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None]:
     """Open the records of a batch, and return the one among them, if any, that is a directory of outputs."""
     if options.joblog is None and options.results is None:
         return [], None
@@ -88,7 +87,7 @@ def open_records(options: Options, strings: ReplacementStrings) -> tuple[list[Re
         records.append(_record.RecordFile(options.results, row_format, resumes=resumes))
     elif options.results is not None:
         with raise_as_usage_errors():
-            directory = _record.OutputDirectory(strings.parse_text_template(options.results))
+            directory = _record.OutputDirectory(CommandTemplate([options.results], options.needs, is_command=False))
         records.append(directory)
     if options.joblog is not None:
         path = options.joblog.removeprefix("+")

@@ -32,11 +32,7 @@ class JobAdapter(trioflow.AbstractJob[Any]):
     """The required forever jobs. This job awaits them itself, because trioflow rejects forever jobs as requirements."""
 
     def __init__(self, job: AbstractJob, label: str, critical: bool, forever: bool) -> None:
-        # In the usual case the scheduler's defaults are right. Passing options takes twice the time, for checks.
-        if critical and not forever:
-            super().__init__(label=label)
-        else:
-            super().__init__(label=label, critical=critical, forever=forever)
+        super().__init__(label=label, critical=critical, forever=forever)
         self.job = job
         self.awaited_forever_jobs = ()
 
@@ -50,10 +46,6 @@ class JobAdapter(trioflow.AbstractJob[Any]):
                 for _ in range(CHECKPOINTS_BEFORE_FAILURE):
                     await anyio.lowlevel.checkpoint()
             raise
-
-
-class JobAdapterWithShutdown(JobAdapter):
-    __slots__ = ()
 
     async def co_shutdown(self) -> None:
         await self.job.co_shutdown()

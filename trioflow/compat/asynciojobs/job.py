@@ -301,19 +301,6 @@ def was_awaited(job: AbstractJob) -> bool:
     return inspect.getcoroutinestate(job.corun) != inspect.CORO_CREATED
 
 
-def has_shutdown(job: AbstractJob) -> bool:
-    """Return whether a job's `co_shutdown` has an effect, so that a run must call it."""
-    method = type(job).co_shutdown
-    if method is Job.co_shutdown and isinstance(job, Job):
-        return job.coshutdown is not None
-    nested = job._trioflow_as_scheduler()
-    if nested is not None and method.__module__.startswith(
-        f"{__package__}."
-    ):  # this method only shuts down the members
-        return any(has_shutdown(member) for member in nested.jobs)
-    return method is not AbstractJob.co_shutdown
-
-
 def in_creation_order(jobs: Iterable[AbstractJob]) -> list[AbstractJob]:
     """Return jobs in the order in which they were created."""
     return sorted(jobs, key=attrgetter("_trioflow.serial_number"))

@@ -14,7 +14,7 @@ from trioflow.graph import topological_order
 
 from . import _listing, _running
 from ._listing import label_text
-from .job import AbstractJob, Job, flatten_members, has_shutdown, in_creation_order, was_awaited
+from .job import AbstractJob, Job, flatten_members, in_creation_order, was_awaited
 from .watch import Watch, wall_clock
 
 if TYPE_CHECKING:
@@ -183,10 +183,7 @@ class PureScheduler:
             Exception: requirements form a cycle, or are not in the scheduler.
 
         """
-        if any(job.required for job in self.jobs):
-            yield from self._trioflow_build_run()[1]
-        else:
-            yield from in_creation_order(self.jobs)
+        yield from self._trioflow_build_run()[1]
 
     def sanitize(self, verbose: bool | None = None) -> bool:
         """Drop requirements on jobs outside the scheduler. Do the same in nested schedulers.
@@ -420,32 +417,21 @@ class PureScheduler:
         """
         jobs = in_creation_order(self.jobs)
         forever_jobs = self._trioflow_unrequired_forever_jobs()
-        adapters: dict[AbstractJob, _running.JobAdapter] = {}
-        jobs_with_requirements = [job for job in jobs if job.required]
-        for job in jobs:
-            adapter_class = _running.JobAdapterWithShutdown if has_shutdown(job) else _running.JobAdapter
-            adapters[job] = adapter_class(job, label_text(job), self._trioflow_is_critical(job), job in forever_jobs)
+        adapters = {
+            job: _running.JobAdapter(job, label_text(job), self._trioflow_is_critical(job), job in forever_jobs)
+            for job in jobs
+        }
         try:
-            for job in jobs_with_requirements:
-                adapters[job].requires(
-                    *[
-                        adapters[requirement]
-                        for requirement in in_creation_order(job.required)
-                        if requirement not in forever_jobs
-                    ]
-                )
-                if forever_jobs:
-                    adapters[job].awaited_forever_jobs = tuple(
-                        adapters[requirement] for requirement in job.required if requirement in forever_jobs
-                    )
+            for job, adapter in adapters.items():
+                adapter.requires([adapters[required] for required in in_creation_order(job.required - forever_jobs)])
+                adapter.awaited_forever_jobs = [adapters[required] for required in job.required & forever_jobs]
             run = trioflow.Scheduler(
                 *adapters.values(),
                 label=self._trioflow_label(),
                 shutdown_timeout=_positive_timeout(self.shutdown_timeout),
                 critical_jobs=True,
             )
-            if jobs_with_requirements:
-                jobs = [adapter.job for adapter in topological_order(run) if isinstance(adapter, _running.JobAdapter)]
+            jobs = [adapter.job for adapter in topological_order(run) if isinstance(adapter, _running.JobAdapter)]
         except KeyError as error:
             missing_label = label_text(error.args[0])
             raise Exception(
@@ -511,9 +497,7 @@ class PureScheduler:
         if self._trioflow_is_shut_down:
             return None
         self._trioflow_is_shut_down = True
-        shutdowns = [
-            trioflow.Job(job.co_shutdown, label=f"shutdown of {label_text(job)}") for job in self if has_shutdown(job)
-        ]
+        shutdowns = [trioflow.Job(job.co_shutdown, label=f"shutdown of {label_text(job)}") for job in self]
         timeout = _positive_timeout(self.shutdown_timeout)
         return await trioflow.Scheduler(*shutdowns, timeout=timeout, critical_jobs=False).co_run()
 

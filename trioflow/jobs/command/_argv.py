@@ -115,7 +115,7 @@ def fill_arguments(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str 
     ]
 
 
-def check_stdin(value: Any, job: AbstractJob[Any]) -> Any:
+def check_stdin(value: Any, subject: str) -> Any:
     """Check that `value` can be the standard input of a command, and return it unchanged.
 
     Raises:
@@ -123,12 +123,12 @@ def check_stdin(value: Any, job: AbstractJob[Any]) -> Any:
             descriptor, or None.
 
     """
-    if value is None or isinstance(value, (*BYTES_TYPES, OutputSpool, int, str, PATH_LIKE_TYPE)):
-        return value
-    with contextlib.suppress(AttributeError, OSError):
-        value.fileno()  # raises an error for an io.BytesIO, which has this method but no descriptor
-        return value
-    subject = name_in_errors(repr(job.label), job.redact)
+    if not isinstance(value, bool):
+        if value is None or isinstance(value, (*BYTES_TYPES, OutputSpool, int, str, PATH_LIKE_TYPE)):
+            return value
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            value.fileno()  # raises an error for an io.BytesIO, which has this method but no descriptor
+            return value
     raise TypeError(
         f"stdin of {subject}: {shown_value(value, subject)}, a {type(value).__name__}: "
         f"give bytes, a path, an open file, or a job"

@@ -202,31 +202,13 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def for_journal(self) -> Work:
         """Return the command, its options, and its input and output files, including the files of its streams."""
-        from ...abc import (  # imported late, because few runs have a journal, and the import is slow
-            HashOnly,
-            LocalDirectory,
-            Work,
-        )
+        from ...abc import HashOnly, LocalDirectory  # imported late, as in `work`
 
         options = self._command_options
         *arguments, stdin_job = original_arguments_of(self)
         hashed_env = None if options.env is None else HashOnly(options.env)
-        stdin, streams = options.streams_for_journal()
-        return Work(
-            what="command",
-            arguments=arguments,
-            options=[
-                options.shell,
-                LocalDirectory(options.cwd),
-                hashed_env,
-                stdin if stdin_job is None else stdin_job,
-                *streams,
-            ],
-            reads=options.files_read(),
-            writes=options.writes,
-            appends=options.files_written() if options.append else (),
-            begins_anew=() if options.append else options.files_written(),
-        )
+        counted = [options.shell, LocalDirectory(options.cwd), hashed_env]
+        return options.work("command", arguments, stdin_job, counted)
 
     def forget_run(self) -> None:
         """Reset the result of the latest run."""

@@ -23,7 +23,7 @@ import anyio
 
 from ... import _posix as posix
 from ..._core.api import JobTimeout
-from ...abc import RunHandle, TimeLimit, arguments_of
+from ...abc import RunHandle, TimeLimit, arguments_of, name_in_errors
 from .._env_propagation import propagated_variables
 from ..posix import _processes
 from ..posix._files import call_in_thread
@@ -116,9 +116,10 @@ class ProcessRun:
         job = self._job
         *arguments, stdin = arguments_of(job)
         self._command = _argv.fill_arguments(arguments, job)
+        subject = name_in_errors(repr(job.label), job.redact)
         if self._options.shell:
             self._command[2:] = [join_line(self._command[2:])]
-        self._stdin = stdin = _argv.check_stdin(job._stdin_value(stdin), job)
+        self._stdin = stdin = _argv.check_stdin(job._stdin_value(stdin), subject)
         if isinstance(stdin, _argv.BYTES_TYPES) and len(stdin) > SPOOL_LIMIT_BYTES:
             self._stdin = OutputSpool("standard input")
             await call_in_thread(self._stdin.write, stdin)

@@ -45,7 +45,11 @@ def slots_by_scheduler(_: RunHandle) -> defaultdict[Any, NumberedSlots]:
 
 
 @contextlib.contextmanager
-def _hold_numbered_slot(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
+def hold_slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> Generator[int | None]:
+    """Hold a slot of the job's window, and yield its CPU; if `pin` is None, do nothing, and yield None."""
+    if pin is None:
+        yield None
+        return
     slots = run.shared(slots_by_scheduler)[job.scheduler]
     number = slots.take_lowest()
     try:
@@ -55,28 +59,15 @@ def _hold_numbered_slot(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]
         slots.give_back(number)
 
 
-_NULL_CONTEXT: Final = contextlib.nullcontext()
-
-
-def hold_slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> contextlib.AbstractContextManager[int | None]:
-    """Return a context manager that holds a slot of the job's window, and yields the CPU of the slot.
-
-    If `pin` is None, the context manager does nothing and yields None.
-    """
-    return _NULL_CONTEXT if pin is None else _hold_numbered_slot(run, job)
-
-
-def pinned_to_cpu(cpu: int | None) -> contextlib.AbstractContextManager[None]:
-    """Return a context manager that pins the processes started within it to a CPU.
-
-    The context manager sets the affinity of this thread, which child processes inherit. If `cpu` is None, it does
-    nothing.
-    """
-    return _NULL_CONTEXT if cpu is None else _set_affinity(cpu)
-
-
 @contextlib.contextmanager
-def _set_affinity(cpu: int) -> Generator[None]:
+def pinned_to_cpu(cpu: int | None) -> Generator[None]:
+    """Pin the processes started in the body to a CPU; if it is None, do nothing.
+
+    This sets the affinity of this thread, which child processes inherit.
+    """
+    if cpu is None:
+        yield
+        return
     original_affinity = posix.sched_getaffinity(0)
     posix.sched_setaffinity(0, {cpu})
     try:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, reject_text, shown_value
 from ..posix._processes import check_limits
 from . import _exit_codes
-from ._argv import BYTES_TYPES
+from ._argv import check_stdin
 from ._granted import granted
 
 if TYPE_CHECKING:
+    from ...abc import Work
     from ._command_job import CommandJob
 
     JobCallback = Callable[[CommandJob], object]
@@ -82,13 +83,7 @@ class CommandOptions:
         check_limits(self.nice, self.memory_limit, subject)
         if self.cwd is not None and not isinstance(self.cwd, bytes):
             file_path(self.cwd, "cwd", subject)
-        is_readable = (
-            self.stdin is None or type(self.stdin) is int or isinstance(self.stdin, BYTES_TYPES) or is_path(self.stdin)
-        )
-        if not is_readable and not hasattr(self.stdin, "fileno"):
-            raise TypeError(
-                f"stdin={shown_value(self.stdin, subject)} of {subject}: give bytes, a path, an open file, or a job"
-            )
+        check_stdin(self.stdin, subject)
         if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
             raise ValueError(
                 f"stdin of {subject}: PIPE and STDOUT are only for output; give bytes, a path, an open file, or a job"
@@ -118,22 +113,37 @@ class CommandOptions:
                 return f"it did not write {shown_value(os.fsdecode(path), name_in_errors('', redact))}"
         return None
 
-    def files_read(self) -> list[AnyPath]:
-        """Return the files in `reads`, and the file for standard input if it was given by its path."""
-        return [*self.reads, *([self.stdin] if is_path(self.stdin) else ())]
+    def work(
+        self, what: str, arguments: Sequence[Any], stdin_job: Any, options: Sequence[Any], reads: Iterable[Any] = ()
+    ) -> Work:
+        """Return what a journal needs to know of a job with these options.
 
-    def files_written(self) -> list[AnyPath]:
-        """Return the files for standard output and error that were given by their paths."""
-        return [stream for stream in (self.stdout, self.stderr) if is_path(stream)]
+        Standard input and the kinds of the outputs, if not both are inherited, become options, too. The files of the
+        streams are files read and written.
 
-    def streams_for_journal(self) -> tuple[Any, list[str | None]]:
-        """Return standard input and the kinds of both outputs, by which a journal recognizes the streams.
+        Args:
+            what: the kind of the work.
+            arguments: the arguments of the work.
+            stdin_job: the job whose result is standard input; None if it is no job.
+            options: the other options that count.
+            reads: files that the job reads, besides those of these options.
 
-        The list of kinds is empty if both outputs are inherited. The paths of files are left out, because the journal
-        records them as files read and written.
         """
+        from ...abc import Work  # imported late, because few runs have a journal, and the import is slow
+
+        has_input_file = is_path(self.stdin)
+        stdin = stdin_job if stdin_job is not None else None if has_input_file else self.stdin
         kinds = [_output_kind(stream) for stream in (self.stdout, self.stderr)]
-        return None if is_path(self.stdin) else self.stdin, kinds if any(kinds) else []
+        files_written = [stream for stream in (self.stdout, self.stderr) if is_path(stream)]
+        return Work(
+            what=what,
+            arguments=arguments,
+            options=[*options, stdin, *(kinds if any(kinds) else ())],
+            reads=[*self.reads, *([self.stdin] if has_input_file else ()), *reads],
+            writes=self.writes,
+            appends=files_written if self.append else (),
+            begins_anew=() if self.append else files_written,
+        )
 
     def _check_output(self, name: str, value: Any, subject: str) -> None:
         if isinstance(value, (bytes, bool)) or not (

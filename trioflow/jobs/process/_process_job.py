@@ -27,7 +27,7 @@ from ...abc import (
 )
 from .. import T, _pickling
 from .._env_propagation import call_with_variables, wrap_with_variables
-from .._pickling import MainRejectingPickler, describe_unpicklable, make_picklable, unpicklable_error
+from .._pickling import MainRejectingPickler, make_picklable, unpicklable_error
 from ..posix._processes import check_limits
 from . import _processes_option, _worker_main
 from ._processes_option import LOCAL_PROCESSES, WORKER_PROCESSES_RESOURCE, RemoteValue, check_processes, find_executor
@@ -329,7 +329,7 @@ class ProcessJob(
             request = (make_picklable(call.func), call.args, call.keywords, dict(propagated_env()))
             make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
         except Exception as error:
-            raise unpicklable_error(self, describe_unpicklable(call, "a process", make_pickler), error)  # noqa: B904 - it has its cause
+            raise unpicklable_error(call, self, "a process", make_pickler, error)  # noqa: B904 - it has its cause
         return buffer.getvalue()
 
     def _load_answer(self, answer: bytearray) -> T:

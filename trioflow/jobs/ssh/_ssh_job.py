@@ -299,22 +299,17 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
 
         The local files that a Pull creates are not included: the user may change them, and the job is still restored.
         """
-        options = self._command_options
         values, words, job = original_arguments_of(self)
         steps = [step._journal_key(value) for step, value in zip(self._steps, words, strict=True)]
-        stdin, streams = options.streams_for_journal()
         sent_files = [
             file for step in self._steps for file in step._files_read() if is_path(file) and "{" not in os.fspath(file)
         ]
-        cwd = LocalDirectory(options.cwd, self._node.directory) if isinstance(self._node, LocalNode) else options.cwd
-        return Work(
-            what="ssh",
-            arguments=[self._node.name, steps, dict(zip(self._values, values, strict=True))],
-            options=[cwd, HashOnly(self._env) if self._env else None, stdin if job is None else job, *streams],
-            reads=[*options.files_read(), *sent_files],
-            appends=options.files_written() if options.append else (),
-            begins_anew=() if options.append else options.files_written(),
-        )
+        cwd: Any = self._command_options.cwd
+        if isinstance(self._node, LocalNode):
+            cwd = LocalDirectory(cwd, self._node.directory)
+        arguments = [self._node.name, steps, dict(zip(self._values, values, strict=True))]
+        counted = [cwd, HashOnly(self._env) if self._env else None]
+        return self._command_options.work("ssh", arguments, job, counted, sent_files)
 
     def forget_run(self) -> None:
         """Forget the result and the connection error of the latest run."""
@@ -335,7 +330,7 @@ class _StepRunner:
             stdin = self._options.stdin
         elif isinstance(stdin, CommandResult):
             stdin = stdin._stdout
-        self._stdin: Final = _argv.check_stdin(stdin, job)
+        self._stdin: Final = _argv.check_stdin(stdin, name_in_errors(repr(job.label), job.redact))
         self._truncates = not job._command_options.append  # whether the next command empties its output files
         self._on_start: Any = job._command_options.on_start  # None once the first command has begun
 
