@@ -8,11 +8,12 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+# A file `pwned$q` is none that a command has made: it has the name of a value.
 HOSTILE = [
-    "$(touch pwned)", "`touch pwned`", "';touch pwned;'", '";touch pwned;"', "\\';touch pwned;#", "\ntouch pwned\n",
-    "a[$(touch pwned)]", "a[$(touch pwned)]=1", ")\ntouch pwned\n", "EOF\ntouch pwned\n", "-va[$(touch pwned)]",
-    "[$(touch pwned)]=x", "x[$(touch pwned)0]", "touch pwned", "-v a[$(touch pwned)]", "1+a[`touch pwned`]",
-    "a[$(touch pwned)] -gt 1",
+    "$(touch pwned)", "`touch pwned`", "';touch pwned;'", '";touch pwned;"', "\\';touch pwned;#", "\ntouch pwned$q\n",
+    "a[$(touch pwned)]", "a[$(touch pwned)]=1", ")\ntouch pwned$q\n", "EOF\ntouch pwned$q\n", "-va[$(touch pwned)]",
+    "[$(touch pwned)]=x", "x[$(touch pwned)0]", "touch pwned$q", "-v a[$(touch pwned)]", "1+a[`touch pwned`]",
+    "a[$(touch pwned)] -gt 1", "([$(touch pwned)]=1)", "*(e:'touch pwned':)",
 ]  # fmt: skip
 SHELLS = {
     os.path.realpath(shell) for shell in map(shutil.which, ("bash", "dash", "zsh", "ksh", "mksh", "busybox")) if shell

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from trioflow import CommandJob, SshJob
 from trioflow.batch._template import CommandTemplate
 from trioflow.jobs.command._shell_line import Template, join_line, line_parts
-from trioflow.jobs.command._shell_places import BUILTINS
+from trioflow.jobs.command._shell_places import BUILTINS, EVALUATED
 
 from .hostile_lines import try_lines
 from .hostile_values import HOSTILE, SHELLS, runs_nothing
@@ -80,10 +82,46 @@ UNSAFE = [
             "for RANDOM in {}; do true; done",
             "BASH_ENV={} bash -c true",
             "PS4={}; set -x",
+            "PROMPT4={}; set -x",
+            "declare BASH_ALIASES={}",
         )
     ),
     ("x={}; [ $x ]", "after ["),
-    ("x={}; $x", "in a line whose command is the value of a variable"),
+    *(
+        (line, "in a line whose command is not known")
+        for line in (
+            "x={}; $x",
+            "z[1 + {}]=1",
+            "z[a[{}]]=1",
+            "time z[{}]=1",
+            "FOO=1 z[1 {}]=2 true",
+            "$'\\x65val' {}",
+            "{eval,} {}",
+            "{eval,/x} {}",
+        )
+    ),
+    *(
+        (line, "in a line that computes")
+        for line in (
+            "echo {} | { echo $(( $(cat) )); }",
+            "echo {} > f1.txt; echo $(( $(cat f*) ))",
+            "set -- 1 {}; y=2; echo $((${!y}))",
+            'read y"x" <<< {}; echo $((yx))',
+            "y={}; trap 'echo $(('\"y))\" EXIT",
+            "cd {}; echo $((DIRSTACK))",
+        )
+    ),
+    ('"ev\\\nal" {}', "after eval"),
+    ("- eval {}", "after eval"),
+    ("read $'\\x79x' <<< {}; echo $((yx))", "after read"),
+    ("read -a x < y; declare x={}", "after read"),
+    ("declare -a x={}", "after declare"),
+    ("f() { local -a x={}; }; f", "after local"),
+    ("x=(); declare x={}", "after ("),
+    ("printf {-v,z[{}],x}", "after printf"),
+    ("setopt globsubst; x={}; echo $x", "after setopt"),
+    ("set -o globsubst; echo $(echo {})", "after set"),
+    ("x=1; echo $x\\\n{}", "after the name of a variable"),
     ("x={}; eval echo $x", "after eval"),
     ("trap 'echo $((x))' EXIT; x={}", "in a line that computes"),
     ("echo {} | while read x; do echo $((x)); done", "in a line that computes"),
@@ -112,7 +150,9 @@ SAFE = [
     "SECONDS=0; env COLUMNS={} HOME={} true; FOO={} true; echo $SECONDS",
     "$CC -c {} && export PATH=$PATH:{}",
     "[[ {} == *.gz ]] && set -e; declare x={}; export y={}",
-    "read x < {}; unset x; echo let {} 2>&1 {}",
+    "read -r x < {}; unset x; echo let {} 2>&1 {}",
+    "set -Eeuo pipefail -- {}; command -v {} && ./{} a && ~/bin/{} b && '/opt/a b/c' {}",
+    "cp {}{,.bak}; printf $'%s\\t' {}; for i in {1..3}; do echo {}; done; find . -exec ls {} +",
     "case {} in a) echo {};; esac; for x in {}; do echo {}; done; f() { echo {}; }; f",
 ]
 
@@ -243,3 +283,14 @@ def test_the_builtins_of_each_shell_are_known(shell: str) -> None:
     listed = subprocess.run([shell, "-c", listings[name]], capture_output=True, text=True, check=False).stdout.split()
     harmless = {*"!{}-", "]]", "cat", "mknod", "realpath", "rename", "sleep"}
     assert [word for word in listed if word not in BUILTINS | harmless] == []
+
+
+@pytest.mark.parametrize(("shell", "listing"), [("bash", "declare -i; declare -a; declare -A"), ("mksh", "typeset -i")])
+def test_the_variables_that_a_shell_computes_are_known(shell: str, listing: str) -> None:
+    """To set a variable that is a number or an array evaluates what it is set to."""
+    if shutil.which(shell) is None:
+        pytest.skip("it is not installed")
+    listed = subprocess.run([shell, "-c", listing], capture_output=True, text=True, check=True).stdout
+    names = re.findall(r"^(?:declare -\w+ )?(\w+)", listed, re.MULTILINE)
+    assert "PPID" in names
+    assert [name for name in names if EVALUATED.fullmatch(name) is None] == []

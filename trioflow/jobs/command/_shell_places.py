@@ -83,9 +83,10 @@ def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") ->
     """
     computes = bool(shell) and os.path.basename(os.path.realpath(shell)) not in NOT_COMPUTING
     line = "".join(_MARKS.sub("?", text) + mark for text, mark in zip(texts, [*marks, ""], strict=True))
-    lexer = _Lexer(line, _texts_in(line))
+    bare = re.sub(r"\\\n|[\"'\\]", "", line)  # in which a name that quotes divide is whole
+    lexer = _Lexer(line, _texts_in(line) | _texts_in(bare), computes)
     try:
-        _check_sums(line, lexer.texts)
+        _check_sums(line + "\n" + bare, lexer.texts)
         lexer.read()
         for words in lexer.commands:  # and those that are found in them
             _check_command(words, lexer, computes)
@@ -133,8 +134,8 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.ASCII,
 )
 _QUOTED_TOKEN: Final = re.compile(
-    rf"""\\(?P<escaped>[^\0-\2]) | (?P<mark>[\0-\2]) | (?P<sum>\${_SUM}) | (?P<unknown>\$\(\(|\$\[)
-    | (?P<open>\$\(|") | {_EXPANSION} | (?P<literal>[^\\"`$\0-\2]+|\$(?![{{(\0-\2]))""",
+    rf"""(?P<continuation>\\\n) | \\(?P<escaped>[^\0-\2]) | (?P<mark>[\0-\2]) | (?P<sum>\${_SUM})
+    | (?P<unknown>\$\(\(|\$\[) | (?P<open>\$\(|") | {_EXPANSION} | (?P<literal>[^\\"`$\0-\2]+|\$(?![{{(\0-\2]))""",
     re.VERBOSE | re.ASCII,
 )
 _CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\4-]|\A=)\Z")
@@ -153,7 +154,9 @@ _REMEDIES: Final = {
 }  # fmt: skip
 _CLOSERS: Final = {"$(": ")", "<(": ")", ">(": ")", "(": ")", '"': '"', '$"': '"'}
 _RESERVED: Final = frozenset(["if", "then", "elif", "else", "fi", "while", "until", "do", "done", "!", "{", "}"])
-_SET_BY_SHELLS: Final = frozenset(["_", "argv", "BASH_ARGV", "BASH_COMMAND", "OLDPWD", "OPTARG", "PWD", "REPLY"])
+_SET_BY_SHELLS: Final = frozenset(
+    ["_", "argv", "BASH_ARGV", "BASH_COMMAND", "DIRSTACK", "dirstack", "OLDPWD", "OPTARG", "PWD", "REPLY", "reply"]
+)
 
 
 class _Unknown(Exception):
@@ -176,7 +179,8 @@ def _texts_in(line: str) -> frozenset[str]:
 
 def _check_sums(line: str, texts: Collection[str]) -> None:
     for text in re.findall(_SUM, line):
-        if re.search(r"\$\{?[\d@*]", text) or not set(re.findall(r"(?<![\w#])[A-Za-z_]\w*", text)).isdisjoint(texts):
+        names = set(re.findall(r"(?<![\w#])[A-Za-z_]\w*", text))
+        if re.search(r"\$(?:\(|\{?[\d@*]|\{[^\w#])", text) or not names.isdisjoint(texts):
             raise _Unknown("in a line that computes", "compute only with names that the line gives nothing but numbers")
 
 
@@ -202,8 +206,9 @@ class _Lexer:
 
     """
 
-    def __init__(self, line: str, texts: Collection[str]) -> None:
+    def __init__(self, line: str, texts: Collection[str], computes: bool) -> None:
         self.texts: Final = texts
+        self._computes: Final = computes
         self.count = 0
         self.comments: Final[set[int]] = set()
         self.commands: Final[list[list[str]]] = []
@@ -233,7 +238,8 @@ class _Lexer:
             self._position = found.end()
             kind = found.lastgroup or ""
             self._read_token(kind, found[0], found[kind], is_quoted)
-            self._last_kind = kind
+            if kind != "continuation" and not (self._computes and found[0] == ":" and self._last_kind == "name"):
+                self._last_kind = kind  # zsh takes what follows $x: for a modifier
         if len(self._stack) > 1:
             raise _Unknown(self._top.opener)
         self._end_command()
@@ -244,14 +250,16 @@ class _Lexer:
             case "literal" if self._last_kind == "name" and text[0] == "[":
                 raise _Unknown("in a line with a subscript", "write ${x}[ in place of $x[")  # zsh computes it
             case "literal" | "escaped":
-                self._add(text)
+                is_word = text in ("{", "{}") and top.word is None and self._line[self._position :][:1] <= " "
+                is_plain = is_quoted or is_word or kind == "escaped" or "{" not in text
+                self._add(text if is_plain else text + _UNQUOTED)  # braces may become several words
             case "mark":
                 self._read_mark(text, is_quoted)
             case "single":
                 if VALUE in text:
                     raise _Unknown("'")
                 self.count += len(_MARKS.findall(text))
-                self._add(text)
+                self._add(_QUOTED if token[0] == "$" and re.search(r"\\[^nrt]", text) else text)
             case "name" | "braced":
                 is_number = text in "#?$!" or text[0] == "#" or (text.isidentifier() and text not in self.texts)
                 self._add(
@@ -335,6 +343,7 @@ class _Lexer:
             bracket == "("
             and len(top.words) + (top.word is not None) == 1
             and self._line.startswith(")", self._position)
+            and "=" not in (top.word or "")
         ):
             self._position += 1  # a function
             top.words, top.word = [], None
@@ -377,12 +386,13 @@ BUILTINS: Final = frozenset(
     """.split()  # noqa: SIM905 - eighty lines otherwise
 )
 """The builtins and reserved words of shells. What has another name is a program or a function of the line."""
-_RUNNING: Final = frozenset(["command", "builtin", "exec", "time", "nocorrect", "noglob"])
-_EVALUATED: Final = frozenset(
-    """
-    BASHPID BASH_ENV COLUMNS EGID ENV EPOCHREALTIME ERRNO EUID GID HISTCMD HISTSIZE KEYTIMEOUT LINENO LINES OPTIND PGRP
-    PPID PROMPT PROMPT_COMMAND PS0 PS1 PS2 PS3 PS4 RANDOM RPROMPT SAVEHIST SECONDS SRANDOM TMOUT UID
-    """.split()  # noqa: SIM905 - thirty lines otherwise
+_RUNNING: Final = frozenset(["command", "builtin", "exec", "time", "nocorrect", "noglob", "-"])
+_NAME: Final = re.compile(r"[-\w.:@%+,~ \0-\2]*|[-\w.:@%+,~ \0-\2\4]*/[-\w./:@%+,~*? \0-\2\4]*|\[\[?")
+"""Matches the name of a command that is a builtin only if it looks like one."""
+EVALUATED: Final = re.compile(
+    r"(?:BASH|KSH|EPOCH)\w+|[RS]?PROMPT\w*|R?PS\d|(?:READ)?NULLCMD|E?[GU]ID|PPID|PGRP|USER_ID|ENV|HIST(?:CMD|SIZE)|SAVEHIST"
+    r"|COLUMNS|LIN(?:ES|ENO)|S?RANDOM|SECONDS|OPTIND|TMOUT|KEYTIMEOUT|ERRNO|PIPESTATUS|DIRSTACK|FUNCNAME|GROUPS"
+    r"|(?i:FPATH|MODULE_PATH)"
 )
 """The variables whose texts a shell computes or expands."""
 _ASSIGNMENT: Final = re.compile(r"([\w\0-\2]+)(\[[^]]*\])?\+?=", re.ASCII)
@@ -390,6 +400,7 @@ _ASSIGNMENT: Final = re.compile(r"([\w\0-\2]+)(\[[^]]*\])?\+?=", re.ASCII)
 # shell divides, one that is known, and a number.
 _ANY: Final = "[\0\1\3\4]"
 _WORDS: Final = ".*"
+_SET_OPTION: Final = "(?:allexport|errexit|errtrace|noclobber|noglob|nounset|pipefail|verbose|xtrace)"
 _WORD: Final = "[^\3\5]*"
 _KNOWN: Final = "[^\0\1\3\4\5]*"
 _NUMBER: Final = "-?[\\d\2]+"
@@ -404,13 +415,14 @@ _FORMS: Final = {
     **dict.fromkeys([".", ":", "cd", "echo", "false", "kill", "pwd", "source", "true", "type", "which"], _WORDS),
     **dict.fromkeys(["break", "continue", "exit", "return", "shift"], f"(?:{_NUMBER})?"),
     **dict.fromkeys(["ulimit", "umask"], f"(?:-\\w+\5?)*(?:{_NUMBER}|unlimited)?"),
-    **dict.fromkeys(["shopt", "setopt", "unsetopt", "wait", "trap", "hash", "jobs"], f"{_KNOWN}(?:\5{_KNOWN})*"),
-    **dict.fromkeys(["read", "unset"], "[^\0-\4\\[]*"),
+    **dict.fromkeys(["shopt", "wait", "trap", "hash", "jobs"], f"{_KNOWN}(?:\5{_KNOWN})*"),
+    "read": "(?:(?:-[rs]*(?:[dnNptu]\5?[^\0-\5]*)?|[A-Za-z_]\\w*)(?:\5|\\Z))*",
+    "unset": "[^\0-\4\\[]*",
     **dict.fromkeys(
         ["export", "readonly", "local", "declare", "typeset"],
-        "(?:\5?(?:-[xrgaf]+|[A-Za-z_]\\w*(?:=[^\5]*)?)(?=\5|\\Z))*",
+        "(?:\5?(?:-[xrg]+|[A-Za-z_]\\w*(?:=[^\5]*)?)(?=\5|\\Z))*",
     ),
-    "set": f"--(?:\5{_WORDS})?|{_KNOWN}(?:\5{_KNOWN})*",
+    "set": f"(?:[-+][aCeEfhmTuvx]*(?:o\5{_SET_OPTION})?(?:\5|\\Z))*(?:--(?:\5{_WORDS})?)?",
     "for": f"\2|\\w+(?:\5in(?:\5{_WORDS})?)?",
     "printf": f"{_FORMAT_ALONE}|(?:--\5)?(?!-)(?:{_KNOWN}(?:\5{_NUMBER})*"
     f"|(?:[^%\0\1\3\4\5]|%[-0-9.]*[%bcqs])*\5{_WORDS})",
@@ -431,7 +443,7 @@ _FORMS_WITHOUT_COMPUTING: Final = {
 def _check_variables(words: Iterable[str]) -> None:
     for word in words:
         name, equals, value = word.partition("=")
-        if name.rstrip("+") in _EVALUATED and not (equals and re.fullmatch(_NUMBER, value)):
+        if EVALUATED.fullmatch(name.rstrip("+")) and not (equals and re.fullmatch(_NUMBER, value)):
             raise _Unknown("in a line that sets a variable which shells evaluate", f"write env {name}={{}} COMMAND")
 
 
@@ -455,12 +467,12 @@ def _check_command(words: list[str], lexer: _Lexer, computes: bool) -> None:
         while words and words[0].startswith("-"):
             del words[0]
     name, arguments = (words or [""])[0], "\5".join(words[1:])
-    if re.search("[\3\4]", name) and ("/" not in name or _UNQUOTED in name):
-        raise _Unknown("in a line whose command is the value of a variable")
+    if _NAME.fullmatch(name) is None:
+        raise _Unknown("in a line whose command is not known", 'write its name or path, or: env "$x" {}')
     form = (_FORMS if computes else _FORMS_WITHOUT_COMPUTING).get(name)
     if name in BUILTINS and (form is None or re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None):
         raise _Unknown(f"after {name}", _QUOTE_EXPANSIONS if _UNQUOTED in arguments else _AS_WORD)
     if name == "trap":  # its text is a part of the line
-        inner = _Lexer(" ".join(word for word in words[1:] if word != "--"), lexer.texts)
+        inner = _Lexer(" ".join(word for word in words[1:] if word != "--"), lexer.texts, computes)
         inner.read()
         lexer.commands.extend(inner.commands)
