@@ -684,6 +684,9 @@ class ModelScheduler(ModelJob):
             if self.draining and any(one.state == "CANCELLED" for one in losers):
                 return  # the drain, not the losers, has kept it from its result
             self.decided = True
+            pairs = combinations([one for one in losers if isinstance(one, ModelScheduler)], 2)
+            if any(one.finished == other.finished for one, other in pairs):
+                self.world.doubt("two groups of a First fail at one instant")
             why = [
                 one.problem or problem({"CANCELLED": "JobCancelled", "SKIPPED": "JobSkipped"}[one.state])
                 for one in losers

@@ -362,6 +362,22 @@ def test_a_forever_job_is_cancelled_at_each_await_after_shutdown_timeout(kind: A
     assert cancelled_at == [1, 3, 3, 3]
 
 
+def test_a_forever_group_is_cancelled_once_more_after_shutdown_timeout() -> None:
+    """A run ends in its own time; once, its task was cancelled in each turn of the loop, which never came to rest."""
+    cancelled_at: list[float] = []
+
+    async def unwinds() -> None:
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+            cancelled_at.append(now())
+        await asyncio.sleep(5)
+
+    group = Scheduler(Job(unwinds), forever=True)
+    assert ended_at(Scheduler(group, Job(nap, 1), shutdown_timeout=2).co_run) == 8
+    assert cancelled_at == [1, 3]
+
+
 # --- shields
 
 

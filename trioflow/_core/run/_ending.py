@@ -139,7 +139,7 @@ def _end_workers(run: Run, workers: list[Worker], repeatedly: bool = False) -> N
         group.cancel_shielded(workers)  # on trio, one call for all costs a fifth of a call for each
     else:
         for worker in workers:
-            group.cancel_worker(worker, repeatedly)
+            group.cancel_worker(worker, repeatedly and worker.nested_run() is None)  # a run ends in its own time
     for worker in workers:
         worker.stop_nested_run()
 
