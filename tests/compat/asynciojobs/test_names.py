@@ -608,7 +608,7 @@ def test_list_before_a_run_shows_each_job(capsys: pytest.CaptureFixture[str]) ->
 def test_debrief_after_a_run_shows_the_reason_the_listing_and_the_exceptions(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`debrief` prints the reason, the listing and the exceptions, whose tracebacks begin in the user's code."""
+    """`debrief` prints the reason, the listing, and trioflow's report on each scheduler with failed jobs."""
     scheduler = shown()
     run_virtual(scheduler.co_run, backend="asyncio")
     capsys.readouterr()
@@ -624,12 +624,10 @@ def test_debrief_after_a_run_shows_the_reason_the_listing_and_the_exceptions(
         "details of c\n"
         "6 ⚠ ★ ☓   > <Job `d`> !! CRIT. EXC. => KeyError:'lost'!!\n"
         "4 --end-- < <Scheduler `nested`> exits={5, 6}\n"
-        "===== 2 job(s) with an exception, 1 critical\n"
-        "    ***** critical: 6 <Job `d`>\n"
-        "    Traceback (most recent call last):\n"
-        f'      File "{bodies.__file__}", line '
+        "PureScheduler  ✗ stopped by a critical failure of nested, 1 failed, 1 tolerated"
     )
-    assert out.endswith("non-critical: <Job `b`>: KeyError: 'lost'\n")
+    for failure in ("critical failure of nested", "tolerated failure of b", "critical failure of d"):
+        assert f'{failure}:\nTraceback (most recent call last):\n  File "{bodies.__file__}", line ' in out
     scheduler.list(silence_done_jobs=True)
     assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["2", "4", "4"]
     scheduler.list_safe()

@@ -1,10 +1,9 @@
-"""Listings, debriefs and graphs in the format of asynciojobs, with its own symbols for the states of jobs."""
+"""Listings and graphs in the format of asynciojobs, with its own symbols for the states of jobs."""
 
 from __future__ import annotations
 
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -131,35 +130,6 @@ def assign_numbers(
     width = len(str(len(all_jobs)))
     for number, job in enumerate(all_jobs, 1):
         job._trioflow.listing_number = f"{number:0{width}d}"
-
-
-def debrief_lines(scheduler: PureScheduler) -> Iterator[str]:
-    """Yield the lines of a report on all exceptions. Critical exceptions come first, with tracebacks."""
-    failed = [job for job in scheduler.iterate_jobs() if job.raised_exception()]
-    critical = [job for job in failed if job.is_critical()]
-    if not failed:
-        return
-    yield f"===== {len(failed)} job(s) with an exception, {len(critical)} critical"
-    for job in critical:
-        exception: BaseException = job.raised_exception()
-        yield f"    ***** critical: {job.repr_id()} {job.repr_main()}"
-        for chunk in traceback.format_exception(type(exception), exception, _user_frames(exception)):
-            yield from (f"    {line}" for line in chunk.rstrip().splitlines())
-    for job in failed:
-        if job not in critical:
-            exception = job.raised_exception()
-            yield f"non-critical: {job.repr_main()}: {type(exception).__name__}: {exception}"
-
-
-def _user_frames(exception: BaseException) -> Any:
-    """Return the part of a traceback that follows the last frame of this package: the frames of the job."""
-    package = __file__.rpartition("/")[0]
-    start = frame = exception.__traceback__
-    while frame is not None:
-        if frame.tb_frame.f_code.co_filename.startswith(package):
-            start = frame.tb_next or exception.__traceback__
-        frame = frame.tb_next
-    return start
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -597,7 +597,7 @@ class PureScheduler:
         _listing.print_lines(_listing.listing_lines(self, False, silence_done_jobs, is_valid=False))
 
     def debrief(self, details: bool = False, silence_done_jobs: bool = False) -> None:
-        """Print why the last run ended, the listing, and all exceptions, with tracebacks for critical jobs.
+        """Print why the last run ended, the listing, and trioflow's report on each scheduler with failed jobs.
 
         Args:
             details: whether to print the `details()` of each job.
@@ -609,7 +609,10 @@ class PureScheduler:
         """
         _listing.print_lines([f"----- {self.why()}"])
         self.list(details, silence_done_jobs)
-        _listing.print_lines(_listing.debrief_lines(self))
+        for scheduler in self.iterate_jobs(scan_schedulers=True):
+            run = scheduler._trioflow_run_scheduler if isinstance(scheduler, PureScheduler) else None
+            if run is not None and run.failures():
+                run.debrief()
 
     # ---- pictures
 
