@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
-import sys
-from collections.abc import Iterator
 from types import CodeType, FrameType
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 
-from .._core.api.views import PACKAGE_PREFIX, describe_line
-
-LIBRARY_MODULES: Final = ("trio", "anyio", "asyncio", "outcome", "contextlib", "types")
+from .._core.api.views import await_chain, describe_line, library_prefixes
 
 
 def waiting_line(coroutine: Any) -> str:
@@ -25,7 +20,7 @@ def waiting_line(coroutine: Any) -> str:
     If it waits in no such line, return a text that says so.
     """
     innermost: FrameType | None = None
-    for frame in _iterate_frames(coroutine):
+    for frame, _ in await_chain(coroutine):
         if not frame.f_code.co_filename.startswith(_library_prefixes()):
             innermost = frame
     if innermost is None:
@@ -42,7 +37,7 @@ def is_sleeping(coroutine: Any, *, endless: bool = False) -> bool:
 
     """
     codes = _sleep_code_objects(endless)
-    for frame in _iterate_frames(coroutine):
+    for frame, _ in await_chain(coroutine):
         if frame.f_code in codes:
             return True
         if frame.f_code.co_filename.startswith(_library_prefixes()):
@@ -55,29 +50,14 @@ def is_waiting_for_thread(coroutine: Any) -> bool:
     return any(
         frame.f_code.co_name in ("run_sync", "to_thread_run_sync", "to_thread")
         and frame.f_code.co_filename.startswith(_library_prefixes())
-        for frame in _iterate_frames(coroutine)
+        for frame, _ in await_chain(coroutine)
     )
-
-
-def _iterate_frames(awaited: Any) -> Iterator[FrameType]:
-    while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
-        frame = frame or getattr(awaited, "ag_frame", None)
-        if frame is not None:
-            yield frame
-        awaited = (
-            getattr(awaited, "cr_await", None)
-            or getattr(awaited, "gi_yieldfrom", None)
-            or getattr(awaited, "ag_await", None)
-        )
 
 
 @functools.cache
 def _library_prefixes() -> tuple[str, ...]:
-    """Return the path prefixes of the files of trioflow and of `LIBRARY_MODULES`."""
-    files = [module.__file__ for name in LIBRARY_MODULES if (module := sys.modules.get(name)) and module.__file__]
-    prefixes = [f"{os.path.dirname(file)}{os.sep}" if file.endswith("__init__.py") else file for file in files]
-    return (PACKAGE_PREFIX, *prefixes)
+    """Return the prefixes of the file names of libraries. Code from a prompt or a doctest is the user's here."""
+    return tuple(prefix for prefix in library_prefixes() if prefix != "<")
 
 
 @functools.cache

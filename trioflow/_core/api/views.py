@@ -22,6 +22,7 @@ from ..admission.policy._builtin_policies import PolicyName
 from ..admission.policy._policy import Outlook, Policy, median_duration
 from ..admission.policy._policy_validation import check_policy, name_of_policy
 from ..backend import LOOP_PACKAGES, BackendName
+from ..backend._shared import await_chain
 from ..base import _amounts
 from ..base._amounts import Amount, amount_of, amount_text, is_size
 from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths, reachable, topological_order
