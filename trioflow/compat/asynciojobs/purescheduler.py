@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -78,7 +77,6 @@ class PureScheduler:
     _trioflow_run_scheduler: trioflow.Scheduler | None = None
     _trioflow_time_limit: float | None = None
     _trioflow_is_shut_down = False
-    _trioflow_is_running = False
     _trioflow_instruments: Iterable[Any] = ()
 
     def __init__(
@@ -333,9 +331,8 @@ class PureScheduler:
         try:
             if type(self).co_run is not PureScheduler.co_run:  # a program's own
                 return bool(_running.run_in_event_loop(self.co_run, backend, self._trioflow_label()))
-            with self._trioflow_preparing(self.timeout, self.jobs_window) as (run, options):
-                has_succeeded = run.run(backend=backend, **options)
-            return self._trioflow_conclude(has_succeeded)
+            run, options = self._trioflow_prepare(self.timeout, self.jobs_window)
+            return self._trioflow_conclude(run.run(backend=backend, **options))
         finally:
             self._trioflow_instruments = ()
 
@@ -361,16 +358,14 @@ class PureScheduler:
 
     async def _trioflow_co_run(self, timeout: float | None, jobs_window: int | None) -> bool:
         """Run the jobs with a time limit and a window; `co_run` of each class calls this."""
-        with self._trioflow_preparing(timeout, jobs_window) as (run, options):
-            has_succeeded = await run.co_run(**options)
-        return self._trioflow_conclude(has_succeeded)
+        run, options = self._trioflow_prepare(timeout, jobs_window)
+        return self._trioflow_conclude(await run.co_run(**options))
 
-    @contextlib.contextmanager
-    def _trioflow_preparing(
+    def _trioflow_prepare(
         self, timeout: float | None, jobs_window: int | None
-    ) -> Generator[tuple[trioflow.Scheduler, dict[str, Any]]]:
-        """Yield the trioflow scheduler that runs the jobs, and the options of its run."""
-        if self._trioflow_is_running:
+    ) -> tuple[trioflow.Scheduler, dict[str, Any]]:
+        """Return the trioflow scheduler that runs the jobs, and the options of its run."""
+        if self._trioflow_run_scheduler is not None and self._trioflow_run_scheduler.is_running():
             raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
         run, jobs = self._trioflow_build_run()
         if not self._trioflow_is_running_as_member():
@@ -392,11 +387,7 @@ class PureScheduler:
         if self.verbose or _is_debugging:
             self._trioflow_print(f"SCHEDULER {self.stats()}: {len(self.jobs)} jobs to run")
             instruments.append(_running.VerbosePrinter(self))
-        self._trioflow_is_running = True
-        try:
-            yield run, {"timeout": _positive_timeout(timeout), "jobs_window": jobs_window, "instruments": instruments}
-        finally:
-            self._trioflow_is_running = False
+        return run, {"timeout": _positive_timeout(timeout), "jobs_window": jobs_window, "instruments": instruments}
 
     def _trioflow_conclude(self, has_succeeded: bool) -> bool:
         """Say why a run has not succeeded, and raise the exception that ended it, if the scheduler is critical."""
