@@ -12,13 +12,23 @@ from typing import Any
 
 import pytest
 
-from trioflow import CommandJob, JobTimeout, LocalNode, Pull, Push, Script, SshJob, SshNode, SshNodes
+from trioflow import CommandJob, JobTimeout, LocalNode, Pull, Push, Scheduler, Script, SshJob, SshNode, SshNodes
 from trioflow.jobs.ssh import _local_copier
 
 from ...bodies import run
 from ..posix.process_trees import Watched
 
 PIPE = subprocess.PIPE
+
+
+def test_the_result_of_a_command_without_captured_output_is_no_input(backend: str) -> None:
+    """The result of a command whose output was not captured is an error as an input; it once was an empty input."""
+    silent = SshJob(LocalNode(), "true")
+    reader = SshJob(LocalNode(), "cat", stdin=silent, label="reader")
+    assert not Scheduler(silent, reader).run(backend=backend)
+    assert "stdin of 'reader' is the result of a command whose output was not captured" in str(
+        reader.raised_exception()
+    )
 
 
 def test_a_local_node_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

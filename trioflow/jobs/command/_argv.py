@@ -76,7 +76,8 @@ def convert_argument(argument: Any, number: int | str, subject: str) -> str | by
     value: Any = argument
     result: Any = argument
     if isinstance(argument, CommandResult):
-        result = _captured_output(argument, number, subject)
+        output = _captured_output(argument, f"{subject}: argument {number}")
+        result = (output.read() if isinstance(output, OutputSpool) else output).rstrip(b"\n")
     elif isinstance(argument, (int, float)) and not isinstance(argument, bool):
         result = str(argument)
     elif isinstance(argument, PATH_LIKE_TYPE):
@@ -91,17 +92,13 @@ def convert_argument(argument: Any, number: int | str, subject: str) -> str | by
     return result
 
 
-def _captured_output(result: CommandResult, number: int | str, subject: str) -> bytes:
-    output = result.stdout
-    if output is None:
-        raise not_captured_error(f"{subject}: argument {number}")
-    return output.rstrip(b"\n")
-
-
-def not_captured_error(subject: str) -> TypeError:
-    return TypeError(
-        f"{subject} is the result of a command whose output was not captured: give that command stdout=subprocess.PIPE"
-    )
+def _captured_output(result: CommandResult, subject: str) -> bytes | OutputSpool:
+    if result._stdout is None:
+        raise TypeError(
+            f"{subject} is the result of a command whose output was not captured: "
+            f"give that command stdout=subprocess.PIPE"
+        )
+    return result._stdout
 
 
 def fill_arguments(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]:
@@ -116,13 +113,15 @@ def fill_arguments(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str 
 
 
 def check_stdin(value: Any, subject: str) -> Any:
-    """Check that `value` can be the standard input of a command, and return it unchanged.
+    """Check that `value` can be the standard input of a command, and return it; of a `CommandResult`, its output.
 
     Raises:
         TypeError: the value is not bytes, a captured output, a path, a file descriptor, an open file that has a
             descriptor, or None.
 
     """
+    if isinstance(value, CommandResult):
+        return _captured_output(value, f"stdin of {subject}")
     if not isinstance(value, bool):
         if value is None or isinstance(value, (*BYTES_TYPES, OutputSpool, int, str, PATH_LIKE_TYPE)):
             return value

@@ -234,13 +234,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             stdin: the result of the job that was given as the option `stdin`; None if the option is not a job.
 
         """
-        if stdin is None:
-            return self._command_options.stdin
-        if not isinstance(stdin, CommandResult):
-            return stdin
-        if stdin._stdout is None:
-            raise _argv.not_captured_error(f"stdin of {self.label!r}")
-        return stdin._stdout
+        return self._command_options.stdin if stdin is None else stdin
 
     def _terminate(self, process: Process) -> None:
         process.signal_group(signal.SIGTERM)

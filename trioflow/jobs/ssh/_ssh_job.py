@@ -326,11 +326,8 @@ class _StepRunner:
         self._options: Final = job._command_options
         self._job: Final = job
         self._values: Final = values
-        if stdin is None:
-            stdin = self._options.stdin
-        elif isinstance(stdin, CommandResult):
-            stdin = stdin._stdout
-        self._stdin: Final = _argv.check_stdin(stdin, name_in_errors(repr(job.label), job.redact))
+        subject = name_in_errors(repr(job.label), job.redact)
+        self._stdin: Final = _argv.check_stdin(self._options.stdin if stdin is None else stdin, subject)
         self._truncates = not job._command_options.append  # whether the next command empties its output files
         self._on_start: Any = job._command_options.on_start  # None once the first command has begun
 
