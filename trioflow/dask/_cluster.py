@@ -14,7 +14,6 @@ from ..abc import (
     AbstractJob,
     FunctionJob,
     RunHandle,
-    ThreadEvent,
     call_of,
     enclosing_schedulers,
     inputs_of,
@@ -154,9 +153,8 @@ class PythonVersionCheck:
     """
 
     def __init__(self, _: RunHandle) -> None:
-        # For each client, an event that is set when the check of its cluster has ended.
-        self._checked_events: Final[dict[Any, ThreadEvent]] = {}
-        # For each client whose cluster failed the check, a text that names a process and its version of Python.
+        self._lock: Final = anyio.Lock()  # held while a cluster is checked
+        # For each client, a text that names a process with another version of Python; "" if there is none.
         self._mismatch_by_client: Final[dict[Any, str]] = {}
 
     async def require_same_version(self, job: AnyJob, client: Any) -> None:
@@ -166,30 +164,29 @@ class PythonVersionCheck:
             RuntimeError: the cluster's scheduler or a worker runs another version of Python.
 
         """
-        if client not in self._checked_events:
-            check_event = self._checked_events[client] = ThreadEvent()
-            try:
-                await self._query_versions(client)
-            finally:
-                check_event.set()
-        await self._checked_events[client].wait()
-        if client in self._mismatch_by_client:
-            own_version = ".".join(platform.python_version_tuple()[:2])
+        own_version = ".".join(platform.python_version_tuple()[:2])
+        async with self._lock:
+            if client not in self._mismatch_by_client:
+                self._mismatch_by_client[client] = await _find_mismatch(client, own_version)
+        if mismatch := self._mismatch_by_client[client]:
             raise RuntimeError(
-                f"{job.label!r}: {self._mismatch_by_client[client]}, and this program in Python {own_version}: "
+                f"{job.label!r}: {mismatch}, and this program in Python {own_version}: "
                 f"functions cannot be sent to another version; use the same version on the whole cluster"
             )
 
-    async def _query_versions(self, client: Any) -> None:
-        # If the query fails, go on: the job's call will then raise the error itself.
-        with contextlib.suppress(Exception), anyio.move_on_after(WORKER_TIMEOUT):
-            versions = await anyio.to_thread.run_sync(client.get_versions, abandon_on_cancel=True)
-            info_by_process = {f"the Dask scheduler at {scheduler_address(client)}": versions["scheduler"]}
-            info_by_process |= {f"the Dask worker at {address}": info for address, info in versions["workers"].items()}
-            for process, info in info_by_process.items():
-                version = info["host"]["python"].split(".")[:2]
-                if version != list(platform.python_version_tuple()[:2]):
-                    self._mismatch_by_client[client] = f"{process} runs in Python {'.'.join(version)}"
+
+async def _find_mismatch(client: Any, own_version: str) -> str:
+    """Return a text that names a process of the cluster with another version of Python; "" if there is none."""
+    # If the query fails, go on: the job's call will then raise the error itself.
+    with contextlib.suppress(Exception), anyio.move_on_after(WORKER_TIMEOUT):
+        versions = await anyio.to_thread.run_sync(client.get_versions, abandon_on_cancel=True)
+        info_by_process = {f"the Dask scheduler at {scheduler_address(client)}": versions["scheduler"]}
+        info_by_process |= {f"the Dask worker at {address}": info for address, info in versions["workers"].items()}
+        for process, info in info_by_process.items():
+            version = ".".join(info["host"]["python"].split(".")[:2])
+            if version != own_version:
+                return f"{process} runs in Python {version}"
+    return ""
 
 
 # ---- results that stay on the cluster, and the futures of results that were fetched
