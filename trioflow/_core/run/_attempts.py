@@ -16,6 +16,7 @@ from ..job._job import AbstractJob
 from ..job._outcome import Failure, RunExtras
 from ._idle_timeouts import TimeLimit
 from ._part import Part
+from ._stuck_jobs import STUCK_REPORT_DELAY
 from ._verdicts import judge
 
 LONG_CALL_SECONDS: Final = 0.05
@@ -95,12 +96,14 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
     if timeout is idle_timeout is None:
         return await job._call_once()
     run, traceback = worker.run, None
-    now = run.clock()
+    now: Any = job._started_at
     try:
         if job._keeps_time:
             return await job._call_once()
         if timeout is not None:
-            run.stuck_jobs.watch_deadline(worker, now, now + timeout)
+            worker.cancelled_at = now + timeout
+            if worker.cancelled_at + STUCK_REPORT_DELAY < run.stuck_jobs.due or worker not in run.stuck_jobs.watched:
+                run.stuck_jobs.watch_deadline(worker, now)
         if timeout is None or idle_timeout is not None or job._is_service:
             with TimeLimit(run, job, timeout=timeout, idle_timeout=idle_timeout, cancels=True):
                 return await job._call_once()
@@ -117,7 +120,7 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
         raise
     finally:
         if worker.cause is None:
-            run.stuck_jobs.forget(worker)
+            worker.cancelled_at = math.inf
         if run.clock() > now + LONG_CALL_SECONDS:
             worker.must_leave = True
         traceback = None  # break the reference cycle: the traceback refers to this frame

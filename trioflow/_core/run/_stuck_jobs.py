@@ -3,8 +3,8 @@
 The run may wait for such a job forever, and nothing else shows why. A job is cancelled by its own `cancel()`, by its
 `timeout` or `idle_timeout`, or because the run or a phase of its ending stops.
 
-trio notifies nobody that a deadline has passed, so a job with a `timeout` is watched during its call, before it is
-cancelled. Its timer is set in the next turn of the loop, which calls that do not wait never reach.
+trio notifies nobody that a deadline has passed, so a worker is watched from its first call with a `timeout` on, before
+its job is cancelled. The timer is set in the next turn of the loop, which calls that do not wait never reach.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ SECONDS_PER_WORKER: Final = 1e-5
 class StuckJobs:
     """Reports the jobs of one run that are stuck, each once.
 
-    The timer is set only while a worker is watched: during a call with a timeout, or since it was cancelled. So on a
-    virtual clock, it fires no later than something else for which a job waits, or if a job is stuck.
+    The timer is set only while a worker is watched: since its first call with a timeout, or since it was cancelled,
+    until it leaves, which it does after each long call. So on a virtual clock, the timer fires no later than something
+    else for which a job waits, or if a job is stuck.
     """
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        self._watched: Final[dict[Worker, bool]] = {}  # and whether each was reported
-        self._due = math.inf
+        self.watched: Final[dict[Worker, bool]] = {}  # and whether each was reported
+        self.due = math.inf  # the time of the timer
         self._sets_timer = False  # whether the timer is due in this turn, to set itself for what is watched then
         self._stop_timer: Callable[[], None] = lambda: None
 
@@ -47,43 +48,42 @@ class StuckJobs:
         worker.cancelled_at = min(cancelled_at, worker.cancelled_at)
         job = worker.job
         if job is not None and (job._cannot_be_interrupted is not None or not job._keeps_time):
-            self._watched.setdefault(worker, False)
+            self.watched.setdefault(worker, False)
             self._set_timer(worker.cancelled_at + STUCK_REPORT_DELAY)
 
-    def watch_deadline(self, worker: Worker, now: float, deadline: float) -> None:
-        """Report the job of a worker, which begins a call now, if it still runs some time after its deadline."""
-        worker.cancelled_at = deadline
-        self._watched[worker] = False
-        if deadline + STUCK_REPORT_DELAY < self._due:
+    def watch_deadline(self, worker: Worker, now: float) -> None:
+        """Watch a worker that begins a call with a timeout now; its `cancelled_at` is the end of this."""
+        self.watched[worker] = False
+        if worker.cancelled_at + STUCK_REPORT_DELAY < self.due:
             self._sets_timer = True
             self._set_timer(now)
 
     def forget(self, worker: Worker) -> None:
         worker.cancelled_at = math.inf
-        if self._watched.pop(worker, None) is not None and not self._watched and not self._sets_timer:
+        if self.watched.pop(worker, None) is not None and not self.watched and not self._sets_timer:
             self.stop()
 
     def stop(self) -> None:
         self._stop_timer()
-        self._due = math.inf
+        self.due = math.inf
 
     def _set_timer(self, due: float) -> None:
-        if due < self._due:
+        if due < self.due:
             self._stop_timer()
-            self._stop_timer, self._due = self._run.call_at(due, self._check), due
+            self._stop_timer, self.due = self._run.call_at(due, self._check), due
 
     def _check(self) -> None:
         """Report the jobs that are stuck now; check again when the next one may be."""
-        now, self._due, next_due, self._sets_timer = self._run.clock(), math.inf, math.inf, False
-        for worker, is_reported in list(self._watched.items()):
+        now, self.due, next_due, self._sets_timer = self._run.clock(), math.inf, math.inf, False
+        for worker, is_reported in list(self.watched.items()):
             due, job = worker.cancelled_at + STUCK_REPORT_DELAY, worker.job
             if due > now and not is_reported:
                 next_due = min(next_due, due)
             elif job is not None and not is_reported:
-                self._watched[worker] = True
+                self.watched[worker] = True
                 text = f"{job.label!r} was cancelled {STUCK_REPORT_DELAY:g} s ago and is still running"
                 self._run.report(job, text + _advice(worker, job))
-        self._set_timer(max(next_due, now + len(self._watched) * SECONDS_PER_WORKER))
+        self._set_timer(max(next_due, now + len(self.watched) * SECONDS_PER_WORKER))
 
 
 def _advice(worker: Worker, job: AbstractJob[Any]) -> str:

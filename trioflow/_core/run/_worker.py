@@ -424,7 +424,7 @@ class Workers:
                 time_slice.spawned.remove(worker)
             del self.alive[worker]
             run.standstill.active_count -= not worker.is_shielded
-            if worker.cancelled_at < math.inf:
+            if run.stuck_jobs.watched:
                 run.stuck_jobs.forget(worker)
             self.group.forget(worker)
             self.forever_count -= worker.is_shielded
