@@ -40,9 +40,11 @@ UNHARMED: Final = {
     "BaseScheduler.co_run": "the end of its last steps",
     "CtrlC.__exit__": "the end of its last steps",
     "limiter.release_on_behalf_of(self)": "what gives a token back",
+    "self._unused.append(borrower)": "the place of a token that the limiter has just lent",
+    "self._end_event.set()": "the last step of a part",
     "self.workers.leave(self)": "the call of the last step of a worker, whose lines may raise",
 }
-"""Functions at whose lines no error is raised, and such a line, and why."""
+"""Functions at whose lines no error is raised, and such lines, and why."""
 
 
 class Shared(AbstractJob[None]):
@@ -180,6 +182,7 @@ def run_apart(*arguments: Any) -> str:
 def main(how: str, backend: str, scenario: str, step: str = "1") -> int:
     """Do all lines, or each `step`-th; print what is wrong, and how many lines there were."""
     logging.disable()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores in the background
     load_backend(backend)  # type: ignore[arg-type]
     for name in ("traceback", "trioflow.testing"):
         __import__(name)

@@ -325,9 +325,10 @@ class AdmissionQueue:
         entries = self.admission.queue_entries
         if self.entry is not None:
             del entries[bisect.bisect_left(entries, self.entry)]
-        self.entry = entry
+            self.entry = None
         if entry is not None:
             bisect.insort(entries, entry)
+            self.entry = entry
 
 
 class Admission:

@@ -378,14 +378,15 @@ class Run:
                 self.journal_writer.commit()
         except BaseException as interruption:  # a KeyboardInterrupt, or an error of the engine
             self.interrupt(interruption)
-        for part in self.parts:
-            self.guard(part.enter, STOPPING)
-        self.check_policy()
-        try:
-            await _ending.end(self)
-        except Exception as fault:  # of the engine itself, such as a lack of memory, which may be over
-            self.interrupt(fault)
-            await _ending.end(self)
+        for _ in range(_ending.MAX_TRIES):
+            try:
+                for part in self.parts:
+                    part.enter(STOPPING)
+                self.check_policy()
+                await _ending.end(self)
+                break
+            except Exception as fault:  # of the engine itself, such as a lack of memory, which may be over
+                self.interrupt(fault)
         if self._failure_log is not None:
             self._failure_log.close()
         if self.outer_worker is None:
