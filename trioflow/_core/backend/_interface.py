@@ -119,15 +119,17 @@ class HostTask(Protocol):
 
     async def yield_to_loop(self) -> bool:
         """Yield to the event loop once, and return True. If the task is cancelled, return False."""
-        return await self._attempt(self._backend.checkpoint)
+        try:
+            await self._backend.checkpoint()
+        except self._backend.cancellation_type as cancellation:
+            self.keep(cancellation)
+            return False
+        return True
 
     async def wait(self, event: TaskEvent) -> bool:
         """Wait for `event`, and return True. If the task is cancelled, return False at once."""
-        return await self._attempt(event.wait)
-
-    async def _attempt(self, wait: Callable[[], Awaitable[object]]) -> bool:
         try:
-            await wait()
+            await event.wait()
         except self._backend.cancellation_type as cancellation:
             self.keep(cancellation)
             return False

@@ -18,7 +18,7 @@ from ..base._reprs import short_repr
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements, _texts
 from ._ancestors import enclosing_schedulers
-from ._job_options import BoxStyle
+from ._job_options import BoxStyle, check_text, or_none
 from ._option_descriptors import Option, ReadOnlyOption, SharedOption
 from ._outcome import DROPPED, Failure, RunExtras, no_result_error
 from ._retry import Retry, check_retry
@@ -210,8 +210,8 @@ class AbstractJob(Generic[T]):
     _declared_options: ClassVar[dict[str, Option[Any, Any]]]
 
     # ---- options: `JobOptions` has the types of the arguments
-    label: Option[str, str | None] = Option(None, _job_options.check_label, getter=_get_label, settable_in_run=True)
-    critical: Option[bool | None] = SharedOption(None, _job_options.check_flag_or_none)
+    label: Option[str, str | None] = Option(None, or_none(check_text), getter=_get_label, settable_in_run=True)
+    critical: Option[bool | None] = SharedOption(None, or_none(_job_options.flag))
     forever: Option[bool] = SharedOption(False, _job_options.flag)
     required: ReadOnlyOption[AbstractSet[AbstractJob[Any]], Required] = ReadOnlyOption(
         None, "requires()", _requirements.Requirements
@@ -230,7 +230,7 @@ class AbstractJob(Generic[T]):
     key: Option[Any, object] = SharedOption(None, _job_options.accept_any)
     version: Option[Any, object] = SharedOption(None, _job_options.accept_any)
     priority: Option[int] = SharedOption(0, _job_options.check_priority)
-    expected_duration: Option[float | None] = SharedOption(None, _job_options.check_duration_or_none)
+    expected_duration: Option[float | None] = SharedOption(None, or_none(_job_options.duration))
     needs: Option[dict[str, Any], Mapping[str, Need] | None] = SharedOption(None, _job_options.check_needs, _get_needs)
 
     def __init__(self, *, _inputs: tuple[AbstractJob[Any], ...] = (), **options: Unpack[JobOptions]) -> None:
@@ -648,8 +648,7 @@ class AbstractJob(Generic[T]):
         scheduler = self._scheduler
         run = None if scheduler is None else scheduler._run
         if run is not None:
-            if run.end_by(partial(run.cancel_job, self), f"cancel() of {self.label!r}"):
-                run.cancel_job(self)
+            run.steer(partial(run.cancel_job, self), f"cancel() of {self.label!r}")
         elif not (self._state.is_settled if scheduler is None else scheduler._has_ended_elsewhere()):
             raise RuntimeError(f"cancel() of {self.label!r}: its scheduler is not running")
 

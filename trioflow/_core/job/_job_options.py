@@ -162,9 +162,9 @@ def accept_any(value: Any, name: str, subject: Subject) -> Any:
     return value
 
 
-def check_label(value: Any, name: str, subject: Subject) -> str | None:
-    """Check a label, where None means the default label."""
-    return None if value is None else check_text(value, name, subject)
+def or_none(check: Callable[[Any, str, Subject], Any]) -> Callable[[Any, str, Subject], Any]:
+    """Return the check that a value is None, or passes another check."""
+    return lambda value, name, subject: None if value is None else check(value, name, subject)
 
 
 def check_save(
@@ -235,10 +235,6 @@ def file_path(value: Any, name: str, subject: Subject) -> str:
     return path
 
 
-def check_flag_or_none(value: Any, name: str, subject: Subject) -> bool | None:
-    return None if value is None else flag(value, name, subject)
-
-
 def seconds(value: float | None, name: str, subject: Subject) -> float | None:
     """Check a positive number of seconds. Return None for None and infinity, which mean no limit."""
     if value is None:
@@ -248,10 +244,6 @@ def seconds(value: float | None, name: str, subject: Subject) -> float | None:
         advice = "give a positive number of seconds, or None for no limit"
         raise bad_value_error(ValueError, value, name, subject, advice)
     return None if number == math.inf else number
-
-
-def check_duration_or_none(value: float | None, name: str, subject: Subject) -> float | None:
-    return None if value is None else duration(value, name, subject)
 
 
 def duration(value: float, name: str, subject: Subject) -> float:

@@ -983,14 +983,14 @@ class Run:
                 f"trio.from_thread.run_sync or loop.call_soon_threadsafe"
             )
 
-    def end_by(self, call: Callable[[], None], call_text: str) -> bool:
-        """Return whether a call that ends the run or a job may go on: in the thread of the run, but not from a policy.
+    def steer(self, call: Callable[[], None], call_text: str) -> None:
+        """Make a call that ends, pauses or resumes the run, or ends a job, from any thread, but not from a policy.
 
-        In another thread, have the loop make the call in its next turn, unless the run has ended by then.
+        For another thread than that of the run, the loop makes the call in its next turn, unless the run has ended.
 
         Args:
-            call: what ends it; it begins with this method.
-            call_text: the call, for the error message.
+            call: the call.
+            call_text: what the user has called, for the error message.
 
         Raises:
             RuntimeError: the call comes from a policy, which must not change the run.
@@ -998,9 +998,9 @@ class Run:
         """
         if threading.get_ident() != self.thread_id:
             self.call_in_loop(lambda: call() if self.scheduler._run is self else None)
-            return False
-        reject_call_from_policy(call_text)
-        return True
+        else:
+            reject_call_from_policy(call_text)
+            call()
 
     def check_growing(self, call_text: str) -> None:
         """Reject a change of the scenario from another thread or a policy, or before or after the phase RUNNING.

@@ -35,13 +35,12 @@ from ..job._argument_types import (
 )
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
-from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
+from ..job._job import AbstractJob, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..job._texts import text_of
 from ..parts import make_parts
-from ..parts._first_rule import too_few_jobs_error
 from ..parts._settled_calls import SettledCalls, check_on_settled
 from ..run import _clean_up, _ending, _journal_interface, _requirement_counts
 from ..run._current import current_worker_var
@@ -198,7 +197,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     jobs_window: Option[Window | None] = WindowOption(None, _window.check_window)
     shutdown_timeout: Option[float | None] = Option(1.0, _job_options.seconds)
     cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
-    critical_jobs: Option[bool | None] = Option(None, _job_options.check_flag_or_none)
+    critical_jobs: Option[bool | None] = Option(None, _job_options.or_none(_job_options.flag))
     policy: Option[PolicyName | Policy] = Option("auto", _policy_validation.check_policy)
     pool: Option[Pool | None] = Option(None, check_pool)
     backfill: Option[int] = Option(64, _job_options.check_number)
@@ -830,7 +829,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return True
 
     def _make_run(self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument]) -> Run:
-        self._check_may_run()
+        _checks.check_may_run(self)
         subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
@@ -908,10 +907,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         run = self._run
         if run is not None and self._worker is None:
-            if run.end_by(self.cancel, f"cancel() of {self.label!r}"):
-                run.stop(StopReason.CANCELLED)
-                if self._open_block is not None:
-                    self._open_block.on_cancel()
+            run.steer(functools.partial(run.stop, StopReason.CANCELLED), f"cancel() of {self.label!r}")
+            if self._open_block is not None:
+                self._open_block.on_cancel()
         elif self._scheduler is not None or not self._has_ended_elsewhere():
             super().cancel()
 
@@ -951,17 +949,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             (False, 'DRAINED', 'done', 'IDLE')
 
         """
-        run = self._run
-        if run is None:
-            if self._has_ended_elsewhere():
-                return
-            raise RuntimeError(f"drain() of {self.label!r}: it is not running")
-        if self._calls_after_signal is not None:  # the function that is given as `handle_signals` calls this
+        if self._run is not None and self._calls_after_signal is not None:  # a function of `handle_signals` calls this
             self._calls_after_signal.append(self.drain)
-        elif run.end_by(self.drain, f"drain() of {self.label!r}"):
-            if not run.is_draining_or_stopping:
-                _failures.log_drain(self)
-            run.drain()
+        else:
+            self._steer(self._drain, "drain()")
+
+    def _drain(self, run: Run) -> None:
+        if not run.is_draining_or_stopping:
+            _failures.log_drain(self)
+        run.drain()
 
     def pause(self) -> None:
         """Start no jobs, at any depth, until `resume()`. What runs goes on, and so do timeouts, rates and services.
@@ -984,17 +980,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
-        self._set_pause(True, "pause()")
+        self._steer(lambda run: run.set_pause(True), "pause()")
 
     def resume(self) -> None:
         """Let jobs start again after `pause()`; without one, do nothing. Threads and errors are as for `pause`."""
-        self._set_pause(False, "resume()")
+        self._steer(lambda run: run.set_pause(False), "resume()")
 
-    def _set_pause(self, is_paused: bool, call_text: str) -> None:
-        run = self._run
-        if run is not None:
-            if run.end_by(functools.partial(self._set_pause, is_paused, call_text), f"{call_text} of {self.label!r}"):
-                run.set_pause(is_paused)
+    def _steer(self, call: Callable[[Run], None], call_text: str) -> None:
+        if self._run is not None:
+            self._run.steer(functools.partial(call, self._run), f"{call_text} of {self.label!r}")
         elif not self._has_ended_elsewhere():
             raise RuntimeError(f"{call_text} of {self.label!r}: it is not running")
 
@@ -1157,19 +1151,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _run_resource_totals(self) -> Mapping[str, int]:
         """Return the totals of those `RUN_RESOURCES` that this scheduler provides for its own jobs."""
         return {}
-
-    def _check_may_run(self) -> None:
-        if self._is_closed:
-            raise RuntimeError(f"{self.label!r} is closed; make a new Scheduler")
-        if self._run is not None:
-            raise RuntimeError(f"{self.label!r} is already running; wait for that run to end")
-        if self._enough is not None:
-            members = self._members
-            number = len(members.competitors({job: members.member_requirements(job) for job in members.jobs}))
-            if number < self._enough:
-                raise too_few_jobs_error(self, number, self._enough)
-        if self._scheduler is None and (self._required or self._options is not DEFAULT_OPTIONS):
-            _checks.reject_options_of_nested(self)
 
     _wait_settled = _awaiting.wait_settled
     _describe_waits = _explain.describe_waits

@@ -17,7 +17,8 @@ from ..base._states import CHECKING, JobState
 from ..base._units import join_names
 from ..job import _errors, _job_options, _labels
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers, find_common_scheduler
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
+from ..parts._first_rule import too_few_jobs_error
 from ..run import _requirement_counts
 from ..words._wait_paths import reject_wait_cycle
 
@@ -131,9 +132,20 @@ def check_may_run(scheduler: BaseScheduler) -> None:
 
     Raises:
         RuntimeError: the scheduler is running or closed.
+        ValueError: an option contradicts that it is the outermost one, or a `First` has too few jobs.
 
     """
-    scheduler._check_may_run()
+    if scheduler._is_closed:
+        raise RuntimeError(f"{scheduler.label!r} is closed; make a new Scheduler")
+    if scheduler._run is not None:
+        raise RuntimeError(f"{scheduler.label!r} is already running; wait for that run to end")
+    if scheduler._enough is not None:
+        members = scheduler._members
+        number = len(members.competitors({job: members.member_requirements(job) for job in members.jobs}))
+        if number < scheduler._enough:
+            raise too_few_jobs_error(scheduler, number, scheduler._enough)
+    if scheduler._scheduler is None and (scheduler._required or scheduler._options is not DEFAULT_OPTIONS):
+        reject_options_of_nested(scheduler)
 
 
 def check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:

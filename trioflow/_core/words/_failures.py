@@ -278,8 +278,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None, only_first: bool
 
 def _settling_number(job: AbstractJob[Any]) -> int:
     """Return the sort key that puts failed jobs in the order in which they settled."""
-    failure: Failure = job._outcome
-    return failure.number
+    return job._outcome.number  # type: ignore[no-any-return]
 
 
 class Results(dict[AbstractJob[Any], Any]):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..job._labels import paths_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..job._job import AbstractJob
     from ..run._run import Run
     from ._run_view import RunView
@@ -79,19 +76,19 @@ def _act(run: Run, action: str, value: Any, by: str) -> str:
         raise ValueError("the run has ended")
     if run.is_draining_or_stopping and action != "cancel":
         raise ValueError(f"{subject!r} {run.phase.value} already")
-    change: Callable[[], object]
-    if action == "cancel" and value is not None:
-        subject, job = value, _find(run, value)
-        change = job.cancel
-    elif action in ("cancel", "drain"):
-        change = scheduler.cancel if action == "cancel" else scheduler.drain
+    if action in ("pause", "resume"):
+        if (action == "pause") is (run.pause is not None):
+            return f"{subject!r}: {'was paused already' if run.pause else 'is not paused'}"
+        run.set_pause(action == "pause", by)
     elif action == "window":
-        change = partial(setattr, scheduler, "jobs_window", value)
-    elif (action == "pause") is (run.pause is not None):
-        return f"{subject!r}: {'was paused already' if run.pause else 'is not paused'}"
+        scheduler.jobs_window = value
+    elif action == "drain":
+        scheduler.drain()
+    elif value is None:
+        scheduler.cancel()
     else:
-        change = partial(run.set_pause, action == "pause", by)
-    change()
+        subject, job = value, _find(run, value)
+        job.cancel()
     done = f"{subject!r}: {ACTIONS[action].format(value)}"
     run.report(job, f"{done} by {by}")
     return done

@@ -20,7 +20,7 @@ from .. import _shared
 from .._interface import Backend, HostTask, WorkerTask
 
 if TYPE_CHECKING:
-    from .._interface import Scope, TaskEvent
+    from .._interface import Scope
 
 T = TypeVar("T")
 SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
@@ -120,8 +120,8 @@ class AsyncioLoop(Backend):
     def has_asyncio_cancellation(self) -> bool:
         return anyio.get_current_task().has_pending_cancellation()
 
-    def create_task_group(self) -> Any:
-        return anyio.create_task_group()
+    create_event = staticmethod(asyncio.Event)
+    create_task_group = staticmethod(anyio.create_task_group)
 
     async def end_tasks_in(self, task: Any, scope: Scope) -> str:
         """Cancel the tasks in task groups that were left open, and wait for them; see `Backend`."""
@@ -157,9 +157,6 @@ class AsyncioLoop(Backend):
         if sys.version_info >= (3, 14) and not name.isascii():  # asyncio's tools take the bytes of a name for ASCII
             name = name.replace("…", "...").encode("ascii", "backslashreplace").decode()
         task.set_name(name)
-
-    def create_event(self) -> TaskEvent:
-        return asyncio.Event()
 
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)

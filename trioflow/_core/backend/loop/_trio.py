@@ -18,7 +18,7 @@ from .. import _shared
 from .._interface import Backend, HostTask, WorkerTask
 
 if TYPE_CHECKING:
-    from .._interface import Scope, TaskEvent
+    from .._interface import Scope
 
 T = TypeVar("T")
 SignalFunction = Callable[[int, FrameType | None], Any]
@@ -128,8 +128,11 @@ class TrioLoop(Backend):
             yield task
             task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
 
-    def create_task_group(self) -> Any:
-        return trio.open_nursery()
+    create_event = staticmethod(trio.Event)
+    create_task_group = staticmethod(trio.open_nursery)
+    checkpoint = staticmethod(trio.lowlevel.checkpoint)
+    yield_to_loop = staticmethod(trio.lowlevel.cancel_shielded_checkpoint)
+    sleep_until = staticmethod(trio.sleep_until)
 
     async def end_tasks_in(self, task: trio.lowlevel.Task, scope: Scope) -> str:
         """Wait for the tasks in nurseries that were left open. trio has cancelled them with the scope around them."""
@@ -175,15 +178,6 @@ class TrioLoop(Backend):
     def name_task(self, task: Any, name: str) -> None:
         task.name = name
 
-    def create_event(self) -> TaskEvent:
-        return trio.Event()
-
-    async def checkpoint(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def yield_to_loop(self) -> None:
-        await trio.lowlevel.cancel_shielded_checkpoint()
-
     async def wait_until_woken(self, worker: WorkerTask) -> None:
         def abort(raise_cancel: object) -> trio.lowlevel.Abort:
             worker.wake_handle = None
@@ -199,9 +193,6 @@ class TrioLoop(Backend):
         if worker.wake_handle is not None:  # it is None if the worker was cancelled in this iteration of the loop
             worker.wake_handle = None
             trio.lowlevel.reschedule(worker.task)
-
-    async def sleep_until(self, deadline: float) -> None:
-        await trio.sleep_until(deadline)
 
     async def wait_readable(self, descriptor: int, deadline: float = math.inf) -> bool:
         with trio.CancelScope(deadline=deadline):
