@@ -328,7 +328,7 @@ class Run:
         finally:  # a run that was cancelled from outside raises the cancellation
             RUNS_IN_PROGRESS.pop(self, None)
             self.stuck_jobs.stop()
-            if not self.workers.alive:
+            if not (self.workers.alive or self.has_crashed):  # after a crash, `_ending` still settles what is left
                 self._break_reference_cycles()
         if self.interruption is not None:
             raise self.interruption
