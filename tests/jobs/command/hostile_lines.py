@@ -108,6 +108,7 @@ mapfile -C {w} -c 1 a < /etc/passwd|printf '%*d' {w} 1|printf '%(%s)T' {w}|test 
 RANDOM={w}|OPTIND={w}|COLUMNS={w}; true|TMOUT={w} true|read RANDOM <<< {w}|for SECONDS in {w}; do true; done|PS4={w}; set -x; true|env COLUMNS={w} true|trap -- "let y" EXIT; y={w}|echo $x[{w}]|echo "$x[y]"|echo $x[y]|x=y; y={w}; echo $((x))|y={w}; x=y; [ $x -gt 1 ]|y={w}; [[ y -eq 1 ]]|x=y; export y={w}; declare -i z=x|y={w}; read x <<< y; echo $((x))
 z[1 + {w}]=1|declare -a x={w}|typeset -a x={w}|local -a x={w}|x=(); declare x={w}|read -a x < /dev/null; declare x={w}|read y"x" <<< {w}; echo $((yx))|KSHUID={w}
 y={w}; trap 'echo $(('"y))" EXIT|$'\\x65val' {w}|{eval,} {w}|{eval,/x} {w}|printf {-v,z[{w}],x}|set -- 1 {w}; y=2; echo $((${!y}))|cd {w}; echo $((DIRSTACK))|- eval {w}|command {w} {w}
+{ :; } always { eval {w}; }|exec -a x eval {w}|$x eval {w}|e${x}val {w}|echo ~ro{w}|x=~ro{w}|nameref r={w}; r=1
 setopt promptsubst; PROMPT4={w}; set -x; true|setopt globsubst; x={w}; echo $x|declare DIRSTACK={w}|exec {w}|time z[{w}]=1|env {w} x|echo {w} | { echo $(( $(cat) )); }|echo $x:{w}|command -v {w}
 read x <<< {w}; printf '%s' "$x"|f() { local x={w}; echo "$x"; }; f {w}|[ {w} -nt {w} ]|[[ ! {w} == {w} ]]|set -eu -- {w}; echo "$@"|cp {w}{,.b}|printf $'%s\\t' {w}|~/bin/{w} {w}|x={w}; : "${x:-"{w}"}"
 true {w} && echo $((RANDOM%2))|i=1; i=$((i+1)); echo $i {w}|echo x{w}>y|echo {w}>y|echo {w}<y|f{w}() { true; }|echo {w}{a,b}|echo {a,{w}}|echo [{w}]|true \\

@@ -125,12 +125,12 @@ _EXPANSION: Final = r"""
     \$(?P<name>[A-Za-z_]\w*|[0-9@*\#?$!-])
     | \$\{(?P<braced>\#?(?:\w+|[@*\#?$!-]))(?::?[-+?](?:[^{}'"`$\\\0-\2]|\$\w+)*|(?:%%?|\#\#?)[^{}'"`$\\\0-\2]*)?\}"""
 _TOKEN: Final = re.compile(
-    rf"""(?P<blank>[ \t]+) | (?P<continuation>\\\n) | \\(?P<escaped>[^\0-\2]) | (?P<mark>[\0-\2])
-    | (?P<sum>\$?{_SUM}) | (?P<unknown>\$?\(\(|\$\[|<<-?(?!<)|\$'[^']*\\')
+    rf"""(?P<blank>[ \t]+) | (?P<continuation>(?<=[ \t])\\\n|\\\n(?=[ \t])) | \\(?P<escaped>[^\n\0-\2])
+    | (?P<mark>[\0-\2]) | (?P<sum>\$?{_SUM}) | (?P<unknown>\$?\(\(|\$\[|<<-?(?!<)|\$'[^']*\\')
     | (?P<open>\$\(|[<>]\(|\$?") | \$?'(?P<single>[^']*)'
     | (?P<redirection>(?:\d+|\{{\w+\}})?(?:<<<|<>|>>|>\||[<>]&|[<>])|&>>?)
     | (?P<end>;;&|;&|;;|&&|\|\||\|&|[;|&\n]) | {_EXPANSION}
-    | (?P<bracket>[()]) | (?P<literal>[^\s\\'"`$();&|<>\0-\2]+|[\r\f\v]|\$(?=[\s/.,:%+]|\]|\Z))""",
+    | (?P<bracket>[()]) | (?P<literal>[^\s\\'"`$();&|<>\0-\2]+|[\r\f\v]|\$(?=[\s/.,:%]|\]|\Z))""",
     re.VERBOSE | re.ASCII,
 )
 _QUOTED_TOKEN: Final = re.compile(
@@ -138,7 +138,7 @@ _QUOTED_TOKEN: Final = re.compile(
     | (?P<unknown>\$\(\(|\$\[) | (?P<open>\$\(|") | {_EXPANSION} | (?P<literal>[^\\"`$\0-\2]+|\$(?![{{(\0-\2]))""",
     re.VERBOSE | re.ASCII,
 )
-_CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\4-]|\A=)\Z")
+_CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\4-]|\A=|(?:\A=|(?:\A|[=:])~)[^/:]*)\Z")
 """Matches what changes a value after it: `~` and `=` expand it, and what else is not known."""
 _AS_WORD: Final = 'make it a word of its own, or pass it as "$1", as in: sh -c \'x "$1"\' - {}'
 _QUOTE_EXPANSIONS: Final = 'put what the shell expands there in double quotes, as in: test "$(wc -l < x)" = 2'
@@ -238,7 +238,7 @@ class _Lexer:
             self._position = found.end()
             kind = found.lastgroup or ""
             self._read_token(kind, found[0], found[kind], is_quoted)
-            if kind != "continuation" and not (self._computes and found[0] == ":" and self._last_kind == "name"):
+            if not (self._computes and found[0] == ":" and self._last_kind == "name"):
                 self._last_kind = kind  # zsh takes what follows $x: for a modifier
         if len(self._stack) > 1:
             raise _Unknown(self._top.opener)
@@ -375,18 +375,19 @@ class _Lexer:
 
 BUILTINS: Final = frozenset(
     """
-    . : [ [[ alias autoload bg bind bindkey break builtin bye caller case cd chdir command compadd comparguments
-    compcall compctl compdescribe compfiles compgen compgroups complete compopt compquote compset comptags comptry
-    compvalues continue coproc declare dirs disable disown do done echo echotc echoti elif else emulate enable end
-    esac eval exec exit export false fc fg fi float for foreach function functions getln getopts global hash help
-    history if in integer jobs kill let limit local log logout mapfile nocorrect noglob popd print printf private
-    pushd pushln pwd r read readarray readonly rehash repeat return sched select set setopt shift shopt source stat
-    suspend test then time times trap true ttyctl type typeset ulimit umask unalias unfunction unhash unlimit unset
-    unsetopt until vared wait whence where which while zcompile zformat zle zmodload zparseopts zregexparse zstyle
+    . : [ [[ alias always autoload bg bind bindkey break builtin bye caller case cd chdir command compadd comparguments
+    compcall compctl compdescribe compfiles compgen compgroups complete compopt compound compquote compset comptags
+    comptry compvalues continue coproc declare dirs disable disown do done echo echotc echoti elif else emulate enable
+    end esac eval exec exit export false fc fg fi float for foreach function functions getln getopts global hash help
+    history if in integer jobs kill let limit local log logout mapfile nameref nocorrect noglob popd print printf
+    private pushd pushln pwd r read readarray readonly redirect rehash repeat return sched select set setopt shift shopt
+    source stat suspend test then time times trap true ttyctl type typeset ulimit umask unalias unfunction unhash
+    unlimit unset unsetopt until vared wait whence where which while zcompile zformat zle zmodload zparseopts
+    zregexparse zstyle
     """.split()  # noqa: SIM905 - eighty lines otherwise
 )
 """The builtins and reserved words of shells. What has another name is a program or a function of the line."""
-_RUNNING: Final = frozenset(["command", "builtin", "exec", "time", "nocorrect", "noglob", "-"])
+_RUNNING: Final = frozenset(["command", "builtin", "exec", "time", "nocorrect", "noglob", "-", ""])
 _NAME: Final = re.compile(r"[-\w.:@%+,~ \0-\2]*|[-\w.:@%+,~ \0-\2\4]*/[-\w./:@%+,~*? \0-\2\4]*|\[\[?")
 """Matches the name of a command that is a builtin only if it looks like one."""
 EVALUATED: Final = re.compile(
@@ -462,11 +463,11 @@ def _check_command(words: list[str], lexer: _Lexer, computes: bool) -> None:
         if match[2]:
             raise _Unknown("in a line with a subscript")
         del words[0]
-    while words and words[0] in _RUNNING:
+    while words and (name := words[0].replace(NUMBER, "")) in _RUNNING:  # a variable may be empty
         del words[0]
         while words and words[0].startswith("-"):
-            del words[0]
-    name, arguments = (words or [""])[0], "\5".join(words[1:])
+            del words[: 2 if (name, words[0]) == ("exec", "-a") else 1]
+    name, arguments = (words or [""])[0].replace(NUMBER, ""), "\5".join(words[1:])
     if _NAME.fullmatch(name) is None:
         raise _Unknown("in a line whose command is not known", 'write its name or path, or: env "$x" {}')
     form = (_FORMS if computes else _FORMS_WITHOUT_COMPUTING).get(name)
