@@ -293,25 +293,26 @@ class RunFiles:
 def page_of_run(is_wanted: bool) -> Generator[None]:
     """During the body of the `with` statement, let another process serve a page of the run, and print its address.
 
-    At the end, browsers that show the page have a second to get its end.
+    At the end, wait a second at most until browsers that show the page have its end. A large page takes longer: its
+    process then goes on for a while.
     """
     if not is_wanted:
         yield
         return
     words = [sys.executable, "-P", "-c", "from trioflow.view.look import _web; _web.serve_parent()"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        _outputs.echo(server.stdout.readline().decode(), nl=False, err=True)
-        try:
-            yield
-        finally:
-            deadline = time.monotonic() + WATCH_INTERVAL
-            answer_thread.tell_ends()
-            server.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(max(0.0, deadline - time.monotonic()))
-            server.kill()
+    server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    try:
+        with server.stdout:
+            _outputs.echo(server.stdout.readline().decode(), nl=False, err=True)
+        yield
+    finally:
+        deadline = time.monotonic() + WATCH_INTERVAL
+        answer_thread.tell_ends()
+        server.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(max(0.0, deadline - time.monotonic()))
 
 
 def make_monitors(scheduler: Scheduler, tag: bool) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import socket
@@ -316,7 +317,7 @@ def test_a_trace_has_the_page_of_a_run_that_has_ended(tmp_path: Path) -> None:
 
 
 def test_a_run_has_a_page_of_its_own(tmp_path: Path) -> None:
-    """`run --web` prints the address of a page, which another process serves, and which ends with the run."""
+    """`run --web` prints the address of a page, which another process serves until a browser has the end of the run."""
     path = tmp_path / "flow.py"
     path.write_text(PROGRAM.replace(".run()", "").replace("Scheduler(Job", "s = Scheduler(Job"), encoding="utf-8")
     words = [sys.executable, "-m", "trioflow", "run", "--no-monitor", "--web", str(path)]
@@ -329,5 +330,8 @@ def test_a_run_has_a_page_of_its_own(tmp_path: Path) -> None:
         _, errors = process.communicate("\n")
     assert '<section id="live"' in page
     assert (process.returncode, "OSError: broken" in errors) == (3, True)
-    with pytest.raises(urllib.error.URLError, match="refused"):
-        urllib.request.urlopen(url)
+    with urllib.request.urlopen(f"{url}report.html") as answer:
+        assert "OSError: broken" in answer.read().decode()
+    connect = urllib.request.urlopen
+    with pytest.raises(OSError):  # noqa: PT011 - it is refused, or cut off
+        [connect(url).close() for _ in itertools.count()]

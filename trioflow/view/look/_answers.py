@@ -41,6 +41,8 @@ MAX_REQUEST_SIZE: Final = 1 << 16
 MAX_TRIES: Final = 3
 WATCH_INTERVAL: Final = 1.0
 """How long, in seconds, who watches a run waits for changes, and a program at its end for those who watch."""
+FIRST_INTERVAL: Final = 0.1
+"""How long, in seconds, who watches waits for a run to begin: most of a short run would be over after a second."""
 ABANDONED_AFTER: Final = 30.0
 CLIENT_THREAD: Final = "trioflow look, client"
 """The name of the threads that answer one client each."""
@@ -254,7 +256,7 @@ def _tell_changes(request: Record) -> Record:
             del watches[old]
         watch: Watch | None = watches.get(key)
         if watch is None and not views.runs_in_progress():  # who looks has come first
-            watching.wait(WATCH_INTERVAL)
+            watching.wait(FIRST_INTERVAL)
             return {"number": 0}
         if watch is None or watch.number != request.get("number"):  # an answer may be lost
             watch = watches[key] = Watch(_choose_run(request) if watch is None else watch.in_progress)

@@ -26,7 +26,7 @@ MIN_DURATIONS: Final = 3
 """The number of jobs that must have ended before the page estimates how long the others take."""
 MAX_RUNNING: Final = 20
 """The maximum number of running jobs that have a line beside what waits. The table has all."""
-PAUSE_FACTOR: Final = 4
+PAUSE_FACTOR: Final = 2
 """The pause before a page is made again, unless its run has ended, as a multiple of the time that it took."""
 RETRY_INTERVAL: Final = 0.5
 """How long, in seconds, to wait before the next question to a program that has not answered."""
@@ -152,6 +152,7 @@ class Page:
         self._lock: Final = threading.Condition()  # of what is told; notified when there is news
         self._making: Final = threading.Lock()  # so that the page is made once for all tabs
         self._made = -1, ""  # the version of the page, and its text
+        self._read_version, self._last_read = -1, (TraceRecord(), list[JobFacts](), NO_ANSWER)
         self._next_at = -math.inf  # when the page may be made again
         _report.require_jinja()
 
@@ -211,7 +212,9 @@ class Page:
 
     def _read(self) -> tuple[TraceRecord, list[JobFacts], Record]:
         with self._lock:
-            return *self._run.record(), self._run.answer
+            if self._read_version != self.version:
+                self._read_version, self._last_read = self.version, (*self._run.record(), self._run.answer)
+            return self._last_read
 
     def steer(self, action: str, value: object) -> Record:
         """Steer the run as the words of `trioflow look` do; return what was done, or the error."""

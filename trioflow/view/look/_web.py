@@ -22,14 +22,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from ..trace.report import _report
-from ._answers import WATCH_INTERVAL
 from ._page import Page
 
 MAX_REQUEST_SIZE: Final = 4096
 REQUEST_TIMEOUT: Final = 10.0
 """How long, in seconds, a client may take to send a request, or keep a connection without one."""
-SHOWN_FOR: Final = 10.0
-"""How long, in seconds, a page that nobody asks for may still be shown: one of many jobs is fetched less often."""
+END_TIMEOUT: Final = 10.0
+"""How long, in seconds, a page may outlive its run, and how long ago a browser that shows it may have asked for it.
+
+One of many jobs takes a while.
+"""
 MAX_THREADS: Final = 64
 """The number of threads from which on connections are closed at once: another user may open any number."""
 HEADERS: Final = {
@@ -58,9 +60,9 @@ class PageServer(ThreadingHTTPServer):
         """Whether a browser has got the report after the end of the run."""
 
     def show_end(self) -> None:
-        """Let a browser that shows the page get its end, for a second at most."""
-        if time.monotonic() < self.asked_at + SHOWN_FOR:
-            self.has_saved_end.wait(WATCH_INTERVAL)
+        """Let a browser that shows the page get its end."""
+        if time.monotonic() < self.asked_at + END_TIMEOUT:
+            self.has_saved_end.wait(END_TIMEOUT)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own, or close the connection if there are too many."""
@@ -152,4 +154,5 @@ def serve_parent() -> None:
     with serving(Page(os.getppid(), None)) as server:
         print(server.url, flush=True)
         sys.stdin.buffer.read()
+        os.dup2(1, 2)  # so that who reads the errors of the parent does not wait for the end of this process, too
         server.show_end()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Final, NamedTuple
+from functools import cached_property, wraps
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from ..._core.api.views import (
     AnyJob,
@@ -26,6 +26,7 @@ from ..text._verdict import Tally, Verdict, create_verdict
 from ._critical_path import CriticalPathLink, compute_critical_path
 from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span
 
+T = TypeVar("T")
 MAX_BOXES: Final = 300
 """The maximum number of boxes in a picture. A larger picture would be unreadable, and with 1,000 boxes `dot` would take
 minutes."""
@@ -226,3 +227,20 @@ class TraceRecord:
     def _roots(self) -> dict[int, Span]:
         """What `find_root_failure` has found, by the number of the span, so that no part of a chain is walked twice."""
         return {}
+
+    @cached_property
+    def derived(self) -> dict[Any, Any]:
+        """What functions have derived from the record; see `once_for_each_record`."""
+        return {}
+
+
+def once_for_each_record(derive: Callable[[TraceRecord], T]) -> Callable[[TraceRecord], T]:
+    """Decorate a function whose result several parts of a report show, so that a record keeps it."""
+
+    @wraps(derive)
+    def derive_once(record: TraceRecord) -> T:
+        if derive not in record.derived:
+            record.derived[derive] = derive(record)
+        return cast(T, record.derived[derive])
+
+    return derive_once

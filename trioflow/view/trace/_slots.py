@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from ..._core.api.views import WaitCause, duration_text, plural, printable
 from .._state_styles import CAUSE_WORDS
-from ._record import TraceRecord
+from ._record import TraceRecord, once_for_each_record
 from ._resource_use import count_overlaps
 from ._spans import INNER_WAIT_CAUSES, Span, assign_lanes, without_intervals
 
@@ -134,6 +134,7 @@ def reason_words(reason: EmptySlotReason) -> str:
     return CAUSE_WORDS[cause].empty_reason.format(printable(resource_name))
 
 
+@once_for_each_record
 def compute_slot_use(record: TraceRecord) -> SlotUse:
     spans = measured_spans(record)
     bars = sorted(_slot_bars(record, spans), key=lambda bar: (bar.start, bar.span.number))

@@ -10,7 +10,7 @@ from ..._core.api.views import WaitCause, printable
 from .._state_styles import CAUSE_WORDS
 from ..text._columns import durations_in_column
 from ._critical_path import settled_at
-from ._record import TraceRecord
+from ._record import TraceRecord, once_for_each_record
 from ._slots import SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words
 from ._spans import Span, waits_before_start
 
@@ -101,6 +101,7 @@ def format_columns(
     return (*HEADINGS[:2], *(f"{name}, {unit}" for name, unit in zip(HEADINGS[2:], units, strict=True))), cells
 
 
+@once_for_each_record
 def compute_time_spent(record: TraceRecord) -> TimeSpent:
     """Compute the breakdown of a run's time, in O(n log n) time for n jobs."""
     families = list(compute_family_times(record).values())
@@ -129,6 +130,7 @@ def compute_time_spent(record: TraceRecord) -> TimeSpent:
     )
 
 
+@once_for_each_record
 def compute_family_times(record: TraceRecord) -> dict[str, FamilyTime]:
     """Return the times of each family in `record.families` that has jobs whose work and waits are counted."""
     spans_by_family: dict[str, list[Span]] = {}
