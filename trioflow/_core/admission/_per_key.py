@@ -188,9 +188,9 @@ class CountedKey(Key, CountedResource):
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
         """Take back the place of a job; it is free after the pause."""
         super().give_back(job, share)
-        if self.family.pause and job is not self.unused_by:
+        if self.family.settings.pause and job is not self.unused_by:
             self.free -= 1
-            self.rest_ends.append(self.clock() + self.family.pause)
+            self.rest_ends.append(self.clock() + self.family.settings.pause)
             self.family.keep(self)
         self.unused_by = None
         self.wake()
@@ -244,15 +244,13 @@ class PerKeyResource(PoolEntry):
 
     """
 
-    __slots__ = ("_kept", "is_returnable", "keys", "limit", "outer_key", "pause", "unit_need")
+    __slots__ = ("_kept", "is_returnable", "keys", "outer_key", "unit_need")
 
     has_keys = True
 
     def __init__(self, name: str, settings: PerKey, outer_key: CountedKey | None = None) -> None:
         super().__init__(name, settings)
         limit: Any = settings.limit
-        self.limit: Final = limit
-        self.pause: Final = settings.pause
         self.outer_key: Final = outer_key
         self.is_returnable = not isinstance(limit, Rate)
         self.unit_need: Final[Any] = RateResource(name, limit).parse_amounts(1, name) if isinstance(limit, Rate) else 1
@@ -311,10 +309,11 @@ class PerKeyResource(PoolEntry):
             key.change_clock(clock, shift)
 
     def public_total(self) -> Any:
-        return self.limit.burst if isinstance(self.limit, Rate) else self.limit
+        limit: Any = self.settings.limit
+        return limit.burst if isinstance(limit, Rate) else limit
 
     def public_free(self) -> dict[str, Any]:
         return {key: resource.public_free() for key, resource in list(self.keys.items())}
 
     def describe(self) -> str:
-        return f"{self.name}={self.limit} for each key, {len(self.keys)} in use"
+        return f"{self.name}={self.settings.limit} for each key, {len(self.keys)} in use"

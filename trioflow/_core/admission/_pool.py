@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from ..._hints import explain_form
 from ..base import _amounts, _units
-from ..base._amounts import amount_of
 from ..base._reprs import short_repr
 from ..job import _job_options
 from ..job._job import AbstractJob, AnyJob
@@ -226,11 +225,6 @@ class ResourceView:
     def key_total(self, key: str) -> float | None:
         """Return the total of a key of a `PerKey`; None for rates, and for other resources."""
         return self._resource.settings.limit_of(key) if self.is_per_key and self._resource.is_returnable else None
-
-    def amount_text(self, amount: float) -> str:
-        """Return an amount as text, such as "3", or "1.5 GiB" for a size; an empty string for a `Rate`."""
-        resource = self._resource
-        return resource.format_amount(amount_of(amount, self.name)) if isinstance(resource, CountedResource) else ""
 
     def start_delay(self, jobs: Iterable[AnyJob]) -> float:
         """Return the seconds until all needs of these jobs have accrued and the throttle, if any, has ended.

@@ -501,7 +501,14 @@ class Backend(Protocol):
 
     def limiter_problem(self, limiter: object) -> str | None:
         """Return why a limiter cannot be used as a window on this backend, as text for an error; None if it can."""
-        ...
+        import anyio
+
+        if not isinstance(limiter, anyio.CapacityLimiter):
+            return "give a positive whole number, None, or a CapacityLimiter of anyio or, on trio, of trio"
+        other = self.other_cancellation[0]
+        if _shared.limiter_module(limiter).endswith(f"_{other}"):
+            return f"this CapacityLimiter was created or used on {other}; create a new one"
+        return None
 
     def try_acquire(self, limiter: Any, borrower: object) -> bool:
         """Take a token for `borrower` if one is free and no task waits for it. Return whether a token was taken."""

@@ -394,15 +394,12 @@ def unknown_job_option_error(
     """
     constructor = getattr(kind.__init__, "__wrapped__", kind.__init__)
     constructor_options: Any = getattr(constructor, "__kwdefaults__", None) or {}
-    known = [
-        option
-        for option in dict.fromkeys((*constructor_options, *kind._declared_options))
-        if option not in ("kwargs", "_inputs")
-    ]
-    suggestion = None if name in _hints.OPTION_HINTS else _suggest_option(name, known)
-    hints = [f"did you mean {suggestion}?"] if suggestion else []
+    options = dict.fromkeys((*constructor_options, *kind._declared_options))
+    known = [option for option in options if option not in ("kwargs", "_inputs")]
     if name in _hints.OPTION_HINTS:
         return TypeError(f"{subject}: {owner} has no option {name!r}; {_hints.OPTION_HINTS[name]}")
+    suggestion = _suggest_option(name, known)
+    hints = [f"did you mean {suggestion}?"] if suggestion else []
     if is_call:
         hints.append(f"{'To' if suggestion else 'to'} pass it to the function, write kwargs={{{name!r}: ...}}")
     choices = "" if suggestion else f"{'; ' * is_call}the options are {', '.join(known)}"

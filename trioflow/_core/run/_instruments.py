@@ -191,14 +191,6 @@ def _overrides(instrument: Instrument, hook: str) -> bool:
     return is_defined or hook in getattr(instrument, "__dict__", {})
 
 
-def fast_hooks(instrument_set: InstrumentSet | None) -> FastHooks:
-    """Return the functions to call when a job starts, ends and is scheduled. Each is None if no instrument needs it."""
-    if instrument_set is None:
-        return None, None, None
-    fast = instrument_set.fast_hook
-    return fast("job_started", "job_attempt"), fast("job_finished"), fast("job_scheduled")
-
-
 def _raise(interruption: BaseException) -> None:
     raise interruption
 

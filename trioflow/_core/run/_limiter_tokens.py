@@ -109,9 +109,7 @@ class LimiterTokens:
         self._unused.append(borrower)
         self.first_waiting()
         self._start_first()
-        workers = self._run.workers
-        if not (workers.searchers or workers.is_closed):
-            workers.spawn()
+        self._run.workers.spawn_searcher()
 
     def needs_request(self) -> bool:
         return bool(self.waiting) and self.request_scope is None

@@ -54,7 +54,7 @@ from ._attempts import Backoffs, drain_backoffs, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
-from ._instruments import Instrument, InstrumentSet, fast_hooks
+from ._instruments import Instrument, InstrumentSet
 from ._journaling import JournalWriter
 from ._limiter_tokens import LimiterTokens, enclosing_limiter, takes_limits_of
 from ._part import Part, with_parts
@@ -241,8 +241,9 @@ class Run:
         """Set the functions to call at the steps of a job, of the parts, the instruments and those of the outer run."""
         instruments = (*[part for part in self.parts if isinstance(part, Instrument)], *instruments)
         self.instrument_set = InstrumentSet(instruments, outer, self.interrupt) if instruments or outer else None
-        notify_start, notify_end, notify_scheduled = fast_hooks(self.instrument_set)
-        self.fast_hooks = notify_start, with_parts(self.parts, notify_end), notify_scheduled
+        hook = self.instrument_set.fast_hook if self.instrument_set is not None else lambda *_: None
+        notify_end = with_parts(self.parts, hook("job_finished"))
+        self.fast_hooks = hook("job_started", "job_attempt"), notify_end, hook("job_scheduled")
 
     # ---- attributes that few runs need, which are created on first use
 

@@ -364,9 +364,13 @@ class Workers:
 
         Call this after each event that makes a job ready, or after which another one can start.
         """
+        if self.queue.line is not None:
+            self.queue.admit()
+        self.spawn_searcher()
+
+    def spawn_searcher(self) -> None:
+        """Spawn a worker if a job is startable and no worker searches; no job is admitted."""
         queue, startable = self.queue, self.queue.startable
-        if queue.line is not None:
-            queue.admit()
         if self.searchers or self.is_closed:
             return
         while startable and startable[0]._state is not SCHEDULED:

@@ -264,13 +264,10 @@ def _explain_backoff(run: Run, job: AbstractJob[Any]) -> str:
 
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     tokens = run.queue.tokens
-    owner = next(
-        level for level in enclosing_schedulers(job) if level._run is not None and level._run.queue.limiter is not None
-    )
-    holders_text = (
-        f"{_token_holders_text(run, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.waiting_in_order())}"
-    )
-    return f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, {holders_text}"
+    queues = ((level, level._run.queue) for level in enclosing_schedulers(job) if level._run is not None)
+    owner = next(level for level, queue in queues if queue.limiter is not None)
+    holders, before = _token_holders_text(run, tokens.limiter), _earlier_jobs_text(run, job, tokens.waiting_in_order())
+    return f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, {holders}{before}"
 
 
 def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:

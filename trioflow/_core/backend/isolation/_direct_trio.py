@@ -28,10 +28,11 @@ class DirectTrioGroup(WorkerGroup):
         self._host_task = trio.lowlevel.current_task()
         self._scope = trio.CancelScope(deadline=self._deadline)
 
-    @trio.lowlevel.enable_ki_protection  # as `TrioHost.run_in_nursery`
+    @trio.lowlevel.enable_ki_protection
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         with self._scope:
-            await self._host.run_in_nursery(body)
+            async with trio.open_nursery() as self._host.nursery:
+                await body()
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def spawn(self, worker: WorkerTask) -> None:

@@ -214,13 +214,6 @@ class AsyncioLoop(Backend):
 
         return call
 
-    def limiter_problem(self, limiter: object) -> str | None:
-        if not isinstance(limiter, anyio.CapacityLimiter):
-            return "give a positive whole number, None, or, on asyncio, a CapacityLimiter of anyio"
-        if _shared.limiter_module(limiter).endswith("_trio"):
-            return "this CapacityLimiter was created or used in a trio program; create a new one"
-        return None
-
     def try_acquire(self, limiter: Any, borrower: object) -> bool:
         try:
             limiter.acquire_on_behalf_of_nowait(borrower)

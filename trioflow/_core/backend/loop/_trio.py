@@ -37,12 +37,6 @@ class TrioHost(HostTask):
         self._context = context
         self.nursery: Any = nursery  # None until the outermost run opens it
 
-    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `body()` inside a nursery. Then raise any cancellation of the calling task."""
-        async with trio.open_nursery() as self.nursery:
-            await body()
-        await trio.lowlevel.checkpoint_if_cancelled()
-
     def keep(self, cancellation: BaseException) -> None:
         """Do nothing: trio raises it again at the next checkpoint."""
 
@@ -223,15 +217,7 @@ class TrioLoop(Backend):
         return call
 
     def limiter_problem(self, limiter: object) -> str | None:
-        if isinstance(limiter, trio.CapacityLimiter):
-            return None
-        import anyio
-
-        if not isinstance(limiter, anyio.CapacityLimiter):
-            return "give a positive whole number, None, or a CapacityLimiter of trio or anyio"
-        if _shared.limiter_module(limiter).endswith("_asyncio"):
-            return "this CapacityLimiter was created or used in an asyncio program; create a new one, of anyio or trio"
-        return None
+        return None if isinstance(limiter, trio.CapacityLimiter) else super().limiter_problem(limiter)
 
     def try_acquire(self, limiter: Any, borrower: object) -> bool:
         import anyio
