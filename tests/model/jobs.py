@@ -530,8 +530,6 @@ class ModelLeaf(ModelJob):
                 self.world.doubt("what a job awaits ends as the job is cancelled")
             if self.state == "RUNNING" and not self.unwinding and self.awaited is resume:
                 self.awaited = None
-                if self.criticality and other.state != "SUCCEEDED":
-                    self.world.doubt("a critical job raises what it awaited")
                 if self.receive(other, step):
                     self.go_on()
 
