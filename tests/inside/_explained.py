@@ -15,10 +15,6 @@ OPEN: Final = "it leaves a cancel scope open: as a job it fails, because the nex
 EXPLAINED: Final[dict[str, dict[str, str]]] = {
     "trio": {
         "test_cancelled::test_reason_delayed_ki": CTRL_C,
-        "test_ki::test_generator_based_context_manager_throw": CTRL_C,
-        "test_ki::test_ki_enabled": CTRL_C,
-        "test_ki::test_ki_protection_check_does_not_freeze_locals": CTRL_C,
-        "test_ki::test_native_agen_protection": CTRL_C,
         "test_repl::test_KI_interrupts": CTRL_C,
         "test_run::test_current_statistics": TASKS,
     },

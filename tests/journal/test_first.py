@@ -14,7 +14,7 @@ import pytest
 
 from trioflow import Budget, First, Job, Pool, Scheduler, Sequence, Service, StopReason
 
-from ..bodies import IDLE, nap
+from ..bodies import IDLE, SUCCEEDED, fail, nap
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -63,6 +63,22 @@ def test_a_restored_winner_wins_before_any_other_job_starts(virtual: Virtual, tm
 
 async def relay(server: Server, question: str) -> str:
     return await server.ask(f"relay {question}", 1)
+
+
+def test_what_ends_after_a_first_has_failed_is_not_stored(virtual: Virtual, tmp_path: Path) -> None:
+    """A job that catches its cancellation and returns has succeeded too late to count, in a later run, too."""
+
+    async def late() -> str:
+        with contextlib.suppress(anyio.get_cancelled_exc_class()):
+            await nap(9)
+        return "late"
+
+    for _ in range(2):
+        job = Job(late, key="late")
+        first = First(job, *[Job(fail, 1, key=f"bad{number}") for number in range(2)], enough=2, label="first")
+        scheduler = Scheduler(first)
+        assert not virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
+        assert (job.state, job.restored) == (SUCCEEDED, False)
 
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(4, 40))])

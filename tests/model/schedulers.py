@@ -785,7 +785,9 @@ class ModelScheduler(ModelJob):
         waiting = any(job.state == "SCHEDULED" for group in others for job in group.jobs)
         if waiting and self.running and (reason != "COMPLETED" or self.plan.enough is not None):
             self.world.doubt("a scheduler stops as another starts")  # whose jobs may get what it has, or end with it
-        if reason == "CRITICAL" and any(job.has_awaited_failure and job.finished == self.world.now for job in self.jobs):
+        if reason == "CRITICAL" and any(
+            job.has_awaited_failure and job.finished == self.world.now for job in self.jobs
+        ):
             self.world.doubt("a scheduler stops for what a job has awaited")  # as what follows that job starts
         self.stopping, self.phase, self.why_stopped = True, "telling", reason
         if self.reason is None:
