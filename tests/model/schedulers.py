@@ -921,6 +921,9 @@ class ModelScheduler(ModelJob):
 
     def end_forever(self) -> None:
         """(3) Forever jobs are cancelled."""
+        groups = [job for job in self.running if isinstance(job, ModelScheduler)]
+        if any(job.began_attempt == self.world.now for group in groups for job in group.running):
+            self.world.doubt("a job of a forever scheduler starts as that ends")
         self.phase, self.forever_ended = "telling", True
         for job in list(self.running):
             if not job.is_service:
