@@ -778,6 +778,8 @@ class ModelScheduler(ModelJob):
             ordinary = [job for job in self.jobs if not job.plan.forever]
             if self.plan.enough is None and all(job.state not in (*UNSETTLED, "CANCELLED") for job in ordinary):
                 self.reason = None  # a drain has kept no job of this nested run from its end
+                if self.plan.forever and self.parent is not None and self.parent.draining and self.parent.is_over():
+                    self.world.doubt("a forever scheduler is drained as the one around it ends")
         ended = any(isinstance(job, ModelScheduler) and job.finished == self.world.now for job in self.jobs)
         if ended and any(job.began_attempt == self.world.now for job in self.running):
             self.world.doubt("a nested scheduler ends as another job starts")  # and both end with this one
@@ -1004,6 +1006,11 @@ class ModelScheduler(ModelJob):
         ]
         return sorted(found, key=lambda job: job.settled_as)
 
+    def failed_in_drained(self) -> bool:
+        """Return whether a failure counts in a forever scheduler that a drain, and not `cancel()`, has cut off."""
+        groups = [job for job in self.jobs if isinstance(job, ModelScheduler) and job.state == "CANCELLED"]
+        return any(group.criticality is not False and not group.asked and group.failures() for group in groups)
+
     def end(self) -> None:
         """(6) The run is over: it settles as a job of the outer scheduler."""
         self.phase = "over"
@@ -1017,6 +1024,8 @@ class ModelScheduler(ModelJob):
         if self.reason == "COMPLETED" and counting:
             self.reason = "FAILED"
             self.culprit = min(counting, key=lambda job: job.settled_as).name
+        elif self.reason == "COMPLETED" and self.draining and self.failed_in_drained():
+            self.reason = "FAILED"
         self.world.hook("after_run", self.name)
         if self.parent is not None and self.world.now == self.began:
             self.world.doubt("a nested scheduler takes no time")
