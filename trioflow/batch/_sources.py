@@ -28,14 +28,6 @@ STDIN: Final = "-"
 SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
 """For each separator: whether the words after it name files, and whether it links its source to the one before."""
 READ_SIZE: Final = 1 << 16
-ENDLESS_LINE: Final = (
-    f"a line of more than {posix.MAX_STREAM_SIZE >> 20} MiB",
-    "end each argument with a newline, or with a NUL and give -0",
-)
-ENDLESS_LINES: Final = (
-    f"a source of more than {posix.MAX_STREAM_SIZE >> 20} MiB, which is read before the first command starts,",
-    "make it the only source, or the first without :::+, which is read as commands start",
-)
 MAX_COUNTED_SIZE: Final = 1 << 20
 """The maximum size, in bytes, of a file whose lines are counted before the batch starts."""
 
@@ -169,8 +161,11 @@ class LineSource:
                 unfinished_parts.append(last)
                 kept_size = len(last) if lines and not self.is_kept else kept_size + len(chunk)
                 if kept_size > max_size:
-                    kept, remedy = ENDLESS_LINES if self.is_kept else ENDLESS_LINE
-                    raise BatchError(f"cannot read the arguments from {self.path!r}: {kept} is too long; {remedy}")
+                    where = "before the first command starts" if self.is_kept else "without the end of a line"
+                    raise BatchError(
+                        f"cannot read the arguments from {self.path!r}: more than {posix.MAX_STREAM_SIZE >> 20} MiB "
+                        f"{where}; end each with a newline, or a NUL and give -0; an endless source must come alone"
+                    )
             else:
                 break
         if line := b"".join(unfinished_parts):

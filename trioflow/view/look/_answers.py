@@ -96,6 +96,8 @@ class AnswerThread:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(address)
             listener.bind(address)
+            if not address.startswith("\0"):
+                os.chmod(address, 0o600)  # nobody can connect yet
             listener.listen(1)
             self._listener, self._pid = listener, os.getpid()
             self._thread = threading.Thread(
@@ -173,7 +175,7 @@ def _read_request(connection: socket.socket) -> Any:
             data += part
     try:
         return json.loads(data) if data else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 
