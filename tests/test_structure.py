@@ -332,7 +332,7 @@ OPENERS = {
         batch._record.RecordFile.__init__ batch._record.OutputDirectory.save batch._sources.LineSource.open
         cli._graph.command cli._report.command.write
         compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
-        jobs.command._program_service.ProgramService._poll_output_files.read_new_lines
+        jobs.command._readiness.OutputLine._wait.read_new_lines
         jobs.command._start_errors.file_tail jobs.command._streams.ProcessStreams._open_input
         jobs.command._streams.open_output_file jobs.ssh._local_copier.put jobs.ssh._sftp_transfers.read_script
         jobs.ssh._sftp_transfers._copy_content journal._file_stamps.FileStamper._stamp

@@ -10,7 +10,6 @@ check before start ──► the command runs ───────────�
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
 import sys
 from abc import abstractmethod
@@ -23,13 +22,11 @@ import anyio
 
 from ..._core.api import JobTimeout, Service, current_job
 from ...abc import JobOptions, RunHandle, callback, original_arguments_of, run_of, shown_value
-from ._readiness import OutputLine, Readiness, poll_until
+from ._readiness import OutputLine, Readiness
 from ._result import CommandError, CommandResult
 from ._spawn_options import is_path
 from ._start_errors import MAX_TAIL_BYTES, file_size, file_tail
 
-POLLED_BYTES: Final = 1 << 20
-"""How much of an output file is read at once for new lines. A longer line is passed over."""
 MAX_KEPT_LINES: Final = 50
 """How many of the latest lines of output are kept for error messages."""
 BUFFERED_OUTPUT_HINT: Final = " Maybe the program holds its output back in a buffer: try python -u, or stdbuf -oL."
@@ -194,18 +191,7 @@ class ProgramService(Service[Any], keeps_time=True):
         """
         try:
             with run.time_limit(self, "sign of readiness", cancels=True):
-                result, wait_error = None, None
-                async with anyio.create_task_group() as task_group:
-                    if self._output_files and isinstance(self._readiness, OutputLine):
-                        task_group.start_soon(self._poll_output_files, run, initial_sizes)
-                    try:
-                        result = await self._readiness._wait(run)
-                    except Exception as error:
-                        wait_error = error  # raised after the task group, which would wrap it in an ExceptionGroup
-                    task_group.cancel_scope.cancel()
-                if wait_error is not None:
-                    raise wait_error
-                return result
+                return await self._readiness._wait(run, initial_sizes)
         except JobTimeout as timeout_error:
             latest_failure = "" if self.redact else self._readiness._latest_failure()
             hint = BUFFERED_OUTPUT_HINT if isinstance(self._readiness, OutputLine) else ""
@@ -213,26 +199,6 @@ class ProgramService(Service[Any], keeps_time=True):
             if not self.redact and (output := self._output_tail(initial_sizes)):
                 timeout_error.add_note(f"The end of the output of {self.label!r}:\n{output}")
             raise
-
-    async def _poll_output_files(self, run: RunHandle, initial_sizes: Mapping[Any, int]) -> None:
-        """Poll the output files for new lines, because there is no portable notification of a growing file."""
-        positions = dict(initial_sizes)
-
-        def read_new_lines() -> None:
-            for path, position in positions.items():
-                with contextlib.suppress(OSError), open(path, "rb") as file:
-                    file.seek(position)
-                    *lines, rest = file.read(POLLED_BYTES).split(b"\n")
-                    positions[path] += sum(len(line) + 1 for line in lines)
-                    if len(rest) == POLLED_BYTES:  # a line without an end
-                        positions[path] += len(rest)
-                    for line in lines:
-                        self._readiness._process_line(line.decode(errors="backslashreplace"))
-
-        async def poll_files() -> None:
-            read_new_lines()
-
-        await poll_until(run, poll_files)
 
     def _early_end_error(self, outcome: CommandError | CommandResult, was_ready: bool, output: str) -> Exception:
         if isinstance(outcome, CommandError) and outcome.result is None:

@@ -13,7 +13,7 @@ import re
 import socket
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any, Final, final
@@ -28,6 +28,8 @@ from ._result import CommandError
 MIN_POLL_INTERVAL: Final = 0.01
 MAX_POLL_INTERVAL: Final = 0.1
 """The bounds of the interval between two tests, in seconds."""
+POLLED_BYTES: Final = 1 << 20
+"""How much of an output file is read at once for new lines. A longer line is passed over."""
 
 
 class Readiness(ABC):
@@ -52,8 +54,14 @@ class Readiness(ABC):
         """Hide the values of the condition in its errors, because its service is redacted."""
 
     @abstractmethod
-    async def _wait(self, run: RunHandle) -> Any:
-        """Wait until the service is ready, and return the service's result."""
+    async def _wait(self, run: RunHandle, output_files: Mapping[Any, int]) -> Any:
+        """Wait until the service is ready, and return the service's result.
+
+        Args:
+            run: the run.
+            output_files: the files to which the output goes, with their sizes before the service started.
+
+        """
 
     def _latest_failure(self) -> str:
         """Return a space and a sentence about the latest failed test; "" if there is nothing to report."""
@@ -122,7 +130,7 @@ class PortOpen(Readiness):
                 f"that uses it, or give the service another port"
             )
 
-    async def _wait(self, run: RunHandle) -> int:
+    async def _wait(self, run: RunHandle, _: Any) -> int:
         """Try to connect until a connection succeeds, and return the number of the port."""
         return await poll_until(run, self._try_connect)  # type: ignore[no-any-return]
 
@@ -193,8 +201,27 @@ class OutputLine(Readiness):
     def _matches(self, line: str) -> bool:
         return self.text in line if isinstance(self.text, str) else self.text.search(line) is not None
 
-    async def _wait(self, run: RunHandle) -> str:
-        """Wait for a line that matches, and return it."""
+    async def _wait(self, run: RunHandle, output_files: Mapping[Any, int]) -> str:
+        """Wait for a line that matches, and return it.
+
+        Files are polled for new lines, because there is no portable notification of a growing file.
+        """
+        positions = dict(output_files)
+
+        async def read_new_lines() -> str | None:
+            for path, position in positions.items():
+                with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: ASYNC230 - a part of a file
+                    file.seek(position)
+                    *lines, rest = file.read(POLLED_BYTES).split(b"\n")
+                    positions[path] += sum(len(line) + 1 for line in lines)
+                    if len(rest) == POLLED_BYTES:  # a line without an end
+                        positions[path] += len(rest)
+                    for line in lines:
+                        self._process_line(line.decode(errors="backslashreplace"))
+            return self._matching_line
+
+        if positions:
+            return await poll_until(run, read_new_lines)  # type: ignore[no-any-return]
         assert self._match_event is not None
         await self._match_event.wait()
         assert self._matching_line is not None
@@ -242,7 +269,7 @@ class CommandSucceeds(Readiness):
     def _redact(self) -> None:
         self._job.redact = True
 
-    async def _wait(self, run: RunHandle) -> Any:
+    async def _wait(self, run: RunHandle, _: Any) -> Any:
         """Run the command repeatedly until it succeeds, and return its result."""
         return await poll_until(run, self._try_command)
 
@@ -281,7 +308,7 @@ class FileExists(Readiness):
             return None
         return status.st_ino, status.st_mtime_ns
 
-    async def _wait(self, run: RunHandle) -> Path:
+    async def _wait(self, run: RunHandle, _: Any) -> Path:
         return await poll_until(run, self._find_file)  # type: ignore[no-any-return]
 
     async def _find_file(self) -> Path | None:
