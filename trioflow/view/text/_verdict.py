@@ -12,7 +12,7 @@ import collections
 import contextlib
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from ..._core.api import BudgetSpent
 from ..._core.api.views import (
@@ -41,7 +41,7 @@ from ..._core.api.views import (
     root_failure,
     run_times,
 )
-from .._state_styles import STATE_COUNT_ORDER, StateRecord, recorded_state
+from .._state_styles import STATE_COUNT_ORDER
 from ._symbols import Symbols
 
 MAX_CAUSES: Final = 2
@@ -60,23 +60,6 @@ def tally_key(state: ReportedState, forever: bool, tolerated: bool = False) -> R
     if tolerated and state is JobState.FAILED:
         return TOLERATED_KEY
     return FOREVER_KEY if forever and state not in TROUBLE_STATES else state
-
-
-class CountedJob(StateRecord, Protocol):
-    """The attributes of a job's record that a `Tally` reads."""
-
-    @property
-    def forever(self) -> bool: ...
-    @property
-    def critical(self) -> bool | None: ...
-    @property
-    def restored(self) -> bool: ...
-    @property
-    def restored_at(self) -> float | None: ...
-    @property
-    def restored_elapsed(self) -> float | None: ...
-    @property
-    def rerun_cause(self) -> str | None: ...
 
 
 MIN_SAVED_SECONDS: Final = 1.0
@@ -123,24 +106,13 @@ class RestoredJobs:
 
 
 class Tally:
-    """The number of jobs in each state.
+    """The number of jobs in each state, and of nested schedulers that are counted like jobs, as `is_counted` tells."""
 
-    Args:
-        jobs: the jobs, and the nested schedulers that are counted like jobs, as `is_counted` tells.
-
-    """
-
-    def __init__(self, jobs: Iterable[CountedJob] = ()) -> None:
+    def __init__(self) -> None:
         self._counts: Final[collections.Counter[ReportedState | str]] = collections.Counter()
         self.restored = RestoredJobs()
         self.reruns: Final[collections.Counter[str]] = collections.Counter()
         """The number of jobs that ran again though a journal has them, by the first change that is the cause."""
-        for job in jobs:
-            self.add_jobs(recorded_state(job), job.forever, tolerated=job.critical is False)
-            if job.restored:
-                self.restored.add(job.restored_at, job.restored_elapsed)
-            if job.rerun_cause is not None:
-                self.reruns[job.rerun_cause] += 1
 
     @classmethod
     def for_scheduler(cls, scheduler: BaseScheduler) -> Tally:

@@ -17,6 +17,7 @@ from ..._core.api.views import (
     printable,
     shorten,
 )
+from .._state_styles import recorded_state
 from ..graph import _dot, _render
 from ..graph._dot import Statement
 from ..graph._drawing import CriticalPath, Drawing
@@ -142,7 +143,14 @@ class TraceRecord:
     @cached_property
     def tally(self) -> Tally:
         """The number of jobs in each state. If a job ran several times, its last run counts."""
-        return Tally(self.counted_spans)
+        tally = Tally()
+        for span in self.counted_spans:
+            tally.add_jobs(recorded_state(span), span.forever, tolerated=span.critical is False)
+            if span.restored:
+                tally.restored.add(span.restored_at, span.restored_elapsed)
+            if span.rerun_cause is not None:
+                tally.reruns[span.rerun_cause] += 1
+        return tally
 
     def find_culprit(self, run: RunSpan) -> Span | None:
         """Return the span of the job whose failure stopped a run, at any depth; None if no job stopped it."""

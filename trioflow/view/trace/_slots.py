@@ -11,7 +11,6 @@ reasons are assigned in the order of `WaitCause`. For n jobs, all this takes O(n
 
 from __future__ import annotations
 
-import bisect
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -164,13 +163,9 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
         _, slot_demands = count_overlaps([*((bar.start, bar.end) for bar in bars), *ready_intervals])
         slot_count = min(window_size, max([*slot_demands, slot_count]))
     seconds = record.end_time - record.start_time
-    empty_seconds: dict[EmptySlotReason, float] = {}
-    steps = _empty_slot_steps(record, bars, wait_intervals, slot_count)
-    for (since, reasons), (until, _) in itertools.pairwise([*steps, (record.end_time, ())]):
-        for reason, slots in reasons:
-            empty_seconds[reason] = empty_seconds.get(reason, 0.0) + slots * (until - since)
+    empty_seconds = _empty_seconds(record, bars, wait_intervals, slot_count)
     for reason, since, until in wait_intervals:
-        if reason[0] is WaitCause.MACHINE:  # such waits are not in `steps`, because the waiting job had a slot
+        if reason[0] is WaitCause.MACHINE:
             empty_seconds[reason] = empty_seconds.get(reason, 0.0) + until - since
     empty_seconds[NOTHING_READY] = max(0.0, slot_count * seconds - work_seconds - sum(empty_seconds.values()))
     return SlotUse(seconds, slot_count, window_size, tuple(map(tuple, rows)), work_seconds, empty_seconds)
@@ -190,13 +185,13 @@ def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
                 yield SlotBar(since, until, span, until in failures)
 
 
-def _empty_slot_steps(
+def _empty_seconds(
     record: TraceRecord,
     bars: Iterable[SlotBar],
     wait_intervals: Iterable[tuple[EmptySlotReason, float, float]],
     slot_count: int,
-) -> Iterator[tuple[float, tuple[tuple[EmptySlotReason, int], ...]]]:
-    """Yield the number of empty slots for each reason, as a step function: each number is valid from its time on.
+) -> dict[EmptySlotReason, float]:
+    """Return the seconds for which slots were empty, for each reason.
 
     Slots that were empty because no job was ready are not included. The number of slots that are empty for a reason
     never exceeds the number of jobs that wait for that reason.
@@ -211,25 +206,18 @@ def _empty_slot_steps(
     for bar in bars:
         add_interval(None, bar.start, bar.end)
     for reason, since, until in wait_intervals:
-        if reason[0] is not WaitCause.MACHINE:
+        if reason[0] is not WaitCause.MACHINE:  # a job that waits for the machine has a slot
             add_interval(reason, since, until)
     counts: Counter[EmptySlotReason | None] = Counter()
-    waited_for: list[EmptySlotReason] = []  # sorted
-    for time in sorted(changes):
-        for key, change in changes[time].items():
-            before = counts[key]
-            counts[key] += change
-            if key is not None and (before > 0) != (counts[key] > 0):
-                index = bisect.bisect_left(waited_for, _order(key), key=_order)
-                waited_for[index : index + (before > 0)] = [] if before > 0 else [key]
-        empty_slots, slots_by_reason = slot_count - counts[None], list[tuple[EmptySlotReason, int]]()
-        for reason in waited_for:
-            if empty_slots <= 0:
-                break
-            slots = min(empty_slots, counts[reason])
-            slots_by_reason.append((reason, slots))
+    seconds: dict[EmptySlotReason, float] = {}
+    for since, until in itertools.pairwise([*sorted(changes), record.end_time]):
+        counts.update(changes[since])
+        empty_slots = slot_count - counts[None]
+        for reason in sorted((reason for reason in counts if reason is not None and counts[reason] > 0), key=_order):
+            slots = max(0, min(empty_slots, counts[reason]))
+            seconds[reason] = seconds.get(reason, 0.0) + slots * (until - since)
             empty_slots -= slots
-        yield time, tuple(slots_by_reason)
+    return seconds
 
 
 def _order(reason: EmptySlotReason) -> tuple[int, str]:

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, final
 
-from ..._core.api.views import WaitCause, printable
+from ..._core.api.views import WaitCause
 from .._state_styles import CAUSE_WORDS
-from ..text._columns import durations_in_column
 from ._critical_path import settled_at
 from ._record import TraceRecord, once_for_each_record
 from ._slots import SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words
@@ -66,39 +65,6 @@ class TimeSpent:
     def __str__(self) -> str:
         """Return a sentence such as "4 slots for 18 s: 47 % working, 53 % empty because gpu ran short"."""
         return str(self._slots)
-
-
-HEADINGS: Final = ("family", "count", "work", "waits", "p50", "p95", "waited for")
-
-
-def format_columns(
-    families: Sequence[FamilyTime],
-) -> tuple[tuple[str, ...], list[tuple[list[str], list[tuple[str, str]]]]]:
-    """Format the times of families of jobs as columns of a table.
-
-    All numbers in a column have the same unit and the same number of decimals, so that they can be compared. The sums
-    have one unit, and the times of single jobs (p50, p95) may have another.
-
-    Returns:
-        A pair: the headings, which contain the units, and the cells of each family. The cells of a family are its four
-        times, and its waits as pairs of cause and time.
-
-    """
-    family_count = len(families)
-    sums = [family.work for family in families] + [sum(family.waits.values()) for family in families]
-    sums += [seconds for family in families for seconds in family.waits.values()]
-    unit, texts = durations_in_column(sums)
-    job_unit, job_texts = durations_in_column([family.p50 for family in families] + [family.p95 for family in families])
-    wait_texts = iter(texts[2 * family_count :])
-    cells = [
-        (
-            [texts[index], texts[family_count + index], job_texts[index], job_texts[family_count + index]],
-            [(printable(cause), next(wait_texts)) for cause in family.waits],
-        )
-        for index, family in enumerate(families)
-    ]
-    units = unit, unit, job_unit, job_unit, unit
-    return (*HEADINGS[:2], *(f"{name}, {unit}" for name, unit in zip(HEADINGS[2:], units, strict=True))), cells
 
 
 @once_for_each_record

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import itertools
 import json
 import re
 import time
@@ -351,21 +352,31 @@ def _command_cells(span: Span) -> Iterator[list[Any] | None]:
 # ---- families of jobs
 
 
+HEADINGS: Final = ("family", "count", "work", "waits", "p50", "p95", "waited for")
+
+
 def families_table(record: TraceRecord) -> dict[str, Any] | None:
-    """Return the headings and rows of the table of families, or None if no two jobs are of the same family."""
-    time_spent = _time_spent.compute_time_spent(record)
-    if all(family.count == 1 for family in time_spent.families):
+    """Return the headings and rows of the table of families, or None if no two jobs are of the same family.
+
+    All numbers in a column have the same unit and the same number of decimals, so that they can be compared. The sums
+    have one unit, and the times of single jobs (p50, p95) may have another.
+    """
+    all_families = _time_spent.compute_time_spent(record).families
+    if all(family.count == 1 for family in all_families):
         return None
-    headings, cells = _time_spent.format_columns(time_spent.families[: _time_spent.MAX_FAMILIES])
-    columns = _time_spent.HEADINGS[1:-1]
-    return {
-        "headings": list(zip(_time_spent.HEADINGS, headings, strict=True)),
-        "rows": [
-            (family, list(zip(columns, (family.count, *times), strict=True)), waits)
-            for family, (times, waits) in zip(time_spent.families, cells, strict=False)
-        ],
-        "unlisted": len(time_spent.families) - _time_spent.MAX_FAMILIES,
-    }
+    families = all_families[: _time_spent.MAX_FAMILIES]
+    sums = [(family.work, sum(family.waits.values()), *family.waits.values()) for family in families]
+    unit, sum_texts = durations_in_column(itertools.chain.from_iterable(sums))
+    job_unit, job_texts = durations_in_column(time for family in families for time in (family.p50, family.p95))
+    texts, percentiles = iter(sum_texts), iter(job_texts)
+    rows: list[tuple[Any, ...]] = []
+    for family in families:
+        cells = [str(family.count), next(texts), next(texts), next(percentiles), next(percentiles)]
+        waits = [(printable(cause), next(texts)) for cause in family.waits]
+        rows.append((family, list(zip(HEADINGS[1:-1], cells, strict=True)), waits))
+    units = dict(zip(HEADINGS[2:], (unit, unit, job_unit, job_unit, unit), strict=True))
+    headings = [(name, f"{name}, {units[name]}" if name in units else name) for name in HEADINGS]
+    return {"headings": headings, "rows": rows, "unlisted": len(all_families) - _time_spent.MAX_FAMILIES}
 
 
 def slots_sentence(record: TraceRecord) -> str:
