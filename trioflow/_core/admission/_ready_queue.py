@@ -145,7 +145,7 @@ class ReadyQueue:
     def __init__(self, run: Any, window: Any) -> None:  # a `Run`, whose module this layer must not import
         self.run = run
         self.window = window  # a number may be replaced by another one during the run
-        # The number of slots, if the window is a number or an `Adaptive`.
+        # The number of slots, if the window is a number or an `Adaptive`, which changes it before `admit` is called.
         self.size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
         self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
         self.line: FifoLine | HeapLine | AdmissionQueue | None = None  # where jobs wait; None if they need not
@@ -226,10 +226,6 @@ class ReadyQueue:
                 queue.holders.difference_update(firsts)
             self._keep_slots()
             self.on_change()
-
-    def resize(self, size: int) -> None:
-        """Change the number of slots. Only the end of a job makes it larger, and `admit` follows."""
-        self.size = size
 
     def replace_window(self, size: int) -> None:
         """Replace the number of slots; `admit` has to be called afterwards."""

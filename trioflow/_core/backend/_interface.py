@@ -300,13 +300,6 @@ class Isolation(Protocol):
         """
         return worker.cause is not None or worker.group.is_cancelled()
 
-    def has_cancelled_itself(self, worker: WorkerTask) -> bool:
-        """Return whether the job of `worker` has cancelled its own task by asyncio's `Task.cancel()`.
-
-        Return False if the cancellation has been raised already, and always on trio. Call this in the worker's task.
-        """
-        return self._loop.has_asyncio_cancellation() and not self.was_cancelled(worker)
-
 
 class Backend(Protocol):
     """An event loop of trio or asyncio, and the isolation of jobs in it."""

@@ -69,11 +69,11 @@ class AdaptiveWindow(Part, Instrument):
             self._count_overload(began, ended)
         elif job._state is JobState.SUCCEEDED:
             self.controller.record_success(began, ended, is_full=self._run.queue.is_full())
-            self._run.queue.resize(self.controller.size)
+            self._run.queue.size = self.controller.size
 
     def _count_overload(self, started_at: float, now: float) -> None:
         self.controller.record_overload(started_at, now)
-        self._run.queue.resize(self.controller.size)
+        self._run.queue.size = self.controller.size
 
     def _is_counted(self, scheduler: Any, job: AbstractJob[Any]) -> bool:
         """Return whether a job takes a slot of the window: each member does, but of a `First`, its jobs do."""

@@ -69,9 +69,8 @@ class JournalWriter:
         A job that has added other jobs is not recorded: in a later run, it must run again to add them. Nor is one of a
         `First` that has its result.
         """
-        if not self.records_results:
-            return
-        if job._extras is None or not job._extras.has_added_jobs:
+        has_added_jobs = job._extras is not None and job._extras.has_added_jobs
+        if self.records_results and not has_added_jobs:
             self._record(self.journal.record, job, value)
 
     def record_winners(self, winners: Sequence[AbstractJob[Any]]) -> None:

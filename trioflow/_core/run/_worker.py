@@ -321,7 +321,7 @@ class Worker(WorkerTask):
         A job that just returned fails if it left something open, or cancelled its own task. If closing raises
         exceptions, they form a group with the job's.
         """
-        isolation = self.run.backend.isolation
+        backend, isolation = self.run.backend, self.run.backend.isolation
         kind, errors = await isolation.close_leftovers(self)
         message = f"errors from a job, and from a {kind} that it left open"
         if error is None and kind is not None:
@@ -329,7 +329,7 @@ class Worker(WorkerTask):
             error = RuntimeError(
                 f"the job returned with a {kind} still open: close it before the job returns, with a with statement"
             )
-        elif error is None and isolation.has_cancelled_itself(self):
+        elif error is None and backend.has_asyncio_cancellation() and not isolation.was_cancelled(self):
             error = _errors.JobCancelled("the job cancelled its own task", "to end a job, call its cancel()")
         return error if error is None or errors is None else BaseExceptionGroup(message, [error, errors])
 

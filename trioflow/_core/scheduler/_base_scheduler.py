@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import weakref
@@ -776,10 +777,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
         run = self._make_run(backend, timeout, jobs_window, instruments)
         outer_worker, pool = run.outer_worker, None
-        ctrl_c = backend.handle_ctrl_c() if outer_worker is None else None
+        ctrl_c = backend.handle_ctrl_c() if outer_worker is None else contextlib.nullcontext()
         try:
-            if ctrl_c is not None:
-                ctrl_c.__enter__()
+            ctrl_c.__enter__()
             if outer_worker is None and (used := self._setting("journal", journal)) is not None:
                 run.use_journal(self._open_journal(used))
             if _open_block is not None:
@@ -811,8 +811,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 outer_worker.run.failures.total += run.failures.total
             elif run.journal_writer is not None:
                 run.journal_writer.close()
-            if ctrl_c is not None:
-                ctrl_c.__exit__(None, None, None)
+            ctrl_c.__exit__(None, None, None)
         if outer_worker is not None:
             return cast(bool, self._nested_result(run))
         if run.failures.total or run.reason is not COMPLETED:
