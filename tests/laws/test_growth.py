@@ -202,8 +202,13 @@ def trace_of_depth(spans: Any, runs: Any, n: int, state: str) -> None:
     runs += [{**runs[0], "parent": i - 1, "member_numbers": [i]} for i in range(1, n)]
 
 
+def trace_of_runs(spans: Any, runs: Any, n: int) -> None:
+    runs += [{**runs[0], "member_numbers": [], "label": f"r{i}"} for i in range(n)]
+
+
 TRACES: dict[str, Callable[[Any, Any, int], None]] = {
     "waits with different names": trace_of_waits,
+    "runs": trace_of_runs,
     "depth": functools.partial(trace_of_depth, state="succeeded"),
     "depth that was blocked": functools.partial(trace_of_depth, state="blocked"),
     "depth that failed": functools.partial(trace_of_depth, state="failed"),

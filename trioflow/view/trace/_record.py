@@ -152,13 +152,17 @@ class TraceRecord:
                 tally.reruns[span.rerun_cause] += 1
         return tally
 
+    @cached_property
+    def culprit_numbers(self) -> dict[int | None, int | None]:
+        """For the span number of each scheduler, the number of the culprit of its last run."""
+        return {run.parent: run.culprit_number for run in self.runs}
+
     def find_culprit(self, run: RunSpan) -> Span | None:
         """Return the span of the job whose failure stopped a run, at any depth; None if no job stopped it."""
-        culprit_numbers = {run.parent: run.culprit_number for run in self.runs}
         number, cause = run.culprit_number, None
         while number is not None:
             cause = self.find_root_failure(self.spans[number])
-            number = None if cause.is_first else culprit_numbers.get(cause.number)
+            number = None if cause.is_first else self.culprit_numbers.get(cause.number)
         return cause
 
     def verdict(self, run: RunSpan, reason: StopReason | None) -> Verdict:
