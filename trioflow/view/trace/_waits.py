@@ -100,10 +100,7 @@ class WaitAnalysis:
             for resource in needed_amounts
             if resource.total_amount is not None
         }
-        self._full_window_intervals: Final = [
-            _find_full_window_intervals(run, *slots.amount_over_time())
-            for run, slots in zip(runs, self._slots, strict=True)
-        ]
+        self._full_window_intervals: Final = list(map(_find_full_window_intervals, runs, self._slots))
         self._resource_shortages: Final[dict[tuple[ResourceUse, float], list[ShortageInterval]]] = {}
         self._shortages_by_needs: Final[
             dict[tuple[int, bool, ResolvedNeeds], tuple[list[ShortageInterval], list[ShortageInterval]]]
@@ -147,27 +144,8 @@ class WaitAnalysis:
         ):
             # No other job ended the last wait of a job that never started.
             is_unfinished = span.started_at is None and ended == self._lifetimes[span.number][1]
-            releasing_number = (
-                None if is_unfinished else self._find_releasing_span_number(span, cause, resource, began, ended)
-            )
+            releasing_number = None if is_unfinished else _find_releasing(span, cause, resource, began, ended)
             yield Wait(cause, "" if resource is None else resource.name, began, ended, releasing_number)
-
-    def _find_releasing_span_number(
-        self, span: Span, cause: WaitCause, resource: ResourceUse | None, since: float, until: float
-    ) -> int | None:
-        if cause is WaitCause.SLOT:
-            slots = (self._slots[index] for index in self._windows[self._run_indices[span.number]])
-            numbers = (use.find_releasing_span_number(since, until, span.number) for use in slots)
-            return next((number for number in numbers if number is not None), None)
-        if resource is None:
-            return None
-        if cause is WaitCause.THROTTLED:
-            return max(
-                (cooldown for cooldown in resource.cooldowns if cooldown[0] < until and cooldown[1] > since),
-                key=itemgetter(1),
-                default=(0, 0, None),
-            )[2]
-        return resource.find_releasing_span_number(since, until, span.number)
 
     def _assumed_shortage(self, span: Span) -> Shortage | None:
         """Return the shortage to assume in a gap between shortages, or None to extend the shortage before the gap."""
@@ -181,8 +159,9 @@ class WaitAnalysis:
         if needs := self._needs.get(span.number):
             # The resource must have been reserved, or used by a run that is not in the trace.
             return WaitCause.RESOURCE, needs[0][0]
-        has_limiter = self._runs[self._run_indices[span.number]].has_limiter
-        return (WaitCause.SLOT if has_limiter and span.takes_slot else WaitCause.LOOP), None
+        index = self._run_indices[span.number]
+        has_limiter = self._runs[index].has_limiter and span.takes_slot
+        return (WaitCause.SLOT, self._slots[index]) if has_limiter else (WaitCause.LOOP, None)
 
     def _find_shortage_intervals(self, span: Span) -> tuple[list[ShortageInterval], list[ShortageInterval]]:
         """Return the intervals in which no job with the needs of `span` could start, because something was short.
@@ -215,6 +194,21 @@ class WaitAnalysis:
         return self._resource_shortages[key]
 
 
+def _find_releasing(
+    span: Span, cause: WaitCause, resource: ResourceUse | None, since: float, until: float
+) -> int | None:
+    """Return the number of the span that ended a wait; None if there is none."""
+    if resource is None:
+        return None
+    if cause is WaitCause.THROTTLED:
+        return max(
+            (cooldown for cooldown in resource.cooldowns if cooldown[0] < until and cooldown[1] > since),
+            key=itemgetter(1),
+            default=(0, 0, None),
+        )[2]
+    return resource.find_releasing_span_number(since, until, span.number)
+
+
 def _throttled_before_start(span: Span) -> list[tuple[float, float]]:
     """Return the throttled attempts before the first one that counts. Any others are parts of the job's run."""
     return [times for times in span.throttled if times[0] < or_infinity(span.started_at)]
@@ -223,14 +217,11 @@ def _throttled_before_start(span: Span) -> list[tuple[float, float]]:
 # ---- intervals
 
 
-def _find_full_window_intervals(run: RunSpan, times: list[float], job_counts: list[float]) -> list[ShortageInterval]:
-    """Return the intervals in which all slots of a run's window were taken.
-
-    `times` and `job_counts` are a step function: each count is the number of jobs that had slots from the corresponding
-    time on.
-    """
+def _find_full_window_intervals(run: RunSpan, slots: ResourceUse) -> list[ShortageInterval]:
+    """Return the intervals in which all slots of a run's window were taken."""
     if run.window_size is None:
         return []
+    times, job_counts = slots.amount_over_time()
     window_sizes = run.window_sizes or ((run.started_at or 0.0, run.window_size),)
     change_times = [since for since, _ in window_sizes]
     is_full: list[bool] = []
@@ -238,7 +229,7 @@ def _find_full_window_intervals(run: RunSpan, times: list[float], job_counts: li
     for time in all_times:
         index, size = bisect.bisect_right(times, time) - 1, bisect.bisect_right(change_times, time) - 1
         is_full.append(index >= 0 and job_counts[index] >= window_sizes[max(size, 0)][1])
-    return list(_flagged_intervals(all_times, is_full, WaitCause.SLOT, None))
+    return list(_flagged_intervals(all_times, is_full, WaitCause.SLOT, slots))
 
 
 def _find_cooldowns(resource: ResourceUse) -> list[ShortageInterval]:
