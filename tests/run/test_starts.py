@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import First, Job, Pool, Scheduler
+from trioflow._core.run import _time_slice
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import nap, pass_time
@@ -92,6 +93,23 @@ def test_the_first_jobs_of_sibling_groups_start_in_the_order_of_the_groups(
         groups = [make_group(Job(work, name, label=name), label=name.upper()) for name in names]
         started = order_of(virtual, lambda groups=groups: Scheduler(groups))  # type: ignore[misc]
         assert "".join(name for name in started if name.islower()) == names
+
+
+@pytest.mark.parametrize("make_group", [Scheduler, First])
+def test_a_worker_that_may_begin_in_a_turn_starts_its_first_job_in_it(
+    make_group: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On trio, it begins in its place, and waits no more; if time ran out then, later groups came first."""
+    monkeypatch.setattr(_time_slice, "TURN_SECONDS", 0.0)
+    names = "abcdefgh"
+    for _ in range(10):
+        started: list[str] = []
+
+        async def work(name: str, started: list[str] = started) -> None:
+            started.append(name)
+
+        assert Scheduler([make_group(Job(work, name)) for name in names]).run(backend="trio")
+        assert "".join(started) == names
 
 
 @pytest.mark.parametrize("own_task", [False, True])

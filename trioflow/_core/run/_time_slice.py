@@ -73,8 +73,11 @@ class TimeSlice:
         if first is worker or worker.group.is_interchangeable(first.group):
             now = self.clock()
             waits_later = len(spawned) > MAX_WORKERS_IN_TURN or not first.workers.has_work()  # in `queue`, or never
-            if now <= self.ends_at or waits_later or self.begin(worker.woken_in_turn, now):
+            has_time = now <= self.ends_at or (not waits_later and self.begin(worker.woken_in_turn, now))
+            if has_time or waits_later:
                 spawned.popleft()
+                if has_time:  # its first job waits for no other turn
+                    first.woken_in_turn = self.turn_number
                 return first
         worker.woken_in_turn = self.turn_number
         return None
