@@ -870,8 +870,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             yield from _checks.check_members(members)
         if is_fresh:
             members.needs_reset = True
-        else:
+        elif members.needs_reset or members.nested_schedulers:
             yield from self._reset_jobs()
+        else:
+            self._reset_outcome()
+            members.needs_reset = True
 
     def _reset_jobs(self) -> Iterator[None]:
         """Reset all jobs, at any depth, that the last run has changed. Yield whenever other tasks should get a turn."""

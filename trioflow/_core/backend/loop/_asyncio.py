@@ -122,6 +122,7 @@ class AsyncioLoop(Backend):
 
     create_event = staticmethod(asyncio.Event)
     create_task_group = staticmethod(anyio.create_task_group)
+    checkpoint = staticmethod(functools.partial(asyncio.sleep, 0))
 
     async def end_tasks_in(self, task: Any, scope: Scope) -> str:
         """Cancel the tasks in task groups that were left open, and wait for them; see `Backend`."""
@@ -157,9 +158,6 @@ class AsyncioLoop(Backend):
         if sys.version_info >= (3, 14) and not name.isascii():  # asyncio's tools take the bytes of a name for ASCII
             name = name.replace("…", "...").encode("ascii", "backslashreplace").decode()
         task.set_name(name)
-
-    async def checkpoint(self) -> None:
-        await asyncio.sleep(0)
 
     async def yield_to_loop(self) -> None:
         try:  # noqa: SIM105 - `suppress` would double the time
