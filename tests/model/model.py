@@ -63,6 +63,8 @@ def cut(root: ModelScheduler) -> None:
         root.asked = True
     else:
         root.world.mark("cut")
+        if root.world.apart and any(job.plan.needs for group in root.world.schedulers for job in group.queue):
+            root.world.doubt("runs that share a pool are cut at one instant")  # what one gives back reaches another
         root.cancel()
 
 
