@@ -80,6 +80,19 @@ def test_clean_up_job_may_have_inputs(virtual: Virtual) -> None:
     assert blocked.started_at is None
 
 
+@pytest.mark.parametrize("is_critical", [True, False])
+def test_what_the_stop_has_blocked_counts_as_failed_in_the_clean_up(virtual: Virtual, is_critical: bool) -> None:
+    """A critical job BLOCKED because a critical failure or the timeout cancelled its input ends its clean-up group."""
+    cancelled = Job(nap, 9)
+    blocked, long = Job(nap, cancelled, critical=True), Job(nap, 4)
+    group = Scheduler(blocked, long, required=cancelled, run_if="failed")
+    scheduler = Scheduler(cancelled, group, bad(critical=is_critical), timeout=2)
+    assert virtual(timed, scheduler) == (False, 1 if is_critical else 2)
+    assert scheduler.stop_reason is (StopReason.CRITICAL if is_critical else StopReason.TIMEOUT)
+    assert (group.stop_reason, group.culprit, group.state) == (StopReason.CRITICAL, blocked, FAILED)
+    assert long.state is not SUCCEEDED
+
+
 def test_a_thousand_chained_clean_up_jobs_run(virtual: Virtual) -> None:
     """A chain of a thousand clean-up jobs runs without deep recursion."""
     critical = bad()
