@@ -229,6 +229,8 @@ def test_a_pool_shows_its_rates() -> None:
         (lambda: Rate(requests=math.inf, per=60), ValueError, r"Rate\(requests=inf\)"),
         (lambda: Rate(requests=True, per=60), TypeError, r"Rate\(requests=True\): give a number above 0"),
         (lambda: Rate(requests="5", per=60), TypeError, r"Rate\(requests='5'\)"),
+        (lambda: Rate(requests=5, per=1, brust=3), TypeError, r"Rate\(brust=3\): did you mean burst\?"),
+        (lambda: Rate(requests=5, per=1, giveup=9), TypeError, r"Rate\(giveup=9\): did you mean give_up\?"),
         (lambda: Rate(requests=5, per=0), ValueError, r"Rate\(per=0\)"),
         (lambda: Rate(requests=5, per=math.inf), ValueError, r"Rate\(per=inf\)"),
         (lambda: Rate(requests=5, per=None), TypeError, r"Rate\(per=None\)"),  # type: ignore[arg-type]

@@ -55,7 +55,8 @@ class Rate:
             first attempt that begins so long after the first throttled one, or later. None for no limit.
 
     Raises:
-        TypeError: a value is not a number, an amount has no key, or `burst` is one number for several keys.
+        TypeError: a value is not a number, an amount has no key, `burst` is one number for several keys, or a key is
+            like the name of an option that is not given.
         ValueError: a number is out of range, or a key of `burst` is unknown.
 
     Example:
@@ -83,6 +84,10 @@ class Rate:
         if values or not limits:
             shown = ", ".join([*map(short_repr, values), f"per={short_repr(per)}"])
             raise TypeError(f"Rate({shown}): give each amount with its key, such as Rate(requests=500, per=60)")
+        ungiven = [name for name, lacks in (("burst", burst is None), ("give_up", give_up == DEFAULT_GIVE_UP)) if lacks]
+        for name in limits:
+            if near := nearest_name(name, ungiven):  # `per` is always given
+                raise TypeError(f"Rate({name}={short_repr(limits[name])}): did you mean {near}?")
         self._limits: Final = {
             name: _check_positive(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()
         }
