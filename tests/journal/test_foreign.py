@@ -405,6 +405,21 @@ def test_the_log_of_an_empty_file_is_not_removed(file: Path) -> None:
         assert file.with_name("run.db-wal").read_bytes() == before
 
 
+def test_a_log_without_its_file_is_left_until_it_is_removed(file: Path) -> None:
+    """If a journal is removed, but not its log, no run begins it anew, and nothing is created or changed."""
+    made(file, "a")
+    leave_log(file)
+    file.unlink()
+    before = {path: path.read_bytes() for path in file.parent.iterdir()}
+    for writes in (False, True):
+        with pytest.raises(JournalError, match=r"the file is missing, but its log 'run\.db-wal' is there; restore the"):
+            JournalStore(file, writes=writes)
+        assert {path: path.read_bytes() for path in file.parent.iterdir()} == before
+    for suffix in ("-wal", "-shm"):
+        file.with_name(f"run.db{suffix}").unlink(missing_ok=True)
+    made(file, "b")
+
+
 # ---- backups
 
 

@@ -202,10 +202,9 @@ class JournalStore:
         try:
             self._reject_irregular_files()
             self.other_writers = self._find_other_writers()
+            self._check_exists()
             if writes:
                 self._lock = JournalLock(self.file, self._subject)
-            else:
-                self._check_exists()
             self._check_file()
             with self._explain_errors("open it"):
                 # Checked through a connection that only reads: another one would merge the log into a file that is
@@ -250,6 +249,15 @@ class JournalStore:
         return connection
 
     def _check_exists(self) -> None:
+        """Check that the file exists, if it is only read; a run may create it, but not beside the log of a lost one."""
+        if self._log_exists() and not os.path.lexists(self.file):  # asked last, because a run creates it before the log
+            log, memory = (self.file.name + suffix for suffix in ("-wal", "-shm"))
+            raise JournalError(
+                f"{self._subject}: the file is missing, but its log {log!r} is there; restore the file, or remove "
+                f"{log!r} and {memory!r}, too, to begin anew"
+            )
+        if self._is_writable:
+            return
         try:
             os.stat(self.file)
         except (FileNotFoundError, NotADirectoryError):
