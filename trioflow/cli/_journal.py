@@ -81,7 +81,7 @@ def command(context: click.Context, path: Path) -> int:
 def why(path: Path) -> int:
     """Print the jobs that the last run did not restore, and why.
 
-    For a run that was killed, the journal has only the jobs that succeeded.
+    For a run that was killed, the journal has only the jobs that succeeded. Forgotten jobs do not count.
     """
     runs, records = read_runs_and_jobs(path)
     failures = last_failures(runs)
