@@ -11,7 +11,7 @@ import pytest
 
 from trioflow.batch import _batch, _batch_pool, _quantities
 from trioflow.batch._template import CommandTemplate
-from trioflow.jobs.posix._cpus import count_usable_cpus
+from trioflow.jobs.posix._cpus import count_usable_cpus, usable_cpus
 
 from ..places import patiently
 from .process import batch, meanwhile, refusal
@@ -139,6 +139,7 @@ def test_cpus_memory_and_gpus_of_the_machine_are_detected(monkeypatch: pytest.Mo
     assert _batch_pool.detect_resource("gpu") == []
 
 
+CPU_COUNT = len(usable_cpus())
 INVALID = [
     (["--needs", "gpu"], "write each name once, with an amount, as in gpu=1,mem=4G"),
     (["--needs", "gpu=1,gpu=2"], "write each name once"),
@@ -160,6 +161,8 @@ INVALID = [
     (["--pool", "gpu=1"], "--pool needs --needs"),
     (["--memory-limit", "much"], "'--memory-limit': 'much': write a number and a unit"),
     (["--memory-limit", "0"], "'--memory-limit': '0': give a positive size, such as 2G"),
+    (["-j", str(CPU_COUNT + 1), "--pin"], f"{CPU_COUNT + 1} slots are more than the {CPU_COUNT} CPU"),
+    (["-j0", "--pin", "--joblog", "ran"], f"that may be used: give -j{CPU_COUNT}, or leave --pin out"),
     (["-S", "host", "--pin", "--memory-limit", "2G"], "--memory-limit and --pin apply to this machine"),
 ]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from ..abc import printable
+from ..abc import plural, printable
+from ..jobs.posix._cpus import count_usable_cpus, usable_cpus
 from . import _batch_pool, _quantities, _sources
 from ._halt_rule import HaltRule
 
@@ -155,6 +157,13 @@ class Options:
             ("--pin", self.pin),
             ("--needs", self.needs),
         )
+        if self.pin and hasattr(os, "sched_getaffinity"):
+            cpus, slots = len(usable_cpus()), self.jobs or count_usable_cpus()
+            if slots > cpus:
+                raise ValueError(
+                    f"--pin gives each slot a CPU of its own, and {plural(slots, 'slot')} are more than the "
+                    f"{plural(cpus, 'CPU')} that may be used: give -j{cpus}, or leave --pin out"
+                )
         names = [name for name, value in local_options if value]
         if self.nodes and names:
             verb = "applies" if len(names) == 1 else "apply"

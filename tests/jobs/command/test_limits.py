@@ -51,6 +51,25 @@ def test_pinned_slots_are_counted_for_each_scheduler(backend: str) -> None:
     assert inner.result().stdout == f"[{CPUS[0]}]\n".encode()
 
 
+def test_pinned_commands_that_share_a_cpu_are_reported_once(
+    backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning of a run says that pinned commands share a CPU: in a larger window, or in several schedulers."""
+
+    def messages(count: int, *, nested: bool = False) -> list[str]:
+        caplog.clear()
+        log = tmp_path / f"{count} {nested}"
+        line = f"echo >> '{log}'; until test $(wc -l < '{log}') = {count}; do sleep 0.01; done"  # until all run
+        jobs = [CommandJob(line, shell=True, pin="slot") for _ in range(count)]
+        run(backend, *([Scheduler(job) for job in jobs] if nested else jobs), jobs_window=count)
+        return caplog.messages
+
+    assert messages(len(CPUS)) == []
+    for shared in (messages(len(CPUS) + 2), messages(3, nested=True)):
+        assert len(shared) == 1
+        assert f'commands with pin="slot" share CPU {CPUS[0]}, because this program may use' in shared[0]
+
+
 def test_a_command_without_pin_may_run_on_any_cpu(backend: str) -> None:
     """A command without `pin=` may run on all CPUs of this program."""
     job = python(AFFINITY, stdout=PIPE)

@@ -34,6 +34,7 @@ from ._exit_codes import describe_failure
 from ._granted import fill_environment
 from ._output_sinks import SPOOL_LIMIT_BYTES, OutputSpool
 from ._partial_files import DeclaredOutputs
+from ._resource_limits import PinnedCommands
 from ._result import CommandError, CommandResult
 from ._shell_line import join_line
 from ._start_errors import RESOURCE_ERROR_MESSAGES
@@ -88,7 +89,8 @@ class ProcessRun:
         job = self._job
         self._options.check_files_open(repr(job.label))
         spawn_queue = self._run.shared(SpawnQueue)
-        with _resource_limits.hold_slot(self._options.pin, self._run, job) as cpu:
+        pin = self._options.pin
+        with contextlib.nullcontext() if pin is None else self._run.shared(PinnedCommands).hold_slot(job) as cpu:
             await self._prepare_command()
             requested_at = self._clock()
             if await spawn_queue.start_when_possible(lambda: self._start(cpu)):

@@ -7,11 +7,12 @@ import errno
 import itertools
 import os
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
+from ...abc import plural
 from ..posix._cpus import usable_cpus
 
 if TYPE_CHECKING:
@@ -39,24 +40,37 @@ class NumberedSlots:
         self._taken_numbers.remove(number)
 
 
-def slots_by_scheduler(_: RunHandle) -> defaultdict[Any, NumberedSlots]:
-    """Return the numbered slots of each scheduler in an outermost run; jobs without a scheduler share those of None."""
-    return defaultdict(NumberedSlots)
+class PinnedCommands:
+    """The pinned commands of an outermost run: their slots by scheduler, and how many run on each CPU.
 
+    Jobs without a scheduler share the slots of None.
+    """
 
-@contextlib.contextmanager
-def hold_slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> Generator[int | None]:
-    """Hold a slot of the job's window, and yield its CPU; if `pin` is None, do nothing, and yield None."""
-    if pin is None:
-        yield None
-        return
-    slots = run.shared(slots_by_scheduler)[job.scheduler]
-    number = slots.take_lowest()
-    try:
-        cpus = usable_cpus()
-        yield cpus[(number - 1) % len(cpus)]
-    finally:
-        slots.give_back(number)
+    def __init__(self, run: RunHandle) -> None:
+        self._run: Final = run
+        self._slots: Final = defaultdict[Any, NumberedSlots](NumberedSlots)
+        self._counts: Final = Counter[int]()
+        self._has_warned = False
+
+    @contextlib.contextmanager
+    def hold_slot(self, job: AbstractJob[Any]) -> Generator[int]:
+        """Hold a slot of the job's window, and yield its CPU. The first command that shares a CPU is reported."""
+        slots, cpus = self._slots[job.scheduler], usable_cpus()
+        number = slots.take_lowest()
+        cpu = cpus[(number - 1) % len(cpus)]
+        self._counts[cpu] += 1
+        try:
+            if self._counts[cpu] > 1 and not self._has_warned:
+                self._has_warned = True
+                self._run.report(
+                    f'commands with pin="slot" share CPU {cpu}, because this program may use '
+                    f"{plural(len(cpus), 'CPU')}; to give each its own, run them in one scheduler with "
+                    f"jobs_window={len(cpus)} or less"
+                )
+            yield cpu
+        finally:
+            self._counts[cpu] -= 1
+            slots.give_back(number)
 
 
 @contextlib.contextmanager
