@@ -163,6 +163,9 @@ def test_arguments_that_arrive_late_share_no_file_of_results() -> None:
 UNSUPPORTED = [
     (["--pipe", "wc"], "No such option"),
     (["--keep-ord", "echo"], "--keep-order"),  # did you mean
+    (["-timeout", "3", "echo"], "No such option '-t': do you mean --timeout?"),
+    (["-keep-order", "echo"], "No such option '-e': do you mean --keep-order?"),
+    (["-jobs=3", "echo"], "N%, +N, -N of the CPUs; do you mean --jobs?"),
     (["--eta", "echo"], "No such option '--eta': --bar shows the progress"),
     (["-u", "echo"], "No such option '-u': --line-buffer prints each line as it is written"),
     (["--colsep", "|", "echo"], "such as ,; write a literal | as '\\|'"),

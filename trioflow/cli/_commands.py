@@ -13,7 +13,7 @@ import click
 from .. import _posix as posix
 from . import EXIT_CODES_HELP, INTERRUPTED_CODE, SUCCESS_CODE
 from ._outputs import report_output_error, show_error
-from ._suggestions import reject_unknown_command, unknown_option_text
+from ._suggestions import option_error_text, reject_unknown_command
 
 
 class CommandLine(NamedTuple):
@@ -100,8 +100,8 @@ def call_subcommand(call: Callable[[], int | None]) -> int:
         code = call() or SUCCESS_CODE
         sys.stdout.flush()
     except click.ClickException as error:
-        if isinstance(error, click.NoSuchOption):
-            error = click.UsageError(unknown_option_text(error), error.ctx)
+        if isinstance(error, (click.NoSuchOption, click.BadParameter)):
+            error = click.UsageError(option_error_text(error), error.ctx)
         show_error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):

@@ -24,10 +24,21 @@ def reject_unknown_command(group: click.Group, context: click.Context, name: str
     raise click.UsageError(f"unknown command {printable(name)!r}; {meant}", context)
 
 
-def unknown_option_text(error: click.NoSuchOption, hint: str | None = None) -> str:
-    """Return the message of an error about an unknown option, with the hint, or what the subcommand has instead."""
+def option_error_text(error: click.NoSuchOption | click.BadParameter, hint: str | None = None) -> str:
+    """Return the message of an error about an option, with the one that was meant, as by `-timeout`, or a hint.
+
+    Without a hint about an unknown option, it is what the subcommand has instead.
+    """
+    context = error.ctx
+    flags = {flag for one in (context.command.get_params(context) if context else ()) for flag in one.opts}
+    words = {word.partition("=")[0] for word in getattr(context and context.find_root().obj, "arguments", ())}
+    wrong = [error.option_name] if isinstance(error, click.NoSuchOption) else error.param.opts if error.param else []
+    for flag in sorted(flags):  # with one dash, the letters of its name were taken for options
+        if flag.startswith("--") and flag[1:] in words and any(name[1:] in flag[2:] for name in wrong):
+            hint = f"do you mean {flag}?"
+    if isinstance(error, click.BadParameter):
+        return "; ".join(filter(None, (error.format_message(), hint)))
     if hint is None:
         hint = COMMAND_LINE_HINTS.get(error.option_name, "")
-        flags = {flag for parameter in (error.ctx.command.params if error.ctx else ()) for flag in parameter.opts}
         hint = hint if hint.partition(" ")[0] in flags else None
     return f"{error.message.removesuffix('.')}: {hint}" if hint else error.format_message()

@@ -17,7 +17,7 @@ from ...batch._options import Options
 from ...batch._template import REPLACEMENT_STRINGS
 from .. import _outputs
 from .._declared_options import takes_options
-from .._suggestions import unknown_option_text
+from .._suggestions import option_error_text
 from . import OTHER_ERROR_CODE
 
 EXIT_CODES_HELP: Final = """\b
@@ -59,9 +59,9 @@ class BatchCommand(click.Command):
 def translate_usage_errors() -> Generator[None]:
     try:
         yield
-    except click.NoSuchOption as error:
-        text = unknown_option_text(error, PARALLEL_OPTION_HINTS.get(error.option_name))
-        raise InvalidUsage(text, error.ctx) from None
+    except (click.NoSuchOption, click.BadParameter) as error:
+        hint = PARALLEL_OPTION_HINTS.get(error.option_name) if isinstance(error, click.NoSuchOption) else None
+        raise InvalidUsage(option_error_text(error, hint), error.ctx) from None
     except click.UsageError as error:
         raise InvalidUsage(error.format_message(), error.ctx) from None
     except BatchError as error:
