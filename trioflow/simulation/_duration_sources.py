@@ -27,7 +27,7 @@ from .._core.api.views import (
     warn,
 )
 from ..view._exports import write_atomically
-from ..view.trace._spans import INNER_WAIT_CAUSES
+from ..view.trace._spans import waits_after_start
 from ..view.trace._trace import Trace
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def read_durations(value: Any, description: str) -> dict[str, float]:
         return _parse_file(Path(file_path(value, description, "a scheduler")))
     if isinstance(value, Trace):
         return {
-            span.path: span.elapsed - sum(wait.seconds for wait in span.waits if wait.cause in INNER_WAIT_CAUSES)
+            span.path: span.elapsed - sum(wait.seconds for wait in waits_after_start(span))
             for span in value.spans
             if span.state is JobState.SUCCEEDED and span.elapsed is not None and not span.forever
         }

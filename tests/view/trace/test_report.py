@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import anyio
 import pytest
 
-from trioflow import CommandJob, Job, JUnit, Pool, Scheduler, Trace
+from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace
 from trioflow._core.api.views import printable
 from trioflow.view import listing, save
 from trioflow.view.graph import _render
@@ -206,6 +206,26 @@ def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> Non
 def test_the_report_states_that_no_job_failed(virtual: Virtual, tmp_path: Path) -> None:
     """The report states that no job failed, because an empty section would leave the reader wondering."""
     assert "No job failed." in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
+
+
+def test_the_report_says_what_blocked_jobs_without_a_failure(virtual: Virtual, tmp_path: Path) -> None:
+    """The report says what blocked jobs if no job failed: a spent budget, or that a requirement was cancelled.
+
+    It said that no job failed, and nothing else; and the cancelled job counted as kept from running by a failure.
+    """
+
+    async def cancel() -> None:
+        cancelled.cancel()
+
+    cancelled = Job(nap, 9, label="cancelled")
+    calls = [Job(nap, needs={"usd": 1}, label=f"call {number}") for number in range(3)]
+    jobs = [Job(cancel), cancelled, Job(nap, label="next", required=cancelled), *calls]
+    text = failures_text(report(virtual, Scheduler(*jobs, pool=Pool(usd=Budget(1))), tmp_path / "r.html"))
+    assert '<b class="state-failed">2 jobs did not run, because a budget is spent</b> <bdi>BudgetSpent: ' in text
+    assert "needs usd=1, but 0 of 1 left" in text
+    assert "<p>1 job did not run, because <bdi>cancelled was cancelled</bdi>: <bdi>next</bdi></p>" in text
+    assert "No job failed" not in text
+    assert "<b>kept" not in text
 
 
 def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:

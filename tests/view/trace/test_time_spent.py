@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import CommandJob, Job, Pool, Rate, Retry, Scheduler, Throttled, TimeSpent, Trace
+from trioflow import Budget, CommandJob, Job, JobState, Pool, Rate, Retry, Scheduler, Throttled, TimeSpent, Trace
 from trioflow.view import save
 from trioflow.view.trace import _time_spent
 from trioflow.view.trace._slots import compute_slot_use
 from trioflow.view.trace._spans import family_from_label
 
 from ...bodies import fail, nap
-from .scenarios import NASTY, traced
+from .scenarios import NASTY, flaky, traced
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -218,8 +218,28 @@ def test_a_critical_path_has_each_wait_of_a_job_before_its_start(virtual: Virtua
     virtual(main)
     parts = {part.name: part.seconds for part in _time_spent.critical_path_parts(trace._get_record()) if part.is_wait}
     [family] = [each for each in trace.time_spent().families if each.family == "last"]
-    assert parts == {"rate of api": 0.5, "a resume": 4}
-    assert family.waits == {"jobs": 1, "a retry": 8, **parts}
+    assert parts == {"rate of api": 0.5, "a resume": 4, "a retry": 8}
+    assert family.waits == {"jobs": 1, **parts}
+
+
+@pytest.mark.parametrize("budget", [9, 2])
+def test_a_job_between_two_attempts_neither_works_nor_has_a_slot(virtual: Virtual, budget: int) -> None:
+    """After its backoff a job waits as others do, also if a spent budget then blocks it.
+
+    That was part of its backoff; of a blocked job, all of it was work in a slot, which another job had.
+    """
+    retry = Retry(1, first=1, jitter=False)
+    jobs = [Job(flaky(1), label="flaky", retry=retry), Job(nap, 5, label="one"), Job(nap, 5, label="two")]
+    for job in jobs:
+        job.needs = {"usd": 1}
+    trace = traced(virtual, Scheduler(*jobs, pool=Pool(usd=Budget(budget))), jobs_window=1)
+    spent, parts = trace.time_spent(), _time_spent.critical_path_parts(trace._get_record())
+    is_blocked = jobs[0].state is JobState.BLOCKED
+    waits = {"a slot": 4 if is_blocked else 9, "a retry": 1}
+    [family] = [each for each in spent.families if each.family == "flaky"]
+    assert (is_blocked, spent.slots, dict(spent.empty)) == (budget == 2, 1, {})
+    assert (family.work, dict(family.waits)) == (1 if is_blocked else 2, waits)
+    assert {part.name: part.seconds for part in parts} == {"flaky": family.work, **waits}
 
 
 def test_the_wait_of_a_group_is_on_the_critical_path_of_its_jobs(virtual: Virtual) -> None:

@@ -118,6 +118,8 @@ class FailedAttempt(NamedTuple):
     ended: float
     error: str
     """The type and the text of the exception, on one line."""
+    backed_off_until: float
+    """The end of the backoff after it, from which the next attempt could begin."""
 
 
 MAX_FAILED_ATTEMPTS: Final = 64
@@ -173,10 +175,10 @@ class RunExtras:
         counts, reasons = (self.retry_count, self.consumer_count), (self.restoration, self.not_restored_reason)
         return not (any(counts) or any(reasons) or self.has_timed_out) and self.fraction is self.ready_at is None
 
-    def add_retry(self, began: float, failed_at: float, error: BaseException) -> None:
-        """Count another attempt. The one before failed at `failed_at`, with `error`."""
+    def add_retry(self, began: float, failed_at: float, error: BaseException, backoff: float) -> None:
+        """Count another attempt, after a backoff. The one before failed at `failed_at`, with `error`."""
         self.retry_count, self.retry_reason = self.retry_count + 1, one_line_error(error)
-        attempt = FailedAttempt(self.retry_count, began, failed_at, self.retry_reason)
+        attempt = FailedAttempt(self.retry_count, began, failed_at, self.retry_reason, failed_at + backoff)
         self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
 
     def add_listener(self, listener: Callable[[AbstractJob[Any]], None]) -> None:

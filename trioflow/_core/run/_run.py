@@ -539,7 +539,7 @@ class Run:
             closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
             extras.throttlings += (Throttling(began, now, closed),)
         else:
-            extras.add_retry(began, now, error)
+            extras.add_retry(began, now, error, verdict.backoff)
             extras.first_started_at = began if extras.first_started_at is None else extras.first_started_at
         extras.earlier_use = budgets_used(job)
         extras.ended_attempt = began, now, error

@@ -40,7 +40,7 @@ class JobFacts:
     needs: dict[str, float | str] = field(default_factory=dict[str, "float | str"])
     run_needs: tuple[tuple[ResourceFacts, float], ...] = ()  # for resources that belong to a run and to no pool
     cooldowns: tuple[tuple[str, float, float], ...] = ()  # the resource, start and end of those that the job caused
-    inner_waits: tuple[tuple[WaitCause, float, float], ...] = ()  # between the first start of the job and its end
+    inner_waits: tuple[tuple[WaitCause, float, float], ...] = ()  # of `WaitAnalysis`
     failure: FailureText | None = None  # of a job that failed by itself
     command: CommandRecord | None = None
 

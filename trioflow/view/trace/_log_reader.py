@@ -15,7 +15,7 @@ from importlib import metadata
 from time import monotonic
 from typing import Any, Final
 
-from ..._core.api import RequirementFailed
+from ..._core.api import BudgetSpent, RequirementFailed
 from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
@@ -48,6 +48,7 @@ from ._facts import JobFacts, ResourceFacts, RunFacts
 from ._record import LiveObjects, TraceRecord
 from ._span_builder import RecordBuilder
 from ._spans import CommandRecord, HostFacts, RunSpan, Span
+from ._waits import MIN_GAP_SECONDS
 
 
 def build_record(log: list[Any]) -> TraceRecord:
@@ -343,6 +344,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
     error = None if failure is None else failure.exception
     is_blocked = live.state is JobState.BLOCKED and isinstance(error, RequirementFailed)
     is_own_failure = live.state is JobState.FAILED and not outcome.failed_through_member
+    is_own_failure |= live.state is JobState.BLOCKED and isinstance(error, BudgetSpent)
     required = map(run.jobs.get, all_requirements(run.scheduler, job))
     span = Span(
         number=live.key,
@@ -389,11 +391,27 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         tuple((name, attempt.ended, until) for attempt in throttled for name, until in attempt.closed_until),
         (
             *((WaitCause.MACHINE, *times) for times in outcome.machine_waits),
-            *((WaitCause.RETRY, *times) for times in outcome.retry_waits),
+            *_waits_between_attempts(outcome),
         ),
         describe_failure(job, failure) if failure is not None and is_own_failure else None,
         command,
     )
+
+
+def _waits_between_attempts(outcome: Outcome) -> Iterator[tuple[WaitCause, float, float]]:
+    """Yield the waits between two attempts: the backoffs, and what `WaitAnalysis` has to explain.
+
+    A job that is ready for its next attempt waits as others do, and so does one that was throttled.
+    """
+    backoffs = {attempt.ended: attempt.backed_off_until for attempt in outcome.failed_attempts}
+    for since, until in outcome.retry_waits:
+        ready = min(backoffs.get(since, since), until)
+        if until - ready < MIN_GAP_SECONDS:
+            yield WaitCause.RETRY, since, until
+            continue
+        if ready > since:
+            yield WaitCause.RETRY, since, ready
+        yield WaitCause.LOOP, ready, until
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from ..._core.api.views import WaitCause, duration_text, plural, printable
 from .._state_styles import CAUSE_WORDS
 from ._record import TraceRecord, once_for_each_record
 from ._resource_use import count_overlaps
-from ._spans import INNER_WAIT_CAUSES, Span, assign_lanes, without_intervals
+from ._spans import Span, assign_lanes, throttled_before_start, waits_after_start, without_intervals
 
 WORK: Final = "work", ""
 """The `Activity` of a job that neither waits nor has ended."""
@@ -52,9 +52,9 @@ def measured_spans(record: TraceRecord) -> list[Span]:
 def activity_intervals(record: TraceRecord, span: Span) -> dict[Activity, list[tuple[float, float]]]:
     """Return, for each activity of a job, the intervals (start, end) in which the job had this activity."""
     intervals: dict[Activity, list[tuple[float, float]]] = {}
-    inner_waits = [(wait.since, wait.until) for wait in span.waits if wait.cause in INNER_WAIT_CAUSES]
+    inner_waits = [(wait.since, wait.until) for wait in waits_after_start(span)]
     if span.number not in record.scheduler_numbers:
-        work_intervals = [*span.throttled]
+        work_intervals = throttled_before_start(span)
         if span.started_at is not None:
             end = record.end_time if span.finished_at is None else span.finished_at
             work_intervals += without_intervals(span.started_at, end, inner_waits)
@@ -175,11 +175,11 @@ def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
     for span in spans:
         if span.number in record.scheduler_numbers:
             continue
-        for start, end in span.throttled:
+        for start, end in throttled_before_start(span):
             yield SlotBar(start, end, span)
         if span.started_at is not None:
             end = record.end_time if span.finished_at is None else span.finished_at
-            pauses = {wait.since: wait.until for wait in span.waits if wait.cause is WaitCause.RETRY}
+            pauses = {wait.since: wait.until for wait in waits_after_start(span) if wait.cause is not WaitCause.MACHINE}
             failures = {ended: ended for _, ended, _ in span.failed_attempts}  # without a pause, an attempt ends here
             for since, until in without_intervals(span.started_at, end, (failures | pauses).items()):
                 yield SlotBar(since, until, span, until in failures)

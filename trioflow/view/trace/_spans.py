@@ -152,22 +152,31 @@ class Span:
         return "" if self.exception is None else _failure_text.one_line_text(self.exception)
 
 
-INNER_WAIT_CAUSES: Final = (WaitCause.MACHINE, WaitCause.RETRY)
-"""The causes of waits between the start of a job and its end."""
-
-
 def waits_before_start(span: Span) -> list[Wait]:
     """Return a job's waits after its requirements had settled and before its start, in chronological order."""
-    return [wait for wait in span.waits if wait.cause not in (WaitCause.JOBS, *INNER_WAIT_CAUSES)]
+    started = or_infinity(span.started_at)
+    return [wait for wait in span.waits if wait.cause is not WaitCause.JOBS and wait.since < started]
+
+
+def waits_after_start(span: Span) -> list[Wait]:
+    """Return a job's waits between its start and its end: for the machine, and between two attempts."""
+    started = or_infinity(span.started_at)
+    return [wait for wait in span.waits if wait.since >= started]
+
+
+def throttled_before_start(span: Span) -> list[tuple[float, float]]:
+    """Return the throttled attempts before the first one that counts. Any others are parts of the job's run."""
+    return [times for times in span.throttled if times[0] < or_infinity(span.started_at)]
 
 
 def without_intervals(since: float, until: float, omitted: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the parts of the interval from `since` to `until` that are in none of the omitted intervals."""
     parts: list[tuple[float, float]] = []
+    is_moment = since == until
     for began, ended in sorted(omitted):
         parts.append((since, began))
         since = ended
-    return [(start, end) for start, end in (*parts, (since, until)) if end > start or since == until]
+    return [(start, end) for start, end in (*parts, (since, until)) if end > start or is_moment]
 
 
 def or_infinity(time: float | None) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, final
 
@@ -11,7 +11,7 @@ from .._state_styles import CAUSE_WORDS
 from ._critical_path import settled_at
 from ._record import TraceRecord, once_for_each_record
 from ._slots import SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words
-from ._spans import Span, waits_before_start
+from ._spans import Span, waits_after_start, waits_before_start
 
 MAX_FAMILIES: Final = 50
 
@@ -193,8 +193,8 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
         if span.number in record.scheduler_numbers:  # its jobs work
             continue
         end = min(settled_at(span), record.end_time)
-        if end > covered_until:
-            yield CriticalPathPart(span.name, end - covered_until, 1, span.number, covered_until)
+        waits = [(wait.since, min(wait.until, end), wait.words) for wait in waits_after_start(span) if wait.since < end]
+        yield from _parts_of_job(span, covered_until, [*waits, (end, end, "")])
         covered_until = max(covered_until, end)
     wait_seconds = record.end_time - covered_until
     if record.critical_path_links and wait_seconds > MIN_GAP_SECONDS:
@@ -211,8 +211,16 @@ def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:
     assert span.started_at is not None
     waits = [(wait.since, wait.until, wait.words) for wait in waits_before_start(span)]
     last_words = waits[-1][2] if waits else CAUSE_WORDS[WaitCause.LOOP].awaited_phrase
-    for began, until, words in [*waits, (span.started_at, span.started_at, last_words)]:
-        if span.throttled and began - since > MIN_GAP_SECONDS:
+    waits.append((span.started_at, span.started_at, last_words))
+    yield from _parts_of_job(span, since, waits, has_worked=bool(span.throttled))
+
+
+def _parts_of_job(
+    span: Span, since: float, waits: Iterable[tuple[float, float, str]], has_worked: bool = True
+) -> Iterator[CriticalPathPart]:
+    """Yield the waits of a job from a time on, and its work between them; without work, a wait lasts to the next."""
+    for began, until, words in waits:
+        if has_worked and began - since > MIN_GAP_SECONDS:
             yield CriticalPathPart(span.name, began - since, 1, span.number, since)
             since = began
         if until - since > MIN_GAP_SECONDS:

@@ -23,7 +23,7 @@ from typing import Final
 from ..._core.api.views import JobState, WaitCause
 from ._critical_path import settled_at
 from ._resource_use import ResolvedNeeds, ResourceUse, StepFunction, count_overlaps
-from ._spans import RunSpan, Span, Wait, or_infinity, without_intervals
+from ._spans import RunSpan, Span, Wait, throttled_before_start, without_intervals
 
 MIN_GAP_SECONDS: Final = 0.001
 """A gap between two shortages that is shorter than this is closed, because the engine was about to start a job then."""
@@ -60,6 +60,7 @@ class WaitAnalysis:
                 ends when the run ended, or with the trace if the run has not ended.
             needs: the needs of each span that has any.
             inner_waits: for each span, the cause, start and end of each wait between the start of its job and its end.
+                If the cause is LOOP, the job was ready for its next attempt, and what it lacked is to be found.
 
         """
         self._spans: Final = spans
@@ -78,9 +79,9 @@ class WaitAnalysis:
         needed_amounts: dict[ResourceUse, set[float]] = {}
         for span in spans:
             end = math.inf if span.state is JobState.RUNNING else lifetimes[span.number][1]
-            attempts = _throttled_before_start(span)
+            attempts = throttled_before_start(span)
             if span.started_at is not None:
-                pauses = [wait[1:] for wait in inner_waits.get(span.number, ()) if wait[0] is WaitCause.RETRY]
+                pauses = [wait[1:] for wait in inner_waits.get(span.number, ()) if wait[0] is not WaitCause.MACHINE]
                 attempts += without_intervals(span.started_at, end, pauses)
             span_needs = needs.get(span.number, ())
             for began, ended in attempts:
@@ -119,19 +120,16 @@ class WaitAnalysis:
         if ready_since is None or span.restored:  # what a restored job needs, it did not wait for
             return
         last_start = end_of_life if span.started_at is None else span.started_at
-        throttled = _throttled_before_start(span)
+        throttled = throttled_before_start(span)
         starts = [*(began for began, _ in throttled), last_start]
         ends = [*(ended for _, ended in throttled), None]
         for start, end in zip(starts, ends, strict=True):
             if start > ready_since:
                 yield from self._waits_between(span, ready_since, start)
             ready_since = start if end is None else end
-        throttle_ends = {ended for _, ended in span.throttled}
         for cause, began, ended in self._inner_waits.get(span.number, ()):
-            if began in throttle_ends:  # an attempt was throttled after another one had failed
-                yield from self._waits_between(span, began, ended)
-            else:
-                yield Wait(cause, "", began, ended)
+            found = self._waits_between(span, began, ended) if cause is WaitCause.LOOP else ()
+            yield from list(found) or [Wait(cause, "", began, ended)]
 
     def _waits_between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
         """Yield the waits that fill, without gaps, an interval during which a job was ready."""
@@ -207,11 +205,6 @@ def _find_releasing(
             default=(0, 0, None),
         )[2]
     return resource.find_releasing_span_number(since, until, span.number)
-
-
-def _throttled_before_start(span: Span) -> list[tuple[float, float]]:
-    """Return the throttled attempts before the first one that counts. Any others are parts of the job's run."""
-    return [times for times in span.throttled if times[0] < or_infinity(span.started_at)]
 
 
 # ---- intervals

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from ...._core.api.views import STOP_REASON_TEXTS, JobState, StopReason, duration_text, fit, printable, size_text
 from ...text._failure_text import FailureText, group_failures
+from ...text._verdict import failure_words
 from .._record import TraceRecord
 from .._spans import CommandRecord, Span
 
@@ -59,6 +60,17 @@ def _make_group(record: TraceRecord, spans: list[Span], stopped_jobs: dict[int, 
     )
 
 
+def not_run(record: TraceRecord) -> dict[str, list[Span]]:
+    """Return the BLOCKED jobs that no failure in the report explains, by the reason why they did not run."""
+    found: dict[str, list[Span]] = {}
+    for span in record.counted_spans:
+        root = record.spans[_root_failure_number(record, span)]
+        if span.state is JobState.BLOCKED and root.state is not JobState.FAILED and root.number not in record.failures:
+            words = root.exception_text if root.state is JobState.BLOCKED else failure_words(root, root.name)
+            found.setdefault(words, []).append(span)
+    return found
+
+
 class EarlyEnd(NamedTuple):
     """Why a run ended early, and which jobs it cancelled or never started."""
 
@@ -97,7 +109,8 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
         for span in map(record.spans.__getitem__, run.member_numbers):
             blocked_spans[span.number] = span if span.state is JobState.BLOCKED else blocked_spans[run.parent]
     stopped_spans: dict[int, list[Span]] = {}
-    culprits = [record.find_culprit(run) for run in record.root_runs if run.culprit_number is not None]
+    stopped_runs = [run for run in record.root_runs if run.stop_reason is not StopReason.FAILED]
+    culprits = [record.find_culprit(run) for run in stopped_runs if run.culprit_number is not None]
     culprit_number = next((_root_failure_number(record, span) for span in culprits if span is not None), None)
     for span in record.counted_spans:
         if span.forever or (span.number in record.scheduler_numbers and not span.is_first):

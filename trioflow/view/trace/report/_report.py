@@ -103,6 +103,7 @@ def report_html(record: TraceRecord, folder: Path, live: dict[str, Any] | None =
         unfolded=_failures.MAX_UNFOLDED_GROUPS + (len(shown_groups) == _failures.MAX_UNFOLDED_GROUPS + 1),
         unlisted=sum(len(group.spans) for group in groups[len(shown_groups) :]),
         early_ends=list(_failures.early_ends(record)),
+        not_run=_failures.not_run(record),
         incidents=[mark.message.partition("\n")[0] for mark in record.incidents if not is_steering(mark.message)],
         commands=commands,
         path_rows=list(_critical_path_rows(record)),
