@@ -44,6 +44,15 @@ def test_what_a_spent_budget_does_to_jobs(virtual: Virtual) -> None:
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, critical)
 
 
+def test_a_job_that_cannot_be_tried_again_says_why_it_failed(virtual: Virtual) -> None:
+    """The failure of the last attempt stands in the error of a budget that has no more for another one."""
+    job = Job(fail, 0, needs={"usd": 1}, retry=2, label="job")
+    assert not virtual(Scheduler(job, pool=Pool(usd=Budget(1))).co_run)
+    error = job.raised_exception()
+    assert (job.state, type(error)) == (BLOCKED, BudgetSpent)
+    assert str(error).endswith("; 'job' used most: 1; attempt 1 failed: OSError: broken")
+
+
 def test_a_job_waits_for_what_others_may_give_back(virtual: Virtual) -> None:
     """A job for which too little is left waits while running jobs could return enough, and then starts."""
     first = Job(pay, 0.1, needs={"usd": 1}, label="first")

@@ -177,8 +177,10 @@ class BudgetResource(CountedResource):
         return need <= self.free + self.reserved
 
     def spent_error(self, job: AbstractJob[Any], need: Amount) -> BudgetSpent:
-        """Return the error of a job whose need can never be met."""
-        return BudgetSpent(job, self.name, self.format_amount(need), self.describe_left(), self.top_user())
+        """Return the error of a job whose need can never be met, with why its last attempt has failed."""
+        attempts = () if job._extras is None else job._extras.failed_attempts[-1:]
+        facts = [self.top_user(), *(f"attempt {attempt.number} failed: {attempt.error}" for attempt in attempts)]
+        return BudgetSpent(job, self.name, self.format_amount(need), self.describe_left(), *filter(None, facts))
 
     def describe_shortage(self, need: Amount, before: int) -> tuple[WaitCause, str]:
         return WaitCause.RESOURCE, f"{self.name}: {self.describe_left()}{self._holders_text()}"

@@ -249,13 +249,11 @@ class BudgetSpent(TrioflowError):
 
     """
 
-    def __init__(self, job: AbstractJob[Any], name: str, needed: str, left: str, top_user: str) -> None:
+    def __init__(self, job: AbstractJob[Any], name: str, needed: str, left: str, *facts: str) -> None:
         self.job: AbstractJob[Any] = job
         self.name: str = name
-        printable = _labels.printable(name)
-        most = f"; {top_user}" if top_user else ""
-        message = f"{job.label!r} needs {printable}={needed}, but {left}{most}"
-        super().__init__(message, "enlarge the Budget, or reduce the needs")
+        needs = f"{job.label!r} needs {_labels.printable(name)}={needed}, but {left}"
+        super().__init__("; ".join([needs, *facts]), "enlarge the Budget, or reduce the needs")
 
 
 class JobCancelled(TrioflowError):
