@@ -1,7 +1,7 @@
 """Let `trioflow look PID` look into this program, on Python 3.11 to 3.13; newer ones need nothing in the program.
 
-`trioflow run` does so for its runs, and the environment variable `TRIOFLOW_LOOK=1` for any program, from its first run
-on.
+`trioflow run` and `trioflow batch` do so for their runs, and the environment variable `TRIOFLOW_LOOK=1` for any
+program, from its first run on.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from .. import (
     CommandJob,
     CommandResult,
     Job,
+    JobCancelled,
     JobState,
     JobTimeout,
     Scheduler,
@@ -436,11 +437,13 @@ class BatchCommandJob(
 
         """
         error, result = self.raised_exception(), self.last_result
-        if error is None:
+        if self.state is JobState.CANCELLED:
+            error = JobCancelled("cancelled")
+        elif error is None:
             value = self.result()
             result = value.result if isinstance(value, KeptFailure) else value
             error = value.error(self) if isinstance(value, KeptFailure) else None
-        if error is not None and not isinstance(error, COMMAND_ERRORS):
+        if error is not None and not isinstance(error, (*COMMAND_ERRORS, JobCancelled)):
             raise error
         runtime = time.monotonic() - self._start_time if result is None else result.elapsed
         restoration = restoration_of(self)
@@ -450,7 +453,7 @@ class BatchCommandJob(
         received_bytes = printed_bytes or open_outputs(result)[0].seek(0, io.SEEK_END)
         return CommandOutcome(
             self.sequence, self.line, result, error, self._start_timestamp, runtime, self.restored, received_bytes,
-            ":" if self.node is None else self.node.name, self.raised_exception() is None,
+            ":" if self.node is None else self.node.name, self.state is JobState.SUCCEEDED,
             self.node is not None or self._batch.needs_shell(self.line),
         )  # fmt: skip
 
@@ -465,8 +468,33 @@ def _dump(value: CommandResult | KeptFailure) -> Any:
     return value if isinstance(value, CommandResult) else {**vars(value)}
 
 
+class BatchPart(Job[None]):
+    """The job that starts the commands, or the one that reports them. Who looks at the batch cannot cancel it alone."""
+
+    def cancel(self) -> None:
+        raise RuntimeError(f"{self.label!r} is a part of the batch: drain the batch, or cancel it")
+
+    def end(self) -> None:
+        super().cancel()
+
+
 class BatchScheduler(Scheduler):
-    """The scheduler of a batch. Its journal counts the commands, but not the jobs that start and report them."""
+    """The scheduler of a batch. Its journal counts the commands, but not the jobs that start and report them.
+
+    Attributes:
+        on_end: called before it is drained or cancelled, by the batch or by who looks at it.
+
+    """
+
+    on_end: Callable[[], object]
+
+    def drain(self) -> None:
+        self.on_end()
+        super().drain()
+
+    def cancel(self) -> None:
+        self.on_end()
+        super().cancel()
 
     def _counted_state(self, job: AbstractJob[Any]) -> JobState | None:
         """Return the state of a command, whose failure may be kept as a result; of other jobs, count failures only."""
@@ -511,18 +539,20 @@ class Batch:
         self.expected_count = product.total
         self._shell: Final = Shell(os.environ)
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
-        self._feeder: Final = Job(self._feed_commands, label="feed", critical=True, save=None)
+        self._feeder: Final = BatchPart(self._feed_commands, label="feed", critical=True, save=None)
         # The reporting job is added before the feeder, so that it sees every command.
-        report_job = Job(self._report_commands, label="report", critical=True, save=None)
+        report_job = BatchPart(self._report_commands, label="report", critical=True, save=None)
         pool, pool_limit = make_pool(options.needs, options.pool)
         self.scheduler: Final = BatchScheduler(
             report_job, self._feeder, label="batch", pool=pool, keep_jobs=False,
             log=False,  # the batch reports failures
         )  # fmt: skip
+        self.scheduler.on_end = self._end_feed
         given = {name: str(getattr(options, name)) for name in OUTCOME_OPTIONS}
         self.outcome_options: Final = {name: text for name, text in given.items() if text != OUTCOME_OPTIONS[name]}
         self._has_reported_wait = False
         self.is_stopped = False
+        self._is_ended_from_outside = False
         for stream in reporter.printer.streams:
             stream.on_broken = self._stop
         self._line_counts: Final = Counter[str]()  # with a journal, how often each command line has occurred
@@ -558,7 +588,7 @@ class Batch:
         self.reporter.print_unreported(self.is_stopped)
         if any(stream.is_broken for stream in self.reporter.printer.streams):
             raise BrokenPipeError
-        return self.reporter.tally.exit_code
+        return self.reporter.tally.exit_code or int(self.was_cut_short)
 
     def unique_label(self, line: str) -> str:
         """Return the label of the next command with this line, by which a journal identifies it."""
@@ -571,6 +601,13 @@ class Batch:
     @property
     def was_interrupted(self) -> bool:
         return self.scheduler.stop_reason is StopReason.INTERRUPTED
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether commands have not run, or not to their end, because of a signal or of who looked at the batch."""
+        tally = self.reporter.tally
+        has_all = tally.succeeded_count + tally.failed_count == self.expected_count
+        return self.was_interrupted or (self._is_ended_from_outside and not has_all)
 
     def _find_fatal_error(self) -> BaseException:
         """Return the error that ended the batch. The feeder, the reporter or the journal raised it."""
@@ -684,7 +721,7 @@ class Batch:
 
     async def _report_commands(self) -> None:
         async for job in self.scheduler.as_settled():
-            if isinstance(job, BatchCommandJob) and job.state is not JobState.CANCELLED:
+            if isinstance(job, BatchCommandJob) and (job.started_at is not None or not self.is_stopped):
                 must_stop = await self.reporter.report(job)
                 self._slots.give_back(job.slot)
                 if must_stop and not self.is_stopped:
@@ -703,5 +740,9 @@ class Batch:
         """Start no more commands, and end with those that run."""
         self.is_stopped = True
         with contextlib.suppress(RuntimeError):  # the run has ended
-            self._feeder.cancel()
             self.scheduler.drain()
+
+    def _end_feed(self) -> None:
+        self._is_ended_from_outside |= not self.is_stopped
+        self.is_stopped = True
+        self._feeder.end()

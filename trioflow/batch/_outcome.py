@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal
 
-from .. import CommandError, CommandResult, JobTimeout, SshError, Unreachable
+from .. import CommandError, CommandResult, JobCancelled, JobTimeout, SshError, Unreachable
 from ..abc import fit
 from ..jobs.command._output_sinks import SPOOL_LIMIT_BYTES
 from ..jobs.command._result import MAX_COMMAND_LENGTH, text_with_notes
@@ -82,6 +82,8 @@ class CommandOutcome:
         """
         if isinstance(self.error, SshError):
             return KILLED_CODE
+        if isinstance(self.error, JobCancelled):
+            return KILLED_EXIT_VALUE
         if isinstance(self.error, JobTimeout):
             own_code = 0 if self.result is None or not self.error.waits else self.result.returncode
             return own_code if own_code > 0 else KILLED_EXIT_VALUE
@@ -111,7 +113,7 @@ class CommandOutcome:
         """The message to print about a new failure; "" if there is none, or if other output explains it."""
         if self.is_restored or self.error is None:
             return ""
-        if isinstance(self.error, JobTimeout):
+        if isinstance(self.error, JobTimeout | JobCancelled):
             return f"{self.reason}: {shorten_line(self.command)}"
         if isinstance(self.error, Unreachable):
             return ""  # the batch reports each unreachable node once

@@ -55,9 +55,9 @@ class ProgramOrTrace(InputFile):
 def command(pid: int | Path, label: str | None, **options: Any) -> int:
     """Show what a program that runs is doing: what runs, since when and where; what waits, and why; what has failed.
 
-    PID is the number of its process. `trioflow run` answers, and so does each program of the same user on Python 3.14
-    or newer, if this command runs on the same version. Other programs need TRIOFLOW_LOOK=1 in their environment, or
-    call trioflow.look.enable(). Looking changes nothing, and works while a job blocks the event loop.
+    PID is the number of its process. `trioflow run` and `batch` answer, and so does each program of the same user on
+    Python 3.14 or newer, if this command runs on the same version. Other programs need TRIOFLOW_LOOK=1 in their
+    environment, or call trioflow.look.enable(). Looking changes nothing, and works while a job blocks the event loop.
 
     With --web, PID may also be a file written by `trioflow run --trace FILE.json`, whose run has ended.
 

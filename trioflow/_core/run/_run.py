@@ -379,7 +379,7 @@ class Run:
                 self.journal_writer.commit()
         except BaseException as interruption:  # a KeyboardInterrupt, or an error of the engine
             self.interrupt(interruption)
-        for _ in range(_ending.MAX_TRIES):
+        for _ in (1, 2):
             try:
                 for part in self.parts:
                     part.enter(STOPPING)

@@ -18,6 +18,7 @@ from ...batch._batch import CommandFailures, Reporter
 from ...batch._options import Options
 from ...batch._quoting import Shell
 from ...batch._template import CommandTemplate
+from ...view.look._answers import answering
 from .. import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from .._signals import ExitOnSecondSignal
 from . import OTHER_ERROR_CODE
@@ -156,7 +157,8 @@ def run_batch(batch: _batch.Batch) -> int:
     with exit_on_broken_output():
         on_signal = ExitOnSecondSignal()
         try:
-            code = batch.run(on_signal)
+            with answering():
+                code = batch.run(on_signal)
         except KeyboardInterrupt:
             return INTERRUPTED_CODE
         except JournalError as error:
@@ -165,12 +167,12 @@ def run_batch(batch: _batch.Batch) -> int:
 
 
 def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
-    """Yield the lines to print if commands failed or the batch was interrupted; otherwise, yield none.
+    """Yield the lines to print if commands failed or the batch was cut short; otherwise, yield none.
 
     These are the verdict, a line for each kind of failure, crashes first, and a hint on running the batch again.
     """
     tally = batch.reporter.tally
-    if not (tally.failed_count or batch.was_interrupted):
+    if not (tally.failed_count or batch.was_cut_short):
         return
     from ...view.monitor._monitor import has_colors  # imported here, because most batches do not need it
     from ...view.text._symbols import Symbols
@@ -185,7 +187,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
         counts.restored.add(ended_at, None)
     counts.restored.number = batch.reporter.restored_count
     counts.restored.seconds = batch.reporter.restored_seconds
-    stopped = StopReason.INTERRUPTED if batch.was_interrupted else StopReason.FAILED
+    stopped = (batch.was_cut_short and batch.scheduler.stop_reason) or StopReason.FAILED
     verdict_line = create_verdict(stopped, counts, run_seconds(batch.scheduler), noun="command").format_line(
         "batch", symbols
     )
@@ -198,7 +200,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
         yield f"  and {others} more"
     kept = batch.reporter.kept_count if options.keep == "all" else tally.succeeded_count
     total = None if batch.expected_count is None else counts.job_count
-    if batch.was_interrupted or (options.journal and kept != total):
+    if batch.was_cut_short or (options.journal and kept != total):
         note = _outputs.kept_note(kept if options.journal else None, total, "command")
         yield f"  run again  the same command  {note}"
 

@@ -16,7 +16,6 @@ import atexit
 import contextlib
 import errno
 import importlib
-import json
 import os
 import socket
 import struct
@@ -24,13 +23,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
 from ..._core.api import views
 from ..._core.api.views import warn
-from . import _process_record
-from ._process_record import Record
+
+if TYPE_CHECKING:  # imported at the first question, which few programs are asked
+    from ._process_record import Record
 
 SEND_TIMEOUT: Final = 10.0
 """How long, in seconds, a client may take to read the answer."""
@@ -173,6 +173,8 @@ def _read_request(connection: socket.socket) -> Any:
     with contextlib.suppress(TimeoutError):
         while len(data) < MAX_REQUEST_SIZE and (part := connection.recv(MAX_REQUEST_SIZE)):
             data += part
+    import json  # at the first question, as what makes the answer
+
     try:
         return json.loads(data) if data else None
     except (ValueError, RecursionError):
@@ -187,7 +189,14 @@ def answer(request: Any = None, pid: int | None = None) -> bytes:
         pid: the process that asks, if the system tells.
 
     """
-    made = _try_again(_process_record.describe_process) if request is None else _handle(request, pid)
+    import json
+
+    if request is None:
+        from ._process_record import describe_process
+
+        made = _try_again(describe_process)
+    else:
+        made = _handle(request, pid)
     return json.dumps(made, default=str, separators=(",", ":")).encode()
 
 

@@ -247,7 +247,7 @@ def create_verdict(
         elif restored:
             parts.append(restored)
     elif not tally.job_count:
-        parts.append("nothing to do")
+        parts.append("nothing to do" if reason in RAN_TO_END else f"no {noun} succeeded")
     elif moved_on == tally.job_count:
         pass
     elif moved_on and finished_count == tally.job_count:
@@ -261,7 +261,7 @@ def create_verdict(
             (tally.count(JobState.SKIPPED), "skipped"),
         ]
         parts += [f"{number} {word}" for number, word in counts if number]
-    elif tally.job_count == 1 or reason is StopReason.INTERRUPTED:  # an interrupted run may have had more to do
+    elif tally.job_count == 1 or reason not in RAN_TO_END:  # a run that was cut short may have had more to do
         parts.append(f"{jobs} succeeded{remark}")
     else:
         parts.append(f"all {jobs} succeeded{remark}")
