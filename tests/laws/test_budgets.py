@@ -133,9 +133,9 @@ def test_jobs_that_a_spent_budget_blocks_are_failures(virtual: Virtual, caplog: 
     assert [type(error) for error in raised.value.exceptions] == [BudgetSpent] * 2
     assert list(scheduler.failures()) == jobs[2:]
     assert caplog.messages == [
-        "'calls/call 2' failed: BudgetSpent: 'call 2' needs usd=1, but 0 of 2 left; 'call 0' used most: 1; "
+        "'calls/call 2' did not run: BudgetSpent: 'call 2' needs usd=1, but 0 of 2 left; 'call 0' used most: 1; "
         "the run goes on (enlarge the Budget, or reduce the needs)",
-        "one more job failed with BudgetSpent like 'calls/call 2': 'calls/call 3'",
+        "one more job did not run with BudgetSpent like 'calls/call 2': 'calls/call 3'",
         "the budget usd is spent, so 3 of 5 jobs of 'Scheduler' did not run; the run has failed; debrief() shows the "
         "tracebacks",
     ]
@@ -169,9 +169,9 @@ def test_a_first_without_money_lacks_the_budget(virtual: Virtual, caplog: pytest
     assert not virtual(scheduler.co_run)
     assert [type(error) for error in scheduler.failures().values()] == [BudgetSpent] * 4
     assert caplog.messages == [
-        "'First#3' failed: BudgetSpent: 'ask' needs usd=1, but 0 of 2 left; 2 jobs 'ask' used most: 2; "
+        "'First#3' did not run: BudgetSpent: 'ask' needs usd=1, but 0 of 2 left; 2 jobs 'ask' used most: 2; "
         "the run goes on (enlarge the Budget, or reduce the needs)",
-        "3 more jobs failed with BudgetSpent like 'First#3': 'First#4', 'First#5', 'nap(1)'",
+        "3 more jobs did not run with BudgetSpent like 'First#3': 'First#4', 'First#5', 'nap(1)'",
         "the budget usd is spent, so 4 of 6 jobs of 'Scheduler' did not run; the run has failed; debrief() shows the "
         "tracebacks",
     ]

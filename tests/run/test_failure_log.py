@@ -13,7 +13,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow import CommandJob, Job, Monitor, Retry, Scheduler, Trace
+from trioflow import Budget, CommandJob, Job, Monitor, Pool, Retry, Scheduler, Trace
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.view import save
 
@@ -171,6 +171,20 @@ def test_what_an_instrument_shows_is_not_printed_again(
         virtual(scheduler.co_run)
     assert sorted({*handled.lines} - {*printed.lines}) == sorted(shown)
     assert handled.lines == ["failure", "failure", "end"]
+
+
+def test_a_spent_budget_is_told_beside_any_display(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No display of a run says that a budget kept jobs from running, so the last line of the log is printed, too."""
+    printed = type("Lines", (logging.NullHandler,), {"lines": [], "handle": _keep})()
+    monkeypatch.setattr(logging, "lastResort", printed)
+    monkeypatch.setattr(logging.getLogger("trioflow"), "propagate", False)
+
+    class View(Instrument):
+        shown_subjects = ("failure", "end")
+
+    jobs = [Job(nap, needs={"usd": 1}) for _ in range(3)]
+    virtual(Scheduler(*jobs, pool=Pool(usd=Budget(1)), instruments=[View()]).co_run)
+    assert printed.lines == ["end"]
 
 
 def _keep(handler: Any, record: logging.LogRecord) -> None:

@@ -89,7 +89,7 @@ class BudgetShare:
 class BudgetResource(CountedResource):
     """A `Budget` in one pool, or the part of one that a nested scheduler has reserved for its members."""
 
-    __slots__ = ("_has_logged", "_used_by_label", "_users_by_label", "reserved")
+    __slots__ = ("_has_logged", "_used_by_label", "_users_by_label", "reserved", "shares")
 
     is_budget = True
 
@@ -98,6 +98,7 @@ class BudgetResource(CountedResource):
     ) -> None:
         super().__init__(name, total, None, format_amount, settings)
         self.reserved: Amount = 0  # the amounts of running jobs, which are not in `free`
+        self.shares: Final[dict[AbstractJob[Any], BudgetShare]] = {}
         self._used_by_label: Final[Counter[str]] = Counter()
         self._users_by_label: Final[Counter[str]] = Counter()  # the number of jobs with each of these labels
         self._has_logged = False
@@ -116,7 +117,9 @@ class BudgetResource(CountedResource):
     def take(self, job: AbstractJob[Any], need: Amount) -> BudgetShare:  # type: ignore[override]
         super().take(job, need)
         self.reserved += need
-        return BudgetShare(need, self.make_member_resource(need) if is_scheduler(job) else None)
+        share = BudgetShare(need, self.make_member_resource(need) if is_scheduler(job) else None)
+        self.shares[job] = share
+        return share
 
     def correct(self, share: BudgetShare, used: Amount) -> None:
         """Replace the amount that a job has reserved with the amount that it has used."""
@@ -140,7 +143,7 @@ class BudgetResource(CountedResource):
 
     def give_back(self, job: AbstractJob[Any], share: BudgetShare) -> None:  # type: ignore[override]
         """Count the share of a job as used; that of a scheduler is what its members have used."""
-        del self.holders[job]
+        del self.holders[job], self.shares[job]
         if share.members is not None:
             self.correct(share, share.used)
         self.reserved -= share.amount
@@ -186,13 +189,18 @@ class BudgetResource(CountedResource):
         return WaitCause.RESOURCE, f"{self.name}: {self.describe_left()}{self._holders_text()}"
 
     def describe_left(self) -> str:
-        return f"{self.format_amount(self.free)} of {self.format_amount(self.total)} left{self._reserved_text()}"
+        reserved = self._reserved_text(self.reserved)
+        return f"{self.format_amount(self.free)} of {self.format_amount(self.total)} left{reserved}"
 
     def describe_spent(self) -> str:
-        return f"{self.format_amount(self.used)} of {self.format_amount(self.total)} spent{self._reserved_text()}"
+        # While instruments are notified of its end, a job still has its share.
+        ended = [share for job, share in list(self.shares.items()) if job.is_settled()]
+        used = self.used + sum(share.used for share in ended)
+        reserved = self.reserved - sum(share.amount for share in ended)
+        return f"{self.format_amount(used)} of {self.format_amount(self.total)} spent{self._reserved_text(reserved)}"
 
-    def _reserved_text(self) -> str:
-        return f", {self.format_amount(self.reserved)} reserved" if self.reserved else ""
+    def _reserved_text(self, reserved: Amount) -> str:
+        return f", {self.format_amount(reserved)} reserved" if reserved else ""
 
     def public_share(self, need: Amount, share: BudgetShare) -> float:  # type: ignore[override]
         return _amounts.as_number(share.amount)

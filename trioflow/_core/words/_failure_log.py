@@ -51,7 +51,7 @@ def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
     error = failure.exception
     if remedy := wrong_backend_remedy(error):
         return remedy, job._criticality()
-    if isinstance(error, BudgetSpent):  # what the job would have done does not matter
+    if isinstance(error, BudgetSpent) and (job._started_at is None or is_scheduler(job)):  # it did not run
         return BudgetSpent, error.name, job._criticality()
     related = (error, get_cause(error), get_context(error), *get_group_members(error))
     types = tuple(f"{type(exception).__module__}.{type(exception).__qualname__}" for exception in related)
@@ -71,9 +71,10 @@ def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
 class SimilarFailures:
     """A failure that was logged, and the count of similar failures after it."""
 
-    def __init__(self, job: AbstractJob[Any], error: BaseException, expires_at: float) -> None:
+    def __init__(self, job: AbstractJob[Any], error: BaseException, expires_at: float, failed: str) -> None:
         self._path: Final = _job_path(job)  # the path of the job whose failure was logged
         self._message: Final = _message(job, error)
+        self._failed: Final = failed
         self._error_name: Final = type(error).__name__
         self.expires_at: Final = expires_at
         self.count_since_report = 0
@@ -97,7 +98,7 @@ class SimilarFailures:
             return f"'{self._path}' failed {times} with {self._error_name}{failures[-1][1]}"
         jobs = "one more job" if number == 1 else f"{number} more jobs"
         names = join_names([f"'{path}'{message}" for path, message in failures], MAX_NAMED_JOBS, number)
-        return f"{jobs} failed with {self._error_name} like '{self._path}': {names}"
+        return f"{jobs} {self._failed} with {self._error_name} like '{self._path}': {names}"
 
 
 class FailureLog:
@@ -138,10 +139,11 @@ class FailureLog:
         if key in self._recent_failures:
             self._recent_failures[key].count(job, error)
             # A spent budget keeps all further jobs from running: that is said again once a minute, and at the end.
-            if self._cancel_timer is None and not isinstance(error, BudgetSpent):
+            if self._cancel_timer is None and key[0] is not BudgetSpent:
                 self._cancel_timer = self._run.call_at(now + COUNT_REPORT_DELAY, self._on_timer)
             return
-        self._recent_failures[key] = SimilarFailures(job, error, now + SIMILARITY_PERIOD)
+        failed = "did not run" if key[0] is BudgetSpent else "failed"
+        self._recent_failures[key] = SimilarFailures(job, error, now + SIMILARITY_PERIOD, failed)
         if stopped:
             consequence = f"it is critical, so the run of {name!r} stops"
         else:
@@ -149,7 +151,7 @@ class FailureLog:
             consequence = f"it is tolerated, and {fate}" if job._criticality() is False else fate
         advice = "" if hint is None else f" ({hint})"
         remedy = remedy_of(error)
-        traceback = None if isinstance(error, BudgetSpent) else failure.traceback
+        traceback = None if key[0] is BudgetSpent else failure.traceback
         line = innermost_line(traceback)
         place = None if line is None else printable(shorten(line))
         if traceback is not None and (stopped or run.scheduler.keep_jobs):
@@ -157,7 +159,7 @@ class FailureLog:
         else:
             traceback_hint = "" if place is None else f"; it was {place}"
         self._warn(
-            f"'{_job_path(job)}' failed: {one_line_error(error)}{advice}; {consequence}",
+            f"'{_job_path(job)}' {failed}: {one_line_error(error)}{advice}; {consequence}",
             advice=f"{f' ({remedy})' if remedy else ''}{traceback_hint}",
             kind=key,
             place=place,

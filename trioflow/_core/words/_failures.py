@@ -149,7 +149,7 @@ def log_run_end(run: Run) -> None:
 
     A run that has completed without a failure has nothing to log, and does not call this.
     """
-    scheduler, is_shown = run.scheduler, run.is_shown("end") and not has_idled(run)
+    scheduler = run.scheduler
     if not scheduler.log:
         return
     # `run.failures.total` is not used, because it also counts failures in earlier attempts of nested schedulers.
@@ -159,7 +159,9 @@ def log_run_end(run: Run) -> None:
         tolerated_count = sum(job._criticality() is False for job in failed)
         failed = [job for job in failed if job._criticality() is not False]
     count = len(failed) + (scheduler._members.dropped_failure_count if run.failures.total else 0)
-    failures_text = _failures_text(scheduler, count, list(filter(lacked_budget, failed)))
+    unpaid = list(filter(lacked_budget, failed))
+    failures_text = _failures_text(scheduler, count, unpaid)
+    is_shown = run.is_shown("end") and not has_idled(run) and not unpaid  # no display has the reasons
     if tolerated_count:
         failures_text += f", {tolerated_count} more {'was' if tolerated_count == 1 else 'were'} tolerated"
     if run.reason in (StopReason.TIMEOUT, StopReason.DRAINED, StopReason.INTERRUPTED):

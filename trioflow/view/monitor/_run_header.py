@@ -95,7 +95,8 @@ class RunHeader:
     def has_counts_beyond_verdict(self, progress: RunProgress) -> bool:
         """Return whether the counts say more than the verdict, which counts the failed and the blocked of all jobs."""
         counted = {JobState.SUCCEEDED.value, JobState.FAILED.value, JobState.BLOCKED.value, MOVED_ON.value}
-        return any(count.number and count.word not in counted for count in self._state_counts(progress))
+        counts = self._state_counts(progress)  # the verdict has the remark on restored jobs, too
+        return any(count.number and count.word.partition(" (")[0] not in counted for count in counts)
 
     # ---- the first line
 
