@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import random
+import re
 import shlex
 import sys
 import time
@@ -51,6 +52,15 @@ def test_the_verdict_in_a_journal_counts_commands_only() -> None:
         batch("exit {}", ":::", 0, 3, 0)
         last = trioflow("journal", "run.db").output.splitlines()[-1]
         assert ": ✗ 1 failed of 3, " in last
+
+
+def test_a_batch_says_what_its_journal_says_about_the_time_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One added up the times of the jobs, and the other those of their processes, which are shorter."""
+    monkeypatch.setattr("trioflow.view.text._verdict.MIN_SAVED_SECONDS", 0)
+    for _ in range(2):
+        again = batch("exit {}", ":::", 0, 3, 0)
+    [said] = re.findall("2 restored from .* saved", again.stderr)
+    assert said in trioflow("journal", "run.db").output
 
 
 def test_the_verdict_in_a_journal_counts_kept_failures() -> None:

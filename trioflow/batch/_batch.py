@@ -174,7 +174,7 @@ class Reporter:
             self.restored_failure_count += outcome.has_failed
             ended_at = outcome.start_timestamp + outcome.runtime
             self.restored_count += 1
-            self.restored_seconds += outcome.runtime
+            self.restored_seconds += command.elapsed or 0.0
             times = (ended_at, *self.restored_times)
             self.restored_times = (min(times), max(times))
         must_stop = self.tally.add(outcome.exit_code)
