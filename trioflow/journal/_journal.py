@@ -59,6 +59,7 @@ from .._core.api.views import (
     run_times,
     short_repr,
     warn,
+    worked_seconds,
 )
 from ..jobs.command._output_sinks import OutputSpool
 from ._file_stamps import FileStamper, path_text
@@ -742,8 +743,9 @@ class JournalSession:
                 why, facts = error.shown(job.redact), NO_FACTS
                 self._record_unstorable(job, f"its result, {why}")
         self._pending_records[path] = StoredJob(
-            path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, settled, job.elapsed, why
-        )
+            path, fingerprint, saved, data, large, facts.to_json(), self.run_number, None, settled,
+            worked_seconds(job), why,
+        )  # fmt: skip
         if facts.stamps:
             self._pending_finished_writers.append((path,))
 

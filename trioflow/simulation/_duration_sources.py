@@ -20,11 +20,10 @@ from .._core.api.views import (
     JobState,
     duration,
     file_path,
-    machine_waits,
     paths_of,
-    retry_waits,
     short_repr,
     warn,
+    worked_seconds,
 )
 from ..view._exports import write_atomically
 from ..view.trace._spans import waits_after_start
@@ -92,12 +91,6 @@ def read_durations(value: Any, description: str) -> dict[str, float]:
         f"{description}: {short_repr(value)} is not a mapping of labels or paths to seconds, a Trace, or the path of "
         "a file"
     )
-
-
-def worked_seconds(job: AnyJob) -> float | None:
-    """Return the seconds in which the attempts of a settled job ran, without waits between them or for its machine."""
-    elapsed, waits = job.elapsed, (*machine_waits(job), *retry_waits(job))
-    return None if elapsed is None else elapsed - sum(until - since for since, until in waits)
 
 
 def record_durations(file: Any, scheduler: BaseScheduler) -> None:

@@ -29,6 +29,7 @@ from .._core.api.views import (
     median_duration,
     plural,
     short_repr,
+    worked_seconds,
 )
 from ..clock import virtual_options
 from ..view.trace._trace import Trace
@@ -275,7 +276,7 @@ def _make_simulation(
             ends[job] = job_copy.finished_at
     size = max_slots(window)
     holders = {copy.copies[job] for job in slot_users(scheduler, window)} - watch.clean_up_copies
-    slot_seconds = sum(_duration_sources.worked_seconds(job) or 0.0 for job in holders)
+    slot_seconds = sum(worked_seconds(job) or 0.0 for job in holders)
     analyses = analyze_schedulers(scheduler, durations, window)
     slack: dict[AnyJob, float] = {}
     for current in reversed(analyses):  # enclosing schedulers first

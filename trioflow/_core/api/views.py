@@ -300,6 +300,12 @@ def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
     return () if job._extras is None else job._extras.machine_waits
 
 
+def worked_seconds(job: AnyJob) -> float | None:
+    """Return the seconds in which the attempts of a settled job ran, without waits between them or for its machine."""
+    elapsed, waits = job.elapsed, (*machine_waits(job), *retry_waits(job))
+    return None if elapsed is None else elapsed - sum(until - since for since, until in waits)
+
+
 def needs_as_given(job: AnyJob) -> dict[str, Any]:
     """Return the needs of a job for pools as the option `needs` takes them: numbers, amounts by key, or text."""
     needs = {name: amount for name, amount in job._options.needs.items() if name not in RUN_RESOURCES}

@@ -545,7 +545,7 @@ class AbstractJob(Generic[T]):
     def elapsed(self) -> float | None:
         """The seconds from the job's start to its end, or until now while it runs; None if it never started.
 
-        For a job restored from a journal, they are those of the run that ran it; None if they are unknown.
+        For a job restored from a journal, those in which its attempts ran, in the run that ran it; None if unknown.
         """
         started_at = self.started_at
         if started_at is None:

@@ -132,7 +132,7 @@ class Restoration(NamedTuple):
     settled_at: float | None = None
     """The time when the job settled in the run that ran it, in seconds since 1970; None if unknown."""
     elapsed: float | None = None
-    """The seconds that the job took in that run; None if unknown."""
+    """The seconds in which its attempts ran in that run; None if unknown."""
     used: tuple[tuple[str, float], ...] = ()
     """The amounts of budgets that the job used in that run, each with the name of the budget."""
 
