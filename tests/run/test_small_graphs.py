@@ -143,4 +143,4 @@ def test_a_run_that_completes_calls_nothing_that_words_or_orders(virtual: Virtua
             sys.setprofile(previous)
 
     virtual(main)
-    assert called == set()
+    assert called == {"_core.scheduler._checks.check_may_run"}  # it may have been closed since the first run

@@ -452,15 +452,14 @@ def test_standard_input_may_be_the_result_of_a_job(backend: str) -> None:
     assert [int(job.result().stdout or b"") for job in jobs] == [4, 3_000_000, 3_000_000, 4]
 
 
-def test_what_cannot_be_standard_input_fails_the_job(backend: str) -> None:
-    """A result, or a file in memory, that cannot be standard input fails the command, and the error shows it."""
+def test_what_cannot_be_standard_input_is_refused(backend: str) -> None:
+    """A result that cannot be standard input fails the command; a file in memory has no descriptor, and is refused."""
     number = CommandJob(["cat"], stdin=ThreadJob(lambda: 1.5), label="one")
-    memory = CommandJob(["cat"], stdin=io.BytesIO(b"in"), label="two")  # which has no descriptor
-    run(backend, number, memory)
+    run(backend, number)
     with pytest.raises(TypeError, match=r"stdin of 'one': 1.5, a float"):
         number.result()
     with pytest.raises(TypeError, match=r"stdin of 'two': <_io.BytesIO .*: give bytes, a path, an open file"):
-        memory.result()
+        CommandJob(["cat"], stdin=io.BytesIO(b"in"), label="two")
 
 
 def test_output_in_small_pieces_takes_no_more_memory() -> None:
