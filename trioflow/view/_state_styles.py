@@ -198,7 +198,7 @@ CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.RATE: CauseWords("rate of {}", "the rate of {} was used up", "for {}"),
     WaitCause.PAUSE: CauseWords("a resume", "the run was paused", "for a resume"),
     WaitCause.RETRY: CauseWords("a retry", "failed attempts were to be repeated", "for a retry"),
-    WaitCause.THROTTLED: CauseWords("throttled by {}", "{} throttled", "{} throttled"),
+    WaitCause.THROTTLED: CauseWords("the throttle of {}", "{} throttled", "{} throttled"),
     WaitCause.MACHINE: CauseWords(
         "room on the machine", "the machine or the cluster had no room", "for room on the machine"
     ),

@@ -112,7 +112,7 @@ def test_throttled_attempts_count_as_work(virtual: Virtual) -> None:
 
     refused: list[bool] = []
     spent = traced(virtual, Scheduler(Job(ask, needs={"api": 1}), pool=Pool(api=2))).time_spent()
-    assert (spent.work, dict(spent.waits)) == (2, {"throttled by api": 5})
+    assert (spent.work, dict(spent.waits)) == (2, {"the throttle of api": 5})
 
 
 def test_a_nested_scheduler_counts_its_waits_but_not_its_work(virtual: Virtual) -> None:

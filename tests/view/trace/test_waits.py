@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, Trace, current_job
+from trioflow import Budget, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, Trace, current_job
 from trioflow.view.trace import _waits
 
 from ...bodies import fail, nap, serve
@@ -83,9 +83,9 @@ def test_a_throttled_job_waits_for_the_throttle_and_then_for_the_rate(virtual: V
     jobs = [Job(ask, label=label, needs={"api": 1}) for label in "abc"]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=8, burst=1))))
     assert waits_by_path(trace) == {
-        "a": ["5 s throttled by api until a", "2 s rate of api"],
-        "b": ["1 s rate of api until a", "5 s throttled by api until a", "10 s rate of api until a"],
-        "c": ["1 s rate of api until a", "5 s throttled by api until a", "18 s rate of api until b"],
+        "a": ["5 s the throttle of api until a", "2 s rate of api"],
+        "b": ["1 s rate of api until a", "5 s the throttle of api until a", "10 s rate of api until a"],
+        "c": ["1 s rate of api until a", "5 s the throttle of api until a", "18 s rate of api until b"],
     }
     assert path(trace) == " [start] a [rate] b [rate] c"
 
@@ -121,6 +121,13 @@ def test_a_job_that_never_started_waited_until_it_settled(virtual: Virtual) -> N
     jobs = [bad, *(Job(nap, 9, label=label) for label in ("first", "next", "last")), blocked]
     trace = traced(virtual, Scheduler(*jobs), jobs_window=2, timeout=5)
     assert waits_by_path(trace) == {"next": ["2 s a slot until bad"], "last": ["5 s a slot"], "blocked": ["2 s jobs"]}
+
+
+def test_a_job_that_a_spent_budget_has_blocked_waited_for_the_budget(virtual: Virtual) -> None:
+    """It was ready all the time; it was said to have waited for jobs, although it required none."""
+    jobs = [Job(nap, seconds, label=f"{seconds}", needs={"usd": 1}) for seconds in (2, 5, 5)]
+    trace = traced(virtual, Scheduler(*jobs, pool=Pool(usd=Budget(1))))
+    assert waits_by_path(trace) == {"5": ["2 s usd"], "5#2": ["2 s usd"]}
 
 
 def test_a_job_that_never_started_waited_for_a_slot_and_then_for_a_resource(virtual: Virtual) -> None:

@@ -40,7 +40,7 @@ class Wait:
 
     @property
     def words(self) -> str:
-        """The cause in words, such as "jobs", "a slot", "gpu", "rate of api" or "throttled by api"."""
+        """The cause in words, such as "jobs", "a slot", "gpu", "rate of api" or "the throttle of api"."""
         return CAUSE_WORDS[self.cause].awaited_phrase.format(self.name)
 
 
@@ -265,9 +265,8 @@ RELEASES: Final = {
 
 def wait_text(spans: Sequence[Span], wait: Wait) -> str:
     """Return how long a job waited, for what, and what another job had to do with it, if one is known."""
-    preposition = "," if wait.cause is WaitCause.THROTTLED else " for"
     release = "" if wait.released_by is None else RELEASES.get(wait.cause, "").format(spans[wait.released_by].name)
-    return f"waited {duration_text(wait.seconds)}{preposition} {wait.words}{release}"
+    return f"waited {duration_text(wait.seconds)} for {wait.words}{release}"
 
 
 WORD_PATTERN: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
