@@ -167,6 +167,21 @@ def test_time_spent_during_a_run_counts_until_now(virtual: Virtual) -> None:
     assert told == ["1 slot for 2 s: 100 % working"]
 
 
+def test_a_backoff_that_goes_on_counts_until_now(virtual: Virtual) -> None:
+    """The wait for a slot that may follow a backoff has not begun, in a trace that is read before the end of it."""
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(functools.partial(scheduler.co_run, instruments=[trace]))
+            await anyio.sleep(4)
+            found.append([(wait.words, wait.seconds) for span in trace.spans for wait in span.waits])
+
+    trace, found = Trace(), list[Any]()
+    scheduler = Scheduler(Job(flaky(1), retry=Retry(1, first=8, jitter=False)))
+    virtual(main)
+    assert found == [[("a retry", 3)]]
+
+
 def test_a_family_of_which_no_job_ran_has_no_percentiles_and_unneeded_slots_are_named(virtual: Virtual) -> None:
     """Only jobs that worked are counted, and of a window with more slots than jobs, both numbers are named."""
     bad = Job(fail, 1, label="check")

@@ -155,4 +155,4 @@ def _attempt_starts(span: Span) -> Iterator[float]:
 
 def _clip(facts: JobFacts, end_time: float) -> tuple[tuple[Any, float, float], ...]:
     """Return the waits between the first start of a job and its end, in a trace that ends at `end_time`."""
-    return tuple((cause, began, min(ended, end_time)) for cause, began, ended in facts.inner_waits)
+    return tuple((cause, began, min(ended, end_time)) for cause, began, ended in facts.inner_waits if began < end_time)
