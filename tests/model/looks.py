@@ -49,7 +49,7 @@ def why(job: ModelJob) -> Iterator[str]:
         if not job.waits_for and not group.may_start(job):
             yield "waits for its turn"
     elif job.state == "SCHEDULED" and group.is_paused:
-        yield "waits for resume()"
+        yield "waits for a resume"
     elif job.backoff is not None:
         yield "will be retried in"
     elif job in group.token_line:

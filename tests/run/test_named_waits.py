@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Answer, Job, Pool, ProcessJob, Scheduler, Service
+from trioflow import Answer, Job, Pool, ProcessJob, Scheduler, Service, Trace
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import nap, printed, serve
@@ -43,8 +43,8 @@ WAITS = {
         "x: 1 of 1 taken by 'a'",
     ),
     "pause": Wait(
-        "no job of 's' runs: 'j' waits for resume(): its run was paused 1 s ago",
-        "'j' waits for resume(): its run was paused 3 s ago",
+        "no job of 's' runs: 'j' waits for a resume: its run was paused 1 s ago",
+        "'j' waits for a resume: its run was paused 3 s ago",
         "paused 3 s ago",
     ),
     "on_settled": Wait(
@@ -204,6 +204,6 @@ def test_an_instrument_that_blocks_the_loop_is_named_once(
 
     now = [time.monotonic()]
     monkeypatch.setattr("trioflow._core.run._instruments.time.monotonic", lambda: now[0])
-    Scheduler(Job(nap, 0), Job(nap, 0), instruments=[Slow()]).run(backend=backend)
+    Scheduler(Job(nap, 0), Job(nap, 0), instruments=[Slow(), Trace()]).run(backend=backend)
     monkeypatch.undo()
     assert caplog.messages == ["Slow() blocked the event loop for 2.0 s in job_finished; do slow work in a thread"]

@@ -195,9 +195,9 @@ def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.
 
     virtual(main)
     text = "paused 1 min 40 s ago"
-    waits = f"'job' waits for resume(): its run was {text}"
+    waits = f"'job' waits for a resume: its run was {text}"
     assert said == [WaitCause.PAUSE, text, text, waits, 0.5, ("", ((0.5, 100.5),))]
-    assert caplog.messages == ["no job of 'Scheduler' runs: 'job' waits for resume(): its run was paused 1.5 s ago"]
+    assert caplog.messages == ["no job of 'Scheduler' runs: 'job' waits for a resume: its run was paused 1.5 s ago"]
 
 
 def test_pause_outside_of_a_run_is_an_error(virtual: Virtual) -> None:
@@ -276,7 +276,7 @@ def test_only_a_number_may_replace_a_number(virtual: Virtual, value: Any) -> Non
     async def change() -> None:
         other = anyio.CapacityLimiter(1) if value == "limiter" else value
         for home, size in ((scheduler, other), (unlimited, 2)):
-            with pytest.raises(RuntimeError, match="during a run only a number can be set, in place of a number"):
+            with pytest.raises(RuntimeError, match="during a run a number can only be replaced by a number from 1 up"):
                 home.jobs_window = size
 
     unlimited = Scheduler(Job(nap, 1), label="unlimited")

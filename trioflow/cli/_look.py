@@ -13,11 +13,13 @@ from typing import Any
 
 import click
 
+from ..abc import join_names, printable
 from . import SUCCESS_CODE, _outputs
 from ._scenario import CliError, InputFile
 
 EXAMPLES = """\b
 Examples:
+  trioflow look
   trioflow look 4242
   trioflow look 4242 --json | jq '.runs[].running[].line.text'
   trioflow look 4242 --web
@@ -33,31 +35,39 @@ class ProgramOrTrace(InputFile):
     """The type of an argument for the number of a process, or for a file with a trace."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return (
-            click.IntRange(min=1).convert(value, param, ctx)
-            if value.isdecimal()
-            else super().convert(value, param, ctx)
-        )
+        if value.isdecimal():
+            return click.IntRange(min=1).convert(value, param, ctx)
+        if not Path(value).exists():
+            self.fail(f"there is neither a process nor a trace file {value!r}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def parse_slots(value: str) -> int:
+    """Return a number of slots."""
+    if not value.isdecimal() or not int(value):
+        raise click.BadParameter("give a whole number from 1 up")
+    return int(value)
 
 
 @click.command(name="look", epilog=EXAMPLES)
-@click.argument("pid", type=ProgramOrTrace(dir_okay=False, path_type=Path))
+@click.argument("pid", required=False, type=ProgramOrTrace(dir_okay=False, path_type=Path))
 @click.option("--json", is_flag=True, help="Write everything as JSON, for programs.")
 @click.option("--web", is_flag=True, help="Serve a page that moves, with buttons for the words below, until Ctrl-C.")
 @click.option("--pause", is_flag=True, help="Start no more jobs until --resume. What runs goes on.")
 @click.option("--resume", is_flag=True, help="Start jobs again.")
-@click.option("--window", type=click.IntRange(min=1), metavar="N", help="Run at most N jobs at once from now on.")
+@click.option("--window", type=parse_slots, metavar="N", help="Run at most N jobs at once from now on.")
 @click.option("--drain", is_flag=True, help="End the run when the running jobs have ended.")
 @click.option(
     "--cancel", is_flag=False, flag_value=WHOLE_RUN, metavar="[PATH]", help="Cancel the run, or only the job at PATH."
 )
-@click.option("--run", "label", metavar="LABEL", help="The run, if there are several in the program.")
-def command(pid: int | Path, label: str | None, **options: Any) -> int:
+@click.option("--run", "label", metavar="LABEL", help="The run, if there are several; for --window also a path.")
+def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
     """Show what a program that runs is doing: what runs, since when and where; what waits, and why; what has failed.
 
-    PID is the number of its process. `trioflow run` and `batch` answer, and so does each program of the same user on
-    Python 3.14 or newer, if this command runs on the same version. Other programs need TRIOFLOW_LOOK=1 in their
-    environment, or call trioflow.look.enable(). Looking changes nothing, and works while a job blocks the event loop.
+    PID is the number of its process; without it, the programs that answer are listed. `trioflow run` and `batch`
+    answer, and so does each program of the same user on Python 3.14 or newer, if this command runs on the same version.
+    Other programs need TRIOFLOW_LOOK=1 in their environment, or call trioflow.look.enable(). Looking changes nothing,
+    and works while a job blocks the event loop.
 
     With --web, PID may also be a file written by `trioflow run --trace FILE.json`, whose run has ended.
 
@@ -69,6 +79,16 @@ def command(pid: int | Path, label: str | None, **options: Any) -> int:
     if len(given) > 1:
         raise click.UsageError(f"give only one of {', '.join(f'--{name}' for name in given)}")
     word, value = next(iter(given.items()), ("", None))
+    if pid is None:
+        if given:
+            raise click.UsageError("give the PID of the program; trioflow look lists those that answer")
+        programs = list(_client.answering_programs())
+        for number, record in programs:
+            labels = join_names([run["label"] for run in record["runs"]], 3) or "no run"
+            _outputs.echo(f"{number}  {printable(labels)}: {_client.command_text(record)}")
+        if not programs:
+            raise CliError("no program that answers runs: start it with trioflow run, or TRIOFLOW_LOOK=1")
+        return SUCCESS_CODE
     try:
         if word == "web":
             serve_page(pid, label)

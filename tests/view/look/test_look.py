@@ -336,8 +336,9 @@ def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         os.waitid(os.P_PID, sleeping.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(_client.NoAnswer, match="it has ended"):
             _client.ask(sleeping.pid)
-    with pytest.raises(_client.NoAnswer, match="it has ended"):
+    with pytest.raises(_client.NoAnswer, match=f"^there is no process {sleeping.pid}$"):
         _client.ask(sleeping.pid)
+    assert "there is neither a process nor a trace file 'abc'" in " ".join(trioflow("look", "abc").output.split())
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
@@ -397,7 +398,17 @@ def test_any_program_answers_with_a_variable_in_its_environment(backend: str) ->
     with program(backend, TRIOFLOW_LOOK="1") as pid:
         assert f"\n  on {backend} in MainThread for " in trioflow("look", pid).output
         assert '"label": "night"' in trioflow("look", pid, "--json").output
-    assert f"Error: there is no process {pid}: it has ended" in trioflow("look", pid).output
+        listed = trioflow("look")
+    assert (listed.exit_code, f"{pid}  night: " in listed.output) == (0, True), listed.output
+    assert f"Error: there is no process {pid}\n" in trioflow("look", pid).output
+
+
+def test_without_a_program_that_answers_the_list_says_how_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PID and such a program, the exit code is 2; a word that steers needs a PID."""
+    monkeypatch.setattr(_client, "answering_programs", lambda: iter(()))
+    answer = trioflow("look")
+    assert (answer.exit_code, "start it with trioflow run, or TRIOFLOW_LOOK=1" in answer.output) == (2, True)
+    assert "give the PID of the program" in trioflow("look", "--pause").output
 
 
 @pytest.mark.skipif(not hasattr(sys, "remote_exec"), reason="since Python 3.14")

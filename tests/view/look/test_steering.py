@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import trioflow.look
-from trioflow import Job, Scheduler, ThreadJob
+from trioflow import First, Job, Scheduler, ThreadJob
 from trioflow._core.words import _steering
 from trioflow.abc import incidents_of
 from trioflow.view.look import _answers, _client
@@ -49,7 +49,7 @@ def test_a_paused_run_starts_nothing_until_it_is_resumed(backend: Any, caplog: p
     assert (paused, again) == ("'night': paused", "'night': was paused already")
     assert (resumed, never) == ("'night': resumed", "'night': is not paused")
     assert re.search(rf"\n  paused \S+ \S+ ago by {BY}\n", text)
-    assert text.count("waits for resume()") == 1, text  # the jobs share a line, whenever each was described
+    assert text.count("waits for a resume") == 1, text  # the jobs share a line, whenever each was described
     assert [re.sub(BY, "BY", incident.message) for incident in incidents_of(scheduler)] == [
         "'night': paused by BY",
         "'night': resumed by BY",
@@ -66,8 +66,57 @@ def test_a_number_of_slots_replaces_another_one(backend: Any) -> None:
     scheduler, outputs = steered(backend, [("--window", 1)], jobs_window=3)
     assert (outputs, scheduler.jobs_window) == (["'night': jobs_window set to 1"], 1)
     scheduler, [error] = steered(backend, [("--window", 7)])
-    assert "during a run only a number can be set, in place of a number, which None is not" in " ".join(error.split())
+    assert "of 'night', where it is None: during a run a number can only be replaced by" in " ".join(error.split())
     assert (scheduler.jobs_window, incidents_of(scheduler)) == (None, ())
+
+
+def test_the_window_of_a_group_is_its_own(backend: Any) -> None:
+    """The answer names the groups that a window does not limit, and a path in `--run` reaches each of these."""
+    begun, release = threading.Event(), threading.Event()
+    held = ThreadJob(lambda: begun.set() or release.wait(), label="held")
+    inner = Scheduler(held, label="in", jobs_window=4)
+    groups = Scheduler(inner, label="out"), First(ThreadJob(release.wait), label="one of many")
+    outputs: list[str] = []
+
+    def steer() -> None:
+        try:
+            assert begun.wait(10)
+            for words in ((1,), (2, "--run", "out/in"), (3, "--run", "out/in/held"), (3, "--run", "nope")):
+                outputs.append(" ".join(look("--window", *words).split()))
+            outputs.append(look("--pause", "--run", "out/in"))
+        finally:
+            release.set()
+
+    scheduler = Scheduler(ThreadJob(steer), *groups, label="night", jobs_window=9)
+    assert scheduler.run(backend=backend)
+    root, nested, one_job, unknown, pause = outputs
+    own = "'out' (no limit), 'out/in' (4)"
+    assert (
+        root == f"'night': jobs_window set to 1; a group counts as one job there, and keeps a window of its own: {own}"
+    )
+    assert (nested, inner.jobs_window) == ("'out/in': jobs_window set to 2", 2)
+    assert "'out/in/held' is one job, without a window" in one_job
+    assert "no job with the path 'nope' runs or waits" in unknown
+    assert "choose a run by --run LABEL" in pause
+    assert [incident.message.partition(" by ")[0] for incident in incidents_of(scheduler)] == [
+        "'night': jobs_window set to 1",
+        "'out/in': jobs_window set to 2",
+    ]
+
+
+@pytest.mark.parametrize("value", [0, -1, None, "many", 1.5, True])
+def test_a_wrong_number_of_slots_has_one_answer(backend: Any, value: Any) -> None:
+    """The command and the page refuse it with the same advice, whatever the window of the run is."""
+    errors: list[str] = []
+
+    def steer() -> None:
+        with pytest.raises(_client.NoAnswer) as caught:
+            _client.ask(os.getpid(), {"do": "window", "value": value})
+        errors.append(str(caught.value))
+        errors.append(" ".join(look("--window", value).split()))
+
+    assert Scheduler(ThreadJob(steer), label="night", jobs_window=2).run(backend=backend)
+    assert [error.endswith(_steering.WINDOW_ADVICE) for error in errors] == [True, True], errors
 
 
 def test_the_debrief_tells_steering_from_incidents(backend: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,4 +239,3 @@ def test_a_program_without_a_run_has_nothing_to_steer() -> None:
     """Words need a run in progress, and only one of them is given at a time."""
     assert "no run is in progress" in look("--pause")
     assert "give only one of --pause, --window" in look("--pause", "--window", 3)
-    assert "0 is not in the range" in look("--window", 0)

@@ -23,7 +23,7 @@ import pytest
 
 import trioflow.look
 from trioflow import Job, Scheduler, ThreadJob, Trace
-from trioflow.abc import incidents_of
+from trioflow.abc import Instrument, incidents_of
 from trioflow.view import save
 from trioflow.view.look import _answers, _client, _page, _watch, _web
 from trioflow.view.look._page import Page, TracePage, WatchedRun
@@ -141,7 +141,7 @@ def test_a_page_shows_a_run_and_steers_it(backend: Any) -> None:
         for do, value in (("pause", None), ("window", 2), ("cancel", "a\\x1bb"), ("cancel", "c"), ("fly", None)):
             pages.append(request(server, "POST", f"{path}steer", {"do": do, "value": value})[1])
         has_paused.set()
-        while "waits for resume()" not in (page := request(server, "GET", path)[1]):
+        while "waits for a resume" not in (page := request(server, "GET", path)[1]):
             server.page.ask()
         pages.append(page)
         pages.append(request(server, "GET", f"{path}page?have={server.page.version}")[1])
@@ -154,6 +154,7 @@ def test_a_page_shows_a_run_and_steers_it(backend: Any) -> None:
     scheduler = in_a_run(backend, use, odd, wrong, before, Job(nothing, required=before), jobs_window=4)
     pause, window, cancel, unknown, wrong_word, page, news, report = pages
     assert json.loads(pause) == {"done": "'night': paused"}
+    assert ", on its page" in incidents_of(scheduler)[0].message
     assert json.loads(window) == {"done": "'night': jobs_window set to 2"}
     assert json.loads(cancel) == {"done": "'a\\x1bb': cancelled"}
     assert "no job with the path 'c'" in json.loads(unknown)["error"]
@@ -243,6 +244,35 @@ def test_an_estimate_counts_neither_pauses_nor_slots_that_are_gone(virtual: Any,
     assert estimates == [seconds]
 
 
+def test_an_estimate_does_not_take_the_window_for_that_of_groups(virtual: Any) -> None:
+    """The jobs of a group go on side by side, whatever the window of the run around it is."""
+    estimates: list[str] = []
+    trace, group = Trace(), Scheduler([Job(nap, 1) for _ in range(32)], jobs_window=4)
+
+    async def look() -> None:
+        await anyio.sleep(4)
+        record = trace._get_record()
+        estimates.append(_page.estimate(record, [span for span in record.counted_spans if not span.forever], 1))
+
+    scheduler = Scheduler(Job(look, forever=True), group, jobs_window=1)
+    virtual(partial(scheduler.co_run, instruments=[trace]))
+    assert estimates == ["4 s"]
+
+
+def test_a_run_that_a_page_sees_before_it_has_begun_is_the_first(backend: Any) -> None:
+    """Instruments may take their time before a run begins; who looks meanwhile does not count it twice."""
+    page = Page(os.getpid(), None)
+
+    class Slow(Instrument):
+        def before_run(self, scheduler: Any) -> None:
+            page.ask()
+
+    group = Scheduler(ThreadJob(page.ask), label="group")
+    Scheduler(group, label="night", instruments=[Slow()]).run(backend=backend)
+    record = page._run.record()[0]
+    assert ({span.run for span in record.spans}, {run.run_number for run in record.runs}) == ({1}, {1})
+
+
 def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
     """If a number is missing, the next answer has all, so that a page never shows a part of a run."""
     records: list[Any] = []
@@ -313,7 +343,7 @@ def test_a_trace_has_the_page_of_a_run_that_has_ended(tmp_path: Path) -> None:
     assert ('data-ended="true" data-paused="false" data-steered="false"' in text, ">night<" in text) == (True, True)
     assert saved == report_html(read_record(tmp_path / "night.json"), Path.cwd())
     assert "a trace is shown by --web alone" in trioflow_command("look", tmp_path / "night.json").output
-    assert "there is no file" in trioflow_command("look", "nope.json", "--web").output
+    assert "nor a trace file 'nope.json'" in trioflow_command("look", "nope.json", "--web").output
 
 
 def test_a_run_has_a_page_of_its_own(tmp_path: Path) -> None:

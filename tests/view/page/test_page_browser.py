@@ -68,11 +68,12 @@ def test_a_page_moves_and_steers_in_two_tabs(browser: Browser) -> None:
         browser.driver.get(server.url)
         until(browser, lambda: "1 of 3 jobs have ended" in status(browser))
         assert browser.first("#now td bdi").text == "first"
+        assert "jobs_window of this run is none" in str(browser.first("#window").get_attribute("title"))
         browser.first("[data-do=pause]").click()
         until(browser, lambda: status(browser).startswith("paused"))
         release.set()
         until(browser, lambda: "2 of 3 jobs have ended" in status(browser))
-        assert "waits for resume()" in browser.first(".waits").text
+        assert "waits for a resume" in browser.first(".waits").text
         one = browser.driver.current_window_handle
         browser.driver.switch_to.new_window("tab")
         browser.driver.get(server.url)
@@ -83,6 +84,7 @@ def test_a_page_moves_and_steers_in_two_tabs(browser: Browser) -> None:
         browser.driver.switch_to.window(one)
         until(browser, lambda: str(browser.first("#buttons a").get_attribute("href")).startswith("blob:"))
     assert browser.first("h1").text == f"✓ {NASTY}"
+    assert browser.first("#status .badge").get_attribute("class") == "badge good"
     assert (browser.evaluate("document.title"), browser.evaluate("document.images.length")) == (NASTY, 0)
     assert browser.evaluate("document.querySelectorAll('#timeline g.job').length") == 3
     assert not browser.first("#now").text
@@ -130,5 +132,8 @@ def test_the_page_of_a_run_of_the_command_gets_its_end(browser: Browser, tmp_pat
         process.communicate("\n")
     assert status(browser).startswith("ended after")
     assert "OSError: broken" in browser.first("#failures").text
+    assert browser.first("#status .badge").get_attribute("class") == "badge bad"
+    until(browser, lambda: browser.first("#answer").text.endswith("Save the report to keep it."))
+    assert browser.first("#answer").get_attribute("class") == "note"
     until(browser, lambda: str(browser.first("#buttons a").get_attribute("href")).startswith("blob:"))
     assert browser.console_messages() == []

@@ -151,6 +151,23 @@ def test_a_critical_failure_lists_cancelled_and_unstarted_jobs_apart(virtual: Vi
     assert parts == ["failed", "cancelled", "idle"]
 
 
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_failure_is_not_blamed_for_what_the_user_cancelled(virtual: Virtual, tmp_path: Path, stops: bool) -> None:
+    """A job that was cancelled before a failure stopped the run, or that none stopped, is at no failure."""
+    early, late = Job(nap, 9, label="early"), Job(nap, 9, label="late")
+    bad = Job(fail, 3, label="bad", critical=stops)
+
+    async def cancel() -> None:
+        await anyio.sleep(1)
+        early.cancel()
+
+    group = Scheduler(early, late, bad, label="loads", critical=False)
+    section = failures_text(report(virtual, Scheduler(Job(cancel), group), tmp_path / "r.html"))
+    assert ("<b>cancelled 1 job while running</b>: <bdi>loads/late</bdi>" in section) is stops
+    assert ("kept no job from running" in section) is not stops
+    assert "early" not in section
+
+
 def test_jobs_that_a_blocked_job_stopped_are_listed_at_the_first_failure(virtual: Virtual, tmp_path: Path) -> None:
     """If a blocked critical job stops the run, the report names the failure that blocked it."""
     bad, last = Job(fail, 1, label="bad"), Job(nap, 9, label="last")

@@ -160,9 +160,12 @@ class InstrumentSet:
                         raise
             if (seconds := time.monotonic() - began) > MIN_BLOCKING_SECONDS and hooks not in self._slow_hooks:
                 self._slow_hooks.add(hooks)
-                names = join_names([short_repr(getattr(method, "__self__", method)) for method, _ in methods])
-                advice = "do slow work in a thread"
-                _logger.warn(f"{names} blocked the event loop for {seconds:.1f} s in {hooks[0]}; {advice}")
+                owners = [getattr(method, "__self__", method) for method, _ in methods]
+                # The package's own instruments are not the user's to mend.
+                owners = [owner for owner in owners if type(owner).__module__.partition(".")[0] != "trioflow"]
+                names, advice = join_names(list(map(short_repr, owners))), "do slow work in a thread"
+                if names:
+                    _logger.warn(f"{names} blocked the event loop for {seconds:.1f} s in {hooks[0]}; {advice}")
 
         return notify if methods else None
 

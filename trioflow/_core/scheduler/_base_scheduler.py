@@ -104,8 +104,8 @@ class WindowOption(Option[Any, Any]):
         size = self.check(value, self.name, job._name_for_errors)
         if not (isinstance(size, int) and isinstance(run.queue.window, int)):
             raise RuntimeError(
-                f"jobs_window={short_repr(value)} of {job.label!r}: during a run only a number can be set, in place of "
-                f"a number, which {short_repr(run.queue.window)} is not; change the total of a limiter itself"
+                f"jobs_window={short_repr(value)} of {job.label!r}, where it is {short_repr(run.queue.window)}: during "
+                "a run a number can only be replaced by a number from 1 up; change the total of a limiter itself"
             )
         self.store(job, size)
         if size != run.queue.window:

@@ -284,7 +284,7 @@ def pause_text(pause: Pause, now: float) -> str:
 
 def _explain_pause(run: Run, job: AbstractJob[Any]) -> str:
     pause = run.current_pause()
-    return READY_TEXT if pause is None else f"waits for resume(): its run was {pause_text(pause, run.clock())}"
+    return READY_TEXT if pause is None else f"waits for a resume: its run was {pause_text(pause, run.clock())}"
 
 
 WAIT_EXPLANATIONS: Final = {

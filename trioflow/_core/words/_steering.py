@@ -5,7 +5,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from ..base._reprs import short_repr
+from ..base._units import join_names
+from ..job._job import is_scheduler
 from ..job._labels import paths_of
+from ._job_queries import is_one_job
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -24,6 +28,9 @@ ACTIONS: Final = {
 """What can be done, and how the log says it."""
 STEERER: Final = "trioflow look, pid"
 """How all begin who steer from outside the program."""
+WINDOW_ADVICE: Final = "give a whole number from 1 up"
+MAX_GROUPS: Final = 5
+"""The maximum number of nested schedulers that the answer to another window names."""
 
 
 def is_steering(message: str) -> bool:
@@ -31,7 +38,7 @@ def is_steering(message: str) -> bool:
     return f" by {STEERER} " in message
 
 
-def steer(view: RunView, action: str, value: Any, by: str) -> str:
+def steer(view: RunView, action: str, value: Any, by: str, target: str | None = None) -> str:
     """Steer an outermost run in the next turn of its loop, and return what was done, as words.
 
     What changes the run is an incident of it, and so in the log.
@@ -41,6 +48,7 @@ def steer(view: RunView, action: str, value: Any, by: str) -> str:
         action: one of `ACTIONS`.
         value: the number of slots for "window"; for "cancel", the path of a job, or None for the run.
         by: who asks, for the log; it begins with `STEERER`.
+        target: the path of the nested scheduler that gets the window; None or the run's own label for the run.
 
     Raises:
         ValueError: it cannot be done. The message says why.
@@ -50,7 +58,7 @@ def steer(view: RunView, action: str, value: Any, by: str) -> str:
 
     def act() -> None:
         try:
-            answers.append(_act(run, action, value, by))
+            answers.append(_act(run, action, value, by, target))
         except (TypeError, ValueError, RuntimeError) as error:
             answers.append(ValueError(str(error)))
         is_done.set()
@@ -67,8 +75,8 @@ def steer(view: RunView, action: str, value: Any, by: str) -> str:
     return answer
 
 
-def _act(run: Run, action: str, value: Any, by: str) -> str:
-    scheduler = run.scheduler
+def _act(run: Run, action: str, value: Any, by: str, target: str | None) -> str:
+    scheduler, note = run.scheduler, ""
     subject, job = scheduler.label, None
     if action not in ACTIONS:
         raise ValueError(f"{action!r} is none of {', '.join(ACTIONS)}")
@@ -81,7 +89,15 @@ def _act(run: Run, action: str, value: Any, by: str) -> str:
             return f"{subject!r}: {'was paused already' if run.pause else 'is not paused'}"
         run.set_pause(action == "pause", by)
     elif action == "window":
-        scheduler.jobs_window = value
+        if type(value) is not int or value < 1:
+            raise ValueError(f"the window of {target or subject!r}: {WINDOW_ADVICE}")
+        if target not in (None, subject):
+            subject, job = target, _find(run, target)
+        resized: Any = job or scheduler
+        if not is_scheduler(resized):
+            raise ValueError(f"{subject!r} is one job, without a window")
+        resized.jobs_window = value
+        note = _groups_text(resized)
     elif action == "drain":
         scheduler.drain()
     elif value is None:
@@ -91,7 +107,19 @@ def _act(run: Run, action: str, value: Any, by: str) -> str:
         job.cancel()
     done = f"{subject!r}: {ACTIONS[action].format(value)}"
     run.report(job, f"{done} by {by}")
-    return done
+    return done + note
+
+
+def _groups_text(scheduler: Any) -> str:
+    """Say which nested schedulers have windows of their own, so that the new one of `scheduler` does not limit them."""
+    groups = ((job, path) for job, path in paths_of(scheduler).items() if is_scheduler(job) and not job.is_settled())
+    own = [
+        f"{path!r} ({'no limit' if job.jobs_window is None else short_repr(job.jobs_window)})"
+        for job, path in groups
+        if not is_one_job(job)
+    ]
+    names = join_names(own, MAX_GROUPS)
+    return f"; a group counts as one job there, and keeps a window of its own: {names}" if own else ""
 
 
 def _find(run: Run, path: Any) -> AbstractJob[Any]:

@@ -226,7 +226,8 @@ def _steer(request: Record, pid: int | None) -> str:
     if not answer_thread.may_steer:
         raise ValueError("it refuses to be steered, because it has called trioflow.look.enable(steer=False)")
     by = f"{views.STEERER} {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
-    done = views.steer(_choose_run(request).view, str(request.get("do")), request.get("value"), by)
+    by += ", on its page" * (request.get("page") is True)
+    done = views.steer(_choose_run(request).view, str(request.get("do")), request.get("value"), by, request.get("run"))
     with watching:
         steered_count += 1
         watching.notify_all()
@@ -236,6 +237,8 @@ def _steer(request: Record, pid: int | None) -> str:
 def _choose_run(request: Record) -> views.RunInProgress:
     runs, label = views.runs_in_progress(), request.get("run")
     chosen = [run for run in runs if label in (None, run.scheduler.label)]
+    if not chosen and request.get("do") == "window":  # of a nested scheduler, at this path in the only run
+        chosen = runs
     if len(chosen) != 1:
         labels = ", ".join(repr(run.scheduler.label) for run in runs)
         raise ValueError(f"choose a run by --run LABEL: in progress are {labels}" if runs else "no run is in progress")

@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -94,6 +95,18 @@ def ask(pid: int, request: Record | None = None) -> Record:
     return answer
 
 
+def answering_programs() -> Iterator[tuple[int, Record]]:
+    """Yield the programs of this user that answer at a socket, with their records."""
+    with contextlib.suppress(OSError):
+        names = Path("/proc/net/unix").read_text() if sys.platform == "linux" else os.listdir(tempfile.gettempdir())
+        pids = {int(pid) for pid in re.findall(r"trioflow-look-(\d+)(?=\n|\.sock\b)", f"{names}\n")}
+        for pid in sorted(pids):
+            with contextlib.suppress(NoAnswer):
+                _check_process(pid)
+                if (data := _ask_at_socket(pid, None)) and "runs" in (record := json.loads(data)):
+                    yield pid, record
+
+
 def is_there(pid: int) -> bool:
     """Return whether a process of this user exists, or existed a moment ago."""
     try:
@@ -109,7 +122,7 @@ def _check_process(pid: int) -> None:
             try:
                 os.kill(pid, 0)
             except ProcessLookupError:
-                raise NoAnswer(f"there is no process {pid}: it has ended") from None
+                raise NoAnswer(f"there is no process {pid}") from None
     try:
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         state, owner = status["State"], int(status["Uid"].split()[1])
@@ -275,13 +288,17 @@ def _wrap(line: str, columns: int | None) -> list[str]:
 
 
 def _lines(pid: int, record: Record, columns: int | None, limit: int) -> Iterator[str]:
-    words = record["command"]
-    yield f"process {pid}: {printable(shorten(shlex.join([*map(os.path.basename, words[:1]), *words[1:]])))}"
+    yield f"process {pid}: {command_text(record)}"
     if not record["runs"]:
         yield "no run is in progress"
     for run in record["runs"]:
         yield ""
         yield from _run_lines(run, columns, limit)
+
+
+def command_text(record: Record) -> str:
+    words = record["command"]
+    return printable(shorten(shlex.join([*map(os.path.basename, words[:1]), *words[1:]])))
 
 
 def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:

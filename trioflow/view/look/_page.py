@@ -119,7 +119,8 @@ def live_facts(record: TraceRecord, answer: Record, names: dict[int, str], probl
 def estimate(record: TraceRecord, counted: list[Span], window: int | None) -> str:
     """Return about how long the other jobs take, each as long as the mean; "" if unknown.
 
-    As many run at once as so far, apart from pauses, or as now if these are more; but not more than there are slots.
+    As many run at once as so far, apart from pauses, or as now if these are more; but not more than there are slots,
+    which say nothing about jobs in nested schedulers: each of these counts as one.
     """
     took = [span.took for span in counted if span.took is not None]
     pauses = [min(until, record.end_time) - since for run in record.root_runs for since, until in run.pauses]
@@ -129,8 +130,9 @@ def estimate(record: TraceRecord, counted: list[Span], window: int | None) -> st
     if len(took) < MIN_DURATIONS or done <= 0 or elapsed <= 0:
         return ""
     mean, left = statistics.fmean(took), sum(not span.state.is_settled for span in counted)
+    slots = math.inf if window is None or record.scheduler_numbers else window
     work = mean * left - sum(min(mean, seconds) for seconds in spent)
-    return estimate_text(max(0.0, work) / min(max(done / elapsed, len(spent)), window or math.inf))
+    return estimate_text(max(0.0, work) / min(max(done / elapsed, len(spent)), slots))
 
 
 class Page:
@@ -139,11 +141,12 @@ class Page:
     Args:
         pid: the process of the program.
         label: the label of the run; None if only one run is in progress.
+        is_own: whether the program has started the server of the page, which ends with it.
 
     """
 
-    def __init__(self, pid: int, label: str | None) -> None:
-        self._pid, self._label = pid, label
+    def __init__(self, pid: int, label: str | None, *, is_own: bool = False) -> None:
+        self._pid, self._label, self._is_own = pid, label, is_own
         self._key: Final = secrets.token_hex(8)
         self._run: Final = WatchedRun()
         self._problem = ""
@@ -201,7 +204,7 @@ class Page:
             if self._made[0] != version:
                 record, jobs, answer = self._read()
                 names = {facts.span.number: facts.span.path for facts in jobs}
-                live = live_facts(record, answer, names, self._problem)
+                live = live_facts(record, answer, names, self._problem) | {"is_own": self._is_own}
                 self._made = version, _report.report_html(record, Path.cwd(), live)
                 self._next_at = time.monotonic() + PAUSE_FACTOR * (time.monotonic() - began)
             return self._made
@@ -222,7 +225,7 @@ class Page:
             paths = (span.path for span in self._read()[0].spans if not span.state.is_settled)
             value = next((path for path in paths if printable(path) == value), value)
         try:
-            return _client.ask(self._pid, {"do": action, "value": value, "run": self._label})
+            return _client.ask(self._pid, {"do": action, "value": value, "run": self._label, "page": True})
         except _client.NoAnswer as error:
             return {"error": str(error)}
 

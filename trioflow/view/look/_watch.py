@@ -13,7 +13,7 @@ import time
 from typing import Any, Final
 
 from ..._core.api import views
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, RunPhase
 from ..trace._event_recorder import RunStart
 from ..trace._facts import RunFacts
 from ..trace._log_reader import PLAIN_OUTCOME, LiveJob, LiveRun, describe_job, describe_run, host_facts, pool_resources
@@ -112,8 +112,9 @@ class Watch:
         if (run.started_at, run.ended_at) == times and view is None and len(scheduler) == len(run.jobs):
             return
         self._changed_runs[index] = None
-        if run.started_at != times[0]:
-            run.number += 1
+        if run.started_at != times[0] or (view is not None and not run.number):
+            # While its instruments are told, the begin of a run is not final yet.
+            run.number += view is None or view.phase is not RunPhase.LINKING
             self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
         if run.ended_at is not None:
             run.stop_reason, run.culprit = scheduler.stop_reason, scheduler.culprit

@@ -151,7 +151,7 @@ def serving(page: Page) -> Generator[PageServer]:
 def serve_parent() -> None:
     """Serve the page of the run of the parent process, until that closes standard input, and print the address."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the parent gets, too
-    with serving(Page(os.getppid(), None)) as server:
+    with serving(Page(os.getppid(), None, is_own=True)) as server:
         print(server.url, flush=True)
         sys.stdin.buffer.read()
         os.dup2(1, 2)  # so that who reads the errors of the parent does not wait for the end of this process, too

@@ -12,7 +12,7 @@ from ...._core.api.views import STOP_REASON_TEXTS, JobState, StopReason, duratio
 from ...text._failure_text import FailureText, group_failures
 from ...text._verdict import failure_words
 from .._record import TraceRecord
-from .._spans import CommandRecord, Span
+from .._spans import CommandRecord, Span, or_infinity
 
 MAX_FAILURE_GROUPS: Final = 200
 MAX_UNFOLDED_GROUPS: Final = 3
@@ -94,8 +94,9 @@ def early_ends(record: TraceRecord) -> Iterator[EarlyEnd]:
 def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
     """Return the jobs that each failure cancelled or kept from running, by the span number of the failure.
 
-    These are the BLOCKED jobs, and the jobs in nested schedulers that were BLOCKED. If the failure stopped the run, the
-    jobs that had not settled by then are included, too. For V jobs and E requirements, this takes O(V + E) time.
+    These are the BLOCKED jobs, and the jobs in nested schedulers that were BLOCKED. If the failure stopped a run, the
+    jobs in it that had not settled by then are included, too; others were cancelled by the user or by a timeout. For V
+    jobs and E requirements, this takes O(V + E) time.
     """
     first_failures: dict[int, int] = {}  # the first failure in each nested scheduler
     failures = record.failures.keys() - record.numbers_in_first
@@ -105,20 +106,24 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
                 break
             first_failures[enclosing.number] = number
     blocked_spans: dict[int | None, Span | None] = {None: None}  # of each job: the innermost one around it, or its own
+    stops: dict[int | None, tuple[int, float] | None] = {None: None}  # for each job: the failure that stopped its run
+    passed_on = {run.culprit_number for run in record.runs if run.stop_reason is StopReason.CRITICAL}
     for run in record.runs:  # enclosing runs come first
+        stop = stops[run.parent]
+        if run.stop_reason is StopReason.CRITICAL and (stop is None or run.parent not in passed_on):
+            culprit = record.find_culprit(run)
+            stop = culprit and (_root_failure_number(record, culprit), culprit.finished_at or 0.0)
         for span in map(record.spans.__getitem__, run.member_numbers):
             blocked_spans[span.number] = span if span.state is JobState.BLOCKED else blocked_spans[run.parent]
+            stops[span.number] = stop
     stopped_spans: dict[int, list[Span]] = {}
-    stopped_runs = [run for run in record.root_runs if run.stop_reason is not StopReason.FAILED]
-    culprits = [record.find_culprit(run) for run in stopped_runs if run.culprit_number is not None]
-    culprit_number = next((_root_failure_number(record, span) for span in culprits if span is not None), None)
     for span in record.counted_spans:
         if span.forever or (span.number in record.scheduler_numbers and not span.is_first):
             continue
         blocked_span = blocked_spans[span.number]
         failure_number = None if blocked_span is None else _root_failure_number(record, blocked_span)
-        if failure_number is None and span.state in UNFINISHED_STATES:
-            failure_number = culprit_number
+        if failure_number is None and span.state in UNFINISHED_STATES and (stop := stops[span.number]) is not None:
+            failure_number = stop[0] if or_infinity(span.finished_at) >= stop[1] else None
         if failure_number is not None and failure_number not in failures:
             failure_number = first_failures.get(failure_number)
         if failure_number is not None and failure_number != span.number:

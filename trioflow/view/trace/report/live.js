@@ -4,6 +4,8 @@
   const live = document.getElementById("live");
   const answer = document.getElementById("answer");
   const field = document.getElementById("window");
+  const isOwn = live.dataset.own === "true"; // the page is served by the program of the run, and ends with it
+  const ENDED = "The run has ended, and its program with it";
   const shown = new Map();
   let version = "", fade = 0, armed = {};
 
@@ -25,7 +27,12 @@
     document.title = page.title;
     const next = page.getElementById("live");
     ["ended", "paused", "steered"].forEach((name) => (live.dataset[name] = next.dataset[name]));
-    if (document.activeElement !== field) field.value = page.getElementById("window").value;
+    const nextField = page.getElementById("window");
+    document.querySelectorAll("#window, [data-do=window]").forEach((one) => {
+      one.disabled = nextField.disabled;
+      one.title = nextField.title;
+    });
+    if (document.activeElement !== field) field.value = nextField.value;
     const data = JSON.parse(page.getElementById("data").textContent);
     document.dispatchEvent(new CustomEvent("trioflow:data", { detail: data }));
   }
@@ -42,7 +49,7 @@
       if (live.dataset.ended === "true") return await keepReport();
     } catch {
       live.dataset.ended = "true";
-      say("trioflow look has ended. This is the last that it has told.", true, Infinity);
+      say(`${isOwn ? ENDED : "trioflow look has ended"}. This is the last that it has told.`, !isOwn, Infinity);
       return;
     }
     setTimeout(poll, performance.now() - arrived); // to show 5,000 jobs takes a while
@@ -54,6 +61,7 @@
     const report = await (await fetch(link.getAttribute("href"))).blob();
     link.download = "report.html";
     link.href = URL.createObjectURL(report);
+    if (isOwn) say(`${ENDED}. Save the report to keep it.`, false, Infinity);
   }
 
   async function steer(request) {
@@ -83,6 +91,10 @@
       return;
     }
     armed = {};
+    if (action === "window" && !(Number.isInteger(Number(field.value)) && field.value >= 1)) {
+      say("give a whole number from 1 up", true);
+      return;
+    }
     steer({ do: action, value: action === "window" ? Number(field.value) : path })
       .catch(() => say("trioflow look does not answer.", true));
   });
