@@ -28,6 +28,7 @@ from trioflow.view import save
 from trioflow.view.look import _answers, _client, _page, _watch, _web
 from trioflow.view.look._page import Page, TracePage, WatchedRun
 from trioflow.view.look._web import PageServer
+from trioflow.view.trace._record import TraceRecord
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 
@@ -271,6 +272,14 @@ def test_a_run_that_a_page_sees_before_it_has_begun_is_the_first(backend: Any) -
     Scheduler(group, label="night", instruments=[Slow()]).run(backend=backend)
     record = page._run.record()[0]
     assert ({span.run for span in record.spans}, {run.run_number for run in record.runs}) == ({1}, {1})
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "waits for a slot"), (2, "wait for a slot")])
+def test_several_jobs_wait_in_the_plural(count: int, words: str) -> None:
+    """The explanation is that of one job, and the page says it of all that wait for the same."""
+    answer = _page.NO_ANSWER | {"waiting": [([7], count, "waits for a slot: it waits")]}
+    live = _page.live_facts(TraceRecord(), answer, {7: "job"}, "") | {"is_own": False}
+    assert f">{words}: it waits<" in report_html(TraceRecord(), Path.cwd(), live)
 
 
 def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
