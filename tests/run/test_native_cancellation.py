@@ -17,6 +17,7 @@ import anyio.to_thread
 import pytest
 
 from trioflow import Job, JobCancelled, JobTimeout, Retry, Scheduler, Sequence, Service, StopReason
+from trioflow._core.run import _time_slice
 from trioflow.testing import run_virtual
 
 from ..bodies import CANCELLED, FAILED, RUNNING, SCHEDULED, SUCCEEDED, fail, nap, task_now
@@ -446,6 +447,27 @@ async def in_waits() -> None:
     await asyncio.wait_for(asyncio.sleep(0), 5)
     await asyncio.gather(asyncio.sleep(0), asyncio.shield(asyncio.sleep(0)))
     await asyncio.wait([asyncio.create_task(asyncio.sleep(0))], timeout=5)
+
+
+def test_no_job_runs_in_a_task_that_was_cancelled_before_its_worker_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that is cancelled while its worker waits to begin, as the time of a turn is used up, runs no job."""
+    monkeypatch.setattr(_time_slice, "TURN_SECONDS", 0.0)
+    requests: list[int] = []
+
+    async def look() -> None:
+        requests.append(task_now().cancelling())
+
+    async def main(turns: int) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(Scheduler([Scheduler(Job(look)) for _ in range(8)]).co_run())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {run, task_now()}:
+                task.cancel()
+
+    for turns in range(12):
+        asyncio.run(main(turns))
+    assert set(requests) == {0}
 
 
 @pytest.mark.fast_way

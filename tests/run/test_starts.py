@@ -112,6 +112,31 @@ def test_a_worker_that_may_begin_in_a_turn_starts_its_first_job_in_it(
         assert "".join(started) == names
 
 
+class TakesTime(Instrument):
+    """Spends a third of the time of a turn as each run begins."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+
+    def before_run(self, scheduler: Scheduler) -> None:
+        pass_time(self.backend, _time_slice.TURN_SECONDS * 0.3)
+
+
+@pytest.mark.parametrize("make_group", [Scheduler, First])
+def test_a_worker_that_finds_the_time_used_up_is_not_passed_by_later_ones(virtual: Virtual, make_group: Any) -> None:
+    """The groups start in order also if starting them takes several turns; workers of later groups came first."""
+    names = "abcdefghijkl"
+    started: list[str] = []
+
+    async def work(name: str) -> None:
+        started.append(name)
+
+    scheduler = Scheduler([make_group(Job(work, name)) for name in names])
+    takes_time = TakesTime(virtual.backend)
+    assert virtual(lambda: scheduler.co_run(instruments=[takes_time]))
+    assert "".join(started) == names
+
+
 @pytest.mark.parametrize("own_task", [False, True])
 @pytest.mark.parametrize("names", list(itertools.permutations(["one", "two"])))
 def test_what_ends_in_one_instant_gives_back_before_any_job_starts(

@@ -163,8 +163,6 @@ class WorkerGroup(Protocol):
     """The task that awaits the run."""
     ends_at_deadline: ClassVar[bool] = False
     """Whether the group cancels its tasks at its deadline."""
-    begins_in_order: ClassVar[bool] = False
-    """Whether the tasks that are spawned in one turn of the loop begin in the order of spawning."""
     _backend: Backend
     _worker_function: WorkerFunction
     _deadline: float

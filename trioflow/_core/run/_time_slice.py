@@ -33,7 +33,8 @@ class TimeSlice:
     all workers waited for each turn, a thousand might wake in a turn that the first job uses up.
 
     Workers begin in the order in which they were spawned, across all runs, so that the first jobs of sibling groups
-    start in order. trio resumes the new tasks of a turn in order or in reverse, by chance; `spawned` has them there.
+    start in order. `spawned` has those that have not begun: trio resumes the new tasks of a turn in order or in
+    reverse, by chance, and on both backends, a new task would pass one that found the time used up.
     """
 
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
@@ -47,7 +48,7 @@ class TimeSlice:
         self.max_waiting = MAX_WORKERS_IN_TURN
         self.workers_with_time = 0  # how many times workers have found time left in this turn
         self.queue: Final[OrderedDict[Worker, None]] = OrderedDict()  # the first of a dict that shrank is found slowly
-        self.spawned: Final[deque[Worker]] = deque()  # on trio, the workers that have not begun, in order
+        self.spawned: Final[deque[Worker]] = deque()  # the workers that have not begun, in order
 
     def begin(self, number: int, now: float) -> bool:
         """Renew the time after turn `number`, unless another worker has done so; return whether any time is left."""
@@ -72,8 +73,10 @@ class TimeSlice:
             return worker
         if first is worker or worker.group.is_interchangeable(first.group):
             now = self.clock()
-            waits_later = len(spawned) > MAX_WORKERS_IN_TURN or not first.workers.has_work()  # in `queue`, or never
-            has_time = now <= self.ends_at or (not waits_later and self.begin(worker.woken_in_turn, now))
+            has_time = now <= self.ends_at
+            # Whether it may begin without time, because it waits in `queue`, or leaves at once.
+            waits_later = not has_time and (len(spawned) > MAX_WORKERS_IN_TURN or not first.workers.has_work())
+            has_time = has_time or (not waits_later and self.begin(worker.woken_in_turn, now))
             if has_time or waits_later:
                 spawned.popleft()
                 if has_time:  # its first job waits for no other turn

@@ -146,10 +146,9 @@ class Worker(WorkerTask):
         error: BaseException | None
         first: Worker | None = None
         try:
-            if not self.group.begins_in_order:
-                while (first := self.run.time_slice.take_spawned(self)) is None:
-                    await self.run.backend.yield_to_loop()
-                self = first
+            while (first := self.run.time_slice.take_spawned(self)) is None:
+                await self.run.backend.yield_to_loop()
+            self = first
             current_worker_var.set(self)
             run, workers, queue = self.run, self.workers, self.workers.queue
             scheduler, notify_start, startable = run.scheduler, run.fast_hooks[0], queue.startable
@@ -264,7 +263,7 @@ class Worker(WorkerTask):
             if (self.must_leave or queue.tokens is not None) and run.phase is not STOPPING:
                 run.notice_cancellation(self)
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
-            spawned = () if first is not None or self.group.begins_in_order else self.run.time_slice.spawned
+            spawned = () if first is not None else self.run.time_slice.spawned
             if spawned and self not in spawned:  # another task is that worker already, and one is left without a task
                 self = spawned[0]
             self.run.abandon(self, fault)
@@ -401,8 +400,7 @@ class Workers:
         self.alive[worker] = None
         try:
             run.standstill.count_worker()
-            if not group.begins_in_order:
-                run.time_slice.spawned.append(worker)
+            run.time_slice.spawned.append(worker)
             group.spawn(worker)
         except BaseException as fault:  # of the program's task factory, or a lack of memory: no task will leave
             run.interrupt(fault)

@@ -53,11 +53,11 @@ class DirectAsyncio(EdgeIsolation):
     group_class = DirectAsyncioGroup
     gives_own_tasks = True
 
-    def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot:
+    def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
         task = worker.task
         task.remove_done_callback(worker.leave_unstarted)
         worker.task_snapshot = snapshot = OwnTaskSnapshot(lambda: bool(task.cancelling()))
-        return snapshot
+        return None if task.cancelling() else snapshot
 
 
 ISOLATION_FACTORY: Final = DirectAsyncio

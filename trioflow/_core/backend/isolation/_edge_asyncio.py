@@ -24,7 +24,6 @@ from ..loop._asyncio import AsyncioHost
 class EdgeGroup(WorkerGroup):
     """The tasks of one run, native and in no task group, each of which is cancelled once for each cause."""
 
-    begins_in_order = True
     _host: AsyncioHost
     _loop: asyncio.AbstractEventLoop
 

@@ -292,7 +292,7 @@ class FastAsyncio(EdgeIsolation):
 
     group_class = FastAsyncioGroup
 
-    def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot:
+    def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
         """Return a snapshot of the task, with the number of references to the task and to its context.
 
         If a job leaves a further reference behind, the worker retires: code that has the reference may cancel the task
@@ -303,7 +303,7 @@ class FastAsyncio(EdgeIsolation):
         task.remove_done_callback(worker.leave_unstarted)
         STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot = snapshot = WorkerState(worker)
         snapshot.reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
-        return snapshot
+        return None if task.cancelling() else snapshot
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and task groups that a job has left open; see `Isolation`.
