@@ -291,7 +291,7 @@ def test_setting_an_option_during_a_run_raises_with_its_name(virtual: Virtual, n
         assert not refused
     elif name == "jobs_window":
         assert len(refused) == 2
-        assert all("during a run only a number can be set" in one for one in refused)
+        assert all("during a run a number can only be replaced by a number" in one for one in refused)
     else:
         assert len(refused) == len(schedulers) + (name in OF_JOBS) * len(jobs)
         assert all(one.startswith(f"{name} of '") and "not allowed while '" in one for one in refused)
