@@ -64,7 +64,7 @@ class ModelJob:
         self.settled_as = math.inf  # its place in the order of settling
         self.problem: Problem | None = None
         self.value: Any = None  # the result
-        self.only_cancelled = False  # it is BLOCKED because of cancel() alone
+        self.only_cancelled = False  # it is BLOCKED or CANCELLED, not because of a failure
         self.is_admitted = False  # it has what it needs, and has not started
         self.is_taken = False  # an `await` has raised its failure
         self.has_awaited_failure = False  # an `await` in it has raised one
@@ -175,7 +175,7 @@ class ModelJob:
     @property
     def was_cancelled(self) -> bool:
         """Return whether the job, which counts as failed, was only cancelled, or blocked by what was."""
-        if self.state in ("FAILED", "BLOCKED"):
+        if self.state in ("FAILED", "BLOCKED", "CANCELLED"):
             return self.only_cancelled
         return self.parent is None or self.parent.reason not in ("CRITICAL", "TIMEOUT")
 
@@ -235,6 +235,9 @@ class ModelJob:
         self.state, self.finished, self.problem = state, self.world.now, why
         self.ready = False
         self.settled_as = next(self.world.numbers)
+        if state != "BLOCKED":  # of which `judge` has said it
+            is_stopped = self.parent is not None and self.parent.reason in ("CRITICAL", "TIMEOUT")
+            self.only_cancelled = state == "CANCELLED" and not is_stopped
         if state == "SUCCEEDED" and not self.restored:
             self.value = None if self.moved_on else self.result()
             self.world.stored[self.name] = self.value, self.spent

@@ -93,6 +93,21 @@ def test_what_the_stop_has_blocked_counts_as_failed_in_the_clean_up(virtual: Vir
     assert long.state is not SUCCEEDED
 
 
+def test_what_cancel_had_blocked_before_the_stop_is_no_failure_in_the_clean_up(virtual: Virtual) -> None:
+    """The input of a critical clean-up job that `cancel()` ended is no failure, also if the run has stopped since."""
+    cancelled = Job(nap, 9)
+    blocked, long = Job(nap, cancelled, critical=True), Job(nap, 4)
+    group = Scheduler(blocked, long, required=cancelled, run_if="failed")
+    critical = bad()
+    group.requires(critical)
+
+    async def cancel() -> None:
+        cancelled.cancel()
+
+    assert virtual(timed, Scheduler(Job(cancel), cancelled, critical, group)) == (False, 5)
+    assert (group.stop_reason, long.state) == (StopReason.COMPLETED, SUCCEEDED)
+
+
 def test_a_thousand_chained_clean_up_jobs_run(virtual: Virtual) -> None:
     """A chain of a thousand clean-up jobs runs without deep recursion."""
     critical = bad()

@@ -90,10 +90,11 @@ def _clear_frame(frame: FrameType) -> None:
 
 
 class CancelledOutcome:
-    __slots__ = ("counts", "number")
+    __slots__ = ("counts", "is_from_cancel", "number")
 
     def __init__(self) -> None:
         self.number: Final = next(Failure.numbers)
+        self.is_from_cancel = True  # unless a critical failure or the timeout had stopped the run
         self.counts = False  # whether failures in a nested scheduler count, because its run was cut off, too
 
 

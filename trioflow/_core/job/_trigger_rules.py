@@ -86,9 +86,9 @@ def has_failed(job: AbstractJob[Any]) -> bool:
 
 def _was_cancelled(job: AbstractJob[Any]) -> bool:
     """Return whether a requirement that failed did so only because of `cancel()`, and not because of a failure."""
-    if isinstance(job._outcome, Failure):
+    if isinstance(job._outcome, (Failure, CancelledOutcome)):
         return job._outcome.is_from_cancel
-    # In a scheduler that stopped early, the job was cancelled, or was not reached, because of that.
+    # A scheduler that stopped early has not reached the job because of that.
     scheduler = job._scheduler
     if scheduler is None:
         return True

@@ -597,6 +597,8 @@ class Run:
             self.has_cancelled_job |= state is CANCELLED and not job._options.forever
             if isinstance(outcome, Failure):
                 self.failures.count(job, outcome)
+            elif state is CANCELLED:
+                outcome.is_from_cancel = self.reason not in (StopReason.CRITICAL, StopReason.TIMEOUT)
         if job._is_plain or not job._options.forever:
             self.unsettled -= 1
         else:
