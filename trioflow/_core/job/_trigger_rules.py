@@ -88,13 +88,8 @@ def _was_cancelled(job: AbstractJob[Any]) -> bool:
     """Return whether a requirement that failed did so only because of `cancel()`, and not because of a failure."""
     if isinstance(job._outcome, (Failure, CancelledOutcome)):
         return job._outcome.is_from_cancel
-    # A scheduler that stopped early has not reached the job because of that.
-    scheduler = job._scheduler
-    if scheduler is None:
-        return True
-    run = scheduler._run  # in the clean-up, it has not ended
-    reason = scheduler._stop_reason if run is None else run.reason
-    return reason not in (StopReason.CRITICAL, StopReason.TIMEOUT)
+    # The nested scheduler of the job has ended without reaching it.
+    return job._scheduler is None or job._scheduler.stop_reason not in (StopReason.CRITICAL, StopReason.TIMEOUT)
 
 
 def _settle_position(job: AbstractJob[Any]) -> float:
