@@ -99,6 +99,7 @@ LEFT_OUT: Final = {
     "darwin": """
         jobs/posix/test_cpus.py
         command/test_memory.py
+        test_pinned_commands_that_share_a_cpu_are_reported_once
         test_views_show_a_service_as_a_command
         command/test_soak.py
         test_a_fork_inside_a_job_does_not_affect_other_commands

@@ -115,6 +115,10 @@ class Steering(NamedTuple):
 NOT_STEERED: Final = Steering()
 
 
+def no_hook(*_: str) -> None:
+    """Return None for the hooks of a run without instruments."""
+
+
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
@@ -241,7 +245,7 @@ class Run:
         """Set the functions to call at the steps of a job, of the parts, the instruments and those of the outer run."""
         instruments = (*[part for part in self.parts if isinstance(part, Instrument)], *instruments)
         self.instrument_set = InstrumentSet(instruments, outer, self.interrupt) if instruments or outer else None
-        hook = self.instrument_set.fast_hook if self.instrument_set is not None else lambda *_: None
+        hook = self.instrument_set.fast_hook if self.instrument_set is not None else no_hook
         notify_end = with_parts(self.parts, hook("job_finished"))
         self.fast_hooks = hook("job_started", "job_attempt"), notify_end, hook("job_scheduled")
 

@@ -104,6 +104,8 @@ class Task(Unit):
 
     """
 
+    tstart: float | None
+
     def __init__(
         self,
         name: str,

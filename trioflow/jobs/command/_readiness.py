@@ -130,7 +130,7 @@ class PortOpen(Readiness):
                 f"that uses it, or give the service another port"
             )
 
-    async def _wait(self, run: RunHandle, _: Any) -> int:
+    async def _wait(self, run: RunHandle, output_files: Any) -> int:
         """Try to connect until a connection succeeds, and return the number of the port."""
         return await poll_until(run, self._try_connect)  # type: ignore[no-any-return]
 
@@ -269,7 +269,7 @@ class CommandSucceeds(Readiness):
     def _redact(self) -> None:
         self._job.redact = True
 
-    async def _wait(self, run: RunHandle, _: Any) -> Any:
+    async def _wait(self, run: RunHandle, output_files: Any) -> Any:
         """Run the command repeatedly until it succeeds, and return its result."""
         return await poll_until(run, self._try_command)
 
@@ -308,7 +308,7 @@ class FileExists(Readiness):
             return None
         return status.st_ino, status.st_mtime_ns
 
-    async def _wait(self, run: RunHandle, _: Any) -> Path:
+    async def _wait(self, run: RunHandle, output_files: Any) -> Path:
         return await poll_until(run, self._find_file)  # type: ignore[no-any-return]
 
     async def _find_file(self) -> Path | None:

@@ -120,9 +120,9 @@ class AsyncioLoop(Backend):
     def has_asyncio_cancellation(self) -> bool:
         return anyio.get_current_task().has_pending_cancellation()
 
-    create_event = staticmethod(asyncio.Event)
-    create_task_group = staticmethod(anyio.create_task_group)
-    checkpoint = staticmethod(functools.partial(asyncio.sleep, 0))
+    create_event = staticmethod(asyncio.Event)  # pyright: ignore[reportAssignmentType]
+    create_task_group = staticmethod(anyio.create_task_group)  # pyright: ignore[reportAssignmentType]
+    checkpoint = staticmethod(functools.partial(asyncio.sleep, 0))  # pyright: ignore[reportAssignmentType]
 
     async def end_tasks_in(self, task: Any, scope: Scope) -> str:
         """Cancel the tasks in task groups that were left open, and wait for them; see `Backend`."""

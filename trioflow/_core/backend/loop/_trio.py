@@ -122,11 +122,11 @@ class TrioLoop(Backend):
             yield task
             task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
 
-    create_event = staticmethod(trio.Event)
-    create_task_group = staticmethod(trio.open_nursery)
-    checkpoint = staticmethod(trio.lowlevel.checkpoint)
-    yield_to_loop = staticmethod(trio.lowlevel.cancel_shielded_checkpoint)
-    sleep_until = staticmethod(trio.sleep_until)
+    create_event = staticmethod(trio.Event)  # pyright: ignore[reportAssignmentType]
+    create_task_group = staticmethod(trio.open_nursery)  # pyright: ignore[reportAssignmentType]
+    checkpoint = staticmethod(trio.lowlevel.checkpoint)  # pyright: ignore[reportAssignmentType]
+    yield_to_loop = staticmethod(trio.lowlevel.cancel_shielded_checkpoint)  # pyright: ignore[reportAssignmentType]
+    sleep_until = staticmethod(trio.sleep_until)  # pyright: ignore[reportAssignmentType]
 
     async def end_tasks_in(self, task: trio.lowlevel.Task, scope: Scope) -> str:
         """Wait for the tasks in nurseries that were left open. trio has cancelled them with the scope around them."""
