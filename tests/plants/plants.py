@@ -714,14 +714,14 @@ PLANTS: Final = (
     if job.forever and""",
     ),
     Plant(
-        "bound-tolerated",
+        "bound-forever",
         "trioflow/simulation/_path_analysis.py",
-        "a failure that is tolerated counts as one of its group",
+        "a forever job for which nothing waits counts in the bound of a simulation",
         """\
-        self._fails |= fails and criticality(job) is not False
+        seconds.update(dict.fromkeys((job for job in order if job.forever and job not in awaited), 0.0))
 """,
         """\
-        self._fails |= fails
+        seconds.update(dict.fromkeys(awaited - {*order}, 0.0))
 """,
     ),
     Plant(

@@ -114,7 +114,7 @@ def test_jobs_start_and_end_in_a_simulation_exactly_as_in_a_run(data: st.DataObj
         ended = {job: job.finished_at for job in scheduler.iterate_jobs() if job.started_at is not None}
         assert found.ends == ended
     assert found.makespan == max(found.ends.values())
-    assert found.lower_bound <= found.makespan
+    assert found.lower_bound <= min(simulate(scheduler, policy=name).makespan for name in get_args(PolicyName))
 
 
 @given(data=st.data())
@@ -225,6 +225,15 @@ def test_a_forever_scheduler_does_not_count_in_the_lower_bound() -> None:
     a = stand_in(1)
     found = simulate(Scheduler(a, Scheduler(stand_in(10), forever=True)))
     assert (found.makespan, found.lower_bound, found.critical_path) == (1, 1, (a,))
+    serial = [stand_in(1, needs={"cpu": 1}) for _ in range(2)]
+    for forever in (
+        Job(never, forever=True),
+        Service(never, expected_duration=9),
+        Scheduler(stand_in(9), forever=True),
+    ):
+        found = simulate(Scheduler(*serial, forever, pool=Pool(cpu=1)))
+        assert (found.makespan, found.lower_bound, found.critical_path) == (2, 1, (serial[0],))
+        serial = [stand_in(1, needs={"cpu": 1}) for _ in range(2)]
 
 
 def test_jobs_that_run_only_after_a_failure_do_not_count_in_the_lower_bound() -> None:

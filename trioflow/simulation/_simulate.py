@@ -28,13 +28,14 @@ from .._core.api.views import (
     max_slots,
     median_duration,
     plural,
+    ready_at,
     short_repr,
     worked_seconds,
 )
 from ..clock import virtual_options
 from ..view.trace._trace import Trace
 from . import _duration_sources
-from ._path_analysis import analyze_schedulers, slot_users
+from ._path_analysis import PathAnalysis, slot_users
 from ._scenario_copy import NeverSettles, ScenarioCopy
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Simulation:
     """The seconds from the start of the run to its end. It usually ends with the last job that is not a forever job."""
     lower_bound: float
     """A number of seconds that no order of the jobs can beat. It follows from the longest path, or from the work for
-    the slots of the window, whichever takes longer; or from the earliest time at which a timeout can stop the run."""
+    the slots of the window, whichever takes longer. Each job counts as long as it works in this run: if a timeout or a
+    budget keeps jobs from running, it is what no order of the others can beat."""
     critical_path: tuple[AnyJob, ...]
     """The jobs of the longest path. A nested scheduler is replaced by the longest path through it."""
     slack: Mapping[AnyJob, float]
@@ -277,11 +279,7 @@ def _make_simulation(
     size = max_slots(window)
     holders = {copy.copies[job] for job in slot_users(scheduler, window)} - watch.clean_up_copies
     slot_seconds = sum(worked_seconds(job) or 0.0 for job in holders)
-    analyses = analyze_schedulers(scheduler, durations, window)
-    slack: dict[AnyJob, float] = {}
-    for current in reversed(analyses):  # enclosing schedulers first
-        scheduler_slack = slack.get(current, 0.0)
-        slack.update({job: scheduler_slack + job_slack for job, job_slack in analyses[current].slack.items()})
+    analysis = PathAnalysis(scheduler, {job: _working_time(copy.copies[job], watch) for job in durations}, window)
     guessed = {
         job: number
         for job, number in durations.items()
@@ -291,9 +289,9 @@ def _make_simulation(
     assert reason is not None
     return Simulation(
         makespan,
-        analyses[scheduler].lower_bound,
-        tuple(analyses[scheduler].critical_path(analyses)),
-        slack,
+        min(analysis.lower_bound, makespan),
+        analysis.critical_path(),
+        analysis.slack(),
         slot_seconds / (min(size, sys.maxsize) * makespan) if size and makespan else None,
         _peak_results(starts, ends),
         starts,
@@ -302,6 +300,14 @@ def _make_simulation(
         trace,
         guessed,
     )
+
+
+def _working_time(job: AnyJob, watch: RunWatch) -> float:
+    """Return the seconds that a copy has worked or, for a service, those until it was ready; 0 for a clean-up job."""
+    ready = ready_at(job)
+    if ready is not None and job.started_at is not None:
+        return ready - job.started_at
+    return 0.0 if job in watch.clean_up_copies else worked_seconds(job) or 0.0
 
 
 def _peak_results(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:
