@@ -56,6 +56,14 @@ MOST_WORDS = 50_000
 """How many words all pages may have, decisions aside; code and the bars of tables are words."""
 
 
+MOST_WORDS_OF_README = 900
+
+
+def test_the_readme_stays_within_its_bound() -> None:
+    """A reader decides in a minute: what the README gains, it gives back elsewhere."""
+    assert len(README.read_text(encoding="utf-8").split()) <= MOST_WORDS_OF_README
+
+
 def test_all_pages_together_stay_within_their_bound() -> None:
     """A new page is paid for by what it replaces; the longest pages are where to look first."""
     words = Counter(
