@@ -49,7 +49,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-os.environ.pop("GITHUB_ACTIONS", None)  # in whose logs the command line lets no text be a workflow command
+# In the CI of GitHub or GitLab, `trioflow run` folds what jobs write.
+for ci in ("GITHUB_ACTIONS", "GITLAB_CI"):
+    os.environ.pop(ci, None)
 
 # A limit on the time of each example, or of drawing it, would fail on a busy machine; each test has a timeout of its
 # own. The suite takes a few examples, which are others each time; `python -m tests --soak` takes many.

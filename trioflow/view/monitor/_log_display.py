@@ -9,11 +9,15 @@ long time.
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
+import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
-from typing import Final, TextIO
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, TextIO
 
 from ..._core.api.views import AnyJob, JobState, duration_text, plural
 from .._state_styles import STATE_STYLES, recorded_state
@@ -22,9 +26,9 @@ from ..text._symbols import Symbols
 from ..text._verdict import TROUBLE_STATES, failures_text, forever_jobs_text
 from ._display import Display, Ticker
 from ._model import RunModel
-from ._output_buffer import BufferedStream, FdCapture, OutputBuffer, open_capture
+from ._output_buffer import BufferedStream, FdCapture, OutputBuffer, open_capture, visible_text
 from ._records import JobRecord, SchedulerRecord
-from ._row_selection import attempt_text, full_name
+from ._row_selection import attempt_text, full_name, name_of
 from ._run_header import RunHeader
 
 MAX_LISTED_JOBS: Final = 200
@@ -58,18 +62,86 @@ def _failures_text(job: JobRecord) -> str:
     )
 
 
-class CapturedOutput:
-    """The lines that jobs write to a standard stream, "stdout" or "stderr", each with the tag of its job."""
+Fold = Callable[[str, str], str]
+"""A function that returns the lines of a job, between the lines that fold them in the log of a CI system.
 
-    def __init__(self, name: str, get_tag: Callable[[AnyJob], str]) -> None:
-        self._real_stream: Final[TextIO] = getattr(sys, name)
-        self._buffer: Final = OutputBuffer(self._write_buffered_lines, self._write_buffered_lines, get_tag)
+Its arguments are the name of the job and its lines, without a newline at the end.
+"""
+
+
+def github_group(name: str, lines: str) -> str:
+    return f"::group::{name}\n{lines}\n::endgroup::"
+
+
+def gitlab_section(name: str, lines: str) -> str:
+    section = f"{int(time.time())}:trioflow_{next(_SECTION_NUMBERS)}"
+    begin, end = (f"\x1b[0Ksection_{word}:{section}" for word in ("start", "end"))
+    return f"{begin}[collapsed=true]\r\x1b[0K{name}\n{lines}\n{end}\r\x1b[0K"
+
+
+_SECTION_NUMBERS: Final = itertools.count(1)
+FOLDS: Final[dict[str, Fold]] = {"GITHUB_ACTIONS": github_group, "GITLAB_CI": gitlab_section}
+"""What folds lines in the log of a CI system, by the environment variable that such a system sets to `true`."""
+MAX_HELD_CHARACTERS: Final = 1 << 20
+
+
+class FoldedOutput(OutputBuffer):
+    """A buffer that holds the lines of each job until the job ends, since the groups of a log cannot overlap.
+
+    More than `MAX_HELD_CHARACTERS` are not held: they become a group before the job ends. Lines of no job, and those
+    that arrive after the end of their job, are not held.
+    """
+
+    def __init__(self, write_out: Callable[[], None], fold: Fold, get_name: Callable[[AnyJob], str]) -> None:
+        super().__init__(write_out, write_out)
+        self._fold: Final = fold
+        self._get_name: Final = get_name
+        self._held: Final[dict[AnyJob, io.StringIO]] = {}
+        self._ended_jobs: Final[weakref.WeakSet[AnyJob]] = weakref.WeakSet()
+
+    def add_lines(self, lines: list[str], job: AnyJob | None = None) -> None:
+        if job is None or job in self._ended_jobs:
+            super().add_lines(lines)
+            return
+        with self._lock:
+            held = self._held.setdefault(job, io.StringIO())
+            held.writelines(visible_text(line) + "\n" for line in lines)
+            if held.tell() > MAX_HELD_CHARACTERS:
+                self._release(job)
+
+    def finish_partial_lines(self, job: Any = None) -> None:
+        """Add what is held of a job that has ended, or of all jobs if `job` is None."""
+        with self._lock:
+            super().finish_partial_lines(job)
+            for ended in list(self._held) if job is None else [job]:
+                self._ended_jobs.add(ended)
+                self._release(ended)
+
+    def _release(self, job: AnyJob) -> None:
+        if (held := self._held.pop(job, None)) is not None:
+            lines = held.getvalue().removesuffix("\n")
+            self._append([lines if job.state is JobState.FAILED else self._fold(self._get_name(job), lines)])
+
+
+class CapturedOutput:
+    """The lines that jobs write to standard streams, each with the tag of its job, or folded by job.
+
+    Args:
+        names: the streams to replace, "stdout" or "stderr". The lines are written to the first one.
+        make_buffer: creates a buffer, given a function that writes its lines.
+
+    """
+
+    def __init__(self, names: Sequence[str], make_buffer: Callable[[Callable[[], None]], OutputBuffer]) -> None:
+        self._real_stream: Final[TextIO] = getattr(sys, names[0])
+        self._buffer: Final = make_buffer(self._write_buffered_lines)
         self._lock: Final = threading.RLock()
         self._fd_capture: FdCapture | None = None
         with contextlib.suppress(OSError, ValueError):  # raised if the stream has no descriptor
             self._fd_capture = open_capture(self._buffer, self._real_stream.fileno(), self._real_stream.encoding)
         self._buffer.fd_capture = self._fd_capture
-        self._buffer.replace_stream(name)
+        for name in names:
+            self._buffer.replace_stream(name)
 
     def finish(self, job: AnyJob) -> None:
         """Write what is left of a job that has ended."""
@@ -106,6 +178,7 @@ class LogDisplay(Display):
         symbols: the symbols that the stream can show.
         has_colors: whether to color the outcomes of the jobs, and the verdict.
         get_tag: a function that returns the prefix for the lines of a job; None for no prefixes.
+        fold: what folds the lines of each job; None to leave them as they are.
 
     """
 
@@ -116,6 +189,7 @@ class LogDisplay(Display):
         symbols: Symbols,
         has_colors: bool,
         get_tag: Callable[[AnyJob], str] | None = None,
+        fold: Fold | None = None,
     ) -> None:
         self._stream: Final = stream
         self._model: Final = model
@@ -129,6 +203,7 @@ class LogDisplay(Display):
         self._start_times: Final[dict[JobRecord, float | None]] = {}  # of the listed jobs
         self._ticker: Final = Ticker(self._report_if_silent, 0, SILENCE_CHECK_INTERVAL)
         self._get_tag: Final = get_tag
+        self._fold: Final = fold
         self._captured: list[CapturedOutput] = []
 
     @property
@@ -138,13 +213,20 @@ class LogDisplay(Display):
         return [*super().shown_subjects][is_long:]
 
     def start(self) -> None:
-        """Write the number of jobs, and start tagging the lines on the standard streams."""
+        """Write the number of jobs, and start tagging or folding the lines on the standard streams."""
         jobs = plural(self._model.root.counts.job_count, "job") + forever_jobs_text(self._model.forever_count)
         self._write_line(f"{self._symbols.escape(self._model.root.job.label)}: {jobs}")
         self._ticker.start()
+        names = [name for name in ("stdout", "stderr") if can_replace_stream(name)]
         if self._get_tag is not None:
-            names = filter(can_replace_stream, ("stdout", "stderr"))
-            self._captured = [CapturedOutput(name, self._get_tag) for name in names]
+            self._captured = [
+                CapturedOutput([name], lambda write: OutputBuffer(write, write, self._get_tag)) for name in names
+            ]
+        elif self._fold is not None and len(names) == 2:
+            get_name = functools.partial(name_of, model=self._model, symbols=self._symbols)
+            self._captured = [
+                CapturedOutput(names, functools.partial(FoldedOutput, fold=self._fold, get_name=get_name))
+            ]
 
     def wake(self) -> None:
         """Do nothing, because lines are written only for the events that have methods of their own."""

@@ -13,7 +13,7 @@ from typing import Final, TextIO, TypeVar, cast
 from ..._core.api.views import AnyJob, BaseScheduler, Instrument, flag, run_times
 from ..text import _symbols
 from ._display import Display
-from ._log_display import LogDisplay
+from ._log_display import FOLDS, Fold, LogDisplay
 from ._model import RunModel
 from ._output_buffer import is_terminal
 from ._picture_renderer import PictureRenderer
@@ -94,6 +94,7 @@ class Monitor(Instrument):
         self._should_tag_lines: Final = flag(tag, "tag", "Monitor()")
         self._should_capture_child_output: Final = flag(child_output, "child_output", "Monitor()")
         self._are_failures_shown_elsewhere = False
+        self._should_fold = False
         self._shown_subjects: Collection[str] = ()  # in the last run
         self._model: RunModel | None = None  # None unless a run is shown
 
@@ -187,7 +188,9 @@ class Monitor(Instrument):
 
             draw = PictureRenderer(model, symbols).draw
             return TerminalDisplay(stream, draw, self._should_capture_child_output, get_tag)
-        return LogDisplay(stream, model, symbols, has_colors(stream), get_tag)
+        folds = self._should_fold and stream is sys.stdout and are_at_one_place(sys.stdout, sys.stderr)
+        fold = choose_fold() if folds else None
+        return LogDisplay(stream, model, symbols, has_colors(stream), get_tag, fold)
 
     def _format_tag(self, symbols: _symbols.Symbols, job: AnyJob) -> str:
         return f"{name_of(job, self._model, symbols)}: "
@@ -215,10 +218,16 @@ def has_colors(stream: TextIO | None) -> bool:
     return not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or can_move_cursor(stream))
 
 
+def choose_fold() -> Fold | None:
+    """Return what folds lines in the log of the CI system that this program runs in; None if it runs in none."""
+    return next((fold for name, fold in FOLDS.items() if os.environ.get(name) == "true"), None)
+
+
 def build_command_monitor(tag: bool) -> Monitor:
     """Return a monitor for `trioflow run`. Its last picture omits the failures, because the command prints them."""
     monitor = Monitor(child_output=True, tag=tag)
     monitor._are_failures_shown_elsewhere = True
+    monitor._should_fold = True
     return monitor
 
 

@@ -189,7 +189,9 @@ class OutputBuffer:
     def add_lines(self, lines: list[str], job: AnyJob | None = None) -> None:
         """Add lines of a job; `job` is None if it is unknown. The caller must then call `schedule_update`."""
         tag = "" if job is None or self._get_tag is None else self._get_tag(job)
-        lines = [tag + visible_text(line) for line in lines]
+        self._append([tag + visible_text(line) for line in lines])
+
+    def _append(self, lines: list[str]) -> None:
         with self._lock:
             self._lines += lines
             self._character_count += sum(map(len, lines)) + len(lines)
