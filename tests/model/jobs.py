@@ -71,6 +71,7 @@ class ModelJob:
         self.timed_out = self.restored = self.moved_on = False
         self.waits_for: set[str] = set()
         self.asked = False  # to end, from outside
+        self.alone = False  # `cancel()` of the job itself came first
         self.told = False  # to end, by its run, perhaps after it was cancelled already
         self.by_run = False  # to end, as the run has come to its end
         self.at_each_wait = False  # it is cancelled at each wait from now on, as its time is up
@@ -177,7 +178,15 @@ class ModelJob:
         """Return whether the job, which counts as failed, was only cancelled, or blocked by what was."""
         if self.state in ("FAILED", "BLOCKED", "CANCELLED"):
             return self.only_cancelled
-        return self.parent is None or self.parent.reason not in ("CRITICAL", "TIMEOUT")
+        return not self.is_cut_off
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Return whether a critical failure or a timeout has stopped its run, or the one around that has ended it."""
+        group = self.parent
+        if group is None or self.alone:
+            return False
+        return group.is_cut_off if group.reason == "CANCELLED" else group.reason in ("CRITICAL", "TIMEOUT")
 
     # ---- the life of a job
 
@@ -236,8 +245,7 @@ class ModelJob:
         self.ready = False
         self.settled_as = next(self.world.numbers)
         if state != "BLOCKED":  # of which `judge` has said it
-            is_stopped = self.parent is not None and self.parent.reason in ("CRITICAL", "TIMEOUT")
-            self.only_cancelled = state == "CANCELLED" and not is_stopped
+            self.only_cancelled = state == "CANCELLED" and not self.is_cut_off
         if state == "SUCCEEDED" and not self.restored:
             self.value = None if self.moved_on else self.result()
             self.world.stored[self.name] = self.value, self.spent
@@ -641,6 +649,7 @@ def cancel(world: World, name: str, mechanism: str) -> None:
     if job is None or (job.parent is not None and not (job.parent.under_way and job.state in UNSETTLED)):
         return
     world.mark(mechanism, *["cancel() of a scheduler"] * isinstance(job.plan, Group))
+    job.alone = job.alone or not job.asked
     if job.parent is None:
         job.unwind()
     else:

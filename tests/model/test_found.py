@@ -508,6 +508,45 @@ SCENARIOS = {
         ),
         cancels=((2.125, "cancelled"),),
     ),
+    "what a stop cuts off has failed for the clean-up, however deep it stands": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(name="around", jobs=(Group(name="group", jobs=(Leaf(name="cut off", bodies=((Nap(9.5),),)),)),)),
+                Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
+                Group(
+                    name="clean-up",
+                    run_if="failed",
+                    requires=("around", "bad"),
+                    jobs=(
+                        Leaf(name="first", bodies=((Nap(1.5),),)),
+                        Leaf(name="blocked", requires=("first",), inputs=("cut off",), critical=True),
+                        Leaf(name="long", bodies=((Nap(4.0625),),)),
+                    ),
+                ),
+            ),
+        ),
+    ),
+    "what cancel() has ended has not failed for the clean-up, also if a stop comes as it unwinds": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="cancelled", linger=3.5, bodies=((Nap(9.5),),)),
+                Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
+                Group(
+                    name="clean-up",
+                    run_if="failed",
+                    requires=("cancelled", "bad"),
+                    jobs=(
+                        Leaf(name="first", bodies=((Nap(1.5),),)),
+                        Leaf(name="blocked", requires=("first",), inputs=("cancelled",), critical=True),
+                        Leaf(name="long", bodies=((Nap(4.0625),),)),
+                    ),
+                ),
+            ),
+        ),
+        cancels=((1.03125, "cancelled"),),
+    ),
     "a key has no pause after a job that has not started": Scenario(
         root=Group(
             name="root",

@@ -80,22 +80,38 @@ def test_clean_up_job_may_have_inputs(virtual: Virtual) -> None:
     assert blocked.started_at is None
 
 
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("is_reached", [True, False])
 @pytest.mark.parametrize("is_critical", [True, False])
-def test_what_the_stop_has_blocked_counts_as_failed_in_the_clean_up(virtual: Virtual, is_critical: bool) -> None:
-    """A critical job BLOCKED because a critical failure or the timeout cancelled its input ends its clean-up group."""
-    cancelled = Job(nap, 9)
-    blocked, long = Job(nap, cancelled, critical=True), Job(nap, 4)
-    group = Scheduler(blocked, long, required=cancelled, run_if="failed")
-    scheduler = Scheduler(cancelled, group, bad(critical=is_critical), timeout=2)
+def test_what_the_stop_has_blocked_counts_as_failed_in_the_clean_up(
+    virtual: Virtual, is_critical: bool, is_reached: bool, depth: int
+) -> None:
+    """A critical job BLOCKED because a critical failure or the timeout cut off its input ends its clean-up group."""
+    cut_off = Job(nap, 9, required=() if is_reached else (before := Job(nap, 9)))
+    around = cut_off if is_reached else Scheduler(before, cut_off)
+    for _ in range(depth):
+        around = Scheduler(around)
+    blocked, long = Job(nap, cut_off, critical=True), Job(nap, 4)
+    group = Scheduler(blocked, long, required=around, run_if="failed")
+    scheduler = Scheduler(around, group, bad(critical=is_critical), timeout=2)
     assert virtual(timed, scheduler) == (False, 1 if is_critical else 2)
     assert scheduler.stop_reason is (StopReason.CRITICAL if is_critical else StopReason.TIMEOUT)
     assert (group.stop_reason, group.culprit, group.state) == (StopReason.CRITICAL, blocked, FAILED)
     assert long.state is not SUCCEEDED
 
 
-def test_what_cancel_had_blocked_before_the_stop_is_no_failure_in_the_clean_up(virtual: Virtual) -> None:
-    """The input of a critical clean-up job that `cancel()` ended is no failure, also if the run has stopped since."""
-    cancelled = Job(nap, 9)
+@pytest.mark.parametrize("seconds", [0, 3])
+def test_what_cancel_had_blocked_before_the_stop_is_no_failure_in_the_clean_up(virtual: Virtual, seconds: int) -> None:
+    """The input of a critical clean-up job that `cancel()` ended is no failure, also if the run stops meanwhile."""
+
+    async def unwinds() -> None:
+        try:
+            await anyio.sleep(9)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(seconds)
+
+    cancelled = Job(unwinds)
     blocked, long = Job(nap, cancelled, critical=True), Job(nap, 4)
     group = Scheduler(blocked, long, required=cancelled, run_if="failed")
     critical = bad()
@@ -104,7 +120,7 @@ def test_what_cancel_had_blocked_before_the_stop_is_no_failure_in_the_clean_up(v
     async def cancel() -> None:
         cancelled.cancel()
 
-    assert virtual(timed, Scheduler(Job(cancel), cancelled, critical, group)) == (False, 5)
+    assert virtual(timed, Scheduler(cancelled, Job(cancel), critical, group)) == (False, max(1, seconds) + 4)
     assert (group.stop_reason, long.state) == (StopReason.COMPLETED, SUCCEEDED)
 
 

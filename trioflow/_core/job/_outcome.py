@@ -92,9 +92,9 @@ def _clear_frame(frame: FrameType) -> None:
 class CancelledOutcome:
     __slots__ = ("counts", "is_from_cancel", "number")
 
-    def __init__(self) -> None:
+    def __init__(self, is_from_cancel: bool = True) -> None:
         self.number: Final = next(Failure.numbers)
-        self.is_from_cancel = True  # unless a critical failure or the timeout had stopped the run
+        self.is_from_cancel: Final = is_from_cancel  # unless a critical failure or the timeout had stopped the run
         self.counts = False  # whether failures in a nested scheduler count, because its run was cut off, too
 
 

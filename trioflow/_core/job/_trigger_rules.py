@@ -88,8 +88,11 @@ def _was_cancelled(job: AbstractJob[Any]) -> bool:
     """Return whether a requirement that failed did so only because of `cancel()`, and not because of a failure."""
     if isinstance(job._outcome, (Failure, CancelledOutcome)):
         return job._outcome.is_from_cancel
-    # The nested scheduler of the job has ended without reaching it.
-    return job._scheduler is None or job._scheduler.stop_reason not in (StopReason.CRITICAL, StopReason.TIMEOUT)
+    # The nested scheduler of the job has ended without reaching it; if it was cut off itself, its outcome says by what.
+    scheduler = job._scheduler
+    if scheduler is not None and scheduler.stop_reason is StopReason.CANCELLED:
+        return _was_cancelled(scheduler)
+    return scheduler is None or scheduler.stop_reason not in (StopReason.CRITICAL, StopReason.TIMEOUT)
 
 
 def _settle_position(job: AbstractJob[Any]) -> float:

@@ -562,13 +562,17 @@ class Run:
                 self._cancel_scheduled()
 
     def settle_apart(
-        self, jobs: Iterable[AbstractJob[Any]], state: JobState = CANCELLED, failure: Failure | None = None
+        self, jobs: Iterable[AbstractJob[Any]], failure: Failure | None = None, cause: CancelCause = CancelCause.STOP
     ) -> None:
-        """Settle jobs outside of a worker, and pass on what they have; none of them is running."""
+        """Settle jobs outside of a worker, as BLOCKED by a failure or as CANCELLED; pass on what they have.
+
+        None of them is running.
+        """
+        state = CANCELLED if failure is None else JobState.BLOCKED
         for job in jobs:
             self.queue.refund(job)
             error = report_unrepeated(job, failure)
-            self.settle(job, state, CancelledOutcome() if failure is None else failure, self.clock())
+            self.settle(job, state, failure or self._cancelled_outcome(cause), self.clock())
             if error is not None:  # the job does not run, so it cannot fail with it
                 self.stop_with_error(error, job, f"on_settled of {job.label!r} raised {one_line_error(error)}")
         if not self.has_crashed:
@@ -601,8 +605,6 @@ class Run:
             self.has_cancelled_job |= state is CANCELLED and not job._options.forever
             if isinstance(outcome, Failure):
                 self.failures.count(job, outcome)
-            elif state is CANCELLED:
-                outcome.is_from_cancel = self.reason not in (StopReason.CRITICAL, StopReason.TIMEOUT)
         if job._is_plain or not job._options.forever:
             self.unsettled -= 1
         else:
@@ -613,6 +615,17 @@ class Run:
             self._release(job, extras)
         if not self.unsettled:
             self.wake()
+
+    def _cancelled_outcome(self, cause: CancelCause | None) -> CancelledOutcome:
+        """Return the outcome of a job that ends CANCELLED, which says whether a failure or a timeout has done it.
+
+        If a run was cut off by the one around it, the reason is there.
+        """
+        run = self
+        while cause is not CancelCause.JOB and run.reason is StopReason.CANCELLED and run.outer_worker is not None:
+            cause, run = run.outer_worker.cause, run.outer_worker.run
+        is_cut_off = cause is not CancelCause.JOB and run.reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
+        return CancelledOutcome(is_from_cancel=not is_cut_off)
 
     def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
         """Release the data that a settled job needs only to run again; with `keep_jobs=False`, drop the job itself."""
@@ -660,7 +673,7 @@ class Run:
         if job._state is SCHEDULED:  # otherwise, the deadline of the run has passed, and the stop has cancelled the job
             failure = Failure(error)
             self.failures.total += 1
-            self.settle_apart((job,), JobState.BLOCKED, failure)
+            self.settle_apart((job,), failure)
             self.failure_log.add(self, job, failure)
 
     def record_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
@@ -714,7 +727,7 @@ class Run:
             self._fail(job, failure, awaitable, now)
         elif state is not SCHEDULED:
             is_cut_off = self.is_draining_or_stopping and self.cancel_reason is not COMPLETED
-            outcome = job._outcome if state is SUCCEEDED else CancelledOutcome()
+            outcome = job._outcome if state is SUCCEEDED else self._cancelled_outcome(worker.cause)
             if is_cut_off and state is CANCELLED and worker.cause is not CancelCause.JOB:
                 self.failures.count_cut_off(job, outcome)
             self.settle(job, state, outcome, now)
@@ -969,7 +982,7 @@ class Run:
         elif job._worker is not None:
             job._worker.cancel_alone()
         elif not job._state.is_settled:
-            self.settle_apart((job,))
+            self.settle_apart((job,), cause=CancelCause.JOB)
 
     # ---- growing
 
