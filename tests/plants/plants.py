@@ -134,10 +134,21 @@ PLANTS: Final = (
         "a BudgetSpent is not counted in the total",
         """\
             self.failures.total += 1
-            self.settle_apart((job,), JobState.BLOCKED, failure)
+            self.settle_apart((job,), failure)
 """,
         """\
-            self.settle_apart((job,), JobState.BLOCKED, failure)
+            self.settle_apart((job,), failure)
+""",
+    ),
+    Plant(
+        "run-cut-off-around",
+        f"{RUN}/_run.py",
+        "the jobs of a nested run that ends with the one around it count as ended by cancel()",
+        """\
+            cause, run = run.outer_worker.cause, run.outer_worker.run
+""",
+        """\
+            break
 """,
     ),
     Plant(
@@ -858,10 +869,10 @@ PLANTS: Final = (
         f"{RUN}/_run.py",
         "a service that is ready and ends with the run loses its value",
         """\
-            outcome = job._outcome if state is SUCCEEDED else CancelledOutcome()
+            outcome = job._outcome if state is SUCCEEDED else self._cancelled_outcome(worker.cause)
 """,
         """\
-            outcome = None if state is SUCCEEDED else CancelledOutcome()
+            outcome = None if state is SUCCEEDED else self._cancelled_outcome(worker.cause)
 """,
     ),
 )
