@@ -15,7 +15,7 @@ from ..places import PATIENCE
 from .process import running
 
 
-def steer(pid: int, do: str, value: str | None = None) -> Record:
+def steer(pid: int, do: str, value: str | int | None = None) -> Record:
     return _client.ask(pid, {"do": do, "value": value})
 
 
@@ -81,3 +81,68 @@ def test_a_part_of_a_batch_cannot_be_cancelled_alone(part: str, tmp_path: Path) 
         go.touch()
         stdout, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (0, b"next\n")
+
+
+def running_in(pid: int) -> list[str]:
+    """Return the commands of a batch that run now."""
+    return [job["path"] for job in _client.ask(pid)["runs"][0]["running"]]
+
+
+def test_another_window_is_the_number_of_commands_at_once(tmp_path: Path) -> None:
+    """A larger one starts more commands at once; a smaller one starts none until enough have ended."""
+    here = [tmp_path / f"here-{number}" for number in range(4)]
+    go, log = [tmp_path / f"go-{number}" for number in range(4)], tmp_path / "log"
+    lines = [ends_with(str(path), str(its_go)) for path, its_go in zip(here, go, strict=True)]
+    with running("-j1", "--joblog", str(log), ":::", *lines) as process:
+        until_there(here[0])
+        done = steer(process.pid, "window", 3)
+        until_there(*here[:3])
+        steer(process.pid, "window", 1)
+        run = _client.ask(process.pid)["runs"][0]
+        for its_go in go[:2]:
+            its_go.touch()
+        while log.read_text().count("\n") < 3:
+            time.sleep(0.001)
+        rest = running_in(process.pid)
+        go[2].touch()
+        until_there(here[3])
+        assert running_in(process.pid) == lines[3:]
+        go[3].touch()
+        assert process.wait(PATIENCE) == 0
+    assert done == {"done": "'batch': jobs_window set to 3"}
+    assert (run["window"], run["slots_taken"], rest) == (1, 3, lines[2:3])
+
+
+def test_a_look_counts_all_commands_and_nothing_else(tmp_path: Path) -> None:
+    """Those that have ended and those to come count; of a source that is not read to its end, those so far."""
+    here, go = tmp_path / "here", tmp_path / "go"
+    lines = ["echo first", "false", ends_with(str(here), str(go)), "echo last", "echo ever"]
+    for source, whole in (((":::", *lines), "5 jobs: 1 succeeded, 1 failed, 1 running, 2 idle"), ((), "")):
+        with running("-j1", *source) as process:
+            assert process.stdin is not None
+            process.stdin.write(("" if source else "\n".join([*lines[:3], ""])).encode())
+            process.stdin.flush()
+            until_there(here)
+            run = _client.ask(process.pid)["runs"][0]
+            assert run["verdict"] == (whole or "3 jobs so far: 1 succeeded, 1 failed, 1 running")
+            assert [job["path"] for job in [*run["running"], *run["waiting"]]] == lines[2:3]
+            go.touch()
+            process.communicate(timeout=PATIENCE)
+        for path in (here, go):
+            path.unlink()
+
+
+def test_a_paused_batch_starts_no_command(tmp_path: Path) -> None:
+    """What would run next waits for a resume, and is said to."""
+    here, go = tmp_path / "here", tmp_path / "go"
+    with running(
+        "-j1", "--joblog", str(tmp_path / "log"), ":::", ends_with(str(here), str(go)), "echo next"
+    ) as process:
+        until_there(here)
+        steer(process.pid, "pause")
+        go.touch()
+        while not (waiting := _client.ask(process.pid)["runs"][0]["waiting"]):
+            time.sleep(0.001)
+        steer(process.pid, "resume")
+        assert process.communicate(timeout=PATIENCE)[0] == b"next\n"
+    assert [(job["path"], job["cause"]) for job in waiting] == [("echo next", "pause")]

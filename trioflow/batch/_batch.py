@@ -148,8 +148,9 @@ class Reporter:
         self._unreported[command] = None
 
     @property
-    def running_count(self) -> int:
-        return len(self._unreported)
+    def unreported(self) -> list[BatchCommandJob]:
+        """The commands that wait, run, or have ended and are about to be reported."""
+        return list(self._unreported)
 
     async def report(self, command: BatchCommandJob) -> bool:
         """Print or save the output of a command, log its outcome, and count it. Return whether `--halt` is met.
@@ -199,7 +200,7 @@ class Reporter:
             only_ended: whether to leave out the commands that were cancelled.
 
         """
-        for command in list(self._unreported):
+        for command in self.unreported:
             if command.last_result is not None and (command.is_done() or not only_ended):
                 outputs = open_outputs(command.last_result)
                 if self._directory is not None:
@@ -233,7 +234,7 @@ class NodePool:
     """The free slots, each on a node.
 
     Args:
-        nodes: the nodes; empty for this machine.
+        nodes: the nodes; empty for this machine, where only the window limits the commands.
         slots_per_node: the number of slots on each; None for a slot for each of its CPUs, which `add_slots_for_cpus`
             adds.
         print_message: prints a message to the user.
@@ -244,25 +245,27 @@ class NodePool:
         self, nodes: Sequence[Node], slots_per_node: int | None, print_message: Callable[[str], Awaitable[Any]]
     ) -> None:
         self._print_message: Final = print_message
+        self._is_this_machine: Final = not nodes
         self._reachable_nodes: Final = set(nodes)  # all nodes, until one proves to be unreachable
-        slots: list[Node | None] = list(nodes or (None,)) * (slots_per_node or 0)
-        self._free_slots: Final = deque(slots)
-        self._semaphore: Final = anyio.Semaphore(len(slots), fast_acquire=True)
+        self._free_slots: Final = deque(list(nodes) * (slots_per_node or 0))
+        self._semaphore: Final = anyio.Semaphore(len(self._free_slots), fast_acquire=True)
 
     def release(self, node: Node | None) -> None:
         """Add a free slot on a node; None stands for this machine."""
-        self._free_slots.append(node)
-        self._semaphore.release()
+        if node is not None:
+            self._free_slots.append(node)
+            self._semaphore.release()
 
     async def wait_for_slot(self) -> Node | None:
-        while True:
+        while not self._is_this_machine:
             await self._semaphore.acquire()
             node = self._free_slots.popleft()
-            if node is None or node in self._reachable_nodes or not self._reachable_nodes:
+            if node in self._reachable_nodes or not self._reachable_nodes:
                 return node
+        return None
 
-    async def add_slots_for_cpus(self, node: Node) -> None:
-        """Add a slot for each CPU of a node. If the number of CPUs is unknown, add one slot."""
+    async def add_slots_for_cpus(self, node: Node) -> int:
+        """Add a slot for each CPU of a node, and return their number. If it is unknown, add one slot."""
         count_job = import_ssh_job()(
             node, COUNT_CPUS_COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
         )
@@ -271,6 +274,7 @@ class NodePool:
             cpus = parse_cpu_count((await count_job.co_run()).stdout)
         for _ in range(cpus):
             self.release(node)
+        return cpus
 
     async def report_unreachable(self, error: Unreachable) -> bool:
         """Report an unreachable node once, and return whether another node can be reached."""
@@ -468,7 +472,7 @@ def _dump(value: CommandResult | KeptFailure) -> Any:
     return value if isinstance(value, CommandResult) else {**vars(value)}
 
 
-class BatchPart(Job[None]):
+class BatchPart(Job[None], takes_slot=False):
     """The job that starts the commands, or the one that reports them. Who looks at the batch cannot cancel it alone."""
 
     def cancel(self) -> None:
@@ -479,22 +483,35 @@ class BatchPart(Job[None]):
 
 
 class BatchScheduler(Scheduler):
-    """The scheduler of a batch. Its journal counts the commands, but not the jobs that start and report them.
+    """The scheduler of a batch. Its jobs are the commands, for all that count them, and not those that start them.
 
     Attributes:
-        on_end: called before it is drained or cancelled, by the batch or by who looks at it.
+        batch: the batch.
 
     """
 
-    on_end: Callable[[], object]
+    batch: Batch
+
+    @property
+    def jobs_window(self) -> Any:
+        """The number of commands that may run at once, over all nodes; each node has its own limit, too."""
+        return Scheduler.jobs_window.__get__(self, type(self))
+
+    @jobs_window.setter
+    def jobs_window(self, slots: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        Scheduler.jobs_window.__set__(self, slots)
+        self.batch.unreported.total_tokens = slots
 
     def drain(self) -> None:
-        self.on_end()
+        self.batch.end_feed()
         super().drain()
 
     def cancel(self) -> None:
-        self.on_end()
+        self.batch.end_feed()
         super().cancel()
+
+    def _all_counts(self) -> dict[JobState, int]:
+        return self.batch.count_commands()
 
     def _counted_state(self, job: AbstractJob[Any]) -> JobState | None:
         """Return the state of a command, whose failure may be kept as a result; of other jobs, count failures only."""
@@ -517,6 +534,7 @@ class Batch:
 
     Attributes:
         expected_count: the number of all commands; None while it is unknown.
+        unreported: has a token for each command that may run, or is being reported.
 
     Raises:
         ValueError: the pool has too little of a resource for a single command, or its amount is unknown.
@@ -543,11 +561,17 @@ class Batch:
         # The reporting job is added before the feeder, so that it sees every command.
         report_job = BatchPart(self._report_commands, label="report", critical=True, save=None)
         pool, pool_limit = make_pool(options.needs, options.pool)
+        slots_per_node = None
+        if options.jobs is not None or not nodes:
+            slots_per_node = parse_slots("100%") if options.jobs is None else options.jobs
+            slots_per_node = min(slots_per_node, pool_limit or slots_per_node)
+        slots = len(nodes or (None,)) * (slots_per_node or 1)
         self.scheduler: Final = BatchScheduler(
-            report_job, self._feeder, label="batch", pool=pool, keep_jobs=False,
+            report_job, self._feeder, label="batch", jobs_window=slots, pool=pool, keep_jobs=False,
             log=False,  # the batch reports failures
         )  # fmt: skip
-        self.scheduler.on_end = self._end_feed
+        self.scheduler.batch = self
+        self.unreported: Final = anyio.CapacityLimiter(slots)
         given = {name: str(getattr(options, name)) for name in OUTCOME_OPTIONS}
         self.outcome_options: Final = {name: text for name, text in given.items() if text != OUTCOME_OPTIONS[name]}
         self._has_reported_wait = False
@@ -557,14 +581,10 @@ class Batch:
             stream.on_broken = self._stop
         self._line_counts: Final = Counter[str]()  # with a journal, how often each command line has occurred
         self._slots: Final = NumberedSlots()
-        slots_per_node = None
-        if options.jobs is not None or not nodes:
-            slots_per_node = parse_slots("100%") if options.jobs is None else options.jobs
-            slots_per_node = min(slots_per_node, pool_limit or slots_per_node)
+        self._slots_of_nodes = slots
         self._node_pool: Final = NodePool(nodes, slots_per_node, reporter.printer.print_message)
         if slots_per_node is None:
-            counting = [Job(self._node_pool.add_slots_for_cpus, node, forever=True) for node in nodes]
-            self.scheduler.update(counting)
+            self.scheduler.update([BatchPart(self._add_slots, node, forever=True) for node in nodes])
 
     def run(self, handle_signals: Callable[[int], Callable[[], object] | None] | bool = True) -> int:
         """Run all commands, and return the exit code.
@@ -609,6 +629,16 @@ class Batch:
         has_all = tally.succeeded_count + tally.failed_count == self.expected_count
         return self.was_interrupted or (self._is_ended_from_outside and not has_all)
 
+    def count_commands(self) -> dict[JobState, int]:
+        """Return the number of commands by state. Those to come are IDLE; this key is missing if they are unknown."""
+        tally = self.reporter.tally
+        counts = Counter(command.state for command in self.reporter.unreported)
+        counts[JobState.SCHEDULED] += counts.pop(JobState.IDLE, 0)
+        counts.update({JobState.SUCCEEDED: tally.succeeded_count, JobState.FAILED: tally.failed_count})
+        if self.expected_count is not None:
+            counts[JobState.IDLE] = max(0, self.expected_count - counts.total())
+        return dict(counts)
+
     def _find_fatal_error(self) -> BaseException:
         """Return the error that ended the batch. The feeder, the reporter or the journal raised it."""
         culprit = self.scheduler.culprit
@@ -625,12 +655,14 @@ class Batch:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
             # Take a slot only when there is a command for it: commands whose node is unreachable wait for slots, too.
+            sequence += 1
+            await self.unreported.acquire_on_behalf_of(sequence)
             node = await self._node_pool.wait_for_slot()
             await self.wait_until_allowed()
             if self.is_stopped:
                 self._node_pool.release(node)
                 return
-            sequence, slot = sequence + 1, self._slots.take_lowest()
+            slot = self._slots.take_lowest()
             line = self._template.fill(arguments, sequence, slot)
             command = BatchCommandJob(self, sequence, slot, arguments, line, node)
             if self.options.journal is not None and (read := run_of(self._feeder).prefetch_result(command.label)):
@@ -638,6 +670,14 @@ class Batch:
             self.reporter.add(command)
             self.scheduler.add(command)
         self.expected_count = sequence
+
+    async def _add_slots(self, node: Node) -> None:
+        """Add the slots of a node, also to the window, unless who looks at the batch has set another one."""
+        more = await self._node_pool.add_slots_for_cpus(node) - 1  # the window had one for each node
+        is_own = self.scheduler.jobs_window == self._slots_of_nodes
+        self._slots_of_nodes += more
+        if is_own:
+            self.scheduler.jobs_window = self._slots_of_nodes
 
     async def wait_until_allowed(self) -> None:
         """Wait until enough memory is free for a start, or until the batch has stopped. Report a wait once."""
@@ -727,6 +767,7 @@ class Batch:
                 if must_stop and not self.is_stopped:
                     await self._stop_by_halt_rule(job)
                 self._node_pool.release(job.node)
+                self.unreported.release_on_behalf_of(job.sequence)
 
     async def _stop_by_halt_rule(self, command: BatchCommandJob) -> None:
         self._stop()
@@ -742,7 +783,8 @@ class Batch:
         with contextlib.suppress(RuntimeError):  # the run has ended
             self.scheduler.drain()
 
-    def _end_feed(self) -> None:
+    def end_feed(self) -> None:
+        """Start no more commands, because the scheduler is about to be drained or cancelled."""
         self._is_ended_from_outside |= not self.is_stopped
         self.is_stopped = True
         self._feeder.end()

@@ -32,8 +32,11 @@ from trioflow.view.trace._record import TraceRecord
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 
+from ...batch.process import running
 from ...bodies import fail, nap, nothing
 from ...cli.command_line import trioflow as trioflow_command
+from ...jobs.posix.process_trees import until_there
+from ...places import PATIENCE
 from .pages import PROGRAM, ROOT, program, serving
 
 pytestmark = pytest.mark.usefixtures("answers")
@@ -131,6 +134,23 @@ def test_a_page_runs_its_own_script_alone_and_is_in_no_frame(backend: Any) -> No
     assert policy.endswith("img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'")
     assert (frames, f'content="{policy}"' in text) == ("frame-ancestors 'none'", True)
     assert (answer.headers["Cache-Control"], answer.headers["Referrer-Policy"]) == ("no-store", "no-referrer")
+
+
+def test_a_page_of_a_batch_counts_all_commands(tmp_path: Path) -> None:
+    """Those to come count, and those that ended before the page was opened; the jobs of the batch itself do not."""
+    here, go = tmp_path / "here", tmp_path / "go"
+    lines = ["true", "true", "true", "true", f"touch {here}; until test -e {go}; do sleep 0.01; done", "true", "true"]
+    with running("-j1", ":::", *lines) as process:
+        until_there(here)
+        page = Page(process.pid, None)
+        page.ask()
+        text = page.html()[1]
+        go.touch()
+        process.communicate(timeout=PATIENCE)
+    assert "4 of 7 jobs have ended" in text
+    assert "has not ended, 4 of 7 jobs succeeded" in text
+    assert "2 jobs wait for others to end" in text
+    assert "What runs: 1<" in text
 
 
 def test_a_page_shows_a_run_and_steers_it(backend: Any) -> None:

@@ -507,8 +507,13 @@ def budget_use(job: AnyJob) -> dict[str, float]:
 
 
 def counted_state(scheduler: BaseScheduler, job: AbstractJob[Any]) -> ReportedState | None:
-    """Return the state as which the summary of a run in a journal counts a job; None to leave the job out."""
+    """Return the state as which a journal and a look count a job; None for what is no job of the user's."""
     return scheduler._counted_state(job)
+
+
+def all_counts(scheduler: BaseScheduler) -> Mapping[JobState, int] | None:
+    """Return the number of jobs by state, as the scheduler itself has counted them, or None if it has not."""
+    return scheduler._all_counts()
 
 
 # ---- for explorations

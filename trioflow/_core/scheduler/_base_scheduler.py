@@ -1105,8 +1105,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- for the rest of the package
 
     def _counted_state(self, job: AbstractJob[Any]) -> ReportedState | None:
-        """Return the state as which the summary of a run in a journal counts a job; None to leave the job out."""
+        """Return the state as which a journal and a look count a job; None for what is no job of the user's."""
         return reported_state(job)
+
+    def _all_counts(self) -> Mapping[JobState, int] | None:
+        """Return the number of jobs by state, also of those that are no members any more, or not yet.
+
+        Those to come are IDLE. If their number is unknown, that key is missing. None: its members are all that count.
+        """
+        return None
 
     def _knows_durations(self) -> bool:
         """Return whether durations are known from a source other than the members' `expected_duration`.

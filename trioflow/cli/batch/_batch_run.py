@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ... import JobState, JournalError, StopReason
+from ... import JournalError, StopReason
 from ...abc import fit, join_names, printable
 from ...batch import BatchError, _batch, _quantities, _sources
 from ...batch._batch import CommandFailures, Reporter
@@ -179,10 +179,7 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     from ...view.text._verdict import Tally, create_verdict, run_seconds
 
     symbols = Symbols.for_stream(sys.stderr)
-    counts = Tally()
-    counts.add_jobs(JobState.FAILED, number=tally.failed_count)
-    counts.add_jobs(JobState.SUCCEEDED, number=tally.succeeded_count)
-    counts.add_jobs(JobState.IDLE, number=max(0, (batch.expected_count or 0) - counts.job_count))
+    counts = Tally.from_counts(batch.count_commands())
     for ended_at in batch.reporter.restored_times:
         counts.restored.add(ended_at, None)
     counts.restored.number = batch.reporter.restored_count

@@ -21,13 +21,12 @@ MIN_SAMPLES: Final = 3
 
 def batch_progress(batch: Batch, started_at: float) -> RunProgress:
     """Return the progress of a batch, in the form that the header of a monitor shows: with commands instead of jobs."""
-    reporter, counts, total = batch.reporter, JobCounts(), batch.expected_count
-    succeeded, failed = reporter.tally.succeeded_count, reporter.tally.failed_count
-    counts.by_state[JobState.SUCCEEDED], counts.by_state[JobState.FAILED] = succeeded, failed
-    counts.by_state[JobState.RUNNING] = reporter.running_count
-    counts.by_state[JobState.IDLE] = 0 if total is None else total - counts.job_count
+    reporter, counts = batch.reporter, JobCounts()
+    for state, number in batch.count_commands().items():
+        counts.by_state[JobState.IDLE if state is JobState.SCHEDULED else state] += number
     counts.restored.number = reporter.restored_count - reporter.restored_failure_count
-    return RunProgress(batch.scheduler.label, counts, total, time.monotonic() - started_at, failure_count=failed)
+    failed, elapsed = counts.by_state[JobState.FAILED], time.monotonic() - started_at
+    return RunProgress(batch.scheduler.label, counts, batch.expected_count, elapsed, failure_count=failed)
 
 
 def remaining_seconds(batch: Batch, started_at: float) -> float | None:

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from ..._core.api.views import JobState, printable
 from ..monitor._run_header import elapsed_text, estimate_text
+from ..text._verdict import Tally
 from ..trace._facts import JobFacts, RunFacts
-from ..trace._record import GraphDescription, TraceRecord
+from ..trace._record import GraphDescription, LiveObjects, TraceRecord
 from ..trace._span_builder import RecordBuilder
 from ..trace._spans import HostFacts, Span
 from ..trace._trace_file import read_plain
@@ -32,7 +33,7 @@ RETRY_INTERVAL: Final = 0.5
 """How long, in seconds, to wait before the next question to a program that has not answered."""
 NO_ANSWER: Final[Record] = {
     **{"number": 0, "is_over": False, "may_steer": False, "now": 0.0},
-    **{"phase": "waits for a run", "pause": "", "window": None, "waiting": (), "keeps_jobs": True},
+    **{"phase": "waits for a run", "pause": "", "window": None, "waiting": (), "keeps_jobs": True, "counts": {}},
 }
 """What stands in place of an answer until a run begins."""
 GONE: Final = "The program was killed, or has ended without a word."
@@ -58,7 +59,7 @@ class WatchedRun:
                 known.clear()
             host = read_plain(answer["host"], HostFacts)
             self._constant_fields.update(host=host, wall_offset=answer["wall_offset"])
-        self.answer = answer
+        self.answer = NO_ANSWER | answer
         self._runs.update(read_plain(answer["runs"], dict[int, RunFacts]))
         for index, facts in read_plain(answer["jobs"], list[tuple[int, JobFacts]]):
             self._jobs[facts.span.number] = index, facts
@@ -80,7 +81,9 @@ class WatchedRun:
             members[index].append(facts)
         runs = [dataclasses.replace(run, jobs=tuple(members[index])) for index, run in sorted(self._runs.items())]
         builder = RecordBuilder(runs)
-        return builder.build(self._incidents, self.answer["now"], **self._constant_fields), builder.jobs
+        counts = {JobState(state): number for state, number in self.answer["counts"].items()}
+        live = LiveObjects(tally=Tally.from_counts(counts) if counts else None)
+        return builder.build(self._incidents, self.answer["now"], live=live, **self._constant_fields), builder.jobs
 
 
 def live_facts(record: TraceRecord, answer: Record, names: dict[int, str], problem: str) -> Record:
@@ -94,24 +97,25 @@ def live_facts(record: TraceRecord, answer: Record, names: dict[int, str], probl
 
     """
     counted = [span for span in record.counted_spans if not span.forever]
-    settled_count = sum(span.state.is_settled for span in counted)
+    tally, settled_count = record.tally, record.tally.settled_count
     running = [span for span in record.leaf_spans if span.state is JobState.RUNNING and not span.forever]
     has_ended = answer["is_over"] or problem == GONE
     return answer | {
         "ended": has_ended,
         "problem": problem,
         "settled": settled_count,
-        "count": len(counted),
-        "percent": f"{100 * settled_count / max(1, len(counted)):.1f}",
+        "count": tally.job_count,
+        "may_grow": tally.may_grow,
+        "percent": f"{100 * settled_count / max(1, tally.job_count):.1f}",
         "elapsed": elapsed_text(record.end_time - record.start_time),
-        "left": "" if has_ended or answer["pause"] else estimate(record, counted, answer["window"]),
+        "left": "" if has_ended or answer["pause"] or tally.may_grow else estimate(record, counted, answer["window"]),
         "running": [
             (span.path, elapsed_text(record.end_time - (span.started_at or record.end_time)), len(span.attempts))
             for span in running[:MAX_RUNNING]
         ],
         "running_count": len(running),
         "waiting": [([names[key] for key in keys], count, text) for keys, count, text in answer["waiting"]],
-        "idle_count": sum(span.state is JobState.IDLE for span in counted),
+        "idle_count": tally.count(JobState.IDLE),
         "time": time.strftime("%H:%M:%S", time.localtime(record.end_time + record.wall_offset)),
     }
 
@@ -129,7 +133,7 @@ def estimate(record: TraceRecord, counted: list[Span], window: int | None) -> st
     done = sum(took) + sum(spent)
     if len(took) < MIN_DURATIONS or done <= 0 or elapsed <= 0:
         return ""
-    mean, left = statistics.fmean(took), sum(not span.state.is_settled for span in counted)
+    mean, left = statistics.fmean(took), record.tally.job_count - record.tally.settled_count
     slots = math.inf if window is None or record.scheduler_numbers else window
     work = mean * left - sum(min(mean, seconds) for seconds in spent)
     return estimate_text(max(0.0, work) / min(max(done / elapsed, len(spent)), slots))

@@ -54,11 +54,12 @@ def _executing_jobs() -> Iterator[tuple[AnyJob, int]]:
 
 
 def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
-    """Yield the jobs of a scheduler, nested ones after their schedulers, while other threads may add jobs."""
+    """Yield the user's jobs of a scheduler, nested ones after their schedulers, while other threads may add jobs."""
     todo = list(scheduler)[::-1]  # a loop without recursion, because schedulers may be nested to any depth
     while todo:
         job = todo.pop()
-        yield job
+        if job.scheduler is None or views.counted_state(job.scheduler, job) is not None:
+            yield job
         if views.is_scheduler(job):
             todo += list(job)[::-1]
 

@@ -84,6 +84,7 @@ class Watch:
             "window": self._scheduler.window_size if isinstance(self._scheduler.jobs_window, int) else None,
             "keeps_jobs": all(run.scheduler.keep_jobs for run in self._runs),
             "waiting": [] if view is None else self._describe_waiting(),
+            "counts": {state.value: number for state, number in (views.all_counts(self._scheduler) or {}).items()},
             "graphs": graphs,
         }
         # Nothing of this is kept before all of it could be read, because the run goes on meanwhile.
@@ -121,7 +122,8 @@ class Watch:
         run.steer(views.run_steering(scheduler))
         dropped = () if scheduler.keep_jobs else views.keep_last_dropped(scheduler, MAX_DROPPED).copy()
         members = {} if scheduler.keep_jobs and len(scheduler) == len(run.jobs) else dict.fromkeys(list(scheduler))
-        new = [job for job in (*dropped, *members) if job not in run.jobs]
+        found = [job for job in (*dropped, *members) if job not in run.jobs]
+        new = [job for job in found if views.counted_state(scheduler, job) is not None]
         if not scheduler.keep_jobs:
             members.update(dict.fromkeys(dropped))
             for job in [job for job in run.jobs if job not in self._unsettled and job not in members]:

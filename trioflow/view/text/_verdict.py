@@ -25,6 +25,7 @@ from ..._core.api.views import (
     JobState,
     ReportedState,
     StopReason,
+    all_counts,
     criticality,
     culprit_text,
     duration_text,
@@ -113,10 +114,14 @@ class Tally:
         self.restored = RestoredJobs()
         self.reruns: Final[collections.Counter[str]] = collections.Counter()
         """The number of jobs that ran again though a journal has them, by the first change that is the cause."""
+        self.may_grow = False
+        """Whether it is unknown how many jobs are to come."""
 
     @classmethod
     def for_scheduler(cls, scheduler: BaseScheduler) -> Tally:
         """Return the tally of a scheduler's jobs in their current states. Takes O(V) time."""
+        if counts := all_counts(scheduler):
+            return cls.from_counts(counts)
         tally = cls()
         for job in jobs_of_run(scheduler):
             if is_counted(job):
@@ -125,6 +130,15 @@ class Tally:
                     tally.restored.add(restoration.settled_at, restoration.elapsed)
                 if (cause := rerun_cause(job)) is not None:
                     tally.reruns[cause] += 1
+        return tally
+
+    @classmethod
+    def from_counts(cls, counts: Mapping[JobState, int]) -> Tally:
+        """Return the tally of what a scheduler has counted itself; see `all_counts`."""
+        tally = cls()
+        tally.may_grow = JobState.IDLE not in counts
+        for state, number in counts.items():
+            tally.add_jobs(state, number=number)
         return tally
 
     def counts_by_state(self) -> dict[str, int]:
@@ -141,6 +155,11 @@ class Tally:
     def job_count(self) -> int:
         """The number of jobs, without forever jobs that neither failed nor were blocked."""
         return self._counts.total() - self._counts[FOREVER_KEY]
+
+    @property
+    def settled_count(self) -> int:
+        states = [state for state in self._counts if not isinstance(state, str) and state.is_settled]
+        return sum(map(self._counts.__getitem__, states)) + self._counts[TOLERATED_KEY]
 
     def count(self, key: ReportedState | str) -> int:
         """Return the number of jobs with a key of `tally_key`, such as a state."""
@@ -163,7 +182,8 @@ class Tally:
         counts.append((self._counts[TOLERATED_KEY], "failed (tolerated)"))
         words = ", ".join(f"{number} {word}" for number, word in counts if number)
         return (
-            f"{plural(self.job_count, 'job')}: {words or 'nothing to do'}{forever_jobs_text(self._counts[FOREVER_KEY])}"
+            f"{plural(self.job_count, 'job')}{' so far' * self.may_grow}: {words or 'nothing to do'}"
+            f"{forever_jobs_text(self._counts[FOREVER_KEY])}"
         )
 
 

@@ -69,6 +69,8 @@ class LiveObjects(NamedTuple):
 
     schedulers: tuple[BaseScheduler, ...] = ()
     jobs: tuple[AnyJob, ...] = ()
+    tally: Tally | None = None
+    """What the scheduler has counted itself, because the record lacks jobs."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,8 @@ class TraceRecord:
     @cached_property
     def tally(self) -> Tally:
         """The number of jobs in each state. If a job ran several times, its last run counts."""
+        if self.live.tally is not None:
+            return self.live.tally
         tally = Tally()
         for span in self.counted_spans:
             tally.add_jobs(recorded_state(span), span.forever, tolerated=span.critical is False)

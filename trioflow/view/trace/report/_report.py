@@ -237,7 +237,8 @@ def _is_listed_separately(span: Span) -> bool:
 
 def _state_counts(record: TraceRecord) -> list[tuple[str, str, int]]:
     """Return the name, the CSS class and the number of jobs of each state that a job is in."""
-    counts = Counter(recorded_state(span) for span in record.counted_spans if not _is_listed_separately(span))
+    counts = Counter({state: record.tally.count(state) for state in STATE_COUNT_ORDER})
+    counts[JobState.FAILED] += record.tally.count(_verdict.TOLERATED_KEY)
     return [(state.value, state_class(state), counts[state]) for state in STATE_COUNT_ORDER if counts[state]]
 
 
