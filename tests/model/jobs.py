@@ -78,7 +78,7 @@ class ModelJob:
         self.ready = False  # a service
         self.calls = self.attempts = self.retries = 0
         self.backoff: Timer | None = None  # before the next attempt
-        self.called_at = -1.0
+        self.called_at = self.resumed_at = -1.0  # by a call, and by what it has awaited
         self.timers: list[Timer] = []
         self.idle_timer: Timer | None = None
         self.number = 0  # its place among the ready jobs
@@ -540,7 +540,7 @@ class ModelLeaf(ModelJob):
             if self.awaited is resume and self.unwinding:
                 self.world.doubt("what a job awaits ends as the job is cancelled")
             if self.state == "RUNNING" and not self.unwinding and self.awaited is resume:
-                self.awaited = None
+                self.awaited, self.resumed_at = None, self.world.now
                 if self.receive(other, step):
                     self.go_on()
 

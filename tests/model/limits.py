@@ -26,7 +26,7 @@ class ModelResource:
         self.rates: dict[str, ModelResource] = {}  # of keys
         self.unstarted = 0.0  # of a rate: what jobs have that wait for a token; it accrues again only from their start
         self.level_at = world.now  # of a rate: when `free` was right
-        self.taken_by: tuple[float, ModelScheduler] | None = None  # when, by a job of which scheduler it was taken last
+        self.taken_by: list[tuple[float, float | str, ModelScheduler]] = []  # when and of which schedulers
         self.closed_until: dict[str, float] = outer.closed_until if outer is not None else {}
 
     def refill(self) -> None:

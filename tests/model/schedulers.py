@@ -373,7 +373,7 @@ class ModelScheduler(ModelJob):
             resource = self.find(name)
             assert resource is not None
             resource.take(need)
-            resource.taken_by = self.world.now, self
+            resource.taken_by.append((self.world.now, need if isinstance(need, str) else "", self))
             job.reported.discard(name)
             job.held[name] = 1.0 if isinstance(need, str) else need
             self.world.mark({"amount": "pool"}.get(resource.plan.kind, resource.plan.kind))
@@ -923,6 +923,7 @@ class ModelScheduler(ModelJob):
 
     def end_forever(self) -> None:
         """(3) Forever jobs are cancelled."""
+        self.doubt_awaits()
         groups = [job for job in self.running if isinstance(job, ModelScheduler)]
         if any(job.began_attempt == self.world.now for group in groups for job in group.running):
             self.world.doubt("a job of a forever scheduler starts as that ends")
@@ -944,6 +945,11 @@ class ModelScheduler(ModelJob):
         self.phase = "unwinding forever"
         self.wind_down()
 
+    def doubt_awaits(self) -> None:
+        """Give up exactness if what a forever job awaits ends as that job is told to end."""
+        if any(job.plan.forever and job.resumed_at == self.world.now for job in self.jobs):
+            self.world.doubt("what a job awaits ends as the job is cancelled")
+
     def end_services(self) -> None:
         """(4) Services are ended, users before what they use, all within one `shutdown_timeout`."""
         self.drop_timers()
@@ -957,6 +963,7 @@ class ModelScheduler(ModelJob):
 
     def end_next_services(self) -> None:
         """End the services whose users have all ended."""
+        self.doubt_awaits()
         self.phase = "telling"
         while unused := [job for job in self.running if not job.told and not self.users(job)]:
             for job in unused:
@@ -1260,8 +1267,11 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
                     world.mark("overtaking")
                     other.overtaken += 1
             return job
-        takers = [resource.taken_by for resource, _ in resources if resource is not None and missing]
-        if any(taker and taker[0] == job.ready_at == world.now and is_apart(taker[1], group) for taker in takers):
+        takers = [(key, *each) for one, key in resources if one is not None and missing for each in one.taken_by]
+        if any(
+            key == its_key and when == job.ready_at == world.now and is_apart(taker, group)
+            for key, when, its_key, taker in takers
+        ):
             world.doubt("jobs of two schedulers become ready at one instant")
         if not missing:
             world.mark("reservation")

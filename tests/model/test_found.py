@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from .scenario import Add, Await, Drain, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Throttle
+from .scenario import Add, Await, Drain, Fail, Group, Leaf, Nap, Resource, Retry, Scenario, Started, Steer, Throttle
 from .shrink import found_in
 
 SCENARIOS = {
@@ -546,6 +546,18 @@ SCENARIOS = {
             ),
         ),
         cancels=((1.03125, "cancelled"),),
+    ),
+    "after a pause, the jobs of all runs start in the order in which they became ready": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="first", needs=(("cpu", 2.0),), bodies=((Nap(4.5),),)),
+                Leaf(name="later", requires=("first",), needs=(("cpu", 1.0),), bodies=((Nap(6.25),),)),
+                Group(name="group", jobs=(Leaf(name="earlier", needs=(("cpu", 2.0),), bodies=((Nap(7.0625),),)),)),
+            ),
+            pool=(Resource(name="cpu", kind="amount", total=2.0),),
+        ),
+        steers=((3.125, Steer("root", "pause")), (9.03125, Steer("root", "resume"))),
     ),
     "a key has no pause after a job that has not started": Scenario(
         root=Group(

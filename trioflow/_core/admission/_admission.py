@@ -285,11 +285,10 @@ class AdmissionQueue:
         self.on_change()
 
     def on_change(self) -> None:
-        """Require a new round; let the runs compete in it that had left because a window that they share was full."""
+        """Require a new round, and let this run compete in it, and those with which it may share a window."""
         self.admission.is_current = False
-        if self.admission.shares_slots:
-            for queue in list(self.admission.queues):
-                queue.join()
+        for queue in list(self.admission.queues) if self.admission.shares_slots else (self,):
+            queue.join()
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in the order in which they would start without limits."""
