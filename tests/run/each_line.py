@@ -39,6 +39,7 @@ UNHARMED: Final = {
     "FastTrioGroup._run_in_nursery": "steps of trio's own end of a nursery",
     "BaseScheduler.co_run": "the end of its last steps",
     "CtrlC.__exit__": "the end of its last steps",
+    "async with trio.open_nursery() as nursery:": "the call of trio's own end of a nursery",
     "limiter.release_on_behalf_of(self)": "what gives a token back",
     "self._unused.append(borrower)": "the place of a token that the limiter has just lent",
     "self._end_event.set()": "the last step of a part",

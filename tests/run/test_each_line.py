@@ -13,8 +13,10 @@ import pytest
 import trio
 
 from trioflow import Job, Scheduler
+from trioflow._core.run._run import Run
+from trioflow._core.scheduler._async_with import OpenBlock
 
-from ..bodies import nap
+from ..bodies import Flaw, nap
 from ..pythons import python
 
 STEPS = {"graph": 331, "block": 173}
@@ -38,6 +40,32 @@ def test_an_error_at_any_line_ends_the_run(backend: str) -> None:
         "-m", "tests.run.each_line", "error", backend, "graph", "701", text=True, cwd=Path(__file__).parents[2]
     )
     assert ended.stdout.endswith(" 0 wrong\n"), ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Run, "_end"), (OpenBlock, "exit")])
+def test_an_error_where_an_ending_is_called_does_not_skip_it(
+    backend: str, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    """A run, or the run of an open block, once went on for ever if the very call of its ending had no memory."""
+    real, count = getattr(owner, name), itertools.count()
+
+    def fail_once(self: Any, *arguments: Any) -> Any:
+        if next(count) == 0:
+            raise MemoryError
+        return real(self, *arguments)
+
+    async def main() -> None:
+        async with scheduler:
+            scheduler.add(Job(nap, 100))
+            monkeypatch.setattr(owner, name, fail_once)
+            raise Flaw
+
+    scheduler = Scheduler()
+    with pytest.raises(MemoryError):
+        anyio.run(main, backend=backend)
+    monkeypatch.undo()
+    assert scheduler._run is None
+    assert not any(job.is_running() or job.is_scheduled() for job in scheduler)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

@@ -383,19 +383,21 @@ class Run:
                 self.journal_writer.commit()
         except BaseException as interruption:  # a KeyboardInterrupt, or an error of the engine
             self.interrupt(interruption)
-        for _ in (1, 2):
-            try:
-                for part in self.parts:
-                    part.enter(STOPPING)
-                self.check_policy()
-                await _ending.end(self)
-                break
-            except Exception as fault:  # of the engine itself, such as a lack of memory, which may be over
-                self.interrupt(fault)
+        try:
+            await self._end()
+        except Exception as fault:  # of the engine itself, such as a lack of memory, which may be over
+            self.interrupt(fault)
+            await self._end()
         if self._failure_log is not None:
             self._failure_log.close()
         if self.outer_worker is None:
             self.standstill.close()
+
+    async def _end(self) -> None:
+        for part in self.parts:
+            part.enter(STOPPING)
+        self.check_policy()
+        await _ending.end(self)
 
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready; yield whenever a pause is due. O(V + E)."""

@@ -100,15 +100,6 @@ class OpenBlock(Part):
             BaseException: what the body has raised, or else the failure of the run.
 
         """
-        try:
-            return await self._exit(error)
-        finally:
-            if not self._has_run_ended:  # an error of the engine itself
-                self._tasks.cancel_scope.cancel()
-                await self._exit_task_group(None)
-            self._ctrl_c.__exit__(None, None, None)
-
-    async def _exit(self, error: BaseException | None) -> bool:
         run = self._scheduler._run
         was_ending = run is None or run.is_draining_or_stopping
         if run is not None:
@@ -135,6 +126,13 @@ class OpenBlock(Part):
         if is_cancelled and self._tasks.cancel_scope.cancel_called:  # the run was cancelling the body when it failed
             raise failure
         return False
+
+    async def end(self) -> None:
+        """End the run if an error of the engine itself has kept `exit` from it."""
+        if not self._has_run_ended:
+            self._tasks.cancel_scope.cancel()
+            await self._exit_task_group(None)
+        self._ctrl_c.__exit__(None, None, None)
 
     def _raise_with(self, failure: BaseException, was_ending: bool) -> None:
         """Raise what leaves the block in place of the exception of its body, if the run has more to say than that.

@@ -1034,6 +1034,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         try:
             return await block.exit(error)
         finally:
+            await block.end()
             self.close()
 
     # ---- the end of the last run
