@@ -27,6 +27,7 @@ import trioflow
 from trioflow import AbstractJob, Job, Pool, Scheduler, Service
 from trioflow._core.backend import load_backend
 from trioflow._core.run._run import RUNS_IN_PROGRESS
+from trioflow.abc import declare_run_resource, set_run_need
 
 from ..bodies import nap, nothing, serve
 
@@ -46,6 +47,33 @@ UNHARMED: Final = {
     "self.workers.leave(self)": "the call of the last step of a worker, whose lines may raise",
 }
 """Functions at whose lines no error is raised, and such lines, and why."""
+
+
+class Gated(AbstractJob[None]):
+    """A job that needs a resource with a gate."""
+
+    def check_before_run(self) -> None:
+        """Add the need."""
+        set_run_need(self, "gated", 1)
+
+    async def co_run(self) -> None:
+        """Yield once."""
+        await anyio.lowlevel.checkpoint()
+
+
+class Gate:
+    """A gate that opens in a moment."""
+
+    is_open = False
+
+    def is_closed_to(self, job: object) -> bool:
+        """Return whether it was not opened."""
+        return not self.is_open
+
+    async def open(self) -> None:
+        """Open it."""
+        await anyio.sleep(0.001)
+        self.is_open = True
 
 
 class Shared(AbstractJob[None]):
@@ -72,11 +100,13 @@ scheduler = Scheduler()  # until a scenario has made its own
 async def graph() -> None:
     """Run services, forever jobs, needs, windows, a nested scheduler, clean-up, and a function for what settles."""
     global scheduler, limiter
+    gate = Gate()
+    declare_run_resource("gated", lambda: 1, "opening", lambda _: gate)
     limiter = anyio.CapacityLimiter(1)
     service, inner = Service(serve), Scheduler(Job(nap, 0), Shared(label="inner"), jobs_window=limiter)
     slow = Job(nap, 0.001, required=service, timeout=5, needs={"cpu": 1})
     jobs = [service, inner, slow, Job(nothing, needs={"cpu": 2}), Job(nothing, run_if="failed", required=slow)]
-    jobs += [Job(nap, 100, forever=True), Shared(label="outer")]
+    jobs += [Job(nap, 100, forever=True), Shared(label="outer"), Gated()]
     scheduler = Scheduler(*jobs, pool=Pool(cpu=2), jobs_window=3, on_settled=settled, shutdown_timeout=PATIENCE)
     await scheduler.co_run()
 

@@ -36,7 +36,7 @@ from trioflow import (
     Unreachable,
     _posix,
 )
-from trioflow.abc import incidents_of, reported_state
+from trioflow.abc import incidents_of, reported_state, waiting
 from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
 from trioflow.view.text._verdict import run_verdict
@@ -372,30 +372,51 @@ def test_handshakes_of_nodes_behind_a_gateway_of_the_configuration_are_limited(
     gateway.stop()
 
 
-def test_if_the_job_that_opens_the_connection_is_cancelled_another_takes_over(backend: str, server: Server) -> None:
-    """If the job that opens a connection is cancelled, another job that waits for it takes over."""
+def test_jobs_that_wait_for_a_connection_are_scheduled_and_others_have_their_slots(
+    backend: str, server: Server
+) -> None:
+    """Once, a job that connected was RUNNING, and kept its slot; the next one took over if it was cancelled."""
     with Proxy(server, 2) as proxy:
+        name = proxy.node().name
         first = SshJob(proxy.node(), "true")
         others = [SshJob(proxy.node(), "echo x", stdout=PIPE) for _ in range(2)]
-        texts: list[str] = []
+        seen: list[Any] = []
 
         async def cancel() -> None:
             while not proxy.count:  # noqa: ASYNC110 - it has no event
                 await anyio.sleep(0.01)
-            texts.extend(job.status_text() for job in (first, *others))
+            seen.append([(job.state, getattr(waiting(job), "text", "")) for job in (first, *others)])
+            seen.append(scheduler.explain(others[0]))
             first.cancel()
 
-        run(backend, first, *others, Job(cancel))
-        assert texts == [f"connecting to {proxy.node().name}"] * 3
+        scheduler = Scheduler(first, *others, Job(cancel), jobs_window=1)
+        assert scheduler.run(backend=backend)
+        assert seen[0] == [(JobState.SCHEDULED, f"connecting to {name}")] * 3
+        assert seen[1] == f"'{name}: echo x' waits for sessions of {name}: connecting to {name}"
         assert first.state is JobState.CANCELLED
         assert [job.result().stdout for job in others] == [b"x\n"] * 2
-        assert proxy.count == 2
+        assert proxy.count == 1
+
+
+def test_nobody_connects_for_a_job_that_waits_no_longer(backend: str, site: Site) -> None:
+    """If all jobs that wait for a node are cancelled, the run ends, and no ssh is left."""
+    with Impostor() as impostor:
+        jobs = [SshJob(impostor.node(site, connect_timeout=10 * PATIENCE), "true") for _ in range(2)]
+
+        async def cancel() -> None:
+            while not impostor.count:  # noqa: ASYNC110 - it has no event
+                await anyio.sleep(0.01)
+            for job in jobs:
+                job.cancel()
+
+        assert run(backend, *jobs, Job(cancel), timeout=PATIENCE).stop_reason is StopReason.COMPLETED
+    assert [job.state for job in jobs] == [JobState.CANCELLED] * 2
 
 
 def test_a_cancelled_query_of_settings_is_repeated(
     backend: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the job that queried ssh's settings was cancelled, the jobs behind it once had no ProxyJump or host keys."""
+    """When the query of ssh's settings was cancelled, the jobs that came later once had no ProxyJump or host keys."""
     asked: list[SshNode] = []
     real = OpenSsh.settings
 
@@ -409,9 +430,9 @@ def test_a_cancelled_query_of_settings_is_repeated(
         first.cancel()
 
     monkeypatch.setattr(OpenSsh, "settings", settings)
-    node = server.node()
-    first, other = SshJob(node, "true"), SshJob(node, "true")
-    run(backend, first, other, Job(cancel_when_asked))
+    node, cancelling = server.node(), Job(cancel_when_asked)
+    first, other = SshJob(node, "true"), SshJob(node, "true", required=cancelling)
+    run(backend, first, other, cancelling)
     assert first.state is JobState.CANCELLED
     assert other.result().returncode == 0
     assert asked == [node, node]
@@ -512,7 +533,7 @@ def test_debrief_shows_no_traceback_for_an_unreachable_node(
     scheduler.run(backend=backend)
     scheduler.debrief()
     said = capsys.readouterr().out
-    assert said.count("trioflow.Unreachable: ") == 2
+    assert said.count("trioflow.Unreachable: ") == 1  # for both jobs
     assert "Traceback" not in said
 
 

@@ -20,7 +20,8 @@ happened passes on what was released (see `ReadyQueue.admit`), or by a timer, if
   have no reservation.
 - **A scan is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a resource, later groups that need it are
   skipped, and not counted as overtaken. Slurm's option `bf_max_job_test` sets a similar bound.
-- **Jobs whose key is taken are parked** with that resource, and have no reservation; see `_per_key`.
+- **Jobs whose key is taken are parked** with that resource, and have no reservation; see `_per_key`. So are those that
+  could start but for a gate; see `GatedResource`.
 - Jobs inside a scheduler that itself has needs ignore reservations, because the job with the reservation may be waiting
   for that scheduler to end.
 - When a run needs resources that belong to different admissions, these are merged.
@@ -41,7 +42,7 @@ from ..base._states import SCHEDULED
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, takes_slot
 from ._grant import Grant, Needs
-from ._resource import PoolEntry, Resource
+from ._resource import GatedResource, PoolEntry, Resource
 
 if TYPE_CHECKING:
     from ._per_key import Key, PerKeyResource
@@ -93,7 +94,7 @@ class WaitingGroup:
         # What the group may lack: groups with the same resources are of one kind.
         self.kind: Final = frozenset[PoolEntry](self.resources if family is None else (*self.resources, family))
         self.heap: Final[list[HeapEntry]] = []  # entries like those of `HeapKeys.heap`
-        self.parked: Final[dict[Key, list[HeapEntry]]] = {}  # heaps of the jobs that wait for a key
+        self.parked: Final[dict[Any, list[HeapEntry]]] = {}  # heaps of the jobs that wait for a key, or for a gate
         self.entry: GroupEntry | None = None  # the entry of this group in `AdmissionQueue.group_entries`
 
     def update(self) -> None:
@@ -116,13 +117,13 @@ class WaitingGroup:
         if queue.entry is not None:
             queue.join()
 
-    def park(self, key: Key) -> None:
-        """Let the first job wait with its key, so that the next one, which may need another key, is the first."""
+    def park(self, key: Key | GatedResource) -> None:
+        """Let the first job wait with its key, or at a gate, so that the next one, which may not, is the first."""
         heapq.heappush(self.parked.setdefault(key, []), heapq.heappop(self.heap))
         key.parked[self] = None
         self.update()
 
-    def unpark(self, key: Key, number: int = 1) -> None:
+    def unpark(self, key: Key | GatedResource, number: int = 1) -> None:
         """Let the first `number` jobs that are parked with a key compete again."""
         entries = self.parked.get(key, [])
         _drop_settled(entries)
@@ -136,9 +137,11 @@ class WaitingGroup:
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Drop a job that has settled while it waited, and let the next job with its key compete."""
-        if self.family is not None and (key := self.family.find_key(job)) is not None:
-            self.unpark(key, 0)
-            key.wake()
+        key: Any
+        for key, _ in self.needs_of(job):
+            if key.parks or key in self.parked:
+                self.unpark(key, 0)
+                key.wake()
         self.update()
 
     def needs_of(self, job: AbstractJob[Any]) -> Needs:
@@ -296,13 +299,16 @@ class AdmissionQueue:
 
     def clear(self) -> None:
         """Remove all waiting jobs, and leave the admission until the run joins it again. Their counts remain."""
+        parked = [(key, group) for group in self.groups_by_needs.values() for key in group.parked]
+        for key, group in parked:
+            del key.parked[group]
         for group in self.groups_by_needs.values():
-            for key in group.parked:
-                del key.parked[group]
             self.count_group(group, -1)
         self.groups_by_needs.clear()
         self.group_entries.clear()
         self.join()
+        for key, _ in parked:
+            key.wake()
 
     # ---- the place in the admission
 
@@ -381,7 +387,7 @@ class Admission:
         if self.is_current:
             return
         served: dict[AdmissionQueue, None] = {}
-        parked: dict[Key, None] = {}  # the keys with which jobs have been parked in this round
+        parked: dict[Any, None] = {}  # the keys and gates with which jobs have been parked in this round
         while True:
             self._wake_timed_keys()
             found = self.scan()
@@ -400,7 +406,7 @@ class Admission:
                 group.queue.admit_first(group)
                 served[group.queue] = None
         for key in parked:
-            key.wake()  # at the time at which it will be free; at once, if it was only reserved
+            key.wake()  # at the time at which it will be free; at once, if it was only reserved; a gate is opened
         self.is_current = True
         self._set_timer()
         for queue in served:
@@ -429,8 +435,8 @@ class Admission:
         """Find the first group, in order, whose first job can start, or must be parked.
 
         Returns:
-            The group, and the `Key` with which its first job must be parked, because it is taken or reserved; None if
-            the job can start. None if there is no such group.
+            The group, and with what its first job must be parked: a `Key` that is taken or reserved, or a resource
+            that is free, but whose gate is closed; None if the job can start. None if there is no such group.
 
         A scan changes no queue and no resource; the private fields of the admission record what it has found. Before it
         looks at a group, this holds for the groups before it:
@@ -462,7 +468,8 @@ class Admission:
             lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
             waits_for = lacking or (() if queue.is_inside_holder else resources & reserved.keys())
             if not waits_for:
-                return group, None
+                first = group.heap[0][2]
+                return group, next((resource for resource in resources if resource.is_closed_to(first)), None)
             for resource in waits_for:
                 if resource.parks:
                     return group, resource

@@ -17,7 +17,8 @@ from ..job._labels import printable
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount, CheckedNeed, ExactNeed
-    from ._admission import Admission
+    from ..job._job_options import RunResource
+    from ._admission import Admission, WaitingGroup
 
 
 MAX_NAMED_HOLDERS: Final = 5
@@ -115,6 +116,9 @@ class Resource(PoolEntry):
     parks: ClassVar[bool] = False
     """Whether jobs that lack the resource wait apart, and hold back no others; see `Key`."""
 
+    opening: str = ""
+    """While the gate of the resource is being opened, the text for jobs that wait for it; see `GatedResource`."""
+
     def __init__(self, name: str, settings: Any) -> None:
         super().__init__(name, settings)
         self.cooldown: Cooldown = Cooldown()  # shared with the resources that `make_member_resource` returns
@@ -143,6 +147,10 @@ class Resource(PoolEntry):
     @abstractmethod
     def free_at(self, need: Any) -> float:
         """Return the time, which may be in the past, at which the need is free, apart from throttles."""
+
+    def is_closed_to(self, job: AbstractJob[Any]) -> bool:
+        """Return whether a job whose need can be met has to wait nevertheless, because a gate is closed to it."""
+        return False
 
     def describe_wait(self, need: Any, before: int = 0) -> Waiting:
         """Return the wait of a job, behind `before` others with the same need, for what it cannot get now.
@@ -309,3 +317,61 @@ class CountedResource(Resource):
 
     def describe(self) -> str:
         return f"{self.name}={self.format_amount(self.free)} of {self.format_amount(self.total)} free"
+
+
+class GatedResource(CountedResource):
+    """A resource of the run that a job takes only while its gate is open, such as the sessions of a connected node.
+
+    A job that could start but for the gate is parked here, and holds nothing. Then a worker without a job opens the
+    gate, until no job is parked any more; and all of them compete again when it is open, or could not be opened.
+
+    Args:
+        name: the name of the resource.
+        declared: its total and its gate.
+        run: the run that has the resource, with the runs nested in it.
+
+    """
+
+    __slots__ = ("_find_gate", "_gate", "_has_gate", "_opener", "_opening_text", "_run", "parked")
+
+    def __init__(self, name: str, declared: RunResource, run: Any) -> None:
+        super().__init__(name, declared.total())
+        self._find_gate: Final[Any] = declared.find_gate
+        self._opening_text: Final = declared.opening
+        self._run: Final = run
+        self._gate: Any = None
+        self._has_gate = True  # whether `_gate` can be found; otherwise, the jobs fail with the error themselves
+        self._opener: Any = None  # the worker that opens the gate
+        self.parked: Final[dict[WaitingGroup, None]] = {}  # the groups with jobs that are parked here
+
+    @property
+    def opening(self) -> str:  # type: ignore[override]
+        return "" if self._opener is None else self._opening_text
+
+    def is_closed_to(self, job: AbstractJob[Any]) -> bool:
+        return self._has_gate and (self._gate is None or bool(self._gate.is_closed_to(job)))
+
+    def wake(self) -> None:
+        """Have the gate opened if jobs are parked here, and not if none is."""
+        if self._opener is not None:
+            if not self.parked and self._opener.cause is None:
+                self._opener.cancel_alone()
+        elif self.parked:
+            run = next(iter(self.parked)).queue.run if self._run.workers.is_closed else self._run
+            self._opener = run.workers.spawn(self._open)
+
+    async def _open(self) -> None:
+        groups, admission = self.parked, self.admission
+        assert admission is not None  # jobs have waited for the resource
+        try:
+            if groups and not self._opener.must_leave:
+                self._gate = self._gate or self._find_gate(next(iter(groups)).parked[self][0][2])
+                await self._gate.open()
+        except self._run.backend.cancellation_type:  # no job is parked any more, or the run of the worker stops
+            pass
+        except Exception:
+            self._gate, self._has_gate = None, False
+        self._opener = None
+        for group in list(groups):
+            group.unpark(self, len(group.parked[self]))
+        admission.begin_round()

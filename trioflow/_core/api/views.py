@@ -337,7 +337,7 @@ def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseSchedule
         scheduler = enclosing
         if name in (totals := enclosing._run_resource_totals()):
             return enclosing, totals[name]
-    return scheduler, RUN_RESOURCES[name]()
+    return scheduler, RUN_RESOURCES[name].total()
 
 
 def reason_not_restored(job: AnyJob) -> str | None:

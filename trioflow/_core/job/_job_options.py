@@ -126,19 +126,34 @@ OPTION_FIELDS: Final = tuple(OptionRecord.__annotations__)
 _values_of: Final = operator.attrgetter(*OPTION_FIELDS)
 
 
-RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
-"""The resources of the run itself, as opposed to a pool: for each name, a function that returns the total."""
+class RunResource(NamedTuple):
+    """A resource of the run itself; see `declare_run_resource` for the fields."""
+
+    total: Callable[[], int]
+    opening: str
+    find_gate: Callable[[AbstractJob[Any]], Any] | None
 
 
-def declare_run_resource(name: str, total: Callable[[], int]) -> None:
+RUN_RESOURCES: Final[dict[str, RunResource]] = {}
+"""The resources of the run itself, as opposed to a pool, by name."""
+
+
+def declare_run_resource(
+    name: str, total: Callable[[], int], opening: str = "", find_gate: Callable[[AbstractJob[Any]], Any] | None = None
+) -> None:
     """Declare a resource of the run itself, as opposed to a pool, for kinds of jobs that call `set_run_need`.
 
     Args:
         name: the name of the resource, which no resource of a pool may have.
         total: returns the total of the resource; called once in each run that needs it.
+        opening: a text for jobs that wait until the gate is open, such as "connecting to n".
+        find_gate: returns the gate of the resource in a run, given a job that could start but for the gate; None if the
+            resource has none. A gate has two methods. `is_closed_to(job)` returns whether a job has to wait; any thread
+            may call it. `await open()` opens the gate, if that is possible: it is then closed to no job, and the jobs
+            find out themselves what is wrong.
 
     """
-    RUN_RESOURCES[name] = total
+    RUN_RESOURCES[name] = RunResource(total, opening, find_gate)
 
 
 # ---- checks

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._budget import BudgetResource
 from ..admission._rate import RateResource
-from ..admission._resource import CountedResource, PoolEntry, Resource
+from ..admission._resource import CountedResource, GatedResource, PoolEntry, Resource
 from ..base import _amounts
 from ..base._reprs import short_repr
 from ..job._job_options import RUN_RESOURCES
@@ -54,7 +54,10 @@ class RunPools:
             if run.outer_worker is not None and total is None:
                 run = run.outer_worker.run
             else:  # one of `RUN_RESOURCES`, because unknown names were rejected before the run
-                run.pools._resources[name] = CountedResource(name, RUN_RESOURCES[name]() if total is None else total)
+                declared = RUN_RESOURCES[name]
+                is_gated = total is None and declared.find_gate is not None
+                plain = CountedResource(name, declared.total() if total is None else total)
+                run.pools._resources[name] = GatedResource(name, declared, run) if is_gated else plain
         return run.pools._resources[name]
 
     def resolve(self, job: AbstractJob[Any]) -> dict[str, Resource]:

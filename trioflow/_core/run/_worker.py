@@ -52,6 +52,8 @@ from ._instruments import MIN_BLOCKING_SECONDS
 from ._verdicts import FAILED, Verdict, judge
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ..admission._ready_queue import ReadyQueue
     from ..backend import WorkerGroup
     from ._idle_timeouts import TimeLimit
@@ -71,6 +73,7 @@ class Worker(WorkerTask):
 
     __slots__ = (
         "cancelled_at",
+        "errand",
         "is_searching",
         "must_leave",
         "run",
@@ -93,6 +96,7 @@ class Worker(WorkerTask):
         self.woken_in_turn = run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
         self.verdict: Verdict | None = None  # on an attempt that has ended, but whose job has not settled
+        self.errand: Callable[[], Awaitable[None]] | None = None  # what the worker does instead of running jobs
 
     def time_limits(self) -> list[TimeLimit]:
         """Return the time limits that progress of the current job postpones: its own, and those of its schedulers."""
@@ -160,7 +164,10 @@ class Worker(WorkerTask):
             if snapshot and now >= workers.timed_by.deadline:  # the loop has not yet said so
                 workers.timed_by.stop(StopReason.TIMEOUT)
             self.must_leave |= not snapshot or workers.is_closed
-            if not self.must_leave:
+            if self.errand is not None:
+                await self.errand()
+                self.must_leave = True
+            elif not self.must_leave:
                 workers.spawn_more()
             while not self.must_leave:
                 # ---- yield to the loop, if the turn is used up
@@ -393,10 +400,11 @@ class Workers:
             for _ in range(min(number, len(startable), MAX_SEARCHERS) - self.searchers):
                 self.spawn()
 
-    def spawn(self) -> None:
-        """Spawn a worker, which searches for a job."""
+    def spawn(self, errand: Callable[[], Awaitable[None]] | None = None) -> Worker:
+        """Spawn a worker, which searches for a job, or only does an errand."""
         worker, run, group = Worker(self), self.run, self.group
-        self.searchers += 1
+        worker.errand, worker.is_searching = errand, errand is None
+        self.searchers += worker.is_searching
         self.alive[worker] = None
         try:
             run.standstill.count_worker()
@@ -405,6 +413,7 @@ class Workers:
         except BaseException as fault:  # of the program's task factory, or a lack of memory: no task will leave
             run.interrupt(fault)
             self.leave(worker)
+        return worker
 
     def admit_queued(self) -> None:
         """Admit all workers of this run that queue for a turn, so that they leave at its end."""

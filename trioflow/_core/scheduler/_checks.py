@@ -231,7 +231,7 @@ class AvailableResources:
             if is_of_run and name not in self._services_by_resource:
                 continue
             if is_of_run:
-                entry: PoolEntry = CountedResource(name, _job_options.RUN_RESOURCES[name]())
+                entry: PoolEntry = CountedResource(name, _job_options.RUN_RESOURCES[name].total())
             elif name in self.resources_by_name:
                 entry = self.resources_by_name[name]
             else:

@@ -23,6 +23,7 @@ from ._job_queries import failed_attempts, fraction_done, throttled_attempts
 if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
     from ..admission._grant import Needs
+    from ..admission._resource import Resource
     from ..run._run import Pause, Run
     from ..scheduler._base_scheduler import BaseScheduler
 
@@ -218,15 +219,23 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
         return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, attempt {job.attempts + 1}{limit}")
     if queue.tokens is not None and job in queue.tokens.waiting:
         return Waiting(WaitCause.TOKEN, text="no free token")
+    group = group_of(run, job)
+    needs = [] if group is None else group.needs_of(job)
+    if (gated := _opening(needs, job)) is not None:
+        return Waiting(WaitCause.RESOURCE, gated.name, gated.opening)
     if queue.is_full() and not job._options.forever and job not in queue.holders:
         return Waiting(WaitCause.SLOT, text="no free slot")
-    group = group_of(run, job)
-    waits = [] if group is None else [resource.describe_wait(need) for resource, need in _unmet(group.needs_of(job))]
+    waits = [resource.describe_wait(need) for resource, need in _unmet(needs)]
     return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else Waiting(WaitCause.LOOP)
 
 
 def group_of(run: Run | None, job: AbstractJob[Any]) -> WaitingGroup | None:
     return None if run is None or run.queue.resource_line is None else run.queue.resource_line.find_group(job)
+
+
+def _opening(needs: Needs, job: AbstractJob[Any]) -> Resource | None:
+    """Return the resource whose gate is being opened for a job; None if there is none."""
+    return next((resource for resource, _ in needs if resource.opening and resource.is_closed_to(job)), None)
 
 
 def _unmet(needs: Needs) -> Needs:
@@ -239,6 +248,8 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
     if group is None:
         return None
     needs, own = group.needs_of(job), job._options.needs
+    if (gated := _opening(needs, job)) is not None:
+        return f"waits for {gated.shown_name}: {gated.opening}"
     alike = [other for *_, other in group.entries() if other._options.needs == own]
     before = alike.index(job) if job in alike else 0
     missing = _unmet(needs) or [each for each in needs if each[0].is_used_up_by(each[1], before)]

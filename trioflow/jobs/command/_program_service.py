@@ -14,7 +14,6 @@ import os
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from subprocess import PIPE, STDOUT
 from typing import Any, ClassVar, Final, Unpack
 
@@ -132,10 +131,6 @@ class ProgramService(Service[Any], keeps_time=True):
     def _output_paths(self) -> Sequence[Any]:
         """Return the paths of the files to which the output of this attempt goes."""
 
-    def _call_when_connected(self, function: Callable[[], object]) -> None:
-        """Call a function when the program can be started: at once, on this machine."""
-        function()
-
     async def _run(self, task_status: Any) -> None:
         """Run the program, and call `task_status.started()` when it is ready. The program must not end by itself.
 
@@ -164,7 +159,7 @@ class ProgramService(Service[Any], keeps_time=True):
 
         outcome: Exception | CommandResult | None = None
         async with anyio.create_task_group() as task_group:
-            self._call_when_connected(partial(task_group.start_soon, report_readiness))
+            task_group.start_soon(report_readiness)
             try:
                 outcome = await job.co_run()
             except Exception as error:

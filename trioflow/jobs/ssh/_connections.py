@@ -1,4 +1,4 @@
-"""The connections of a run: one per node, opened by the node's first job, shared by its jobs, closed when the run ends.
+"""The connections of a run: one per node, opened for its first job, shared by its jobs, closed when the run ends.
 
 ```
 ensure ──► open? ──► wait for the lock ──► open the gateway ──► ask ssh for the server ──► handshake ──► open
@@ -6,9 +6,9 @@ ensure ──► open? ──► wait for the lock ──► open the gateway �
                        └──► Unreachable      └──► Unreachable     connect to it              └──► Unreachable at last
 ```
 
-The first job that needs a connection opens it while the other jobs wait. If that job is cancelled, the next waiting job
-takes over. The connection remembers a failure, and raises it in every other job of the node without a new attempt,
-until a job is retried (`retry=`).
+The connection is the gate of the node's sessions, which the engine opens while the node's jobs wait, SCHEDULED. A job
+that waits for nothing, a clean-up job, opens it itself; and so does one that finds it lost. The connection remembers a
+failure, and raises it once in every job of the node. For a job that has had it (`retry=`), there is another attempt.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 import anyio
 
 from ... import _posix as posix
 from ..._core.api import JobTimeout
-from ...abc import RunHandle
+from ...abc import RunHandle, declare_run_resource, run_of, set_run_need
 from ..command._command_job import CommandJob
 from ..command._result import CommandError
 from ..command._start_errors import MAX_TAIL_BYTES
@@ -42,6 +43,9 @@ from ._nodes import LocalNode, Node, Paths, SshNode
 from ._sftp_operations import Operation, filter_errors, parse_fetched
 from ._ssh_errors import SshError, Unreachable
 from ._transport import READY, Diagnostics, Gateway, OpenSsh
+
+if TYPE_CHECKING:
+    from ...abc import AbstractJob
 
 MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to connect. A crowded node is tried until `connect_timeout` has passed."""
@@ -134,8 +138,27 @@ class Connections:
                 self._directory.remove()
 
 
+_SESSION_RESOURCES: Final[dict[SshNode, str]] = {}
+
+
+def need_session(job: AbstractJob[Any], node: Node) -> None:
+    """Let a job wait for the connection to its node, and for one of its sessions; it holds nothing meanwhile."""
+    if isinstance(node, SshNode):
+        if node not in _SESSION_RESOURCES:
+            name = f"sessions of {node.name}"
+            if name in _SESSION_RESOURCES.values():  # for another user, or with other options
+                name += f" ({len(_SESSION_RESOURCES)})"
+            declare_run_resource(name, lambda: node.max_sessions, f"connecting to {node.name}", _find_connection)
+            _SESSION_RESOURCES[node] = name
+        set_run_need(job, _SESSION_RESOURCES[node], 1)
+
+
+def _find_connection(job: Any) -> Connection:
+    return run_of(job).shared(Connections).ssh_connection(job.node)
+
+
 class Connection:
-    """The connection to one node, held open by an ssh process."""
+    """The connection to one node, held open by an ssh process. It is the gate of the node's sessions."""
 
     def __init__(self, connections: Connections, node: SshNode, number: int) -> None:
         """Create a closed connection. `number` names its socket, and is unique in the run."""
@@ -150,8 +173,9 @@ class Connection:
         self._lock: Final = anyio.Lock()  # held while opening
         self.sessions: Final = anyio.CapacityLimiter(node.max_sessions)  # limits commands and transfers
         self._is_ready = False  # whether `process` has printed READY
-        self._failure: SshError | None = None  # the failure of the last attempt
-        self._failure_count = 0
+        self._failure: Exception | None = None  # the failure of the last attempt; None if it has succeeded
+        # Who has had this failure, jobs and connections behind this one: for them, another attempt is made.
+        self._told: WeakSet[object] = WeakSet()
         self._settings: dict[str, str] | None = None  # ssh's settings for this node, once queried
 
     @property
@@ -212,31 +236,43 @@ class Connection:
 
     # ---- opening
 
-    async def ensure(self, *, reconnect: bool = False) -> None:
-        """Open the connection, unless it is open.
+    def is_closed_to(self, user: object) -> bool:
+        """Return whether a job, or a connection behind this one, has to wait for an attempt to connect."""
+        return not self.is_open() and (self._failure is None or user in self._told)
+
+    async def open(self) -> None:
+        """Try to open the connection, unless it is open; remember the failure."""
+        async with self._lock:
+            if not self.is_open():
+                await self._try_to_open()
+
+    async def ensure(self, user: object) -> None:
+        """Open the connection, unless it is open; if an attempt has failed that the user has not heard of, raise that.
 
         Args:
-            reconnect: whether to try again if an attempt has failed before this call; False raises its error again.
+            user: the job that uses the connection, or the connection to a node behind this one.
 
         Raises:
             Unreachable: the node could not be reached.
             SshError: the node refuses the login, or ssh rejects its settings or cannot be started.
 
         """
-        failure_count = self._failure_count
         while not self.is_open():
             async with self._lock:
-                if self.is_open():
-                    return
-                if self._failure is not None and (self._failure_count != failure_count or not reconnect):
+                if self.is_closed_to(user):
+                    await self._try_to_open()
+                if self._failure is not None:
+                    self._told.add(user)
                     raise copy.copy(self._failure)  # raised in several jobs, it would accumulate their tracebacks
-                try:
-                    await self._open()
-                except SshError as failure:
-                    self._failure = failure
-                    self._failure_count += 1
-                    raise copy.copy(failure) from None
-                self._failure = None
+
+    async def _try_to_open(self) -> None:
+        failure: Exception | None = None
+        try:
+            await self._open()
+        except Exception as error:
+            failure = error
+        self._failure = failure
+        self._told.clear()
 
     async def _open(self) -> None:
         await self.end()  # clean up after a lost connection
@@ -268,7 +304,7 @@ class Connection:
         assert not isinstance(self.node.gateway, str)
         connection = self._connections.ssh_connection(self.node.gateway)
         try:
-            await connection.ensure(reconnect=self._failure_count > 0)
+            await connection.ensure(self)
         except SshError as failure:
             kind = Unreachable if isinstance(failure, Unreachable) else SshError
             notes: list[str] = getattr(failure, "__notes__", [])

@@ -35,7 +35,7 @@ class LocalConnection:
         """The path prefix of temporary files: the temporary directory with a trailing separator."""
         return os.path.join(tempfile.gettempdir(), "")
 
-    async def ensure(self, *, reconnect: bool = False) -> None:
+    async def ensure(self, user: object) -> None:
         """Create the node's directory, unless it exists.
 
         Raises:

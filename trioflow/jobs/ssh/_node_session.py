@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from ..._core.api import current_job
 from ..command import _exit_codes
 from ..command._command_job import CommandJob
 from ..command._result import REDACTED_COMMAND, CommandError, CommandResult
@@ -43,8 +44,6 @@ class NodeSession:
         job: AbstractJob[Any],
         connection: Connection | LocalConnection,
         grace: float,
-        *,
-        reconnect: bool,
         limit: TimeLimit,
     ) -> None:
         """Create a session. The connection is opened on demand.
@@ -53,7 +52,6 @@ class NodeSession:
             job: the job.
             connection: the connection to the node.
             grace: seconds between SIGTERM and SIGKILL.
-            reconnect: whether to try to connect again after an earlier failure.
             limit: the time limit of the job.
 
         """
@@ -62,7 +60,7 @@ class NodeSession:
         self._job: Final[Any] = job
         self.connection: Final = connection
         self._grace: Final = grace
-        self._reconnects: Final = reconnect
+        self._user: Final = current_job()  # the job, or the service that it runs for
 
     async def run(
         self,
@@ -89,7 +87,7 @@ class NodeSession:
         spec = CommandSpec(self._job, self.connection, words, stdio, self._grace, self._limit, description)
         retries = _RetryPolicy(self.connection, description, redact=self._job.redact)
         while True:
-            await self.connection.ensure(reconnect=self._reconnects)
+            await self.connection.ensure(self._user)
             async with self._session_slot() as others:
                 attempt = await self._attempt(spec)
             if attempt.report.returncode is not None:
@@ -134,7 +132,7 @@ class NodeSession:
                 terminate_grace=1.0,
                 label=f"transfer of {self._job.label}",
             )
-            await connection.ensure(reconnect=self._reconnects)
+            await connection.ensure(self._user)
             async with self._session_slot() as others:
                 result = await job.co_run()
             if not result.returncode:
@@ -196,7 +194,7 @@ class NodeSession:
         """
         connection = self.connection
         async with connection.sessions:
-            await connection.ensure(reconnect=self._reconnects)  # it may have been lost while waiting
+            await connection.ensure(self._user)  # it may have been lost while waiting
             paths, connection.leftover_files = connection.leftover_files, []
             await self.remove_files(paths)
             yield connection.sessions.borrowed_tokens - 1

@@ -11,17 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast, final, get_args, overload
 
 from ... import _posix as posix
-from ...abc import (
-    AbstractJob,
-    declare_run_resource,
-    duration,
-    file_path,
-    flag,
-    is_among,
-    set_run_need,
-    short_repr,
-    whole_number,
-)
+from ...abc import duration, file_path, flag, is_among, short_repr, whole_number
 
 OnUnreachable = Literal["fail", "skip"]
 Paths = str | os.PathLike[str]
@@ -159,21 +149,6 @@ class LocalNode:
 Node = SshNode | LocalNode
 LOCAL_NAME: Final = ":"
 """The name that stands for this machine in lists of nodes, as in GNU parallel."""
-
-
-_SESSION_RESOURCES: Final[dict[SshNode, str]] = {}
-
-
-def need_session(job: AbstractJob[Any], node: Node) -> None:
-    """Let a job wait for one of the sessions of its node before it starts, so that it holds nothing meanwhile."""
-    if isinstance(node, SshNode):
-        if node not in _SESSION_RESOURCES:
-            name = f"sessions of {node.name}"
-            if name in _SESSION_RESOURCES.values():  # for another user, or with other options
-                name += f" ({len(_SESSION_RESOURCES)})"
-            declare_run_resource(name, lambda: node.max_sessions)
-            _SESSION_RESOURCES[node] = name
-        set_run_need(job, _SESSION_RESOURCES[node], 1)
 
 
 def make_node(value: Node | str) -> Node:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Unpack
 
-from ..._core.api import current_job
 from ...abc import JobOptions, arguments_of, name_in_errors, shown_value
 from ..command._program_service import ProgramService
 from ..command._readiness import OutputLine
 from ..command._shell_line import Template
-from ._nodes import LocalNode, Node, SshNode, need_session
+from ._connections import need_session
+from ._nodes import LocalNode, Node, SshNode
 from ._ssh_job import Path, SshJob
 from ._steps import Program, Pull, Push, parse_steps
 
@@ -112,11 +112,8 @@ class SshService(ProgramService):
         return self._job._skip_reason()
 
     def check_before_run(self) -> None:
-        """Declare that the service needs one of the sessions of its node."""
+        """Declare that the service needs the connection to its node, and one of its sessions."""
         need_session(self, self.node)
-
-    def _call_when_connected(self, function: Callable[[], object]) -> None:
-        self._job.on_connected = function
 
     def _output_paths(self) -> Sequence[Any]:
         values = self._job._placeholder_values(arguments_of(self._job)[0])
@@ -127,14 +124,4 @@ class _ServedCommand(SshJob):
     """The job that runs the program of a service."""
 
     _name_in_errors: ClassVar[str] = "SshService"
-    __slots__ = ("on_connected",)
-    on_connected: Callable[[], object]
-
-    async def _run_steps(self, runner: Any, steps: Any, connection: Any, limit: Any) -> Any:
-        self.on_connected()
-        return await super()._run_steps(runner, steps, connection, limit)
-
-    @property
-    def attempts(self) -> int:
-        """The number of attempts of the service, which connects anew at the second."""
-        return current_job().attempts
+    __slots__ = ()

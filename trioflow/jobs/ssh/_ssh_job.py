@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import IO, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
+from ..._core.api import current_job
 from ..._hints import explain_form
 from ...abc import (
     AbstractJob,
@@ -19,7 +20,6 @@ from ...abc import (
     JobKind,
     JobOptions,
     LocalDirectory,
-    TimeLimit,
     Work,
     arguments_of,
     name_in_errors,
@@ -37,10 +37,9 @@ from ..command._result import CommandResult
 from ..command._shell_line import Template, check_line, join_line, node_line
 from ..command._spawn_options import CommandOptions, check_mapping, is_path
 from . import _sftp_transfers
-from ._connections import Connection, Connections
-from ._local_node import LocalConnection
+from ._connections import Connections, need_session
 from ._node_session import NodeSession
-from ._nodes import LocalNode, Node, SshNode, make_node, need_session
+from ._nodes import LocalNode, Node, SshNode, make_node
 from ._remote_commands import Stdio
 from ._ssh_errors import Unreachable
 from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, fill_word, interpreter, parse_steps
@@ -117,10 +116,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
             as 14:03:59, or in another format, `{time:%H:%M:%S.%f}` (see `strftime`).
         append: whether output is appended to the files named by `stdout` and `stderr`. False truncates them when an
             attempt of the job begins; its steps then write to them in turn.
-        options: the options of every job; see `AbstractJob`. A `timeout` begins when the job has a session of the
-            node, and the connection is open, for which the node has its `connect_timeout`. An `idle_timeout` counts
-            only while a command or a script runs on the node, and restarts with each output; it does not cover file
-            transfers.
+        options: the options of every job; see `AbstractJob`. The job starts, and its `timeout` begins, when the
+            connection is open, for which the node has its `connect_timeout`, and a session is free. An `idle_timeout`
+            counts only while a command or a script runs on the node, and restarts with each output; it does not cover
+            file transfers.
 
     The result of the job is the result of its step or, for a list of steps, the list of their results. A command or a
     script returns a `CommandResult` with its exit code, signal and CPU times on the node (`max_rss` is unknown), a Pull
@@ -142,8 +141,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
 
     _name_in_errors: ClassVar[str] = "SshJob"
     __slots__ = (
-        "_command_options", "_env", "_is_connecting", "_is_list", "_last_result", "_node", "_steps", "_unreachable",
-        "_values",
+        "_command_options", "_env", "_is_list", "_last_result", "_node", "_steps", "_unreachable", "_values",
     )  # fmt: skip
     _last_result: CommandResult | None
     _unreachable: Unreachable | None
@@ -194,7 +192,6 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         self._env: Final = _check_variables(env or {}, subject)
         reject_text(self._env, f"env= of {subject}")
         self._last_result = self._unreachable = None
-        self._is_connecting = False
         super().__init__(
             [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
         )
@@ -218,14 +215,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         """The connection error, if the node was unreachable and the job therefore skipped; otherwise None."""
         return self._unreachable
 
-    def status_text(self) -> str:
-        """Return whether the job waits for the connection to its node, which is no part of its time."""
-        return f"connecting to {self._node.name}" if self._is_connecting else ""
-
     # ---- running
 
     def check_before_run(self) -> None:
-        """Declare that the job needs one of the sessions of its node."""
+        """Declare that the job needs the connection to its node, and one of its sessions."""
         need_session(self, self._node)
 
     async def co_run(self) -> Any:
@@ -243,11 +236,14 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         runner = _StepRunner(self, self._placeholder_values(values), stdin)
         connection = run.shared(Connections).for_node(self._node)
         try:
-            self._is_connecting = True
-            await connection.ensure(reconnect=self.attempts > 1)
-            self._is_connecting = False
+            await connection.ensure(current_job())
             with run.time_limit(self, "output", cancels=True, counts=False) as limit:
-                return await self._run_steps(runner, steps, connection, limit)
+                runner.session = NodeSession(self, connection, self._command_options.terminate_grace, limit)
+                try:
+                    results = [await runner.run(step, words) for step, words in zip(self._steps, steps, strict=True)]
+                finally:
+                    self._last_result = runner.session.latest_result
+            return results if self._is_list else results[0]
         except Unreachable as failure:
             if not isinstance(self._node, SshNode) or self._node.on_unreachable == "fail":
                 raise
@@ -256,22 +252,6 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
                 connection.was_reported = True
                 run.report(f"{failure}; its jobs are skipped")
             return None
-
-    async def _run_steps(
-        self,
-        runner: _StepRunner,
-        steps: Sequence[list[str]],
-        connection: Connection | LocalConnection,
-        limit: TimeLimit,
-    ) -> Any:
-        runner.session = session = NodeSession(
-            self, connection, self._command_options.terminate_grace, reconnect=self.attempts > 1, limit=limit
-        )
-        try:
-            results = [await runner.run(step, words) for step, words in zip(self._steps, steps, strict=True)]
-        finally:
-            self._last_result = session.latest_result
-        return results if self._is_list else results[0]
 
     def _skip_reason(self) -> str:
         return "" if self._unreachable is None else str(self._unreachable)

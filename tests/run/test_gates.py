@@ -1,0 +1,237 @@
+"""Resources of the run whose gate has to be opened before a job can take them, such as the sessions of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler, StopReason
+from trioflow._core.job import _job_options
+from trioflow.abc import declare_run_resource, run_of, set_run_need
+from trioflow.abc import waiting as waiting_of
+
+from ..bodies import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, Flaw, fail, later, nap, nothing, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+class Door:
+    """A gate that takes three seconds to open. It is closed to each job that has passed it once and failed."""
+
+    def __init__(self) -> None:
+        self.seconds = 3.0
+        self.is_open = False
+        self.opened = self.given_up = 0
+        self.told: set[object] = set()
+
+    def is_closed_to(self, job: AbstractJob[Any]) -> bool:
+        return not self.is_open or job in self.told
+
+    async def open(self) -> None:
+        self.opened += 1
+        try:
+            await anyio.sleep(self.seconds)
+        except BaseException:
+            self.given_up += 1
+            raise
+        self.is_open = True
+        self.told.clear()
+
+
+class RoomJob(Job[Any]):
+    """A job in one of the two rooms behind the door."""
+
+    def check_before_run(self) -> None:
+        """Add the need of a room."""
+        set_run_need(self, "rooms", 1)
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    """The door of the run, to two rooms."""
+    door = Door()
+    declare_run_resource("rooms", lambda: 2, "opening the door", lambda job: run_of(job) and door)
+    yield door
+    del _job_options.RUN_RESOURCES["rooms"]
+
+
+def timed_run(virtual: Virtual, scheduler: Scheduler) -> float:
+    """Run a scheduler on a virtual clock, and return how many seconds that took."""
+    return virtual(timed, scheduler)[1]
+
+
+def test_a_job_that_waits_at_a_gate_holds_nothing_and_its_time_has_not_begun(virtual: Virtual, door: Door) -> None:
+    """While the gate opens, jobs are SCHEDULED, others have the slots and the needs, and no timeout runs."""
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.append([(job.state, getattr(waiting_of(job), "text", "")) for job in rooms])
+        seen.append(scheduler.explain(rooms[0]))
+
+    rooms = [RoomJob(nap, 1, timeout=2, needs={"cpu": 1}, label=f"room {number}") for number in range(3)]
+    others = [Job(nap, 1, needs={"cpu": 1}) for _ in range(3)]
+    scheduler = Scheduler(*rooms, *others, Job(later, 0.5, look), pool=Pool(cpu=1), jobs_window=2)
+    assert timed_run(virtual, scheduler) == pytest.approx(6)
+    assert {job.state for job in scheduler} == {SUCCEEDED}
+    assert seen == [
+        [(SCHEDULED, "opening the door")] * 3,
+        "'room 0' waits for rooms: opening the door",
+    ]
+    assert door.opened == 1
+
+
+def test_a_gate_is_opened_when_a_job_could_start_but_for_it(virtual: Virtual, door: Door) -> None:
+    """No gate is opened while there is no slot, or while the run is paused; a pause leaves one that is being opened."""
+    assert timed_run(virtual, Scheduler(Job(nap, 2), RoomJob(nap, 1), jobs_window=1)) == pytest.approx(2 + 3 + 1)
+    door.is_open = False
+    calls = [(0, "pause"), (10, "resume"), (11, "pause"), (20, "resume")]
+    room = RoomJob(nap, 1, required=Job(nap, 1))
+    scheduler = Scheduler(room, *room.required)
+    scheduler.update(Job(later, seconds, getattr(scheduler, name)) for seconds, name in calls)
+    assert timed_run(virtual, scheduler) == pytest.approx(20 + 1)
+    assert (door.opened, door.given_up) == (2, 0)
+
+
+@pytest.mark.parametrize("how", ["cancel", "drain", "stop", "timeout", "failure"])
+def test_an_opening_ends_when_no_job_waits_for_it(virtual: Virtual, door: Door, how: str) -> None:
+    """A run ends at once if its last job that waits at a gate is cancelled, or if it drains or stops."""
+    door.seconds = 100
+    rooms = [RoomJob(nap, 1), RoomJob(nap, 1)]
+    scheduler = Scheduler(*rooms, label="s", timeout=1 if how == "timeout" else None)
+    if how == "cancel":
+        scheduler.add(Job(later, 1, lambda: [job.cancel() for job in rooms]))
+    elif how == "failure":
+        scheduler.add(Job(fail, 1, critical=True))
+    elif how != "timeout":
+        scheduler.add(Job(later, 1, scheduler.drain if how == "drain" else scheduler.cancel))
+    assert timed_run(virtual, scheduler) == pytest.approx(1)
+    assert {job.state for job in rooms} == {CANCELLED}
+    assert (door.opened, door.given_up) == (1, 1)
+    reasons = {"cancel": StopReason.COMPLETED, "drain": StopReason.DRAINED, "stop": StopReason.CANCELLED}
+    others = {"timeout": StopReason.TIMEOUT, "failure": StopReason.CRITICAL}
+    assert scheduler.stop_reason is {**reasons, **others}[how]
+
+
+def test_a_job_that_begins_to_wait_while_an_opening_is_given_up_has_the_gate_opened_again(
+    virtual: Virtual, door: Door
+) -> None:
+    """The last job that waits is cancelled, and another one comes in the same instant."""
+    first, second = RoomJob(nap, 1), RoomJob(nap, 1)
+
+    async def main() -> float:
+        began = anyio.current_time()
+        async with Scheduler() as scheduler:
+            scheduler.add(first)
+            await anyio.sleep(1)
+            first.cancel()
+            scheduler.add(second)
+        return anyio.current_time() - began
+
+    assert virtual(main) == pytest.approx(1 + 3 + 1)
+    assert (first.state, second.state) == (CANCELLED, SUCCEEDED)
+
+
+def test_a_nested_run_that_ends_leaves_the_opening_to_others(virtual: Virtual, door: Door) -> None:
+    """The outermost run opens the gate, so the timeout of a nested one does not interrupt it."""
+    inner = Scheduler(RoomJob(nap, 1), timeout=2, critical=False)
+    outer = RoomJob(nap, 1)
+    assert timed_run(virtual, Scheduler(inner, outer)) == pytest.approx(4)
+    assert (inner.stop_reason, outer.state, door.opened, door.given_up) == (StopReason.TIMEOUT, SUCCEEDED, 1, 0)
+
+
+def test_a_gate_is_opened_for_clean_up_by_the_nested_run_that_waits(virtual: Virtual, door: Door) -> None:
+    """Clean-up jobs wait for no gate, but the jobs of a scheduler among them do, and the outermost run is stopping."""
+    direct, nested = RoomJob(nap, 1, run_if="failed"), RoomJob(nap, 1)
+    failing = Job(fail, 1, critical=True)
+    group = Scheduler(nested, run_if="failed", required=failing)
+    direct.requires(failing)
+    scheduler = Scheduler(failing, direct, group, cleanup_timeout=100)
+    assert timed_run(virtual, scheduler) == pytest.approx(1 + 3 + 1)
+    assert (direct.state, nested.state) == (SUCCEEDED, SUCCEEDED)
+    assert direct.elapsed == pytest.approx(1)
+    assert direct.finished_at is not None
+    assert nested.finished_at == pytest.approx(direct.finished_at + 3)
+
+
+def test_each_attempt_of_a_job_waits_at_a_gate_that_is_closed_to_it(virtual: Virtual, door: Door) -> None:
+    """Jobs that have failed behind a gate wait for it again, and pass others to which it is open."""
+
+    async def fail_once() -> None:
+        if door.opened == 1:
+            door.told.add(job)
+            raise Flaw
+        await anyio.sleep(1)
+
+    job, other = RoomJob(fail_once, retry=Retry(1, first=0)), RoomJob(nap, 1)
+    assert timed_run(virtual, Scheduler(job, other)) == pytest.approx(3 + 3 + 1)
+    assert (job.state, other.state, door.opened, job.attempts) == (SUCCEEDED, SUCCEEDED, 2, 2)
+
+
+@pytest.mark.parametrize("place", ["find", "open"])
+def test_if_a_gate_cannot_be_opened_jobs_start_and_find_out_themselves(
+    virtual: Virtual, door: Door, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """An error on the way to a gate is no fault of the engine: each job meets it itself."""
+
+    def find(_: object) -> Door:
+        if place == "find":
+            raise OSError
+        return door
+
+    async def fail_to_open() -> None:
+        raise OSError
+
+    monkeypatch.setattr(door, "open", fail_to_open)
+    declare_run_resource("rooms", lambda: 2, "opening the door", find)
+    scheduler = Scheduler(RoomJob(nap, 1), RoomJob(fail, 1))
+    assert timed_run(virtual, scheduler) == pytest.approx(1)
+    assert [job.state for job in scheduler] == [SUCCEEDED, FAILED]
+
+
+def test_a_gate_that_closes_is_opened_again_for_jobs_that_wait(virtual: Virtual, door: Door) -> None:
+    """A connection may be lost while jobs wait for a session: those that have not started wait for it again."""
+
+    async def close() -> None:
+        await anyio.sleep(1)
+        door.is_open = False
+
+    rooms = [RoomJob(close), RoomJob(close), RoomJob(nap, 1, timeout=2)]
+    assert timed_run(virtual, Scheduler(*rooms)) == pytest.approx(3 + 1 + 3 + 1)
+    assert rooms[2].elapsed == pytest.approx(1)
+    assert door.opened == 2
+
+
+def test_competitors_of_a_first_pass_one_that_waits_at_a_gate(virtual: Virtual, door: Door) -> None:
+    """The slot of a `First` goes to a competitor that can start, and the gate is then opened in vain."""
+    room, other = RoomJob(nap, 1), Job(nap, 1)
+    assert timed_run(virtual, Scheduler(First(room, other), jobs_window=1)) == pytest.approx(1)
+    assert (room.state, other.state, door.given_up) == (CANCELLED, SUCCEEDED, 1)
+
+
+def test_a_job_at_a_gate_is_dropped_and_forgotten_as_any_other(virtual: Virtual, door: Door) -> None:
+    """An open scheduler that keeps no jobs keeps none that has waited at a gate."""
+
+    async def main() -> int:
+        async with Scheduler(keep_jobs=False, jobs_window=1) as scheduler:
+            for _ in range(4):
+                scheduler.add(RoomJob(nothing))
+            await anyio.sleep(10)
+            return len(scheduler)
+
+    assert virtual(main) == 0
+
+
+def test_jobs_at_a_gate_keep_their_order(virtual: Virtual, door: Door) -> None:
+    """Jobs that have waited at a gate start in their order, by priority and then as they became ready."""
+    order: list[int] = []
+
+    async def note(number: int) -> None:
+        order.append(number)
+
+    scheduler = Scheduler(*(RoomJob(note, number, priority=number % 3) for number in range(30)), jobs_window=1)
+    assert timed_run(virtual, scheduler) == pytest.approx(3)
+    assert order == sorted(range(30), key=lambda number: (-(number % 3), number))
