@@ -718,7 +718,7 @@ class Batch:
         if node is not None:
             return import_ssh_job()(
                 node,
-                ("/bin/sh", "-c", self._template.guard + line),  # `SshJob` would fill in {node} in a line
+                ("/bin/sh", "-c", line),  # `SshJob` would fill in {node} in a line
                 env={"PARALLEL_SEQ": command.sequence, "PARALLEL_JOBSLOT": command.slot,
                      "PARALLEL_SSHHOST": node.hostname},
                 stdout=stdout, stderr=stderr, timeout=options.timeout,

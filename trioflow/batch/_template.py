@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..jobs.command._shell_places import ANY_SHELL, NUMBER, VALUE, UnsafePlaceError, check_places, node_guard, quote
+from ..jobs.command._shell_places import PLAIN, VALUE, UnsafePlaceError, check_places, quote
 
 REPLACEMENT_STRINGS: Final = """\
   {}    the argument                {.} without its extension
@@ -162,10 +162,7 @@ class CommandTemplate:
         is_command: whether the words are a command line. In other texts, such as the name of a file, arguments are
             neither appended nor quoted.
         repeats_words: whether each argument gets the text around `{}` in its word, as in `dir/{}.txt`.
-        shell: the path of the shell that will run the line; "" for that of a node, which gets the guard.
-
-    Attributes:
-        guard: what stands before the line on a node.
+        shell: the path of the shell that will run the line; "" for that of a node, which may be any.
 
     Raises:
         ValueError: a word contains a replacement string of GNU parallel that is not supported.
@@ -179,7 +176,7 @@ class CommandTemplate:
 
     """
 
-    __slots__ = ("_pieces", "_quote", "guard")
+    __slots__ = ("_pieces", "_quote")
 
     def __init__(
         self,
@@ -188,13 +185,13 @@ class CommandTemplate:
         *,
         is_command: bool = True,
         repeats_words: bool = False,
-        shell: str = ANY_SHELL,
+        shell: str = "",
     ) -> None:
         line = " ".join(words)
         pieces = list(parse_pieces(line, resources))
         if is_command and not _has_placeholders(pieces):
             pieces += [*[" "] * bool(line), Placeholder(None, 0, "")]
-        checked, self.guard = _check_places(pieces, line, shell) if is_command else (pieces, "")
+        checked = _check_places(pieces, line, shell) if is_command else pieces
         self._pieces: Final = _repeat_words(checked, line) if repeats_words else checked
         self._quote: Final[Callable[[str], str]] = str if not is_command or _is_command_an_argument(pieces) else quote
 
@@ -232,8 +229,8 @@ def _has_placeholders(pieces: Iterable[TemplatePiece]) -> bool:
     return any(isinstance(piece, Placeholder) for piece in pieces)
 
 
-def _check_places(pieces: Sequence[TemplatePiece], line: str, shell: str) -> tuple[list[TemplatePiece], str]:
-    """Return the pieces of a command line, with those marked that are in a comment, and its guard on a node.
+def _check_places(pieces: Sequence[TemplatePiece], line: str, shell: str) -> list[TemplatePiece]:
+    """Return the pieces of a command line, with those marked that are in a comment.
 
     Raises:
         ValueError: an argument is at a place where a shell would not take a quoted argument as one word.
@@ -244,7 +241,7 @@ def _check_places(pieces: Sequence[TemplatePiece], line: str, shell: str) -> tup
         if isinstance(piece, str):
             texts[-1] += piece
         else:
-            marks.append(VALUE if isinstance(piece, ResourcePlaceholder) or piece.number_symbol is None else NUMBER)
+            marks.append(VALUE if isinstance(piece, ResourcePlaceholder) or piece.number_symbol is None else PLAIN)
             texts.append("")
     try:
         in_comments = iter(check_places(texts, marks, shell))
@@ -253,13 +250,12 @@ def _check_places(pieces: Sequence[TemplatePiece], line: str, shell: str) -> tup
             f"{line}: an argument {place.name} could run as code, because quoting does not protect it there; "
             f"{place.remedy}"
         ) from None
-    checked = [
+    return [
         replace(piece, in_comment=True)
         if not isinstance(piece, str) and next(in_comments) and isinstance(piece, Placeholder)
         else piece
         for piece in pieces
     ]
-    return checked, "" if shell else node_guard(texts, marks)
 
 
 def _repeat_words(pieces: Sequence[TemplatePiece], line: str) -> list[TemplatePiece]:

@@ -167,11 +167,11 @@ for line; do (eval "$line") </dev/null; if [ -e pwned ]; then printf '%s' "$line
 """
 
 
-def accepted(line: str, shell: str) -> bool:
+def accepted(line: str) -> bool:
     """Return whether the gate lets values into this line."""
     texts = line.split("{}")
     try:
-        comments = check_places(texts, [VALUE] * (len(texts) - 1), shell)
+        comments = check_places(texts, [VALUE] * (len(texts) - 1))
     except UnsafePlaceError:
         return False
     return not any(comments)
@@ -207,17 +207,16 @@ def run(lines: list[str], value: str, shell: str) -> Iterator[str]:
                 yield f"{shell}: {value!r} arrives as {argument!r} and not as {expected!r}"
 
 
-def try_lines(count: int, seed: int) -> tuple[dict[str, int], list[str]]:
-    """Return how many of the lines are accepted for each shell, and what went wrong."""
+def try_lines(count: int, seed: int) -> tuple[int, list[str]]:
+    """Return how many of the lines are accepted, and what went wrong."""
     rng = random.Random(seed)
     lines = [line for line in (make_line(rng) for _ in range(4 * count)) if "{}" in line][:count]
-    counts, faults = dict[str, int](), list[str]()
+    faults = list[str]()
+    known = [line for line in lines if accepted(line)]
     for shell in sorted(SHELLS):
-        known = [line for line in lines if accepted(line, shell)]
-        counts[shell] = len(known)
         for value in [*HOSTILE, *HARMLESS]:
             faults += run(known, value, shell)
-    return counts, faults
+    return len(known), faults
 
 
 def main() -> None:
@@ -226,10 +225,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    counts, faults = try_lines(options.count, options.seed)
-    print(
-        f"{options.count} lines, {len(HOSTILE)} hostile and {len(HARMLESS)} other values; accepted for each shell: {counts}"
-    )
+    accepted_count, faults = try_lines(options.count, options.seed)
+    print(f"{options.count} lines, {len(HOSTILE)} hostile and {len(HARMLESS)} other values; accepted: {accepted_count}")
     print(*faults, f"{len(faults)} faults", sep="\n")
 
 

@@ -44,12 +44,12 @@ UNSAFE = [
     ("echo '", "inside single quotes"),
     ("[[ {} -gt 5 ]]", "after [["),
     ("if ! [[ (1 -eq 1 && {} -gt 5) ]]; then echo; fi", "after ("),
-    ("case a in a) [[ 5 -gt {} ]];; esac", "after [["),
+    ("case a in a) [[ 5 -gt {} ]];; esac", "after )"),
     ("echo $([[ -v {} ]])", "after [["),
     ("let {}", "after let"),
-    ("true && builtin let x={}+1", "after let"),
+    ("true && builtin let x={}+1", "after builtin"),
     ("declare -i x={}", "after declare"),
-    ("f() { local -xi x={}; }; f", "after local"),
+    ("f() { local -xi x={}; }; f", "after ("),
     ("declare -ia x=({})", "after ("),
     ("typeset {}", "after typeset"),
     ("[ -v {} ]", "after ["),
@@ -62,16 +62,16 @@ UNSAFE = [
     ("declare -a z=({})", "after ("),
     ("make >& {}.log", "after >&"),
     ("make &> {}", "after &>"),
-    ("exec {fd}>{}", "after {fd}>"),
+    ("exec {fd}>{}", "in a line whose command is not known"),
     ("sort {}>out", "directly before >"),
     ("echo $x{}", "after the name of a variable"),
     ("cp a ~{}", "after ~"),
-    ("x={}; echo $((x))", "in a line that computes"),
-    ("x=y; y={}; echo $((x))", "in a line that computes"),
+    ("x={}; echo $((x))", "inside $(( ... ))"),
+    ("x=y; y={}; echo $((x))", "inside $(( ... ))"),
     ("echo $x[{}]", "in a line with a subscript"),
     ('y={}; echo "$x[y]"', "in a line with a subscript"),
     ("y={}; [[ y -eq 5 ]]", "after [["),
-    ("x={}; trap -- 'let x' EXIT", "after let"),
+    ("x={}; trap -- 'let x' EXIT", "after trap"),
     *(
         (f"{setting}; true", "in a line that sets a variable which shells evaluate")
         for setting in (
@@ -95,41 +95,50 @@ UNSAFE = [
             "z[a[{}]]=1",
             "time z[{}]=1",
             "FOO=1 z[1 {}]=2 true",
-            "$'\\x65val' {}",
             "{eval,} {}",
             "{eval,/x} {}",
+            '"ev\\\nal" {}',
+            "- eval {}",
+            "exec -a x eval {}",
+            "$x eval {}",
+            "${x}eval {}",
+            "e${x}val {}",
+            "$CC -c {}",
         )
     ),
-    *(
-        (line, "in a line that computes")
-        for line in (
-            "echo {} | { echo $(( $(cat) )); }",
-            "echo {} > f1.txt; echo $(( $(cat f*) ))",
-            "set -- 1 {}; y=2; echo $((${!y}))",
-            'read y"x" <<< {}; echo $((yx))',
-            "y={}; trap 'echo $(('\"y))\" EXIT",
-            "cd {}; echo $((DIRSTACK))",
-        )
-    ),
-    ('"ev\\\nal" {}', "after eval"),
-    *(
-        (line, "after eval")
-        for line in ("- eval {}", "exec -a x eval {}", "$x eval {}", "${x}eval {}", "e${x}val {}", "x=1 >f eval {}")
-    ),
+    ("$'\\x65val' {}", "inside single quotes"),
+    ("echo {} | { echo $(( $(cat) )); }", "inside $(( ... ))"),
+    ("echo {} > f1.txt; echo $(( $(cat f*) ))", "inside $(( ... ))"),
+    ("set -- 1 {}; y=2; echo $((${!y}))", "after set"),
+    ('read y"x" <<< {}; echo $((yx))', "in a line with a here-document"),
+    ("y={}; trap 'echo $(('\"y))\" EXIT", "after trap"),
+    ("cd {}; echo $((DIRSTACK))", "inside $(( ... ))"),
+    ("x=1 >f eval {}", "after eval"),
+    ("(\\\n(a[{}]=1))", "after \\"),
+    ("echo $(\\\n(a[{}]))", "after \\"),
+    ("true > #{}", "beside a #"),
+    ("[ 5 -gt {} ]", "after ["),
+    ("exit {}", "after exit"),
+    ("printf %d {}", "after printf"),
+    ("export x=$y; {} a", "after export"),
+    ("case {} in a) echo;; esac", "after )"),
+    ("f() { echo {}; }; f", "after ("),
+    ("echo a <(true) {}", "after <("),
+    ("echo $((1 + 2)) {}", "inside $(( ... ))"),
     ("{ :; } always { eval {}; }", "after always"),
     *((line, "after \\") for line in ("cat <\\\n<E\n{}\nE", "ev\\\nal {}", "echo $x\\\n{}", "echo >\\\n& {}")),
     *((line, "after o") for line in ("cp a ~ro{}", "x=~ro{}")),
-    ("read $'\\x79x' <<< {}; echo $((yx))", "after read"),
+    ("read $'\\x79x' <<< {}; echo $((yx))", "inside single quotes"),
     ("read -a x < y; declare x={}", "after read"),
     ("declare -a x={}", "after declare"),
-    ("f() { local -a x={}; }; f", "after local"),
+    ("f() { local -a x={}; }; f", "after ("),
     ("x=(); declare x={}", "after ("),
     ("printf {-v,z[{}],x}", "after printf"),
     ("setopt globsubst; x={}; echo $x", "after setopt"),
     ("set -o globsubst; echo $(echo {})", "after set"),
     ("x={}; eval echo $x", "after eval"),
-    ("trap 'echo $((x))' EXIT; x={}", "in a line that computes"),
-    ("echo {} | while read x; do echo $((x)); done", "in a line that computes"),
+    ("trap 'echo $((x))' EXIT; x={}", "after trap"),
+    ("echo {} | while read x; do echo $((x)); done", "inside $(( ... ))"),
     ("wait {}", "after wait"),
     ("typeset -i x; x={}", "after typeset"),
     ("{}() { echo; }", "directly before ("),
@@ -144,22 +153,19 @@ SAFE = [
     "x={}; echo \"$x\" '(' {}",
     "a 'b' \"\\\" c\" $(d) # don't\necho {}",
     'echo $# $$ x#{} \\" {}',
-    "echo $((1<<2)) ${x:-y} {} > out",
-    'i=0; while [ "$i" -lt 2 ]; do i=$((i+1)); echo {}; done',
-    'd=$(mktemp -d); trap \'rm -rf "$d"\' EXIT; cp {} "$d"; (cd "$d" && ls) > out',
+    "echo ${x:-y} ${y%.*} ${#x} {} > out",
+    'while [ "$i" != aa ]; do i="$i"a; echo {}; done',
+    'd=$(mktemp -d); cp {} "$d"; (cd "$d" && ls) > out; rm -r "$d"; exit $?',
     'printf "it\'s %s\\n" "$x" > {}; echo {}',
-    "echo $(echo a)#b <(true)#e {}",
-    "cat <<< {} | echo {}",
-    "[ {} = b ] || [ {} -gt 5 ] || test -f {}",
-    "n=0; until test -f {}; do n=$((n+1)); [ $n -ge 3 ] && break; echo $((2*n)); done",
+    "echo $(echo a)#b {}; cat < {} >> out 2>&1 | echo {}",
+    "[ {} = b ] || [ $? -gt 5 ] || test -f {}",
+    "until test -f {}; do if ! true; then break; fi; [ -n {} ] && break 2; done",
     "SECONDS=0; env COLUMNS={} HOME={} true; FOO={} true; echo $SECONDS",
-    "$CC -c {} && export PATH=$PATH:{}",
-    "[[ {} == *.gz ]] && set -e; declare x={}; export y={}",
-    "read -r x < {}; unset x; echo let {} 2>&1 {}",
-    "set -Eeuo pipefail -- {}; command -v {} && ./{} a && ~/bin/{} b && '/opt/a b/c' {}",
+    'export PATH="$PATH":{}; set -euo pipefail; [[ {} == *.gz ]]; export y={}',
+    'while read -r x y; do echo "$x"; done < {}; echo let {} 2>&1 {}',
+    "./{} a && ~/bin/{} b && '/opt/a b/c' {}",
     "a \\\n {} &&\\\n b {}; x=~/{}; ~/bin/{}",
-    "cp {}{,.bak}; printf $'%s\\t' {}; for i in {1..3}; do echo {}; done; find . -exec ls {} +",
-    "case {} in a) echo {};; esac; for x in {}; do echo {}; done; f() { echo {}; }; f",
+    "cp {}{,.bak}; for i in {1..3}; do echo {}; done; find . -exec ls {} +; for x in {}; do echo {}; done",
 ]
 
 
@@ -182,7 +188,7 @@ def template(line: str, value: str) -> Any:
 def test_a_place_that_is_not_known_to_be_safe_is_rejected(line: str, place: str) -> None:
     """A place where quoting may not protect a value is rejected by batches, t-strings and `values=`."""
     with pytest.raises(ValueError, match="could run as code") as batch:
-        CommandTemplate([line], shell="/bin/bash")
+        CommandTemplate([line])
     assert f"an argument {place} could run as code" in str(batch.value)
     if "{}" not in line:
         return
@@ -198,25 +204,17 @@ def test_a_place_that_is_not_known_to_be_safe_is_rejected(line: str, place: str)
 
 @pytest.mark.parametrize("line", SAFE)
 def test_no_part_of_a_hostile_value_runs(tmp_path: Path, line: str) -> None:
-    """A line that is accepted for a shell runs no part of a value in it."""
-    refused = 0
-    for shell in SHELLS:
-        try:
-            batch = CommandTemplate([line], shell=shell)
-        except ValueError:
-            refused += 1
-            continue
-        filled = {batch.fill([value], 1, 1) for value in HOSTILE}
-        joined = {str(join_line(line_parts(template(line, value), "job", shell))) for value in HOSTILE}
-        runs_nothing(tmp_path, *filled, *joined - filled, shells=[shell])
-    assert refused < len(SHELLS)
+    """A line that is accepted runs no part of a value, in any shell."""
+    filled = {CommandTemplate([line]).fill([value], 1, 1) for value in HOSTILE}
+    joined = {str(join_line(line_parts(template(line, value), "job"))) for value in HOSTILE}
+    runs_nothing(tmp_path, *filled, *joined - filled)
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 def test_random_lines_run_no_value_and_change_none(count: int) -> None:
     """Of random lines with places for values, those that are accepted run no value, and change none, in any shell."""
-    counts, faults = try_lines(count, seed=count)
-    assert min(counts.values()) > count // 5, counts
+    accepted, faults = try_lines(count, seed=count)
+    assert accepted > count // 6
     assert not faults
 
 
@@ -225,28 +223,16 @@ def test_a_number_is_computed_only_by_shells_that_do_not_evaluate_it() -> None:
     for line in ("[ {} -gt 5 ]", "printf %d {}", "exit {}"):
         for shell in ("/bin/bash", "/bin/dash", "/bin/busybox"):
             CommandTemplate([line], shell=shell)
-        for shell in ("/bin/zsh", "/bin/mksh", "/bin/ksh93"):
+        for shell in ("/bin/zsh", "/bin/mksh", "/bin/ksh93", ""):
             with pytest.raises(ValueError, match=r"could run as code"):
                 CommandTemplate([line], shell=shell)
-
-
-@pytest.mark.parametrize("shell", sorted(SHELLS))
-def test_a_line_on_a_node_does_not_run_in_a_shell_that_computes(tmp_path: Path, shell: str) -> None:
-    """Nobody knows the shell of a node before it runs, so a line says first that it must not evaluate numbers."""
-    template = CommandTemplate(["[ {} -gt 5 ]; echo ran"], shell="")
-    line = template.guard + template.fill(["a[$(touch pwned)]"], 1, 1)
-    applet = ["sh"] if shell.endswith("busybox") else []
-    done = subprocess.run([shell, *applet, "-c", line], cwd=tmp_path, capture_output=True, check=False)
-    assert not (tmp_path / "pwned").exists()
-    assert (done.returncode, done.stdout) == ((126, b"") if "sh of this node" in str(done.stderr) else (0, b"ran\n"))
-    assert CommandTemplate(["echo {}"], shell="").guard == ""
 
 
 def test_a_number_is_no_part_of_the_name_of_a_variable() -> None:
     """A name that is only known when the line is filled could be that of a variable with which the line computes."""
     for line in ("x{#}={}; echo $((x1))", "read x{#} < {}; echo $((x1))", "for x{#} in {}; do echo $((x1)); done"):
         with pytest.raises(ValueError, match=r"could run as code"):
-            CommandTemplate([line], shell="/bin/bash")
+            CommandTemplate([line])
 
 
 def test_a_value_without_special_characters_may_be_in_quotes_and_a_number_anywhere() -> None:

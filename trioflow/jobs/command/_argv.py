@@ -38,7 +38,7 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
             raise TypeError(
                 f"{subject}: with shell=True give the command as one string, not {shown_value(command, subject)}"
             )
-        parts = line_parts(command, subject, SHELL_PATH)
+        parts = line_parts(command, subject)
         if len(parts) == 1 and isinstance(parts[0], (str, bytes)) and not parts[0].strip():
             raise ValueError(f"{subject}: the command is empty: give a command line")
         command = SHELL_PATH, "-c", *parts

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from ...abc import AbstractJob, shown_value
 from ._granted import granted
-from ._shell_places import VALUE, UnsafePlaceError, check_places, mark_of, node_guard, quote
+from ._shell_places import VALUE, UnsafePlaceError, check_places, mark_of, quote
 
 if sys.version_info >= (3, 14):
     from string.templatelib import Template as Template
@@ -25,7 +25,7 @@ else:
 CONVERSIONS: Final = {"r": repr, "s": str, "a": ascii}
 
 
-def line_parts(line: Any, subject: str, shell: str = "") -> tuple[Any, ...]:
+def line_parts(line: Any, subject: str) -> tuple[Any, ...]:
     """Return the parts of a line, which is a t-string, or anything else as the only part.
 
     Raises:
@@ -49,18 +49,17 @@ def line_parts(line: Any, subject: str, shell: str = "") -> tuple[Any, ...]:
             conversion: Any = CONVERSIONS.get(interpolation.conversion)
             value = format(value if conversion is None else conversion(value), interpolation.format_spec)
         parts += value, text
-    check_line(parts, names, subject, shell)
+    check_line(parts, names, subject)
     return tuple(parts)
 
 
-def check_line(parts: Sequence[Any], names: Sequence[str], subject: str, shell: str = "") -> None:
+def check_line(parts: Sequence[Any], names: Sequence[str], subject: str) -> None:
     """Check that the values of a line are where quoting protects them.
 
     Args:
         parts: the parts of the line, with jobs and placeholders for values that are not known yet.
         names: what errors call the values.
         subject: the name of the job, for errors.
-        shell: the path of the shell that will run the line; "" for a node's.
 
     Raises:
         ValueError: a value is somewhere else.
@@ -68,7 +67,7 @@ def check_line(parts: Sequence[Any], names: Sequence[str], subject: str, shell: 
     """
     marks = [mark_of(_known_text(value)) for value in parts[1::2]]
     try:
-        comments = check_places([*map(os.fsdecode, parts[::2])], marks, shell)
+        comments = check_places([*map(os.fsdecode, parts[::2])], marks)
         for number in (number for number, is_inside in enumerate(comments) if is_inside and marks[number] == VALUE):
             raise UnsafePlaceError(number, "in a comment", "put it where a word of its own may be")
     except UnsafePlaceError as place:
@@ -83,11 +82,6 @@ def _known_text(value: Any) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     return os.fsdecode(cast(Any, value)) if isinstance(value, (str, bytes, os.PathLike)) else ""
-
-
-def node_line(parts: Sequence[str]) -> str:
-    """Join the parts of a line for a node, whose shell nobody knows."""
-    return node_guard(parts[::2], [mark_of(value) for value in parts[1::2]]) + os.fsdecode(join_line(parts))
 
 
 def join_line(parts: Sequence[str | bytes]) -> str | bytes:

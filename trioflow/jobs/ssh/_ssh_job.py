@@ -34,7 +34,7 @@ from ..command._exit_codes import CheckOption, parse_check
 from ..command._granted import granted
 from ..command._output_sinks import make_tag_function
 from ..command._result import CommandResult
-from ..command._shell_line import Template, check_line, join_line, node_line
+from ..command._shell_line import Template, check_line, join_line
 from ..command._spawn_options import CommandOptions, check_mapping, is_path
 from . import _sftp_transfers
 from ._connections import Connections, need_session
@@ -331,7 +331,8 @@ class _StepRunner:
         if not step.is_shell_line:
             return await self._run(words, shlex.join(words))
         parts, _ = self._values.split(words)
-        return await self._run(["/bin/sh", "-c", node_line(parts)], os.fsdecode(join_line(parts)))
+        line = os.fsdecode(join_line(parts))
+        return await self._run(["/bin/sh", "-c", line], line)
 
     async def _script(self, step: Program, words: list[str]) -> CommandResult:
         text, arguments, includes = step._split_words(words)
