@@ -798,7 +798,7 @@ class Run:
             if reason is StopReason.TIMEOUT:
                 self.waits_at_timeout = self.scheduler._describe_waits()
             self.scheduler._notify_unreached()
-            is_further_cause = reason is not COMPLETED or (self.unsettled > 0 and self._has_running_job())
+            is_further_cause = reason is not COMPLETED or self.unsettled > 0
         return self._cancel_jobs() if is_further_cause else []
 
     def give_reason(
@@ -811,13 +811,6 @@ class Run:
     def is_over(self) -> bool:
         """Return whether the deadline has passed, or the run was cancelled, even if no task has noticed this yet."""
         return self.clock() >= self.deadline or self.group.is_cancelled()
-
-    def _has_running_job(self) -> bool:
-        """Return whether an ordinary job is running, besides one that is just being settled."""
-        return any(
-            worker.job is not None and worker.job._worker is worker and not worker.is_shielded
-            for worker in self.workers.alive
-        )
 
     def _cancel_jobs(self) -> list[Run]:
         """Cancel all workers except those that run forever jobs; return the nested runs that they host."""
