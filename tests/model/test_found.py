@@ -559,6 +559,28 @@ SCENARIOS = {
         ),
         steers=((3.125, Steer("root", "pause")), (9.03125, Steer("root", "resume"))),
     ),
+    "a service ends before what it uses through jobs that were dropped": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(
+                    name="used", service=True, forever=True, linger=0.25, bodies=((Nap(1.5), Started(), Nap(math.inf)),)
+                ),
+                Leaf(name="one", requires=("used",), bodies=((Nap(1.0625),),)),
+                Leaf(name="other", requires=("one",), bodies=((Nap(1.125),),)),
+                Leaf(
+                    name="user",
+                    requires=("other",),
+                    service=True,
+                    forever=True,
+                    linger=0.375,
+                    bodies=((Nap(1.0), Started(), Nap(math.inf)),),
+                ),
+                Leaf(name="job", requires=("user",), bodies=((Nap(4.0625),),)),
+            ),
+        ),
+        keep_jobs=False,
+    ),
     "a key has no pause after a job that has not started": Scenario(
         root=Group(
             name="root",

@@ -148,11 +148,10 @@ def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
     """Group the workers of services into waves, each service in a later wave than the services that require it."""
     if not workers:
         return []
-    members = run.members
     by_service = {worker.job: worker for worker in workers}
     levels: dict[AbstractJob[Any], int] = {}  # the maximum number of live services on a path to each job
-    for job in topological_order(members.jobs, members.all_requirements):
-        depth = max((levels[requirement] for requirement in members.all_requirements(job)), default=0)
+    for job in topological_order(run.members.jobs, run.requirements_left):
+        depth = max((levels[requirement] for requirement in run.requirements_left(job)), default=0)
         levels[job] = depth + (job in by_service)
     waves: dict[int, list[Worker]] = {}
     for service, worker in by_service.items():

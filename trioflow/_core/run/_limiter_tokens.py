@@ -98,11 +98,8 @@ class LimiterTokens:
 
     def _run_that_waits(self) -> LimiterTokens | None:
         """Return the tokens of a run that waits for one of this limiter, besides one that its request has got."""
-        lines = self._run.time_slice.token_lines
-        return next((each for each in lines if each.limiter is self.limiter and each._has_more_waiting()), None)
-
-    def _has_more_waiting(self) -> bool:
-        return len(self.waiting) > (self.request_scope is not None)
+        lines = [each for each in self._run.time_slice.token_lines if each.limiter is self.limiter]
+        return next((each for each in lines if len(each.waiting) > (each.request_scope is not None)), None)
 
     def start_with(self, borrower: object) -> None:
         """Start the first waiting job with a token of another run."""

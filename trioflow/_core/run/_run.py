@@ -161,6 +161,7 @@ class Run:
     had_ordinary_jobs: bool  # whether the run has had jobs other than forever jobs
     has_cancelled_job: bool  # whether one of these has ended CANCELLED; `keep_jobs=False` may drop it
     added_count: int  # how many jobs have been added to the running scheduler
+    services_passed_on: Final[dict[AbstractJob[Any], set[AbstractJob[Any]]]]  # which jobs use through dropped ones
     # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
     cancelled_before_linking: tuple[AbstractJob[Any], ...]
     shared: Final[dict[Any, Any]]  # what the jobs of an outermost run share with those of nested runs
@@ -212,6 +213,7 @@ class Run:
         self.cancelled_before_linking = ()
         self.waits_at_timeout = ""
         self.shared = {}
+        self.services_passed_on = {}
         self.steering = NOT_STEERED
         self.outer_worker = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
@@ -614,7 +616,7 @@ class Run:
         if successors is not None:
             self.requirement_counts.count_down(successors)
         if extras is not None and extras.runs_once:
-            self._release(job, extras)
+            self._release(job, extras, successors)
         if not self.unsettled:
             self.wake()
 
@@ -629,13 +631,22 @@ class Run:
         is_cut_off = cause is not CancelCause.JOB and run.reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
         return CancelledOutcome(is_from_cancel=not is_cut_off)
 
-    def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
+    def _release(self, job: AbstractJob[Any], extras: RunExtras, successors: Any) -> None:
         """Release the data that a settled job needs only to run again; with `keep_jobs=False`, drop the job itself."""
         job._release_call()
         if extras.is_empty():
             job._extras = None
         if not self.scheduler.keep_jobs:
+            if successors is not None and self.members.services:
+                used = self.members.services.keys() & self.requirements_left(job)
+                for successor in successors if isinstance(successors, list) else (successors,):
+                    self.services_passed_on.setdefault(successor, set()).update(used)
             self.drop(job)
+
+    def requirements_left(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+        """Return the members that a job requires, and the services that it uses through jobs that were dropped."""
+        passed_on = self.services_passed_on.get(job, ())
+        return [*self.members.all_requirements(job), *filter(self.members.jobs.__contains__, passed_on)]
 
     def drop(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
@@ -645,6 +656,7 @@ class Run:
             if self._start_order is not None:
                 self._start_order.forget(job)
             self.members.drop_settled(job)
+            self.services_passed_on.pop(job, None)
 
     # ---- events that lead to these steps
 
