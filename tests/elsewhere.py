@@ -42,7 +42,7 @@ HIDDEN: Final = {
             O_CLOEXEC O_DIRECTORY O_NOCTTY O_NOFOLLOW O_NONBLOCK POSIX_SPAWN_CLOSE POSIX_SPAWN_DUP2 PRIO_PGRP
             PRIO_PROCESS P_PID WEXITED WNOHANG WNOWAIT chown environb fchdir fchmod fchown fork forkpty getegid
             geteuid getgid getloadavg getpgid getpgrp getpriority getsid getuid killpg mkfifo memfd_create nice openpty
-            pidfd_open posix_spawn posix_spawnp pread preadv prlimit pwrite pwritev register_at_fork sched_getaffinity
+            pidfd_open pread preadv prlimit pwrite pwritev register_at_fork sched_getaffinity
             sched_setaffinity set_blocking setpgid setpgrp setpriority setsid statvfs sysconf uname wait wait3 wait4
             waitid writev
         """,
@@ -95,7 +95,7 @@ LEFT_OUT: Final = {
         test_a_failed_open_releases_the_journals_lock
     """,
     # /proc: descriptors, memory, processes that have left their session, groups of zombies. And what else Linux has:
-    # pidfd (without it a thread waits for each command), memfd, posix_spawn, peak memory, CPUs of a process.
+    # pidfd (without it a thread waits for each command), memfd, peak memory, CPUs of a process.
     "darwin": """
         jobs/posix/test_cpus.py
         command/test_memory.py
@@ -118,7 +118,6 @@ LEFT_OUT: Final = {
         test_a_process_that_was_reaped_elsewhere_counts_as_exited
         test_without_pidfd_a_thread_waits_for_each_command
         test_the_table_is_in_a_file_if_there_is_no_memfd
-        [posix_spawn-
         test_result_of_a_command_has_its_exit_code_output_and_usage
         test_peak_memory_is_that_of_the_command_or_none
         test_pin_binds_each_slot_to_one_cpu

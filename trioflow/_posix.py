@@ -24,8 +24,6 @@ if TYPE_CHECKING:
         import resource as resource
         from os import O_NOCTTY as O_NOCTTY
         from os import O_NONBLOCK as O_NONBLOCK
-        from os import POSIX_SPAWN_CLOSE as POSIX_SPAWN_CLOSE
-        from os import POSIX_SPAWN_DUP2 as POSIX_SPAWN_DUP2
         from os import PRIO_PGRP as PRIO_PGRP
         from os import PRIO_PROCESS as PRIO_PROCESS
         from os import WNOHANG as WNOHANG
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
         from os import getloadavg as getloadavg
         from os import getpriority as getpriority
         from os import killpg as killpg
-        from os import posix_spawnp as posix_spawnp
         from os import pread as pread
         from os import pwrite as pwrite
         from os import set_blocking as set_blocking
@@ -50,9 +47,7 @@ if TYPE_CHECKING:
         from signal import SIGCHLD as SIGCHLD
         from signal import SIGCONT as SIGCONT
         from signal import SIGKILL as SIGKILL
-        from signal import SIGPIPE as SIGPIPE
         from signal import SIGSTOP as SIGSTOP
-        from signal import SIGXFSZ as SIGXFSZ
         from socket import AF_UNIX as AF_UNIX
     if sys.platform == "linux":
         from os import memfd_create as memfd_create

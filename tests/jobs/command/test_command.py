@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from trioflow import (
     SshJob,
     ThreadJob,
 )
-from trioflow.jobs.posix import _processes
 
 from ...bodies import nothing, run
 from .commands import PIPE, failure_of, python
@@ -232,24 +230,7 @@ def test_a_run_inside_a_command_keeps_the_mark_of_the_outer_run(backend: str, mo
 # --- how it is started
 
 
-@pytest.fixture(params=["posix_spawn", "Popen"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Start programs in both ways, by posix_spawn and by Popen."""
-    calls: list[Any] = []
-    real = os.posix_spawnp
-
-    def spy(*args: Any, **options: Any) -> int:
-        calls.append(args)
-        return real(*args, **options)
-
-    monkeypatch.setattr(os, "posix_spawnp", spy)
-    if request.param == "Popen":
-        monkeypatch.setattr(_processes, "_inheritable_descriptors", lambda: None)
-    yield request.param
-    assert bool(calls) == (request.param == "posix_spawn")
-
-
-def test_a_command_inherits_no_descriptor_but_its_streams(backend: str, way: str) -> None:
+def test_a_command_inherits_no_descriptor_but_its_streams(backend: str) -> None:
     """A command inherits only its three streams, not descriptors made inheritable before or during the run."""
     read_end, write_end = os.pipe()
     with contextlib.suppress(OSError):  # the first one after the streams, if there is one
@@ -266,8 +247,8 @@ def test_a_command_inherits_no_descriptor_but_its_streams(backend: str, way: str
     os.close(write_end)
 
 
-def test_streams_are_the_same_with_posix_spawn_and_popen(backend: str, way: str, tmp_path: Path) -> None:
-    """Streams and environment of a command do not depend on whether posix_spawn or Popen starts it."""
+def test_a_command_has_the_streams_and_the_environment_that_it_was_given(backend: str, tmp_path: Path) -> None:
+    """Each stream goes where it was told to, and an empty environment has nothing of the program's."""
     job = CommandJob(
         "cat; echo err >&2; echo ${HOME-none}", shell=True, stdin=b"in ", stdout=tmp_path / "log", stderr=PIPE, env={}
     )
@@ -278,7 +259,7 @@ def test_streams_are_the_same_with_posix_spawn_and_popen(backend: str, way: str,
     assert (job.result().stderr, merged.result().stdout) == (b"err\n", b"out\nerr\n")
 
 
-def test_a_command_has_its_own_process_group_and_the_default_handling_of_sigpipe(backend: str, way: str) -> None:
+def test_a_command_has_its_own_process_group_and_the_default_handling_of_sigpipe(backend: str) -> None:
     """A command has its own process group, and does not inherit from Python that SIGPIPE is ignored."""
     job = CommandJob("ps -o pid=,pgid= -p $$; kill -PIPE $$; echo ignored", shell=True, stdout=PIPE, check=False)
     run(backend, job)
@@ -287,7 +268,7 @@ def test_a_command_has_its_own_process_group_and_the_default_handling_of_sigpipe
 
 
 def test_a_program_is_found_in_the_path_of_its_own_environment(
-    backend: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The PATH in `env=` decides which program is started, not that of this program."""
     for name in ("here", "there"):
@@ -321,7 +302,7 @@ def test_a_program_that_a_job_has_just_created_is_found(
 
 
 def test_standard_streams_of_the_controller_may_be_given_by_their_numbers(
-    backend: str, way: str, capfd: pytest.CaptureFixture[str]
+    backend: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """`stdout=2, stderr=1` exchanges the streams, although a descriptor could be overwritten before it is used."""
     run(backend, CommandJob("echo out; echo err >&2", shell=True, stdout=2, stderr=1), CommandJob(["true"]))

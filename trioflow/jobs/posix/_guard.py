@@ -45,7 +45,6 @@ TABLE_SIZE: Final = 1 << 22
 
 Pages of the table that are not used take no memory.
 """
-STDERR_DESCRIPTOR: Final = 2
 TERMINATE_GRACE: Final = 0.5
 """The time from SIGTERM to SIGKILL, in seconds, for processes that have left their groups and outlived the run."""
 INHERITED_DESCRIPTORS: Final[set[int]] = set()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from ... import _posix as posix
 from ...abc import shown_value
-from ._guard import STDERR_DESCRIPTOR, Guard
+from ._guard import Guard
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
@@ -197,9 +197,6 @@ def spawn(
     soon as it uses the terminal. Without a terminal, a session would only cost time: Linux gives each new session its
     own share of the CPU (autogroup, sched(7)), which doubles the time of a short command on a busy machine.
 
-    Usually, the program is started by a single call of `posix_spawnp`, which saves a tenth of the time of a short
-    command. If `posix_spawnp` cannot be used or fails, `subprocess` is used, which reports errors in detail.
-
     Args:
         guard: the guard of the run.
         command: the program and its arguments.
@@ -215,97 +212,25 @@ def spawn(
         OSError, ValueError: the program could not be started.
 
     """
-    stdin_descriptor = guard.null_descriptor if stdin is None else stdin
     variables: Mapping[bytes, bytes] = guard.marked_environment(environment)
     if overrides:
         variables = {**variables, **{os.fsencode(name): os.fsencode(value) for name, value in overrides.items()}}
-    pid = None
-    # posix_spawnp() would search the PATH of this program, even if the command gets another environment.
-    can_find_program = environment is None or "/" in os.fsdecode(command[0])
-    if cwd is None and can_find_program:
-        pid = _spawn_with_posix_spawn(guard, command, variables, stdin_descriptor, stdout, stderr)
-    if pid is None:
-        popen: Any = subprocess.Popen(
-            command,
-            stdin=stdin_descriptor,
-            stdout=stdout,
-            stderr=stderr,
-            cwd=cwd,
-            env=cast("Any", variables),
-            start_new_session=guard.has_terminal,
-            process_group=None if guard.has_terminal else 0,
-        )
-        popen.returncode = 0  # so that Popen never waits for the process
-        pid = popen.pid
+    popen: Any = subprocess.Popen(
+        command,
+        stdin=guard.null_descriptor if stdin is None else stdin,
+        stdout=stdout,
+        stderr=stderr,
+        cwd=cwd,
+        env=cast("Any", variables),
+        start_new_session=guard.has_terminal,
+        process_group=None if guard.has_terminal else 0,
+    )
+    popen.returncode = 0  # so that Popen never waits for the process
     if _original_limit is not None:
         with contextlib.suppress(OSError):  # the process may have ended already
             limits: Any = posix.resource  # typed as Any, because `prlimit` exists on Linux only
-            limits.prlimit(pid, posix.resource.RLIMIT_NOFILE, _original_limit)
-    return Process(guard, pid)
-
-
-def _spawn_with_posix_spawn(
-    guard: Guard,
-    command: Sequence[str | bytes],
-    variables: Mapping[bytes, bytes],
-    stdin: int,
-    stdout: int | None,
-    stderr: int | None,
-) -> int | None:
-    """Start a program in the current directory with `posix_spawnp`, and return its pid.
-
-    Return None if the program must be started by `subprocess` instead.
-    """
-    actions: list[tuple[int, int, int]] = []
-    for number, stream in enumerate((stdin, stdout, stderr)):
-        if stream == subprocess.STDOUT:
-            actions.append((posix.POSIX_SPAWN_DUP2, 1, 2))
-        elif stream is not None:
-            source = guard.null_descriptor if stream == subprocess.DEVNULL else stream
-            if source <= STDERR_DESCRIPTOR:
-                return None  # an earlier file action might overwrite this descriptor
-            actions.append((posix.POSIX_SPAWN_DUP2, source, number))
-    if (inherited := _inheritable_descriptors()) is None:
-        return None
-    close_actions = [(posix.POSIX_SPAWN_CLOSE, descriptor) for descriptor in inherited]
-    group_options: Any = {"setsid": True} if guard.has_terminal else {"setpgroup": 0}
-    try:
-        pid: int = posix.posix_spawnp(
-            command[0],
-            list(command),
-            variables,
-            file_actions=[*actions, *close_actions],
-            setsigdef=RESTORED_SIGNALS,
-            **group_options,
-        )
-        return pid
-    except (OSError, ValueError, NotImplementedError):
-        return None
-
-
-MAX_DESCRIPTORS_TO_CHECK: Final = 150
-"""The maximum number of open descriptors to check one by one. With more, `subprocess` is faster: it checks none."""
-FD_DIRECTORY_EXISTS: Final = os.path.isdir("/proc/self/fd")
-
-
-def _inheritable_descriptors() -> list[int] | None:
-    """Return the descriptors, besides the standard streams, that a child would inherit.
-
-    Return None if the open descriptors cannot be listed, or are too many to check. This program has inherited the
-    returned descriptors itself, or has made them inheritable. Commands must not inherit them. All other descriptors
-    that Python opens are not inheritable (PEP 446).
-    """
-    if not FD_DIRECTORY_EXISTS:
-        return None
-    descriptors = os.listdir("/proc/self/fd")
-    if len(descriptors) > MAX_DESCRIPTORS_TO_CHECK:
-        return None
-    inheritable: list[int] = []
-    for descriptor in map(int, descriptors):
-        with contextlib.suppress(OSError):  # the descriptor that `listdir` itself used is already closed
-            if descriptor > STDERR_DESCRIPTOR and os.get_inheritable(descriptor):
-                inheritable.append(descriptor)
-    return inheritable
+            limits.prlimit(popen.pid, posix.resource.RLIMIT_NOFILE, _original_limit)
+    return Process(guard, popen.pid)
 
 
 # ---- the limit on open files, which is raised for this program and restored for its commands
@@ -353,10 +278,6 @@ def describe_exit(returncode: int) -> str:
         return f"exit code {returncode}"
     number = as_signal(-returncode)
     return f"ended by signal {getattr(number, 'name', number)}"
-
-
-RESTORED_SIGNALS: Final = (posix.SIGPIPE, posix.SIGXFSZ)
-"""The signals that Python ignores, but that the programs it starts should not ignore."""
 
 
 def _exit_descriptor(pid: int) -> int:
