@@ -186,7 +186,9 @@ class ModelJob:
         group = self.parent
         if group is None or self.alone:
             return False
-        return group.is_cut_off if group.reason == "CANCELLED" else group.reason in ("CRITICAL", "TIMEOUT")
+        # After a drain, a stop may have another reason than the run; what was not reached is due to the drain.
+        reason = group.reason if self.state in UNSETTLED else group.why_stopped if group.stopping else None
+        return group.is_cut_off if reason == "CANCELLED" else reason in ("CRITICAL", "TIMEOUT")
 
     # ---- the life of a job
 

@@ -581,6 +581,26 @@ SCENARIOS = {
         ),
         keep_jobs=False,
     ),
+    "what a stop cuts off after a drain has failed for the clean-up": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="cut off", bodies=((Nap(9.5),),)),
+                Leaf(name="bad", critical=True, bodies=((Nap(1.25), Fail()),)),
+                Group(
+                    name="clean-up",
+                    run_if="failed",
+                    requires=("cut off", "bad"),
+                    jobs=(
+                        Leaf(name="first", bodies=((Nap(1.5),),)),
+                        Leaf(name="blocked", requires=("first",), inputs=("cut off",), critical=True),
+                        Leaf(name="long", bodies=((Nap(4.0625),),)),
+                    ),
+                ),
+            ),
+        ),
+        drains=((1.03125, "root"),),
+    ),
     "a key has no pause after a job that has not started": Scenario(
         root=Group(
             name="root",

@@ -145,7 +145,7 @@ PLANTS: Final = (
         f"{RUN}/_run.py",
         "the jobs of a nested run that ends with the one around it count as ended by cancel()",
         """\
-            cause, run = run.outer_worker.cause, run.outer_worker.run
+            cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
 """,
         """\
             break

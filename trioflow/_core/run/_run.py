@@ -625,10 +625,10 @@ class Run:
 
         If a run was cut off by the one around it, the reason is there.
         """
-        run = self
-        while cause is not CancelCause.JOB and run.reason is StopReason.CANCELLED and run.outer_worker is not None:
-            cause, run = run.outer_worker.cause, run.outer_worker.run
-        is_cut_off = cause is not CancelCause.JOB and run.reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
+        run, outer = self, self.outer_worker
+        while outer is not None and cause is not CancelCause.JOB and run.cancel_reason is StopReason.CANCELLED:
+            cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
+        is_cut_off = cause is not CancelCause.JOB and run.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
         return CancelledOutcome(is_from_cancel=not is_cut_off)
 
     def _release(self, job: AbstractJob[Any], extras: RunExtras, successors: Any) -> None:
