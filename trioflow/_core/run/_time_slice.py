@@ -76,10 +76,9 @@ class TimeSlice:
             has_time = now <= self.ends_at
             # Whether it may begin without time, because it waits in `queue`, or leaves at once.
             waits_later = not has_time and (len(spawned) > MAX_WORKERS_IN_TURN or not first.workers.has_work())
-            has_time = has_time or (not waits_later and self.begin(worker.woken_in_turn, now))
-            if has_time or waits_later:
+            if has_time or waits_later or self.begin(worker.woken_in_turn, now):
                 spawned.popleft()
-                if has_time:  # its first job waits for no other turn
+                if not waits_later:  # its first job waits for no other turn
                     first.woken_in_turn = self.turn_number
                 return first
         worker.woken_in_turn = self.turn_number

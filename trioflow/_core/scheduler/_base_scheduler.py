@@ -780,8 +780,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         ctrl_c = backend.handle_ctrl_c() if outer_worker is None else contextlib.nullcontext()
         try:
             ctrl_c.__enter__()
-            if outer_worker is None and (used := self._setting("journal", journal)) is not None:
-                run.use_journal(self._open_journal(used))
+            journal = self._journal if journal is OWN_SETTING else self._checked("journal", journal)
+            if outer_worker is None and journal is not None:
+                run.use_journal(self._open_journal(journal))
             if _open_block is not None:
                 _open_block.attach(run)
             if self._pool is not None:
@@ -832,7 +833,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
-        seconds, window = self._setting("timeout", timeout), self._setting("jobs_window", jobs_window)
+        seconds = self._options.timeout if timeout is OWN_SETTING else self._checked("timeout", timeout)
+        window = self._jobs_window if jobs_window is OWN_SETTING else self._checked("jobs_window", jobs_window)
         if window is not None and not isinstance(window, (int, Adaptive)):
             problem = backend.limiter_problem(window)
             if problem is not None:
@@ -850,10 +852,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             all_instruments = (*all_instruments, *check_instruments(instruments, "instruments", subject))
         return Run(self, backend, all_instruments, seconds, window, make_parts)
 
-    def _setting(self, name: str, argument: Any) -> Any:
-        """Return the value of an argument of `run`, which is checked as the option of the same name."""
-        option = self._declared_options[name]
-        return option.getter(self) if argument is OWN_SETTING else option.check(argument, name, self._name_for_errors)
+    def _checked(self, name: str, argument: Any) -> Any:
+        """Return the value of an argument of `run`, checked as the option of the same name."""
+        return self._declared_options[name].check(argument, name, self._name_for_errors)
 
     def _open_journal(self, journal: Any) -> RunJournal:
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""
@@ -870,10 +871,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             yield from _checks.check_members(members)
         if is_fresh:
             members.needs_reset = True
-        elif members.needs_reset or members.nested_schedulers:
+        elif members.nested_schedulers or (members.needs_reset and len(members.jobs) >= _graph_algorithms.CHUNK_SIZE):
             yield from self._reset_jobs()
         else:
             self._reset_outcome()
+            for job in members.jobs if members.needs_reset else ():
+                job._reset()
             members.needs_reset = True
 
     def _reset_jobs(self) -> Iterator[None]:
