@@ -601,6 +601,23 @@ SCENARIOS = {
         ),
         drains=((1.03125, "root"),),
     ),
+    "a clean-up job starts although what it needs is throttled": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="throttled", needs=(("cpu", 1.0),), bodies=((Nap(1.25), Throttle("cpu", 9.5)),)),
+                Leaf(name="bad", critical=True, bodies=((Nap(2.125), Fail()),)),
+                Leaf(
+                    name="clean-up",
+                    run_if="failed",
+                    requires=("bad",),
+                    needs=(("cpu", 1.0),),
+                    bodies=((Nap(3.0625),),),
+                ),
+            ),
+            pool=(Resource(name="cpu", kind="amount", total=1.0),),
+        ),
+    ),
     "a key has no pause after a job that has not started": Scenario(
         root=Group(
             name="root",

@@ -339,11 +339,13 @@ class ReadyQueue:
             grant.refund()
 
     def _return_throttled(self, job: AbstractJob[Any]) -> bool:
-        """Put a job back into the line, in its old place, if a resource that it has was throttled meanwhile."""
+        """Put a job back into the line, in its old place, if a resource that it has was throttled meanwhile.
+
+        Clean-up jobs have no such line: they wait for nothing.
+        """
         grant = job._grant()
-        if grant is None or not grant.is_throttled():
+        if self.resource_line is None or grant is None or not grant.is_throttled():
             return False
-        assert self.resource_line is not None  # only jobs with needs have a grant
         self.refund(job)
         self.release(job)
         self.resource_line.insert(grant.entry)
