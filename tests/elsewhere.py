@@ -98,9 +98,7 @@ LEFT_OUT: Final = {
     # pidfd (without it a thread waits for each command), memfd, peak memory, CPUs of a process.
     "darwin": """
         jobs/posix/test_cpus.py
-        command/test_memory.py
         test_pinned_commands_that_share_a_cpu_are_reported_once
-        test_views_show_a_service_as_a_command
         command/test_soak.py
         test_a_fork_inside_a_job_does_not_affect_other_commands
         test_a_process_that_left_its_session

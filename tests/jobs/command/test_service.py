@@ -26,7 +26,6 @@ from trioflow import (
     Scheduler,
     Trace,
 )
-from trioflow.view import listing
 
 from ...bodies import take
 from ...places import PATIENCE, patiently
@@ -252,17 +251,11 @@ def test_a_service_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path)
 
 
 def test_views_show_a_service_as_a_command(backend: Any) -> None:
-    """A listing shows the memory of a service, and a trace its exit code; `redact=True` hides its command line."""
+    """A trace shows the exit code of a service; `redact=True` hides its command line."""
     service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), label="server")
     secret = shell("echo ready; exec sleep 61", ready=OutputLine("ready"), redact=True)
     trace = Trace()
-
-    async def look(*_: Any) -> None:
-        while " MiB" not in listing(scheduler, details=True).splitlines()[0]:  # noqa: ASYNC110
-            await anyio.sleep(0.01)
-
-    looks = [Job(look, service, secret, timeout=PATIENCE)] if Path("/proc").exists() else []
-    scheduler = Scheduler(service, secret, looks, instruments=[trace])
+    scheduler = Scheduler(service, secret, Job(anyio.sleep, 0, required=[service, secret]), instruments=[trace])
     assert scheduler.run(backend=backend, check=True)
     assert [span.returncode for span in trace.spans if span.label == "server"] == [-15]
     assert service.command_line() == "echo ready; exec sleep 60"

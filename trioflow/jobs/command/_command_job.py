@@ -8,8 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
 from ..._hints import explain_form
-from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, name_in_errors, original_arguments_of, run_of, size_text
-from ..posix._process_scans import group_memory
+from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, name_in_errors, original_arguments_of, run_of
 from . import _argv, _granted
 from ._exit_codes import CheckOption, parse_check
 from ._process_run import ProcessRun
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     JobCallback = Callable[["CommandJob"], object]
 
 
-MIB: Final = 1 << 20
 """One MiB in bytes. Status texts show memory in whole MiB, because a number that changes often must be short."""
 
 
@@ -189,12 +187,6 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
     def command_line(self) -> str:
         """Return the whole command line."""
         return _argv.display_command_line(self.command, self._command_options.shell)
-
-    def status_text(self) -> str:
-        """Return the memory of the process group, such as "312 MiB"; "" if unknown, as on systems without /proc."""
-        process = self._process
-        size = None if process is None else group_memory.get_group_bytes(process.pid)
-        return "" if size is None else size_text(max(1, round(size / MIB)) * MIB)
 
     def failure_group(self) -> str:
         """Return the name of the program."""

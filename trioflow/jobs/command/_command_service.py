@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
+from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
 from ..._hints import explain_form
@@ -68,7 +68,6 @@ class CommandService(ProgramService):
 
     """
 
-    _has_status_text: ClassVar[bool] = True
     __slots__ = ("_on_start",)
     _job: CommandJob
 
@@ -123,10 +122,6 @@ class CommandService(ProgramService):
     def pid(self) -> int | None:
         """The id of the program's process and process group while it runs; None before and afterwards."""
         return self._job.pid
-
-    def status_text(self) -> str:
-        """Return the memory of the process group, such as "312 MiB"; "" if unknown, as on systems without /proc."""
-        return self._job.status_text()
 
     def _report_start(self, job: CommandJob) -> None:
         if self._on_start is not None:
