@@ -668,7 +668,8 @@ def test_what_a_handler_of_the_program_raises_ends_a_job_that_blocks(backend: An
     )  # fmt: skip
 
 
-def test_a_run_ends_although_its_loop_has_crashed(backend: str) -> None:
+@pytest.mark.parametrize("is_clean_up", [False, True])
+def test_a_run_ends_although_its_loop_has_crashed(backend: str, is_clean_up: bool) -> None:
     """If a handler that a job has set raises in the loop itself, which crashes trio, the run ends all the same.
 
     Commands have ended, `co_shutdown` was called, no job is RUNNING or SCHEDULED, and the scheduler can run again.
@@ -692,6 +693,10 @@ async def crash():
         signal.setitimer(signal.ITIMER_REAL, 0.1)
     await anyio.sleep(60 if scheduler.backend else 0)
 
+async def fail():
+    if scheduler.backend:
+        raise OSError
+
 class Kept(Actor):
     async def co_run(self):
         await anyio.sleep(60 if scheduler.backend else 0)
@@ -703,7 +708,11 @@ class Nights(Scheduler):
     backend = {backend!r}
 
 command = CommandJob(["sleep", "1000"], on_start=lambda job: say("starts"))
-scheduler = Nights(Job(crash), command, Kept(), Scheduler(Kept()), Job(anyio.sleep, 0), jobs_window=4)
+jobs = [Job(crash), command, Kept(), Scheduler(Kept()), Job(anyio.sleep, 0)]
+if {is_clean_up}:
+    critical = Job(fail, critical=True)
+    jobs = [critical, Scheduler(*jobs, jobs_window=4, run_if="failed", required=critical)]
+scheduler = Nights(*jobs, jobs_window=4)
 try:
     scheduler.run(backend={backend!r})
 except Bang:
@@ -713,7 +722,7 @@ children = Path("/proc/self/task", str(os.getpid()), "children").read_text().spl
 stats = [Path("/proc", child, "stat").read_text().split() for child in children]
 say([name for _, name, state, *_ in stats if state != "Z" and name == "(sleep)"])
 scheduler.backend = None
-scheduler.remove(command)
+command.scheduler.remove(command)
 say(scheduler.run(backend={backend!r}))
 """
     lines = child("import os\n" + code)

@@ -193,7 +193,7 @@ def end_after_crash(run: Run, main_task: Any) -> None:
         main_task: the task that the loop was created for.
 
     """
-    runs = run.with_nested()
+    runs = run.with_nested(in_clean_up=True)
     running = {one.scheduler for one in runs}
     *coroutines, main_coroutine = run.backend.abandoned_coroutines(main_task)
     pending = [_jobs_with_shutdown(one.scheduler) if (jobs := one.pending_shutdowns) is None else jobs for one in runs]

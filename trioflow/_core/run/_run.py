@@ -273,11 +273,15 @@ class Run:
         """Return the outermost run that encloses this one; it may be this run itself."""
         return self if self._outermost is None else self._outermost
 
-    def with_nested(self) -> list[Run]:
-        """Return this run, and after it the runs nested in it, at any depth."""
+    def with_nested(self, in_clean_up: bool = False) -> list[Run]:
+        """Return this run, and after it the runs nested in it, at any depth; those of clean-up jobs only if asked for.
+
+        Nothing steers these: they go on until their time is up.
+        """
         runs: list[Run] = [self]
         for run in runs:
-            runs += [nested for worker in list(run.workers.alive) if (nested := worker.nested_run()) is not None]
+            workers = [*run.workers.alive, *(run.lane.alive if in_clean_up and run.lane is not run.workers else ())]
+            runs += [nested for worker in workers if (nested := worker.nested_run()) is not None]
         return runs
 
     def part(self, kind: type[P]) -> P | None:
