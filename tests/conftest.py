@@ -242,7 +242,6 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
         gc.enable()
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Of a test that passes in one of several processes, send one report, in place of three, and two notes."""
     if "PYTEST_XDIST_WORKER" not in os.environ or item.config.option.durations is not None:

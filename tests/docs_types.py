@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -107,8 +108,9 @@ def main() -> int:
         settings = PYRIGHT | {"include": ["README_0.py", "docs", "examples"], "exclude": others}
         settings["stubPath"] = str(ROOT / "typings")
         (folder / "pyrightconfig.json").write_text(json.dumps(settings))
+        cache = Path(os.environ.get("MYPY_CACHE_DIR", ROOT / ".mypy_cache"))
         commands = (
-            ["mypy", f"--cache-dir={ROOT / '.mypy_cache' / 'docs'}", "README_0.py", "docs"],
+            ["mypy", f"--cache-dir={cache / 'docs'}", "README_0.py", "docs"],
             ["pyright", "--pythonpath", sys.executable],
         )
         found: list[str] = []

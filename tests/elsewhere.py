@@ -95,8 +95,10 @@ LEFT_OUT: Final = {
         test_a_failed_open_releases_the_journals_lock
     """,
     # /proc: descriptors, memory, processes that have left their session, groups of zombies. And what else Linux has:
-    # pidfd (without it a thread waits for each command), memfd, peak memory, CPUs of a process.
+    # pidfd (without it a thread waits for each command), memfd, peak memory, CPUs of a process. Which places of a line
+    # are safe depends on shells alone.
     "darwin": """
+        command/test_shell_places.py
         jobs/posix/test_cpus.py
         test_pinned_commands_that_share_a_cpu_are_reported_once
         command/test_soak.py

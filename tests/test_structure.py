@@ -210,6 +210,13 @@ def test_no_test_file_imports_from_another() -> None:
     ] == []
 
 
+def test_one_report_of_a_passed_test_goes_between_processes(pytestconfig: pytest.Config) -> None:
+    """What `tests/conftest.py` does in place of pytest comes before what pytest does, after which no other is asked."""
+    ways = pytestconfig.hook.pytest_runtest_protocol.get_hookimpls()
+    *_, first = (way for way in ways if not (way.wrapper or way.hookwrapper))
+    assert Path(first.function.__code__.co_filename) == TESTS / "conftest.py"
+
+
 RUNNERS = ("virtual", "run_virtual", "natively", "trio.run", "anyio.run", "asyncio.run")
 """What runs a function in tests, and returns its value."""
 TELLING = ("bool", "int", "float", "str", "bytes", "list", "dict", "tuple", "set", "Counter")

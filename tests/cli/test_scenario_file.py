@@ -203,7 +203,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("parameters", "settings", "message"), WRONG, ids=[f"{p} {s}" for p, s, _ in WRONG])
+@pytest.mark.parametrize(("parameters", "settings", "message"), WRONG, ids=[f"{p} {s}"[:40] for p, s, _ in WRONG])
 def test_invalid_set_values_are_rejected(tmp_path: Path, parameters: str, settings: list[str], message: str) -> None:
     """The usage error for an invalid `--set` names the parameter and says what is wrong."""
     words = [word for one in settings for word in ("--set", one)]

@@ -155,10 +155,11 @@ def test_twice_as_much_takes_twice_the_steps(virtual: Virtual, structure: str, b
 
     try:
         run(8)  # what is imported and cached at first does not count
-        small, large = (steps(functools.partial(run, n)) for n in (40, 80))
+        small, large = (steps(functools.partial(run, n)) for n in (20, 40))
     finally:
         logging.disable(logging.NOTSET)
-    assert large <= 2.3 * small, (small, large)
+    # Of what grows with the square, this finds as little as 2.3 would from 40 to 80.
+    assert large <= 2.15 * small, (small, large)
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind a failure"])
@@ -178,7 +179,7 @@ def test_twice_as_much_output_takes_twice_the_steps(backend: Any, kind: Any, use
         assert Scheduler(*[bad] * behind, job, Job(nap, 0, required=job)).run(backend=backend)
 
     run(8)
-    small, large = (steps(functools.partial(run, n)) for n in (2000, 4000))
+    small, large = (steps(functools.partial(run, n)) for n in (500, 1000))
     assert large <= 2.3 * small, (small, large)
 
 
