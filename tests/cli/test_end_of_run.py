@@ -51,7 +51,7 @@ def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
     """The end of a run has a verdict, counts and jobs, and then each kind of failure once, with the user's frames."""
     shown = on_a_terminal("run", written(tmp_path, CODE))
     text = "\n".join(shown)
-    assert shown[0].startswith(" release  ✗ 9 failed, 1 blocked of 13, ")
+    assert shown[0].startswith(" release  ✗ 9 failed, 3 never started of 12, ")
     assert "✗  9 failed" in shown[1]
     assert text.count("OSError: broken") == 1
     assert text.count("KeyError: 'x'") == 2  # the second is where it was raised in the process
@@ -83,7 +83,7 @@ def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Pa
     assert counted.count("'") == 2 * 6
     assert done.stderr.count("Traceback") == 2
     assert "retry     build  attempt 2 of 2" in done.stdout
-    assert "  ✗ 9 failed, 1 blocked of 13, " in done.stdout
+    assert "  ✗ 9 failed, 3 never started of 12, " in done.stdout
     assert "OSError" not in done.stdout
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import Events, Monitor, Scheduler, Trace
+from trioflow._core.api.views import is_one_job, jobs_of_run
 from trioflow.abc import duration_text
 from trioflow.cli._run import exit_code_of_run
 from trioflow.view import _junit, save
@@ -88,6 +89,8 @@ class Views:
         assert len({str(sizes) for sizes in kinds.values()}) == 1, kinds
         counts = Tally.for_scheduler(self.scheduler)
         described = counts.describe()
+        leaves = sum(map(is_one_job, jobs_of_run(self.scheduler)))  # also those in groups that never ran
+        assert sum(counts.counts_by_state().values()) == leaves
         tallies = self.live.tally, self.read.tally
         assert [tally.describe() for tally in tallies] == [described] * len(tallies)
         assert f">{described}<" in self.page

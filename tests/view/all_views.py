@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from trioflow import Events, JobState, JUnit, Scheduler, StopReason, Trace
+from trioflow._core.api.views import is_one_job, jobs_of_run
 from trioflow.abc import Instrument, is_scheduler
 from trioflow.otel import Tracing
 from trioflow.view import listing
@@ -469,6 +470,9 @@ def disagreements(watched: Watched, scheduler: Scheduler) -> Iterator[str]:
     junit = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
     own = Tally.for_scheduler(scheduler)
     verdict = run_verdict(scheduler, reason, has_duration=True)
+    leaves = sum(map(is_one_job, jobs_of_run(scheduler)))  # also those in groups that never ran
+    if sum(own.counts_by_state().values()) != leaves:
+        yield f"{own.describe()}, of {leaves} jobs that are no groups"
     counts: dict[str, dict[str, Any]] = {
         "the numbers of jobs by state": {"trace": record.tally.counts_by_state()},
         "the number of failures": {

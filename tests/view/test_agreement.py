@@ -127,6 +127,12 @@ RUNS: dict[str, tuple[Any, int]] = {
     "cancelled": (lambda: Scheduler(Job(stop, "cancel"), Job(nap, 9), Sequence(Job(nap, 9), Job(nap))), STOPPED),
     "drained": (lambda: Scheduler(Job(stop, "drain"), Sequence(Job(nap, 3), Job(nap)), jobs_window=2), STOPPED),
     "a group is blocked": (blocked_group, SUCCESS),
+    "a group that timed out blocks another": (
+        lambda: Scheduler(
+            Sequence(Scheduler(Job(nap, 9), Job(nap), timeout=2), Scheduler(Job(nap), Scheduler(Job(nap)), Job(nap)))
+        ),
+        FAILURES,
+    ),
     "a second attempt": (second_attempt, SUCCESS),
     "services": (lambda: Scheduler(base := Service(serve, label="base"), Job(nap, 2, required=base)), SUCCESS),
     "only forever jobs": (lambda: Scheduler(Job(anyio.sleep_forever, forever=True), timeout=2), STOPPED),

@@ -263,6 +263,7 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
     tally = Tally()
     for state, forever, tolerated, jobs in summary.counts:
         tally.add_jobs(state, forever, jobs, tolerated=tolerated)
+    tally.failed_groups = summary.failed_groups
     tally.reruns.update(last_reruns([run]))
     for record in records:
         if record.restored == run.id:

@@ -13,8 +13,9 @@ from .._core.api.views import (
     always_runs,
     criticality,
     culprit_text,
+    failed_by_itself,
     headline,
-    is_counted,
+    is_one_job,
     parse_reported_state,
     rerun_cause,
     truncate,
@@ -41,15 +42,14 @@ class FailedJob(NamedTuple):
 
 class RunSummary(NamedTuple):
     counts: list[tuple[Any, bool, bool, int]]
-    """Each `ReportedState`, or its value in the file; whether the jobs are forever jobs, and tolerated; their number.
-
-    A scheduler is counted only if it was blocked, or failed for a reason other than a failed job.
-    """
+    """Each `ReportedState`, or its value in the file; whether these jobs are forever, and tolerated; their number."""
     failures: list[FailedJob]
     culprit: str | None
     """The failure that stopped the run, in the words of the verdict; None if no job stopped it."""
     reruns: tuple[tuple[str, int], ...] = ()
     """The number of jobs that ran again though the journal had them, by the first change that was the cause."""
+    failed_groups: int = 0
+    """As in a `Tally` of the views."""
 
 
 class JobTally:
@@ -62,6 +62,7 @@ class JobTally:
         self._counts: Final[Counter[tuple[str, bool, bool]]] = Counter()
         self._failures: Final[list[FailedJob]] = []
         self._reruns: Final[Counter[str]] = Counter()
+        self._failed_groups = 0
         self._succeeded_count = 0  # the number of successful jobs that may be restored
 
     def add_outcome(self, job: AbstractJob[Any], state: ReportedState, why: str | None) -> None:
@@ -79,9 +80,12 @@ class JobTally:
         if state is SUCCEEDED_STATE and not always_runs(job):
             self._succeeded_count += 1
             return
-        if not is_counted(job):
+        if is_one_job(job):
+            self._counts[state.value, job.forever, criticality(job) is False] += 1
+        elif not failed_by_itself(job):
             return
-        self._counts[state.value, job.forever, criticality(job) is False] += 1
+        else:
+            self._failed_groups += criticality(job) is not False
         if job.state is JobState.FAILED and len(self._failures) < MAX_FAILURES:
             self._failures.append(
                 FailedJob(escape_surrogates(job.path), job.elapsed, why, escape_surrogates(_error_text(job)))
@@ -92,7 +96,7 @@ class JobTally:
         counts = [(SUCCEEDED_STATE.value, False, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
         reruns = tuple((escape_surrogates(cause), number) for cause, number in self._reruns.most_common(MAX_CAUSES))
-        return msgspec.json.encode(RunSummary(counts, self._failures, culprit, reruns)).decode()
+        return msgspec.json.encode(RunSummary(counts, self._failures, culprit, reruns, self._failed_groups)).decode()
 
 
 def parse_summary(text: str | None) -> RunSummary | None:

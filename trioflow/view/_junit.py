@@ -91,7 +91,7 @@ class JUnit(EventRecorder):
 def xml_lines(record: TraceRecord) -> Iterator[str]:
     """Yield the lines of the file about a run.
 
-    There is a case for each job, and for each nested scheduler that was blocked or failed without a failed job.
+    There is a case for each job, and for each nested scheduler that failed without a failed job.
     """
     cases = sorted(record.counted_spans, key=lambda span: or_infinity(span.finished_at))
     root_label = record.root_runs[0].label

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from trioflow import Job, JobState, Monitor, Scheduler, Sequence
-from trioflow.abc import failed_through_member
+from trioflow.abc import criticality, failed_through_member
 from trioflow.view.monitor._model import RunModel
 
 from ...bodies import fail, nap
@@ -171,20 +171,14 @@ def test_the_final_counts_match_the_states_of_the_jobs(
     scheduler = random_scheduler(random.Random(seed))
     virtual(functools.partial(scheduler.co_run, instruments=[Monitor(file=Terminal())]))
     (model,) = models
-    jobs = [
-        job
-        for job in scheduler.iterate_jobs()
-        if not job.forever
-        and (
-            not isinstance(job, Scheduler)
-            or job.state is JobState.BLOCKED
-            or (job.state is JobState.FAILED and not failed_through_member(job))
-        )
-    ]
+    jobs = [job for job in scheduler.iterate_jobs() if not (job.forever or isinstance(job, Scheduler))]
+    groups = [job for job in scheduler.iterate_jobs() if isinstance(job, Scheduler)]
+    failed_groups = [job for job in groups if job.state is JobState.FAILED and not failed_through_member(job)]
     settled = collections.Counter(job.state for job in jobs if job.is_settled())
     counts = model.root.counts
     assert {state: number for state, number in counts.by_state.items() if number} == settled
     assert counts.unreached_count == sum(not job.is_settled() for job in jobs)
     failed = {job.job for kind in model.failed_jobs_by_kind.values() for job in kind}
-    assert failed >= {job for job in jobs if job.state is JobState.FAILED}
+    assert failed >= {job for job in [*jobs, *failed_groups] if job.state is JobState.FAILED}
+    assert counts.failed_groups == sum(criticality(job) is not False for job in failed_groups)
     assert not model.running_jobs

@@ -105,7 +105,6 @@ from ..words._job_queries import (
     has_skipped_itself,
     incidents_of,
     inputs_of,
-    is_counted,
     is_in_first,
     is_one_job,
     jobs_of_run,

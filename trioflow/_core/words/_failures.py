@@ -20,7 +20,6 @@ from ..run._idle_timeouts import JOB_EVENTS_NOUN
 from ._job_queries import (
     failed_by_itself,
     failed_through_member,
-    is_counted,
     is_one_job,
     jobs_of_run,
     lacked_budget,
@@ -189,7 +188,7 @@ def _failures_text(scheduler: BaseScheduler, count: int, unpaid: list[AbstractJo
     texts = [f"{plural(count - len(unpaid), 'job')} {name} failed"] * (count > len(unpaid))
     if unpaid:
         budgets = join_names(sorted({printable(cast(Any, job.raised_exception()).name) for job in unpaid}))
-        counted = [job for job in jobs_of_run(scheduler) if is_counted(job) and not job.forever]
+        counted = [job for job in jobs_of_run(scheduler) if is_one_job(job) and not job.forever]
         # also the jobs that these have blocked, without those that the scheduler has dropped
         not_run = set(unpaid)
         not_run |= {job for job in counted if root_failure(job) in not_run}

@@ -74,7 +74,7 @@ def is_one_job(job: AnyJob) -> bool:
 def jobs_of_run(scheduler: BaseScheduler) -> Iterator[AnyJob]:
     """Iterate over the jobs at any depth, as `iterate_jobs` does, but not those in a nested `First`, which is one job.
 
-    Of these, the ones that `is_counted` accepts are the jobs that all views count.
+    Of these, the ones that `is_one_job` accepts are the jobs that all views count.
     """
     return scheduler._members.iterate(lambda nested: not is_one_job(nested))
 
@@ -100,14 +100,6 @@ def lacked_budget(job: AnyJob) -> bool:
     """Return whether a job, or each job of a `First`, is BLOCKED because a budget is spent, not by another job."""
     is_possible = job._state is JobState.BLOCKED or (job._state is JobState.FAILED and is_scheduler(job))
     return is_possible and isinstance(job.raised_exception(), BudgetSpent)
-
-
-def is_counted(job: AnyJob) -> bool:
-    """Return whether one of the `jobs_of_run` is counted.
-
-    Of nested schedulers, each `First` is, and those whose failure no job in them shows.
-    """
-    return is_one_job(job) or job._state is JobState.BLOCKED or failed_by_itself(job)
 
 
 def root_failure(job: AnyJob) -> AnyJob:

@@ -96,7 +96,7 @@ def live_facts(record: TraceRecord, answer: Record, names: dict[int, str], probl
         problem: why there is no later answer; "" if there is none.
 
     """
-    counted = [span for span in record.counted_spans if not span.forever]
+    counted = [span for span in record.counted_spans if not (span.forever or record.is_group(span.number))]
     tally, settled_count = record.tally, record.tally.settled_count
     running = [span for span in record.leaf_spans if span.state is JobState.RUNNING and not span.forever]
     has_ended = answer["is_over"] or problem == GONE

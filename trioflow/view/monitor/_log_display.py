@@ -59,6 +59,7 @@ def _failures_text(job: JobRecord) -> str:
         counts.by_state[JobState.BLOCKED],
         counts.tolerated_count,
         counts.job_count,
+        counts.failed_groups,
     )
 
 

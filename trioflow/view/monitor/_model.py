@@ -131,6 +131,7 @@ class RunModel:
         for job in (self.root, *list(self.forever_jobs)):
             if isinstance(job, SchedulerRecord) and not job.is_first:
                 tally.restored.include(job.counts.restored)
+                tally.failed_groups += job.counts.failed_groups
                 tally.add_jobs(JobState.IDLE, number=job.counts.unreached_count)
                 for state, number in job.counts.by_state.items():
                     tally.add_jobs(state, number=number)
@@ -218,8 +219,11 @@ class RunModel:
         if isinstance(job, SchedulerRecord):
             job.counts.count_waiting_as_unreached()
             job.counts.of_first = None
-        if job.is_one_job or job.failed_by_itself or state is JobState.BLOCKED:
+        if job.is_one_job:
             self._count_settled_job(job, previous_state)
+        elif enclosing is not None and job.failed_by_itself and not job.is_tolerated:
+            for counts in enclosing.counts.iterate_outwards():
+                counts.failed_groups += 1
         if job.failed_by_itself:
             failure = None if job.outcome is None else job.outcome.failure
             kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)
@@ -229,8 +233,7 @@ class RunModel:
     def _count_settled_job(self, job: JobRecord, previous_state: JobState) -> None:
         assert job.enclosing is not None
         if not job.forever or job.state in _verdict.TROUBLE_STATES:
-            # Schedulers and forever jobs were not counted before.
-            previous = previous_state if job.is_one_job and not job.forever else None
+            previous = None if job.forever else previous_state  # forever jobs were not counted before
             job.enclosing.counts.move(previous, recorded_state(job))
             for counts in job.enclosing.counts.iterate_outwards() if job.is_tolerated else ():
                 counts.tolerated_count += 1

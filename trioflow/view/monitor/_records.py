@@ -17,8 +17,8 @@ from ..text._verdict import RestoredJobs
 class JobCounts:
     """The number of a scheduler's jobs in each state, including the jobs of nested schedulers.
 
-    As in a `Tally`, nested schedulers and forever jobs are counted only if they were blocked, or failed for a reason
-    other than a failed job, as one more job. Nested schedulers are also counted in `row_count`.
+    As in a `Tally`, forever jobs are counted only if they were blocked or failed, and nested schedulers only in
+    `row_count` and `failed_groups`.
 
     A `First` is counted as one job. It is RUNNING while a job in it is, because otherwise it only waits.
 
@@ -37,6 +37,7 @@ class JobCounts:
         # The number of jobs in each state. Those that may still start are counted as IDLE, even if they are SCHEDULED.
         self.by_state: Final = dict.fromkeys(STATE_STYLES, 0)  # no key is added or removed, so any thread may iterate
         self.tolerated_count = 0  # the number of jobs that are counted as FAILED, but are tolerated
+        self.failed_groups = 0  # as in a `Tally`
         self.unreached_count = 0  # the number of jobs that never started because their scheduler ended
         self.restored: Final = RestoredJobs()  # these are also counted in `by_state`
 
@@ -89,6 +90,7 @@ class JobCounts:
             counts.restored.number -= self.restored.number
             counts.restored.seconds -= self.restored.seconds
             counts.tolerated_count -= self.tolerated_count
+            counts.failed_groups -= self.failed_groups
             for state, number in self.by_state.items():
                 counts.by_state[state] -= number
 

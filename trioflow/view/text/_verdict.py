@@ -1,9 +1,9 @@
 """The verdict on a run or a batch, with the same words in terminals, logs, debriefs and reports.
 
-All views count jobs by the rules of `Tally`. The jobs in nested schedulers are counted, but not the schedulers, except
-that a scheduler that was blocked, or failed for a reason other than a failed job, is counted as one more job. A nested
-`First` is one job, and the jobs in it are not counted: of a call and its hedges, one is wanted. Forever jobs that
-neither failed nor were blocked are counted separately.
+All views count jobs by the rules of `Tally`. The jobs in nested schedulers are counted, but not the schedulers, even if
+these never ran. A nested `First` is one job, and the jobs in it are not counted: of a call and its hedges, one is
+wanted. Forever jobs that neither failed nor were blocked are counted separately, and so are nested schedulers that
+failed for a reason other than a failed job, as by their timeout.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..._core.api.views import (
     criticality,
     culprit_text,
     duration_text,
-    is_counted,
+    failed_by_itself,
     is_one_job,
     is_scheduler,
     jobs_of_run,
@@ -107,7 +107,7 @@ class RestoredJobs:
 
 
 class Tally:
-    """The number of jobs in each state, and of nested schedulers that are counted like jobs, as `is_counted` tells."""
+    """The number of jobs in each state, and of nested schedulers that failed by themselves."""
 
     def __init__(self) -> None:
         self._counts: Final[collections.Counter[ReportedState | str]] = collections.Counter()
@@ -116,6 +116,8 @@ class Tally:
         """The number of jobs that ran again though a journal has them, by the first change that is the cause."""
         self.may_grow = False
         """Whether it is unknown how many jobs are to come."""
+        self.failed_groups = 0
+        """The number of nested schedulers whose failure counts, and that no failed job in them shows."""
 
     @classmethod
     def for_scheduler(cls, scheduler: BaseScheduler) -> Tally:
@@ -124,7 +126,9 @@ class Tally:
             return cls.from_counts(counts)
         tally = cls()
         for job in jobs_of_run(scheduler):
-            if is_counted(job):
+            if not is_one_job(job):
+                tally.failed_groups += failed_by_itself(job) and criticality(job) is not False
+            else:
                 tally.add_jobs(reported_state(job), job.forever, tolerated=(criticality(job) is False))
                 if (restoration := restoration_of(job)) is not None:
                     tally.restored.add(restoration.settled_at, restoration.elapsed)
@@ -171,7 +175,7 @@ class Tally:
 
         Tolerated failures are left out.
         """
-        return self._counts[JobState.FAILED]
+        return self._counts[JobState.FAILED] + self.failed_groups
 
     def describe(self) -> str:
         """Return the counts in words, e.g. `5 jobs: 3 succeeded (2 restored), 2 failed, and 1 forever job`."""
@@ -183,7 +187,7 @@ class Tally:
         words = ", ".join(f"{number} {word}" for number, word in counts if number)
         return (
             f"{plural(self.job_count, 'job')}{' so far' * self.may_grow}: {words or 'nothing to do'}"
-            f"{forever_jobs_text(self._counts[FOREVER_KEY])}"
+            f"{forever_jobs_text(self._counts[FOREVER_KEY])}{failed_groups_text(self.failed_groups)}"
         )
 
 
@@ -203,11 +207,16 @@ def forever_jobs_text(number: int) -> str:
     return f", and {plural(number, 'forever job')}" if number else ""
 
 
-def failures_text(failed: int, blocked: int, tolerated: int, total: int) -> str:
-    """Return what failed of all jobs, e.g. `2 failed, 3 blocked of 30`; "" if nothing did."""
-    counts = [(failed, "failed"), (blocked, "blocked"), (tolerated, "tolerated")]
+def failed_groups_text(number: int) -> str:
+    """Return the end of a count of jobs: the number of nested schedulers that failed, which are not among the jobs."""
+    return f", {plural(number, 'group')} failed" if number else ""
+
+
+def failures_text(failed: int, blocked: int, tolerated: int, total: int, failed_groups: int = 0, idle: int = 0) -> str:
+    """Return what failed of all jobs, e.g. `2 failed, 3 blocked of 30, 1 group failed`; "" if nothing did."""
+    counts = [(failed, "failed"), (blocked, "blocked"), (tolerated, "tolerated"), (idle, "never started")]
     text = ", ".join(f"{number} {word}" for number, word in counts if number)
-    return text and f"{text} of {total}"
+    return ((text and f"{text} of {total}") + failed_groups_text(failed_groups)).removeprefix(", ")
 
 
 class Verdict(NamedTuple):
@@ -249,7 +258,7 @@ def create_verdict(
     """
     jobs = plural(tally.job_count, noun)
     succeeded, moved_on = tally.count(JobState.SUCCEEDED), tally.count(MOVED_ON)
-    blocked = tally.count(JobState.BLOCKED)
+    blocked, failed_groups = tally.count(JobState.BLOCKED), tally.failed_groups
     parts: list[str] = []
     if reason is None:
         parts.append("has not ended")
@@ -259,9 +268,11 @@ def create_verdict(
     restored = tally.restored.describe()
     remark = f" ({restored})" if restored else ""
     finished_count = succeeded + moved_on
-    failed_count, tolerated_count = tally.failure_count, tally.count(TOLERATED_KEY)
+    failed_count, tolerated_count = tally.count(JobState.FAILED), tally.count(TOLERATED_KEY)
     if (failed_count or blocked) and reason is not StopReason.COMPLETED:
-        parts.append(failures_text(failed_count, blocked, tolerated_count, tally.job_count))
+        idle_count = tally.count(JobState.IDLE) if reason in RAN_TO_END else 0  # in groups that have not run
+        parts.append(failures_text(failed_count, blocked, tolerated_count, tally.job_count, failed_groups, idle_count))
+        failed_groups = 0
         if reason is StopReason.INTERRUPTED and succeeded:
             parts.append(f"{succeeded} succeeded{remark}")
         elif restored:
@@ -285,6 +296,8 @@ def create_verdict(
         parts.append(f"{jobs} succeeded{remark}")
     else:
         parts.append(f"all {jobs} succeeded{remark}")
+    if failed_groups:
+        parts.append(failed_groups_text(failed_groups).removeprefix(", "))
     if tally.reruns:
         parts.append(reruns_text(tally.reruns))
     if moved_on:

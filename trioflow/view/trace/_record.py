@@ -114,6 +114,10 @@ class TraceRecord:
         """The numbers of the spans that are schedulers."""
         return frozenset(run.parent for run in self.runs if run.parent is not None)
 
+    def is_group(self, number: int) -> bool:
+        """Return whether a span is that of a nested scheduler, but not a `First`, which is one job."""
+        return number in self.scheduler_numbers and not self.spans[number].is_first
+
     @property
     def leaf_spans(self) -> Iterator[Span]:
         """The spans of jobs that are not schedulers."""
@@ -130,16 +134,12 @@ class TraceRecord:
 
     @cached_property
     def counted_spans(self) -> tuple[Span, ...]:
-        """The last span of each job that a `Tally` counts."""
+        """The last span of each job that a `Tally` counts, and of each nested scheduler that failed by itself."""
         members: set[int] = set()
         for run in {(run.parent, run.scheduler_number): run for run in self.runs}.values():  # enclosing runs come first
             if run.parent is None or run.parent in members:
                 members.update(run.member_numbers)
-        schedulers = {
-            number
-            for number in self.scheduler_numbers - self.failures.keys()
-            if not self.spans[number].is_first and self.spans[number].state is not JobState.BLOCKED
-        }
+        schedulers = {number for number in self.scheduler_numbers - self.failures.keys() if self.is_group(number)}
         return tuple(self.spans[number] for number in sorted(members - schedulers - self.numbers_in_first))
 
     @cached_property
@@ -149,6 +149,9 @@ class TraceRecord:
             return self.live.tally
         tally = Tally()
         for span in self.counted_spans:
+            if self.is_group(span.number):
+                tally.failed_groups += span.critical is not False
+                continue
             tally.add_jobs(recorded_state(span), span.forever, tolerated=span.critical is False)
             if span.restored:
                 tally.restored.add(span.restored_at, span.restored_elapsed)

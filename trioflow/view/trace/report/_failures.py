@@ -81,7 +81,7 @@ class EarlyEnd(NamedTuple):
 
 def early_ends(record: TraceRecord) -> Iterator[EarlyEnd]:
     """Yield the runs that ended early, except those that a critical failure ended, which is shown elsewhere."""
-    jobs = [span for span in record.counted_spans if not span.forever]
+    jobs = [span for span in record.counted_spans if not (span.forever or record.is_group(span.number))]
     for run in record.root_runs:
         if run.stop_reason not in (None, StopReason.COMPLETED, StopReason.FAILED, StopReason.CRITICAL):
             yield EarlyEnd(
@@ -118,7 +118,7 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
             stops[span.number] = stop
     stopped_spans: dict[int, list[Span]] = {}
     for span in record.counted_spans:
-        if span.forever or (span.number in record.scheduler_numbers and not span.is_first):
+        if span.forever or record.is_group(span.number):
             continue
         blocked_span = blocked_spans[span.number]
         failure_number = None if blocked_span is None else _root_failure_number(record, blocked_span)

@@ -297,7 +297,7 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
 
 def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     """Return the data of the table of jobs as JSON that is safe inside an HTML page."""
-    counted = {span.number for span in record.counted_spans}
+    counted = {span.number for span in record.counted_spans if not record.is_group(span.number)}
     ranks = [0 if span.number not in counted else 2 if _is_listed_separately(span) else 1 for span in record.spans]
     starts = [None if span.started_at is None else span.started_at - record.start_time for span in record.spans]
     columns = starts, [span.waited for span in record.spans], [span.took for span in record.spans]
