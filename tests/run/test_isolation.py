@@ -25,7 +25,6 @@ from trioflow._core.backend import get_backend
 from trioflow._core.run._current import current_worker_var
 from trioflow.testing import run_virtual, virtual_options
 
-from .. import isolations
 from ..bodies import FAILED, SUCCEEDED, fail, nap, task_now, timed
 
 if TYPE_CHECKING:
@@ -442,9 +441,8 @@ def test_a_job_gives_its_label_to_its_task(backend: str, virtual: Virtual) -> No
     after.requires(failing, settled=True)
     jobs = [Sequence(long, timed, own), nested, forever, failing, after, Job(anyio.sleep, 9)]
     assert virtual(Scheduler(jobs).co_run)
-    has_label = backend == "trio" or isolations.ISOLATION == "direct"  # as with `own_task`
     for job in (*long, timed, inside, forever, short, after):
-        assert job.result() == [job.label if has_label else "trioflow worker"] * 2
+        assert job.result() == [job.label if backend == "trio" else "trioflow worker"] * 2
     for job in (own, own_inside):
         assert job.result() == [job.label] * 2
 

@@ -97,15 +97,15 @@ class TaskSnapshot(Protocol):
 
 
 class OwnTaskSnapshot(TaskSnapshot):
-    """The snapshot of a task that runs one job alone: all that may matter later is whether it was cancelled."""
+    """The snapshot of a task that runs one job alone: what may matter later is whether asyncio's was cancelled."""
 
-    __slots__ = ("_is_cancelled",)
+    __slots__ = ("_task",)
 
-    def __init__(self, is_cancelled: Callable[[], bool]) -> None:
-        self._is_cancelled = is_cancelled
+    def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
+        self._task = task
 
     def is_task_unchanged(self) -> bool:
-        return not self._is_cancelled()
+        return self._task is None or not self._task.cancelling()
 
     def record_iteration(self) -> None:
         """Do nothing: the worker retires after its job."""

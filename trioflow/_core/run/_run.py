@@ -227,8 +227,7 @@ class Run:
         else:
             self.time_slice, self.standstill = outer.time_slice, outer.standstill
         self.clock = self.time_slice.clock
-        self.needs_own_tasks = scheduler._options.own_task or backend.isolation.gives_own_tasks
-        self.needs_own_tasks |= outer is not None and outer.needs_own_tasks
+        self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
         self.parts = make_parts(self, window)
         self.fast_hooks = (None, None, None)
         if self.parts or instruments or (outer is not None and outer.instrument_set is not None):

@@ -157,6 +157,7 @@ class Worker(WorkerTask):
             run, workers, queue = self.run, self.workers, self.workers.queue
             scheduler, notify_start, startable = run.scheduler, run.fast_hooks[0], queue.startable
             needs_own_tasks, time_slice, clock = run.needs_own_tasks, run.time_slice, run.clock
+            needs_own_tasks |= run.backend.isolation.gives_own_tasks
             snapshot: Any = None
             job: Any = None  # an AbstractJob; the hot path also reads fields of Job
             jobs_left, has_run_jobs, now = MAX_JOBS_IN_TURN, False, clock()
@@ -267,7 +268,8 @@ class Worker(WorkerTask):
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
             self.job = None
-            if (self.must_leave or queue.tokens is not None) and run.phase is not STOPPING:
+            is_changed = not (snapshot and snapshot.is_task_unchanged())
+            if (is_changed or queue.tokens is not None) and run.phase is not STOPPING:
                 run.notice_cancellation(self)
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
             spawned = () if first is not None else self.run.time_slice.spawned
@@ -307,9 +309,10 @@ class Worker(WorkerTask):
         return verdict if verdict is not None and verdict.judged is error else judge(self, job, error)
 
     def name_task(self, job: AbstractJob[Any]) -> None:
-        """Give the label of the current job to the task. The worker leaves after this job, and so does the name."""
-        self.run.backend.name_task(self.task, job.label)
+        """Give the job's label to its own task, on asyncio only if that was asked for. The worker leaves after it."""
         self.must_leave = True
+        if self.run.backend.name == "trio" or self.run.needs_own_tasks or job._options.own_task:
+            self.run.backend.name_task(self.task, job.label)
 
     def start_searching(self) -> None:
         if not self.is_searching:

@@ -56,7 +56,7 @@ class DirectAsyncio(EdgeIsolation):
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
         task = worker.task
         task.remove_done_callback(worker.leave_unstarted)
-        worker.task_snapshot = snapshot = OwnTaskSnapshot(lambda: bool(task.cancelling()))
+        worker.task_snapshot = snapshot = OwnTaskSnapshot(task)
         return None if task.cancelling() else snapshot
 
 

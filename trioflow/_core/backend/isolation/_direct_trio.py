@@ -83,9 +83,9 @@ class DirectTrio(Isolation):
     gives_own_tasks = True
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
-        worker.task, scope = trio.lowlevel.current_task(), worker.scope
-        worker.task_snapshot = snapshot = OwnTaskSnapshot(lambda: bool(scope.cancel_called))
-        return None if scope.cancel_called or worker.group.is_cancelled() else snapshot
+        worker.task = trio.lowlevel.current_task()
+        worker.task_snapshot = snapshot = OwnTaskSnapshot()
+        return snapshot
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         return _is_task_cancelled()
