@@ -16,44 +16,7 @@ import signal
 import socket
 import stat
 import sys
-from typing import TYPE_CHECKING, Any, Final, NoReturn
-
-if TYPE_CHECKING:
-    if sys.platform != "win32":
-        import fcntl as fcntl
-        import resource as resource
-        from os import O_NOCTTY as O_NOCTTY
-        from os import O_NONBLOCK as O_NONBLOCK
-        from os import PRIO_PGRP as PRIO_PGRP
-        from os import PRIO_PROCESS as PRIO_PROCESS
-        from os import WNOHANG as WNOHANG
-        from os import environb as environb
-        from os import fchmod as fchmod
-        from os import fork as fork
-        from os import geteuid as geteuid
-        from os import getloadavg as getloadavg
-        from os import getpriority as getpriority
-        from os import killpg as killpg
-        from os import pread as pread
-        from os import pwrite as pwrite
-        from os import set_blocking as set_blocking
-        from os import setpriority as setpriority
-        from os import sysconf as sysconf
-        from os import wait4 as wait4
-        from select import PIPE_BUF as PIPE_BUF
-        from select import POLLIN as POLLIN
-        from select import POLLOUT as POLLOUT
-        from select import poll as poll
-        from signal import SIGCHLD as SIGCHLD
-        from signal import SIGCONT as SIGCONT
-        from signal import SIGKILL as SIGKILL
-        from signal import SIGSTOP as SIGSTOP
-        from socket import AF_UNIX as AF_UNIX
-    if sys.platform == "linux":
-        from os import memfd_create as memfd_create
-        from os import pidfd_open as pidfd_open
-        from os import sched_getaffinity as sched_getaffinity
-        from os import sched_setaffinity as sched_setaffinity
+from typing import Any, Final, NoReturn
 
 IS_POSIX: Final = sys.platform != "win32"
 O_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
