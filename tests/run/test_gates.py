@@ -135,6 +135,33 @@ def test_a_job_that_begins_to_wait_while_an_opening_is_given_up_has_the_gate_ope
     assert (first.state, second.state) == (CANCELLED, SUCCEEDED)
 
 
+def test_a_job_that_is_cancelled_at_a_gate_holds_up_no_others(virtual: Virtual, door: Door) -> None:
+    """The gate once opened with an error if a job behind the first one that waited had been cancelled."""
+    rooms = [RoomJob(nap, 1) for _ in range(4)]
+    scheduler = Scheduler(*rooms, Job(later, 1, rooms[1].cancel))
+    assert timed_run(virtual, scheduler) == pytest.approx(3 + 2)
+    assert [job.state for job in rooms] == [SUCCEEDED, CANCELLED, SUCCEEDED, SUCCEEDED]
+
+
+def test_runs_may_begin_to_share_a_pool_while_a_gate_is_opened(virtual: Virtual, door: Door) -> None:
+    """Jobs at a gate once competed where their run had been before, with queues of runs that had ended."""
+    pool, first, room = Pool(cpu=2, gpu=1), Job(nap, 1), RoomJob(nap, 1)
+    late = Job(nap, 1, needs={"cpu": 1}, required=first)
+    inner = Scheduler(RoomJob(nap, 1), Job(nap, 1, needs={"gpu": 1}), first, late, timeout=2, critical=False)
+    one = Scheduler(Job(nap, 9, needs={"gpu": 1}), room, inner, pool=pool)
+    other = Scheduler(Job(nap, 10, needs={"cpu": 1}), pool=pool)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(other.co_run)
+            tasks.start_soon(one.co_run)
+
+    virtual(main)
+    assert one.stop_reason is StopReason.COMPLETED
+    assert room.elapsed == pytest.approx(1)
+    assert room.started_at == pytest.approx((first.started_at or 0) + 3)
+
+
 def test_a_nested_run_that_ends_leaves_the_opening_to_others(virtual: Virtual, door: Door) -> None:
     """The outermost run opens the gate, so the timeout of a nested one does not interrupt it."""
     inner = Scheduler(RoomJob(nap, 1), timeout=2, critical=False)

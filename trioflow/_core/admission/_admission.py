@@ -127,9 +127,10 @@ class WaitingGroup:
         """Let the first `number` jobs that are parked with a key compete again."""
         entries = self.parked.get(key, [])
         _drop_settled(entries)
-        for _ in range(min(number, len(entries))):
+        while entries and number:
             heapq.heappush(self.heap, heapq.heappop(entries))
             _drop_settled(entries)
+            number -= 1
         if not entries and self.parked.pop(key, None) is not None:
             del key.parked[self]
         self.update()

@@ -361,8 +361,7 @@ class GatedResource(CountedResource):
             self._opener = run.workers.spawn(self._open)
 
     async def _open(self) -> None:
-        groups, admission = self.parked, self.admission
-        assert admission is not None  # jobs have waited for the resource
+        groups = self.parked
         try:
             if groups and not self._opener.must_leave:
                 self._gate = self._gate or self._find_gate(next(iter(groups)).parked[self][0][2])
@@ -374,4 +373,5 @@ class GatedResource(CountedResource):
         self._opener = None
         for group in list(groups):
             group.unpark(self, len(group.parked[self]))
+        admission: Any = self.admission  # only now, because it may have been merged with another one
         admission.begin_round()
