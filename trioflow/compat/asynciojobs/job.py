@@ -95,6 +95,10 @@ class AbstractJob:
     async def co_shutdown(self) -> Any:
         """Release the job's resources. Each run calls this method at its end, even if the job has not started."""
 
+    def _trioflow_needs_shutdown(self) -> bool:
+        """Return whether `co_shutdown` may have anything to do."""
+        return getattr(self.co_shutdown, "__func__", None) is not AbstractJob.co_shutdown
+
     def standalone_run(self) -> Any:
         """Run the job alone, outside any scheduler, and return its result."""
         return _running.run_in_event_loop(self.co_run, "asyncio", label_text(self))
@@ -275,6 +279,9 @@ class Job(AbstractJob):
         coroutine, self.coshutdown = self.coshutdown, None
         if coroutine is not None:
             await coroutine
+
+    def _trioflow_needs_shutdown(self) -> bool:
+        return self.coshutdown is not None or getattr(self.co_shutdown, "__func__", None) is not Job.co_shutdown
 
     def close(self) -> None:
         """Close the coroutine objects that have not been awaited."""

@@ -48,6 +48,10 @@ class Scheduler(PureScheduler, AbstractJob):
         if exception is not None:
             raise exception
 
+    def _trioflow_needs_shutdown(self) -> bool:
+        is_inherited = getattr(self.co_shutdown, "__func__", None) is PureScheduler.co_shutdown
+        return not (is_inherited and self._trioflow_is_shut_down)
+
     def dot_cluster_name(self) -> str:
         """Return the name of the scheduler's frame in graphs."""
         return f"cluster_{self.repr_id()}"
