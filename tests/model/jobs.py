@@ -187,7 +187,7 @@ class ModelJob:
         if group is None or self.alone:
             return False
         # After a drain, a stop may have another reason than the run; what was not reached is due to the drain.
-        reason = group.reason if self.state in UNSETTLED else group.why_stopped if group.stopping else None
+        reason = group.reason if self.state == "IDLE" else group.why_stopped if group.stopping else None
         return group.is_cut_off if reason == "CANCELLED" else reason in ("CRITICAL", "TIMEOUT")
 
     # ---- the life of a job

@@ -464,6 +464,8 @@ class ModelScheduler(ModelJob):
         if job.began_attempt - job.throttled_since >= job.gives_up:
             self.world.mark("give_up")
             return
+        if self.is_cleaning_up(job):
+            return  # it fails, because it never waits
         # The attempt does not count: what it has reserved of budgets comes back, unless it was used.
         for one in job.held.keys() - job.reported:
             resource = self.find(one)

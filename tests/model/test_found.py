@@ -601,6 +601,57 @@ SCENARIOS = {
         ),
         drains=((1.03125, "root"),),
     ),
+    "a resume of a clean-up group takes effect although the run around it was paused before": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="bad", critical=True, bodies=((Nap(2.125), Fail()),)),
+                Group(
+                    name="clean-up",
+                    run_if="failed",
+                    requires=("bad",),
+                    jobs=(
+                        Leaf(name="one", bodies=((Nap(2.5),),)),
+                        Leaf(name="other", requires=("one",), bodies=((Nap(1.0625),),)),
+                    ),
+                ),
+            ),
+            cleanup_timeout=60.5,
+        ),
+        steers=(
+            (1.25, Steer("root", "pause")),
+            (3.03125, Steer("clean-up", "pause")),
+            (9.0078125, Steer("clean-up", "resume")),
+        ),
+    ),
+    "a service ends before what it uses through one that has ended, and was dropped": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(
+                    name="used", service=True, forever=True, linger=0.25, bodies=((Nap(1.5), Started(), Nap(math.inf)),)
+                ),
+                Leaf(
+                    name="between",
+                    requires=("used",),
+                    service=True,
+                    forever=True,
+                    bodies=((Nap(1.0625), Started(), Nap(math.inf)),),
+                ),
+                Leaf(
+                    name="user",
+                    requires=("between",),
+                    service=True,
+                    forever=True,
+                    linger=0.375,
+                    bodies=((Nap(1.125), Started(), Nap(math.inf)),),
+                ),
+                Leaf(name="job", requires=("user",), bodies=((Nap(4.0625),),)),
+            ),
+        ),
+        cancels=((5.03125, "between"),),
+        keep_jobs=False,
+    ),
     "a clean-up job starts although what it needs is throttled": Scenario(
         root=Group(
             name="root",

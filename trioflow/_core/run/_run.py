@@ -640,11 +640,15 @@ class Run:
         if extras.is_empty():
             job._extras = None
         if not self.scheduler.keep_jobs:
-            if successors is not None and self.members.services:
-                used = self.members.services.keys() & self.requirements_left(job)
-                for successor in successors if isinstance(successors, list) else (successors,):
-                    self.services_passed_on.setdefault(successor, set()).update(used)
+            self._pass_services_on(job, successors)
             self.drop(job)
+
+    def _pass_services_on(self, job: AbstractJob[Any], successors: Any) -> None:
+        """Record which services the jobs that waited for this one use through it: it may be dropped before they end."""
+        if successors is not None and self.members.services:
+            used = self.members.services.keys() & self.requirements_left(job)
+            for successor in successors if isinstance(successors, list) else (successors,):
+                self.services_passed_on.setdefault(successor, set()).update(used)
 
     def requirements_left(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         """Return the members that a job requires, and the services that it uses through jobs that were dropped."""
@@ -716,6 +720,8 @@ class Run:
             extras.time_limit._lift()
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)
+        if not self.scheduler.keep_jobs:
+            self._pass_services_on(job, successors)
         if successors is not None:
             self.requirement_counts.count_down(successors)
         self.workers.ensure_searcher()
@@ -872,8 +878,8 @@ class Run:
         pauses = (*pauses, (now, math.inf)) if is_paused else (*pauses[:-1], (pauses[-1][0], now))
         self.steering = self.steering._replace(pauses=pauses)
         for run in self.with_nested():  # enclosing runs come first
-            outer = None if run.outer_worker is None else run.outer_worker.run
-            run.queue.set_paused(run.pause is not None or (outer is not None and outer.queue.is_paused))
+            is_paused_around = run.outer_worker is not None and run.outer_worker.workers.queue.is_paused
+            run.queue.set_paused(run.pause is not None or is_paused_around)
         self._after_steering()
 
     def set_window(self, size: int) -> None:
