@@ -740,10 +740,10 @@ PLANTS: Final = (
         f"{RUN}/_run.py",
         "resume() of a run resumes the groups in it that are paused themselves",
         """\
-            run.queue.set_paused(run.pause is not None or (outer is not None and outer.queue.is_paused))
+            run.queue.set_paused(run.pause is not None or is_paused_around)
 """,
         """\
-            run.queue.set_paused(self.pause is not None or (outer is not None and outer.queue.is_paused))
+            run.queue.set_paused(self.pause is not None or is_paused_around)
 """,
     ),
     Plant(

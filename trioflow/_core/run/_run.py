@@ -935,13 +935,16 @@ class Run:
         self.stop(StopReason.INTERRUPTED, culprit)
 
     def notice_cancellation(self, worker: Worker) -> None:
-        """Stop the run if the task of `worker` was cancelled together with the run.
+        """Stop the run, or its clean-up, if the task of `worker` was cancelled together with it.
 
         Call this before the worker's job is settled. trio cancels all tasks at once and resumes them in any order, so a
         worker may notice a cancellation of the run first.
         """
         if worker.cause is None and self.backend.isolation.was_cancelled(worker):
-            self.stop_cancelled()
+            if worker.workers is self.workers:
+                self.stop_cancelled()
+            else:
+                worker.workers.timed_by.stop(StopReason.TIMEOUT)
 
     def stop_cancelled(self) -> None:
         """Stop because a scope around the run was cancelled; if the deadline has passed, the reason is TIMEOUT."""

@@ -295,7 +295,7 @@ class Worker(WorkerTask):
         error = await self.with_leftovers(error)
         now = run.clock()  # closing what the job left open may take long
         self.must_leave |= self.workers.is_closed or not snapshot.is_task_unchanged()
-        if self.must_leave and run.phase is not STOPPING:
+        if self.must_leave and not self.workers.is_closed:
             run.notice_cancellation(self)
         if error is None:
             run.settle(job, SUCCEEDED, value, now)
