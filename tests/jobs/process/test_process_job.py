@@ -186,6 +186,20 @@ def test_a_library_that_pickles_built_in_exceptions_loses_nothing(monkeypatch: p
     assert (str(arrived), arrived.args) == (str(error), error.args)
 
 
+def test_an_exception_that_cannot_be_made_of_its_parts_is_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python makes no instance of some types in C, such as pydantic's, which know how to pickle themselves."""
+
+    def refuse(error_type: type[BaseException]) -> None:
+        raise TypeError(f"ValueError.__new__({error_type.__name__}) is not safe")
+
+    monkeypatch.setattr(_worker_main, "find_builtin_type", refuse)
+    arrived = _worker_main.rebuild_error(_worker_main.take_error_apart(exception_bodies.Own(3, 4)))
+    assert isinstance(arrived, exception_bodies.Own)
+    assert arrived.both == (3, 4)
+    unwilling = _worker_main.rebuild_error(_worker_main.take_error_apart(exception_bodies.Unwilling("no")))
+    assert repr(unwilling) == "RuntimeError('Unwilling: no')"
+
+
 def test_worker_processes_may_use_what_a_manager_shares(backend: str) -> None:
     """A proxy of a `multiprocessing.Manager` works in a worker, which once had another key than its manager."""
     with multiprocessing.Manager() as manager:
@@ -460,7 +474,8 @@ def test_a_run_has_at_most_as_many_worker_processes_as_given(backend: str) -> No
 
 def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By default, a run has at most as many worker processes as there are CPUs."""
-    monkeypatch.setitem(_job_options.RUN_RESOURCES, _processes_option.WORKER_PROCESSES_RESOURCE, lambda: 1)
+    one = _job_options.RunResource(lambda: 1, "", None)
+    monkeypatch.setitem(_job_options.RUN_RESOURCES, _processes_option.WORKER_PROCESSES_RESOURCE, one)
     jobs = [ProcessJob(bodies.whoami) for _ in range(4)]
     run(backend, *jobs)
     assert len({job.result()[0] for job in jobs}) == 1

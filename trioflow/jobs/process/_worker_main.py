@@ -9,7 +9,6 @@ length of a pickle in eight bytes, and the pickle.
 from __future__ import annotations
 
 import contextlib
-import copyreg
 import multiprocessing
 import os
 import pickle
@@ -277,18 +276,13 @@ def pickle_error(error: BaseException, note: str) -> bytes:
 def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
     """Take an exception apart into values that can be pickled, from which `rebuild_error` restores the exception.
 
-    If a plain pickle keeps the exception as it is, or if its type defines its own pickling, the pickle is returned.
-    Otherwise, the values are the type of the exception, its arguments, its attributes, the members if it is a group,
-    and the names of the parts that were omitted because they cannot be pickled. If the exception could not be restored,
-    e.g. because its type cannot be imported by name, a RuntimeError takes its place.
+    The values are the type of the exception, its arguments, its attributes, the members if it is a group, and the names
+    of the parts that were omitted because they cannot be pickled: a plain pickle loses or changes what a type's
+    `__init__` makes of its arguments. Of an exception that cannot be made of these, such as one of a type in C, the
+    pickle is returned; if that cannot be restored either, e.g. because its type cannot be imported by name, that of a
+    RuntimeError.
     """
     error_type: type[BaseException] = type(error)
-    with contextlib.suppress(Exception):
-        pickled = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
-        loaded = pickle.loads(pickled)  # some values can be pickled but not unpickled
-        # Of built-in types, a library may have registered its own pickling, which loses parts: tblib 3.2, for Dask.
-        if is_same_error(loaded, error) or (defines_pickling(error_type) and error_type.__module__ != "builtins"):
-            return pickled
     try:
         pickle_verified(error_type)
         reduced: Any = find_builtin_type(error_type).__reduce__(error)
@@ -318,26 +312,10 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
         if type(rebuild_error(parts)) is not error_type:
             raise TypeError
     except Exception:
+        with contextlib.suppress(Exception):
+            return pickle_verified(error)
         return pickle_verified(RuntimeError(f"{error_type.__qualname__}: {safe_text(str, error)}"))
     return parts
-
-
-def defines_pickling(error_type: type[BaseException]) -> bool:
-    """Return whether a type of exceptions defines how they are pickled, in Python or in C."""
-    methods: tuple[Any, ...] = error_type.__reduce__, error_type.__reduce_ex__
-    homes = [getattr(method, "__objclass__", None) for method in methods]
-    return error_type in copyreg.dispatch_table or any(getattr(home, "__module__", "") != "builtins" for home in homes)
-
-
-def is_same_error(error: BaseException, original: BaseException) -> bool:
-    """Return whether an exception has the type, text, arguments and attributes of another one; False for a group."""
-    if type(error) is not type(original) or isinstance(original, BaseExceptionGroup):
-        return False
-    first, second = (
-        pickle.dumps((str(value), value.args, attributes_of(value)), pickle.HIGHEST_PROTOCOL)
-        for value in (error, original)
-    )
-    return first == second
 
 
 def find_builtin_type(error_type: type[BaseException]) -> Any:
