@@ -181,7 +181,27 @@ class PureScheduler:
             Exception: requirements form a cycle, or are not in the scheduler.
 
         """
-        yield from self._trioflow_build_run()[1]
+        forever_jobs = self._trioflow_unrequired_forever_jobs()
+        waits_for = {job: job.required - forever_jobs for job in in_creation_order(self.jobs)}
+        successors: dict[AbstractJob, builtins.list[AbstractJob]] = {job: [] for job in waits_for}
+        for job, requirements in waits_for.items():
+            for missing in in_creation_order(job.required - self.jobs):
+                label = label_text(missing)
+                raise Exception(f"{label!r} is required and is not in {self!r}: add it, or call sanitize()")
+            for requirement in requirements:
+                successors[requirement].append(job)
+        order = [job for job, requirements in waits_for.items() if not requirements]
+        for job in order:  # Kahn 1962, O(V + E)
+            for successor in successors[job]:
+                waits_for[successor].remove(job)
+                if not waits_for[successor]:
+                    order.append(successor)
+        if len(order) < len(waits_for):
+            try:
+                topological_order(self._trioflow_build_run())
+            except trioflow.CycleError as error:
+                raise Exception(str(error)) from error
+        yield from order
 
     def sanitize(self, verbose: bool | None = None) -> bool:
         """Drop requirements on jobs outside the scheduler. Do the same in nested schedulers.
@@ -367,7 +387,7 @@ class PureScheduler:
         """Return the trioflow scheduler that runs the jobs, and the options of its run."""
         if self._trioflow_run_scheduler is not None and self._trioflow_run_scheduler.is_running():
             raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
-        run, jobs = self._trioflow_build_run()
+        jobs = [*self.topological_order()]
         if not self._trioflow_is_running_as_member():
             _listing.assign_numbers(self, jobs)
         awaited = [label_text(job) for job in jobs if job._trioflow.adapter is not None and was_awaited(job)]
@@ -376,6 +396,7 @@ class PureScheduler:
                 f"the coroutine objects of these jobs were awaited already: {', '.join(awaited)}; "
                 f"to run them again, create new jobs, or give them a new corun"
             )
+        run = self._trioflow_build_run()
         self._trioflow_reset()
         for adapter in run:
             assert isinstance(adapter, _running.JobAdapter)
@@ -383,10 +404,10 @@ class PureScheduler:
         self._trioflow_run_scheduler = run
         self._trioflow_time_limit = timeout
         self._trioflow_is_shut_down = True  # the run shuts its jobs down at its end
-        instruments = [*self._trioflow_instruments]
+        instruments = tuple(self._trioflow_instruments)
         if self.verbose or _is_debugging:
             self._trioflow_print(f"SCHEDULER {self.stats()}: {len(self.jobs)} jobs to run")
-            instruments.append(_running.VerbosePrinter(self))
+            instruments += (_running.VerbosePrinter(self),)
         return run, {"timeout": _positive_timeout(timeout), "jobs_window": jobs_window, "instruments": instruments}
 
     def _trioflow_conclude(self, has_succeeded: bool) -> bool:
@@ -399,38 +420,23 @@ class PureScheduler:
     def _trioflow_raise_failure(self) -> None:
         """Raise the exception that ended the run, if the scheduler is critical. A PureScheduler never is."""
 
-    def _trioflow_build_run(self) -> tuple[trioflow.Scheduler, builtins.list[AbstractJob]]:
-        """Return a trioflow scheduler with a `JobAdapter` for each job, and the jobs in topological order.
-
-        Raises:
-            Exception: requirements form a cycle, or are not in the scheduler.
-
-        """
-        jobs = in_creation_order(self.jobs)
+    def _trioflow_build_run(self) -> trioflow.Scheduler:
+        """Return a trioflow scheduler with a `JobAdapter` for each job; all requirements are in this scheduler."""
         forever_jobs = self._trioflow_unrequired_forever_jobs()
         adapters = {
             job: _running.JobAdapter(job, label_text(job), self._trioflow_is_critical(job), job in forever_jobs)
-            for job in jobs
+            for job in in_creation_order(self.jobs)
         }
-        try:
-            for job, adapter in adapters.items():
+        for job, adapter in adapters.items():
+            if job.required:
                 adapter.requires([adapters[required] for required in in_creation_order(job.required - forever_jobs)])
                 adapter.awaited_forever_jobs = [adapters[required] for required in job.required & forever_jobs]
-            run = trioflow.Scheduler(
-                *adapters.values(),
-                label=self._trioflow_label(),
-                shutdown_timeout=_positive_timeout(self.shutdown_timeout),
-                critical_jobs=True,
-            )
-            jobs = [adapter.job for adapter in topological_order(run) if isinstance(adapter, _running.JobAdapter)]
-        except KeyError as error:
-            missing_label = label_text(error.args[0])
-            raise Exception(
-                f"{missing_label!r} is required and is not in {self!r}: add it, or call sanitize()"
-            ) from None
-        except trioflow.CycleError as error:
-            raise Exception(str(error)) from error
-        return run, jobs
+        return trioflow.Scheduler(
+            *adapters.values(),
+            label=self._trioflow_label(),
+            shutdown_timeout=_positive_timeout(self.shutdown_timeout),
+            critical_jobs=True,
+        )
 
     def _trioflow_unrequired_forever_jobs(self) -> set[AbstractJob]:
         """Return the forever jobs that no ordinary job requires, directly or indirectly."""
