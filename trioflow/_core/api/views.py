@@ -60,7 +60,7 @@ from ..job._ancestors import enclosing_schedulers, is_inside, outermost_schedule
 from ..job._arguments import substitute_inputs
 from ..job._errors import CycleError, JournalError
 from ..job._function import FunctionJob, Job, call_parts, input_at, is_found_by_name, unwrap_partial
-from ..job._job import AbstractJob, AnyJob, has_moved_on, is_scheduler, not_a_scheduler_error, takes_slot
+from ..job._job import AbstractJob, AnyJob, has_moved_on, is_scheduler, not_a_scheduler_error, state_of, takes_slot
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord, SaveName, check_save, duration, file_path, flag
 from ..job._labels import PathCache, UniqueSiblingNames, paths_of, printable, shorten
 from ..job._option_descriptors import set_run_need

@@ -13,7 +13,7 @@ import time
 from typing import Any, Final
 
 from ..._core.api import views
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, RunPhase
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, RunPhase, state_of
 from ..trace._event_recorder import RunStart
 from ..trace._facts import RunFacts
 from ..trace._log_reader import PLAIN_OUTCOME, LiveJob, LiveRun, describe_job, describe_run, host_facts, pool_resources
@@ -149,14 +149,15 @@ class Watch:
         run, which take thirty times as long.
         """
         told, steps, plain = dict[AnyJob, Told](), list[Step](), list[tuple[int, Record]]()
-        for job, (state, attempt) in self._unsettled.items():
-            attempts = job.attempts
-            if job.state is state and (state is not JobState.RUNNING or attempts == attempt):
+        # `state_of` is implemented in C: of 5,000 jobs that wait, all but a few have nothing to tell.
+        for (job, (state, attempt)), now in zip(self._unsettled.items(), map(state_of, self._unsettled), strict=True):
+            if now is state and (state is not JobState.RUNNING or job.attempts == attempt):
                 continue
+            attempts = job.attempts
             index, live = self._jobs[job]
             live.read()
             told[job] = live.state, attempts
-            if state is not None and live.outcome._replace(attempts=1) == PLAIN_OUTCOME and live.command is None:
+            if state is not None and live.outcome[1:] == PLAIN_OUTCOME[1:] and live.command is None:  # all but attempts
                 steps.append((live.key, live.state.value, live.started_at, live.finished_at))
                 continue
             live.later_attempt_starts = tuple(until for _, until in live.outcome.retry_waits)
@@ -173,7 +174,8 @@ class Watch:
 
     def _describe_waiting(self) -> list[tuple[list[int], int, str]]:
         """Return the SCHEDULED jobs in groups that wait for the same: the keys of some, the number, one explanation."""
-        scheduled = [job for job in self._unsettled if job.state is JobState.SCHEDULED]
+        states = zip(self._unsettled, map(state_of, self._unsettled), strict=True)
+        scheduled = [job for job, state in states if state is JobState.SCHEDULED]
         groups: dict[Any, list[AnyJob]] = {}
         for job in itertools.islice(scheduled, MAX_EXPLAINED):
             if (wait := views.waiting(job)) is not None:
