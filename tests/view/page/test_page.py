@@ -146,8 +146,12 @@ def test_a_page_of_a_batch_counts_all_commands(tmp_path: Path) -> None:
         page.ask()
         text = page.html()[1]
         go.touch()
+        page.follow()
+        ended = page.html()[1]
         process.communicate(timeout=PATIENCE)
     assert "4 of 7 jobs have ended" in text
+    assert ("all 7 jobs succeeded" in ended, "feed" in ended.partition("<body>")[2]) == (True, False)
+    assert "waited for jobs to be added" in ended
     assert "has not ended, 4 of 7 jobs succeeded" in text
     assert "2 jobs wait for others to end" in text
     assert "What runs: 1<" in text

@@ -66,7 +66,7 @@ class Watch:
             self._update_run(index, run)
         told, steps, jobs = self._describe_changed_jobs()
         incidents, graphs = views.incidents_of(self._scheduler), None
-        if view is None:
+        if view is None and self._scheduler.keep_jobs:  # otherwise, a graph would show some of the jobs
             critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
             graphs = [to_plain(describe_graph(self._scheduler, critical_path))]
         answer: Record = {
@@ -133,7 +133,7 @@ class Watch:
         for job in new:
             self._paths.setdefault(job, f"{self._paths[scheduler]}/{job.label}" if index else job.label)
             run.jobs[job] = live = LiveJob(next(self._new_keys), job)
-            if self.number:  # it was added since the last answer
+            if self.number or not scheduler.keep_jobs:  # it was added since the last answer, or since the run began
                 live.added_at = self._view.clock()
             self._jobs[job] = index, live
             self._unsettled[job] = None, 0

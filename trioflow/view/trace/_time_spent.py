@@ -181,6 +181,10 @@ def critical_path_parts(record: TraceRecord) -> list[CriticalPathPart]:
     return sorted(parts, key=lambda part: -part.seconds)
 
 
+NOT_ADDED: Final = "jobs to be added"
+"""What a job waited for whose predecessors had ended before it was ready."""
+
+
 def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
     """Yield the jobs and waits along the critical path in chronological order, without gaps between them."""
     covered_until = record.start_time
@@ -212,6 +216,7 @@ def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:
     waits = [(wait.since, wait.until, wait.words) for wait in waits_before_start(span)]
     last_words = waits[-1][2] if waits else CAUSE_WORDS[WaitCause.LOOP].awaited_phrase
     waits.append((span.started_at, span.started_at, last_words))
+    waits.insert(0, (since, span.started_at if span.scheduled_at is None else span.scheduled_at, NOT_ADDED))
     yield from _parts_of_job(span, since, waits, has_worked=bool(span.throttled))
 
 

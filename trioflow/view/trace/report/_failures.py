@@ -86,7 +86,8 @@ def early_ends(record: TraceRecord) -> Iterator[EarlyEnd]:
         if run.stop_reason not in (None, StopReason.COMPLETED, StopReason.FAILED, StopReason.CRITICAL):
             yield EarlyEnd(
                 STOP_REASON_TEXTS[run.stop_reason] + DRAINED_REMARK * (run.stop_reason is StopReason.DRAINED),
-                [span for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None],
+                [span for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
+                * (run.stop_reason is not StopReason.DRAINED),  # which cancels nothing that runs
                 sum(span.state in UNFINISHED_STATES and span.started_at is None for span in jobs),
             )
 
