@@ -375,10 +375,13 @@ OPENERS = {
 def openers(node: ast.AST, name: str) -> Iterator[str]:
     """Yield the functions in a part of a module that open a file, once for each call."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Call):
-            called, ways = ast.unparse(child.func), r"\.(?:(?:read|write)_(?:text|bytes)|touch)"
-            is_method = called.endswith(".open") and (child.args or child.keywords) and called != "result.open"
-            if called == "open" or is_method or re.search(ways + r"\Z", called):
+        match child:
+            case ast.Call(ast.Name("open")):
+                yield name
+            case ast.Call(ast.Attribute(value, "open"), args, keywords) if args or keywords:
+                if ast.unparse(value) != "result":
+                    yield name
+            case ast.Call(ast.Attribute(_, "read_text" | "read_bytes" | "write_text" | "write_bytes" | "touch")):
                 yield name
         is_named = isinstance(child, FUNCTION | ast.ClassDef)
         yield from openers(child, f"{name}.{child.name}" if is_named else name)
