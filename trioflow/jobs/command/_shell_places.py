@@ -315,7 +315,7 @@ _TEST: Final = (
 _FORMS: Final = {
     **dict.fromkeys([".", ":", "cd", "echo", "false", "kill", "pwd", "source", "true", "type", "which"], _WORDS),
     **dict.fromkeys(["break", "continue", "exit", "return", "shift", "umask"], "NUMBER"),
-    **dict.fromkeys(["ulimit", "wait"], "(?:-\\w+\5)*\\d*"),
+    **dict.fromkeys(["ulimit", "wait"], "(?:-\\w+(?:\5|\\Z))*\\d*"),
     "export": "(?:\5?[A-Za-z_]\\w*(?:=[^\3\5]*)?(?=\5|\\Z))*",
     "read": "(?:(?:-[rs]+|[A-Za-z_]\\w*)(?:\5|\\Z))+",
     "set": "(?:[-+][aCeEfhmTuvx]*(?:o\5(?:errexit|nounset|pipefail|xtrace))?(?:\5|\\Z))*",
