@@ -869,15 +869,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 scheduler._members.remove_jobs_added_during_runs()
         if members.needs_check() if run.outer_worker is None else members.is_unchecked:
             yield from _checks.check_members(members)
-        if is_fresh:
-            members.needs_reset = True
-        elif members.nested_schedulers or (members.needs_reset and len(members.jobs) >= _graph_algorithms.CHUNK_SIZE):
+        is_large = members.nested_schedulers or len(members.jobs) >= _graph_algorithms.CHUNK_SIZE
+        if is_large and not is_fresh:
             yield from self._reset_jobs()
-        else:
+        elif not is_fresh:
             self._reset_outcome()
             for job in members.jobs if members.needs_reset else ():
                 job._reset()
-            members.needs_reset = True
+        members.needs_reset = True
 
     def _reset_jobs(self) -> Iterator[None]:
         """Reset all jobs, at any depth, that the last run has changed. Yield whenever other tasks should get a turn."""
@@ -890,7 +889,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     job._reset()
                 if pause_is_due:
                     yield
-            members.needs_reset = scheduler is self
+            members.needs_reset = False
 
     def _reset_outcome(self) -> None:
         self._stop_reason = self._culprit = self._run_error = self._run_times = self._run_thread = None

@@ -91,7 +91,7 @@ class SignalHandler:
             self._ending_signals = {
                 number for number in self._callbacks if signal.getsignal(number) is not signal.SIG_IGN
             }
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            if SIGNALS.getsignal(signal.SIGINT) is signal.default_int_handler:
                 self._ending_signals.add(signal.SIGINT)
         self._handled_signals = [
             number

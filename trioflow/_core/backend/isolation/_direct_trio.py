@@ -58,8 +58,8 @@ class DirectTrioGroup(WorkerGroup):
 
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled; only the host sees at once that a scope around the run was."""
-        is_host = trio.lowlevel.in_trio_task() and trio.lowlevel.current_task() is self._host_task
-        return self._scope.cancel_called or (is_host and _is_task_cancelled())
+        is_host = self._backend.current_task() is self._host_task
+        return self._scope.cancel_called or (is_host and trio.current_effective_deadline() == -math.inf)
 
     def cancel(self, workers: Iterable[WorkerTask]) -> None:
         self._scope.cancel()
@@ -69,11 +69,6 @@ class DirectTrioGroup(WorkerGroup):
 
     def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         worker.scope.cancel()
-
-
-def _is_task_cancelled() -> bool:
-    """Return whether a scope around the calling code is cancelled."""
-    return trio.current_effective_deadline() == -math.inf
 
 
 class DirectTrio(Isolation):
@@ -88,7 +83,7 @@ class DirectTrio(Isolation):
         return snapshot
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
-        return _is_task_cancelled()
+        return trio.current_effective_deadline() == -math.inf
 
 
 ISOLATION_FACTORY: Final = DirectTrio
