@@ -223,12 +223,3 @@ def test_invalid_values_of_run_options_are_rejected(tmp_path: Path, option: str,
     done = ran(tmp_path, "print('loaded')", option, value)
     assert done.exit_code == 2
     assert option in done.stderr
-
-
-def test_help_of_run_has_the_options_in_three_groups() -> None:
-    """`run --help` has the options in three groups: which jobs, how it runs, and what it writes."""
-    text = run("--help").stdout
-    assert "  FILE" not in text
-    groups = [text.index(f"\n{title}:\n") for title in ("Which jobs", "How it runs", "What it writes")]
-    places = [text.index(f"\n  {option} ") for option in ("--only", "--backend", "--tag", "--journal", "--junit")]
-    assert sorted(groups + places) == [groups[0], places[0], groups[1], *places[1:3], groups[2], *places[3:]]

@@ -86,27 +86,6 @@ Examples:
 """
 
 
-OPTION_GROUP_TITLES: Final = {
-    **dict.fromkeys(("settings", "only"), "Which jobs"),
-    **dict.fromkeys(("journal", "trace", "report", "events", "junit"), "What it writes"),
-}
-"""Maps options to the titles of their groups in the help. Options that are not listed here are in "How it runs"."""
-
-
-class RunCommand(click.Command):
-    """The command `trioflow run`, whose help shows the options in three groups."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {"Which jobs": [], "How it runs": [], "What it writes": []}
-        for param in filter(lambda param: isinstance(param, click.Option), self.get_params(ctx)):
-            title = OPTION_GROUP_TITLES.get(str(param.name), "How it runs")
-            if (record := param.get_help_record(ctx)) is not None:
-                groups[title].append(record)
-        for title, records in groups.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
-
-
 file_option: Final = functools.partial(option, multiple=True, callback=drop_repetitions, metavar="FILE")
 
 
@@ -132,13 +111,13 @@ class RunOptions:
     )
     web: bool = option(help="Serve a page of the run that moves, until the run ends: `trioflow look PID --web`.")
     tag: bool = option(help="Begin each line that a job prints with the job's label.")
+    dask: str | None = option(
+        metavar="ADDRESS", help="Run the calls of ProcessJobs on the workers of the Dask scheduler at this address."
+    )
     journal: Path | None = option(
         type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
         help="Keep the jobs that succeed in this file, and restore those kept by an earlier run.",
     )  # fmt: skip
-    dask: str | None = option(
-        metavar="ADDRESS", help="Run the calls of ProcessJobs on the workers of the Dask scheduler at this address."
-    )
     trace: Sequence[Path] = file_option(
         type=_outputs.OutputFile(".json", ".svg", ".csv", ""),
         help="Write when each job ran: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
@@ -155,7 +134,7 @@ class RunOptions:
     )
 
 
-@click.command(name="run", cls=RunCommand, epilog=f"{EXAMPLES}\n{EXIT_CODES_HELP}")
+@click.command(name="run", epilog=f"{EXAMPLES}\n{EXIT_CODES_HELP}")
 @scenario_command
 @takes_options(RunOptions)
 def command(scheduler: Scheduler, options: RunOptions) -> int:
