@@ -669,6 +669,45 @@ SCENARIOS = {
             cleanup_timeout=1.15625,
         ),
     ),
+    "what a failure outside blocks in a group settles before what that blocks": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="bad", bodies=((Nap(1.5), Fail()),)),
+                Leaf(name="bad too", bodies=((Nap(2.875), Fail()),)),
+                Group(
+                    name="group",
+                    jobs=(
+                        Leaf(name="one", inputs=("bad",)),
+                        Leaf(name="other", inputs=("bad too",)),
+                        Leaf(name="later", requires=("one",)),
+                        Leaf(name="runs", bodies=((Nap(3.0625),),)),
+                    ),
+                ),
+            ),
+        ),
+    ),
+    "a forever group that the end of a run cuts off adds no failures to those of the run": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="group",
+                    jobs=(
+                        Group(
+                            name="forever",
+                            forever=True,
+                            jobs=(
+                                Leaf(name="bad", bodies=((Nap(6.5), Fail()),)),
+                                Leaf(name="long", bodies=((Nap(99.25),),)),
+                            ),
+                        ),
+                        Leaf(name="bad too", bodies=((Nap(9.875), Fail()),)),
+                    ),
+                ),
+            ),
+        ),
+    ),
     "a clean-up job starts although what it needs is throttled": Scenario(
         root=Group(
             name="root",

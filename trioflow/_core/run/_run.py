@@ -418,13 +418,12 @@ class Run:
         for job in self.cancelled_before_linking:
             if not job._state.is_settled:  # nothing has been admitted yet
                 self.settle(job, CANCELLED, CancelledOutcome(), self.clock())
+        self.requirement_counts.queued.extend(undecided)
         if self.journal_writer is not None:  # looking the entry jobs up may take several turns of the loop
-            self.requirement_counts.queued.extend(undecided)
             self.requirement_counts.counting_down = True
             self.journal_writer.defer_lookups()
-            return
-        for job in undecided:
-            self.make_ready(job)
+        else:
+            self.requirement_counts.count_down_queued()
 
     async def _search_in_first_turns(self) -> None:
         """Count the run itself as a searcher during its first turns, so that the first worker spawns no others.
