@@ -157,3 +157,10 @@ def test_a_source_that_never_ends_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     source = SourceProduct(groups)
     assert list(itertools.islice(source.iter_arguments(blocking=True), 1 << 19)) == [("",)] * (1 << 19)
     source.close()
+
+
+def test_a_long_line_takes_time_in_proportion_to_its_items() -> None:
+    """A line that is filled with 300,000 items is there at once; adding them up in pairs would take minutes."""
+    filling = LineFilling(lambda arguments: 2 * len(arguments), 900_000, 1)
+    lines = list(filling.divide(("y",) for _ in range(450_000)))
+    assert list(map(len, lines)) == [300_000, 150_000]

@@ -60,13 +60,13 @@ class LineFilling:
                 continue
             item_size = self.measure(item) - empty_size + len(item)  # with blanks between arguments
             if chosen and size + item_size > self.max_size:
-                yield sum(chosen, ())
+                yield tuple(itertools.chain.from_iterable(chosen))  # their sum takes time in proportion to the square
                 chosen, size = [], empty_size
             chosen.append(item)
             size += item_size
         share = math.ceil(len(chosen) / self.slots)
         for start in range(0, len(chosen), share or 1):
-            yield sum(chosen[start : start + share], ())
+            yield tuple(itertools.chain.from_iterable(chosen[start : start + share]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
