@@ -234,7 +234,7 @@ class NodePool:
     """The free slots, each on a node.
 
     Args:
-        nodes: the nodes; empty for this machine, where only the window limits the commands.
+        nodes: the nodes.
         slots_per_node: the number of slots on each; None for a slot for each of its CPUs, which `add_slots_for_cpus`
             adds.
         print_message: prints a message to the user.
@@ -245,24 +245,21 @@ class NodePool:
         self, nodes: Sequence[Node], slots_per_node: int | None, print_message: Callable[[str], Awaitable[Any]]
     ) -> None:
         self._print_message: Final = print_message
-        self._is_this_machine: Final = not nodes
         self._reachable_nodes: Final = set(nodes)  # all nodes, until one proves to be unreachable
         self._free_slots: Final = deque(list(nodes) * (slots_per_node or 0))
         self._semaphore: Final = anyio.Semaphore(len(self._free_slots), fast_acquire=True)
 
-    def release(self, node: Node | None) -> None:
-        """Add a free slot on a node; None stands for this machine."""
-        if node is not None:
-            self._free_slots.append(node)
-            self._semaphore.release()
+    def release(self, node: Node) -> None:
+        """Add a free slot on a node."""
+        self._free_slots.append(node)
+        self._semaphore.release()
 
-    async def wait_for_slot(self) -> Node | None:
-        while not self._is_this_machine:
+    async def wait_for_slot(self) -> Node:
+        while True:
             await self._semaphore.acquire()
             node = self._free_slots.popleft()
             if node in self._reachable_nodes or not self._reachable_nodes:
                 return node
-        return None
 
     async def add_slots_for_cpus(self, node: Node) -> int:
         """Add a slot for each CPU of a node, and return their number. If it is unknown, add one slot."""
@@ -657,10 +654,10 @@ class Batch:
             # Take a slot only when there is a command for it: commands whose node is unreachable wait for slots, too.
             sequence += 1
             await self.unreported.acquire_on_behalf_of(sequence)
-            node = await self._node_pool.wait_for_slot()
+            node = await self._node_pool.wait_for_slot() if self.options.nodes else None
             await self.wait_until_allowed()
             if self.is_stopped:
-                self._node_pool.release(node)
+                self._release_node(node)
                 return
             slot = self._slots.take_lowest()
             line = self._template.fill(arguments, sequence, slot)
@@ -670,6 +667,10 @@ class Batch:
             self.reporter.add(command)
             self.scheduler.add(command)
         self.expected_count = sequence
+
+    def _release_node(self, node: Node | None) -> None:
+        if node is not None:  # otherwise the command was on this machine, where only the window limits the commands
+            self._node_pool.release(node)
 
     async def _add_slots(self, node: Node) -> None:
         """Add the slots of a node, also to the window, unless who looks at the batch has set another one."""
@@ -766,7 +767,7 @@ class Batch:
                 self._slots.give_back(job.slot)
                 if must_stop and not self.is_stopped:
                     await self._stop_by_halt_rule(job)
-                self._node_pool.release(job.node)
+                self._release_node(job.node)
                 self.unreported.release_on_behalf_of(job.sequence)
 
     async def _stop_by_halt_rule(self, command: BatchCommandJob) -> None:
