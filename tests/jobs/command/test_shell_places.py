@@ -149,7 +149,7 @@ SAFE = [
     'echo a"b"{}\'c\' "d" {}',
     'echo "$(echo {})"',
     "echo $(echo {}; (echo {})) {}",
-    "(ulimit -v | wait -n) | echo {}",
+    "( (ulimit -v; wait -n) | echo {})",
     "x={}; echo \"$x\" '(' {}",
     "a 'b' \"\\\" c\" $(d) # don't\necho {}",
     'echo $# $$ x#{} \\" {}',
