@@ -226,8 +226,7 @@ class Worker(WorkerTask):
                     workers.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
-                is_ordered = is_limited and queue.order is not None
-                if self.woken_in_turn != time_slice.turn_number or not has_run_jobs or is_ordered:
+                if self.woken_in_turn != time_slice.turn_number or not has_run_jobs or (is_limited and queue.order):
                     self.woken_in_turn = time_slice.turn_number
                     snapshot.record_iteration()
                     has_run_jobs = True
@@ -257,7 +256,7 @@ class Worker(WorkerTask):
                     await self._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
                 # ---- where order matters, let all else end that ends in this turn, before anything is admitted
-                if is_ordered and not (run.is_draining_or_stopping or snapshot.is_same_iteration()):
+                if is_limited and queue.order and not (run.is_draining_or_stopping or snapshot.is_same_iteration()):
                     self.start_searching()
                     self.job = awaitable = value = None
                     self.woken_in_turn = time_slice.turn_number
@@ -268,7 +267,7 @@ class Worker(WorkerTask):
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
             self.job = None
-            is_changed = not (snapshot and snapshot.is_task_unchanged())
+            is_changed = self.must_leave and not (snapshot and snapshot.is_task_unchanged())
             if (is_changed or queue.tokens is not None) and run.phase is not STOPPING:
                 run.notice_cancellation(self)
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above

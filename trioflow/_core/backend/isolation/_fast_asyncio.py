@@ -71,7 +71,7 @@ class FastAsyncioGroup(EdgeGroup):
         snapshot: WorkerState | None = worker.task_snapshot
         if snapshot is None:
             return  # its first step will check whether the run is stopping
-        snapshot.must_retire = True
+        snapshot.reference_count = -math.inf  # the worker has to retire after its current job
         if worker.scope is None and not repeatedly and worker.task is not asyncio.current_task(self._loop):
             worker.task.cancel()
         else:
@@ -220,7 +220,6 @@ class WorkerState(anyio_asyncio.TaskState):
         "base_scope",
         "context",
         "innermost_scope",
-        "must_retire",
         "reference_count",
         "worker",
     )
@@ -235,8 +234,7 @@ class WorkerState(anyio_asyncio.TaskState):
         self.context = worker.context
         self._variables = group.variables
         self._variable_count = len(group.variables) + 1  # plus 1 for the variable that holds the worker
-        self.must_retire = False  # whether the worker has to retire after its current job, because it was cancelled
-        self.reference_count = 0  # the number of references to the task and to its context between jobs
+        self.reference_count: float = 0  # the number of references to the task and to its context between jobs
         self._iterations = group.iterations
         self._recorded_iteration: object = None
 
@@ -268,7 +266,7 @@ class WorkerState(anyio_asyncio.TaskState):
     def is_task_unchanged(self) -> bool:
         context = self.context
         task = self._task
-        if self.must_retire or self.innermost_scope is not self.base_scope or task.cancelling() or task._callbacks:
+        if self.innermost_scope is not self.base_scope or task.cancelling() or task._callbacks:
             return False
         if getrefcount(task) + getweakrefcount(task) + getrefcount(context) != self.reference_count:
             return False
