@@ -194,10 +194,11 @@ def _unfinished_reason(record: TraceRecord, span: Span) -> str:
     """
     if _verdict.tally_key(span.state, span.forever) == _verdict.FOREVER_KEY:
         return ""
-    words = STATE_STYLES[recorded_state(span)].unfinished_reason
-    root = record.find_root_failure(span)
-    if root is span:
-        return f"{words}: {span.exception_text}" if span.state is JobState.BLOCKED and span.exception_text else words
+    blocked = record.find_blocked(span)
+    words = STATE_STYLES[recorded_state(blocked)].unfinished_reason
+    root = record.find_root_failure(blocked)
+    if root is blocked:
+        return f"{words}: {root.exception_text}" if root.state is JobState.BLOCKED and root.exception_text else words
     return f"{words}, because {_verdict.failure_words(root)}"
 
 

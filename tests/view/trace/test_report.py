@@ -177,6 +177,22 @@ def test_jobs_that_a_blocked_job_stopped_are_listed_at_the_first_failure(virtual
     assert "<b>cancelled 1 job while running</b>: <bdi>last</bdi>" in section
 
 
+def test_the_jobs_of_a_blocked_group_did_not_run(virtual: Virtual, tmp_path: Path) -> None:
+    """What no failure explains is listed job by job, in a group or not, and has its reason in JUnit's file."""
+    gone = Job(nap, 9, label="gone")
+
+    async def cancel() -> None:
+        gone.cancel()
+
+    group = Scheduler(Job(nap, label="x"), Job(nap, label="y"), label="group", required=gone)
+    junit = JUnit(tmp_path / "junit.xml")
+    scheduler = Scheduler(gone, Job(cancel), group, Job(nap, label="b", required=gone), instruments=[junit])
+    section = failures_text(report(virtual, scheduler, tmp_path / "r.html"))
+    names = ", ".join(f"<bdi>{name}</bdi>" for name in ("b", "group/x", "group/y"))
+    assert f"3 jobs did not run, because <bdi>gone was cancelled</bdi>: {names}" in section
+    assert (tmp_path / "junit.xml").read_text().count('"not run, because gone was cancelled"') == 3
+
+
 def test_the_failure_that_blocked_most_jobs_comes_first(virtual: Virtual, tmp_path: Path) -> None:
     """Of failures that are not critical, the one that blocked most jobs comes first; long names lose their middles."""
     early, late = Job(fail, 1, label="early"), Job(fail, 5, TypeError("bad"), label="late " + 99 * "x")

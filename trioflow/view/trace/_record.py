@@ -229,6 +229,10 @@ class TraceRecord:
             describe_graph(scheduler, self.critical_path_jobs) for scheduler in self.live.schedulers
         )
 
+    def find_blocked(self, span: Span) -> Span:
+        """Return the span of the innermost scheduler around a job that was BLOCKED, or that of the job if it was."""
+        return next((outer for outer in (span, *self.enclosing_spans(span)) if outer.state is JobState.BLOCKED), span)
+
     def find_root_failure(self, span: Span) -> Span:
         """Return the span of the job whose failure blocked the job of `span`, directly or through other jobs.
 

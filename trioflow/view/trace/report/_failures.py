@@ -61,11 +61,12 @@ def _make_group(record: TraceRecord, spans: list[Span], stopped_jobs: dict[int, 
 
 
 def not_run(record: TraceRecord) -> dict[str, list[Span]]:
-    """Return the BLOCKED jobs that no failure in the report explains, by the reason why they did not run."""
+    """Return the jobs that were BLOCKED, or in a group that was, by a reason that is no failure in the report."""
     found: dict[str, list[Span]] = {}
     for span in record.counted_spans:
-        root = record.spans[_root_failure_number(record, span)]
-        if span.state is JobState.BLOCKED and root.state is not JobState.FAILED and root.number not in record.failures:
+        blocked = record.find_blocked(span).state is JobState.BLOCKED
+        root = record.spans[_root_failure_number(record, record.find_blocked(span))]
+        if blocked and root.state is not JobState.FAILED and root.number not in record.failures:
             words = root.exception_text if root.state is JobState.BLOCKED else failure_words(root, root.name)
             found.setdefault(words, []).append(span)
     return found
