@@ -152,6 +152,37 @@ PLANTS: Final = (
 """,
     ),
     Plant(
+        "run-services-of-services",
+        f"{RUN}/_run.py",
+        "a service passes on what it uses as it settles, when nobody waits for it any more",
+        """\
+        if not self.scheduler.keep_jobs:
+            self._pass_services_on(job, successors)
+        if successors is not None:
+""",
+        """\
+        if successors is not None:
+""",
+    ),
+    Plant(
+        "cleanup-notices",
+        f"{RUN}/_worker.py",
+        "a clean-up job that the deadline has cancelled settles before the others know",
+        """\
+        if self.must_leave and not self.workers.is_closed:
+""",
+        """\
+        if self.must_leave and run.phase is not STOPPING:
+""",
+    ),
+    Plant(
+        "adm-competes",
+        f"{ADMISSION}/_admission.py",
+        "a run competes again only when it asks for a round itself",
+        "for queue in list(self.admission.queues) if self.admission.shares_slots else (self,):",
+        "for queue in list(self.admission.queues) if self.admission.shares_slots else ():",
+    ),
+    Plant(
         "run-settle-order",
         f"{RUN}/_run.py",
         "two lines in the other order: who awaits a job is told before its slot is back",
