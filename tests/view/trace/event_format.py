@@ -2,8 +2,7 @@
 
 "Trace Event Format" (docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU) defines the phases, and
 the fields of each with their types. Perfetto's importer (src/trace_processor/importers/json) sorts events by time,
-keeping the order of those at the same time, and drops slices that overlap without nesting; it ties each end of an
-arrow to the slice that is open at that time on that thread.
+keeping the order of those at the same time, and drops slices that overlap without nesting.
 """
 
 from __future__ import annotations
@@ -21,9 +20,6 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "M": {"name": str, "pid": int, "tid": int, "args": dict},
     "X": {"name": str, "cat": str, "ts": (int, float), "dur": (int, float), "pid": int, "tid": int},
     "i": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "s": str},
-    "C": {"name": str, "ts": (int, float), "pid": int, "args": dict},
-    "s": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": int},
-    "f": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": int, "bp": str},
 }
 OPTIONAL = {"args"}
 NANOSECOND = 0.001
@@ -39,8 +35,6 @@ def events(text: str) -> list[Event]:
         check_event(event)
     check_names(found)
     check_nesting(found)
-    check_arrows(found)
-    check_counters(found)
     return found
 
 
@@ -63,8 +57,6 @@ def check_event(event: Event) -> None:
         assert event.get(name, 0) >= 0, event
     if event["ph"] == "i":
         assert event["s"] in ("g", "p", "t"), event
-    if event["ph"] == "f":
-        assert event["bp"] == "e", event
     if event["ph"] == "M":
         argument, kind = (PROCESS_FACTS | THREAD_FACTS)[event["name"]]
         assert set(event["args"]) == {argument}, event
@@ -84,7 +76,7 @@ def check_names(found: list[Event]) -> None:
 def threads(found: list[Event]) -> dict[tuple[int, int], list[Event]]:
     """Return the events of each thread, in the order of time, then of the file."""
     sorted_out: dict[tuple[int, int], list[Event]] = defaultdict(list)
-    for event in sorted((event for event in found if event["ph"] in "Xsf"), key=lambda event: event["ts"]):
+    for event in sorted((event for event in found if event["ph"] == "X"), key=lambda event: event["ts"]):
         sorted_out[event["pid"], event["tid"]].append(event)
     return sorted_out
 
@@ -93,36 +85,9 @@ def check_nesting(found: list[Event]) -> None:
     """Check that the slices of a thread are apart or nested."""
     for happened in threads(found).values():
         open_until: list[float] = []
-        for event in (event for event in happened if event["ph"] == "X"):
+        for event in happened:
             while open_until and open_until[-1] <= event["ts"] + NANOSECOND / 2:
                 open_until.pop()
             end = event["ts"] + event["dur"]
             assert not open_until or end <= open_until[-1] + NANOSECOND / 2, event
             open_until.append(end)
-
-
-def check_arrows(found: list[Event]) -> None:
-    """Check that each arrow has two ends in order, and that a slice is open at each end."""
-    ends: dict[int, dict[str, Event]] = defaultdict(dict)
-    for happened in threads(found).values():
-        last: Event | None = None
-        for event in happened:
-            if event["ph"] == "X":
-                last = event if event["name"].partition(" ")[0] != "attempt" or last is None else last
-                continue
-            assert last is not None, event
-            assert last["ts"] <= event["ts"] <= last["ts"] + last["dur"], event
-            assert event["ph"] not in ends[event["id"]], event
-            ends[event["id"]][event["ph"]] = event
-    for both in ends.values():
-        assert both["s"]["ts"] <= both["f"]["ts"], both
-
-
-def check_counters(found: list[Event]) -> None:
-    """Check that counters are numbers, and zero in the end."""
-    last: dict[tuple[int, str], Event] = {}
-    for event in (event for event in found if event["ph"] == "C"):
-        assert event["args"], event
-        assert all(isinstance(value, int) and value >= 0 for value in event["args"].values()), event
-        last[event["pid"], event["name"]] = event
-    assert all(not any(event["args"].values()) for event in last.values())

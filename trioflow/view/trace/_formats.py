@@ -6,8 +6,7 @@ The format: "Trace Event Format", Google, https://docs.google.com/document/d/1Cv
 
 Each scheduler becomes a process, and each of its lanes a thread of this process. Perfetto draws the processes below
 each other, in the order of the file. Slices (`X`) of one thread may nest but not overlap, and jobs in one lane never
-overlap. The two ends of an arrow (`s`, `f`) belong to the slices that are open at the times of these ends. An arrow
-therefore starts just before the end of a slice.
+overlap.
 """
 
 from __future__ import annotations
@@ -24,16 +23,12 @@ from ..._core.api.views import printable
 from .._state_styles import recorded_state
 from ..text._symbols import escape_formula
 from ._record import TraceRecord
-from ._resource_use import count_overlaps
 from ._spans import RunSpan, Span
 
 TraceEvent = dict[str, Any]
 
 FORMAT_VERSION: Final = 3
 """The version of the file format, written to `otherData`. It is incremented on incompatible changes."""
-
-NANOSECOND_IN_MICROSECONDS: Final = 0.001
-"""The resolution of Perfetto's clock, one nanosecond, expressed in microseconds."""
 
 
 def json_text(record: TraceRecord, record_json: str) -> str:
@@ -58,13 +53,9 @@ class _EventBuilder:
     def events(self) -> Iterator[TraceEvent]:
         """Yield all events, the names of processes and threads first."""
         yield from self._metadata_events()
-        for run, pid in zip(self._record.runs, self._process_numbers, strict=True):
-            yield from self._counter_events(run, pid)
         for span in self._record.spans:
             if span.started_at is not None:
                 yield from self._slice_events(span)
-        for span in self._record.spans:
-            yield from self._arrow_events(span)
         yield from self._incident_events()
 
     def _assign_process_numbers(self) -> list[int]:
@@ -135,32 +126,6 @@ class _EventBuilder:
             details["exception"] = printable(span.exception_text)
         return details
 
-    def _arrow_events(self, span: Span) -> Iterator[TraceEvent]:
-        """Yield the two ends of an arrow from each requirement to the job.
-
-        Jobs without duration get no arrows, because the slices of such jobs are never open.
-        """
-        if not _has_duration(span):
-            return
-        for requirement in filter(_has_duration, (self._record.spans[number] for number in span.required)):
-            start, end = self._time_bounds(requirement)
-            arrow_start = self._to_microseconds(requirement.ready_at) if requirement.ready_at is not None else end
-            arrow_start = max(start, round(arrow_start - NANOSECOND_IN_MICROSECONDS, 3))
-            arrow_id = requirement.number * len(self._record.spans) + span.number + 1
-            arrow: TraceEvent = {"id": arrow_id, "name": "requires", "cat": "flow"}
-            yield {"ph": "s", **arrow, "ts": arrow_start, **self._thread_fields(requirement)}
-            yield {"ph": "f", **arrow, "ts": self._time_bounds(span)[0], **self._thread_fields(span), "bp": "e"}
-
-    def _counter_events(self, run: RunSpan, pid: int) -> Iterator[TraceEvent]:
-        """Yield an event for each change of the number of running jobs in a run, and of the size of its window."""
-        members = (self._record.spans[number] for number in run.member_numbers)
-        steps = count_overlaps(self._time_bounds(span) for span in members if span.started_at is not None)
-        for time, running_count in zip(*steps, strict=True):
-            yield {"ph": "C", "name": "running jobs", "ts": time, "pid": pid, "args": {"jobs": running_count}}
-        for since, size in run.window_sizes:
-            time = self._to_microseconds(since)
-            yield {"ph": "C", "name": "window", "ts": time, "pid": pid, "args": {"slots": size}}
-
     def _incident_events(self) -> Iterator[TraceEvent]:
         for incident in self._record.incidents:
             message = printable(incident.message)
@@ -180,10 +145,6 @@ class _EventBuilder:
 
     def _to_microseconds(self, time: float) -> float:
         return round((time - self._record.start_time) * 1e6, 3)
-
-
-def _has_duration(span: Span) -> bool:
-    return span.started_at is not None and span.finished_at != span.started_at
 
 
 def _metadata_event(pid: int, tid: int, name: str, args: TraceEvent) -> TraceEvent:
