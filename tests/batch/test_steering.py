@@ -113,6 +113,21 @@ def test_another_window_is_the_number_of_commands_at_once(tmp_path: Path) -> Non
     assert (run["window"], run["slots_taken"], rest) == (1, 3, lines[2:3])
 
 
+def test_a_window_over_nodes_leaves_each_node_its_own_limit(tmp_path: Path) -> None:
+    """It is the sum of their slots at first; a larger one starts no more on a node than -j."""
+    here, go = [tmp_path / "here-0", tmp_path / "here-1"], tmp_path / "go"
+    lines = [ends_with(str(path), str(go)) for path in here]
+    with running("-j1", "-S", ":", ":::", *lines) as process:
+        until_there(here[0])
+        first = _client.ask(process.pid)["runs"][0]["window"]
+        steer(process.pid, "window", 3)
+        run = _client.ask(process.pid)["runs"][0]
+        rest = running_in(process.pid)
+        go.touch()
+        assert process.wait(PATIENCE) == 0
+    assert (first, run["window"], run["slots_taken"], rest) == (1, 3, 1, lines[:1])
+
+
 def test_a_look_counts_all_commands_and_nothing_else(tmp_path: Path) -> None:
     """Those that have ended and those to come count; of a source that is not read to its end, those so far."""
     here, go = tmp_path / "here", tmp_path / "go"
