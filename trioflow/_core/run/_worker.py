@@ -17,7 +17,7 @@ spawn ──► take the next ready job ──► run it ──► settle it, co
               └────────────────── if the turn is used up: yield to the loop ◄───────────┘
 ```
 
-Three terms, and their invariants:
+Four terms, and their invariants:
 
 - A **worker** is in `Workers.alive` from before its task is spawned until it leaves. `job` is the job that the worker
   runs, or None. What a job holds (a slot, its needs, a token) belongs to the job, not to the worker.
@@ -31,6 +31,7 @@ Three terms, and their invariants:
     look for that job. Therefore, code outside of this module calls `ensure_searcher` after every event that makes a job
     ready or frees a slot. A worker that takes a job and leaves others in the queue calls it, because its own job may be
     suspended.
+- An **errand** is what a worker does that runs no jobs, such as to open a gate; see `GatedResource`. It is no searcher.
 - A **turn** is one iteration of the event loop. The workers share its time. `TimeSlice` decides which workers may
   continue in a turn, and which have to queue for a later one.
 """
