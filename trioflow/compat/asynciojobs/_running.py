@@ -32,7 +32,7 @@ class JobAdapter(trioflow.AbstractJob[Any]):
     """The required forever jobs. This job awaits them itself, because trioflow rejects forever jobs as requirements."""
 
     def __init__(self, job: AbstractJob, label: str, critical: bool, forever: bool) -> None:
-        super().__init__(label=label, critical=critical, forever=forever)
+        super().__init__(label=label, critical=None if critical else False, forever=forever)  # True is the default
         self.job = job
         self.awaited_forever_jobs = ()
 

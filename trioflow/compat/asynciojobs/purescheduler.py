@@ -181,22 +181,22 @@ class PureScheduler:
             Exception: requirements form a cycle, or are not in the scheduler.
 
         """
-        forever_jobs = self._trioflow_unrequired_forever_jobs()
-        waits_for = {job: job.required - forever_jobs for job in in_creation_order(self.jobs)}
-        successors: dict[AbstractJob, builtins.list[AbstractJob]] = {job: [] for job in waits_for}
+        jobs, forever_jobs = in_creation_order(self.jobs), self._trioflow_unrequired_forever_jobs()
+        waits_for = {job: job.required - forever_jobs for job in jobs if job.required}
+        successors: dict[AbstractJob, builtins.list[AbstractJob]] = {}
         for job, requirements in waits_for.items():
             for missing in in_creation_order(job.required - self.jobs):
                 label = label_text(missing)
                 raise Exception(f"{label!r} is required and is not in {self!r}: add it, or call sanitize()")
             for requirement in requirements:
-                successors[requirement].append(job)
-        order = [job for job, requirements in waits_for.items() if not requirements]
+                successors.setdefault(requirement, []).append(job)
+        order = [job for job in jobs if not waits_for.get(job)]
         for job in order:  # Kahn 1962, O(V + E)
-            for successor in successors[job]:
+            for successor in successors.get(job, ()):
                 waits_for[successor].remove(job)
                 if not waits_for[successor]:
                     order.append(successor)
-        if len(order) < len(waits_for):
+        if len(order) < len(jobs):
             try:
                 topological_order(self._trioflow_build_run())
             except trioflow.CycleError as error:
