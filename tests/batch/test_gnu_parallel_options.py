@@ -41,6 +41,14 @@ def test_arguments_are_read_as_by_gnu_parallel() -> None:
         assert (ours.stdout, ours.exit_code) == (theirs, 0)
 
 
+def test_several_arguments_are_not_where_one_word_must_be() -> None:
+    """`x={} true` with the arguments `a` and `date` would run `date`, as it does in GNU parallel."""
+    for options in ([], ["-N2"], ["-X"], ["--colsep", ","]):
+        sources = ["a", "b"] if options else ["a", ":::", "b"]
+        assert "write {1}, {2}, ... in place of {}" in refusal(*options, "x={} true", ":::", *sources)
+    assert batch("--dry-run", "x={} true", ":::", "a").stdout == "x=a true\n"
+
+
 def test_outputs_are_printed_as_by_gnu_parallel() -> None:
     """Outputs with tags and `--line-buffer` equal those of GNU parallel, byte for byte."""
     words = ["-k", "--line-buffer", "--tag"]

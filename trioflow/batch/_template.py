@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..jobs.command._shell_places import PLAIN, VALUE, UnsafePlaceError, check_places, quote
+from ..jobs.command._shell_places import PLAIN, SEVERAL, VALUE, UnsafePlaceError, check_places, quote
 
 REPLACEMENT_STRINGS: Final = """\
   {}    the argument                {.} without its extension
@@ -163,6 +163,7 @@ class CommandTemplate:
             neither appended nor quoted.
         repeats_words: whether each argument gets the text around `{}` in its word, as in `dir/{}.txt`.
         shell: the path of the shell that will run the line; "" for that of a node, which may be any.
+        has_several: whether a command may get several arguments.
 
     Raises:
         ValueError: a word contains a replacement string of GNU parallel that is not supported.
@@ -186,12 +187,13 @@ class CommandTemplate:
         is_command: bool = True,
         repeats_words: bool = False,
         shell: str = "",
+        has_several: bool = False,
     ) -> None:
         line = " ".join(words)
         pieces = list(parse_pieces(line, resources))
         if is_command and not _has_placeholders(pieces):
             pieces += [*[" "] * bool(line), Placeholder(None, 0, "")]
-        checked = _check_places(pieces, line, shell) if is_command else pieces
+        checked = _check_places(pieces, line, shell, SEVERAL if has_several else VALUE) if is_command else pieces
         self._pieces: Final = _repeat_words(checked, line) if repeats_words else checked
         self._quote: Final[Callable[[str], str]] = str if not is_command or _is_command_an_argument(pieces) else quote
 
@@ -229,7 +231,7 @@ def _has_placeholders(pieces: Iterable[TemplatePiece]) -> bool:
     return any(isinstance(piece, Placeholder) for piece in pieces)
 
 
-def _check_places(pieces: Sequence[TemplatePiece], line: str, shell: str) -> list[TemplatePiece]:
+def _check_places(pieces: Sequence[TemplatePiece], line: str, shell: str, mark_of_all: str) -> list[TemplatePiece]:
     """Return the pieces of a command line, with those marked that are in a comment.
 
     Raises:
@@ -241,7 +243,10 @@ def _check_places(pieces: Sequence[TemplatePiece], line: str, shell: str) -> lis
         if isinstance(piece, str):
             texts[-1] += piece
         else:
-            marks.append(VALUE if isinstance(piece, ResourcePlaceholder) or piece.number_symbol is None else PLAIN)
+            if isinstance(piece, Placeholder) and piece.index == 0:
+                marks.append(mark_of_all if piece.number_symbol is None else PLAIN)
+            else:
+                marks.append(VALUE)
             texts.append("")
     try:
         in_comments = iter(check_places(texts, marks, shell))

@@ -111,7 +111,8 @@ y={w}; trap 'echo $(('"y))" EXIT|$'\\x65val' {w}|{eval,} {w}|{eval,/x} {w}|print
 { :; } always { eval {w}; }|exec -a x eval {w}|$x eval {w}|e${x}val {w}|echo ~ro{w}|x=~ro{w}|nameref r={w}; r=1
 setopt promptsubst; PROMPT4={w}; set -x; true|setopt globsubst; x={w}; echo $x|declare DIRSTACK={w}|exec {w}|time z[{w}]=1|env {w} x|echo {w} | { echo $(( $(cat) )); }|echo $x:{w}|command -v {w}
 read x <<< {w}; printf '%s' "$x"|f() { local x={w}; echo "$x"; }; f {w}|[ {w} -nt {w} ]|[[ ! {w} == {w} ]]|set -eu -- {w}; echo "$@"|cp {w}{,.b}|printf $'%s\\t' {w}|~/bin/{w} {w}|x={w}; : "${x:-"{w}"}"
-true {w} && echo $((RANDOM%2))|i=1; i=$((i+1)); echo $i {w}|echo x{w}>y|echo {w}>y|echo {w}<y|f{w}() { true; }|echo {w}{a,b}|echo {a,{w}}|echo [{w}]|true \\
+true {w} && echo $((RANDOM%2))|i=1; i=$((i+1)); echo $i {w}|echo x{w}>y|echo {w}>y|echo {w}<y|f{w}() { true; }|echo {w}{a,b}|echo {a,{w}}|echo [{w}]|x={w}; ${?:+$x}|x={w}; [ "${!:-$x}" -gt 1 ]|touch -- {w}; [ * ]|>! y eval {w}|< *(e:{w}:) cat|{ true } always { eval {w} }
+if (false) { true } else { eval {w} }|echo $x:F:{w}:h|y={w}; echo "$x:F:y:h"|y={w}; echo ${x:-*(e:$y:)}|true {a[{w}]}>y|IFS= read -r RANDOM < {w}|x=1 export SECONDS={w}|SHLVL={w}|x=={w}|printf %n {w}|true \\
 # {w}
 """.strip()  # fmt: skip
 
@@ -167,11 +168,11 @@ for line; do (eval "$line") </dev/null; if [ -e pwned ]; then printf '%s' "$line
 """
 
 
-def accepted(line: str) -> bool:
-    """Return whether the gate lets values into this line."""
+def accepted(line: str, shell: str = "") -> bool:
+    """Return whether the gate lets values into this line, for this shell or for any."""
     texts = line.split("{}")
     try:
-        comments = check_places(texts, [VALUE] * (len(texts) - 1))
+        comments = check_places(texts, [VALUE] * (len(texts) - 1), shell)
     except UnsafePlaceError:
         return False
     return not any(comments)
@@ -214,8 +215,9 @@ def try_lines(count: int, seed: int) -> tuple[int, list[str]]:
     faults = list[str]()
     known = [line for line in lines if accepted(line)]
     for shell in sorted(SHELLS):
+        for_shell = [line for line in lines if accepted(line, shell)]
         for value in [*HOSTILE, *HARMLESS]:
-            faults += run(known, value, shell)
+            faults += run(for_shell, value, shell)
     return len(known), faults
 
 

@@ -16,7 +16,9 @@ HOSTILE = [
     "a[$(touch pwned)] -gt 1", "([$(touch pwned)]=1)", "*(e:'touch pwned':)",
 ]  # fmt: skip
 SHELLS = {
-    os.path.realpath(shell) for shell in map(shutil.which, ("bash", "dash", "zsh", "ksh", "mksh", "busybox")) if shell
+    os.path.realpath(shell)
+    for shell in map(shutil.which, ("bash", "dash", "zsh", "ksh", "ksh93", "mksh", "busybox"))
+    if shell
 }
 
 

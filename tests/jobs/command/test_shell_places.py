@@ -62,7 +62,7 @@ UNSAFE = [
     ("declare -a z=({})", "after ("),
     ("make >& {}.log", "after >&"),
     ("make &> {}", "after &>"),
-    ("exec {fd}>{}", "in a line whose command is not known"),
+    ("exec {fd}>{}", "directly before >"),
     ("sort {}>out", "directly before >"),
     ("echo $x{}", "after the name of a variable"),
     ("cp a ~{}", "after ~"),
@@ -144,6 +144,33 @@ UNSAFE = [
     ("{}() { echo; }", "directly before ("),
     ("export {}=1", "after export"),
     ("[ {} {} {} ]", "after ["),
+    *((f"x={{}}; {line}", "in a line whose command is not known") for line in ("${?:+$x}", "${!:-$x}", "${#:+$x} a")),
+    ('x={}; [ "${?:+$x}" -gt 1 ]', "after ["),
+    ("touch -- {}; [ * ]", "after ["),
+    ("touch -- {}; printf *", "after printf"),
+    ("printf '\\u0025d' {}", "after printf"),
+    (">! x eval {}", "after >"),
+    ("true; >>! x eval {}", "after >"),
+    ("< *(e:{}:) cat", "after ("),
+    ("> *(e:{}:)", "after ("),
+    ("{ true } always { eval {} }", "beside a }"),
+    ("if (false) { echo a } else { eval {} }", "beside a }"),
+    ("x=a/b/c; echo $x:F:{}:h", "in a line with a modifier of zsh"),
+    ('y={}; x=a/b/c; echo "$x:F:y:h"', "in a line with a modifier of zsh"),
+    ("y={}; echo ${x:-*(e:$y:)}", "inside ${ ... }"),
+    ("true {a[{}]}>f", "directly before >"),
+    ("x=={}", "after ="),
+    *(
+        (line, "in a line that sets a variable which shells evaluate")
+        for line in (
+            "echo {} | IFS= read -r RANDOM",
+            "x=1 export RANDOM={}",
+            "command export RANDOM={}",
+            "SHLVL={}",
+            "FUNCNEST={}",
+            "LOGCHECK={}",
+        )
+    ),
 ]
 SAFE = [
     'echo a"b"{}\'c\' "d" {}',
@@ -165,6 +192,8 @@ SAFE = [
     'while read -r x y; do echo "$x"; done < {}; echo let {} 2>&1 {}',
     "./{} a && ~/bin/{} b && '/opt/a b/c' {}",
     "a \\\n {} &&\\\n b {}; x=~/{}; ~/bin/{}",
+    'git -m "for "{} -m "x; "{}; "$HOME"/bin/x {} > {}.log 2>&1; env "$CC" {}; echo $(expr {} + 1) $(echo {} | tr a b)',
+    'echo $x:/{} "$x: $y" LINES {}; { ls {}; } > o; [ {} = "*" ] && [[ {} = a* ]]; printf "%s?" {}; ls *',
     "cp {}{,.bak}; for i in {1..3}; do echo {}; done; find . -exec ls {} +; for x in {}; do echo {}; done",
 ]
 
@@ -226,6 +255,8 @@ def test_a_number_is_computed_only_by_shells_that_do_not_evaluate_it() -> None:
         for shell in ("/bin/zsh", "/bin/mksh", "/bin/ksh93", ""):
             with pytest.raises(ValueError, match=r"could run as code"):
                 CommandTemplate([line], shell=shell)
+    with pytest.raises(ValueError, match="after printf"):  # the `%n` of bash sets the variable of this name
+        CommandTemplate(["printf %n {}"], shell="/bin/bash")
 
 
 def test_a_number_is_no_part_of_the_name_of_a_variable() -> None:
@@ -278,7 +309,10 @@ def test_the_builtins_of_each_shell_are_known(shell: str) -> None:
     assert [word for word in listed if word not in BUILTINS | harmless] == []
 
 
-@pytest.mark.parametrize(("shell", "listing"), [("bash", "declare -i; declare -a; declare -A"), ("mksh", "typeset -i")])
+@pytest.mark.parametrize(
+    ("shell", "listing"),
+    [("bash", "declare -i; declare -a; declare -A"), ("mksh", "typeset -i"), ("zsh", "typeset -i")],
+)
 def test_the_variables_that_a_shell_computes_are_known(shell: str, listing: str) -> None:
     """To set a variable that is a number or an array evaluates what it is set to."""
     if shutil.which(shell) is None:
@@ -287,3 +321,28 @@ def test_the_variables_that_a_shell_computes_are_known(shell: str, listing: str)
     names = re.findall(r"^(?:declare -\w+ )?(\w+)", listed, re.MULTILINE)
     assert "PPID" in names
     assert [name for name in names if EVALUATED.fullmatch(name) is None] == []
+
+
+def test_several_arguments_are_not_where_one_word_must_be() -> None:
+    """`x={}` with the arguments `a` and `b` would be `x=a b`, which runs `b`."""
+    for line in (
+        "x={} true",
+        "true; x=1 y={}",
+        "[ {} ]",
+        "[[ {} ]]",
+        "export x={}",
+        "exec > {}",
+        "true > {}.x",
+        "printf x{}",
+    ):
+        CommandTemplate([line])
+        with pytest.raises(ValueError, match=r"where it may be several words"):
+            CommandTemplate([line], has_several=True)
+    for line in (
+        "{}",
+        "{} x",
+        "x={1} ls {} > {2}",
+        "for x in {}; do ls; done; printf '%s\\n' {}; echo a{}b",
+        "x={#}; ./{}",
+    ):
+        CommandTemplate([line], has_several=True)

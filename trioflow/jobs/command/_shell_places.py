@@ -9,7 +9,7 @@ be known as a whole: commands with their redirections, in lists, pipes, brackets
 nothing, and calls the builtins of shells in the forms of `_FORMS`. Any other line gets the value as its `$1`.
 
 What is read is what all of bash, dash, zsh, ksh, mksh and busybox read in the same way. In the texts of words, a value
-is one of the two marks below, and what a shell expands is `\3` or, in double quotes, `\4`.
+is one of the marks below, what a shell expands is `\3` or, in double quotes, `\4`, and `\2` follows a pattern of files.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from typing import Final
 VALUE: Final = "\0"
 PLAIN: Final = "\1"
 """The marks of values: of any value, and of one without special characters."""
+SEVERAL: Final = "\0\2"
+"""The mark of arguments with blanks between them, which may be several words."""
 PLAIN_VALUE: Final = re.compile(r"[+\-./0-9A-Z_a-z]+")
 """Matches a value that needs no quotes. Shells need fewer, but these make the job logs of batches those of parallel."""
 
@@ -78,29 +80,32 @@ def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") ->
     """
     line = "".join(_MARKS.sub("?", text) + mark for text, mark in zip(texts, [*marks, ""], strict=True))
     reader = _Reader(line, _NUMBER if os.path.basename(os.path.realpath(shell)) not in NOT_COMPUTING else _WORD)
+    places = [found.start() for found in re.finditer(f"[{VALUE}{PLAIN}]", line)]
+    special = [number for number, place in enumerate(places) if line[place] == VALUE]
     try:
         reader.read_commands("")
     except _Unknown as error:
         # A line of values without special characters is as if the user had written it.
-        if error.changes_value or VALUE in marks:
-            number = len(_MARKS.findall(line, 0, reader.position))
+        if error.changes_value or special:
+            number = sum(place < reader.position for place in places)
             if not error.changes_value:
-                number = marks.index(VALUE, number if VALUE in marks[number:] else 0)
+                number = next((each for each in special if each >= number), special[0])
             raise UnsafePlaceError(number, error.name, error.remedy) from None
-    places = [found.start() for found in re.finditer(f"[{VALUE}{PLAIN}]", line)]
     return [any(start < place < end for start, end in reader.comments) for place in places]
 
 
 NOT_COMPUTING: Final = frozenset({"bash", "dash", "ash", "busybox"})
 """The shells whose builtins take no argument for an expression: what is no number is an error."""
+_PATTERN: Final = "\2"
 _UNQUOTED: Final = "\3"
 _QUOTED: Final = "\4"
+_NUMBERS: Final = frozenset(["$#", "$?", "$$", "$!", "${#}", "${?}", "${$}", "${!}"])
 _MARKS: Final = re.compile("[\0-\5]")
 _EXPANSION: Final = r"""\$(?P<name>[A-Za-z_]\w*|[0-9@*\#?$!-])
-    | \$\{(?P<braced>\#?(?:\w+|[@*\#?$!-]))(?::?[-+?](?:[^{}'"`$\\\0\1]|\$\w+)*|(?:%%?|\#\#?)[^{}'"`$\\\0\1]*)?\}"""
+    | \$\{(?P<braced>\#?(?:\w+|[@*\#?$!-]))(?::?[-+?](?:[^{}()'"`$\\\0\1]|\$\w+)*|(?:%%?|\#\#?)[^{}()'"`$\\\0\1]*)?\}"""
 _TOKEN: Final = re.compile(
     r"""(?P<blank>(?:[ \t]|(?<=[ \t\n&|;])\\\n)+) | (?P<comment>\#[^\n]*) | (?P<duplication>\d*>&\d+(?=[\s;&|)]|\Z))
-    | (?P<redirection>\d*(?:>>|>(?![&|(>])|<(?![&<>(]))[ \t]*) | (?P<end>&&|\|\||\|(?!&)|&(?!>)|;(?![;&])|\n)
+    | (?P<redirection>\d*(?:>>?(?![&|(>!])|<(?![&<>(]))[ \t]*) | (?P<end>&&|\|\||\|(?!&)|&(?!>)|;(?![;&])|\n)
     | (?P<bracket>\((?!\())""",
     re.VERBOSE | re.ASCII,
 )
@@ -114,19 +119,25 @@ _QUOTED_PIECE: Final = re.compile(
     | (?P<literal>[^\\"`$\0\1]+|\$(?![{{(\0\1\[]))""",
     re.VERBOSE | re.ASCII,
 )
+_ZSH_OPERATOR: Final = re.compile(r"(\[)|:[^\s/$\".,;)\d-]", re.ASCII)
+"""Matches a subscript or a modifier after `$x`: zsh computes a part of them, as in `$x:F:y:h`."""
 _OPENER: Final = re.compile(r"\$?\(\(|\$[\[{]|\$(?=['\"])|<<|[<>][(&]|<>|>\||&>|\|&|.", re.DOTALL)
-_CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0\1\3\4-]|\A=|(?:\A=|(?:\A|[=:])~)[^/:]*)\Z")
-"""Matches what changes a value after it: `~` and `=` expand it, and what else is not known."""
+_CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\4-]|((?:\A|[=:])[=~][^/:]*))\Z")
+"""Matches what changes a value after it: `~` and `=` expand it, and what else is not known outside of quotes."""
 _AS_WORD: Final = 'make it a word of its own, or pass it as "$1", as in: sh -c \'x "$1"\' - {}'
 _QUOTE_EXPANSIONS: Final = 'put what the shell expands there in double quotes, as in: test "$(wc -l < x)" = 2'
 _LEAVE_OUT_QUOTES: Final = 'leave the quotes out, as arguments are quoted anyway: -m "for "{} in place of -m "for {}"'
+_IS_SEVERAL: Final = ("where it may be several words", "write {1}, {2}, ... in place of {}")
 _REMEDIES: Final = {
     '"': ("inside double quotes", _LEAVE_OUT_QUOTES),
     "'": ("inside single quotes", _LEAVE_OUT_QUOTES),
     "`": ("in a line with backquotes", "write $(...) in place of `...`"),
     "<<": ("in a line with a here-document", "pipe it in, as in: printf '%s\\n' {} | COMMAND"),
-    **{opener: (f"inside {opener} ... {end}", "make it a word of its own, as in: expr {} + 1")
-       for opener, end in (("$((", "))"), ("((", "))"), ("$[", "]"), ("${", "}"))},
+    "${": ("inside ${ ... }", "let a program change it, as in: $(echo {} | tr a b)"),
+    "|&": ("after |&", "write 2>&1 | in place of |&"),
+    **{opener: (f"inside {opener} ... {end}", "let a program compute it, as in: $(expr {} + 1)")
+       for opener, end in (("$((", "))"), ("((", "))"), ("$[", "]"))},
+    **{opener: (f"after {opener}", f"write > FILE 2>&1 in place of {opener} FILE") for opener in ("&>", ">&")},
     **{prefix: (f"after {prefix}", f"leave the {prefix} out, since arguments are quoted anyway") for prefix in "\\$"},
 }  # fmt: skip
 _RESERVED: Final = frozenset(["if", "then", "elif", "else", "fi", "while", "until", "do", "done", "!", "{", "}"])
@@ -170,7 +181,10 @@ class _Reader:
         while self.position < len(self._line) and not (closer and self._line.startswith(closer, self.position)):
             found = _TOKEN.match(self._line, self.position)
             if found is None:
+                start = self.position
                 words.append(self._read_word())
+                if self._line[start : self.position] == "}" and len(words) > 1:  # zsh ends a group there
+                    raise _Unknown("beside a }", "write ; before the }, or quotes around it")
                 if len(words) == 1 and words[0] in _RESERVED:
                     words.clear()
                 continue
@@ -185,8 +199,8 @@ class _Reader:
                     self.comments.append(found.span())
                 case "bracket":
                     self.read_commands(")")
-                case "redirection":
-                    self._read_word()
+                case "redirection" if SEVERAL in self._read_word():
+                    raise _Unknown(*_IS_SEVERAL)
                 case "end":
                     _check_command(words, self._number)
                     words = []
@@ -215,15 +229,20 @@ class _Reader:
                     self.read_commands(")")
                     word += _UNQUOTED
                 case "name" | "braced":
-                    word += self._expansion(found[kind], _UNQUOTED)
-                case "literal":  # braces may become several words
-                    is_word = found[0] in ("{", "{}", "}") and not word and self._line[self.position :][:1] <= " "
-                    word += found[0] + _UNQUOTED * ("{" in found[0] and not is_word)
+                    word += self._expansion(found[0], _UNQUOTED)
+                case "literal":  # braces and patterns may become several words
+                    after = self._line[self.position :][:1]
+                    is_word = found[0] in ("{", "{}", "}", "[", "[[") and not word and after <= " "
+                    word += found[0]
+                    if not is_word:
+                        word += _UNQUOTED * ("{" in found[0]) + _PATTERN * any(map(found[0].__contains__, "*?["))
+                    if found[0].endswith("}") and after in ("<", ">"):  # bash sets a variable, as in: x {a[1]}>f
+                        raise _Unknown(f"directly before {after}", f"put a blank before {after}")
                 case "escaped" | "single":
                     word += found[kind]
                 case _:
                     pass
-        if self.position == start or self._line[self.position :][:1] in ("\\", "'", '"', "`", "$"):
+        if self.position == start or self._line[self.position :][:1] in ("\\", "'", '"', "`", "$", "("):
             self._refuse()
         return word
 
@@ -238,7 +257,7 @@ class _Reader:
                 self.read_commands(")")
                 text += _QUOTED
             elif found.lastgroup in ("name", "braced"):
-                text += self._expansion(found[found.lastgroup], _QUOTED)
+                text += self._expansion(found[0], _QUOTED)
             else:
                 text += found[0]
         if not self._line.startswith('"', self.position):
@@ -249,17 +268,20 @@ class _Reader:
         self.position += 1
         return text
 
-    def _expansion(self, name: str, mark: str) -> str:
+    def _expansion(self, text: str, mark: str) -> str:
         """Return what stands for a variable, and for one that is always a number, a number."""
-        if self._line[self.position - 1] != "}" and self._line.startswith("[", self.position):
-            raise _Unknown("in a line with a subscript", "write ${x}[ in place of $x[")  # zsh computes it
-        return "0" if name in ("#", "?", "$", "!") else mark
+        found = None if text.endswith("}") else _ZSH_OPERATOR.match(self._line, self.position)
+        if found is not None:
+            name = "in a line with a subscript" if found[1] else "in a line with a modifier of zsh"
+            raise _Unknown(name, "write ${x} in place of $x", changes_value=found[0][-1] in (VALUE, PLAIN))
+        return "0" if text in _NUMBERS else mark
 
     def _check_mark(self, word: str) -> None:
         self._check_name()
-        if word and _CHANGED_AFTER.search(word):
+        found = _CHANGED_AFTER.search(word)
+        if found is not None and (found[1] or self._line[self.position - 1] not in ("'", '"')):
             raise _Unknown(f"after {word[-1]}", changes_value=True)
-        following = re.match(r"\d*([<>(])", self._line[self.position + 1 :].replace("\\\n", ""), re.ASCII)
+        following = re.match(r"[\2]?\d*([<>(])", self._line[self.position + 1 :].replace("\\\n", ""), re.ASCII)
         if following is not None and (following[0] == "(" or re.fullmatch(r"[\d\0\1]*", word)):
             name = f"directly before {following[1]}"
             raise _Unknown(name, f"put a blank before {following[0]}", changes_value=True)
@@ -289,16 +311,17 @@ BUILTINS: Final = frozenset(
     end esac eval exec exit export false fc fg fi float for foreach function functions getln getopts global hash help
     history if in integer jobs kill let limit local log logout mapfile nameref nocorrect noglob popd print printf
     private pushd pushln pwd r read readarray readonly redirect rehash repeat return sched select set setopt shift shopt
-    source stat suspend test then time times trap true ttyctl type typeset ulimit umask unalias unfunction unhash
+    source suspend test then time times trap true ttyctl type typeset ulimit umask unalias unfunction unhash
     unlimit unset unsetopt until vared wait whence where which while zcompile zformat zle zmodload zparseopts
     zregexparse zstyle
     """.split()  # noqa: SIM905 - eighty lines otherwise
 )
 """The builtins and reserved words of shells. What has another name is a program or a function of the line."""
-_NAME: Final = re.compile(r"(?!-)[-\w.:@%+,~ \0\1]*|[-\w.:@%+,~ \0\1\4]*/[-\w./:@%+,~*? \0\1\4]*|\[\[?")
+_NAME: Final = re.compile(r"(?!-)[-\w.:@%+,~ \0\1]*|[-\w.:@%+,~ \0\1\4]*/[-\w./:@%+,~*? \0-\2\4]*|\[\[?|\0[\2]")
 """Matches the name of a command that is a builtin only if it looks like one."""
 EVALUATED: Final = re.compile(
     r"(?:BASH|KSH|EPOCH)\w+|[RS]?PROMPT\w*|R?PS\d|(?:READ)?NULLCMD|E?[GU]ID|PPID|PGRP|USER_ID|ENV|HIST(?:CMD|SIZE)|SAVEHIST"
+    r"|ARGC|FUNCNEST|LISTMAX|LOGCHECK|MAILCHECK|SHLVL|TRY_BLOCK_\w+|TTYIDLE|ZSH_SUBSHELL|status"
     r"|COLUMNS|LIN(?:ES|ENO)|S?RANDOM|SECONDS|OPTIND|TMOUT|KEYTIMEOUT|ERRNO|PIPESTATUS|DIRSTACK|FUNCNAME|GROUPS"
     r"|(?i:FPATH|MODULE_PATH)"
 )
@@ -306,7 +329,8 @@ EVALUATED: Final = re.compile(
 _ASSIGNMENT: Final = re.compile(r"([\w\0\1]+)(\[[^]]*\])?\+?=", re.ASCII)
 # In a form, the words of a command are joined by \5: any words, a word that no shell divides, and a number.
 _WORDS: Final = ".*"
-_WORD: Final = "[^\3\5]*"
+_WORD: Final = "[^\2\3\5]*"
+_WORD_OR_PATTERN: Final = "(?:[^\2\3\5]|(?<!\0)\2)*"
 _NUMBER: Final = "-?\\d*"
 _TEST: Final = (
     f"(?:!\5)*(?:{_WORD}|-[bcdefghkLnpOrsSuwxzGN]\5{_WORD}|{_WORD}\5(?:==?|!=|-nt|-ot|-ef)\5{_WORD}"
@@ -316,15 +340,16 @@ _FORMS: Final = {
     **dict.fromkeys([".", ":", "cd", "echo", "false", "kill", "pwd", "source", "true", "type", "which"], _WORDS),
     **dict.fromkeys(["break", "continue", "exit", "return", "shift", "umask"], "NUMBER"),
     **dict.fromkeys(["ulimit", "wait"], "(?:-\\w+(?:\5|\\Z))*\\d*"),
-    "export": "(?:\5?[A-Za-z_]\\w*(?:=[^\3\5]*)?(?=\5|\\Z))*",
+    "export": f"(?:\5?[A-Za-z_]\\w*(?:={_WORD_OR_PATTERN})?(?=\5|\\Z))*",
     "read": "(?:(?:-[rs]+|[A-Za-z_]\\w*)(?:\5|\\Z))+",
     "set": "(?:[-+][aCeEfhmTuvx]*(?:o\5(?:errexit|nounset|pipefail|xtrace))?(?:\5|\\Z))*",
     "for": "\\w+\5in(?:\5.*)?",
     # A format of words, a format of numbers, and a format alone, which computes nothing whatever it is.
-    "printf": "(?:--\5)?(?!-)(?:(?:[^%\0-\5]|%[-0-9.]*[%bcqs])*(?:\5.*)?|[^\0-\5]*(?:\5NUMBER)*|[^\0-\5][^\3\5]*)",
+    "printf": "(?:--\5)?(?!-|[^\5]*\\\\[uUxCM])(?:(?:[^%\0-\5]|%[-0-9.]*[%bcqs])*(?:\5.*)?"
+    f"|(?:[^%\0-\5]|%[^%A-Za-z\0-\5]*[%A-Zabcdefgioqsux])*(?:\5NUMBER)*|[^\0-\5]{_WORD})",
     "test": _TEST,
     "[": f"{_TEST}\5\\]",
-    "[[": f"{_TEST}\5\\]\\]",
+    "[[": f"{_TEST.replace(_WORD, _WORD_OR_PATTERN)}\5\\]\\]",
 }
 """The forms of the arguments with which a builtin of any shell evaluates nothing of what values may be."""
 
@@ -336,22 +361,27 @@ def _check_command(words: Sequence[str], number: str) -> None:
         _Unknown: it may do so.
 
     """
-    is_builtin = bool(words) and words[0] in BUILTINS
-    for word in words if is_builtin else itertools.takewhile(_ASSIGNMENT.match, words):
-        name, _, value = word.partition("=")
-        if EVALUATED.fullmatch(name.rstrip("+")) and not value.isdecimal():
-            raise _Unknown("in a line that sets a variable which shells evaluate", f"write env {name}={{}} COMMAND")
-    while words and (match := _ASSIGNMENT.match(words[0])):
-        if match[2] or _MARKS.search(match[1]):
-            raise _Unknown("in the name of a variable" if match[2] is None else "in a line with a subscript")
-        words = words[1:]
+    assignments = [*itertools.takewhile(_ASSIGNMENT.match, words)]
+    words = words[len(assignments) :]
     while words and words[0] in ("command", "exec", "time"):
         words = words[1:]
-    if not words:
-        return
-    name, arguments = words[0], "\5".join(words[1:])
+    name, arguments = words[0] if words else ":", "\5".join(words[1:])
+    form = _FORMS.get(name, "(?!)" if name in BUILTINS else _WORDS)
+    for word in (*assignments, *(words if form != _WORDS else ())):
+        variable, _, value = word.partition("=")
+        if EVALUATED.fullmatch(variable.rstrip("+")) and not value.isdecimal():
+            raise _Unknown("in a line that sets a variable which shells evaluate", f"write env {variable}={{}} COMMAND")
+    for variable, _, value in (word.partition("=") for word in assignments):
+        if SEVERAL in value:
+            raise _Unknown(*_IS_SEVERAL)
+        if "[" in variable or _MARKS.search(variable):
+            raise _Unknown("in a line with a subscript" if "[" in variable else "in the name of a variable")
     if _NAME.fullmatch(name) is None:
-        raise _Unknown("in a line whose command is not known", 'write its name or path, or: env "$x" {}')
-    form = _FORMS.get(name, "(?!)").replace("NUMBER", _NUMBER if name == "[[" else number)
-    if name in BUILTINS and re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None:
-        raise _Unknown(f"after {name}", _QUOTE_EXPANSIONS if _UNQUOTED in arguments else _AS_WORD)
+        raise _Unknown(
+            "in a line whose command is not known", 'write its name or path, as in "$x"/a {}, or: env "$x" {}'
+        )
+    form = form.replace("NUMBER", _NUMBER if name == "[[" else number)
+    if re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None:
+        is_several = SEVERAL in arguments
+        remedy = _QUOTE_EXPANSIONS if _UNQUOTED in arguments else _AS_WORD
+        raise _Unknown(*(_IS_SEVERAL if is_several else (f"after {name}", remedy)))
