@@ -708,6 +708,31 @@ SCENARIOS = {
             ),
         ),
     ),
+    "a service that ends by itself as the users of another one unwind is not ended again": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="used", service=True, forever=True, bodies=((Nap(1.9375), Started(), Nap(math.inf)),)),
+                Leaf(
+                    name="ends",
+                    requires=("used",),
+                    service=True,
+                    forever=True,
+                    bodies=((Nap(1.25), Started(), Nap(4.0)),),
+                ),
+                Leaf(
+                    name="user",
+                    requires=("ends",),
+                    service=True,
+                    forever=True,
+                    linger=2.8125,
+                    bodies=((Nap(1.125), Started(), Nap(math.inf)),),
+                ),
+                Leaf(name="job", requires=("user",), bodies=((Nap(1.5),),)),
+            ),
+            shutdown_timeout=60.0625,
+        ),
+    ),
     "a clean-up job starts although what it needs is throttled": Scenario(
         root=Group(
             name="root",

@@ -120,19 +120,19 @@ async def _end_services(run: Run) -> None:
 
     At the deadline, cancel all remaining services together. Ready services end as SUCCEEDED.
     """
-    alive = run.workers.alive
     deadline = run.deadline_in(run.scheduler.shutdown_timeout)
-    waves = _shutdown_waves(run, [worker for worker in alive if _runs_service(worker)])
+    waves = _shutdown_waves(run, [worker for worker in run.workers.alive if _runs_service(worker)])
     for wave in waves:
         _end_workers(run, wave)
         await _wait_until_left(run, wave, deadline)
-    remaining = [worker for wave in waves for worker in wave if worker in alive]
+    remaining = [worker for wave in waves for worker in wave]
     _end_workers(run, remaining, repeatedly=True)
     await _wait_until_left(run, remaining)
 
 
-def _end_workers(run: Run, workers: list[Worker], repeatedly: bool = False) -> None:
-    group = run.group
+def _end_workers(run: Run, workers: Iterable[Worker], repeatedly: bool = False) -> None:
+    """Cancel those of these workers that have not left."""
+    group, workers = run.group, [worker for worker in workers if worker in run.workers.alive]
     for worker in workers:
         worker.mark_cancelled(CancelCause.END_OF_RUN)
     if not repeatedly and run.workers.alive.keys() <= set(workers):
@@ -178,7 +178,7 @@ async def _wait_until_left(
         await run.wait_for_change(min(repeat_at, deadline))
         if run.clock() >= repeat_at:
             repeat_at = math.inf
-            _end_workers(run, [worker for worker in remaining if worker in alive], repeatedly=True)
+            _end_workers(run, remaining, repeatedly=True)
 
 
 def end_after_crash(run: Run, main_task: Any) -> None:
