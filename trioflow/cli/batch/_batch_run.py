@@ -40,18 +40,11 @@ def run(options: Options) -> int:
     words, groups = _sources.parse_sources(options.words, options.files, make_reading_rules(options))
     with raise_as_usage_errors():
         shell = "" if options.nodes else Shell(os.environ).path
+        has_several = options.fills_lines or options.colsep is not None or (options.items_per_command or 1) > 1
         template = CommandTemplate(
-            words,
-            options.needs,
-            repeats_words=options.fills_lines,
-            shell=shell,
-            has_several=(
-                options.fills_lines
-                or options.colsep is not None
-                or sum(map(len, groups)) > 1
-                or options.items_per_command not in (None, 0, 1)
-            ),
-        )
+            words, options.needs, repeats_words=options.fills_lines, shell=shell,
+            has_several=has_several or sum(map(len, groups)) > 1,
+        )  # fmt: skip
     with contextlib.closing(open_sources(groups, make_reading_rules(options, template))) as product:
         if options.dry_run:
             with exit_on_broken_output():
