@@ -1003,7 +1003,8 @@ class ModelScheduler(ModelJob):
         found: list[ModelJob] = []
         for job in self.jobs:
             stopped = isinstance(job, ModelScheduler) and job.state == "CANCELLED" and job.criticality is not False
-            stopped = stopped and not (self.why_stopped == "COMPLETED" and job.asked)  # a forever job, at the end
+            with_run = self.why_stopped != "COMPLETED" or (self.draining and not job.asked)  # not at its end, or alone
+            stopped = stopped and with_run
             is_first = job.counts and isinstance(job, ModelScheduler) and job.plan.enough is not None
             own = job.counts and isinstance(job, ModelScheduler) and job.culprit is not None and not is_first
             if isinstance(job, ModelScheduler) and job.first_problem is None and (stopped or own):
