@@ -642,7 +642,9 @@ class Run:
             self._pass_services_on(job, successors)
             self.drop(job)
 
-    def _pass_services_on(self, job: AbstractJob[Any], successors: Any) -> None:
+    def _pass_services_on(
+        self, job: AbstractJob[Any], successors: AbstractJob[Any] | list[AbstractJob[Any]] | None
+    ) -> None:
         """Record which services the jobs that waited for this one use through it: it may be dropped before they end."""
         if successors is not None and self.members.services:
             used = self.members.services.keys() & self.requirements_left(job)
