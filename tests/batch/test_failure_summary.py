@@ -108,9 +108,9 @@ def test_only_a_command_that_has_exited_has_an_exit_code_in_a_table() -> None:
 def test_commands_that_were_not_run_count_in_the_total() -> None:
     """The total of a summary has commands that were not run, also if they come from a file."""
     words = ["-j1", "--halt", "soon,fail=1", "exit"]
-    assert summary_lines(batch(*words, ":::", 0, 5, 6, 7).stderr)[0] == "batch  ✗ 1 failed of 4"
+    assert summary_lines(batch(*words, ":::", 0, 5, 6, 7).stderr)[0] == "batch  ✗ 1 failed, 2 never started of 4"
     Path("arguments").write_text("0\n5\n6\n7\n")
-    assert summary_lines(batch(*words, "::::", "arguments").stderr)[0] == "batch  ✗ 1 failed of 4"
+    assert summary_lines(batch(*words, "::::", "arguments").stderr)[0] == "batch  ✗ 1 failed, 2 never started of 4"
 
 
 def test_batch_that_a_success_rule_ended_prints_no_summary() -> None:

@@ -134,8 +134,9 @@ def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: P
     listed = lines(file)
     assert [line.split()[0] for line in listed[:-1]] == ["restored", "failed", "failed", "failed"]
     assert listed[1].endswith("  CommandError: exit code 3: echo broken >&2; exit 3")
-    assert "2 failed, 1 blocked of 5, 1 group failed" in said
-    assert ": ✗ 2 failed, 1 blocked of 5, 1 group failed, " in listed[-1]
+    verdict = "2 failed, 1 blocked(, 1 never started)? of 5, 1 group failed"  # `slow` may not start in time
+    assert re.search(verdict, said)
+    assert re.search(f": ✗ {verdict}, ", listed[-1])
 
 
 def test_a_journal_gives_up_the_space_of_forgotten_jobs(tmp_path: Path, file: Path) -> None:

@@ -235,7 +235,8 @@ def test_batch_uses_all_nodes(server: Server) -> None:
 def test_node_runs_as_many_commands_at_once_as_it_has_cpus(server: Server, tmp_path: Path) -> None:
     """The default of `-j` for a node is its number of CPUs, which is read on the node."""
     cpus = os.cpu_count() or 1
-    meet = f"touch {tmp_path}/{{}}; until set -- {tmp_path}/*; test $# -ge {cpus}; do sleep 0.05; done"
+    script = f'touch {tmp_path}/"$1"; until set -- {tmp_path}/*; test $# -ge {cpus}; do sleep 0.05; done'
+    meet = f"sh -c '{script}' - {{}}"
     done = batch(server, "-S", "node1", "--timeout", PATIENCE, meet, ":::", *range(2 * cpus))
     assert (done.output, done.exit_code) == ("", 0)
 
@@ -270,7 +271,7 @@ def test_a_batch_without_a_reachable_node_names_each_node_once(server: Server) -
 
 def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Path) -> None:
     """The exit code of a batch on nodes counts failures and timeouts, and the job log tells them apart."""
-    line = "test {} = slow && sleep 1000; exit {}"
+    line = """sh -c 'test "$1" = slow && sleep 1000; exit "$1"' - {}"""
     words = ["-S", "node1", "-j", 2, "--timeout", 3, "--joblog", tmp_path / "log", line, ":::"]
     done = batch(server, *words, 0, 3, "slow")
     assert done.exit_code == 2
