@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     JobCallback = Callable[["CommandJob"], object]
 
 
-"""One MiB in bytes. Status texts show memory in whole MiB, because a number that changes often must be short."""
-
-
 class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]")), keeps_time=True):
     """A program with its arguments, run in a process and a process group of its own.
 
