@@ -32,23 +32,6 @@ def test_tag_option_puts_the_label_of_the_job_before_each_line_of_a_log(tmp_path
     assert sorted(done.stderr.splitlines()) == ["job a: error", "job b: error"]
 
 
-def test_bytes_that_a_stream_refuses_lose_no_line(tmp_path: Path) -> None:
-    """click tries whether a stream takes bytes; what a job had begun to write on that line was lost."""
-    code = """
-        import sys
-
-        async def write():
-            print("kept", end="")
-            try:
-                sys.stdout.write(b"")
-            except TypeError:
-                print(" line")
-
-        x = Scheduler(Job(write, label="writes"))
-    """
-    assert "writes: kept line" in process("run", "--tag", written(tmp_path, code)).stdout.splitlines()
-
-
 def test_output_of_a_process_job_into_a_pipe_is_complete(tmp_path: Path) -> None:
     """What the function of a `ProcessJob` prints into a pipe is flushed before the process ends."""
     code = "x = Scheduler(ProcessJob(print, 'from the process', label='p'))"
