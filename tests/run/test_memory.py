@@ -275,6 +275,19 @@ def test_a_run_that_keeps_no_jobs_ends_although_a_job_waits_for_one_that_was_dro
     assert (scheduler.stop_reason, services[0].state) == (StopReason.CANCELLED, JobState.SUCCEEDED)
 
 
+def test_a_job_that_was_dropped_while_it_waited_leaves_nothing_behind(virtual: Virtual) -> None:
+    """With `keep_jobs=False`, nothing stays of a job that was cancelled before one that uses a service; once it did."""
+
+    async def main() -> object:
+        async with Scheduler(keep_jobs=False) as s:
+            first = s.add(Job(nap, 1, required=s.add(Service(serve))))
+            s.add(Job(nap, required=first)).cancel()
+            await first
+            return s._members.implied_requirements
+
+    assert virtual(main) == {}
+
+
 @pytest.mark.parametrize("policy", ["fifo", "auto", "critical-path"])
 @pytest.mark.parametrize("duration", [None, 0.5])
 def test_scheduler_that_keeps_no_jobs_drops_them_under_any_policy(

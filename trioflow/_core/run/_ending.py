@@ -38,7 +38,7 @@ again. If all workers leave in these turns, `_wind_up` may not be needed."""
 
 
 MAX_TRIES: Final = 2
-"""How often a step of the ending is taken that fails for an error of the engine itself, such as a lack of memory."""
+"""How often a step is taken that fails; see `take_step`."""
 MAX_CLOSES: Final = 100
 """How often a coroutine is closed that awaits something else each time."""
 
@@ -46,7 +46,7 @@ MAX_CLOSES: Final = 100
 async def end(run: Run) -> None:
     """End a run; the docstring of the module lists the steps."""
     if run.pending_shutdowns is None:
-        run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)  # if this is called again, it continues with these
+        run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)
     run.guard(run.stop, COMPLETED)
     run.workers.admit_queued()
     ends_forever_jobs = run.reason is COMPLETED  # no clean-up job needs them, so they leave in these turns, too
@@ -59,14 +59,9 @@ async def end(run: Run) -> None:
             break
     has_more = run.shared or (run.cancel_reason is not COMPLETED and needs_clean_up(run))
     has_more = has_more or bool(run.parts and overriding(run.parts, "close"))
-    for _ in range(MAX_TRIES if run.workers.alive or run.pending_shutdowns or has_more else 0):
-        try:
-            await run.group.host.run_uninterrupted(
-                partial(_wind_up, run, not ends_forever_jobs), partial(run.stop, StopReason.CANCELLED)
-            )
-            break
-        except BaseException as interruption:  # trio raises KeyboardInterrupt in the task that awaits the run
-            run.interrupt(interruption)
+    if run.workers.alive or run.pending_shutdowns or has_more:
+        wind_up, on_interrupt = partial(_wind_up, run, not ends_forever_jobs), partial(run.stop, StopReason.CANCELLED)
+        await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
     run.check_policy()  # for clean-up jobs
     if run.unsettled or run.forever_unsettled or run.interruption is not None:
         run.settle_leftovers()
@@ -81,14 +76,23 @@ async def end(run: Run) -> None:
 async def _wind_up(run: Run, ends_forever_jobs: bool) -> None:
     end_forever_jobs = partial(_end_forever_jobs, cancels=ends_forever_jobs)
     for step in (_end_jobs, _clean_up, end_forever_jobs, _end_services, _shut_down_all, _close_shared):
-        for _ in range(MAX_TRIES):
-            try:
-                await step(run)
-                break
-            except BaseException as error:
-                if run.backend.split_cancellations(error)[1] is None:  # asyncio cancels all tasks of a loop at its end
-                    raise
-                run.interrupt(error)
+        await take_step(run, partial(step, run))
+
+
+async def take_step(run: Run, step: Callable[[], Awaitable[None]]) -> None:
+    """Take a step of the ending. If it fails, end the run with the error, and take the step once more.
+
+    The error is of the engine itself, such as a lack of memory, which may be over; or it is the KeyboardInterrupt that
+    trio raises in the task that awaits the run. A step that is taken again continues.
+    """
+    for _ in range(MAX_TRIES):
+        try:
+            await step()
+            break
+        except BaseException as error:
+            if run.backend.split_cancellations(error)[1] is None:  # asyncio cancels all tasks of a loop at its end
+                raise
+            run.interrupt(error)
 
 
 async def _end_jobs(run: Run) -> None:
@@ -150,8 +154,9 @@ def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
         return []
     by_service = {worker.job: worker for worker in workers}
     levels: dict[AbstractJob[Any], int] = {}  # the maximum number of live services on a path to each job
-    for job in topological_order(run.members.jobs, run.requirements_left):
-        depth = max((levels[requirement] for requirement in run.requirements_left(job)), default=0)
+    requirements = run.members.all_requirements
+    for job in topological_order(run.members.jobs, requirements):
+        depth = max((levels[requirement] for requirement in requirements(job)), default=0)
         levels[job] = depth + (job in by_service)
     waves: dict[int, list[Worker]] = {}
     for service, worker in by_service.items():

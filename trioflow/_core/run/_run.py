@@ -161,7 +161,6 @@ class Run:
     had_ordinary_jobs: bool  # whether the run has had jobs other than forever jobs
     has_cancelled_job: bool  # whether one of these has ended CANCELLED; `keep_jobs=False` may drop it
     added_count: int  # how many jobs have been added to the running scheduler
-    services_passed_on: Final[dict[AbstractJob[Any], set[AbstractJob[Any]]]]  # which jobs use through dropped ones
     # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
     cancelled_before_linking: tuple[AbstractJob[Any], ...]
     shared: Final[dict[Any, Any]]  # what the jobs of an outermost run share with those of nested runs
@@ -213,7 +212,6 @@ class Run:
         self.cancelled_before_linking = ()
         self.waits_at_timeout = ""
         self.shared = {}
-        self.services_passed_on = {}
         self.steering = NOT_STEERED
         self.outer_worker = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
@@ -388,11 +386,7 @@ class Run:
                 self.journal_writer.commit()
         except BaseException as interruption:  # a KeyboardInterrupt, or an error of the engine
             self.interrupt(interruption)
-        try:
-            await self._end()
-        except Exception as fault:  # of the engine itself, such as a lack of memory, which may be over
-            self.interrupt(fault)
-            await self._end()
+        await _ending.take_step(self, self._end)
         if self._failure_log is not None:
             self._failure_log.close()
         if self.outer_worker is None:
@@ -645,16 +639,12 @@ class Run:
     def _pass_services_on(
         self, job: AbstractJob[Any], successors: AbstractJob[Any] | list[AbstractJob[Any]] | None
     ) -> None:
-        """Record which services the jobs that waited for this one use through it: it may be dropped before they end."""
-        if successors is not None and self.members.services:
-            used = self.members.services.keys() & self.requirements_left(job)
+        """Let the jobs that waited for this one require the services that it uses: it may be dropped before they end."""
+        members = self.members
+        if successors is not None and (used := members.services.keys() & members.all_requirements(job)):
             for successor in successors if isinstance(successors, list) else (successors,):
-                self.services_passed_on.setdefault(successor, set()).update(used)
-
-    def requirements_left(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        """Return the members that a job requires, and the services that it uses through jobs that were dropped."""
-        passed_on = self.services_passed_on.get(job, ())
-        return [*self.members.all_requirements(job), *filter(self.members.jobs.__contains__, passed_on)]
+                if successor in members.jobs:  # it may have been cancelled, and dropped
+                    members.implied_requirements.setdefault(successor, {}).update(dict.fromkeys(used))
 
     def drop(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
@@ -664,7 +654,6 @@ class Run:
             if self._start_order is not None:
                 self._start_order.forget(job)
             self.members.drop_settled(job)
-            self.services_passed_on.pop(job, None)
 
     # ---- events that lead to these steps
 

@@ -52,7 +52,7 @@ class Members:
         # Whether each job was added after all its requirements.
         self.is_ordered = False
         # For each member, the other members that it must also wait for, because they contain an input of the member or
-        # of a job nested in it.
+        # of a job nested in it; and the services that it uses through jobs that were dropped.
         self.implied_requirements: dict[AbstractJob[Any], dict[AbstractJob[Any], None]] = {}
         # The members whose results are used by jobs in other schedulers.
         self.members_used_outside: Final[set[AbstractJob[Any]]] = set()
