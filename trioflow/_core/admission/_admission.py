@@ -93,7 +93,7 @@ class WaitingGroup:
         self.resources: frozenset[Resource] = frozenset([resource for resource, _ in needs])
         # What the group may lack: groups with the same resources are of one kind.
         self.kind: Final = frozenset[PoolEntry](self.resources if family is None else (*self.resources, family))
-        self.heap: Final[list[HeapEntry]] = []  # entries like those of `HeapKeys.heap`
+        self.heap: Final[list[HeapEntry]] = []  # entries like those of `HeapLine._heap`
         self.parked: Final[dict[Any, list[HeapEntry]]] = {}  # heaps of the jobs that wait for a key, or for a gate
         self.entry: GroupEntry | None = None  # the entry of this group in `AdmissionQueue.group_entries`
 

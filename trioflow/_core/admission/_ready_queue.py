@@ -40,7 +40,7 @@ from ._window import Adaptive, max_slots
 from .policy._policy import LOWEST_KEY, ready_numbers, throttled_numbers
 
 if TYPE_CHECKING:
-    from .policy._policy import HeapEntry, HeapKeys
+    from .policy._policy import HeapEntry, StartKeys
 
 
 class FifoLine:
@@ -149,7 +149,7 @@ class ReadyQueue:
         self.size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
         self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
         self.line: FifoLine | HeapLine | AdmissionQueue | None = None  # where jobs wait; None if they need not
-        self.order: HeapKeys | None = None  # the keys that order the line; None for first in, first out
+        self.order: StartKeys | None = None  # the keys that order the line; None for first in, first out
         self.resource_line: AdmissionQueue | None = None  # the line, if jobs need resources
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
         self.outer: ReadyQueue | None = None  # the queue of the `First` of this run, whose slots its jobs take, too
@@ -294,7 +294,7 @@ class ReadyQueue:
         """Give a slot to a job that has its needs; let it wait for a token, or make it startable."""
         job = entry[2]
         if self.order is not None:
-            self.order.outlook.starts += 1
+            self.order.starts += 1
         if self.outer is not None and takes_slot(job):
             for queue, firsts in self._windows():
                 queue.holders.difference_update(firsts)
@@ -378,7 +378,7 @@ class ReadyQueue:
             self.line.clear()
         return [job for job in jobs if job._state is SCHEDULED]
 
-    def use_order(self, order: HeapKeys, has_needs: bool) -> None:
+    def use_order(self, order: StartKeys, has_needs: bool) -> None:
         """Order all waiting jobs by these keys from now on; `has_needs` is whether any job needs resources."""
         if self.line is not None:
             entries = self.line.entries()

@@ -28,7 +28,7 @@ from ._current import enclosing_workers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ..admission.policy._policy import HeapEntry, HeapKeys
+    from ..admission.policy._policy import HeapEntry, StartKeys
     from ..backend import Scope
     from ._run import Run
     from ._worker import Worker
@@ -139,7 +139,7 @@ class LimiterTokens:
         self._wait_no_longer()
         return jobs
 
-    def use_order(self, order: HeapKeys) -> None:
+    def use_order(self, order: StartKeys) -> None:
         for job in self.waiting_in_order():
             self.waiting[job] = (order.key(job), next(ready_numbers), job)
         self._heap[:] = sorted(self.waiting.values())

@@ -639,7 +639,7 @@ class Run:
     def _pass_services_on(
         self, job: AbstractJob[Any], successors: AbstractJob[Any] | list[AbstractJob[Any]] | None
     ) -> None:
-        """Let the jobs that waited for this one require the services that it uses: it may be dropped before they end."""
+        """Let the jobs that waited for this one require the services that it uses, because it may be dropped first."""
         members = self.members
         if successors is not None and (used := members.services.keys() & members.all_requirements(job)):
             for successor in successors if isinstance(successors, list) else (successors,):

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission.policy import _policy_validation
-from ..admission.policy._builtin_policies import BUILTIN_POLICIES
-from ..admission.policy._policy import HeapKeys, Ranks
+from ..admission.policy._builtin_policies import BUILTIN_POLICIES, CRITICAL_PATH_POLICY, FIFO_POLICY
+from ..admission.policy._policy import StartKeys
 from ..base import _graph_algorithms
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
@@ -38,7 +38,7 @@ def may_need_order(run: Run) -> bool:
         or run.scheduler._knows_durations()
     ):
         return True
-    return BUILTIN_POLICIES[policy][False].needs_heap
+    return BUILTIN_POLICIES[policy][False] is not FIFO_POLICY
 
 
 class StartOrder:
@@ -59,7 +59,7 @@ class StartOrder:
     def prepare(self) -> Iterator[None]:
         """Choose the order before any job is ready; yield whenever a pause is due. O(V + E)."""
         members = self._members
-        if members.nested_schedulers and self._policies[True].needs_heap:
+        if members.nested_schedulers and self._policies[True] is not FIFO_POLICY:
             yield from self._estimate_nested()
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
         requirements: Requirements = (lambda job: job._required) if requires_members_only else members.all_requirements
@@ -115,23 +115,19 @@ class StartOrder:
         """
         scheduler, members = self._scheduler, self._members
         options = [job._options for job in members.jobs_with_scheduling_options]
-        known = self._known_durations(scheduler) if self._policies[True].needs_heap else {}
+        known = self._known_durations(scheduler) if self._policies[True] is not FIFO_POLICY else {}
         policy = self._policies[bool(known)]
         earlier = self._queue.order
         has_needs = self._queue.resource_line is not None or self._needs_admission(
             [*members.jobs_with_scheduling_options, *members.nested_schedulers]
         )
         has_priorities = any(own.priority for own in options)
-        if earlier is None and not (has_needs or has_priorities or policy.needs_heap):
+        if earlier is None and not (has_needs or has_priorities or policy is not FIFO_POLICY):
             return
-        ranks = None
+        order = StartKeys(policy, known, 0 if earlier is None else earlier.starts)
         if policy.needs_ranks:
-            ranks = Ranks(known)
             jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
-            yield from ranks.compute(jobs, requirements)
-        order = HeapKeys(policy, known=known, ranks=ranks)
-        if earlier is not None:
-            order.outlook.starts = earlier.outlook.starts
+            yield from order.compute_ranks(jobs, requirements)
         self._queue.use_order(order, has_needs)
 
     def _needs_admission(self, jobs: Iterable[AbstractJob[Any]]) -> bool:
@@ -169,7 +165,7 @@ class StartOrder:
             members = nested._members
             known = self._known_durations(nested)
             if known:
-                ranks = Ranks(known)
-                order = _graph_algorithms.topological_order(members.jobs, members.all_requirements)
-                yield from ranks.compute(order, members.all_requirements)
-                self._nested_durations[nested] = ranks.longest_path_length()
+                order = StartKeys(CRITICAL_PATH_POLICY, known)
+                jobs = _graph_algorithms.topological_order(members.jobs, members.all_requirements)
+                yield from order.compute_ranks(jobs, members.all_requirements)
+                self._nested_durations[nested] = max(order.ranks.values())

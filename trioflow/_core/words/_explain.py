@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from ..admission.policy._builtin_policies import FIFO_POLICY
 from ..base import _units
 from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._units import join_names
@@ -322,8 +323,8 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
     scheduled_jobs = (other for other in queued_jobs if other._state is JobState.SCHEDULED)
     earlier_jobs = list(itertools.takewhile(lambda other: other is not job, scheduled_jobs))
     reasons = ["priority"] if any(other.priority > job.priority for other in earlier_jobs) else []
-    if order.policy.needs_heap and any(other.priority == job.priority for other in earlier_jobs):
-        reasons.append(order.policy.reason(job, order.outlook))
+    if order.policy is not FIFO_POLICY and any(other.priority == job.priority for other in earlier_jobs):
+        reasons.append(order.policy.reason(job, order))
     if not reasons:
         return ""
     verb = "come" if len(earlier_jobs) > 1 else "comes"

@@ -1,4 +1,4 @@
-"""Who goes first: `Policy`, the interface of user-defined policies; `Outlook`, what they may use; the keys of jobs.
+"""Who goes first: `Policy`, the interface of policies; `Outlook`, what they may use; `StartKeys`, the keys of jobs.
 
 The rank of a job is the length of the longest path from its start to the end of an exit job. List scheduling by rank is
 due to Hu 1961 ("Parallel Sequencing and Assembly Line Problems"), for equal durations. Adam, Chandy and Dickson 1974
@@ -98,8 +98,6 @@ class Policy(Protocol):
 
 
 if TYPE_CHECKING:
-    from ._builtin_policies import RunPolicy
-
     HeapEntry = tuple[Any, int, AbstractJob[Any]]
     Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
 
@@ -125,56 +123,40 @@ def median_duration(known: Iterable[float]) -> float:
     return ordered[(len(ordered) - 1) // 2] / 2 + ordered[len(ordered) // 2] / 2
 
 
-class Ranks:
-    """The ranks of the jobs of one scheduler.
+class StartKeys(Outlook):
+    """The keys of the ready jobs of one run, and the facts that its policy may use for them.
+
+    A key is a pair of a negated priority and the policy's key: jobs with a higher `priority` start first, and the
+    policy orders jobs of equal priority. Jobs with equal keys start in the order in which they became ready; if they
+    became ready together, in the order in which they were added.
 
     Args:
+        policy: the policy.
         known: the known expected durations, in seconds. All other jobs are assumed to take the `median_duration`.
+        starts: the number of job starts so far.
 
     """
 
-    def __init__(self, known: dict[AbstractJob[Any], float]) -> None:
+    __slots__ = ("_assumed_duration", "_known", "policy", "ranks", "starts")
+
+    def __init__(self, policy: Policy, known: dict[AbstractJob[Any], float], starts: int = 0) -> None:
+        self.policy: Final = policy
+        self.starts = starts
         self._known: Final = known
         self._assumed_duration: Final = median_duration(known.values())
-        self.by_job: Final[dict[AbstractJob[Any], float]] = {}
+        self.ranks: Final[dict[AbstractJob[Any], float]] = {}  # by job; empty if the policy does not need them
 
-    def compute(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[None]:
+    def key(self, job: AbstractJob[Any]) -> Any:
+        return (-job._options.priority, self.policy.key(job, self))
+
+    def compute_ranks(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[None]:
         """Compute the ranks of jobs, which are in topological order; yield whenever a pause is due. O(V + E)."""
         return _graph_algorithms.fill_longest_path_lengths(
-            jobs, requirements, self._known, self._assumed_duration, self.by_job
+            jobs, requirements, self._known, self._assumed_duration, self.ranks
         )
-
-    def longest_path_length(self) -> float:
-        return max(self.by_job.values())
-
-    def compute_for_added(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> None:
-        """Compute the ranks of jobs that were added together, without changing the ranks of other jobs. O(V + E)."""
-        new = set(jobs)
-        order = _graph_algorithms.topological_order(
-            jobs, lambda job: [other for other in requirements(job) if other in new]
-        )
-        for _ in self.compute(order, requirements):
-            pass
-
-
-class RunOutlook(Outlook):
-    """The expected durations and ranks of the jobs of one run, for its policy.
-
-    Args:
-        known: the known expected durations, in seconds.
-        ranks: the ranks of the jobs; None if the policy does not need them.
-
-    """
-
-    __slots__ = ("known", "ranks", "starts")
-
-    def __init__(self, known: dict[AbstractJob[Any], float], ranks: Ranks | None) -> None:
-        self.known: Final = known
-        self.ranks: Final = ranks
-        self.starts = 0
 
     def expected_duration(self, job: AbstractJob[Any]) -> float | None:
-        return self.known.get(job)
+        return self._known.get(job)
 
     def rank(self, job: AbstractJob[Any]) -> float:
         """Return the rank of a job, in seconds.
@@ -184,42 +166,24 @@ class RunOutlook(Outlook):
             ValueError: `job` is not in this scheduler.
 
         """
-        if self.ranks is None:
+        if not self.policy.needs_ranks:
             raise RuntimeError("rank() is known only to a policy with needs_ranks = True")
         try:
-            return self.ranks.by_job[job]
+            return self.ranks[job]
         except KeyError:
             raise ValueError(f"rank() of {job!r}: it is not a job of this scheduler") from None
-
-
-class HeapKeys:
-    """The function that computes the keys of the ready jobs of one run: pairs of a negated priority and a policy's key.
-
-    Jobs with a higher `priority` start first. The policy orders jobs of equal priority. Jobs with equal keys start in
-    the order in which they became ready; if they became ready together, in the order in which they were added.
-
-    Args:
-        policy: the policy, which orders jobs of equal priority.
-        known: the known expected durations, in seconds.
-        ranks: the ranks of the jobs; None if the policy does not need them.
-
-    """
-
-    def __init__(self, policy: RunPolicy, *, known: dict[AbstractJob[Any], float], ranks: Ranks | None = None) -> None:
-        self.policy: Final = policy
-        self.outlook: Final = RunOutlook(known, ranks)
-        key = policy.key_function(self.outlook)
-        self.key: Final[Callable[[AbstractJob[Any]], Any]] = lambda job: (-job._options.priority, key(job))
 
     def add_jobs(
         self, jobs: list[AbstractJob[Any]], known: dict[AbstractJob[Any], float], requirements: Requirements
     ) -> None:
-        """Add the expected durations, and if needed the ranks, of jobs that were added to the running scheduler."""
-        self.outlook.known.update(known)
-        if self.outlook.ranks is not None:
-            self.outlook.ranks.compute_for_added(jobs, requirements)
+        """Add jobs that were added to the running scheduler together; the ranks of others stay. O(V + E)."""
+        self._known.update(known)
+        if self.policy.needs_ranks:
+            new = set(jobs)
+            order = _graph_algorithms.topological_order(jobs, lambda job: filter(new.__contains__, requirements(job)))
+            for _ in self.compute_ranks(order, requirements):
+                pass
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        self.outlook.known.pop(job, None)
-        if self.outlook.ranks is not None:
-            self.outlook.ranks.by_job.pop(job, None)
+        self._known.pop(job, None)
+        self.ranks.pop(job, None)

@@ -10,8 +10,8 @@ from ...base._reprs import short_repr
 from ...base._signatures import is_async, signature_of
 from ...base._user_code import get_traceback, set_traceback
 from ...job import _job_options
-from ._builtin_policies import BUILTIN_POLICIES, POLICY_NAMES, PolicyName, RunPolicies, RunPolicy
-from ._policy import Policy, RunOutlook
+from ._builtin_policies import BUILTIN_POLICIES, POLICY_NAMES, PolicyName, RunPolicies
+from ._policy import Outlook, Policy
 
 if TYPE_CHECKING:
     from ...job._job import AbstractJob
@@ -106,7 +106,7 @@ def make_run_policies(policy: PolicyName | Policy, fail: FailRun) -> RunPolicies
     return safe, safe
 
 
-class SafePolicy(RunPolicy):
+class SafePolicy(Policy):
     """A wrapper of a user-defined policy. If its `key` raises, the run ends, but the job still gets a key."""
 
     def __init__(self, policy: Policy, fail: FailRun) -> None:
@@ -114,26 +114,21 @@ class SafePolicy(RunPolicy):
         self._fail: Final = fail
         self.needs_ranks = policy.needs_ranks
 
-    def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], tuple[float, ...]]:
-        """Return a function that calls the policy's `key`, and converts the result to a tuple."""
+    def key(self, job: AbstractJob[Any], outlook: Outlook) -> tuple[float, ...]:
+        thread = threading.get_ident()
+        threads_in_key.add(thread)
+        try:
+            return _as_tuple(self._policy.key(job, outlook))
+        except BaseException as error:  # return a key nevertheless, so that the job gets into its queue
+            # Leave out this frame, because the stored error must not keep the run alive.
+            traceback = get_traceback(error)
+            set_traceback(error, traceback and traceback.tb_next)
+            self._fail(job, error)
+            return ()
+        finally:
+            threads_in_key.discard(thread)
 
-        def key(job: AbstractJob[Any]) -> tuple[float, ...]:
-            thread = threading.get_ident()
-            threads_in_key.add(thread)
-            try:
-                return _as_tuple(self._policy.key(job, outlook))
-            except BaseException as error:  # return a key nevertheless, so that the job gets into its queue
-                # Leave out this frame, because the stored error must not keep the run alive.
-                traceback = get_traceback(error)
-                set_traceback(error, traceback and traceback.tb_next)
-                self._fail(job, error)
-                return ()
-            finally:
-                threads_in_key.discard(thread)
-
-        return key
-
-    def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
+    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
         try:
             return str(self._policy.reason(job, outlook))
         except Exception as error:
