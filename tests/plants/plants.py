@@ -749,7 +749,7 @@ PLANTS: Final = (
         f"{WORDS}/_explain.py",
         "explain reads the outcome of the last run while one is in progress",
         """\
-    reason = run.reason if run is not None else scheduler._stop_reason
+    reason = scheduler._stop_reason if (run := scheduler._run) is None else run.reason
     if job.forever and""",
         """\
     reason = scheduler._stop_reason

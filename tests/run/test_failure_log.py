@@ -13,9 +13,10 @@ import anyio
 import pytest
 import trio
 
-from trioflow import Budget, CommandJob, Job, Monitor, Pool, Retry, Scheduler, Trace
+from trioflow import Budget, CommandJob, First, Job, Monitor, Pool, Retry, Scheduler, Trace
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.view import save
+from trioflow.view.text._verdict import run_verdict
 
 from ..bodies import nap
 from ..pythons import python
@@ -82,6 +83,16 @@ def test_failures_besides_the_critical_one_are_counted(virtual: Virtual, logged_
     jobs = Job(fail_after, 1, label="x"), Job(fail_after, 2, label="y", critical=True)
     virtual(Scheduler(jobs, Job(nap, 9), label="home").co_run)
     assert logged_lines[-1][1] == "2 jobs of 'home' failed; the run stopped; debrief() shows the tracebacks"
+
+
+def test_groups_that_failed_by_themselves_are_no_jobs(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+    """The last line counts them apart, as the verdict does; a `First` is a job."""
+    first = First(Job(fail_after, 1), label="first")
+    groups = [Scheduler(Job(nap, 9), timeout=2) for _ in range(2)]
+    scheduler = Scheduler(first, groups, label="home")
+    virtual(scheduler.co_run)
+    assert logged_lines[-1][1].startswith("1 job of 'home' failed; 2 groups of 'home' failed; the run has failed")
+    assert run_verdict(scheduler, scheduler.stop_reason).sentence == "1 failed of 3, 2 groups failed"
 
 
 def test_blocked_jobs_are_not_counted_as_failures(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:

@@ -15,7 +15,7 @@ from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry
 from trioflow._core.api.views import run_steering
 from trioflow.abc import WaitCause, current_run, waiting
 
-from ..bodies import fail, nap, nothing
+from ..bodies import fail, later, nap, nothing
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -198,6 +198,17 @@ def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.
     waits = f"'job' waits for a resume: its run was {text}"
     assert said == [WaitCause.PAUSE, text, text, waits, 0.5, ("", ((0.5, 100.5),))]
     assert caplog.messages == ["no job of 'Scheduler' runs: 'job' waits for a resume: its run was paused 1.5 s ago"]
+
+
+def test_a_pause_of_a_group_is_named_before_what_waits_for_the_group(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log named only the job that waits for what the paused group holds, and not what the group waits for."""
+    group = Scheduler(Job(nap, 1, needs={"cpu": 1}, label="job"), needs={"cpu": 1}, label="group")
+    group.add(Job(nap, 1, needs={"cpu": 1}, label="paused"))
+    other, pause = Job(nap, 1, needs={"cpu": 1}, label="other"), Job(later, 0.5, group.pause, label="pause")
+    virtual(Scheduler(group, other, pause, pool=Pool(cpu=1), timeout=9, label="s").co_run)
+    assert caplog.messages[0] == "no job of 's' runs: 'paused' waits for a resume: its run was paused 1.5 s ago"
 
 
 def test_pause_outside_of_a_run_is_an_error(virtual: Virtual) -> None:

@@ -11,10 +11,10 @@ import anyio.lowlevel
 import pytest
 import trio.testing
 
-from trioflow import Job, JobTimeout, Retry, Scheduler, Sequence, Service
+from trioflow import First, Job, JobTimeout, Pool, Retry, Scheduler, Sequence, Service
 from trioflow.abc import AbstractJob, WaitCause, Waiting, waiting
 
-from ..bodies import fail, nap, pass_time, serve
+from ..bodies import fail, later, nap, pass_time, serve
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -351,6 +351,23 @@ def test_explain_distinguishes_cancel_of_a_job_from_the_end_of_the_run(virtual: 
     assert explained_after(scheduler, job, virtual) == "'job' was cancelled after 1 s, by its own cancel()"
     assert scheduler.explain(idle) == "'idle' was cancelled before it started, by its own cancel()"
     assert scheduler.explain(nested) == "'nested' was cancelled after 1 s, by its own cancel()"
+
+
+def test_explain_knows_a_cancel_from_the_end_of_the_run_in_which_it_comes(virtual: Virtual) -> None:
+    """A clean-up job, a service and one of a `First` were said to end with their run, and what never ran by itself."""
+    clean_up = Job(nap, 9, label="clean-up", run_if="failed", required=(failing := Job(fail, critical=True)))
+    cancels = Job(later, 2, clean_up.cancel, forever=True)
+    assert explained_after(Scheduler(failing, clean_up, cancels), clean_up, virtual) == (
+        "'clean-up' was cancelled after 1 s, by its own cancel()"
+    )
+    service, one = Service(serve, label="service"), Job(nap, 9, label="one")
+    holder, unreached = (Job(nap, 9, forever=True, label=label, needs={"cpu": 1}) for label in ("holder", "unreached"))
+    first = First(one, Job(nap, 3), label="first")
+    cancels = [Job(later, 1, service.cancel), Job(later, 1, one.cancel)]
+    scheduler = Scheduler(holder, service, first, unreached, *cancels, pool=Pool(cpu=1))
+    assert explained_after(scheduler, service, virtual) == "'service' was cancelled after 1 s, by its own cancel()"
+    assert first.explain(one) == "'one' was cancelled after 1 s, by its own cancel()"
+    assert scheduler.explain(unreached) == "'unreached' was cancelled before it started; the run stopped: completed"
 
 
 def test_explain_gives_the_stop_reason_of_a_job_cancelled_with_the_run(virtual: Virtual) -> None:

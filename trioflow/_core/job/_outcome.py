@@ -90,11 +90,12 @@ def _clear_frame(frame: FrameType) -> None:
 
 
 class CancelledOutcome:
-    __slots__ = ("counts", "is_from_cancel", "number")
+    __slots__ = ("counts", "is_alone", "is_from_cancel", "number")
 
-    def __init__(self, is_from_cancel: bool = True) -> None:
+    def __init__(self, is_from_cancel: bool = True, is_alone: bool = False) -> None:
         self.number: Final = next(Failure.numbers)
         self.is_from_cancel: Final = is_from_cancel  # unless a critical failure or the timeout had stopped the run
+        self.is_alone: Final = is_alone  # whether the job's own `cancel()` has ended it, whatever came afterwards
         self.counts = False  # whether failures in a nested scheduler count, because its run was cut off, too
 
 

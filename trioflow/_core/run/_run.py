@@ -411,7 +411,7 @@ class Run:
             self.phase = ENTERING
         for job in self.cancelled_before_linking:
             if not job._state.is_settled:  # nothing has been admitted yet
-                self.settle(job, CANCELLED, CancelledOutcome(), self.clock())
+                self.settle(job, CANCELLED, CancelledOutcome(is_alone=True), self.clock())
         self.requirement_counts.queued.extend(undecided)
         if self.journal_writer is not None:  # looking the entry jobs up may take several turns of the loop
             self.requirement_counts.counting_down = True
@@ -621,11 +621,11 @@ class Run:
 
         If a run was cut off by the one around it, the reason is there.
         """
-        run, outer = self, self.outer_worker
+        run, outer, is_alone = self, self.outer_worker, cause is CancelCause.JOB
         while outer is not None and cause is not CancelCause.JOB and run.cancel_reason is StopReason.CANCELLED:
             cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
         is_cut_off = cause is not CancelCause.JOB and run.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
-        return CancelledOutcome(is_from_cancel=not is_cut_off)
+        return CancelledOutcome(not is_cut_off, is_alone)
 
     def _release(self, job: AbstractJob[Any], extras: RunExtras, successors: Any) -> None:
         """Release the data that a settled job needs only to run again; with `keep_jobs=False`, drop the job itself."""

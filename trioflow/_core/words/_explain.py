@@ -144,7 +144,8 @@ def describe_standstill(scheduler: BaseScheduler) -> str:
 
 def describe_outside_wait(scheduler: BaseScheduler) -> str:
     """Return for what a run waits in which no job runs; "" if none of its jobs is ready."""
-    queues = [] if scheduler._run is None else [run.queue for run in scheduler._run.with_nested()]
+    # Jobs further out may wait for what a nested scheduler holds.
+    queues = [] if scheduler._run is None else [run.queue for run in scheduler._run.with_nested()[::-1]]
     lines = (job for queue in queues for job in [*(queue.tokens.waiting if queue.tokens else ()), *queue.in_order()])
     job = next((job for job in lines if job._state is JobState.SCHEDULED), None)
     return "" if job is None else f"no job of {scheduler.label!r} runs: {explain(job._scheduler or scheduler, job)}"
@@ -392,15 +393,14 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     when = "before it started" if job.started_at is None else f"after {_units.duration_text(job.elapsed or 0.0)}"
     if is_scheduler(job) and job._stop_reason is StopReason.DRAINED:
         return f"was drained {when}: it started no more jobs, and those that were running have ended"
-    run = scheduler._run
-    reason = run.reason if run is not None else scheduler._stop_reason
+    if job._outcome.is_alone:
+        return f"was cancelled {when}, by its own cancel()"
+    reason = scheduler._stop_reason if (run := scheduler._run) is None else run.reason
     if job.forever and reason in RAN_TO_END and job.started_at is not None:
         return f"ran alongside the others for {_units.duration_text(job.elapsed or 0.0)}, and was then cancelled"
     if reason is StopReason.COMPLETED and scheduler._enough is not None:
         return f"was cancelled {when}: enough other jobs of {scheduler.label!r} had succeeded"
-    if reason is None or reason in RAN_TO_END:
-        return f"was cancelled {when}, by its own cancel()"
-    return f"was cancelled {when}; the run stopped: {reason.value}"
+    return f"was cancelled {when}{'' if reason is None else f'; the run stopped: {reason.value}'}"
 
 
 def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

@@ -159,7 +159,8 @@ def log_run_end(run: Run) -> None:
         failed = [job for job in failed if job._criticality() is not False]
     count = len(failed) + (scheduler._members.dropped_failure_count if run.failures.total else 0)
     unpaid = list(filter(lacked_budget, failed))
-    failures_text = _failures_text(scheduler, count, unpaid)
+    groups = sum(not (is_one_job(job) or job in unpaid) for job in failed)
+    failures_text = _failures_text(scheduler, count - groups - len(unpaid), groups, unpaid)
     is_shown = run.is_shown("end") and not has_idled(run) and not unpaid  # no display has the reasons
     if tolerated_count:
         failures_text += f", {tolerated_count} more {'was' if tolerated_count == 1 else 'were'} tolerated"
@@ -182,18 +183,18 @@ def log_run_end(run: Run) -> None:
         _logger.warn(f"{failures_text}; {end_text}", advice=advice, about="end", is_shown=is_shown)
 
 
-def _failures_text(scheduler: BaseScheduler, count: int, unpaid: list[AbstractJob[Any]]) -> str:
-    """Return how many jobs failed, and of these, how many did not run because a budget is spent."""
+def _failures_text(scheduler: BaseScheduler, jobs: int, groups: int, unpaid: list[AbstractJob[Any]]) -> str:
+    """Return how many jobs failed, how many groups by themselves, and how many did not run for want of a budget."""
     name = f"of {shorten(scheduler.label)!r}"
-    texts = [f"{plural(count - len(unpaid), 'job')} {name} failed"] * (count > len(unpaid))
+    texts = [f"{plural(number, noun)} {name} failed" for number, noun in ((jobs, "job"), (groups, "group")) if number]
     if unpaid:
         budgets = join_names(sorted({printable(cast(Any, job.raised_exception()).name) for job in unpaid}))
         counted = [job for job in jobs_of_run(scheduler) if is_one_job(job) and not job.forever]
         # also the jobs that these have blocked, without those that the scheduler has dropped
         not_run = set(unpaid)
         not_run |= {job for job in counted if root_failure(job) in not_run}
-        jobs = f"{len(not_run)} of {plural(len(counted), 'job')}" if scheduler.keep_jobs else plural(len(unpaid), "job")
-        texts.append(f"the budget {budgets} is spent, so {jobs} {name} did not run")
+        text = f"{len(not_run)} of {plural(len(counted), 'job')}" if scheduler.keep_jobs else plural(len(unpaid), "job")
+        texts.append(f"the budget {budgets} is spent, so {text} {name} did not run")
     return "; ".join(texts)
 
 
