@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler, StopReason
+from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler, StopReason, Trace
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, run_of, set_run_need
 from trioflow.abc import waiting as waiting_of
@@ -82,6 +82,17 @@ def test_a_job_that_waits_at_a_gate_holds_nothing_and_its_time_has_not_begun(vir
         "'room 0' waits for rooms: opening the door",
     ]
     assert door.opened == 1
+
+
+def test_a_trace_names_the_gate_for_which_a_job_waited(virtual: Virtual, door: Door) -> None:
+    """What else the job needs had been named, or the window, although both were free after the first second."""
+    room, trace = RoomJob(nap, 1, needs={"cpu": 1}), Trace()
+    scheduler = Scheduler(room, Job(nap, 1, needs={"cpu": 1}), pool=Pool(cpu=1), jobs_window=1)
+    virtual(lambda: scheduler.co_run(instruments=[trace]))
+    assert [(wait.words, wait.since, wait.until) for wait in trace.spans[1].waits] == [
+        ("a slot", 0, 1),
+        ("rooms", 1, 3),
+    ]
 
 
 def test_a_gate_is_opened_when_a_job_could_start_but_for_it(virtual: Virtual, door: Door) -> None:

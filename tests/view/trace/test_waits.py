@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Budget, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, Trace, current_job
+from trioflow import Budget, First, Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, Trace, current_job
 from trioflow.view.trace import _waits
 
 from ...bodies import fail, nap, serve
@@ -51,6 +51,13 @@ def test_a_wait_for_a_resource_ends_with_the_job_that_released_it(virtual: Virtu
         "train 7": ["8 s gpu until train 5"],
         "report": ["15 s jobs until train 7"],
     }
+
+
+def test_a_job_of_a_staggered_first_waits_for_those_before_it(virtual: Virtual) -> None:
+    """Before its turn it waits for jobs; this once read as a wait for the event loop, or for what the job needs."""
+    first = First(Job(nap, 9, label="one"), Job(nap, 9, needs={"cpu": 1}, label="two"), stagger=2, label="first")
+    trace = traced(virtual, Scheduler(first, pool=Pool(cpu=1)))
+    assert waits_by_path(trace) == {"first/two": ["2 s jobs"]}
 
 
 def test_a_job_waits_for_a_slot_first_and_then_for_resources(virtual: Virtual) -> None:

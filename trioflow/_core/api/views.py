@@ -321,7 +321,7 @@ def run_resource_totals(scheduler: BaseScheduler) -> Mapping[str, int]:
     return scheduler._run_resource_totals()
 
 
-def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, int]:
+def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, int, bool]:
     """Find the scheduler whose jobs, at any depth, share a resource of the run itself.
 
     Args:
@@ -329,14 +329,14 @@ def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseSchedule
         name: the name passed to `declare_run_resource`.
 
     Returns:
-        The scheduler, and the total of the resource.
+        The scheduler, the total of the resource, and whether it has a gate.
 
     """
     for enclosing in (scheduler, *enclosing_schedulers(scheduler)):
         scheduler = enclosing
         if name in (totals := enclosing._run_resource_totals()):
-            return enclosing, totals[name]
-    return scheduler, RUN_RESOURCES[name].total()
+            return enclosing, totals[name], False
+    return scheduler, RUN_RESOURCES[name].total(), RUN_RESOURCES[name].find_gate is not None
 
 
 def reason_not_restored(job: AnyJob) -> str | None:

@@ -23,6 +23,7 @@ class ResourceFacts:
     total: float | None  # None for a rate, which no job holds, and for a `PerKey`
     is_per_key: bool = False
     key_totals: dict[str, float | None] = field(default_factory=dict[str, "float | None"])  # of the keys of a `PerKey`
+    has_gate: bool = False  # whether jobs may have to wait although enough is free
 
 
 @dataclass(frozen=True, slots=True)

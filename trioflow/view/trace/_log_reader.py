@@ -334,8 +334,8 @@ def pool_resources(pool: Pool, owners: dict[object, int], keys: dict[str, set[st
 
 def _run_needs(run: LiveRun, job: AnyJob, owners: dict[object, int]) -> Iterator[tuple[ResourceFacts, float]]:
     for name, amount in run_needs(job).items():
-        owner, total = find_run_resource(run.scheduler, name)
-        yield ResourceFacts(owners.setdefault(owner, len(owners)), name, total), float(str(amount))
+        owner, total, has_gate = find_run_resource(run.scheduler, name)
+        yield ResourceFacts(owners.setdefault(owner, len(owners)), name, total, has_gate=has_gate), float(str(amount))
 
 
 def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, owners: dict[object, int]) -> JobFacts:

@@ -53,6 +53,8 @@ class ResourceUse:
     """The use of each key; None if the resource is not a `PerKey`."""
     key_totals: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
     """The total amount of each key; None for rates."""
+    has_gate: bool = False
+    """Whether jobs may have had to wait although enough was free."""
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
     """The start, end, amount and span number of each use. A use of a rate lasts as long as the job's attempt."""
 
@@ -136,7 +138,7 @@ def _get_or_create(resources: dict[tuple[int, str], ResourceUse], facts: Resourc
     key = facts.owner, facts.name
     if key not in resources:
         uses_by_key: dict[str, ResourceUse] | None = {} if facts.is_per_key else None
-        resources[key] = ResourceUse(facts.name, facts.total, [], uses_by_key, facts.key_totals)
+        resources[key] = ResourceUse(facts.name, facts.total, [], uses_by_key, facts.key_totals, facts.has_gate)
     return resources[key]
 
 

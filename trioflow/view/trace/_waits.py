@@ -4,7 +4,7 @@ A run does not record waits. They are derived from the times of the jobs, their 
 amounts in each pool. Jobs of one run with the same needs have the same shortages at the same times. So the intervals in
 which a slot or a resource was short, or a key was throttled, are computed once for each group of such jobs. The waits
 of a job are the parts of these intervals in which the job was ready. If a job was ready and nothing was short, it
-waited for something that the trace does not contain: the state of a rate, or other users of a shared pool.
+waited for something that the trace does not contain: the state of a rate or a gate, or other users of a shared pool.
 
 If several things were short, the cause is the one that the engine checks first. For example, a job that has no slot
 does not wait for resources. For n jobs with few different needs, the analysis takes O(n log n) time. It never takes
@@ -147,17 +147,18 @@ class WaitAnalysis:
 
     def _assumed_shortage(self, span: Span) -> Shortage | None:
         """Return the shortage to assume in a gap between shortages, or None to extend the shortage before the gap."""
-        rate = next(
-            (resource for resource, _ in self._needs.get(span.number, ()) if resource.total_amount is None), None
-        )
-        return None if rate is None else (WaitCause.RATE, rate)
+        for resource, _ in self._needs.get(span.number, ()):
+            if resource.total_amount is None or resource.has_gate:
+                return WaitCause.RATE if resource.total_amount is None else WaitCause.RESOURCE, resource
+        return None
 
     def _fallback_shortage(self, span: Span) -> Shortage:
         """Return the shortage to assume in a gap if there is no shortage before it."""
-        if needs := self._needs.get(span.number):
-            # The resource must have been reserved, or used by a run that is not in the trace.
+        index, needs = self._run_indices[span.number], self._needs.get(span.number)
+        if len(self._windows[index]) > 1:  # it is in a `First`, and its turn came after that of another job
+            return WaitCause.JOBS, None
+        if needs:  # the resource must have been reserved, or used by a run that is not in the trace
             return WaitCause.RESOURCE, needs[0][0]
-        index = self._run_indices[span.number]
         has_limiter = self._runs[index].has_limiter and span.takes_slot
         return (WaitCause.SLOT, self._slots[index]) if has_limiter else (WaitCause.LOOP, None)
 
