@@ -182,6 +182,15 @@ def test_19_run_in_a_thread_started_from_an_event_loop_works(virtual: Virtual) -
     assert virtual(main) is True
 
 
+@pytest.mark.parametrize("options", [{}, {"debug": False}])
+def test_19_a_job_may_run_a_scheduler_in_a_thread(options: dict[str, Any]) -> None:
+    """A thread of `asyncio.to_thread` inherits sniffio's variable, too, from a run that `run()` has started."""
+    run = functools.partial(Scheduler(Job(nothing)).run, backend="asyncio", backend_options=options)
+    job = Job(asyncio.to_thread, run)
+    assert Scheduler(job).run(backend="asyncio", backend_options=options)
+    assert job.result() is True
+
+
 def test_20_coroutine_in_a_reference_cycle_is_closed() -> None:
     """The collector finalizes a coroutine in a cycle before a `__del__` could close it, and warned "never awaited"."""
     with warnings.catch_warnings():

@@ -135,7 +135,14 @@ class AsyncioLoop(Backend):
         return kind
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
-        return anyio.run(main, backend="asyncio", backend_options=dict(options))
+        context, sniffio = contextvars.copy_context(), sys.modules.get("sniffio")
+        if sniffio is not None:  # anyio asks it; a thread of `asyncio.to_thread` has inherited the name of a loop
+            context.run(sniffio.current_async_library_cvar.set, None if options else self.name)
+        if options:
+            run = functools.partial(anyio.run, main, backend=self.name, backend_options=dict(options))
+            return context.run(run)
+        with asyncio.Runner() as runner:  # as `anyio.run`, which takes 20 µs more: a sixteenth of a small run
+            return runner.run(main(), context=context)
 
     def abandoned_coroutines(self, main_task: Any) -> list[Any]:
         others = asyncio.all_tasks(main_task.get_loop()) - {main_task}
