@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import Budget, BudgetSpent, First, Job, Pool, Scheduler, StopReason, current_job
+from trioflow import Budget, BudgetSpent, First, Job, Monitor, Pool, Scheduler, StopReason, Trace, current_job
 from trioflow._core.admission import _budget
+from trioflow.view.text._verdict import run_verdict
 
 from ..bodies import BLOCKED, FAILED, SUCCEEDED, fail, nap
 
@@ -175,6 +177,21 @@ def test_a_first_without_money_lacks_the_budget(virtual: Virtual, caplog: pytest
         "the budget usd is spent, so 4 of 6 jobs of 'Scheduler' did not run; the run has failed; debrief() shows the "
         "tracebacks",
     ]
+
+
+def test_all_views_count_a_group_without_money_alike(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """Some counted it as a group that failed, some not at all, and the log as a job, in place of its jobs."""
+    group = Scheduler(Job(nap, 1), Job(nap, 1), needs={"usd": 2})
+    tolerated = Scheduler(Job(nap, 1), needs={"usd": 2}, critical=False)
+    scheduler = Scheduler(Job(pay, needs={"usd": 2}), group, tolerated, pool=Pool(usd=Budget(3)), label="s")
+    trace, shown = Trace(), io.StringIO()
+    virtual(lambda: scheduler.co_run(instruments=[trace, Monitor(file=shown)]))
+    verdict = run_verdict(scheduler, scheduler.stop_reason).sentence
+    assert verdict == "1 of 4 jobs succeeded, 1 group failed"
+    record = trace._get_record()
+    assert record.verdict(record.root_runs[0], scheduler.stop_reason).sentence == f"{verdict}, 1.0 s"
+    assert f"{verdict}, 1.0 s" in shown.getvalue().splitlines()[-1]
+    assert "the budget usd is spent, so 2 of 4 jobs of 's' did not run, 1 more was tolerated; " in caplog.messages[-1]
 
 
 def test_the_end_of_a_run_tells_failures_from_jobs_without_money(

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 import trio.testing
 
-from trioflow import First, Job, JobTimeout, Pool, Retry, Scheduler, Sequence, Service
+from trioflow import First, Job, JobState, JobTimeout, Pool, Retry, Scheduler, Sequence, Service
 from trioflow.abc import AbstractJob, WaitCause, Waiting, waiting
 
 from ..bodies import fail, later, nap, pass_time, serve
@@ -439,6 +439,19 @@ def test_explain_reports_that_a_stopping_run_will_not_reach_a_job(virtual: Virtu
     scheduler = Scheduler(first, job.requires(first), timeout=2, label="s")
     virtual(scheduler.co_run)
     assert said == ["'job' will not be reached: 's' is stopping (timeout)"]
+
+
+def test_explain_knows_which_jobs_a_stopping_run_still_reaches(virtual: Virtual) -> None:
+    """A clean-up job was said to be out of reach while it waited for another one."""
+    failing = Job(fail, critical=True)
+    first = Job(fail, 5, label="first", run_if="failed", required=failing)
+    second = Job(nap, label="second", run_if="failed", required=first)
+    scheduler = Scheduler(failing, first, second, label="s", cleanup_timeout=9)
+    assert (
+        explained_during(scheduler, second, virtual) == "'second' waits for 'first': 'first' has been running for 1 s"
+    )
+    virtual(scheduler.co_run)
+    assert second.state is JobState.SUCCEEDED
 
 
 def test_explain_knows_that_the_time_is_over_before_the_run_does() -> None:

@@ -13,8 +13,8 @@ from .._core.api.views import (
     always_runs,
     criticality,
     culprit_text,
-    failed_by_itself,
     headline,
+    is_failed_group,
     is_one_job,
     parse_reported_state,
     rerun_cause,
@@ -82,7 +82,7 @@ class JobTally:
             return
         if is_one_job(job):
             self._counts[state.value, job.forever, criticality(job) is False] += 1
-        elif not failed_by_itself(job):
+        elif not is_failed_group(job):
             return
         else:
             self._failed_groups += criticality(job) is not False

@@ -105,6 +105,7 @@ from ..words._job_queries import (
     has_skipped_itself,
     incidents_of,
     inputs_of,
+    is_failed_group,
     is_in_first,
     is_one_job,
     jobs_of_run,

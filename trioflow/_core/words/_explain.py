@@ -18,6 +18,7 @@ from ..job._job import AbstractJob, has_moved_on, is_scheduler
 from ..job._outcome import one_line_error, remedy_of
 from ..parts._first_rule import FirstRule
 from ..parts._settled_calls import SettledCalls
+from ..run._clean_up import may_clean_up
 from ..run._limiter_tokens import token_holders
 from ._job_queries import failed_attempts, fraction_done, throttled_attempts
 
@@ -44,12 +45,14 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return _explain_without_run(scheduler)
     if run.phase in (RunPhase.CHECKING, RunPhase.LINKING, RunPhase.ENTERING):
         return f"waits for the start of {scheduler.label!r}, which {run.phase.value}"
-    if run.phase is RunPhase.STOPPING or run.clock() >= run.deadline:  # which the run may not have noticed yet
+    unsettled = open_requirements(job)
+    cleans_up = may_clean_up(run, job) and (unsettled or _trigger_rules.decide(job)[0] is JobState.SCHEDULED)
+    # The run may not have noticed yet that its time is over.
+    if (run.phase is RunPhase.STOPPING or run.clock() >= run.deadline) and not cleans_up:
         reason = run.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:
         return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs"
-    unsettled = open_requirements(job)
     rule = run.part(FirstRule)
     if not unsettled and rule is not None:
         return rule.explain(job)

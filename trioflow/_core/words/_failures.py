@@ -190,10 +190,10 @@ def _failures_text(scheduler: BaseScheduler, jobs: int, groups: int, unpaid: lis
     if unpaid:
         budgets = join_names(sorted({printable(cast(Any, job.raised_exception()).name) for job in unpaid}))
         counted = [job for job in jobs_of_run(scheduler) if is_one_job(job) and not job.forever]
-        # also the jobs that these have blocked, without those that the scheduler has dropped
-        not_run = set(unpaid)
-        not_run |= {job for job in counted if root_failure(job) in not_run}
-        text = f"{len(not_run)} of {plural(len(counted), 'job')}" if scheduler.keep_jobs else plural(len(unpaid), "job")
+        # Also the jobs in these and those that these have blocked, without those that the scheduler has dropped.
+        around = ((job, (job, *enclosing_schedulers(job))) for job in counted if job._state is not JobState.SUCCEEDED)
+        not_run = sum(any(root_failure(each) in unpaid for each in jobs) for job, jobs in around)
+        text = f"{not_run} of {plural(len(counted), 'job')}" if scheduler.keep_jobs else plural(len(unpaid), "job")
         texts.append(f"the budget {budgets} is spent, so {text} {name} did not run")
     return "; ".join(texts)
 

@@ -96,6 +96,11 @@ def failed_by_itself(job: AnyJob) -> bool:
     return job._state is JobState.FAILED and not failed_through_member(job)
 
 
+def is_failed_group(job: AnyJob) -> bool:
+    """Return whether a job is a nested scheduler, not a `First`, whose failure no job in it shows."""
+    return not is_one_job(job) and (failed_by_itself(job) or lacked_budget(job))
+
+
 def lacked_budget(job: AnyJob) -> bool:
     """Return whether a job, or each job of a `First`, is BLOCKED because a budget is spent, not by another job."""
     is_possible = job._state is JobState.BLOCKED or (job._state is JobState.FAILED and is_scheduler(job))

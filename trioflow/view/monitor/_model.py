@@ -221,9 +221,9 @@ class RunModel:
             job.counts.of_first = None
         if job.is_one_job:
             self._count_settled_job(job, previous_state)
-        elif enclosing is not None and job.failed_by_itself and not job.is_tolerated:
+        elif enclosing is not None and views.is_failed_group(settled_job) and job.first is None:
             for counts in enclosing.counts.iterate_outwards():
-                counts.failed_groups += 1
+                counts.failed_groups += views.criticality(settled_job) is not False
         if job.failed_by_itself:
             failure = None if job.outcome is None else job.outcome.failure
             kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)

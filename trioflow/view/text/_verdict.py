@@ -29,7 +29,7 @@ from ..._core.api.views import (
     criticality,
     culprit_text,
     duration_text,
-    failed_by_itself,
+    is_failed_group,
     is_one_job,
     is_scheduler,
     jobs_of_run,
@@ -127,7 +127,7 @@ class Tally:
         tally = cls()
         for job in jobs_of_run(scheduler):
             if not is_one_job(job):
-                tally.failed_groups += failed_by_itself(job) and criticality(job) is not False
+                tally.failed_groups += is_failed_group(job) and criticality(job) is not False
             else:
                 tally.add_jobs(reported_state(job), job.forever, tolerated=(criticality(job) is False))
                 if (restoration := restoration_of(job)) is not None:
