@@ -28,7 +28,8 @@ from trioflow import (
     ThreadJob,
     simulate,
 )
-from trioflow.abc import AbstractJob, Instrument, PolicyName
+from trioflow._core.job._job_options import RUN_RESOURCES, RunResource
+from trioflow.abc import AbstractJob, Instrument, PolicyName, set_run_need
 from trioflow.simulation import _scenario_copy
 from trioflow.testing import run_virtual
 from trioflow.view import listing
@@ -332,6 +333,19 @@ def test_needs_are_granted_in_a_simulation_as_in_a_run() -> None:
     found = simulate(scheduler)
     assert (found.makespan, sorted(found.starts.values())) == (6, [0, 0, 2, 4])
     assert pool.free == {"cpu": 3, "gpu": 2}
+
+
+def test_a_simulation_opens_no_gate_and_takes_what_the_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It connected to nothing, but started the guard of commands; and each job took one of a resource of the run."""
+
+    class Visit(Job[None]):
+        def check_before_run(self) -> None:
+            set_run_need(self, "rooms", 2)
+
+    found: list[object] = []
+    monkeypatch.setitem(RUN_RESOURCES, "rooms", RunResource(lambda: 3, "opening", found.append))
+    assert simulate(Scheduler(Visit(never, expected_duration=2) for _ in range(3))).makespan == 6
+    assert found == []
 
 
 def test_simulate_works_inside_a_running_loop() -> None:

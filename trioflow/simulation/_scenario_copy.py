@@ -21,6 +21,7 @@ from .._core.api.views import (
     Service,
     copy_pool,
     criticality,
+    find_run_resource,
     first_options,
     inputs_of,
     insert_members,
@@ -129,18 +130,18 @@ class SchedulerCopy(BaseScheduler):
 
     """
 
-    __slots__ = ("_enough", "_resource_totals", "_stagger")
+    __slots__ = ("_enough", "_stagger", "resource_totals")
 
     _can_be_input = True  # only a `First` is an input in the original scenario
 
     def __init__(self, original: BaseScheduler, **options: Any) -> None:
         # The totals of a run's own resources, such as worker processes.
-        self._resource_totals = run_resource_totals(original)
+        self.resource_totals = dict(run_resource_totals(original))
         self._enough, self._stagger = first_options(original)
         super().__init__(**options)
 
     def _run_resource_totals(self) -> Mapping[str, int]:
-        return self._resource_totals
+        return self.resource_totals
 
 
 OUTERMOST_OPTIONS: Final[dict[str, Any]] = {
@@ -195,8 +196,10 @@ class ScenarioCopy:
                 self._new_call_count(job)
             else:
                 copy = self._copy_job(job)
-            for name in run_needs(job):
-                set_run_need(copy, name, 1)
+            for name, amount in run_needs(job).items():
+                set_run_need(copy, name, amount)
+                # Without this, the run would open the gate of the resource.
+                self.scheduler.resource_totals.setdefault(name, find_run_resource(scheduler, name)[1])
             settled_only = [self.copies[other] for other in settled_only_for(job) if other in self.copies]
             copy.requires(settled_only, settled=True)
             self.copies[job] = copy
@@ -206,7 +209,7 @@ class ScenarioCopy:
             if is_scheduler(job) and is_scheduler(copy):
                 insert_members(copy, [self.copies[member] for member in job])  # an input may be in another scheduler
 
-    def _copy_scheduler(self, original: BaseScheduler, window: Any, options: dict[str, Any]) -> BaseScheduler:
+    def _copy_scheduler(self, original: BaseScheduler, window: Any, options: dict[str, Any]) -> SchedulerCopy:
         """Copy a scheduler without its jobs; `options` replace its own."""
         return SchedulerCopy(
             original,

@@ -312,7 +312,7 @@ def needs_as_given(job: AnyJob) -> dict[str, Any]:
     return {name: need if isinstance(need, str) else _amounts.need_as_numbers(need) for name, need in needs.items()}
 
 
-def run_needs(job: AnyJob) -> dict[str, CheckedNeed]:
+def run_needs(job: AnyJob) -> dict[str, Any]:
     """Return a job's needs for resources of the run itself, as opposed to a pool, by name; empty for most kinds."""
     return {name: amount for name, amount in job._options.needs.items() if name in RUN_RESOURCES}
 
