@@ -13,15 +13,7 @@ import click
 
 from .. import JournalError
 from ..abc import join_names, printable
-from ..journal._questions import (
-    MAX_FILE_SIZE,
-    NOT_REDACTED,
-    GivenAnswer,
-    Question,
-    QuestionFiles,
-    Refusal,
-    make_answer,
-)
+from ..journal._questions import MAX_FILE_SIZE, NOT_REDACTED, GivenAnswer, Question, QuestionFiles, Refusal, make_answer
 from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_retry
 from ..view.text._symbols import align_columns
 from . import SUCCESS_CODE, _outputs

@@ -72,16 +72,7 @@ MAX_JOBS_IN_TURN: Final = 200
 class Worker(WorkerTask):
     """A task that runs the jobs of a run one after another. `job` is the current job, or None between jobs."""
 
-    __slots__ = (
-        "cancelled_at",
-        "errand",
-        "is_searching",
-        "must_leave",
-        "run",
-        "verdict",
-        "woken_in_turn",
-        "workers",
-    )
+    __slots__ = ("cancelled_at", "errand", "is_searching", "must_leave", "run", "verdict", "woken_in_turn", "workers")
 
     def __init__(self, workers: Workers) -> None:
         self.workers = workers

@@ -40,11 +40,7 @@ class NodeSession:
     """The commands and file transfers of one job, over the connection to its node."""
 
     def __init__(
-        self,
-        job: AbstractJob[Any],
-        connection: Connection | LocalConnection,
-        grace: float,
-        limit: TimeLimit,
+        self, job: AbstractJob[Any], connection: Connection | LocalConnection, grace: float, limit: TimeLimit
     ) -> None:
         """Create a session. The connection is opened on demand.
 

@@ -305,12 +305,7 @@ OUTSIDE_BOX: Final[DotAttributes] = {
     "color": _style.LINE_COLOR,
     "fontcolor": "#616e7c",
 }
-INVISIBLE_POINT: Final[DotAttributes] = {
-    "shape": "point",
-    "style": "invis",
-    "width": "0.01",
-    "height": "0.01",
-}
+INVISIBLE_POINT: Final[DotAttributes] = {"shape": "point", "style": "invis", "width": "0.01", "height": "0.01"}
 EMPTY_FRAME_TEXT: Final[DotAttributes] = {
     "shape": "plaintext",
     "style": "",

@@ -389,10 +389,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         {name: float(need) if isinstance(need, (int, float)) else str(need) for name, need in needs.items()},
         tuple(_run_needs(run, job, owners)),
         tuple((name, attempt.ended, until) for attempt in throttled for name, until in attempt.closed_until),
-        (
-            *((WaitCause.MACHINE, *times) for times in outcome.machine_waits),
-            *_waits_between_attempts(outcome),
-        ),
+        (*((WaitCause.MACHINE, *times) for times in outcome.machine_waits), *_waits_between_attempts(outcome)),
         describe_failure(job, failure) if failure is not None and is_own_failure else None,
         command,
     )

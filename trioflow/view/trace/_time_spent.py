@@ -86,13 +86,7 @@ def compute_time_spent(record: TraceRecord) -> TimeSpent:
         if slot_use.empty_seconds_by_reason[reason]
     }
     return TimeSpent(
-        slot_use.run_seconds,
-        work,
-        _longest_first(waits),
-        tuple(families),
-        slot_use.slot_count,
-        empty_seconds,
-        slot_use,
+        slot_use.run_seconds, work, _longest_first(waits), tuple(families), slot_use.slot_count, empty_seconds, slot_use
     )
 
 
