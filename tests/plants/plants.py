@@ -364,11 +364,14 @@ PLANTS: Final = (
 """,
     ),
     Plant(
-        "worker-forever-count",
-        f"{RUN}/_worker.py",
-        "a counter not restored: forever jobs that have ended still count in a drain",
+        "run-drain-forever",
+        f"{RUN}/_run.py",
+        "a drain waits for forever jobs, too",
         """\
-            self.forever_count -= worker.is_shielded
+            return not all(worker.is_shielded for worker in self.workers.alive)
+""",
+        """\
+            return bool(self.workers.alive)
 """,
     ),
     Plant(

@@ -50,7 +50,7 @@ async def end(run: Run) -> None:
     run.guard(run.stop, COMPLETED)
     run.workers.admit_queued()
     ends_forever_jobs = run.reason is COMPLETED  # no clean-up job needs them, so they leave in these turns, too
-    if ends_forever_jobs and run.workers.forever_count:
+    if ends_forever_jobs and any(worker.is_shielded for worker in run.workers.alive):
         _end_workers(run, _forever_workers(run))
     for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
         leaving = [worker for worker in run.workers.alive if not worker.is_shielded or worker.cause is not None]

@@ -502,7 +502,7 @@ class Run:
         if self.parts and any(part.is_busy() for part in self.parts):
             return True
         if self.phase is DRAINING:
-            return len(self.workers.alive) > self.workers.forever_count
+            return not all(worker.is_shielded for worker in self.workers.alive)
         return bool(self.unsettled or (self.forever_unsettled and not self.had_ordinary_jobs))
 
     def deadline_in(self, seconds: float | None) -> float:

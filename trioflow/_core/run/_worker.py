@@ -357,7 +357,6 @@ class Workers:
         self.is_closed = False  # whether no worker may take another job
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
-        self.forever_count = 0  # how many workers run forever jobs
 
     def ensure_searcher(self) -> None:
         """Admit jobs that can start; if jobs are startable and no worker searches, spawn some.
@@ -432,7 +431,6 @@ class Workers:
             if run.stuck_jobs.watched:
                 run.stuck_jobs.forget(worker)
             self.group.forget(worker)
-            self.forever_count -= worker.is_shielded
             if queue.startable or queue.line is not None:
                 self.ensure_searcher()
         except BaseException as fault:
@@ -442,7 +440,6 @@ class Workers:
 
     def prepare_for_forever_job(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job, shielded until the end of the run."""
-        self.forever_count += 1
         self.run.standstill.active_count -= 1
         worker.is_shielded = worker.must_leave = True
         worker.group.shield(worker)
