@@ -89,6 +89,7 @@ class ModelJob:
         self.rank = 0.0  # for the policy
         self.held: dict[str, float] = {}  # what it has of each resource
         self.spent: dict[str, float] = {}  # what it has used of each budget
+        self.throttled_until = math.inf  # when the throttle ends because of which it waits
         self.throttled_since = math.inf  # when the first of the last attempts began, which were all throttled
         self.gives_up = math.inf  # after how many seconds of that
         self.awaiters: list[Callable[[], None]] = []
@@ -322,9 +323,8 @@ class ModelJob:
         """The slot and the needs are released; the job is SCHEDULED again, at the head of the ready queue."""
         assert self.parent is not None
         self.throttled_since = min(self.throttled_since, self.began_attempt)
-        if self.parent.stopping and self.parent.is_cleaning_up(self):
-            self.settle("FAILED", why)
-        elif self.parent.stopping or self.parent.draining or self.asked:
+        cleans_up = self.parent.stopping and self.parent.is_cleaning_up(self)
+        if self.asked or (not cleans_up and (self.parent.stopping or self.parent.draining)):
             self.settle("CANCELLED")
         else:
             self.world.mark("throttle")
@@ -332,6 +332,11 @@ class ModelJob:
             if not self.retries:
                 self.started = None
             self.requeue(why)
+            if cleans_up:
+                self.world.mark("throttled clean-up")
+                self.parent.release_held(self)
+                self.backoff = self.world.after(self.throttled_until - self.world.now, self.be_ready_again)
+                return
             self.number = next(self.world.first_numbers)
             self.parent.queue.insert(0, self)
             self.parent.release_held(self)

@@ -459,13 +459,12 @@ class ModelScheduler(ModelJob):
         until = self.world.now + after
         if until > resource.closed_until.get(key, -math.inf):
             resource.closed_until[key] = until
+        job.throttled_until = resource.closed_until[key]
         if resource.plan.give_up is not None:
             job.gives_up = resource.plan.give_up
         if job.began_attempt - job.throttled_since >= job.gives_up:
             self.world.mark("give_up")
             return
-        if self.is_cleaning_up(job):
-            return  # it fails, because it never waits
         # The attempt does not count: what it has reserved of budgets comes back, unless it was used.
         for one in job.held.keys() - job.reported:
             resource = self.find(one)

@@ -750,6 +750,26 @@ SCENARIOS = {
             pool=(Resource(name="cpu", kind="amount", total=1.0),),
         ),
     ),
+    "a throttled clean-up job waits, within the time that the clean-up has": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="bad", critical=True, bodies=((Nap(2.125), Fail()),)),
+                *(
+                    Leaf(
+                        name=f"throttled for {seconds}",
+                        run_if="failed",
+                        requires=("bad",),
+                        needs=((name, 1.0),),
+                        bodies=((Nap(first), Throttle(name, seconds)), (Nap(0.5),)),
+                    )
+                    for name, first, seconds in (("cpu", 1.25, 1.75), ("gpu", 0.625, 9.5))
+                ),
+            ),
+            pool=tuple(Resource(name=name, kind="amount", total=1.0) for name in ("cpu", "gpu")),
+            cleanup_timeout=7.0625,
+        ),
+    ),
     "a key has no pause after a job that has not started": Scenario(
         root=Group(
             name="root",

@@ -58,12 +58,12 @@ PLANTS: Final = (
         "a release on one path forgotten: a job keeps slot and needs in its backoff",
         """\
         self.queue.release(job)
-        if verdict.backoff:
+        if until > now:
 """,
         """\
-        if not verdict.backoff:
+        if until <= now:
             self.queue.release(job)
-        if verdict.backoff:
+        if until > now:
 """,
     ),
     Plant(
@@ -283,9 +283,9 @@ PLANTS: Final = (
     Plant(
         "verdict-clean-up",
         f"{RUN}/_verdicts.py",
-        "a clean-up job that fails is not tried again",
-        "CANCELLED if ends and worker.workers is run.workers else SCHEDULED",
-        "CANCELLED if ends else SCHEDULED",
+        "a clean-up job that fails, or is throttled, is not tried again",
+        "ends = run.is_draining_or_stopping and worker.workers is run.workers",
+        "ends = run.is_draining_or_stopping",
     ),
     Plant(
         "verdict-service",

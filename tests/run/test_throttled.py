@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import anyio
@@ -163,17 +164,31 @@ def test_a_throttle_of_a_key_that_the_job_does_not_need_fails_the_job(virtual: V
     assert isinstance(e.value.__cause__, Throttled)
 
 
-def test_a_throttled_clean_up_job_fails(virtual: Virtual) -> None:
-    """A clean-up job that is throttled fails, and the run ends."""
-    server = Server(1)
+@pytest.mark.parametrize(("cleanup_timeout", "end"), [(30, (JobState.SUCCEEDED, 22)), (7, (JobState.CANCELLED, 7))])
+def test_a_throttled_clean_up_job_waits_within_the_cleanup_timeout(
+    virtual: Virtual, cleanup_timeout: float, end: tuple[JobState, int]
+) -> None:
+    """A clean-up job waits for the end of its throttle, as any job does, but only as long as the clean-up may take.
+
+    It once failed, although an attempt that was throttled does not count.
+    """
+    server, seen = Server(1), list[str]()
 
     async def fail() -> None:
         raise ValueError
 
+    class Explaining(Instrument):
+        def job_scheduled(self, scheduler: Scheduler, job: AbstractJob) -> None:
+            seen.append(scheduler.explain(job))
+
     failing = Job(fail, critical=True)
     cleaning = ask(server, "c", run_if="failed", required=failing)
-    assert not virtual(Scheduler(failing, cleaning, pool=Pool(api=1)).co_run)
-    assert isinstance(cleaning.raised_exception(), Throttled)
+    scheduler = Scheduler(failing, cleaning, pool=Pool(api=1), cleanup_timeout=cleanup_timeout)
+    assert not virtual(partial(scheduler.co_run, instruments=[Explaining()]))
+    assert cleaning.finished_at is not None
+    assert (cleaning.state, round(cleaning.finished_at - server.calls[0][0])) == end
+    assert seen[-1] == "'c' waits for api, throttled for 20 s"
+    assert cleaning.attempts == (end[0] is JobState.SUCCEEDED)
 
 
 @pytest.mark.parametrize(("backend", "kind"), [("trio", ThreadJob), ("asyncio", ThreadJob), ("asyncio", ProcessJob)])

@@ -202,8 +202,8 @@ class Throttled(TrioflowError):
     No job that needs `key` starts for `after` seconds. The attempt does not count. The job returns its slot and its
     resources, and is SCHEDULED again, ahead of all other ready jobs. Amounts taken from rates are not given back.
 
-    A job that cannot be called again fails with this exception: a job made from a coroutine object, a service that is
-    ready, or a clean-up job. If the run is draining or stopping, the job ends CANCELLED.
+    A job that cannot be called again fails with this exception: a job made from a coroutine object, or a service that
+    is ready. If the run is draining or stopping, the job ends CANCELLED; a clean-up job waits, within its time.
 
     Args:
         key: the name of a resource among the job's `needs`; the resource may be of any type.

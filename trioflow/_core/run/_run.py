@@ -532,16 +532,20 @@ class Run:
     def _requeue(self, job: AbstractJob[Any], verdict: Verdict, now: float) -> None:
         """Queue a job again whose attempt has ended `now`, at once or after a backoff; it gives back what it holds.
 
-        A throttled job comes first, and its attempt does not count. After a failure, a job comes after those that were
-        ready before, as any that has just become ready.
+        A throttled job comes first, and its attempt does not count; one that cleans up is in no line, so it waits for
+        the end of the throttle. After a failure, a job comes after those that were ready before, as any that has just
+        become ready.
         """
         error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), self.lane.queue.push
+        until = now + verdict.backoff
         assert error is not None
         assert began is not None
         if verdict.throttles:
             resources, push = self.pools.resolve(job), self.queue.push_throttled
             closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
             extras.throttlings += (Throttling(began, now, closed),)
+            if self.lane is not self.workers:
+                until = max(ends_at for _, ends_at in closed)
         else:
             extras.add_retry(began, now, error, verdict.backoff)
             extras.first_started_at = began if extras.first_started_at is None else extras.first_started_at
@@ -550,13 +554,13 @@ class Run:
         extras.fraction = job._worker = job._started_at = None
         job._state = SCHEDULED
         self.queue.release(job)
-        if verdict.backoff:
+        if until > now:
             if (backoffs := self.part(Backoffs)) is None:
                 self.parts = (*self.parts, backoffs := Backoffs(self))
-            backoffs.add(job, now + verdict.backoff)
+            backoffs.add(job, until)
         self.notify("job_scheduled", job)  # an `Adaptive` window may shrink, before the job takes a slot again
         extras.ended_attempt = None  # the traceback of an exception refers to much
-        if not verdict.backoff and job._state is SCHEDULED:  # no hook has cancelled it
+        if until <= now and job._state is SCHEDULED:  # no hook has cancelled it
             push(job)
             if self.is_draining_or_stopping and self.lane is self.workers:  # a hook has ended the run meanwhile
                 self._cancel_scheduled()

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..job._errors import Throttled
     from ..job._job import AbstractJob
     from ._run import Run
-    from ._worker import Worker
 
 
 class RunPools:
@@ -131,12 +130,11 @@ class RunPools:
                 self._run.queue.on_change()
 
     def why_not_throttled(
-        self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
+        self, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
     ) -> BaseException | None:
         """Return the exception with which a throttled job fails; None if it can be called again later.
 
         Args:
-            worker: the worker of the job.
             job: the job that was throttled.
             throttles: the `Throttled` exceptions that it raised; `key` is the name of a resource.
             failure: the exception of the job, which contains them.
@@ -158,8 +156,6 @@ class RunPools:
             why = "was made from a coroutine object, or releases its arguments: create it from the function"
         elif job._is_ready():
             why = "is a service, and has reported that it is ready"
-        elif worker.workers is not self._run.workers:
-            why = "is a clean-up job, which never waits"
         if why is None:
             return None
         add_note(failure, f"{job.label!r} cannot be called again after it was throttled: it {why}")

@@ -10,8 +10,9 @@ The first row whose condition is true decides:
 | only cancellations | otherwise: nobody has asked for them | as a `JobCancelled` below |
 | `JobCancelled` or `JobNotDone` | the run drains or stops, or has drained the scheduler that the job is | CANCELLED |
 | only `Throttled`, not of a scheduler | it cannot be called again, or `Rate(give_up=)` is over | FAILED |
-| only `Throttled`, not of a scheduler | the job was cancelled, or the run drains or stops | CANCELLED |
-| only `Throttled`, not of a scheduler | otherwise | SCHEDULED, at the head |
+| only `Throttled`, not of a scheduler | it was cancelled | CANCELLED |
+| only `Throttled`, not of a scheduler | the run drains or stops, and it is no clean-up job | CANCELLED |
+| only `Throttled`, not of a scheduler | otherwise | SCHEDULED, at the head; a clean-up job, after the throttle |
 | what `retry` accepts | it was cancelled, is ready, or was written for the other loop | FAILED |
 | what `retry` accepts | the run drains or stops, and it is no clean-up job | CANCELLED |
 | what `retry` accepts | otherwise | SCHEDULED, after the backoff |
@@ -60,7 +61,8 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     """Judge an attempt of a job that has raised `error`: an exception, a cancellation, or a group of both."""
     run = worker.run
     cancelled, failure = run.backend.split_all_cancellations(error)
-    was_cancelled, ends = run.backend.isolation.was_cancelled(worker), run.is_draining_or_stopping
+    was_cancelled = run.backend.isolation.was_cancelled(worker)
+    ends = run.is_draining_or_stopping and worker.workers is run.workers  # a clean-up job goes on
     if cancelled and failure is None:
         is_end = worker.cause is CancelCause.END_OF_RUN
         if is_end or was_cancelled:
@@ -73,7 +75,7 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     if ends_with_run(run, job, failure):
         return Verdict(CANCELLED, error, failure)
     if throttles := () if is_scheduler(job) else find_throttles(failure):
-        fault = run.pools.why_not_throttled(worker, job, throttles, failure)
+        fault = run.pools.why_not_throttled(job, throttles, failure)
         state = FAILED if fault is not None else CANCELLED if ends or was_cancelled else SCHEDULED
         return Verdict(state, error, fault or failure, throttles=throttles)
     try:
@@ -82,7 +84,7 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
         return Verdict(FAILED, error, fault)
     if backoff is None:
         return Verdict(FAILED, error, failure)
-    return Verdict(CANCELLED if ends and worker.workers is run.workers else SCHEDULED, error, failure, backoff)
+    return Verdict(CANCELLED if ends else SCHEDULED, error, failure, backoff)
 
 
 def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_cancelled: bool) -> float | None:

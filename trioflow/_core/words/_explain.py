@@ -87,9 +87,12 @@ def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     if run is None:
         return "is scheduled"
-    explain_wait = WAIT_EXPLANATIONS.get(_find_wait(run, job).cause)
+    wait = _find_wait(run, job)
+    explain_wait = WAIT_EXPLANATIONS.get(wait.cause)
     # The resources that a job needs may be reserved for earlier jobs, even if nothing but the loop seems to delay it.
-    return (_explain_needs(run, job) or READY_TEXT) if explain_wait is None else explain_wait(run, job)
+    if explain_wait is not None:
+        return explain_wait(run, job)
+    return _explain_needs(run, job) or (f"waits for {wait.text}" if wait.text else READY_TEXT)
 
 
 def waiting(job: AbstractJob[Any]) -> Waiting | None:
@@ -220,6 +223,8 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
         return Waiting(WaitCause.PAUSE, text=pause_text(pause, run.clock()))
     if until is not None:
         seconds = _units.duration_text(max(0.0, until - run.clock()))
+        for name in (key for each in throttled_attempts(job)[-1:] for key, end in each.closed_until if end == until):
+            return Waiting(WaitCause.THROTTLED, name, f"{name}, throttled for {seconds}")
         limit = f" of {job.retry.times + 1}" if job.retry is not None and job.retry.times is not None else ""
         return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, attempt {job.attempts + 1}{limit}")
     if queue.tokens is not None and job in queue.tokens.waiting:
