@@ -50,6 +50,12 @@ class ServiceFunction3(Protocol[T_co]):
     def __call__(self, a: Any, b: Any, c: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
 
 
+class ServiceOptions(JobOptions, total=False):
+    """The keyword options of a `Service`: the arguments of its function's call, and those of every job."""
+
+    kwargs: Mapping[str, Any] | None
+
+
 class TaskStatus(Generic[T]):
     """The argument `task_status` of a service's function; each call of the function gets a new one."""
 
@@ -117,49 +123,16 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
     _is_service = True
 
     @overload
-    def __init__(
-        self,
-        function: ServiceFunction0[T],
-        /,
-        *args: Any,
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
-    ) -> None: ...
+    def __init__(self, function: ServiceFunction0[T], /, *args: Any, **options: Unpack[ServiceOptions]) -> None: ...
+    @overload
+    def __init__(self, function: ServiceFunction1[T], /, *args: Any, **options: Unpack[ServiceOptions]) -> None: ...
+    @overload
+    def __init__(self, function: ServiceFunction2[T], /, *args: Any, **options: Unpack[ServiceOptions]) -> None: ...
+    @overload
+    def __init__(self, function: ServiceFunction3[T], /, *args: Any, **options: Unpack[ServiceOptions]) -> None: ...
     @overload
     def __init__(
-        self,
-        function: ServiceFunction1[T],
-        /,
-        *args: Any,
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        function: ServiceFunction2[T],
-        /,
-        *args: Any,
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        function: ServiceFunction3[T],
-        /,
-        *args: Any,
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: Service[Any],
-        function: Callable[..., Awaitable[Any]],
-        /,
-        *args: Any,
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
+        self: Service[Any], function: Callable[..., Awaitable[Any]], /, *args: Any, **options: Unpack[ServiceOptions]
     ) -> None: ...
     def __init__(
         self,
