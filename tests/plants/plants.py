@@ -797,17 +797,9 @@ PLANTS: Final = (
     Plant(
         "pause-slotless",
         f"{ADMISSION}/_ready_queue.py",
-        "the jobs that wait for no slot are forgotten at the end of a pause",
-        """\
-                for job in jobs:
-                    self.push(job)
-            self.on_change()
-""",
-        """\
-                for job in jobs:
-                    self.line._jobs.append(job)
-            self.on_change()
-""",
+        "the jobs that wait for no slot wait for one at the end of a pause",
+        "heappush(self._heap if takes_slot(entry[2]) else self._slotless_heap, entry)",
+        "heappush(self._heap, entry)",
     ),
     Plant(
         "window-taken-back",

@@ -21,7 +21,7 @@ before workers ask for them. There are exceptions: a job that has a throttled re
 takes it; and so do, when the run is paused or its window becomes smaller, all that have not begun.
 
 In a run without limits whose order is first in, first out, there is no line, until it is paused: ready jobs are
-startable at once.
+startable at once. Where jobs return to the line, it is ordered, by their numbers if there are no keys.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class FifoLine:
-    """The waiting jobs of one run, first in, first out."""
+    """The waiting jobs of one run, first in, first out, until it is paused or its window becomes smaller."""
 
     __slots__ = ("_jobs", "_queue")
 
@@ -55,7 +55,7 @@ class FifoLine:
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job. If it waits for no slot, it is admitted at once, after the jobs before it that can be."""
         queue = self._queue
-        if (queue.size is not None and (job._is_plain or takes_slot(job))) or queue.is_paused:
+        if queue.size is not None and (job._is_plain or takes_slot(job)):
             self._jobs.append(job)
         else:
             self.admit(math.inf)
@@ -64,8 +64,6 @@ class FifoLine:
     def admit(self, number: float) -> None:
         """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
         jobs, queue = self._jobs, self._queue
-        if queue.is_paused:
-            return
         size: Any = queue.size  # a number, or no job waits
         tokens, startable, holders = queue.tokens, queue.startable, queue.holders
         while jobs and len(holders) < size:  # `admit_job` would do the same, but take four times as long
@@ -74,10 +72,6 @@ class FifoLine:
                 holders.add(job)
                 if tokens is None or tokens.acquire_or_wait(queue.make_entry(job)):
                     startable.append(job)
-
-    def put_back(self, jobs: list[AbstractJob[Any]]) -> None:
-        """Add jobs that were admitted before all others."""
-        self._jobs.extendleft(reversed(jobs))
 
     def entries(self) -> list[HeapEntry]:
         return _numbered(self._jobs)
@@ -240,11 +234,6 @@ class ReadyQueue:
             self.is_paused = is_paused
             if is_paused:
                 self._take_back_admitted()
-            elif isinstance(self.line, FifoLine):  # which also has jobs that wait for no slot
-                jobs = self.in_order()
-                self.line.clear()
-                for job in jobs:
-                    self.push(job)
             self.on_change()
 
     def _take_back_admitted(self) -> None:
@@ -252,26 +241,19 @@ class ReadyQueue:
 
         Those that could start come first, and those that waited for a token in their old places.
         """
-        entries: list[HeapEntry] = [
-            (LOWEST_KEY if self.order is None else self.order.key(job), next(throttled_numbers), job)
-            for job in self.startable
-        ]
+        if self.line is None or isinstance(self.line, FifoLine):  # in which they have no places
+            self.use_order(None, has_needs=False)
+        line: Any = self.line
+        entries = [(self.make_entry(job)[0], next(throttled_numbers), job) for job in self.startable]
         if self.tokens is not None:
             entries += sorted(self.tokens.waiting.values())
             self.tokens.drain()
         entries = [entry for entry in entries if entry[2]._state is SCHEDULED]
         self.startable.clear()
-        if self.line is None:
-            self.use_line(FifoLine(self))
-        for _, _, job in entries:
-            self.refund(job)
-            self.release(job)
-        if isinstance(self.line, FifoLine):
-            self.line.put_back([entry[2] for entry in entries])
-        else:
-            line: Any = self.line
-            for entry in entries:
-                line.insert(entry)
+        for entry in entries:
+            self.refund(entry[2])
+            self.release(entry[2])
+            line.insert(entry)
 
     def on_change(self) -> None:
         """Require a new round of the admission, because what jobs can take has changed."""
@@ -378,8 +360,11 @@ class ReadyQueue:
             self.line.clear()
         return [job for job in jobs if job._state is SCHEDULED]
 
-    def use_order(self, order: StartKeys, has_needs: bool) -> None:
-        """Order all waiting jobs by these keys from now on; `has_needs` is whether any job needs resources."""
+    def use_order(self, order: StartKeys | None, has_needs: bool) -> None:
+        """Order all waiting jobs by these keys from now on; `has_needs` is whether any job needs resources.
+
+        With None, they keep their order, in which each now has a place.
+        """
         if self.line is not None:
             entries = self.line.entries()
             self.line.clear()
@@ -390,7 +375,7 @@ class ReadyQueue:
         if has_needs and self.resource_line is None:
             self.resource_line = AdmissionQueue(self.run)
         self.use_line(line := self.resource_line or HeapLine(self))
-        if self.tokens is not None:
+        if self.tokens is not None and order is not None:
             self.tokens.use_order(order)
         for _, number, job in entries:  # they keep their numbers, also those that were throttled, which are negative
-            line.insert((LOWEST_KEY if number < 0 else order.key(job), number, job))
+            line.insert((LOWEST_KEY if number < 0 else self.make_entry(job)[0], number, job))
