@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 BackendName = Literal["trio", "asyncio"]
 BACKEND_NAMES: Final[tuple[BackendName, ...]] = get_args(BackendName)
+NO_HANDLER: Final = contextlib.nullcontext()
 
 
 class WorkerTask:
@@ -424,7 +425,7 @@ class Backend(Protocol):
 
     def handle_ctrl_c(self) -> AbstractContextManager[None]:
         """Return a context manager in which trio raises no KeyboardInterrupt in the middle of the engine."""
-        return contextlib.nullcontext()
+        return NO_HANDLER
 
     def name_task(self, task: Any, name: str) -> None: ...
 

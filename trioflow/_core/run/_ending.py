@@ -48,7 +48,8 @@ async def end(run: Run) -> None:
     if run.pending_shutdowns is None:
         run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)
     run.guard(run.stop, COMPLETED)
-    run.workers.admit_queued()
+    if run.time_slice.queue:
+        run.workers.admit_queued()
     ends_forever_jobs = run.reason is COMPLETED  # no clean-up job needs them, so they leave in these turns, too
     if ends_forever_jobs and any(worker.is_shielded for worker in run.workers.alive):
         _end_workers(run, _forever_workers(run))
@@ -237,7 +238,8 @@ async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
 
 
 def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:
-    return {job: None for job in scheduler._members.jobs_with_shutdown if job._needs_shutdown()}
+    jobs = scheduler._members.jobs_with_shutdown
+    return {job: None for job in jobs if job._needs_shutdown()} if jobs else {}
 
 
 def _forever_workers(run: Run) -> list[Worker]:

@@ -28,11 +28,13 @@ from ..base._states import (
     COMPLETED,
     DRAINING,
     ENTERING,
+    FURTHER_CAUSES,
     IDLE,
     LINKING,
     SCHEDULED,
     STOPPING,
     SUCCEEDED,
+    TIMEOUT,
     CancelCause,
     JobState,
     RunPhase,
@@ -150,7 +152,6 @@ class Run:
     queue: Final[ReadyQueue]
     workers: Final[Workers]
     lane: Workers  # where jobs become ready: in the clean-up phase, another one
-    stuck_jobs: StuckJobs
     pause: Pause | None  # its own; `current_pause` finds those of the runs around it
     steering: Steering
     requirement_counts: RequirementCounts
@@ -169,6 +170,7 @@ class Run:
     _start_order: StartOrder | None
     _pools: RunPools | None
     _failure_log: Any  # a `FailureLog`, which is above this room, as all that only words things
+    _stuck_jobs: StuckJobs | None
     # ---- its end
     reason: StopReason | None  # why the run first stopped or drained
     culprit: AbstractJob[Any] | None
@@ -203,7 +205,7 @@ class Run:
         self.deadline = math.inf
         self.first_to_time_out = self
         self.instrument_set = self.journal_writer = self.pause = None
-        self._start_order = self._pools = self._failure_log = None
+        self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.reason = self.culprit = self.cancel_reason = self.interruption = None
         self.pending_shutdowns = self.change_event = None
         self.is_draining_or_stopping = self.closes_scheduler = self.has_crashed = False
@@ -234,7 +236,6 @@ class Run:
             self.journal_writer = outer.journal_writer.nested(self)
         self.queue = self._create_queue(window)
         self.workers = self.lane = Workers(self, self.queue)
-        self.stuck_jobs = StuckJobs(self)
         if self.outer_worker is not None and self.outer_worker.workers.queue.is_paused:
             self.queue.set_paused(True)
         self.requirement_counts = RequirementCounts(self)
@@ -309,6 +310,11 @@ class Run:
         self._start_order = self._start_order or StartOrder(self)
         return self._start_order
 
+    @property
+    def stuck_jobs(self) -> StuckJobs:
+        self._stuck_jobs = self._stuck_jobs or StuckJobs(self)
+        return self._stuck_jobs
+
     # ---- running
 
     async def execute(self) -> None:
@@ -335,7 +341,8 @@ class Run:
             await self.group.run(self._run_until_deadline if has_timer else self._run_jobs)
         finally:  # a run that was cancelled from outside raises the cancellation
             RUNS_IN_PROGRESS.pop(self, None)
-            self.stuck_jobs.stop()
+            if self._stuck_jobs is not None:
+                self._stuck_jobs.stop()
             if not (self.workers.alive or self.has_crashed):  # after a crash, `_ending` still settles what is left
                 self._break_reference_cycles()
         if self.interruption is not None:
@@ -348,9 +355,9 @@ class Run:
             self.instrument_set.detach()
         for part in self.parts:
             del part._run
-        self._start_order = self._pools = self._failure_log = None
+        self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.shared.clear()
-        del self.requirement_counts, self.group, self.standstill, self.stuck_jobs, self.first_to_time_out, self.lane
+        del self.requirement_counts, self.group, self.standstill, self.first_to_time_out, self.lane
 
     async def _run_until_deadline(self) -> None:
         stop_timer = self.call_at(self.deadline, partial(self.stop, StopReason.TIMEOUT))
@@ -416,7 +423,7 @@ class Run:
         if self.journal_writer is not None:  # looking the entry jobs up may take several turns of the loop
             self.requirement_counts.counting_down = True
             self.journal_writer.defer_lookups()
-        else:
+        elif self.requirement_counts.queued or self.parts:
             self.requirement_counts.count_down_queued()
 
     async def _search_in_first_turns(self) -> None:
@@ -436,8 +443,9 @@ class Run:
             if not self.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in workers.alive):
                 break
         workers.searchers -= 1
-        workers.ensure_searcher()
-        workers.spawn_more()
+        if self.queue.startable or self.queue.line is not None:
+            workers.ensure_searcher()
+            workers.spawn_more()
 
     async def _wait_until_over(self) -> None:
         while self.phase is not STOPPING:
@@ -802,7 +810,7 @@ class Run:
         """Begin to stop, and cancel the running jobs; return the nested runs that have to stop, too."""
         if self.has_crashed:
             return []
-        is_further_cause = reason is StopReason.CANCELLED or reason is StopReason.INTERRUPTED
+        is_further_cause = reason in FURTHER_CAUSES
         if self.phase is not STOPPING:
             if self.clock() >= self.deadline:
                 reason, culprit = StopReason.TIMEOUT, None
@@ -810,7 +818,7 @@ class Run:
             self.cancel_reason = reason
             self.phase, self.is_draining_or_stopping, self.workers.is_closed = STOPPING, True, True
             self.wake()
-            if reason is StopReason.TIMEOUT:
+            if reason is TIMEOUT:
                 self.waits_at_timeout = self.scheduler._describe_waits()
             self.scheduler._notify_unreached()
             is_further_cause = reason is not COMPLETED or self.unsettled > 0

@@ -47,7 +47,8 @@ class Standstill:
 
     def count_worker(self) -> None:
         self.active_count += 1
-        self.close()
+        if self._stop_timer is not None:
+            self.close()
 
     def close(self) -> None:
         if self._stop_timer is not None:

@@ -62,7 +62,7 @@ class TimeSlice:
         self.workers_with_time += 1
         return True
 
-    def take_spawned(self, worker: Worker) -> Worker | None:
+    def take_spawned(self, worker: Worker, now: float) -> Worker | None:
         """Return the worker that the new task of `worker` has to be; None if the task has to wait for the next turn.
 
         That is the one that was spawned first, if the task can be that, and if time is left for its first job.
@@ -72,15 +72,11 @@ class TimeSlice:
             spawned.remove(worker)
             return worker
         if first is worker or worker.group.is_interchangeable(first.group):
-            now = self.clock()
-            has_time = now <= self.ends_at
-            # Whether it may begin without time, because it waits in `queue`, or leaves at once.
-            waits_later = not has_time and (len(spawned) > MAX_WORKERS_IN_TURN or not first.workers.has_work())
-            if has_time or waits_later or self.begin(worker.woken_in_turn, now):
-                spawned.popleft()
-                if not waits_later:  # its first job waits for no other turn
-                    first.woken_in_turn = self.turn_number
-                return first
+            if now <= self.ends_at or self.begin(worker.woken_in_turn, now):
+                first.woken_in_turn = self.turn_number  # its first job waits for no other turn
+                return spawned.popleft()
+            if len(spawned) > MAX_WORKERS_IN_TURN or not first.workers.has_work():
+                return spawned.popleft()  # without time, because it waits in `queue`, or leaves at once
         worker.woken_in_turn = self.turn_number
         return None
 

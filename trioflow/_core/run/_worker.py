@@ -142,7 +142,7 @@ class Worker(WorkerTask):
         error: BaseException | None
         first: Worker | None = None
         try:
-            while (first := self.run.time_slice.take_spawned(self)) is None:
+            while (first := self.run.time_slice.take_spawned(self, now := self.run.clock())) is None:
                 await self.run.backend.yield_to_loop()
             self = first
             current_worker_var.set(self)
@@ -152,7 +152,7 @@ class Worker(WorkerTask):
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
             snapshot: Any = None
             job: Any = None  # an AbstractJob; the hot path also reads fields of Job
-            jobs_left, has_run_jobs, now = MAX_JOBS_IN_TURN, False, clock()
+            jobs_left, has_run_jobs = MAX_JOBS_IN_TURN, False
             snapshot = run.backend.isolation.attach_current_task(self)
             if snapshot and now >= workers.timed_by.deadline:  # the loop has not yet said so
                 workers.timed_by.stop(StopReason.TIMEOUT)
@@ -396,8 +396,10 @@ class Workers:
     def spawn(self, errand: Callable[[], Awaitable[None]] | None = None) -> Worker:
         """Spawn a worker, which searches for a job, or only does an errand."""
         worker, run, group = Worker(self), self.run, self.group
-        worker.errand, worker.is_searching = errand, errand is None
-        self.searchers += worker.is_searching
+        if errand is None:
+            self.searchers += 1
+        else:
+            worker.errand, worker.is_searching = errand, False
         self.alive[worker] = None
         try:
             run.standstill.count_worker()
@@ -410,9 +412,9 @@ class Workers:
 
     def admit_queued(self) -> None:
         """Admit all workers of this run that queue for a turn, so that they leave at its end."""
-        run, queue = self.run, self.run.time_slice.queue
-        for worker in [each for each in self.alive if each in queue] if queue else ():
-            run.time_slice.admit_next(worker)
+        time_slice = self.run.time_slice
+        for worker in [each for each in self.alive if each in time_slice.queue]:
+            time_slice.admit_next(worker)
 
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. Other threads, such as monitors, can still read counts."""
@@ -423,13 +425,14 @@ class Workers:
         """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""
         try:
             run, time_slice, queue = self.run, self.run.time_slice, self.queue
-            worker.stop_searching()
+            if worker.is_searching:
+                worker.stop_searching()
             if worker.task_snapshot is None and worker in time_slice.spawned:  # it has not begun
                 time_slice.spawned.remove(worker)
             del self.alive[worker]
             run.standstill.active_count -= not worker.is_shielded
-            if run.stuck_jobs.watched:
-                run.stuck_jobs.forget(worker)
+            if run._stuck_jobs is not None:
+                run._stuck_jobs.forget(worker)
             self.group.forget(worker)
             if queue.startable or queue.line is not None:
                 self.ensure_searcher()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +18,10 @@ from .. import _shared
 from .._interface import Isolation, WorkerGroup, WorkerTask
 from .._shared import IDLE_TASK_NAME
 from ..loop._asyncio import AsyncioHost
+
+add_awaiter: Any = getattr(asyncio, "future_add_to_awaited_by", None)
+"""The function of Python 3.14 that tells asyncio's tools, such as `python -m asyncio pstree`, which task awaits one."""
+discard_awaiter: Any = getattr(asyncio, "future_discard_from_awaited_by", None)
 
 
 class EdgeGroup(WorkerGroup):
@@ -31,8 +34,8 @@ class EdgeGroup(WorkerGroup):
         worker.context = self._context.copy()
         function = self._worker_function if self._loop.get_task_factory() is None else self._work_after_spawn
         worker.task = task = self._loop.create_task(function(worker), context=worker.context, name=IDLE_TASK_NAME)
-        if sys.version_info >= (3, 14):  # for asyncio's tools, such as `python -m asyncio pstree`
-            asyncio.future_add_to_awaited_by(task, self._host.task)
+        if add_awaiter is not None:
+            add_awaiter(task, self._host.task)
         task.add_done_callback(worker.leave_unstarted, context=self._context)  # until the first step
 
     async def _work_after_spawn(self, worker: WorkerTask) -> None:
@@ -95,8 +98,8 @@ class EdgeGroup(WorkerGroup):
     def forget(self, worker: WorkerTask) -> None:
         if worker.timer is not None:
             self.stop_timer(worker)
-        if sys.version_info >= (3, 14):  # the edge refers to the host, which may be the task of a worker, too
-            asyncio.future_discard_from_awaited_by(worker.task, self._host.task)
+        if discard_awaiter is not None:  # the edge refers to the host, which may be the task of a worker, too
+            discard_awaiter(worker.task, self._host.task)
         worker.task = worker.context = worker.task_snapshot = worker.scope = None
 
 
