@@ -211,6 +211,17 @@ def test_a_pause_of_a_group_is_named_before_what_waits_for_the_group(
     assert caplog.messages[0] == "no job of 's' runs: 'paused' waits for a resume: its run was paused 1.5 s ago"
 
 
+def test_a_timeout_in_a_pause_names_the_pause(virtual: Virtual) -> None:
+    """The errors of a paused run and of a group in it say what their jobs waited for."""
+    group = Scheduler(Job(nap, 1), Job(nap, 3), jobs_window=1, timeout=4, label="group", critical=False)
+    scheduler = Scheduler(group, Job(nap, 1, required=Job(nap, 2, label="first")), timeout=9, label="s")
+    scheduler.update([*list(scheduler)[1].required, pause := Job(later, 0.5, scheduler.pause)])
+    with pytest.raises(JobTimeout, match="of 9 s; 1 of 4 jobs waited for a resume"):
+        virtual(lambda: scheduler.co_run(check=True))
+    assert pause.state is JobState.SUCCEEDED
+    assert str(group.raised_exception()).endswith("of 4 s; 1 of 2 jobs waited for a resume")
+
+
 def test_pause_outside_of_a_run_is_an_error(virtual: Virtual) -> None:
     """Before a run and after it, `pause()` and `resume()` raise; twice, they do nothing."""
     scheduler = Scheduler(Job(nap, 1), label="home")

@@ -816,10 +816,10 @@ class Run:
                 reason, culprit = StopReason.TIMEOUT, None
             self.give_reason(reason, culprit)
             self.cancel_reason = reason
-            self.phase, self.is_draining_or_stopping, self.workers.is_closed = STOPPING, True, True
-            self.wake()
             if reason is TIMEOUT:
                 self.waits_at_timeout = self.scheduler._describe_waits()
+            self.phase, self.is_draining_or_stopping, self.workers.is_closed = STOPPING, True, True
+            self.wake()
             self.scheduler._notify_unreached()
             is_further_cause = reason is not COMPLETED or self.unsettled > 0
         return self._cancel_jobs() if is_further_cause else []

@@ -158,6 +158,7 @@ def describe_outside_wait(scheduler: BaseScheduler) -> str:
 
 
 WAITED_FOR: Final = {
+    WaitCause.PAUSE: "a resume",
     WaitCause.RESOURCE: "the resource '{}'",
     WaitCause.THROTTLED: "'{}', which was throttled",
     WaitCause.RATE: "the rate '{}'",
