@@ -538,6 +538,25 @@ def test_shutdown_without_a_run_reaches_every_job_once() -> None:
     assert sorted(notes) == ["shutdown a", "shutdown b"]
 
 
+def test_a_job_with_nothing_to_shut_down_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `co_shutdown` that the class inherits is called only if it has something to do: a call costs a task."""
+    called: list[Any] = []
+    for kind in (AbstractJob, Job, PureScheduler):
+
+        async def counted(self: Any, inherited: Any = kind.co_shutdown) -> Any:
+            called.append(self)
+            return await inherited(self)
+
+        monkeypatch.setattr(kind, "co_shutdown", counted)
+    own, given = Note("own"), Job(give(1), coshutdown=give(2))
+    inner = Scheduler(Job(give(1)), PrintJob())
+    never = Scheduler(Job(give(1)), Scheduler(given), required=Job(fail(1.0)))
+    assert not run_virtual(PureScheduler(inner, own, never, *never.required).co_run, backend="asyncio")
+    assert own.notes[-1] == "shutdown own"
+    assert [job for job in called if isinstance(job, Job)] == [given]
+    assert inner not in called
+
+
 def test_coshutdown_is_awaited_within_shutdown_timeout(caplog: pytest.LogCaptureFixture) -> None:
     """A `coshutdown` that fails or takes too long is logged, and does not change the result of the run."""
     notes: list[str] = []

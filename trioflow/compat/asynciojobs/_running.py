@@ -11,6 +11,8 @@ import anyio.lowlevel
 import trioflow
 from trioflow.abc import BackendName, Instrument
 
+from ._listing import label_text
+
 if TYPE_CHECKING:
     from .job import AbstractJob
     from .purescheduler import PureScheduler
@@ -31,10 +33,16 @@ class JobAdapter(trioflow.AbstractJob[Any]):
     awaited_forever_jobs: Iterable[JobAdapter]
     """The required forever jobs. This job awaits them itself, because trioflow rejects forever jobs as requirements."""
 
-    def __init__(self, job: AbstractJob, label: str, critical: bool, forever: bool) -> None:
-        super().__init__(label=label, critical=None if critical else False, forever=forever)  # True is the default
+    def __init__(self, job: AbstractJob, critical: bool, forever: bool) -> None:
+        if critical and not forever:  # the defaults here; options cost as much as all the rest
+            super().__init__()
+        else:
+            super().__init__(critical=None if critical else False, forever=forever)
         self.job = job
         self.awaited_forever_jobs = ()
+
+    def _default_label(self, depth: int = 0) -> str:
+        return label_text(self.job)
 
     async def co_run(self) -> Any:
         for adapter in self.awaited_forever_jobs:

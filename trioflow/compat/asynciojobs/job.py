@@ -8,6 +8,7 @@ import itertools
 import weakref
 from collections.abc import Awaitable, Coroutine, Iterable
 from operator import attrgetter
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import trioflow
@@ -257,7 +258,8 @@ class Job(AbstractJob):
 
     def __init__(self, corun: Any, *, coshutdown: Any = None, **kwds: Any) -> None:
         for name, value in (("corun", corun), ("coshutdown", coshutdown)):
-            if not isinstance(value, Awaitable) and (value is not None or name == "corun"):
+            is_absent = value is None and name == "coshutdown"
+            if not (is_absent or isinstance(value, (CoroutineType, Awaitable))):  # the second is an ABC, and slow
                 called = getattr(value, "__name__", "function")
                 raise TypeError(
                     f"Job({name}={value!r}): give a coroutine object, the call of an async function: Job({called}(...))"
@@ -267,8 +269,8 @@ class Job(AbstractJob):
         super().__init__(**kwds)
         for coroutine in (corun, coshutdown):
             if inspect.iscoroutine(coroutine):
-                # Not __del__, which is called too late in a reference cycle: see the traps in docs/design.md.
-                weakref.finalize(self, _close_coroutine, coroutine)
+                closer = _Closer(self, _Closer.close)
+                closer.coroutine, _closers[id(closer)] = coroutine, closer
 
     async def co_run(self) -> Any:
         """Await the coroutine object."""
@@ -295,10 +297,23 @@ class Job(AbstractJob):
         return f"Job[{name} (...)]" if name else "Job instance"
 
 
-def _close_coroutine(coroutine: Coroutine[Any, Any, Any]) -> None:
-    # RuntimeError is raised if the coroutine ignores GeneratorExit, for example by awaiting in a `finally` clause.
-    with contextlib.suppress(RuntimeError):
-        coroutine.close()
+class _Closer(weakref.ref[Job]):
+    """Closes the coroutine object of a job that is gone. A `weakref.finalize` costs three times as much.
+
+    `__del__` would be called too late in a reference cycle: see the traps in docs/design.md.
+    """
+
+    __slots__ = ("coroutine",)
+    coroutine: Coroutine[Any, Any, Any]
+
+    def close(self) -> None:
+        del _closers[id(self)]
+        # RuntimeError is raised if the coroutine ignores GeneratorExit, for example by awaiting in a `finally` clause.
+        with contextlib.suppress(RuntimeError):
+            self.coroutine.close()
+
+
+_closers: Final[dict[int, _Closer]] = {}
 
 
 def was_awaited(job: AbstractJob) -> bool:

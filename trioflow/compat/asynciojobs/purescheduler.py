@@ -181,7 +181,11 @@ class PureScheduler:
             Exception: requirements form a cycle, or are not in the scheduler.
 
         """
-        jobs, forever_jobs = in_creation_order(self.jobs), self._trioflow_unrequired_forever_jobs()
+        jobs = in_creation_order(self.jobs)
+        if not any(job.required for job in jobs):
+            yield from jobs
+            return
+        forever_jobs = self._trioflow_unrequired_forever_jobs()
         waits_for = {job: job.required - forever_jobs for job in jobs if job.required}
         successors: dict[AbstractJob, builtins.list[AbstractJob]] = {}
         for job, requirements in waits_for.items():
@@ -424,7 +428,7 @@ class PureScheduler:
         """Return a trioflow scheduler with a `JobAdapter` for each job; all requirements are in this scheduler."""
         forever_jobs = self._trioflow_unrequired_forever_jobs()
         adapters = {
-            job: _running.JobAdapter(job, label_text(job), self._trioflow_is_critical(job), job in forever_jobs)
+            job: _running.JobAdapter(job, self._trioflow_is_critical(job), job in forever_jobs)
             for job in in_creation_order(self.jobs)
         }
         for job, adapter in adapters.items():
@@ -494,7 +498,8 @@ class PureScheduler:
         if self._trioflow_is_shut_down:
             return None
         self._trioflow_is_shut_down = True
-        shutdowns = [trioflow.Job(job.co_shutdown, label=f"shutdown of {label_text(job)}") for job in self]
+        jobs = [job for job in self if job._trioflow_needs_shutdown()]
+        shutdowns = [trioflow.Job(job.co_shutdown, label=f"shutdown of {label_text(job)}") for job in jobs]
         timeout = _positive_timeout(self.shutdown_timeout)
         return await trioflow.Scheduler(*shutdowns, timeout=timeout, critical_jobs=False).co_run()
 
