@@ -229,13 +229,13 @@ PLANTS: Final = (
         """\
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
-        if (notify_end := self.fast_hooks[1]) is not None:
-            notify_end(self.scheduler, job)
+        if self.notify_end is not None:
+            self.notify_end(self.scheduler, job)
             extras = job._extras
 """,
         """\
-        if (notify_end := self.fast_hooks[1]) is not None:
-            notify_end(self.scheduler, job)
+        if self.notify_end is not None:
+            self.notify_end(self.scheduler, job)
             extras = job._extras
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
 
     Hook = Callable[[BaseScheduler, AbstractJob[Any]], None]
-    FastHooks = tuple[Hook | None, Hook | None, Hook | None]
 
 
 class Instrument:

@@ -118,9 +118,7 @@ class RequirementCounts:
         A job that may settle at once, by its rule or from a journal, or be held back by a `First`, is queued first, and
         so are all jobs behind it.
         """
-        run, queue, queued = self._run, self._run.queue, self.queued
-        is_watched = run.fast_hooks[2] is not None
-        is_undecided, all_succeeded = self.is_undecided, self.all_succeeded
+        run, queued = self._run, self.queued
         if successors.__class__ is not list:
             successors = (successors,)
         if run.is_draining_or_stopping:
@@ -135,18 +133,16 @@ class RequirementCounts:
             options = successor._options
             if (
                 queued
-                or is_undecided
+                or self.is_undecided
                 or successor._state is not IDLE
-                or ((successor._inputs or not all_succeeded) and not certainly_runs(successor))
+                or ((successor._inputs or not self.all_succeeded) and not certainly_runs(successor))
                 or (options is not DEFAULT_OPTIONS and (options.forever or options.run_if == "failed"))
             ):
                 queued.append(successor)
                 continue
-            run.ready(successor, queue.push)
-            if is_watched:
-                if run.is_draining_or_stopping:
-                    return  # an instrument has drained or cancelled the run
-                all_succeeded = self.all_succeeded  # it may have cancelled a job
+            run.ready(successor, run.queue.push)
+            if run.is_draining_or_stopping:
+                return  # an instrument has drained or cancelled the run
         if queued and not self.counting_down:
             self.count_down_queued()
 

@@ -72,7 +72,7 @@ from ._worker import Worker, Workers
 if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._instruments import FastHooks
+    from ._instruments import Hook
     from ._journal_interface import RunJournal
 
 P = TypeVar("P", bound=Part)
@@ -146,7 +146,9 @@ class Run:
     # ---- who takes part, and who watches
     parts: tuple[Part, ...]
     instrument_set: InstrumentSet | None
-    fast_hooks: FastHooks
+    notify_start: Hook | None
+    notify_end: Hook | None
+    notify_scheduled: Hook | None
     journal_writer: JournalWriter | None
     # ---- its jobs
     queue: Final[ReadyQueue]
@@ -229,7 +231,7 @@ class Run:
         self.clock = self.time_slice.clock
         self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
         self.parts = make_parts(self, window)
-        self.fast_hooks = (None, None, None)
+        self.notify_start = self.notify_end = self.notify_scheduled = None
         if self.parts or instruments or (outer is not None and outer.instrument_set is not None):
             self._set_hooks(instruments, None if outer is None else outer.instrument_set)
         if outer is not None and outer.journal_writer is not None:
@@ -246,8 +248,8 @@ class Run:
         instruments = (*[part for part in self.parts if isinstance(part, Instrument)], *instruments)
         self.instrument_set = InstrumentSet(instruments, outer, self.interrupt) if instruments or outer else None
         hook = self.instrument_set.fast_hook if self.instrument_set is not None else no_hook
-        notify_end = with_parts(self.parts, hook("job_finished"))
-        self.fast_hooks = hook("job_started", "job_attempt"), notify_end, hook("job_scheduled")
+        self.notify_start, self.notify_scheduled = hook("job_started", "job_attempt"), hook("job_scheduled")
+        self.notify_end = with_parts(self.parts, hook("job_finished"))
 
     # ---- attributes that few runs need, which are created on first use
 
@@ -534,8 +536,8 @@ class Run:
         """Put a job that is IDLE into the ready queue by `push`."""
         job._state = SCHEDULED
         push(job)
-        if (notify_scheduled := self.fast_hooks[2]) is not None:
-            notify_scheduled(self.scheduler, job)
+        if self.notify_scheduled is not None:
+            self.notify_scheduled(self.scheduler, job)
 
     def _requeue(self, job: AbstractJob[Any], verdict: Verdict, now: float) -> None:
         """Queue a job again whose attempt has ended `now`, at once or after a backoff; it gives back what it holds.
@@ -602,8 +604,8 @@ class Run:
         job._state = state
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
-        if (notify_end := self.fast_hooks[1]) is not None:
-            notify_end(self.scheduler, job)
+        if self.notify_end is not None:
+            self.notify_end(self.scheduler, job)
             extras = job._extras
         if self.queue.line is not None:
             self.queue.release(job)

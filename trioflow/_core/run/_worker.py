@@ -147,7 +147,7 @@ class Worker(WorkerTask):
             self = first
             current_worker_var.set(self)
             run, workers, queue = self.run, self.workers, self.workers.queue
-            scheduler, notify_start, startable = run.scheduler, run.fast_hooks[0], queue.startable
+            scheduler, notify_start, startable = run.scheduler, run.notify_start, queue.startable
             needs_own_tasks, time_slice, clock = run.needs_own_tasks, run.time_slice, run.clock
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
             snapshot: Any = None
@@ -202,11 +202,12 @@ class Worker(WorkerTask):
                 else:
                     break
                 is_plain = job._is_plain
-                if has_run_jobs and not is_plain and needs_own_task(job):
-                    startable.appendleft(job)  # a new worker takes it
-                    break
-                if not is_plain and job._extras is not None and job._extras.context is not None:
-                    apply_context(job._extras.context)
+                if not is_plain:
+                    if has_run_jobs and needs_own_task(job):
+                        startable.appendleft(job)  # a new worker takes it
+                        break
+                    if job._extras is not None and job._extras.context is not None:
+                        apply_context(job._extras.context)
                 if is_limited and job._extras is not None and job._extras.grant is not None:
                     now = clock()  # admitting jobs may have taken long
                     job._extras.grant.let_accrue(now)
