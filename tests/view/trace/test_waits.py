@@ -60,6 +60,21 @@ def test_a_job_of_a_staggered_first_waits_for_those_before_it(virtual: Virtual) 
     assert waits_by_path(trace) == {"first/two": ["2 s jobs"]}
 
 
+def test_a_job_that_skipped_itself_waited_as_any_other(virtual: Virtual) -> None:
+    """One whose node could not be reached was said to have waited for jobs, although it requires none."""
+
+    class Skipping(Job[Any]):
+        def _skip_reason(self) -> str:
+            return "its node cannot be reached"
+
+    jobs = [Job(nap, 3, label="first"), Skipping(nap, 1, label="skipped"), Job(nap, run_if="failed")]
+    jobs[2].requires(jobs[0])
+    assert waits_by_path(traced(virtual, Scheduler(*jobs, jobs_window=1))) == {
+        "skipped": ["3 s a slot until first"],
+        "nap()": ["3 s jobs"],
+    }
+
+
 def test_a_job_waits_for_a_slot_first_and_then_for_resources(virtual: Virtual) -> None:
     """A job begins to wait for resources when it has a slot, as in the engine."""
     first, last = Job(nap, 5, label="first", needs={"disk": 1}), Job(nap, 1, label="last", needs={"disk": 1})

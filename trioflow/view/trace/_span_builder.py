@@ -99,7 +99,7 @@ class RecordBuilder:
         """Return the time from which each job could start, which is never later than its actual start, by key.
 
         This is the latest of three times: when the run began, when the job was added, and when its last requirement
-        settled or, for a service, became ready. It is None if the job is IDLE or SKIPPED, if it was BLOCKED by
+        settled or, for a service, became ready. It is None if the job is IDLE or was SKIPPED, if it was BLOCKED by
         a requirement, or cancelled before its requirements settled, or if the run never began.
         """
         settled_times = {facts.span.number: settled_at(facts.span) for facts in self.jobs}
@@ -107,7 +107,9 @@ class RecordBuilder:
         for facts in self.jobs:
             span, began = facts.span, self._run_of[facts.span.number].started_at
             lacked_requirement = span.state is JobState.BLOCKED and facts.failure is None
-            if lacked_requirement or span.state in (JobState.IDLE, JobState.SKIPPED) or began is None:
+            # A job may also have started, and then have skipped itself.
+            was_ready = span.started_at is not None or span.state not in (JobState.IDLE, JobState.SKIPPED)
+            if lacked_requirement or not was_ready or began is None:
                 continue
             last_settled = max(map(settled_times.__getitem__, span.required), default=began)
             if last_settled <= or_infinity(span.finished_at) and last_settled < math.inf:
