@@ -181,7 +181,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     if name in POSIX_MODULES:
         try:
-            return importlib.import_module(name)
+            return globals().setdefault(name, importlib.import_module(name))  # asked for before and after each command
         except ImportError:
             return MissingName(name)
     for module in (os, select, signal, socket):
