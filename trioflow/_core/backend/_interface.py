@@ -69,12 +69,11 @@ class WorkerTask:
     is_shielded: bool  # whether the worker runs a forever job, which outlasts the other jobs
     __slots__ = (*__annotations__,)
 
+    async def work(self) -> None:
+        """Run jobs in the current task, until it leaves the run."""
+
     def leave_unstarted(self, _task: Any = None) -> None:
         """Leave the run if the task has ended before its first step. It is then cancelled, which only asyncio does."""
-
-
-WorkerFunction = Callable[[Any], Coroutine[Any, Any, None]]
-"""The type of the async function that a worker's task runs; its argument is the worker."""
 
 
 class TaskSnapshot(Protocol):
@@ -165,26 +164,23 @@ class WorkerGroup(Protocol):
     ends_at_deadline: ClassVar[bool] = False
     """Whether the group cancels its tasks at its deadline."""
     _backend: Backend
-    _worker_function: WorkerFunction
     _deadline: float
     _context: contextvars.Context
 
     def __init__(
         self,
         backend: Backend,
-        worker_function: WorkerFunction,
         deadline: float,
         context: contextvars.Context,
         variables: ContextVariables,
         outer: WorkerGroup | None = None,
     ) -> None:
-        """Create the group of a run, whose tasks run `worker_function` in copies of `context`.
+        """Create the group of a run, whose workers work in copies of `context`.
 
         For a nested run, `outer` is the group of the worker that runs the nested scheduler.
         """
         self.variables = variables
         self._backend = backend
-        self._worker_function = worker_function
         self._deadline = deadline
         self._context = context
         self.prepare(outer)

@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._ready_queue import HeapLine, ReadyQueue
-from ..base._states import DRAINING, CancelCause, JobState, StopReason
+from ..base._states import DRAINING, JobState, StopReason
 from ..job import _trigger_rules
 from ..job._ancestors import enclosing_schedulers
 from ..job._job import AbstractJob
 from ._attempts import Backoffs, drain_backoffs
 from ._requirement_counts import link
-from ._worker import Worker, Workers
+from ._worker import Workers
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -68,9 +68,8 @@ class CleanUp:
         self._lane: Final = Workers(run, ReadyQueue(run, None))
         self._lane.queue.use_line(CleanUpLine(self._lane.queue), is_shared=True)
         self._lane.timed_by = self
-        self._lane.group = run.backend.isolation.group_class(
-            run.backend, Worker.work, self.deadline, run.context, run.group.variables
-        )
+        group_class = run.backend.isolation.group_class
+        self._lane.group = group_class(run.backend, self.deadline, run.context, run.group.variables)
         self._jobs: Final = {job: run.members.all_requirements(job) for job in run.scheduler if may_clean_up(run, job)}
 
     async def execute(self) -> None:
@@ -114,15 +113,10 @@ class CleanUp:
 
     def stop(self, reason: StopReason = StopReason.TIMEOUT) -> None:
         """Cancel the jobs that run, and keep the others from starting."""
-        lane = self._lane
-        lane.is_closed = True
-        for worker in lane.alive:
-            worker.mark_cancelled(CancelCause.STOP)
-        if lane.alive:
-            lane.group.cancel(lane.alive)
-        for worker in lane.alive:
-            worker.stop_nested_run()
-        self.run.settle_apart([*lane.queue.drain(), *drain_backoffs(self.run)])
+        self._lane.is_closed = True
+        for nested in self._lane.cancel():
+            nested.stop(StopReason.CANCELLED)
+        self.run.settle_apart([*self._lane.queue.drain(), *drain_backoffs(self.run)])
 
     def _start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Start those jobs that may run by their rules; after the deadline, start none.

@@ -68,8 +68,7 @@ class RequirementCounts:
         self.counting_down = False
         # Whether all members that have settled so far SUCCEEDED. While this holds, only inputs have to be looked at.
         self.all_succeeded = True
-        # Whether a journal may restore each job, or a part hold it back.
-        self.is_undecided = run.journal_writer is not None or bool(run.parts and overriding(run.parts, "may_start"))
+        self.is_undecided = False  # whether a journal may restore each job, or a part hold it back
         self.clean_up: CleanUp | None = None  # while the clean-up phase lasts; otherwise, a stop ends all counting
 
     def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
@@ -82,7 +81,8 @@ class RequirementCounts:
             for job in jobs:
                 job._ensure_extras().runs_once = True
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
-        is_undecided = self.is_undecided
+        is_undecided = run.journal_writer is not None or bool(run.parts and overriding(run.parts, "may_start"))
+        self.is_undecided = is_undecided
         successors: Any
         entries: list[AbstractJob[Any]] = []
         forever = 0

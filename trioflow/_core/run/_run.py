@@ -73,7 +73,6 @@ if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
     from ..scheduler._base_scheduler import BaseScheduler
     from ._instruments import Hook
-    from ._journal_interface import RunJournal
 
 P = TypeVar("P", bound=Part)
 
@@ -260,11 +259,6 @@ class Run:
         run._failure_log = run._failure_log or run.scheduler._create_failure_log(run)
         return run._failure_log
 
-    def use_journal(self, journal: RunJournal) -> None:
-        """Restore jobs from a journal, and record results in it; the run is outermost, and has not begun."""
-        self.journal_writer = JournalWriter(self, journal)
-        self.requirement_counts.is_undecided = True
-
     def is_shown(self, subject: str) -> bool:
         """Return whether an instrument shows the log records about a subject itself."""
         return self.instrument_set is not None and self.instrument_set.shows(subject)
@@ -334,7 +328,7 @@ class Run:
             self.first_to_time_out = host.run.first_to_time_out
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
         group_class, outer_group = self.backend.isolation.group_class, None if outer is None else outer.group
-        self.group = group_class(self.backend, Worker.work, self.deadline, context, variables, outer_group)
+        self.group = group_class(self.backend, self.deadline, context, variables, outer_group)
         self.workers.group, self.workers.timed_by = self.group, self.first_to_time_out
         if self.phase is CHECKING:
             self.phase = LINKING
@@ -824,7 +818,7 @@ class Run:
             self.wake()
             self.scheduler._notify_unreached()
             is_further_cause = reason is not COMPLETED or self.unsettled > 0
-        return self._cancel_jobs() if is_further_cause else []
+        return self.workers.cancel() if is_further_cause else []
 
     def give_reason(
         self, reason: StopReason | None, culprit: AbstractJob[Any] | None = None, instead_of: StopReason | None = None
@@ -836,15 +830,6 @@ class Run:
     def is_over(self) -> bool:
         """Return whether the deadline has passed, or the run was cancelled, even if no task has noticed this yet."""
         return self.clock() >= self.deadline or self.group.is_cancelled()
-
-    def _cancel_jobs(self) -> list[Run]:
-        """Cancel all workers except those that run forever jobs; return the nested runs that they host."""
-        workers = [worker for worker in self.workers.alive if not worker.is_shielded]
-        if workers:  # a run that is stopped during its check has no group yet
-            for worker in workers:
-                worker.mark_cancelled(CancelCause.STOP)
-            self.group.cancel(workers)
-        return [nested for worker in workers if (nested := worker.nested_run()) is not None]
 
     def drain(self) -> None:
         """Start no more jobs, here and in nested runs, and end the run when the running jobs have ended."""

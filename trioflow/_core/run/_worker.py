@@ -411,6 +411,15 @@ class Workers:
             self.leave(worker)
         return worker
 
+    def cancel(self) -> list[Run]:
+        """Cancel all workers except those that run forever jobs; return the nested runs that they host."""
+        workers = [worker for worker in self.alive if not worker.is_shielded]
+        if workers:  # a run that is stopped during its check has no group yet
+            for worker in workers:
+                worker.mark_cancelled(CancelCause.STOP)
+            self.group.cancel(workers)
+        return [nested for worker in workers if (nested := worker.nested_run()) is not None]
+
     def admit_queued(self) -> None:
         """Admit all workers of this run that queue for a turn, so that they leave at its end."""
         time_slice = self.run.time_slice

@@ -46,6 +46,7 @@ from ..parts._settled_calls import SettledCalls, check_on_settled
 from ..run import _clean_up, _ending, _journal_interface, _requirement_counts
 from ..run._current import current_worker_var
 from ..run._instruments import Instrument, check_instruments
+from ..run._journaling import JournalWriter
 from ..run._limiter_tokens import token_holder
 from ..run._run import NOT_STEERED, Incident, Run, Steering
 from ..words import _explain, _failures
@@ -782,7 +783,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             ctrl_c.__enter__()
             journal = self._journal if journal is OWN_SETTING else self._checked("journal", journal)
             if outer_worker is None and journal is not None:
-                run.use_journal(self._open_journal(journal))
+                run.journal_writer = JournalWriter(run, self._open_journal(journal))
             if _open_block is not None:
                 _open_block.attach(run)
             if self._pool is not None:

@@ -42,7 +42,7 @@ class DirectTrioGroup(WorkerGroup):
     @trio.lowlevel.enable_ki_protection
     async def _run_in_scope(self, worker: WorkerTask) -> None:
         with worker.scope:
-            await self._worker_function(worker)
+            await worker.work()
 
     def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
         scope = trio.CancelScope(shield=True)

@@ -32,8 +32,8 @@ class EdgeGroup(WorkerGroup):
 
     def spawn(self, worker: WorkerTask) -> None:
         worker.context = self._context.copy()
-        function = self._worker_function if self._loop.get_task_factory() is None else self._work_after_spawn
-        worker.task = task = self._loop.create_task(function(worker), context=worker.context, name=IDLE_TASK_NAME)
+        work = worker.work() if self._loop.get_task_factory() is None else self._work_after_spawn(worker)
+        worker.task = task = self._loop.create_task(work, context=worker.context, name=IDLE_TASK_NAME)
         if add_awaiter is not None:
             add_awaiter(task, self._host.task)
         task.add_done_callback(worker.leave_unstarted, context=self._context)  # until the first step
@@ -42,7 +42,7 @@ class EdgeGroup(WorkerGroup):
         """Run the worker's function in a task of the program's factory. If it is eager, let `spawn` record the task."""
         if worker.task is None:
             await asyncio.sleep(0)
-        coroutine = self._worker_function(worker)
+        coroutine = worker.work()
         del self, worker  # an exception of a job may keep this frame alive, and the frame must not keep the run alive
         await coroutine
 

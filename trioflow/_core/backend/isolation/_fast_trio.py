@@ -72,7 +72,7 @@ class FastTrioGroup(WorkerGroup):
             raise fault
 
     def spawn(self, worker: WorkerTask) -> None:
-        self._context.run(self._host.nursery.start_soon, self._worker_function, worker, name=IDLE_TASK_NAME)
+        self._context.run(self._host.nursery.start_soon, worker.work, name=IDLE_TASK_NAME)
 
     def is_interchangeable(self, other: Any) -> bool:
         if other is self:
