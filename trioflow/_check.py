@@ -29,7 +29,6 @@ from ._core.api.views import (
     is_one_job,
     is_scheduler,
     join_names,
-    may_repeat,
     paths_of,
     reachable,
     reject_shared_pools,
@@ -101,7 +100,7 @@ def _iterate_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[BaseSchedule
         level, can_repeat = todo.pop()
         yield level, can_repeat
         nested = [job for job in level if is_scheduler(job)]
-        todo += [(job, can_repeat or may_repeat(job)) for job in reversed(nested)]
+        todo += [(job, can_repeat or job.retry is not None) for job in reversed(nested)]
 
 
 def _find_rejections(

@@ -274,10 +274,6 @@ class AdmissionQueue:
                 if not budget.can_ever_meet(need):
                     yield from ((age, self, job, budget.spent_error(job, need)) for _, age, job in group.entries())
 
-    def block(self, job: AbstractJob[Any], error: BudgetSpent) -> None:
-        if job in self.overtaken:
-            self.run.block(job, error)
-
     def release(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
         if job._extras is not None and job._extras.grant is not None:
@@ -428,7 +424,8 @@ class Admission:
         try:
             while found := [each for queue in list(self.queues) for each in queue.unaffordable_jobs()]:
                 for _, queue, job, error in sorted(found, key=lambda each: each[0]):
-                    queue.block(job, error)
+                    if job in queue.overtaken:
+                        queue.run.block(job, error)
         finally:
             self._is_blocking = False
 

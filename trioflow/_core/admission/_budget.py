@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import heapq
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..._hints import explain_form
@@ -89,7 +89,7 @@ class BudgetShare:
 class BudgetResource(CountedResource):
     """A `Budget` in one pool, or the part of one that a nested scheduler has reserved for its members."""
 
-    __slots__ = ("_has_logged", "_used_by_label", "_users_by_label", "reserved", "shares")
+    __slots__ = ("_has_logged", "_used_by_label", "reserved", "shares")
 
     is_budget = True
 
@@ -99,8 +99,8 @@ class BudgetResource(CountedResource):
         super().__init__(name, total, None, format_amount, settings)
         self.reserved: Amount = 0  # the amounts of running jobs, which are not in `free`
         self.shares: Final[dict[AbstractJob[Any], BudgetShare]] = {}
-        self._used_by_label: Final[Counter[str]] = Counter()
-        self._users_by_label: Final[Counter[str]] = Counter()  # the number of jobs with each of these labels
+        # The amounts that jobs have used, by label, each with the number of these jobs.
+        self._used_by_label: dict[str, tuple[Amount, int]] = {}
         self._has_logged = False
 
     def parse_used(self, value: ExactNeed, prefix: str) -> Amount:
@@ -160,17 +160,17 @@ class BudgetResource(CountedResource):
 
     def count_used(self, job: AbstractJob[Any], used: Amount) -> None:
         if used:
-            self._used_by_label[job.label] += used  # type: ignore[assignment]
-            self._users_by_label[job.label] += 1
+            earlier, count = self._used_by_label.get(job.label, (0, 0))
+            self._used_by_label[job.label] = earlier + used, count + 1
             if len(self._used_by_label) > 2 * MAX_COUNTED_LABELS:
-                kept = dict(self._used_by_label.most_common(MAX_COUNTED_LABELS))
-                for label in self._used_by_label.keys() - kept.keys():
-                    del self._used_by_label[label], self._users_by_label[label]
+                self._used_by_label = dict(self._most_used(MAX_COUNTED_LABELS))
+
+    def _most_used(self, number: int) -> list[tuple[str, tuple[Amount, int]]]:
+        return heapq.nlargest(number, self._used_by_label.items(), key=lambda item: item[1][0])
 
     def top_user(self) -> str:
         """Return a text about the job, or the jobs with the same label, that used most; "" if none used anything."""
-        for label, used in self._used_by_label.most_common(1):
-            count = self._users_by_label[label]
+        for label, (used, count) in self._most_used(1):
             users = f"'{printable(label)}'" if count == 1 else f"{count} jobs '{printable(label)}'"
             return f"{users} used most: {self.format_amount(used)}"
         return ""

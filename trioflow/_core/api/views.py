@@ -162,10 +162,6 @@ def has_cut_requirements(job: AnyJob) -> bool:
     return False
 
 
-def may_repeat(job: AnyJob) -> bool:
-    return job._options.retry is not None
-
-
 def slot_users(scheduler: Iterable[AnyJob]) -> Iterator[AnyJob]:
     """Yield the jobs that take slots of a scheduler's window: its members, and in place of a `First` the jobs in it."""
     todo = [scheduler]

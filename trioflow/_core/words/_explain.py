@@ -88,10 +88,15 @@ def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if run is None:
         return "is scheduled"
     wait = _find_wait(run, job)
-    explain_wait = WAIT_EXPLANATIONS.get(wait.cause)
+    if wait.cause is WaitCause.PAUSE:
+        return f"waits for a resume: its run was {wait.text}"
+    if wait.cause is WaitCause.RETRY and job._extras is not None:
+        return f"will be {wait.text}, after {job._extras.retry_reason}"
+    if wait.cause is WaitCause.TOKEN:
+        return _explain_token_wait(run, job)
+    if wait.cause is WaitCause.SLOT:
+        return _explain_slot_wait(run, job)
     # The resources that a job needs may be reserved for earlier jobs, even if nothing but the loop seems to delay it.
-    if explain_wait is not None:
-        return explain_wait(run, job)
     return _explain_needs(run, job) or (f"waits for {wait.text}" if wait.text else READY_TEXT)
 
 
@@ -277,13 +282,6 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
     )
 
 
-def _explain_backoff(run: Run, job: AbstractJob[Any]) -> str:
-    wait, extras = _find_wait(run, job), job._extras
-    if wait.cause is not WaitCause.RETRY or extras is None:  # another thread asks, and the backoff has just ended
-        return READY_TEXT
-    return f"will be {wait.text}, after {extras.retry_reason}"
-
-
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     tokens = run.queue.tokens
     queues = ((level, level._run.queue) for level in enclosing_schedulers(job) if level._run is not None)
@@ -302,20 +300,6 @@ def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
 def pause_text(pause: Pause, now: float) -> str:
     """Return since when a run is paused, and by whom, such as "paused 12 s ago by trioflow look"."""
     return f"paused {_units.duration_text(max(0.0, now - pause.since))} ago{f' by {pause.by}' if pause.by else ''}"
-
-
-def _explain_pause(run: Run, job: AbstractJob[Any]) -> str:
-    pause = run.current_pause()
-    return READY_TEXT if pause is None else f"waits for a resume: its run was {pause_text(pause, run.clock())}"
-
-
-WAIT_EXPLANATIONS: Final = {
-    WaitCause.PAUSE: _explain_pause,
-    WaitCause.RETRY: _explain_backoff,
-    WaitCause.TOKEN: _explain_token_wait,
-    WaitCause.SLOT: _explain_slot_wait,
-}
-"""The functions that explain waits, by their causes; the ready queue explains the others."""
 
 
 def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[AbstractJob[Any]]) -> str:
