@@ -14,9 +14,8 @@ import pytest
 
 import trioflow.look
 from trioflow import First, Job, Scheduler, ThreadJob
-from trioflow._core.words import _steering
 from trioflow.abc import incidents_of
-from trioflow.view.look import _answers, _client
+from trioflow.view.look import _answers, _client, _steering
 
 from ...bodies import nap, nothing
 from ...cli.command_line import trioflow as command

@@ -95,6 +95,7 @@ from ..words._explain import READY_TEXT, get_status_text, open_requirements, wai
 from ..words._failure_log import failure_kind
 from ..words._failures import culprit_text, failure_text
 from ..words._job_queries import (
+    STEERER,
     criticality,
     culprit_chain,
     explicit_label,
@@ -108,13 +109,13 @@ from ..words._job_queries import (
     is_failed_group,
     is_in_first,
     is_one_job,
+    is_steering,
     jobs_of_run,
     reported_state,
     root_failure,
     throttled_attempts,
 )
 from ..words._run_view import RunInProgress, RunView, current_run, job_frames, run_steering, run_times, runs_in_progress
-from ..words._steering import STEERER, is_steering, steer
 
 if TYPE_CHECKING:
     from ..admission._window import Window

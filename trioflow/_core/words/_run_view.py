@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from ..admission._window import Adaptive
 from ..run._run import RUNS_IN_PROGRESS, Run, Steering
@@ -95,19 +95,26 @@ def run_steering(scheduler: BaseScheduler) -> Steering:
     return scheduler._run_steering if scheduler._run is None else scheduler._run.steering
 
 
-class RunInProgress(NamedTuple):
-    """An outermost run in progress."""
+@final
+class RunInProgress:
+    """An outermost run in progress, for those outside of the program who look at it, or steer it."""
 
-    scheduler: BaseScheduler
-    view: RunView
-    began_at: float
-    thread_id: int
-    """The identifier of the thread of its event loop."""
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run
+        self.scheduler: Final = run.scheduler
+        self.view: Final = RunView(run)
+        self.began_at: Final = run.began_at
+        self.thread_id: Final = run.thread_id  # the identifier of the thread of its event loop
+        # Any thread may use the first of these; the others, only that of the loop.
+        self.call_in_loop, self.set_pause, self.report = run.call_in_loop, run.set_pause, run.report
+
+    def has_ended(self) -> bool:
+        return self.scheduler._run is not self._run
 
 
 def runs_in_progress() -> list[RunInProgress]:
     """Return the outermost runs in progress, in any thread of this process."""
-    return [RunInProgress(run.scheduler, RunView(run), run.began_at, run.thread_id) for run in list(RUNS_IN_PROGRESS)]
+    return [RunInProgress(run) for run in list(RUNS_IN_PROGRESS)]
 
 
 def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool]:

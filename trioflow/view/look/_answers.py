@@ -222,12 +222,14 @@ def _handle(received: Any, pid: int | None) -> Record:
 
 
 def _steer(request: Record, pid: int | None) -> str:
+    from ._steering import steer
+
     global steered_count
     if not answer_thread.may_steer:
         raise ValueError("it refuses to be steered, because it has called trioflow.look.enable(steer=False)")
     by = f"{views.STEERER} {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
     by += ", on its page" * (request.get("page") is True)
-    done = views.steer(_choose_run(request).view, str(request.get("do")), request.get("value"), by, request.get("run"))
+    done = steer(_choose_run(request), str(request.get("do")), request.get("value"), by, request.get("run"))
     with watching:
         steered_count += 1
         watching.notify_all()

@@ -65,7 +65,7 @@ def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
 
 
 def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Record:
-    scheduler, run, began_at, thread_id = in_progress
+    scheduler, run, thread_id = in_progress.scheduler, in_progress.view, in_progress.thread_id
     now = run.clock()
     jobs = list(_jobs_of(scheduler))
     paths = views.paths_of(scheduler)
@@ -88,7 +88,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "label": scheduler.label,
         "backend": run.backend,
         "thread": None if thread is None else thread.name,
-        "seconds": now - began_at,
+        "seconds": now - in_progress.began_at,
         "phase": run.phase.value,
         "pause": run.pause_text,
         "reason": None if run.reason is None else run.reason.value,

@@ -5,16 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._reprs import short_repr
-from ..base._units import join_names
-from ..job._job import is_scheduler
-from ..job._labels import paths_of
-from ._job_queries import is_one_job
+from ..._core.api.views import RunPhase, is_one_job, is_scheduler, join_names, paths_of, short_repr
 
 if TYPE_CHECKING:
-    from ..job._job import AbstractJob
-    from ..run._run import Run
-    from ._run_view import RunView
+    from ..._core.api.views import AnyJob, RunInProgress
 
 STEER_TIMEOUT: Final = 2.0
 """How long, in seconds, to wait for the event loop, which a job may block."""
@@ -26,35 +20,28 @@ ACTIONS: Final = {
     "cancel": "cancelled",
 }
 """What can be done, and how the log says it."""
-STEERER: Final = "trioflow look, pid"
-"""How all begin who steer from outside the program."""
 WINDOW_ADVICE: Final = "give a whole number from 1 up"
 MAX_GROUPS: Final = 5
 """The maximum number of nested schedulers that the answer to another window names."""
 
 
-def is_steering(message: str) -> bool:
-    """Return whether the message of an incident says that somebody steered the run, so that nothing went wrong."""
-    return f" by {STEERER} " in message
-
-
-def steer(view: RunView, action: str, value: Any, by: str, target: str | None = None) -> str:
+def steer(run: RunInProgress, action: str, value: Any, by: str, target: str | None = None) -> str:
     """Steer an outermost run in the next turn of its loop, and return what was done, as words.
 
     What changes the run is an incident of it, and so in the log.
 
     Args:
-        view: the run. The call comes from another thread.
+        run: the run. The call comes from another thread.
         action: one of `ACTIONS`.
         value: the number of slots for "window"; for "cancel", the path of a job, or None for the run.
-        by: who asks, for the log; it begins with `STEERER`.
+        by: who asks, for the log; it begins with `views.STEERER`.
         target: the path of the nested scheduler that gets the window; None or the run's own label for the run.
 
     Raises:
         ValueError: it cannot be done. The message says why.
 
     """
-    run, answers, is_done = view._run, list[str | ValueError](), threading.Event()
+    answers, is_done = list[str | ValueError](), threading.Event()
 
     def act() -> None:
         try:
@@ -75,24 +62,24 @@ def steer(view: RunView, action: str, value: Any, by: str, target: str | None = 
     return answer
 
 
-def _act(run: Run, action: str, value: Any, by: str, target: str | None) -> str:
-    scheduler, note = run.scheduler, ""
+def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | None) -> str:
+    scheduler, phase, note = run.scheduler, run.view.phase, ""
     subject, job = scheduler.label, None
     if action not in ACTIONS:
         raise ValueError(f"{action!r} is none of {', '.join(ACTIONS)}")
-    if scheduler._run is not run:
+    if run.has_ended():
         raise ValueError("the run has ended")
-    if run.is_draining_or_stopping and action != "cancel":
-        raise ValueError(f"{subject!r} {run.phase.value} already")
+    if phase in (RunPhase.DRAINING, RunPhase.STOPPING) and action != "cancel":
+        raise ValueError(f"{subject!r} {phase.value} already")
     if action in ("pause", "resume"):
-        if (action == "pause") is (run.pause is not None):
-            return f"{subject!r}: {'was paused already' if run.pause else 'is not paused'}"
+        if (action == "pause") is scheduler.is_paused:
+            return f"{subject!r}: {'was paused already' if scheduler.is_paused else 'is not paused'}"
         run.set_pause(action == "pause", by)
     elif action == "window":
         if type(value) is not int or value < 1:
             raise ValueError(f"the window of {target or subject!r}: {WINDOW_ADVICE}")
         if target not in (None, subject):
-            subject, job = target, _find(run, target)
+            subject, job = target, _find(scheduler, target)
         resized: Any = job or scheduler
         if not is_scheduler(resized):
             raise ValueError(f"{subject!r} is one job, without a window")
@@ -103,7 +90,7 @@ def _act(run: Run, action: str, value: Any, by: str, target: str | None) -> str:
     elif value is None:
         scheduler.cancel()
     else:
-        subject, job = value, _find(run, value)
+        subject, job = value, _find(scheduler, value)
         job.cancel()
     done = f"{subject!r}: {ACTIONS[action].format(value)}"
     run.report(job, f"{done} by {by}")
@@ -122,8 +109,8 @@ def _groups_text(scheduler: Any) -> str:
     return f"; a group counts as one job there, and keeps a window of its own: {names}" if own else ""
 
 
-def _find(run: Run, path: Any) -> AbstractJob[Any]:
-    for job, its_path in paths_of(run.scheduler).items():
+def _find(scheduler: Any, path: Any) -> AnyJob:
+    for job, its_path in paths_of(scheduler).items():
         if its_path == path and not job.is_settled():
             return job
     raise ValueError(f"no job with the path {path!r} runs or waits; --json has all paths, unshortened")
