@@ -90,6 +90,7 @@ class Scenario:
             cleanup_timeout=30,
         )  # fmt: skip
         self.scheduler.add(Job(self.meddle, forever=choice.random() < 0.5, critical=False))
+        self.scheduler.add(Scheduler(*self.make(3), forever=True, critical=False))
 
     def find(self, name: str) -> Gate:
         """Return a gate, which sometimes cannot be found."""

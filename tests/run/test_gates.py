@@ -181,6 +181,17 @@ def test_a_nested_run_that_ends_leaves_the_opening_to_others(virtual: Virtual, d
     assert (inner.stop_reason, outer.state, door.opened, door.given_up) == (StopReason.TIMEOUT, SUCCEEDED, 1, 0)
 
 
+@pytest.mark.parametrize("kind", [Scheduler, First])
+def test_a_run_does_not_wait_for_a_gate_that_is_opened_for_a_forever_group(
+    virtual: Virtual, door: Door, kind: type[Scheduler]
+) -> None:
+    """On trio, the end of the run took the worker that opened the gate for one of a forever job, and waited for it."""
+    door.seconds = 100
+    group = kind(RoomJob(nap, 1), forever=True)
+    assert timed_run(virtual, Scheduler(group, Job(nap, 2))) == pytest.approx(2)
+    assert (group.state, door.opened, door.given_up) == (CANCELLED, 1, 1)
+
+
 def test_a_gate_is_opened_for_clean_up_by_the_nested_run_that_waits(virtual: Virtual, door: Door) -> None:
     """Clean-up jobs wait for no gate, but the jobs of a scheduler among them do, and the outermost run is stopping."""
     direct, nested = RoomJob(nap, 1, run_if="failed"), RoomJob(nap, 1)

@@ -243,7 +243,7 @@ def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None
 
 
 def _forever_workers(run: Run) -> list[Worker]:
-    return [worker for worker in run.workers.alive if not _runs_service(worker)]
+    return [worker for worker in run.workers.alive if worker.is_shielded and not _runs_service(worker)]
 
 
 def _runs_service(worker: Worker) -> bool:
