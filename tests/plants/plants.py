@@ -557,10 +557,10 @@ PLANTS: Final = (
         "the start of the last turn is not reset: the next opens too early",
         """\
         self._turn_started_at = None
-        self._release_held(self._in_turn[self._last_open])
+        self._release_held()
 """,
         """\
-        self._release_held(self._in_turn[self._last_open])
+        self._release_held()
 """,
     ),
     Plant(

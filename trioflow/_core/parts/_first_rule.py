@@ -17,8 +17,8 @@ up: what an earlier run has paid for decides first, in the order in which it was
 from __future__ import annotations
 
 import math
-from collections import defaultdict, deque
-from collections.abc import Collection, Iterable
+from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
@@ -43,7 +43,6 @@ class FirstRule(Part, Instrument):
         self._stagger: Final = stagger
         # For each member, the competitor in whose turn it may start. Empty without a `stagger`.
         self._turns: dict[AbstractJob[Any], AbstractJob[Any]] = {}
-        self._in_turn: defaultdict[AbstractJob[Any], list[AbstractJob[Any]]] = defaultdict(list)  # the members of each
         self._competitors: dict[AbstractJob[Any], None] = {}  # in the order of their turns
         self._open_turns: set[AbstractJob[Any]] = set()  # the competitors whose turns are open
         self._last_open: AbstractJob[Any] | None = None  # the last of these
@@ -110,7 +109,7 @@ class FirstRule(Part, Instrument):
             restored, self._restored = sorted(self._restored, key=_recorded_at), []
             self._add_winners(restored)
         if self._must_release:
-            self._release_held(self._held)
+            self._release_held()
         if self._run.clock() + TIME_TOLERANCE >= self.due_at():
             self._open_next_turn()
             self._open_due_turns()
@@ -139,14 +138,13 @@ class FirstRule(Part, Instrument):
         self._closed_turns = deque(job for job in self._competitors if job not in self._open_turns)
         known = {*self._losers, *self._restored, *self.winners}
         self._unsettled = dict.fromkeys(job for job in self._competitors if job not in known)
-        self._turns, self._in_turn = {}, defaultdict(list)
+        self._turns = {}
         for competitor in self._competitors if self._stagger is not None else ():
             todo = [competitor]
             while todo:
                 job = todo.pop()
                 if job not in self._turns:
                     self._turns[job] = competitor
-                    self._in_turn[competitor].append(job)
                     todo += requirements[job]
         if self._stagger is not None:
             self._open_due_turns()
@@ -178,12 +176,12 @@ class FirstRule(Part, Instrument):
         self._last_open = self._closed_turns.popleft()
         self._open_turns.add(self._last_open)
         self._turn_started_at = None
-        self._release_held(self._in_turn[self._last_open])
+        self._release_held()
 
-    def _release_held(self, jobs: Collection[AbstractJob[Any]]) -> None:
+    def _release_held(self) -> None:
         self._must_release = self._is_looking_up()
         if not self._must_release:
-            released = [job for job in jobs if job in self._held and self._is_open(job)]
+            released = [job for job in self._held if self._is_open(job)]
             for job in released:
                 del self._held[job]
             self._run.schedule(released)

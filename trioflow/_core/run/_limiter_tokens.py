@@ -174,13 +174,6 @@ class LimiterTokens:
         return waiting > (self.request_scope is not None)
 
 
-def enclosing_limiter(run: Run) -> Any:
-    """Return the limiter of an enclosing run that also applies to `run`, which has none itself; None if none does."""
-    worker = takes_limits_of(run)
-    tokens = None if worker is None else worker.run.queue.tokens
-    return None if tokens is None else tokens.limiter
-
-
 def takes_limits_of(run: Run) -> Worker | None:
     """Return the worker that runs the scheduler of `run` under the limits of its run.
 

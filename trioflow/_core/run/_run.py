@@ -58,7 +58,7 @@ from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
 from ._instruments import Instrument, InstrumentSet
 from ._journaling import JournalWriter
-from ._limiter_tokens import LimiterTokens, enclosing_limiter, takes_limits_of
+from ._limiter_tokens import LimiterTokens, takes_limits_of
 from ._part import Part, with_parts
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
@@ -140,7 +140,6 @@ class Run:
     timeout: Final[float | None]
     began_at: float  # set just before instruments are notified
     deadline: float  # set in `execute`
-    first_to_time_out: Run  # the run whose deadline comes first, of this one and those that limit it
     group: WorkerGroup  # set before the phase LINKING begins
     # ---- who takes part, and who watches
     parts: tuple[Part, ...]
@@ -204,7 +203,6 @@ class Run:
         self.context = contextvars.copy_context()
         self.phase = CHECKING
         self.deadline = math.inf
-        self.first_to_time_out = self
         self.instrument_set = self.journal_writer = self.pause = None
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.reason = self.culprit = self.cancel_reason = self.interruption = None
@@ -286,12 +284,14 @@ class Run:
         queue = self.queue = ReadyQueue(self, window)  # type: ignore[misc]
         if window is None and self.outer_worker is None:
             return queue
-        limiter = enclosing_limiter(self) if queue.limiter is None else queue.limiter
+        limiter, host = queue.limiter, takes_limits_of(self)
+        if limiter is None and host is not None and host.run.queue.tokens is not None:
+            limiter = host.run.queue.tokens.limiter  # it counts the jobs at any depth
         if limiter is not None:
             queue.tokens = LimiterTokens(self, limiter)
             queue.use_line(FifoLine(queue))
-        if self.scheduler._enough is not None and (worker := takes_limits_of(self)) is not None:
-            outer = worker.run.queue
+        if self.scheduler._enough is not None and host is not None:
+            outer = host.run.queue
             queue.outer = outer if outer.size is not None or outer.outer is not None else None
         return queue
 
@@ -323,13 +323,13 @@ class Run:
         """
         outer, context = self.outer_worker, self.context
         self.deadline = self.deadline_in(self.timeout)
+        self.workers.timed_by = self
         host = None if outer is None else takes_limits_of(self)
-        if host is not None and host.run.first_to_time_out.deadline < self.deadline:
-            self.first_to_time_out = host.run.first_to_time_out
+        if host is not None and host.workers.timed_by.deadline < self.deadline:
+            self.workers.timed_by = host.workers.timed_by
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
         group_class, outer_group = self.backend.isolation.group_class, None if outer is None else outer.group
-        self.group = group_class(self.backend, self.deadline, context, variables, outer_group)
-        self.workers.group, self.workers.timed_by = self.group, self.first_to_time_out
+        self.group = self.workers.group = group_class(self.backend, self.deadline, context, variables, outer_group)
         if self.phase is CHECKING:
             self.phase = LINKING
         try:
@@ -353,7 +353,7 @@ class Run:
             del part._run
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.shared.clear()
-        del self.requirement_counts, self.group, self.standstill, self.first_to_time_out, self.lane
+        del self.requirement_counts, self.group, self.standstill, self.lane
 
     async def _run_until_deadline(self) -> None:
         stop_timer = self.call_at(self.deadline, partial(self.stop, StopReason.TIMEOUT))

@@ -350,7 +350,9 @@ class Workers:
     """
 
     group: WorkerGroup
-    timed_by: Any  # what stops the workers at its `deadline`: a run, or the clean-up phase
+    # What stops the workers at its `deadline`: the clean-up phase, or, of the run and those that limit it, that whose
+    # deadline comes first.
+    timed_by: Any
 
     def __init__(self, run: Run, queue: ReadyQueue) -> None:
         self.run = run
