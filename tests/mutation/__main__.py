@@ -79,7 +79,7 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not soak", "--no-header")
 ALONE: Final = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", '"$0" "$@"; exit $?')
 """A command that hides all other processes from the tests: a fault may end or stop any process that they see."""
-LEFT_OUT: Final = (".git", ".venv", "venv", "__pycache__", ".*_cache", "build", "dist", ".hypothesis")
+LEFT_OUT: Final = (".git", ".venv", "venv", ".*_cache", "build", "dist", ".hypothesis")
 FIRST_TESTS: Final = 150
 """How many tests run first for a mutant: a line of the engine is reached by thousands.
 
