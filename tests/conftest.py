@@ -29,6 +29,7 @@ import trio
 from _pytest.runner import runtestprotocol  # public for plugins that repeat tests
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import BackendName
@@ -248,6 +249,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     for report in runtestprotocol(item, log=False, nextitem=nextitem):
         if report.when == "call" or not report.passed:
+            report.keywords = {}  # of use to plugins that look at reports of one process
             item.ihook.pytest_runtest_logreport(report=report)
     return True
 
@@ -304,6 +306,13 @@ class ByFile(LoadFileScheduling):
         file, _, test = nodeid.partition("::")
         return f"{file}::{zlib.crc32(test.encode()) % LONGEST.get(file.removeprefix('tests/'), 1)}"
 
+    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+        """Forget a part that is complete: for each test that ends, all that are known are counted, several times."""
+        scope = self._split_scope(self.registered_collections[node][item_index])
+        super().mark_test_complete(node, item_index, duration)
+        if all(self.assigned_work[node][scope].values()):
+            del self.assigned_work[node][scope]
+
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     """Return what gives the tests to the processes."""
@@ -311,11 +320,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes run the tests: two for each core, because they wait for half of their time.
+    """Return how many processes run the tests: three for each core, because they wait for most of their time.
 
-    Each takes five seconds to collect the tests. CI, which runs several of these at once, asks for fewer.
+    Each takes four seconds to collect the tests. CI, which runs several of these at once, asks for fewer.
     """
-    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 2 * (os.cpu_count() or 1))
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 3 * (os.cpu_count() or 1))
 
 
 class Virtual:
