@@ -17,7 +17,7 @@ from trioflow.abc import AbstractJob, incidents_of
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
-pytestmark = pytest.mark.fast_way  # public names do not say whether a task has been suspended
+pytestmark = pytest.mark.fast_way("asyncio")  # public names do not say there whether a task has been suspended
 
 
 async def compute(seconds: float) -> None:

@@ -98,7 +98,7 @@ def test_late_services_and_clean_up_jobs_have_the_variables_of_the_adding_code(v
     assert (jobs[1].result(), jobs[3].result()) == ("adder", "adder")
 
 
-@pytest.mark.fast_way
+@pytest.mark.fast_way("asyncio")
 def test_jobs_that_are_added_with_the_same_variables_share_a_task(virtual: Virtual) -> None:
     """Jobs that are added with the same context variables share a task: they need no isolation from each other."""
 

@@ -199,7 +199,7 @@ def test_timeout_of_the_run_acts_on_a_body_like_cancel_of_its_job(virtual: Virtu
     assert (alone, fate(one)) == (together, fate(other))
 
 
-@pytest.mark.fast_way
+@pytest.mark.fast_way("asyncio")
 def test_cancelled_jobs_leave_no_tasks_or_scopes_in_the_run(virtual: Virtual) -> None:
     """However many jobs were cancelled one by one, the run holds no more tasks and scopes than before."""
     sizes: set[tuple[int, ...]] = set()
@@ -261,7 +261,7 @@ def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtu
 # --- turns of the loop, and those who look for jobs
 
 
-@pytest.mark.fast_way
+@pytest.mark.fast_way("asyncio")
 def test_job_that_awaits_once_takes_one_turn_of_the_loop(virtual: Virtual) -> None:
     """Each job that awaits once and works for two milliseconds takes one turn of the loop, for its await."""
     turns: list[float] = []
@@ -294,7 +294,7 @@ async def turns_until_begun(jobs: list[Job[Any]]) -> int:
     return number
 
 
-@pytest.mark.fast_way
+@pytest.mark.fast_way("asyncio")
 def test_many_jobs_that_block_start_in_few_turns(virtual: Virtual) -> None:
     """Of jobs that block for long, several start in each turn of the loop."""
     jobs = naps(600)
@@ -303,7 +303,7 @@ def test_many_jobs_that_block_start_in_few_turns(virtual: Virtual) -> None:
     assert counter.result() < 100
 
 
-@pytest.mark.fast_way
+@pytest.mark.fast_way("asyncio")
 def test_many_jobs_that_become_ready_together_start_in_few_turns(virtual: Virtual) -> None:
     """Of jobs that become ready together and wait, `MAX_SEARCHERS` start in each turn of the loop, after two turns."""
     first = naps(24)
@@ -314,7 +314,7 @@ def test_many_jobs_that_become_ready_together_start_in_few_turns(virtual: Virtua
     assert counter.result() <= 2 + len(last) // _worker.MAX_SEARCHERS
 
 
-@pytest.mark.fast_way
+@pytest.mark.fast_way("asyncio")
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"keep_result": False}])
 def test_few_tasks_run_many_jobs(virtual: Virtual, options: Any) -> None:
     """Jobs that do not block share a few tasks, whatever their options are."""
@@ -328,7 +328,7 @@ def test_few_tasks_run_many_jobs(virtual: Virtual, options: Any) -> None:
     assert len(workers) < 60
 
 
-@pytest.mark.fast_way
+@pytest.mark.fast_way("asyncio")
 @pytest.mark.parametrize("jobs", [0, 1, 30])
 def test_a_run_whose_jobs_never_wait_is_over_in_few_turns(virtual: Virtual, jobs: int) -> None:
     """A run whose jobs never wait begins and ends within two turns of the loop."""

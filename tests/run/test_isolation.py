@@ -428,10 +428,14 @@ def test_a_job_gives_its_label_to_its_task(backend: str, virtual: Virtual) -> No
         await anyio.sleep(seconds)
         return [*names, name_now()]
 
+    async def once() -> list[str]:
+        return [name_now()] * 2
+
     async def fails() -> None:
         await anyio.sleep(0.2)
         raise ValueError
 
+    quick = [Job(once, label=f"quick {number}") for number in range(3)]
     long = [make(names, 0.2, label=f"job {number}") for number, make in enumerate((Job, Renamed, Job))]
     timed, short = Job(names, 1, timeout=9), Job(names)
     own, forever = Job(names, own_task=True, label="own"), Job(names, 2, forever=True, label="forever")
@@ -439,9 +443,9 @@ def test_a_job_gives_its_label_to_its_task(backend: str, virtual: Virtual) -> No
     nested = Scheduler(Sequence(inside, short), Scheduler(own_inside, own_task=True))
     failing, after = Job(fails, critical=False), Job(names)
     after.requires(failing, settled=True)
-    jobs = [Sequence(long, timed, own), nested, forever, failing, after, Job(anyio.sleep, 9)]
+    jobs = [Sequence(quick, long, timed, own), nested, forever, failing, after, Job(anyio.sleep, 9)]
     assert virtual(Scheduler(jobs).co_run)
-    for job in (*long, timed, inside, forever, short, after):
+    for job in (*quick, *long, timed, inside, forever, short, after):
         assert job.result() == [job.label if backend == "trio" else "trioflow worker"] * 2
     for job in (own, own_inside):
         assert job.result() == [job.label] * 2
@@ -469,7 +473,7 @@ def test_a_name_that_a_job_gives_its_task_is_its_own(virtual: Virtual) -> None:
     assert "mine" not in (*before.result(), *after.result())
 
 
-@pytest.mark.fast_way
+@pytest.mark.fast_way("asyncio")
 def test_a_run_whose_jobs_wait_sets_no_timer(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose jobs only wait takes no turn of the loop of its own: one for names once changed the order of jobs."""
     timers: list[float] = []
@@ -547,7 +551,7 @@ def test_a_task_with_both_a_strong_and_a_weak_reference_is_not_reused(backend: A
     kept.clear()
 
 
-@pytest.mark.fast_way
+@pytest.mark.fast_way("asyncio")
 def test_jobs_that_store_no_reference_to_their_task_share_tasks(virtual: Virtual) -> None:
     """Usual code leaves no reference to a task behind, strong or weak, so three tasks serve thirty jobs."""
     tasks: set[int] = set()
@@ -857,7 +861,6 @@ def test_task_factory_does_not_affect_cancellation_and_failure(eager: bool) -> N
     assert states[0] == states[1]
 
 
-@pytest.mark.fast_way
 def test_the_task_of_a_job_that_has_slept_is_reused() -> None:
     """On trio a sleep ends by a cancellation whose frames refer to the task for a moment; yet the task is reused."""
     spawned: list[str] = []

@@ -244,8 +244,9 @@ def test_each_option_that_can_be_set_has_a_case_in_these_tests() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.fast_way] if name == "own_task" else []) for name in EFFECTS]
-)  # with direct isolation each job has its own task
+    "name",
+    [pytest.param(name, marks=[pytest.mark.fast_way("asyncio")] if name == "own_task" else []) for name in EFFECTS],
+)  # with direct isolation on asyncio, each job has its own task
 def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtual, name: str) -> None:
     """An option that is set between runs has the new value, and the next run applies it."""
     case = EFFECTS[name]()

@@ -6,8 +6,8 @@ for each cause, as `asyncio.timeout` and TaskGroup do. The modules of a backend 
 used.
 
 Fast isolation reads and writes private attributes of trio and anyio. On import, it checks that they exist and behave as
-expected. If a check fails, direct isolation takes its place, which uses public names only: a task for each job. If the
-environment variable `TRIOFLOW_ISOLATION` names one of the two, nothing takes its place.
+expected. If a check fails, direct isolation takes its place, which uses public names only. If the environment variable
+`TRIOFLOW_ISOLATION` names one of the two, nothing takes its place.
 
 To add a backend NAME:
 
@@ -119,7 +119,7 @@ def _load_and_cache(name: str) -> Backend:
             problem = _describe_mismatch(name, mismatch)
             if _chosen_isolation:
                 raise ImportError(f"TRIOFLOW_ISOLATION={_chosen_isolation}: {problem}") from mismatch
-            _logger.warn(f"{problem}; trioflow runs without them: slower on {name}, with a task for each job")
+            _logger.warn(f"{problem}; trioflow runs without them, slower on {name}")
             backend.isolation = _import_isolation("direct", backend)
         _loaded_backends[name] = backend
         return backend

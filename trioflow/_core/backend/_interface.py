@@ -4,7 +4,7 @@ Overrides without a docstring keep the contract that is documented here.
 
 ```
 Backend ── the event loop: one class for each library, in loop/, which uses public names only
-  └─ Isolation ── keeps jobs apart: fast, in tasks that they share, or direct, each in a task of its own, in isolation/
+  └─ Isolation ── keeps jobs apart, in isolation/: fast, or direct, which uses public names only
        └─ WorkerGroup ── the tasks of one run
             ├─ HostTask ── the task that awaits the run
             └─ TaskSnapshot ── the state of a worker's task before a job
@@ -94,21 +94,6 @@ class TaskSnapshot(Protocol):
     def is_same_iteration(self) -> bool:
         """Return whether the event loop is still in the recorded iteration; False if that is unknown."""
         return False
-
-
-class OwnTaskSnapshot(TaskSnapshot):
-    """The snapshot of a task that runs one job alone: what may matter later is whether asyncio's was cancelled."""
-
-    __slots__ = ("_task",)
-
-    def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
-        self._task = task
-
-    def is_task_unchanged(self) -> bool:
-        return self._task is None or not self._task.cancelling()
-
-    def record_iteration(self) -> None:
-        """Do nothing: the worker retires after its job."""
 
 
 class HostTask(Protocol):
@@ -245,7 +230,7 @@ class Isolation(Protocol):
     group_class: ClassVar[type[WorkerGroup]]
     """The class of the groups of workers."""
     gives_own_tasks: ClassVar[bool] = False
-    """Whether each job has a task of its own anyway."""
+    """Whether each job has a task of its own anyway, unless `renew_task` makes the task new."""
     _loop: Backend
 
     def __init__(self, loop: Backend) -> None:
@@ -270,6 +255,15 @@ class Isolation(Protocol):
             return True
         own = list(self._loop.ancestry(task))
         return next((each for each in self._loop.ancestry(caller) if each in own), own[0]) == own[0]
+
+    def renew_task(self, worker: WorkerTask) -> bool:
+        """Make the task of `worker`, whose job has succeeded, new for another job. Return whether that was possible.
+
+        Raises:
+            RuntimeError: trio's own: the job has left a scope or a nursery open.
+
+        """
+        return False
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and task groups that a job has left open.

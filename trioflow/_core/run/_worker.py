@@ -245,6 +245,8 @@ class Worker(WorkerTask):
                 now = clock()
                 if error is None and snapshot.is_task_unchanged():
                     run.settle(job, SUCCEEDED, value, now)
+                    if needs_own_tasks and not self.must_leave:
+                        self.must_leave = not ((startable or is_limited) and run.backend.isolation.renew_task(self))
                 else:
                     await self._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
@@ -279,14 +281,14 @@ class Worker(WorkerTask):
         self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float
     ) -> None:
         """Settle a job, which ended at the time `now`, by the methods of its run; check whether it changed the task."""
-        run, snapshot = self.run, self.task_snapshot
+        run, snapshot, isolation = self.run, self.task_snapshot, self.run.backend.isolation
         if run.has_crashed:
             self.must_leave = True
             run.settle(job, CANCELLED, CancelledOutcome(), now)
             return
         error = await self.with_leftovers(error)
         now = run.clock()  # closing what the job left open may take long
-        self.must_leave |= self.workers.is_closed or not snapshot.is_task_unchanged()
+        self.must_leave |= isolation.gives_own_tasks or self.workers.is_closed or not snapshot.is_task_unchanged()
         if self.must_leave and not self.workers.is_closed:
             run.notice_cancellation(self)
         if error is None:
@@ -301,9 +303,10 @@ class Worker(WorkerTask):
         return verdict if verdict is not None and verdict.judged is error else judge(self, job, error)
 
     def name_task(self, job: AbstractJob[Any]) -> None:
-        """Give the job's label to its own task, on asyncio only if that was asked for. The worker leaves after it."""
-        self.must_leave = True
-        if self.run.backend.name == "trio" or self.run.needs_own_tasks or job._options.own_task:
+        """Give the job's label to the task, on asyncio only if its own task was asked for. Then the worker leaves."""
+        is_asked_for = self.run.needs_own_tasks or job._options.own_task
+        self.must_leave |= is_asked_for
+        if is_asked_for or self.run.backend.name == "trio":
             self.run.backend.name_task(self.task, job.label)
 
     def start_searching(self) -> None:

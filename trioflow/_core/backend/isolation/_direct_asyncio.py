@@ -18,7 +18,7 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 
-from .._interface import OwnTaskSnapshot, TaskSnapshot, WorkerTask
+from .._interface import TaskSnapshot, WorkerTask
 from ..loop._asyncio import AsyncioHost
 from ._edge_asyncio import EdgeGroup, EdgeIsolation
 
@@ -47,6 +47,21 @@ class DirectAsyncioGroup(EdgeGroup):
                 self._loop.call_soon(self.cancel_worker, worker, True, context=self._context)
 
 
+class DirectAsyncioSnapshot(TaskSnapshot):
+    """The snapshot of a task that runs one job alone: what may matter later is whether it was cancelled."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+
+    def is_task_unchanged(self) -> bool:
+        return not self._task.cancelling()
+
+    def record_iteration(self) -> None:
+        """Do nothing: the worker leaves after its job."""
+
+
 class DirectAsyncio(EdgeIsolation):
     """An isolation that runs each job in a task of its own."""
 
@@ -56,7 +71,7 @@ class DirectAsyncio(EdgeIsolation):
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
         task = worker.task
         task.remove_done_callback(worker.leave_unstarted)
-        worker.task_snapshot = snapshot = OwnTaskSnapshot(task)
+        worker.task_snapshot = snapshot = DirectAsyncioSnapshot(task)
         return None if task.cancelling() else snapshot
 
 

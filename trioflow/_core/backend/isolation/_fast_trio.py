@@ -15,9 +15,10 @@ from typing import Any, Final, cast
 import trio
 
 from .. import _shared
-from .._interface import Isolation, TaskSnapshot, WorkerGroup, WorkerTask
+from .._interface import Isolation, TaskSnapshot, WorkerTask
 from .._shared import IDLE_TASK_NAME, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._trio import TrioHost
+from ._direct_trio import CANCELLATION_REFERENCE_COUNT, DirectTrioGroup, DirectTrioSnapshot
 
 TRIO_RUN_MODULE: Final = cast(Any, trio)._core._run
 CancelStatus: Final = TRIO_RUN_MODULE.CancelStatus  # a node in trio's tree of cancel scopes
@@ -27,13 +28,11 @@ get_stored_name: Final = TASK_CLASS.name.__get__
 set_stored_name: Final = TASK_CLASS.name.__set__
 
 
-class FastTrioGroup(WorkerGroup):
+class FastTrioGroup(DirectTrioGroup):
     """The tasks of one run, in the nursery of the outermost run and in a cancel scope with this run's deadline.
 
     Each worker enters the scope of its group in its first step, and leaves it at its end.
     """
-
-    ends_at_deadline = True
 
     def prepare(self, outer: Any) -> None:
         self._outer_group: FastTrioGroup | None = outer
@@ -71,9 +70,6 @@ class FastTrioGroup(WorkerGroup):
         elif (fault := await nursery._nested_child_finished(fault)) is not None:
             raise fault
 
-    def spawn(self, worker: WorkerTask) -> None:
-        self._context.run(self._host.nursery.start_soon, worker.work, name=IDLE_TASK_NAME)
-
     def is_interchangeable(self, other: Any) -> bool:
         if other is self:
             return True
@@ -81,9 +77,6 @@ class FastTrioGroup(WorkerGroup):
             return False
         pairs = zip(self.variables, other.variables, strict=True)
         return all(mine[0] is its[0] and mine[1] is its[1] for mine, its in pairs)
-
-    def cancel(self, workers: Iterable[WorkerTask]) -> None:
-        self._scope.cancel()
 
     def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
         runner = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT.runner
@@ -251,47 +244,24 @@ def _make_nested_scope(parent_status: Any) -> Any:
     return scope
 
 
-CANCELLATION_REFERENCE_COUNT: Final = 3
-"""The number of references to a task that trio's own frames keep after a wait of the task was cancelled.
-
-Each `trio.sleep`, for example, ends with such a cancellation, and the frames exist until the next step of any task. If
-the references counted as left behind by the job, a worker would retire after each sleep, and a sleep would take 36 µs
-instead of 26. If another version of trio keeps another number of references, only this speedup is lost.
-"""
-
-
-class TrioTaskSnapshot(TaskSnapshot):
+class TrioTaskSnapshot(DirectTrioSnapshot):
     """The state of a worker's task before a job, to find out whether the job has changed it.
 
     This reads private attributes, because trio has no public function that returns the innermost scope, and no fast one
     that tells whether this scope is cancelled.
     """
 
-    __slots__ = (
-        "_context",
-        "_nurseries",
-        "_recorded_schedule_points",
-        "_reference_count",
-        "_task",
-        "_variable_count",
-        "_variables",
-        "cancel_status",
-    )
+    __slots__ = ("_nurseries", "_recorded_schedule_points", "_variable_count", "_variables", "cancel_status")
 
     def __init__(self, worker: WorkerTask) -> None:
-        # These local variables are references, too, and count below because `is_task_unchanged` has them as well.
-        task: Any = worker.task
-        context = task.context
-        self._task = task
-        self._context = context
+        DirectTrioSnapshot.__init__(self, worker)
+        task: Any = self._task
         self.cancel_status: Any = task._cancel_status
         self._nurseries = task._child_nurseries
         self._variables = worker.group.variables
         self._variable_count = len(self._variables) + 1  # plus 1 for the variable that holds the worker
         # The number of times that the task had been scheduled by the last `record_iteration`.
         self._recorded_schedule_points = task._schedule_points
-        # Code that has a reference to the task or its context may set variables in the context later.
-        self._reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
 
     def is_task_unchanged(self) -> bool:
         status, context, task = self.cancel_status, self._context, self._task
