@@ -30,7 +30,6 @@ from .._core.api.views import (
     max_slots,
     needs_as_given,
     run_needs,
-    run_resource_totals,
     set_run_need,
     settled_only_for,
     topological_order,
@@ -135,8 +134,8 @@ class SchedulerCopy(BaseScheduler):
     _can_be_input = True  # only a `First` is an input in the original scenario
 
     def __init__(self, original: BaseScheduler, **options: Any) -> None:
-        # The totals of a run's own resources, such as worker processes.
-        self.resource_totals = dict(run_resource_totals(original))
+        # The totals of a run's own resources, such as worker processes. With its total here, no gate of one is opened.
+        self.resource_totals: dict[str, int] = {}
         self._enough, self._stagger = first_options(original)
         super().__init__(**options)
 
@@ -184,7 +183,7 @@ class ScenarioCopy:
         self._limiter_copies_by_id: Final[dict[int, Any]] = {}
         self._pool_copies: Final[dict[Pool, Pool]] = {}
         self._policy: Final = policy
-        self.copies: Final[dict[AnyJob, AnyJob]] = {}
+        self.copies: Final[dict[AnyJob, Any]] = {}
         self.call_counts: Final[dict[AnyJob, CallCount]] = {}
         self.scheduler: Final = self._copy_scheduler(scheduler, window, OUTERMOST_OPTIONS)
         originals = dict.fromkeys(scheduler.iterate_jobs())
@@ -196,16 +195,16 @@ class ScenarioCopy:
                 self._new_call_count(job)
             else:
                 copy = self._copy_job(job)
-            for name, amount in run_needs(job).items():
-                set_run_need(copy, name, amount)
-                # Without this, the run would open the gate of the resource.
-                self.scheduler.resource_totals.setdefault(name, find_run_resource(scheduler, name)[1])
             settled_only = [self.copies[other] for other in settled_only_for(job) if other in self.copies]
             copy.requires(settled_only, settled=True)
             self.copies[job] = copy
         self.copies[scheduler] = self.scheduler
         for job in (scheduler, *originals):
             copy = self.copies[job]
+            for name, amount in run_needs(job).items():
+                set_run_need(copy, name, amount)
+                owner, total, _ = find_run_resource(job.scheduler or scheduler, name)
+                self.copies.get(owner, self.scheduler).resource_totals[name] = total
             if is_scheduler(job) and is_scheduler(copy):
                 insert_members(copy, [self.copies[member] for member in job])  # an input may be in another scheduler
 

@@ -314,11 +314,6 @@ def run_needs(job: AnyJob) -> dict[str, Any]:
     return {name: amount for name, amount in job._options.needs.items() if name in RUN_RESOURCES}
 
 
-def run_resource_totals(scheduler: BaseScheduler) -> Mapping[str, int]:
-    """Return the totals of the resources of the run itself that only the jobs in `scheduler` share, by name."""
-    return scheduler._run_resource_totals()
-
-
 def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, int, bool]:
     """Find the scheduler whose jobs, at any depth, share a resource of the run itself.
 
