@@ -454,6 +454,18 @@ def test_explain_knows_which_jobs_a_stopping_run_still_reaches(virtual: Virtual)
     assert second.state is JobState.SUCCEEDED
 
 
+def test_explain_knows_which_jobs_a_draining_run_may_still_reach(virtual: Virtual) -> None:
+    """A job that cleaned up, because the timeout came in the drain, had been said to be out of reach."""
+    long, drain = Job(nap, 9), Job(later, 1, lambda: scheduler.drain())
+    clean_up, other = Job(nap, label="clean-up", run_if="failed", required=long), Job(nap, required=long, label="other")
+    scheduler = Scheduler(long, drain, clean_up, other, timeout=3, label="s")
+    text = "will not be reached: 's' is draining, and starts no more jobs"
+    wanted = f"'clean-up' {text}, but for clean-up after a critical failure or a timeout"
+    assert explained_during(scheduler, clean_up, virtual) == wanted
+    assert explained_during(scheduler, other, virtual) == f"'other' {text}"
+    assert explained_after(scheduler, clean_up, virtual) == "'clean-up' succeeded after 1 s"
+
+
 def test_explain_knows_that_the_time_is_over_before_the_run_does() -> None:
     """On trio, a job that is not reached any more is known as soon as the deadline has passed, in the same turn."""
 

@@ -52,7 +52,8 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         reason = run.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:
-        return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs"
+        exception = ", but for clean-up after a critical failure or a timeout" if job.run_if == "failed" else ""
+        return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs{exception}"
     rule = run.part(FirstRule)
     if not unsettled and rule is not None:
         return rule.explain(job)
