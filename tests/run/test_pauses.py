@@ -200,6 +200,33 @@ def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.
     assert caplog.messages == ["no job of 'Scheduler' runs: 'job' waits for a resume: its run was paused 1.5 s ago"]
 
 
+def test_a_pause_beside_the_rate_of_another_run_is_named_once(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pause was named only when no job of the other run waited for the rate, and none for its next attempt."""
+    pool, need = Pool(api=Rate(requests=1, per=2)), {"api": {"requests": 1}}
+    busy = Scheduler([Job(nap, 1, needs=need) for _ in range(8)], pool=pool)
+    retried = Job(fail, 0.5, critical=False, retry=Retry(1, first=99), log=False)
+    paused = Scheduler(Job(nap, 1, needs=need, label="job"), retried, pool=pool, label="paused")
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(busy.co_run)
+            tasks.start_soon(paused.co_run)
+            await anyio.sleep(1)
+            paused.pause()
+            await anyio.sleep(4)
+            said.extend(caplog.messages)
+            await anyio.sleep(20)
+            said.extend(caplog.messages[1:])
+            paused.resume()
+
+    said: list[str] = []
+    virtual(main)
+    assert len(said) == 1
+    assert said[0].startswith("no job of 'paused' runs: 'job' waits for a resume: its run was paused ")
+
+
 def test_a_pause_of_a_group_is_named_before_what_waits_for_the_group(
     virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -77,7 +77,8 @@ class Standstill:
         if run.pause is not None and run.pause.by:  # the log says so
             return
         message = "" if any(map(_has_timer, run.with_nested())) else run.scheduler._describe_outside_wait()
-        if message and all(message != incident.message for incident in run.scheduler._incidents):
+        told = message.partition(" was paused ")[0]  # without the time, which differs
+        if message and not any(incident.message.startswith(told) for incident in run.scheduler._incidents):
             run.report(None, message)
 
     def _check(self) -> None:
@@ -110,9 +111,9 @@ def _may_act(run: Run, outermost: Run) -> bool:
 
 
 def _has_timer(run: Run) -> bool:
-    """Return whether a turn of a part is due at some time, or time alone may let a job of a run start."""
-    line = run.queue.resource_line
-    return any(part.due_at() < math.inf for part in run.parts) or (line is not None and line.admission.has_timer())
+    """Return whether a turn of a part is due at some time, or time alone may let a job of a run start: in no pause."""
+    line, is_due = run.queue.resource_line, any(part.due_at() < math.inf for part in run.parts)
+    return not run.queue.is_paused and (is_due or (line is not None and line.admission.has_timer()))
 
 
 def _waits_outside(run: Run, outermost: Run) -> bool:
