@@ -821,6 +821,10 @@ class AbstractJob(Generic[T]):
         """Return whether the job is a ready service, which counts as succeeded for the jobs that require it."""
         return self._state is JobState.RUNNING and self._extras is not None and self._extras.is_service_ready
 
+    def _holds_back(self) -> bool:
+        """Return whether the jobs that require the job have to wait: it has not settled, and is no ready service."""
+        return not (self._state.is_settled or self._is_ready())
+
     def _is_one_shot(self) -> bool:
         return self._is_spent()
 

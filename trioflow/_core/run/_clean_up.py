@@ -8,7 +8,6 @@ do not change the result of the run.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +18,6 @@ from ..job import _trigger_rules
 from ..job._ancestors import enclosing_schedulers
 from ..job._job import AbstractJob
 from ._attempts import Backoffs, drain_backoffs
-from ._requirement_counts import link
 from ._worker import Workers
 
 if TYPE_CHECKING:
@@ -73,16 +71,8 @@ class CleanUp:
         self._jobs: Final = {job: run.members.all_requirements(job) for job in run.scheduler if may_clean_up(run, job)}
 
     async def execute(self) -> None:
-        """Run the clean-up jobs, and return when they have settled.
-
-        They are linked anew to what they require, because nothing is counted down while a run stops.
-        """
+        """Run the clean-up jobs, and return when they have settled."""
         run = self.run
-        for requirement in itertools.chain.from_iterable(self._jobs.values()):
-            requirement._successors = None
-        for job, requirements in self._jobs.items():
-            job._pending = 0
-            link(job, requirements)
         run.requirement_counts.clean_up, run.lane = self, self._lane
         try:
             await self._lane.group.run(self._wait_until_settled)
@@ -94,7 +84,7 @@ class CleanUp:
     async def _wait_until_settled(self) -> None:
         """Start the jobs, and wait for all of them; cancel those that still run at the deadline."""
         run, lane = self.run, self._lane
-        self._start(job for job in self._jobs if not job._pending)
+        self.start(self._jobs)
         with run.backend.create_scope() as scope:
             scope.shield = True  # at the deadline, only the jobs are cancelled
             while lane.alive or self._backoff_until() < math.inf:
@@ -118,18 +108,12 @@ class CleanUp:
             nested.stop(StopReason.CANCELLED)
         self.run.settle_apart([*self._lane.queue.drain(), *drain_backoffs(self.run)])
 
-    def _start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Start those jobs that may run by their rules; after the deadline, start none.
+    def start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        """Start the clean-up jobs among these that wait for no others and may run; after the deadline, start none.
 
-        All requirements of the jobs must have settled, or be services that are ready.
+        What they require is looked at anew, because nothing is counted down while a run stops.
         """
         if self.run.clock() < self.deadline and not (self._lane.is_closed or self._lane.group.is_cancelled()):
-            self.run.schedule(job for job in jobs if _trigger_rules.decide(job)[0] is JobState.SCHEDULED)
+            due = [job for job in jobs if job in self._jobs and not any(each._holds_back() for each in self._jobs[job])]
+            self.run.schedule(job for job in due if _trigger_rules.decide(job)[0] is JobState.SCHEDULED)
             self._lane.ensure_searcher()
-
-    def count_down(self, successors: Iterable[AbstractJob[Any]]) -> None:
-        """Count down the clean-up jobs among those that waited for a job; start those that wait for no other."""
-        waiting = [job for job in successors if job in self._jobs]
-        for job in waiting:
-            job._pending -= 1
-        self._start(job for job in waiting if not job._pending)

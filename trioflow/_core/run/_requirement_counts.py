@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
     """Make a job wait for those `requirements` that have not settled and are not ready services."""
     for requirement in requirements:
-        if not (requirement._state.is_settled or requirement._is_ready()):
+        if requirement._holds_back():
             job._pending += 1
             successors = requirement._successors
             if successors is None:
@@ -123,7 +123,7 @@ class RequirementCounts:
             successors = (successors,)
         if run.is_draining_or_stopping:
             if self.clean_up is not None:
-                self.clean_up.count_down(successors)
+                self.clean_up.start(successors)
             return
         for successor in successors:
             pending = successor._pending - 1

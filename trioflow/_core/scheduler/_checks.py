@@ -366,7 +366,7 @@ def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any]) -> None
         ValueError: the input has not settled, and is not a ready service.
 
     """
-    if not (input_job._state.is_settled or input_job._is_ready()):
+    if input_job._holds_back():
         raise ValueError(
             f"{job.label!r} uses the result of {input_job.label!r}, which is in another scheduler and has not "
             f"settled: this run cannot wait for it; add or run the job when its input has settled, or run the "

@@ -67,7 +67,7 @@ def open_requirements(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     """Return the members for which a job still has to wait. Settled jobs and ready services are left out."""
     scheduler = job._scheduler
     members = [] if scheduler is None else scheduler._members.all_requirements(job)
-    return [other for other in members if not (other._state.is_settled or other._is_ready())]
+    return [other for other in members if other._holds_back()]
 
 
 def _explain_without_run(scheduler: BaseScheduler) -> str:
