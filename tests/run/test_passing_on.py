@@ -141,7 +141,7 @@ PASS_ON = {
         "Run._search_in_first_turns",
         "Run._wait_until_over",
         "CleanUp._wait_until_settled",
-        "CleanUp._start",  # whatever the task of a run does
+        "CleanUp.start",  # whatever the task of a run does
         "Run.add_jobs",
         "Run._after_steering",
         "Run.on_service_ready",  # whatever becomes ready by a call of the user
