@@ -819,7 +819,7 @@ class AbstractJob(Generic[T]):
 
     def _is_ready(self) -> bool:
         """Return whether the job is a ready service, which counts as succeeded for the jobs that require it."""
-        return self._state is JobState.RUNNING and self._extras is not None and self._extras.is_service_ready
+        return self._state is JobState.RUNNING and self._extras is not None and self._extras.ready_at is not None
 
     def _holds_back(self) -> bool:
         """Return whether the jobs that require the job have to wait: it has not settled, and is no ready service."""

@@ -143,7 +143,6 @@ class RunExtras:
     """The part of a job's state in a run that few jobs need, created on demand. Class attributes hold the defaults."""
 
     has_timed_out = False  # whether a timeout ended a call of the job
-    is_service_ready = False  # whether the job is a service that has called `started()`
     is_in_callback = False  # whether `on_done` or `on_settled` runs after a success, and may read the result
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
     consumer_count = 0  # how many jobs that have not started need the result; counted with `keep_result=False`
@@ -157,7 +156,6 @@ class RunExtras:
     ended_attempt: tuple[float, float, BaseException] | None = None
     earlier_use: dict[str, Any] | None = None  # the amounts of budgets that earlier attempts have used, by name
     failed_attempts: tuple[FailedAttempt, ...] = ()  # the last ones
-    retry_reason = ""  # the exception of the last attempt before a retry, as one line
     fraction: float | None = None  # the fraction of its work that the job has reported as done
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`, or is a service
     throttlings: tuple[Throttling, ...] = ()
@@ -179,8 +177,8 @@ class RunExtras:
 
     def add_retry(self, began: float, failed_at: float, error: BaseException, backoff: float) -> None:
         """Count another attempt, after a backoff. The one before failed at `failed_at`, with `error`."""
-        self.retry_count, self.retry_reason = self.retry_count + 1, one_line_error(error)
-        attempt = FailedAttempt(self.retry_count, began, failed_at, self.retry_reason, failed_at + backoff)
+        self.retry_count += 1
+        attempt = FailedAttempt(self.retry_count, began, failed_at, one_line_error(error), failed_at + backoff)
         self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
 
     def add_listener(self, listener: Callable[[AbstractJob[Any]], None]) -> None:

@@ -57,45 +57,43 @@ class CleanUpLine(HeapLine):
         super().admit(1)
 
 
-class CleanUp:
+class CleanUp(Workers):
     """The clean-up phase of one run: a lane of its own, shielded from the end of the run, with a deadline."""
 
     def __init__(self, run: Run) -> None:
-        self.run: Final = run
+        super().__init__(run, ReadyQueue(run, None))
+        self.queue.use_line(CleanUpLine(self.queue), is_shared=True)
         self.deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
-        self._lane: Final = Workers(run, ReadyQueue(run, None))
-        self._lane.queue.use_line(CleanUpLine(self._lane.queue), is_shared=True)
-        self._lane.timed_by = self
+        self.timed_by = self
         group_class = run.backend.isolation.group_class
-        self._lane.group = group_class(run.backend, self.deadline, run.context, run.group.variables)
+        self.group = group_class(run.backend, self.deadline, run.context, run.group.variables)
         self._jobs: Final = {job: run.members.all_requirements(job) for job in run.scheduler if may_clean_up(run, job)}
 
     async def execute(self) -> None:
         """Run the clean-up jobs, and return when they have settled."""
-        run = self.run
-        run.requirement_counts.clean_up, run.lane = self, self._lane
+        run, run.lane = self.run, self
         try:
-            await self._lane.group.run(self._wait_until_settled)
+            await self.group.run(self._wait_until_settled)
         finally:  # also if asyncio cancels all tasks of the loop
             self.stop()
             run.lane = run.workers
-            self._lane.detach()
+            self.detach()
 
     async def _wait_until_settled(self) -> None:
         """Start the jobs, and wait for all of them; cancel those that still run at the deadline."""
-        run, lane = self.run, self._lane
+        run = self.run
         self.start(self._jobs)
         with run.backend.create_scope() as scope:
             scope.shield = True  # at the deadline, only the jobs are cancelled
-            while lane.alive or self._backoff_until() < math.inf:
-                cancel_at = math.inf if lane.is_closed else self.deadline
+            while self.alive or self._backoff_until() < math.inf:
+                cancel_at = math.inf if self.is_closed else self.deadline
                 # If it returns False, asyncio cancels all tasks of the loop.
                 if not await run.wait_for_change(min(cancel_at, self._backoff_until())) or (run.clock() >= cancel_at):
                     self.stop()
                 elif (backoffs := run.part(Backoffs)) is not None:
                     backoffs.turn()
-                    lane.ensure_searcher()
-        run.requirement_counts.clean_up = None  # a forever job that settles from now on starts no other
+                    self.ensure_searcher()
+        self.is_closed = True  # a forever job that settles from now on starts no other
 
     def _backoff_until(self) -> float:
         backoffs = self.run.part(Backoffs)
@@ -103,17 +101,17 @@ class CleanUp:
 
     def stop(self, reason: StopReason = StopReason.TIMEOUT) -> None:
         """Cancel the jobs that run, and keep the others from starting."""
-        self._lane.is_closed = True
-        for nested in self._lane.cancel():
+        self.is_closed = True
+        for nested in self.cancel():
             nested.stop(StopReason.CANCELLED)
-        self.run.settle_apart([*self._lane.queue.drain(), *drain_backoffs(self.run)])
+        self.run.settle_apart([*self.queue.drain(), *drain_backoffs(self.run)])
 
     def start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Start the clean-up jobs among these that wait for no others and may run; after the deadline, start none.
 
         What they require is looked at anew, because nothing is counted down while a run stops.
         """
-        if self.run.clock() < self.deadline and not (self._lane.is_closed or self._lane.group.is_cancelled()):
+        if self.run.clock() < self.deadline and not (self.is_closed or self.group.is_cancelled()):
             due = [job for job in jobs if job in self._jobs and not any(each._holds_back() for each in self._jobs[job])]
             self.run.schedule(job for job in due if _trigger_rules.decide(job)[0] is JobState.SCHEDULED)
-            self._lane.ensure_searcher()
+            self.ensure_searcher()

@@ -18,7 +18,6 @@ from ..job._trigger_rules import certainly_runs, decide
 from ._part import overriding
 
 if TYPE_CHECKING:
-    from ._clean_up import CleanUp
     from ._run import Run
 
 
@@ -69,7 +68,6 @@ class RequirementCounts:
         # Whether all members that have settled so far SUCCEEDED. While this holds, only inputs have to be looked at.
         self.all_succeeded = True
         self.is_undecided = False  # whether a journal may restore each job, or a part hold it back
-        self.clean_up: CleanUp | None = None  # while the clean-up phase lasts; otherwise, a stop ends all counting
 
     def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
         """Count each job's requirements, add the job to their successors, and schedule the jobs that have none.
@@ -122,8 +120,7 @@ class RequirementCounts:
         if successors.__class__ is not list:
             successors = (successors,)
         if run.is_draining_or_stopping:
-            if self.clean_up is not None:
-                self.clean_up.start(successors)
+            run.lane.start(successors)
             return
         for successor in successors:
             pending = successor._pending - 1

@@ -712,7 +712,7 @@ class Run:
     def on_service_ready(self, job: AbstractJob[Any], value: Any) -> None:
         """Record that a service is ready, and count down the jobs that require it."""
         extras = job._ensure_extras()
-        extras.is_service_ready, extras.ready_at = True, self.clock()
+        extras.ready_at = self.clock()
         job._outcome = value
         if extras.time_limit is not None:
             extras.time_limit._lift()

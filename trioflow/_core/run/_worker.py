@@ -53,7 +53,7 @@ from ._instruments import MIN_BLOCKING_SECONDS
 from ._verdicts import FAILED, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from ..admission._ready_queue import ReadyQueue
     from ..backend import WorkerGroup
@@ -363,6 +363,9 @@ class Workers:
         self.is_closed = False  # whether no worker may take another job
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
+
+    def start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        """Start those of these jobs that may still start, although the run drains or stops: none in this lane."""
 
     def ensure_searcher(self) -> None:
         """Admit jobs that can start; if jobs are startable and no worker searches, spawn some.

@@ -91,8 +91,8 @@ def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     wait = _find_wait(run, job)
     if wait.cause is WaitCause.PAUSE:
         return f"waits for a resume: its run was {wait.text}"
-    if wait.cause is WaitCause.RETRY and job._extras is not None:
-        return f"will be {wait.text}, after {job._extras.retry_reason}"
+    if wait.cause is WaitCause.RETRY and (attempts := failed_attempts(job)):
+        return f"will be {wait.text}, after {attempts[-1].error}"
     if wait.cause is WaitCause.TOKEN:
         return _explain_token_wait(run, job)
     if wait.cause is WaitCause.SLOT:
