@@ -227,47 +227,6 @@ def failure_of(job: AnyJob) -> Failure | None:
     return outcome if isinstance(outcome, Failure) else None
 
 
-class Outcome(NamedTuple):
-    """The facts about the end of a job, besides its state and its times. The defaults are those of a plain success."""
-
-    attempts: int = 1
-    failure: Failure | None = None  # also that of a BLOCKED job
-    failed_through_member: bool = False  # whether it is a scheduler that failed because one of its jobs failed
-    timed_out: bool = False
-    moved_on: bool = False  # whether it SUCCEEDED only because its timeout ended it
-    restoration: Restoration | None = None  # if the result was restored from a journal, the facts that it has
-    rerun_cause: str | None = None  # if the job ran again though the journal has it, the first change that is the cause
-    ready_at: float | None = None  # for a service, the time when it became ready
-    throttled_attempts: tuple[Throttling, ...] = ()
-    machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
-    retry_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait between two attempts
-    failed_attempts: tuple[FailedAttempt, ...] = ()
-
-    @property
-    def restored_at(self) -> float | None:
-        """The time when the job settled in the run from which it was restored, in seconds since 1970."""
-        return None if self.restoration is None else self.restoration.settled_at
-
-
-def outcome(job: AnyJob) -> Outcome:
-    """Return the facts about the end of a settled job, which all views show. If `end_facts` has none, omit the call."""
-    failure = failure_of(job)
-    return Outcome(
-        job.attempts,
-        failure,
-        failure is not None and failed_through_member(job),
-        job.timed_out,
-        has_moved_on(job),
-        restoration_of(job),
-        rerun_cause(job),
-        ready_at(job),
-        throttled_attempts(job),
-        machine_waits(job),
-        tuple(retry_waits(job)),
-        failed_attempts(job),
-    )
-
-
 def stored_result(job: AnyJob) -> Any:
     """Return the result of a job that has succeeded, in the form in which the engine stores it.
 

@@ -30,7 +30,6 @@ from ..._core.api.views import (
     is_scheduler,
     is_service,
     nested_schedulers,
-    outcome,
     runs_commands,
     short_repr,
     takes_slot,
@@ -38,6 +37,7 @@ from ..._core.api.views import (
     waiting,
     warn,
 )
+from .._outcome import outcome
 from ..text import _failure_text, _verdict
 from ..text._failure_text import kind_text
 from ._nonblocking_writer import NonBlockingWriter

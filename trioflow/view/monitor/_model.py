@@ -20,6 +20,7 @@ from typing import Final, cast
 
 from ..._core.api import views
 from ..._core.api.views import RAN_TO_END, AnyJob, BaseScheduler, JobState, ResourceView, RunPhase
+from .._outcome import outcome
 from .._state_styles import recorded_state
 from ..text import _failure_text, _verdict
 from ..text._verdict import create_verdict
@@ -208,7 +209,7 @@ class RunModel:
         previous_state = _counted_state(job)
         state, job.started_at, job.finished_at, has_no_further_facts = views.end_facts(settled_job)
         if not has_no_further_facts:
-            job.outcome = views.outcome(settled_job)
+            job.outcome = outcome(settled_job)
         job.state = state
         enclosing = job.enclosing
         if enclosing is not None and not enclosing.keeps_jobs and views.is_droppable(scheduler, settled_job):

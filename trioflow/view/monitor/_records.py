@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Final, cast
 
 from ..._core.api import views
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, Outcome, ReportedState
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, ReportedState
+from .._outcome import Outcome
 from .._state_styles import STATE_STYLES
 from ..text._verdict import RestoredJobs
 

@@ -32,7 +32,6 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,
-    Outcome,
     PathCache,
     Pool,
     RunView,
@@ -41,12 +40,12 @@ from ..._core.api.views import (
     command_line_of,
     current_run,
     end_facts,
-    outcome,
     run_steering,
     run_times,
     runs_commands,
     stored_result,
 )
+from .._outcome import Outcome, outcome
 from ._spans import CommandOutput, CommandRecord
 
 ITEMS_PER_EVENT: Final = 6

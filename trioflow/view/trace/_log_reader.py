@@ -20,7 +20,6 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     JobState,
-    Outcome,
     Pool,
     Steering,
     StopReason,
@@ -34,7 +33,6 @@ from ..._core.api.views import (
     is_one_job,
     is_scheduler,
     name_of_policy,
-    outcome,
     paths_of,
     resource_views,
     run_needs,
@@ -42,6 +40,7 @@ from ..._core.api.views import (
     run_times,
     takes_slot,
 )
+from .._outcome import Outcome, outcome
 from ..text._failure_text import describe_failure
 from ._event_recorder import EventKind, RunStart, read_events, record_outcome
 from ._facts import JobFacts, ResourceFacts, RunFacts
