@@ -66,6 +66,9 @@ class WorkerTask:
     context: Any
     # Why the engine has cancelled the worker, other than at its deadline; it sets this before it calls the group.
     cause: CancelCause | None
+    # Whether the worker must leave after its job: the job has changed its task, was cancelled in it, or has given it a
+    # name; or the run stops.
+    must_leave: bool
     is_shielded: bool  # whether the worker runs a forever job, which outlasts the other jobs
     __slots__ = (*__annotations__,)
 

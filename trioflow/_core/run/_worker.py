@@ -72,7 +72,7 @@ MAX_JOBS_IN_TURN: Final = 200
 class Worker(WorkerTask):
     """A task that runs the jobs of a run one after another. `job` is the current job, or None between jobs."""
 
-    __slots__ = ("cancelled_at", "errand", "is_searching", "must_leave", "run", "verdict", "woken_in_turn", "workers")
+    __slots__ = ("cancelled_at", "errand", "is_searching", "run", "verdict", "woken_in_turn", "workers")
 
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
@@ -83,7 +83,6 @@ class Worker(WorkerTask):
         self.cause, self.is_shielded = None, False
         self.cancelled_at = math.inf  # when the engine cancelled the job, or will at the end of its timeout
         self.is_searching = True  # whether the worker is counted in `Workers.searchers`
-        # Whether the worker must leave: a job has changed the task, or has given it its name, or the run stops.
         self.must_leave = False
         self.woken_in_turn = run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
@@ -175,7 +174,7 @@ class Worker(WorkerTask):
                         self.job = awaitable = value = None
                         await time_slice.wait(self)
                         now = clock()
-                        self.must_leave = workers.is_closed or not snapshot.is_task_unchanged()
+                        self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
                         if self.must_leave or not time_slice.begin(self.woken_in_turn, now):
                             continue
                     if now >= workers.timed_by.deadline:  # the loop has not yet said so
@@ -193,7 +192,7 @@ class Worker(WorkerTask):
                         self.job = awaitable = value = None
                         await queue.tokens.request(self)
                         now = clock()
-                        self.must_leave = workers.is_closed or not snapshot.is_task_unchanged()
+                        self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
                         continue
                 elif startable:
                     job = startable.popleft()

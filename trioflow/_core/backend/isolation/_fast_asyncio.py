@@ -71,7 +71,7 @@ class FastAsyncioGroup(EdgeGroup):
         snapshot: WorkerState | None = worker.task_snapshot
         if snapshot is None:
             return  # its first step will check whether the run is stopping
-        snapshot.reference_count = -math.inf  # the worker has to retire after its current job
+        worker.must_leave = True
         if worker.scope is None and not repeatedly and worker.task is not asyncio.current_task(self._loop):
             worker.task.cancel()
         else:
@@ -234,7 +234,7 @@ class WorkerState(anyio_asyncio.TaskState):
         self.context = worker.context
         self._variables = group.variables
         self._variable_count = len(group.variables) + 1  # plus 1 for the variable that holds the worker
-        self.reference_count: float = 0  # the number of references to the task and to its context between jobs
+        self.reference_count = 0  # the number of references to the task and to its context between jobs
         self._iterations = group.iterations
         self._recorded_iteration: object = None
 

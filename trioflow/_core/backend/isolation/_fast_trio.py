@@ -159,7 +159,7 @@ class JobTask(_Inheritable, TASK_CLASS):  # type: ignore[misc]  # final, so its 
     def name(self, name: str) -> None:
         stored: Any = get_stored_name(self)
         if not isinstance(stored, str):
-            stored.task_snapshot._reference_count = -math.inf  # the worker leaves after the job that set the name
+            stored.must_leave = True
         set_stored_name(self, name)
 
 
