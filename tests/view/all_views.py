@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from trioflow import Events, JobState, JUnit, Scheduler, StopReason, Trace
-from trioflow._core.api.views import is_one_job, jobs_of_run
+from trioflow._core.api.views import dropped_counts, is_one_job, jobs_of_run
 from trioflow.abc import Instrument, is_scheduler
 from trioflow.otel import Tracing
 from trioflow.view import listing
@@ -471,6 +471,7 @@ def disagreements(watched: Watched, scheduler: Scheduler) -> Iterator[str]:
     own = Tally.for_scheduler(scheduler)
     verdict = run_verdict(scheduler, reason, has_duration=True)
     leaves = sum(map(is_one_job, jobs_of_run(scheduler)))  # also those in groups that never ran
+    leaves += sum(number for _, number in dropped_counts(scheduler))
     if sum(own.counts_by_state().values()) != leaves:
         yield f"{own.describe()}, of {leaves} jobs that are no groups"
     counts: dict[str, dict[str, Any]] = {
@@ -488,14 +489,15 @@ def disagreements(watched: Watched, scheduler: Scheduler) -> Iterator[str]:
             "otel": watched.spans.get_finished_spans()[-1].status.is_ok,
         },
     }
+    counts["the numbers of jobs by state"] |= {"own": own.counts_by_state(), "events": end["jobs"]}
+    counts["the number of failures"] |= {"own": own.failure_count, "events": end.get("failures", 0)}
+    if scheduler.keep_jobs or not record.tally.restored.number:  # what was dropped does not say that it was restored
+        counts["the verdict"]["own"] = verdict
     if scheduler.keep_jobs:
-        counts["the numbers of jobs by state"] |= {"own": own.counts_by_state(), "events": end["jobs"]}
-        counts["the number of failures"] |= {"own": own.failure_count, "events": end.get("failures", 0)}
         titles = [text.partition("\n")[0].split() for text in Debrief(scheduler, Symbols()).failure_paragraphs()]
         counts["the number of failures"]["debrief"] = sum(
             int(words[0]) if words[0].isdigit() else 1 for words in titles if "tolerated" not in words
         )
-        counts["the verdict"]["own"] = verdict
     if hasattr(watched.monitor, "model"):
         progress = watched.monitor.model.progress()
         counts["the verdict"]["monitor"] = progress.verdict

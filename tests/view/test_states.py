@@ -13,6 +13,7 @@ import pytest
 from trioflow import Job, JobState, RequirementFailed, Scheduler, StopReason
 from trioflow._core.api.views import MOVED_ON, Failure, ReportedState
 from trioflow._core.base._states import STOP_REASON_TEXTS, TRANSITIONS
+from trioflow._core.job._outcome import CancelledOutcome
 from trioflow._core.words import _explain
 from trioflow.abc import WaitCause
 from trioflow.view import _state_styles, listing
@@ -122,6 +123,8 @@ def in_state(state: ReportedState) -> Any:
         job._outcome = Failure(OSError("broken"))
     if state is JobState.BLOCKED:
         job._outcome = Failure(RequirementFailed(job, idle("other")))
+    if state is JobState.CANCELLED:
+        job._outcome = CancelledOutcome()
     return job
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Budget, Job, JobState, Pool, Scheduler, ref
+from trioflow import AbstractJob, Budget, Events, Job, JobState, Pool, Scheduler, ref
 from trioflow._core.job._outcome import Failure
 
 from ...bodies import fail, nap
@@ -402,3 +403,32 @@ def test_a_list_of_a_debrief_has_ten_items_and_a_count(virtual: Virtual, what: s
         "incidents": "and 30 more incidents",
     }
     assert count[what] in lines
+
+
+@pytest.mark.parametrize("keep_jobs", [True, False])
+def test_jobs_that_were_dropped_are_counted(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, keep_jobs: bool
+) -> None:
+    """Verdict, counts and log say the same of jobs that are kept and that are not, also of those in groups."""
+    events = io.StringIO()
+    scheduler = Scheduler(label="s", keep_jobs=keep_jobs, instruments=[Events(events)])
+    inner = Scheduler(Job(nap), Job(nap, forever=True), label="inner", keep_jobs=keep_jobs)
+
+    async def grow() -> None:
+        inner.add(Job(fail, critical=False))
+        scheduler.add(Scheduler(Job(fail, critical=False), Job(nap), label="added"))
+        scheduler.add(Scheduler(Job(nap, 9), label="slow", timeout=1, critical=False))
+
+    async def main() -> None:
+        async with scheduler:
+            for job in (*[Job(nap) for _ in range(3)], inner, Job(nap, 99, forever=True)):
+                scheduler.add(job)
+            inner.add(Job(grow))
+
+    virtual(main)
+    verdict, counts, *_ = debrief_text(scheduler).splitlines()
+    assert re.sub(" *✓", " ✓", verdict) == "s ✓ 6 of 9 jobs succeeded, 2 failed (tolerated)"
+    assert counts == "9 jobs: 6 succeeded, 1 cancelled, 2 failed (tolerated), and 2 forever jobs"
+    last = json.loads(events.getvalue().splitlines()[-1])
+    assert last["jobs"] == {"succeeded": 6, "tolerated": 2, "cancelled": 1, "forever": 2}
+    assert "2 jobs of 's' failed; 1 group of 's' failed" in caplog.text

@@ -103,6 +103,7 @@ from ..words._job_queries import (
     failed_by_itself,
     failed_through_member,
     fraction_done,
+    groups_of_run,
     has_skipped_itself,
     incidents_of,
     inputs_of,
@@ -383,6 +384,12 @@ def keep_last_dropped(scheduler: BaseScheduler, most: int) -> deque[AnyJob]:
     if members.last_dropped is None:
         members.last_dropped = deque(maxlen=most)
     return members.last_dropped
+
+
+def dropped_counts(scheduler: BaseScheduler) -> Iterator[tuple[tuple[ReportedState, bool, bool], int]]:
+    """Yield how many jobs `keep_jobs=False` has removed: by state, whether forever jobs, and whether tolerated."""
+    for group in groups_of_run(scheduler):
+        yield from group._members.dropped_counts.items()
 
 
 def expected_durations(scheduler: BaseScheduler, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:

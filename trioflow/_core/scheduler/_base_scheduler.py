@@ -897,7 +897,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._counted = _failures.NO_FAILURES
         self._run_steering = NOT_STEERED
         self._incidents = []
-        self._members.dropped_failure_count, self._members.last_dropped = 0, None
+        self._members.forget_dropped()
 
     def cancel(self) -> None:
         """Cancel all jobs and end the run cleanly. Its `stop_reason` is then CANCELLED.

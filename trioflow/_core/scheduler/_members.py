@@ -5,17 +5,25 @@ The public methods of a scheduler use this class to add, remove and find jobs. A
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base._reprs import short_repr
-from ..base._states import JobState
+from ..base._states import JobState, ReportedState
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._errors import GrowingError
 from ..job._job import AbstractJob, is_scheduler, state_of
 from ..job._requirements import flatten, flatten_simple
-from ..words._job_queries import inputs_of, lacked_budget
+from ..words._job_queries import (
+    failed_by_itself,
+    groups_of_run,
+    inputs_of,
+    is_one_job,
+    jobs_of_run,
+    lacked_budget,
+    reported_state,
+)
 from . import _checks
 
 if TYPE_CHECKING:
@@ -38,8 +46,11 @@ class Members:
         self.jobs_added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
         # Whether the set of jobs or a requirement of one of them has changed since the last check.
         self.is_unchecked = True
-        # How many FAILED jobs were removed during the last run, because of `keep_jobs=False`.
-        self.dropped_failure_count = 0  # the jobs that failed, and whose failures are logged
+        # Of the jobs that were removed during the last run, because of `keep_jobs=False`, and of the jobs in them: how
+        # many jobs (True) and groups (False) failed whose failures are logged, and the counts of all jobs by state,
+        # whether forever, and whether tolerated.
+        self.dropped_failures: Final[Counter[bool]] = Counter()
+        self.dropped_counts: Final[Counter[tuple[ReportedState, bool, bool]]] = Counter()
         # The last jobs that were removed because of `keep_jobs=False`, for who looks at the run; None if nobody does.
         self.last_dropped: deque[AbstractJob[Any]] | None = None
         # For each job that lost requirements because `keep_only` removed them, these.
@@ -258,12 +269,26 @@ class Members:
 
     def drop_settled(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""
-        self.dropped_failure_count += (job._state is JobState.FAILED or lacked_budget(job)) and is_logged(job)
+        groups = [] if is_one_job(job) else groups_of_run(cast(Any, job))
+        for each in (job, *(jobs_of_run(groups[0]) if groups else ())):
+            self.dropped_failures[is_one_job(each)] += (failed_by_itself(each) or lacked_budget(each)) and is_logged(
+                each
+            )
+            if is_one_job(each):
+                self.dropped_counts[reported_state(each), each._options.forever, each._criticality() is False] += 1
+        for group in groups:
+            self.dropped_failures.update(group._members.dropped_failures)
+            self.dropped_counts.update(group._members.dropped_counts)
         if self.last_dropped is not None:
             self.last_dropped.append(job)
         self._discard(job)
         self.members_used_outside.discard(job)
         job._required = job._inputs = ()
+
+    def forget_dropped(self) -> None:
+        self.dropped_failures.clear()
+        self.dropped_counts.clear()
+        self.last_dropped = None
 
     def _discard(self, job: AbstractJob[Any]) -> None:
         del self.jobs[job]

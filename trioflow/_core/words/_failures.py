@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,7 @@ from ..run._idle_timeouts import JOB_EVENTS_NOUN
 from ._job_queries import (
     failed_by_itself,
     failed_through_member,
+    groups_of_run,
     is_one_job,
     jobs_of_run,
     lacked_budget,
@@ -157,9 +159,10 @@ def log_run_end(run: Run) -> None:
     if run.reason is StopReason.FAILED:
         tolerated_count = sum(job._criticality() is False for job in failed)
         failed = [job for job in failed if job._criticality() is not False]
-    count = len(failed) + (scheduler._members.dropped_failure_count if run.failures.total else 0)
+    dropped = sum((group._members.dropped_failures for group in groups_of_run(scheduler)), Counter[bool]())
+    count = len(failed) + dropped.total()
     unpaid = list(filter(lacked_budget, failed))
-    groups = sum(not (is_one_job(job) or job in unpaid) for job in failed)
+    groups = sum(not (is_one_job(job) or job in unpaid) for job in failed) + dropped[False]
     failures_text = _failures_text(scheduler, count - groups - len(unpaid), groups, unpaid)
     is_shown = run.is_shown("end") and not has_idled(run) and not unpaid  # no display has the reasons
     if tolerated_count:

@@ -88,6 +88,11 @@ def jobs_of_run(scheduler: BaseScheduler) -> Iterator[AnyJob]:
     return scheduler._members.iterate(lambda nested: not is_one_job(nested))
 
 
+def groups_of_run(scheduler: BaseScheduler) -> list[BaseScheduler]:
+    """Return a scheduler, and those nested in it at any depth whose jobs count as jobs of its run."""
+    return [scheduler, *(job for job in jobs_of_run(scheduler) if is_scheduler(job) and not is_one_job(job))]
+
+
 def is_in_first(job: AnyJob, root: BaseScheduler) -> bool:
     """Return whether a job in `root` is in a nested `First`, at any depth, so that `jobs_of_run(root)` omits it."""
     schedulers = takewhile(lambda enclosing: enclosing is not root, enclosing_schedulers(job))

@@ -310,9 +310,8 @@ class Events(Instrument):
             self._write_event(event)
             return
         event.lines, event.seconds = self._line_count, _verdict.run_seconds(scheduler)
-        if scheduler.keep_jobs:
-            tally = _verdict.Tally.for_scheduler(scheduler)
-            event.jobs, event.failures = tally.counts_by_state(), tally.failure_count
+        tally = _verdict.Tally.for_scheduler(scheduler)
+        event.jobs, event.failures = tally.counts_by_state(), tally.failure_count
         self._finish_run(self._encode(event))
 
     # ---- lines

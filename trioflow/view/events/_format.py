@@ -149,9 +149,8 @@ class RunEnded(Event, tag="run_ended"):
     """The number of jobs in each state, with "moved on" for those that their timeout ended, and "forever" for
     forever jobs that neither failed nor were blocked.
 
-    Schedulers that were blocked, or failed for a reason other than a failed member, are counted as jobs. A `First` is
-    one job, and the jobs in it are not counted.
-    None for nested runs, and if the scheduler has `keep_jobs=False`.
+    Other schedulers are not counted. A `First` is one job, and the jobs in it are not counted.
+    None for nested runs.
     """
     failures: int = 0
     """The number of failed jobs, including schedulers that failed for a reason other than a failed member."""

@@ -96,6 +96,7 @@ class RunModel:
             self.root.counts.job_count,
             elapsed,
             failure_count=tally.failure_count,
+            failed_groups=tally.failed_groups,
             forever_count=self.forever_count,
             slots=None if slot_count is None else (self._used_slot_count(), slot_count),
             budget_texts=[text for resource in self.pool_resources(self.root) if (text := resource.budget_text)],

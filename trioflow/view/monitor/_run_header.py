@@ -27,6 +27,7 @@ MIN_TIME_WIDTH: Final = len("59.9 s")
 """The minimum number of columns for an elapsed time; the column grows when a longer time is shown."""
 
 MIN_BAR_WIDTH: Final = 8
+GROUP_WORDS: Final = ("group failed", "groups failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class RunProgress:
     elapsed: float
     """The seconds since the run began, or its duration if it has ended."""
     failure_count: int
+    """The number of jobs that failed, and of groups that failed by themselves."""
+    failed_groups: int = 0
     forever_count: int = 0
     slots: tuple[int, int] | None = None
     """The number of slots in use, and of all slots; None if there is no limit."""
@@ -94,7 +97,13 @@ class RunHeader:
 
     def has_counts_beyond_verdict(self, progress: RunProgress) -> bool:
         """Return whether the counts say more than the verdict, which counts the failed and the blocked of all jobs."""
-        counted = {JobState.SUCCEEDED.value, JobState.FAILED.value, JobState.BLOCKED.value, MOVED_ON.value}
+        counted = {
+            JobState.SUCCEEDED.value,
+            JobState.FAILED.value,
+            JobState.BLOCKED.value,
+            MOVED_ON.value,
+            *GROUP_WORDS,
+        }
         counts = self._state_counts(progress)  # the verdict has the remark on restored jobs, too
         return any(count.number and count.word.partition(" (")[0] not in counted for count in counts)
 
@@ -199,7 +208,8 @@ class RunHeader:
         succeeded = self._state_count(JobState.SUCCEEDED, counts.by_state[JobState.SUCCEEDED])
         if counts.restored.number:  # the succeeded jobs include the restored jobs
             succeeded = succeeded._replace(word=f"{succeeded.word} ({counts.restored.number} restored)")
-        failed = self._state_count(JobState.FAILED, progress.failure_count)
+        failed = self._state_count(JobState.FAILED, progress.failure_count - progress.failed_groups)
+        groups = self._state_count(JobState.FAILED, progress.failed_groups)
         waiting = DisplayedCount(symbols.state_symbols[JobState.IDLE], counts.by_state[JobState.IDLE], "waiting", "")
         common_counts = [
             succeeded,
@@ -208,6 +218,7 @@ class RunHeader:
             *[waiting] * (progress.job_count is not None),  # otherwise, the number of waiting jobs is unknown
         ]
         rare_counts = [
+            groups._replace(word=GROUP_WORDS[groups.number > 1]),
             self._state_count(JobState.FAILED, counts.tolerated_count)._replace(word="tolerated"),
             *(self._state_count(state, counts.by_state[state]) for state in RARE_STATES),
             DisplayedCount(symbols.state_symbols[JobState.IDLE], counts.unreached_count, "never started", "trouble"),

@@ -28,6 +28,7 @@ from ..._core.api.views import (
     all_counts,
     criticality,
     culprit_text,
+    dropped_counts,
     duration_text,
     is_failed_group,
     is_one_job,
@@ -134,6 +135,8 @@ class Tally:
                     tally.restored.add(restoration.settled_at, restoration.elapsed)
                 if (cause := rerun_cause(job)) is not None:
                     tally.reruns[cause] += 1
+        for (state, forever, tolerated), number in dropped_counts(scheduler):
+            tally.add_jobs(state, forever, number, tolerated=tolerated)
         return tally
 
     @classmethod
@@ -286,7 +289,7 @@ def create_verdict(
     elif succeeded < tally.job_count:
         parts.append(f"{succeeded} of {jobs} succeeded{remark}")
         counts = [
-            (failed_count, "failed (awaited)"),  # otherwise, the run would not have completed
+            (failed_count, "failed (did not count)"),  # awaited, or in a tolerated or cancelled group
             (tolerated_count, "failed (tolerated)"),
             (blocked, "blocked"),
             (tally.count(JobState.SKIPPED), "skipped"),
