@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
 from ..base._reprs import is_among, short_repr
-from ._interface import BACKEND_NAMES as BACKEND_NAMES
 from ._interface import BackendName as BackendName
 from ._interface import WorkerTask as WorkerTask
 from ._shared import LOOP_PACKAGES as LOOP_PACKAGES

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from . import _shared
 from ._shared import ContextVariables as ContextVariables
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BackendName = Literal["trio", "asyncio"]
-BACKEND_NAMES: Final[tuple[BackendName, ...]] = get_args(BackendName)
 NO_HANDLER: Final = contextlib.nullcontext()
 
 
