@@ -364,8 +364,10 @@ class GatedResource(CountedResource):
         groups = self.parked
         try:
             if groups and not self._opener.must_leave:
-                self._gate = self._gate or self._find_gate(next(iter(groups)).parked[self][0][2])
+                job = next(iter(groups)).parked[self][0][2]
+                self._gate = self._gate or self._find_gate(job)
                 await self._gate.open()
+                self._has_gate = not self._gate.is_closed_to(job)  # otherwise, it would be opened again without end
         except self._run.backend.cancellation_type:  # no job is parked any more, or the run of the worker stops
             pass
         except Exception:
