@@ -481,7 +481,7 @@ def test_a_cancelled_thread_that_still_runs_is_reported_with_advice(
 
 @pytest.mark.parametrize("abandon", [False, True])
 @pytest.mark.parametrize("how", ["cancel", "timeout", "run"])
-@patiently(SOON, 20)
+@patiently(SOON, 1, 20)
 def test_on_cancel_is_called_once_in_the_loop_and_can_end_the_function(
     backend: str, how: str, abandon: bool, unit: float
 ) -> None:
@@ -496,10 +496,12 @@ def test_on_cancel_is_called_once_in_the_loop_and_can_end_the_function(
     job = ThreadJob(held, on_cancel=stop, abandon_on_cancel=abandon, timeout=unit if how == "timeout" else None)
 
     async def end() -> None:
+        if how == "timeout":  # which may be over before a busy machine has begun the function
+            return
         await held.until_entered()
         if how == "cancel":
             job.cancel()
-        elif how == "run":
+        else:
             scheduler.cancel()
 
     scheduler = Scheduler(job, Job(end))

@@ -13,7 +13,7 @@ from trioflow import Job, Pool, Rate, Retry, Scheduler, Throttled
 from trioflow.abc import Instrument
 
 from ..bodies import fail, later, nap
-from ..owners import modules
+from ..places import PACKAGE
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -156,9 +156,8 @@ def callers(names: set[str]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {name: set() for name in names}
     classes = [
         (each.name, function)
-        for module, tree in modules().items()
-        if module.startswith("trioflow._core.")
-        for each in tree.body
+        for path in (PACKAGE / "_core").rglob("*.py")
+        for each in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(each, ast.ClassDef)
         for function in each.body
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
