@@ -34,6 +34,14 @@ OPAQUE_AWAITABLES: Final = ("async_generator_asend", "async_generator_athrow", "
 """The names of the types of awaitables that have no attribute for what they resume, such as that of `__anext__()`."""
 
 
+def has_values(context: contextvars.Context, variables: ContextVariables) -> bool:
+    """Return whether these variables have these very values in a context."""
+    for variable, value in variables:  # noqa: SIM110 - `all` would double the time
+        if context.get(variable) is not value:
+            return False
+    return True
+
+
 def split_cancellations(
     exception: BaseException, cancellation_type: type[BaseException] | tuple[type[BaseException], ...]
 ) -> tuple[bool, BaseException | None]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import trio
 
 from .._interface import ContextVariables, Isolation, TaskSnapshot, WorkerGroup, WorkerTask
-from .._shared import IDLE_TASK_NAME, getrefcount, getweakrefcount
+from .._shared import IDLE_TASK_NAME, getrefcount, getweakrefcount, has_values
 from ..loop._trio import TrioHost
 
 # A value of `Task.custom_sleep_data`, which trio sets to None whenever it reschedules the task.
@@ -109,7 +109,7 @@ class DirectTrioSnapshot(TaskSnapshot):
         count = getrefcount(task) + getweakrefcount(task) + getrefcount(context) - self._reference_count
         if count not in (0, CANCELLATION_REFERENCE_COUNT) or len(context) != len(variables) + 1:  # 1: for the worker
             return False
-        return all(context.get(variable) is value for variable, value in variables)
+        return has_values(context, variables)
 
     def record_iteration(self) -> None:
         self._task.custom_sleep_data = NOT_RESCHEDULED

@@ -20,7 +20,7 @@ import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
 from .._interface import TaskSnapshot, WorkerTask
-from .._shared import ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount
+from .._shared import ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount, has_values
 from ..loop._asyncio import AsyncioHost, AsyncioLoop
 from ._edge_asyncio import EdgeGroup, EdgeIsolation
 
@@ -270,13 +270,8 @@ class WorkerState(anyio_asyncio.TaskState):
             return False
         if getrefcount(task) + getweakrefcount(task) + getrefcount(context) != self.reference_count:
             return False
-        if len(context) != self._variable_count:
-            return False
-        if self._variables:  # usually empty, and then the loop would still take a tenth of the time of this method
-            for variable, value in self._variables:
-                if context.get(variable) is not value:
-                    return False
-        return True
+        # There are usually no variables, and then a call would still take a tenth of the time of this method.
+        return len(context) == self._variable_count and (not self._variables or has_values(context, self._variables))
 
     def record_iteration(self) -> None:
         self._recorded_iteration = self._iterations.current()
