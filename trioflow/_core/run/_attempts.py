@@ -101,9 +101,9 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
         if job._keeps_time:
             return await job._call_once()
         if timeout is not None:
-            worker.cancelled_at = now + timeout
-            if worker.cancelled_at + STUCK_REPORT_DELAY < run.stuck_jobs.due or worker not in run.stuck_jobs.watched:
-                run.stuck_jobs.watch_deadline(worker, now)
+            worker.cancelled_at, stuck_jobs = now + timeout, run.stuck_jobs
+            if worker not in stuck_jobs.watched or worker.cancelled_at + STUCK_REPORT_DELAY < stuck_jobs.due:
+                stuck_jobs.watch_deadline(worker, now)
         if timeout is None or idle_timeout is not None or job._is_service:
             with TimeLimit(run, job, timeout=timeout, idle_timeout=idle_timeout, cancels=True):
                 return await job._call_once()

@@ -308,7 +308,8 @@ class Run:
 
     @property
     def stuck_jobs(self) -> StuckJobs:
-        self._stuck_jobs = self._stuck_jobs or StuckJobs(self)
+        if self._stuck_jobs is None:
+            self._stuck_jobs = StuckJobs(self)
         return self._stuck_jobs
 
     # ---- running
