@@ -787,11 +787,11 @@ PLANTS: Final = (
         """\
         self._heap.clear()
         self._wait_no_longer()
-        return jobs
+        return entries
 """,
         """\
         self._heap.clear()
-        return jobs
+        return entries
 """,
     ),
     Plant(

@@ -123,6 +123,58 @@ def test_what_waits_for_a_token_in_a_pause_keeps_its_place(virtual: Virtual) -> 
     virtual(main)
 
 
+@pytest.mark.parametrize("needy", [(), (0,), (1,), (0, 1)])
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+@pytest.mark.parametrize(("order", "are_taken"), [("0101", 0), ("1010", 0), ("1100", 0), ("0011", 0), ("1010", 1)])
+def test_after_a_pause_runs_get_tokens_in_the_order_in_which_their_jobs_became_ready(
+    virtual: Virtual, order: str, are_taken: bool, tokens: int, needy: tuple[int, ...]
+) -> None:
+    """Jobs of a run and of one in it that become ready in a pause get tokens in this order, free ones or later ones."""
+
+    async def main() -> None:
+        limiter, borrowers = anyio.CapacityLimiter(tokens), [object() for _ in range(tokens * are_taken)]
+        jobs: list[Job[None]] = []
+
+        async def add() -> None:
+            for borrower in borrowers:
+                await limiter.acquire_on_behalf_of(borrower)
+            outer.pause()
+            for home in map(int, order):
+                await anyio.sleep(1)
+                jobs.append(Job(nap, 1, needs={"cpu": 1} if home in needy else None))
+                (outer, inner)[home].add(jobs[-1])
+            outer.resume()
+            await anyio.sleep(1)
+            for borrower in borrowers:
+                limiter.release_on_behalf_of(borrower)
+
+        inner = Scheduler(Job(anyio.sleep_forever, forever=True))
+        outer = Scheduler(inner, Job(add, forever=True), jobs_window=limiter, pool=Pool(cpu=9))
+        assert await outer.co_run()
+        assert [job.started_at for job in jobs] == [4 + are_taken + number // tokens for number in range(4)]
+
+    virtual(main)
+
+
+def test_after_a_pause_a_job_without_a_token_passes_none_that_gets_one(virtual: Virtual) -> None:
+    """A forever job, which takes no token, starts after a pause between the jobs between which it became ready."""
+    started: list[int] = []
+
+    async def work(number: int) -> None:
+        started.append(number)
+        await anyio.sleep(1)
+
+    async def add() -> None:
+        scheduler.pause()
+        for number in range(3):
+            scheduler.add(Job(work, number, forever=number == 1))
+        scheduler.resume()
+
+    scheduler = Scheduler(Job(add, forever=True), jobs_window=anyio.CapacityLimiter(2))
+    assert virtual(scheduler.co_run)
+    assert started == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("end", "reason"),
     [("drain", StopReason.DRAINED), ("cancel", StopReason.CANCELLED), ("timeout", StopReason.TIMEOUT)],

@@ -246,8 +246,7 @@ class ReadyQueue:
         line: Any = self.line
         entries = [(self.make_entry(job)[0], next(throttled_numbers), job) for job in self.startable]
         if self.tokens is not None:
-            entries += sorted(self.tokens.waiting.values())
-            self.tokens.drain()
+            entries += self.tokens.drain()
         entries = [entry for entry in entries if entry[2]._state is SCHEDULED]
         self.startable.clear()
         for entry in entries:
@@ -354,7 +353,8 @@ class ReadyQueue:
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Remove and return all jobs, in start order. They keep what they hold until it is released."""
-        jobs = [*self.startable, *(() if self.tokens is None else self.tokens.drain()), *self.in_order()]
+        waiting: list[HeapEntry] = [] if self.tokens is None else self.tokens.drain()
+        jobs = [*self.startable, *(entry[2] for entry in waiting), *self.in_order()]
         self.startable.clear()
         if self.line is not None:
             self.line.clear()

@@ -14,6 +14,7 @@ scheduler, neither do the jobs in it, unless it has its own limiter.
   passed on only after the successors of the job have become ready, which may come first.
 - A job that asks now comes after those that other runs with the limiter have waiting, even if these are between two
   requests.
+- At the end of a pause, the jobs of all runs in it ask in the order in which they became ready, not run by run.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class LimiterTokens:
         self.waiting: Final[dict[AbstractJob[Any], HeapEntry]] = {}
         self._heap: Final[list[HeapEntry]] = []
         self.request_scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
+        self.is_held_back = False  # whether all jobs wait until their run asks again, in `ask_in_order`
 
     def detach(self) -> None:
         del self._run
@@ -65,9 +67,9 @@ class LimiterTokens:
     def acquire_or_wait(self, entry: HeapEntry) -> bool:
         """Return whether a job may start, because it needs no token or gets one at once; otherwise, let it wait."""
         job = entry[2]
-        if not takes_slot(job) or is_scheduler(job) or job._own_limiter is not None:
+        if not self.is_held_back and (not takes_slot(job) or is_scheduler(job) or job._own_limiter is not None):
             return True
-        if not self.waiting:
+        if not (self.waiting or self.is_held_back):
             if self._unused and self._do_others_wait():
                 self.pass_on()  # the others have asked before
             while self._unused or self._acquire_free():
@@ -109,7 +111,7 @@ class LimiterTokens:
         self._run.workers.spawn_searcher()
 
     def needs_request(self) -> bool:
-        return bool(self.waiting) and self.request_scope is None
+        return bool(self.waiting) and self.request_scope is None and not self.is_held_back
 
     async def request(self, worker: Worker) -> None:
         """Wait in the limiter's queue for a token, and start waiting jobs with it and with others that are free."""
@@ -132,12 +134,12 @@ class LimiterTokens:
                 self._start_first()
             self.pass_on()
 
-    def drain(self) -> list[AbstractJob[Any]]:
-        jobs = self.waiting_in_order()
+    def drain(self) -> list[HeapEntry]:
+        entries = sorted(self.waiting.values())
         self.waiting.clear()
         self._heap.clear()
         self._wait_no_longer()
-        return jobs
+        return entries
 
     def use_order(self, order: StartKeys) -> None:
         for job in self.waiting_in_order():
@@ -172,6 +174,27 @@ class LimiterTokens:
             return available < 0
         waiting: int = self.limiter.statistics().tasks_waiting
         return waiting > (self.request_scope is not None)
+
+
+def ask_in_order(runs: list[Run]) -> None:
+    """Let the jobs of runs whose pause is over ask for tokens in the order in which they became ready.
+
+    As in a round of the admission, each run keeps its own order, and between runs a higher priority comes first.
+    """
+    lines: list[LimiterTokens] = [run.queue.tokens for run in runs if run.queue.tokens is not None]
+    for tokens in lines:
+        tokens.is_held_back = True
+    for tokens in lines:
+        tokens._run.queue.admit()
+    asking = [[(-each[2]._options.priority, each[1], each, tokens) for each in tokens.drain()] for tokens in lines]
+    for tokens in lines:
+        tokens.is_held_back = False
+    for *_, entry, tokens in heapq.merge(*asking):
+        if tokens.acquire_or_wait(entry):
+            tokens._run.queue.startable.append(entry[2])
+            tokens._run.workers.spawn_searcher()
+        elif len(tokens.waiting) == 1:
+            tokens._run.workers.spawn()  # to request a token before the runs of later jobs do
 
 
 def takes_limits_of(run: Run) -> Worker | None:

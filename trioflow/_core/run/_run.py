@@ -58,7 +58,7 @@ from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
 from ._instruments import Instrument, InstrumentSet
 from ._journaling import JournalWriter
-from ._limiter_tokens import LimiterTokens, takes_limits_of
+from ._limiter_tokens import LimiterTokens, ask_in_order, takes_limits_of
 from ._part import Part, with_parts
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
@@ -870,6 +870,8 @@ class Run:
         for run in self.with_nested():  # enclosing runs come first
             is_paused_around = run.outer_worker is not None and run.outer_worker.workers.queue.is_paused
             run.queue.set_paused(run.pause is not None or is_paused_around)
+        if not is_paused:
+            ask_in_order(self.with_nested())
         self._after_steering()
 
     def set_window(self, size: int) -> None:
