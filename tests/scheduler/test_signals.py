@@ -21,7 +21,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from trioflow import Job, JobState, Pool, Scheduler, StopReason
+from trioflow import Job, JobState, Pool, Scheduler, StopReason, ThreadJob
 from trioflow._core import backend as _backend
 from trioflow._core.scheduler import _sync_run
 from trioflow._core.scheduler._sync_run import SignalHandler
@@ -239,6 +239,26 @@ def twice(backend: str, first: int, trials: int) -> list[str]:
     lines = child(f"backend, first, trials = {backend!r}, {first}, {trials}\n{TWICE}")
     hung = [f"seed {first + len(lines)} hung"] if len(lines) < trials else []
     return [line for line in lines if line != "fine"] + hung
+
+
+def test_a_signal_that_does_not_interrupt_the_wait_of_the_loop_wakes_it(backend: Any) -> None:
+    """A signal may come just before the loop waits, or to another thread: its handler must not wait for the loop."""
+
+    is_over = threading.Event()
+    in_time: list[bool] = []
+
+    def send() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        in_time.append(is_over.wait(4))  # the end of the thread would wake the loop, too
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            is_over.set()
+
+    assert not Scheduler(Job(work), ThreadJob(send)).run(backend=backend, handle_signals=True)
+    assert in_time == [True]
 
 
 def test_two_ctrl_c_within_a_turn_end_the_run_cleanly(backend: str) -> None:

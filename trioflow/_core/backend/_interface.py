@@ -419,6 +419,10 @@ class Backend(Protocol):
         """Return a context manager in which trio raises no KeyboardInterrupt in the middle of the engine."""
         return NO_HANDLER
 
+    def woken_by_signals(self) -> AbstractContextManager[None]:
+        """Return a context manager in which a signal wakes the loop, even one that comes just before the loop waits."""
+        return NO_HANDLER
+
     def name_task(self, task: Any, name: str) -> None: ...
 
     def ancestry(self, task: Any) -> Iterator[object]:
