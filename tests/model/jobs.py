@@ -605,6 +605,8 @@ class ModelLeaf(ModelJob):
         self.end_scope()
         if self.plan.linger:
             self.world.mark("lingering")
+            if self.at_each_wait and self.world.breaks_shields:
+                self.world.doubt("a shield of anyio does not hold")
             self.world.after(self.plan.linger, self.react)
         else:
             self.react()
