@@ -390,7 +390,11 @@ class Run:
                 self.journal_writer.commit()
         except BaseException as interruption:  # a KeyboardInterrupt, or an error of the engine
             self.interrupt(interruption)
-        await _ending.take_step(self, self._end)
+        try:
+            await self._end()
+        except Exception as fault:  # of the engine itself, such as a lack of memory, which may be over
+            self.interrupt(fault)
+            await self._end()
         if self._failure_log is not None:
             self._failure_log.close()
         if self.outer_worker is None:
