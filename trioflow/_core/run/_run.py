@@ -692,10 +692,10 @@ class Run:
 
     def block(self, job: AbstractJob[Any], error: Exception) -> None:
         """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
+        failure = Failure(error)  # the first cause of what the stop cancels
         if job._criticality():
             self.stop(StopReason.CRITICAL, job)
         if job._state is SCHEDULED:  # otherwise, the deadline of the run has passed, and the stop has cancelled the job
-            failure = Failure(error)
             self.failures.total += 1
             self.settle_apart((job,), failure)
             self.failure_log.add(self, job, failure)
@@ -763,13 +763,13 @@ class Run:
     def _fail(self, job: AbstractJob[Any], failure: BaseException, awaitable: Any, now: float) -> None:
         """Settle a job as FAILED; stop the run if the job is critical, or if the failure is an interruption."""
         hint = add_remedy_notes(failure, job, awaitable, self.backend.needed_backend(failure))
+        outcome = Failure(failure)  # made now, so that it is the first cause of what the stop cancels and blocks
         self.failures.total += 1
         interruption = find_interruption(failure)
         if interruption is None and job._criticality():
             self.stop(StopReason.CRITICAL, job)
         elif interruption is not None and interruption is not self.interruption:  # it may have stopped the run already
             self.interrupt(interruption, job)
-        outcome = Failure(failure)
         if interruption is None:
             self.failure_log.add(self, job, outcome, hint)
         self.settle(job, FAILED, outcome, now)
