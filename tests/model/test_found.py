@@ -823,22 +823,6 @@ SCENARIOS = {
             ),
         ),
     ),
-    "the cause of what a critical failure has blocked is that failure, not what it has kept from starting": Scenario(
-        root=Group(
-            name="root",
-            jobs=(
-                Group(
-                    name="group",
-                    jobs=(
-                        Leaf(name="fails", critical=True, bodies=((Fail(),),)),
-                        Leaf(name="runs", bodies=((Nap(9.0),),), shutdown=1.0),
-                        Leaf(name="waits", bodies=((Nap(3.0),),)),
-                    ),
-                ),
-                Leaf(name="user", bodies=((Nap(4.0),),), inputs=("waits", "fails")),
-            ),
-        ),
-    ),
 }
 
 ORDERS = 6

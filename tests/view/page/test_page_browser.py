@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.support.wait import WebDriverWait
 
 from trioflow import Job, Scheduler, ThreadJob
@@ -37,12 +38,21 @@ def browser(chromium: Browser) -> Browser:
 
 
 def until(browser: Browser, is_true: Callable[[], Any]) -> None:
-    """Wait until the page shows something."""
-    WebDriverWait(browser.driver, 20, 0.05).until(lambda _: is_true())
+    """Wait until the page shows something. The page may replace an element between two questions about it."""
+    WebDriverWait(browser.driver, 20, 0.05, [StaleElementReferenceException]).until(lambda _: is_true())
+
+
+def text(browser: Browser, css: str) -> str:
+    """Return the text of the first element that a selector finds, in one question."""
+    return str(browser.evaluate("document.querySelector(arguments[0]).innerText", css)).strip()
+
+
+def click(browser: Browser, css: str) -> None:
+    until(browser, lambda: browser.first(css).click() or True)
 
 
 def status(browser: Browser) -> str:
-    return browser.first("#status").text
+    return text(browser, "#status")
 
 
 @contextmanager
@@ -67,27 +77,27 @@ def test_a_page_moves_and_steers_in_two_tabs(browser: Browser) -> None:
     with watched(first, Job(nothing, label="second", required=first)) as server:
         browser.driver.get(server.url)
         until(browser, lambda: "1 of 3 jobs have ended" in status(browser))
-        assert browser.first("#now td bdi").text == "first"
+        assert text(browser, "#now td bdi") == "first"
         assert "jobs_window of this run is none" in str(browser.first("#window").get_attribute("title"))
-        browser.first("[data-do=pause]").click()
+        click(browser, "[data-do=pause]")
         until(browser, lambda: status(browser).startswith("paused"))
         release.set()
         until(browser, lambda: "2 of 3 jobs have ended" in status(browser))
-        assert "waits for a resume" in browser.first(".waits").text
+        assert "waits for a resume" in text(browser, ".waits")
         one = browser.driver.current_window_handle
         browser.driver.switch_to.new_window("tab")
         browser.driver.get(server.url)
         assert not browser.first("[data-do=pause]").is_displayed()
-        browser.first("[data-do=resume]").click()
+        click(browser, "[data-do=resume]")
         until(browser, lambda: status(browser).startswith("ended after"))
         browser.driver.close()
         browser.driver.switch_to.window(one)
         until(browser, lambda: str(browser.first("#buttons a").get_attribute("href")).startswith("blob:"))
-    assert browser.first("h1").text == f"✓ {NASTY}"
+    assert text(browser, "h1") == f"✓ {NASTY}"
     assert browser.first("#status .badge").get_attribute("class") == "badge good"
     assert (browser.evaluate("document.title"), browser.evaluate("document.images.length")) == (NASTY, 0)
     assert browser.evaluate("document.querySelectorAll('#timeline g.job').length") == 3
-    assert not browser.first("#now").text
+    assert not text(browser, "#now")
     assert browser.console_messages() == []
 
 
@@ -96,11 +106,11 @@ def test_what_is_cancelled_from_a_page_needs_a_second_click(browser: Browser) ->
     with watched(Job(anyio.sleep_forever, label="long")) as server:
         browser.driver.get(server.url)
         until(browser, lambda: "1 of 2 jobs have ended" in status(browser))
-        browser.first("#now button").click()
-        assert browser.first("#answer").text == "Click again to cancel long."
-        browser.first("#now button").click()
+        click(browser, "#now button")
+        assert text(browser, "#answer") == "Click again to cancel long."
+        click(browser, "#now button")
         until(browser, lambda: status(browser).startswith("ended"))
-    assert "1 cancelled" in browser.first("header").text
+    assert "1 cancelled" in text(browser, "header")
 
 
 def test_the_page_of_a_killed_program_says_so_and_fits_every_window(browser: Browser) -> None:
@@ -117,7 +127,7 @@ def test_the_page_of_a_killed_program_says_so_and_fits_every_window(browser: Bro
         following.join()
         until(browser, lambda: "The program was killed" in status(browser))
     assert status(browser).startswith("gone 0 of 1 job has ended")
-    assert "has not ended" in browser.first(".verdict").text
+    assert "has not ended" in text(browser, ".verdict")
 
 
 def test_the_page_of_a_run_of_the_command_gets_its_end(browser: Browser, tmp_path: Path) -> None:
@@ -131,9 +141,9 @@ def test_the_page_of_a_run_of_the_command_gets_its_end(browser: Browser, tmp_pat
         until(browser, lambda: "0 of 1 job has ended" in status(browser))
         process.communicate("\n")
     assert status(browser).startswith("ended after")
-    assert "OSError: broken" in browser.first("#failures").text
+    assert "OSError: broken" in text(browser, "#failures")
     assert browser.first("#status .badge").get_attribute("class") == "badge bad"
-    until(browser, lambda: browser.first("#answer").text.endswith("Save the report to keep it."))
+    until(browser, lambda: text(browser, "#answer").endswith("Save the report to keep it."))
     assert browser.first("#answer").get_attribute("class") == "note"
     until(browser, lambda: str(browser.first("#buttons a").get_attribute("href")).startswith("blob:"))
     assert browser.console_messages() == []
