@@ -391,10 +391,10 @@ class Run:
         except BaseException as interruption:  # a KeyboardInterrupt, or an error of the engine
             self.interrupt(interruption)
         try:
-            await self._end()
-        except Exception as fault:  # of the engine itself, such as a lack of memory, which may be over
+            await _ending.take_step(self, self._end)
+        except Exception as fault:  # a lack of memory at this very call
             self.interrupt(fault)
-            await self._end()
+            await _ending.take_step(self, self._end)
         if self._failure_log is not None:
             self._failure_log.close()
         if self.outer_worker is None:
