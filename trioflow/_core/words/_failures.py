@@ -194,8 +194,8 @@ def _failures_text(scheduler: BaseScheduler, jobs: int, groups: int, unpaid: lis
         budgets = join_names(sorted({printable(cast(Any, job.raised_exception()).name) for job in unpaid}))
         counted = [job for job in jobs_of_run(scheduler) if is_one_job(job) and not job.forever]
         # Also the jobs in these and those that these have blocked, without those that the scheduler has dropped.
-        around = ((job, (job, *enclosing_schedulers(job))) for job in counted if job._state is not JobState.SUCCEEDED)
-        not_run = sum(any(root_failure(each) in unpaid for each in jobs) for job, jobs in around)
+        families = ((job, *enclosing_schedulers(job)) for job in counted if job._state is not JobState.SUCCEEDED)
+        not_run = sum(any(root_failure(each) in unpaid for each in family) for family in families)
         text = f"{not_run} of {plural(len(counted), 'job')}" if scheduler.keep_jobs else plural(len(unpaid), "job")
         texts.append(f"the budget {budgets} is spent, so {text} {name} did not run")
     return "; ".join(texts)

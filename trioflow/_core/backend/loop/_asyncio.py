@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -147,7 +147,7 @@ class AsyncioLoop(Backend):
             return runner.run(main(), context=context)
 
     @contextlib.contextmanager
-    def woken_by_signals(self) -> Iterator[None]:
+    def woken_by_signals(self) -> Generator[None]:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, asyncio.SelectorEventLoop):  # others do so themselves
             yield
