@@ -51,8 +51,8 @@ async def end(run: Run) -> None:
     if run.time_slice.queue:
         run.workers.admit_queued()
     ends_forever_jobs = run.reason is COMPLETED  # no clean-up job needs them, so they leave in these turns, too
-    if run.workers.alive and ends_forever_jobs and any(worker.is_shielded for worker in run.workers.alive):
-        _end_workers(run, _forever_workers(run))
+    if ends_forever_jobs and (forever := _forever_workers(run)):
+        _end_workers(run, forever)
     for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
         leaving = [worker for worker in run.workers.alive if not worker.is_shielded or worker.cause is not None]
         is_unwinding = any(worker.job is not None and not worker.is_shielded for worker in leaving)

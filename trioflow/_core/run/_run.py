@@ -654,7 +654,9 @@ class Run:
     ) -> None:
         """Let the jobs that waited for this one require the services that it uses, because it may be dropped first."""
         members = self.members
-        if successors is not None and (used := members.services.keys() & members.all_requirements(job)):
+        if not (members.services and successors is not None):
+            return
+        if used := members.services.keys() & members.all_requirements(job):
             for successor in successors if isinstance(successors, list) else (successors,):
                 if successor in members.jobs:  # it may have been cancelled, and dropped
                     members.implied_requirements.setdefault(successor, {}).update(dict.fromkeys(used))

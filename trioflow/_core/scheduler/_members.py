@@ -271,10 +271,9 @@ class Members:
         """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""
         groups = [] if is_one_job(job) else groups_of_run(cast(Any, job))
         for each in (job, *(jobs_of_run(groups[0]) if groups else ())):
-            self.dropped_failures[is_one_job(each)] += (failed_by_itself(each) or lacked_budget(each)) and is_logged(
-                each
-            )
-            if is_one_job(each):
+            is_job, has_failed = is_one_job(each), failed_by_itself(each) or lacked_budget(each)
+            self.dropped_failures[is_job] += has_failed and is_logged(each)
+            if is_job:
                 self.dropped_counts[reported_state(each), each._options.forever, each._criticality() is False] += 1
         for group in groups:
             self.dropped_failures.update(group._members.dropped_failures)
