@@ -698,9 +698,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             nonlocal main_task
             main_task = backend_object.current_task()
             signal_handler.loop_started(backend_object.threadsafe_caller())
-            is_woken = bool(handle_signals) and threading.current_thread() is threading.main_thread()
             try:
-                with backend_object.woken_by_signals() if is_woken else contextlib.nullcontext():
+                with backend_object.woken_by_signals() if signal_handler.wakes_loop else contextlib.nullcontext():
                     return await self.co_run(
                         timeout=timeout, jobs_window=jobs_window, instruments=instruments, check=check, journal=journal
                     )
