@@ -78,17 +78,26 @@ def listing_lines(
             yield details_text
 
 
-def walk_jobs(scheduler: PureScheduler, *, is_valid: bool = True) -> Iterator[tuple[AbstractJob, int, bool]]:
+def walk_jobs(
+    scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None, *, is_valid: bool = True
+) -> Iterator[tuple[AbstractJob, int, bool]]:
     """Yield (job, depth, False) for each job in topological order.
 
     After the jobs of a nested scheduler, yield (scheduler, depth, True).
 
     Args:
         scheduler: the scheduler.
+        jobs: the direct members of the scheduler in topological order; None to compute the order.
         is_valid: whether there is such an order; otherwise, take that of creation.
 
     """
-    stack: list[tuple[Iterator[AbstractJob], AbstractJob | None]] = [(members(scheduler, is_valid), None)]
+
+    def members(scheduler: PureScheduler) -> Iterator[AbstractJob]:
+        return scheduler.topological_order() if is_valid else iter(scheduler)
+
+    stack: list[tuple[Iterator[AbstractJob], AbstractJob | None]] = [
+        (members(scheduler) if jobs is None else iter(jobs), None)
+    ]
     while stack:
         jobs, outer = stack[-1]
         job = next(jobs, None)
@@ -100,12 +109,7 @@ def walk_jobs(scheduler: PureScheduler, *, is_valid: bool = True) -> Iterator[tu
         nested = job._trioflow_as_scheduler()
         yield job, len(stack) - 1, False
         if nested is not None:
-            stack.append((members(nested, is_valid), job))
-
-
-def members(scheduler: PureScheduler, is_valid: bool) -> Iterator[AbstractJob]:
-    """Yield the jobs of a scheduler in topological order, or in that of creation if there may be no other."""
-    return scheduler.topological_order() if is_valid else iter(scheduler)
+            stack.append((members(nested), job))
 
 
 def assign_numbers(
@@ -122,17 +126,10 @@ def assign_numbers(
         Exception: requirements form a cycle, or are not in the same scheduler.
 
     """
-    numbered: list[AbstractJob] = []
-    waiting = [*(members(scheduler, is_valid) if jobs is None else jobs)][::-1]
-    while waiting:
-        job = waiting.pop()
-        numbered.append(job)
-        nested = job._trioflow_as_scheduler()
-        if nested is not None:
-            waiting += [*members(nested, is_valid)][::-1]
-    width = len(str(len(numbered)))
-    for number, job in enumerate(numbered, 1):
-        job._trioflow.listing_number = str(number).zfill(width)
+    all_jobs = [job for job, _, is_end in walk_jobs(scheduler, jobs, is_valid=is_valid) if not is_end]
+    width = len(str(len(all_jobs)))
+    for number, job in enumerate(all_jobs, 1):
+        job._trioflow.listing_number = f"{number:0{width}d}"
 
 
 def print_lines(lines: Iterable[str]) -> None:

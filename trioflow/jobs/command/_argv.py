@@ -53,8 +53,7 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     if not arguments:
         raise ValueError(f"{subject}: the command is empty: give a program and its arguments")
     for number, argument in enumerate(arguments):
-        is_plain = type(argument) is str and argument.isascii() and "\0" not in argument  # most are
-        if not (is_plain or isinstance(argument, (JOB_TYPE, granted))):
+        if not isinstance(argument, (JOB_TYPE, granted)):
             convert_argument(argument, number, subject)
     if arguments[0] in ("", b""):
         raise ValueError(f"{subject}: argument 0 is empty: give the name of a program")
