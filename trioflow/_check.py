@@ -22,14 +22,9 @@ from ._core.api.views import (
     check_one_shot,
     check_requirement,
     check_scenario,
-    criticality,
-    essential_requirements,
     find_cycle,
-    inputs_of,
     is_one_job,
     is_scheduler,
-    join_names,
-    paths_of,
     reachable,
     reject_shared_pools,
     store_implied_requirements,
@@ -45,25 +40,6 @@ def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
     found += _check_errors(scheduler, reject_shared_pools, dict(levels), scheduler)
     # If nothing is found, make the check that a run makes, for problems that the checks above do not find.
     return found or list(_check_errors(scheduler, check_scenario, scheduler))
-
-
-def failure_notes(scheduler: BaseScheduler) -> Iterator[str]:
-    """Yield what failures do since they block the jobs that require a failed job, and stay with the job itself.
-
-    Nearly every scenario has such requirements, so one note has the first of them and the number of the others.
-    """
-    paths = paths_of(scheduler)
-    edges = [
-        f"{paths[other]} -> {paths[job]}"
-        for job in scheduler.iterate_jobs()
-        for other in essential_requirements(job)
-        if other in paths and other not in inputs_of(job) and criticality(other) is None
-    ]
-    if edges:
-        yield f"a failed job now blocks what requires it without settled=True or critical=False: {join_names(edges, 3)}"
-    for level, _ in _iterate_schedulers(scheduler):
-        if level.critical and any(criticality(job) is None for job in level):
-            yield f"critical=True of {level.label!r} no longer reaches its jobs: for them, write critical_jobs=True"
 
 
 def window_notes(scheduler: BaseScheduler) -> Iterator[str]:

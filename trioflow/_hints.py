@@ -32,7 +32,6 @@ OPTION_ALIASES: Final = {
 OPTION_HINTS: Final = {
     "args": "give the arguments after the function: Job(f, 1, 2)",
     "n_workers": "jobs_window= limits jobs, and processes= the worker processes of ProcessJobs",
-    "restarts": "to call it again after each timeout, give retry=Retry(5, first=0, on=JobTimeout)",
     "retry_delay_seconds": "give retry=Retry(5, first=SECONDS, factor=1)",
 }
 """Options of others without one option in their place."""
@@ -47,9 +46,7 @@ ATTRIBUTE_HINTS: Final = {
 }
 """Attributes of others' tasks and futures that jobs do not have."""
 MODULE_HINTS: Final = {
-    "DaskJob": "use ProcessJob(function, ..., processes=trioflow.dask.Cluster(client))",
     "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
-    "ExecutorJob": "use ProcessJob(function, ..., processes=executor)",
     "Flow": "use Scheduler",
     "PrintJob": "use a Job whose function prints, or import it from trioflow.compat.asynciojobs",
     "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",

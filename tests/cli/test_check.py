@@ -22,7 +22,7 @@ from trioflow import (
     Scheduler,
     Service,
 )
-from trioflow._check import _find_cycles, failure_notes, findings
+from trioflow._check import _find_cycles, findings
 
 from ..bodies import idle, nothing, serve
 from .command_line import trioflow, written
@@ -173,42 +173,6 @@ def test_each_set_of_jobs_that_wait_for_each_other_has_one_cycle(pairs: list[tup
     assert sorted(map(sorted, sets)) == sorted(sorted(members) for members in together if len(members) > 1)
 
 
-# --- the notes about failures
-
-
-def test_check_notes_the_requirements_of_order_that_block_now() -> None:
-    """A job that only waited for another does not run any more if that one fails; others always did, or still do."""
-    a, tolerated, critical = idle("a"), idle("tolerated", critical=False), idle("critical", critical=True)
-    followers = [
-        idle("b", required=a),
-        Job(nothing, a, label="uses the result"),
-        idle("settled").requires(a, settled=True),
-        idle("alarm", required=a, run_if="failed"),
-        idle("c", required=[tolerated, critical]),
-    ]
-    inner = Scheduler(idle("d", required=(e := idle("e"))), e, label="in", critical_jobs=False)
-    group = Scheduler(idle("f", required=(g := idle("g"))), g, label="group", required=inner)
-    (note,) = failure_notes(Scheduler(a, tolerated, critical, followers, inner, group))
-    assert note.endswith(": a -> b, in -> group, group/g -> group/f")
-    first = idle("first")
-    (note,) = failure_notes(Scheduler(first, [idle(str(number), required=first) for number in range(9)]))
-    assert note.endswith(": first -> 0, first -> 1, first -> 2 and 6 more")
-    assert list(failure_notes(Scheduler(idle("x"), idle("y")))) == []
-
-
-def test_check_notes_critical_groups_whose_members_are_not_critical() -> None:
-    """`critical=True` of a nested scheduler no longer makes its jobs critical, unless `critical_jobs` says more."""
-    groups = [
-        Scheduler(idle("a"), label="one", critical=True),
-        Scheduler(idle("b", critical=True), label="two", critical=True),
-        Scheduler(idle("c"), label="three", critical=True, critical_jobs=True),
-        Scheduler(idle("d"), label="four"),
-    ]
-    (note,) = failure_notes(Scheduler(groups))
-    assert note.startswith("critical=True of 'one' no longer reaches its jobs")
-    assert list(failure_notes(Scheduler(Scheduler(idle("a"), critical=True), critical_jobs=True))) == []
-
-
 # --- the command
 
 
@@ -229,10 +193,10 @@ def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
 
 def test_notes_are_printed_and_do_not_count(tmp_path: Path) -> None:
     """Notes come before the number of findings; they are none, and do not change the exit code."""
-    done = trioflow("check", written(tmp_path, "x = Scheduler(Sequence(Job(work, label='a'), Job(work, label='b')))"))
+    done = trioflow("check", written(tmp_path, "x = Scheduler(Scheduler(Job(work), Job(work)), jobs_window=1)"))
     first, last = done.stdout.splitlines()
     assert (done.exit_code, last) == (0, "2 jobs: nothing found")
-    assert first.startswith("note: a failed job now blocks what requires it")
+    assert first.startswith("note: 2 may run at once")
 
 
 def test_twenty_thousand_jobs_are_checked() -> None:

@@ -236,20 +236,6 @@ def test_the_name_of_a_command_stands_for_it_in_all_directories(tmp_path: Path, 
         assert trioflow("journal", file, "forget", pattern).stdout == f"forgotten: {number}\n"
 
 
-def test_a_command_of_an_older_journal_is_restored(place: Path, backend: str) -> None:
-    """A record that has neither the directory of a command nor what this requires is restored."""
-    file, restored = place / "run.db", []
-    for _ in range(2):
-        job = CommandJob(["true"], label="job")
-        assert Scheduler(job).run(backend=backend, journal=file)
-        restored.append(job.restored)
-        store = JournalStore(file, writes=True)
-        (record,) = store.job_records()
-        store.add_records([record._replace(fingerprint=r'{"f":"command","a":["\"true\""]}')], [], [])
-        store.close()
-    assert restored == [False, True]
-
-
 def test_file_names_may_be_invalid_unicode(place: Path, backend: str) -> None:
     """Names and command lines that are invalid Unicode, as Linux allows, work with a journal."""
     name = os.fsdecode(b"a\x80")

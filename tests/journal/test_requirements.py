@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 
 from trioflow import AbstractJob, CommandJob, First, Job, Scheduler, Sequence, Service, Trace, ref
 from trioflow.cli._subgraph import keep_selected_jobs
-from trioflow.journal._store import JournalStore
 from trioflow.view.text._verdict import Tally, run_verdict
 
 from ..bodies import serve
@@ -278,43 +276,4 @@ def test_what_only_leaves_out_is_taken_as_it_is(virtual: Virtual, file: Path, ca
     assert only(virtual, file, 3, "report") == "report"
     assert only(virtual, file, 3) == ""
     assert only(virtual, file, 4) == "stage mart report"
-    assert "older trioflow" not in caplog.text
-
-
-# ---- older journals
-
-
-def as_formerly(file: Path) -> None:
-    """Make the records those of an older trioflow, which do not have what jobs require."""
-    store = JournalStore(file, writes=True)
-    records = [record._replace(fingerprint=former(record.fingerprint)) for record in store.job_records()]
-    store.add_records(records, [], [])
-    store.close()
-
-
-def former(fingerprint: str) -> str:
-    parts = json.loads(fingerprint)
-    parts.pop("q", None)
-    return json.dumps(parts, separators=(",", ":"))
-
-
-def test_a_record_of_an_older_journal_is_restored_and_completed(
-    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A record that does not have what a job requires is restored, and completed; the log says how many there are."""
-    assert only(virtual, file, 1) == "stage mart report"
-    as_formerly(file)
-    assert only(virtual, file, 1) == ""
-    assert "3 jobs restored from records of an older trioflow" in caplog.text
-    caplog.clear()
-    assert only(virtual, file, 1) == ""
     assert caplog.text == ""
-    assert only(virtual, file, 2) == "stage mart report"
-
-
-def test_what_is_stale_in_an_older_journal_is_found(virtual: Virtual, file: Path) -> None:
-    """If what a job requires has run in a later run than the job, its record is stale, and it runs again."""
-    assert only(virtual, file, 1) == "stage mart report"
-    assert only(virtual, file, 2, "stage") == "stage"  # as an older trioflow left it: the step behind was restored
-    as_formerly(file)
-    assert only(virtual, file, 2) == "mart report"

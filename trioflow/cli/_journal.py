@@ -258,7 +258,7 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
         if run.outcome:
             return printable(run.outcome)
         return f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
-    if summary is None:  # an older trioflow wrote the file, or another program changed it
+    if summary is None:  # another program changed it
         return reason.name.lower()
     tally = Tally()
     for state, forever, tolerated, jobs in summary.counts:

@@ -12,7 +12,7 @@ differs:
 | `r` | the files that it reads, each with its stamp |
 | `c`, `d` | the class of a job whose class the user defined, and its public attributes |
 | `w` | the directory in which a command works, relative to that of the journal |
-| `q` | what the job requires, see `_requirement_forms`; missing in older journals |
+| `q` | what the job requires, see `_requirement_forms` |
 | `h` | true if files are compared by their contents, with `Journal(hash=True)` |
 | `key` | `key=`, which replaces all other parts but `h` |
 
@@ -20,8 +20,6 @@ A job that is passed as an object, not as an input, is represented by its path. 
 because it or a scheduler that contains it is required, its outcome is added. A stored form of more than 40 characters
 is replaced by its hash; that of a `HashOnly`, which has the name of this class, is always longer. With `redact=True`,
 every form is replaced by its hash.
-
-In older journals, a fingerprint has no `w` and no `q`. Then neither is compared, so that their records are restored.
 """
 
 from __future__ import annotations
@@ -359,8 +357,7 @@ def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None
     """Describe the change between two fingerprints of a job, but for what it requires; return None if there is none."""
     try:
         old_parts, new_parts = (msgspec.json.decode(text) for text in (old, new))
-        ignored = {"q": None} if "q" in old_parts else {"q": None, "w": None}
-        old_parts, new_parts = old_parts | ignored, new_parts | ignored
+        old_parts["q"] = new_parts["q"] = None
         return None if old_parts == new_parts else _describe_changed_part(old_parts, new_parts, job)
     except Exception:  # another program has changed the file
         return "its fingerprint in the journal cannot be read"

@@ -266,7 +266,6 @@ class JournalSession:
         directory = str(self.store.file.parent)
         self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, directory)
         self.requirement_forms: Final = RequirementForms()
-        self._completed_count = 0  # the restored jobs whose records are of an older trioflow
         self._last_time = 0.0  # see `_now`
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
@@ -436,9 +435,8 @@ class JournalSession:
         return None
 
     def _complete(self, job: AbstractJob[Any], record: StoredJob, fingerprint: str) -> None:
-        """Add what a restored job requires to its record, if an older trioflow or `--only` has left it out."""
+        """Add what a restored job requires to its record, if `--only` has left it out."""
         if record.fingerprint != fingerprint and not has_cut_requirements(job):
-            self._completed_count += read_parts(record.fingerprint).q is None
             self._pending_records[record.path] = record._replace(fingerprint=fingerprint)
 
     # ---- a First
@@ -899,11 +897,6 @@ class JournalSession:
                 f"the journal cannot store {number}, which will run again: "
                 f"{join_names([*map(repr, labels)], MAX_NAMED_JOBS)}; reason for the first: {reasons[0]}; for a "
                 "result, give save='pickle', save=(dump, load) or save=None; for an argument, give key="
-            )
-        if self._completed_count:
-            warn(
-                f"{plural(self._completed_count, 'job')} restored from records of an older trioflow, which do not have "
-                f"what the jobs require: nothing of it has run since, so these records have it now"
             )
         by_name_only = list(self.fingerprint_builder.identified_by_name_only)
         if by_name_only:

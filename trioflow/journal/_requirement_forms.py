@@ -14,8 +14,8 @@ fingerprint, so that this has the same size whatever the job requires. After a c
 
 Besides, each requirement has the last run that has run it, and when. A job runs again if a requirement has run later
 than itself. This also passes changes on along a chain: each job that runs again has run later than what follows it. So
-the fingerprint of a requirement counts without its own requirements, and completing the record of an older journal
-changes no other record.
+the fingerprint of a requirement counts without its own requirements, and completing a record that
+`--only` has cut changes no other record.
 """
 
 from __future__ import annotations
@@ -202,12 +202,12 @@ class RequirementForms:
 
         Args:
             job: the job.
-            old_part: the part `q` of its record; None if an older trioflow wrote this.
+            old_part: the part `q` of its record; None if it has none, because another program wrote it.
             required: what its requirements count now.
             ran: when it last ran.
 
         """
-        is_same = old_part in (None, CUT_PART, required.part)
+        is_same = old_part in (CUT_PART, required.part)
         if is_same and required.ran <= ran:
             return None
         old_number = re.search(r":(\d{1,9})$", old_part or "")

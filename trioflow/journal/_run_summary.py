@@ -105,7 +105,7 @@ def parse_summary(text: str | None) -> RunSummary | None:
         summary = msgspec.json.decode(text or "", type=RunSummary)
         counts = [(parse_reported_state(count[0]), *count[1:]) for count in summary.counts]
         return summary._replace(counts=counts)
-    except Exception:  # the run was killed, an older trioflow wrote the file, or another program changed it
+    except Exception:  # the run was killed, or another program changed it
         return None
 
 

@@ -254,13 +254,6 @@ def test_error_for_an_option_out_of_range_names_the_job(options: dict[str, Any])
         Job(nap, label="odd", **options)
 
 
-def test_options_that_are_gone_name_their_successor() -> None:
-    """`restarts=` of older programs raises an error that names `Retry`."""
-    for make in (functools.partial(Job, nap), Scheduler):
-        with pytest.raises(TypeError, match=r"no option 'restarts'; .*retry=Retry\(5, first=0, on=JobTimeout\)"):
-            make(timeout=1, restarts=3)
-
-
 BAD_RETRIES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"times": -1}, ValueError, "times=-1 of a Retry: give a whole number, 0 or more"),
     ({"times": 2.5}, TypeError, "times=2.5 of a Retry: give a whole number"),

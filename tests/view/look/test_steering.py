@@ -227,13 +227,6 @@ def test_a_request_of_another_version_is_refused(data: bytes) -> None:
     assert b"has another version of trioflow" in ask(data)
 
 
-def test_an_older_program_can_only_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that answers without reading the request is told apart from one that does not answer."""
-    monkeypatch.setattr(_answers, "_answer_client", lambda connection: connection.close())
-    with pytest.raises(_client.NoAnswer, match="has an older trioflow, which can only be looked at"):
-        _client.ask(os.getpid(), {"do": "pause"})
-
-
 def test_a_program_without_a_run_has_nothing_to_steer() -> None:
     """Words need a run in progress, and only one of them is given at a time."""
     assert "no run is in progress" in look("--pause")

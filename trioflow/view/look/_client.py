@@ -155,10 +155,6 @@ def _ask_at_socket(pid: int, request: Record | None) -> bytes | None:
                 f"process {pid} does not answer within {ANSWER_TIMEOUT:g} s: it is stopped (SIGCONT continues it), or "
                 f"in C code that never lets other threads run, such as a long match of `re`; {HOW_TO_SEE.format(pid)}"
             ) from None
-        except (ConnectionResetError, BrokenPipeError):
-            if request is None:
-                return None
-            raise NoAnswer(f"process {pid} has an older trioflow, which can only be looked at") from None
         except OSError:
             return None
     return bytes(data) or None
