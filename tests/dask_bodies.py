@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trioflow import current_job
-
 from .jobs.process.executor_bodies import add as add
 
 
@@ -52,14 +50,3 @@ def fail_once(flag: str, value: Any) -> Any:
         Path(flag).touch()
         raise OSError("the first time")
     return value
-
-
-def report(times: int) -> str:
-    for _ in range(times):
-        current_job().progress(0.5)
-        time.sleep(0.05)
-    return "reported"
-
-
-def ask_for_label() -> str:
-    return current_job().label

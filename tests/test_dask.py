@@ -31,9 +31,8 @@ from trioflow import (
     ProcessJob,
     Scheduler,
     StopReason,
-    Trace,
 )
-from trioflow.abc import AbstractJob, WaitCause, fraction_done, incidents_of, stored_result
+from trioflow.abc import AbstractJob, stored_result
 from trioflow.dask import Cluster
 from trioflow.dask._cluster_calls import import_dask
 from trioflow.otel import Tracing
@@ -162,50 +161,6 @@ def test_workers_and_resources_of_a_cluster_decide_where_calls_are_made(backend:
     run(backend, *jobs, own)
     assert [job.result() for job in jobs] == [addresses[n % 2] for n in range(4)]
     assert own.result() in addresses
-
-
-@patiently(0.5, 2, 20)
-def test_neither_a_timeout_nor_a_trace_counts_the_queue_of_the_cluster(
-    backend: str, client: Client, tmp_path: Path, unit: float
-) -> None:
-    """A call may wait for its worker longer than its timeout, which counts, as its work does, from its start there."""
-    address, trace = workers_of(client)[0], Trace()
-    one: dict[str, Any] = {"processes": Cluster(client, workers=address)}
-    busy = ProcessJob(bodies.until_told, str(tmp_path), **one)
-    begun = Job(until_noted, tmp_path)
-    queued = ProcessJob(bodies.add, 1, timeout=unit, required=begun, label="queued", **one)
-    named = ProcessJob(bodies.add, 1, kwargs={"extra": 2}, idle_timeout=unit, required=begun, **one)
-
-    async def go() -> None:
-        await anyio.sleep(1.2 * unit)
-        (tmp_path / "go").touch()
-
-    Scheduler(busy, begun, queued, named, Job(go, required=begun)).run(backend=backend, instruments=[trace])
-    assert (queued.result(), named.result()) == (1, 3)
-    span = next(span for span in trace.spans if span.label == "queued")
-    assert WaitCause.MACHINE in [wait.cause for wait in span.waits]
-
-
-def test_a_resource_or_name_that_no_worker_has_is_reported_once(backend: str, client: Client) -> None:
-    """If no worker has the resource or name that jobs ask for, they wait, and one incident names what is missing."""
-    jobs = [
-        ProcessJob(bodies.add, number, processes=Cluster(client, resources={"own": 1, "none": 2}))
-        for number in range(2)
-    ]
-    named = ProcessJob(bodies.add, 3, processes=Cluster(client, workers=["nobody"]))
-
-    async def cancel() -> None:
-        while len(incidents_of(scheduler)) < 2:  # noqa: ASYNC110 - it has no event
-            await anyio.sleep(0.01)
-        for job in (*jobs, named):
-            job.cancel()
-
-    scheduler = Scheduler(*jobs, named, Job(cancel))
-    scheduler.run(backend=backend)
-    first, second = sorted(incident.message for incident in incidents_of(scheduler))
-    assert "waits: the cluster has no worker with own=1 and with none=2; start one" in first
-    assert "waits: the cluster has no worker named nobody; start one" in second
-    assert [job.state for job in (*jobs, named)] == [JobState.CANCELLED] * 3
 
 
 def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(backend: str, client: Client, tmp_path: Path) -> None:
@@ -492,11 +447,10 @@ def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: 
 
 
 @pytest.mark.usefixtures("client")  # its threads exist before the test
-def test_a_cluster_without_workers_is_reported_while_jobs_wait(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job on a cluster without workers is reported to wait, and runs when a worker appears."""
+def test_a_job_on_a_cluster_without_workers_waits_for_one(backend: str) -> None:
+    """A job on a cluster without workers waits there, and runs when a worker joins."""
     from distributed import Client, LocalCluster
 
-    monkeypatch.setattr("trioflow.dask._cluster_calls.WORKER_TIMEOUT", 0.05)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as own,
@@ -504,14 +458,12 @@ def test_a_cluster_without_workers_is_reported_while_jobs_wait(backend: str, mon
         job = ProcessJob(bodies.add, 1)
 
         async def grow() -> None:
-            while not incidents_of(scheduler):  # noqa: ASYNC110 - it has no event
+            while not own.futures:  # noqa: ASYNC110 - it has no event
                 await anyio.sleep(0.01)
             await anyio.to_thread.run_sync(cluster.scale, 1)
 
-        scheduler = Scheduler(job, Job(grow), processes=Cluster(own))
-        assert scheduler.run(backend=backend)
+        assert Scheduler(job, Job(grow), processes=Cluster(own)).run(backend=backend)
     assert job.result() == 1
-    assert "'add(1)' waits: the cluster has no worker at all; start one" in incidents_of(scheduler)[0].message
 
 
 @pytest.mark.usefixtures("client")  # its threads exist before the test
@@ -536,39 +488,6 @@ def test_a_cluster_may_grow_and_shrink_during_a_run(backend: str) -> None:
         assert Scheduler(first, total, scaled, processes=Cluster(own)).run(backend=backend)
         assert "on the Dask cluster" in repr(stored_result(first[0]))
     assert total.result() == 15
-
-
-def test_workers_with_another_python_version_are_rejected(
-    backend: str, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Functions are sent as byte code of one Python version, so a worker with another one is rejected."""
-    versions = client.get_versions()
-    address = next(iter(versions["workers"]))
-    versions["workers"][address]["host"]["python"] = "3.9.1.final.0"
-    monkeypatch.setattr(client, "get_versions", lambda: versions)
-    jobs = [ProcessJob(bodies.add, number) for number in range(2)]
-    Scheduler(jobs, processes=Cluster(client)).run(backend=backend)
-    for job in jobs:
-        assert f"the Dask worker at {address} runs in Python 3.9, and this program in Python 3." in str(
-            job.raised_exception()
-        )
-
-
-def test_a_call_on_a_cluster_reports_its_progress(backend: str, client: Client) -> None:
-    """A call on a cluster can report its progress, but can read nothing else of its job."""
-    job = ProcessJob(bodies.report, 8, idle_timeout=PATIENCE)
-    wrong = ProcessJob(bodies.ask_for_label)
-    seen: list[float | None] = []
-
-    async def watch() -> None:
-        while not job.is_settled():
-            seen.append(fraction_done(job))
-            await anyio.sleep(0.01)
-
-    Scheduler(job, wrong, Job(watch), processes=Cluster(client)).run(backend=backend)
-    assert job.result() == "reported"
-    assert {0.5} < set(seen)
-    assert "current_job() can only report progress()" in str(wrong.raised_exception())
 
 
 def test_the_dask_option_runs_process_jobs_of_a_scenario_on_a_cluster(client: Client, tmp_path: Path) -> None:

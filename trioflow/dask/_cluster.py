@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
-
-import anyio.to_thread
 
 from ..abc import (
     AbstractJob,
@@ -24,7 +20,7 @@ from ..abc import (
 )
 from ..jobs.process._process_job import ProcessJob
 from ..jobs.process._processes_option import JobExecutor, RemoteValue, find_executor
-from ._cluster_calls import NOT_FETCHED, WORKER_TIMEOUT, call_on_cluster, scheduler_address
+from ._cluster_calls import NOT_FETCHED, call_on_cluster, scheduler_address
 
 if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
@@ -95,7 +91,6 @@ class Cluster(JobExecutor):
         """Make the call of a job on the cluster. Return its value or, if the value stays there, a reference to it."""
         run, client = run_of(job), self.client
         fetched_futures, result_uses = run.shared(FetchedFutures), run.shared(ResultUses)
-        await run.shared(PythonVersionCheck).require_same_version(job, client)
         call = call_of(job, partial(fetched_futures.resolve_input, client))
         should_fetch = run.stores(job) or not result_uses.stays_on_cluster(job, client)
         future, value = await call_on_cluster(
@@ -144,49 +139,6 @@ def _find_client(job: AnyJob) -> Any:
     """Return the client of the cluster on which a job is called; None if it is not called on a cluster."""
     executor = find_executor(job) if isinstance(job, ProcessJob) else None
     return executor.client if isinstance(executor, Cluster) else None
-
-
-class PythonVersionCheck:
-    """A check, once per run and cluster, that the cluster runs the same version of Python as this program.
-
-    The pickle of a function contains bytecode, which differs between versions.
-    """
-
-    def __init__(self, _: RunHandle) -> None:
-        self._lock: Final = anyio.Lock()  # held while a cluster is checked
-        # For each client, a text that names a process with another version of Python; "" if there is none.
-        self._mismatch_by_client: Final[dict[Any, str]] = {}
-
-    async def require_same_version(self, job: AnyJob, client: Any) -> None:
-        """Check the cluster, unless it has been checked before, and reject the job if the versions differ.
-
-        Raises:
-            RuntimeError: the cluster's scheduler or a worker runs another version of Python.
-
-        """
-        own_version = ".".join(platform.python_version_tuple()[:2])
-        async with self._lock:
-            if client not in self._mismatch_by_client:
-                self._mismatch_by_client[client] = await _find_mismatch(client, own_version)
-        if mismatch := self._mismatch_by_client[client]:
-            raise RuntimeError(
-                f"{job.label!r}: {mismatch}, and this program in Python {own_version}: "
-                f"functions cannot be sent to another version; use the same version on the whole cluster"
-            )
-
-
-async def _find_mismatch(client: Any, own_version: str) -> str:
-    """Return a text that names a process of the cluster with another version of Python; "" if there is none."""
-    # If the query fails, go on: the job's call will then raise the error itself.
-    with contextlib.suppress(Exception), anyio.move_on_after(WORKER_TIMEOUT):
-        versions = await anyio.to_thread.run_sync(client.get_versions, abandon_on_cancel=True)
-        info_by_process = {f"the Dask scheduler at {scheduler_address(client)}": versions["scheduler"]}
-        info_by_process |= {f"the Dask worker at {address}": info for address, info in versions["workers"].items()}
-        for process, info in info_by_process.items():
-            version = ".".join(info["host"]["python"].split(".")[:2])
-            if version != own_version:
-                return f"{process} runs in Python {version}"
-    return ""
 
 
 # ---- results that stay on the cluster, and the futures of results that were fetched
