@@ -37,7 +37,7 @@ from .mutants import Mutant, mutants_of, write
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/model", "tests/clock")
-MONITOR: Final = ("tests/view/monitor/test_monitor.py", "tests/view/monitor/test_forecast.py")
+MONITOR: Final = ("tests/view/monitor/test_monitor.py",)
 VIEWS: Final = ("tests/view/text", *MONITOR, "tests/simulation", "tests/testing")
 KINDS: Final = (
     "tests/jobs/test_thread_job.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from tests.conftest import Virtual
 from trioflow import Job, Retry, Scheduler, Sequence, Trace, current_job
 from trioflow.abc import Instrument
 from trioflow.simulation._duration_sources import read_durations
-from trioflow.view.monitor._eta import Estimator
 from trioflow.view.monitor._model import RunModel
 
 
@@ -64,12 +64,11 @@ class Estimate(Instrument):
 
     def before_run(self, scheduler: Any) -> None:
         self.model = RunModel(scheduler)
-        self.estimator = Estimator(self.model)
 
     def job_finished(self, scheduler: Any, job: Any) -> None:
         self.model.job_finished(scheduler, job)
         if self.seconds is None and sum(not other.is_settled() for other in scheduler) == 1:
-            self.seconds = self.estimator.estimate_remaining_seconds()
+            self.seconds = statistics.fmean(self.model._durations)
 
 
 def test_whoever_learns_how_long_jobs_take_leaves_out_waits_between_attempts(virtual: Virtual, tmp_path: Path) -> None:

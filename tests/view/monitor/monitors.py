@@ -78,7 +78,6 @@ def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
     run: Any = monitor._model
     display = run.display
     with display._lock:  # its thread draws too
-        display._draw.__self__._forecast._next_estimate_at = 0  # an estimate of now
         lines = display._draw(columns, height)
     return ["".join(text for text, _ in line).rstrip() for line in lines]
 

@@ -10,13 +10,12 @@ from typing import Final
 
 from ... import JobState
 from ...batch._batch import Batch
+from ...view import _estimate
 from ...view.monitor._display import StyledLine
 from ...view.monitor._records import JobCounts
 from ...view.monitor._run_header import RunHeader, RunProgress
 from ...view.monitor._terminal import TerminalDisplay
 from ...view.text._symbols import Symbols
-
-MIN_SAMPLES: Final = 3
 
 
 def batch_progress(batch: Batch, started_at: float) -> RunProgress:
@@ -30,15 +29,12 @@ def batch_progress(batch: Batch, started_at: float) -> RunProgress:
 
 
 def remaining_seconds(batch: Batch, started_at: float) -> float | None:
-    """Estimate the remaining time from the mean time per command that has ended since the last restored one.
-
-    Return None if they are too few, since more commands may be restored, or if the number of all commands is unknown.
-    """
-    reporter, tally = batch.reporter, batch.reporter.tally
-    if batch.expected_count is None or reporter.run_count < MIN_SAMPLES:
+    """Return about how long the batch goes on, at the pace since the last restored command; None if unknown."""
+    reporter, elapsed = batch.reporter, time.monotonic() - max(started_at, batch.reporter.last_restored_at)
+    if batch.expected_count is None:
         return None
-    elapsed = time.monotonic() - max(started_at, reporter.last_restored_at)
-    return elapsed / reporter.run_count * max(0, batch.expected_count - tally.succeeded_count - tally.failed_count)
+    left = batch.expected_count - reporter.tally.succeeded_count - reporter.tally.failed_count
+    return _estimate.remaining_seconds(reporter.run_count, elapsed, (), left, elapsed)
 
 
 class ProgressBar:

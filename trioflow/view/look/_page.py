@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import secrets
-import statistics
 import threading
 import time
 from pathlib import Path
 from typing import Any, Final
 
 from ..._core.api.views import JobState, printable
+from .._estimate import remaining_seconds
 from ..monitor._run_header import elapsed_text, estimate_text
 from ..text._verdict import Tally
 from ..trace._facts import JobFacts, RunFacts
@@ -23,8 +23,6 @@ from ..trace.report import _report
 from . import _answers, _client
 from ._process_record import Record
 
-MIN_DURATIONS: Final = 3
-"""The number of jobs that must have ended before the page estimates how long the others take."""
 MAX_RUNNING: Final = 20
 """The maximum number of running jobs that have a line beside what waits. The table has all."""
 PAUSE_FACTOR: Final = 2
@@ -121,22 +119,16 @@ def live_facts(record: TraceRecord, answer: Record, names: dict[int, str], probl
 
 
 def estimate(record: TraceRecord, counted: list[Span], window: int | None) -> str:
-    """Return about how long the other jobs take, each as long as the mean; "" if unknown.
-
-    As many run at once as so far, apart from pauses, or as now if these are more; but not more than there are slots,
-    which say nothing about jobs in nested schedulers: each of these counts as one.
-    """
-    took = [span.took for span in counted if span.took is not None]
+    """Return about how long the other jobs take; "" if unknown."""
+    took = [span.elapsed for span in counted if span.elapsed is not None]  # restored ones did not run here
     pauses = [min(until, record.end_time) - since for run in record.root_runs for since, until in run.pauses]
+    running = [record.end_time - (span.started_at or 0.0) for span in counted if span.state is JobState.RUNNING]
+    left, slots = record.tally.job_count - record.tally.settled_count, math.inf
+    if window is not None and not record.scheduler_numbers:
+        slots = window
     elapsed = record.end_time - record.start_time - sum(pauses)
-    spent = [record.end_time - (span.started_at or 0.0) for span in counted if span.state is JobState.RUNNING]
-    done = sum(took) + sum(spent)
-    if len(took) < MIN_DURATIONS or done <= 0 or elapsed <= 0:
-        return ""
-    mean, left = statistics.fmean(took), record.tally.job_count - record.tally.settled_count
-    slots = math.inf if window is None or record.scheduler_numbers else window
-    work = mean * left - sum(min(mean, seconds) for seconds in spent)
-    return estimate_text(max(0.0, work) / min(max(done / elapsed, len(spent)), slots))
+    seconds = remaining_seconds(len(took), sum(took), running, left, elapsed, slots)
+    return "" if seconds is None else estimate_text(seconds)
 
 
 class Page:

@@ -32,7 +32,6 @@ from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_ST
 from ..text import _failure_text
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ._display import StyledLine, line_width
-from ._eta import Forecast
 from ._model import RunModel
 from ._records import JobRecord, SchedulerRecord
 from ._row_selection import JobRow, RowSelector, SelectedRows, attempt_text, enclosing_nested_schedulers
@@ -67,7 +66,6 @@ class PictureRenderer:
         self._model: Final = model
         self._header: Final = RunHeader(symbols)
         self._selector: Final = RowSelector(model)
-        self._forecast: Final = Forecast(model)
         self._symbols: Final = symbols
         self._time_width = MIN_TIME_WIDTH
         self._label_width = 0
@@ -80,7 +78,7 @@ class PictureRenderer:
         The last picture of a run may have more lines, because it shows up to `MAX_FAILURE_ROWS` failures. It may scroll
         out of the terminal, because no later picture replaces it.
         """
-        remaining = self._forecast.remaining_seconds() if self._model.ended_at is None else None
+        remaining = self._model.remaining_seconds()
         header_lines = self._header.lines(self._model.progress(), columns, remaining)[: max(1, height)]
         lines_left = height - len(header_lines)
         if lines_left < 1:
