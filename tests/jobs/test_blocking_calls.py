@@ -77,7 +77,8 @@ ALLOWED: Final = {
     "jobs/posix/_files.py:write_all": OWN_FILE,
     "jobs/posix/_guard.py": OWN_PIPE,
     "jobs/posix/_guard_script.py": KERNEL,
-    "jobs/posix/_process_scans.py": KERNEL,
+    "jobs/posix/_guard.py:LivenessScan": KERNEL,
+    "jobs/posix/_guard.py:living_groups": KERNEL,
     "jobs/posix/_processes.py": KERNEL,
     "jobs/process/_worker_pool.py": ONE_NAME,
     "jobs/ssh/_sftp_transfers.py:_open_temporary_file": OWN_FILE,
@@ -176,12 +177,7 @@ def test_each_call_in_the_loop_that_may_block_is_allowed_by_name(
     unlisted = {call for calls in counts for call in calls if not any(call[0].startswith(place) for place in ALLOWED)}
     assert not unlisted
     few, many = ({call: n for call, n in calls.items() if call[0].startswith("jobs/")} for calls in counts)
-    in_proc = (
-        "jobs/posix/_process_scans",
-        "jobs/posix/_guard",
-        "jobs/posix/_processes",
-        "jobs/command/_streams.py:Pipe",
-    )
+    in_proc = ("jobs/posix/_guard", "jobs/posix/_processes", "jobs/command/_streams.py:Pipe")
     assert not {
         call: (few.get(call), n)
         for call, n in many.items()

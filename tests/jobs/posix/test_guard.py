@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from trioflow import CommandJob, Scheduler
-from trioflow.jobs.posix import _guard, _guard_script, _process_scans
+from trioflow.jobs.posix import _guard, _guard_script
 from trioflow.jobs.posix._processes import Process, describe_exit
 
 from ...bodies import run
@@ -383,7 +383,7 @@ def test_a_marked_process_that_starts_during_the_scan_is_found(
 
 def test_a_process_that_was_reaped_elsewhere_counts_as_exited(table: _guard.ProcessGroupTable) -> None:
     """A process that some SIGCHLD handler has reaped counts as exited, and a scan shows that its group is dead."""
-    guard: Any = SimpleNamespace(table=table, liveness_scan=_process_scans.LivenessScan())
+    guard: Any = SimpleNamespace(table=table, liveness_scan=_guard.LivenessScan())
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as child:
         process = Process(guard, child.pid)
         assert not process.has_exited()
@@ -510,7 +510,7 @@ def test_the_end_of_a_run_kills_a_shell_before_it_starts_its_next_command(
 
 def test_a_liveness_scan_finds_a_group_dead_only_by_a_scan_after_its_end(backend: str) -> None:
     """Only a scan that began after the end of a process group proves that the group is dead."""
-    scan = _process_scans.LivenessScan()
+    scan = _guard.LivenessScan()
     own = os.getpgid(0)
     now = time.monotonic()
     assert not scan.are_all_dead(own, now)
@@ -522,12 +522,12 @@ def test_a_liveness_scan_counts_zombies_as_dead() -> None:
     """A liveness scan counts zombies as dead, which are listed until their parent asks for their exit code."""
     with subprocess.Popen(["true"], start_new_session=True) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert _process_scans.LivenessScan().are_all_dead(child.pid, time.monotonic())
+        assert _guard.LivenessScan().are_all_dead(child.pid, time.monotonic())
 
 
 def test_a_liveness_scan_is_repeated_for_groups_that_end_later() -> None:
     """A group that ends after one liveness scan is found dead by a later one."""
-    scan = _process_scans.LivenessScan()
+    scan = _guard.LivenessScan()
     began = time.monotonic()
     assert scan.are_all_dead(2**22 - 5, began)
     later = time.monotonic()

@@ -28,15 +28,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ... import _posix as posix
 from ...abc import RunHandle
 from . import _guard_script
 from ._files import open_temporary_file
-from ._process_scans import LivenessScan
 
 MARK_VARIABLE: Final = b"TRIOFLOW_RUN"
 """The environment variable with the marks of the runs that a command belongs to, outermost first, joined by ":"."""
@@ -56,6 +56,11 @@ SHELL_SCRIPT: Final = (
     f'{{ export {_guard_script.MARK_VARIABLE}; exec "$0" -S -E -I "$@"; }}'
 )
 """The script of the guard. `$0` is Python, and `$@` are its arguments: `_guard_script` with the table."""
+SCAN_PAUSE_FACTOR: Final = 4
+"""The minimum pause after a scan, as a multiple of the duration of the scan."""
+HAS_PROC: Final = os.path.isdir("/proc/self")
+DEAD_STATES: Final = (b"Z", b"X")
+"""The states, in the `stat` of proc(5), of zombies and of dead processes."""
 
 
 class ProcessGroupTable:
@@ -190,6 +195,42 @@ class Guard:
                 what = f"processes that commands have started cannot be killed, such as {pids[0]}"
                 self._run.report(f"{what}; the run ends all the same")
                 return
+
+
+class LivenessScan:
+    """The latest scan of all processes, which finds the process groups that have a living member.
+
+    Some programs that run as process 1, especially in containers, reap orphans late or never. A group of such zombies
+    still exists, although none of its members is alive. One scan serves all groups that are being ended.
+    """
+
+    __slots__ = ("_living_groups", "_next_scan_at", "_scan_started_at")
+
+    def __init__(self) -> None:
+        self._scan_started_at = self._next_scan_at = 0.0
+        self._living_groups: set[int] = set()
+
+    def are_all_dead(self, group: int, since: float) -> bool:
+        """Return whether all members of a group are known to be dead, from a scan that began after `since`."""
+        if not HAS_PROC:
+            return False
+        now = time.monotonic()
+        if now >= self._next_scan_at:
+            self._scan_started_at, self._living_groups = now, set(living_groups())
+            scan_end = time.monotonic()
+            self._next_scan_at = scan_end + SCAN_PAUSE_FACTOR * (scan_end - now)
+        return self._scan_started_at >= since and group not in self._living_groups
+
+
+def living_groups() -> Iterator[int]:
+    """Yield the group of each living process; see proc(5)."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
+                # The second field is the program's name in parentheses. It may contain any character.
+                state, _, group, *_ = stat.read().rpartition(b")")[2].split()
+                if state not in DEAD_STATES:
+                    yield int(group)
 
 
 _live_guards: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()
