@@ -557,11 +557,9 @@ PLANTS: Final = (
         "the start of the last turn is not reset: the next opens too early",
         """\
         self._turn_started_at = None
-        self._release_held()
-""",
+        self._hold(self""",
         """\
-        self._release_held()
-""",
+        self._hold(self""",
     ),
     Plant(
         "first-records",

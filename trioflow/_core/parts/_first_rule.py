@@ -17,7 +17,7 @@ up: what an earlier run has paid for decides first, in the order in which it was
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,8 +50,8 @@ class FirstRule(Part, Instrument):
         self._unsettled: dict[AbstractJob[Any], None] = {}  # the competitors that have not settled
         self._losers: list[AbstractJob[Any]] = []
         self._restored: list[AbstractJob[Any]] = []  # competitors that the journal has restored, not yet winners
-        self._held: dict[AbstractJob[Any], None] = {}  # jobs that are ready, but may not start yet
-        self._must_release = False  # whether some may start as soon as the journal has been asked about all
+        # Ready jobs that may not start yet, by the turns that have to open; those that wait for the journal by None.
+        self._held: Final[defaultdict[AbstractJob[Any] | None, list[AbstractJob[Any]]]] = defaultdict(list)
         self._turn_started_at: float | None = None  # when the first job of the last open turn started
         self.winners: Final[list[AbstractJob[Any]]] = []
         self.is_decided = False
@@ -89,11 +89,9 @@ class FirstRule(Part, Instrument):
 
     def may_start(self, job: AbstractJob[Any]) -> bool:
         """Return whether a ready job may start; hold it back otherwise."""
-        if self._is_open(job):
-            if not self._is_looking_up():
-                return True
-            self._must_release = True
-        self._held[job] = None
+        if self._is_open(job) and not self._is_looking_up():
+            return True
+        self._hold([job])
         return False
 
     def due_at(self) -> float:
@@ -108,8 +106,7 @@ class FirstRule(Part, Instrument):
         if self._restored and not self._is_looking_up():
             restored, self._restored = sorted(self._restored, key=_recorded_at), []
             self._add_winners(restored)
-        if self._must_release:
-            self._release_held()
+        self._release_held()
         if self._run.clock() + TIME_TOLERANCE >= self.due_at():
             self._open_next_turn()
             self._open_due_turns()
@@ -146,6 +143,10 @@ class FirstRule(Part, Instrument):
                 if job not in self._turns:
                     self._turns[job] = competitor
                     todo += requirements[job]
+        held = [job for jobs in self._held.values() for job in jobs]
+        self._held.clear()
+        self._hold(held)
+        self._release_held()
         if self._stagger is not None:
             self._open_due_turns()
             self._run.wake()  # the next turn may be due in time, and was not if there was none
@@ -176,15 +177,17 @@ class FirstRule(Part, Instrument):
         self._last_open = self._closed_turns.popleft()
         self._open_turns.add(self._last_open)
         self._turn_started_at = None
+        self._hold(self._held.pop(self._last_open, ()))
         self._release_held()
 
+    def _hold(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        for job in jobs:
+            self._held[None if self._is_open(job) else self._turns[job]].append(job)
+
     def _release_held(self) -> None:
-        self._must_release = self._is_looking_up()
-        if not self._must_release:
-            released = [job for job in self._held if self._is_open(job)]
-            for job in released:
-                del self._held[job]
-            self._run.schedule(released)
+        """Let the held jobs start whose turns are open, unless the journal is still asked about some."""
+        if not self._is_looking_up():
+            self._run.schedule(self._held.pop(None, ()))
 
     # ---- the result
 
