@@ -153,16 +153,10 @@ PLANTS: Final = (
     ),
     Plant(
         "run-services-of-services",
-        f"{RUN}/_run.py",
-        "a service passes on what it uses as it settles, when nobody waits for it any more",
-        """\
-        if not self.scheduler.keep_jobs:
-            self._pass_services_on(job, successors)
-        if successors is not None:
-""",
-        """\
-        if successors is not None:
-""",
+        f"{SCHEDULER}/_members.py",
+        "the services that a dropped job has used are forgotten with it",
+        "job._required, job._inputs = services, ()",
+        "job._required = job._inputs = ()",
     ),
     Plant(
         "cleanup-notices",

@@ -258,6 +258,33 @@ def test_services_of_a_scheduler_that_keeps_no_jobs_end_although_what_they_requi
     assert virtual(main) == (StopReason.COMPLETED, JobState.SUCCEEDED)
 
 
+@pytest.mark.parametrize("keep_jobs", [True, False])
+def test_a_service_that_comes_later_ends_before_what_it_uses_through_a_dropped_job(
+    virtual: Virtual, keep_jobs: bool
+) -> None:
+    """Services end users first, also if the job through which one uses the other was dropped before it was added."""
+    ended: list[str] = []
+
+    async def note(name: str, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        task_status.started()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
+            ended.append(name)
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=keep_jobs) as s:
+            migrate = s.add(Job(use, required=s.add(Service(note, "database"))))
+            await migrate
+            await anyio.sleep(1)
+            await s.add(Job(use, required=s.add(Service(note, "web", required=migrate))))
+
+    virtual(main)
+    assert ended == ["web", "database"]
+
+
 def test_a_run_that_keeps_no_jobs_ends_although_a_job_waits_for_one_that_was_dropped(virtual: Virtual) -> None:
     """With `keep_jobs=False`, a run is cancelled cleanly while a job waits; once a service went on after the run."""
     services: list[Service[Any]] = []

@@ -358,6 +358,22 @@ def test_a_new_window_takes_effect_at_once(virtual: Virtual, kind: str) -> None:
     assert scheduler.jobs_window == 1
 
 
+def test_a_new_window_is_that_of_a_run_which_is_still_being_checked(virtual: Virtual) -> None:
+    """A large run yields to the loop while it is being checked; a window that is set meanwhile is its first one."""
+    jobs = [Job(nap, 1) for _ in range(3000)]
+    scheduler = Scheduler(jobs, jobs_window=len(jobs))
+
+    async def run() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(scheduler.co_run)
+            while not scheduler.is_running():
+                await anyio.lowlevel.checkpoint()
+            scheduler.jobs_window = 1500
+
+    virtual(run)
+    assert [job.started_at for job in jobs] == [0] * 1500 + [1] * 1500
+
+
 def test_a_smaller_window_takes_back_what_has_not_begun(virtual: Virtual) -> None:
     """Jobs that were admitted and have not begun return to the line, in their order."""
 

@@ -165,6 +165,24 @@ def test_on_settled_sees_the_exception_of_on_done(backend: str) -> None:
     assert told.outcomes() == [("settled", LookupError)]
 
 
+@pytest.mark.parametrize("name", ["on_done", "on_settled"])
+@pytest.mark.parametrize("command", ["true", "false"])
+def test_what_a_callback_raises_is_final(backend: str, command: str, name: str) -> None:
+    """A command runs once, although `retry` would accept what its callback raised: a deploy is not made twice."""
+    calls: list[Any] = []
+
+    def broken(job: CommandJob) -> None:
+        calls.append(job)
+        raise LookupError("broken")
+
+    callbacks: dict[str, Any] = {name: broken}
+    job = CommandJob([command], retry=Retry(2, first=0, on=LookupError), **callbacks)
+    run(backend, job)
+    assert job.attempts == 1
+    assert calls == ([] if (command, name) == ("false", "on_done") else [job])
+    assert isinstance(job.raised_exception(), LookupError if calls else CommandError)
+
+
 def test_a_callback_may_add_jobs(backend: str) -> None:
     """Jobs added by `on_done` belong to the same run."""
     added = CommandJob(["true"])

@@ -17,7 +17,7 @@ from ..job._outcome import Failure, RunExtras
 from ._idle_timeouts import TimeLimit
 from ._part import Part
 from ._stuck_jobs import STUCK_REPORT_DELAY
-from ._verdicts import judge
+from ._verdicts import FAILED, Verdict, judge
 
 LONG_CALL_SECONDS: Final = 0.05
 """After a timed call of this length, in seconds, its worker leaves, and with it the timer that the next call would use.
@@ -49,15 +49,24 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
     on_done, on_settled = job._callbacks
     try:
         value = await _call_with_timeouts(worker, job, options)
-        job._run_callback(on_done, value)
+        _run_last_callback(worker, job, on_done, value)
     except BaseException as error:
-        worker.verdict = judge(worker, job, error)
+        worker.verdict = worker.verdict or judge(worker, job, error)
         if worker.verdict.is_final:
             is_cancelled = worker.run.backend.split_cancellations(error)[1] is None
-            job._run_callback(on_settled, Failure(_cancelled_error(job) if is_cancelled else error))
+            _run_last_callback(worker, job, on_settled, Failure(_cancelled_error(job) if is_cancelled else error))
         raise
-    job._run_callback(on_settled, value)
+    _run_last_callback(worker, job, on_settled, value)
     return value
+
+
+def _run_last_callback(worker: Worker, job: Any, callback: Any, outcome: Any) -> None:
+    """Run a callback after the last attempt of a job; what it raises is the job's failure, and final."""
+    try:
+        job._run_callback(callback, outcome)
+    except BaseException as error:
+        worker.verdict = Verdict(FAILED, error, error)
+        raise
 
 
 def _cancelled_error(job: AbstractJob[Any]) -> BaseException:

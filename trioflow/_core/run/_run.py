@@ -625,7 +625,7 @@ class Run:
         if successors is not None:
             self.requirement_counts.count_down(successors)
         if extras is not None and extras.runs_once:
-            self._release(job, extras, successors)
+            self._release(job, extras)
         if not self.unsettled:
             self.wake()
 
@@ -640,26 +640,13 @@ class Run:
         is_cut_off = cause is not CancelCause.JOB and run.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
         return CancelledOutcome(not is_cut_off, is_alone)
 
-    def _release(self, job: AbstractJob[Any], extras: RunExtras, successors: Any) -> None:
+    def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
         """Release the data that a settled job needs only to run again; with `keep_jobs=False`, drop the job itself."""
         job._release_call()
         if extras.is_empty():
             job._extras = None
         if not self.scheduler.keep_jobs:
-            self._pass_services_on(job, successors)
             self.drop(job)
-
-    def _pass_services_on(
-        self, job: AbstractJob[Any], successors: AbstractJob[Any] | list[AbstractJob[Any]] | None
-    ) -> None:
-        """Let the jobs that waited for this one require the services that it uses, because it may be dropped first."""
-        members = self.members
-        if not (members.services and successors is not None):
-            return
-        if used := members.services.keys() & members.all_requirements(job):
-            for successor in successors if isinstance(successors, list) else (successors,):
-                if successor in members.jobs:  # it may have been cancelled, and dropped
-                    members.implied_requirements.setdefault(successor, {}).update(dict.fromkeys(used))
 
     def drop(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
@@ -725,8 +712,6 @@ class Run:
             extras.time_limit._lift()
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)
-        if not self.scheduler.keep_jobs:
-            self._pass_services_on(job, successors)
         if successors is not None:
             self.requirement_counts.count_down(successors)
         self.workers.ensure_searcher()
@@ -882,8 +867,9 @@ class Run:
 
     def set_window(self, size: int) -> None:
         """Give the run another number of slots, at once."""
-        sizes = self.steering.window_sizes or ((self.began_at, self.queue.size),)
-        self.steering = self.steering._replace(window_sizes=(*sizes, (self.clock(), size)))
+        if self.phase is not CHECKING:  # otherwise, the run will have had no other number
+            sizes = self.steering.window_sizes or ((self.began_at, self.queue.size),)
+            self.steering = self.steering._replace(window_sizes=(*sizes, (self.clock(), size)))
         self.queue.replace_window(size)
         self._after_steering()
 

@@ -5,6 +5,7 @@ The first row whose condition is true decides:
 | what left the body | condition | verdict |
 |---|---|---|
 | a value | | SUCCEEDED |
+| what a callback of a kind raised | | FAILED: the attempt was the last |
 | only cancellations | the run ends a service that is ready | SUCCEEDED, with its value |
 | only cancellations | the job, or its run, was cancelled | CANCELLED |
 | only cancellations | otherwise: nobody has asked for them | as a `JobCancelled` below |

@@ -63,7 +63,7 @@ class Members:
         # Whether each job was added after all its requirements.
         self.is_ordered = False
         # For each member, the other members that it must also wait for, because they contain an input of the member or
-        # of a job nested in it; and the services that it uses through jobs that were dropped.
+        # of a job nested in it.
         self.implied_requirements: dict[AbstractJob[Any], dict[AbstractJob[Any], None]] = {}
         # The members whose results are used by jobs in other schedulers.
         self.members_used_outside: Final[set[AbstractJob[Any]]] = set()
@@ -78,6 +78,9 @@ class Members:
         A job that was dropped because of `keep_jobs=False` is no longer a member.
         """
         members = self.member_requirements(job)
+        for other in job._required if self.services and not self.owner.keep_jobs else ():
+            if other not in self.jobs:  # it was dropped, but not the services that it has used
+                members += self.member_requirements(other)
         implied = self.implied_requirements.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
 
@@ -280,9 +283,10 @@ class Members:
             self.dropped_counts.update(group._members.dropped_counts)
         if self.last_dropped is not None:
             self.last_dropped.append(job)
+        services = tuple(filter(self.services.__contains__, self.all_requirements(job)))
         self._discard(job)
         self.members_used_outside.discard(job)
-        job._required = job._inputs = ()
+        job._required, job._inputs = services, ()
 
     def forget_dropped(self) -> None:
         self.dropped_failures.clear()
