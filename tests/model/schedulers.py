@@ -252,14 +252,8 @@ class ModelScheduler(ModelJob):
     # ---- windows and needs
 
     def windows(self, job: ModelJob) -> Iterator[ModelScheduler]:
-        """A `First` takes no slot: each of its running jobs takes one of the window in which it stands."""
-        group: ModelScheduler | None = self
-        while group is not None:
-            yield group
-            inside = group.plan.enough is not None and group.parent is not None
-            if inside and (group.plan.forever or group.parent.is_cleaning_up(group)):  # type: ignore[union-attr]
-                return
-            group = group.parent if inside else None
+        """A nested scheduler takes one slot, whatever runs in it."""
+        yield self
 
     @property
     def size(self) -> float:
@@ -357,8 +351,6 @@ class ModelScheduler(ModelJob):
     def has_admitted(self) -> bool:
         """Where jobs need nothing but a slot, none is admitted while others that are admitted start."""
         is_shared = self.limiter() is not None or any(job.plan.needs for job in self.jobs)
-        if self.plan.enough is not None and self.parent is not None:
-            return self.parent.has_admitted()
         if self.last_start < self.world.now or is_shared or self.size == math.inf:
             return False
         return any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted)
@@ -515,8 +507,7 @@ class ModelScheduler(ModelJob):
     def tell_adaptive(self, job: ModelJob, began: float, was_full: bool) -> None:
         """Let an `Adaptive` window know of an attempt that has ended: each attempt counts."""
         *_, group = self.windows(job)
-        is_first = isinstance(job, ModelScheduler) and job.plan.enough is not None
-        if group.adaptive is None or not job.takes_slot or is_first or began < 0:
+        if group.adaptive is None or not job.takes_slot or began < 0:
             return
         why = job.attempt_problem
         if job.state == "SUCCEEDED":
@@ -1206,15 +1197,6 @@ def begin(job: ModelJob) -> None:
     group.show_signs()
     job.start()
     group.has_started(job)
-    if isinstance(job, ModelScheduler) and job.plan.enough is not None:
-        if group.world.has_journal and group.size < math.inf:
-            group.world.doubt("a First with a journal waits for a slot")
-        if group.size < math.inf:  # the slot that was free is for one of its jobs
-            member = next_job(group.world, job)
-            if member is not None:
-                take_all(member)
-        for each in group.windows(job):
-            each.holders.discard(job)  # it takes no slot
 
 
 def ties(job: ModelJob, other: ModelJob, resources: set[tuple[ModelResource | None, str]]) -> bool:

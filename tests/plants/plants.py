@@ -170,13 +170,6 @@ PLANTS: Final = (
 """,
     ),
     Plant(
-        "adm-competes",
-        f"{ADMISSION}/_admission.py",
-        "a run competes again only when it asks for a round itself",
-        "for queue in list(self.admission.queues) if self.admission.shares_slots else (self,):",
-        "for queue in list(self.admission.queues) if self.admission.shares_slots else ():",
-    ),
-    Plant(
         "run-settle-order",
         f"{RUN}/_run.py",
         "two lines in the other order: who awaits a job is told before its slot is back",
@@ -206,14 +199,6 @@ PLANTS: Final = (
         """\
         finally:
             pass
-""",
-    ),
-    Plant(
-        "queue-unused-slot",
-        f"{RUN}/_run.py",
-        "a First keeps the slot that none of its jobs can take",
-        """\
-            self.queue.return_unused_slot()
 """,
     ),
     Plant(
@@ -429,21 +414,6 @@ PLANTS: Final = (
                     if not other.resources.isdisjoint(group.resources):
                         other.queue.overtaken[other.heap[0][2]] += 1
 """,
-    ),
-    Plant(
-        "queue-first-loser",
-        f"{ADMISSION}/_ready_queue.py",
-        "a First loser's slot in the outer window",
-        """\
-        if self.outer is not None:
-            for queue, _ in self._windows():
-                queue.holders.discard(job)
-            self._keep_slots()
-        if self.tokens""",
-        """\
-        if self.outer is not None:
-            self._keep_slots()
-        if self.tokens""",
     ),
     Plant(
         "queue-throttled-back",

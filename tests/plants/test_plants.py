@@ -11,7 +11,7 @@ from ..mutation.__main__ import ROOT, copied
 from .__main__ import BY_MODEL, who_notices
 from .plants import PLANTS, NotFound, Plant
 
-SAMPLE = ("queue-unused-slot",)
+SAMPLE = ("run-settle-order",)
 
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)

@@ -190,7 +190,7 @@ def test_a_drained_run_leaves_the_line_for_a_token(virtual: Virtual) -> None:
 def test_a_first_that_a_drain_keeps_from_its_result_is_cancelled(virtual: Virtual) -> None:
     """One of its jobs fails and the other one is not started any more: the drain has ended it, and no failure."""
     first = First(Job(fail, 2), Job(nap, 1), log=False)
-    scheduler = Scheduler(first, jobs_window=1)
+    scheduler = Scheduler(first, jobs_window=anyio.CapacityLimiter(1))
     scheduler.add(Job(later, 1, scheduler.drain, forever=True))
     assert not virtual(scheduler.co_run)
     assert (first.state, scheduler.stop_reason) == (JobState.CANCELLED, StopReason.DRAINED)

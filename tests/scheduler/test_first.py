@@ -12,7 +12,6 @@ import anyio
 import pytest
 
 from trioflow import (
-    Budget,
     CommandJob,
     First,
     Job,
@@ -26,40 +25,14 @@ from trioflow import (
     Service,
     StopReason,
     ThreadJob,
-    Trace,
     current_job,
     simulate,
 )
-from trioflow._core.api.views import slot_users
-from trioflow.abc import WaitCause
 
 from ..bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, nap, nothing
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
-
-
-def test_a_slot_is_free_for_the_jobs_of_a_first_although_its_pool_has_been_joined_to_another(virtual: Virtual) -> None:
-    """A slot that becomes free goes to a waiting job of a `First`, also after two runs have come to share resources.
-
-    The larger of their two lists of resources is kept, here that of the other run.
-    """
-    pool = Pool(a=9, b=9, c=9, d=9)
-    waiting = Job(nap, 1, needs={"a": 1})
-    first = First(Job(nap, 9, needs={"a": 1}), waiting)
-    before = Job(nap, 1, needs={"a": 1})
-    joins = Job(nap, 1, needs={"a": 1, "b": 1}, required=before, priority=1)
-    other = Scheduler(Job(nap, 20, needs={"b": 1, "c": 1, "d": 1}), pool=pool)
-    scheduler = Scheduler(before, joins, first, jobs_window=2, pool=pool)
-
-    async def both() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(other.co_run)
-            await nap(0)
-            group.start_soon(scheduler.co_run)
-
-    virtual(both)
-    assert (joins.started_at, waiting.started_at) == (1, 2)
 
 
 async def answer(question: str, seconds: float) -> tuple[str, float]:
@@ -302,42 +275,11 @@ def test_with_critical_jobs_a_first_hedges_against_lateness_alone(virtual: Virtu
     assert (late.state, late.elapsed) == (SUCCEEDED, 3)
 
 
-def test_the_slot_of_a_first_that_keeps_needs_is_not_given_away_by_one_in_it(virtual: Virtual) -> None:
-    """A `First` whose only job is blocked at once gives its slot back to the one around it, not to the window."""
-    money: Any = {"usd": 1}
-    jobs = [Job(nap, 1, needs=money), Job(nap, 1)]
-    first = First(jobs[0], First(Job(nap, 1, needs=money)), jobs[1], enough=2, needs=money)
-    others = [Job(nap, 1) for _ in range(2)]
-    assert virtual(Scheduler(first, others, jobs_window=1, pool=Pool(usd=Budget(1))).co_run)
-    assert [job.started_at for job in (*jobs, *others)] == [0, 1, 2, 3]
-
-
-def test_a_slot_that_a_first_cannot_use_yet_goes_to_a_job_of_another(virtual: Virtual) -> None:
-    """A hedge that became ready after a `First` starts with its slot while the jobs of that one wait for needs."""
-    hedge, before = Job(nap, 1), Job(nap, 0.1)
-    other = First(Job(nap, 9), hedge, stagger=0.2)
-    first = First(Job(nap, 1, needs={"x": 1}), required=before)
-    jobs = [other, Job(nap, 2, needs={"x": 1}), before, Job(nap, 3), Job(nap, 0.4, required=before), first]
-    assert virtual(Scheduler(*jobs, jobs_window=4, pool=Pool(x=1)).co_run)
-    assert (first.started_at, hedge.started_at, next(iter(first)).started_at) == (0.5, 0.5, 2)
-
-
-def test_views_know_which_slots_the_jobs_of_a_first_take(virtual: Virtual) -> None:
-    """A hedge that waits for a slot says who has them; the trace and the monitor count those of its window."""
-    first, other = First(Job(nap, 5, label="call"), Job(nap, 1, label="hedge"), stagger=1), Job(nap, 3, label="other")
-    trace, texts, slots = Trace(), list[str](), list[list[str]]()
-    scheduler = Scheduler(first, other, jobs_window=2, instruments=[trace])
-
-    async def look() -> None:
-        await anyio.sleep(2)
-        slots.append([job.label for job in slot_users(scheduler) if job.is_running()])
-        texts.append(first.explain([*first][1]))
-
-    scheduler.add(Job(look, forever=True))
-    assert virtual(scheduler.co_run)
-    assert slots == [["other", "call"]]
-    assert "waits for a slot: the window is full, with" in texts[0]
-    assert "'call'" in texts[0]
-    assert "'other'" in texts[0]
-    (hedge,) = [span for span in trace.spans if span.label == "hedge"]
-    assert [(wait.cause, wait.until) for wait in hedge.waits] == [(WaitCause.SLOT, 3)]
+def test_a_first_takes_one_slot_whatever_runs_in_it(virtual: Virtual) -> None:
+    """A `First` takes one slot of the window in which it stands, as any nested scheduler; a limiter counts its jobs."""
+    first, other = First(Job(nap, 5), Job(nap, 1), stagger=1), Job(nap, 3)
+    assert virtual(Scheduler(first, other, jobs_window=2).co_run)
+    assert [job.started_at for job in (*first, other)] == [0, 1, 0]
+    first, other = First(Job(nap, 5), Job(nap, 1), stagger=1), Job(nap, 3)
+    assert virtual(Scheduler(first, other, jobs_window=anyio.CapacityLimiter(2)).co_run)
+    assert [job.started_at for job in (*first, other)] == [0, 3, 0]

@@ -187,10 +187,8 @@ class AdmissionQueue:
         self.slotless_count = 0  # how many of the groups have jobs that take no slot
         # The entry of this queue in `Admission.queue_entries`; None while the run has not joined the admission.
         self.entry: QueueEntry | None = None
-        outer: Any = self._ready.outer
-        self.admission: Admission = Admission() if outer is None else outer.resource_line.admission
+        self.admission = Admission()
         self.admission.queues.add(self)
-        self.admission.shares_slots = outer is not None
 
     def detach(self) -> None:
         """Drop the references to the run, which has ended, and leave the admission for good."""
@@ -285,10 +283,9 @@ class AdmissionQueue:
         self.on_change()
 
     def on_change(self) -> None:
-        """Require a new round, and let this run compete in it, and those with which it may share a window."""
+        """Require a new round, and let this run compete in it."""
         self.admission.is_current = False
-        for queue in list(self.admission.queues) if self.admission.shares_slots else (self,):
-            queue.join()
+        self.join()
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in the order in which they would start without limits."""
@@ -343,7 +340,6 @@ class Admission:
         # A heap of the times at which keys with parked jobs may be free by time alone, each with a sequence number.
         self.timed_keys: list[tuple[float, int, Key]] = []
         self.has_budgets = False  # whether one of these is, or was, a budget
-        self.shares_slots = False  # whether a window is, or was, shared by a run and those of `First`s in it
         self.group_counts: Final[Counter[frozenset[PoolEntry]]] = Counter()  # how many there are by `kind`
         self.is_current = False  # whether nothing has changed since the last round
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
@@ -366,7 +362,6 @@ class Admission:
         self.queues.update(other.queues)
         self.resources.update(other.resources)
         self.has_budgets |= other.has_budgets
-        self.shares_slots |= other.shares_slots
         self.group_counts.update(other.group_counts)
         self.timed_keys = sorted(self.timed_keys + other.timed_keys)
         self.queue_entries = sorted(self.queue_entries + other.queue_entries)

@@ -8,11 +8,7 @@ ready ──► wait for a slot and for needs ──► wait for a limiter's tok
 `admit` lets the jobs of the line take what they need, in order, and moves them on. A job keeps what it holds until it
 has settled, or is queued again; then `release` takes it back, and the next call of `admit` passes it on:
 
-- A **slot** of the window is a place in the set `holders`. Forever jobs need none, and a `First` takes none for itself:
-  it waits until one is free, and starts with it for its jobs. Each that runs has one, in the window of the `First`
-  itself and in the one in which it stands (`outer`). A `First` that keeps needs has a slot whenever none of its jobs
-  has one: its jobs would wait for a slot of one that waits for these needs. All runs that share a window are in one
-  admission.
+- A **slot** of the window is a place in the set `holders`. Forever jobs need none.
 - **Needs** are granted all together, by an `AdmissionQueue`, which is the line of a run with such jobs.
 - A **token** of the innermost limiter is the last thing that a job takes; see `LimiterTokens`.
 
@@ -28,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
@@ -146,7 +142,6 @@ class ReadyQueue:
         self.order: StartKeys | None = None  # the keys that order the line; None for first in, first out
         self.resource_line: AdmissionQueue | None = None  # the line, if jobs need resources
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
-        self.outer: ReadyQueue | None = None  # the queue of the `First` of this run, whose slots its jobs take, too
         self.tokens: Any = None  # a `LimiterTokens`
         self.is_paused = False  # whether the run, or one around it, is paused, so that no job is admitted
         self.is_shared = False  # whether they need something that jobs of other runs may have, besides a slot
@@ -167,7 +162,7 @@ class ReadyQueue:
             self.resource_line.detach()
         if self.tokens is not None:
             self.tokens.detach()
-        self.outer = self.line = self.order = None
+        self.line = self.order = None
         del self.run, self.push, self.release
 
     # ---- the window
@@ -187,39 +182,7 @@ class ReadyQueue:
 
     def is_full(self) -> bool:
         """Return whether no slot is free. More may be taken than there are, if the window has shrunk."""
-        if self.outer is None:
-            return self.size is not None and len(self.holders) >= self.size
-        return self.full_window() is not None
-
-    def full_window(self) -> ReadyQueue | None:
-        """Return the innermost queue whose window is full for the jobs of this one; None if a slot is free in each.
-
-        A slot that a `First` has, because none of its jobs has taken it yet, is free for its jobs.
-        """
-        for queue, firsts in self._windows():
-            if queue.size is not None and len(queue.holders) >= queue.size and queue.holders.isdisjoint(firsts):
-                return queue
-        return None
-
-    def _windows(self) -> Iterator[tuple[ReadyQueue, list[AbstractJob[Any]]]]:
-        """Yield the queues of the windows in which the jobs take slots, each with the `First`s inside it."""
-        queue: ReadyQueue | None = self
-        firsts: list[AbstractJob[Any]] = []
-        while queue is not None:
-            yield queue, firsts
-            firsts.append(queue.run.scheduler)
-            queue = queue.outer
-
-    def return_unused_slot(self) -> None:
-        """Return the slot with which the `First` of this run has started, if none of its jobs could take it at once.
-
-        `admit` has to be called afterwards.
-        """
-        if self.outer is not None:
-            for queue, firsts in self._windows():
-                queue.holders.difference_update(firsts)
-            self._keep_slots()
-            self.on_change()
+        return self.size is not None and len(self.holders) >= self.size
 
     def replace_window(self, size: int) -> None:
         """Replace the number of slots; `admit` has to be called afterwards."""
@@ -276,11 +239,7 @@ class ReadyQueue:
         job = entry[2]
         if self.order is not None:
             self.order.starts += 1
-        if self.outer is not None and takes_slot(job):
-            for queue, firsts in self._windows():
-                queue.holders.difference_update(firsts)
-                queue.holders.add(job)
-        elif self.size is not None and takes_slot(job):
+        if self.size is not None and takes_slot(job):
             self.holders.add(job)
         if self.tokens is None or self.tokens.acquire_or_wait(entry):
             self.startable.append(job)
@@ -298,21 +257,10 @@ class ReadyQueue:
 
     def _release_shared(self, job: AbstractJob[Any]) -> None:
         self.holders.discard(job)
-        if self.outer is not None:
-            for queue, _ in self._windows():
-                queue.holders.discard(job)
-            self._keep_slots()
         if self.tokens is not None:
             self.tokens.release(job)
         if self.resource_line is not None:
             self.resource_line.release(job)
-
-    def _keep_slots(self) -> None:
-        """Give a slot that is given back to each `First` around it that keeps needs, if no job in that has one."""
-        for queue, _ in self._windows():
-            if queue.outer is not None and not queue.holders and queue.run.scheduler._options.needs:
-                for outer, _ in queue.outer._windows():
-                    outer.holders.add(queue.run.scheduler)
 
     def refund(self, job: AbstractJob[Any]) -> None:
         """Put back the amounts of rates and budgets of a job that does not start. Call `release` afterwards."""

@@ -165,14 +165,8 @@ def has_cut_requirements(job: AnyJob) -> bool:
 
 
 def slot_users(scheduler: Iterable[AnyJob]) -> Iterator[AnyJob]:
-    """Yield the jobs that take slots of a scheduler's window: its members, and in place of a `First` the jobs in it."""
-    todo = [scheduler]
-    while todo:
-        for job in todo.pop():
-            if is_scheduler(job) and job._enough is not None:
-                todo.append(job)
-            elif takes_slot(job):
-                yield job
+    """Yield the jobs that take slots of a scheduler's window."""
+    return filter(takes_slot, scheduler)
 
 
 def accepts_jobs(scheduler: BaseScheduler) -> bool:

@@ -11,7 +11,7 @@ from ..admission._window import Adaptive, WindowController
 from ..base._states import STOPPING, JobState, RunPhase, StopReason
 from ..base._user_code import leaf_exceptions
 from ..job import _errors
-from ..job._job import has_moved_on, is_scheduler, takes_slot
+from ..job._job import has_moved_on, takes_slot
 from ..run._idle_timeouts import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument
 from ..run._part import Part
@@ -76,12 +76,7 @@ class AdaptiveWindow(Part, Instrument):
         self._run.queue.size = self.controller.size
 
     def _is_counted(self, scheduler: Any, job: AbstractJob[Any]) -> bool:
-        """Return whether a job takes a slot of the window: each member does, but of a `First`, its jobs do."""
-        if not takes_slot(job) or (is_scheduler(job) and job._enough is not None):
-            return False
-        while scheduler is not self._run.scheduler and scheduler._enough is not None:
-            scheduler = scheduler._scheduler
-        return scheduler is self._run.scheduler
+        return takes_slot(job) and scheduler is self._run.scheduler
 
     def _shows_overload(self, error: BaseException | None) -> bool:
         return error is not None and any(isinstance(leaf, self._settings.slower_on) for leaf in leaf_exceptions(error))

@@ -290,9 +290,6 @@ class Run:
         if limiter is not None:
             queue.tokens = LimiterTokens(self, limiter)
             queue.use_line(FifoLine(queue))
-        if self.scheduler._enough is not None and host is not None:
-            outer = host.run.queue
-            queue.outer = outer if outer.size is not None or outer.outer is not None else None
         return queue
 
     @property
@@ -435,7 +432,6 @@ class Run:
         workers = self.workers
         if self.queue.line is not None:
             self.queue.admit()
-            self.queue.return_unused_slot()
         workers.ensure_searcher()
         workers.searchers += 1
         for _ in range(MAX_FIRST_WORKER_TURNS):

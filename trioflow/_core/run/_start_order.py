@@ -15,7 +15,7 @@ from ..admission.policy._builtin_policies import BUILTIN_POLICIES, CRITICAL_PATH
 from ..admission.policy._policy import StartKeys
 from ..base import _graph_algorithms
 from ..job import _errors
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import AbstractJob
 from ..job._outcome import add_note
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ def may_need_order(run: Run) -> bool:
     members, policy = run.members, run.scheduler._policy
     if (
         members.jobs_with_scheduling_options
-        or run.queue.outer is not None
         or members.nested_schedulers
         or not isinstance(policy, str)
         or run.scheduler._knows_durations()
@@ -131,11 +130,7 @@ class StartOrder:
         self._queue.use_order(order, has_needs)
 
     def _needs_admission(self, jobs: Iterable[AbstractJob[Any]]) -> bool:
-        """Return whether jobs need resources, or share a window with the jobs of a `First`."""
-        if self._queue.outer is not None:
-            return True
-        has_window = self._queue.size is not None
-        return any(job._options.needs or (has_window and is_scheduler(job) and job._enough is not None) for job in jobs)
+        return any(job._options.needs for job in jobs)
 
     def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""

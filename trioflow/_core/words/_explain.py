@@ -292,8 +292,7 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
 
 
 def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
-    queue = run.queue.full_window() or run.queue
-    holders = sorted(queue.holders.copy(), key=lambda holder: holder._started_at or math.inf)
+    holders = sorted(run.queue.holders.copy(), key=lambda holder: holder._started_at or math.inf)
     before_text = _earlier_jobs_text(run, job, run.queue.in_order())
     return f"waits for a slot: the window is full, with {_job_names(holders)}{before_text}"
 

@@ -226,7 +226,7 @@ def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
     if wait is None or run is None:
         return ()
     if wait.cause is WaitCause.SLOT:
-        return (run.queue.full_window() or run.queue).holders
+        return run.queue.holders
     lacking = run.pools.resolve(job).get(wait.resource)
     if isinstance(lacking, CountedResource):
         return lacking.holders.keys()

@@ -139,15 +139,8 @@ class RunModel:
         """Return the number of slots in use; for a limiter, including the tokens that other schedulers use."""
         run = views.current_run(self.root.scheduler)
         tokens = None if run is None else run.tokens_taken
-        users = (job for job in list(self.running_jobs) if job.takes_slot and self._takes_slot_of_root(job))
+        users = (job for job in list(self.running_jobs) if job.takes_slot and job.enclosing is self.root)
         return sum(1 for _ in users) if tokens is None else tokens
-
-    def _takes_slot_of_root(self, job: JobRecord) -> bool:
-        """Return whether a job is a member, or in a `First` among the members, which passes its slots on."""
-        enclosing = None if job.is_first else job.enclosing
-        while enclosing is not None and enclosing.is_first and enclosing is not self.root:
-            enclosing = enclosing.enclosing
-        return enclosing is self.root
 
     def _tally(self) -> _verdict.Tally:
         """Return the number of jobs in each state, including those nested in forever jobs."""

@@ -69,12 +69,7 @@ class WaitAnalysis:
         self._needs: Final = needs
         self._inner_waits: Final = inner_waits
         self._run_indices: Final = {number: index for index, run in enumerate(runs) for number in run.member_numbers}
-        # The indices of the runs in whose windows the members of each run take slots: a `First` passes its own on.
-        self._windows: Final[list[list[int]]] = []
-        for index, run in enumerate(runs):  # enclosing runs come first
-            is_in_first = run.parent is not None and spans[run.parent].is_first
-            outer = self._windows[self._run_indices[run.parent]] if is_in_first else []  # type: ignore[index]
-            self._windows.append([index, *outer])
+        self._is_first: Final = [run.parent is not None and spans[run.parent].is_first for run in runs]
         self._slots: Final = [ResourceUse("", 0.0, []) for _ in runs]
         needed_amounts: dict[ResourceUse, set[float]] = {}
         for span in spans:
@@ -87,9 +82,8 @@ class WaitAnalysis:
             for began, ended in attempts:
                 for resource, amount in span_needs:
                     resource.uses.append((began, ended, amount, span.number))
-                if span.takes_slot and not span.is_first:
-                    for index in self._windows[self._run_indices[span.number]]:
-                        self._slots[index].uses.append((began, ended, 1, span.number))
+                if span.takes_slot:
+                    self._slots[self._run_indices[span.number]].uses.append((began, ended, 1, span.number))
             for resource, amount in span_needs:
                 needed_amounts.setdefault(resource, set()).add(amount)
         step_count = sum(
@@ -155,7 +149,7 @@ class WaitAnalysis:
     def _fallback_shortage(self, span: Span) -> Shortage:
         """Return the shortage to assume in a gap if there is no shortage before it."""
         index, needs = self._run_indices[span.number], self._needs.get(span.number)
-        if len(self._windows[index]) > 1:  # it is in a `First`, and its turn came after that of another job
+        if self._is_first[index]:  # its turn came after that of another job
             return WaitCause.JOBS, None
         if needs:  # the resource must have been reserved, or used by a run that is not in the trace
             return WaitCause.RESOURCE, needs[0][0]
@@ -173,7 +167,7 @@ class WaitAnalysis:
         if key not in self._shortages_by_needs:
             pauses = self._runs[run].pauses
             layers: list[list[ShortageInterval]] = [[(*times, WaitCause.PAUSE, None)] for times in pauses]
-            layers += [self._full_window_intervals[index] for index in self._windows[run]] if span.takes_slot else []
+            layers += [self._full_window_intervals[run]] if span.takes_slot else []
             layers += [_find_cooldowns(resource) for resource, _ in needs]
             layers += [self._find_shortages(resource, amount) for resource, amount in needs]
             layers = [layer for layer in layers if layer]
