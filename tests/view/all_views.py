@@ -30,8 +30,9 @@ from trioflow.otel import Tracing
 from trioflow.view import listing
 from trioflow.view.graph import _render
 from trioflow.view.look import _client, _process_record
-from trioflow.view.look._page import WatchedRun, live_facts
+from trioflow.view.look._console import console
 from trioflow.view.look._watch import Watch
+from trioflow.view.look._watched_run import WatchedRun
 from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally, run_verdict
@@ -87,8 +88,9 @@ class WatchInBetween(Instrument):
             elif next(self._count) % 3 == 0 or _ is None:
                 self.run.update(json.loads(json.dumps(self._watch.answer())))
             if next(self._count) in LOOKS_AFTER and self.run.answer["number"]:
-                record, jobs = self.run.record()
-                live_facts(record, self.run.answer, {job.span.number: job.span.path for job in jobs}, "")
+                self.run.record()
+                shown = console(self.run, "", False)
+                assert sum(count for _, _, count, _ in shown["counts"]) == shown["count"]
         except Exception:
             self.found.append(traceback.format_exc(limit=-6))
 
@@ -105,7 +107,7 @@ class WatchInBetween(Instrument):
         if self._watch is None:
             return
         self.ask(scheduler)
-        watched, _ = self.run.record()
+        watched = self.run.record()
         has_all = all(each.keep_jobs for each in [scheduler, *filter(is_scheduler, scheduler.iterate_jobs())])
         if has_all and all(run.run_number < 2 for run in record.runs):
             pages = {"the run": told(record, self.has_grown), "its page": told(watched, self.has_grown)}
@@ -122,6 +124,7 @@ def told(record: TraceRecord, has_grown: bool) -> str:
         times = span.started_at, span.finished_at, *(() if has_grown else (span.scheduled_at, span.lane))
         failure = record.failures[span.number].headline if span.number in record.failures else ""
         words = span.path, span.state, times, required, span.exception_text, failure, span.timed_out, span.restored
+        words = *words, len(span.attempts)
         lines.append(str(words))
     verdicts = [str(record.verdict(run, run.stop_reason)) for run in record.root_runs]
     return "\n".join([*sorted(lines), record.tally.describe(), *verdicts])

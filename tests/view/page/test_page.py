@@ -14,7 +14,6 @@ import threading
 import urllib.error
 import urllib.request
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,15 @@ import trioflow.look
 from trioflow import Job, Scheduler, ThreadJob, Trace
 from trioflow.abc import Instrument, incidents_of
 from trioflow.view import save
-from trioflow.view.look import _answers, _client, _page, _watch, _web
-from trioflow.view.look._page import Page, TracePage, WatchedRun
+from trioflow.view.look import _answers, _client, _console, _watch, _web
+from trioflow.view.look._page import Page, TracePage
+from trioflow.view.look._watched_run import NO_ANSWER, WatchedRun
 from trioflow.view.look._web import PageServer
-from trioflow.view.trace._record import TraceRecord
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 
 from ...batch.process import running
-from ...bodies import fail, nap, nothing
+from ...bodies import fail, nothing
 from ...cli.command_line import trioflow as trioflow_command
 from ...jobs.posix.process_trees import until_there
 from ...places import PATIENCE
@@ -144,17 +143,15 @@ def test_a_page_of_a_batch_counts_all_commands(tmp_path: Path) -> None:
         until_there(here)
         page = Page(process.pid, None)
         page.ask()
-        text = page.html()[1]
+        state = page.state()
         go.touch()
         page.follow()
-        ended = page.html()[1]
+        ended, report = page.state(), page.report()
         process.communicate(timeout=PATIENCE)
-    assert "4 of 7 jobs have ended" in text
-    assert ("all 7 jobs succeeded" in ended, "feed" in ended.partition("<body>")[2]) == (True, False)
-    assert "waited for jobs to be added" in ended
-    assert "has not ended, 4 of 7 jobs succeeded" in text
-    assert "2 jobs wait for others to end" in text
-    assert "What runs: 1<" in text
+    assert (state["settled"], state["count"], state["running_count"], state["idle"]) == (4, 7, 1, 2)
+    assert ("4 of them are not here" in state["lacks"], "4 of them are not here" in report) == (True, True)
+    assert ("all 7 jobs succeeded" in ended["verdict"], "feed" in report.partition("<body>")[2]) == (True, False)
+    assert ("waited for jobs to be added" in report, "Unknown, because jobs are missing" in report) == (False, True)
 
 
 def test_a_page_shows_a_run_and_steers_it(backend: Any) -> None:
@@ -163,59 +160,68 @@ def test_a_page_shows_a_run_and_steers_it(backend: Any) -> None:
 
     def use(server: PageServer) -> None:
         path = f"/{server.token}/"
-        for do, value in (("pause", None), ("window", 2), ("cancel", "a\\x1bb"), ("cancel", "c"), ("fly", None)):
-            pages.append(request(server, "POST", f"{path}steer", {"do": do, "value": value})[1])
+        state = json.loads(request(server, "GET", f"{path}state")[1])
+        keys = {name: key for key, name, *_ in state["running"]}
+        words = [("pause", None, None), ("window", 2, None), ("cancel", None, keys["a\\x1bb"]), ("cancel", None, 99)]
+        for do, value, job in [*words, ("fly", None, None)]:
+            body = {"do": do, "value": value, "job": job, "seen": state["seen"]}
+            pages.append(request(server, "POST", f"{path}steer", body)[1])
+        pages.append(request(server, "POST", f"{path}steer", {"do": "cancel", "seen": "another"})[1])
         has_paused.set()
-        while "waits for a resume" not in (page := request(server, "GET", path)[1]):
+        while not (state := server.page.state())["waiting"]:
             server.page.ask()
-        pages.append(page)
-        pages.append(request(server, "GET", f"{path}page?have={server.page.version}")[1])
+        states.append(state)
+        job = request(server, "GET", f"{path}job?seen={state['seen']}&key={keys['looking']}")[1]
+        pages.append(job)
         pages.append(request(server, "GET", f"{path}report.html")[1])
-        request(server, "POST", f"{path}steer", {"do": "resume"})
+        request(server, "POST", f"{path}steer", {"do": "resume", "seen": state["seen"]})
 
-    has_paused = threading.Event()
+    has_paused, states = threading.Event(), list[Any]()
     odd, wrong = Job(anyio.sleep_forever, label="a\x1bb"), Job(fail, 0, ValueError("broken"), label="wrong")
     before = ThreadJob(has_paused.wait)
     scheduler = in_a_run(backend, use, odd, wrong, before, Job(nothing, required=before), jobs_window=4)
-    pause, window, cancel, unknown, wrong_word, page, news, report = pages
+    pause, window, cancel, unknown, wrong_word, another, job, report = pages
+    [state] = states
     assert json.loads(pause) == {"done": "'night': paused"}
     assert ", on its page" in incidents_of(scheduler)[0].message
     assert json.loads(window) == {"done": "'night': jobs_window set to 2"}
     assert json.loads(cancel) == {"done": "'a\\x1bb': cancelled"}
-    assert "no job with the path 'c'" in json.loads(unknown)["error"]
+    assert "this job has ended" in json.loads(unknown)["error"]
     assert "'fly' is none of pause, resume" in json.loads(wrong_word)["error"]
+    assert "what is not so any more" in json.loads(another)["error"]
     assert (odd.state.name, scheduler.jobs_window) == ("CANCELLED", 2)
-    assert "What runs: 1" in page
-    assert "ValueError: broken" in page
-    assert news == ""
-    assert 'id="live"' in page
+    assert (state["running_count"], state["waiting"][0][4]) == (1, state["waiting"][0][4])
+    assert "waits for a resume" in state["waiting"][0][4]
+    assert state["failed"][0][3] == "ValueError: broken"
+    assert (json.loads(job)["state"], json.loads(job)["can_cancel"]) == ("running", True)
     assert 'id="live"' not in report
     assert report.count("<script") == 2
 
 
 def test_a_program_that_refuses_to_be_steered_has_a_page_without_buttons(backend: Any) -> None:
     """The page shows the run, hides the buttons, and a word is refused."""
-    texts: list[str] = []
+    texts, states = list[str](), list[bool]()
 
     def use(server: PageServer) -> None:
-        texts.append(request(server, "GET", f"/{server.token}/")[1])
-        texts.append(request(server, "POST", f"/{server.token}/steer", {"do": "cancel"})[1])
+        state = server.page.state()
+        states.append(state["steered"])
+        texts.append(request(server, "POST", f"/{server.token}/steer", {"do": "cancel", "seen": state["seen"]})[1])
 
     trioflow.look.enable(steer=False)
     try:
         in_a_run(backend, use)
     finally:
         trioflow.look.enable()
-    assert 'data-steered="false"' in texts[0]
-    assert "refuses to be steered" in texts[1]
+    assert states == [False]
+    assert "refuses to be steered" in texts[0]
 
 
 @pytest.mark.parametrize("keep_jobs", [True, False])
 def test_a_page_says_if_jobs_may_be_missing(keep_jobs: bool) -> None:
     """With `keep_jobs=False`, jobs that ended before the first question leave no trace on the page."""
     texts: list[str] = []
-    in_a_run("trio", lambda server: texts.append(request(server, "GET", f"/{server.token}/")[1]), keep_jobs=keep_jobs)
-    assert ("from before this page are missing" in texts[0]) is not keep_jobs
+    in_a_run("trio", lambda server: texts.append(server.page.state()["lacks"]), keep_jobs=keep_jobs)
+    assert ("The program drops jobs that have ended" in texts[0]) is not keep_jobs
 
 
 @pytest.mark.parametrize("most", [200, 3])
@@ -242,46 +248,10 @@ def test_a_page_has_jobs_that_come_and_go_between_two_questions(
     pages = [Page(os.getpid(), None), Page(os.getpid(), None)]
     anyio.run(main, backend=backend)
     pages[0].ask()
-    one, two = (Counter((span.path, span.state.value) for span in page._run.record()[0].spans) for page in pages)
+    one, two = (Counter((span.path, span.state.value) for span in page._run.record().spans) for page in pages)
     assert (one["group/same", "succeeded"], one["wrong", "failed"]) == (3, 3 if most == 200 else 2)
     assert [one[f"job {number}", "succeeded"] for number in range(3)] == [1, most == 200, 1]
     assert (two["group/same", "succeeded"], two["wrong", "failed"], two["before", "succeeded"]) == (2, 2, 0)
-
-
-@pytest.mark.parametrize(("window", "seconds"), [(4, "4 s"), (2, "8 s"), (1, "20 s")])
-def test_an_estimate_counts_neither_pauses_nor_slots_that_are_gone(virtual: Any, window: int, seconds: str) -> None:
-    """What remains takes as long as it would have without a pause, in the slots that there are now."""
-
-    async def steer() -> None:
-        await anyio.sleep(4)
-        scheduler.pause()
-        await anyio.sleep(40)
-        scheduler.jobs_window = window
-        record = trace._get_record()
-        counted = [span for span in record.counted_spans if not span.forever]
-        estimates.append(_page.estimate(record, counted, window))
-        scheduler.resume()
-
-    estimates: list[str] = []
-    trace, jobs = Trace(), [Job(nap, 1) for _ in range(32)]
-    scheduler = Scheduler(Job(steer, forever=True), *jobs, jobs_window=4)
-    virtual(partial(scheduler.co_run, instruments=[trace]))
-    assert estimates == [seconds]
-
-
-def test_an_estimate_does_not_take_the_window_for_that_of_groups(virtual: Any) -> None:
-    """The jobs of a group go on side by side, whatever the window of the run around it is."""
-    estimates: list[str] = []
-    trace, group = Trace(), Scheduler([Job(nap, 1) for _ in range(32)], jobs_window=4)
-
-    async def look() -> None:
-        await anyio.sleep(4)
-        record = trace._get_record()
-        estimates.append(_page.estimate(record, [span for span in record.counted_spans if not span.forever], 1))
-
-    scheduler = Scheduler(Job(look, forever=True), group, jobs_window=1)
-    virtual(partial(scheduler.co_run, instruments=[trace]))
-    assert estimates == ["4 s"]
 
 
 def test_a_run_that_a_page_sees_before_it_has_begun_is_the_first(backend: Any) -> None:
@@ -294,16 +264,16 @@ def test_a_run_that_a_page_sees_before_it_has_begun_is_the_first(backend: Any) -
 
     group = Scheduler(ThreadJob(page.ask), label="group")
     Scheduler(group, label="night", instruments=[Slow()]).run(backend=backend)
-    record = page._run.record()[0]
+    record = page._run.record()
     assert ({span.run for span in record.spans}, {run.run_number for run in record.runs}) == ({1}, {1})
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "waits for a slot"), (2, "wait for a slot")])
 def test_several_jobs_wait_in_the_plural(count: int, words: str) -> None:
     """The explanation is that of one job, and the page says it of all that wait for the same."""
-    answer = _page.NO_ANSWER | {"waiting": [([7], count, "waits for a slot: it waits")]}
-    live = _page.live_facts(TraceRecord(), answer, {7: "job"}, "") | {"is_own": False}
-    assert f">{words}: it waits<" in report_html(TraceRecord(), Path.cwd(), live)
+    run = WatchedRun()
+    run.answer = NO_ANSWER | {"waiting": [("slot", [7], count, "waits for a slot: it waits")]}
+    assert _console.console(run, "", False)["waiting"][0][4] == f"{words}: it waits"
 
 
 def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
@@ -316,7 +286,7 @@ def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
         _client.ask(os.getpid(), {"watch": page._key, "number": 1})  # nobody reads the answer
         page.ask()
         copy.update(_client.ask(os.getpid(), {"watch": "another"}))
-        records.extend([page._run.record()[0], copy.record()[0]])
+        records.extend([page._run.record(), copy.record()])
 
     Scheduler(ThreadJob(look), *(Job(nothing, label=f"job {number}") for number in range(5))).run(backend=backend)
     one, other = ({span.path: span.state for span in record.spans} for record in records)
@@ -331,8 +301,8 @@ def test_a_program_that_ends_tells_its_page_how() -> None:
         following.start()
         process.communicate(b"\n")
         following.join()
-        text = page.html()[1]
-    assert ('data-ended="true"' in text, "OSError: broken" in text, "has not ended" in text) == (True, True, False)
+        state, text = page.state(), page.html()[1]
+    assert (state["ended"], "OSError: broken" in text, "has not ended" in text) == (True, True, False)
     assert "OSError: broken" in page.report()
 
 
@@ -344,24 +314,24 @@ def test_news_are_told_at_once(backend: Any, monkeypatch: pytest.MonkeyPatch) ->
             patient.setattr(_answers, "WATCH_INTERVAL", 60.0)
             asking = threading.Timer(0.01, server.page.ask)
             asking.start()
-            texts.append(request(server, "GET", f"/{server.token}/page?have=0")[1])
+            texts.append(request(server, "GET", f"/{server.token}/state?have={server.page.version}")[1])
             asking.join()
 
     texts: list[str] = []
     Scheduler(ThreadJob(look, label="looking")).run(backend=backend)
-    assert "What runs" in texts[0]
+    assert json.loads(texts[0])["running_count"] == 1
 
 
 def test_a_page_waits_for_a_run(backend: Any) -> None:
     """A page may be there before the run that it will show, whose label must be given if there are several."""
     page = Page(os.getpid(), None)
     page.ask()
-    assert ("waits for a run" in page.html()[1], page.has_ended) == (True, False)
+    assert (page.state()["phase"], page.has_ended) == ("waits for a run", False)
     asked = ThreadJob(page.ask, label="asked")
     other = ThreadJob(lambda: Page(os.getpid(), "other").ask(), label="other")
     scheduler = Scheduler(asked, other, label="night")
     assert not scheduler.run(backend=backend)
-    assert ">night<" in page.html()[1]
+    assert page.state()["title"] == "night"
     assert "choose a run by --run LABEL: in progress are 'night'" in str(other.raised_exception())
 
 
@@ -371,9 +341,10 @@ def test_a_trace_has_the_page_of_a_run_that_has_ended(tmp_path: Path) -> None:
     Scheduler(Job(nothing, label="only"), label="night").run(instruments=[trace])
     save(trace, tmp_path / "night.json")
     with serving(TracePage(read_record(tmp_path / "night.json"))) as server:
-        text = request(server, "GET", f"/{server.token}/")[1]
+        text = request(server, "GET", f"/{server.token}/page")[1]
+        state = server.page.state()
         saved = request(server, "GET", f"/{server.token}/report.html")[1]
-    assert ('data-ended="true" data-paused="false" data-steered="false"' in text, ">night<" in text) == (True, True)
+    assert (state["ended"], state["steered"], state["title"], ">night<" in text) == (True, False, "night", True)
     assert saved == report_html(read_record(tmp_path / "night.json"), Path.cwd())
     assert "a trace is shown by --web alone" in trioflow_command("look", tmp_path / "night.json").output
     assert "nor a trace file 'nope.json'" in trioflow_command("look", "nope.json", "--web").output

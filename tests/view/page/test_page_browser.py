@@ -52,7 +52,7 @@ def click(browser: Browser, css: str) -> None:
 
 
 def status(browser: Browser) -> str:
-    return text(browser, "#status")
+    return f"{text(browser, '#phase')} {text(browser, '#settled')}"
 
 
 @contextmanager
@@ -76,28 +76,28 @@ def test_a_page_moves_and_steers_in_two_tabs(browser: Browser) -> None:
     first = ThreadJob(release.wait, label="first")
     with watched(first, Job(nothing, label="second", required=first)) as server:
         browser.driver.get(server.url)
-        until(browser, lambda: "1 of 3 jobs have ended" in status(browser))
-        assert text(browser, "#now td bdi") == "first"
-        assert "jobs_window of this run is none" in str(browser.first("#window").get_attribute("title"))
+        until(browser, lambda: status(browser) == "runs 1 of 3")
+        assert text(browser, "#running li bdi") == "first"
+        assert "this window is none" in str(browser.first("#windows input").get_attribute("title"))
         click(browser, "[data-do=pause]")
         until(browser, lambda: status(browser).startswith("paused"))
         release.set()
-        until(browser, lambda: "2 of 3 jobs have ended" in status(browser))
-        assert "waits for a resume" in text(browser, ".waits")
+        until(browser, lambda: status(browser).endswith("2 of 3"))
+        assert "waits for a resume" in text(browser, "#waiting")
         one = browser.driver.current_window_handle
         browser.driver.switch_to.new_window("tab")
         browser.driver.get(server.url)
-        assert not browser.first("[data-do=pause]").is_displayed()
+        until(browser, lambda: not browser.first("[data-do=pause]").is_displayed())
         click(browser, "[data-do=resume]")
-        until(browser, lambda: status(browser).startswith("ended after"))
+        until(browser, lambda: status(browser).startswith("ended"))
         browser.driver.close()
         browser.driver.switch_to.window(one)
-        until(browser, lambda: str(browser.first("#buttons a").get_attribute("href")).startswith("blob:"))
-    assert text(browser, "h1") == f"✓ {NASTY}"
-    assert browser.first("#status .badge").get_attribute("class") == "badge good"
+        until(browser, lambda: str(browser.first("#words a").get_attribute("href")).startswith("blob:"))
+    assert text(browser, "h1") == NASTY
+    assert browser.first("#phase").get_attribute("class") == "badge good"
     assert (browser.evaluate("document.title"), browser.evaluate("document.images.length")) == (NASTY, 0)
     assert browser.evaluate("document.querySelectorAll('#timeline g.job').length") == 3
-    assert not text(browser, "#now")
+    assert not browser.first("#running").is_displayed()
     assert browser.console_messages() == []
 
 
@@ -105,12 +105,13 @@ def test_what_is_cancelled_from_a_page_needs_a_second_click(browser: Browser) ->
     """The first click asks which job is meant, and the second one cancels it."""
     with watched(Job(anyio.sleep_forever, label="long")) as server:
         browser.driver.get(server.url)
-        until(browser, lambda: "1 of 2 jobs have ended" in status(browser))
-        click(browser, "#now button")
-        assert text(browser, "#answer") == "Click again to cancel long."
-        click(browser, "#now button")
+        until(browser, lambda: status(browser) == "runs 1 of 2")
+        until(
+            browser, lambda: browser.first("#running .cancel").click() or text(browser, "#running .cancel") == "Cancel?"
+        )
+        click(browser, "#running .cancel")
         until(browser, lambda: status(browser).startswith("ended"))
-    assert "1 cancelled" in text(browser, "header")
+    assert "1 cancelled" in text(browser, "#counts")
 
 
 def test_the_page_of_a_killed_program_says_so_and_fits_every_window(browser: Browser) -> None:
@@ -125,9 +126,9 @@ def test_the_page_of_a_killed_program_says_so_and_fits_every_window(browser: Bro
             assert browser.evaluate("document.documentElement.scrollWidth") <= width
         process.kill()
         following.join()
-        until(browser, lambda: "The program was killed" in status(browser))
-    assert status(browser).startswith("gone 0 of 1 job has ended")
-    assert "has not ended" in text(browser, ".verdict")
+        until(browser, lambda: "The program was killed" in text(browser, "#problem"))
+    assert status(browser) == "gone 0 of 1"
+    until(browser, lambda: "has not ended" in text(browser, "#rest .verdict"))
 
 
 def test_the_page_of_a_run_of_the_command_gets_its_end(browser: Browser, tmp_path: Path) -> None:
@@ -138,12 +139,12 @@ def test_the_page_of_a_run_of_the_command_gets_its_end(browser: Browser, tmp_pat
     pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, **pipes) as process:
         browser.driver.get(process.stderr.readline().strip())
-        until(browser, lambda: "0 of 1 job has ended" in status(browser))
+        until(browser, lambda: status(browser) == "runs 0 of 1")
         process.communicate("\n")
-    assert status(browser).startswith("ended after")
-    assert "OSError: broken" in text(browser, "#failures")
-    assert browser.first("#status .badge").get_attribute("class") == "badge bad"
+    assert status(browser) == "ended 1 of 1"
+    assert "OSError: broken" in text(browser, "#failed")
+    assert browser.first("#phase").get_attribute("class") == "badge bad"
     until(browser, lambda: text(browser, "#answer").endswith("Save the report to keep it."))
-    assert browser.first("#answer").get_attribute("class") == "note"
-    until(browser, lambda: str(browser.first("#buttons a").get_attribute("href")).startswith("blob:"))
+    assert not browser.first("#answer").get_attribute("class")
+    until(browser, lambda: str(browser.first("#words a").get_attribute("href")).startswith("blob:"))
     assert browser.console_messages() == []

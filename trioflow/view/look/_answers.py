@@ -22,7 +22,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
@@ -39,6 +39,8 @@ REQUEST_TIMEOUT: Final = 1.0
 """How long, in seconds, to wait for a request: clients of older versions neither send one nor end their side."""
 MAX_REQUEST_SIZE: Final = 1 << 16
 MAX_TRIES: Final = 3
+PIECE: Final = 50
+"""How many items of a list are encoded at once: the event loop waits meanwhile for the lock of Python."""
 WATCH_INTERVAL: Final = 1.0
 """How long, in seconds, who watches a run waits for changes, and a program at its end for those who watch."""
 FIRST_INTERVAL: Final = 0.1
@@ -131,8 +133,14 @@ class AnswerThread:
         while True:
             try:
                 connection, _ = listener.accept()
-            except OSError:  # `stop` has closed the listener
-                return
+            except OSError:
+                if self._pid == 0:  # `stop` has closed the listener
+                    return
+                time.sleep(FIRST_INTERVAL)  # the process has too many files open
+                continue
+            if peer_of(connection)[1] not in (None, posix.geteuid()):
+                connection.close()
+                continue
             # Each has its own thread, so that none waits while a job blocks the loop that another one wants to steer.
             thread = threading.Thread(target=_answer_client, args=(connection,), name=CLIENT_THREAD, daemon=True)
             try:
@@ -159,11 +167,11 @@ class AnswerThread:
 
 def _answer_client(connection: socket.socket) -> None:
     with connection, contextlib.suppress(OSError):
-        pid, user = peer_of(connection)
-        if user in (None, posix.geteuid()):
-            request = _read_request(connection)
-            connection.settimeout(SEND_TIMEOUT)
-            connection.sendall(answer(request, pid))
+        pid, _ = peer_of(connection)
+        request = _read_request(connection)
+        connection.settimeout(SEND_TIMEOUT)
+        for piece in answer(request, pid):
+            connection.sendall(piece)
 
 
 def _read_request(connection: socket.socket) -> Any:
@@ -181,23 +189,37 @@ def _read_request(connection: socket.socket) -> Any:
         return {}
 
 
-def answer(request: Any = None, pid: int | None = None) -> bytes:
-    """Return the answer to a client of the same user as JSON, which is an object with the error if there is one.
+def answer(request: Any = None, pid: int | None = None) -> Iterator[bytes]:
+    """Yield the answer to a client of the same user as JSON, which is an object with the error if there is one.
 
     Args:
         request: what the client asks for; None for the record of this process.
         pid: the process that asks, if the system tells.
 
     """
-    import json
-
     if request is None:
         from ._process_record import describe_process
 
         made = _try_again(describe_process)
     else:
         made = _handle(request, pid)
-    return json.dumps(made, default=str, separators=(",", ":")).encode()
+    return _encode(made)
+
+
+def _encode(made: Record) -> Iterator[bytes]:
+    """Yield an answer as JSON in pieces, between which other threads run."""
+    import json
+
+    encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
+    for number, (name, value) in enumerate(made.items()):
+        yield f"{',' if number else '{'}{encode(name)}:".encode()
+        if not isinstance(value, list):
+            yield encode(value).encode()
+            continue
+        for start in range(0, max(1, len(value)), PIECE):
+            yield (("," if start else "[") + encode(value[start : start + PIECE])[1:-1]).encode()
+        yield b"]"
+    yield b"}"
 
 
 def _try_again(make: Callable[[], Record]) -> Record:
@@ -216,7 +238,12 @@ def _handle(received: Any, pid: int | None) -> Record:
     if request.get("version") != PROTOCOL_VERSION:
         return {"error": "it has another version of trioflow, which can only be looked at"}
     try:
-        return _tell_changes(request) if "watch" in request else {"done": _steer(request, pid)}
+        if "do" in request:
+            return {"done": _steer(request, pid)}
+        if "detail" in request:
+            detail: Record = _seen_watch(request).describe_one(request["detail"])
+            return detail
+        return _tell_changes(request)
     except ValueError as error:
         return {"error": str(error)}
 
@@ -229,7 +256,14 @@ def _steer(request: Record, pid: int | None) -> str:
         raise ValueError("it refuses to be steered, because it has called trioflow.look.enable(steer=False)")
     by = f"{views.STEERER} {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
     by += ", on its page" * (request.get("page") is True)
-    done = steer(_choose_run(request), str(request.get("do")), request.get("value"), by, request.get("run"))
+    run, target, job = None, request.get("run"), None
+    if "seen" in request:  # a page names what it shows
+        watch = _seen_watch(request)
+        run, target, key = watch.in_progress, None, request.get("job")
+        if watch.in_progress.has_ended():
+            raise ValueError("the run that the page shows has ended")
+        job = None if key is None else watch.find(key)
+    done = steer(run or _choose_run(request), str(request.get("do")), request.get("value"), by, target, job)
     with watching:
         steered_count += 1
         watching.notify_all()
@@ -278,13 +312,29 @@ def _tell_changes(request: Record) -> Record:
             watch = watches[key] = Watch(_choose_run(request) if watch is None else watch.in_progress)
             atexit.unregister(answer_thread.tell_ends)
             atexit.register(answer_thread.tell_ends)
-        else:
+        elif not watch.has_more:
             watch.asked_at, count = now, steered_count
             watching.wait_for(lambda: is_ending or steered_count != count, WATCH_INTERVAL)
+        watch.asked_at = time.monotonic()
+    with watch.lock:  # not `watching`, which the end of the program and those who steer take
         answer = _try_again(watch.answer)
+    with watching:
         watch.asked_at = time.monotonic()
         watching.notify_all()
-        return {**answer, "may_steer": answer_thread.may_steer}
+    return {**answer, "may_steer": answer_thread.may_steer}
+
+
+def _seen_watch(request: Record) -> Any:
+    """Return the watch that a page means, with the run and the keys of jobs that it shows.
+
+    Raises:
+        ValueError: the page shows another run, or what it has seen was told anew since.
+
+    """
+    watch = watches.get(str(request["watch"]))
+    if watch is None or watch.identity != request.get("seen"):
+        raise ValueError("the page shows what is not so any more: look again")
+    return watch
 
 
 def _awaits_end(watch: Any) -> bool:
@@ -305,7 +355,7 @@ def answer_in_file(path: str, request: Any = None) -> None:
     if isinstance(request, dict) and "watch" in request:
         start_or_warn()
     with open(f"{path}.part", "wb") as file:
-        file.write(answer(request))
+        file.writelines(answer(request))
     os.replace(f"{path}.part", path)
 
 

@@ -115,7 +115,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
 def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
     for job in jobs:
         frames, is_executing = views.job_frames(job)
-        thread_frames = None if is_executing else _frames_in_thread(job)
+        thread_frames = None if is_executing else frames_in_thread(job)
         has_command = views.runs_commands(job)  # it is at its command line, not in the loop that awaits the process
         started_at = job.started_at
         record = {
@@ -125,7 +125,7 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
             "attempt": job.attempts,
             "forever": job.forever,
             "blocks_loop": job is blocker,
-            "line": None if has_command else _describe_line(frames if thread_frames is None else thread_frames),
+            "line": None if has_command else describe_line(frames if thread_frames is None else thread_frames),
             "command": views.command_line_of(job) if has_command else None,
             "status": views.get_status_text(job),
             "explanation": explain(job),
@@ -134,7 +134,7 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
             yield record
 
 
-def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
+def frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
     """Return the frames of a job in a worker thread, the outermost first, none of a function in C; None without it."""
     for frame in sys._current_frames().values():
         frames: list[tuple[FrameType, int]] = []
@@ -147,7 +147,7 @@ def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
     return None
 
 
-def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
+def describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
     """Describe the innermost line of the user's own code, or else the line in the function that the job calls."""
     place: tuple[FrameType, int] | None = None
     for frame, number in frames:

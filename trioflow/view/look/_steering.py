@@ -25,7 +25,9 @@ MAX_GROUPS: Final = 5
 """The maximum number of nested schedulers that the answer to another window names."""
 
 
-def steer(run: RunInProgress, action: str, value: Any, by: str, target: str | None = None) -> str:
+def steer(
+    run: RunInProgress, action: str, value: Any, by: str, target: str | None = None, job: AnyJob | None = None
+) -> str:
     """Steer an outermost run in the next turn of its loop, and return what was done, as words.
 
     What changes the run is an incident of it, and so in the log.
@@ -36,6 +38,7 @@ def steer(run: RunInProgress, action: str, value: Any, by: str, target: str | No
         value: the number of slots for "window"; for "cancel", the path of a job, or None for the run.
         by: who asks, for the log; it begins with `views.STEERER`.
         target: the path of the nested scheduler that gets the window; None or the run's own label for the run.
+        job: the job to cancel, or the nested scheduler that gets the window, in place of a path.
 
     Raises:
         ValueError: it cannot be done. The message says why.
@@ -45,7 +48,7 @@ def steer(run: RunInProgress, action: str, value: Any, by: str, target: str | No
 
     def act() -> None:
         try:
-            answers.append(_act(run, action, value, by, target))
+            answers.append(_act(run, action, value, by, target, job))
         except (TypeError, ValueError, RuntimeError) as error:
             answers.append(ValueError(str(error)))
         is_done.set()
@@ -62,9 +65,9 @@ def steer(run: RunInProgress, action: str, value: Any, by: str, target: str | No
     return answer
 
 
-def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | None) -> str:
+def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | None, job: AnyJob | None) -> str:
     scheduler, phase, note = run.scheduler, run.view.phase, ""
-    subject, job = scheduler.label, None
+    subject = scheduler.label
     if action not in ACTIONS:
         raise ValueError(f"{action!r} is none of {', '.join(ACTIONS)}")
     if run.has_ended():
@@ -78,19 +81,25 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
     elif action == "window":
         if type(value) is not int or value < 1:
             raise ValueError(f"the window of {target or subject!r}: {WINDOW_ADVICE}")
-        if target not in (None, subject):
+        if job is not None:
+            subject = paths_of(scheduler)[job]
+        elif target not in (None, subject):
             subject, job = target, _find(scheduler, target)
-        resized: Any = job or scheduler
+        resized: Any = scheduler if job is None else job
         if not is_scheduler(resized):
             raise ValueError(f"{subject!r} is one job, without a window")
         resized.jobs_window = value
         note = _groups_text(resized)
     elif action == "drain":
         scheduler.drain()
-    elif value is None:
+    elif value is None and job is None:
         scheduler.cancel()
     else:
-        subject, job = value, _find(scheduler, value)
+        subject, job = (
+            (value, _find(scheduler, value)) if job is None else (paths_of(scheduler).get(job, job.label), job)
+        )
+        if job.is_settled():
+            raise ValueError(f"{subject!r} has ended")
         job.cancel()
     done = f"{subject!r}: {ACTIONS[action].format(value)}"
     run.report(job, f"{done} by {by}")

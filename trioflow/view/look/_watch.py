@@ -8,25 +8,38 @@ forgotten.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
+import os
+import secrets
+import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
+from ... import _posix as posix
 from ..._core.api import views
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, RunPhase, state_of
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, RunPhase, WaitCause, state_of
+from .._outcome import Outcome
 from ..trace._event_recorder import RunStart
 from ..trace._facts import RunFacts
 from ..trace._log_reader import PLAIN_OUTCOME, LiveJob, LiveRun, describe_job, describe_run, host_facts, pool_resources
 from ..trace._record import MAX_BOXES, describe_graph
 from ..trace._trace import find_critical_path
 from ..trace._trace_file import to_plain
-from ._process_record import Record, explain
+from ._process_record import Record, describe_line, explain, frames_in_thread
 
 MAX_EXPLAINED: Final = 200
 """The maximum number of SCHEDULED jobs in one answer whose waits are told apart; the others are only counted."""
 MAX_DROPPED: Final = 200
 """How many of the jobs that a scheduler has dropped since the last answer are told: each takes 90 microseconds."""
 MAX_GROUPS: Final = 12
+MAX_TOLD: Final = 1000
+"""How many jobs one answer describes; more are in the next one, so that no answer takes longer than 0.1 s."""
+MAX_TAIL: Final = 4000
+"""The number of bytes at the end of the output of a running command that are told of the job that somebody looks at."""
 MAX_NAMED: Final = 3
 Told = tuple[JobState | None, int]
 """The state and the attempt of a job that were told; the state is None for all that has to be told anew."""
@@ -39,6 +52,11 @@ class Watch:
 
     def __init__(self, in_progress: RunInProgress) -> None:
         self.in_progress: Final = in_progress
+        self.identity: Final = secrets.token_hex(8)
+        """What the keys of jobs belong to: who steers names it, so that no word is for a run that was not seen."""
+        self.lock: Final = threading.Lock()  # of `answer`; the end of the program does not take it
+        self.has_more = False
+        """Whether there is more to tell than the last answer has."""
         self.number = 0
         """The number of answers."""
         self.is_over = False
@@ -64,14 +82,19 @@ class Watch:
         self._view = self._view if view is None else view
         for index, run in enumerate(self._runs):  # the loop appends the runs of nested schedulers
             self._update_run(index, run)
-        told, steps, jobs = self._describe_changed_jobs()
+        told, steps, jobs, has_more = self._describe_changed_jobs()
+        waiting, unexplained = ([], 0) if view is None else self._describe_waiting()
         incidents, graphs = views.incidents_of(self._scheduler), None
-        if view is None and self._scheduler.keep_jobs:  # otherwise, a graph would show some of the jobs
+        if (
+            view is None and not has_more and self._scheduler.keep_jobs
+        ):  # otherwise, a graph would show some of the jobs
             critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
             graphs = [to_plain(describe_graph(self._scheduler, critical_path))]
         answer: Record = {
             "number": self.number + 1,
-            "is_over": view is None,
+            "seen": self.identity,
+            "more": has_more,
+            "is_over": view is None and not has_more,
             "now": self._view.clock() if self._runs[0].ended_at is None else self._runs[0].ended_at,
             "wall_offset": self._wall_offset,
             "host": None if self.number else to_plain(host_facts()),
@@ -81,9 +104,11 @@ class Watch:
             "incidents": [incident.message for incident in incidents[self._incident_count :]],
             "phase": self._view.phase.value,
             "pause": "" if view is None else self._view.pause_text,
-            "window": self._scheduler.window_size if isinstance(self._scheduler.jobs_window, int) else None,
+            "windows": [] if view is None else list(self._describe_windows()),
+            "tokens": None if view is None else view.tokens_taken,
             "keeps_jobs": all(run.scheduler.keep_jobs for run in self._runs),
-            "waiting": [] if view is None else self._describe_waiting(),
+            "waiting": waiting,
+            "unexplained": unexplained,
             "counts": {state.value: number for state, number in (views.all_counts(self._scheduler) or {}).items()},
             "graphs": graphs,
         }
@@ -94,7 +119,7 @@ class Watch:
             if state is not None and state.is_settled:
                 del self._unsettled[job]
         self._incident_count = len(incidents)
-        self.number, self.is_over = self.number + 1, view is None
+        self.number, self.is_over, self.has_more = self.number + 1, view is None and not has_more, has_more
         return answer
 
     def _add_run(self, scheduler: BaseScheduler, enclosing: LiveRun | None) -> None:
@@ -142,8 +167,8 @@ class Watch:
             if views.is_scheduler(job):
                 self._add_run(job, run)
 
-    def _describe_changed_jobs(self) -> tuple[dict[AnyJob, Told], list[Step], list[tuple[int, Record]]]:
-        """Return the new state and attempt of each job that has changed, and how it is told.
+    def _describe_changed_jobs(self) -> tuple[dict[AnyJob, Told], list[Step], list[tuple[int, Record]], bool]:
+        """Return the new state and attempt of each job that has changed, how it is told, and whether there are more.
 
         This is a step if nothing but the state and the times are news. Otherwise, it is the facts with the index of the
         run, which take thirty times as long.
@@ -153,17 +178,20 @@ class Watch:
         for (job, (state, attempt)), now in zip(self._unsettled.items(), map(state_of, self._unsettled), strict=True):
             if now is state and (state is not JobState.RUNNING or job.attempts == attempt):
                 continue
+            if len(plain) == MAX_TOLD:
+                return told, steps, plain, True
             attempts = job.attempts
             index, live = self._jobs[job]
             live.read()
             told[job] = live.state, attempts
-            if state is not None and live.outcome[1:] == PLAIN_OUTCOME[1:] and live.command is None:  # all but attempts
+            is_plain = live.outcome[1:] == PLAIN_OUTCOME[1:] and attempts < 2  # those that have not begun have none
+            if state is not None and is_plain and live.command is None:
                 steps.append((live.key, live.state.value, live.started_at, live.finished_at))
                 continue
-            live.later_attempt_starts = tuple(until for _, until in live.outcome.retry_waits)
+            live.later_attempt_starts = tuple(_later_attempt_starts(live.outcome))
             facts = describe_job(self._runs[index], live, self._paths.get(job), live.key, self._owners)
             plain.append((index, to_plain(facts)))
-        return told, steps, plain
+        return told, steps, plain, False
 
     def _describe_run(self, index: int) -> Record:
         run = self._runs[index]
@@ -172,18 +200,86 @@ class Watch:
         plain: Record = to_plain(RunFacts(describe_run(run, index), resources, ()))
         return plain
 
-    def _describe_waiting(self) -> list[tuple[list[int], int, str]]:
-        """Return the SCHEDULED jobs in groups that wait for the same: the keys of some, the number, one explanation."""
+    def _describe_windows(self) -> Iterator[tuple[int | None, int | None]]:
+        """Yield the key of each scheduler in progress, None for the outermost, and its window if that is a number."""
+        for run in self._runs:
+            if run.started_at is not None and run.ended_at is None:
+                window = run.scheduler.jobs_window
+                yield None if run.parent is None else run.parent.key, window if isinstance(window, int) else None
+
+    def _describe_waiting(self) -> tuple[list[tuple[str, list[int], int, str]], int]:
+        """Return what SCHEDULED jobs wait for, and the number of those that nobody has looked at.
+
+        What several wait for has a name, the keys of some of them, their number, and the explanation of the first.
+        """
         states = zip(self._unsettled, map(state_of, self._unsettled), strict=True)
         scheduled = [job for job, state in states if state is JobState.SCHEDULED]
         groups: dict[Any, list[AnyJob]] = {}
         for job in itertools.islice(scheduled, MAX_EXPLAINED):
             if (wait := views.waiting(job)) is not None:
-                groups.setdefault((wait.cause, wait.resource, job.scheduler), []).append(job)
-        rest, told = max(0, len(scheduled) - MAX_EXPLAINED), list[tuple[list[int], int, str]]()
-        for jobs in itertools.islice(groups.values(), MAX_GROUPS):
+                place = None if wait.cause is WaitCause.PAUSE else job.scheduler
+                groups.setdefault((wait.cause, wait.resource, place), []).append(job)
+        told = list[tuple[str, list[int], int, str]]()
+        for (cause, resource, place), jobs in itertools.islice(groups.items(), MAX_GROUPS):
             explanation = explain(jobs[0])
             if jobs[0].state is JobState.SCHEDULED:  # otherwise, it has started meanwhile
-                told.append(([self._jobs[job][1].key for job in jobs[:MAX_NAMED]], len(jobs) + rest, explanation))
-                rest = 0
-        return told
+                name = f"{cause.value} {resource} {id(place)}"
+                told.append((name, [self._jobs[job][1].key for job in jobs[:MAX_NAMED]], len(jobs), explanation))
+        return told, len(scheduled) - sum(count for _, _, count, _ in told)
+
+    def find(self, key: Any) -> AnyJob:
+        """Return the job with a key. Any thread may call this.
+
+        Raises:
+            ValueError: it has ended, or was dropped.
+
+        """
+        for job, (_, live) in list(self._jobs.items()):
+            if live.key == key and not job.is_settled():
+                return job
+        raise ValueError("this job has ended")
+
+    def describe_one(self, key: Any) -> Record:
+        """Return what nobody needs but who looks at this job: why it waits, where it is, the end of its output."""
+        job = self.find(key)
+        frames, is_executing = views.job_frames(job)
+        line = None if is_executing else frames_in_thread(job)
+        return {
+            "explanation": "" if job.state is JobState.RUNNING else explain(job),
+            "status": views.get_status_text(job),
+            "line": None if views.runs_commands(job) else describe_line(frames if line is None else line),
+            "output": list(_output_tails(job)),
+        }
+
+
+def _later_attempt_starts(outcome: Outcome) -> Iterator[float]:
+    """Yield the start of each attempt but the first. Between two, there may be no wait."""
+    waits, failed = dict(outcome.retry_waits), outcome.failed_attempts
+    yield from (attempt.began for attempt in failed if attempt.number > 1)
+    if failed and (start := waits.get(failed[-1].ended, failed[-1].ended)) < math.inf:
+        yield start
+
+
+def _output_tails(job: AnyJob) -> Iterator[tuple[str, str]]:
+    """Yield the ends of the outputs of a running command as far as this program has them, in memory or as a file."""
+    if job.redact or not views.runs_commands(job):
+        return
+    for frame, _ in views.job_frames(job)[0]:
+        streams = getattr(frame.f_locals.get("self"), "_streams", None)
+        captures = dict(getattr(streams, "_captures_by_stream", {}))
+        for name, sink in captures.items():
+            spool = sink._spool
+            data = sink._buffer[-MAX_TAIL:] if spool is None else spool.read_at(MAX_TAIL, max(0, len(spool) - MAX_TAIL))
+            yield name, bytes(data).decode(errors="replace")
+        if captures:
+            return
+    for name in ("stdout", "stderr"):
+        path = getattr(getattr(job, "_command_options", None), name, None)
+        if isinstance(path, (str, Path)):
+            with contextlib.suppress(OSError):
+                descriptor = posix.open_regular(path, os.O_RDONLY)
+                try:
+                    start = max(0, os.fstat(descriptor).st_size - MAX_TAIL)
+                    yield name, posix.pread(descriptor, MAX_TAIL, start).decode(errors="replace")
+                finally:
+                    os.close(descriptor)

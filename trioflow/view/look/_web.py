@@ -20,6 +20,7 @@ import time
 from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 from ..trace.report import _report
 from ._page import Page
@@ -84,12 +85,23 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         requested, page = self._requested_name(), self.server.page
+        if requested is None:
+            self._refuse()
+            return
         self.server.asked_at = time.monotonic()
-        name, _, query = ("refused" if requested is None else requested).partition("?")
+        name, _, query = requested.partition("?")
         if name == "":
-            self._send(200, page.html()[1])
+            self._send(200, page.shell())
+        elif name == "state":
+            self._send_data(page.state(query))
+        elif name == "graph":
+            self._send(200, "" if page.picture is None else page.picture.svg, {"Content-Type": "image/svg+xml"})
+        elif name == "job":
+            words = parse_qs(query)
+            key = words.get("key", [""])[0]
+            self._send_data(page.job(words.get("seen", [""])[0], int(key)) if key.isdecimal() else {})
         elif name == "page":
-            page.wait_for_news(query)
+            page.wait_for_report(query)
             version, text = page.html()
             self._send(200, "" if query == f"have={version}" else text, {"X-Version": str(version)})
         elif name == "report.html":
@@ -108,11 +120,11 @@ class PageHandler(BaseHTTPRequestHandler):
             return
         try:
             request = json.loads(self.rfile.read(int(size)))
-            answer = self.server.page.steer(str(request["do"]), request.get("value"))
+            answer = self.server.page.steer({**request, "do": str(request["do"])})
         except (ValueError, TypeError, LookupError, AttributeError):
             self._refuse()
             return
-        self._send(200, json.dumps(answer), {"Content-Type": "application/json"})
+        self._send_data(answer)
 
     def _requested_name(self) -> str | None:
         """Return what follows the token in the address; None if the token or the host is wrong."""
@@ -123,6 +135,9 @@ class PageHandler(BaseHTTPRequestHandler):
     def _refuse(self) -> None:
         self.close_connection = True
         self._send(403, "refused", {"Content-Type": "text/plain"})
+
+    def _send_data(self, data: Any) -> None:
+        self._send(200, json.dumps(data, separators=(",", ":")), {"Content-Type": "application/json"})
 
     def _send(self, code: int, text: str, headers: dict[str, str] | None = None) -> None:
         data = text.encode("utf-8", errors="backslashreplace")

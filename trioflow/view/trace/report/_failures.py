@@ -18,6 +18,8 @@ MAX_FAILURE_GROUPS: Final = 200
 MAX_UNFOLDED_GROUPS: Final = 3
 UNFINISHED_STATES: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
 """The states of jobs that may not have finished because the run ended early."""
+FAILURE_ORDER: Final = True, None, False
+"""Whether a failure is critical, in the order in which failures are shown: tolerated ones come last."""
 DRAINED_REMARK: Final = ": no more jobs were started, and running jobs were allowed to finish"
 
 
@@ -36,7 +38,7 @@ class FailureGroup:
 
 
 def failure_groups(record: TraceRecord) -> list[FailureGroup]:
-    """Return the groups of failures, critical ones first, then those that stopped the most jobs."""
+    """Return the groups of failures: critical first, tolerated last, then those that stopped the most jobs."""
     spans = [span for span in record.counted_spans if span.number in record.failures]  # not of earlier attempts
     stopped_jobs = find_stopped_jobs(record)
     groups = group_failures(
@@ -44,7 +46,11 @@ def failure_groups(record: TraceRecord) -> list[FailureGroup]:
         for span in spans
     )
     groups.sort(
-        key=lambda group: (not group[0].critical, -sum(len(stopped_jobs.get(span.number, ())) for span in group))
+        key=lambda group: (
+            FAILURE_ORDER.index(group[0].critical),
+            -sum(len(stopped_jobs.get(span.number, ())) for span in group),
+            -len(group),
+        )
     )
     return [_make_group(record, group, stopped_jobs) for group in groups]
 
@@ -175,12 +181,12 @@ def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, An
     details: dict[int, dict[str, Any]] = {}
     for number in sorted(record.commands, key=lambda number: number not in record.failures):
         command = record.commands[number]
-        outputs = list(_command_outputs(command))
+        outputs = list(command_outputs(command))
         output_size = sum(len(text) for _, text in outputs)
         remaining_characters -= output_size
         details[number] = {
             "command": fit(printable(command.line), MAX_LINE_LENGTH),
-            "facts": " · ".join(_command_fact_texts(command)),
+            "facts": " · ".join(command_fact_texts(command)),
             "outputs": outputs if remaining_characters >= 0 else [],
             "note": "The end of its output is omitted: the report would be too large."
             * (remaining_characters < 0 < output_size),
@@ -189,7 +195,7 @@ def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, An
     return details
 
 
-def _command_fact_texts(command: CommandRecord) -> Iterator[str]:
+def command_fact_texts(command: CommandRecord) -> Iterator[str]:
     yield f"{'exit code' if command.returncode >= 0 else 'ended by'} {exit_text(command.returncode)}"
     yield f"elapsed {duration_text(command.elapsed)}"
     yield f"user {duration_text(command.user_time)}"
@@ -198,7 +204,7 @@ def _command_fact_texts(command: CommandRecord) -> Iterator[str]:
         yield f"max memory {size_text(command.max_rss)}"
 
 
-def _command_outputs(command: CommandRecord) -> Iterator[tuple[str, str]]:
+def command_outputs(command: CommandRecord) -> Iterator[tuple[str, str]]:
     for output in command.outputs:
         end = output.text.encode(errors="backslashreplace")[-MAX_OUTPUT_BYTES:].decode(errors="ignore")
         if end.strip():

@@ -68,13 +68,14 @@ def require_jinja() -> None:
         ) from None
 
 
-def report_html(record: TraceRecord, folder: Path, live: dict[str, Any] | None = None) -> str:
+def report_html(record: TraceRecord, folder: Path, *, is_live: bool = False, lacks: str = "") -> str:
     """Return the HTML page of a report that will be written to `folder`.
 
     Args:
         record: the record of the runs.
         folder: the directory of the report, to which links to files are relative.
-        live: for a page that moves, what it shows above the report.
+        is_live: whether it is part of a page that moves, whose console is above it.
+        lacks: which jobs it lacks, because they were dropped; it then leaves out what would be false without them.
 
     Raises:
         ModuleNotFoundError: Jinja is not installed; `pip install 'trioflow[report]'` installs it.
@@ -89,10 +90,11 @@ def report_html(record: TraceRecord, folder: Path, live: dict[str, Any] | None =
     shown_groups = groups[: _failures.MAX_FAILURE_GROUPS]
     page: str = _template().render(
         title=shorten(titles),
-        live=live,
-        style=Markup(_read_all("css", live is not None)),
-        script=Markup(_read_all("js", live is not None)),
-        policy=Markup(content_policy(live is not None)),
+        live=is_live,
+        lacks=lacks,
+        style=Markup(_read_all("css", is_live)),
+        script=Markup(_read_all("js", is_live)),
+        policy=Markup(content_policy(is_live)),
         verdict=_verdict_on_all_runs(record),
         host=record.host.name,
         start_time=record.start_time,
@@ -106,14 +108,14 @@ def report_html(record: TraceRecord, folder: Path, live: dict[str, Any] | None =
         not_run=_failures.not_run(record),
         incidents=[mark.message.partition("\n")[0] for mark in record.incidents if not is_steering(mark.message)],
         commands=commands,
-        path_rows=list(_critical_path_rows(record)),
-        slots=slots_sentence(record),
+        path_rows=[] if lacks else list(_critical_path_rows(record)),
+        slots="" if lacks else slots_sentence(record),
         graphs=draw_graphs(record.graphs),
         timeline=Markup(_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False)),
-        families=families_table(record),
+        families=None if lacks else families_table(record),
         forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
         facts=run_facts(record),
-        data=Markup(_table_json(record, commands)),
+        data=Markup(_table_json(record, commands, has_waits=not lacks)),
     )
     return page
 
@@ -121,7 +123,7 @@ def report_html(record: TraceRecord, folder: Path, live: dict[str, Any] | None =
 @cache  # to compile it takes longer than all else of a small report
 def _template() -> Any:
     """Return the template of the page, in which every text is escaped, and made printable."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import DictLoader, Environment, StrictUndefined
     from markupsafe import Markup, escape
 
     def lines(text: str) -> Markup:
@@ -144,6 +146,7 @@ def _template() -> Any:
 
     environment = Environment(
         autoescape=True,
+        loader=DictLoader({"live.html": _read_resource("live.html")}),
         finalize=finalize,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
@@ -295,31 +298,38 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
 # ---- table
 
 
-def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
+def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]], *, has_waits: bool) -> str:
     """Return the data of the table of jobs as JSON that is safe inside an HTML page."""
     counted = {span.number for span in record.counted_spans if not record.is_group(span.number)}
     ranks = [0 if span.number not in counted else 2 if _is_listed_separately(span) else 1 for span in record.spans]
     starts = [None if span.started_at is None else span.started_at - record.start_time for span in record.spans]
-    columns = starts, [span.waited for span in record.spans], [span.took for span in record.spans]
+    columns = (
+        starts,
+        [span.waited if has_waits else None for span in record.spans],
+        [span.took for span in record.spans],
+    )
     units, texts = zip(*map(durations_in_column, columns), strict=True)
     table: dict[str, Any] = {
         "units": units,
         "required": {span.number: span.required for span in record.spans if span.required},
         "waits": {
-            span.number: [wait_text(record.spans, wait) for wait in span.waits] for span in record.spans if span.waits
+            span.number: [wait_text(record.spans, wait) for wait in span.waits]
+            for span in record.spans
+            if span.waits and has_waits
         },
         "states": [[state, count] for state, _, count in _state_counts(record)],
-        "rows": list(map(partial(_table_row, record), record.spans, ranks, zip(*texts, strict=True))),
+        "rows": list(map(partial(_table_row, record, has_waits), record.spans, ranks, zip(*texts, strict=True))),
         "commands": commands,
     }
     return json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _table_row(record: TraceRecord, span: Span, rank: int, texts: tuple[str, ...]) -> list[Any]:
+def _table_row(record: TraceRecord, has_waits: bool, span: Span, rank: int, texts: tuple[str, ...]) -> list[Any]:
     """Return the cells of a row in the order that the script expects. A number is a pair of its value and its text.
 
     Args:
         record: the record of the runs.
+        has_waits: whether it is known how long jobs waited.
         span: the span of the row.
         rank: 0 for a span that is not counted, as those of nested schedulers and of earlier attempts. 2 for a forever
             job that ended normally, which is listed separately. 1 for any other job.
@@ -327,7 +337,7 @@ def _table_row(record: TraceRecord, span: Span, rank: int, texts: tuple[str, ...
 
     """
     start = None if span.started_at is None else span.started_at - record.start_time
-    seconds = (start, span.waited, span.took)
+    seconds = (start, span.waited if has_waits else None, span.took)
     times = [None if value is None else [round(value, 9), text] for value, text in zip(seconds, texts, strict=True)]
     path, kind, exception = map(printable, (span.name, span.kind, span.exception_text))
     tags = {
@@ -364,7 +374,7 @@ def families_table(record: TraceRecord) -> dict[str, Any] | None:
     have one unit, and the times of single jobs (p50, p95) may have another.
     """
     all_families = _time_spent.compute_time_spent(record).families
-    if all(family.count == 1 for family in all_families):
+    if all(family.count <= 1 for family in all_families):
         return None
     families = all_families[: _time_spent.MAX_FAMILIES]
     sums = [(family.work, sum(family.waits.values()), *family.waits.values()) for family in families]

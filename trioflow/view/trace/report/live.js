@@ -1,16 +1,392 @@
-// The script of a page that moves: it fetches the page again when there is news, and moves what has changed into place.
+// The script of a page that moves. It asks for the state of the run, and changes in place what has changed: a row has the
+// key of its job, and keeps its element, its place under the pointer, and the focus.
 (() => {
-  const PARTS = ["#status", "#meter", "header", "#now", "#graph", "#timeline > .scroll", "#families", "#forever", "#about"];
-  const live = document.getElementById("live");
-  const answer = document.getElementById("answer");
-  const field = document.getElementById("window");
-  const isOwn = live.dataset.own === "true"; // the page is served by the program of the run, and ends with it
-  const ENDED = "The run has ended, and its program with it";
-  const shown = new Map();
-  let version = "", fade = 0, armed = {};
+  const $ = (selector) => document.querySelector(selector);
+  const [live, lists, rest, answer, panel, map] = ["#live", "#lists", "#rest", "#answer", "#job", "#map"].map($);
+  const SHORT = 12, HELD = 8000, ARMED = 6000, STILL = 400; // milliseconds
+  let version = "", seen = "", state = null, chosen = null, armed = null, fade = 0, moved = -Infinity, picture = 0;
+  let isLong = false, failures = 0, silentSince = "", reportVersion = "", following = null;
 
+  function element(tag, className, text) {
+    const node = document.createElement(tag);
+    if (className) node.className = className;
+    if (text !== undefined) node.textContent = text;
+    return node;
+  }
+  function set(node, text) {
+    if (node.textContent !== text) node.textContent = text;
+  }
+
+  // ---- asking
+
+  async function poll() {
+    let wait = 0;
+    try {
+      const response = await fetch(`state?have=${version}`, { cache: "no-store", signal: AbortSignal.timeout(15000) }); // waits for news
+      if (!response.ok) throw new Error(response.status);
+      const next = await response.json();
+      if (failures) say("", false);
+      failures = 0;
+      if (next.version !== version) show(next);
+      version = next.version;
+      if (chosen !== null) await showJob();
+      if (state.ended) return void end().catch(() => say("The report could not be kept.", true, Infinity));
+    } catch {
+      failures += 1;
+      silentSince ||= state?.time ?? "";
+      wait = Math.min(10000, 500 * 2 ** failures);
+      if (failures > 1) say(`${state?.own ? "The program" : "trioflow look"} does not answer${silentSince ? ` since ${silentSince}` : ""}. This is the last that it has told.`, true, Infinity);
+    }
+    setTimeout(poll, wait);
+  }
+
+  async function end() {
+    await followReport();
+    if (reportVersion !== String(version)) await followReport(); // the first may have been on its way
+    rest.open = true;
+    const link = $("#words a");
+    link.href = URL.createObjectURL(await (await fetch(link.getAttribute("href"))).blob()); // also when the server has gone
+    link.download = "report.html";
+    if (state.own) say("The run has ended, and its program with it. Save the report to keep it.", false, Infinity);
+  }
+
+  // ---- the head
+
+  function show(next) {
+    const tops = state === null ? null : topsOfRows();
+    state = next;
+    silentSince = "";
+    if (next.seen !== seen) { // another run, or all keys are new
+      seen = next.seen;
+      disarm();
+      choose(null);
+      lists.querySelectorAll("li").forEach((row) => row.remove());
+    }
+    document.title = next.title || "trioflow";
+    live.dataset.paused = next.paused !== "";
+    live.dataset.steered = next.steered;
+    live.dataset.ended = next.ended;
+    document.body.toggleAttribute("data-still", next.ended || !next.steered);
+    set($("#name"), next.title);
+    const [word, kind] = next.ended ? (next.problem ? ["gone", "bad"] : ["ended", next.is_good ? "good" : "bad"])
+      : next.paused ? ["paused", "wait"] : [next.phase, next.phase === "runs" ? "on" : ""];
+    set($("#phase"), word);
+    $("#phase").className = `badge ${kind}`;
+    set($("#when"), next.verdict || (next.count ? `at ${next.time}` : ""));
+    if (next.ended) set($("#rest > summary"), "Report");
+    set($("#settled"), next.count ? `${next.settled} of ${next.count}${next.may_grow ? "+" : ""}` : "");
+    set($("#elapsed"), next.elapsed);
+    set($("#left"), next.ended ? "" : next.left);
+    const [root, ...groups] = next.windows;
+    const limited = root && root[2] !== null ? [root] : groups.filter((row) => row[2] !== null); // a group counts as one in the window around it
+    const sum = (column) => limited.reduce((total, row) => total + row[column], 0);
+    set($("#slots"), limited.length ? `${sum(3)} of ${sum(2)}` : "");
+    $("#bar").replaceChildren(...next.counts.map(([style, , count]) => {
+      const part = element("span", `s-${style}`);
+      part.style.flexGrow = count;
+      return part;
+    }));
+    $("#counts").replaceChildren(...next.counts.map(([style, , count, name]) => {
+      const part = element("span");
+      const tolerated = style === "failed" && next.tolerated ? ` (${next.tolerated} tolerated)` : "";
+      part.append(element("i", `swatch s-${style}`), element("b", "", count), ` ${name}${tolerated}`);
+      return part;
+    }), ...(next.forever ? [element("span", "", `and ${next.forever} forever job${next.forever > 1 ? "s" : ""}`)] : []));
+    const problem = [next.paused, next.problem, next.lacks].filter(Boolean).join(" · ");
+    set($("#problem"), problem);
+    $("#problem").hidden = !problem;
+    $("#problem").className = next.problem ? "bad" : "note";
+    showWindows(next.windows);
+    showLists(next);
+    if (tops !== null) noteMoves(tops);
+    showMap(next);
+    if (!next.ended && rest.open) followReport();
+  }
+
+  function showWindows(rows) {
+    patch($("#windows ul"), rows.map((row) => [row[0] ?? "run", ...row]), (row, [, key, label, size, taken]) => {
+      if (!row.childNodes.length) {
+        const field = element("input"), button = element("button", "", "Set");
+        field.type = "number";
+        field.min = 1;
+        button.type = "button"; // a form would submit its first row
+        button.dataset.do = "window";
+        row.append(element("bdi"), element("span", "number"), field, button);
+      }
+      const [name, count, field, button] = row.children;
+      set(name, key === null ? "the run" : label);
+      set(count, `${taken} of ${size ?? "∞"}`);
+      name.title = label;
+      field.setAttribute("aria-label", `Slots of ${name.textContent}`);
+      if (document.activeElement !== field) field.value = size ?? "";
+      field.disabled = button.disabled = size === null;
+      field.title = size === null ? "Only a number can be replaced during a run, and this window is none: no limit, a limiter or an Adaptive" : "";
+    });
+  }
+
+  // ---- the lists: rows by key, which stay where they are while a pointer is over them
+
+  const isHeld = () => armed !== null || (lists.matches(":hover") && performance.now() - moved < HELD);
+
+  function patch(list, rows, fill) {
+    const known = new Map([...list.children].map((row) => [row.dataset.key, row]));
+    const keys = rows.map(([key]) => String(key)), wanted = new Set(keys);
+    const held = isHeld();
+    known.forEach((row, key) => {
+      if (wanted.has(key)) return;
+      if (held || row.contains(document.activeElement)) row.classList.add("gone");
+      else row.remove();
+    });
+    rows.forEach((values, index) => {
+      let row = known.get(keys[index]);
+      if (!row) {
+        row = element("li");
+        row.dataset.key = keys[index];
+        known.set(keys[index], row);
+        list.append(row);
+      }
+      row.dataset.seen = seen;
+      row.classList.remove("gone");
+      row.classList.toggle("chosen", String(chosen) === keys[index] && list.closest("#lists") !== null);
+      fill(row, values);
+    });
+    const order = [...list.children].filter((row) => wanted.has(row.dataset.key)).map((row) => row.dataset.key);
+    if (!held && !list.contains(document.activeElement) && order.join() !== keys.join()) {
+      keys.forEach((key) => list.append(known.get(key)));
+    }
+  }
+
+  function fillRow(row, style, name, tag, count) {
+    if (!row.childNodes.length) {
+      const pick = element("button", "pick");
+      pick.type = "button";
+      pick.append(element("i", `swatch s-${style}`), element("b"), element("bdi"), element("span", "tag"));
+      row.append(pick);
+    }
+    const [, number, label, note] = row.firstChild.children;
+    set(number, count > 1 ? `${count} jobs` : "");
+    set(label, name);
+    label.title = name;
+    set(note, tag);
+    number.hidden = count < 2;
+    note.hidden = !tag;
+  }
+
+  // A click on what has come under a pointer or a finger a moment ago was meant for something else.
+  const settling = new WeakMap();
+  const topsOfRows = () => new Map([...lists.querySelectorAll("li")].map((row) => [row, row.getBoundingClientRect().top]));
+  function noteMoves(tops) {
+    topsOfRows().forEach((top, row) => {
+      if (tops.get(row) !== top) settling.set(row, performance.now() + STILL);
+    });
+  }
+
+  function showLists(next) {
+    const rows = isLong ? next.running : next.running.slice(0, SHORT), more = next.running.length - SHORT;
+    const hidden = next.running_count - next.running.length, all = $("#running .all");
+    all.hidden = more < 1;
+    set(all, isLong ? "Show fewer" : `and ${more} more`);
+    set($("#running .total"), `${next.running_count - next.running_forever}${next.running_forever ? ` and ${next.running_forever} forever` : ""}`);
+    patch($("#running ol"), rows, (row, [, name, tag, time]) => {
+      fillRow(row, "running", name, tag, 1);
+      if (row.children.length === 1) {
+        const button = element("button", "cancel", "×");
+        button.type = "button";
+        Object.assign(button.dataset, { do: "cancel", question: "Cancel?" });
+        row.append(element("span", "number"), button);
+      }
+      set(row.children[1], time);
+      row.children[2].setAttribute("aria-label", `Cancel ${name}`);
+    });
+    set($("#running .note"), hidden > 0 && isLong ? `and ${hidden} more, in the report` : next.running_count ? "" : "Nothing.");
+    $("#running").hidden = next.ended;
+    $("#failed").hidden = !next.failed.length;
+    set($("#failed .total"), String(next.failed_count));
+    patch($("#failed ol"), next.failed, (row, [, count, names, headline, tag, place]) => {
+      fillRow(row, "failed", names, tag, count);
+      if (row.children.length === 1) row.append(element("div", "sub more"));
+      set(row.children[1], headline + (place && ` · ${place}`));
+    });
+    set($("#failed .note"), next.failed_more ? `and ${next.failed_more} more, in the report` : "");
+    patch($("#waiting ol"), next.waiting, (row, [, key, count, names, text]) => {
+      fillRow(row, "scheduled", names, "", count);
+      row.dataset.job = key;
+      if (row.children.length === 1) row.append(element("div", "sub"));
+      set(row.children[1], text);
+    });
+    const words = (count, text) => (count ? [`${count} ${count === 1 ? "waits" : "wait"} ${text}`] : []);
+    const notes = [...(next.unexplained ? [`and ${next.unexplained} more, not looked at`] : []), ...words(next.idle, "for other jobs to end")];
+    $("#waiting").hidden = next.ended || !(next.waiting.length || notes.length);
+    set($("#waiting .note"), notes.join(" · "));
+  }
+
+  // ---- the graph
+
+  async function showMap(next) {
+    map.hidden = !(next.graph || next.graph_note);
+    set(map.querySelector(".note"), next.graph_note ?? "");
+    map.querySelector(".card").hidden = !next.graph;
+    if (next.graph && next.graph !== picture) {
+      picture = next.graph;
+      const text = await (await fetch("graph")).text();
+      const svg = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+      const own = document.importNode(svg, true);
+      map.querySelector(".card").replaceChildren(own);
+      if (!own.querySelector(".node text")) own.style.maxHeight = "408px";
+      else own.style.minWidth = `${0.58 * own.width.baseVal.value}px`; // labels stay readable
+    }
+    Object.entries(state.nodes ?? {}).forEach(([id, [style, text, key, count]]) => {
+      const node = document.getElementById(id);
+      if (!node) return;
+      const name = `node ${style}${key === chosen ? " chosen" : ""}`;
+      if (node.getAttribute("class") !== name) node.setAttribute("class", name);
+      set(node.querySelector("title"), text);
+      node.querySelectorAll("a").forEach((link) => link.removeAttribute("title"));
+      const second = count && [...node.querySelectorAll("text")].at(-1);
+      if (second) set(second, count);
+    });
+  }
+
+  // ---- the chosen job
+
+  function choose(key) {
+    chosen = key;
+    panel.hidden = true;
+    delete panel.dataset.key;
+    lists.querySelectorAll("li").forEach((row) => row.classList.toggle("chosen", row.dataset.key === String(key)));
+    if (state) showMap(state);
+    if (key !== null) showJob().catch(() => say("trioflow look does not answer.", true));
+  }
+
+  const drawn = new Map();
+  function part(name, value, fill) {
+    const text = JSON.stringify(value), node = panel.querySelector(name);
+    if (drawn.get(name) === text) return;
+    drawn.set(name, text);
+    fill(node, value);
+  }
+
+  async function showJob() {
+    const key = chosen;
+    const job = await (await fetch(`job?seen=${seen}&key=${key}`, { cache: "no-store" })).json();
+    if (chosen !== key || job.key !== key) return;
+    panel.dataset.key = key;
+    panel.dataset.seen = seen;
+    set(panel.querySelector("h2 bdi"), job.name);
+    set(panel.querySelector(".why"), [job.why, job.status].filter(Boolean).join(" · "));
+    set(panel.querySelector(".error"), job.error);
+    panel.querySelector(".cancel").hidden = !job.can_cancel;
+    part(".state", [job.style, job.state], (node) => node.replaceChildren(element("i", `swatch s-${job.style}`), job.state));
+    part("dl", job.facts, (node) => node.replaceChildren(...job.facts.flatMap(([name, text]) => [element("dt", "", name), element("dd", "", text)])));
+    part(".links", [job.requires, job.required_by], (node) => node.replaceChildren(...[["requires", job.requires], ["required by", job.required_by]].flatMap(([title, links]) => {
+      if (!links.length) return [];
+      const line = element("span");
+      links.forEach(([number, name, style]) => {
+        const link = element(number === null ? "span" : "button");
+        if (number !== null) {
+          link.type = "button";
+          link.dataset.job = number;
+          link.append(element("i", `swatch s-${style}`));
+        }
+        link.append(element("bdi", "", name));
+        line.append(link);
+      });
+      return [element("span", "", title), line];
+    })));
+    const texts = [["traceback", job.traceback], [job.command_facts || "command", job.command], ...job.outputs].filter(([, text]) => text);
+    part(".texts", texts, (node) => {
+      const end = [...node.querySelectorAll("pre")].map((pre) => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 4);
+      node.replaceChildren(...texts.flatMap(([title, text]) => [element("p", "note", title), element("pre", "", text)]));
+      node.querySelectorAll("pre").forEach((pre, index) => (pre.scrollTop = end[index] === false ? 0 : pre.scrollHeight));
+    });
+    panel.hidden = false;
+  }
+
+  // ---- words: what ends something asks in its own button, and a second click there says yes
+
+  function say(text, isBad, seconds = 8) {
+    set(answer, text);
+    answer.classList.toggle("bad", isBad);
+    clearTimeout(fade);
+    if (seconds < Infinity) fade = setTimeout(() => set(answer, ""), 1000 * seconds);
+  }
+  function disarm() {
+    if (!armed) return;
+    clearTimeout(armed.timer);
+    armed.button.textContent = armed.text;
+    delete armed.button.dataset.armed;
+    armed = null;
+  }
+  function arm(button, owner) {
+    disarm();
+    armed = { button, text: button.textContent, seen: owner?.dataset.seen ?? seen, timer: setTimeout(disarm, ARMED) };
+    button.textContent = button.dataset.question;
+    button.dataset.armed = "";
+  }
+  async function steer(request) {
+    try {
+      const response = await fetch("steer", {
+        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request),
+      });
+      const { done, error } = await response.json();
+      say(error ?? done, error !== undefined);
+    } catch {
+      say("trioflow look does not answer.", true);
+    }
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-do]");
+    if (button !== armed?.button) disarm();
+    if (!button) return;
+    event.preventDefault();
+    const owner = button.closest("[data-key]"), action = button.dataset.do;
+    const key = owner && owner.dataset.key !== "run" ? Number(owner.dataset.key) : null;
+    if (event.detail && performance.now() < (settling.get(owner) ?? 0)) return;
+    if (button.dataset.question && armed?.button !== button) return arm(button, owner);
+    const request = { do: action, seen: armed?.seen ?? owner?.dataset.seen ?? seen, job: key };
+    disarm();
+    if (action === "window") {
+      request.value = Number(owner.querySelector("input").value);
+      if (!Number.isInteger(request.value) || request.value < 1) return say("give a whole number from 1 up", true);
+    }
+    steer(request);
+  });
+  $("#running .all").addEventListener("click", () => {
+    isLong = !isLong;
+    showLists(state);
+  });
+  $("#windows ul").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches("input")) event.target.closest("li").querySelector("button").click();
+  });
+  document.addEventListener("pointermove", () => (moved = performance.now()), { passive: true });
+  document.addEventListener("click", (event) => {
+    const pick = event.target.closest(".pick, #job .links button, #job .close"), node = event.target.closest("#map .node");
+    if (node) choose(state.nodes[node.id]?.[2] ?? null);
+    if (!event.target.closest("#windows")) $("#windows").open = false;
+    if (!pick) return;
+    const row = pick.closest("li");
+    choose(pick.matches(".close") ? null : Number(pick.dataset.job ?? row?.dataset.job ?? row?.dataset.key));
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      if (armed) disarm();
+      else if ($("#windows").open) $("#windows").open = false;
+      else choose(null);
+    }
+    const picks = [...lists.querySelectorAll(".pick")], at = picks.indexOf(document.activeElement);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (at < 0 || !step) return;
+    event.preventDefault();
+    picks[Math.min(picks.length - 1, Math.max(0, at + step))].focus();
+  });
+
+  // ---- the report below, asked for only while it is open
+
+  const PARTS = ["header", "#graph", "#timeline > .scroll", "#families", "#forever", "#about"];
+  const shown = new Map();
   function replace(page, selector) {
-    const next = page.querySelector(selector), place = document.querySelector(selector);
+    const next = page.querySelector(`#rest ${selector}`), place = $(`#rest ${selector}`);
     if (!next || !place || shown.get(selector) === next.outerHTML) return;
     shown.set(selector, next.outerHTML);
     const nameOf = (details) => details.querySelector("summary").textContent;
@@ -20,83 +396,21 @@
     if (selector === "header") place.className = next.className;
     place.replaceChildren(...next.childNodes);
   }
-
-  function show(text) {
-    const page = new DOMParser().parseFromString(text, "text/html"); // runs no script, and loads nothing
-    PARTS.forEach((selector) => replace(page, selector));
-    document.title = page.title;
-    const next = page.getElementById("live");
-    ["ended", "paused", "steered"].forEach((name) => (live.dataset[name] = next.dataset[name]));
-    const nextField = page.getElementById("window");
-    document.querySelectorAll("#window, [data-do=window]").forEach((one) => {
-      one.disabled = nextField.disabled;
-      one.title = nextField.title;
-    });
-    if (document.activeElement !== field) field.value = nextField.value;
-    const data = JSON.parse(page.getElementById("data").textContent);
-    document.dispatchEvent(new CustomEvent("trioflow:data", { detail: data }));
-  }
-
-  async function poll() {
-    let arrived = 0;
+  const followReport = () => (following ??= loadReport().finally(() => (following = null)));
+  async function loadReport() {
     try {
-      const response = await fetch(`page?have=${version}`, { cache: "no-store" }); // waits for news
-      arrived = performance.now();
+      const response = await fetch(`page?have=${reportVersion}`, { cache: "no-store" });
       const text = await response.text();
-      if (!response.ok) throw new Error(text);
-      version = response.headers.get("X-Version");
-      if (text) show(text);
-      if (live.dataset.ended === "true") return await keepReport();
+      if (!response.ok || !text) return;
+      reportVersion = response.headers.get("X-Version");
+      const page = new DOMParser().parseFromString(text, "text/html"); // runs no script, and loads nothing
+      PARTS.forEach((selector) => replace(page, selector));
+      const data = JSON.parse(page.getElementById("data").textContent);
+      document.dispatchEvent(new CustomEvent("trioflow:data", { detail: data }));
     } catch {
-      live.dataset.ended = "true";
-      say(`${isOwn ? ENDED : "trioflow look has ended"}. This is the last that it has told.`, !isOwn, Infinity);
-      return;
+      // the next poll says that nobody answers
     }
-    setTimeout(poll, performance.now() - arrived); // to show 5,000 jobs takes a while
   }
-
-  // The report can be saved, too, when nobody serves the page any more.
-  async function keepReport() {
-    const link = document.querySelector("#buttons a");
-    const report = await (await fetch(link.getAttribute("href"))).blob();
-    link.download = "report.html";
-    link.href = URL.createObjectURL(report);
-    if (isOwn) say(`${ENDED}. Save the report to keep it.`, false, Infinity);
-  }
-
-  async function steer(request) {
-    const response = await fetch("steer", {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request),
-    });
-    const { done, error } = await response.json();
-    say(error ?? done, error !== undefined);
-  }
-
-  function say(text, isBad, seconds = 6) {
-    answer.textContent = text;
-    answer.classList.toggle("state-failed", isBad);
-    clearTimeout(fade);
-    if (seconds < Infinity) fade = setTimeout(() => (answer.textContent = ""), 1000 * seconds);
-  }
-
-  // What ends something needs a second click: rows move under the pointer, and a dialog would stop the page.
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("#live button, #now button");
-    if (!button) return;
-    const path = button.dataset.path ?? null, action = path === null ? button.dataset.do : "cancel";
-    const question = { cancel: `cancel ${path ?? "the whole run"}`, drain: "end the run when the running jobs have ended" }[action];
-    if (question && (armed.question !== question || performance.now() > armed.until)) {
-      armed = { question, until: performance.now() + 6000 };
-      say(`Click again to ${question}.`, true);
-      return;
-    }
-    armed = {};
-    if (action === "window" && !(Number.isInteger(Number(field.value)) && field.value >= 1)) {
-      say("give a whole number from 1 up", true);
-      return;
-    }
-    steer({ do: action, value: action === "window" ? Number(field.value) : path })
-      .catch(() => say("trioflow look does not answer.", true));
-  });
+  rest.addEventListener("toggle", () => rest.open && reportVersion !== String(version) && followReport());
   poll();
 })();

@@ -1,0 +1,227 @@
+"""What the console of a run shows, as data: its head, what runs, has failed and waits, and one job that was chosen."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ..._core.api.views import JobState, duration_text, join_names, printable, shorten
+from .._estimate import remaining_seconds
+from .._state_styles import STATE_COUNT_ORDER, STATE_STYLES, recorded_state, state_class
+from ..monitor._run_header import elapsed_text, estimate_text
+from ..text._failure_text import group_failures
+from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, create_verdict
+from ..trace._facts import JobFacts
+from ..trace.report import _failures
+from ._process_record import Record
+from ._watched_run import WatchedRun
+
+MAX_RUNNING: Final = 200
+MAX_FAILED: Final = 8
+MAX_LINKS: Final = 40
+"""The maximum numbers of lines for what runs and what has failed, and of jobs that one job requires."""
+
+
+def name_of(path: str) -> str:
+    return printable(shorten(path)) if path.strip() else "(empty label)"
+
+
+def names_of(run: WatchedRun, keys: list[int], count: int) -> str:
+    names = [name_of(run.jobs[key][1].span.path) for key in keys if key in run.jobs]
+    return ", ".join(names) + ", …" * (count > len(names))
+
+
+def head(tally: Tally) -> Record:
+    """Return what the head of the page says of the counts, which add up to the number of all jobs."""
+    counts = {state: tally.count(state) for state in STATE_COUNT_ORDER}
+    counts[JobState.FAILED] += tally.count(TOLERATED_KEY)
+    return {
+        "counts": [
+            [state_class(state), STATE_STYLES[state].symbol, count, state.value]
+            for state, count in counts.items()
+            if count
+        ],
+        "count": tally.job_count,
+        "settled": tally.settled_count,
+        "may_grow": tally.may_grow,
+        "tolerated": tally.count(TOLERATED_KEY),
+        "forever": tally.count(FOREVER_KEY),
+    }
+
+
+def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
+    """Return what the page shows of the run so far, but for its graph."""
+    answer, now = run.answer, run.answer["now"]
+    counted = run.counted_jobs()
+    tally = run.tally(counted)
+    root = next((facts.span for facts in run.runs.values() if facts.span.parent is None), None)
+    running = [one.span for one in counted if one.span.state is JobState.RUNNING]
+    running.sort(key=lambda span: (span.forever, span.started_at or now, span.number))
+    failed = [one for one in counted if one.failure is not None]
+    groups = group_failures((one, one.span.critical is True, one.failure.number, one.failure.kind) for one in failed)  # type: ignore[union-attr]
+    groups.sort(key=lambda group: (_failures.FAILURE_ORDER.index(group[0].span.critical), -len(group)))
+    elapsed = None if root is None or root.started_at is None else now - root.started_at
+    verdict = create_verdict(root.stop_reason if root is not None and has_ended else None, tally, elapsed)
+    return head(tally) | {
+        "title": "" if root is None else name_of(root.label),
+        "seen": answer["seen"],
+        "phase": answer["phase"],
+        "ended": has_ended,
+        "verdict": verdict.sentence if has_ended else "",
+        "is_good": verdict.is_good,
+        "paused": answer["pause"],
+        "steered": answer["may_steer"],
+        "problem": problem,
+        "lacks": run.lacks(tally, counted),
+        "elapsed": "" if elapsed is None else elapsed_text(elapsed),
+        "left": "" if has_ended or answer["pause"] or tally.may_grow or not root else time_left(run, counted, tally),
+        "time": run.clock_time(now),
+        "windows": [] if has_ended else list(window_rows(run)),
+        "running": [
+            [
+                span.number,
+                name_of(span.path),
+                "forever" if span.forever else f"attempt {len(span.attempts) + 1}" if span.attempts else "",
+                stopwatch_text(now - (now if span.started_at is None else span.started_at)),
+            ]
+            for span in running[:MAX_RUNNING]
+        ],
+        "running_count": len(running),
+        "running_forever": sum(span.forever for span in running),
+        "failed": [_failure_row(group) for group in groups[:MAX_FAILED]],
+        "failed_more": sum(map(len, groups[MAX_FAILED:])),
+        "failed_count": len(failed),
+        "waiting": [
+            [name, keys[0], count, names_of(run, keys, count), _in_plural(text, count)]
+            for name, keys, count, text in answer["waiting"]
+        ],
+        "unexplained": answer["unexplained"],
+        "idle": tally.count(JobState.IDLE),
+    }
+
+
+def _in_plural(text: str, count: int) -> str:
+    return f"wait {text[6:]}" if count > 1 and text.startswith("waits ") else text
+
+
+def _failure_row(group: list[JobFacts]) -> list[Any]:
+    first, failure = group[0].span, group[0].failure
+    assert failure is not None
+    place = "" if failure.location is None else f"{Path(failure.location.file).name}:{failure.location.line}"
+    tag = {True: "critical", None: "", False: "tolerated"}[first.critical]
+    names = join_names([name_of(one.span.path) for one in group], 3)
+    return [first.number, len(group), names, printable(failure.headline), tag, printable(place)]
+
+
+def stopwatch_text(seconds: float) -> str:
+    """Return the seconds that something has run so far, such as `1:05`: aligned, they can be compared."""
+    minutes, rest = divmod(max(0, math.floor(seconds)), 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def window_rows(run: WatchedRun) -> Iterator[list[Any]]:
+    """Yield the key and the label of each scheduler in progress, its window, and how many of its slots are taken."""
+    taken = Counter(
+        one.span.parent for _, one in run.jobs.values() if one.span.state is JobState.RUNNING and one.span.takes_slot
+    )
+    if (tokens := run.answer["tokens"]) is not None:
+        taken[None] = tokens
+    for key, size in run.answer["windows"]:
+        label = "" if key is None else name_of(run.jobs[key][1].span.path)
+        yield [key, label, size, taken[key]]
+
+
+def time_left(run: WatchedRun, counted: list[JobFacts], tally: Tally) -> str:
+    """Return about how long the other jobs take, as monitors and progress bars say it; "" if unknown."""
+    now = run.answer["now"]
+    [root, *groups] = [facts.span for _, facts in sorted(run.runs.items())]
+    spans = [one.span for one in counted if not one.span.forever]
+    took = [span.elapsed for span in spans if span.elapsed is not None and span.state is JobState.SUCCEEDED]
+    running = [now - (span.started_at or now) for span in spans if span.state is JobState.RUNNING]
+    elapsed = now - (root.started_at or now) - sum(min(until, now) - since for since, until in root.pauses)
+    window = run.answer["windows"][0][1] if run.answer["windows"] and not groups else None
+    left = tally.job_count - tally.settled_count
+    seconds = remaining_seconds(len(took), sum(took), running, left, elapsed, math.inf if window is None else window)
+    return "" if seconds is None or not left else estimate_text(seconds)
+
+
+# ---- the job that was chosen
+
+
+def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
+    """Return what the page shows of one job.
+
+    Args:
+        run: the run.
+        key: the job.
+        told: what the program has been asked of this job; nothing if it has ended.
+
+    """
+    index, facts = run.jobs[key]
+    span, failure, command = facts.span, facts.failure, facts.command
+    outputs = list(_failures.command_outputs(command)) if command else []
+    line = told.get("line")
+    stands = "" if line is None else f"{line['text']} (in {line['function']})"
+    return {
+        "key": key,
+        "name": name_of(span.path),
+        "state": recorded_state(span).value,
+        "style": state_class(recorded_state(span)),
+        "can_cancel": not span.state.is_settled,
+        "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
+        "why": printable(str(told.get("explanation", ""))),
+        "status": printable(" · ".join(filter(None, (str(told.get("status", "")), stands)))),
+        "requires": _links(run, list(span.required)),
+        "required_by": _links(
+            run, [one.span.number for at, one in run.jobs.values() if at == index and key in one.span.required]
+        ),
+        "error": "" if failure is None else printable(failure.headline),
+        "traceback": "" if failure is None else _lines(failure.traceback),
+        "command": "" if command is None else printable(command.line),
+        "command_facts": "" if command is None else " · ".join(_failures.command_fact_texts(command)),
+        "outputs": [[title, text] for title, text in outputs]
+        or [[f"{name} so far", _lines(text)] for name, text in told.get("output", ())],
+    }
+
+
+def _lines(text: str) -> str:
+    return "\n".join(printable(line.expandtabs()) for line in text.rstrip("\n").split("\n"))
+
+
+def _links(run: WatchedRun, keys: list[int]) -> list[Any]:
+    spans = [run.jobs[key][1].span for key in keys[:MAX_LINKS] if key in run.jobs]
+    links: list[Any] = [[span.number, name_of(span.path), state_class(recorded_state(span))] for span in spans]
+    return [*links, *([[None, f"and {len(keys) - MAX_LINKS} more", ""]] if len(keys) > MAX_LINKS else [])]
+
+
+def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
+    span, now = facts.span, run.answer["now"]
+    yield "kind", span.kind + ", forever" * span.forever
+    if span.critical is not None:
+        yield "a failure", "ends the run" if span.critical else "is tolerated"
+    if span.started_at is not None:
+        yield "started", run.clock_time(span.started_at)
+        end = "" if span.finished_at is None else f", until {run.clock_time(span.finished_at)}"
+        yield "has run for" if not end else "took", duration_text((span.finished_at or now) - span.started_at) + end
+        yield "attempts", str(len(span.attempts) + 1)
+    for number, ended, error in span.failed_attempts:
+        yield f"attempt {number}", f"{error}, at {run.clock_time(ended)}"
+    if span.restored:
+        yield (
+            "restored",
+            "from the journal"
+            + ("" if span.restored_elapsed is None else f"; it took {duration_text(span.restored_elapsed)}"),
+        )
+    if span.rerun_cause is not None:
+        yield "runs again", f"because {span.rerun_cause}"
+    if facts.needs:
+        yield (
+            "needs",
+            ", ".join(
+                f"{name}={need:g}" if isinstance(need, float) else f"{name}={need}"
+                for name, need in facts.needs.items()
+            ),
+        )
