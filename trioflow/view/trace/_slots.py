@@ -6,13 +6,12 @@ schedulers, because these take slots of the window themselves, while their jobs 
 more jobs ran than the window has slots, as clean-up jobs may, which take none.
 
 The reason for an empty slot is something that a job waited for at that time. If jobs waited for different things, the
-reasons are assigned in the order of `WaitCause`. For n jobs, all this takes O(n log n) time.
+reasons are assigned in the order of `WaitCause`. For n jobs and waits, all this takes O(n log n) time.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
+import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -196,27 +195,40 @@ def _empty_seconds(
     Slots that were empty because no job was ready are not included. The number of slots that are empty for a reason
     never exceeds the number of jobs that wait for that reason.
     """
-    # For each time, the changes in the number of waiting jobs, by reason. The key None is for the number of bars.
-    changes: dict[float, Counter[EmptySlotReason | None]] = {record.start_time: Counter()}
-
-    def add_interval(reason: EmptySlotReason | None, since: float, until: float) -> None:
-        changes.setdefault(since, Counter())[reason] += 1
-        changes.setdefault(until, Counter())[reason] -= 1
-
-    for bar in bars:
-        add_interval(None, bar.start, bar.end)
-    for reason, since, until in wait_intervals:
-        if reason[0] is not WaitCause.MACHINE:  # a job that waits for the machine has a slot
-            add_interval(reason, since, until)
-    counts: Counter[EmptySlotReason | None] = Counter()
+    waits = [wait for wait in wait_intervals if wait[0][0] is not WaitCause.MACHINE]  # such a job has a slot
+    waits.sort(key=lambda wait: _order(wait[0]))
+    # At each time: the change in the number of empty slots, or the wait that begins or ends, as its index.
+    changes = [change for bar in bars for change in ((bar.start, -1, -1), (bar.end, 1, -1))]
+    changes += [(time, 0, index) for index, (_, *times) in enumerate(waits) for time in times]
     seconds: dict[EmptySlotReason, float] = {}
-    for since, until in itertools.pairwise([*sorted(changes), record.end_time]):
-        counts.update(changes[since])
-        empty_slots = slot_count - counts[None]
-        for reason in sorted((reason for reason in counts if reason is not None and counts[reason] > 0), key=_order):
-            slots = max(0, min(empty_slots, counts[reason]))
-            seconds[reason] = seconds.get(reason, 0.0) + slots * (until - since)
-            empty_slots -= slots
+    counted_since: dict[int, float] = {}  # the waits that are counted, at most as many as slots are empty
+    going_on: set[int] = set()
+    last_counted, others = list[int](), list[int]()  # two heaps, which may also contain waits that are over
+
+    def count(index: int, time: float) -> None:
+        counted_since[index] = time
+        heapq.heappush(last_counted, -index)
+
+    def stop_counting(index: int, time: float) -> None:
+        if (since := counted_since.pop(index, None)) is not None:
+            seconds[waits[index][0]] = seconds.get(waits[index][0], 0.0) + time - since
+
+    empty_slots = slot_count
+    for time, freed_slots, index in sorted(changes):
+        empty_slots += freed_slots
+        if index in going_on:
+            going_on.remove(index)
+            stop_counting(index, time)
+        elif index >= 0:
+            going_on.add(index)
+            count(index, time)
+        while len(counted_since) > max(0, empty_slots):
+            last = -heapq.heappop(last_counted)
+            stop_counting(last, time)
+            heapq.heappush(others, last)
+        while others and len(counted_since) < empty_slots:
+            if (first := heapq.heappop(others)) in going_on:
+                count(first, time)
     return seconds
 
 
