@@ -14,7 +14,7 @@ from trioflow import Job, PerKey, Pool, Rate, Scheduler, Service, Throttled, cur
 from trioflow._core.api.views import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
 
-from ..bodies import nap
+from ..bodies import nap, timed
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -79,6 +79,13 @@ def test_what_waits_for_an_amount_of_a_job_that_has_not_started_says_so(virtual:
     assert virtual(main) == "'last' waits for api: reserved for jobs that are about to start"
 
 
+def test_runs_that_come_to_share_a_pool_wake_what_time_frees(virtual: Virtual) -> None:
+    """A job that waits for the pause of a key starts in time, although its run comes to share a pool meanwhile."""
+    shares = Job(nap, 0, needs={"cpu": 1}, required=Job(nap, 2))
+    inner = Scheduler(on("a"), on("a"), shares.required, shares, pool=Pool(host=PerKey(1, pause=4)))
+    assert virtual(timed, Scheduler(Job(nap, 1, needs={"cpu": 1}), inner, pool=Pool(cpu=1))) == (True, 6)
+
+
 def test_a_cancelled_job_waits_for_no_key(virtual: Virtual) -> None:
     """While its key is still taken, nothing is left in the admission of a job that waited for it and was cancelled."""
     cancelled = on("a")
@@ -87,9 +94,9 @@ def test_a_cancelled_job_waits_for_no_key(virtual: Virtual) -> None:
     async def cancel() -> None:
         queue: Any = current_scheduler()._run.queue
         await nap(1)
-        left.append(len(queue.resource_line.groups_by_needs))
+        left.append(len(queue.places.groups_by_needs))
         cancelled.cancel()
-        left.append(len(queue.resource_line.groups_by_needs))
+        left.append(len(queue.places.groups_by_needs))
 
     assert starts(virtual, [on("a", 5), cancelled, Job(cancel)], Pool(host=PerKey(1))) == [0, None, 0]
     assert left == [1, 0]

@@ -159,4 +159,4 @@ class ModelLimiter:
         self.tokens = tokens
         self.holders: set[ModelJob] = set()
         self.asked_at = -1.0  # when the last of these has asked
-        self.requests: list[ModelScheduler] = []  # the runs that wait in its queue, each once
+        self.requests: list[ModelScheduler] = []  # the runs that wait, each as often as it has asked

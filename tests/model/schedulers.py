@@ -378,8 +378,9 @@ class ModelScheduler(ModelJob):
         if job in self.token_line:
             self.token_line.remove(job)
             self.count_unstarted(job, -1)
-            if limiter is not None and not self.token_line:
-                limiter.requests.remove(self)
+            if limiter is not None:
+                last = max(place for place, group in enumerate(limiter.requests) if group is self)
+                del limiter.requests[last]
         if limiter is not None:
             limiter.holders.discard(job)
         for name, need in job.plan.needs:
@@ -416,11 +417,10 @@ class ModelScheduler(ModelJob):
             self.world.doubt("two schedulers ask for a token at one instant")
         self.token_line.append(job)
         self.count_unstarted(job, 1)
-        if self not in limiter.requests:
-            if limiter.requests and limiter.asked_at == self.world.now:
-                self.world.doubt("two schedulers ask for a token at one instant")
-            limiter.asked_at = self.world.now
-            limiter.requests.append(self)
+        if limiter.requests and limiter.asked_at == self.world.now and limiter.requests[-1] is not self:
+            self.world.doubt("two schedulers ask for a token at one instant")
+        limiter.asked_at = self.world.now
+        limiter.requests.append(self)
         return False
 
     def count_unstarted(self, job: ModelJob, sign: int) -> None:
@@ -1153,17 +1153,12 @@ def take_all(job: ModelJob) -> None:
 
 
 def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
-    """Tokens go round in the order in which they were asked for; a run asks for one at a time."""
+    """Tokens go round in the order in which they were asked for, between runs; in a run, its first job is next."""
     while limiter.requests and len(limiter.holders) < limiter.tokens:
         group = limiter.requests.pop(0)
         job = min(group.token_line, key=start_key)
         group.token_line.remove(job)
         group.count_unstarted(job, -1)
-        if group.token_line:
-            if limiter.requests and limiter.asked_at == world.now:
-                world.doubt("two schedulers ask for a token at one instant")
-            limiter.asked_at = world.now
-            limiter.requests.append(group)
         if any(not one.parent.needs_token(one) for one in world.admitted if one.parent is not None):
             world.doubt("a job gets a token as others start that take none")
         limiter.holders.add(job)

@@ -57,12 +57,12 @@ PLANTS: Final = (
         f"{RUN}/_run.py",
         "a release on one path forgotten: a job keeps slot and needs in its backoff",
         """\
-        self.queue.release(job)
+        self.queue.give_back(job)
         if until > now:
 """,
         """\
         if until <= now:
-            self.queue.release(job)
+            self.queue.give_back(job)
         if until > now:
 """,
     ),
@@ -174,8 +174,10 @@ PLANTS: Final = (
         f"{RUN}/_run.py",
         "two lines in the other order: who awaits a job is told before its slot is back",
         """\
-        if self.queue.line is not None:
-            self.queue.release(job)
+        if self.queue.places is not None:
+            self.queue.give_back(job)
+            if self.time_slice.timed:
+                self.time_slice.call_due()
         if extras is not None:
             extras.context = None
             extras.notify_listeners(job)
@@ -184,8 +186,10 @@ PLANTS: Final = (
         if extras is not None:
             extras.context = None
             extras.notify_listeners(job)
-        if self.queue.line is not None:
-            self.queue.release(job)
+        if self.queue.places is not None:
+            self.queue.give_back(job)
+            if self.time_slice.timed:
+                self.time_slice.call_due()
 """,
     ),
     Plant(
@@ -240,16 +244,17 @@ PLANTS: Final = (
     ),
     Plant(
         "cleanup-wake-others",
-        f"{RUN}/_clean_up.py",
+        f"{ADMISSION}/_line.py",
         "a wake-up forgotten: what a clean-up job had is not passed on",
-        "        self._queue.run.queue.admit()\n",
+        "            self._behind.admit()\n",
+        "            pass\n",
     ),
     Plant(
         "cleanup-joins",
-        f"{ADMISSION}/_ready_queue.py",
+        f"{ADMISSION}/_admission.py",
         "a clean-up job takes from an admission that its run does not belong to",
         """\
-            join_admission(self.resource_line, [entry for entry, _ in found])  # which passes on what the job gives back
+        join_admission(self.run.queue.places, [entry for entry, _ in found])  # which passes on what the job gives back
 """,
     ),
     Plant(
@@ -279,7 +284,7 @@ PLANTS: Final = (
     ),
     Plant(
         "tokens-shrunk",
-        f"{RUN}/_limiter_tokens.py",
+        f"{ADMISSION}/_tokens.py",
         "a limiter that has shrunk keeps its tokens going round",
         """\
             return available < 0
@@ -290,13 +295,14 @@ PLANTS: Final = (
     ),
     Plant(
         "tokens-in-turn",
-        f"{RUN}/_limiter_tokens.py",
-        "a run takes a token before another that waits between two requests",
+        f"{ADMISSION}/_tokens.py",
+        "a run takes a token before another that has asked before",
         """\
-                earlier = self._run_that_waits()
+            if not self.tickets:
+                return True
 """,
         """\
-                earlier = None
+            return True
 """,
     ),
     Plant(
@@ -417,7 +423,7 @@ PLANTS: Final = (
     ),
     Plant(
         "queue-throttled-back",
-        f"{ADMISSION}/_ready_queue.py",
+        f"{ADMISSION}/_line.py",
         "admitted jobs start on a throttled key",
         """\
             if job._state is SCHEDULED and not self._return_throttled(job):
@@ -744,28 +750,28 @@ PLANTS: Final = (
     ),
     Plant(
         "pause-request",
-        f"{RUN}/_limiter_tokens.py",
+        f"{ADMISSION}/_tokens.py",
         "a run whose waiting jobs were taken back stays in the line for a token",
         """\
-        self._heap.clear()
-        self._wait_no_longer()
+        self.limit.tickets.extend(others)
+        self._leave_queue()
         return entries
 """,
         """\
-        self._heap.clear()
+        self.limit.tickets.extend(others)
         return entries
 """,
     ),
     Plant(
         "pause-slotless",
-        f"{ADMISSION}/_ready_queue.py",
+        f"{ADMISSION}/_admission.py",
         "the jobs that wait for no slot wait for one at the end of a pause",
-        "heappush(self._heap if takes_slot(entry[2]) else self._slotless_heap, entry)",
-        "heappush(self._heap, entry)",
+        "heapq.heappush(self._heap if takes_slot(entry[2]) else self._slotless_heap, entry)",
+        "heapq.heappush(self._heap, entry)",
     ),
     Plant(
         "window-taken-back",
-        f"{ADMISSION}/_ready_queue.py",
+        f"{ADMISSION}/_line.py",
         "a smaller window does not take back what has not begun",
         """\
         if len(self.holders) > size:
@@ -808,6 +814,37 @@ PLANTS: Final = (
         """\
         return need <= self.free
 """,
+    ),
+    Plant(
+        "merge-timed-keys",
+        f"{ADMISSION}/_admission.py",
+        "runs that come to share an admission forget the keys that only time frees",
+        "sorted(self.timed_keys + other.timed_keys)",
+        "sorted(self.timed_keys)",
+    ),
+    Plant(
+        "tokens-last-ticket",
+        f"{ADMISSION}/_tokens.py",
+        "a job that waits no longer leaves its ticket",
+        "            self.limit.tickets.remove(self)  # its last one\n",
+        "            pass\n",
+    ),
+    Plant(
+        "tokens-not-first",
+        f"{ADMISSION}/_tokens.py",
+        "a token that was given back serves the last ticket",
+        "served = self.tickets.popleft()",
+        "served = self.tickets.pop()",
+    ),
+    Plant(
+        "due-before",
+        f"{RUN}/_run.py",
+        "what is due by time is not asked before a job that ends in the same instant makes others ready",
+        """\
+            if self.time_slice.timed:
+                self.time_slice.call_due()
+""",
+        "",
     ),
     Plant(
         "merge-budgets",

@@ -334,3 +334,60 @@ def test_runs_get_tokens_in_the_order_in_which_they_asked(virtual: Virtual) -> N
     scheduler = Scheduler(first, second, late, Scheduler(waiting), jobs_window=anyio.CapacityLimiter(2))
     assert virtual(timed, scheduler) == (True, 7)
     assert [job.started_at for job in (*waiting, late)] == [5, 5, 6]
+
+
+@pytest.mark.parametrize("how", ["required", "added"])
+def test_a_job_asks_after_those_of_a_nested_run_that_have_waited(virtual: Virtual, how: str) -> None:
+    """Tokens go round in the order in which they were asked for, job by job, and not run by run."""
+    order: list[str] = []
+
+    async def work(name: str) -> None:
+        order.append(name)
+        await nap(1)
+        if name == "own" and how == "added":
+            scheduler.add(Job(work, "new"))
+
+    own, nested = Job(work, "own"), Scheduler(Job(work, "nested 1"), Job(work, "nested 2"))
+    new = [Job(work, "new", required=own)] if how == "required" else []
+    scheduler = Scheduler(own, new, nested, jobs_window=anyio.CapacityLimiter(1))
+    assert virtual(scheduler.co_run)
+    assert order == ["own", "nested 1", "nested 2", "new"]
+
+
+def test_a_job_that_waits_no_longer_takes_its_turn_with_it(virtual: Virtual) -> None:
+    """Of three jobs of a run that wait, one is cancelled: two turns are left to the run, and another has its own."""
+    order: list[str] = []
+
+    async def work(name: str) -> None:
+        order.append(name)
+        await nap(1)
+
+    jobs = {name: Job(work, name) for name in ("first", "a", "b", "c", "x", "y")}
+    one = Scheduler(*[jobs[name] for name in ("a", "b", "c")])
+    other = Scheduler(jobs["x"], jobs["y"])
+    limited = Scheduler(jobs["first"], one, other, jobs_window=anyio.CapacityLimiter(1))
+    virtual(Scheduler(limited, Job(later, 0.5, jobs["a"].cancel)).co_run)
+    assert order == ["first", "b", "c", "x", "y"]
+
+
+def test_an_outside_task_comes_before_those_that_ask_after_it(virtual: Virtual) -> None:
+    """A token goes back to the limiter if a task of the program waits, and then round among the runs again."""
+    order: list[str] = []
+
+    async def work(name: str) -> None:
+        order.append(name)
+        await nap(1)
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(1)
+        nested = Scheduler(Job(work, "nested 1"), Job(work, "nested 2"))
+        scheduler = Scheduler(Job(work, "own"), nested, jobs_window=limiter)
+        async with anyio.create_task_group() as group:
+            group.start_soon(scheduler.co_run)
+            await nap(0.5)
+            async with limiter:
+                order.append("program")
+                await nap(1)
+
+    virtual(main)
+    assert order == ["own", "nested 1", "program", "nested 2"]

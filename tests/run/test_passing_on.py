@@ -125,19 +125,18 @@ def test_what_is_given_back_starts_a_job_of_another_run(virtual: Virtual, way: s
 PASS_ON = {
     "refund": {
         "Run.settle_apart",
-        "ReadyQueue._take_back_admitted",  # what returns to the line
-        "ReadyQueue._return_throttled",  # and those below, which do it for one resource each
-        "ReadyQueue.refund",
+        "Line._take_back_admitted",  # what returns to the line
+        "Line._return_throttled",  # and those below, which do it for one resource each
+        "Line.refund",
         "Grant.refund",
         "Grant.refund_budgets",
     },
-    "admit": {"Workers.ensure_searcher", "CleanUpLine.admit", "Run._search_in_first_turns"},
+    "admit": {"Workers.ensure_searcher"},
     "ensure_searcher": {
         "Run.settle_apart",  # whatever settles outside of a worker
         "Worker.work",
         "Workers.leave",
-        "Workers.prepare_for_forever_job",
-        "LimiterTokens.request",  # whatever a worker does before its own task waits, or ends
+        "Workers.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends
         "Run._search_in_first_turns",
         "Run._wait_until_over",
         "CleanUp._wait_until_settled",

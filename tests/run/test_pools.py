@@ -333,7 +333,7 @@ def test_needs_without_waiting_jobs_are_removed_from_the_admission_queue(virtual
 
     async def body() -> None:
         run: Any = scheduler._run
-        asked.append(len(run.queue.resource_line.group_entries))
+        asked.append(len(run.queue.places.group_entries))
 
     jobs: list[Any] = []
     for number in range(20):

@@ -2,13 +2,13 @@
 
 Admission knows two things: what a `Resource` promises, and the keys of jobs, which say who goes first. There are three
 levels. A `WaitingGroup` has the waiting jobs of one run with equal needs; only the first of them can start next. An
-`AdmissionQueue` has the groups of one run, in the order of its policy. An `Admission` has the queues of all runs that
+`OrderedPlaces` has the groups of one run, in the order of its policy. An `Admission` has the queues of all runs that
 share resources, and merges them: a higher priority comes first, then the job that became ready first.
 
 A **round** admits the waiting jobs that can start, in this order: their run has a slot for them, and their needs can be
 met. An admitted job gets both at once, and keeps them until it has settled. Each change that may let a job start
 discards the result of the last round, by `Admission.is_current`. The next round runs when the run in which the change
-happened passes on what was released (see `ReadyQueue.admit`), or by a timer, if time alone lets a job start.
+happened passes on what was released (see `Line.admit`), or by a timer, if time alone lets a job start.
 
 - **Backfill**: a first job that has to wait can be overtaken by later jobs that need one of its resources, but by at
   most `backfill` of them. After that, it has a **reservation**: no later job that needs one of its resources
@@ -45,14 +45,15 @@ from ._grant import Grant, Needs
 from ._resource import GatedResource, PoolEntry, Resource
 
 if TYPE_CHECKING:
+    from ._line import Line
     from ._per_key import Key, PerKeyResource
     from .policy._policy import HeapEntry
 
     # Entries of sorted lists. A group is sorted by the key and the number of its first job; a queue by the priority and
     # the number of the first job of its first group. All jobs have different numbers.
     GroupEntry = tuple[Any, int, "WaitingGroup"]
-    QueueEntry = tuple[float, int, "AdmissionQueue"]
-    Timer = tuple[float, "AdmissionQueue | None", Callable[[], None]]
+    QueueEntry = tuple[float, int, "OrderedPlaces"]
+    Timer = tuple[float, "OrderedPlaces | None", Callable[[], None]]
 
 MAX_ADMITTED: Final = 12
 """The number of startable jobs in a run up to which more are admitted: about as many as there are workers that search
@@ -74,7 +75,7 @@ class WaitingGroup:
 
     Args:
         queue: the jobs of the run.
-        key: the group's key in `AdmissionQueue.groups_by_needs`.
+        key: the group's key in `OrderedPlaces.groups_by_needs`.
         needs: the needs that all jobs of the group have in common.
         needs_slot: whether they need a slot.
         family: the `PerKeyResource` of which each of them needs a key; None if there is none.
@@ -82,7 +83,7 @@ class WaitingGroup:
     """
 
     def __init__(
-        self, queue: AdmissionQueue, key: Any, needs: Needs, needs_slot: bool, family: PerKeyResource | None
+        self, queue: OrderedPlaces, key: Any, needs: Needs, needs_slot: bool, family: PerKeyResource | None
     ) -> None:
         self.queue: Final = queue
         self.key: Final = key
@@ -93,9 +94,9 @@ class WaitingGroup:
         self.resources: frozenset[Resource] = frozenset([resource for resource, _ in needs])
         # What the group may lack: groups with the same resources are of one kind.
         self.kind: Final = frozenset[PoolEntry](self.resources if family is None else (*self.resources, family))
-        self.heap: Final[list[HeapEntry]] = []  # entries like those of `HeapLine._heap`
+        self.heap: Final[list[HeapEntry]] = []  # entries like those of `OrderedPlaces._heap`
         self.parked: Final[dict[Any, list[HeapEntry]]] = {}  # heaps of the jobs that wait for a key, or for a gate
-        self.entry: GroupEntry | None = None  # the entry of this group in `AdmissionQueue.group_entries`
+        self.entry: GroupEntry | None = None  # the entry of this group in `OrderedPlaces.group_entries`
 
     def update(self) -> None:
         """Take the place of the first job, which may have settled, or may be another one; leave if no job is left."""
@@ -167,39 +168,49 @@ class WaitingGroup:
         return sorted(entry for entry in entries if entry[2]._state is SCHEDULED)
 
 
-class AdmissionQueue:
-    """The waiting jobs of one run, in groups of equal needs.
+class OrderedPlaces:
+    """The waiting jobs of one run in the order of their entries.
+
+    As long as no job of the run needs resources, they wait in two heaps, and no other run has a say. From `join_others`
+    on, they wait in groups of equal needs, and rounds of an `Admission` admit them.
 
     Args:
-        run: the run.
+        line: the line of the run, or of its clean-up jobs, which get their needs at once.
 
     """
 
-    def __init__(self, run: Any) -> None:  # a `Run`, whose module this layer must not import
-        self.run = run
-        self._ready = run.queue
-        self.backfill: Final[int] = run.scheduler.backfill
-        # Whether an enclosing scheduler, or that of the run, has needs. If so, its jobs ignore reservations.
-        self.is_inside_holder: Final[bool] = run.pools.resource_holder is not None
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.run = line.run
+        self._heap: Final[list[HeapEntry]] = []
+        self._slotless_heap: Final[list[HeapEntry]] = []  # jobs that take no slot, so they wait for none
+        self.admission: Any = None  # an `Admission`; None as long as no job of the run needs resources
+        self.backfill: Final[int] = line.run.scheduler.backfill
         self.groups_by_needs: Final[dict[Any, WaitingGroup]] = {}  # the groups that have waiting jobs, by `_group_key`
         self.group_entries: Final[list[GroupEntry]] = []  # those of them with jobs in `heap`, by their first jobs
         self.overtaken: Final[dict[AbstractJob[Any], int]] = {}  # all waiting jobs, and how many jobs overtook each
         self.slotless_count = 0  # how many of the groups have jobs that take no slot
-        # The entry of this queue in `Admission.queue_entries`; None while the run has not joined the admission.
+        # The entry of these places in `Admission.queue_entries`; None while the run has not joined the admission.
         self.entry: QueueEntry | None = None
+
+    def join_others(self) -> None:
+        """Let jobs wait for resources, together with the runs that share them."""
         self.admission = Admission()
         self.admission.queues.add(self)
+        # Whether an enclosing scheduler, or that of the run, has needs. If so, its jobs ignore reservations.
+        self.is_inside_holder = self.run.pools.resource_holder is not None
 
     def detach(self) -> None:
         """Drop the references to the run, which has ended, and leave the admission for good."""
-        del self.run, self._ready
-        self.admission.queues.discard(self)
+        del self.run, self.line
+        if self.admission is not None:
+            self.admission.queues.discard(self)
 
     def has_room(self) -> bool:
         """Return whether the run can start another job, and has not admitted enough others."""
-        if self.run.is_draining_or_stopping or self._ready.is_paused:
+        if self.run.is_draining_or_stopping or self.line.is_paused:
             return False
-        return len(self._ready.startable) < MAX_ADMITTED and (self.slotless_count > 0 or not self._ready.is_full())
+        return len(self.line.startable) < MAX_ADMITTED and (self.slotless_count > 0 or not self.line.is_full())
 
     # ---- the jobs
 
@@ -236,9 +247,12 @@ class AdmissionQueue:
         return self.groups_by_needs.get(self._group_key(job)) if job in self.overtaken else None
 
     def push(self, job: AbstractJob[Any]) -> None:
-        self.insert(self._ready.make_entry(job))
+        self.insert(self.line.entry_of(job))
 
     def insert(self, entry: HeapEntry) -> None:
+        if self.admission is None:
+            heapq.heappush(self._heap if takes_slot(entry[2]) else self._slotless_heap, entry)
+            return
         self.overtaken.setdefault(entry[2], 0)  # a new order of the waiting jobs keeps their counts
         group = self._get_or_create_group(entry[2])
         heapq.heappush(group.heap, entry)
@@ -246,10 +260,30 @@ class AdmissionQueue:
         self.admission.is_current = False
 
     def admit(self, number: float) -> None:
-        """Run a round of the admission. It may admit more than `number` jobs, and jobs of other runs."""
-        if self.has_room():
-            self.join()
-        self.admission.run_round(self)
+        """Admit jobs in order until `number` of them are startable. A round may admit more, and jobs of other runs."""
+        if self.admission is not None:
+            if self.has_room():
+                self.join()
+            self.admission.run_round(self)
+            return
+        line, startable = self.line, self.line.startable
+        while len(startable) < number and not line.is_paused:
+            heap, slotless = self._heap, self._slotless_heap
+            if slotless and not (heap and heap[0] < slotless[0] and not line.is_full()):
+                heap = slotless
+            elif not heap or line.is_full():
+                return
+            entry = heapq.heappop(heap)
+            if entry[2]._state is SCHEDULED:
+                if entry[2]._options.needs:
+                    self._grant_at_once(entry[2])
+                line.admit_job(entry)
+
+    def _grant_at_once(self, job: AbstractJob[Any]) -> None:
+        """Grant a clean-up job its needs, even beyond the free amounts."""
+        found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
+        join_admission(self.run.queue.places, [entry for entry, _ in found])  # which passes on what the job gives back
+        Grant(job, [entry.resolve(amount, job) for entry, amount in found]).let_accrue()
 
     def admit_first(self, group: WaitingGroup) -> None:
         """Let the first job of a group take what it needs."""
@@ -259,9 +293,9 @@ class AdmissionQueue:
             Grant(job, group.needs, entry)
         del self.overtaken[job]
         group.update()
-        self._ready.admit_job(entry)
+        self.line.admit_job(entry)
 
-    def unaffordable_jobs(self) -> Iterator[tuple[int, AdmissionQueue, AbstractJob[Any], BudgetSpent]]:
+    def unaffordable_jobs(self) -> Iterator[tuple[int, OrderedPlaces, AbstractJob[Any], BudgetSpent]]:
         """Yield the waiting jobs whose needs could not be met even if running jobs returned all they have.
 
         With each comes the number that says in which order they became ready.
@@ -272,7 +306,7 @@ class AdmissionQueue:
                 if not budget.can_ever_meet(need):
                     yield from ((age, self, job, budget.spent_error(job, need)) for _, age, job in group.entries())
 
-    def release(self, job: AbstractJob[Any]) -> None:
+    def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
         if job._extras is not None and job._extras.grant is not None:
             job._extras.grant.give_back()
@@ -289,10 +323,13 @@ class AdmissionQueue:
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in the order in which they would start without limits."""
-        return sorted(itertools.chain(*[group.entries() for group in list(self.groups_by_needs.values())]))
+        plain = [entry for entry in (*self._heap, *self._slotless_heap) if entry[2]._state is SCHEDULED]
+        return sorted(itertools.chain(plain, *[group.entries() for group in list(self.groups_by_needs.values())]))
 
     def clear(self) -> None:
         """Remove all waiting jobs, and leave the admission until the run joins it again. Their counts remain."""
+        self._heap.clear()
+        self._slotless_heap.clear()
         parked = [(key, group) for group in self.groups_by_needs.values() for key in group.parked]
         for key, group in parked:
             del key.parked[group]
@@ -335,7 +372,7 @@ class Admission:
 
     def __init__(self) -> None:
         self.queue_entries: list[QueueEntry] = []  # the queues that have joined, in the order in which they are served
-        self.queues: Final[WeakSet[AdmissionQueue]] = WeakSet()  # those of all runs in progress
+        self.queues: Final[WeakSet[OrderedPlaces]] = WeakSet()  # those of all runs in progress
         self.resources: Final[WeakSet[PoolEntry]] = WeakSet()
         # A heap of the times at which keys with parked jobs may be free by time alone, each with a sequence number.
         self.timed_keys: list[tuple[float, int, Key]] = []
@@ -347,10 +384,10 @@ class Admission:
         # resources, each with the first job that has a reservation of it; and the queues whose runs have no room.
         self._passed: list[WaitingGroup] = []
         self.reserved: dict[Resource, AbstractJob[Any]] = {}
-        self._without_room: list[AdmissionQueue] = []
+        self._without_room: list[OrderedPlaces] = []
         # The earliest time at which a job that is not parked will be able to start without any other event, and the
         # queue of the job. The timer has such a pair, too, and a function that cancels it.
-        self._earliest_start: tuple[float, AdmissionQueue | None] = (math.inf, None)
+        self._earliest_start: tuple[float, OrderedPlaces | None] = (math.inf, None)
         self._timer: Timer = NO_TIMER
 
     def merge(self, other: Admission) -> None:
@@ -371,14 +408,14 @@ class Admission:
     def has_timer(self) -> bool:
         return self._timer is not NO_TIMER
 
-    def run_round(self, caller: AdmissionQueue | None = None) -> None:
+    def run_round(self, caller: OrderedPlaces | None = None) -> None:
         """Admit all jobs that can start, in order, and wake workers for them, except in the run of `caller`.
 
         If time alone will let another job start, set a timer.
         """
         if self.is_current:
             return
-        served: dict[AdmissionQueue, None] = {}
+        served: dict[OrderedPlaces, None] = {}
         parked: dict[Any, None] = {}  # the keys and gates with which jobs have been parked in this round
         while True:
             self._wake_timed_keys()
@@ -454,7 +491,7 @@ class Admission:
         self._earliest_start = (math.inf, None)
         for group in self._groups_in_order():
             resources, queue = group.resources, group.queue
-            if queue.slotless_count and group.needs_slot and queue._ready.is_full():
+            if queue.slotless_count and group.needs_slot and queue.line.is_full():
                 continue
             if not resources.isdisjoint(saturated):
                 continue
@@ -494,10 +531,10 @@ class Admission:
         priority comes first, then that whose first job became ready first.
         """
         # A heap of the next group of each queue, with the priority and the number of its first job, and its index.
-        heads: list[tuple[float, int, AdmissionQueue, int]] = []
+        heads: list[tuple[float, int, OrderedPlaces, int]] = []
         entries: Iterable[Any] = itertools.chain(self.queue_entries, [LAST])
         for entry, following in itertools.pairwise(entries):
-            queue: AdmissionQueue = entry[2]
+            queue: OrderedPlaces = entry[2]
             if queue.has_room():
                 heapq.heappush(heads, (*entry, 0))
             else:
@@ -539,7 +576,7 @@ class Admission:
                 queue.run.interrupt(fault)
 
 
-def join_admission(queue: AdmissionQueue, resources: Iterable[PoolEntry]) -> None:
+def join_admission(queue: OrderedPlaces, resources: Iterable[PoolEntry]) -> None:
     """Put a queue and these resources into the same admission; merge the admissions to which they already belong."""
     for resource in resources:
         if resource.admission is None:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._ready_queue import HeapLine, ReadyQueue
+from ..admission._line import Line
 from ..base._states import DRAINING, JobState, StopReason
 from ..job import _trigger_rules
 from ..job._ancestors import enclosing_schedulers
@@ -40,29 +40,11 @@ def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) ->
     return job._state is JobState.IDLE and run.is_draining_or_stopping and (run.phase is DRAINING or not may_come)
 
 
-class CleanUpLine(HeapLine):
-    """The clean-up jobs that are ready. They wait for nothing: each is granted its needs, even beyond what is free."""
-
-    __slots__ = ()
-
-    def push(self, job: AbstractJob[Any]) -> None:
-        """Add a job, and grant it its needs, before those of any job that becomes ready later."""
-        queue: ReadyQueue = self._queue.run.queue
-        queue.grant_at_once(job)
-        self.insert(queue.make_entry(job))
-
-    def admit(self, number: float) -> None:
-        """Pass on to other runs what clean-up jobs have given back, and let the next one start."""
-        self._queue.run.queue.admit()
-        super().admit(1)
-
-
 class CleanUp(Workers):
     """The clean-up phase of one run: a lane of its own, shielded from the end of the run, with a deadline."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__(run, ReadyQueue(run, None))
-        self.queue.use_line(CleanUpLine(self.queue), is_shared=True)
+        super().__init__(run, Line(run, None, behind=run.queue))
         self.deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
         self.timed_by = self
         group_class = run.backend.isolation.group_class

@@ -137,7 +137,7 @@ class RequirementCounts:
             ):
                 queued.append(successor)
                 continue
-            run.ready(successor, run.queue.push)
+            run.ready(successor, run.queue)
             if run.is_draining_or_stopping:
                 return  # an instrument has drained or cancelled the run
         if queued and not self.counting_down:

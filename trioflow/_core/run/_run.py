@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..admission._grant import budgets_used
-from ..admission._ready_queue import FifoLine, ReadyQueue
+from ..admission._line import Line
 from ..admission.policy._policy_validation import reject_call_from_policy
 from ..base import _graph_algorithms, _logger
 from ..base._states import (
@@ -58,7 +58,7 @@ from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
 from ._instruments import Instrument, InstrumentSet
 from ._journaling import JournalWriter
-from ._limiter_tokens import LimiterTokens, ask_in_order, takes_limits_of
+from ._limiter_tokens import ask_in_order, takes_limits_of, use_limiter
 from ._part import Part, with_parts
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
@@ -149,7 +149,7 @@ class Run:
     notify_scheduled: Hook | None
     journal_writer: JournalWriter | None
     # ---- its jobs
-    queue: Final[ReadyQueue]
+    queue: Final[Line]
     workers: Final[Workers]
     lane: Workers  # where jobs become ready: in the clean-up phase, another one
     pause: Pause | None  # its own; `current_pause` finds those of the runs around it
@@ -233,7 +233,9 @@ class Run:
             self._set_hooks(instruments, None if outer is None else outer.instrument_set)
         if outer is not None and outer.journal_writer is not None:
             self.journal_writer = outer.journal_writer.nested(self)
-        self.queue = self._create_queue(window)
+        self.queue = Line(self, window)
+        if window is not None or outer is not None:
+            use_limiter(self)
         self.workers = self.lane = Workers(self, self.queue)
         if self.outer_worker is not None and self.outer_worker.workers.queue.is_paused:
             self.queue.set_paused(True)
@@ -279,18 +281,6 @@ class Run:
     def part(self, kind: type[P]) -> P | None:
         """Return the part of this kind; None if the run has none."""
         return next((part for part in self.parts if isinstance(part, kind)), None)
-
-    def _create_queue(self, window: Any) -> ReadyQueue:
-        queue = self.queue = ReadyQueue(self, window)  # type: ignore[misc]
-        if window is None and self.outer_worker is None:
-            return queue
-        limiter, host = queue.limiter, takes_limits_of(self)
-        if limiter is None and host is not None and host.run.queue.tokens is not None:
-            limiter = host.run.queue.tokens.limiter  # it counts the jobs at any depth
-        if limiter is not None:
-            queue.tokens = LimiterTokens(self, limiter)
-            queue.use_line(FifoLine(queue))
-        return queue
 
     @property
     def pools(self) -> RunPools:
@@ -430,8 +420,6 @@ class Run:
         If none of its jobs is suspended, a small run needs only this worker and these turns.
         """
         workers = self.workers
-        if self.queue.line is not None:
-            self.queue.admit()
         workers.ensure_searcher()
         workers.searchers += 1
         for _ in range(MAX_FIRST_WORKER_TURNS):
@@ -440,7 +428,7 @@ class Run:
             if not self.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in workers.alive):
                 break
         workers.searchers -= 1
-        if self.queue.startable or self.queue.line is not None:
+        if self.queue.startable or self.queue.places is not None:
             workers.ensure_searcher()
             workers.spawn_more()
 
@@ -474,11 +462,22 @@ class Run:
         was_active = self.outer_worker is not None and not self.outer_worker.is_shielded
         self.standstill.active_count -= was_active
         self.standstill.suspect(self)
+        time_slice, due_at = self.time_slice, min((part.due_at() for part in self.parts), default=math.inf)
+        if due_at < math.inf:
+            time_slice.timed[self] = due_at
+            time_slice.next_timed = min(time_slice.next_timed, due_at)
         try:
-            if not await self.wait_for_change(min((part.due_at() for part in self.parts), default=math.inf)):
+            if not await self.wait_for_change(due_at):
                 self.stop_cancelled()
         finally:
             self.standstill.active_count += was_active
+            if due_at < math.inf:
+                time_slice.call_due()  # also what is due in other runs, in one order
+                time_slice.timed.pop(self, None)
+        self.call_parts()
+
+    def call_parts(self) -> None:
+        """Let each part do what is due. Afterwards, the run's own task lets a worker search."""
         for part in self.parts:
             part.turn()
 
@@ -525,12 +524,15 @@ class Run:
         """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
         for job in jobs:
             if job._state is IDLE and (not self.is_draining_or_stopping or self.lane is not self.workers):
-                self.ready(job, self.lane.queue.push)
+                self.ready(job, self.lane.queue)
 
-    def ready(self, job: AbstractJob[Any], push: Callable[[AbstractJob[Any]], None]) -> None:
-        """Put a job that is IDLE into the ready queue by `push`."""
+    def ready(self, job: AbstractJob[Any], queue: Line) -> None:
+        """Put a job that is IDLE into a ready queue."""
         job._state = SCHEDULED
-        push(job)
+        if queue.places is None:  # as `Line.push` does: a call would cost a twentieth of an empty job
+            queue.startable.append(job)
+        else:
+            queue.places.push(job)
         if self.notify_scheduled is not None:
             self.notify_scheduled(self.scheduler, job)
 
@@ -558,7 +560,7 @@ class Run:
         extras.ended_attempt = began, now, error
         extras.fraction = job._worker = job._started_at = None
         job._state = SCHEDULED
-        self.queue.release(job)
+        self.queue.give_back(job)
         if until > now:
             if (backoffs := self.part(Backoffs)) is None:
                 self.parts = (*self.parts, backoffs := Backoffs(self))
@@ -602,8 +604,10 @@ class Run:
         if self.notify_end is not None:
             self.notify_end(self.scheduler, job)
             extras = job._extras
-        if self.queue.line is not None:
-            self.queue.release(job)
+        if self.queue.places is not None:
+            self.queue.give_back(job)
+            if self.time_slice.timed:
+                self.time_slice.call_due()
         if extras is not None:
             extras.context = None
             extras.notify_listeners(job)
@@ -866,7 +870,7 @@ class Run:
         if self.phase is not CHECKING:  # otherwise, the run will have had no other number
             sizes = self.steering.window_sizes or ((self.began_at, self.queue.size),)
             self.steering = self.steering._replace(window_sizes=(*sizes, (self.clock(), size)))
-        self.queue.replace_window(size)
+        self.queue.resize(size)
         self._after_steering()
 
     def _after_steering(self) -> None:
@@ -884,7 +888,7 @@ class Run:
     def _cancel_scheduled(self) -> None:
         """Settle as CANCELLED the jobs that are ready but have not started, or wait for another attempt."""
         queue = self.queue
-        if queue.startable or queue.line is not None or self.parts:
+        if queue.startable or queue.places is not None or self.parts:
             jobs = (*queue.drain(), *drain_backoffs(self))
             self.settle_apart(job for job in jobs if job is not self.culprit)  # which is about to be BLOCKED
 
@@ -963,7 +967,7 @@ class Run:
     def settle_leftovers(self) -> None:
         """Settle as CANCELLED the jobs whose steps an error of the engine or a crash has interrupted in the middle."""
         for job in [job for job in self.members.jobs if job._state.is_settled]:  # perhaps not by all of `settle`
-            self.queue.release(job)
+            self.queue.give_back(job)
         self.settle_apart([job for job in self.members.jobs if job._state in (SCHEDULED, JobState.RUNNING)])
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:

@@ -106,9 +106,8 @@ class RunPools:
     def _correct(self, resource: RateResource | BudgetResource, taken_amount: Any, used: Any) -> None:
         """Let waiting jobs of all runs take what has become available. The run itself may have ended meanwhile."""
         resource.correct(taken_amount, used)
-        groups = self._run.queue.resource_line
-        assert groups is not None  # only jobs with needs have a grant
-        groups.admission.begin_round()
+        admission: Any = self._run.queue.admission  # only jobs with needs have a grant
+        admission.begin_round()
 
     def gives_up(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> bool:
         """Return whether a throttled job has only been throttled for as long as its rates allow (`Rate(give_up=)`)."""

@@ -112,8 +112,8 @@ def _may_act(run: Run, outermost: Run) -> bool:
 
 def _has_timer(run: Run) -> bool:
     """Return whether a turn of a part is due at some time, or time alone may let a job of a run start: in no pause."""
-    line, is_due = run.queue.resource_line, any(part.due_at() < math.inf for part in run.parts)
-    return not run.queue.is_paused and (is_due or (line is not None and line.admission.has_timer()))
+    admission, is_due = run.queue.admission, any(part.due_at() < math.inf for part in run.parts)
+    return not run.queue.is_paused and (is_due or (admission is not None and admission.has_timer()))
 
 
 def _waits_outside(run: Run, outermost: Run) -> bool:
@@ -123,7 +123,7 @@ def _waits_outside(run: Run, outermost: Run) -> bool:
         return False
     if queue.is_paused or (queue.tokens is not None and queue.tokens.request_scope is not None):
         return True
-    admission = None if queue.resource_line is None else queue.resource_line.admission
+    admission = queue.admission
     return admission is not None and any(each.run.outermost() is not outermost for each in admission.queues)
 
 

@@ -67,7 +67,7 @@ class StartOrder:
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order to jobs that were added together to the running scheduler."""
         order = self._queue.order
-        has_needs = self._queue.resource_line is None and self._needs_admission(jobs)
+        has_needs = self._queue.admission is None and self._needs_admission(jobs)
         if order is None and not (has_needs or any(job._options.affects_order for job in jobs)):
             return
         known = self._scheduler._expected_durations(jobs)
@@ -117,7 +117,7 @@ class StartOrder:
         known = self._known_durations(scheduler) if self._policies[True] is not FIFO_POLICY else {}
         policy = self._policies[bool(known)]
         earlier = self._queue.order
-        has_needs = self._queue.resource_line is not None or self._needs_admission(
+        has_needs = self._queue.admission is not None or self._needs_admission(
             [*members.jobs_with_scheduling_options, *members.nested_schedulers]
         )
         has_priorities = any(own.priority for own in options)

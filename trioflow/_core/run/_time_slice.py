@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
+
+from ..admission._resource import TIME_TOLERANCE
 
 if TYPE_CHECKING:
     from ._idle_timeouts import ThreadReports
-    from ._limiter_tokens import LimiterTokens
+    from ._run import Run
     from ._worker import Worker
 
 TURN_SECONDS: Final = 0.001
@@ -40,8 +45,9 @@ class TimeSlice:
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
         self.clock: Final = clock
         self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
-        # The runs in which jobs wait for tokens of limiters, in the order in which they began to.
-        self.token_lines: Final[dict[LimiterTokens, None]] = {}
+        self.tokens: Final[Any] = WeakValueDictionary()  # the `Tokens` of limiters, which the runs in the loop share
+        self.timed: Final[dict[Run, float]] = {}  # when the parts of runs have a turn, of those that wait for one
+        self.next_timed = math.inf  # no later than the first of these
         self.reports: Final = reports  # progress reports from other threads, about jobs of all runs in the loop
         self.ends_at = clock() + TURN_SECONDS
         self.waiting_count = 0
@@ -61,6 +67,20 @@ class TimeSlice:
             return False
         self.workers_with_time += 1
         return True
+
+    def call_due(self) -> None:
+        """Let the parts of runs do what is due by time, before anything else becomes ready in the same instant.
+
+        A backoff that ends as a job ends comes first, whichever the loop tells us first.
+        """
+        now = self.clock() + TIME_TOLERANCE
+        if self.next_timed <= now:
+            due = [run for run, when in sorted(self.timed.items(), key=itemgetter(1)) if when <= now]
+            for run in due:
+                del self.timed[run]
+            self.next_timed = min(self.timed.values(), default=math.inf)
+            for run in due:
+                run.call_parts()
 
     def take_spawned(self, worker: Worker, now: float) -> Worker | None:
         """Return the worker that the new task of `worker` has to be; None if the task has to wait for the next turn.

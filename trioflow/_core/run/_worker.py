@@ -25,7 +25,7 @@ Four terms, and their invariants:
   or it waits for a turn of the loop before it looks again. `Workers.searchers` counts these workers:
   - The code that spawns a worker counts it. A worker counts itself before it waits. It stops counting itself when it
     takes a job or leaves.
-  - A worker that waits in a limiter's queue is not counted (see `LimiterTokens`), because it cannot start a forever job
+  - A worker that waits in a limiter's queue is not counted (see `request_token`), because it cannot start a forever job
     or a nested scheduler meanwhile.
   - The number must not be 0 when control returns to the loop while a ready job could start, because no worker would
     look for that job. Therefore, code outside of this module calls `ensure_searcher` after every event that makes a job
@@ -50,12 +50,13 @@ from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
 from ._attempts import call_job
 from ._current import apply_context, current_worker_var
 from ._instruments import MIN_BLOCKING_SECONDS
+from ._limiter_tokens import request_token
 from ._verdicts import FAILED, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from ..admission._ready_queue import ReadyQueue
+    from ..admission._line import Line
     from ..backend import WorkerGroup
     from ._idle_timeouts import TimeLimit
     from ._run import Run
@@ -164,7 +165,7 @@ class Worker(WorkerTask):
             while not self.must_leave:
                 # ---- yield to the loop, if the turn is used up
                 if (now > time_slice.ends_at or not jobs_left) and (
-                    startable or queue.line is not None or run.unsettled >= len(workers.alive)
+                    startable or queue.places is not None or run.unsettled >= len(workers.alive)
                 ):  # otherwise, workers run all jobs that are left, and this one leaves at once
                     is_same_iteration = has_run_jobs and snapshot.is_same_iteration()
                     if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
@@ -183,14 +184,14 @@ class Worker(WorkerTask):
                     jobs_left = MAX_JOBS_IN_TURN
                     snapshot.record_iteration()
                 # ---- take the next job that may start
-                is_limited = queue.line is not None
+                is_limited = queue.places is not None
                 if is_limited and (queue.is_shared or not startable):
                     job = queue.take()
                     if job is None:
                         if queue.tokens is None or not queue.tokens.needs_request():
                             break
                         self.job = awaitable = value = None
-                        await queue.tokens.request(self)
+                        await request_token(queue.tokens, self)
                         now = clock()
                         self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
                         continue
@@ -356,7 +357,7 @@ class Workers:
     # deadline comes first.
     timed_by: Any
 
-    def __init__(self, run: Run, queue: ReadyQueue) -> None:
+    def __init__(self, run: Run, queue: Line) -> None:
         self.run = run
         self.queue: Final = queue
         self.is_closed = False  # whether no worker may take another job
@@ -371,7 +372,7 @@ class Workers:
 
         Call this after each event that makes a job ready, or after which another one can start.
         """
-        if self.queue.line is not None:
+        if self.queue.places is not None:
             self.queue.admit()
         self.spawn_searcher()
 
@@ -387,7 +388,7 @@ class Workers:
 
     def has_work(self) -> bool:
         """Return whether a worker that begins may have a job to run, and not only to leave."""
-        return bool(not self.is_closed and (self.queue.startable or self.queue.line is not None))
+        return bool(not self.is_closed and (self.queue.startable or self.queue.places is not None))
 
     def spawn_more(self) -> None:
         """Spawn workers up to the maximum number of searchers, if jobs of other workers are suspended.
@@ -451,7 +452,7 @@ class Workers:
             if run._stuck_jobs is not None:
                 run._stuck_jobs.forget(worker)
             self.group.forget(worker)
-            if queue.startable or queue.line is not None:
+            if queue.startable or queue.places is not None:
                 self.ensure_searcher()
         except BaseException as fault:
             self.alive.pop(worker, None)

@@ -247,7 +247,7 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
 
 
 def group_of(run: Run | None, job: AbstractJob[Any]) -> WaitingGroup | None:
-    return None if run is None or run.queue.resource_line is None else run.queue.resource_line.find_group(job)
+    return None if run is None or run.queue.admission is None else run.queue.places.find_group(job)
 
 
 def _opening(needs: Needs, job: AbstractJob[Any]) -> Resource | None:
@@ -287,7 +287,7 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     tokens = run.queue.tokens
     queues = ((level, level._run.queue) for level in enclosing_schedulers(job) if level._run is not None)
     owner = next(level for level, queue in queues if queue.limiter is not None)
-    holders, before = _token_holders_text(run, tokens.limiter), _earlier_jobs_text(run, job, tokens.waiting_in_order())
+    holders, before = _token_holders_text(run, tokens.limiter), _earlier_jobs_text(run, job, tokens.in_order())
     return f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, {holders}{before}"
 
 

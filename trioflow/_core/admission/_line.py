@@ -1,0 +1,320 @@
+"""The line of one lane: its ready jobs, until workers take them. It decides; workers act.
+
+```
+push ──► wait in `places` for a slot and for needs ──► wait for a limiter's token ──► startable ──► take
+              FifoPlaces or OrderedPlaces                   `tokens`                        give_back ──► admit
+```
+
+Invariants, whenever control returns to the loop:
+
+1. A ready job stands in one place: in `places`, among those that wait for a token, or in `startable`. A job that runs,
+   or waits for its next attempt, stands in none.
+2. A job that waits in `places` holds nothing. It gets its slot and its needs in one step, and a token after them, so no
+   job holds a token while it waits for something else.
+3. What a job holds (a place in `holders`, a grant, a token) is the job's, from its admission until `give_back`, which
+   `Run.settle` and `Run._requeue` call for each job that leaves, however it does.
+4. `give_back` only takes: nothing starts in it. `admit` passes on, after the successors of the job have become ready.
+   Each event that frees something, or makes a job ready, is followed by `take` or `ensure_searcher`, which call it.
+   Events outside of the runs (a timer, `used()`, a gate, a token from the limiter) begin a round themselves.
+5. There is one order, that of the entries `(key, number, job)`. A job gets its entry when it becomes ready, or, first
+   in first out, when it leaves the deque. The entry goes with the job wherever it waits, also back to its place.
+   Throttled jobs, and those that were admitted before, have the lowest key and negative numbers: they come first.
+6. Each condition has one owner, which decides whether a job may start now, and sees to it that `admit` is called when
+   that may have changed, as the table says. An owner knows nothing of the others.
+7. What several runs may have has an owner that they share: an `Admission` for needs, `Tokens` for a limiter. It serves
+   the jobs of all of them in one order, and wakes workers of the runs whose jobs may start.
+8. What was admitted starts: nothing is taken back for a job that becomes ready later. But a throttle, a pause, and a
+   smaller window return jobs that have not begun to their old places.
+9. What time alone changes is in the timer of an owner (`Admission`), and moves when two owners become one (`merge`).
+10. If `places` is None, the run has no limit, and its jobs start in the order in which they become ready.
+
+| what frees                     | who takes it back     | what is served next, in which order                         |
+|--------------------------------|-----------------------|-------------------------------------------------------------|
+| a job leaves: its slot         | `holders`             | the jobs of its run, by their entries                       |
+| its needs                      | each `Resource`       | all runs of the `Admission`: priority, number of the first  |
+| its key                        | the `Key`             | the first job of each group parked with it; then a round    |
+| its token                      | `Tokens`              | tasks of the program in the limiter's queue; then the       |
+|                                |                       | oldest ticket of any run, with the first entry of that run  |
+| time: rate, key, throttle      | the admission's timer | a round                                                     |
+| time: backoff, turn of a First | `TimeSlice.timed`     | they become ready, before what ends in this instant frees   |
+| `used()`; a budget             | the resource          | a round                                                     |
+| a gate has opened              | the `GatedResource`   | all that are parked at it; then a round                     |
+| a job that waited is cancelled | the place of its wait | those behind it                                             |
+| `resume()`                     | `set_paused`          | all runs in the pause, by priority and number               |
+| a larger window, an `Adaptive` | `size`                | the jobs of its run                                         |
+
+A clean-up lane waits for nothing: its jobs get their needs beyond what is free, and it admits those of its run first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from ..base._states import SCHEDULED
+from ..job._job import AbstractJob, takes_slot
+from ._admission import MAX_ADMITTED, OrderedPlaces
+from ._window import Adaptive, max_slots
+from .policy._policy import LOWEST_KEY, ready_numbers, throttled_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ._tokens import RunTokens
+    from .policy._policy import HeapEntry, StartKeys
+
+
+class FifoPlaces:
+    """The jobs of one run that wait for a slot, first in, first out, until the run is paused or has another order."""
+
+    __slots__ = ("_jobs", "_line")
+
+    admission: Final = None
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._jobs: Final[deque[AbstractJob[Any]]] = deque()
+
+    def push(self, job: AbstractJob[Any]) -> None:
+        """Add a job. If it waits for no slot, it is admitted at once, after the jobs before it that can be."""
+        line = self._line
+        if line.size is not None and (job._is_plain or takes_slot(job)):
+            self._jobs.append(job)
+        else:
+            self.admit(math.inf)
+            line.admit_job(line.entry_of(job))
+
+    def admit(self, number: float) -> None:
+        """Admit jobs while slots are free; because no job can overtake them, also more than `number`."""
+        jobs, line = self._jobs, self._line
+        size: Any = line.size  # a number, or no job waits
+        tokens, startable, holders = line.tokens, line.startable, line.holders
+        while jobs and len(holders) < size:  # `admit_job` would do the same, but take four times as long
+            job = jobs.popleft()
+            if job._state is SCHEDULED:
+                holders.add(job)
+                if tokens is None or tokens.ask(line.entry_of(job)):
+                    startable.append(job)
+
+    def entries(self) -> list[HeapEntry]:
+        return _numbered(self._jobs)
+
+    def clear(self) -> None:
+        self._jobs.clear()
+
+
+def _numbered(jobs: Iterable[AbstractJob[Any]]) -> list[HeapEntry]:
+    """Return entries for the jobs, in their order, that have not settled."""
+    return [(LOWEST_KEY, next(ready_numbers), job) for job in list(jobs) if job._state is SCHEDULED]
+
+
+class Line:
+    """The ready jobs of one lane, and what those hold that may start or run. The module's docstring explains it.
+
+    Args:
+        run: the run.
+        window: the window of the run: a number, an `Adaptive`, a limiter, or None for no limit.
+        behind: the line of the run, if this is that of its clean-up jobs.
+
+    """
+
+    places: Any  # `FifoPlaces` or `OrderedPlaces`; None if no job has to wait
+
+    def __init__(self, run: Any, window: Any, behind: Line | None = None) -> None:  # `run`: a `Run`, of a room above
+        self.run = run
+        self.window = window  # a number may be replaced by another one during the run
+        # The number of slots, if the window is a number or an `Adaptive`, which changes it before `admit` is called.
+        self.size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
+        self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
+        self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
+        self.order: StartKeys | None = None if behind is None else behind.order  # None for first in, first out
+        self.tokens: Any = None  # the `RunTokens`, if a limiter counts the jobs
+        self.is_paused = False  # whether the run, or one around it, is paused, so that no job is admitted
+        self.is_shared = behind is not None  # whether jobs have something to pass on to other lines
+        self._behind = behind
+        self.places = FifoPlaces(self) if self.size is not None else None if behind is None else OrderedPlaces(self)
+
+    def use_tokens(self, tokens: RunTokens) -> None:
+        """Let jobs wait for tokens, before any is ready."""
+        self.tokens, self.is_shared = tokens, True
+        self.places = self.places or FifoPlaces(self)
+
+    def detach(self) -> None:
+        """Drop the references to the run, which has ended, and leave the admission for good."""
+        if isinstance(self.places, OrderedPlaces):
+            self.places.detach()
+        if self.tokens is not None:
+            del self.tokens.line
+        self.places = self.order = self._behind = None
+        del self.run
+
+    # ---- the window
+
+    @property
+    def limiter(self) -> Any:
+        """The limiter that is the window; None if the window is not a limiter."""
+        return self.window if self.size is None else None
+
+    @property
+    def max_size(self) -> int | None:
+        return max_slots(self.window)
+
+    @property
+    def current_size(self) -> int | None:
+        return self.max_size if self.size is None else self.size
+
+    def is_full(self) -> bool:
+        """Return whether no slot is free. More may be taken than there are, if the window has shrunk."""
+        return self.size is not None and len(self.holders) >= self.size
+
+    def resize(self, size: int) -> None:
+        """Replace the number of slots; `admit` has to be called afterwards."""
+        self.window = self.size = size
+        if len(self.holders) > size:
+            self._take_back_admitted()
+        self.on_change()
+
+    def set_paused(self, is_paused: bool) -> None:
+        """Admit no jobs from now on, or admit them again; `admit` has to be called afterwards."""
+        if is_paused is not self.is_paused:
+            self.is_paused = is_paused
+            if is_paused:
+                self._take_back_admitted()
+            self.on_change()
+
+    def _take_back_admitted(self) -> None:
+        """Return the jobs that have not begun to their places, without what they have, in their order.
+
+        Those that could start come first, and those that waited for a token in their old places.
+        """
+        places = self._ordered_places()
+        entries = [(self.entry_of(job)[0], next(throttled_numbers), job) for job in self.startable]
+        if self.tokens is not None:
+            entries += self.tokens.drain()
+        self.startable.clear()
+        for entry in entries:
+            if entry[2]._state is SCHEDULED:
+                self.refund(entry[2])
+                self.give_back(entry[2])
+                places.insert(entry)
+
+    @property
+    def admission(self) -> Any:
+        """The `Admission` in which jobs wait for resources; None if no job of the run needs any."""
+        return None if self.places is None else self.places.admission
+
+    def on_change(self) -> None:
+        """Require a new round of the admission, because what jobs can take has changed."""
+        if self.admission is not None:
+            self.places.on_change()
+
+    # ---- the steps of a job
+
+    def push(self, job: AbstractJob[Any]) -> None:
+        """Add a job that has become ready. Call `Workers.ensure_searcher` afterwards."""
+        if self.places is None:
+            self.startable.append(job)
+        else:
+            self.places.push(job)
+
+    def push_throttled(self, job: AbstractJob[Any]) -> None:
+        """Add a job that was throttled, ahead of all others but those that were throttled before."""
+        self._ordered_places().insert((LOWEST_KEY, next(throttled_numbers), job))
+
+    def entry_of(self, job: AbstractJob[Any]) -> HeapEntry:
+        return (LOWEST_KEY if self.order is None else self.order.key(job), next(ready_numbers), job)
+
+    def admit(self, number: float = MAX_ADMITTED) -> None:
+        """Pass on what was given back: let waiting jobs take it, until `number` of them are startable."""
+        if self._behind is not None:
+            self._behind.admit()
+        if self.places is not None:
+            self.places.admit(number)
+        if self.tokens is not None and self.tokens.limit.unused:
+            self.tokens.limit.pass_on(self.tokens)
+
+    def admit_job(self, entry: HeapEntry) -> None:
+        """Give a slot to a job that has its needs; let it wait for a token, or make it startable."""
+        job = entry[2]
+        if self.order is not None:
+            self.order.starts += 1
+        if self.size is not None and takes_slot(job):
+            self.holders.add(job)
+        if self.tokens is None or self.tokens.ask(entry):
+            self.startable.append(job)
+
+    def take(self) -> AbstractJob[Any] | None:
+        startable = self.startable
+        while True:
+            if self.is_shared or not startable:  # what is shared must be passed on, even if other jobs are startable
+                self.admit(1)
+                if not startable:
+                    return None
+            job = startable.popleft()
+            if job._state is SCHEDULED and not self._return_throttled(job):
+                return job
+
+    def give_back(self, job: AbstractJob[Any]) -> None:
+        """Take back all that a job holds which has settled or is queued again. `admit` has to be called afterwards."""
+        self.holders.discard(job)
+        if self.is_shared:
+            if self.tokens is not None:
+                self.tokens.give_back(job)
+            if self.places is not None and self.places.admission is not None:
+                self.places.give_back(job)
+
+    def refund(self, job: AbstractJob[Any]) -> None:
+        """Put back the amounts of rates and budgets of a job that does not start. Call `give_back` afterwards."""
+        if (grant := job._grant()) is not None:
+            grant.refund()
+
+    def _return_throttled(self, job: AbstractJob[Any]) -> bool:
+        """Put a job back into its old place if a resource that it has was throttled meanwhile; not a clean-up job."""
+        grant = job._grant()
+        if grant is None or self._behind is not None or not grant.is_throttled():
+            return False
+        self.refund(job)
+        self.give_back(job)
+        self._ordered_places().insert(grant.entry)
+        return True
+
+    # ---- all ready jobs
+
+    def in_order(self) -> list[AbstractJob[Any]]:
+        return [] if self.places is None else [entry[2] for entry in self.places.entries()]
+
+    def drain(self) -> list[AbstractJob[Any]]:
+        """Remove and return all jobs, in start order. They keep what they hold until it is given back."""
+        waiting: list[HeapEntry] = [] if self.tokens is None else self.tokens.drain()
+        jobs = [*self.startable, *(entry[2] for entry in waiting), *self.in_order()]
+        self.startable.clear()
+        if self.places is not None:
+            self.places.clear()
+        return [job for job in jobs if job._state is SCHEDULED]
+
+    def use_order(self, order: StartKeys | None, has_needs: bool) -> None:
+        """Order all waiting jobs by these keys from now on; `has_needs` is whether any job needs resources.
+
+        With None, they keep their order, in which each now has a place.
+        """
+        self.order = order
+        if self.tokens is not None and order is not None:
+            self.tokens.use_order(order)
+        self._ordered_places(has_needs, is_new_order=True)
+
+    def _ordered_places(self, has_needs: bool = False, is_new_order: bool = False) -> OrderedPlaces:
+        """Return the places, ordered from now on; in a new order, jobs keep their numbers and get new keys."""
+        places = self.places
+        if isinstance(places, OrderedPlaces) and not is_new_order:
+            return places
+        entries = _numbered(self.startable) if places is None else places.entries()
+        (self.startable if places is None else places).clear()
+        if not isinstance(places, OrderedPlaces):
+            self.places = places = OrderedPlaces(self)
+        if has_needs and places.admission is None:
+            places.join_others()
+            self.is_shared = True
+        for _, number, job in entries:  # those that were throttled have negative numbers
+            places.insert((LOWEST_KEY if number < 0 else self.entry_of(job)[0], number, job))
+        return places
