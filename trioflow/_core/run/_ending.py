@@ -145,8 +145,6 @@ def _end_workers(run: Run, workers: Iterable[Worker], repeatedly: bool = False) 
     else:
         for worker in workers:
             group.cancel_worker(worker, repeatedly and worker.nested_run() is None)  # a run ends in its own time
-    for worker in workers:
-        worker.stop_nested_run()
 
 
 def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
