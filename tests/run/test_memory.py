@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import traceback
@@ -412,5 +413,35 @@ def test_run_that_is_over_leaves_nothing_to_the_garbage_collector(virtual: Virtu
             assert gc.collect() == 0
         finally:
             gc.enable()
+
+    virtual(main)
+
+
+def test_failures_that_are_awaited_are_dropped(virtual: Virtual) -> None:
+    """With `keep_jobs=False`, a failure is kept to be reported, until somebody else has got it."""
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=False) as s:
+            jobs = [s.add(Job(broken)) for _ in range(10)]
+            await turns()
+            assert len(s) == 10
+            for job in jobs:
+                with contextlib.suppress(OSError):
+                    await job
+            assert len(s) == 0
+
+    virtual(main)
+
+
+def test_a_critical_job_that_only_a_cancel_has_blocked_is_dropped(virtual: Virtual) -> None:
+    """It does not count, so nothing has to be reported of it: a server that cancels jobs for a year does not grow."""
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=False) as s:
+            first = s.add(Job(nap, 9))
+            s.add(Job(nap, required=first, critical=True))
+            first.cancel()
+            await turns()
+            assert len(s) == 0
 
     virtual(main)

@@ -50,7 +50,7 @@ class FailureCounts:
         is_blocked = job._state is JobState.BLOCKED
         self.counted += 1
         self.counted_unblocked += not is_blocked
-        if not self._scheduler.keep_jobs and self._count_kept(is_blocked) < MAX_COUNTED_KEPT:
+        if not self._scheduler.keep_jobs and (job._criticality() or self._count_kept(is_blocked) < MAX_COUNTED_KEPT):
             self._kept.append(job)
 
     def keeps(self, job: AbstractJob[Any]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base._reprs import short_repr
-from ..base._states import JobState, ReportedState
+from ..base._states import ReportedState
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._errors import GrowingError
 from ..job._job import AbstractJob, is_scheduler, state_of
@@ -51,8 +51,8 @@ class Members:
         # whether forever, and whether tolerated.
         self.dropped_failures: Final[Counter[bool]] = Counter()
         self.dropped_counts: Final[Counter[tuple[ReportedState, bool, bool]]] = Counter()
-        # The last jobs that were removed because of `keep_jobs=False`, for each looking process.
-        self.last_dropped: tuple[deque[AbstractJob[Any]], ...] = ()
+        # The last jobs that were removed because of `keep_jobs=False`, for who looks at the run; None if nobody does.
+        self.last_dropped: deque[AbstractJob[Any]] | None = None
         # For each job that lost requirements because `keep_only` removed them, these.
         self.cut_requirements: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         # Whether a run has changed the state of some of the jobs, so that they must be reset before the next run.
@@ -262,13 +262,11 @@ class Members:
     def can_be_dropped(self, job: AbstractJob[Any]) -> bool:
         """Return whether a settled job may be removed during a run.
 
-        It is still needed if its `co_shutdown` has to be called, or if its failure was critical, or one of the first
-        that count, and has to be reported.
+        It is still needed if its `co_shutdown` has to be called, or if its failure has to be reported.
         """
-        failed = job._state is JobState.FAILED or job._state is JobState.BLOCKED
         run = self.owner._run
-        is_reported = (failed and job._criticality()) or (run is not None and run.failures.keeps(job))
-        return not is_reported and not (job._has_own_shutdown and job._needs_shutdown())
+        is_reported = run is not None and run.failures.keeps(job)
+        return not (is_reported or (job._has_own_shutdown and job._needs_shutdown()))
 
     def drop_settled(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""
@@ -281,8 +279,8 @@ class Members:
         for group in groups:
             self.dropped_failures.update(group._members.dropped_failures)
             self.dropped_counts.update(group._members.dropped_counts)
-        for dropped in self.last_dropped:
-            dropped.append(job)
+        if self.last_dropped is not None:
+            self.last_dropped.append(job)
         services = tuple(filter(self.services.__contains__, self.all_requirements(job)))
         self._discard(job)
         self.members_used_outside.discard(job)
@@ -291,7 +289,7 @@ class Members:
     def forget_dropped(self) -> None:
         self.dropped_failures.clear()
         self.dropped_counts.clear()
-        self.last_dropped = ()
+        self.last_dropped = None
 
     def _discard(self, job: AbstractJob[Any]) -> None:
         del self.jobs[job]
