@@ -20,7 +20,7 @@ import pytest
 import trio
 
 from trioflow import Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job
-from trioflow.abc import incidents_of
+from trioflow.abc import fraction_done, incidents_of
 
 from ..bodies import turns
 from ..places import PATIENCE, patiently
@@ -585,3 +585,25 @@ def test_on_cancel_is_a_plain_function() -> None:
         ThreadJob(int, on_cancel=5)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="it is async"):
         ThreadJob(int, on_cancel=turns)
+
+
+def test_a_sign_of_life_from_a_thread_does_not_replace_the_fraction_before_it(virtual: Virtual) -> None:
+    """Both reports come to the loop at once, if that was blocked meanwhile, and the last one has no fraction."""
+
+    def work() -> None:
+        has_begun.set()
+        assert is_blocked.wait(PATIENCE)
+        current_job().progress(0.5)
+        current_job().progress()
+        has_reported.set()
+
+    async def block() -> None:
+        while not has_begun.is_set():
+            await anyio.lowlevel.checkpoint()
+        is_blocked.set()
+        assert has_reported.wait(PATIENCE)
+
+    has_begun, is_blocked, has_reported = (threading.Event() for _ in range(3))
+    job = ThreadJob(work)
+    assert virtual(Scheduler(job, Job(block)).co_run)
+    assert fraction_done(job) == 0.5

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
+from trioflow import Job, JobState, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
 from trioflow._core.api.views import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
 
-from ..bodies import nap, timed
+from ..bodies import later, nap, timed
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -282,3 +282,13 @@ def test_a_job_that_shares_only_a_key_with_another_counts_as_overtaking_it(virtu
     passing = [on("a"), on("b"), on("a")]
     begun = starts(virtual, [holds, waits, *passing], Pool(host=PerKey(1), cpu=2), backfill=1)
     assert begun == [0, 9, 0, 0, 10]
+
+
+def test_a_job_that_is_cancelled_while_its_key_is_free_wakes_those_behind_it(virtual: Virtual) -> None:
+    """It waited for something else, too; the next job with this key can only start if it is looked at again."""
+
+    jobs = [Job(nap, 1, needs={"host": "a"}), Job(nap, 9, needs={"cpu": 1})]
+    second, third = (Job(nap, needs={"host": "a", "cpu": 1}) for _ in range(2))
+    cancels = Job(later, 3, second.cancel)
+    assert virtual(Scheduler(*jobs, second, third, cancels, pool=Pool(cpu=1, host=PerKey(1))).co_run)
+    assert (second.state, third.started_at) == (JobState.CANCELLED, 9)

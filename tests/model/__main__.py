@@ -11,7 +11,7 @@ from functools import partial
 
 from .. import isolations
 from . import pairs
-from .generator import scenario_of
+from .generator import MEETINGS, scenario_of
 from .scenario import Scenario
 from .shrink import found_in, shrink
 
@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--without", default="")
     parser.add_argument("--stop", type=int, default=5, help="stop after so many scenarios that differ")
     parser.add_argument("--varied", action="store_true", help="limiters change, and groups and runs share more")
+    parser.add_argument("--meeting", default="", choices=MEETINGS, help="in each scenario, not any in each fourth")
     parser.add_argument("--table", action="store_true", help="print how often pairs of mechanisms have met")
     parser.add_argument("--every", type=int, default=10_000, help="print the counts after each so many scenarios")
     parser.add_argument("--shrink", action="store_true", help="print the scenarios that differ, shrunk")
@@ -44,7 +45,10 @@ def main() -> int:
     print(f"on {isolations.ISOLATION} isolation")
     table, doubts, failed, exact, began = pairs.Table(), Counter[str](), 0, 0, time.process_time()
     for number in range(options.first, options.first + options.count):
-        scenario = scenario_of((options.seed, number), options.without.split(","), varied=options.varied)
+        meeting = "" if options.without else options.meeting or "any" * (number % 4 == 0)
+        scenario = scenario_of(
+            (options.seed, number), options.without.split(","), varied=options.varied, meeting=meeting
+        )
         for backend in ("trio", "asyncio"):
             expected, found = found_in(scenario, backend)
             if expected is not None:

@@ -38,6 +38,8 @@ def differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterato
     for name, verdict in expected.verdicts.items():
         if seen.verdicts.get(name) != verdict and not (scenario.apart and name == scenario.root.name):
             yield f"the verdict of {name} is {seen.verdicts.get(name)} instead of {verdict}"
+    if not (scenario.keep_jobs or scenario.apart or seen.kept == expected.kept):
+        yield f"the scheduler keeps {sorted(seen.kept)} instead of {sorted(expected.kept)}"
     yield from order_differences(scenario, expected, seen)
     yield from hook_differences(expected, seen, outermost if scenario.apart else set())
     for when, look, other in zip(LOOKS, expected.looks, seen.looks, strict=False):

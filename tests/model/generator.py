@@ -60,6 +60,7 @@ class Generator:
         self.random = random.Random(repr(seed))
         self.apart = random.Random(f"{seed!r} apart").random() < runs_apart
         self.steering = random.Random(f"{seed!r} steering")
+        self.meeting = random.Random(f"{seed!r} meeting")
         self.focus = set(self.random.sample(TRAITS, self.random.randint(2, 9)))
         self.scenes = [] if any(without) else self.random.sample(SCENES, self.random.choice((0, 0, 1, 2, 2)))
         self.without = set(without)
@@ -127,6 +128,12 @@ class Generator:
         body = [step for _, each in sorted(steers, key=lambda each: each[0]) for step in (Nap(self.duration(4)), each)]
         job = Leaf(name=f"j{next(self.numbers)}", forever=self.random.random() < 0.5, bodies=(tuple(body),))
         return replace(drawn, root=with_jobs(drawn.root, [job], []))
+
+    def with_meeting(self, drawn: Scenario, name: str) -> Scenario:
+        """Add a scene in which mechanisms meet that chance does not bring together; "any" is any of them."""
+        self.random = self.meeting
+        scene = self.random.choice([*MEETINGS.values()]) if name == "any" else MEETINGS[name]
+        return drawn if self.apart else scene(self, drawn)
 
     def with_rare_options(self, root: Group) -> Group:
         """Draw pauses and rates of keys, and rates that give up."""
@@ -541,6 +548,69 @@ class Generator:
 
         return replace(job, bodies=tuple(tuple(one for step in body for one in fit(step)) for body in job.bodies))
 
+    # ---- meetings
+
+    def merges_pools(self, drawn: Scenario) -> Scenario:
+        """Two groups whose jobs wait for the pauses of keys of their own begin to share a pool."""
+        shared = self.resource("amount", 1.0)
+        needs = ((shared.name, 1.0),)
+        groups = []
+        for _ in range(2):
+            keys = self.resource("keys", 1.0, pause=self.duration(6))
+            same = [self.actor(first=3, needs=((keys.name, "a"),)) for _ in range(self.random.randint(2, 3))]
+            gate = self.actor(first=5)
+            late = self.actor(first=2, needs=needs, requires=(gate.name,), settled=())
+            groups.append(Group(**self.common([]) | {"forever": False}, jobs=(*same, gate, late), pool=(keys,)))
+        return replace(drawn, root=with_jobs(drawn.root, [self.actor(first=8, needs=needs), *groups], [shared]))
+
+    def throttles_again(self, drawn: Scenario) -> Scenario:
+        """A job fails between two throttles of a rate that gives up."""
+        rate = self.resource("rate", 2.0, give_up=self.duration(4))
+        throttles = [Throttle(rate.name, self.duration(2)) for _ in range(3)]
+        steps: list[Step] = [throttles[0], Fail(), *throttles[1:], Progress()]
+        job = self.actor(needs=((rate.name, 1.0),), retry=Retry(times=2))
+        job = replace(job, bodies=tuple((Nap(self.duration(3)), step) for step in steps))
+        return replace(drawn, root=with_jobs(drawn.root, [job], [rate]))
+
+    def is_late(self, drawn: Scenario) -> Scenario:
+        """A service becomes ready as its timeout cancels it, or as something else does."""
+        started = {"service": True, "forever": True, "reaction": Reaction.START, "linger": self.duration(3)}
+        limit = {"timeout": self.duration(6), "on_timeout": self.random.choice(("fail", "move_on"))}
+        retry = {"retry": Retry(times=1)} if self.random.random() < 0.3 else {}
+        service = self.actor(first=12, **started | (limit if self.random.random() < 0.8 else {}) | retry)
+        service = replace(service, bodies=((*service.bodies[0], Nap(math.inf)),))
+        user = self.actor(requires=(service.name,), settled=())
+        cancels = [self.actor(Cancel(service.name), first=9)] * (self.random.random() < 0.3)
+        return replace(drawn, root=with_jobs(drawn.root, [service, user, *cancels, self.actor(first=12)], []))
+
+    def cleans_up_forever(self, drawn: Scenario) -> Scenario:
+        """A forever job and another have the rule of clean-up jobs."""
+        fails = self.actor(Fail(), first=9, critical=True)
+        rule = {"requires": (fails.name,), "run_if": "failed", "settled": ()}
+        watch = replace(self.actor(**rule | {"forever": True}), bodies=((Nap(math.inf),),))
+        jobs = [fails, watch, *[self.actor(**rule)] * (self.random.random() < 0.5)]
+        return replace(drawn, root=with_jobs(drawn.root, jobs, []))
+
+    def learns_a_duration(self, drawn: Scenario) -> Scenario:
+        """Jobs are added to those that wait, and they are the first with expected durations."""
+        plain = {"expected": None, "requires": (), "settled": (), "critical": None}
+        waiting = [self.actor(**plain, priority=self.random.choice((0, 0, 1))) for _ in range(3)]
+        added = tuple(self.actor(**plain | {"expected": self.duration()}) for _ in range(self.random.randint(1, 3)))
+        adds = self.actor(Add(added), **plain, priority=2)
+        options = {"forever": False, "policy": "auto", "window": self.random.choice((1, 1, 2))}
+        nested = Group(**self.common([]) | options, jobs=(*waiting[:1], adds, *waiting[1:]))
+        return replace(drawn, root=with_jobs(drawn.root, [nested], []))
+
+    def drops_failures(self, drawn: Scenario) -> Scenario:
+        """Jobs fail where none is kept: one is tolerated, one is awaited, and one counts."""
+        tolerated, awaited, counts = (self.actor(Fail(), critical=critical) for critical in (False, None, None))
+        takes = self.actor(Await(awaited.name), first=3)
+        blocked = self.actor(requires=(self.random.choice((tolerated, awaited, counts)).name,), settled=())
+        jobs = [tolerated, awaited, takes, *[counts, blocked][: self.random.randint(0, 2)]]
+        if counts not in jobs and blocked.requires == (counts.name,):
+            jobs = jobs[:3]
+        return replace(drawn, root=with_jobs(drawn.root, jobs, []), keep_jobs=False, killed_at=None)
+
 
 SCENES = (
     *(Generator.gives_up, Generator.reserves, Generator.does_not_reach, Generator.throttles_with_a_budget),
@@ -548,6 +618,16 @@ SCENES = (
     *(Generator.waits_for_a_token, Generator.takes_a_failure, Generator.minds_a_failure),
     *(Generator.staggers, Generator.overloads, Generator.overspends),
 )
+
+
+MEETINGS = {
+    "merges pools": Generator.merges_pools,
+    "throttles again": Generator.throttles_again,
+    "is late": Generator.is_late,
+    "cleans up forever": Generator.cleans_up_forever,
+    "learns a duration": Generator.learns_a_duration,
+    "drops failures": Generator.drops_failures,
+}
 
 
 class Variation(Generator):
@@ -612,7 +692,8 @@ def may_be_required(plan: Plan) -> bool:
     return not plan.forever or bool(getattr(plan, "service", False))
 
 
-def scenario_of(seed: object, without: Sequence[str] = (), *, varied: bool = False) -> Scenario:
-    """Return the scenario of a seed."""
+def scenario_of(seed: object, without: Sequence[str] = (), *, varied: bool = False, meeting: str = "") -> Scenario:
+    """Return the scenario of a seed, with a scene of `MEETINGS` if one is named."""
     generator = (Variation if varied else Generator)(seed, without)
-    return generator.steered(generator.scenario())
+    drawn = generator.steered(generator.scenario())
+    return generator.with_meeting(drawn, meeting) if meeting else drawn

@@ -73,6 +73,7 @@ class ModelJob:
         self.asked = False  # to end, from outside
         self.alone = False  # `cancel()` of the job itself came first
         self.told = False  # to end, by its run, perhaps after it was cancelled already
+        self.ended_with_run = False  # it has settled as its run was stopped or drained
         self.by_run = False  # to end, as the run has come to its end
         self.at_each_wait = False  # it is cancelled at each wait from now on, as its time is up
         self.ready = False  # a service
@@ -106,6 +107,12 @@ class ModelJob:
     def is_service(self) -> bool:
         """Return whether the job counts as succeeded once it is ready."""
         return isinstance(self.plan, Leaf) and self.plan.service
+
+    @property
+    def has_shutdown(self) -> bool:
+        """Return whether `co_shutdown` of the job, or of one in a scheduler that has not run, has something to do."""
+        plan = self.plan
+        return isinstance(plan, Leaf) and bool(plan.answer or plan.shutdown or plan.shutdown_fails)
 
     @property
     def takes_slot(self) -> bool:
@@ -268,7 +275,7 @@ class ModelJob:
     def has_timed_out(self) -> None:
         """With "fail" it is a `JobTimeout`, which `retry` may see. With "move_on" the job is SUCCEEDED with None."""
         self.timed_out = True
-        if self.parent is not None and self.plan.on_timeout == "move_on":
+        if self.parent is not None and self.plan.on_timeout == "move_on" and not self.ready:
             self.world.mark("move_on")
             self.world.never_stored.add(self.name)
             self.moved_on = True
@@ -603,6 +610,8 @@ class ModelLeaf(ModelJob):
             return
         self.unwinding, self.again = True, False
         self.end_scope()
+        if self.plan.reaction is Reaction.START and not self.ready:
+            self.become_ready()
         if self.plan.linger:
             self.world.mark("lingering")
             if self.at_each_wait and self.world.breaks_shields:

@@ -52,6 +52,7 @@ class Outcome:
     looks: list[dict[str, Any]]  # what was seen at the instants of `LOOKS`
     effects: set[str]
     bound: frozenset[tuple[str, str]] = frozenset()
+    kept: frozenset[str] = frozenset()  # the members of the outermost scheduler that are left with `keep_jobs=False`
     never_stored: frozenset[str] = frozenset()
     stored: dict[str, tuple[Any, dict[str, float]]] = field(default_factory=dict)
 
@@ -141,6 +142,7 @@ def predict(
         looks=looks,
         effects=world.effects,
         bound=frozenset(world.bound),
+        kept=root.kept() if world.drops else frozenset(),
         never_stored=frozenset(world.never_stored),
         stored=world.stored,
     )

@@ -347,6 +347,7 @@ class RealRun:
             looks=self.looks,
             effects=set(),
             bound=bound,
+            kept=frozenset(self.names[job] for job in self.root or () if not self.scenario.keep_jobs),
         )
 
     async def call_later(self, when: float, name: str, method: str) -> None:
@@ -406,11 +407,11 @@ class RealRun:
         """Act as planned for `co_run`."""
         job = self.jobs[plan.name]
         number = self.enter(plan, inputs)
-        value = f"{plan.name}, call {number}"
+        value, is_ready = f"{plan.name}, call {number}", False
         try:
             for step in plan.bodies[min(number, len(plan.bodies) - 1)]:
                 if isinstance(step, Started):
-                    self.returned[plan.name] = value
+                    self.returned[plan.name], is_ready = value, True
                     task_status.started(value)
                 elif isinstance(step, Nap):
                     await (anyio.sleep_forever() if step.seconds == math.inf else anyio.sleep(step.seconds))
@@ -421,6 +422,9 @@ class RealRun:
             self.returned[plan.name] = value
             return value
         except anyio.get_cancelled_exc_class():
+            if plan.reaction is Reaction.START and not is_ready:
+                self.returned[plan.name] = value
+                task_status.started(value)
             with anyio.CancelScope(shield=True):
                 if plan.linger:
                     await anyio.sleep(plan.linger)

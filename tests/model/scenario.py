@@ -143,6 +143,7 @@ class Reaction(Enum):
     GO_ON = auto()  # waits for `unwinding` without a shield: on trio it is cancelled again at once
     RETURN = auto()
     FAIL = auto()
+    START = auto()  # a service says that it is ready before it lingers, and obeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

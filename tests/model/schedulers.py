@@ -31,6 +31,10 @@ class ModelScheduler(ModelJob):
         self.window = world.windows.get(plan.name, plan.window)  # a new window stays the setting
         self.fill()
 
+    @property
+    def has_shutdown(self) -> bool:
+        return self.reason is None and any(job.has_shutdown for job in self.jobs)
+
     @cached_property
     def names(self) -> set[str]:
         """Its name, and those of all in it."""
@@ -493,6 +497,7 @@ class ModelScheduler(ModelJob):
             self.tell_adaptive(job, began, was_full)
         self.note_settled(job)
         self.show_signs()
+        job.ended_with_run = not job.alone and (self.why_stopped != "COMPLETED" if self.stopping else self.draining)
         if self.stopping:
             self.pass_on_and_wind_down()
         elif job.counts and job.criticality:
@@ -515,7 +520,8 @@ class ModelScheduler(ModelJob):
             group.adaptive.has_succeeded(began, self.world.now, was_full)
             follows = any(job.name in one.waits_for for one in group.jobs)
             is_filled = began == self.world.now and not was_full and len(group.holders) + len(group.queue) >= size
-            if group.queue and (is_filled or (group.adaptive.size > size and follows)):
+            comes_first = began == self.world.now and not was_full and follows
+            if comes_first or (group.queue and (is_filled or (group.adaptive.size > size and follows))):
                 self.world.doubt("a window grows as jobs become ready")
             return
         shows_overload = why is not None and bool({"Slow", "Throttled"} & {*why.leaves})
@@ -575,9 +581,11 @@ class ModelScheduler(ModelJob):
             self.note_line()
         if self.queue and any(job.plan.forever for job in new):
             self.world.doubt("a forever job is added")  # it may start before a job that gets the slot of the adding one
-        if self.plan.policy == "auto" and any(job.plan.expected or job.plan.needs for job in new):
-            self.world.doubt("added jobs change the policy")
-        if self.usual is not None:
+        if self.plan.policy == "auto" and self.usual is None:
+            self.learn_durations(new)
+        elif self.usual is not None:
+            if self.plan.policy == "auto" and any(job.plan.needs for job in new):
+                self.world.doubt("added jobs change the ranks of others")
             known = {plan.name: plan.expected for plan in plans if plan.expected is not None}
             for name, rank in self.paths(plans, known, self.usual).items():
                 self.world.jobs[name].rank = rank
@@ -587,6 +595,16 @@ class ModelScheduler(ModelJob):
         if self.world.is_admitting:  # the body takes no time, and others may become ready at its end
             admit_all(self.world)
         self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
+
+    def learn_durations(self, new: Sequence[ModelJob]) -> None:
+        """With "auto", the first expected duration lets the critical path decide among all jobs, waiting ones too."""
+        known = {job.name: job.plan.expected for job in new if job.plan.expected is not None}
+        if known:
+            self.usual = statistics.median(known.values())
+            own = {plan.name for plan in self.plan.jobs}
+            plans = [*self.plan.jobs, *(job.plan for job in self.jobs if job.name not in own)]
+            for name, rank in self.paths(plans, known, self.usual).items():
+                self.world.jobs[name].rank = rank
 
     def bind(self, later: str, earlier: str) -> None:
         """A running scheduler accepts `requires` on IDLE jobs."""
@@ -992,12 +1010,9 @@ class ModelScheduler(ModelJob):
         """Return the jobs whose failures count, those in nested schedulers in place of these, in order."""
         found: list[ModelJob] = []
         for job in self.jobs:
-            stopped = isinstance(job, ModelScheduler) and job.state == "CANCELLED" and job.criticality is not False
-            with_run = self.why_stopped != "COMPLETED" or (self.draining and not job.asked)  # not at its end, or alone
-            stopped = stopped and with_run
             is_first = job.counts and isinstance(job, ModelScheduler) and job.plan.enough is not None
             own = job.counts and isinstance(job, ModelScheduler) and job.culprit is not None and not is_first
-            if isinstance(job, ModelScheduler) and job.first_problem is None and (stopped or own):
+            if isinstance(job, ModelScheduler) and job.first_problem is None and (self.is_cut_off_with(job) or own):
                 found += job.failures()
             elif job.counts:
                 found.append(job)
@@ -1006,6 +1021,20 @@ class ModelScheduler(ModelJob):
             job for job in found if job.problem is None or job.problem.root is None or job.problem.root not in causes
         ]
         return sorted(found, key=lambda job: job.settled_as)
+
+    def is_cut_off_with(self, job: ModelJob) -> bool:
+        """Return whether a nested scheduler was cut off with this one, not at its end, or alone: its failures count."""
+        return job.ended_with_run and job.state == "CANCELLED" and job.criticality is not False
+
+    def kept(self) -> frozenset[str]:
+        """Return the names of the members that are left where no job is kept that has settled.
+
+        What was critical or counts has to be reported, and what has a shutdown of its own is kept until then.
+        """
+        groups = [job for job in self.jobs if isinstance(job, ModelScheduler)]
+        cut_off = {job.name for job in groups if self.is_cut_off_with(job) and job.failures()}
+        own = {job.name for job in self.jobs if job.state in UNSETTLED or job.counts or job.has_shutdown}
+        return frozenset(own | cut_off)
 
     def failed_in_drained(self) -> bool:
         """Return whether a failure counts in a forever scheduler that a drain, and not `cancel()`, has cut off."""

@@ -900,4 +900,134 @@ PLANTS: Final = (
             outcome = None if state is SUCCEEDED else self._cancelled_outcome(worker.cause)
 """,
     ),
+    Plant(
+        "moves-on-ready",
+        f"{RUN}/_attempts.py",
+        "a job with `move_on` moves on, also a service that has become ready as its timeout cancelled it",
+        'return options.on_timeout == "move_on" and not job._is_ready()',
+        'return options.on_timeout == "move_on"',
+    ),
+    Plant(
+        "backoff-text",
+        f"{RUN}/_attempts.py",
+        "the end of a backoff is not forgotten: the job is said to wait for its retry as it waits for a slot",
+        """\
+                job._ensure_extras().backoff_until = None
+""",
+    ),
+    Plant(
+        "clean-up-forever",
+        f"{RUN}/_clean_up.py",
+        "a forever job with `run_if='failed'` is a clean-up job, too",
+        'job._options.run_if == "failed" and not job._options.forever and job._state',
+        'job._options.run_if == "failed" and job._state',
+    ),
+    Plant(
+        "gives-up-early",
+        f"{RUN}/_run_pools.py",
+        "the throttles before a failure count for the time in which a job has only been throttled",
+        "if attempt.began >= last_failure), math.inf)",
+        "), math.inf)",
+    ),
+    Plant(
+        "order-added",
+        f"{RUN}/_start_order.py",
+        "the first duration comes with jobs that are added, and the policy stays fifo",
+        "            if not (policy_changes or has_needs):",
+        "            if not has_needs:",
+    ),
+    Plant(
+        "added-consumer",
+        f"{RUN}/_run.py",
+        "a job that is added does not count as a consumer of its inputs",
+        "            if job._inputs:\n                count_consumer(job)\n            self.notify(",
+        "            self.notify(",
+    ),
+    Plant(
+        "standstill-stale",
+        f"{RUN}/_standstill.py",
+        "a job starts, and the report of a wait for something outside comes all the same",
+        """\
+        self.active_count += 1
+        if self._stop_timer is not None:
+            self.close()
+""",
+        """\
+        self.active_count += 1
+""",
+    ),
+    Plant(
+        "stuck-lifted",
+        f"{RUN}/_stuck_jobs.py",
+        "a service that is ready is watched on, for the timeout that does not count any more",
+        """\
+    def forget(self, worker: Worker) -> None:
+        worker.cancelled_at = math.inf
+""",
+        """\
+    def forget(self, worker: Worker) -> None:
+""",
+    ),
+    Plant(
+        "merge-timed-keys",
+        f"{ADMISSION}/_admission.py",
+        "two admissions become one, and the times of the keys of one are lost",
+        "sorted(self.timed_keys + other.timed_keys)",
+        "sorted(self.timed_keys)",
+    ),
+    Plant(
+        "service-added",
+        f"{SCHEDULER}/_checks.py",
+        "a service that waits for its start is not counted among what services need",
+        "if job._state in (JobState.IDLE, JobState.SCHEDULED)]",
+        "if job._state is JobState.IDLE]",
+    ),
+    Plant(
+        "thread-fraction",
+        f"{RUN}/_idle_timeouts.py",
+        "a sign of life from a thread replaces the fraction that it has reported before",
+        "self._latest_fractions.get(job) if fraction is None else fraction",
+        "fraction",
+    ),
+    Plant(
+        "block-refusal",
+        f"{SCHEDULER}/_async_with.py",
+        "whether the run was ending is asked when the block has ended it",
+        """\
+was_ending = run is None or run.is_draining_or_stopping
+        if run is not None:
+            if error is not None:
+                run.stop(StopReason.CANCELLED)
+""",
+        """\
+if run is not None:
+            if error is not None:
+                run.stop(StopReason.CANCELLED)
+        was_ending = run is None or run.is_draining_or_stopping
+        if run is not None:
+""",
+    ),
+    Plant(
+        "unpark-cancelled",
+        f"{ADMISSION}/_admission.py",
+        "a job that is cancelled while it waits for a key does not wake those behind it",
+        """\
+                self.unpark(key, 0)
+                key.wake()
+""",
+        """\
+                self.unpark(key, 0)
+""",
+    ),
+    Plant(
+        "taken-not-dropped",
+        f"{RUN}/_failure_counts.py",
+        "a failure that was kept to be reported is awaited, and its job stays",
+        """\
+                    run.drop(job)
+""",
+        """\
+                    pass
+""",
+    ),
 )

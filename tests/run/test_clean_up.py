@@ -274,3 +274,13 @@ def test_cancelled_scope_around_the_run_takes_effect_after_the_clean_up(virtual:
     assert virtual(main) == (True, 4)
     assert cleaning.state is SUCCEEDED
     assert scheduler.stop_reason is StopReason.CRITICAL
+
+
+def test_a_forever_job_is_no_clean_up_job(virtual: Virtual) -> None:
+    """Clean-up waits for its jobs; a forever job with the same rule would take all of `cleanup_timeout`."""
+    critical = bad()
+    watch = Job(anyio.sleep_forever, run_if="failed", required=critical, forever=True)
+    cleaning = alarm(critical, 2)
+    scheduler = Scheduler(critical, watch, cleaning)
+    assert virtual(timed, scheduler) == (False, 3)
+    assert (watch.state, cleaning.state, scheduler.stop_reason) == (IDLE, SUCCEEDED, StopReason.CRITICAL)

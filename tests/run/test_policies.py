@@ -277,3 +277,17 @@ def test_graph_algorithms_pause_after_each_full_chunk_of_nodes(many_pauses: None
     pauses = list(fill_longest_path_lengths([*range(25)], lambda node: [node - 1] if node else [], {}, 0.25, paths))
     assert len(pauses) == 2
     assert [paths[node] for node in (0, 23, 24)] == [6.25, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("options", [{}, {"priority": 1}])
+def test_the_first_duration_comes_with_jobs_that_are_added(virtual: Virtual, options: dict[str, Any]) -> None:
+    """With "auto", the critical path decides from then on, also where priorities have ordered the jobs before."""
+    starts = Starts()
+    scheduler = Scheduler(jobs_window=1)
+
+    async def add() -> None:
+        scheduler.update([starts.job(name, expected_duration=time) for name, time in (("short", 1), ("long", 9))])
+
+    scheduler.update([Job(add, **options), starts.job("unknown")])
+    assert virtual(scheduler.co_run)
+    assert starts.labels == ["long", "unknown", "short"]

@@ -17,6 +17,7 @@ from trioflow import (
     Pool,
     ProcessJob,
     Rate,
+    Retry,
     Scheduler,
     Service,
     ThreadJob,
@@ -302,3 +303,20 @@ def test_the_time_to_give_up_is_no_limit_of_that_name() -> None:
     assert (Rate(requests=10, per=1).give_up, Rate(requests=10, per=1, give_up=None).give_up) == (900, None)
     with pytest.raises(ValueError, match=r"give_up=-1 of Rate: give a positive number of seconds"):
         Rate(requests=10, per=1, give_up=-1)
+
+
+def test_a_rate_gives_up_by_the_throttles_since_the_last_failure(virtual: Virtual) -> None:
+    """A call that failed otherwise has met no throttle: those before it do not count for `Rate(give_up=)`."""
+
+    async def ask_all() -> None:
+        calls.append(anyio.current_time())
+        await anyio.sleep(2 if len(calls) == 2 else 0)
+        if len(calls) == 2:
+            raise OSError("lost")
+        if len(calls) < 5:
+            raise Throttled("api", after=1)
+
+    calls: list[float] = []
+    job = Job(ask_all, needs={"api": 1}, retry=Retry(2, first=0, on=OSError))
+    assert virtual(Scheduler(job, pool=Pool(api=Rate(requests=100, per=1, give_up=3))).co_run)
+    assert calls == [0, 1, 3, 4, 5]

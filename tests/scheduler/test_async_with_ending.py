@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from trioflow import AbstractJob, Job, JobCancelled, JobTimeout, Scheduler, StopReason
+from trioflow import AbstractJob, Job, JobCancelled, JobNotDone, JobTimeout, Scheduler, StopReason
 from trioflow.testing import run_virtual
 
 from ..bodies import CANCELLED, IDLE, Flaw, Odd, fail, nap
@@ -514,3 +514,14 @@ def test_ctrl_c_in_a_block_ends_the_run_cleanly(backend: str, where: str) -> Non
     with pytest.raises(KeyboardInterrupt):
         _ = trio.run(main) if backend == "trio" else asyncio.run(main())
     assert log == ["ran", "unwound", "shut down"]
+
+
+def test_what_the_body_raises_because_a_job_has_no_result_leaves_the_block(virtual: Virtual) -> None:
+    """The run ends because of this exception, so it does not give way to the cancellation that it has caused."""
+
+    async def main() -> None:
+        async with Scheduler() as s:
+            s.add(Job(nap, 9, label="slow")).result()
+
+    with pytest.raises(JobNotDone, match="'slow' is"):
+        virtual(main)

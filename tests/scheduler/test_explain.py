@@ -566,3 +566,17 @@ def test_a_cancelled_job_is_explained_by_the_run_in_progress(virtual: Virtual) -
             return scheduler.explain(quick)
 
     assert virtual(main) == "'nap(9)' was cancelled after 2 s; the run stopped: cancelled"
+
+
+def test_a_job_whose_backoff_is_over_waits_for_what_any_job_waits_for(virtual: Virtual) -> None:
+    """The time of its next attempt has come, so it waits for a slot, and not for a retry "in 0 s"."""
+
+    async def look() -> None:
+        await anyio.sleep(2.5)
+        told.append(scheduler.explain(job))
+
+    told: list[str] = []
+    job = Job(fail, 1, retry=Retry(1, first=1, jitter=False), label="again")
+    scheduler = Scheduler(job, Job(nap, 9, label="other"), Job(look, forever=True), jobs_window=1)
+    virtual(scheduler.co_run)
+    assert told == ["'again' waits for a slot: the window is full, with 'other'"]

@@ -52,3 +52,20 @@ def test_function_that_is_not_async_raises_or_fails_the_service(virtual: Virtual
     else:
         with pytest.raises(TypeError, match="async function"):
             Service(function)
+
+
+@pytest.mark.parametrize("on_timeout", ["fail", "move_on"])
+def test_a_service_that_becomes_ready_as_its_timeout_cancels_it_has_failed(virtual: Virtual, on_timeout: str) -> None:
+    """It is too late to move on: what requires the service has started, and a result of None would be a wrong value."""
+
+    async def serve_late(*, task_status: Any) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            task_status.started("late")
+
+    service = Service(serve_late, timeout=1, on_timeout=on_timeout)  # type: ignore[call-overload]
+    user = Job(nap, required=service)
+    assert not virtual(Scheduler(service, user).co_run)
+    assert (service.state, user.is_succeeded()) == (FAILED, True)
+    assert isinstance(service.raised_exception(), JobTimeout)

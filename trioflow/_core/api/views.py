@@ -77,7 +77,7 @@ from ..run._journal_interface import (
     Restored,
     RunJournal,
 )
-from ..run._run import Incident, Steering, SteeringIncident
+from ..run._run import Incident, Steering
 from ..scheduler._base_scheduler import BaseScheduler, interrupt
 from ..scheduler._checks import (
     check_late_input,
@@ -95,6 +95,7 @@ from ..words._explain import READY_TEXT, get_status_text, open_requirements, wai
 from ..words._failure_log import failure_kind
 from ..words._failures import culprit_text, failure_text
 from ..words._job_queries import (
+    STEERER,
     criticality,
     culprit_chain,
     explicit_label,
@@ -109,6 +110,7 @@ from ..words._job_queries import (
     is_failed_group,
     is_in_first,
     is_one_job,
+    is_steering,
     jobs_of_run,
     reported_state,
     root_failure,
@@ -277,14 +279,11 @@ def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseSchedule
         The scheduler, the total of the resource, and whether it has a gate.
 
     """
-    declared = RUN_RESOURCES[name]
     for enclosing in (scheduler, *enclosing_schedulers(scheduler)):
         scheduler = enclosing
-        if (total := enclosing._run_resource_totals().get(name)) is not None:
-            break
-    else:
-        total = declared.total()
-    return scheduler, total, declared.find_gate is not None and scheduler._opens_gates
+        if name in (totals := enclosing._run_resource_totals()):
+            return enclosing, totals[name], False
+    return scheduler, RUN_RESOURCES[name].total(), RUN_RESOURCES[name].find_gate is not None
 
 
 def reason_not_restored(job: AnyJob) -> str | None:
@@ -373,21 +372,12 @@ def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
     return not scheduler.keep_jobs and scheduler._members.can_be_dropped(job)
 
 
-def ends_with_steering(scheduler: BaseScheduler) -> bool:
-    """Return whether the last incident is a word from outside the program, so that nothing went wrong."""
-    return isinstance(scheduler._incidents[-1], SteeringIncident)
-
-
-def collect_dropped(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
-    """Let a scheduler with `keep_jobs=False` append each job that it drops in its run to `dropped`."""
+def keep_last_dropped(scheduler: BaseScheduler, most: int) -> deque[AnyJob]:
+    """Let a scheduler with `keep_jobs=False` keep the last jobs that it drops, at most `most`, until its run ends."""
     members = scheduler._members
-    if all(collected is not dropped for collected in members.last_dropped):
-        members.last_dropped += (dropped,)
-
-
-def stop_collecting(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
-    members = scheduler._members
-    members.last_dropped = tuple(collected for collected in members.last_dropped if collected is not dropped)
+    if members.last_dropped is None:
+        members.last_dropped = deque(maxlen=most)
+    return members.last_dropped
 
 
 def dropped_counts(scheduler: BaseScheduler) -> Iterator[tuple[tuple[ReportedState, bool, bool], int]]:

@@ -63,6 +63,7 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     "MakeDirectory": make_directory,
     "Put": put,
     "Get": get,
+    "Rename": os.replace,
 }
 
 

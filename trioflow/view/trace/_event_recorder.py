@@ -11,7 +11,7 @@ Nothing is computed during a run; `_log_reader` reads the log afterwards.
 | JOB_ADDED        | the job      | now        | None        | None                              |
 | ATTEMPT_STARTED  | the job      | now        | None        | None                              |
 | WINDOW_RESIZED   | None         | now        | None        | the size of an `Adaptive` window  |
-| INCIDENT         | job or None  | now        | None        | message, whether it is steering   |
+| INCIDENT         | job or None  | now        | None        | message, exception                |
 | JOB_PATH         | the job      | its end    | None        | the path                          |
 | a `JobState`     | the job      | its start  | its end     | `record_outcome`, or None         |
 
@@ -40,7 +40,6 @@ from ..._core.api.views import (
     command_line_of,
     current_run,
     end_facts,
-    ends_with_steering,
     run_steering,
     run_times,
     runs_commands,
@@ -203,8 +202,7 @@ class EventRecorder(Instrument):
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:
         """Record an incident."""
-        details = message, ends_with_steering(scheduler)
-        self._append_event((EventKind.INCIDENT, scheduler, job, self._clock(), None, details))
+        self._append_event((EventKind.INCIDENT, scheduler, job, self._clock(), None, (message, exception)))
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run, its reason, and the jobs that it never reached."""

@@ -218,7 +218,6 @@ class IncidentMark:
     occurred_at: float
     run_index: int  # the index of the run in `TraceRecord.runs`
     message: str
-    is_steering: bool = False
 
 
 @dataclass(frozen=True, slots=True)
