@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.batch import BatchError, _quantities
+from trioflow import _command_options
+from trioflow.batch import BatchError
 from trioflow.batch._halt_rule import CommandTally, HaltRule
 from trioflow.batch._outcome import CommandOutcome
 from trioflow.batch._output import Backlog, tag_lines
@@ -32,14 +33,14 @@ DURATIONS = [("2", 2), ("0.5", 0.5), (".5s", 0.5), ("1m", 60), ("1d2h3m4.5s", 93
 def test_durations_may_combine_units() -> None:
     """A duration may combine seconds, minutes, hours and days, as in GNU parallel."""
     for text, seconds in DURATIONS:
-        assert _quantities.parse_seconds(text) == seconds
+        assert _command_options.parse_seconds(text) == seconds
 
 
 def test_an_invalid_duration_is_rejected() -> None:
     """The error for an invalid duration has an example of a duration."""
     for text in ["", "x", "-1", "1 m", "200%", "1e3", "inf", "nan", "."]:
         with pytest.raises(ValueError, match="is not a duration: give seconds"):
-            _quantities.parse_seconds(text)
+            _command_options.parse_seconds(text)
 
 
 SLOTS = [("3", 3), ("150%", 6), ("100%", 4), ("1%", 1), ("+2", 6), ("-1", 3), ("-9", 1)]
@@ -48,21 +49,21 @@ SLOTS = [("3", 3), ("150%", 6), ("100%", 4), ("1%", 1), ("+2", 6), ("-1", 3), ("
 def test_number_of_slots_may_be_a_percentage_or_a_difference() -> None:
     """Percentages and differences for `-j` are relative to the number of CPUs; there is at least one slot."""
     for text, slots in SLOTS:
-        assert _quantities.parse_slots(text, cpus=4) == slots
+        assert _command_options.parse_slots(text, cpus=4) == slots
 
 
 def test_number_of_slots_without_a_limit_depends_on_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """With `-j 0`, as many commands run at once as the process's limit of open files allows."""
     monkeypatch.setattr(resource, "getrlimit", lambda which: (340, 340) if which == 7 else (-1, -1))
     assert resource.RLIMIT_NOFILE == 7
-    assert _quantities.parse_slots("0") == 50
+    assert _command_options.parse_slots("0") == 50
 
 
 def test_an_invalid_number_of_slots_is_rejected() -> None:
     """The error for an invalid number of slots lists the accepted forms."""
     for text in ["", "x", "1.5", "+5%", "4k", "²"]:
         with pytest.raises(ValueError, match="is not a number of jobs"):
-            _quantities.parse_slots(text)
+            _command_options.parse_slots(text)
 
 
 INVALID_RULES = ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=1", "now,bar=1", "3", "-1", "30%"]

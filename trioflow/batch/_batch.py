@@ -40,6 +40,7 @@ from .. import (
     granted,
 )
 from .. import _posix as posix
+from .._command_options import parse_slots
 from ..abc import AbstractJob, LocalDirectory, Work, incidents_of, restoration_of, run_of
 from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.command._resource_limits import NumberedSlots
@@ -51,7 +52,6 @@ from ._halt_rule import CommandTally
 from ._options import Options
 from ._outcome import CommandOutcome, open_outputs, shorten_line
 from ._output import Printer, PrintGuard, TaggedLineStream, tag_lines
-from ._quantities import parse_slots
 from ._quoting import Shell
 from ._sources import Arguments, SourceProduct
 from ._template import CommandTemplate

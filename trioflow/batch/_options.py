@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from .._command_options import option, parse_count, parse_slots, parse_time_limit
 from ..abc import plural, printable
 from ..jobs.posix._cpus import count_usable_cpus, usable_cpus
 from . import _batch_pool, _quantities, _sources
@@ -23,18 +24,6 @@ TABLE_SUFFIXES: Final = (".csv", ".jsonl")
 OTHER_SUFFIXES: Final = (".csv", ".db", ".gz", ".json", ".jsonl", ".parquet", ".tsv", ".xls", ".xlsx")
 
 
-def option(*flags: str, **settings: Any) -> Any:
-    """Declare the option of a field.
-
-    Args:
-        flags: its names on the command line; by default, that of the field.
-        settings: its settings, as `click.option` has them, and `parse`, which converts the text of the value or raises
-            ValueError.
-
-    """
-    return field(metadata={"flags": flags, **settings})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The words and the options of the command line: each field declares its option, in the order of the help."""
@@ -42,7 +31,7 @@ class Options:
     words: tuple[str, ...]
     # ---- the run
     jobs: int | None = option(
-        "-j", "-P", "--jobs", parse=_quantities.parse_slots, metavar="N",
+        "-j", "-P", "--jobs", parse=parse_slots, metavar="N",
         help="Maximum number of commands at once: a number, 0 for as many as the system allows, or N%, +N, -N of the "
         "CPUs that may be used.  "
         "[default: 100%]",
@@ -51,14 +40,12 @@ class Options:
         "-S", "--sshlogin", multiple=True, metavar="NODES", help="Run the commands on these nodes, up to -j on each."
     )
     ssh_config: str | None = option("-F", "--ssh-config", metavar="FILE", help="Configuration file of ssh, for -S.")
-    timeout: float | None = option(
-        parse=_quantities.parse_time_limit, metavar="TIME", help="End a command that takes longer."
-    )
+    timeout: float | None = option(parse=parse_time_limit, metavar="TIME", help="End a command that takes longer.")
     retries: int = option(
-        parse=_quantities.parse_count, default="1", metavar="N", help="Run a command up to N times; 0 for no limit."
+        parse=parse_count, default="1", metavar="N", help="Run a command up to N times; 0 for no limit."
     )
     idle_timeout: float | None = option(
-        parse=_quantities.parse_time_limit, metavar="TIME", help="End a command that writes nothing for this long."
+        parse=parse_time_limit, metavar="TIME", help="End a command that writes nothing for this long."
     )
     memfree: StartCondition | None = option(
         parse=_quantities.parse_memfree, metavar="SIZE", help="Start no command while less memory is free."
@@ -109,9 +96,7 @@ class Options:
     colsep: re.Pattern[str] | None = option(
         "-C", "--colsep", parse=_sources.parse_column_separator, metavar="REGEXP", help="Split lines into {1}, {2}, ..."
     )
-    items_per_command: int | None = option(
-        "-N", parse=_quantities.parse_count, metavar="N", help="Give each command N arguments."
-    )
+    items_per_command: int | None = option("-N", parse=parse_count, metavar="N", help="Give each command N arguments.")
     fills_lines: bool = option("-X", "-m", "--xargs", help="Give each command as many arguments as a line holds.")
 
     @property

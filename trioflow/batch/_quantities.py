@@ -1,4 +1,4 @@
-"""Parsers for quantities on the command line: concurrent commands, durations, and sizes of memory.
+"""Parsers for what a batch keeps, and for sizes of memory.
 
 A batch polls the free memory of this machine, because the system does not report changes.
 """
@@ -9,100 +9,16 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from .. import _posix as posix
 from ..abc import amount_of, size_text
-from ..jobs.posix._cpus import count_usable_cpus
 
-SECONDS_PER_UNIT: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-DURATION_PART_PATTERN: Final = re.compile(r"(\d+\.?\d*|\.\d+)([smhd]?)", re.IGNORECASE)
-DESCRIPTORS_PER_COMMAND: Final = 6
-"""The number of descriptors that a command uses: two pipes, a pidfd, a selector, and two more while it starts."""
-RESERVED_DESCRIPTORS: Final = 40
-MAX_CONCURRENT_COMMANDS: Final = 4000
 MEMINFO_PATH: Final = "/proc/meminfo"
 DECIMAL_SIZE_PATTERN: Final = re.compile(r"([\d.]+)([kmgtp])")
-
-
-def parse_seconds(text: str) -> float:
-    """Parse a duration, and return it in seconds.
-
-    Args:
-        text: a number of seconds, or numbers with the units s, m, h or d, as in `1h30m`.
-
-    Raises:
-        ValueError: the text is not a duration.
-
-    Example:
-        >>> parse_seconds("1.5"), parse_seconds("1m30s")
-        (1.5, 90.0)
-
-    """
-    parts = list(DURATION_PART_PATTERN.finditer(text))
-    if not parts or "".join(match[0] for match in parts) != text:
-        raise ValueError(f"{text!r} is not a duration: give seconds, or numbers with units s, m, h, d, as in 1h30m")
-    return sum(float(match[1]) * SECONDS_PER_UNIT[match[2].lower()] for match in parts)
-
-
-def parse_time_limit(text: str) -> float | None:
-    """Parse a duration like `parse_seconds`, but return None for 0, which means no limit.
-
-    Raises:
-        ValueError: the text is not a duration.
-
-    """
-    return parse_seconds(text) or None
-
-
-def parse_slots(text: str, cpus: int | None = None) -> int:
-    """Parse the value of `--jobs`, and return the number of commands that may run at the same time.
-
-    Args:
-        text: a number; `0` for as many as the system allows; `N%` for a percentage of the number of CPUs; `+N` or `-N`
-            for N more or fewer than the number of CPUs.
-        cpus: the number of CPUs; None for the number that this process may use.
-
-    Raises:
-        ValueError: the text has none of these forms.
-
-    Example:
-        >>> parse_slots("3"), parse_slots("200%", cpus=4), parse_slots("+2", cpus=4), parse_slots("-9", cpus=4)
-        (3, 8, 6, 1)
-
-    """
-    match = re.fullmatch(r"([+-]?)(\d+)(%?)", text, re.ASCII)
-    if match is None or (match[1] and match[3]):
-        raise ValueError(
-            f"{text!r} is not a number of jobs: give a number, 0 for as many as the system allows, or N%, +N, -N of "
-            f"the CPUs"
-        )
-    sign, number, percent = match[1], int(match[2]), match[3]
-    if not sign and not percent:
-        return number or max_concurrent_commands()
-    cpu_count = count_usable_cpus() if cpus is None else cpus
-    return max(1, cpu_count * number // 100 if percent else cpu_count + int(sign + match[2]))
-
-
-def parse_count(text: str) -> int:
-    if not re.fullmatch(r"\d+", text, re.ASCII):
-        raise ValueError(f"{text!r} is not a number: give a whole number, 0 or more")
-    return int(text)
 
 
 def parse_keep(text: str) -> str:
     if text not in ("succeeded", "all"):
         raise ValueError(f"{text!r} is not what a journal can keep: give succeeded or all")
     return text
-
-
-def max_concurrent_commands() -> int:
-    descriptors, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)
-    processes, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NPROC)
-    limits = [MAX_CONCURRENT_COMMANDS]
-    if descriptors != posix.resource.RLIM_INFINITY:
-        limits.append((descriptors - RESERVED_DESCRIPTORS) // DESCRIPTORS_PER_COMMAND)
-    if processes != posix.resource.RLIM_INFINITY:
-        limits.append(processes // 2)
-    return max(1, min(limits))
 
 
 # ---- memory

@@ -1,4 +1,4 @@
-"""The options of a subcommand, which the fields of a dataclass declare by `trioflow.batch._options.option`."""
+"""The options of a subcommand, which the fields of a dataclass declare by `option`."""
 
 from __future__ import annotations
 

@@ -20,10 +20,9 @@ from typing import IO, Any, Final, get_args
 import click
 
 from .. import Events, JUnit, Scheduler, StopReason, Trace
+from .._command_options import option, parse_seconds
 from .._hints import WRONG_BACKEND_REMEDY
 from ..abc import BackendName, printable
-from ..batch import _quantities
-from ..batch._options import option
 from ..view.look._answers import WATCH_INTERVAL, answer_thread, answering
 from ..view.monitor._monitor import build_command_monitor, can_move_cursor
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
@@ -38,7 +37,7 @@ def drop_repetitions(ctx: click.Context, param: click.Parameter, paths: Sequence
 
 
 def parse_timeout(text: str) -> float:
-    number = _quantities.parse_seconds(text)
+    number = parse_seconds(text)
     if not number > 0:
         raise ValueError(f"{text!r} is not a positive duration")
     return number

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ..batch import _quantities
-from ..batch._options import option
+from .._command_options import option, parse_seconds, parse_time_limit
 
 if TYPE_CHECKING:
     from .. import LocalNode, SshNode
@@ -46,11 +45,9 @@ class SshOptions:
     gateway: str | None = option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this jump host.")
     accept_new: bool = option(help="Accept the keys of unknown hosts.")
     connect_timeout: float = option(
-        parse=_quantities.parse_seconds, default="30", metavar="TIME", help="Time limit for reaching each node."
+        parse=parse_seconds, default="30", metavar="TIME", help="Time limit for reaching each node."
     )
-    timeout: float | None = option(
-        parse=_quantities.parse_time_limit, metavar="TIME", help="End a command that takes longer."
-    )
+    timeout: float | None = option(parse=parse_time_limit, metavar="TIME", help="End a command that takes longer.")
     tag: bool = option(help="Print each line immediately, after the node's name.")
 
     def make_nodes(self) -> list[SshNode | LocalNode]:

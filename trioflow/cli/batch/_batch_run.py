@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ... import JournalError, StopReason
+from ..._command_options import parse_slots
 from ...abc import fit, join_names, printable
-from ...batch import BatchError, _batch, _quantities, _sources
+from ...batch import BatchError, _batch, _sources
 from ...batch._batch import CommandFailures, Reporter
 from ...batch._options import Options
 from ...batch._quoting import Shell
@@ -138,7 +139,7 @@ def make_reading_rules(options: Options, template: CommandTemplate | None = None
 
         # The line goes to a node in quotes, which may make it longer.
         max_size = MAX_LINE_SIZE // 2 if options.nodes else MAX_LINE_SIZE
-        slots = _quantities.parse_slots("100%") if options.jobs is None else options.jobs
+        slots = parse_slots("100%") if options.jobs is None else options.jobs
         filling = _sources.LineFilling(measure, max_size, slots)
     return _sources.ReadingRules(
         delimiter=b"\0" if options.null else b"\n",
