@@ -153,10 +153,28 @@ class ModelAdaptive:
 
 
 class ModelLimiter:
-    """A `CapacityLimiter`: tokens go round in the order in which they were asked for."""
+    """A `CapacityLimiter`: outermost runs take turns, and in each, tokens go round in the order of asking."""
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
         self.holders: set[ModelJob] = set()
-        self.asked_at = -1.0  # when the last of these has asked
-        self.requests: list[ModelScheduler] = []  # the runs that wait, each as often as it has asked
+        self.asked_at = -1.0  # when the last job that waits has asked, and in which group
+        self.asked_last: ModelScheduler | None = None
+        # The outermost runs in the limiter's queue, each with its groups that wait, as often as they have asked.
+        self.queue: dict[ModelScheduler, list[ModelScheduler]] = {}
+
+    def pop_ticket(self) -> ModelScheduler:
+        """Serve the outermost run whose turn it is: the group that asked first; it stands at the end again."""
+        outermost = next(iter(self.queue))
+        tickets = self.queue.pop(outermost)
+        group = tickets.pop(0)
+        if tickets:
+            self.queue[outermost] = tickets
+        return group
+
+    def drop_ticket(self, outermost: ModelScheduler, group: ModelScheduler) -> None:
+        """Drop the last turn of a group, of which a job waits no longer."""
+        tickets = self.queue[outermost]
+        del tickets[max(place for place, other in enumerate(tickets) if other is group)]
+        if not tickets:
+            del self.queue[outermost]

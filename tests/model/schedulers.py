@@ -255,10 +255,6 @@ class ModelScheduler(ModelJob):
 
     # ---- windows and needs
 
-    def windows(self, job: ModelJob) -> Iterator[ModelScheduler]:
-        """A nested scheduler takes one slot, whatever runs in it."""
-        yield self
-
     @property
     def size(self) -> float:
         """Return the number of slots."""
@@ -299,8 +295,8 @@ class ModelScheduler(ModelJob):
         return self.paused or (around is not None and around.is_paused)
 
     def has_slot(self, job: ModelJob) -> bool:
-        """Return whether a slot is free in each window in which a job takes one."""
-        return not job.takes_slot or all(len(group.holders - {job.parent}) < group.size for group in self.windows(job))
+        """A nested scheduler takes one slot, whatever runs in it."""
+        return not job.takes_slot or len(self.holders) < self.size
 
     def find(self, name: str) -> ModelResource | None:
         """A name is looked up in the pool of the nearest enclosing scheduler that has it, going outwards."""
@@ -376,15 +372,13 @@ class ModelScheduler(ModelJob):
 
     def release_held(self, job: ModelJob) -> None:
         """A slot is released however the job ends, and so are its token and its needs."""
-        for group in self.windows(job):
-            group.holders.discard(job)
+        self.holders.discard(job)
         limiter = self.limiter()
         if job in self.token_line:
             self.token_line.remove(job)
             self.count_unstarted(job, -1)
             if limiter is not None:
-                last = max(place for place, group in enumerate(limiter.requests) if group is self)
-                del limiter.requests[last]
+                limiter.drop_ticket(self.outermost(), self)
         if limiter is not None:
             limiter.holders.discard(job)
         for name, need in job.plan.needs:
@@ -412,7 +406,7 @@ class ModelScheduler(ModelJob):
 
     def take_token(self, job: ModelJob, limiter: ModelLimiter) -> bool:
         """A job never holds a token while it waits for needs or a slot; it may wait for a token with its needs."""
-        if not limiter.requests and len(limiter.holders) < limiter.tokens:
+        if not limiter.queue and len(limiter.holders) < limiter.tokens:
             limiter.holders.add(job)
             return True
         self.world.mark("limiter")
@@ -421,11 +415,16 @@ class ModelScheduler(ModelJob):
             self.world.doubt("two schedulers ask for a token at one instant")
         self.token_line.append(job)
         self.count_unstarted(job, 1)
-        if limiter.requests and limiter.asked_at == self.world.now and limiter.requests[-1] is not self:
+        if limiter.asked_last is not self and limiter.asked_at == self.world.now:
             self.world.doubt("two schedulers ask for a token at one instant")
-        limiter.asked_at = self.world.now
-        limiter.requests.append(self)
+        limiter.asked_at, limiter.asked_last = self.world.now, self
+        limiter.queue.setdefault(self.outermost(), []).append(self)
         return False
+
+    def outermost(self) -> ModelScheduler:
+        """Return the scheduler whose run stands in the queue of a limiter for this one."""
+        assert self.parent is not None or not self.is_nested
+        return self.parent.outermost() if self.parent is not None and self.is_nested else self
 
     def count_unstarted(self, job: ModelJob, sign: int) -> None:
         """What a job has of a rate accrues again only from its start, so no attempt exceeds the rate."""
@@ -488,7 +487,7 @@ class ModelScheduler(ModelJob):
     def has_settled(self, job: ModelJob) -> None:
         """Act on the end of a job."""
         began, job.attempt_problem = job.began_attempt, job.problem
-        was_full = any(len(group.holders) >= group.size for group in self.windows(job))
+        was_full = len(self.holders) >= self.size
         for jobs in (self.running, self.queue):
             if job in jobs:
                 jobs.remove(job)
@@ -511,24 +510,23 @@ class ModelScheduler(ModelJob):
 
     def tell_adaptive(self, job: ModelJob, began: float, was_full: bool) -> None:
         """Let an `Adaptive` window know of an attempt that has ended: each attempt counts."""
-        *_, group = self.windows(job)
-        if group.adaptive is None or not job.takes_slot or began < 0:
+        if self.adaptive is None or not job.takes_slot or began < 0:
             return
         why = job.attempt_problem
         if job.state == "SUCCEEDED":
-            size = group.adaptive.size
-            group.adaptive.has_succeeded(began, self.world.now, was_full)
-            follows = any(job.name in one.waits_for for one in group.jobs)
-            is_filled = began == self.world.now and not was_full and len(group.holders) + len(group.queue) >= size
+            size = self.adaptive.size
+            self.adaptive.has_succeeded(began, self.world.now, was_full)
+            follows = any(job.name in one.waits_for for one in self.jobs)
+            is_filled = began == self.world.now and not was_full and len(self.holders) + len(self.queue) >= size
             comes_first = began == self.world.now and not was_full and follows
-            if comes_first or (group.queue and (is_filled or (group.adaptive.size > size and follows))):
+            if comes_first or (self.queue and (is_filled or (self.adaptive.size > size and follows))):
                 self.world.doubt("a window grows as jobs become ready")
             return
         shows_overload = why is not None and bool({"Slow", "Throttled"} & {*why.leaves})
         if (
             job.state in ("FAILED", "SCHEDULED")
             and shows_overload
-            and group.adaptive.is_overloaded(began, self.world.now)
+            and self.adaptive.is_overloaded(began, self.world.now)
         ):
             self.world.mark("Adaptive shrinks")
 
@@ -673,9 +671,7 @@ class ModelScheduler(ModelJob):
         is_of_schedulers = any(isinstance(one, ModelScheduler) for one in line)
         if is_of_schedulers and self.world.has_journal:
             self.world.doubt("a First of schedulers with a journal")
-        groups = [*self.windows(job)]  # a slot that its jobs wait for, or others
-        waits_for_slot = any(group.size < math.inf for group in groups) and any(group.queue for group in groups)
-        if self.world.now == self.began and (is_of_schedulers or waits_for_slot):
+        if self.world.now == self.began and (is_of_schedulers or (self.size < math.inf and self.queue)):
             self.world.doubt("a First takes no time")
         if job.state == "SUCCEEDED":
             self.winners.append(job)
@@ -1169,11 +1165,9 @@ def take_all(job: ModelJob) -> None:
     group.queue.remove(job)
     job.overtaken = 0  # it is counted anew each time that it waits
     if job.takes_slot:
-        for each in group.windows(job):
-            each.holders.discard(group)
-            each.holders.add(job)
-            if each.size < math.inf:
-                group.world.mark("Adaptive" if each.adaptive else "window")
+        group.holders.add(job)
+        if group.size < math.inf:
+            group.world.mark("Adaptive" if group.adaptive else "window")
     group.grant(job)
     job.is_admitted = True
     limiter = group.limiter() if group.needs_token(job) else None
@@ -1182,9 +1176,9 @@ def take_all(job: ModelJob) -> None:
 
 
 def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
-    """Tokens go round in the order in which they were asked for, between runs; in a run, its first job is next."""
-    while limiter.requests and len(limiter.holders) < limiter.tokens:
-        group = limiter.requests.pop(0)
+    """Outermost runs take turns; in one, tokens go round in the order of asking; in a group, its first job is next."""
+    while limiter.queue and len(limiter.holders) < limiter.tokens:
+        group = limiter.pop_ticket()
         job = min(group.token_line, key=start_key)
         group.token_line.remove(job)
         group.count_unstarted(job, -1)
@@ -1228,12 +1222,6 @@ def ties(job: ModelJob, other: ModelJob, resources: set[tuple[ModelResource | No
     group = other.parent
     if group is None or job.parent is None or group is job.parent or other.ready_at != job.ready_at:
         return False
-    windows = {one for one in group.windows(other) if one.size < math.inf}.intersection(job.parent.windows(job))
-    is_deeper = len([*job.parent.windows(job)]) != len([*group.windows(other)])
-    required = [*job.requires(), *other.requires()]
-    follows = any(isinstance(one, ModelScheduler) and one.finished == job.ready_at for one in required)
-    if windows and is_deeper and (follows or is_apart(group, job.parent)):
-        return True
     return not resources.isdisjoint(group.resources(other))
 
 
@@ -1261,9 +1249,6 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
         group = job.parent
         assert group is not None
         if not group.has_slot(job):
-            holders = {one for window in group.windows(job) for one in window.holders if one.ready_at == world.now}
-            if job.ready_at == world.now and any(ties(job, one, set()) for one in holders):
-                world.doubt("jobs of two schedulers become ready at one instant")
             continue
         resources = group.resources(job)
         missing = group.missing(job)

@@ -18,7 +18,7 @@ from trioflow import (
 )
 from trioflow.abc import AbstractJob, Instrument, WaitCause, waiting
 
-from ..bodies import LIMIT, RUNNING, SCHEDULED, later, nap, naps, timed
+from ..bodies import LIMIT, RUNNING, SCHEDULED, fail, later, nap, naps, timed
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -391,3 +391,73 @@ def test_an_outside_task_comes_before_those_that_ask_after_it(virtual: Virtual) 
 
     virtual(main)
     assert order == ["own", "nested 1", "program", "nested 2"]
+
+
+@pytest.mark.parametrize("where", ["run", "program"])
+def test_a_run_with_many_jobs_takes_turns_with_what_asks_later(virtual: Virtual, where: str) -> None:
+    """Each outermost run stands in the limiter's queue once, whatever the number and the groups of its jobs."""
+    order: list[str] = []
+
+    async def work(name: str) -> None:
+        order.append(name)
+        await nap(1)
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(1)
+        groups = [Scheduler([Job(work, "many") for _ in range(3)]) for _ in range(2)]
+        async with anyio.create_task_group() as group:
+            group.start_soon(Scheduler(groups, jobs_window=limiter).co_run)
+            await nap(0.5)
+            if where == "run":
+                await Scheduler(Job(work, "late"), Job(work, "late"), jobs_window=limiter).co_run()
+            else:
+                for _ in range(2):
+                    async with limiter:
+                        await work("late")
+
+    virtual(main)
+    assert order == ["many", "many", "late", "many", "late", "many", "many", "many"]
+
+
+def test_a_request_that_was_granted_is_one_turn(virtual: Virtual) -> None:
+    """Two tokens that come back at once go to the run and to the task of the program that stand in the queue."""
+
+    async def main() -> float:
+        limiter = anyio.CapacityLimiter(2)
+        async with anyio.create_task_group() as group:
+            group.start_soon(Scheduler([Job(nap, 1) for _ in range(6)], jobs_window=limiter).co_run)
+            await nap(0.5)
+            async with limiter:
+                return anyio.current_time()
+
+    assert virtual(main) == 1
+
+
+@pytest.mark.parametrize("kind", ["forever", "clean-up"])
+def test_jobs_in_what_goes_on_after_a_stop_get_tokens(virtual: Virtual, kind: str) -> None:
+    """While the run around it ends, a forever group, or a clean-up group, still gets tokens from the program."""
+    limiter = anyio.CapacityLimiter(1)
+    jobs = [Job(nap, 1), Job(nap, 1)]
+
+    async def unwind() -> None:
+        try:
+            await nap(9)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await nap(9)
+
+    async def main() -> None:
+        options: Any = {"forever": True} if kind == "forever" else {"run_if": "failed"}
+        bad = Job(fail, 1)
+        group = Scheduler(jobs, jobs_window=limiter, **options)
+        if kind == "clean-up":
+            group.requires(bad)
+        others = [Job(unwind)] if kind == "forever" else []
+        run = Scheduler(bad, others, group, critical_jobs=True, cleanup_timeout=99)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run.co_run)
+            async with limiter:
+                await nap(3)
+
+    virtual(main)
+    assert [job.started_at for job in jobs] == [3, 4]

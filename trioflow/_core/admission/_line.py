@@ -33,8 +33,8 @@ Invariants, whenever control returns to the loop:
 | a job leaves: its slot         | `holders`             | the jobs of its run, by their entries                       |
 | its needs                      | each `Resource`       | all runs of the `Admission`: priority, number of the first  |
 | its key                        | the `Key`             | the first job of each group parked with it; then a round    |
-| its token                      | `Tokens`              | tasks of the program in the limiter's queue; then the       |
-|                                |                       | oldest ticket of any run, with the first entry of that run  |
+| its token                      | `Tokens`              | other tasks in the limiter's queue, each outermost run one  |
+|                                |                       | of them; in one, the oldest ticket: the first of that group |
 | time: rate, key, throttle      | the admission's timer | a round                                                     |
 | time: backoff, turn of a First | `TimeSlice.timed`     | they become ready, before what ends in this instant frees   |
 | `used()`; a budget             | the resource          | a round                                                     |

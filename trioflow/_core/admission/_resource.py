@@ -358,9 +358,10 @@ class GatedResource(CountedResource):
                 self._opener.cancel_alone()
         elif self.parked:
             run = next(iter(self.parked)).queue.run if self._run.workers.is_closed else self._run
-            self._opener = run.workers.spawn(self._open)
+            self._opener = run.workers.spawn(self)
 
-    async def _open(self) -> None:
+    async def do_errand(self) -> None:
+        """Open the gate for a job that is parked here."""
         groups = self.parked
         try:
             if groups and not self._opener.must_leave:
@@ -372,8 +373,10 @@ class GatedResource(CountedResource):
             pass
         except Exception:
             self._gate, self._has_gate = None, False
+
+    def end_errand(self) -> None:
         self._opener = None
-        for group in list(groups):
+        for group in list(self.parked):
             group.unpark(self, len(group.parked[self]))
         admission: Any = self.admission  # only now, because it may have been merged with another one
         admission.begin_round()

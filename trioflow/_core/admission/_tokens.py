@@ -1,4 +1,4 @@
-"""The tokens of a `CapacityLimiter`: the jobs of all runs in a loop that have one, and those that wait only for one.
+"""The tokens of a `CapacityLimiter`: the jobs of an outermost run, at any depth, that have one or wait only for one.
 
 A limiter counts the jobs that are working, at any depth: those of the run whose window it is, and those of nested runs,
 except where a nested run has its own limiter. A job takes its token last, after its slot and its needs, so a job with a
@@ -6,12 +6,14 @@ token waits for nothing else, and tokens cannot cause a deadlock. Nested schedul
 limiter, take no token. Forever jobs and clean-up jobs take neither a slot nor a token, and if such a job is a
 scheduler, neither do the jobs in it, unless it has its own limiter.
 
-- Each job that has to wait draws a **ticket**, and the tickets of all runs are served in the order in which they were
-  drawn. A ticket serves the first job of its run, by the entries: a higher priority may use an older ticket of its run.
-- A token that a job gives back, or that a worker gets, serves the oldest ticket, of whatever run. It goes back to the
-  limiter if other tasks wait for that, or no job does.
+- Each job that has to wait draws a **ticket**, and the tickets of all these runs are served in the order in which they
+  were drawn. A ticket serves the first job of its run, by the entries: a higher priority may use an older ticket of its
+  run.
+- A token that a job gives back serves the oldest ticket, of whatever run. It goes back to the limiter if other tasks
+  wait there, such as those of the program and of other outermost runs, or if no job waits.
 - Whether it does is decided by `RunTokens.pass_on`, after the successors of the job have become ready.
-- In each run with tickets, one worker waits in the limiter's queue: the program sees each run once (`request_token`).
+- While there are tickets, one worker waits in the limiter's queue, for the oldest of them. So all jobs of an outermost
+  run stand in that queue once, and a run with many jobs takes turns with others that ask later.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Tokens:
-    """The tokens of one limiter for the runs in one loop: who waits, and what was given back."""
+    """The tokens of one limiter for the runs of an outermost run: who waits, and what was given back."""
 
     def __init__(self, backend: Backend, limiter: Any) -> None:
         self._backend: Final = backend
@@ -39,16 +41,18 @@ class Tokens:
             limiter.release_on_behalf_of(self)
         self.tickets: Final[deque[RunTokens]] = deque()  # the runs that wait, each as often as it has asked, in order
         self.unused: Final[list[object]] = []  # the borrowers of tokens that were given back, until these are passed on
-        self.request_count = 0  # how many workers of ours wait in the limiter's queue
+        self.requester: Any = None  # the `Worker` that waits in the limiter's queue, or will
+        self._request: object = None  # its borrower, as soon as it waits
+        self._request_scope: Scope | None = None
 
     def is_free(self) -> bool:
         """Return whether a token is left for a job that asks now, after all that have asked before."""
         if self.unused and self._do_others_wait():
             self.pass_on(None)
-        while self.unused or self.acquire_free():
+        while self.unused or self._acquire_free():
             if not self.tickets:
                 return True
-            self.serve(None)
+            self._serve(None)
         return False
 
     def pass_on(self, caller: RunTokens | None) -> None:
@@ -60,29 +64,79 @@ class Tokens:
             if not self.tickets or self._do_others_wait():
                 self.limiter.release_on_behalf_of(self.unused.pop())
             else:
-                self.serve(caller)
+                self._serve(caller)
 
-    def serve(self, caller: RunTokens | None) -> None:
-        """Let the first job start of the run that has asked first."""
+    def _serve(self, caller: RunTokens | None) -> None:
+        """Let the first job start of the run with the oldest ticket."""
         served = self.tickets.popleft()
         served.start_first(self.unused.pop())
+        if not self.tickets:
+            self.leave_queue()
         if served is not caller:
             served.line.run.workers.spawn_searcher()
 
-    def acquire_free(self) -> bool:
+    def _acquire_free(self) -> bool:
         borrower = object()
-        if self._backend.try_acquire(self.limiter, borrower):
+        is_free = self._backend.try_acquire(self.limiter, borrower)
+        if is_free:
             self.unused.append(borrower)
-        return bool(self.unused)
+        return is_free
 
     def _do_others_wait(self) -> bool:
-        """Return whether tasks other than our workers wait in the limiter's queue, or its total has shrunk."""
+        """Return whether tasks other than our worker wait in the limiter's queue, or its total has shrunk."""
         # If tokens are available, no task waits. Reading the statistics would take five times as long.
         available: float = self.limiter.available_tokens
         if available != 0:
             return available < 0
-        waiting: int = self.limiter.statistics().tasks_waiting
-        return waiting > self.request_count
+        statistics = self.limiter.statistics()
+        waiting: int = statistics.tasks_waiting
+        if waiting != 1 or self._request is None:
+            return waiting > 0
+        return self._request in statistics.borrowers  # it was granted and has left the queue, so another one waits
+
+    # ---- the request in the limiter's queue
+
+    def is_requested(self) -> bool:
+        return self._request is not None
+
+    def join_queue(self) -> None:
+        """Spawn the worker that waits in the limiter's queue as long as there are tickets."""
+        run = self.tickets[0].line.run
+        home = run.outermost()  # it may have stopped, while its forever jobs and clean-up jobs go on
+        self.requester = (run if home.workers.is_closed else home).workers.spawn(self)
+
+    def leave_queue(self) -> None:
+        if self._request_scope is not None:
+            self._request_scope.cancel()
+
+    async def do_errand(self) -> None:
+        """Wait in the limiter's queue for tokens, one at a time, as long as there are tickets."""
+        worker = self.requester
+        while self.tickets and not worker.must_leave and await self._acquire(worker.run.standstill):
+            if self.tickets:
+                self._serve(None)  # also if other tasks wait: they have asked later
+            while self.tickets and self._acquire_free():
+                self._serve(None)
+            self.pass_on(None)
+
+    async def _acquire(self, standstill: Any) -> bool:
+        """Wait for a token; return False if no job waits any more, or the run of the worker was cancelled."""
+        standstill.active_count -= 1
+        borrower = self._request = object()
+        try:
+            with self._backend.create_scope() as self._request_scope:
+                standstill.suspect(self.tickets[0].line.run)
+                if await self._backend.acquire(self.limiter, borrower):
+                    self.unused.append(borrower)
+        finally:
+            self._request = self._request_scope = None
+            standstill.count_worker()
+        return borrower in self.unused
+
+    def end_errand(self) -> None:
+        self.requester = None
+        if self.tickets:  # the run of the worker has stopped, or jobs have asked while it left
+            self.join_queue()
 
 
 class RunTokens:
@@ -97,14 +151,13 @@ class RunTokens:
         # The jobs that wait for a token, with their entries; and these, with some obsolete ones, as a heap.
         self.waiting: Final[dict[AbstractJob[Any], HeapEntry]] = {}
         self._heap: Final[list[HeapEntry]] = []
-        self.request_scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
         self.is_held_back = False  # whether all jobs wait until they ask again, in `ask_in_order`
 
     def ask(self, entry: HeapEntry) -> bool:
         """Return whether a job may start, because it needs no token or gets one at once; otherwise, let it wait."""
         job = entry[2]
         if not self.is_held_back:
-            if not takes_slot(job) or is_scheduler(job) or job._own_limiter is not None:
+            if not (job._is_plain or (takes_slot(job) and not is_scheduler(job) and job._own_limiter is None)):
                 return True
             if not self.waiting and self.limit.is_free():
                 self.borrowers[job] = self.limit.unused.pop()
@@ -112,6 +165,8 @@ class RunTokens:
         self.waiting[job] = entry
         heapq.heappush(self._heap, entry)
         self.limit.tickets.append(self)
+        if self.limit.requester is None:
+            self.limit.join_queue()
         return False
 
     def start_first(self, borrower: object) -> None:
@@ -122,7 +177,6 @@ class RunTokens:
         del self.waiting[job]
         self.borrowers[job] = borrower
         self.line.startable.append(job)
-        self._leave_queue()
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the token of a job, for `pass_on`; if the job waits for one, let it wait no longer."""
@@ -132,15 +186,8 @@ class RunTokens:
             self.limit.tickets.reverse()
             self.limit.tickets.remove(self)  # its last one
             self.limit.tickets.reverse()
-            self._leave_queue()
-
-    def _leave_queue(self) -> None:
-        """If no job waits any more, leave the limiter's queue."""
-        if self.request_scope is not None and not self.waiting:
-            self.request_scope.cancel()
-
-    def needs_request(self) -> bool:
-        return bool(self.waiting) and self.request_scope is None and not self.is_held_back
+            if not self.limit.tickets:
+                self.limit.leave_queue()
 
     def in_order(self) -> list[AbstractJob[Any]]:
         return [entry[2] for entry in sorted(self.waiting.values())]
@@ -153,7 +200,8 @@ class RunTokens:
         others = [each for each in self.limit.tickets if each is not self]
         self.limit.tickets.clear()
         self.limit.tickets.extend(others)
-        self._leave_queue()
+        if not others:
+            self.limit.leave_queue()
         return entries
 
     def use_order(self, order: StartKeys) -> None:

@@ -1,10 +1,9 @@
-"""What runs and workers do about the tokens of limiters, whose order `Tokens` decides."""
+"""Which runs take the tokens of which limiter, and who has them; `Tokens` decides the order."""
 
 from __future__ import annotations
 
 import heapq
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 from ..admission._tokens import RunTokens, Tokens
 from ..job._job import AbstractJob
@@ -23,35 +22,9 @@ def use_limiter(run: Run) -> None:
     if limiter is None and host is not None and host.run.queue.tokens is not None:
         limiter = host.run.queue.tokens.limiter  # it counts the jobs at any depth
     if limiter is not None:
-        known: WeakValueDictionary[Any, Tokens] = run.time_slice.tokens
-        tokens = known.get(limiter)
-        if tokens is None:
-            known[limiter] = tokens = Tokens(run.backend, limiter)
-        run.queue.use_tokens(RunTokens(run.queue, tokens))
-
-
-async def request_token(own: RunTokens, worker: Worker) -> None:
-    """Wait in the limiter's queue for a token, and pass it on."""
-    run, tokens, borrower = worker.run, own.limit, object()
-    has_token = False
-    worker.stop_searching()  # so that another worker looks for jobs that need no token
-    run.standstill.active_count -= 1
-    tokens.request_count += 1
-    try:
-        with run.backend.create_scope() as own.request_scope:
-            run.workers.ensure_searcher()
-            run.standstill.suspect(run)
-            has_token = await run.backend.acquire(own.limiter, borrower)
-    finally:
-        own.request_scope = None
-        tokens.request_count -= 1
-        run.standstill.count_worker()
-        worker.start_searching()
-        if has_token:
-            tokens.unused.append(borrower)
-        while tokens.tickets and (tokens.unused or tokens.acquire_free()):
-            tokens.serve(own)  # also if other tasks wait: these have asked after the worker
-        tokens.pass_on(own)
+        if limiter not in run.limits:
+            run.limits[limiter] = Tokens(run.backend, limiter)
+        run.queue.use_tokens(RunTokens(run.queue, run.limits[limiter]))
 
 
 def ask_in_order(runs: list[Run]) -> None:

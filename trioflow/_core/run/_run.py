@@ -70,6 +70,7 @@ from ._verdicts import FAILED, Verdict
 from ._worker import Worker, Workers
 
 if TYPE_CHECKING:
+    from ..admission._tokens import Tokens
     from ..backend import Backend, TaskEvent, WorkerGroup
     from ..scheduler._base_scheduler import BaseScheduler
     from ._instruments import Hook
@@ -132,6 +133,7 @@ class Run:
     _outermost: Final[Run | None]  # None if it is this run itself
     time_slice: TimeSlice
     standstill: Standstill
+    limits: dict[Any, Tokens]  # by limiter; an outermost run shares them with those nested in it
     clock: Final[Callable[[], float]]
     needs_own_tasks: bool  # whether each job needs its own task: the scheduler, or one around it, has `own_task`
     # ---- its time
@@ -222,9 +224,9 @@ class Run:
             self.members_critical = outer.members_critical
         if outer is None:
             self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
-            self.standstill = Standstill(self)
+            self.standstill, self.limits = Standstill(self), {}
         else:
-            self.time_slice, self.standstill = outer.time_slice, outer.standstill
+            self.time_slice, self.standstill, self.limits = outer.time_slice, outer.standstill, outer.limits
         self.clock = self.time_slice.clock
         self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
         self.parts = make_parts(self, window)

@@ -121,7 +121,7 @@ def _waits_outside(run: Run, outermost: Run) -> bool:
     queue = run.queue
     if not run.unsettled:
         return False
-    if queue.is_paused or (queue.tokens is not None and queue.tokens.request_scope is not None):
+    if queue.is_paused or (queue.tokens is not None and queue.tokens.waiting and queue.tokens.limit.is_requested()):
         return True
     admission = queue.admission
     return admission is not None and any(each.run.outermost() is not outermost for each in admission.queues)

@@ -6,8 +6,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Final
 
 from ..admission._resource import TIME_TOLERANCE
 
@@ -45,7 +44,6 @@ class TimeSlice:
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
         self.clock: Final = clock
         self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
-        self.tokens: Final[Any] = WeakValueDictionary()  # the `Tokens` of limiters, which the runs in the loop share
         self.timed: Final[dict[Run, float]] = {}  # when the parts of runs have a turn, of those that wait for one
         self.next_timed = math.inf  # no later than the first of these
         self.reports: Final = reports  # progress reports from other threads, about jobs of all runs in the loop

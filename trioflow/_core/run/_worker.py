@@ -25,13 +25,12 @@ Four terms, and their invariants:
   or it waits for a turn of the loop before it looks again. `Workers.searchers` counts these workers:
   - The code that spawns a worker counts it. A worker counts itself before it waits. It stops counting itself when it
     takes a job or leaves.
-  - A worker that waits in a limiter's queue is not counted (see `request_token`), because it cannot start a forever job
-    or a nested scheduler meanwhile.
   - The number must not be 0 when control returns to the loop while a ready job could start, because no worker would
     look for that job. Therefore, code outside of this module calls `ensure_searcher` after every event that makes a job
     ready or frees a slot. A worker that takes a job and leaves others in the queue calls it, because its own job may be
     suspended.
-- An **errand** is what a worker does that runs no jobs, such as to open a gate; see `GatedResource`. It is no searcher.
+- An **errand** is what a worker does that runs no jobs: it opens a gate (`GatedResource`), or waits in the queue of a
+  limiter (`Tokens`). It is no searcher.
 - A **turn** is one iteration of the event loop. The workers share its time. `TimeSlice` decides which workers may
   continue in a turn, and which have to queue for a later one.
 """
@@ -40,7 +39,7 @@ from __future__ import annotations
 
 import math
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..backend import WorkerTask
 from ..base._states import CANCELLED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
@@ -50,11 +49,10 @@ from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
 from ._attempts import call_job
 from ._current import apply_context, current_worker_var
 from ._instruments import MIN_BLOCKING_SECONDS
-from ._limiter_tokens import request_token
 from ._verdicts import FAILED, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
 
     from ..admission._line import Line
     from ..backend import WorkerGroup
@@ -68,6 +66,15 @@ def needs_own_task(job: AbstractJob[Any]) -> bool:
 
 MAX_JOBS_IN_TURN: Final = 200
 """The maximum number of jobs that a worker runs before it yields to the loop: a virtual clock may stand still."""
+
+
+class Errand(Protocol):
+    """What a worker does instead of running jobs."""
+
+    async def do_errand(self) -> None: ...
+
+    def end_errand(self) -> None:
+        """The worker has left, even if its task never began."""
 
 
 class Worker(WorkerTask):
@@ -88,7 +95,7 @@ class Worker(WorkerTask):
         self.woken_in_turn = run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
         self.verdict: Verdict | None = None  # on an attempt that has ended, but whose job has not settled
-        self.errand: Callable[[], Awaitable[None]] | None = None  # what the worker does instead of running jobs
+        self.errand: Errand | None = None  # what the worker does instead of running jobs
 
     def time_limits(self) -> list[TimeLimit]:
         """Return the time limits that progress of the current job postpones: its own, and those of its schedulers."""
@@ -158,7 +165,7 @@ class Worker(WorkerTask):
                 workers.timed_by.stop(StopReason.TIMEOUT)
             self.must_leave |= not snapshot or workers.is_closed
             if self.errand is not None:
-                await self.errand()
+                await self.errand.do_errand()
                 self.must_leave = True
             elif not self.must_leave:
                 workers.spawn_more()
@@ -188,13 +195,7 @@ class Worker(WorkerTask):
                 if is_limited and (queue.is_shared or not startable):
                     job = queue.take()
                     if job is None:
-                        if queue.tokens is None or not queue.tokens.needs_request():
-                            break
-                        self.job = awaitable = value = None
-                        await request_token(queue.tokens, self)
-                        now = clock()
-                        self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
-                        continue
+                        break
                 elif startable:
                     job = startable.popleft()
                     if job._state is not SCHEDULED:
@@ -263,7 +264,7 @@ class Worker(WorkerTask):
                 run.failure_log.report_block(run, job, now)
             self.job = None
             is_changed = self.must_leave and not (snapshot and snapshot.is_task_unchanged())
-            if (is_changed or queue.tokens is not None) and run.phase is not STOPPING:
+            if (is_changed or self.errand is not None) and run.phase is not STOPPING:
                 run.notice_cancellation(self)
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
             spawned = () if first is not None else self.run.time_slice.spawned
@@ -378,12 +379,12 @@ class Workers:
 
     def spawn_searcher(self) -> None:
         """Spawn a worker if a job is startable and no worker searches; no job is admitted."""
-        queue, startable = self.queue, self.queue.startable
+        startable = self.queue.startable
         if self.searchers or self.is_closed:
             return
         while startable and startable[0]._state is not SCHEDULED:
             startable.popleft()  # the job was cancelled
-        if startable or (queue.tokens is not None and queue.tokens.needs_request()):
+        if startable:
             self.spawn()
 
     def has_work(self) -> bool:
@@ -402,7 +403,7 @@ class Workers:
             for _ in range(min(number, len(startable), MAX_SEARCHERS) - self.searchers):
                 self.spawn()
 
-    def spawn(self, errand: Callable[[], Awaitable[None]] | None = None) -> Worker:
+    def spawn(self, errand: Errand | None = None) -> Worker:
         """Spawn a worker, which searches for a job, or only does an errand."""
         worker, run, group = Worker(self), self.run, self.group
         if errand is None:
@@ -454,6 +455,8 @@ class Workers:
             self.group.forget(worker)
             if queue.startable or queue.places is not None:
                 self.ensure_searcher()
+            if worker.errand is not None:
+                worker.errand.end_errand()
         except BaseException as fault:
             self.alive.pop(worker, None)
             self.run.interrupt(fault)
