@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from tests.conftest import Virtual
 from trioflow import Job, Retry, Scheduler, Sequence, Trace, current_job
 from trioflow.abc import Instrument
 from trioflow.simulation._duration_sources import read_durations
-from trioflow.view.monitor._model import RunModel
+from trioflow.view._estimate import Estimate
 
 
 def scenario(**options: Any) -> Scheduler:
@@ -57,18 +56,14 @@ def test_only_durations_of_successful_jobs_are_recorded(virtual: Virtual, tmp_pa
     assert json.loads(path.read_text())["seconds"] == {"slow": 50, "gone": 7, "fine": 3}
 
 
-class Estimate(Instrument):
-    """What the monitor estimates when all jobs but one have settled."""
+class LastEstimate(Instrument):
+    """What is estimated when all jobs but one have settled."""
 
     seconds: float | None = None
 
-    def before_run(self, scheduler: Any) -> None:
-        self.model = RunModel(scheduler)
-
     def job_finished(self, scheduler: Any, job: Any) -> None:
-        self.model.job_finished(scheduler, job)
         if self.seconds is None and sum(not other.is_settled() for other in scheduler) == 1:
-            self.seconds = statistics.fmean(self.model._durations)
+            self.seconds = Estimate(scheduler).seconds_left()
 
 
 def test_whoever_learns_how_long_jobs_take_leaves_out_waits_between_attempts(virtual: Virtual, tmp_path: Path) -> None:
@@ -83,7 +78,7 @@ def test_whoever_learns_how_long_jobs_take_leaves_out_waits_between_attempts(vir
     jobs = [Job(fail_once, retry=Retry(1, first=10, jitter=False), label=f"job {number}") for number in range(6)]
     for job in jobs[1:]:
         job.requires(jobs[0])
-    path, trace, estimate = tmp_path / "durations", Trace(), Estimate()
+    path, trace, estimate = tmp_path / "durations", Trace(), LastEstimate()
     jobs[5].requires(jobs[:5])
     assert virtual(seconds, Scheduler(*jobs, durations=path, instruments=[trace, estimate])) == 3 * 12
     assert json.loads(path.read_text())["seconds"] == {job.label: 2 for job in jobs}

@@ -1,35 +1,158 @@
-"""How long the rest of a run takes: one estimate for monitors, pages and progress bars."""
+"""How long the rest of a run takes: one estimate for all views, right within a factor of two, or none.
+
+The rest of a scheduler takes at least as long as its longest chain of jobs, and as its work divided by its slots.
+Without other limits, it takes at most the sum of both (Graham, 1966), so that the larger one is right within a factor
+of two. Each resource of its pool sets such a bound, too. A nested scheduler is a job that takes its own estimate.
+
+A job takes its expected duration, corrected by those that have ended, or the mean of its family. While too few of a
+family have succeeded, nothing is known of it, and so nothing of the run. A job that has run for longer may end now, or
+take as long again: if that makes a difference, there is no estimate, either.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Collection
+import time
+from collections.abc import Iterable
+from functools import partial
+from statistics import fmean
 from typing import Final
 
+from .._core.api import views
+from .._core.api.views import AnyJob, BaseScheduler, JobState, ResourceView, RunPhase
+from ._families import family_from_label
+
 MIN_ENDED: Final = 3
-"""The number of jobs that must have ended before there is an estimate."""
+"""The number of jobs of a family that must have succeeded before there is an estimate for the others."""
+MAX_RATIO: Final = 2
+"""How far the estimates may be apart if jobs that take longer than others end now, or take as long again."""
+PAUSE_FACTOR: Final = 100
+"""The least pause between two estimates, as a multiple of the CPU time that one takes."""
 
 
-def remaining_seconds(
-    ended: int, ended_seconds: float, running: Collection[float], left: int, elapsed: float, slots: float = math.inf
-) -> float | None:
-    """Return about how long the jobs take that have not ended, each as long as the mean; None if that is unknown.
+class Estimate:
+    """The estimate for one run. Each thread that asks for it has its own."""
 
-    They go on at the pace so far, with at least as many at once as are running, and at most as many as there are slots.
+    def __init__(self, scheduler: BaseScheduler) -> None:
+        self._scheduler: Final = scheduler
+        self._families: Final[dict[AnyJob, str]] = {}
+        self._next_at = -math.inf
+        self._last: tuple[float | None, float] = None, 0.0
+        """The last estimate, and when it was made on the clock of the run."""
+
+    def seconds_left(self) -> float | None:
+        """Return about how long the run goes on; None if that is unknown, or if no further jobs may start."""
+        run = views.current_run(self._scheduler)
+        if run is None or run.phase is not RunPhase.RUNNING or run.pause_text:
+            return None
+        now = run.clock()
+        if time.monotonic() >= self._next_at:
+            began, seconds = time.thread_time(), None
+            with contextlib.suppress(RuntimeError):  # the thread of the run has changed the graph
+                seconds = self._estimate(now)
+            self._last = seconds, now
+            self._next_at = time.monotonic() + PAUSE_FACTOR * (time.thread_time() - began)
+        seconds, estimated_at = self._last
+        return None if seconds is None else max(0.0, seconds - (now - estimated_at))
+
+    def _estimate(self, now: float) -> float | None:
+        groups = [self._scheduler]
+        for group in views.groups_of_run(self._scheduler)[1:]:  # those around a group come before it
+            groups += [group] if group.scheduler in groups and not group.forever else []
+        if not all(group.keep_jobs for group in groups):
+            return None  # it is unknown how many are to come, and how long those took that were dropped
+        expected: dict[AnyJob, float] = {}
+        for group in groups:
+            expected |= views.expected_durations(group)
+        jobs = [job for group in groups for job in group if views.is_one_job(job) and not job.forever]
+        seconds_by_family: dict[str, list[float]] = {}
+        ended: list[tuple[float, float]] = []  # with an expected duration: this, and the seconds that it took
+        for job in jobs:
+            if job.state is JobState.SUCCEEDED and (seconds := views.worked_seconds(job)) is not None:
+                seconds -= (_working_job(job).started_at or job.started_at or 0.0) - (job.started_at or 0.0)
+                seconds_by_family.setdefault(self._family(job), []).append(seconds)
+                ended += [(expected[job], seconds)] if job in expected else []
+        ratio = sum(took for _, took in ended) / (sum(seconds for seconds, _ in ended) or 1.0)
+        means = {family: fmean(times) for family, times in seconds_by_family.items() if len(times) >= MIN_ENDED}
+        least, most = dict[AnyJob, float](), dict[AnyJob, float]()
+        for job in jobs:
+            if job.state.is_settled or (job.scheduler is not None and job.scheduler.is_settled()):
+                continue
+            started = _working_job(job).started_at if job.state is JobState.RUNNING and job.attempts == 1 else None
+            ran, fraction = 0.0 if started is None else now - started, views.fraction_done(job)
+            if ran and fraction:
+                least[job] = most[job] = ran / fraction - ran
+                continue
+            seconds = expected[job] * (ratio if len(ended) >= MIN_ENDED else 1.0) if job in expected else None
+            if seconds is None and (not views.takes_slot(job) or (seconds := means.get(self._family(job))) is None):
+                return None  # nobody knows how long it takes, least of all a person who is asked
+            least[job], most[job] = max(0.0, seconds - ran), seconds - ran if seconds > ran else ran
+        shortest, longest = _bound(groups, least), _bound(groups, most)
+        return (shortest + longest) / 2 if longest <= MAX_RATIO * shortest else None
+
+    def _family(self, job: AnyJob) -> str:
+        if (family := self._families.get(job)) is None:
+            family = family_from_label(job.label, views.explicit_label(job) is not None)
+            self._families[job] = family
+        return family
+
+
+def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
+    """Return the largest bound of a run.
 
     Args:
-        ended: the number of jobs that have ended in this run.
-        ended_seconds: the sum of the seconds that these have taken.
-        running: the seconds that each of the running jobs has taken so far.
-        left: the number of jobs that have not ended, with those that run.
-        elapsed: the seconds since the run began, without its pauses.
-        slots: the number of jobs that may run at once.
+        groups: its schedulers, each after the one around it.
+        seconds: how long each job takes that has not settled. The schedulers are added.
 
     """
-    done = ended_seconds + sum(running)
-    if ended < MIN_ENDED or done <= 0 or elapsed <= 0:
-        return None
-    mean = ended_seconds / ended
-    mean += sum(seconds for seconds in running if seconds > mean) / ended  # those to come may be as long
-    work = mean * left - sum(min(mean, seconds) for seconds in running)
-    return max(0.0, work) / min(max(done / elapsed, len(running)), slots)
+    demands = _demands(groups, seconds)
+    work = dict.fromkeys(groups, 0.0)  # of the jobs at any depth, which take the tokens of a limiter
+    for group in reversed(groups):
+        order = [job for job in views.members_in_order(group) if not job.forever]
+        chains = views.longest_path_lengths(order, partial(views.all_requirements, group), seconds, 0.0)
+        members = [seconds.get(job, 0.0) for job in order]
+        work[group] = sum(work[job] if job in work else seconds.get(job, 0.0) for job in order)
+        # Of an adaptive window, the current size is known of the outermost scheduler, and further in the largest one.
+        slots = group.window_size if group is groups[0] else views.max_slots(group.jobs_window)
+        has_limiter = not isinstance(group.jobs_window, int | views.Adaptive | None)
+        bounds = [_resource_bound(*demand, seconds) for demand in demands[group]]
+        if slots is not None:
+            bounds.append((work[group] if has_limiter else sum(members)) / max(1, slots))
+        seconds[group] = max(0.0, *chains.values(), *bounds)
+    return seconds[groups[0]]
+
+
+Demand = tuple[ResourceView, dict[AnyJob, float]]
+"""A resource, and the amounts of it that jobs need."""
+
+
+def _demands(groups: list[BaseScheduler], jobs: Iterable[AnyJob]) -> dict[BaseScheduler, list[Demand]]:
+    """Return what jobs need of the resources in the pool of each scheduler."""
+    demands: dict[BaseScheduler, list[Demand]] = {}
+    scopes: dict[BaseScheduler | None, dict[str, dict[AnyJob, float]]] = {}
+    for group in groups:
+        demands[group] = [(view, {}) for view in ([] if group.pool is None else views.resource_views(group.pool))]
+        scopes[group] = scopes.get(group.scheduler, {}) | {view.name: amounts for view, amounts in demands[group]}
+    for job in jobs:
+        for name, amount in (_working_job(job).needs or {}).items():
+            if (amounts := scopes[job.scheduler].get(name)) is not None:
+                amounts[job] = amount if isinstance(amount, int | float) else 1.0
+    return demands
+
+
+def _working_job(job: AnyJob) -> AnyJob:
+    """Return the job itself or, of a `First`, the first of its jobs: it starts first, and of the others, few start."""
+    while views.is_scheduler(job) and len(job):
+        job = next(iter(job))
+    return job
+
+
+def _resource_bound(resource: ResourceView, amounts: dict[AnyJob, float], seconds: dict[AnyJob, float]) -> float:
+    """Return how long jobs take at least that share an amount, or a rate at which they may start."""
+    work = sum(amount * seconds[job] for job, amount in amounts.items())
+    waiting = [job for job in amounts if _working_job(job).started_at is None]
+    delay = (
+        resource.start_delay(map(_working_job, waiting)) + min(map(seconds.__getitem__, waiting)) if waiting else 0.0
+    )
+    return max(delay, work / resource.total if resource.total else 0.0)

@@ -78,6 +78,7 @@ def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
     run: Any = monitor._model
     display = run.display
     with display._lock:  # its thread draws too
+        display._draw.__self__._model.estimate._next_at = 0.0  # an estimate of now
         lines = display._draw(columns, height)
     return ["".join(text for text, _ in line).rstrip() for line in lines]
 

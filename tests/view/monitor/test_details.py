@@ -55,6 +55,32 @@ def test_progress_below_the_total_is_not_rounded_up_to_100_percent(virtual: Virt
     assert [line.split()[-1] for line in lines[2:5]] == ["0%", "99%", "100%"]
 
 
+def test_the_estimate_follows_the_reported_progress(virtual: Virtual) -> None:
+    """A job that reports a quarter done after ten seconds gets an estimate without any expected duration."""
+
+    async def slow() -> None:
+        await anyio.sleep(10)
+        current_job().progress(0.25)
+        await anyio.sleep(30)
+
+    scheduler, monitor = watched(Job(slow))
+    eye, lines = look(monitor, 10.5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert "≈ 35 s left" in lines[0]
+
+
+def test_the_estimate_uses_the_durations_given_to_the_scheduler(virtual: Virtual) -> None:
+    """The estimate uses durations given to the outermost scheduler like the jobs' own, at any depth."""
+    inner = Scheduler(Job(anyio.sleep, 30, label="b"), label="inner")
+    scheduler, monitor = watched(Job(anyio.sleep, 10, label="a"), inner, durations={"a": 10.0, "inner/b": 30.0})
+    inner.requires(next(iter(scheduler)))
+    eye, lines = look(monitor, 5.5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert "≈ 35 s left" in lines[0]
+
+
 def test_the_line_of_a_job_shows_its_duration_given_to_the_scheduler(virtual: Virtual) -> None:
     """The expected duration in the line of a running job is that of the estimate, not only the job's own option."""
     inner = Scheduler(Job(anyio.sleep, 30, label="b", expected_duration=99), label="inner")

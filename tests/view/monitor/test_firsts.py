@@ -66,6 +66,19 @@ def test_the_estimate_counts_a_first_once(virtual: Virtual) -> None:
     assert pictures[0][0].endswith("≈ 10 s left")
 
 
+def test_the_estimate_counts_the_rate_that_calls_need(virtual: Virtual) -> None:
+    """The first job of each `First` needs the rate, so that 20 calls that are left take 20 s at one per second.
+
+    An estimate of such calls once raised a KeyError, and the monitor with it.
+    """
+    calls = [hedged(0.5, needs={"api": 1}) for _ in range(30)]
+    scheduler, monitor = watched(*calls, pool=Pool(api=Rate(requests=1, per=1, burst=1)))
+    eye, lines = look(monitor, 9.9)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[0].endswith("≈ 20 s left")
+
+
 def test_a_symbol_without_its_word_is_shown_once(virtual: Virtual) -> None:
     """In a narrow terminal, the symbol of the waiting jobs does not also stand for those that never started."""
     stopped = Scheduler(Sequence(Job(fail, 1, critical=True), *(Job(nap) for _ in range(3))))

@@ -41,13 +41,13 @@ def test_every_job_has_its_line(virtual: Virtual) -> None:
 def test_the_header_has_progress_elapsed_time_and_counts(virtual: Virtual) -> None:
     """The monitor's header has a bar, the percentage done, the elapsed time, and the number of jobs in each state."""
     done = [Job(nap, 1, label=f"done {number}") for number in range(6)]
-    slow = [Job(nap, 9), Job(nap, 9)]
-    scheduler, monitor = watched(*done, Job(fail, 2), *slow, Job(nap, 1, required=slow))
+    slow = [Job(nap, 9, expected_duration=9), Job(nap, 9, expected_duration=9)]
+    scheduler, monitor = watched(*done, Job(fail, 2), *slow, Job(nap, 1, required=slow, expected_duration=1))
     eye, lines = look(monitor, 3.5)
     scheduler.add(eye)
     virtual(scheduler.co_run)
     bar = "━" * 26 + "╍" * 8 + "─" * 4
-    assert lines[0] == f" run  {bar}   70%   7/10     3 s  ≈ 1 s left"
+    assert lines[0] == f" run  {bar}   70%   7/10     3 s  ≈ 7 s left"
     assert lines[1] == " ✓  6 succeeded   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 forever"
 
 
@@ -254,6 +254,15 @@ def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
         "   ▸    5 s  timed     of ≈10 s",
         "   ✗  2.0 s  hopeless  OSError: broken",
     ]
+
+
+def test_the_header_estimates_the_remaining_time_from_graph_and_window(virtual: Virtual) -> None:
+    """With two slots and four jobs of ten seconds, the header shows after five seconds that fifteen are left."""
+    scheduler, monitor = watched(*(Job(nap, 10, expected_duration=10) for _ in range(4)), jobs_window=2)
+    eye, lines = look(monitor, 5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[0].endswith("≈ 15 s left")
 
 
 def test_jobs_added_during_a_run_get_lines(virtual: Virtual) -> None:

@@ -78,14 +78,16 @@ def test_the_header_fits_into_twenty_columns(virtual: Virtual) -> None:
 
 def test_the_header_has_the_estimate_in_forty_columns(virtual: Virtual) -> None:
     """In forty columns, the monitor's header has the estimate instead of the run's name, if there is an estimate."""
-    scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
+    scheduler, monitor = watched(
+        *(Job(nap, 1) for _ in range(6)), *(Job(nap, 9, expected_duration=9) for _ in range(4))
+    )
     scheduler.label = "release"
     eye, lines = look(monitor, 3, columns=40, height=2)
     early, without = look(monitor, 0.5, columns=40, height=2)
     scheduler.update([eye, early])
     virtual(scheduler.co_run)
     assert lines[0].startswith(" ━")
-    assert lines[0].endswith("≈ 1 s left")
+    assert lines[0].endswith("≈ 6 s left")
     assert without[0].startswith(" release  ╍")
     assert display_width(lines[0]) <= 40
     assert display_width(without[0]) <= 40

@@ -10,7 +10,7 @@ from typing import Final
 
 from ... import JobState
 from ...batch._batch import Batch
-from ...view import _estimate
+from ...view._estimate import MIN_ENDED
 from ...view.monitor._display import StyledLine
 from ...view.monitor._records import JobCounts
 from ...view.monitor._run_header import RunHeader, RunProgress
@@ -31,10 +31,10 @@ def batch_progress(batch: Batch, started_at: float) -> RunProgress:
 def remaining_seconds(batch: Batch, started_at: float) -> float | None:
     """Return about how long the batch goes on, at the pace since the last restored command; None if unknown."""
     reporter, elapsed = batch.reporter, time.monotonic() - max(started_at, batch.reporter.last_restored_at)
-    if batch.expected_count is None:
+    if batch.expected_count is None or reporter.run_count < MIN_ENDED:
         return None
     left = batch.expected_count - reporter.tally.succeeded_count - reporter.tally.failed_count
-    return _estimate.remaining_seconds(reporter.run_count, elapsed, (), left, elapsed)
+    return elapsed / reporter.run_count * max(0, left)
 
 
 class ProgressBar:

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from ... import _posix as posix
 from ..._core.api.views import JobState, WaitCause, duration_text, fit, join_names, plural, printable, shorten
+from ..monitor._run_header import estimate_text
 from ..text._columns import durations_in_column
 from ..text._symbols import align_columns, display_width
 from ._answers import PROTOCOL_VERSION, peer_of, socket_address, user_name
@@ -302,7 +303,8 @@ def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     reason = f" ({run['reason']})" if run["reason"] and phase else ""
     place = f"on {run['backend']} in {run['thread'] or 'an unknown thread'}"
     yield printable(f"{run['label']}  {run['verdict']}")
-    yield printable(f"  {place} for {duration_text(run['seconds'])}{phase}{reason}")
+    left = "" if run.get("left") is None else f", about {estimate_text(run['left'])} left"
+    yield printable(f"  {place} for {duration_text(run['seconds'])}{phase}{reason}{left}")
     if run.get("pause"):
         yield f"  {run['pause']}"
     if run["window"] is not None:

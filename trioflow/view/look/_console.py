@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..._core.api.views import JobState, duration_text, join_names, printable, shorten
-from .._estimate import remaining_seconds
 from .._state_styles import STATE_COUNT_ORDER, STATE_STYLES, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
 from ..text._failure_text import group_failures
@@ -77,7 +76,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "problem": problem,
         "lacks": run.lacks(tally, counted),
         "elapsed": "" if elapsed is None else elapsed_text(elapsed),
-        "left": "" if has_ended or answer["pause"] or tally.may_grow or not root else time_left(run, counted, tally),
+        "left": "" if answer["left"] is None else estimate_text(answer["left"]),
         "time": run.clock_time(now),
         "windows": [] if has_ended else list(window_rows(run)),
         "running": [
@@ -132,20 +131,6 @@ def window_rows(run: WatchedRun) -> Iterator[list[Any]]:
     for key, size in run.answer["windows"]:
         label = "" if key is None else name_of(run.jobs[key][1].span.path)
         yield [key, label, size, taken[key]]
-
-
-def time_left(run: WatchedRun, counted: list[JobFacts], tally: Tally) -> str:
-    """Return about how long the other jobs take, as monitors and progress bars say it; "" if unknown."""
-    now = run.answer["now"]
-    [root, *groups] = [facts.span for _, facts in sorted(run.runs.items())]
-    spans = [one.span for one in counted if not one.span.forever]
-    took = [span.elapsed for span in spans if span.elapsed is not None and span.state is JobState.SUCCEEDED]
-    running = [now - (span.started_at or now) for span in spans if span.state is JobState.RUNNING]
-    elapsed = now - (root.started_at or now) - sum(min(until, now) - since for since, until in root.pauses)
-    window = run.answer["windows"][0][1] if run.answer["windows"] and not groups else None
-    left = tally.job_count - tally.settled_count
-    seconds = remaining_seconds(len(took), sum(took), running, left, elapsed, math.inf if window is None else window)
-    return "" if seconds is None or not left else estimate_text(seconds)
 
 
 # ---- the job that was chosen

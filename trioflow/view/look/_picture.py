@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.api.views import JobState, fit
+from .._families import family_from_label
 from .._state_styles import STATE_PRECEDENCE, STATE_STYLES, recorded_state, state_class
 from ..graph import _render
-from ..trace._spans import family_from_label
 from ._console import name_of
 from ._watched_run import WatchedRun
 

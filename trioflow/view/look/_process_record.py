@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ..._core.api import views
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress
+from .._estimate import Estimate
 from ..text import _failure_text, _verdict
 
 SCHEMA_VERSION: Final = 1
@@ -89,6 +90,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "backend": run.backend,
         "thread": None if thread is None else thread.name,
         "seconds": now - in_progress.began_at,
+        "left": Estimate(scheduler).seconds_left(),
         "phase": run.phase.value,
         "pause": run.pause_text,
         "reason": None if run.reason is None else run.reason.value,

@@ -22,6 +22,7 @@ from typing import Any, Final
 from ... import _posix as posix
 from ..._core.api import views
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, RunPhase, WaitCause, state_of
+from .._estimate import Estimate
 from .._outcome import Outcome
 from ..trace._event_recorder import RunStart
 from ..trace._facts import RunFacts
@@ -74,6 +75,7 @@ class Watch:
         self._changed_runs: Final[dict[int, None]] = {}  # those that may have changed since they were told
         self._incident_count = 0
         self._new_keys: Final = itertools.count()
+        self._estimate: Final = Estimate(self._scheduler)
         self._add_run(self._scheduler, None)
 
     def answer(self) -> Record:
@@ -103,6 +105,7 @@ class Watch:
             "steps": steps,
             "incidents": [incident.message for incident in incidents[self._incident_count :]],
             "phase": self._view.phase.value,
+            "left": self._estimate.seconds_left(),
             "pause": "" if view is None else self._view.pause_text,
             "windows": [] if view is None else list(self._describe_windows()),
             "tokens": None if view is None else view.tokens_taken,

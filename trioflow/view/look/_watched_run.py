@@ -26,6 +26,7 @@ NO_ANSWER: Final[Record] = {
     "may_steer": False,
     "now": 0.0,
     "phase": "waits for a run",
+    "left": None,
     "pause": "",
     "windows": (),
     "tokens": None,

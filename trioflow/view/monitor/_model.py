@@ -15,13 +15,12 @@ include those of its nested schedulers. Forever jobs, and all jobs nested in the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Final, cast
 
 from ..._core.api import views
 from ..._core.api.views import RAN_TO_END, AnyJob, BaseScheduler, JobState, ResourceView, RunPhase
-from .._estimate import remaining_seconds
+from .._estimate import Estimate
 from .._outcome import outcome
 from .._state_styles import recorded_state
 from ..text import _failure_text, _verdict
@@ -71,7 +70,7 @@ class RunModel:
         self.root: Final = SchedulerRecord(scheduler, None)
         self.records: Final[dict[AnyJob, JobRecord]] = {scheduler: self.root}
         self.ended_at: float | None = None
-        self._durations: list[float] = []  # of the jobs that have succeeded
+        self.estimate: Final = Estimate(scheduler)
         self.are_failures_shown_elsewhere: Final = are_failures_shown_elsewhere
         self.graph_revision = 0  # incremented when jobs are added or replaced
         # The following dicts are ordered sets: their keys are jobs.
@@ -105,25 +104,6 @@ class RunModel:
             budget_texts=[text for resource in self.pool_resources(self.root) if (text := resource.budget_text)],
             phase_text=self._phase_text(),
             verdict=None if ended_at is None else create_verdict(scheduler.stop_reason, tally, elapsed, culprit),
-        )
-
-    def remaining_seconds(self) -> float | None:
-        """Return about how long the run goes on; None if that is unknown, or if it has ended or is paused."""
-        scheduler, now = self.root.scheduler, self.clock()
-        began_at, _ = views.run_times(scheduler) or (now, None)
-        pauses = views.run_steering(scheduler).pauses
-        if self.ended_at is not None or any(until > now for _, until in pauses):
-            return None
-        jobs = [job for job in list(self.running_jobs) if job.is_one_job and job.first is None]
-        running = [now - job.started_at for job in jobs if job.started_at is not None]
-        counts, slots = self.root.counts, None if self.root.nested_schedulers else scheduler.window_size
-        return remaining_seconds(
-            len(self._durations),
-            sum(self._durations),
-            running,
-            counts.job_count - counts.settled_count - counts.unreached_count,
-            now - began_at - sum(until - since for since, until in pauses),
-            math.inf if slots is None else max(1, slots),
         )
 
     def _phase_text(self) -> str:
@@ -238,9 +218,6 @@ class RunModel:
             job.counts.of_first = None
         if job.is_one_job:
             self._count_settled_job(job, previous_state)
-            is_counted = job.state is JobState.SUCCEEDED and job.first is None
-            if is_counted and (seconds := views.worked_seconds(settled_job)) is not None:
-                self._durations.append(seconds)
         elif enclosing is not None and views.is_failed_group(settled_job) and job.first is None:
             for counts in enclosing.counts.iterate_outwards():
                 counts.failed_groups += views.criticality(settled_job) is not False

@@ -3,7 +3,6 @@
 import heapq
 import itertools
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
@@ -267,32 +266,6 @@ def wait_text(spans: Sequence[Span], wait: Wait) -> str:
     """Return how long a job waited, for what, and what another job had to do with it, if one is known."""
     release = "" if wait.released_by is None else RELEASES.get(wait.cause, "").format(spans[wait.released_by].name)
     return f"waited {duration_text(wait.seconds)} for {wait.words}{release}"
-
-
-WORD_PATTERN: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
-NUMBER_PATTERN: Final = re.compile(r"\d+(?:[.,:]\d+)*")
-
-
-def family_from_label(label: str, is_user_chosen: bool) -> str:
-    """Derive the family of a job from its label, so that jobs with similar work have the same family.
-
-    If the user chose the label, the family is the label with a star in place of each separate number. Otherwise it is
-    the name of the function or the program.
-
-    Args:
-        label: the label.
-        is_user_chosen: whether the user chose the label. Otherwise, it is the default label.
-
-    Example:
-        >>> family_from_label("page 7 for x86", True), family_from_label("python3.11 tests", True)
-        ('page * for x86', 'python3.11 tests')
-        >>> family_from_label("fetch('a')", False)
-        'fetch'
-
-    """
-    if not is_user_chosen:
-        return label.partition("(")[0].split(" ")[0] or label
-    return WORD_PATTERN.sub(lambda word: "*" if NUMBER_PATTERN.fullmatch(word[0]) else word[0], label)
 
 
 # ---- rows

@@ -1,0 +1,172 @@
+"""The time left of a run: right within a factor of two, or not said, in random scenarios on a virtual clock."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Job, Pool, Rate, Scheduler
+from trioflow._core.api.views import run_times, runs_in_progress
+from trioflow.view._estimate import Estimate
+from trioflow.view.look._client import text_lines
+from trioflow.view.look._console import console
+from trioflow.view.look._process_record import describe_process
+from trioflow.view.look._watch import Watch
+from trioflow.view.look._watched_run import WatchedRun
+from trioflow.view.monitor._run_header import estimate_text
+
+from ..conftest import Virtual
+from .monitor.monitors import drawn
+from .monitor.monitors import watched as watched_run
+
+Said = list[tuple[float, float | None]]
+"""At some times: what is left of the run, and what the estimate says."""
+
+
+async def take(seconds: float, *_: Any) -> None:
+    await anyio.sleep(seconds)
+
+
+def said_of(virtual: Virtual, scheduler: Scheduler, interval: float = 1.0, **options: Any) -> Said:
+    """Run a scenario; return what was said of it every so often, beside what was left in fact."""
+    said: list[tuple[float, float | None]] = []
+
+    async def ask() -> None:
+        while True:
+            await anyio.sleep(interval)
+            said.append((anyio.current_time(), Estimate(scheduler).seconds_left()))
+
+    scheduler.add(Job(ask, forever=True, label="who asks"))
+    virtual(lambda: scheduler.co_run(**options))
+    ended = run_times(scheduler)[1]  # type: ignore[index]
+    assert ended is not None
+    return [(ended - time, seconds) for time, seconds in said]
+
+
+class Draw:
+    """A random scenario: stages of jobs of one kind each, some in groups, with chains, windows and needs."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.longest = 0.0
+
+    def scenario(self) -> Scheduler:
+        draw, before, stages = self.random, list[Any](), list[Any]()
+        for number in range(draw.randint(1, 3)):
+            jobs = list(self.stage(number))
+            if draw.random() < 0.5:
+                for job in jobs:
+                    job.requires(draw.sample(before, min(len(before), draw.randint(0, 3))))
+            before = jobs if draw.random() < 0.7 else [*before, *jobs]
+            stages.append(jobs)
+        window = draw.choice((None, 1, 2, 4, 9))
+        pool = Pool(licence=draw.randint(1, 3), api=Rate(requests=draw.randint(1, 4), per=draw.choice((1, 5)), burst=1))
+        return Scheduler(*stages, jobs_window=window, pool=pool, label="run")
+
+    def stage(self, number: int) -> Iterator[Any]:
+        """Yield the jobs of a stage, which take about as long as each other."""
+        draw, seconds = self.random, self.random.choice((0.5, 2, 5, 10, 30))
+        options: dict[str, Any] = {}
+        if draw.random() < 0.3:
+            options["expected_duration"] = seconds * draw.choice((0.7, 1, 1.4))
+        if draw.random() < 0.3:
+            options["needs"] = {draw.choice(("licence", "api")): 1}
+        jobs: list[Any] = []
+        for index in range(draw.choice((1, 3, 10, 40))):
+            took = seconds * draw.uniform(0.85, 1.15)
+            self.longest = max(self.longest, took)
+            jobs.append(Job(take, took, label=f"stage{'abc'[number]} {index}", **options))
+        half = len(jobs) // 2 if draw.random() < 0.25 else 0
+        if draw.random() < 0.2:
+            for job, after in [*itertools.pairwise(jobs[:half]), *itertools.pairwise(jobs[half:])]:
+                after.requires(job)
+        if half:
+            yield Scheduler(jobs[:half], label=f"group {number}", jobs_window=draw.choice((None, 1, 3)))
+        yield from jobs[half:]
+
+
+def check(virtual: Virtual, seeds: range) -> None:
+    """Check that the estimates of random scenarios are right within a factor of two, until the last jobs run."""
+    ratios: list[float] = []
+    answers = 0
+    for seed in seeds:
+        draw = Draw(seed)
+        said = said_of(virtual, draw.scenario())
+        answers += len(said)
+        ratios += [seconds / left for left, seconds in said if seconds is not None and left > draw.longest]
+    wrong = [ratio for ratio in ratios if not 1 / 2 <= ratio <= 2]
+    assert len(ratios) > answers / 3, "it has to say something"
+    assert all(0.4 <= ratio <= 2.5 for ratio in wrong), sorted(wrong)
+    assert len(wrong) <= len(ratios) / 1000, (len(wrong), len(ratios))
+
+
+def test_an_estimate_is_right_within_a_factor_of_two(virtual: Virtual) -> None:
+    """In 999 of 1,000 answers for random scenarios; nothing is said while the jobs of one kind are unknown."""
+    check(virtual, range(40))
+
+
+@pytest.mark.soak
+def test_estimates_of_many_scenarios_are_right(virtual: Virtual) -> None:
+    """The law about estimates holds in more scenarios."""
+    check(virtual, range(40, 800))
+
+
+def test_nothing_is_said_of_jobs_of_which_nothing_is_known(virtual: Virtual) -> None:
+    """60 short jobs say nothing of the twelve long ones after them; three of these do.
+
+    The mean of all jobs once said "5 s left" of 100 s.
+    """
+    short = [Job(take, 1, label=f"page {number}") for number in range(60)]
+    long = [Job(take, 30, label=f"film {number}", required=short) for number in range(12)]
+    said = said_of(virtual, Scheduler(short, long, jobs_window=4))
+    assert {seconds for left, seconds in said if left > 60} == {None}
+    assert all(seconds == pytest.approx(left, rel=0.2) for left, seconds in said if 30 < left < 60)
+
+
+def test_restored_jobs_are_no_evidence(virtual: Virtual, tmp_path: Path) -> None:
+    """Of a chain behind 20 restored jobs, what is said comes from the chain: its pace once was that of all jobs."""
+
+    def scenario(more: int) -> Scheduler:
+        jobs = [Job(take, 2.0, label=f"old {number}") for number in range(20)]
+        chain = [Job(take, 2.0, label=f"new {number}") for number in range(more)]
+        for job, after in itertools.pairwise(chain):
+            after.requires(job)
+        return Scheduler(jobs, chain, label="run")
+
+    path = tmp_path / "run.db"
+    virtual(lambda: scenario(0).co_run(journal=path))
+    said = said_of(virtual, scenario(8), journal=path)
+    assert {seconds for left, seconds in said if left > 10} == {None}
+    known = [(left, seconds) for left, seconds in said if seconds is not None]
+    assert known
+    assert all(seconds == pytest.approx(left, abs=0.1) for left, seconds in known)
+
+
+def test_all_views_say_the_same_of_the_time_that_is_left(virtual: Virtual) -> None:
+    """The page, `look` in text and JSON, and the monitor's header have one estimate."""
+    found: dict[str, str] = {}
+
+    async def ask() -> None:
+        await anyio.sleep(5)
+        (run,) = describe_process()["runs"]
+        watched = WatchedRun()
+        watched.update(
+            json.loads(json.dumps({"may_steer": False, **Watch(runs_in_progress()[0]).answer()}, default=str))
+        )
+        found["page"] = console(watched, "", has_ended=False)["left"]
+        found["JSON"] = estimate_text(run["left"])
+        (line,) = [line for line in text_lines(1, {"command": ["x"], "runs": [run]}) if " left" in line]
+        found["text"] = line.partition(", about ")[2].removesuffix(" left")
+        found["monitor"] = drawn(monitor)[0].partition("≈ ")[2].removesuffix(" left")
+
+    jobs = [Job(take, 1000, label=f"night {number}", expected_duration=1000) for number in range(3)]
+    scheduler, monitor = watched_run(*jobs, Job(ask, forever=True, label="who asks"))
+    virtual(scheduler.co_run)
+    assert found == dict.fromkeys(("page", "JSON", "text", "monitor"), "17 min")
