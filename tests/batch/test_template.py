@@ -62,19 +62,19 @@ def test_without_a_replacement_string_arguments_come_last() -> None:
 
 def test_arguments_that_are_the_first_word_are_not_quoted() -> None:
     """Arguments are the command where the first word is nothing else; in `./{}`, they once were code, too."""
-    assert [fill("{} x; {1}", "a; b"), fill("{1}{2} {}", "a b", "c"), CommandTemplate([]).fill(["a; b"], 1, 1)] == [
-        "a; b x; a; b", "a bc a b c", "a; b"
+    assert [fill("{} x; ./{1}", "a; b"), fill("{1}{2} {}", "a b", "c"), CommandTemplate([]).fill(["a; b"], 1, 1)] == [
+        "a; b x; ./a; b", "a bc a b c", "a; b"
     ]  # fmt: skip
     assert [fill("./{} {}", "a; b"), fill("bin/{}", "a b"), fill("{}.sh", "a b"), fill("x{}{#}", "a b")] == [
         "./'a; b' 'a; b'", "bin/'a b'", "'a b'.sh", "x'a b'7"
     ]  # fmt: skip
-    assert [fill("x {}", "a b"), fill("x\ty{}", "a b"), fill(" {}", "a b")] == ["x 'a b'", "x\ty'a b'", " 'a b'"]
+    assert [fill("x {}", "a b"), fill("x\ty{}", "a b"), fill(" ./{}", "a b")] == ["x 'a b'", "x\ty'a b'", " ./'a b'"]
 
 
 def test_the_value_of_a_variable_before_the_command_is_quoted() -> None:
     """In `a={} x`, the argument is quoted, since it is a value and not the command."""
-    assert [fill("a={} x", "a; b"), fill("a={#} x {}", "a b"), fill("a=x{} {}", "a b")] == [
-        "a='a; b' x", "a=7 x 'a b'", "a=x'a b' 'a b'"
+    assert [fill("a={} x", "a; b"), fill("a={#} x {}", "a b"), fill("a=x{} ./{}", "a b")] == [
+        "a='a; b' x", "a=7 x 'a b'", "a=x'a b' ./'a b'"
     ]  # fmt: skip
 
 
@@ -89,6 +89,17 @@ def test_numbers_in_the_first_word_leave_arguments_quoted() -> None:
 def test_no_part_of_a_hostile_argument_runs(tmp_path: Path, line: str) -> None:
     """A line with replacement strings of a batch runs no part of an argument, in any shell that is installed."""
     runs_nothing(tmp_path, *(fill(line, argument) for argument in HOSTILE))
+
+
+def test_a_file_after_a_redirection_is_not_a_host() -> None:
+    """Bash and ksh connect to `/dev/tcp/HOST/PORT` after `<` and `>`; with `/./dev` it is the file of this name."""
+    host = "/dev/tcp/127.0.0.1/80"
+    assert fill("cat <{} {}", host) == f"cat </.{host} '{host}'"
+    assert (
+        CommandTemplate(["a > {1}{2}", "2>>", "x{1}"]).fill(["/de", "v/tcp/x/1"], 1, 1)
+        == "a > /./dev/tcp/x/1 2>> x/./de"
+    )
+    assert fill("a > {}", "/data") == "a > /data"
 
 
 def test_quotes_are_plain_text_where_no_shell_reads_them() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..jobs.command._shell_places import PLAIN, SEVERAL, VALUE, UnsafePlaceError, check_places, quote
+from ..jobs.command._shell_places import COMMENT, NUMBER, SEVERAL, VALUE, UnsafePlaceError, check_places, quote
 
 REPLACEMENT_STRINGS: Final = """\
   {}    the argument                {.} without its extension
@@ -63,7 +63,7 @@ class Placeholder:
         number_symbol: "#" for the number of the job, "%" for the number of its slot; None for arguments.
         index: the number of the argument: 1 for the first, -1 for the last; 0 for all arguments.
         modifier: the modifier to apply to each argument; "" for none.
-        in_comment: whether the replacement string is in a comment of a shell.
+        place: where the replacement string is: COMMENT, FILE, or "".
         prefix: the text that is repeated before each argument.
         suffix: the text that is repeated after each argument.
 
@@ -72,17 +72,19 @@ class Placeholder:
     number_symbol: str | None
     index: int
     modifier: str
-    in_comment: bool = False
+    place: str = ""
     prefix: str = ""
     suffix: str = ""
 
-    def fill(self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str]) -> str:
-        """Return the number, or the arguments: modified, quoted, and joined by blanks."""
+    def fill(self, arguments: Sequence[str], sequence: int, slot: int, is_quoted: bool) -> str:
+        """Return the number, or the arguments: modified, quoted if `is_quoted`, and joined by blanks."""
         if self.number_symbol is not None:
             return str(sequence if self.number_symbol == "#" else slot)
         modify = MODIFIERS[self.modifier]
-        text = " ".join(f"{self.prefix}{quote(modify(argument))}{self.suffix}" for argument in self._select(arguments))
-        return text.replace("\n", " ") if self.in_comment else text  # a newline would end the comment
+        modified = map(modify, self._select(arguments))
+        words = (quote(argument, self.place) if is_quoted else argument for argument in modified)
+        text = " ".join(f"{self.prefix}{word}{self.suffix}" for word in words)
+        return text.replace("\n", " ") if self.place == COMMENT else text  # a newline would end the comment
 
     def _select(self, arguments: Sequence[str]) -> Sequence[str]:
         if self.index == 0:
@@ -177,7 +179,7 @@ class CommandTemplate:
 
     """
 
-    __slots__ = ("_pieces", "_quote")
+    __slots__ = ("_is_quoted", "_pieces")
 
     def __init__(
         self,
@@ -193,9 +195,12 @@ class CommandTemplate:
         pieces = list(parse_pieces(line, resources))
         if is_command and not _has_placeholders(pieces):
             pieces += [*[" "] * bool(line), Placeholder(None, 0, "")]
-        checked = _check_places(pieces, line, shell, SEVERAL if has_several else VALUE) if is_command else pieces
-        self._pieces: Final = _repeat_words(checked, line) if repeats_words else checked
-        self._quote: Final[Callable[[str], str]] = str if not is_command or _is_command_an_argument(pieces) else quote
+        command = _command_of_arguments(pieces)
+        if is_command:
+            marks = (SEVERAL if has_several else VALUE, "./" if command else "")
+            pieces = [*command, *_check_places(pieces[len(command) :], line, shell, *marks)]
+        self._pieces: Final = _repeat_words(pieces, line) if repeats_words else pieces
+        self._is_quoted: Final = is_command and not command
 
     @property
     def has_placeholders(self) -> bool:
@@ -218,7 +223,7 @@ class CommandTemplate:
         def fill_piece(piece: TemplatePiece) -> str:
             match piece:
                 case Placeholder():
-                    return piece.fill(arguments, sequence, slot, self._quote)
+                    return piece.fill(arguments, sequence, slot, self._is_quoted)
                 case ResourcePlaceholder(name):
                     return quote(granted[name]) if name in granted else f"{{{name}}}"
                 case _:
@@ -231,36 +236,36 @@ def _has_placeholders(pieces: Iterable[TemplatePiece]) -> bool:
     return any(isinstance(piece, Placeholder) for piece in pieces)
 
 
-def _check_places(pieces: Sequence[TemplatePiece], line: str, shell: str, mark_of_all: str) -> list[TemplatePiece]:
-    """Return the pieces of a command line, with those marked that are in a comment.
+def _check_places(
+    pieces: Sequence[TemplatePiece], line: str, shell: str, mark_of_all: str, before: str
+) -> list[TemplatePiece]:
+    """Return the pieces of a command line, with the places of those that are in a comment, or name a file.
+
+    `before` stands for the text before the pieces.
 
     Raises:
         ValueError: an argument is at a place where a shell would not take a quoted argument as one word.
 
     """
-    texts, marks = [""], list[str]()
+    texts, marks = [before], list[str]()
     for piece in pieces:
         if isinstance(piece, str):
             texts[-1] += piece
         else:
             if isinstance(piece, Placeholder) and piece.index == 0:
-                marks.append(mark_of_all if piece.number_symbol is None else PLAIN)
+                marks.append(mark_of_all if piece.number_symbol is None else NUMBER)
             else:
                 marks.append(VALUE)
             texts.append("")
     try:
-        in_comments = iter(check_places(texts, marks, shell))
+        places = iter(check_places(texts, marks, shell))
     except UnsafePlaceError as place:
         raise ValueError(
             f"{line}: an argument {place.name} could run as code, because quoting does not protect it there; "
             f"{place.remedy}"
         ) from None
-    return [
-        replace(piece, in_comment=True)
-        if not isinstance(piece, str) and next(in_comments) and isinstance(piece, Placeholder)
-        else piece
-        for piece in pieces
-    ]
+    found = [(piece, "" if isinstance(piece, str) else next(places)) for piece in pieces]
+    return [replace(piece, place=place) if isinstance(piece, Placeholder) else piece for piece, place in found]
 
 
 def _repeat_words(pieces: Sequence[TemplatePiece], line: str) -> list[TemplatePiece]:
@@ -284,9 +289,10 @@ def _repeat_words(pieces: Sequence[TemplatePiece], line: str) -> list[TemplatePi
     return parts
 
 
-def _is_command_an_argument(pieces: Sequence[TemplatePiece]) -> bool:
-    """Return whether the first word is nothing but arguments. Then they are the command, and are not quoted."""
+def _command_of_arguments(pieces: Sequence[TemplatePiece]) -> Sequence[TemplatePiece]:
+    """Return the first word if it is nothing but arguments. Then they are the command, and are not quoted."""
     first_word = list(itertools.takewhile(lambda piece: not isinstance(piece, str), pieces))
     following = pieces[len(first_word) : len(first_word) + 1]
     has_ended = not following or END_OF_FIRST_WORD_PATTERN.match(str(following[0])) is not None
-    return has_ended and any(isinstance(piece, Placeholder) and piece.number_symbol is None for piece in first_word)
+    is_command = any(isinstance(piece, Placeholder) and piece.number_symbol is None for piece in first_word)
+    return first_word if has_ended and is_command else []

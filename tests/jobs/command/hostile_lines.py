@@ -1,6 +1,9 @@
 # ruff: noqa: E501 - the lines of shells are as long as they are
 """Random lines for a shell, with places for values, and hostile values: no value runs, and none arrives changed.
 
+`{}` is a place for a hostile value; `{=val}` is a place, too, of which the value is `val`, so that two may act together:
+`e{=val} {}` is `eval` and a command.
+
 python -m tests.jobs.command.hostile_lines --count 2000 --seed 7    say what is accepted, and what the shells do with it
 """
 
@@ -15,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from trioflow.jobs.command._shell_places import VALUE, UnsafePlaceError, check_places, quote
+from trioflow.jobs.command._shell_places import COMMENT, VALUE, UnsafePlaceError, check_places, quote
 
 from .hostile_values import HOSTILE, SHELLS
 
@@ -39,6 +42,20 @@ HARMLESS = [
     "$HOME",
 ]
 """Values that a shell could change."""
+NAMES = [
+    *"""
+{=eval}|e{=val}|{=ev}al|ev{=}al|{=}.|.{=}|{=.} /dev/stdin|tr{=ap} x; {=trap}|{=command} {=eval}|command {=eval}|exec {=eval}|time {=eval}|time ev{=al}
+env {=eval}|env x=1 {=sh} -c|env -{=i} sh -c|env {=x}=1 touch pwned|env {=-S}|-{=} eval|{=-} eval|{=}{=-} eval|{=l}et|{=let}|declare -{=i}|{=declare} -i
+{=export} -n|{=printf} -v|print{=f} -v|prin{=t}|{=readonly}|{=test} -v|tes{=t} 1 -eq|{=[} 1 -eq|{=builtin} eval|{=noglob} eval|{=alias}|{=}source|sourc{=e}|{=x}=1 eval|x=1 {=eval}
+x={} {=eval}|x={} e{=val}|{=!} eval|! {=eval}|! e{=val}|if {=eval}|{=if} eval|then {=eval}|{=else} eval|do {=eval}|{=do} eval|{=then} eval|{ {=eval}|>f {=eval}|>f e{=val}
+>{} {=eval}|<{=x} eval|command -{=p} eval|exec -{=a} x eval|{=coproc} eval|{=repeat} 1|{=typeset} -n|{=set} -o|s{=et} -A|{=for} x in|{=case}|{=function}|{=unset}|{=fc} -s|{=r}
+a{=/}b|./{=x}|{=x}/y|x-{=y}|{=x}.sh|python3.{=1}|{=5}|{=x}5|{=x}-y
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+]
+"""Names of commands of which a part, or all, is a value, and what may stand before a name."""
+PLACE = re.compile(r"\{(?:=([^{}]*))?\}")
 # `@` is a place whose argument is known to arrive; `{}` another one.
 WORDS = [
     "{}",
@@ -105,6 +122,7 @@ EOF|echo # it's {w}|echo $(echo a)#"{}"|echo `echo a`#'{}'|echo $((1))#'{}'|echo
 echo "${x:-'}" {w} "'"|echo ${x#\\'} {w}|echo $'a\\'b' {w}|print {w}|print -P {w}|repeat {w} echo|noglob eval {w}|coproc eval {w}|function g { eval "$1"; }; g {w}|select x in {w}; do break; done
 echo ${!x}|echo ${x:$x}|echo ${(e)x}|echo ${x@P}|echo ${x/a/{w}}|echo ${x%.*}|echo ${z[x]}|echo ${z[$x]}|true ${x:={w}}|echo $_; echo $((_))|read; echo $((REPLY))|getopts ab x {w}
 mapfile -C {w} -c 1 a < /etc/passwd|printf '%*d' {w} 1|printf '%(%s)T' {w}|test 1 -eq {w} -a 2 -eq 2|[ ! {w} -gt 5 ]|[ -t {w} ]|[ x -ot {w} ]|[ ! -f {w} ]|x={w}; echo ${a:$x}|time sleep {w}x
+{N} {w}|{N} {w} {w}|{N} {w} EXIT|{N} {w}; echo {w}|{N} 'echo $((x))'|{N} $x|{N} "$x" {w}
 RANDOM={w}|OPTIND={w}|COLUMNS={w}; true|TMOUT={w} true|read RANDOM <<< {w}|for SECONDS in {w}; do true; done|PS4={w}; set -x; true|env COLUMNS={w} true|trap -- "let y" EXIT; y={w}|echo $x[{w}]|echo "$x[y]"|echo $x[y]|x=y; y={w}; echo $((x))|y={w}; x=y; [ $x -gt 1 ]|y={w}; [[ y -eq 1 ]]|x=y; export y={w}; declare -i z=x|y={w}; read x <<< y; echo $((x))
 z[1 + {w}]=1|declare -a x={w}|typeset -a x={w}|local -a x={w}|x=(); declare x={w}|read -a x < /dev/null; declare x={w}|read y"x" <<< {w}; echo $((yx))|KSHUID={w}
 y={w}; trap 'echo $(('"y))" EXIT|$'\\x65val' {w}|{eval,} {w}|{eval,/x} {w}|printf {-v,z[{w}],x}|set -- 1 {w}; y=2; echo $((${!y}))|cd {w}; echo $((DIRSTACK))|- eval {w}|command {w} {w}
@@ -146,22 +164,39 @@ def make_line(rng: random.Random) -> str:
                  "A # it's\nB", "while A; do B; break; done", "x={}; A; B", "for x in {}; do A; done", "f() { A; }; f {}"]
             )  # fmt: skip
             return "".join(command(depth - 1) if part in "AB" else part for part in form)
-        if rng.random() < 0.25:
+        if rng.random() < 0.32:
             prefix, suffix = rng.choice([("", ""), ("a/", ""), ("", ".x"), ("--k=", ""), ("x", "y"), ("'a b'", "'c'")])
             return (
                 f"show {prefix.replace(chr(39), '')}:{suffix.replace(chr(39), '')} {prefix}{{}}{suffix}"
                 if "'" not in prefix
                 else f"show 'a b:c' {prefix}{{}}{suffix}"
             )
-        text = rng.choice(COMMAND_LIST)
+        text = rng.choice(COMMAND_LIST if rng.random() < 0.85 else COMMANDS_WITH_NAMES)
         while "{w}" in text:
             text = text.replace("{w}", word(), 1)
-        return text.replace("{n}", str(rng.randrange(1000)))
+        return text.replace("{N}", rng.choice(NAMES)).replace("{n}", str(rng.randrange(1000)))
 
-    return command(2)
+    line = command(2)
+    return cut(rng, line) if rng.random() < 0.25 else line
+
+
+def cut(rng: random.Random, line: str) -> str:
+    """Make a part of the line's own text a value, mostly in a word where a command may stand."""
+    words = [found.span() for found in re.finditer(r"\{=?[^{}]*\}|([\w./:-]+)", line) if found[1]]
+    names = [
+        (start, end) for start, end in words
+        if re.search(r"(?:\A|[;&|({!\n]|\b(?:then|do|if|while|else|command|exec|time|env)|=\S*)\s*\Z", line[:start])
+    ]  # fmt: skip
+    chosen = names if names and rng.random() < 0.7 else words
+    if not chosen:
+        return line
+    start, end = rng.choice(chosen)
+    first, last = sorted((rng.randint(start, end), rng.randint(start, end)))
+    return f"{line[:first]}{{={line[first:last]}}}{line[last:]}"
 
 
 COMMAND_LIST = _commands()
+COMMANDS_WITH_NAMES = [command for command in COMMAND_LIST if "{N}" in command]
 SCRIPT = r"""
 show() { printf '\001%s\n%s\0' "$1" "$2" >&9; }
 for line; do (eval "$line") </dev/null; if [ -e pwned ]; then printf '%s' "$line" >broken; exit 7; fi; done
@@ -170,17 +205,21 @@ for line; do (eval "$line") </dev/null; if [ -e pwned ]; then printf '%s' "$line
 
 def accepted(line: str, shell: str = "") -> bool:
     """Return whether the gate lets values into this line, for this shell or for any."""
-    texts = line.split("{}")
+    texts = re.split(r"\{(?:=[^{}]*)?\}", line)
     try:
-        comments = check_places(texts, [VALUE] * (len(texts) - 1), shell)
+        return COMMENT not in check_places(texts, [VALUE] * (len(texts) - 1), shell)
     except UnsafePlaceError:
         return False
-    return not any(comments)
+
+
+def fill(line: str, value: str) -> str:
+    """Fill a value, and those that the line names, into a line."""
+    return PLACE.sub(lambda found: quote(value if found[1] is None else found[1]), line)
 
 
 def run(lines: list[str], value: str, shell: str) -> Iterator[str]:
     """Fill a value into lines, let the shell run them, and yield what went wrong."""
-    filled = [line.replace("{}", quote(value)) for line in lines]
+    filled = [fill(line, value) for line in lines]
     with tempfile.TemporaryDirectory() as directory:
         seen = Path(directory, "seen")
         command = [

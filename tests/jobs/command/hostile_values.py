@@ -13,7 +13,7 @@ HOSTILE = [
     "$(touch pwned)", "`touch pwned`", "';touch pwned;'", '";touch pwned;"', "\\';touch pwned;#", "\ntouch pwned$q\n",
     "a[$(touch pwned)]", "a[$(touch pwned)]=1", ")\ntouch pwned$q\n", "EOF\ntouch pwned$q\n", "-va[$(touch pwned)]",
     "[$(touch pwned)]=x", "x[$(touch pwned)0]", "touch pwned$q", "-v a[$(touch pwned)]", "1+a[`touch pwned`]",
-    "a[$(touch pwned)] -gt 1", "([$(touch pwned)]=1)", "*(e:'touch pwned':)",
+    "a[$(touch pwned)] -gt 1", "([$(touch pwned)]=1)", "*(e:'touch pwned':)", "-Stouch\\_pwned",
 ]  # fmt: skip
 SHELLS = {
     os.path.realpath(shell)
@@ -25,14 +25,14 @@ SHELLS = {
 def runs_nothing(directory: Path, *lines: str, shells: Iterable[str] = SHELLS) -> None:
     """Assert that none of the shells runs a part of a hostile value in these lines.
 
-    Of programs, a value finds `touch` alone, and a line none that takes time and runs nothing of it.
+    Of programs, a value finds `touch` and `env` alone, and a line none that takes time and runs nothing of it.
     """
     script = 'for line; do (eval "$line"); done'
     programs = directory.with_name(f"{directory.name}-programs")
     programs.mkdir(exist_ok=True)
-    touch = programs / "touch"
-    if not touch.exists():
-        touch.symlink_to(str(shutil.which("touch")))
+    for program in ("touch", "env"):
+        if not (programs / program).exists():
+            (programs / program).symlink_to(str(shutil.which(program)))
     for shell in shells:
         applet = ["sh"] if shell.endswith("busybox") else []
         command = [shell, *applet, "-c", script, "sh", *lines]

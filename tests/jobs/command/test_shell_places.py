@@ -161,6 +161,49 @@ UNSAFE = [
     ("true {a[{}]}>f", "directly before >"),
     ("x=={}", "after ="),
     *(
+        (line, "in a line whose command is not known")
+        for line in (
+            "cd . && {} {}",
+            "e{} {}",
+            ".{} {}",
+            "tr{} {} EXIT",
+            "x=1 {} {}",
+            "if {} {}; then echo; fi",
+            "while true; do {} {}; done",
+            "true; {} {}",
+            "true | {} {}",
+            "true &\n{} {}",
+            "echo $({} {})",
+            "({} {})",
+            "! {} {}",
+            "command {} {}",
+            "exec {} {}",
+            "time {} {}",
+            "time e{} {}",
+            "> f {} {}",
+            "> {} {} {}",
+            "x={} y{} {}",
+            "{}- eval {}",
+            "true; {}{}- eval {}",
+            "true; :{} {}",
+            "true; [{} {}",
+        )
+    ),
+    *(
+        (line, "after env")
+        for line in (
+            "env {} {}",
+            "env x=1 {} a",
+            "env -i {}",
+            "env {}=x y",
+            "env -S{}",
+            "env -S {}",
+            "env x=$y a {}",
+            'x={}; env "$x"',
+            "env env {}",
+        )
+    ),
+    *(
         (line, "in a line that sets a variable which shells evaluate")
         for line in (
             "echo {} | IFS= read -r RANDOM",
@@ -192,8 +235,10 @@ SAFE = [
     'while read -r x y; do echo "$x"; done < {}; echo let {} 2>&1 {}',
     "./{} a && ~/bin/{} b && '/opt/a b/c' {}",
     "a \\\n {} &&\\\n b {}; x=~/{}; ~/bin/{}",
-    'git -m "for "{} -m "x; "{}; "$HOME"/bin/x {} > {}.log 2>&1; env "$CC" {}; echo $(expr {} + 1) $(echo {} | tr a b)',
+    'git -m "for "{} -m "x; "{}; "$HOME"/bin/x {} > {}.log 2>&1; echo $(expr {} + 1) $(echo {} | tr a b)',
     'echo $x:/{} "$x: $y" LINES {}; { ls {}; } > o; [ {} = "*" ] && [[ {} = a* ]]; printf "%s?" {}; ls *',
+    "cd a && python3.{} -m x {}; x-{} {} | gcc-{}-x {} && {}.sh a; x.{} b; true || a/{}/b",
+    'env -i -u HOME COLUMNS={} x="$y" a-b {} && env a/{} {}; x={}; env -- "$x" {}; env -- "$CC" {}',
     "cp {}{,.bak}; for i in {1..3}; do echo {}; done; find . -exec ls {} +; for x in {}; do echo {}; done",
 ]
 
@@ -299,7 +344,7 @@ def test_the_builtins_of_each_shell_are_known(shell: str) -> None:
     """A builtin that the gate takes for a program could evaluate its arguments."""
     listings = {
         "bash": "compgen -b; compgen -k", "zsh": "print -l ${(k)builtins} ${(k)reswords}",
-        "mksh": "builtin; alias | sed 's/=.*//'",
+        "mksh": "builtin; alias | sed 's/=.*//'", "ksh93": "builtin | grep -v /",
     }  # fmt: skip
     name = Path(shell).name
     if name not in listings:
@@ -334,10 +379,13 @@ def test_several_arguments_are_not_where_one_word_must_be() -> None:
         "exec > {}",
         "true > {}.x",
         "printf x{}",
+        "env x={} true",
     ):
         CommandTemplate([line])
         with pytest.raises(ValueError, match=r"where it may be several words"):
             CommandTemplate([line], has_several=True)
+    with pytest.raises(ValueError, match=r"whose command is not known"):
+        CommandTemplate(["true; {}/a"], has_several=True)
     for line in (
         "{}",
         "{} x",

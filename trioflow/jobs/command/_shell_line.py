@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from ...abc import AbstractJob, shown_value
 from ._granted import granted
-from ._shell_places import VALUE, UnsafePlaceError, check_places, mark_of, quote
+from ._shell_places import COMMENT, VALUE, UnsafePlaceError, check_places, mark_of, quote
 
 if sys.version_info >= (3, 14):
     from string.templatelib import Template as Template
@@ -67,8 +67,9 @@ def check_line(parts: Sequence[Any], names: Sequence[str], subject: str) -> None
     """
     marks = [mark_of(_known_text(value)) for value in parts[1::2]]
     try:
-        comments = check_places([*map(os.fsdecode, parts[::2])], marks)
-        for number in (number for number, is_inside in enumerate(comments) if is_inside and marks[number] == VALUE):
+        places = [*zip(marks, check_places([*map(os.fsdecode, parts[::2])], marks), strict=True)]
+        if (VALUE, COMMENT) in places:
+            number = places.index((VALUE, COMMENT))
             raise UnsafePlaceError(number, "in a comment", "put it where a word of its own may be")
     except UnsafePlaceError as place:
         raise ValueError(
@@ -88,4 +89,7 @@ def join_line(parts: Sequence[str | bytes]) -> str | bytes:
     """Join the parts of a line, with each value quoted."""
     if len(parts) == 1:
         return parts[0]
-    return "".join(quote(text) if number % 2 else text for number, text in enumerate(map(os.fsdecode, parts)))
+    text, *others = map(os.fsdecode, parts)
+    values, texts = others[::2], others[1::2]
+    places = check_places([text, *texts], [*map(mark_of, values)])
+    return text + "".join(quote(*each) + text for *each, text in zip(values, places, texts, strict=True))

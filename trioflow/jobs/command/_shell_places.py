@@ -2,7 +2,7 @@ r"""The gate for every value that becomes a part of a shell's line: where it may
 
 `trioflow batch`, t-strings and `SshJob(values=)` ask it. A place is safe because it is known to be: a value is quoted
 outside of quotes, in a word of a command whose arguments no shell evaluates. In quotes, and where else its text is as
-good as the text around it, only a value without special characters may stand.
+good as the text around it, only a value without special characters may stand. No value makes a name that of a builtin.
 
 A value reaches other parts of its line, by variables and pipes. So a line with a value that has special characters must
 be known as a whole: commands with their redirections, in lists, pipes, brackets, `$(...)`, loops and `if`. It computes
@@ -24,9 +24,13 @@ VALUE: Final = "\0"
 PLAIN: Final = "\1"
 """The marks of values: of any value, and of one without special characters."""
 SEVERAL: Final = "\0\2"
-"""The mark of arguments with blanks between them, which may be several words."""
-PLAIN_VALUE: Final = re.compile(r"[+\-./0-9A-Z_a-z]+")
+NUMBER: Final = f"{PLAIN}0"
+"""The marks of arguments with blanks between them, which may be several words, and of a natural number."""
+PLAIN_VALUE: Final = re.compile(r"(?!/dev/(?:tcp|udp)/)[+\-./0-9A-Z_a-z]+")
 """Matches a value that needs no quotes. Shells need fewer, but these make the job logs of batches those of parallel."""
+COMMENT: Final = "comment"
+FILE: Final = "file"
+"""The places of values that are no other words: in a comment, and in the name of a file after `<` or `>`."""
 
 
 class UnsafePlaceError(ValueError):
@@ -51,14 +55,18 @@ def mark_of(value: str) -> str:
     return PLAIN if PLAIN_VALUE.fullmatch(value) else VALUE
 
 
-def quote(value: str) -> str:
+def quote(value: str, place: str = "") -> str:
     """Quote a value as one word for a shell, exactly as GNU parallel does.
 
+    After `<` and `>`, bash and ksh would connect to `/dev/tcp/HOST/PORT`, so `/dev` gets another spelling there.
+
     Example:
-        >>> quote("a b"), quote("a/b.c"), quote("")
-        ("'a b'", 'a/b.c', "''")
+        >>> quote("a b"), quote("a/b.c"), quote(""), quote("/dev/null", FILE)
+        ("'a b'", 'a/b.c', "''", '/./dev/null')
 
     """
+    if place == FILE and value and "/dev".startswith(value[:4]):  # also a part of it, before another value
+        value = f"/.{value}"
     if not value or PLAIN_VALUE.fullmatch(value):
         return value or "''"
     if "'" not in value:
@@ -66,8 +74,8 @@ def quote(value: str) -> str:
     return ("'" + value.replace("'", "'\"'\"'") + "'").removeprefix("''").removesuffix("''")
 
 
-def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") -> list[bool]:
-    """Check that each value of a line is where quoting protects it, and return which ones are in comments.
+def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") -> list[str]:
+    """Check that each value of a line is where quoting protects it, and return their places: COMMENT, FILE, or "".
 
     Args:
         texts: the texts around the values, one more than these.
@@ -91,7 +99,7 @@ def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") ->
             if not error.changes_value:
                 number = next((each for each in special if each >= number), special[0])
             raise UnsafePlaceError(number, error.name, error.remedy) from None
-    return [any(start < place < end for start, end in reader.comments) for place in places]
+    return [next((kind for kind, start, end in reader.spans if start <= place < end), "") for place in places]
 
 
 NOT_COMPUTING: Final = frozenset({"bash", "dash", "ash", "busybox"})
@@ -160,14 +168,14 @@ class _Reader:
 
     Attributes:
         position: where it is in the line.
-        comments: the begin and the end of each comment.
+        spans: the kind, the begin and the end of each comment and of each name of a file after `<` or `>`.
 
     """
 
     def __init__(self, line: str, number: str) -> None:
         self.position = 0
         self._number: Final = number
-        self.comments: Final[list[tuple[int, int]]] = []
+        self.spans: Final[list[tuple[str, int, int]]] = []
         self._line: Final = line
 
     def read_commands(self, closer: str) -> None:
@@ -196,16 +204,16 @@ class _Reader:
             self.position = found.end()
             match kind:
                 case "comment":
-                    self.comments.append(found.span())
+                    self.spans.append((COMMENT, *found.span()))
                 case "bracket":
                     self.read_commands(")")
-                case "redirection" if SEVERAL in self._read_word():
-                    raise _Unknown(*_IS_SEVERAL)
+                case "redirection":
+                    if SEVERAL in self._read_word():
+                        raise _Unknown(*_IS_SEVERAL)
+                    self.spans.append((FILE, found.end(), self.position))
                 case "end":
                     _check_command(words, self._number)
                     words = []
-                case _:
-                    pass
         if self.position == len(self._line) and closer:
             raise _Unknown("after (")
         self.position += len(closer)
@@ -240,8 +248,6 @@ class _Reader:
                         raise _Unknown(f"directly before {after}", f"put a blank before {after}")
                 case "escaped" | "single":
                     word += found[kind]
-                case _:
-                    pass
         if self.position == start or self._line[self.position :][:1] in ("\\", "'", '"', "`", "$", "("):
             self._refuse()
         return word
@@ -308,17 +314,23 @@ BUILTINS: Final = frozenset(
     . : [ [[ alias always autoload bg bind bindkey break builtin bye caller case cd chdir command compadd comparguments
     compcall compctl compdescribe compfiles compgen compgroups complete compopt compound compquote compset comptags
     comptry compvalues continue coproc declare dirs disable disown do done echo echotc echoti elif else emulate enable
-    end esac eval exec exit export false fc fg fi float for foreach function functions getln getopts global hash help
-    history if in integer jobs kill let limit local log logout mapfile nameref nocorrect noglob popd print printf
-    private pushd pushln pwd r read readarray readonly redirect rehash repeat return sched select set setopt shift shopt
-    source suspend test then time times trap true ttyctl type typeset ulimit umask unalias unfunction unhash
-    unlimit unset unsetopt until vared wait whence where which while zcompile zformat zle zmodload zparseopts
-    zregexparse zstyle
+    end enum esac eval exec exit export false fc fg fi float for foreach function functions getln getopts global hash
+    help hist history if in integer jobs kill let limit local log logout mapfile nameref namespace nocorrect noglob popd
+    print printf private pushd pushln pwd r read readarray readonly redirect rehash repeat return sched select set
+    setopt shift shopt source stop suspend test then time times trap true ttyctl type typeset ulimit umask unalias
+    unfunction unhash unlimit unset unsetopt until vared wait whence where which while zcompile zformat zle zmodload
+    zparseopts zregexparse zstyle
     """.split()  # noqa: SIM905 - eighty lines otherwise
 )
 """The builtins and reserved words of shells. What has another name is a program or a function of the line."""
-_NAME: Final = re.compile(r"(?!-)[-\w.:@%+,~ \0\1]*|[-\w.:@%+,~ \0\1\4]*/[-\w./:@%+,~*? \0-\2\4]*|\[\[?|\0[\2]")
-"""Matches the name of a command that is a builtin only if it looks like one."""
+_NAME: Final = re.compile(
+    r"(?!-)(?:[-\w.:@%+,~ ]*|(?=[^/\5]*(?:[0-9]|\w[-.]|[-.]\w))[-\w.:@%+,~ \0\1]*)|\[\[?"
+    r"|[-\w.:@%+,~ \0\1\4]*/[-\w./:@%+,~*? \0-\2\4]*"
+)
+"""Matches the name of a command that is a builtin only if it looks like one.
+
+A value may only stand beside what is in the name of no builtin: a digit, `/`, or a letter with `-` or `.` beside it.
+"""
 EVALUATED: Final = re.compile(
     r"(?:BASH|KSH|EPOCH)\w+|[RS]?PROMPT\w*|R?PS\d|(?:READ)?NULLCMD|E?[GU]ID|PPID|PGRP|USER_ID|ENV|HIST(?:CMD|SIZE)|SAVEHIST"
     r"|ARGC|FUNCNEST|LISTMAX|LOGCHECK|MAILCHECK|SHLVL|TRY_BLOCK_\w+|TTYIDLE|ZSH_SUBSHELL|status"
@@ -340,6 +352,8 @@ _FORMS: Final = {
     **dict.fromkeys([".", ":", "cd", "echo", "false", "kill", "pwd", "source", "true", "type", "which"], _WORDS),
     **dict.fromkeys(["break", "continue", "exit", "return", "shift", "umask"], "NUMBER"),
     **dict.fromkeys(["ulimit", "wait"], "(?:-\\w+(?:\5|\\Z))*\\d*"),
+    "env": f"(?:(?:-i|-u\5?\\w+|[A-Za-z_]\\w*={_WORD})(?:\5|\\Z))*"
+    f"(?:(?:--\5\4|(?!env\5|command\5){_NAME.pattern})(?:\5.*)?)?",
     "export": f"(?:\5?[A-Za-z_]\\w*(?:={_WORD_OR_PATTERN})?(?=\5|\\Z))*",
     "read": "(?:(?:-[rs]+|[A-Za-z_]\\w*)(?:\5|\\Z))+",
     "set": "(?:[-+][aCeEfhmTuvx]*(?:o\5(?:errexit|nounset|pipefail|xtrace))?(?:\5|\\Z))*",
@@ -367,7 +381,7 @@ def _check_command(words: Sequence[str], number: str) -> None:
         words = words[1:]
     name, arguments = words[0] if words else ":", "\5".join(words[1:])
     form = _FORMS.get(name, "(?!)" if name in BUILTINS else _WORDS)
-    for word in (*assignments, *(words if form != _WORDS else ())):
+    for word in (*assignments, *(words if form != _WORDS and name != "env" else ())):
         variable, _, value = word.partition("=")
         if EVALUATED.fullmatch(variable.rstrip("+")) and not value.isdecimal():
             raise _Unknown("in a line that sets a variable which shells evaluate", f"write env {variable}={{}} COMMAND")
@@ -378,7 +392,8 @@ def _check_command(words: Sequence[str], number: str) -> None:
             raise _Unknown("in a line with a subscript" if "[" in variable else "in the name of a variable")
     if _NAME.fullmatch(name) is None:
         raise _Unknown(
-            "in a line whose command is not known", 'write its name or path, as in "$x"/a {}, or: env "$x" {}'
+            "in a line whose command is not known",
+            'write its name or path, as in ./{} or "$x"/a; what is in x, and no builtin, runs by: env -- "$x" {}',
         )
     form = form.replace("NUMBER", _NUMBER if name == "[[" else number)
     if re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None:
