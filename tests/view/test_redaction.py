@@ -34,6 +34,8 @@ from trioflow import (
     LocalNode,
     Monitor,
     OutputLine,
+    PerKey,
+    Pool,
     ProcessJob,
     Pull,
     Push,
@@ -47,10 +49,12 @@ from trioflow import (
     ThreadJob,
     Trace,
 )
+from trioflow._core.api.views import runs_in_progress
 from trioflow.abc import AbstractJob, BackendName, is_scheduler
 from trioflow.otel import Tracing
 from trioflow.view import save
 from trioflow.view.look._process_record import describe_process
+from trioflow.view.look._watch import Watch
 
 from ..bodies import Unpicklable
 from ..cli.command_line import trioflow
@@ -117,6 +121,8 @@ def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
         "argument at a timeout": Job(waits, SECRET, timeout=0.05, **any_job),
         "argument while it moves on": Job(waits, SECRET, timeout=0.05, on_timeout="move_on", **any_job),
         "argument that cannot be stored": Job(takes, Unpicklable(SECRET), **any_job),
+        "key of a resource": Job(waits, needs={"host": SECRET}, **any_job),
+        "key of a resource that is taken": Job(waits, needs={"host": SECRET}, **any_job),
         "result": (secret := Job(returns, **any_job)),
         "result as an argument": Job(takes, secret),
         "output": CommandJob(["cat", str(file)], **PIPES, **any_job),
@@ -220,6 +226,9 @@ class Watchers:
         """Look at the program until `stop`, and at the arguments of all processes."""
         while not stop.wait(0.1):
             self.note("look", json.dumps({**describe_process(), "command": None}, default=str))
+            for run in runs_in_progress():
+                with contextlib.suppress(RuntimeError):  # the run has changed meanwhile
+                    self.note("page", json.dumps(Watch(run).answer(), default=str))
             for directory in Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(OSError):
                     arguments = (directory / "cmdline").read_text(errors="replace")
@@ -247,7 +256,7 @@ def test_a_secret_is_in_nothing_that_is_written(
     monkeypatch.chdir(tmp_path)
     caplog.set_level(1, "trioflow")
     jobs = make_jobs(tmp_path)
-    scheduler = Scheduler(*jobs.values(), label="top")
+    scheduler = Scheduler(*jobs.values(), label="top", pool=Pool(host=PerKey(1)))
     for backend in get_args(BackendName):
         watchers, stop = Watchers(tmp_path), threading.Event()
         threads = [threading.Thread(target=watchers.watch, args=[stop])]

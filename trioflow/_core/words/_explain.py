@@ -15,6 +15,7 @@ from ..job import _labels, _trigger_rules
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, has_moved_on, is_scheduler
+from ..job._labels import printable
 from ..job._outcome import one_line_error, remedy_of
 from ..parts._first_rule import FirstRule
 from ..parts._settled_calls import SettledCalls
@@ -36,7 +37,10 @@ READY_TEXT: Final = "is ready, and starts in this iteration of the event loop or
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     reason = job._extras.not_restored_reason if job._extras is not None else None
     not_restored_text = "" if reason is None else f"; it was not restored: {reason}"
-    return f"{job.label!r} {EXPLAIN_FUNCTIONS[job._state](job._scheduler or scheduler, job)}{not_restored_text}"
+    text = EXPLAIN_FUNCTIONS[job._state](job._scheduler or scheduler, job)
+    for need in (job._options.needs or {}).values() if job.redact else ():
+        text = text.replace(f"'{printable(need)}'", "(redacted)") if isinstance(need, str) else text
+    return f"{job.label!r} {text}{not_restored_text}"
 
 
 def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

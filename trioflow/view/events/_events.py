@@ -242,7 +242,10 @@ class Events(Instrument):
         path = self._path_caches[scheduler].path_of(job)
         self._waiting_jobs.pop(job, None)
         self._running_jobs[job] = _PolledJob(path, (None, ""))
-        self._write_event(self._format.JobStarted(*self._common_fields(path, job.started_at), dict(job.granted)))
+        granted = {
+            name: "(redacted)" if job.redact and isinstance(need, str) else need for name, need in job.granted.items()
+        }
+        self._write_event(self._format.JobStarted(*self._common_fields(path, job.started_at), granted))
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobAttempt` event for each attempt after the first one."""

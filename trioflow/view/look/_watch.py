@@ -26,7 +26,16 @@ from .._estimate import Estimate
 from .._outcome import Outcome
 from ..trace._event_recorder import RunStart
 from ..trace._facts import RunFacts
-from ..trace._log_reader import PLAIN_OUTCOME, LiveJob, LiveRun, describe_job, describe_run, host_facts, pool_resources
+from ..trace._log_reader import (
+    PLAIN_OUTCOME,
+    LiveJob,
+    LiveRun,
+    add_keys,
+    describe_job,
+    describe_run,
+    host_facts,
+    pool_resources,
+)
 from ..trace._record import MAX_BOXES, describe_graph
 from ..trace._trace import find_critical_path
 from ..trace._trace_file import to_plain
@@ -71,7 +80,7 @@ class Watch:
         self._unsettled: Final[dict[AnyJob, Told]] = {}
         self._paths: Final[dict[AnyJob, str]] = {}
         self._owners: Final[dict[object, int]] = {}
-        self._keys: Final[dict[str, set[str]]] = {}
+        self._keys: Final[dict[str, dict[str, str]]] = {}
         self._changed_runs: Final[dict[int, None]] = {}  # those that may have changed since they were told
         self._incident_count = 0
         self._new_keys: Final = itertools.count()
@@ -165,8 +174,7 @@ class Watch:
                 live.added_at = self._view.clock()
             self._jobs[job] = index, live
             self._unsettled[job] = None, 0
-            for name, need in (job.needs or {}).items():
-                self._keys.setdefault(name, set()).add(str(need))
+            add_keys(job, self._owners, self._keys)
             if views.is_scheduler(job):
                 self._add_run(job, run)
 

@@ -251,10 +251,9 @@ class LogReader:
                 self._add_current_states(run)
         self._add_unstarted_schedulers()
         scheduler_numbers = {run.scheduler: number for number, run in enumerate(reversed(self.runs))}
-        paths_by_run, owners, keys = self._find_paths(), dict[object, int](), dict[str, set[str]]()
+        paths_by_run, owners, keys = self._find_paths(), dict[object, int](), dict[str, dict[str, str]]()
         for job in self._jobs:
-            for name, need in (job.needs or {}).items():
-                keys.setdefault(name, set()).add(str(need))
+            add_keys(job, owners, keys)
         facts: list[RunFacts] = []
         for run in self.runs:
             positions = {job: number for number, job in enumerate(run.scheduler)}
@@ -324,10 +323,23 @@ def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
         yield "critical_jobs", str(scheduler.critical_jobs)
 
 
-def pool_resources(pool: Pool, owners: dict[object, int], keys: dict[str, set[str]]) -> Iterator[ResourceFacts]:
+def add_keys(job: AnyJob, owners: dict[object, int], keys: dict[str, dict[str, str]]) -> None:
+    """Add the keys that a job needs, each by its name in facts, to those of all resources."""
+    for name, need in (job.needs or {}).items():
+        keys.setdefault(name, {})[key_name(job, name, need, owners)] = str(need)
+
+
+def key_name(job: AnyJob, name: str, key: object, owners: dict[object, int]) -> str:
+    """Return the name of a key in facts: the key, or a number in its place if the job has `redact=True`."""
+    text = str(key)
+    return f"(redacted, {owners.setdefault((name, text), len(owners))})" if job.redact else text
+
+
+def pool_resources(pool: Pool, owners: dict[object, int], keys: dict[str, dict[str, str]]) -> Iterator[ResourceFacts]:
     owner = owners.setdefault(pool, len(owners))
     for view in resource_views(pool):
-        totals = {key: view.key_total(key) for key in sorted(keys.get(view.name, ())) if view.is_per_key}
+        names = sorted(keys.get(view.name, {}).items()) if view.is_per_key else ()
+        totals = {name: view.key_total(key) for name, key in names}
         yield ResourceFacts(owner, view.name, view.total, view.is_per_key, totals)
 
 
@@ -385,7 +397,10 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         position,
         explicit_label(job) is not None,
         live.added_at,
-        {name: float(need) if isinstance(need, (int, float)) else str(need) for name, need in needs.items()},
+        {
+            name: float(need) if isinstance(need, (int, float)) else key_name(job, name, need, owners)
+            for name, need in needs.items()
+        },
         tuple(_run_needs(run, job, owners)),
         tuple((name, attempt.ended, until) for attempt in throttled for name, until in attempt.closed_until),
         (*((WaitCause.MACHINE, *times) for times in outcome.machine_waits), *_waits_between_attempts(outcome)),
