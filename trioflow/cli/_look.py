@@ -129,6 +129,6 @@ def serve_page(source: int | Path, label: str | None) -> None:
     except (ImportError, _trace_file.BadTrace) as error:
         raise CliError(str(error)) from None
     with _web.serving(page) as server, contextlib.suppress(KeyboardInterrupt):
-        _outputs.echo(server.url)
+        _outputs.echo_address(server.url)
         _outputs.echo("Ctrl-C ends the page" + ("." if isinstance(source, Path) else "; the program goes on."))
         threading.Event().wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import sys
 from collections.abc import Callable
@@ -76,6 +77,23 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
     is_forced = bool(os.environ.get("FORCE_COLOR")) and not os.environ.get("NO_COLOR")
     shown = terminal_text(text, sys.stderr if err else sys.stdout)
     click.echo(shown, err=err, nl=nl, color=True if is_forced else None)  # None: click removes them for a file
+
+
+def echo_address(url: str, *, err: bool = False) -> None:
+    """Print the address of a page; in a session of ssh, with the command that makes it one of the user's own machine.
+
+    Raises:
+        OSError: the stream cannot be written.
+
+    """
+    echo(url, err=err)
+    words = os.environ.get("SSH_CONNECTION", "").split()
+    if len(words) == 4:
+        port, host = url.split(":")[2].partition("/")[0], words[2]
+        options = "" if words[3] == "22" else f"-p {words[3]} "
+        echo(
+            f"From your own machine, first: ssh -L {port}:127.0.0.1:{port} {options}{getpass.getuser()}@{host}", err=err
+        )
 
 
 def echo_data(data: bytes) -> None:

@@ -283,7 +283,8 @@ def page_of_run(is_wanted: bool) -> Generator[None]:
     assert server.stdout is not None
     try:
         with server.stdout:
-            _outputs.echo(server.stdout.readline().decode(), nl=False, err=True)
+            if url := server.stdout.readline().decode().rstrip():
+                _outputs.echo_address(url, err=True)
         yield
     finally:
         deadline = time.monotonic() + WATCH_INTERVAL

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import math
 import os
 import socket
 import subprocess
@@ -21,8 +22,9 @@ import anyio
 import pytest
 
 import trioflow.look
-from trioflow import Job, Scheduler, ThreadJob, Trace
+from trioflow import CommandJob, Job, Scheduler, ThreadJob, Trace
 from trioflow.abc import Instrument, incidents_of
+from trioflow.cli import _outputs
 from trioflow.view import save
 from trioflow.view.look import _answers, _client, _console, _watch, _web
 from trioflow.view.look._page import Page, TracePage
@@ -49,7 +51,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def request(server: PageServer, method: str, name: str, body: Any = None, **headers: str) -> Any:
     """Send a request as the page does, but for the headers that are given; return the answer and its text."""
-    host = server.origins[0].removeprefix("http://")
+    host = f"127.0.0.1:{server.server_address[1]}"
     connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
     usual = {"Host": host} | ({} if body is None else {"Origin": f"http://{host}", "Content-Type": "application/json"})
     all_headers = usual | {key.replace("_", "-"): value for key, value in headers.items()}
@@ -85,7 +87,10 @@ def test_a_page_is_given_to_who_knows_its_address_alone(backend: Any) -> None:
             "another token": ("GET", f"/{server.token[:-1]}-/"),
             "another name": ("GET", f"{path}secret"),
             "another host": ("GET", path, None, {"Host": "evil.example"}),
-            "the port of another": ("GET", path, None, {"Host": "127.0.0.1:1"}),
+            "a name that begins so": ("GET", path, None, {"Host": "localhost.evil.example:1"}),
+            "a name with a user": ("GET", path, None, {"Host": "127.0.0.1:1@evil.example"}),
+            "no host": ("GET", path, None, {"Host": " "}),
+            "a file that it has not": ("GET", f"{path}file?path=/etc/passwd"),
             "another origin": ("POST", f"{path}steer", steer, other),
             "no origin": ("POST", f"{path}steer", steer, {"Origin": ""}),
             "a form of another page": ("POST", f"{path}steer", steer, {"Content_Type": "text/plain"}),
@@ -104,23 +109,97 @@ def test_a_page_is_given_to_who_knows_its_address_alone(backend: Any) -> None:
     assert (scheduler.stop_reason.value, incidents_of(scheduler)) == ("completed", ())  # type: ignore[union-attr]
 
 
-def test_a_page_serves_a_bounded_number_of_connections(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who opens more connections than a page has threads is cut off; the page answers again when they are closed."""
+def test_a_page_is_served_behind_a_forwarded_port(backend: Any) -> None:
+    """Any port of this machine will do, in any case, with the token; an address without its last slash leads there."""
+    answers = dict[str, int]()
 
     def use(server: PageServer) -> None:
-        monkeypatch.setattr(_web, "MAX_THREADS", threading.active_count() + 3)
-        address = server.server_address[:2]
-        silent = [socket.create_connection(address, timeout=10) for _ in range(5)]
-        cut_off.append(silent[-1].recv(1))
-        for connection in silent:
-            connection.close()
-        while not cut_off[1:]:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                cut_off.append(request(server, "GET", f"/{server.token}/")[0].status)
+        for host in ("localhost", "127.0.0.1:8000", "LOCALHOST:8000", "[::1]:8000"):
+            answers[host] = request(server, "GET", f"/{server.token}/", Host=host)[0].status
+            own = {"Host": host, "Origin": f"http://{host}"}
+            answers[f"post {host}"] = request(server, "POST", f"/{server.token}/steer", {"do": "fly"}, **own)[0].status
+        answers["no slash"] = (moved := request(server, "GET", f"/{server.token}")[0]).status
+        assert moved.headers["Location"] == f"/{server.token}/"
 
-    cut_off: list[Any] = []
     in_a_run(backend, use)
-    assert cut_off == [b"", 200]
+    assert answers.pop("no slash") == 308
+    assert set(answers.values()) == {200}
+
+
+@pytest.mark.parametrize(("port", "options"), [(22, ""), (2222, "-p 2222 ")])
+def test_in_a_session_of_ssh_the_command_that_forwards_the_port_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], port: int, options: str
+) -> None:
+    """Beside the address of a page stands how to open it on the machine from which the user has come."""
+    monkeypatch.setenv("SSH_CONNECTION", f"192.0.2.1 50000 192.0.2.9 {port}")
+    monkeypatch.setenv("LOGNAME", "ada")
+    _outputs.echo_address("http://127.0.0.1:38911/token/")
+    command = f"ssh -L 38911:127.0.0.1:38911 {options}ada@192.0.2.9"
+    assert capsys.readouterr().out.splitlines()[1] == f"From your own machine, first: {command}"
+
+
+def test_strangers_cannot_keep_a_page_from_a_browser(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more silent connections than a page keeps, the oldest is cut off; a browser's, which had the token, is not."""
+    monkeypatch.setattr(_web, "MAX_STRANGERS", 3)
+
+    def use(server: PageServer) -> None:
+        address = "127.0.0.1", server.server_address[1]
+        browser = http.client.HTTPConnection(*address, timeout=10)
+        for number in range(3):
+            browser.request("GET", f"/{server.token}/")
+            seen.append(browser.getresponse().read() != b"")
+            silent.extend(socket.create_connection(address, timeout=10) for _ in range(3 + number))
+        seen.append(silent[0].recv(1))
+        browser.close()
+        seen.append(request(server, "GET", f"/{server.token}/")[0].status)
+
+    seen, silent = list[Any](), list[socket.socket]()
+    in_a_run(backend, use)
+    for connection in silent:
+        connection.close()
+    assert seen == [True, True, True, b"", 200]
+
+
+def test_a_stranger_is_no_browser_that_a_page_waits_for(backend: Any) -> None:
+    """Who asks without the token, or as another host, does not keep the server of a page after the end of its run."""
+    asked = list[float]()
+
+    def use(server: PageServer) -> None:
+        request(server, "GET", "/")
+        request(server, "GET", f"/{server.token}/", Host="evil.example")
+        asked.append(server.asked_at)
+
+    in_a_run(backend, use)
+    assert asked == [-math.inf]
+
+
+def test_files_of_outputs_are_served_as_text(backend: Any, tmp_path: Path) -> None:
+    """A page links to the files of outputs that it lists, whatever is in their names; the server sends no others."""
+    path = tmp_path / "out & #é.html"
+    found = dict[str, Any]()
+
+    def look() -> None:
+        with serving() as server:
+            page, state = server.page, server.page.state()
+            [[key, *_]] = state["failed"]
+            [[stream, link, shown]] = page.job(state["seen"], key)["files"]
+            answer, text = request(server, "GET", f"/{server.token}/{link}")
+            found.update(stream=stream, shown=shown, text=text, kind=answer.headers["Content-Type"])
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            found["listed"] = link.replace("&", "&amp;") in page.html()[1]
+            found["saved"] = path.as_uri() in page.report()
+            path.unlink()
+            found["gone"] = request(server, "GET", f"/{server.token}/{link}")[0].status
+
+    command = CommandJob(["sh", "-c", "echo '<b>'; exit 3"], stdout=path)
+    looking = ThreadJob(look)
+    looking.requires(command, settled=True)
+    Scheduler(command, looking).run(backend=backend)
+    assert looking.result() is None
+    assert found == {
+        "stream": "stdout", "shown": str(path), "text": "<b>\n", "kind": "text/plain; charset=utf-8",
+        "listed": True, "saved": True, "gone": 404,
+    }  # fmt: skip
 
 
 def test_a_page_runs_its_own_script_alone_and_is_in_no_frame(backend: Any) -> None:

@@ -166,6 +166,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "traceback": "" if failure is None else _lines(failure.traceback),
         "command": "" if command is None else printable(command.line),
         "command_facts": "" if command is None else " · ".join(_failures.command_fact_texts(command)),
+        "files": [] if command is None else list(_failures.file_links(command, None)),
         "outputs": [[title, text] for title, text in outputs]
         or [[f"{name} so far", _lines(text)] for name, text in told.get("output", ())],
     }

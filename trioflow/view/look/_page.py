@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import secrets
 import threading
 import time
@@ -20,6 +21,8 @@ PAUSE_FACTOR: Final = 2
 """The pause before a report is made, or a graph laid out, again, as a multiple of the time that it took."""
 RETRY_INTERVAL: Final = 0.5
 """How long, in seconds, to wait before the next question to a program that has not answered."""
+ANYWHERE: Final = Path(os.devnull)
+"""The directory of a saved report, in which no file is: links to files are absolute."""
 GONE: Final = "The program was killed, or has ended without a word."
 
 
@@ -145,7 +148,7 @@ class Page:
 
     def shell(self) -> str:
         """Return the page without the run, which it asks for."""
-        return _report.report_html(TraceRecord(), Path.cwd(), is_live=True)
+        return _report.report_html(TraceRecord(), None)
 
     def wait_for_report(self, query: str) -> None:
         """Wait until the report is not that of a query any more, and until it may be made again."""
@@ -159,14 +162,20 @@ class Page:
             version, began = self.version, time.monotonic()
             if self._made[0] != version:
                 record, lacks = self._read()
-                self._made = version, _report.report_html(record, Path.cwd(), is_live=True, lacks=lacks)
+                self._made = version, _report.report_html(record, None, lacks=lacks)
                 self._next_at = time.monotonic() + PAUSE_FACTOR * (time.monotonic() - began)
             return self._made
 
     def report(self) -> str:
         """Return the report of the run so far, to be saved."""
         record, lacks = self._read()
-        return _report.report_html(record, Path.cwd(), lacks=lacks)
+        return _report.report_html(record, ANYWHERE, lacks=lacks)
+
+    def files(self) -> set[str]:
+        """Return the paths of the files to which the page has links."""
+        with self._lock:
+            commands = [facts.command for _, facts in self._run.jobs.values()]
+        return {path for command in commands if command is not None for _, path in command.files}
 
     def _read(self) -> tuple[TraceRecord, str]:
         with self._lock:
@@ -195,6 +204,9 @@ class TracePage(Page):
         ended = {"ended": True, "title": ", ".join(run.label for run, _ in runs), "graph": 0}
         ended |= {"is_good": all(v.is_good for _, v in runs), "verdict": "; ".join(v.sentence for _, v in runs)}
         return _console.console(self._run, "", True) | _console.head(tally) | ended
+
+    def files(self) -> set[str]:
+        return {path for command in self._record.commands.values() for _, path in command.files}
 
     def _read(self) -> tuple[TraceRecord, str]:
         return self._record, ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 from ...._core.api.views import STOP_REASON_TEXTS, JobState, StopReason, duration_text, fit, printable, size_text
 from ...text._failure_text import FAILURE_ORDER, FailureText, group_failures
@@ -160,13 +161,13 @@ def exit_text(returncode: int) -> str:
         return f"signal {-returncode}"
 
 
-def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, Any]]:
+def command_details(record: TraceRecord, folder: Path | None) -> dict[int, dict[str, Any]]:
     """Return the details of each command, keyed by its span number. The texts are not yet escaped for HTML.
 
     Args:
         record: the record of the runs.
         folder: the directory of the report. Links to files in this directory are relative, so that they survive a move
-            of the whole directory.
+            of the whole directory. None if a server has the files.
 
     """
     remaining_characters = MAX_OUTPUT_CHARACTERS
@@ -182,7 +183,7 @@ def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, An
             "outputs": outputs if remaining_characters >= 0 else [],
             "note": "The end of its output is omitted: the report would be too large."
             * (remaining_characters < 0 < output_size),
-            "files": [(stream, _file_url(Path(path), folder), printable(path)) for stream, path in command.files],
+            "files": list(file_links(command, folder)),
         }
     return details
 
@@ -203,6 +204,13 @@ def command_outputs(command: CommandRecord) -> Iterator[tuple[str, str]]:
             lines = end.rstrip("\n").split("\n")
             text = "\n".join(printable(line.expandtabs()) for line in lines)
             yield f"end of its {OUTPUT_NAMES[output.stream]}", text
+
+
+def file_links(command: CommandRecord, folder: Path | None) -> Iterator[tuple[str, str, str]]:
+    """Yield the stream, the URL and the path of each file with output of a command."""
+    for stream, path in command.files:
+        url = f"file?path={quote(path, errors='surrogatepass')}" if folder is None else _file_url(Path(path), folder)
+        yield stream, url, printable(path)
 
 
 def _file_url(path: Path, folder: Path) -> str:

@@ -68,13 +68,13 @@ def require_jinja() -> None:
         ) from None
 
 
-def report_html(record: TraceRecord, folder: Path, *, is_live: bool = False, lacks: str = "") -> str:
+def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") -> str:
     """Return the HTML page of a report that will be written to `folder`.
 
     Args:
         record: the record of the runs.
-        folder: the directory of the report, to which links to files are relative.
-        is_live: whether it is part of a page that moves, whose console is above it.
+        folder: the directory of the report, to which links to files are relative; None if it is part of a page that
+            moves, whose console is above it.
         lacks: which jobs it lacks, because they were dropped; it then leaves out what would be false without them.
 
     Raises:
@@ -82,6 +82,7 @@ def report_html(record: TraceRecord, folder: Path, *, is_live: bool = False, lac
 
     """
     require_jinja()
+    is_live = folder is None
     from markupsafe import Markup
 
     root_runs = record.root_runs

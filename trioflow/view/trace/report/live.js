@@ -293,6 +293,13 @@
       });
       return [element("span", "", title), line];
     })));
+    part(".files", job.files, (node) => node.replaceChildren(...job.files.map(([stream, address, path]) => {
+      const line = element("span", "", `${stream}: `), link = element("a", "", path);
+      link.href = address;
+      link.target = "_blank";
+      line.append(link);
+      return line;
+    })));
     const texts = [["traceback", job.traceback], [job.command_facts || "command", job.command], ...job.outputs].filter(([, text]) => text);
     part(".texts", texts, (node) => {
       const end = [...node.querySelectorAll("pre")].map((pre) => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 4);

@@ -186,6 +186,7 @@
         const line = element("p", "", `${stream}: `);
         const link = element("a", "", path);
         link.setAttribute("href", address);
+        if (address.startsWith("file?")) link.target = "_blank";
         line.append(link);
         detail.append(line);
       });
