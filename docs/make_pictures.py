@@ -126,6 +126,9 @@ REASONS = {
     ("RUNNING", "SUCCEEDED"): "it returned",
     ("RUNNING", "FAILED"): "it raised, or its time was over",
     ("RUNNING", "CANCELLED"): "the run stopped, or cancel()",
+    ("FAILED", "IDLE"): "tried again",
+    ("CANCELLED", "IDLE"): "tried again",
+    ("BLOCKED", "IDLE"): "what blocked it is tried again",
 }
 
 

@@ -47,6 +47,7 @@ class SchedulerOptions(JobOptions, total=False):
     keep_jobs: bool
     journal: JournalSetting
     on_settled: SettledFunction | None
+    hold: bool
     durations: DurationSource | None
     processes: ProcessesOption
 
@@ -76,11 +77,11 @@ NO_DURATIONS: Final[dict[AnyJob, float]] = {}
 class Scheduler(BaseScheduler):
     """A set of jobs, each of which runs as soon as everything it requires has settled; a scheduler is itself a job.
 
-    Build the graph, then call `run()`, or await `co_run()` in a trio or asyncio program. Inside another scheduler it
-    takes one slot, and runs its own jobs under its own limits. It can be changed and run again, until `close()`.
+    Build the graph, then call `run()`, or await `co_run()` in a trio or asyncio program. Nested, it takes one slot, and
+    has limits of its own. It can be changed and run again, until `close()`.
 
     Args:
-        jobs_or_sequences: the first members: jobs, Sequences, None, or collections of these.
+        jobs_or_sequences: the first members, as for `update`.
         label: its name for people.
         jobs_window: how many of its jobs may run at once: a number, an `Adaptive`, or a `CapacityLimiter`, which counts
             jobs at any depth.
@@ -93,6 +94,7 @@ class Scheduler(BaseScheduler):
         instruments: watch its runs.
         journal: a `Journal` or its path; jobs that an earlier run recorded are restored.
         on_settled: a function that is called with each job that has settled.
+        hold: pause instead of ending with failures.
         keep_jobs: False removes jobs that have settled.
         processes: where its ProcessJobs run: a number of workers, an executor, or a cluster.
         shutdown_timeout: seconds for `co_shutdown`.
@@ -134,6 +136,7 @@ class Scheduler(BaseScheduler):
         instruments: Iterable[Instrument] = (),
         journal: JournalSetting = None,
         on_settled: SettledFunction | None = None,
+        hold: bool = False,
         keep_jobs: bool = True,
         processes: ProcessesOption = None,
         shutdown_timeout: float | None = 1.0,
@@ -144,7 +147,7 @@ class Scheduler(BaseScheduler):
         self._durations = self._processes = None
         settings = (
             label, jobs_window, pool, backfill, policy, durations, timeout, critical_jobs, instruments, journal,
-            on_settled, keep_jobs, processes, shutdown_timeout, cleanup_timeout,
+            on_settled, hold, keep_jobs, processes, shutdown_timeout, cleanup_timeout,
         )  # fmt: skip
         changed: dict[str, Any] = {
             name: value

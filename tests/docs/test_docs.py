@@ -115,7 +115,7 @@ def test_the_figure_of_states_shows_the_table_of_transitions() -> None:
 def test_the_text_of_the_figure_of_states_names_each_transition() -> None:
     """The text in place of the figure of states lists what may follow each state, in the order of the states."""
     steps = {old: [new.name for new in JobState if new in TRANSITIONS[old]] for old in JobState}
-    texts = [f"{old.name} to {', '.join(news[:-1])} or {news[-1]}" for old, news in steps.items() if news]
+    texts = [f"{old.name} to {' or '.join(filter(None, [', '.join(n[:-1]), n[-1]]))}" for old, n in steps.items() if n]
     assert f"![The steps: {'; '.join(texts)}](" in (REFERENCE / "jobs.md").read_text(encoding="utf-8")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
@@ -22,12 +23,16 @@ STEP = re.compile(
 """A file to be saved, named in the line before it, or commands with what they print."""
 
 
-def programs(directory: Path) -> None:
-    """Create `python` and `trioflow` commands of this test; `run` shows nothing that moves."""
+def programs(directory: Path, has_pids: bool) -> None:
+    """Create `python` and `trioflow` commands of this test; `run` shows nothing that moves.
+
+    If the page uses process IDs, the commands are no clients of a process that forks.
+    """
     directory.mkdir()
     make_program(directory / "python")
     make_program(directory / "forked", "-m", "trioflow")
-    text = f'[ "$1" = run ] && set -- "$@" --no-monitor\nexec "{directory}/forked" "$@"\n'
+    command = f'"{sys.executable}" -m trioflow' if has_pids else f'"{directory}/forked"'
+    text = f'[ "$1" = run ] && set -- "$@" --no-monitor\nexec {command} "$@"\n'
     (directory / "trioflow").write_text(f"#!/bin/sh\n{text}")
     (directory / "trioflow").chmod(0o755)
 
@@ -47,7 +52,8 @@ def database(page: str) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("page", SESSIONS)
 def test_a_session_prints_the_output_shown_on_the_page(tmp_path: Path, page: str, database: dict[str, str]) -> None:
     """The files and commands of a page, saved and typed, give the output shown; three dots stand for any lines."""
-    programs(tmp_path / "bin")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    programs(tmp_path / "bin", has_pids="echo $!" in text)
     place = tmp_path / "place"
     place.mkdir()
     environment = {
@@ -60,7 +66,6 @@ def test_a_session_prints_the_output_shown_on_the_page(tmp_path: Path, page: str
         "DASK_LOGGING__DISTRIBUTED": "critical",
         "DASK_LOGGING__ASYNCIO": "critical",
     }
-    text = (ROOT / page).read_text(encoding="utf-8")
     saved = answers = 0
     for step in STEP.finditer(text):
         if step["file"] is not None:

@@ -175,11 +175,16 @@ def test_interruption_in_any_hook_is_raised_by_the_run_without_a_group(
         async def co_run(self) -> None:
             inside.add(Job(nap, 1))
             await anyio.sleep(1)
+            broken.try_again()
 
         async def co_shutdown(self) -> None:
             raise OSError("an incident")
 
-    inside = Scheduler(Watched(), Job(nap, 2), Service(serve), Job(nap, 1, required=None))
+    async def fail() -> None:
+        raise OSError("broken")
+
+    broken = Job(fail)
+    inside = Scheduler(Watched(), Job(nap, 2), Service(serve), Job(nap, 1, required=None), broken)
     scheduler = Scheduler(inside) if nested else inside
 
     async def main() -> None:

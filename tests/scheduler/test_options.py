@@ -163,6 +163,11 @@ def keeping() -> Effect:
     return Effect(scheduler, scheduler, False, lambda _: scheduler.keep_jobs, True, False)
 
 
+def holding() -> Effect:
+    """A run with a failure is held until its timeout."""
+    return lasting(True, 1, 9, Job(fail), timeout=9)
+
+
 def placing() -> Effect:
     """Processes do not run in virtual time: the effect is tested in `tests/jobs/process`."""
     scheduler = Scheduler(Job(nothing))
@@ -229,6 +234,7 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "backfill": filling,
     "instruments": watching,
     "keep_jobs": keeping,
+    "hold": holding,
     "on_settled": lambda: lasting(nap_after, 1, 2, *named("a")),
     "durations": lambda: in_order("durations", {"a": 1, "b": 5}, "ab", "ba", *named("a", "b"), jobs_window=1),
     "processes": placing,

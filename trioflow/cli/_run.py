@@ -104,6 +104,9 @@ class RunOptions:
         help="Cancel everything after this time: seconds, or 1m30s.  [default: the scheduler's own]",
     )  # fmt: skip
     critical: bool = option(help="Stop the run at the first failure, except of jobs with critical=False.")
+    hold: bool = option(
+        help="Where the run would end with failures, pause it until `trioflow look PID --retry`, or --resume ends it."
+    )
     drain_on_term: bool = option(help="On SIGTERM, start no more jobs, and let the running ones finish.")
     monitor: bool = option(
         "--monitor/--no-monitor", default=True, show_default=True, help="Show the jobs while they run."
@@ -145,6 +148,8 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     """
     if options.critical:
         scheduler.critical_jobs = True
+    if options.hold:
+        scheduler.hold = True
     files = RunFiles(options)
     monitors = make_monitors(scheduler, options.tag) if options.monitor else []
     if options.tag and not monitors:

@@ -2,8 +2,9 @@
 
 A job is IDLE since `AbstractJob.__init__` or `AbstractJob._reset`. Then its run moves it along `TRANSITIONS`:
 `Run.ready` makes it SCHEDULED, `Worker.work` RUNNING, and `Run.settle` gives it its final
-state; for another attempt, `Run._requeue` makes it SCHEDULED again. Tests compare this list with all that writes a
-state, and the figure and the table of the states in the documentation with `TRANSITIONS` and the texts below.
+state; for another attempt, `Run._requeue` makes it SCHEDULED again. What is tried again is reset, too. Tests compare
+this list with all that writes a state, and the figure and the table of the states in the documentation with
+`TRANSITIONS` and the texts below.
 """
 
 import enum
@@ -35,8 +36,8 @@ class JobState(enum.Enum):
 
     @property
     def is_settled(self) -> bool:
-        """Whether this is a final state within a run."""
-        return not TRANSITIONS[self]
+        """Whether this is a final state within a run, which a job leaves only to be tried again."""
+        return TRANSITIONS[self] <= {IDLE}
 
 
 class MovedOn(enum.Enum):
@@ -126,6 +127,9 @@ FURTHER_CAUSES: Final = (StopReason.CANCELLED, StopReason.INTERRUPTED)
 RAN_TO_END: Final = frozenset({StopReason.COMPLETED, StopReason.FAILED})
 """The stop reasons of runs that nothing stopped early."""
 
+REOPENABLE: Final = (JobState.FAILED, JobState.BLOCKED, CANCELLED)
+"""The states of settled jobs that may be tried again; a tuple, because an `Enum` is hashed slowly."""
+
 TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
     JobState.IDLE: frozenset(
         {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED}
@@ -136,7 +140,8 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
     JobState.RUNNING: frozenset(
         {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
     ),  # SCHEDULED again: it was throttled, or will be retried
-    **dict.fromkeys([SUCCEEDED, JobState.FAILED, CANCELLED, JobState.BLOCKED, JobState.SKIPPED], frozenset[JobState]()),
+    **dict.fromkeys(REOPENABLE, frozenset({JobState.IDLE})),  # it is tried again, or what has blocked it
+    **dict.fromkeys([SUCCEEDED, JobState.SKIPPED], frozenset[JobState]()),
 }
 """The states that may follow each state within one run. A new run resets every job to IDLE."""
 

@@ -652,6 +652,43 @@ class AbstractJob(Generic[T]):
         elif not (self._state.is_settled if scheduler is None else scheduler._has_ended_elsewhere()):
             raise RuntimeError(f"cancel() of {self.label!r}: its scheduler is not running")
 
+    def try_again(self) -> None:
+        """Try the job again in the run in progress, which it has failed in, and what it has blocked, too.
+
+        The run goes on as if the job had not settled yet. Its `retry` begins anew; `attempts` counts on. What it has
+        blocked waits for it again. What has run because of the failure, or in spite of it, does not run again, and the
+        log names it. A job that only its own `cancel()` has ended can be tried again, too. From another thread than
+        that of the run, this takes effect in the next turn of its loop, if it still can.
+
+        Raises:
+            RuntimeError: the scheduler is not running, or is draining or stopping; the job has not failed, can run
+                only once, was dropped, or is in a `First`; or an input was dropped by `keep_result=False`.
+
+        Example:
+            >>> disk: list[str] = []
+            >>> async def write():
+            ...     disk.append("x")
+            ...     if len(disk) < 2:
+            ...         raise OSError("disk full")
+            >>> write_it = Job(write)
+            >>> publish = Job(anyio.sleep, 0, required=write_it)
+            >>> async def mend():
+            ...     await publish.wait_settled()
+            ...     print(publish.state.name)
+            ...     write_it.try_again()
+            >>> Scheduler(write_it, publish, Job(mend)).run(), publish.state.name, write_it.attempts
+            BLOCKED
+            (True, 'SUCCEEDED', 2)
+
+        """
+        scheduler = self._scheduler
+        run = None if scheduler is None else scheduler._run
+        if run is not None:
+            run.try_again(self)
+        elif scheduler is None or not scheduler._has_ended_elsewhere():
+            advice = "" if scheduler is None or scheduler._scheduler is None else f"; try {scheduler.label!r} again"
+            raise RuntimeError(f"try_again() of {self.label!r}: its scheduler is not running{advice}")
+
     async def wait_settled(self) -> None:
         """Wait until the job has settled. This is always a checkpoint.
 

@@ -16,6 +16,7 @@ from ..run._idle_timeouts import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument
 from ..run._part import Part
 from ._first_rule import FirstRule
+from ._hold import Hold
 from ._settled_calls import SettledCalls
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def make_parts(run: Run, window: Any) -> tuple[Part, ...]:
         parts.append(SettledCalls(run, scheduler._on_settled))
     if scheduler._options.idle_timeout is not None:
         parts.append(IdleTimeout(run, scheduler._options.idle_timeout))
+    if scheduler._hold:
+        parts.append(Hold(run))
     return tuple(parts)
 
 

@@ -67,14 +67,21 @@ class FailureCounts:
     def take(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Stop counting the failure of a member, because `await job` raises it."""
         if failure.counts and not job._criticality():
-            failure.counts, failure.is_taken = False, True
+            is_kept, failure.is_taken = self.keeps(job), True
+            self.uncount(job, failure)
+            run = self._scheduler._run
+            if is_kept and run is not None and (run.closes_scheduler or job in run.members.jobs_added_during_run):
+                run.drop(job)
+                job._release_call()
+
+    def uncount(self, job: AbstractJob[Any], failure: Failure) -> None:
+        """Stop counting the failure of a member, if it counts."""
+        if failure.counts:
+            failure.counts = False
             self.counted -= 1
             self.counted_unblocked -= job._state is not JobState.BLOCKED
             if self.keeps(job):
                 self._kept.remove(job)
-                run = self._scheduler._run
-                if run is not None and (run.closes_scheduler or job in run.members.jobs_added_during_run):
-                    run.drop(job)
 
     def give_back(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Count the failure of a member after all, because the `await job` for it was cancelled."""

@@ -81,6 +81,9 @@ class Instrument:
     def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         """Called when `job` has settled, in any final state."""
 
+    def job_reopened(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        """Called when `job`, which had settled, is IDLE again: it is tried again, or what has blocked it is."""
+
     def incident(
         self, scheduler: Scheduler, job: AbstractJob[Any] | None, message: str, exception: BaseException | None
     ) -> None:

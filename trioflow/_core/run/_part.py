@@ -49,6 +49,9 @@ class Part:
     def turn(self) -> None:
         """Do what is due, by time, or because all jobs that became ready have been looked up in the journal."""
 
+    def on_resumed(self) -> None:
+        """`resume()` was called, and the run is not paused."""
+
     async def close(self, deadline: float) -> None:
         """End what the part does, in the shutdown of the run."""
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._states import IDLE, SCHEDULED
+from ..base._states import IDLE, REOPENABLE, SCHEDULED
 from ..job._job import DEFAULT_OPTIONS, AbstractJob
 from ..job._trigger_rules import certainly_runs, decide
 from ._part import overriding
@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 
 
 def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
-    """Make a job wait for those `requirements` that have not settled and are not ready services."""
+    """Make a job wait for those `requirements` that have not settled and are not ready services.
+
+    Of those that have failed, it becomes a successor, too, because they may be tried again; see `_reopening`.
+    """
+    keep_jobs = job._scheduler is not None and job._scheduler.keep_jobs
     for requirement in requirements:
-        if requirement._holds_back():
-            job._pending += 1
+        holds_back = requirement._holds_back()
+        if holds_back or (requirement._state in REOPENABLE and keep_jobs):
+            job._pending += holds_back
             successors = requirement._successors
             if successors is None:
                 requirement._successors = job
@@ -78,6 +83,12 @@ class RequirementCounts:
         if run.closes_scheduler:
             for job in jobs:
                 job._ensure_extras().runs_once = True
+        elif run.keeps_succeeded:
+            settled, jobs = [job for job in jobs if job._state is not IDLE], [job for job in jobs if job._state is IDLE]
+            run.had_ordinary_jobs |= bool(settled)
+            if run.notify_end is not None:
+                for job in settled:
+                    run.notify_end(run.scheduler, job)
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
         is_undecided = run.journal_writer is not None or bool(run.parts and overriding(run.parts, "may_start"))
         self.is_undecided = is_undecided
@@ -90,6 +101,8 @@ class RequirementCounts:
             if not job._is_plain and job._options.forever:
                 forever += 1
             required = job._required if requires_members_only else members.all_requirements(job)
+            if run.keeps_succeeded:
+                required = [requirement for requirement in required if requirement._holds_back()]
             if not required:
                 job._pending = 0
                 may_settle = job._required or job._options.run_if == "failed"  # some have settled, outside of the run

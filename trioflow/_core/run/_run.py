@@ -31,6 +31,7 @@ from ..base._states import (
     FURTHER_CAUSES,
     IDLE,
     LINKING,
+    REOPENABLE,
     SCHEDULED,
     STOPPING,
     SUCCEEDED,
@@ -60,6 +61,7 @@ from ._instruments import Instrument, InstrumentSet
 from ._journaling import JournalWriter
 from ._limiter_tokens import ask_in_order, takes_limits_of, use_limiter
 from ._part import Part, with_parts
+from ._reopening import reopen, reopen_all, why_not
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._standstill import Standstill
@@ -155,6 +157,7 @@ class Run:
     workers: Final[Workers]
     lane: Workers  # where jobs become ready: in the clean-up phase, another one
     pause: Pause | None  # its own; `current_pause` finds those of the runs around it
+    hold: Pause | None  # since when the run has been held, because failures count; `Hold` in `parts` sets it
     steering: Steering
     requirement_counts: RequirementCounts
     failures: Final[FailureCounts]
@@ -162,11 +165,13 @@ class Run:
     unsettled: int  # how many ordinary jobs have not settled
     forever_unsettled: int
     had_ordinary_jobs: bool  # whether the run has had jobs other than forever jobs
-    has_cancelled_job: bool  # whether one of these has ended CANCELLED; `keep_jobs=False` may drop it
+    cancelled_count: int  # how many of these have ended CANCELLED; `keep_jobs=False` may drop them
     added_count: int  # how many jobs have been added to the running scheduler
     # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
     cancelled_before_linking: tuple[AbstractJob[Any], ...]
     shared: Final[dict[Any, Any]]  # what the jobs of an outermost run share with those of nested runs
+    is_settling: bool  # whether hooks are told that a job has settled, which is not yet counted
+    keeps_succeeded: bool  # whether members that succeeded in the last run have not been reset: see `_reopening`
     closes_scheduler: bool  # whether the scheduler is closed after the run, so that its jobs never run again
     # ---- what few runs need: see the properties
     _start_order: StartOrder | None
@@ -205,13 +210,13 @@ class Run:
         self.context = contextvars.copy_context()
         self.phase = CHECKING
         self.deadline = math.inf
-        self.instrument_set = self.journal_writer = self.pause = None
+        self.instrument_set = self.journal_writer = self.pause = self.hold = None
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.reason = self.culprit = self.cancel_reason = self.interruption = None
         self.pending_shutdowns = self.change_event = None
         self.is_draining_or_stopping = self.closes_scheduler = self.has_crashed = False
-        self.had_ordinary_jobs = self.has_cancelled_job = False
-        self.unsettled = self.forever_unsettled = self.added_count = 0
+        self.had_ordinary_jobs = self.is_settling = self.keeps_succeeded = False
+        self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
         self.cancelled_before_linking = ()
         self.waits_at_timeout = ""
         self.shared = {}
@@ -442,7 +447,7 @@ class Run:
                 await self._wait_while_running()
             elif self.phase is DRAINING:
                 is_drained = self.outer_worker is not None and self.reason is StopReason.DRAINED
-                if is_drained and not (self.unsettled or self.has_cancelled_job):
+                if is_drained and not (self.unsettled or self.cancelled_count):
                     # The drain has kept no job of this nested run from its end: it has completed.
                     self.give_reason(None, instead_of=StopReason.DRAINED)
                 return
@@ -509,6 +514,10 @@ class Run:
             return True
         if self.phase is DRAINING:
             return not all(worker.is_shielded for worker in self.workers.alive)
+        return self.waits_for_jobs()
+
+    def waits_for_jobs(self) -> bool:
+        """Return whether jobs have not settled for which the run waits."""
         return bool(self.unsettled or (self.forever_unsettled and not self.had_ordinary_jobs))
 
     def deadline_in(self, seconds: float | None) -> float:
@@ -604,22 +613,26 @@ class Run:
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
         if self.notify_end is not None:
+            self.is_settling = True
             self.notify_end(self.scheduler, job)
-            extras = job._extras
+            self.is_settling, extras = False, job._extras
         if self.queue.places is not None:
             self.queue.give_back(job)
             if self.time_slice.timed:
                 self.time_slice.call_due()
         if extras is not None:
-            extras.context = None
+            if state not in REOPENABLE:
+                extras.context = None
             extras.notify_listeners(job)
             if extras.drops_results:
                 job._release_inputs(last_call=True)
         if state is not SUCCEEDED:
             self.requirement_counts.all_succeeded = False
-            self.has_cancelled_job |= state is CANCELLED and not job._options.forever
+            self.cancelled_count += state is CANCELLED and not job._options.forever
             if isinstance(outcome, Failure):
                 self.failures.count(job, outcome)
+            if self.scheduler.keep_jobs:  # hooks may extend the list while the jobs of this one are counted down
+                job._successors = [*successors] if isinstance(successors, list) else successors
         if job._is_plain or not job._options.forever:
             self.unsettled -= 1
         else:
@@ -644,11 +657,13 @@ class Run:
 
     def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
         """Release the data that a settled job needs only to run again; with `keep_jobs=False`, drop the job itself."""
-        job._release_call()
-        if extras.is_empty():
-            job._extras = None
         if not self.scheduler.keep_jobs:
             self.drop(job)
+        if job._state not in REOPENABLE or job not in self.members.jobs:
+            job._release_call()
+            extras.context = None
+            if extras.is_empty():
+                job._extras = None
 
     def drop(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
@@ -854,18 +869,27 @@ class Run:
             by: who asks, in words for views and the log; "" for the program itself.
 
         """
-        if self.is_draining_or_stopping or is_paused is (self.pause is not None):
+        if self.is_draining_or_stopping:
             return
-        now, pauses = self.clock(), self.steering.pauses
-        self.pause = Pause(now, by) if is_paused else None
-        pauses = (*pauses, (now, math.inf)) if is_paused else (*pauses[:-1], (pauses[-1][0], now))
-        self.steering = self.steering._replace(pauses=pauses)
+        if is_paused is (self.pause is not None):
+            for part in () if is_paused else self.parts:
+                part.on_resumed()
+            return
+        self.pause = Pause(self.clock(), by) if is_paused else None
+        self.record_pause()
         for run in self.with_nested():  # enclosing runs come first
             is_paused_around = run.outer_worker is not None and run.outer_worker.workers.queue.is_paused
             run.queue.set_paused(run.pause is not None or is_paused_around)
         if not is_paused:
             ask_in_order(self.with_nested())
         self._after_steering()
+
+    def record_pause(self) -> None:
+        """Record that the run begins or ceases to be paused or held."""
+        is_open, now, pauses = self.pause is not None or self.hold is not None, self.clock(), self.steering.pauses
+        if is_open is not bool(pauses and pauses[-1][1] == math.inf):
+            pauses = (*pauses, (now, math.inf)) if is_open else (*pauses[:-1], (pauses[-1][0], now))
+            self.steering = self.steering._replace(pauses=pauses)
 
     def set_window(self, size: int) -> None:
         """Give the run another number of slots, at once."""
@@ -885,7 +909,9 @@ class Run:
         run: Run | None = self
         while run is not None and run.pause is None:
             run = None if run.outer_worker is None else run.outer_worker.run
-        return None if run is None or not self.queue.is_paused or self.is_draining_or_stopping else run.pause
+        if self.is_draining_or_stopping:
+            return None
+        return self.hold if run is None or not self.queue.is_paused else run.pause
 
     def _cancel_scheduled(self) -> None:
         """Settle as CANCELLED the jobs that are ready but have not started, or wait for another attempt."""
@@ -979,6 +1005,18 @@ class Run:
         if job is not None and job._worker is worker:
             worker.job = None
             self.settle(job, JobState.FAILED, Failure(fault), self.clock())
+
+    def try_again(self, job: AbstractJob[Any] | None) -> None:
+        """Try again a failed member, or all that has failed at any depth; see `_reopening`. Any thread may call this.
+
+        Raises:
+            GrowingError: this is not possible now.
+
+        """
+        call_text = f"try_again() of {(job or self.scheduler).label!r}"
+        if reason := why_not(self, job):
+            raise _errors.GrowingError(f"{call_text}: {reason}")
+        self.steer(partial(reopen_all, self) if job is None else partial(reopen, self, (job,)), call_text)
 
     def cancel_job(self, job: AbstractJob[Any]) -> None:
         """Cancel one job, or keep it from starting. Call this in the thread of the run."""

@@ -97,7 +97,8 @@ def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_
     cancelled = worker.cause is not None if worker.is_shielded else was_cancelled
     if cancelled or job._is_ready() or run.backend.needed_backend(failure):  # which would fail each time
         return None
-    return retry._next_backoff(job._ensure_extras().retry_count + 1, failure, job._name_for_errors)
+    extras = job._ensure_extras()
+    return retry._next_backoff(extras.retry_count - extras.earlier_retries + 1, failure, job._name_for_errors)
 
 
 def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool:

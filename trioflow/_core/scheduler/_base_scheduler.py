@@ -19,7 +19,7 @@ from ..admission.policy import _policy_validation
 from ..backend import BackendName
 from ..base import _graph_algorithms
 from ..base._reprs import is_among, short_repr
-from ..base._states import COMPLETED, JobState, ReportedState, StopReason
+from ..base._states import COMPLETED, REOPENABLE, JobState, ReportedState, StopReason
 from ..base._units import plural
 from ..job import _job_options, _labels, _option_descriptors
 from ..job._ancestors import enclosing_schedulers, is_inside
@@ -150,6 +150,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             whatever their outcome: one call at a time, outside of all limits, and all of them before the run ends. It
             may add jobs. If it raises, the run ends with that exception, and `stop_reason` is CRITICAL. When the run
             stops, the calls that are left share the `shutdown_timeout` with the `co_shutdown` calls.
+        hold: whether a run is held where it would end with failures that count, until `try_again()` tries one of them
+            again, a job is added, or `resume()` ends the run. Timeouts go on, and end it as always. Only an outermost
+            scheduler can have this.
 
     """
 
@@ -185,6 +188,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _keep_jobs: bool
     _journal: JournalProtocol | str | None
     _on_settled: SettledFunction | None
+    _hold: bool
     __slots__ = (*__annotations__,)
 
     _is_scheduler: ClassVar[bool] = True
@@ -207,6 +211,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
     journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journal_interface.check_journal)
     on_settled: Option[SettledFunction | None] = Option(None, check_on_settled)
+    hold: Option[bool] = Option(False, _job_options.flag)
 
     def __init__(self, *jobs_or_sequences: Required, **options: Any) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
@@ -349,6 +354,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._is_closed = True
         for job in self._members.jobs:
             job.close()
+            if job._state in REOPENABLE:  # it might have been tried again
+                job._release_call()
+                if job._extras is not None:
+                    job._extras.context = None
         self._notify_unreached()
 
     # ---- the graph
@@ -866,6 +875,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Check the scenario and reset its jobs; yield whenever other tasks of the program should get a turn."""
         members = self._members
         is_fresh = run.outer_worker is not None and not members.needs_reset  # the outermost run has reset all in it
+        extras = self._extras
+        if extras is not None and extras.keeps_succeeded and not members.jobs_added_during_run and self._enough is None:
+            extras.keeps_succeeded, run.keeps_succeeded, is_fresh = False, True, True
+            yield from self._reset_others()
         if not is_fresh and (members.jobs_added_during_run or members.nested_schedulers):
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()
@@ -892,6 +905,22 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 if pause_is_due:
                     yield
             members.needs_reset = False
+
+    def _reset_others(self) -> Iterator[None]:
+        """Reset the members that have not succeeded, because the scheduler is tried again. Yield as above."""
+        self._reset_outcome()
+        for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(self._members.jobs):
+            for job in chunk:
+                if job._state is JobState.SUCCEEDED and not job._options.forever and job._outcome is not DROPPED:
+                    if job._extras is not None:
+                        job._extras.consumer_count = 0
+                else:
+                    keeps_succeeded = is_scheduler(job) and job._stop_reason is not None
+                    job._reset()
+                    if keeps_succeeded:
+                        job._ensure_extras().keeps_succeeded = True
+            if pause_is_due:
+                yield
 
     def _reset_outcome(self) -> None:
         self._stop_reason = self._culprit = self._run_error = self._run_times = self._run_thread = None
@@ -991,6 +1020,22 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def resume(self) -> None:
         """Let jobs start again after `pause()`; without one, do nothing. Threads and errors are as for `pause`."""
         self._steer(lambda run: run.set_pause(False), "resume()")
+
+    def try_again(self) -> None:
+        """Try again all jobs that have failed in the run in progress, at any depth; see `try_again` of a job.
+
+        Those that cannot be tried again, and those whose failure `await job` has raised, are left as they are. If
+        nothing has failed, this does nothing. A nested scheduler that has ended runs again, as a job of the scheduler
+        around it, but its jobs that have succeeded do not.
+
+        Raises:
+            RuntimeError: neither this scheduler nor the one around it is running, or it is draining or stopping.
+
+        """
+        if self._run is not None:
+            self._run.try_again(None)
+        else:
+            super().try_again()
 
     def _steer(self, call: Callable[[Run], None], call_text: str) -> None:
         if self._run is not None:

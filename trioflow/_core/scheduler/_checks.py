@@ -50,7 +50,7 @@ def check_members(members: Members, grown: BaseScheduler | None = None) -> Itera
         level.implied_requirements = {}
         yield from _check_jobs(level, may_repeat)
         for nested in level.nested_schedulers:
-            check_may_run(nested)
+            check_may_run(nested, is_nested=True)
             todo.append((nested._members, may_repeat or nested._options.retry is not None))
     users = [job for level in checked_members.values() if level.has_outside_requirements for job in level.jobs]
     for job, input_job in imply_requirements(users, {*checked_members, grown}):
@@ -127,18 +127,20 @@ def reject_options_of_nested(scheduler: BaseScheduler) -> None:
             raise ValueError(f"{name}={value!r} of {what}; {cure.format(value)}")
 
 
-def check_may_run(scheduler: BaseScheduler) -> None:
+def check_may_run(scheduler: BaseScheduler, is_nested: bool = False) -> None:
     """Reject a scheduler that cannot run, whatever its jobs are.
 
     Raises:
         RuntimeError: the scheduler is running or closed.
-        ValueError: an option contradicts that it is the outermost one, or a `First` has too few jobs.
+        ValueError: an option contradicts the place of the scheduler, or a `First` has too few jobs.
 
     """
     if scheduler._is_closed:
         raise RuntimeError(f"{scheduler.label!r} is closed; make a new Scheduler")
     if scheduler._run is not None:
         raise RuntimeError(f"{scheduler.label!r} is already running; wait for that run to end")
+    if is_nested and scheduler._hold:
+        raise ValueError(f"hold=True of {scheduler._name_for_errors()}: give it to the outermost scheduler")
     if scheduler._enough is not None:
         members = scheduler._members
         number = len(members.competitors({job: members.member_requirements(job) for job in members.jobs}))
@@ -458,7 +460,7 @@ def check_new_jobs(members: Members, new_jobs: list[AbstractJob[Any]]) -> None:
             check_requirement(job, requirement, members.owner)
         check_one_shot(job, may_repeat=False)
         if is_scheduler(job):
-            check_may_run(job)
+            check_may_run(job, is_nested=True)
             for _ in check_members(job._members, grown=members.owner):
                 pass
     for job, input_job in imply_requirements(new_jobs, {members.owner}):
@@ -511,7 +513,7 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new_requirem
         [job],
         _requirement_counts.successors_of,
         new_requirements,
-        lambda other: () if other.is_done() else members.all_requirements(other),
+        lambda other: () if other.is_succeeded() else members.all_requirements(other),
     ):
 
         def requirements(other: AbstractJob[Any]) -> list[AbstractJob[Any]]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
     from ..admission._grant import Needs
     from ..admission._resource import Resource
-    from ..run._run import Pause, Run
+    from ..run._run import Run
     from ..scheduler._base_scheduler import BaseScheduler
 
 MAX_NAMED_JOBS = 5
@@ -229,9 +229,8 @@ def _cancellation_text(job: AbstractJob[Any]) -> str | None:
 def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     """Return the wait of a SCHEDULED job; if there are several causes, the one that is checked first."""
     queue, until = run.queue, None if job._extras is None else job._extras.backoff_until
-    pause = run.current_pause()
-    if pause is not None:
-        return Waiting(WaitCause.PAUSE, text=pause_text(pause, run.clock()))
+    if paused := pause_text(run):
+        return Waiting(WaitCause.PAUSE, text=paused)
     if until is not None:
         seconds = _units.duration_text(max(0.0, until - run.clock()))
         for name in (key for each in throttled_attempts(job)[-1:] for key, end in each.closed_until if end == until):
@@ -301,9 +300,15 @@ def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
     return f"waits for a slot: the window is full, with {_job_names(holders)}{before_text}"
 
 
-def pause_text(pause: Pause, now: float) -> str:
-    """Return since when a run is paused, and by whom, such as "paused 12 s ago by trioflow look"."""
-    return f"paused {_units.duration_text(max(0.0, now - pause.since))} ago{f' by {pause.by}' if pause.by else ''}"
+def pause_text(run: Run) -> str:
+    """Return since when a run is paused, and by whom, or why it is held; "" if it is neither."""
+    pause = run.current_pause()
+    if pause is None:
+        return ""
+    if pause is run.hold:
+        return f"held: {run.failures.counted_unblocked} failed; try again, or resume to end"
+    since = _units.duration_text(max(0.0, run.clock() - pause.since))
+    return f"paused {since} ago{f' by {pause.by}' if pause.by else ''}"
 
 
 def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[AbstractJob[Any]]) -> str:

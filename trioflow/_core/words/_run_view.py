@@ -44,9 +44,8 @@ class RunView:
 
     @property
     def pause_text(self) -> str:
-        """Since when the run is paused, and by whom, such as "paused 12 s ago by trioflow look"; "" if it is not."""
-        pause = self._run.current_pause()
-        return "" if pause is None else pause_text(pause, self._run.clock())
+        """Since when the run is paused, and by whom, or why it is held; "" if it is neither."""
+        return pause_text(self._run)
 
     @property
     def window(self) -> int | None:

@@ -292,6 +292,10 @@ class Events(Instrument):
                     self._written_job_counts.pop(dropped, None)
                     todo += nested_schedulers(dropped)
 
+    def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Write a `JobReopened` event."""
+        self._write_event(self._format.JobReopened(*self._common_fields(self._path_caches[scheduler].path_of(job))))
+
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:

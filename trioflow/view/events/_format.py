@@ -128,6 +128,10 @@ class JobFinished(Event, tag="job_finished"):
     """Whether the job is a scheduler that failed because one of its jobs failed."""
 
 
+class JobReopened(Event, tag="job_reopened"):
+    """A job that had settled waits again, because it, or what has blocked it, is tried again."""
+
+
 class IncidentEvent(Event, tag="incident"):
     """An incident that is not the outcome of a job."""
 
@@ -174,6 +178,7 @@ AnyEvent = (
     | JobProgress
     | JobReady
     | JobFinished
+    | JobReopened
     | IncidentEvent
     | RunEnded
     | LinesDropped

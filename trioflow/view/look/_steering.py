@@ -18,6 +18,7 @@ ACTIONS: Final = {
     "window": "jobs_window set to {}",
     "drain": "drained",
     "cancel": "cancelled",
+    "retry": "tried again",
 }
 """What can be done, and how the log says it."""
 WINDOW_ADVICE: Final = "give a whole number from 1 up"
@@ -75,7 +76,8 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
     if phase in (RunPhase.DRAINING, RunPhase.STOPPING) and action != "cancel":
         raise ValueError(f"{subject!r} {phase.value} already")
     if action in ("pause", "resume"):
-        if (action == "pause") is scheduler.is_paused:
+        is_held = any(is_scheduler(job) and job.is_paused for job in paths_of(scheduler))
+        if (action == "pause") is (scheduler.is_paused or (action == "resume" and is_held)):
             return f"{subject!r}: {'was paused already' if scheduler.is_paused else 'is not paused'}"
         run.set_pause(action == "pause", by)
     elif action == "window":
@@ -90,6 +92,15 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
             raise ValueError(f"{subject!r} is one job, without a window")
         resized.jobs_window = value
         note = _groups_text(resized)
+    elif action == "retry":
+        subject, job = value or subject, None if value is None else _find(scheduler, value, has_settled=True)
+        settled = {each: path for each, path in paths_of(scheduler).items() if each.is_settled()}
+        (job or scheduler).try_again()
+        names = [path for each, path in settled.items() if not each.is_settled()]
+        if not names:
+            advice = "a group that has ended is tried again by its own path, as a whole"
+            raise ValueError(f"{subject!r}: nothing has failed that can be tried again; {advice}")
+        note = f"; these wait or run again: {join_names(names, MAX_GROUPS)}"
     elif action == "drain":
         scheduler.drain()
     elif value is None and job is None:
@@ -118,8 +129,9 @@ def _groups_text(scheduler: Any) -> str:
     return f"; a group counts as one job there, and keeps a window of its own: {names}" if own else ""
 
 
-def _find(scheduler: Any, path: Any) -> AnyJob:
+def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:
     for job, its_path in paths_of(scheduler).items():
-        if its_path == path and not job.is_settled():
+        if its_path == path and job.is_settled() is has_settled:
             return job
-    raise ValueError(f"no job with the path {path!r} runs or waits; --json has all paths, unshortened")
+    wanted = "has settled" if has_settled else "runs or waits"
+    raise ValueError(f"no job with the path {path!r} {wanted}; --json has all paths, unshortened")

@@ -76,8 +76,7 @@ class RunModel:
         # The following dicts are ordered sets: their keys are jobs.
         self.running_jobs: Final[dict[JobRecord, None]] = {}  # without forever jobs and the jobs nested in them
         self.forever_jobs: Final[dict[JobRecord, None]] = {}  # omits forever jobs nested in another forever job
-        self.failed_jobs_by_kind: Final[dict[tuple[bool | None, str], FailedJobs]] = {}
-        """The failed jobs of one kind that count alike, as in `group_failures`."""
+        self.failed_jobs_by_kind: Final[dict[str, FailedJobs]] = {}
         self._create_records(self.root)
         self._reset_counts(self.root)
         self.display = Display()
@@ -207,6 +206,7 @@ class RunModel:
         state, job.started_at, job.finished_at, has_no_further_facts = views.end_facts(settled_job)
         if not has_no_further_facts:
             job.outcome = outcome(settled_job)
+        is_kept = isinstance(job, SchedulerRecord) and job.state is JobState.IDLE and state is JobState.SUCCEEDED
         job.state = state
         enclosing = job.enclosing
         if enclosing is not None and not enclosing.keeps_jobs and views.is_droppable(scheduler, settled_job):
@@ -215,6 +215,8 @@ class RunModel:
         self.running_jobs.pop(job, None)
         job.leave_ready_group()
         if isinstance(job, SchedulerRecord):
+            for member in list(job.members) if is_kept else ():  # its run was before the scheduler was tried again
+                self.job_finished(job.scheduler, member.job)
             job.counts.count_waiting_as_unreached()
             job.counts.of_first = None
         if job.is_one_job:
@@ -225,8 +227,7 @@ class RunModel:
         if job.failed_by_itself:
             failure = None if job.outcome is None else job.outcome.failure
             kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)
-            key = views.criticality(settled_job), kind
-            self.failed_jobs_by_kind.setdefault(key, FailedJobs()).add(job)
+            self.failed_jobs_by_kind.setdefault(kind, FailedJobs()).add(job)
         self.display.job_finished(job)
 
     def _count_settled_job(self, job: JobRecord, previous_state: JobState) -> None:
@@ -239,6 +240,23 @@ class RunModel:
             if job.outcome is not None and (restoration := job.outcome.restoration) is not None:
                 for counts in job.enclosing.counts.iterate_outwards():
                     counts.restored.add(restoration.settled_at, restoration.elapsed)
+
+    def job_reopened(self, reopened_job: AnyJob) -> None:
+        """Record that a job that had settled is IDLE again."""
+        job = self.records[reopened_job]
+        assert job.enclosing is not None
+        is_counted = not job.forever or job.state in _verdict.TROUBLE_STATES
+        if job.is_one_job and is_counted:
+            job.enclosing.counts.move(job.state, None if job.forever else JobState.IDLE)
+            for counts in job.enclosing.counts.iterate_outwards() if job.is_tolerated else ():
+                counts.tolerated_count -= 1
+        elif job.failed_by_itself and job.first is None:
+            for counts in job.enclosing.counts.iterate_outwards():
+                counts.failed_groups -= views.criticality(reopened_job) is not False
+        for failures in self.failed_jobs_by_kind.values():
+            failures.jobs.pop(job, None)
+        job.reset_run_fields()
+        self.display.wake()
 
     def run_ended(self, ended_at: float) -> None:
         """Record when the run has ended, and stop the display."""

@@ -159,6 +159,10 @@ class Monitor(Instrument):
         """Show the outcome of a job."""
         self._model.job_finished(scheduler, job)  # type: ignore[union-attr]
 
+    def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Show that a job is tried again, or what has blocked it."""
+        self._model.job_reopened(job)  # type: ignore[union-attr]
+
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run. If it was the outermost run, draw the last picture and release the output."""
         model = self._model

@@ -10,6 +10,7 @@ Nothing is computed during a run; `_log_reader` reads the log afterwards.
 | RUN_ENDED        | None         | its start  | its end     | the `RunEnd`                      |
 | JOB_ADDED        | the job      | now        | None        | None                              |
 | ATTEMPT_STARTED  | the job      | now        | None        | None                              |
+| JOB_REOPENED     | the job      | now        | None        | None                              |
 | WINDOW_RESIZED   | None         | now        | None        | the size of an `Adaptive` window  |
 | INCIDENT         | job or None  | now        | None        | message, exception                |
 | JOB_PATH         | the job      | its end    | None        | the path                          |
@@ -58,6 +59,7 @@ class EventKind(enum.Enum):
     RUN_ENDED = enum.auto()
     JOB_ADDED = enum.auto()
     ATTEMPT_STARTED = enum.auto()
+    JOB_REOPENED = enum.auto()
     WINDOW_RESIZED = enum.auto()
     INCIDENT = enum.auto()
     JOB_PATH = enum.auto()
@@ -191,6 +193,10 @@ class EventRecorder(Instrument):
             self._append_event(
                 (EventKind.JOB_PATH, scheduler, job, finished_at, None, self._path_caches[scheduler].path_of(job))
             )
+
+    def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record that a job that had settled is IDLE again."""
+        self._append_event((EventKind.JOB_REOPENED, scheduler, job, self._clock(), None, None))
 
     def _record_window_size(self, scheduler: BaseScheduler) -> None:
         size = scheduler.window_size

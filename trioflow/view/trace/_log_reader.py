@@ -169,6 +169,10 @@ class LogReader:
             live.ready_at = live.outcome.ready_at
         elif kind is EventKind.ATTEMPT_STARTED:
             self._get_or_create(run, job).later_attempt_starts += (time,)
+        elif kind is EventKind.JOB_REOPENED:
+            live = self._get_or_create(run, job)
+            live.state, live.started_at, live.finished_at = JobState.IDLE, None, None
+            live.outcome, live.command, live.ready_at = PLAIN_OUTCOME, None, None
         elif kind is EventKind.JOB_ADDED:
             self._get_or_create(run, job).added_at = time
         elif kind is EventKind.JOB_PATH:

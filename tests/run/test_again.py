@@ -1,0 +1,456 @@
+"""A failed job is tried again in the run in progress, with what it has blocked; what has run does not run again."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import AbstractJob, CycleError, First, Job, JobState, Scheduler, Service, StopReason, Trace
+from trioflow.abc import Instrument
+
+if TYPE_CHECKING:
+    from ..conftest import BackendName, Virtual
+
+pytestmark = pytest.mark.both_backends
+
+
+class Broken:
+    """A body that fails a number of times, and then returns how often it was called."""
+
+    def __init__(self, fails: int, seconds: float = 1) -> None:
+        self.fails, self.seconds, self.calls = fails, seconds, 0
+
+    async def __call__(self, *args: Any) -> int:
+        self.calls += 1
+        await anyio.sleep(self.seconds)
+        if self.calls <= self.fails:
+            raise OSError("disk full")
+        return self.calls
+
+
+async def nap(*_: Any) -> None:
+    await anyio.sleep(1)
+
+
+def names(scheduler: Scheduler) -> str:
+    """Return the first letters of the states, with X for SKIPPED."""
+    return "".join("X" if job.state.name == "SKIPPED" else job.state.name[0] for job in scheduler.iterate_jobs())
+
+
+async def after(seconds: float, *calls: Any) -> None:
+    """Make each call, so many seconds after the one before."""
+    for call in calls:
+        await anyio.sleep(seconds)
+        call()
+
+
+def test_a_failed_job_is_tried_again_with_what_it_has_blocked(virtual: Virtual) -> None:
+    """All that it has blocked, at any distance, may run; an IDLE job waits for it again; a result is the second one."""
+    body = Broken(2)
+    a = Job(body, label="a", retry=1)
+    b, slow = Job(nap, a, label="b"), Job(anyio.sleep, 9, label="slow")
+    c, d = Job(nap, required=b, label="c"), Job(nap, required=[a, slow], label="d")
+    alarm = Job(nap, required=a, run_if="failed", label="alarm")
+    seen: list[str] = []
+    trace = Trace()
+    scheduler = Scheduler(a, b, c, slow, d, alarm)
+    scheduler.add(Job(after, 4, lambda: seen.append(names(scheduler)), a.try_again, label="mend"))
+    assert virtual(lambda: scheduler.co_run(instruments=[trace]))
+    assert (seen, names(scheduler)) == (["FBBRISR"], "SSSSSSS")
+    assert (a.attempts, a.result(), alarm.attempts, c.finished_at) == (3, 3, 1, 11)
+    assert [span.attempts for span in trace.spans if span.path == "a"] == [(0, 1, 8)]
+    assert not scheduler.failures()
+
+
+def test_what_cannot_be_tried_again_is_refused(virtual: Virtual) -> None:
+    """Nothing changes then, and the error says why."""
+    refused: list[str] = []
+
+    async def fail() -> None:
+        raise OSError("broken")
+
+    def refuse(*jobs: AbstractJob[Any]) -> None:
+        for job in jobs:
+            with pytest.raises(RuntimeError) as info:
+                job.try_again()
+            refused.append(str(info.value).partition("': ")[2])
+
+    once, fine = Job(fail(), label="once"), Job(nap, label="fine")
+    blocked, value = Job(nap, required=once, label="blocked"), Job(nap, keep_result=False)
+    user, inner = Job(Broken(1), value), Job(fail)
+    first, group = First(inner, Job(anyio.sleep, 99)), Scheduler(ended := Job(fail))
+    everything: list[AbstractJob[Any]] = [once, fine, blocked, user, inner, ended]
+    scheduler = Scheduler(
+        once, fine, blocked, user, first, group, Job(after, 5, lambda: refuse(*everything), first.cancel)
+    )
+    assert not virtual(scheduler.co_run)
+    assert refused == [
+        "its coroutine object can run only once; give Job the async function",
+        "it is succeeded, and only what has failed, or was cancelled alone, can be",
+        "it is blocked, and only what has failed, or was cancelled alone, can be; try again what has blocked it",
+        "a result that it needs was dropped, because of keep_result=False",
+        "'First' is a First, which has counted its failure; it can be tried again as a whole",
+        "its scheduler is not running; try 'Scheduler' again",
+    ]
+    refuse(once)
+    assert refused[-1] == "its scheduler is not running"
+
+
+@pytest.mark.parametrize("end", ["drain", "stop"])
+def test_a_run_that_ends_tries_nothing_again(virtual: Virtual, end: str) -> None:
+    """The error says so, for one job and for all."""
+    refused: list[str] = []
+
+    async def refuse() -> None:
+        await anyio.sleep(2)
+        scheduler.drain() if end == "drain" else scheduler.cancel()
+        for each in (failed, scheduler):
+            with pytest.raises(RuntimeError) as info:
+                each.try_again()
+            refused.append(str(info.value))
+
+    failed = Job(Broken(9), label="failed")
+    scheduler = Scheduler(failed, Job(refuse), label="s")
+    assert not virtual(scheduler.co_run)
+    phase = "is draining" if end == "drain" else "is stopping"
+    assert refused == [f"try_again() of 'failed': 's' {phase}", f"try_again() of 's': 's' {phase}"]
+
+
+def test_a_hook_cannot_try_again_what_is_settling(virtual: Virtual) -> None:
+    """`on_settled` can, also when nothing else runs."""
+    refused: list[str] = []
+
+    class Eager(Instrument):
+        def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+            try:
+                job.try_again()
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    job = Job(Broken(3), label="a")
+    scheduler = Scheduler(job, on_settled=lambda job: job.try_again() if job.raised_exception() else None)
+    assert virtual(lambda: scheduler.co_run(instruments=[Eager()]))
+    assert (job.attempts, len(refused)) == (4, 4)
+    assert "a hook must not change the run" in refused[0]
+
+
+def test_a_job_that_was_cancelled_alone_is_tried_again(virtual: Virtual) -> None:
+    """Before or after its start; it counts what it requires as before, each once."""
+    slow, slower = Job(anyio.sleep, 5), Job(anyio.sleep, 7)
+    hung, waiting = Job(Broken(0, 3)), Job(nap, required=[slow, slower])
+    last = Job(nap, required=[hung, waiting])
+    steps = [hung.cancel, waiting.cancel, hung.try_again, waiting.try_again]
+    assert virtual(Scheduler(slow, slower, hung, waiting, last, Job(after, 1, *steps)).co_run)
+    assert (hung.attempts, waiting.started_at, last.started_at) == (2, 7, 8)
+
+
+@pytest.mark.parametrize(("fails", "states", "reason"), [(2, "SSSS", "COMPLETED"), (9, "FFBB", "FAILED")])
+def test_the_run_is_held_where_it_would_end_with_failures(
+    virtual: Virtual, fails: int, states: str, reason: str
+) -> None:
+    """It is paused until its failures are mended, or `resume` ends it."""
+    group = Scheduler(a := Job(Broken(fails)), Job(nap, a))
+    scheduler = Scheduler(group, Job(nap, required=group), hold=True)
+    seen: set[Any] = set()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            for call in (scheduler.try_again, group.try_again, scheduler.resume)[: 3 if fails > 2 else 2]:
+                await anyio.sleep(5)
+                seen.add((scheduler.is_paused, names(scheduler)))
+                call()
+
+    virtual(main)
+    assert seen == {(True, "FFBB")}
+    assert (names(scheduler), scheduler.stop_reason) == (states, StopReason[reason])
+
+
+def test_a_timeout_ends_a_held_run(virtual: Virtual) -> None:
+    """The time goes on while it is held."""
+    scheduler = Scheduler(Job(Broken(1)), hold=True, timeout=60)
+    assert not virtual(scheduler.co_run)
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+
+
+@pytest.mark.parametrize("pauses_at", [0.5, 5])
+def test_a_pause_of_a_held_run_holds_back_what_is_tried_again(virtual: Virtual, pauses_at: float) -> None:
+    """The first `resume` ends the pause, whichever came first, and the next one the hold."""
+    job = Job(Broken(2))
+    scheduler = Scheduler(job, hold=True)
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.append(f"{job.state.name} {scheduler.is_paused}")
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await after(pauses_at, scheduler.pause)
+            await after(5, look, scheduler.try_again, look, scheduler.resume, look, scheduler.resume)
+
+    virtual(main)
+    assert seen == ["FAILED True", "SCHEDULED True", "FAILED True"]
+    assert scheduler.stop_reason is StopReason.FAILED
+
+
+def test_an_open_block_is_held_only_at_its_end(virtual: Virtual) -> None:
+    """Before, its body may add jobs."""
+    seen: list[Any] = []
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            async with Scheduler(hold=True) as scheduler:
+                job = scheduler.add(Job(Broken(1)))
+                await anyio.sleep(5)
+                assert not scheduler.is_paused
+                tasks.start_soon(after, 5, lambda: seen.append(scheduler.is_paused), job.try_again)
+            seen.append(job.state.name)
+
+    virtual(main)
+    assert seen == [True, "SUCCEEDED"]
+
+
+def test_only_an_outermost_scheduler_is_held() -> None:
+    """A held group would keep its slot and its needs, so `hold` of a nested one is refused before the run."""
+    with pytest.raises(ValueError, match=r"hold=True of 'inner': give it to the outermost scheduler"):
+        Scheduler(Scheduler(label="inner", hold=True)).run()
+
+
+@pytest.mark.parametrize("end", ["drain", "cancel"])
+def test_a_held_run_ends_as_any_other(virtual: Virtual, end: str) -> None:
+    """A job that is added meanwhile runs, and the run is held again after it."""
+    scheduler = Scheduler(Job(Broken(1)), hold=True)
+    added = Job(nap)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await after(5, lambda: scheduler.add(added), getattr(scheduler, end))
+
+    virtual(main)
+    assert (added.state.name, scheduler.stop_reason.name) == (
+        "SUCCEEDED",
+        {"drain": "DRAINED", "cancel": "CANCELLED"}[end],
+    )  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("stores", [False, True])
+def test_a_group_that_has_ended_keeps_what_has_succeeded(virtual: Virtual, tmp_path: Path, stores: bool) -> None:
+    """So does a group in it. With a journal, too, and the next run restores all."""
+    fine, body = [Broken(0) for _ in range(4)], Broken(2)
+    journal, finished = tmp_path / "run.db" if stores else None, Finished()
+
+    def build() -> tuple[Scheduler, Scheduler]:
+        one, three = Job(fine[0], label="one"), Job(fine[2], label="three")
+        inner = Scheduler(Job(fine[1], label="two"), three, Job(fine[3], Job(body, three, label="body")), label="inner")
+        group = Scheduler(one, Scheduler(Job(nap, label="nap"), label="kept"), inner.requires(one), label="group")
+        return group, Scheduler(group, Job(nap, required=group, label="follower"))
+
+    group, scheduler = build()
+    scheduler.add(Job(after, 9, group.try_again, scheduler.try_again, label="mend", save=None))
+    assert virtual(lambda: scheduler.co_run(journal=journal, instruments=[finished, Trace()]))
+    assert (body.calls, [each.calls for each in fine], group.attempts) == (3, [1, 1, 1, 1], 3)
+    assert finished.paths.count("group/one") == finished.paths.count("group/inner/two") == 3
+    if stores:
+        assert virtual(lambda: build()[1].co_run(journal=journal))
+        assert (body.calls, [each.calls for each in fine]) == (3, [1, 1, 1, 1])
+
+
+class Finished(Instrument):
+    """The paths of the jobs that have settled, as often as they have."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        self.paths.append(job.path)
+
+
+def test_a_group_runs_again_whole_if_it_had_grown(virtual: Virtual) -> None:
+    """What was added to it is gone, so those that had added it run again, as do those whose result is dropped."""
+    body = Broken(1)
+
+    async def grow() -> None:
+        group.add(Job(nap, label="added"))
+
+    group = Scheduler(grower := Job(grow), Job(body))
+    dropped = Broken(0)
+    other = Scheduler(value := Job(dropped, keep_result=False), Job(Broken(1), value))
+    scheduler = Scheduler(group, other)
+    scheduler.add(Job(after, 9, scheduler.try_again))
+    assert virtual(scheduler.co_run)
+    assert (names(group), grower.attempts, dropped.calls) == ("SSS", 1, 2)
+
+
+def test_a_service_is_tried_again(virtual: Virtual) -> None:
+    """Those that it has blocked wait until it is ready."""
+    calls: list[str] = []
+
+    async def serve(*, task_status: Any) -> None:
+        calls.append("serve")
+        if len(calls) < 2:
+            raise OSError("port in use")
+        await anyio.sleep(3)
+        task_status.started("url")
+        await anyio.sleep(99)
+
+    service = Service(serve)
+    user = Job(nap, service)
+    assert virtual(Scheduler(service, user, Job(after, 5, service.try_again)).co_run)
+    assert (user.started_at, service.attempts) == (8, 2)
+
+
+def test_a_service_that_was_ready_is_not_ready_again_at_once(virtual: Virtual) -> None:
+    """A job that is added while it starts again waits until it is ready."""
+
+    async def serve(*, task_status: Any) -> None:
+        await anyio.sleep(3)
+        task_status.started("url")
+        await anyio.sleep(1)
+        if service.attempts == 1:
+            raise OSError("lost")
+        await anyio.sleep(99)
+
+    service, late = Service(serve), Job(nap)
+    scheduler = Scheduler(service, Job(anyio.sleep, 20))
+    scheduler.add(Job(after, 5, service.try_again))
+    scheduler.add(Job(after, 6, lambda: scheduler.add(late.requires(service))))
+    assert virtual(scheduler.co_run)
+    assert late.started_at == 8
+
+
+def test_a_result_that_is_not_kept_waits_for_what_may_run_again(virtual: Virtual) -> None:
+    """It is dropped when the last of its users has started, those included that were blocked."""
+
+    async def give() -> str:
+        return "value"
+
+    async def take(value: str) -> str:
+        return value
+
+    value, broken, slow = Job(give, keep_result=False), Job(Broken(1, 4)), Job(anyio.sleep, 5)
+    blocked, other = Job(take, value, required=broken), Job(take, value, required=slow)
+    assert virtual(Scheduler(value, broken, slow, blocked, other, Job(after, 4.5, broken.try_again)).co_run)
+    assert (blocked.result(), blocked.started_at, value.result(default="dropped")) == ("value", 8.5, "dropped")
+
+
+def test_in_a_block_and_from_another_thread() -> None:
+    """A failure that was awaited belongs to whoever tries again; functions are kept until the block ends."""
+
+    async def main() -> None:
+        async with Scheduler() as scheduler:
+            a = scheduler.add(Job(Broken(2, 0)))
+            b = scheduler.add(Job(anyio.sleep, 0, required=a))
+            with pytest.raises(OSError, match="disk full"):
+                await a
+            a.try_again()
+            await b.wait_settled()
+            assert names(scheduler) == "FB"
+            await anyio.to_thread.run_sync(scheduler.try_again)
+            assert await a == 3
+        assert names(scheduler) == "SS"
+
+    anyio.run(main)
+    assert threading.active_count() < 9
+
+
+@pytest.mark.parametrize("order", [[0, 2, 1, 3], [0, 3, 2, 1], [1, 0, 3, 2]])
+def test_a_failed_job_of_which_a_requirement_is_tried_again_waits_for_it(virtual: Virtual, order: list[int]) -> None:
+    """It had run in spite of that failure, or was cancelled while it waited for another job: each is counted once."""
+    root, slow = Job(Broken(1), label="root"), Job(anyio.sleep, 9)
+    tolerant = Job(Broken(1)).requires(root, settled=True)
+    cancelled = Job(nap, required=[slow]).requires(root, settled=True)
+    steps = [cancelled.cancel, tolerant.try_again, root.try_again, cancelled.try_again]
+    scheduler = Scheduler(root, slow, tolerant, cancelled, Job(after, 3, lambda: [steps[number]() for number in order]))
+    assert virtual(scheduler.co_run)
+    assert (root.finished_at, tolerant.finished_at, cancelled.started_at) == (4, 4 if order[0] else 5, 9)
+
+
+def test_jobs_that_are_added_after_a_failure_wait_for_its_second_try(virtual: Virtual) -> None:
+    """Also those that get the requirement later."""
+    a, slow = Job(Broken(1, 3), label="a"), Job(anyio.sleep, 4)
+    tolerant, late, blocked = Job(nap, label="tolerant"), Job(nap, label="late"), Job(nap, required=a, label="blocked")
+
+    async def grow() -> None:
+        await anyio.sleep(3.5)
+        scheduler.add(tolerant.requires(slow).requires(a, settled=True))
+        scheduler.add(late.requires(slow))
+        late.requires(a, settled=True)
+        scheduler.add(blocked)
+        assert blocked.state is JobState.BLOCKED
+        a.try_again()
+
+    scheduler = Scheduler(a, slow, Job(grow))
+    assert virtual(scheduler.co_run)
+    assert [job.started_at for job in (tolerant, late, blocked)] == [6.5, 6.5, 6.5]
+
+
+def test_a_cycle_through_a_job_that_has_failed_is_refused(virtual: Virtual) -> None:
+    """The job may be tried again, and would then wait for itself."""
+
+    async def mend() -> None:
+        await failed.wait_settled()
+        root.try_again()
+        assert (blocked.state, failed.state) == (JobState.IDLE, JobState.FAILED)
+        with pytest.raises(CycleError):
+            blocked.requires(failed)
+        failed.try_again()
+
+    root = Job(Broken(1))
+    blocked = Job(nap, required=root)
+    failed = Job(Broken(1)).requires(blocked, settled=True)
+    assert virtual(Scheduler(root, blocked, failed, Job(mend)).co_run)
+
+
+def test_many_blocked_jobs_go_back_in_chunks(backend: BackendName) -> None:
+    """Other tasks get turns meanwhile, and the run waits for the last one."""
+    root = Job(Broken(1, 0))
+    blocked = [Job(anyio.sleep, 0, required=root) for _ in range(10_000)]
+    turns: list[bool] = []
+
+    async def mend() -> None:
+        await blocked[-1].wait_settled()
+        root.try_again()
+        turns.append(blocked[0].is_idle())
+
+    async def watch() -> None:
+        while not turns or blocked[-1].state is JobState.BLOCKED:
+            await anyio.lowlevel.checkpoint()
+            if turns:
+                turns.append(blocked[-1].is_idle())
+
+    assert Scheduler(root, *blocked, Job(mend), Job(watch)).run(backend=backend)
+    assert turns[0]
+    assert turns.count(False) > 2
+
+
+def test_what_a_scheduler_without_kept_jobs_still_has_is_tried_again(virtual: Virtual) -> None:
+    """It has the first failures that count, which then count no more; what it has dropped is refused."""
+    bodies = [Broken(1) for _ in range(20)]
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=False) as scheduler:
+            jobs = [scheduler.add(Job(body)) for body in bodies]
+            slow = scheduler.add(Job(anyio.sleep, 9))
+            user = scheduler.add(Job(nap, required=slow).requires(jobs[0], settled=True))
+            await anyio.sleep(5)
+            with pytest.raises(RuntimeError, match="has keep_jobs=False, and has dropped it"):
+                jobs[-1].try_again()
+            for job in [*scheduler]:
+                if job.state is JobState.FAILED:
+                    job.try_again()
+            assert user._pending == 2
+            await anyio.sleep(99)
+            assert [*scheduler] == []
+        assert (user.started_at or 0) > 8
+
+    with pytest.raises(ExceptionGroup, match="jobs of 'Scheduler' failed") as info:
+        virtual(main)
+    assert [body.calls for body in bodies].count(2) == 16
+    assert len(info.value.exceptions) == 1
