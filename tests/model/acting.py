@@ -36,7 +36,7 @@ class Actor(Instrument):
             root = root.scheduler
         jobs: list[Any] = list(root.iterate_jobs())
         schedulers = [root, *(each for each in jobs if isinstance(each, Scheduler))]
-        what = self._random.choice(("cancel", "cancel this", "drain", "add", "end", "raise"))
+        what = self._random.choice(("cancel", "cancel this", "try again", "drain", "add", "end", "raise"))
         self.acts.append(what)
         with contextlib.suppress(RuntimeError):  # it comes too late
             match what:
@@ -44,6 +44,8 @@ class Actor(Instrument):
                     self._random.choice(jobs).cancel()
                 case "cancel this":
                     (scheduler if job is None else job).cancel()
+                case "try again":
+                    self._random.choice([root, *jobs]).try_again()
                 case "drain":
                     self._random.choice(schedulers).drain()
                 case "add":

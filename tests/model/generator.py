@@ -61,6 +61,7 @@ class Generator:
         self.apart = random.Random(f"{seed!r} apart").random() < runs_apart
         self.steering = random.Random(f"{seed!r} steering")
         self.meeting = random.Random(f"{seed!r} meeting")
+        self.trying = random.Random(f"{seed!r} trying")
         self.focus = set(self.random.sample(TRAITS, self.random.randint(2, 9)))
         self.scenes = [] if any(without) else self.random.sample(SCENES, self.random.choice((0, 0, 1, 2, 2)))
         self.without = set(without)
@@ -127,6 +128,21 @@ class Generator:
             return replace(drawn, steers=tuple(steers))
         body = [step for _, each in sorted(steers, key=lambda each: each[0]) for step in (Nap(self.duration(4)), each)]
         job = Leaf(name=f"j{next(self.numbers)}", forever=self.random.random() < 0.5, bodies=(tuple(body),))
+        return replace(drawn, root=with_jobs(drawn.root, [job], []))
+
+    def tried(self, drawn: Scenario) -> Scenario:
+        """Draw instants at which a job is tried again, or all that has failed, from outside or by the body of a job."""
+        self.random = self.trying
+        names = [plan.name for plan in walk(drawn.root)][self.apart :]
+        groups = [plan.name for plan in walk(drawn.root) if isinstance(plan, Group)][self.apart :]
+        if any(self.without) or self.random.random() > 0.25 or not drawn.keep_jobs:
+            return drawn
+        chosen = [self.random.choice([*names, *groups, groups[0]]) for _ in range(self.random.randint(1, 6))]
+        tries = [Steer(name, "try_again") for name in chosen]
+        if self.apart or self.random.random() < 0.6:
+            return replace(drawn, steers=(*drawn.steers, *((self.duration(20), step) for step in tries)))
+        body = [each for step in tries for each in (Nap(self.duration(5)), step)]
+        job = Leaf(name=f"j{next(self.numbers)}", forever=self.random.random() < 0.3, bodies=(tuple(body),))
         return replace(drawn, root=with_jobs(drawn.root, [job], []))
 
     def with_meeting(self, drawn: Scenario, name: str) -> Scenario:
@@ -695,5 +711,5 @@ def may_be_required(plan: Plan) -> bool:
 def scenario_of(seed: object, without: Sequence[str] = (), *, varied: bool = False, meeting: str = "") -> Scenario:
     """Return the scenario of a seed, with a scene of `MEETINGS` if one is named."""
     generator = (Variation if varied else Generator)(seed, without)
-    drawn = generator.steered(generator.scenario())
+    drawn = generator.tried(generator.steered(generator.scenario()))
     return generator.with_meeting(drawn, meeting) if meeting else drawn

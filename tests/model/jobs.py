@@ -336,7 +336,7 @@ class ModelJob:
         else:
             self.world.mark("throttle")
             self.attempts -= 1  # the attempt does not count
-            if not self.retries:
+            if not self.attempts:
                 self.started = None
             self.requeue(why)
             if cleans_up:
@@ -370,6 +370,15 @@ class ModelJob:
         self.number = next(self.world.numbers)
         self.parent.queue.append(self)
         self.parent.move()
+
+    def reopen(self) -> None:
+        """Be IDLE again, as if the job had not settled; only the attempts count on, and what it has used."""
+        self.world.hook("reopened", self.name)
+        self.state, self.finished, self.problem, self.value, self.settled_as = "IDLE", None, None, None, math.inf
+        self.only_cancelled = self.is_admitted = self.is_taken = self.has_awaited_failure = self.moved_on = False
+        self.asked = self.alone = self.told = self.ended_with_run = self.by_run = self.at_each_wait = False
+        self.retries, self.overtaken = 0, 0
+        self.throttled_until = self.throttled_since = math.inf
 
     def drop_timers(self) -> None:
         """Drop all timers."""
@@ -681,10 +690,32 @@ def drain(world: World, name: str) -> None:
         group.drain()  # type: ignore[union-attr]
 
 
+def try_again(world: World, job: Any) -> None:
+    """Try again a job, or all that has failed in a scheduler that is under way, at any depth."""
+    if job in world.schedulers:
+        failed = [one for one in world.jobs.values() if one.state == "FAILED" and not one.is_taken]
+        groups = [one for one in world.schedulers if is_in(one, job)] if job.goes_on else []
+    else:
+        failed = [] if job is None else [job]
+        groups = [one for one in world.schedulers if failed and failed[0].parent is one]
+    done = [group.reopen_jobs([one for one in group.jobs if one in failed]) for group in groups if group.goes_on]
+    if sum(done) > 1:
+        world.doubt("several groups try again at one instant")
+
+
+def is_in(job: ModelJob | None, group: ModelJob) -> bool:
+    """Return whether a job is a scheduler, or is in it."""
+    while job is not None and job is not group:
+        job = job.parent
+    return job is not None
+
+
 def steer(world: World, step: Steer) -> None:
     """Pause or resume a scheduler that is under way, or give one that has not ended another window."""
     group: Any = world.jobs.get(step.who)
-    if isinstance(step.what, int) and group is not None and group.state in UNSETTLED:
+    if step.what == "try_again":
+        try_again(world, group)
+    elif isinstance(step.what, int) and group is not None and group.state in UNSETTLED:
         group.set_window(step.what)
     elif not isinstance(step.what, int) and group in world.schedulers:
         group.set_paused(step.what == "pause")

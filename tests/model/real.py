@@ -105,6 +105,9 @@ class Recorder(Instrument):
     def job_finished(self, scheduler: Any, job: Any) -> None:
         self._note("finished", job)
 
+    def job_reopened(self, scheduler: Any, job: Any) -> None:
+        self._note("reopened", job)
+
     def after_run(self, scheduler: Any) -> None:
         self._note("after_run", scheduler)
 
@@ -502,6 +505,9 @@ class RealRun:
             case Drain(who):
                 with contextlib.suppress(KeyError, RuntimeError, AttributeError):
                     self.jobs[who].drain()  # type: ignore[attr-defined]
+            case Steer(who, "try_again"):
+                with contextlib.suppress(KeyError, RuntimeError):
+                    self.jobs[who].try_again()
             case Steer(who, what):
                 scheduler: Any = self.jobs.get(who)
                 if isinstance(what, int) and scheduler is not None and not scheduler.is_settled():

@@ -79,7 +79,7 @@ class Drain(Step):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Steer(Step):
-    """Call `pause()` or `resume()` of a scheduler, or give it another window."""
+    """Call `pause()` or `resume()` of a scheduler, or `try_again()` of any job, or give a scheduler another window."""
 
     who: str
     what: str | int

@@ -29,6 +29,7 @@ class ModelScheduler(ModelJob):
         self.last_start = -1.0  # of a member
         self.under_way = self.stopping = self.draining = False
         self.window = world.windows.get(plan.name, plan.window)  # a new window stays the setting
+        self.earlier: list[ModelJob] = []  # the members before it was tried again, of which its next run keeps some
         self.fill()
 
     @property
@@ -125,9 +126,10 @@ class ModelScheduler(ModelJob):
             self.world.mark("nesting")
         self.reason = self.culprit = None
         self.under_way = True
-        held = self.held
+        held, before, self.earlier = self.held, self.earlier, []
         self.fill()
         self.held = held
+        kept = self.keep(before)
         self.world.schedulers.append(self)
         self.world.hook("before_run", self.name)
         for name, need in self.plan.needs:
@@ -136,6 +138,9 @@ class ModelScheduler(ModelJob):
                 # A nested scheduler with needs is the pool of its members for exactly these names.
                 plan = Resource(name=name, kind=found.plan.kind, total=float(need))
                 self.members[name] = ModelResource(self.world, plan, found)
+        for job in kept:
+            self.world.hook("finished", job.name)
+            self.note_settled(job)
         self.link(self.jobs)
         self.rank_jobs()
         self.began = self.world.now
@@ -145,6 +150,62 @@ class ModelScheduler(ModelJob):
         self.open_due_turns()
         self.make_ready(sorted(self.jobs, key=lambda job: not job.waits_for and job.judge()[0] != "SCHEDULED"))
         self.move()
+
+    # ---- trying again
+
+    @property
+    def goes_on(self) -> bool:
+        """Return whether the run accepts that jobs are tried again. A `First` has counted their failures."""
+        is_run = self.parent is not None or not self.world.apart
+        return is_run and self.under_way and not (self.stopping or self.draining) and self.plan.enough is None
+
+    def reopen_jobs(self, failed: Sequence[ModelJob]) -> bool:
+        """Let failed jobs, and what they have blocked, be as if they had not settled yet; return whether there are any.
+
+        What was SKIPPED stays so; what has run because of the failure, or in spite of it, does not run again.
+        """
+        there = self.kept() if self.world.drops and self.parent is None else {job.name for job in self.jobs}
+        failed = [job for job in failed if job.name in there]  # and was not dropped
+        todo = [job for job in failed if job.state == "FAILED" or (job.state == "CANCELLED" and job.alone)]
+        if not todo:
+            return False
+        self.world.mark("try again")
+        reopened: list[ModelJob] = []
+        for job in todo:
+            if job not in reopened:
+                job.reopen()
+                reopened.append(job)
+                self.link([job])
+                users = [one for one in self.jobs if job.name in self.required(one.plan)]
+                todo += [one for one in users if one.state == "BLOCKED" and one.name in there]
+                for one in users:
+                    if one.state == "IDLE":
+                        one.waits_for.add(job.name)
+        self.make_ready(reopened)
+        if any(job.state != "IDLE" for job in reopened):
+            self.show_signs()
+        self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
+        return True
+
+    def reopen(self) -> None:
+        super().reopen()
+        self.earlier = [] if self.reason is None else self.jobs
+
+    def keep(self, before: Sequence[ModelJob]) -> list[ModelJob]:
+        """Take over those jobs that had succeeded; none if the last run had added some, and in a `First`."""
+        kept: list[ModelJob] = []
+        if self.plan.enough is not None or len(before) != len(self.jobs):
+            return kept
+        for place, (old, new) in enumerate(zip(before, self.jobs, strict=True)):
+            if old.state == "SUCCEEDED" and not old.plan.forever:
+                self.world.mark("kept")
+                self.jobs[place] = old
+                kept.append(old)
+                for one in everything(old):
+                    self.world.jobs[one.name] = one
+            elif isinstance(old, ModelScheduler) and isinstance(new, ModelScheduler) and old.reason is not None:
+                new.earlier = old.jobs
+        return kept
 
     def make_ready(self, jobs: Iterable[ModelJob]) -> None:
         """Queue the jobs that wait for nothing, and settle those that will not run."""
@@ -1122,6 +1183,13 @@ def block_unaffordable(world: World) -> None:
             job.settle("BLOCKED", problem("BudgetSpent"))
             if around_stops and group.stopping:
                 world.doubt("a forever scheduler ends as the one around it does")
+
+
+def everything(job: ModelJob) -> Iterator[ModelJob]:
+    """Yield a job and all in it."""
+    yield job
+    for inner in job.jobs if isinstance(job, ModelScheduler) else ():
+        yield from everything(inner)
 
 
 def can_start(group: ModelScheduler) -> bool:
