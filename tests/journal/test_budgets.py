@@ -45,6 +45,11 @@ def test_a_restored_job_counts_what_it_had_used_in_all_its_attempts(virtual: Vir
     assert lefts == [2, 2]
 
 
+async def spend(seconds: float) -> None:
+    current_job().used(usd=2)
+    await nap(seconds)
+
+
 def make_first(kind: str, first_run: bool) -> tuple[Pool, Scheduler]:
     """Return the outermost pool, and a scheduler with a `First` whose job uses a budget."""
     pool, inner, outermost = Pool(usd=Budget(4)), Pool(usd=Budget(4)), Pool(other=Budget(4))
@@ -54,6 +59,12 @@ def make_first(kind: str, first_run: bool) -> tuple[Pool, Scheduler]:
         case "of what a loser requires":
             loser = Job(nap, 9, job, label="loser")
             first, outermost = First(loser, Job(nap, 2, label="wins"), label="first"), pool
+        case "of a loser":
+            loser = Job(spend, 9, label="loser", needs={"usd": 3})
+            first, outermost = First(loser, Job(nap, 2, label="wins"), label="first"), pool
+        case "of a loser that fails twice":
+            loser = Job(pay, 1, 9, label="loser", needs={"usd": 1}, retry=1)
+            first, outermost = First(Scheduler(loser, label="inner"), Job(nap, 2, label="wins"), label="first"), pool
         case "around":
             first, outermost = First(Scheduler(job, label="inner"), label="first"), pool
         case "of a First":
@@ -72,6 +83,8 @@ def make_first(kind: str, first_run: bool) -> tuple[Pool, Scheduler]:
     [
         ("around", 3),
         ("of what a loser requires", 3),
+        ("of a loser", 2),
+        ("of a loser that fails twice", 2),
         ("of a First", 4),
         ("in a First", 4),
         ("in a First, and around", 4),

@@ -174,7 +174,7 @@ OPTIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 def test_a_command_with_other_options_runs_again(place: Path, backend: str) -> None:
     """A command runs again if `cwd=`, `env=`, `stdin=` or `stdout=` has changed: an old result may lack the output."""
-    changed = r"(the options of the command have changed|its directory has changed from '.*' to '.*\.\.')"
+    changed = r"(its (option|variable|set) .* changed|its directory has changed from '.*' to '.*\.\.')"
     for number, said in ((0, "no result in the journal"), (0, "^$"), (1, changed)):
         jobs = [copy(place, "true", writes=[], **pair[number]) for pair in OPTIONS]
         whys = run_all(jobs, backend, place / "run.db")
@@ -631,3 +631,50 @@ def test_a_named_pipe_among_the_read_files_is_not_opened(place: Path, backend: s
     for restored in (False, True):
         job = copy(place, reads=[place / "pipe"])
         assert (run(job, backend, Journal(place / "run.db", hash=hashes)) == "") is restored
+
+
+def test_a_stored_exit_code_is_judged_by_the_present_check(place: Path, backend: str) -> None:
+    """A result with an exit code that is a failure now was once restored, as succeeded."""
+    for make in (
+        lambda check: CommandJob("exit 4", shell=True, check=check, label="job", log=False),
+        lambda check: SshJob(LocalNode(), ["true", "exit 4"], check=check, label="job", log=False),
+    ):
+        file = place / f"{make.__code__.co_firstlineno}.db"
+        assert "no result in the journal" in run(make([0, 4]), backend, file)
+        assert run(make([4, 0, "TERM"]), backend, file) == run(make(False), backend, file) == ""
+        job = make(True)
+        assert "failed" in run(job, backend, file)
+        assert not job.is_succeeded()
+
+
+def test_variables_as_in_the_environment_of_the_program_do_not_count(
+    place: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`env={**os.environ, ...}` once ran a command again in each new terminal; the reason now names the variables."""
+
+    def why(env: dict[str, str] | None, **program: str) -> str:
+        for name in ("WINDOWID", "SSH_TTY"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in program.items():
+            monkeypatch.setenv(name, value)
+        given = None if env is None else {**(os.environ if "HOME" not in env else {}), **env}
+        return run(copy(place, "true", env=given, reads=[], writes=[]), backend, place / "run.db")
+
+    assert "no result" in why({"MODE": "fast"}, WINDOWID="1")
+    assert why({"MODE": "fast"}, WINDOWID="2", SSH_TTY="x") == why({"MODE": "fast"}) == ""
+    assert "its variable 'MODE' has changed" in why({"MODE": "slow"})
+    assert "its variable 'MODE', variable 'TERM' have changed" in why({"TERM": "none"})
+    assert "its variable 'TERM' has changed" in why(None)
+    assert why({}, WINDOWID="3") == ""
+    assert "have changed" in why({"HOME": "/", "PATH": "/bin"})
+    assert why({"HOME": "/", "PATH": "/bin"}, WINDOWID="4") == ""
+    assert "has changed" in why({"HOME": "/", "PATH": "/bin", "WINDOWID": "4"}, WINDOWID="4")
+
+
+def test_the_reason_names_the_options_that_have_changed(place: Path, backend: str) -> None:
+    """The reason for another run once was "the options of the command have changed", which named none of them."""
+    files: dict[str, Any] = {"reads": [], "writes": []}
+    assert "no result" in run(copy(place, "true", **files), backend, place / "run.db")
+    assert "its option stdin= has changed" in run(copy(place, "true", stdin=b"x", **files), backend, place / "run.db")
+    job = copy(place, "true", stdin=b"y", stdout=subprocess.PIPE, **files)
+    assert "its option stdin=, option stdout= have changed" in run(job, backend, place / "run.db")

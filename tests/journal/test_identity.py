@@ -14,6 +14,7 @@ import pytest
 from trioflow import AbstractJob, Job, Scheduler, ThreadJob, job
 
 from ..bodies import nap
+from ..pythons import python
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -230,3 +231,40 @@ class Static:
     @staticmethod
     async def give(number: int) -> int:
         return number
+
+
+PROGRAM = """
+import sys
+from dataclasses import dataclass
+from trioflow import Job, Scheduler
+
+@dataclass
+class Loaded:
+    program: str
+
+async def load():
+    return Loaded("NAME")
+
+scenario = Scheduler(Job(load, label="load"), label="NAME")
+if __name__ == "__main__":
+    scenario.run(journal="run.db", backend=sys.argv[1])
+    print(*[(job.result().program, "restored" if job.restored else "ran") for job in scenario])
+"""
+
+
+def test_programs_in_one_folder_are_told_apart(tmp_path: Path, backend: str) -> None:
+    """`python b.py` once got results of functions of `a.py`; it shares records with `trioflow run b.py`."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.py").write_text(PROGRAM.replace("NAME", name))
+
+    def outcome(*words: str) -> str:
+        return str(python(*words, backend, cwd=tmp_path, text=True).stdout).strip()
+
+    assert outcome("a.py") == "('a', 'ran')"
+    assert outcome("a.py") == "('a', 'restored')"
+    assert outcome("b.py") == "('b', 'ran')"
+    assert outcome("-c", PROGRAM.replace("NAME", "c")) == "('c', 'ran')"
+    words = ["-m", "trioflow", "run", "b.py", "--journal", "run.db", "--no-monitor", "--backend"]
+    assert "1 run again" in python(*words, backend, cwd=tmp_path, text=True).stdout
+    assert outcome("b.py") == "('b', 'restored')"
+    assert "restored" in python(*words, backend, cwd=tmp_path, text=True).stdout

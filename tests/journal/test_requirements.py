@@ -277,3 +277,45 @@ def test_what_only_leaves_out_is_taken_as_it_is(virtual: Virtual, file: Path, ca
     assert only(virtual, file, 3) == ""
     assert only(virtual, file, 4) == "stage mart report"
     assert caplog.text == ""
+
+
+# ---- jobs that do no work
+
+
+@pytest.mark.parametrize("between", ["skipped", "blocked", "group", "chain"])
+def test_a_job_that_did_no_work_passes_on_what_it_requires(virtual: Virtual, file: Path, between: str) -> None:
+    """What follows a changed step runs again, also through a job that was skipped or blocked: it was once restored."""
+
+    def ran(number: int) -> list[str]:
+        job = Job(give_number, number, label="first")
+        middle: list[AbstractJob[Any]] = []
+        for place in range(2000 if between == "chain" else 1):
+            last = middle[-1] if middle else job
+            match between:
+                case "blocked":
+                    failed = Job(break_down, label="failed", critical=False, log=False)
+                    middle += [failed, Job(give_number, 0, label="middle", required=[job, failed])]
+                case "group":
+                    middle.append(
+                        Scheduler(Job(give_number, 0, label="inside"), label="middle", required=job, run_if="failed")
+                    )
+                case _:
+                    middle.append(Job(give_number, 0, label=f"middle {place}", required=last, run_if="failed"))
+        beside = Job(give_number, 8, label="beside")  # otherwise the job behind would be skipped, too
+        behind = Job(give_number, 9, label="behind", required=beside)
+        behind.requires(middle[-1], settled=True)
+        scheduler = Scheduler(job, *middle, beside, behind)
+        virtual(lambda: scheduler.co_run(journal=file))
+        return [done.label for done in (job, behind) if done.is_succeeded() and not done.restored]
+
+    assert ran(1) == ["first", "behind"]
+    assert ran(1) == []
+    assert ran(2) == ["first", "behind"]
+
+
+async def give_number(number: int) -> int:
+    return number
+
+
+async def break_down() -> None:
+    raise OSError("broken")

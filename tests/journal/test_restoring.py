@@ -739,6 +739,31 @@ def test_a_run_survives_any_content_in_any_column_of_the_journal(virtual: Virtua
         assert job.result() == 2 * number or (job.restored and cells[number][0] == "result")
 
 
+def test_a_forged_column_with_a_right_checksum_is_not_used(virtual: Virtual, file: Path) -> None:
+    """A value of another type in a column, whose checksum is right, once raised a TypeError out of the run."""
+    import sqlite3
+
+    cells = [(column, strange) for column in COLUMNS for strange in STRANGE]
+
+    def build() -> Scheduler:
+        return Scheduler(*(Job(double, number, label=str(number)) for number in range(len(cells))))
+
+    again(virtual, file, build)
+    db = sqlite3.connect(file)
+    db.create_function("checksum", -1, lambda *row: checksum(row))
+    for number, (column, strange) in enumerate(cells):
+        with contextlib.suppress(sqlite3.IntegrityError):
+            db.execute(f"UPDATE jobs SET {column} = ? WHERE path = ?", (strange, str(number)))
+    db.execute("UPDATE jobs SET checksum = checksum(path, fingerprint, saved, result, large, outputs)")
+    db.commit()
+    db.close()
+    scheduler = again(virtual, file, build)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    restored = [(cell, job.result()) for cell, job in zip(cells, scheduler, strict=True) if job.restored]
+    assert [cell for cell, _ in restored if cell[0] == "fingerprint" and cell[1] is not None] == []
+    assert all(result == 2 * cells.index(cell) or cell[0] == "result" for cell, result in restored)
+
+
 class Evil:
     def __reduce__(self) -> Any:
         return calls.append, ("evil",)

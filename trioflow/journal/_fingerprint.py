@@ -8,7 +8,7 @@ differs:
 | `f` | the function, as `module:qualified.name`, or the kind of work, such as "command" |
 | `a`, `k` | positional and keyword arguments, each in its stored form; an input is represented by its result |
 | `v` | `version=` |
-| `o` | options of a command: its directory, environment, input and kinds of output |
+| `o` | options of a command, by name: its variables, input and kinds of output |
 | `r` | the files that it reads, each with its stamp |
 | `c`, `d` | the class of a job whose class the user defined, and its public attributes |
 | `w` | the directory in which a command works, relative to that of the journal |
@@ -40,6 +40,7 @@ from .._core.api.views import (
     input_at,
     is_found_by_name,
     is_scheduler,
+    join_names,
     options_of,
     plural,
     substitute_inputs,
@@ -55,6 +56,7 @@ from ._serialization import (
     digest,
     dumps,
     escape_surrogates,
+    stored_module,
     type_name,
 )
 
@@ -65,6 +67,7 @@ PACKAGE_PREFIX: Final = __name__.partition(".")[0]
 MAX_FUNCTIONS: Final = 1000
 """The maximum number of functions whose identities are cached: each job of an open scheduler may have its own."""
 MAX_REPORTED_JOBS: Final = 1000
+MAX_NAMED_OPTIONS: Final = 5
 PART_NAMES: Final = {
     "f": "its function",
     "v": "its version",
@@ -216,7 +219,7 @@ class FingerprintBuilder:
         name = getattr(function, "__qualname__", None)
         if name is None:  # the function is an object with __call__
             return type_name(cast(Any, type(function))) + self._object_form(function)
-        identity = f"{getattr(function, '__module__', None)}:{name}"
+        identity = f"{stored_module(getattr(function, '__module__', None))}:{name}"
         bound = getattr(function, "__self__", None)
         if bound is not None and not inspect.ismodule(bound):  # a built-in function is bound to its module
             identity += self._object_form(bound)
@@ -248,7 +251,9 @@ class FingerprintBuilder:
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         parts["f"] = work.what
         parts["a"] = self._positional_forms(substitute_inputs(work.arguments, self._make_placeholder))
-        options = [*substitute_inputs(work.options, self._make_placeholder)]
+        given: Any = work.options
+        names, values = (list(given), given.values()) if isinstance(given, dict) else (None, given)
+        options = [*substitute_inputs(values, self._make_placeholder)]
         for index, option in enumerate(options):
             if type(option) is LocalDirectory:
                 options[index] = None
@@ -256,7 +261,10 @@ class FingerprintBuilder:
                 relative = self._relative_directory(os.getcwd(), path)
                 parts["w"] = f"~{digest(relative.encode())}" if self._hashes_all_values else relative
         if any(option is not None and option is not False for option in options):
-            parts["o"] = self._value_form(tuple(options), "its options")
+            parts["o"] = self._value_form(tuple(options), "its options") if names is None else {
+                name: self._value_form(option, f"its {name}")
+                for name, option in zip(names, options, strict=True) if option is not None and option is not False
+            }  # fmt: skip
         if reads := self._file_stamper.input_stamps(work, self._hashes_all_values):
             parts["r"] = reads
 
@@ -369,7 +377,7 @@ def _describe_changed_part(old_parts: dict[str, Any], new_parts: dict[str, Any],
     for part, name in PART_NAMES.items():
         if old_parts.get(part) != new_parts.get(part):
             if part == "o":
-                return f"the options of the {new_parts.get('f')} have changed"
+                return _describe_changed_options(old_parts.get("o", {}), new_parts.get("o", {}), new_parts.get("f"))
             return f"{name} has changed{_change_text(old_parts.get(part), new_parts.get(part))}"
     old, new = old_parts.get("a", []), new_parts.get("a", [])
     if len(old) != len(new):
@@ -385,6 +393,17 @@ def _describe_changed_part(old_parts: dict[str, Any], new_parts: dict[str, Any],
                     return f"{name} {key!r} {describe_stamp_change(old.get(key), new.get(key))}"
                 return f"{name} {key!r} has changed{_change_text(old.get(key), new.get(key))}"
     return "its fingerprint has changed"
+
+
+def _describe_changed_options(old: Any, new: Any, what: Any) -> str:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return f"the options of the {what} have changed"
+    options: dict[str, Any] = {**old, **new}
+    names = [name for name in options if old.get(name) != new.get(name)]
+    names = [name for name in names if name != "set of variables"] or names  # those that are named say it better
+    if len(names) == 1:
+        return f"its {names[0]} has changed{_change_text(old.get(names[0]), new.get(names[0]))}"
+    return f"its {join_names(names, MAX_NAMED_OPTIONS)} have changed"
 
 
 def _describe_argument(number: int, job: AbstractJob[Any]) -> str:

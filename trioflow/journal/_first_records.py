@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.api.views import (
     AbstractJob,
+    budget_use,
     enclosing_schedulers,
     first_options,
     inputs_of,
@@ -23,7 +24,7 @@ from .._core.api.views import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
     from .._core.api.views import BaseScheduler
     from ._record_paths import RecordPaths
@@ -120,16 +121,35 @@ def used_of_pools_around(
 ) -> Counter[str]:
     """Return what the jobs in a `First` had used of budgets that they still need, without those of pools in it.
 
-    What a loser required has used its amount, too. `find_used` returns what the job with this path had used.
+    What losers, and what they required, had used counts, too. `find_used` returns what the job with this path, or the
+    losers of the `First` with this path, had used.
     """
     paths, used = PathsInside(members), Counter[str]()
+    lost, needed_by_any = find_used(members.prefix[:-1]), set[str]()
+    for job, needed in budgets_needed_around(first):
+        needed_by_any |= needed
+        amounts = find_used(paths.of_members(job.scheduler).find(job) or "")
+        used.update({name: amounts[name] for name in needed & amounts.keys() if amounts[name] >= 0})
+    used.update({name: lost[name] for name in needed_by_any & lost.keys() if lost[name] >= 0})
+    return used
+
+
+def used_by_losers(first: AbstractJob[Any]) -> Counter[str]:
+    """Return what the jobs in a decided `First` that have no result have used of budgets of pools around it."""
+    used = Counter[str]()
+    for job, needed in budgets_needed_around(first):
+        if not is_scheduler(job) and not job.is_succeeded():
+            used.update({name: amount for name, amount in budget_use(job).items() if name in needed})
+    return used
+
+
+def budgets_needed_around(first: AbstractJob[Any]) -> Iterator[tuple[AbstractJob[Any], Set[str]]]:
+    """Yield each job in a `First` that needs something, and the names of what is not of a pool in the `First`."""
     for job in cast("BaseScheduler", first).iterate_jobs():
         inside = {*enclosing_schedulers(job)} - {*enclosing_schedulers(first)}
         theirs = {name for scheduler in inside if scheduler.pool is not None for name in scheduler.pool.budgets}
         if needed := needs_as_given(job).keys() - theirs:
-            amounts = find_used(paths.of_members(job.scheduler).find(job) or "")
-            used.update({name: amounts[name] for name in needed & amounts.keys() if amounts[name] >= 0})
-    return used
+            yield job, needed
 
 
 class PathsInside:

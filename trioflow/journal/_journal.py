@@ -71,7 +71,7 @@ from ._fingerprint import (
     read_parts,
     with_requirements,
 )
-from ._first_records import describe_winners, find_stored_result, used_of_pools_around
+from ._first_records import describe_winners, find_stored_result, used_by_losers, used_of_pools_around
 from ._msgspec import check_installed, msgspec
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, name_of_added_job
@@ -515,7 +515,7 @@ class JournalSession:
             path = members.prefix[:-1]
             elapsed = (winners[-1].finished_at or 0.0) - (first.started_at or 0.0)
             record = self._unstored(path, fingerprint, None, elapsed)
-            outputs = JobFacts(winners=described).to_json()
+            outputs = JobFacts(winners=described, budgets=dict(used_by_losers(first))).to_json()
             self._pending_records[path] = record._replace(saved="json", result=dumps([*described]), outputs=outputs)
 
     def _find_record(self, path: str) -> StoredJob | None:
@@ -637,6 +637,8 @@ class JournalSession:
         except Exception as error:  # raised by user code
             shown = type(error).__name__ if job.redact else repr(error)
             return NotStored(f"its stored result cannot be restored: {shown}")
+        if work is not None and work.rejects is not None and (why := work.rejects(value)) is not None:
+            return NotStored(why)
         self._result_forms[job] = comparison_form(data) if record.large is None else f"~{record.large}"
         used = tuple((name, amount) for name, amount in JobFacts.parse(record.outputs).budgets.items() if amount >= 0)
         return Restored(value, Restoration(record.settled, record.elapsed, used))

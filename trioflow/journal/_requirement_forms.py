@@ -6,6 +6,7 @@
 | a group | its jobs, whatever their order |
 | a `First` | the jobs in it, whichever won |
 | a job that has not succeeded, or not done its whole work | its state, too |
+| a job that did no work: skipped, blocked, cancelled | its state, and what it requires in turn |
 | any job | its own fingerprint, without what it requires |
 | of `requires(..., order_only=True)` | nothing |
 
@@ -49,6 +50,8 @@ NEVER: Final = (0, 0.0)
 NOTHING_PART: Final = ":0"
 CUT_PART: Final = "cut"
 """The part `q` of a job that has run without what it requires, which `--only` left out."""
+WITHOUT_WORK: Final = (JobState.SKIPPED, JobState.BLOCKED, JobState.CANCELLED)
+"""The states in which a job that has not been looked up may end."""
 ORDER_ONLY_HINT: Final = "if only the order counts: order_only=True"
 
 
@@ -155,13 +158,36 @@ class RequirementForms:
         """Return what a requirement counts, which has settled or is a ready service."""
         known = self._known.get(job)
         if known is None:
-            known = self._of_group(job) if is_scheduler(job) and not is_one_job(job) else Counted()
+            known = self._of_idle(job)
         for winner in self._winners.pop(job, ()):
             known.note_run(self.of(winner))
         state = JobState.SUCCEEDED if job.forever else reported_state(job)
         if state is JobState.SUCCEEDED:
             return known
         return Counted(f"{state.value} {known.total:x}", max(known.number, 1), known.ran, known.cause)
+
+    def _of_idle(self, job: AbstractJob[Any]) -> Counted:
+        """Return what a job counts that has not been looked up: a group its jobs, and other jobs nothing.
+
+        One that has done no work, because it was skipped, blocked or cancelled, passes on what it requires. Chains of
+        such jobs may be long, so each is added after those that it requires.
+        """
+        todo = [job]
+        while todo:
+            current = todo[-1]
+            is_idle = reported_state(current) in WITHOUT_WORK and current.scheduler is not None
+            levels = (current, *enclosing_schedulers(current))[:-1] if is_idle else ()
+            required = [item for level in levels for item in counted_requirements(level) if item not in self._known]
+            if required := [item for item in required if reported_state(item) in WITHOUT_WORK]:
+                todo += required
+                continue
+            todo.pop()
+            if current not in self._known:
+                known = self._of_group(current) if is_scheduler(current) and not is_one_job(current) else Counted()
+                if is_idle:
+                    known.add(self.of_requirements(current))
+                    self._known[current] = known
+        return self._known.get(job) or Counted()
 
     def _of_group(self, group: BaseScheduler) -> Counted:
         counted = Counted()

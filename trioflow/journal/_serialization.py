@@ -21,7 +21,9 @@ import functools
 import hashlib
 import inspect
 import math
+import os
 import pathlib
+import sys
 import types
 import uuid
 import zoneinfo
@@ -43,6 +45,7 @@ MSGSPEC_CONVERTED_TYPES: Final[dict[str, type[Any]]] = {
     for class_ in (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
 }
 TIME_TYPES: Final = frozenset({datetime.datetime, datetime.time})
+MAIN: Final = "__main__"
 COLLECTION_TYPES: Final[dict[str, type[Any]]] = {class_.__name__: class_ for class_ in (tuple, set, frozenset)}
 PATH_CLASSES: Final[dict[str, type[Any]]] = {
     "path": type(pathlib.Path()),
@@ -150,7 +153,21 @@ def escape_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def type_name(class_: type[Any]) -> str:
     """Return the name of a class, as `module:qualname`."""
-    return f"{class_.__module__}:{class_.__qualname__}"
+    return f"{stored_module(class_.__module__)}:{class_.__qualname__}"
+
+
+def stored_module(name: Any) -> Any:
+    """Return the name of a module; for `__main__`, the name that its program has when it is imported.
+
+    So two programs in one folder are told apart, and `python a.py` shares its records with `trioflow run a.py`.
+    """
+    if name != MAIN:
+        return name
+    main = sys.modules[MAIN]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return spec.name
+    return name if file is None else os.path.splitext(os.path.basename(file))[0].replace(".", "_")
 
 
 class _JsonConverter:
@@ -345,7 +362,7 @@ def _importable_name(class_: type[Any]) -> str:
 def _find_class(name: str) -> type[Any]:
     """Find a class by its full name in a module that has been imported already."""
     module, _, qualified = name.partition(":")
-    current = find_by_name(module, qualified)
+    current = find_by_name(MAIN if module == stored_module(MAIN) else module, qualified)
     if not isinstance(current, type):
         raise NotSerializable(f"a value of type {name}, which has not been imported")
     return cast("type[Any]", current)

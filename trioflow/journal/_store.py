@@ -146,6 +146,7 @@ COLUMN_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
     for name, kind in get_type_hints(record).items()
 }
 """The types of the values in each column. SQLite accepts any type in any column."""
+JOB_COLUMN_TYPES: Final = tuple(COLUMN_TYPES[name] for name in StoredJob._fields)
 RECORD_COLUMNS: Final = ", ".join(StoredJob._fields)
 NOT_LARGE_NO_OUTPUTS: Final = (None, None)
 SELECT_JOB_STATEMENT: Final = f"SELECT {RECORD_COLUMNS}, checksum FROM jobs WHERE path = ?"
@@ -491,11 +492,10 @@ class JournalStore:
         row = self._fetch_optional_row(SELECT_JOB_STATEMENT, (path,))
         if row is None:
             return None
-        record = StoredJob._make(row[:-1])
         is_right = row[-1] == checksum(row) and (row[0] == path or row[0] == escape_row((path,))[0])
-        if not is_right or type(record.run) is not int or type(record.settled) is not float:
+        if not is_right or not all(map(isinstance, row, JOB_COLUMN_TYPES)):
             raise DamagedRow
-        return record
+        return StoredJob._make(row[:-1])
 
     def find_stamps_before_start(self, path: str) -> str | None:
         """Return, as JSON, the stamps that a job's outputs had before an attempt that started but did not succeed.
@@ -535,7 +535,7 @@ class JournalStore:
 
     def last_run(self, path: str) -> int:
         """Return the number of the last run that ran the job with this path, or one nested in it; 0 if none did."""
-        statement = "SELECT max(run) FROM jobs WHERE path = ? OR substr(path, 1, ?) = ?"
+        statement = "SELECT max(run) FROM jobs WHERE typeof(run) = 'integer' AND (path = ? OR substr(path, 1, ?) = ?)"
         row = self._fetch_optional_row(statement, (path, len(path) + 1, f"{path}/"))
         return int(row[0] or 0)
 

@@ -41,7 +41,7 @@ from weakref import WeakSet
 from ..base._states import SCHEDULED
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, takes_slot
-from ._grant import Grant, Needs
+from ._grant import Grant, Needs, budgets_used
 from ._resource import GatedResource, PoolEntry, Resource
 
 if TYPE_CHECKING:
@@ -309,6 +309,7 @@ class OrderedPlaces:
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
         if job._extras is not None and job._extras.grant is not None:
+            job._extras.earlier_use = budgets_used(job) or None
             job._extras.grant.give_back()
             job._extras.grant = None
         elif (group := self.find_group(job)) is not None:

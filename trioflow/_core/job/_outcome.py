@@ -158,7 +158,9 @@ class RunExtras:
     backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
     # While instruments learn that the job is queued again: its attempt's start, end and error.
     ended_attempt: tuple[float, float, BaseException] | None = None
-    earlier_use: dict[str, Any] | None = None  # the amounts of budgets that earlier attempts have used, by name
+    earlier_use: dict[str, Any] | None = (
+        None  # the amounts of budgets that attempts without a grant now have used, by name
+    )
     failed_attempts: tuple[FailedAttempt, ...] = ()  # the last ones
     fraction: float | None = None  # the fraction of its work that the job has reported as done
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`, or is a service

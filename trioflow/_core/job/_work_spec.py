@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -46,13 +46,16 @@ class Work:
     Args:
         what: the kind of the work, such as "command".
         arguments: the arguments of the work, in order.
-        options: its other settings, in a fixed order. If all of them are None or False, they count as absent.
+        options: its other settings, in a fixed order, or a dict in which each has a name, with which the reason for
+            another run calls it: `{"option level=": 9}`. Those in a dict count as absent if they are None or False;
+            others only all together.
         reads: files, directories and patterns, such as `src/**/*.c`, that the work reads.
         writes: files and directories that the work creates or replaces. The remains of an unfinished attempt are
             renamed to NAME.partial before the job runs again.
         appends: files to which the work appends. Before the job runs again, they are truncated to their length before
             the unfinished attempt.
         begins_anew: files that each attempt overwrites from the beginning, so that nothing has to be cleaned up.
+        rejects: called with a stored result: the reason why it would be a failure now, or None.
 
     Example:
         >>> class Compress(AbstractJob):
@@ -67,14 +70,17 @@ class Work:
 
     what: str
     arguments: Iterable[Any] = ()
-    options: Iterable[Any] = ()
+    options: Iterable[Any] | Mapping[str, Any] = ()
     reads: Iterable[Path] = ()
     writes: Iterable[Path] = ()
     appends: Iterable[Path] = ()
     begins_anew: Iterable[Path] = ()
+    rejects: Callable[[Any], str | None] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Convert each field but `what` to a tuple; a single path becomes a tuple of one."""
         for name in ("arguments", "options", "reads", "writes", "appends", "begins_anew"):
             value: Any = getattr(self, name)
+            if name == "options" and isinstance(value, Mapping):
+                continue
             object.__setattr__(self, name, (value,) if isinstance(value, (str, bytes, os.PathLike)) else tuple(value))

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from ..admission._grant import budgets_used
 from ..admission._line import Line
 from ..admission.policy._policy_validation import reject_call_from_policy
 from ..base import _graph_algorithms, _logger
@@ -567,7 +566,6 @@ class Run:
         else:
             extras.add_retry(began, now, error, verdict.backoff)
             extras.first_started_at = began if extras.first_started_at is None else extras.first_started_at
-        extras.earlier_use = budgets_used(job)
         extras.ended_attempt = began, now, error
         extras.fraction = job._worker = job._started_at = None
         job._state = SCHEDULED

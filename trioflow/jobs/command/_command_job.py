@@ -19,6 +19,7 @@ from ._spawn_options import (
     CommandOptions,
     LeftoversOption,
     PinOption,
+    counted_variables,
     encode_environment,
     path_tuple,
     variables_with_placeholders,
@@ -191,13 +192,12 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def for_journal(self) -> Work:
         """Return the command, its options, and its input and output files, including the files of its streams."""
-        from ...abc import HashOnly, LocalDirectory  # imported late, as in `work`
+        from ...abc import LocalDirectory  # imported late, as in `work`
 
         options = self._command_options
         *arguments, stdin_job = original_arguments_of(self)
-        hashed_env = None if options.env is None else HashOnly(options.env)
-        counted = [options.shell, LocalDirectory(options.cwd), hashed_env]
-        return options.work("command", arguments, stdin_job, counted)
+        counted = {"option shell=": options.shell, "directory": LocalDirectory(options.cwd)}
+        return options.work("command", arguments, stdin_job, counted | counted_variables(options.env, self.redact))
 
     def forget_run(self) -> None:
         """Reset the result of the latest run."""

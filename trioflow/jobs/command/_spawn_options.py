@@ -114,18 +114,18 @@ class CommandOptions:
         return None
 
     def work(
-        self, what: str, arguments: Sequence[Any], stdin_job: Any, options: Sequence[Any], reads: Iterable[Any] = ()
+        self, what: str, arguments: Sequence[Any], stdin_job: Any, options: Mapping[str, Any], reads: Iterable[Any] = ()
     ) -> Work:
         """Return what a journal needs to know of a job with these options.
 
-        Standard input and the kinds of the outputs, if not both are inherited, become options, too. The files of the
-        streams are files read and written.
+        Standard input and the kinds of the outputs become options, too. The files of the streams are files read and
+        written.
 
         Args:
             what: the kind of the work.
             arguments: the arguments of the work.
             stdin_job: the job whose result is standard input; None if it is no job.
-            options: the other options that count.
+            options: the other options that count, by name.
             reads: files that the job reads, besides those of these options.
 
         """
@@ -133,17 +133,32 @@ class CommandOptions:
 
         has_input_file = is_path(self.stdin)
         stdin = stdin_job if stdin_job is not None else None if has_input_file else self.stdin
-        kinds = [_output_kind(stream) for stream in (self.stdout, self.stderr)]
         files_written = [stream for stream in (self.stdout, self.stderr) if is_path(stream)]
         return Work(
             what=what,
             arguments=arguments,
-            options=[*options, stdin, *(kinds if any(kinds) else ())],
+            options={
+                **options,
+                "option stdin=": stdin,
+                "option stdout=": _output_kind(self.stdout),
+                "option stderr=": _output_kind(self.stderr),
+            },
             reads=[*self.reads, *([self.stdin] if has_input_file else ()), *reads],
             writes=self.writes,
             appends=files_written if self.append else (),
             begins_anew=() if self.append else files_written,
+            rejects=self._describe_failure_now,
         )
+
+    def _describe_failure_now(self, result: Any) -> str | None:
+        """Return how a stored result, or one of the results of several commands, fails by the present `check`."""
+        for returncode in (
+            getattr(item, "returncode", None) for item in (result if type(result) is list else [result])
+        ):
+            failure = None if returncode is None else _exit_codes.describe_failure(self.success_codes, returncode)
+            if failure is not None:
+                return f"by check=, it would have failed now: {failure}"
+        return None
 
     def _check_output(self, name: str, value: Any, subject: str) -> None:
         if isinstance(value, (bytes, bool)) or not (
@@ -197,6 +212,22 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
             )
         variables[encoded_name] = encoded_value
     return variables
+
+
+def counted_variables(env: Mapping[bytes, bytes] | None, redact: bool) -> dict[str, Any]:
+    """Return the variables that count in a journal, by name: those that are not as in this program's environment.
+
+    What is as there differs between any two terminals. If variables of this program are missing, the names count, too.
+    """
+    from ...abc import HashOnly  # imported late, as in `work`
+
+    own: Mapping[bytes, bytes] = getattr(os, "environb", {})
+    counted = {name: value for name, value in (env or {}).items() if own.get(name) != value}
+    names = None if env is None or own.keys() <= env.keys() else HashOnly(sorted(env))
+    if redact:
+        return {"environment": HashOnly(counted) if counted else None, "set of variables": names}
+    variables = {f"variable {os.fsdecode(name)!r}": HashOnly(value) for name, value in counted.items()}
+    return {**variables, "set of variables": names}
 
 
 def check_mapping(value: Any, name: str, subject: str) -> None:

@@ -288,7 +288,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         if isinstance(self._node, LocalNode):
             cwd = LocalDirectory(cwd, self._node.directory)
         arguments = [self._node.name, steps, dict(zip(self._values, values, strict=True))]
-        counted = [cwd, HashOnly(self._env) if self._env else None]
+        variables: dict[str, Any] = {f"variable {name!r}": HashOnly(value) for name, value in self._env.items()}
+        if self.redact and variables:
+            variables = {"environment": HashOnly(self._env)}
+        counted = {"directory": cwd, **variables}
         return self._command_options.work("ssh", arguments, job, counted, sent_files)
 
     def forget_run(self) -> None:
