@@ -336,6 +336,15 @@ def command_line_of(job: AnyJob) -> str:
     return str(command._command_line())
 
 
+def output_tails(job: AnyJob, size: int) -> Iterable[tuple[str, bytes]]:
+    """Return the end of each output of the command that a job runs, as far as it is captured or goes to a file.
+
+    Any thread may call this. For a job with `redact=True`, return nothing.
+    """
+    streams: Any = getattr(job, "_open_streams", None)  # only kinds that run commands have it, while one runs
+    return () if streams is None or job.redact else streams.tails(size)
+
+
 def runs_outside_loop(job: AbstractJob[Any]) -> bool:
     """Return whether a job works outside of the event loop, in a thread or a process, and so takes real time."""
     return job._runs_commands or (isinstance(job, FunctionJob) and job._calls_in is not None)

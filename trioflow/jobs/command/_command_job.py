@@ -28,6 +28,7 @@ from ._spawn_options import (
 if TYPE_CHECKING:
     from ...abc import Work
     from ..posix._processes import Process
+    from ._streams import ProcessStreams
 
     JobCallback = Callable[["CommandJob"], object]
 
@@ -112,9 +113,10 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     """
 
-    __slots__ = ("_command", "_command_options", "_env_placeholders", "_latest_result", "_process")
+    __slots__ = ("_command", "_command_options", "_env_placeholders", "_latest_result", "_open_streams", "_process")
     _latest_result: CommandResult | None
     _process: Process | None  # set while the process runs
+    _open_streams: ProcessStreams | None  # likewise, for who looks at the end of its output meanwhile
 
     @explain_form
     def __init__(
@@ -156,7 +158,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         )  # fmt: skip
         self._command_options.validate(subject)
         self._command: Final = arguments
-        self._process = self._latest_result = None
+        self._process = self._latest_result = self._open_streams = None
         super().__init__(*arguments, stdin_job, on_done=on_done, on_settled=on_settled, **options)
         self._env_placeholders: Final = variables_with_placeholders(env)
         _granted.check_placeholders([*arguments, *self._env_placeholders.values()], self, subject)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import os
 import re
@@ -121,6 +122,12 @@ class CaptureSink:
     def finish(self) -> None:
         """Do nothing: no cleanup is needed."""
 
+    def tail(self, size: int) -> bytes:
+        """Return the end of the output so far. Any thread may call this."""
+        if (spool := self._spool) is None:
+            return bytes(self._buffer[-size:])
+        return spool.read_at(size, max(0, len(spool) - size))
+
     def output(self) -> bytes | OutputSpool:
         return bytes(self._buffer) if self._spool is None else self._spool
 
@@ -222,6 +229,17 @@ class ActivitySink:
 
     def finish(self) -> None:
         """Do nothing: no cleanup is needed."""
+
+
+def file_tail(path: Any, size: int) -> bytes:
+    """Return the end of a file to which a command writes; nothing if it cannot be read, or is no regular file."""
+    with contextlib.suppress(OSError):
+        descriptor = posix.open_regular(path, os.O_RDONLY)
+        try:
+            return bytes(posix.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size)))
+        finally:
+            os.close(descriptor)
+    return b""
 
 
 def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:

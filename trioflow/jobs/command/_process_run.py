@@ -142,6 +142,7 @@ class ProcessRun:
         self._initial_stderr_size = _start_errors.stderr_size(self._options)
         try:
             self._process = job._process = self._spawn(cpu)
+            job._open_streams = self._streams
         except BaseException as error:
             self._streams.close()
             if not isinstance(error, OSError):
@@ -287,7 +288,7 @@ class ProcessRun:
     def _finish_process(self) -> None:
         self._process.unregister()
         self._streams.close()
-        self._job._process = None
+        self._job._process = self._job._open_streams = None
         if self._process.returncode is not None:
             self._result = self._job._latest_result = self._make_result()
 

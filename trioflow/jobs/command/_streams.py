@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +32,7 @@ from ._output_sinks import (
     LineSink,
     OutputSink,
     OutputSpool,
+    file_tail,
     make_line_sinks,
     make_tag_function,
 )
@@ -194,6 +195,15 @@ class ProcessStreams:
     def captured_output(self, name: str) -> bytes | OutputSpool | None:
         capture = self._captures_by_stream.get(name)
         return None if capture is None else capture.output()
+
+    def tails(self, size: int) -> Iterator[tuple[str, bytes]]:
+        """Yield the end of each stream that is captured or goes to a file. Any thread may call this."""
+        for name, capture in list(self._captures_by_stream.items()):
+            yield name, capture.tail(size)
+        options = self._job._command_options
+        for name, target in (("stdout", options.stdout), ("stderr", options.stderr)):
+            if is_path(target):
+                yield name, file_tail(target, size)
 
     def _close_inherited_descriptors(self) -> None:
         for descriptor in self._inherited_descriptors:

@@ -98,9 +98,11 @@ class NodeSession:
     async def _attempt(self, spec: CommandSpec) -> RemoteCommand:
         with self.hidden_paths():
             attempt = RemoteCommand(spec)
+        self._job._open_streams = attempt
         try:
             await attempt.run()
         finally:
+            self._job._open_streams = None
             if attempt.report.returncode is not None:
                 self.latest_result = attempt.result()
         return attempt

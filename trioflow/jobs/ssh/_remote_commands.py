@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -28,6 +28,7 @@ from ..command._output_sinks import (
     LineSink,
     OutputSink,
     OutputSpool,
+    file_tail,
     make_line_sinks,
 )
 from ..command._result import CommandError, CommandResult
@@ -164,6 +165,12 @@ class RemoteCommand:
         """
         return bytes(self._tail.data if self.report.started else self._login_tail.data)
 
+    def tails(self, size: int) -> Iterator[tuple[str, bytes]]:
+        """Yield the end of each stream that is captured or goes to a file. Any thread may call this."""
+        for name, output in (("stdout", self._stdout), ("stderr", self._stderr)):
+            if (tail := output.tail(size)) is not None:
+                yield name, tail
+
     def check_login(self) -> None:
         """Raise an error if the login shell ended the session before the command started.
 
@@ -275,6 +282,7 @@ class _LocalOutput:
 
         """
         target = getattr(stdio, name)
+        self._path: Final = target if is_path(target) else None
         self._capture: Final = CaptureSink() if target == subprocess.PIPE else None
         self.sinks: list[OutputSink] = [] if self._capture is None else [self._capture]
         lines = make_line_sinks(name, stdio.on_line, stdio.tag)
@@ -283,6 +291,12 @@ class _LocalOutput:
             self.sinks.append(DescriptorSink(open_output_file(target, truncate=stdio.truncate)))
         elif not (lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
             self.sinks += _make_sinks(getattr(sys, name) if target is None else target)
+
+    def tail(self, size: int) -> bytes | None:
+        """Return the end of the output so far; None if it is neither captured nor goes to a file."""
+        if self._capture is not None:
+            return self._capture.tail(size)
+        return None if self._path is None else file_tail(self._path, size)
 
     def captured(self) -> bytes | OutputSpool | None:
         return None if self._capture is None else self._capture.output()

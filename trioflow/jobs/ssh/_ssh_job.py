@@ -40,7 +40,7 @@ from . import _sftp_transfers
 from ._connections import Connections, need_session
 from ._node_session import NodeSession
 from ._nodes import LocalNode, Node, SshNode, make_node
-from ._remote_commands import Stdio
+from ._remote_commands import RemoteCommand, Stdio
 from ._ssh_errors import Unreachable
 from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, fill_word, interpreter, parse_steps
 
@@ -141,9 +141,11 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
 
     _name_in_errors: ClassVar[str] = "SshJob"
     __slots__ = (
-        "_command_options", "_env", "_is_list", "_last_result", "_node", "_steps", "_unreachable", "_values",
+        "_command_options", "_env", "_is_list", "_last_result", "_node", "_open_streams", "_steps",
+        "_unreachable", "_values",
     )  # fmt: skip
     _last_result: CommandResult | None
+    _open_streams: RemoteCommand | None  # the command that runs, for who looks at the end of its output
     _unreachable: Unreachable | None
 
     @explain_form
@@ -191,7 +193,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
                 check_line(parts, [shown_value(name, subject) for name in names], subject)
         self._env: Final = _check_variables(env or {}, subject)
         reject_text(self._env, f"env= of {subject}")
-        self._last_result = self._unreachable = None
+        self._last_result = self._unreachable = self._open_streams = None
         super().__init__(
             [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
         )

@@ -8,18 +8,14 @@ forgotten.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-import os
 import secrets
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
-from ... import _posix as posix
 from ..._core.api import views
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, RunPhase, WaitCause, state_of
 from .._estimate import Estimate
@@ -259,7 +255,7 @@ class Watch:
             "explanation": "" if job.state is JobState.RUNNING else explain(job),
             "status": views.get_status_text(job),
             "line": None if views.runs_commands(job) else describe_line(frames if line is None else line),
-            "output": list(_output_tails(job)),
+            "output": [(name, data.decode(errors="replace")) for name, data in views.output_tails(job, MAX_TAIL)],
         }
 
 
@@ -269,28 +265,3 @@ def _later_attempt_starts(outcome: Outcome) -> Iterator[float]:
     yield from (attempt.began for attempt in failed if attempt.number > 1)
     if failed and (start := waits.get(failed[-1].ended, failed[-1].ended)) < math.inf:
         yield start
-
-
-def _output_tails(job: AnyJob) -> Iterator[tuple[str, str]]:
-    """Yield the ends of the outputs of a running command as far as this program has them, in memory or as a file."""
-    if job.redact or not views.runs_commands(job):
-        return
-    for frame, _ in views.job_frames(job)[0]:
-        streams = getattr(frame.f_locals.get("self"), "_streams", None)
-        captures = dict(getattr(streams, "_captures_by_stream", {}))
-        for name, sink in captures.items():
-            spool = sink._spool
-            data = sink._buffer[-MAX_TAIL:] if spool is None else spool.read_at(MAX_TAIL, max(0, len(spool) - MAX_TAIL))
-            yield name, bytes(data).decode(errors="replace")
-        if captures:
-            return
-    for name in ("stdout", "stderr"):
-        path = getattr(getattr(job, "_command_options", None), name, None)
-        if isinstance(path, (str, Path)):
-            with contextlib.suppress(OSError):
-                descriptor = posix.open_regular(path, os.O_RDONLY)
-                try:
-                    start = max(0, os.fstat(descriptor).st_size - MAX_TAIL)
-                    yield name, posix.pread(descriptor, MAX_TAIL, start).decode(errors="replace")
-                finally:
-                    os.close(descriptor)
