@@ -84,10 +84,16 @@ class DocStrings(PythonDocStringDocument):
                 yield found.start(1), found.end(1), found[1]
 
 
+def public_names_in_virtual_time(namespace: dict[str, Any]) -> None:
+    public_names(namespace)
+    in_virtual_time(namespace)
+
+
+in_python: dict[str, Any] = {"parsers": [DocTestParser()], "document_types": {".py": DocStrings}}
+LISTINGS = ["trioflow/_scheduler.py"]  # a busy machine would print durations
 docstrings = Sybil(
-    parsers=[DocTestParser()],
-    patterns=["trioflow/*.py", "trioflow/*/*.py", "trioflow/*/*/*.py", "trioflow/*/*/*/*.py"],
-    document_types={".py": DocStrings},
-    setup=public_names,
-)
-pytest_collect_file = SybilCollection([pages, virtual_pages, docstrings]).pytest()
+    patterns=["trioflow/*.py", "trioflow/*/*.py", "trioflow/*/*/*.py", "trioflow/*/*/*/*.py"], excludes=LISTINGS,
+    setup=public_names, **in_python,
+)  # fmt: skip
+listings = Sybil(patterns=LISTINGS, setup=public_names_in_virtual_time, teardown=in_real_time, **in_python)
+pytest_collect_file = SybilCollection([pages, virtual_pages, docstrings, listings]).pytest()

@@ -54,10 +54,11 @@ STATIC_CHECKS = (
 )
 
 
+MOST_TESTS = "pytest -m 'not soak and not ci' -n auto"
 ALL_TESTS = "pytest -m 'not soak' -n auto"
 TESTS = {
     "fast": ("the fast tests alone, as plain pytest does", "pytest"),
-    "tests": ("all tests, and no other checks", ALL_TESTS),
+    "tests": ("all tests, those of CI alone included, and no other checks", ALL_TESTS),
     "coverage": ("all tests, and which lines and branches of the package they leave out", f"{ALL_TESTS} --cov"),
     "soak": ("the long versions of some tests alone: many processes, much output, many random scenarios",
              "pytest -m 'soak or hypothesis' --hypothesis-profile soak --timeout 0"),
@@ -73,7 +74,7 @@ def main() -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a thousand starts of Python would compile everything again
     if not provide_commands():
         return 1
-    tests = shlex.join([*shlex.split(options.part or ALL_TESTS), *options.pytest_options])
+    tests = shlex.join([*shlex.split(options.part or MOST_TESTS), *options.pytest_options])
     others = () if options.part else STATIC_CHECKS
     pool = concurrent.futures.ThreadPoolExecutor(2)
     try:

@@ -101,6 +101,23 @@ Plain `pytest` runs the fast ones; `python -m tests` runs all.
 """
 
 
+CI_ALONE = (
+    "docs/test_extras.py",
+    "examples/test_killed.py",
+    "examples/test_sweep.py",
+    "inside",
+    "jobs/process/test_engines.py",
+    "libraries",
+    "mutation",
+    "plants",
+)
+"""Folders and files that take a sixth of the time of all tests, and seldom find what the others do not.
+
+CI runs them; the test command of the README leaves them out, and of each file of `BROWSER` all tests but the first.
+"""
+BROWSER = ("view/page/test_page_browser.py", "view/trace/test_report_browser.py")
+
+
 def use_loop(kind: str) -> None:
     """Let tests on asyncio run on uvloop, those on the virtual clock excepted, or with the eager tasks of Python 3.12.
 
@@ -135,7 +152,7 @@ def pytest_configure(config: pytest.Config) -> None:
     use_loop(config.option.loop)
     if not config.option.markexpr:
         asked = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword
-        config.option.markexpr = "not soak" if asked else "not soak and not slow"
+        config.option.markexpr = "not soak" if asked else "not soak and not slow and not ci"
 
 
 def is_among(file: Path, places: Collection[str]) -> bool:
@@ -161,7 +178,10 @@ LONGEST = {
     "cli/test_end_of_run.py": 2, "journal/test_killed.py": 2,
     "compat/pyexpool/test_signals.py": 1, "journal/test_restoring.py": 1,
 }  # fmt: skip
-"""Files that take longest, mostly to wait for programs: they begin first, each in so many parts."""
+"""Files that take longest, mostly to wait for programs: they begin first, each in so many parts.
+
+`python -m tests.longest REPORT` writes this table, from the JUnit report of a run.
+"""
 
 ONE_BACKEND = (
     "cli", "examples", "jobs/command", "jobs/posix", "jobs/process", "jobs/ssh", "journal", "simulation", "view",
@@ -182,6 +202,8 @@ def has_one_backend(file: Path) -> bool:
 
 both_of_file: dict[Path, str] = {}
 """The test of each of these files that runs on both."""
+first_of_file: dict[Path, str] = {}
+"""The first test of each file of `BROWSER`."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -205,9 +227,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the slow tests, and skip those that cannot pass with direct isolation, if it is tested; see `fast_way`."""
+    """Mark the slow tests and those of CI alone; skip those that need fast isolation, see `fast_way`, without it."""
     if is_slow(item.path):
         item.add_marker("slow")
+    is_of_browser = is_among(item.path, BROWSER)
+    if is_among(item.path, CI_ALONE) or (is_of_browser and first_of_file.setdefault(item.path, item.name) != item.name):
+        item.add_marker("ci")
     marker = item.get_closest_marker("fast_way") if isolations.ISOLATION == "direct" else None
     if marker is not None:
         parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}

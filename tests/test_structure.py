@@ -326,7 +326,7 @@ def test_a_room_that_has_more_lines_than_its_bound_is_refused(
     (tmp_path / "trioflow" / "room" / "one.py").write_text(
         '"""Text."""\n\n# why\nx = (\n    1\n)\n\n\ndef f():\n    """Do."""\n'
     )
-    for bound, status, told in ((4, 0, ""), (3, 1, "room: 4 lines, 3 allowed\n")):
+    for bound, status, told in ((4, 0, ""), (3, 1, "room: 4 lines, 1 too many\n")):
         (tmp_path / "pyproject.toml").write_text(f"[tool.trioflow.code-lines]\nroom = {bound}\n")
         assert code_size.main() == status
         assert capsys.readouterr().out == f"{told}4 lines of code; the bounds allow {bound}\n"

@@ -16,12 +16,24 @@ from .scripts import load_example
 
 FILES = {"sound": "VALUE = 1\n", "broken": "def f(:\n", "unused": "import os\n"}
 
+CHECKER_OF_IMPORTS = """
+import sys
+
+found = [line for line in open(sys.argv[1]) if line.startswith("import ")]
+print(*(f"{sys.argv[1]}:1:1: unused {line}" for line in found), sep="", end="")
+sys.exit(bool(found))
+"""
+
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The example, without mypy, which takes a second for each repository, and with one package of the library."""
+def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The example, without checkers of its environment but a stand-in for ruff, and with one package of the library."""
     example = load_example("checkers")
     monkeypatch.delitem(example.CHECKERS, "mypy")
+    monkeypatch.setitem(example.CHECKERS, "ruff", ["checker_of_imports", "program.py"])
+    (tmp_path / "checker_of_imports.py").write_text(CHECKER_OF_IMPORTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(example, "PACKAGES", ["json"])
     return example
 
