@@ -44,6 +44,7 @@ class World:
         self.bound: set[tuple[str, str]] = set()  # requirements that were added while a run was under way
         self.implied = set(implied)  # who waits for whom for the sake of jobs inside
         self.limiters: list[ModelLimiter] = []
+        self.paused: set[str] = set()  # the schedulers with a pause of their own
         self.windows: dict[str, int] = {}  # those that were set during the run
         self.pools: dict[str, dict[str, ModelResource]] = {}  # of each scheduler
         self.restored: dict[

@@ -127,6 +127,7 @@ class Generator:
         if self.apart or self.random.random() < 0.5:
             return replace(drawn, steers=tuple(steers))
         body = [step for _, each in sorted(steers, key=lambda each: each[0]) for step in (Nap(self.duration(4)), each)]
+        body.append(Nap(1.0 + 2.0**-21))  # what it resumes does not start as its own slot is free
         job = Leaf(name=f"j{next(self.numbers)}", forever=self.random.random() < 0.5, bodies=(tuple(body),))
         return replace(drawn, root=with_jobs(drawn.root, [job], []))
 

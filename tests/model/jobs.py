@@ -73,7 +73,7 @@ class ModelJob:
         self.asked = False  # to end, from outside
         self.alone = False  # `cancel()` of the job itself came first
         self.told = False  # to end, by its run, perhaps after it was cancelled already
-        self.ended_with_run = False  # it has settled as its run was stopped or drained
+        self.ended_with_run = False  # it ran, and has settled as its run was stopped or drained
         self.by_run = False  # to end, as the run has come to its end
         self.at_each_wait = False  # it is cancelled at each wait from now on, as its time is up
         self.ready = False  # a service
@@ -711,11 +711,11 @@ def is_in(job: ModelJob | None, group: ModelJob) -> bool:
 
 
 def steer(world: World, step: Steer) -> None:
-    """Pause or resume a scheduler that is under way, or give one that has not ended another window."""
+    """Pause or resume a scheduler that has not ended, or give it another window."""
     group: Any = world.jobs.get(step.who)
     if step.what == "try_again":
         try_again(world, group)
     elif isinstance(step.what, int) and group is not None and group.state in UNSETTLED:
         group.set_window(step.what)
-    elif not isinstance(step.what, int) and group in world.schedulers:
+    elif not isinstance(step.what, int) and group is not None and group.state in UNSETTLED:
         group.set_paused(step.what == "pause")

@@ -53,7 +53,8 @@ class ModelScheduler(ModelJob):
         self.released: deque[str] = deque()
         self.late: dict[str, list[ModelJob]] = {}  # who was made to wait for a job during the run, in this order
         self.phase = "running"
-        self.stopping = self.draining = self.forever_ended = self.flushing = self.paused = False
+        self.stopping = self.draining = self.forever_ended = self.flushing = False
+        self.paused = self.name in self.world.paused
         self.calls_due: deque[str] = deque()  # of on_settled
         self.call_timer: Timer | None = None
         self.members: dict[str, ModelResource] = {}  # what it keeps for its members
@@ -326,8 +327,12 @@ class ModelScheduler(ModelJob):
     # ---- steering
 
     def set_paused(self, paused: bool) -> None:
-        """No job starts in a pause, at any depth; what was admitted and has not begun holds nothing."""
-        if not (self.stopping or self.draining):
+        """No job starts in a pause, at any depth; what was admitted and has not begun holds nothing.
+
+        A pause is the scheduler's, until the outermost run ends: one that has not begun, or is tried again, takes it.
+        """
+        (self.world.paused.add if paused else self.world.paused.discard)(self.name)
+        if self.under_way and not (self.stopping or self.draining):
             self.world.mark(*["pause()"] * paused)
             self.paused = paused
             for group in self.world.schedulers:
@@ -549,6 +554,7 @@ class ModelScheduler(ModelJob):
         """Act on the end of a job."""
         began, job.attempt_problem = job.began_attempt, job.problem
         was_full = len(self.holders) >= self.size
+        was_running = job in self.running
         for jobs in (self.running, self.queue):
             if job in jobs:
                 jobs.remove(job)
@@ -557,7 +563,8 @@ class ModelScheduler(ModelJob):
             self.tell_adaptive(job, began, was_full)
         self.note_settled(job)
         self.show_signs()
-        job.ended_with_run = not job.alone and (self.why_stopped != "COMPLETED" if self.stopping else self.draining)
+        ends = self.why_stopped != "COMPLETED" if self.stopping else self.draining
+        job.ended_with_run = was_running and ends and not job.alone
         if self.stopping:
             self.pass_on_and_wind_down()
         elif job.counts and job.criticality:
@@ -737,6 +744,9 @@ class ModelScheduler(ModelJob):
         if job.state == "SUCCEEDED":
             self.winners.append(job)
         if len(self.winners) >= self.plan.enough:
+            rivals = [one for one in self.running if isinstance(one, ModelScheduler) and one is not job]
+            if any(one.under_way and one.is_over() for one in rivals):
+                self.world.doubt("a group of a First ends as another decides")
             self.decided = True
             self.world.mark("First" if self.plan.enough == 1 else "quorum")
             self.reason = "COMPLETED"

@@ -122,10 +122,10 @@ PLANTS: Final = (
     ),
     Plant(
         "run-earlier-use",
-        f"{RUN}/_run.py",
+        f"{ADMISSION}/_admission.py",
         "what a failed attempt has used of a budget is forgotten",
         """\
-        extras.earlier_use = budgets_used(job)
+            job._extras.earlier_use = budgets_used(job) or None
 """,
     ),
     Plant(
@@ -179,12 +179,14 @@ PLANTS: Final = (
             if self.time_slice.timed:
                 self.time_slice.call_due()
         if extras is not None:
-            extras.context = None
+            if state not in REOPENABLE:
+                extras.context = None
             extras.notify_listeners(job)
 """,
         """\
         if extras is not None:
-            extras.context = None
+            if state not in REOPENABLE:
+                extras.context = None
             extras.notify_listeners(job)
         if self.queue.places is not None:
             self.queue.give_back(job)
@@ -213,13 +215,15 @@ PLANTS: Final = (
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
         if self.notify_end is not None:
+            self.is_settling = True
             self.notify_end(self.scheduler, job)
-            extras = job._extras
+            self.is_settling, extras = False, job._extras
 """,
         """\
         if self.notify_end is not None:
+            self.is_settling = True
             self.notify_end(self.scheduler, job)
-            extras = job._extras
+            self.is_settling, extras = False, job._extras
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
 """,
@@ -742,10 +746,10 @@ PLANTS: Final = (
         f"{RUN}/_run.py",
         "resume() of a run resumes the groups in it that are paused themselves",
         """\
-            run.queue.set_paused(run.pause is not None or is_paused_around)
+        self.queue.set_paused(is_paused_around or self.pause is not None)
 """,
         """\
-            run.queue.set_paused(self.pause is not None or is_paused_around)
+        self.queue.set_paused(is_paused_around)
 """,
     ),
     Plant(
@@ -753,12 +757,11 @@ PLANTS: Final = (
         f"{ADMISSION}/_tokens.py",
         "a run whose waiting jobs were taken back stays in the line for a token",
         """\
-        self.limit.tickets.extend(others)
-        self._leave_queue()
+        if not others:
+            self.limit.leave_queue()
         return entries
 """,
         """\
-        self.limit.tickets.extend(others)
         return entries
 """,
     ),
@@ -1024,10 +1027,10 @@ if run is not None:
         f"{RUN}/_failure_counts.py",
         "a failure that was kept to be reported is awaited, and its job stays",
         """\
-                    run.drop(job)
+                run.drop(job)
 """,
         """\
-                    pass
+                pass
 """,
     ),
 )

@@ -155,7 +155,7 @@ class Run:
     queue: Final[Line]
     workers: Final[Workers]
     lane: Workers  # where jobs become ready: in the clean-up phase, another one
-    pause: Pause | None  # its own; `current_pause` finds those of the runs around it
+    pauses: dict[BaseScheduler, Pause]  # of all schedulers in the outermost run, whatever their phase
     hold: Pause | None  # since when the run has been held, because failures count; `Hold` in `parts` sets it
     steering: Steering
     requirement_counts: RequirementCounts
@@ -209,7 +209,7 @@ class Run:
         self.context = contextvars.copy_context()
         self.phase = CHECKING
         self.deadline = math.inf
-        self.instrument_set = self.journal_writer = self.pause = self.hold = None
+        self.instrument_set = self.journal_writer = self.hold = None
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.reason = self.culprit = self.cancel_reason = self.interruption = None
         self.pending_shutdowns = self.change_event = None
@@ -228,9 +228,10 @@ class Run:
             self.members_critical = outer.members_critical
         if outer is None:
             self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
-            self.standstill, self.limits = Standstill(self), {}
+            self.standstill, self.limits, self.pauses = Standstill(self), {}, {}
         else:
-            self.time_slice, self.standstill, self.limits = outer.time_slice, outer.standstill, outer.limits
+            self.time_slice, self.standstill = outer.time_slice, outer.standstill
+            self.limits, self.pauses = outer.limits, outer.pauses
         self.clock = self.time_slice.clock
         self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
         self.parts = make_parts(self, window)
@@ -243,8 +244,9 @@ class Run:
         if window is not None or outer is not None:
             use_limiter(self)
         self.workers = self.lane = Workers(self, self.queue)
-        if self.outer_worker is not None and self.outer_worker.workers.queue.is_paused:
-            self.queue.set_paused(True)
+        if self.pauses:
+            self._take_pause()
+            self.record_pause()
         self.requirement_counts = RequirementCounts(self)
         self.failures = FailureCounts(self)
 
@@ -283,6 +285,11 @@ class Run:
             workers = [*run.workers.alive, *(run.lane.alive if in_clean_up and run.lane is not run.workers else ())]
             runs += [nested for worker in workers if (nested := worker.nested_run()) is not None]
         return runs
+
+    @property
+    def pause(self) -> Pause | None:
+        """The pause of this scheduler; `current_pause` finds those of the ones around it."""
+        return self.pauses.get(self.scheduler)
 
     def part(self, kind: type[P]) -> P | None:
         """Return the part of this kind; None if the run has none."""
@@ -859,28 +866,39 @@ class Run:
             run.scheduler._notify_unreached()
             run.wake()
 
-    def set_pause(self, is_paused: bool, by: str = "") -> None:
-        """Let no jobs start, here and in nested runs, or let them start again. What runs goes on.
+    def set_pause(self, scheduler: BaseScheduler, is_paused: bool, by: str = "") -> None:
+        """Let no jobs of a scheduler start, and of those nested in it, or let them start again. What runs goes on.
+
+        Each run of the scheduler takes the pause: that in progress, unless it ends, and those that have not begun.
 
         Args:
-            is_paused: False ends the run's own pause.
+            scheduler: that of this run, or one in it that is not running now.
+            is_paused: False ends the scheduler's own pause.
             by: who asks, in words for views and the log; "" for the program itself.
 
         """
-        if self.is_draining_or_stopping:
-            return
-        if is_paused is (self.pause is not None):
-            for part in () if is_paused else self.parts:
+        takes_it = scheduler is self.scheduler and not self.is_draining_or_stopping
+        if is_paused is (scheduler in self.pauses):
+            for part in self.parts if takes_it and not is_paused else ():
                 part.on_resumed()
             return
-        self.pause = Pause(self.clock(), by) if is_paused else None
+        if is_paused:
+            self.pauses[scheduler] = Pause(self.clock(), by)
+        else:
+            del self.pauses[scheduler]
+        if not takes_it:
+            return
         self.record_pause()
         for run in self.with_nested():  # enclosing runs come first
-            is_paused_around = run.outer_worker is not None and run.outer_worker.workers.queue.is_paused
-            run.queue.set_paused(run.pause is not None or is_paused_around)
+            run._take_pause()
         if not is_paused:
             ask_in_order(self.with_nested())
         self._after_steering()
+
+    def _take_pause(self) -> None:
+        """Be paused if this scheduler or one around it is."""
+        is_paused_around = self.outer_worker is not None and self.outer_worker.workers.queue.is_paused
+        self.queue.set_paused(is_paused_around or self.pause is not None)
 
     def record_pause(self) -> None:
         """Record that the run begins or ceases to be paused or held."""

@@ -108,9 +108,9 @@ class WindowOption(Option[Any, Any]):
                 f"jobs_window={short_repr(value)} of {job.label!r}, where it is {short_repr(run.queue.window)}: during "
                 "a run a number can only be replaced by a number from 1 up; change the total of a limiter itself"
             )
-        self.store(job, size)
         if size != run.queue.window:
             run.set_window(size)
+        self.store(job, size)
 
 
 class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder", ("[[", "]]")), keeps_time=True):
@@ -986,8 +986,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if self._run is not None and self._calls_after_signal is not None:  # a function of `handle_signals` calls this
             self._calls_after_signal.append(self.drain)
-        else:
-            self._steer(self._drain, "drain()")
+        elif self._run is not None:
+            self._run.steer(functools.partial(self._drain, self._run), f"drain() of {self.label!r}")
+        elif not self._has_ended_elsewhere():
+            raise RuntimeError(f"drain() of {self.label!r}: it is not running")
 
     def _drain(self, run: Run) -> None:
         if not run.is_draining_or_stopping:
@@ -998,10 +1000,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Start no jobs, at any depth, until `resume()`. What runs goes on, and so do timeouts, rates and services.
 
         `drain()`, `cancel()` and timeouts end the run as always. A nested scheduler is paused while it, or one around
-        it, is. From another thread, this takes effect in the next turn of the loop, and does nothing after the end.
+        it, is; it may be paused before it begins, and another attempt of it is paused, too. From another thread, this
+        takes effect in the next turn of the loop, and does nothing after the end.
 
         Raises:
-            RuntimeError: the scheduler is not running.
+            RuntimeError: the scheduler is in no run, or has settled in it.
 
         Example:
             >>> async def work():
@@ -1015,11 +1018,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
-        self._steer(lambda run: run.set_pause(True), "pause()")
+        self._set_pause(True, "pause()")
 
     def resume(self) -> None:
         """Let jobs start again after `pause()`; without one, do nothing. Threads and errors are as for `pause`."""
-        self._steer(lambda run: run.set_pause(False), "resume()")
+        self._set_pause(False, "resume()")
 
     def try_again(self) -> None:
         """Try again all jobs that have failed in the run in progress, at any depth; see `try_again` of a job.
@@ -1037,16 +1040,20 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         else:
             super().try_again()
 
-    def _steer(self, call: Callable[[Run], None], call_text: str) -> None:
-        if self._run is not None:
-            self._run.steer(functools.partial(call, self._run), f"{call_text} of {self.label!r}")
+    def _set_pause(self, is_paused: bool, call_text: str) -> None:
+        run = self._innermost_run()
+        if run is not None and not self._state.is_settled:
+            run.steer(functools.partial(run.set_pause, self, is_paused), f"{call_text} of {self.label!r}")
         elif not self._has_ended_elsewhere():
             raise RuntimeError(f"{call_text} of {self.label!r}: it is not running")
 
     @property
     def is_paused(self) -> bool:
-        """Whether the run in progress starts no jobs, because this scheduler or one around it is paused."""
-        return self._run is not None and self._run.current_pause() is not None
+        """Whether no job of it starts in the run in progress, because this scheduler or one around it is paused."""
+        run = self._innermost_run()
+        if run is None or self._state.is_settled:
+            return False
+        return self in run.pauses or run.current_pause() is not None
 
     async def __aenter__(self) -> Self:
         """Start the run, which accepts jobs until the end of the `async with` body.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..admission._window import Adaptive
@@ -105,7 +106,8 @@ class RunInProgress:
         self.began_at: Final = run.began_at
         self.thread_id: Final = run.thread_id  # the identifier of the thread of its event loop
         # Any thread may use the first of these; the others, only that of the loop.
-        self.call_in_loop, self.set_pause, self.report = run.call_in_loop, run.set_pause, run.report
+        self.call_in_loop, self.report = run.call_in_loop, run.report
+        self.set_pause = partial(run.set_pause, run.scheduler)
 
     def has_ended(self) -> bool:
         return self.scheduler._run is not self._run

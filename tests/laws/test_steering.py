@@ -1,0 +1,189 @@
+"""Each word of steering in each phase of a run, and of a group that is tried again: what it does, or why it is refused.
+
+What is set during a run is the scheduler's, until the outermost run ends: each of its runs and attempts takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Job, JobState, Retry, Scheduler, StopReason, current_job
+
+from ..bodies import nap, nothing
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def set_window(scheduler: Scheduler) -> None:
+    scheduler.jobs_window = 1
+
+
+WORDS: dict[str, Callable[[Scheduler], None]] = {
+    "pause": Scheduler.pause,
+    "resume": Scheduler.resume,
+    "window": set_window,
+    "drain": Scheduler.drain,
+    "cancel": Scheduler.cancel,
+}
+TRIED_TWICE = {"a": [1, 5], "c": [1, 5], "b": [6]}
+"""When the jobs of the group start if nobody steers it."""
+PHASES = {"not begun": 0.5, "running": 1.5, "ending": 2.5, "between": 4, "again": 5.5, "settled": 15}
+REFUSED, CANCELLED, NOTHING = "refused", "cancelled", "nothing"
+TABLE: dict[tuple[str, str], Any] = {
+    ("pause", "not begun"): {"a": [10, 14], "c": [10, 14], "b": [15]},
+    ("pause", "running"): {"a": [1, 10], "c": [1, 10], "b": [11]},
+    ("pause", "ending"): {"a": [1, 10], "c": [1, 10], "b": [11]},
+    ("pause", "between"): {"a": [1, 10], "c": [1, 10], "b": [11]},
+    ("pause", "again"): {"a": [1, 5], "c": [1, 5], "b": [10]},
+    ("pause", "settled"): REFUSED,
+    **{("resume", phase): NOTHING for phase in PHASES},
+    ("resume", "settled"): REFUSED,
+    ("window", "not begun"): {"a": [1, 4], "c": [5], "b": [6]},
+    ("window", "running"): {"a": [1, 5], "c": [1, 6], "b": [7]},
+    ("window", "ending"): {"a": [1, 5], "c": [1, 6], "b": [7]},
+    ("window", "between"): {"a": [1, 5], "c": [1, 6], "b": [7]},
+    ("window", "again"): NOTHING,
+    ("window", "settled"): REFUSED,
+    ("drain", "not begun"): REFUSED,
+    ("drain", "running"): CANCELLED,
+    ("drain", "ending"): NOTHING,
+    ("drain", "between"): REFUSED,
+    ("drain", "again"): CANCELLED,
+    ("drain", "settled"): REFUSED,
+    **{("cancel", phase): CANCELLED for phase in PHASES},
+    ("cancel", "settled"): NOTHING,
+}
+
+
+NOT_ALLOWED = "jobs_window of 'group': not allowed while 'Scheduler' is running"
+
+
+class Group:
+    """A group whose first attempt fails: it begins at 1, fails at 2, has unwound at 3, and is tried again at 5."""
+
+    def __init__(self) -> None:
+        self.starts: dict[str, list[float]] = {}
+        gate, first, other = (
+            Job(nap, 1),
+            Job(self.fail_once, label="a", critical=True),
+            Job(self.linger_once, label="c"),
+        )
+        last = Job(self.note, label="b", required=first)
+        options = {"required": gate, "retry": Retry(1, first=2, jitter=False), "jobs_window": 3}
+        self.scheduler = Scheduler(first, other, last, label="group", **options)  # type: ignore[arg-type]
+        self.outer = Scheduler(gate, self.scheduler, Job(nap, 30))
+
+    async def note(self) -> int:
+        """Write down the start of a job, and return how often it has started."""
+        starts = self.starts.setdefault(current_job().label, [])
+        starts.append(anyio.current_time())
+        return len(starts)
+
+    async def fail_once(self) -> None:
+        number = await self.note()
+        await anyio.sleep(1)
+        if number == 1:
+            raise OSError
+
+    async def linger_once(self) -> None:
+        is_first = await self.note() == 1 and not self.scheduler.attempts > 1
+        try:
+            await anyio.sleep(9 if is_first else 1)
+        finally:
+            if is_first:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(1)
+
+
+@pytest.mark.parametrize(("word", "phase"), TABLE)
+def test_each_word_in_each_phase_of_a_group(virtual: Virtual, word: str, phase: str) -> None:
+    """A group that has not begun, ends, or is tried again, takes pause and window; what cannot be done is refused."""
+    group, refusals = Group(), []
+
+    async def steer() -> None:
+        await anyio.sleep(PHASES[phase])
+        try:
+            WORDS[word](group.scheduler)
+        except RuntimeError as error:
+            refusals.append(str(error))
+        assert group.scheduler.is_paused is (word == "pause" and not refusals)
+        await anyio.sleep(max(0, 10 - PHASES[phase]))
+        if word == "pause" and not refusals:
+            group.scheduler.resume()
+
+    group.outer.add(Job(steer, forever=True))
+    assert virtual(group.outer.co_run)
+    expected = TABLE[word, phase]
+    if expected is CANCELLED:
+        assert group.scheduler.state is JobState.CANCELLED
+        assert [times for times in group.starts.values() if times[-1] > PHASES[phase]] == []
+    else:
+        assert group.scheduler.state is JobState.SUCCEEDED
+        assert group.starts == (TRIED_TWICE if expected in (REFUSED, NOTHING) else expected)
+    why = f"{word}() of 'group': it is not running" if word != "window" else NOT_ALLOWED
+    assert refusals == ([why] if expected is REFUSED else [])
+    assert group.scheduler.jobs_window == (1 if word == "window" and not refusals else 3)
+
+
+class Closing(AbstractJob[None]):
+    """A job whose shutdown takes half a second."""
+
+    async def co_run(self) -> None:
+        await anyio.sleep(1)
+
+    async def co_shutdown(self) -> None:
+        await anyio.sleep(0.5)
+
+
+ENDS = {"drain": StopReason.DRAINED, "cancel": StopReason.CANCELLED}
+
+
+@pytest.mark.parametrize("phase", ["before", "checking", "running", "ending", "after"])
+@pytest.mark.parametrize("word", WORDS)
+def test_each_word_in_each_phase_of_an_outermost_run(virtual: Virtual, word: str, phase: str) -> None:
+    """What comes while the run is checked holds from its first job on; what comes as it ends changes nothing."""
+    first = Closing()
+    last = Job(nap, 1, required=first)
+    many = [Job(nothing) for _ in range(3000)]  # so that checks and links take several turns of the loop
+    scheduler = Scheduler(first, last, many, jobs_window=4000, label="home")
+
+    def steer() -> str:
+        try:
+            WORDS[word](scheduler)
+        except RuntimeError as error:
+            return str(error)
+        return ""
+
+    async def run() -> str:
+        refusal = steer() if phase == "before" else ""
+        async with anyio.create_task_group() as group:
+            group.start_soon(scheduler.co_run)
+            if phase == "checking":
+                while not scheduler.is_running():
+                    await anyio.lowlevel.checkpoint()
+                refusal = steer()
+            elif phase in ("running", "ending"):
+                await anyio.sleep({"running": 0.5, "ending": 2.2}[phase])
+                refusal = steer()
+            if word == "pause" and phase in ("checking", "running"):
+                assert scheduler.is_paused
+                await anyio.sleep(5 - anyio.current_time())
+                scheduler.resume()
+        return steer() if phase == "after" else refusal
+
+    is_refused = phase in ("before", "after") and word != "window"
+    assert virtual(run) == (f"{word}() of 'home': {REASONS.get(word, 'it is not running')}" if is_refused else "")
+    ends = phase in ("checking", "running") and word in ENDS
+    assert scheduler.stop_reason is (ENDS[word] if ends else StopReason.COMPLETED)
+    starts = {"checking": {"pause": [5, 6], "drain": [None, None], "cancel": [None, None]}}
+    starts["running"] = {"pause": [0, 5], "drain": [0, None], "cancel": [0, None]}
+    assert [first.started_at, last.started_at] == starts.get(phase, {}).get(word, [0, 1])
+    assert scheduler.jobs_window == (1 if word == "window" else 4000)
+
+
+REASONS = {"cancel": "its scheduler is not running"}
