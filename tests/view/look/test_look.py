@@ -189,11 +189,16 @@ def test_a_program_without_a_run_says_so() -> None:
 def test_equal_waits_are_one_line() -> None:
     """Jobs that wait for the same thing share a line; a section names only a few jobs, and counts the others."""
     waits = [
-        {"path": f"job {number}", "state": "scheduled", "cause": "rate", "explanation": f"waits for api, at {number}"}
+        {"path": f"job {number}", "state": "scheduled", "group": "api", "explanation": f"waits for api, at {number}"}
         for number in range(30)
     ]  # fmt: skip
     waits += [
-        {"path": f"next {number}", "state": "idle", "cause": None, "explanation": f"waits for 'job {number}': it runs"}
+        {
+            "path": f"next {number}",
+            "state": "idle",
+            "group": "jobs",
+            "explanation": f"waits for 'job {number}': it runs",
+        }
         for number in range(30)
     ]
     run = {
@@ -206,7 +211,7 @@ def test_equal_waits_are_one_line() -> None:
     assert lines[2:5] == [r"night\n  60 jobs", "  on trio in an unknown thread for 2 s", "waiting:"]
     assert lines[5:] == [
         "  job 0, job 1, job 2, job 3, job 4 and 25 more       waits for api, at 0",
-        "  next 0, next 1, next 2, next 3, next 4 and 25 more  waits for 'job 0': it runs (1 of these)",
+        "  next 0, next 1, next 2, next 3, next 4 and 25 more  waits for 'job 0': it runs",
         "  and 5 jobs more; --json has up to 1000",
     ]
     narrow = list(_client.text_lines(7, {"command": ["python"], "runs": [run]}, 40))  # once `job 0, job 1…nd 25 more`
@@ -230,14 +235,14 @@ def test_a_large_program_fits_a_screen(columns: int) -> None:
     ]  # fmt: skip
     waiting = [
         {
-            "path": f"{cause} {number}", "scheduler": f"group {number // 2 % 9}", "state": "scheduled", "cause": cause,
+            "path": f"{cause} {number}", "scheduler": f"group {number // 2 % 9}", "state": "scheduled", "group": cause,
             "explanation": text.format(number // 2),
         }
         for cause, text in {"slot": "waits for a slot, {} before", "resource": "waits for gpu: {} of 2"}.items()
         for number in range(100)
     ]  # fmt: skip
     waiting += [
-        {**waiting[0], "state": "idle", "cause": None, "explanation": f"waits for {n}: it runs"} for n in range(99)
+        {**waiting[0], "state": "idle", "group": "jobs", "explanation": f"waits for {n}: it runs"} for n in range(99)
     ]
     failures = [{"paths": [f"job {n}"], "headline": f"ValueError: {n}", "line": "flow.py:9"} for n in range(30)]
     run = {
@@ -250,7 +255,7 @@ def test_a_large_program_fits_a_screen(columns: int) -> None:
     assert 30 < len(lines) <= 40
     assert lines[2] == "night  500 jobs: 50 running"
     assert sorted(number for number, _ in _client._waiting_rows(run)) == [99, 100, 100]
-    assert any("waits for gpu: 0 of 2 (2 of these)" in line for line in lines)
+    assert any("waits for gpu: 0 of 2" in line for line in lines)
     assert len(_client.text_lines(7, record, columns, 5)) < len(lines)  # what fits nowhere has its least
 
 

@@ -8,6 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..admission._window import Adaptive
+from ..base._states import JobState
+from ..job._job import takes_slot
 from ..run._run import RUNS_IN_PROGRESS, Run, Steering
 from ._explain import pause_text
 
@@ -68,6 +70,13 @@ class RunView:
         """The number of the limiter's tokens that are taken, by any user; None if the window is not a limiter."""
         limiter: Any = self._run.queue.limiter
         return None if limiter is None else limiter.borrowed_tokens
+
+    @property
+    def slots_taken(self) -> int:
+        """The number of slots of the window that are taken; for a limiter, by any user. Takes O(members) time."""
+        tokens = self.tokens_taken
+        members = list(self._run.scheduler)  # another thread may add some
+        return sum(job._state is JobState.RUNNING and takes_slot(job) for job in members) if tokens is None else tokens
 
     @property
     def has_adaptive_window(self) -> bool:

@@ -22,7 +22,7 @@ from textwrap import wrap
 from typing import Any, Final
 
 from ... import _posix as posix
-from ..._core.api.views import JobState, WaitCause, duration_text, fit, join_names, plural, printable, shorten
+from ..._core.api.views import duration_text, fit, join_names, plural, printable, shorten
 from ..monitor._run_header import estimate_text
 from ..text._columns import durations_in_column
 from ..text._symbols import align_columns, display_width
@@ -263,8 +263,6 @@ MIN_LINES: Final = 3
 """The number of these lines that even a terminal too low for them shows."""
 MAX_NAMES: Final = 5
 """The maximum number of jobs that a line names."""
-MAX_WAITS: Final = 5
-"""The maximum number of lines for waiting jobs that differ in more than in the cause of the wait."""
 
 
 def text_lines(pid: int, record: Record, columns: int | None = None, height: float = math.inf) -> list[str]:
@@ -366,28 +364,14 @@ def _running_rows(run: Record) -> tuple[str, list[tuple[int, list[str]]]]:
 
 
 def _waiting_rows(run: Record) -> list[tuple[int, list[str]]]:
-    """Return a row for each group of jobs that wait for the same thing; the explanation is that of the first.
-
-    If there are many groups, those with one cause are one row, with the explanation of the largest group.
-    """
-    groups: dict[Any, list[Record]] = {}
+    """Return a row for each group of jobs that wait for the same thing; the explanation is that of the first."""
+    groups: dict[str, list[Record]] = {}
     for job in run["waiting"]:
-        # An explanation goes on with the times and with the jobs before this one, which differ from job to job.
-        has_times = job["state"] == JobState.SCHEDULED.value and job["cause"] != WaitCause.PAUSE.value
-        common, _, _ = job["explanation"].partition("," if has_times else ":")
-        groups.setdefault((job.get("scheduler"), job["state"], job["cause"], common), []).append(job)
-    causes: dict[Any, list[list[Record]]] = {}
-    for (scheduler, state, cause, common), jobs in groups.items():
-        # The cause of an idle job is another job; of a scheduled one, what its explanation names before the amount.
-        key = (state, cause, cause and common.partition(":")[0])
-        causes.setdefault(key if len(groups) > MAX_WAITS else (scheduler, state, cause, common), []).append(jobs)
-    return [_waiting_row(sorted(alike, key=len, reverse=True)) for alike in causes.values()]
-
-
-def _waiting_row(groups: list[list[Record]]) -> tuple[int, list[str]]:
-    jobs = [job for group in groups for job in group]
-    few = f" ({len(groups[0])} of these)" if len(groups) > 1 else ""
-    return len(jobs), [join_names([shorten(job["path"]) for job in jobs], MAX_NAMES), jobs[0]["explanation"] + few]
+        groups.setdefault(job["group"], []).append(job)
+    return [
+        (len(jobs), [join_names([shorten(job["path"]) for job in jobs], MAX_NAMES), jobs[0]["explanation"]])
+        for jobs in groups.values()
+    ]
 
 
 def _failure_rows(run: Record) -> list[tuple[int, list[str]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -78,7 +77,10 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "elapsed": "" if elapsed is None else elapsed_text(elapsed),
         "left": "" if answer["left"] is None else estimate_text(answer["left"]),
         "time": run.clock_time(now),
-        "windows": [] if has_ended else list(window_rows(run)),
+        "windows": [
+            [key, "" if key is None else name_of(run.jobs[key][1].span.path), size, taken]
+            for key, size, taken in answer["windows"]
+        ],
         "running": [
             [
                 span.number,
@@ -119,18 +121,6 @@ def stopwatch_text(seconds: float) -> str:
     """Return the seconds that something has run so far, such as `1:05`: aligned, they can be compared."""
     minutes, rest = divmod(max(0, math.floor(seconds)), 60)
     return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-
-
-def window_rows(run: WatchedRun) -> Iterator[list[Any]]:
-    """Yield the key and the label of each scheduler in progress, its window, and how many of its slots are taken."""
-    taken = Counter(
-        one.span.parent for _, one in run.jobs.values() if one.span.state is JobState.RUNNING and one.span.takes_slot
-    )
-    if (tokens := run.answer["tokens"]) is not None:
-        taken[None] = tokens
-    for key, size in run.answer["windows"]:
-        label = "" if key is None else name_of(run.jobs[key][1].span.path)
-        yield [key, label, size, taken[key]]
 
 
 # ---- the job that was chosen

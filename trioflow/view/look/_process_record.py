@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, Final
 
 from ..._core.api import views
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, WaitCause
 from .._estimate import Estimate
 from ..text import _failure_text, _verdict
 
@@ -82,8 +82,6 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     waiting = iter(scheduled + idle)
     running.sort(key=lambda job: job.started_at or now)
     thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
-    window, tokens = run.window, run.tokens_taken
-    taken_slots = sum(job.state is JobState.RUNNING for job in views.slot_users(scheduler))
     blocker = next((job for job, blocked_id in blocking.items() if blocked_id == thread_id), None)
     return {
         "label": scheduler.label,
@@ -96,8 +94,8 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "reason": None if run.reason is None else run.reason.value,
         "verdict": tally.describe(),
         "counts": tally.counts_by_state(),
-        "window": None if window is None else scheduler.window_size,
-        "slots_taken": None if window is None else tokens if tokens is not None else taken_slots,
+        "window": None if run.window is None else scheduler.window_size,
+        "slots_taken": None if run.window is None else run.slots_taken,
         "running": list(_describe_running(running[:MAX_JOBS], paths, now, blocker)),
         "waiting": list(_describe_waiting(itertools.islice(waiting, MAX_JOBS), paths, now, blocker)),
         "failures": list(_describe_failures(failed[:MAX_JOBS], paths)),
@@ -183,6 +181,7 @@ def _describe_waiting(jobs: Iterable[AnyJob], paths: Any, now: float, blocker: A
             "scheduler": paths.get(job.scheduler, ""),
             "kind": type(job).__name__,
             "state": state.value,
+            "group": wait_name(job, wait),
             "cause": None if wait is None else wait.cause.value,
             "seconds": None if since is None else now - since,
             "explanation": explanation,
@@ -191,6 +190,13 @@ def _describe_waiting(jobs: Iterable[AnyJob], paths: Any, now: float, blocker: A
             yield record
         if time.monotonic() > deadline:
             return
+
+
+def wait_name(job: AnyJob, wait: views.Waiting | None) -> str:
+    """Return a text that is equal for jobs which wait for the same, in the line of the same scheduler."""
+    if wait is None:  # an IDLE job waits for others
+        return f"jobs {id(job.scheduler)}"
+    return f"{wait.cause.value} {wait.resource} {0 if wait.cause is WaitCause.PAUSE else id(job.scheduler)}"
 
 
 def explain(job: AnyJob) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.api import views
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, RunPhase, WaitCause, state_of
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, RunPhase, state_of
 from .._estimate import Estimate
 from .._outcome import Outcome
 from ..trace._event_recorder import RunStart
@@ -35,7 +35,7 @@ from ..trace._log_reader import (
 from ..trace._record import MAX_BOXES, describe_graph
 from ..trace._trace import find_critical_path
 from ..trace._trace_file import to_plain
-from ._process_record import Record, describe_line, explain, frames_in_thread
+from ._process_record import Record, describe_line, explain, frames_in_thread, wait_name
 
 MAX_EXPLAINED: Final = 200
 """The maximum number of SCHEDULED jobs in one answer whose waits are told apart; the others are only counted."""
@@ -113,7 +113,6 @@ class Watch:
             "left": self._estimate.seconds_left(),
             "pause": "" if view is None else self._view.pause_text,
             "windows": [] if view is None else list(self._describe_windows()),
-            "tokens": None if view is None else view.tokens_taken,
             "keeps_jobs": all(run.scheduler.keep_jobs for run in self._runs),
             "waiting": waiting,
             "unexplained": unexplained,
@@ -207,12 +206,13 @@ class Watch:
         plain: Record = to_plain(RunFacts(describe_run(run, index), resources, ()))
         return plain
 
-    def _describe_windows(self) -> Iterator[tuple[int | None, int | None]]:
-        """Yield the key of each scheduler in progress, None for the outermost, and its window if that is a number."""
+    def _describe_windows(self) -> Iterator[tuple[int | None, int | None, int]]:
+        """Yield the key of each scheduler in progress, None for the outermost, its window, and its slots in use."""
         for run in self._runs:
-            if run.started_at is not None and run.ended_at is None:
+            if (view := views.current_run(run.scheduler)) is not None:
                 window = run.scheduler.jobs_window
-                yield None if run.parent is None else run.parent.key, window if isinstance(window, int) else None
+                size = window if isinstance(window, int) else None
+                yield None if run.parent is None else run.parent.key, size, view.slots_taken
 
     def _describe_waiting(self) -> tuple[list[tuple[str, list[int], int, str]], int]:
         """Return what SCHEDULED jobs wait for, and the number of those that nobody has looked at.
@@ -221,16 +221,14 @@ class Watch:
         """
         states = zip(self._unsettled, map(state_of, self._unsettled), strict=True)
         scheduled = [job for job, state in states if state is JobState.SCHEDULED]
-        groups: dict[Any, list[AnyJob]] = {}
+        groups: dict[str, list[AnyJob]] = {}
         for job in itertools.islice(scheduled, MAX_EXPLAINED):
             if (wait := views.waiting(job)) is not None:
-                place = None if wait.cause is WaitCause.PAUSE else job.scheduler
-                groups.setdefault((wait.cause, wait.resource, place), []).append(job)
+                groups.setdefault(wait_name(job, wait), []).append(job)
         told = list[tuple[str, list[int], int, str]]()
-        for (cause, resource, place), jobs in itertools.islice(groups.items(), MAX_GROUPS):
+        for name, jobs in itertools.islice(groups.items(), MAX_GROUPS):
             explanation = explain(jobs[0])
             if jobs[0].state is JobState.SCHEDULED:  # otherwise, it has started meanwhile
-                name = f"{cause.value} {resource} {id(place)}"
                 told.append((name, [self._jobs[job][1].key for job in jobs[:MAX_NAMED]], len(jobs), explanation))
         return told, len(scheduled) - sum(count for _, _, count, _ in told)
 

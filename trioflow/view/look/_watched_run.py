@@ -29,7 +29,6 @@ NO_ANSWER: Final[Record] = {
     "left": None,
     "pause": "",
     "windows": (),
-    "tokens": None,
     "waiting": (),
     "unexplained": 0,
     "counts": {},

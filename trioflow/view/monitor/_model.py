@@ -92,6 +92,7 @@ class RunModel:
         began_at, _ = views.run_times(scheduler) or (0.0, None)
         elapsed = (self.clock() if ended_at is None else ended_at) - began_at
         slot_count, culprit = scheduler.window_size, views.culprit_text(scheduler)
+        run = views.current_run(scheduler)
         return RunProgress(
             self.root.job.label,
             self.root.counts,
@@ -100,7 +101,7 @@ class RunModel:
             failure_count=tally.failure_count,
             failed_groups=tally.failed_groups,
             forever_count=self.forever_count,
-            slots=None if slot_count is None else (self._used_slot_count(), slot_count),
+            slots=None if slot_count is None or run is None else (run.slots_taken, slot_count),
             budget_texts=[text for resource in self.pool_resources(self.root) if (text := resource.budget_text)],
             phase_text=self._phase_text(),
             verdict=None if ended_at is None else create_verdict(scheduler.stop_reason, tally, elapsed, culprit),
@@ -114,13 +115,6 @@ class RunModel:
         if run is None:
             return ""
         return "draining" if run.phase is RunPhase.DRAINING else run.pause_text
-
-    def _used_slot_count(self) -> int:
-        """Return the number of slots in use; for a limiter, including the tokens that other schedulers use."""
-        run = views.current_run(self.root.scheduler)
-        tokens = None if run is None else run.tokens_taken
-        users = (job for job in list(self.running_jobs) if job.takes_slot and job.enclosing is self.root)
-        return sum(1 for _ in users) if tokens is None else tokens
 
     def _tally(self) -> _verdict.Tally:
         """Return the number of jobs in each state, including those nested in forever jobs."""
