@@ -15,17 +15,27 @@ import anyio
 import pytest
 import trio
 
-from trioflow import Adaptive, Budget, First, Job, Pool, Scheduler, Sequence, Service, current_job
+from trioflow import Adaptive, Budget, First, Job, Pool, Scheduler, Sequence, Service, Trace, current_job
+from trioflow._core.api.views import runs_in_progress
 from trioflow.abc import Instrument
 from trioflow.view import listing
+from trioflow.view.look._client import text_lines
+from trioflow.view.look._console import console
+from trioflow.view.look._process_record import describe_process
+from trioflow.view.look._watch import Watch
+from trioflow.view.look._watched_run import WatchedRun
+from trioflow.view.text._debrief import Debrief
+from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally
 from trioflow.view.trace._trace import find_critical_path
+from trioflow.view.trace.report._report import report_html
 
 from ..bodies import fail, nap, serve
 from ..cli.command_line import trioflow
 from ..conftest import BACKENDS, Virtual
 from .agreement import FAILURES, INTERRUPTED, STOPPED, SUCCESS, Views, in_virtual_time
 from .graph.pictures import mermaid
+from .monitor.monitors import drawn, watched
 from .trace.scenarios import everything, stop
 
 pytestmark = pytest.mark.usefixtures("no_dot")
@@ -318,3 +328,33 @@ def test_a_first_that_was_restored_counts_as_restored(tmp_path: Path) -> None:
     assert Tally.for_scheduler(views.scheduler).describe() == "4 jobs: 4 succeeded (3 restored)"
     assert "✓ all 4 jobs succeeded (3 restored from " in views.verdicts()["own"]
     assert "✓ all 4 jobs succeeded (3 restored from " in trioflow("journal", tmp_path / "run.db").stdout
+
+
+def test_all_views_show_failures_that_count_before_tolerated_ones(virtual: Virtual, tmp_path: Path) -> None:
+    """And each says which are tolerated. Five optional jobs once hid the ten that made the run fail."""
+    errors = (OSError, KeyError, EOFError, TypeError, IndexError)
+    optional = [Job(fail, 1, error("optional"), label=f"optional {error.__name__}", critical=False) for error in errors]
+    loads = [Job(fail, 3, ValueError("rows are missing"), label=f"load {number}") for number in range(10)]
+    shown: dict[str, list[str]] = {}
+
+    async def ask() -> None:
+        await anyio.sleep(5)
+        (run,) = describe_process()["runs"]
+        shown["look"] = [line for line in text_lines(1, {"command": ["x"], "runs": [run]}, 120) if "Error: " in line]
+        watched_run = WatchedRun()
+        answer = {"may_steer": False, **Watch(runs_in_progress()[0]).answer()}
+        watched_run.update(json.loads(json.dumps(answer, default=str)))
+        shown["page"] = [str(row) for row in console(watched_run, "", has_ended=False)["failed"]]
+        shown["monitor"] = [line for line in drawn(monitor, 120, 12) if "Error: " in line]
+
+    scheduler, monitor = watched(*optional, *loads, Job(ask, label="who asks"), Job(nap, 9))
+    trace = Trace()
+    virtual(functools.partial(scheduler.co_run, instruments=[trace]))
+    shown["debrief"] = [text.partition(":")[0] for text in Debrief(scheduler, Symbols()).failure_paragraphs()]
+    page = report_html(trace._get_record(), tmp_path)
+    shown["report"] = re.findall(r'<article class="failure">.*', page)
+    for view, lines in shown.items():
+        is_tolerated = ["tolerated" in line for line in lines]
+        assert is_tolerated == sorted(is_tolerated), (view, lines)
+        assert sum(is_tolerated) >= len(lines) - 1 >= 2, (view, lines)
+    assert len(shown["debrief"]) == len(shown["report"]) == len(shown["page"]) == len(shown["look"]) == 6

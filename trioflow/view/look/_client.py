@@ -380,7 +380,10 @@ def _failure_rows(run: Record) -> list[tuple[int, list[str]]]:
             len(failure["paths"]),
             [
                 join_names([shorten(path) for path in failure["paths"]], MAX_NAMES),
-                failure["headline"] + (f" at {failure['line']}" if failure["line"] else ""),
+                "critical: " * failure.get("critical", False)
+                + "tolerated: " * failure.get("tolerated", False)
+                + failure["headline"]
+                + (f" at {failure['line']}" if failure["line"] else ""),
             ],
         )
         for failure in run["failures"]

@@ -59,8 +59,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     running = [one.span for one in counted if one.span.state is JobState.RUNNING]
     running.sort(key=lambda span: (span.forever, span.started_at or now, span.number))
     failed = [one for one in counted if one.failure is not None]
-    groups = group_failures((one, one.span.critical is True, one.failure.number, one.failure.kind) for one in failed)  # type: ignore[union-attr]
-    groups.sort(key=lambda group: (_failures.FAILURE_ORDER.index(group[0].span.critical), -len(group)))
+    groups = group_failures((one, one.span.critical, one.failure.number, one.failure.kind) for one in failed)  # type: ignore[union-attr]
     elapsed = None if root is None or root.started_at is None else now - root.started_at
     verdict = create_verdict(root.stop_reason if root is not None and has_ended else None, tally, elapsed)
     return head(tally) | {

@@ -209,13 +209,14 @@ def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
     failures = {job: failure for job in jobs if (failure := views.failure_of(job)) is not None}
     texts = {job: _failure_text.describe_failure(job, failure) for job, failure in failures.items()}
     for group in _failure_text.group_failures(
-        (job, views.criticality(job) is True, text.number, text.kind) for job, text in texts.items()
+        (job, views.criticality(job), text.number, text.kind) for job, text in texts.items()
     ):
         first = texts[group[0]]
         yield {
             "paths": [paths.get(job, job.label) for job in group],
             "headline": first.headline,
             "critical": views.criticality(group[0]) is True,
+            "tolerated": views.criticality(group[0]) is False,
             "line": None if first.location is None else f"{first.location.file}:{first.location.line}",
         }
 

@@ -76,7 +76,8 @@ class RunModel:
         # The following dicts are ordered sets: their keys are jobs.
         self.running_jobs: Final[dict[JobRecord, None]] = {}  # without forever jobs and the jobs nested in them
         self.forever_jobs: Final[dict[JobRecord, None]] = {}  # omits forever jobs nested in another forever job
-        self.failed_jobs_by_kind: Final[dict[str, FailedJobs]] = {}
+        self.failed_jobs_by_kind: Final[dict[tuple[bool | None, str], FailedJobs]] = {}
+        """The failed jobs of one kind that count alike, as in `group_failures`."""
         self._create_records(self.root)
         self._reset_counts(self.root)
         self.display = Display()
@@ -221,7 +222,8 @@ class RunModel:
         if job.failed_by_itself:
             failure = None if job.outcome is None else job.outcome.failure
             kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)
-            self.failed_jobs_by_kind.setdefault(kind, FailedJobs()).add(job)
+            key = views.criticality(settled_job), kind
+            self.failed_jobs_by_kind.setdefault(key, FailedJobs()).add(job)
         self.display.job_finished(job)
 
     def _count_settled_job(self, job: JobRecord, previous_state: JobState) -> None:

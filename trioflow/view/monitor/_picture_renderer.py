@@ -223,7 +223,8 @@ class PictureRenderer:
         if job.error is not None:
             if self._model.are_failures_shown_elsewhere and self._model.ended_at is not None:
                 return ""
-            return self._symbols.escape(_failure_text.one_line_text(job.error)).partition("\\n")[0]
+            error = self._symbols.escape(_failure_text.one_line_text(job.error)).partition("\\n")[0]
+            return "tolerated: " * job.is_tolerated + error
         details = [attempt_text(job)] if job.job.attempts > 1 else []
         if isinstance(job, SchedulerRecord):
             details.append(self._counts_by_symbol(job))

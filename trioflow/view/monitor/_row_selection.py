@@ -115,7 +115,7 @@ class RowSelector:
         if height < 3:
             forever_jobs, more_forever_jobs = [], []
         failure_rows = self._failure_rows()
-        failure_rows = failure_rows[-max(1, (row_limit - len(forever_jobs)) // FAILURE_DIVISOR) :]
+        failure_rows = failure_rows[: max(1, (row_limit - len(forever_jobs)) // FAILURE_DIVISOR)]
         running_jobs = self._assign_running_lines(max(0, row_limit - len(forever_jobs) - len(failure_rows)))
         rows = [*(JobRow(job) for job in running_jobs), *failure_rows]
         forever_jobs += more_forever_jobs[
@@ -133,7 +133,10 @@ class RowSelector:
 
     def _failure_rows(self) -> list[JobRow]:
         rows: list[JobRow] = []
-        for jobs in list(self._model.failed_jobs_by_kind.values()):
+        failed = sorted(
+            self._model.failed_jobs_by_kind.items(), key=lambda item: _failure_text.FAILURE_ORDER.index(item[0][0])
+        )
+        for _, jobs in failed:
             if jobs:
                 # An exception means that the thread of the run changed `jobs` at the same time.
                 with contextlib.suppress(RuntimeError, StopIteration):

@@ -209,17 +209,18 @@ class RunHeader:
         if counts.restored.number:  # the succeeded jobs include the restored jobs
             succeeded = succeeded._replace(word=f"{succeeded.word} ({counts.restored.number} restored)")
         failed = self._state_count(JobState.FAILED, progress.failure_count - progress.failed_groups)
+        tolerated = self._state_count(JobState.FAILED, counts.tolerated_count)._replace(word="tolerated")
         groups = self._state_count(JobState.FAILED, progress.failed_groups)
         waiting = DisplayedCount(symbols.state_symbols[JobState.IDLE], counts.by_state[JobState.IDLE], "waiting", "")
         common_counts = [
             succeeded,
             self._state_count(JobState.RUNNING, counts.by_state[JobState.RUNNING]),
             failed if failed.number else failed._replace(style="dim"),
+            *[tolerated] * bool(tolerated.number),
             *[waiting] * (progress.job_count is not None),  # otherwise, the number of waiting jobs is unknown
         ]
         rare_counts = [
             groups._replace(word=GROUP_WORDS[groups.number > 1]),
-            self._state_count(JobState.FAILED, counts.tolerated_count)._replace(word="tolerated"),
             *(self._state_count(state, counts.by_state[state]) for state in RARE_STATES),
             DisplayedCount(symbols.state_symbols[JobState.IDLE], counts.unreached_count, "never started", "trouble"),
             DisplayedCount(symbols.forever_symbol, progress.forever_count, "forever", FOREVER_BADGE.monitor_style),

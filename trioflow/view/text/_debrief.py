@@ -32,7 +32,7 @@ from ..._core.api.views import (
 )
 from . import _failure_text, _verdict
 from ._columns import listed_lines
-from ._failure_text import group_failures, kind_text
+from ._failure_text import FAILURE_NOUNS, group_failures, kind_text
 from ._listing import Listing
 from ._symbols import Symbols
 from ._verdict import Tally
@@ -102,16 +102,14 @@ class Debrief:
         failed = filter(failed_by_itself, jobs_of_run(self._scheduler))
         failures = {job: failure for job in failed if (failure := failure_of(job))}
         for jobs in group_failures(
-            (job, criticality(job) is True, failure.number, f"{criticality(job)} {kind_text(job, failure)}")
-            for job, failure in failures.items()
+            (job, criticality(job), failure.number, kind_text(job, failure)) for job, failure in failures.items()
         ):
             failure = failures[jobs[0]]
             title = self._failure_title(jobs, [failures[job].exception for job in jobs])
             yield title + self._traceback_text(failure.exception, failure.traceback)
 
     def _failure_title(self, jobs: Sequence[AnyJob], errors: Sequence[BaseException]) -> str:
-        value = criticality(jobs[0])
-        noun = "failure" if value is None else "critical failure" if value else "tolerated failure"
+        noun = FAILURE_NOUNS[criticality(jobs[0])]
         names = [self._displayed_path(job) for job in jobs]
         remedy = wrong_backend_remedy(errors[0])
         remark = f" {remedy}" if remedy else ""

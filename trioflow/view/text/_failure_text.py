@@ -186,19 +186,24 @@ def describe_failure(job: AnyJob, failure: Failure) -> FailureText:
     )
 
 
-def group_failures(failures: Iterable[tuple[JobLike, bool, int, str]]) -> list[list[JobLike]]:
-    """Group failed jobs whose failures are similar.
+FAILURE_ORDER: Final = True, None, False
+"""Whether failures are critical, in the order in which all views show them: tolerated ones come last."""
+FAILURE_NOUNS: Final = {True: "critical failure", None: "failure", False: "tolerated failure"}
 
-    Groups of critical failures come first. Otherwise, groups and jobs are in the order in which the jobs settled.
+
+def group_failures(failures: Iterable[tuple[JobLike, bool | None, int, str]]) -> list[list[JobLike]]:
+    """Group failed jobs whose failures are similar, and count alike: critical first, tolerated last.
+
+    Otherwise, groups and jobs are in the order in which the jobs settled.
 
     Args:
         failures: a tuple for each failed job: the job or its record, whether the job is critical, and the number and
             the kind of its failure, as in a `FailureText`.
 
     """
-    groups: dict[str, list[JobLike]] = {}
-    for job, _, _, kind in sorted(failures, key=lambda item: (not item[1], item[2])):
-        groups.setdefault(kind, []).append(job)
+    groups: dict[tuple[bool | None, str], list[JobLike]] = {}
+    for job, critical, _, kind in sorted(failures, key=lambda item: (FAILURE_ORDER.index(item[1]), item[2])):
+        groups.setdefault((critical, kind), []).append(job)
     return list(groups.values())
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from ...._core.api.views import STOP_REASON_TEXTS, JobState, StopReason, duration_text, fit, printable, size_text
-from ...text._failure_text import FailureText, group_failures
+from ...text._failure_text import FAILURE_ORDER, FailureText, group_failures
 from ...text._verdict import failure_words
 from .._record import TraceRecord
 from .._spans import CommandRecord, Span, or_infinity
@@ -19,8 +19,6 @@ MAX_FAILURE_GROUPS: Final = 200
 MAX_UNFOLDED_GROUPS: Final = 3
 UNFINISHED_STATES: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
 """The states of jobs that may not have finished because the run ended early."""
-FAILURE_ORDER: Final = True, None, False
-"""Whether a failure is critical, in the order in which failures are shown: tolerated ones come last."""
 DRAINED_REMARK: Final = ": no more jobs were started, and running jobs were allowed to finish"
 
 
@@ -43,17 +41,11 @@ def failure_groups(record: TraceRecord) -> list[FailureGroup]:
     spans = [span for span in record.counted_spans if span.number in record.failures]  # not of earlier attempts
     stopped_jobs = find_stopped_jobs(record)
     groups = group_failures(
-        (span, bool(span.critical), record.failures[span.number].number, record.failures[span.number].kind)
-        for span in spans
+        (span, span.critical, record.failures[span.number].number, record.failures[span.number].kind) for span in spans
     )
-    groups.sort(
-        key=lambda group: (
-            FAILURE_ORDER.index(group[0].critical),
-            -sum(len(stopped_jobs.get(span.number, ())) for span in group),
-            -len(group),
-        )
-    )
-    return [_make_group(record, group, stopped_jobs) for group in groups]
+    made = [_make_group(record, group, stopped_jobs) for group in groups]
+    made.sort(key=lambda group: (FAILURE_ORDER.index(group.spans[0].critical), -len(group.blocked + group.cancelled)))
+    return made
 
 
 def _make_group(record: TraceRecord, spans: list[Span], stopped_jobs: dict[int, list[Span]]) -> FailureGroup:
