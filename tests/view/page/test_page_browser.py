@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +18,15 @@ from typing import Any
 import anyio
 import pytest
 from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from trioflow import Job, Scheduler, ThreadJob
-from trioflow.view.look._web import PageServer
+from trioflow import CommandJob, Job, Scheduler, ThreadJob
+from trioflow.view.look import _client
+from trioflow.view.look._web import PageHandler, PageServer
 
 from ...bodies import nothing
 from ..trace.browser import Browser
@@ -56,18 +64,45 @@ def status(browser: Browser) -> str:
 
 
 @contextmanager
-def watched(*jobs: Any) -> Iterator[PageServer]:
+def watched(*jobs: Any, **options: Any) -> Iterator[PageServer]:
     """Run jobs in another thread, and serve their page."""
     begun = threading.Event()
-    running = threading.Thread(target=Scheduler(ThreadJob(begun.set), *jobs, label=NASTY).run, daemon=True)
+    scheduler = Scheduler(ThreadJob(begun.set), *jobs, label=NASTY, **options)
+    running = threading.Thread(target=scheduler.run, daemon=True)
     running.start()
     assert begun.wait(10)
     with serving() as server:
         following = threading.Thread(target=server.page.follow, daemon=True)
         following.start()
-        yield server
-        following.join()
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(_client.NoAnswer):
+                _client.ask(os.getpid(), {"do": "cancel"})
+            following.join()
     running.join()
+
+
+def row(browser: Browser, label: str) -> WebElement:
+    """Return the row of a running job, as soon as there is one."""
+    find = (
+        "[...document.querySelectorAll('#running li:not(.gone)')].find((row) => row.innerText.includes(arguments[0]))"
+    )
+    until(browser, lambda: browser.evaluate(find, label))
+    found: WebElement = browser.evaluate(find, label)
+    return found
+
+
+def point(browser: Browser, element: WebElement) -> ActionChains:
+    """Move the pointer to an element."""
+    actions = ActionChains(browser.driver)
+    actions.move_to_element(element).perform()
+    return ActionChains(browser.driver)
+
+
+def short_jobs() -> list[Job[None]]:
+    """Return jobs of which some end, and others begin, several times a second."""
+    return [Job(anyio.sleep, 0.2 + 0.07 * (number % 11), label=f"step {number}") for number in range(300)]
 
 
 def test_a_page_moves_and_steers_in_two_tabs(browser: Browser) -> None:
@@ -101,17 +136,166 @@ def test_a_page_moves_and_steers_in_two_tabs(browser: Browser) -> None:
     assert browser.console_messages() == []
 
 
-def test_what_is_cancelled_from_a_page_needs_a_second_click(browser: Browser) -> None:
-    """The first click asks which job is meant, and the second one cancels it."""
-    with watched(Job(anyio.sleep_forever, label="long")) as server:
+UNDER_POINTER = """(() => {
+  const row = document.elementFromPoint(arguments[0], arguments[1])?.closest("li");
+  return row?.querySelector("bdi").textContent ?? "";
+})()"""
+
+
+def test_a_row_stays_under_the_pointer_and_asks_in_its_own_place(browser: Browser) -> None:
+    """While others end and begin, a row keeps its place, its question stands in it, and a second click says yes."""
+    long = [Job(anyio.sleep_forever, label=f"long {number}") for number in range(4)]
+    with watched(*long, short_jobs(), jobs_window=9) as server:
         browser.driver.get(server.url)
-        until(browser, lambda: status(browser) == "runs 1 of 2")
-        until(
-            browser, lambda: browser.first("#running .cancel").click() or text(browser, "#running .cancel") == "Cancel?"
-        )
-        click(browser, "#running .cancel")
-        until(browser, lambda: status(browser).startswith("ended"))
-    assert "1 cancelled" in text(browser, "#counts")
+        button = row(browser, "long 2").find_element(By.CSS_SELECTOR, ".cancel")
+        until(browser, lambda: len(browser.all("#running li")) > 7)
+        pointer, box = point(browser, button), button.rect
+        place = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        settled, seen = text(browser, "#settled"), set[str]()
+        for _ in range(25):
+            seen.add(browser.evaluate(UNDER_POINTER, *place))
+            time.sleep(0.2)
+        assert seen == {"long 2"}
+        assert text(browser, "#settled") != settled
+        pointer.click().perform()
+        until(browser, lambda: button.text == "Cancel?" or ActionChains(browser.driver).click().perform())
+        settled = text(browser, "#settled")
+        until(browser, lambda: text(browser, "#settled") != settled)
+        assert (button.rect, button.text, browser.evaluate(UNDER_POINTER, *place)) == (box, "Cancel?", "long 2")
+        ActionChains(browser.driver).click().perform()
+        until(browser, lambda: text(browser, "#answer") == "'long 2': cancelled")
+        until(browser, lambda: "1 cancelled" in text(browser, "#counts"))
+        assert [job.label for job in long if not job.is_running()] == ["long 2"]
+    assert browser.console_messages() == []
+
+
+def test_a_question_is_taken_back_by_escape_and_by_a_click_elsewhere(browser: Browser) -> None:
+    """What was asked once is not done by a click that comes after another thing was clicked."""
+    with watched(long := Job(anyio.sleep_forever, label="long")) as server:
+        browser.driver.get(server.url)
+        button = row(browser, "long").find_element(By.CSS_SELECTOR, ".cancel")
+        for no in (lambda: ActionChains(browser.driver).send_keys(Keys.ESCAPE).perform(), browser.first("h1").click):
+            until(browser, lambda: button.click() or button.text == "Cancel?")
+            no()
+            until(browser, lambda: button.text == "×")
+        assert long.is_running()
+
+
+def test_the_keyboard_keeps_its_place_and_cancels_by_two_times_enter(browser: Browser) -> None:
+    """Arrows go through the rows; the focus stays while rows come and go; Enter asks, and Enter again says yes."""
+    with watched(Job(anyio.sleep_forever, label="long"), short_jobs(), jobs_window=7) as server:
+        browser.driver.get(server.url)
+        pick = row(browser, "long").find_element(By.CSS_SELECTOR, ".pick")
+        until(browser, lambda: len(browser.all("#running li")) > 4)
+        browser.evaluate("arguments[0].focus()", pick)
+        ActionChains(browser.driver).send_keys(Keys.ARROW_DOWN, Keys.ARROW_UP, Keys.TAB).perform()
+        name = "document.activeElement.getAttribute('aria-label')"
+        for _ in range(10):
+            assert browser.evaluate(name) == "Cancel long"
+            time.sleep(0.3)
+        ActionChains(browser.driver).send_keys(Keys.ENTER).perform()
+        until(browser, lambda: browser.evaluate("document.activeElement.textContent") == "Cancel?")
+        ActionChains(browser.driver).send_keys(Keys.ENTER).perform()
+        until(browser, lambda: text(browser, "#answer") == "'long': cancelled")
+
+
+def test_of_two_labels_that_print_alike_the_one_in_the_row_is_cancelled(browser: Browser) -> None:
+    """A row is of a job, and not of its name."""
+    jobs = [Job(anyio.sleep_forever, label=label) for label in ("report\n", "report\\n")]
+    with watched(*jobs) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: len(browser.all("#running li")) == 2)
+        assert {element.text for element in browser.all("#running bdi")} == {"report\\n"}
+        button = browser.all("#running .cancel")[1]
+        until(browser, lambda: button.click() or button.text == "Cancel?")
+        button.click()
+        until(browser, lambda: "1 cancelled" in text(browser, "#counts"))
+        assert [job.state.name for job in jobs] == ["RUNNING", "CANCELLED"]
+
+
+def test_a_page_sets_the_window_of_a_group_and_shows_the_job_of_a_node(browser: Browser) -> None:
+    """Enter in the field of a group sets its window alone; a node of the graph chooses its job."""
+    inner = [Job(anyio.sleep_forever, label=f"inner {number}") for number in range(5)]
+    group = Scheduler(*inner, label="group", jobs_window=2)
+    with watched(group, jobs_window=3) as server:
+        browser.driver.get(server.url)
+        row(browser, "group/inner 1")
+        click(browser, "#windows summary")
+        assert [element.text for element in browser.all("#windows li bdi")] == ["the run", "group"]
+        field = browser.all("#windows input")[1]
+        field.clear()
+        field.send_keys("4", Keys.ENTER)
+        until(browser, lambda: text(browser, "#answer") == "'group': jobs_window set to 4")
+        row(browser, "group/inner 3")
+        assert (group.jobs_window, group.scheduler.jobs_window) == (4, 3)  # type: ignore[union-attr]
+        click(browser, "#windows summary")
+        node = "[...document.querySelectorAll('#map .node')].find((node) => node.textContent.includes('inner 4'))"
+        until(browser, lambda: browser.evaluate(node))
+        point(browser, browser.evaluate(node)).click().perform()
+        until(browser, lambda: text(browser, "#job h2") == "group/inner 4")
+        assert "waits for a slot" in text(browser, "#job .why")
+        assert text(browser, "#job .state") == "scheduled"
+    assert browser.console_messages() == []
+
+
+def test_the_chosen_command_shows_the_end_of_its_output_while_it_runs(browser: Browser, tmp_path: Path) -> None:
+    """What a command has written so far is beside its row, and a link leads to the file of the other stream."""
+    words = ["sh", "-c", f"echo first; echo wrong >&2; until test -e {tmp_path}/go; do sleep 0.05; done; exit 3"]
+    command = CommandJob(words, label="convert", stdout=subprocess.PIPE, stderr=tmp_path / "errors.txt")
+    with watched(command, Job(anyio.sleep_forever, label="other")) as server:
+        browser.driver.get(server.url)
+        row(browser, "convert").find_element(By.CSS_SELECTOR, ".pick").click()
+        until(browser, lambda: "first" in text(browser, "#job .texts"))
+        (tmp_path / "go").touch()
+        until(browser, lambda: text(browser, "#job .state") == "failed")
+        until(browser, lambda: browser.all("#job .files a"))
+        link = str(browser.first("#job .files a").get_attribute("href"))
+        with urllib.request.urlopen(link) as answer:
+            assert answer.read() == b"wrong\n"
+
+
+def test_a_page_asks_again_after_a_request_that_failed(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that nothing answers, and since when, keeps its buttons, and goes on when there are answers again."""
+    is_down = threading.Event()
+    process_request = PageServer.process_request
+
+    def process(server: PageServer, request: Any, address: Any) -> None:
+        if is_down.is_set():
+            server.shutdown_request(request)
+        else:
+            process_request(server, request, address)
+
+    monkeypatch.setattr(PageServer, "process_request", process)
+    monkeypatch.setattr(PageHandler, "protocol_version", "HTTP/1.0")  # so that each request has its own connection
+    release = threading.Event()
+    with watched(ThreadJob(release.wait, label="long"), Job(anyio.sleep_forever, label="other")) as server:
+        browser.driver.get(server.url)
+        row(browser, "long")
+        is_down.set()
+        until(browser, lambda: "does not answer since" in text(browser, "#answer"))
+        assert browser.first("[data-do=pause]").is_displayed()
+        is_down.clear()
+        release.set()
+        until(browser, lambda: status(browser) == "runs 2 of 3")
+        until(browser, lambda: text(browser, "#answer") == "")
+
+
+def test_hostile_labels_are_text_in_every_part_of_a_page(browser: Browser) -> None:
+    """In rows, in the graph, in the panel and in the windows, a label makes no element, attribute or link."""
+    of_dot = '"]; x [URL="javascript:alert(1)"]; y [label="'
+    labels = [NASTY, of_dot, "\\N<<b>x</b>>", "a\nb\x1b[31m", "\u202eabc", "\ud800"]
+    groups = [Scheduler(Job(anyio.sleep_forever, label=label), label=label) for label in labels]
+    with watched(*(Job(anyio.sleep_forever, label=label) for label in labels), *groups) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: len(browser.all("#running li")) == 2 * len(labels))
+        until(browser, lambda: len(browser.all("#map .node")) >= 2 * len(labels))
+        for pick in browser.all("#running .pick"):
+            pick.click()
+            until(browser, lambda name=pick.text: text(browser, "#job h2").startswith(name[:5].strip()))
+        click(browser, "#windows summary")
+        assert browser.all("#console b b, #console script, img, [onerror], [onload], [href^=java]") == []
+        assert browser.evaluate("document.title") == NASTY
+    assert browser.console_messages() == []
 
 
 def test_the_page_of_a_killed_program_says_so_and_fits_every_window(browser: Browser) -> None:

@@ -70,7 +70,8 @@ class PageServer(ThreadingHTTPServer):
         self.has_saved_end = threading.Event()
         """Whether a browser has got the report after the end of the run."""
         self._strangers: Final[dict[Any, None]] = {}  # connections that have not had the token yet
-        self._strangers_lock: Final = threading.Lock()
+        self._browsers: Final = set[Any]()  # those that have had it
+        self._connections_lock: Final = threading.Lock()
 
     def show_end(self) -> None:
         """Let a browser that shows the page get its end."""
@@ -79,26 +80,39 @@ class PageServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own, and cut off the oldest of too many strangers."""
-        with self._strangers_lock:
+        with self._connections_lock:
             self._strangers[request] = None
             if len(self._strangers) > MAX_STRANGERS:
                 oldest = next(iter(self._strangers))
                 del self._strangers[oldest]
-                with contextlib.suppress(OSError):
-                    oldest.shutdown(socket.SHUT_RDWR)
+                _cut_off(oldest)
         super().process_request(request, client_address)
 
+    def trust(self, connection: Any) -> None:
+        """Take a connection for that of a browser, which has the token."""
+        with self._connections_lock:
+            self._strangers.pop(connection, None)
+            self._browsers.add(connection)
+
     def shutdown_request(self, request: Any) -> None:
-        self.trust(request)
+        with self._connections_lock:
+            self._strangers.pop(request, None)
+            self._browsers.discard(request)
         super().shutdown_request(request)
 
-    def trust(self, connection: Any) -> None:
-        """Take a connection for that of a browser that has the token."""
-        with self._strangers_lock:
-            self._strangers.pop(connection, None)
+    def server_close(self) -> None:
+        super().server_close()
+        with self._connections_lock:
+            for connection in (*self._strangers, *self._browsers):
+                _cut_off(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Keep silent: a browser has closed the connection."""
+
+
+def _cut_off(connection: Any) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class PageHandler(BaseHTTPRequestHandler):

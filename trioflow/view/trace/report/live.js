@@ -287,6 +287,8 @@
           link.type = "button";
           link.dataset.job = number;
           link.append(element("i", `swatch s-${style}`));
+          link.title = style;
+          link.setAttribute("aria-label", `${name}, ${style}`);
         }
         link.append(element("bdi", "", name));
         line.append(link);
