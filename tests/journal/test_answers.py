@@ -405,3 +405,26 @@ def test_an_answer_that_is_to_be_hidden_needs_a_redacted_job(
     refused = trioflow("answer", file, "approve", "-", stdin="x")
     assert refused.exit_code == 1
     assert "give the job redact=True" in refused.output
+
+
+def test_an_answer_of_the_program_counts_more_than_another_one_in_the_journal(backend: str, file: Path) -> None:
+    """With "yes" in the journal, "no" in today's program was ignored in silence, and what follows acted on "yes"."""
+
+    async def act(word: str) -> str:
+        return f"acted on {word}"
+
+    def run(word: str | None) -> tuple[Any, ...]:
+        ask: Answer[str] = Answer("Delete?", choices=["yes", "no"], label="approve")
+        follows = Job(act, ask, label="act")
+        scheduler = Scheduler(ask, follows)
+        if word is not None:
+            ask.answer(word)
+        assert scheduler.run(backend=backend, journal=file)
+        return follows.result(), ask.restored, follows.restored, scheduler.explain(ask)
+
+    assert run("yes")[:3] == ("acted on yes", False, False)
+    assert run("yes")[:3] == ("acted on yes", True, True)
+    *found, explained = run("no")
+    assert found == ["acted on no", False, False]
+    assert explained.endswith("; it was not restored: answer() has given another answer since")
+    assert run(None)[:3] == ("acted on no", True, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
+from .._core.api import is_job
 from .._hints import explain_form
 from ..abc import (
     AbstractJob,
@@ -90,7 +91,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
     ) -> None:
         redact = options.get("redact") is True
         subject = name_in_errors(f"Answer({shown_value(question, name_in_errors('', redact))})", redact)
-        if not isinstance(question, (str, AbstractJob)):
+        if not (is_job(question) or isinstance(question, str)):
             raise TypeError(f"{subject}: give the question as text, or a job whose result is the text")
         if not callable(parse):  # pyright: ignore[reportUnnecessaryComparison]
             raise TypeError(f"parse={shown_value(parse, subject)} of {subject}: give a function that takes a text")
@@ -113,7 +114,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
     def answer(self, value: T | str) -> None:
         """Give the answer, which becomes the result of the job. Any thread may call this.
 
-        Before the job has started, the answer is kept for it.
+        Before the job has started, the answer is kept for it. It takes precedence over another one in the journal.
 
         Args:
             value: one of the `choices`; or a text, which `parse` reads; or a value of another type, which is taken as
@@ -198,8 +199,18 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         from ..abc import Work  # imported late, because few runs have a journal, and the import is slow
 
         return Work(
-            what="question", arguments=original_arguments_of(self), options=[self._choices, name_of(self._parse)]
+            what="question",
+            arguments=original_arguments_of(self),
+            options=[self._choices, name_of(self._parse)],
+            rejects=self._reason_against,
         )
+
+    def _reason_against(self, value: Any) -> str | None:
+        """Return why an answer in the journal does not count; None if it does, or is that of `answer()`."""
+        if self._given is NOTHING or is_among(self._given, (value,)):
+            self._given = NOTHING
+            return None
+        return "answer() has given another answer since"
 
     async def co_run(self) -> T:
         """Wait for the answer.

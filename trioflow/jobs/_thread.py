@@ -255,13 +255,13 @@ class ThreadJob(
         try:
             if keep_job_context is not None:
                 keep_job_context()
-            value = function()
-            if isinstance(value, CoroutineType):
+            value: Any = function()
+            if type(value) is CoroutineType:
                 value.close()
                 raise TypeError(
                     f"{self.label!r}: its function returned a coroutine, which a thread cannot run; use Job instead"
                 )
-            return value
+            return cast(T, value)
         finally:
             call.set_result(None)
 

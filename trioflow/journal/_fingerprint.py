@@ -30,6 +30,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from .._core.api import is_job
 from .._core.api.journals import LocalDirectory, Work
 from .._core.api.views import (
     AbstractJob,
@@ -303,7 +304,7 @@ class FingerprintBuilder:
         value_class = cast(Any, type(value))
         if type(value) is InputPlaceholder:
             return {"$": "result", "v": value.form}
-        if isinstance(value, AbstractJob):  # passed as an object, not as an input
+        if is_job(value):  # passed as an object, not as an input
             job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]
             outcome = {"r": self._outcome_form(job)} if self._has_settled(job) else {}
             return {"$": "job", "v": job.path, **outcome}

@@ -49,7 +49,7 @@ from ..job._errors import (
     TrioflowError,
 )
 from ..job._function import FunctionJob, Job, call_of, name_of
-from ..job._job import AbstractJob, AnyJob
+from ..job._job import AbstractJob, AnyJob, is_job
 from ..job._job_options import (
     BoxStyle,
     JobOptions,

@@ -219,7 +219,7 @@ def failure_of(job: AnyJob) -> Failure | None:
     The traceback that the exception itself holds grows with each call of `result()`.
     """
     outcome = job._outcome
-    return outcome if isinstance(outcome, Failure) else None
+    return outcome if type(outcome) is Failure else None
 
 
 def stored_result(job: AnyJob) -> Any:

@@ -23,6 +23,8 @@ BODY_CALLER_MODULES: Final = frozenset(
     f"{ENGINE_PACKAGE}.{module}" for module in ("run._worker", "run._attempts", "job._function", "job._service")
 )
 """The modules that call the bodies of jobs, and handle every exception that these calls raise."""
+CHECK_BEFORE_RUN: Final = (f"{ENGINE_PACKAGE}.scheduler._checks", "check_members")
+"""The module and the name of the function that checks a scenario before it runs."""
 # The module below `signal`, whose own functions take 10 and 20 µs to look for a handler in an enum.
 SIGNALS: Final[Any] = sys.modules.get("_signal", signal)
 ContextVariables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
@@ -68,14 +70,19 @@ def split_cancellations(
 
 
 def is_in_job_body(frame: FrameType | None) -> bool:
-    """Return whether `frame` is in a job's body or in a function that the body has called.
+    """Return whether `frame` is in a job's body, in a function that the body has called, or in the check before a run.
 
     If the function belongs to the engine or the event loop, return False, because an exception would interrupt these.
+    The check may take any time, because it calls the user's code, and its interruption harms nothing.
     """
     is_user_code = False
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in UNINTERRUPTIBLE_PACKAGES:
         frame, is_user_code = frame.f_back, True
-    return is_user_code and frame is not None and frame.f_globals.get("__name__") in BODY_CALLER_MODULES
+    if is_user_code and frame is not None and frame.f_globals.get("__name__") in BODY_CALLER_MODULES:
+        return True
+    while frame is not None and (frame.f_globals.get("__name__"), frame.f_code.co_name) != CHECK_BEFORE_RUN:
+        frame = frame.f_back
+    return frame is not None
 
 
 def is_in_engine(frame: FrameType | None, outermost: FrameType | None) -> bool:

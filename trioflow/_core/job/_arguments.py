@@ -20,7 +20,7 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, M
 from typing import Any, Final, cast
 
 from ..base._reprs import short_repr
-from ._job import AbstractJob
+from ._job import AbstractJob, is_job
 from ._job_options import check_keywords
 from ._outcome import DROPPED
 from ._texts import TEXTS, job_in
@@ -99,7 +99,7 @@ def ref(job: AbstractJob[Any]) -> Any:
         0
 
     """
-    if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_job(job):
         raise TypeError(f"ref({short_repr(job)}): give a job")
     return Ref(job)
 
@@ -217,7 +217,7 @@ def direct_input_indices(values: tuple[Any, ...]) -> tuple[int, ...] | None:
         kind = cast(Any, type(value))
         if kind in ATOMIC_TYPES:
             continue
-        if isinstance(value, AbstractJob):
+        if is_job(value):
             if value._has_own_result or not (value._options.keep_result and value._can_be_input):
                 return None
             indices.append(index)
@@ -356,7 +356,7 @@ class ArgumentSearch:
                 template = self._inner_template(value, known) if value else None
                 if template is not None:
                     nested.append((key, template))
-            elif isinstance(value, AbstractJob):
+            elif is_job(value):
                 self.inputs[value] = None
                 jobs.append((key, cast(Any, value)))
             elif kind is Ref:
@@ -392,13 +392,13 @@ class ArgumentSearch:
     def _reject_jobs_inside(self, value: Any, where: str) -> None:
         """Reject a value that is or contains a job, at any depth, because no result can be filled in there."""
         for item in _contents(value):
-            if isinstance(item, (AbstractJob, Ref)):
+            if type(item) is Ref or is_job(item):
                 label = item.job.label if isinstance(item, Ref) else item.label  # pyright: ignore[reportUnknownMemberType]
                 raise TypeError(
                     f"{label!r} is {where} in the arguments of {self._subject()}, where its result cannot replace it; "
                     f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
-            if isinstance(item, LAZY_ITERATORS):
+            if issubclass(type(item), LAZY_ITERATORS):
                 raise TypeError(
                     f"an argument of {self._subject()} is a {type(cast(Any, item)).__name__}, in which no job would be "
                     f"found; write list(...) around it, or make it in the function"
@@ -417,7 +417,7 @@ def _contents(value: Any) -> Iterator[Any]:
         yield value
         if kind in REFERRING_TYPES:
             todo += gc.get_referents(value)
-        elif kind is tuple or (kind not in LEAF_TYPES and isinstance(value, SEARCHED_TYPES)):  # which takes longer
+        elif kind is tuple or (kind not in LEAF_TYPES and issubclass(kind, SEARCHED_TYPES)):  # which takes longer
             todo += [*value, *value.values()] if kind is not tuple and isinstance(value, Mapping) else value
 
 
@@ -433,7 +433,7 @@ def reject_text(values: Any, subject: str) -> None:
 
     """
     for value in _contents(values) if TEXTS else ():
-        is_text = type(value) is str or (value is not None and isinstance(value, (str, bytes, os.PathLike)))
+        is_text = type(value) is str or (value is not None and issubclass(type(value), (str, bytes, os.PathLike)))
         job = job_in(os.fsdecode(cast(Any, value))) if is_text else None
         if job is not None:
             cure = JOB_CURE if job._can_be_input else SCHEDULER_CURE

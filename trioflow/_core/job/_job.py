@@ -632,7 +632,7 @@ class AbstractJob(Generic[T]):
 
     def raised_exception(self) -> BaseException | None:
         """Return the exception of a FAILED job, the `RequirementFailed` of a BLOCKED job, or None."""
-        return self._outcome.exception if isinstance(self._outcome, Failure) else None
+        return self._outcome.exception if type(self._outcome) is Failure else None
 
     def cancel(self) -> None:
         """Cancel the job if it is running, or keep it from starting. If it has settled, do nothing.
@@ -742,7 +742,7 @@ class AbstractJob(Generic[T]):
             raise _errors.JobNotDone(why, "await its co_run() instead")
         await self._wait(takes_failure=True)
         run = None if self._scheduler is None else self._scheduler._run
-        if run is not None and isinstance(self._outcome, Failure):
+        if run is not None and type(self._outcome) is Failure:
             run.failures.take(self, self._outcome)
         return self.result()
 
@@ -906,12 +906,17 @@ state_of: Final[Callable[[Any], JobState]] = AbstractJob.__dict__["_state"].__ge
 """A function that returns the state of a job. It raises for other objects and for uninitialized jobs."""
 
 
+def is_job(value: object) -> TypeIs[AbstractJob[Any]]:
+    """Return whether an object is a job: its type says so, and not its `__class__`, which may say or raise anything."""
+    return issubclass(type(value), AbstractJob)
+
+
 def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
     """Return whether an object is a scheduler.
 
     Do not test for attributes instead: a user-defined class may have any attribute.
     """
-    return isinstance(job, AbstractJob) and job._is_scheduler
+    return is_job(job) and job._is_scheduler
 
 
 def takes_slot(job: AbstractJob[Any]) -> bool:

@@ -146,7 +146,7 @@ class JobKind(AbstractJob[T]):
         if function is None:
             return
         extras = self._ensure_extras()
-        self._outcome, extras.is_in_callback = outcome, not isinstance(outcome, Failure)
+        self._outcome, extras.is_in_callback = outcome, type(outcome) is not Failure
         try:
             function(self)
         finally:

@@ -207,7 +207,7 @@ UNCALLED: Final = object()
 def no_result_error(job: AbstractJob[Any]) -> BaseException:
     """Return the exception that `result()` raises for a job without a result."""
     outcome = job._outcome
-    if isinstance(outcome, Failure):
+    if type(outcome) is Failure:
         return with_traceback(outcome.exception, outcome.traceback)
     if outcome is DROPPED:
         return _errors.JobNotDone(

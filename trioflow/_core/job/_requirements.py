@@ -60,8 +60,8 @@ def flatten_simple(value: Any, state_of: Callable[[Any], Any]) -> tuple[Any, ...
         state_of: returns the state of a job; raises for any other object, and for a job that is not initialized.
 
     """
-    jobs: Any = value if value.__class__ is list or value.__class__ is tuple else (value,)
-    if len(jobs) == 1 and jobs[0].__class__ is list:
+    jobs: Any = value if type(value) is list or type(value) is tuple else (value,)
+    if len(jobs) == 1 and type(jobs[0]) is list:
         jobs = jobs[0]
     try:
         for _ in map(state_of, jobs):
@@ -89,7 +89,7 @@ def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
         for value in stack[-1]:
             if value is None:
                 continue
-            expand = getattr(value.__class__, method, None)
+            expand = getattr(type(value), method, None)
             if expand is not None:
                 if not (hasattr(value, "_state") or hasattr(value, "jobs")):
                     raise TypeError(f"{purpose}: {type(value).__name__}.__init__ must call super().__init__()")
@@ -107,7 +107,7 @@ def _advice(value: object) -> str:
     name = getattr(value, "__name__", None)
     if hasattr(type(value), "_builds_jobs"):
         return f"call it, {name}(...), to build a job"
-    if isinstance(value, Coroutine):
+    if issubclass(type(value), Coroutine):
         return f"write Job({name}(...))"
     if callable(value) and name:
         return f"write Job({name}, ...) for an async function, and ThreadJob({name}, ...) for a plain one"
@@ -115,7 +115,7 @@ def _advice(value: object) -> str:
 
 
 def _is_collection(value: object) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    return issubclass(type(value), Iterable) and not isinstance(value, (str, bytes))
 
 
 def flagged(required: StoredRequirements, flag: int) -> list[AbstractJob[Any]]:

@@ -86,8 +86,8 @@ def has_failed(job: AbstractJob[Any]) -> bool:
 
 def _was_cancelled(job: AbstractJob[Any]) -> bool:
     """Return whether a requirement that failed did so only because of `cancel()`, and not because of a failure."""
-    if isinstance(job._outcome, (Failure, CancelledOutcome)):
-        return job._outcome.is_from_cancel
+    if type(job._outcome) in (Failure, CancelledOutcome):
+        return bool(job._outcome.is_from_cancel)
     # The nested scheduler of the job has ended without reaching it; if it was cut off itself, its outcome says by what.
     scheduler = job._scheduler
     if scheduler is not None and scheduler.stop_reason is StopReason.CANCELLED:
@@ -97,7 +97,7 @@ def _was_cancelled(job: AbstractJob[Any]) -> bool:
 
 def _settle_position(job: AbstractJob[Any]) -> float:
     """Return the position of a failed requirement in the order of settling; infinity if it never settled."""
-    return job._outcome.number if isinstance(job._outcome, (Failure, CancelledOutcome)) else float("inf")
+    return job._outcome.number if type(job._outcome) in (Failure, CancelledOutcome) else float("inf")
 
 
 def _requirement_failed_error(job: AbstractJob[Any], requirement: AbstractJob[Any]) -> _errors.RequirementFailed:

@@ -153,7 +153,7 @@ class Reopening(Part):
         if not run.scheduler.keep_jobs or (extras is not None and extras.ready_at is not None):
             successors = [user for user in members.jobs if job in members.all_requirements(user)] or None
         run.cancelled_count -= job._state is CANCELLED and not job._options.forever
-        if isinstance(outcome, Failure):
+        if type(outcome) is Failure:
             run.failures.uncount(job, outcome)
         if (began := job._started_at) is not None and job._finished_at is not None:
             extras = job._ensure_extras()

@@ -634,7 +634,7 @@ class Run:
         if state is not SUCCEEDED:
             self.requirement_counts.all_succeeded = False
             self.cancelled_count += state is CANCELLED and not job._options.forever
-            if isinstance(outcome, Failure):
+            if type(outcome) is Failure:
                 self.failures.count(job, outcome)
             if self.scheduler.keep_jobs:  # hooks may extend the list while the jobs of this one are counted down
                 job._successors = [*successors] if isinstance(successors, list) else successors

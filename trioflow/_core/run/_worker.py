@@ -237,7 +237,7 @@ class Worker(WorkerTask):
                         notify_start(scheduler, job)
                     awaitable = job._function(*job._args) if is_plain else call_job(self, job)
                     value = await awaitable
-                    if value is not None and value.__class__ is CoroutineType:
+                    if value is not None and type(value) is CoroutineType:
                         error = unawaited_coroutine_error(job.label, value)
                         self.verdict = Verdict(FAILED, error, error)  # it would fail each time
                 except BaseException as raised:

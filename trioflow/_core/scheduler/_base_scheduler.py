@@ -19,7 +19,7 @@ from ..admission.policy import _policy_validation
 from ..backend import BackendName
 from ..base import _graph_algorithms
 from ..base._reprs import is_among, short_repr
-from ..base._states import COMPLETED, REOPENABLE, JobState, ReportedState, StopReason
+from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedState, StopReason
 from ..base._units import plural
 from ..job import _job_options, _labels, _option_descriptors
 from ..job._ancestors import enclosing_schedulers, is_inside
@@ -36,7 +36,7 @@ from ..job._argument_types import (
 )
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import AbstractJob, is_job, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
@@ -608,7 +608,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             "'nap' is idle: 'Scheduler' has not started"
 
         """
-        if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_job(job):
             raise TypeError(f"explain() of {self.label!r}: {short_repr(job)} is not a job: give one of its jobs")
         if not is_inside(job, self):
             raise KeyError(f"explain(): {job.label!r} is not in {self.label!r}, at any depth")
@@ -812,6 +812,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 raise run.interruption from error
             raise
         except BaseException as error:
+            if run.phase is CHECKING and isinstance(error, KeyboardInterrupt):
+                self._stop_reason = StopReason.INTERRUPTED
             if check and outer_worker is None and backend.split_cancellations(error) == (True, None):
                 _failures.raise_failures(self, check == "first")  # as a nursery does
             raise

@@ -13,7 +13,7 @@ from ..base._reprs import short_repr
 from ..base._states import ReportedState
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._errors import GrowingError
-from ..job._job import AbstractJob, is_scheduler, state_of
+from ..job._job import AbstractJob, is_job, is_scheduler, state_of
 from ..job._requirements import flatten, flatten_simple
 from ..words._job_queries import (
     failed_by_itself,
@@ -129,8 +129,8 @@ class Members:
             KeyError: the job is not a member.
 
         """
-        if not isinstance(job, AbstractJob) or job not in self.jobs:
-            name = repr(job.label) if isinstance(job, AbstractJob) else short_repr(job)
+        if not is_job(job) or job not in self.jobs:
+            name = repr(job.label) if is_job(job) else short_repr(job)
             raise KeyError(f"{call_text}: {name} is not in {self.owner.label!r}")
 
     def iterate(self, enters: Callable[[BaseScheduler], bool]) -> Iterator[AbstractJob[Any]]:

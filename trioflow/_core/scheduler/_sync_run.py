@@ -35,7 +35,7 @@ from ..backend import SIGNALS, is_in_job_body
 from ..base import _logger
 from ..base._reprs import short_repr
 from ..base._signatures import signature_of
-from ..base._states import STOPPING
+from ..base._states import CHECKING, STOPPING
 from ..run import _ending
 
 if TYPE_CHECKING:
@@ -240,10 +240,12 @@ class SignalHandler:
     def _should_raise_in_job(self, frame: FrameType | None) -> bool:
         """Return whether to raise KeyboardInterrupt in `frame`.
 
-        This is the case if a job has been blocking the loop for some time after an earlier Ctrl-C.
+        This is the case in the check before the run, and if a job has been blocking the loop for some time after an
+        earlier Ctrl-C.
         """
-        stall = time.monotonic() - self._pending_since
-        return self._should_end_run and stall >= STALL_SECONDS and self._is_in_job(frame)
+        run, stall = self._scheduler._run, time.monotonic() - self._pending_since
+        is_due = (self._should_end_run and stall >= STALL_SECONDS) or (run is not None and run.phase is CHECKING)
+        return is_due and self._is_in_job(frame)
 
     def _is_in_job(self, frame: FrameType | None) -> bool:
         """Return whether `frame` executes code of a job of a run that is not stopping."""

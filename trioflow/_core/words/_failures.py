@@ -79,7 +79,7 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     if not ((counts := run.failures).counted or counts.total):
         return NO_FAILURES
     rest = counts.dropped()
-    members = [job for job in scheduler if isinstance(job._outcome, Failure | CancelledOutcome) and job._outcome.counts]
+    members = [job for job in scheduler if type(job._outcome) in (Failure, CancelledOutcome) and job._outcome.counts]
     jobs: list[AbstractJob[Any]] = []
     for job in members:
         if is_scheduler(job) and (job._state is JobState.CANCELLED or failed_through_member(job)):
@@ -87,7 +87,7 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
             rest += job._counted.rest
         else:
             jobs.append(job)
-    own = [job for job in members if isinstance(job._outcome, Failure)]
+    own = [job for job in members if type(job._outcome) is Failure]
     causes = {id(job._outcome.exception) for job in (*own, *jobs)}
     jobs = [job for job in jobs if not _is_blocked_by(job, causes, scheduler)]
     if not jobs:
@@ -105,7 +105,7 @@ def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseSched
     """
     root, error = root_failure(job), job.raised_exception()
     cause = get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
-    counts = isinstance(root._outcome, Failure) and root._outcome.counts and scheduler in enclosing_schedulers(root)
+    counts = type(root._outcome) is Failure and root._outcome.counts and scheduler in enclosing_schedulers(root)
     return id(cause) in causes or (root is not job and counts)
 
 

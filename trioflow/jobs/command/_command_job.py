@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
+from ..._core.api import is_job
 from ..._hints import explain_form
 from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, name_in_errors, original_arguments_of, run_of
 from . import _argv, _granted
@@ -149,7 +150,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         subject = name_in_errors(repr(options.get("label") or "CommandJob"), options.get("redact", False))
         posix.require(f"CommandJob {subject}")
         arguments = _argv.check_arguments(command, shell, subject)
-        stdin_job, stdin_value = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
+        stdin_job, stdin_value = (stdin, None) if is_job(stdin) else (None, stdin)
         self._command_options: Final = CommandOptions(
             shell, cwd, encode_environment(env, subject), stdin_value,
             stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, tag,

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from ...abc import AbstractJob, shown_value
+from ..._core.api import is_job
+from ...abc import shown_value
 from ._granted import granted
 from ._shell_places import COMMENT, VALUE, UnsafePlaceError, check_places, mark_of, quote
 
@@ -44,7 +45,7 @@ def line_parts(line: Any, subject: str) -> tuple[Any, ...]:
     for interpolation, name, text in zip(template.interpolations, names, texts, strict=True):
         value = interpolation.value
         if interpolation.conversion or interpolation.format_spec:
-            if isinstance(value, (AbstractJob, granted)):
+            if is_job(value) or isinstance(value, granted):
                 raise TypeError(f"{subject}: {name} has no value yet: remove its conversion and format")
             conversion: Any = CONVERSIONS.get(interpolation.conversion)
             value = format(value if conversion is None else conversion(value), interpolation.format_spec)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import IO, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
-from ..._core.api import current_job
+from ..._core.api import current_job, is_job
 from ..._hints import explain_form
 from ...abc import (
     AbstractJob,
@@ -176,7 +176,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         self._is_list: Final = isinstance(command, list)
         if all(isinstance(step, Pull) for step in self._steps):
             options.setdefault("save", None)  # the files on the node may have changed, which no journal can tell
-        job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
+        job, read = (stdin, None) if is_job(stdin) else (None, stdin)
         on_own_start: Any = on_start
         on_own_line: Any = on_line
         self._command_options: Final = CommandOptions(

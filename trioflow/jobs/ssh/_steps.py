@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
+from ..._core.api import is_job
 from ...abc import AbstractJob, is_among, name_in_errors, short_repr, shown_value
 from ..command import _argv
 from ..command._granted import granted
@@ -30,7 +31,7 @@ class Step:
         """Check and store the words. Errors name `subject` or, if it is None, the kind of step."""
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
-            if not isinstance(word, (AbstractJob, granted)):
+            if not (is_job(word) or isinstance(word, granted)):
                 _argv.convert_argument(word, number, subject or name_in_errors(type(self).__name__, True))
 
     def __repr__(self) -> str:
@@ -323,7 +324,7 @@ def _includes_tuple(value: Any, subject: str) -> tuple[Any, ...]:
 
     """
     result: Any = value
-    if is_path(result) or isinstance(value, (bytes, AbstractJob)):
+    if is_path(result) or is_job(value) or isinstance(value, bytes):
         return (result,)
     if not isinstance(value, Iterable):
         raise TypeError(f"{subject}(includes={short_repr(value)}): give a list of files and directories")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from ..._core.api import is_job
 from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, paths_of, printable, short_repr
 
 Key = TypeVar("Key")
@@ -38,7 +39,7 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection, option: str) 
                 hint = suggest_paths(paths, item)
                 raise ValueError(f"{option}={item!r}: no job of {scheduler.label!r} has a path like this{hint}")
             selected_jobs.update(matches)
-        elif isinstance(item, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
+        elif is_job(item):
             if item not in paths:
                 raise ValueError(f"{option}: {item.label!r} is neither in {scheduler.label!r} nor nested in it")
             selected_jobs.add(item)
