@@ -20,12 +20,34 @@ from trioflow.jobs.ssh import _nodes
         ("r[1-2]n[a,b,7]", ["r1na", "r1nb", "r1n7", "r2na", "r2nb", "r2n7"]),
         ("a,b c", ["a", "b", "c"]),
         ("n[1,3-4].example.org,other", ["n1.example.org", "n3.example.org", "n4.example.org", "other"]),
-        ("fe80::1", ["fe80::1"]),
+        ("fe80::1 2001:db8::10,::1", ["fe80::1", "2001:db8::10", "::1"]),
     ],
 )
 def test_a_string_of_nodes_is_expanded_to_their_names(written: str, names: list[str]) -> None:
     """In a string of nodes, commas and spaces separate names, and brackets hold ranges with their leading zeros."""
     assert [node.hostname for node in SshNodes(written)] == names
+
+
+@pytest.mark.parametrize(
+    ("written", "hostname", "port", "name"),
+    [
+        ("2001:db8::10", "2001:db8::10", None, "2001:db8::10"),
+        ("fe80::1:2", "fe80::1:2", None, "fe80::1:2"),
+        ("2001:db8:0:0:0:0:0:10", "2001:db8:0:0:0:0:0:10", None, "2001:db8:0:0:0:0:0:10"),
+        ("[2001:db8::10]:2222", "2001:db8::10", 2222, "[2001:db8::10]:2222"),
+        ("[2001:db8::10]", "2001:db8::10", None, "2001:db8::10"),
+        ("10.0.0.1:22", "10.0.0.1", 22, "10.0.0.1:22"),
+    ],
+)
+def test_only_brackets_separate_an_ipv6_address_from_a_port(
+    written: str, hostname: str, port: int | None, name: str, tmp_path: Path
+) -> None:
+    """The last group of digits of an address was taken for a port, and the rest is that of another machine."""
+    (tmp_path / "nodes").write_text(f"root@{written}\n", "utf-8")
+    for nodes in SshNodes([f"root@{written}"]), SshNodes(f"root@{written}"), SshNodes(tmp_path / "nodes"):
+        assert [(node.username, node.hostname, node.port, node.name) for node in nodes] == [
+            ("root", hostname, port, name)
+        ]
 
 
 def test_a_file_of_nodes_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ class SshNode:
     @property
     def name(self) -> str:
         """The name of the node in messages: the hostname, with the port if one is set."""
-        return self.hostname if self.port is None else f"{self.hostname}:{self.port}"
+        host = f"[{self.hostname}]" if ":" in self.hostname else self.hostname
+        return self.hostname if self.port is None else f"{host}:{self.port}"
 
     def __str__(self) -> str:
         """Return the name of the node."""
@@ -227,7 +228,9 @@ _WORD_PATTERN: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
 _FOREIGN_PATTERN: Final = re.compile(r".*=.*|\d+|\[[^\[\]:,-]*(:[^\[\]:]*)?\]")
 """What files of nodes for MPI, Slurm or Ansible have besides names: options, numbers of slots, and headings."""
 _BRACKETS_PATTERN: Final = re.compile(r"\[([^\[\]]*)\]")
-_NODE_PATTERN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*?)(?::(?P<port>\d+))?")
+_NODE_PATTERN: Final = re.compile(
+    r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|(?!\[)[^:]*:[^:]*:.*)(?::(?P<port>\d+))?"
+)
 
 
 def _check_word(word: Any, name: str, subject: str) -> None:
@@ -286,6 +289,8 @@ def _expand_range(text: str, limit: int) -> Iterator[str]:
 
 def _alternatives(inside: str, text: str) -> list[str]:
     """Return the alternatives in one pair of brackets; the numbers of "01-37" keep their leading zeros."""
+    if inside.count(":") > 1:  # an IPv6 address, whose brackets separate it from a port
+        return [f"[{inside}]"]
     choices: list[str] = []
     for part in inside.split(","):
         first, dash, last = part.strip().partition("-")
