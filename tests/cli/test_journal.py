@@ -53,7 +53,7 @@ def test_file_that_is_no_journal_is_a_usage_error(tmp_path: Path, file: Path) ->
 
 def timeless(line: str) -> str:
     """Remove from a line when its job settled, and how long it took."""
-    state, rest = re.split(r" +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +[\d.]+ [mµ]?s  ", line)
+    state, rest = re.split(r" +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d +[\d.]+ [mµ]?s  ", line)
     return " ".join([state, *rest.split()])
 
 

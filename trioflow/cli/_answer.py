@@ -17,7 +17,7 @@ from ..journal._questions import MAX_FILE_SIZE, NOT_REDACTED, GivenAnswer, Quest
 from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_retry
 from ..view.text._symbols import align_columns
 from . import SUCCESS_CODE, _outputs
-from ._journal import local_time_text, translated_journal_errors
+from ._journal import timestamp_text, translated_journal_errors
 from ._scenario import CliError
 
 REFUSED_CODE: Final = 1
@@ -80,7 +80,7 @@ def command(path: Path, name: str | None, value: str | None, early: bool) -> int
         check_answer(question, value, is_secret)
     elif record is not None:
         raise CliError(
-            f"{printable(name)!r} was answered on {local_time_text(record.settled)}; to be asked again: "
+            f"{printable(name)!r} was answered on {timestamp_text(record.settled)}; to be asked again: "
             f"trioflow journal {printable(str(path))} forget {printable(name)!r}"
         )
     elif not early:
@@ -136,7 +136,7 @@ def list_questions(files: QuestionFiles) -> int:
         shown = "" if given is None or question.redact or given.is_secret else f": {given.text}"
         notes = f"; answered{shown}" if given is not None else ""
         notes += f"; refused: {refusal.reason}" if refusal is not None and given is None else ""
-        rows.append((question.path, local_time_text(question.created_at), f"{question.described()}{notes}"))
+        rows.append((question.path, timestamp_text(question.created_at), f"{question.described()}{notes}"))
     for line in align_columns([[printable(cell) for cell in row] for row in rows], (0, 1, 2)):
         _outputs.echo(line)
     return SUCCESS_CODE

@@ -227,11 +227,11 @@ def list_jobs(path: Path) -> int:
             continue
         state = last_state(record, runs)
         why = record.why if state == "ran" or record.saved is None else None
-        times = f"{local_time_text(record.settled)}  {duration_cell(record.elapsed):>9}"
+        times = f"{timestamp_text(record.settled)}  {duration_cell(record.elapsed):>9}"
         text = f"{state:9}{times}  {path_cell(record.path)}  {printable(why or short_result(record))}"
         _outputs.echo(text.rstrip())
     for failure in failures.values():
-        times = f"{'':19}  {duration_cell(failure.elapsed):>9}"
+        times = f"{'':25}  {duration_cell(failure.elapsed):>9}"
         text = f"{'failed':9}{times}  {path_cell(failure.path)}  {printable(failure.error)}"
         _outputs.echo(text)
     _outputs.echo(summary_text(runs, records))
@@ -244,7 +244,7 @@ def summary_text(runs: list[RunRecord], records: list[StoredJob]) -> str:
     if not runs:
         return number
     last = runs[-1]
-    begun = local_time_text(last.started)
+    begun = timestamp_text(last.started)
     return f"{number}; last run: {printable(last.label)!r}, started {begun}: {run_verdict_text(last, records)}"
 
 
@@ -345,16 +345,6 @@ def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
 
 def duration_cell(seconds: float | None) -> str:
     return "" if seconds is None else duration_text(seconds, in_column=True)
-
-
-def local_time_text(seconds: float) -> str:
-    """Format a time as local date and time of day, without the offset from UTC.
-
-    Args:
-        seconds: the time in seconds since 1970.
-
-    """
-    return timestamp_text(seconds)[:19]
 
 
 def timestamp_text(seconds: float) -> str:

@@ -16,6 +16,9 @@ PicklerFactory = Callable[..., Any]
 """A pickler class, or a function with its arguments `file`, `protocol`, `fix_imports` and `buffer_callback`."""
 
 
+LOCAL_FUNCTION_ADVICE: Final = "define it at the top level of a module"
+
+
 class MainRejectingPickler(pickle.Pickler):
     """A pickler that rejects functions and types of a main module that other processes cannot import."""
 
@@ -67,7 +70,8 @@ def unpicklable_error(
     The message of the cause may quote the argument.
     """
     message = f"{job.label!r}: {_describe_unpicklable(call, place, make_pickler)}"
-    found = TypeError(message if job.redact else f"{message}: {error}")
+    says_all = job.redact or message.endswith(LOCAL_FUNCTION_ADVICE)  # a log line would cut the advice off
+    found = TypeError(message if says_all else f"{message}: {error}")
     found.__cause__ = None if job.redact else error
     return found
 
@@ -77,8 +81,7 @@ def _describe_unpicklable(call: functools.partial[Any], destination: str, make_p
     if _pickling_error(call.func, make_pickler) is not None:
         name = name_of(call.func)
         if "<lambda>" in name or "<locals>" in name:
-            advice = "define it at the top level of a module"
-            return f"{name} cannot be sent to {destination}, which could not find it: {advice}"
+            return f"{name} cannot be sent to {destination}, which could not find it: {LOCAL_FUNCTION_ADVICE}"
         return f"its function {name} cannot be sent to {destination}"
     for number, value in enumerate(call.args, 1):
         if _pickling_error(value, make_pickler) is not None:

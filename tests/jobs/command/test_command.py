@@ -146,6 +146,12 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
 @pytest.mark.parametrize(
     ("command", "options", "error", "message"),
     [
+        (
+            "ls | wc -l",
+            {},
+            TypeError,
+            r"such as CommandJob\(\['sh', '-c', 'ls \| wc -l'\]\), or a string with shell=True",
+        ),
         ("echo a", {}, TypeError, r"give a list, such as CommandJob\(\['echo', 'a'\]\), or a string with shell=True"),
         (["echo"], {"shell": True}, TypeError, "as one string"),
         ([], {}, ValueError, "the command is empty"),

@@ -550,3 +550,11 @@ def test_work_that_has_ended_while_the_program_stood_still_is_no_timeout(
     run(backend, process, command, late, Job(stand_still, timeout=4 * unit), processes=3)
     assert (process.result(), process.timed_out, command.result().returncode) == ("done", False, 0)
     assert isinstance(late.raised_exception(), JobTimeout)
+
+
+def test_the_log_shows_how_to_cure_a_function_that_cannot_be_sent(
+    backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cure was cut out of the middle of the line, because pickle's own message follows it."""
+    run(backend, ProcessJob(lambda: 1, critical=False))
+    assert "which could not find it: define it at the top level of a module;" in caplog.text

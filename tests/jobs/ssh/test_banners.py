@@ -34,6 +34,32 @@ def test_any_message_of_a_node_is_explained(pieces: list[tuple[str, int]]) -> No
     assert str(SshError(SshNode("node"), diagnostics.problem)).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "/config: line 2: Bad configuration option: usekeychain\r\n"
+            "/config: terminating, 1 bad configuration options",
+            "/config: line 2: Bad configuration option: usekeychain",
+        ),
+        (
+            "/bin/sh: 1: exec: nc: not found\r\nkex_exchange_identification: Connection closed by remote host\r\n"
+            "Connection closed by UNKNOWN port 65535",
+            "/bin/sh: 1: exec: nc: not found",
+        ),
+        (
+            "sh: nc: not found\r\nbanner exchange: Connection to UNKNOWN port 65535: Broken pipe",
+            "sh: nc: not found",
+        ),
+        ("banner exchange: Connection to UNKNOWN port 65535: Broken pipe", "banner exchange: Connection to UNKNOWN"),
+        ("Welcome\r\nssh: connect to host node port 22: Connection refused", "ssh: connect to host node port 22"),
+    ],
+)
+def test_the_message_that_names_the_cause_is_shown(text: str, problem: str) -> None:
+    """Of an option that ssh does not know, or a ProxyCommand that is not there, the last message is a consequence."""
+    assert problem in OpenSsh().diagnose(SshNode("node"), text).problem
+
+
 def test_a_banner_of_any_length_is_searched_in_no_time() -> None:
     """A banner of 64 KiB stopped the event loop for an hour, because a pattern of cubic cost was matched against it."""
     for text in ("Offending in " * 5000, "Offending in :1" * 5000 + CHANGED, "Offending a in " + ":" * 65536 + CHANGED):

@@ -21,6 +21,8 @@ PATH_LIKE_TYPE: Final[Any] = os.PathLike
 BYTES_TYPES: Final[Any] = (bytes, bytearray, memoryview)
 JOB_TYPE: Final[Any] = AbstractJob
 SHELL_PATH: Final = "/bin/sh"
+SHELL_SIGNS: Final = frozenset("|&;<>()$`*?[\"'\\")
+"""What only a shell gives a meaning to."""
 MAX_LABEL_ARGUMENTS_PER_END: Final = 20
 """The maximum number of arguments from the start of a command, and also from its end, in a default label."""
 
@@ -44,7 +46,8 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
         command = SHELL_PATH, "-c", *parts
     elif isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE, Template)) or not hasattr(command, "__iter__"):
         is_single = isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE))
-        words = display_text(command).split() if is_single else None
+        text = display_text(command) if is_single else ""
+        words = ["sh", "-c", text] if SHELL_SIGNS.intersection(text) else text.split()
         example = f", such as CommandJob({shown_value(words, subject)})" if is_single else ""
         raise TypeError(
             f"{subject}: found {shown_value(command, subject)}; give a list{example}, or a string with shell=True"

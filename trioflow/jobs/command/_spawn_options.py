@@ -110,7 +110,8 @@ class CommandOptions:
         """Return a message about the first missing file among `writes`, or None if all exist."""
         for path in self.writes:
             if not os.path.exists(path):
-                return f"it did not write {shown_value(os.fsdecode(path), name_in_errors('', redact))}"
+                hint = "; patterns are for reads=" if not set("*?[").isdisjoint(os.fsdecode(path)) else ""
+                return f"it did not write {shown_value(os.fsdecode(path), name_in_errors('', redact))}{hint}"
         return None
 
     def work(

@@ -133,7 +133,7 @@ class OpenSsh:
                 is_final=True,
                 has_keys_placeholder=True,
             )
-        last = _last_line(text)
+        last = _cause_line(text)
         if "Permission denied" in text or "Too many authentication failures" in text:
             trial = shlex.join(["ssh", "-o", "BatchMode=yes", *_node_options(node), node.hostname])
             return Diagnostics(
@@ -245,9 +245,20 @@ def _offending_place(text: str) -> str | None:
     return None
 
 
-def _last_line(text: str) -> str:
-    """Return the last of ssh's messages that may report a problem; "" if there is none."""
+CONSEQUENCES: Final = (": terminating, ", "UNKNOWN port 65535")
+"""Parts of messages that ssh prints after the cause: of its configuration, and of a ProxyCommand."""
+
+
+def _cause_line(text: str) -> str:
+    """Return the message of ssh that names the cause of a problem; "" if there is none.
+
+    This is the last message that may report a problem; before a consequence, the first. What precedes the last message
+    may be from the server, but no server has answered if a ProxyCommand could not be started.
+    """
     lines = [line.strip() for line in text.splitlines()]
     noise = ("Warning: Permanently added", "Killed by signal")
     relevant = [line for line in lines if line and not line.startswith(noise)]
-    return relevant[-1] if relevant else ""
+    if not any(mark in line for line in relevant for mark in CONSEQUENCES):
+        return relevant[-1] if relevant else ""
+    later = (*CONSEQUENCES, "kex_exchange_identification: Connection closed")
+    return next((line for line in relevant if not any(mark in line for mark in later)), relevant[-1])
