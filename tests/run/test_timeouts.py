@@ -234,3 +234,21 @@ def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Vir
     assert isinstance(error, JobTimeout)
     assert error.place is None
     assert str(error) == "'slow' did not end within its timeout of 1 s"
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises"])
+def test_a_call_that_ends_in_its_own_way_after_its_timeout_has_not_timed_out(virtual: Virtual, ends: str) -> None:
+    """The outcome follows what leaves the body: a value, or what the clean-up raised, is no timeout."""
+
+    async def body() -> None:
+        try:
+            await anyio.sleep(9)
+        except BaseException:
+            if ends == "raises":
+                raise OSError("the clean-up has failed") from None
+            return
+
+    job = Job(body, timeout=1)
+    virtual(Scheduler(job).co_run)
+    assert (job.is_succeeded(), job.timed_out) == (ends == "returns", False)
+    assert isinstance(job.raised_exception(), OSError) is (ends == "raises")

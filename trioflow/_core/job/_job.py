@@ -562,7 +562,11 @@ class AbstractJob(Generic[T]):
 
     @property
     def timed_out(self) -> bool:
-        """Whether a timeout has ended a call of the job at least once in this run; not if the call returned a value."""
+        """Whether a timeout has ended a call of the job at least once in this run.
+
+        It has not if the call that it cancelled has returned a value, or raised another exception: the outcome follows
+        what leaves the body.
+        """
         return self._extras is not None and self._extras.has_timed_out
 
     def progress(self, fraction: float | None = None) -> None:

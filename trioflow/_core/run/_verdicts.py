@@ -19,7 +19,7 @@ The first row whose condition is true decides:
 | what `retry` accepts | otherwise | SCHEDULED, after the backoff |
 | anything else | | FAILED |
 
-A verdict changes nothing. `Run.apply` does what it says; kinds with callbacks ask for it earlier, and then keep it.
+A verdict changes nothing. `Run.settle_error` does what it says; kinds with callbacks ask for it earlier, and keep it.
 """
 
 from __future__ import annotations
