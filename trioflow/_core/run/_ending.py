@@ -188,7 +188,7 @@ async def _wait_until_left(
 def end_after_crash(run: Run, main_task: Any) -> None:
     """End a run whose event loop has crashed, so that none of its tasks will be resumed.
 
-    The cause is a fault of the loop, a lack of memory in a function that trio calls to abort a wait, or a signal handler
+    The cause is a fault of the loop, a lack of memory in a function with which trio aborts a wait, or a signal handler
     that raised in the middle of it. The coroutines of all tasks are closed, and jobs that have not settled end as
     CANCELLED. Then `co_shutdown` is called in a new loop, and the objects that jobs share are closed; one of them ends
     the processes of commands.

@@ -373,8 +373,7 @@ class Run:
             if self.instrument_set is not None:
                 self.notify("before_run")
                 self.began_at = self.clock()  # set again, because an instrument may have taken its time
-            if self.began_at >= self.deadline or self.group.is_cancelled():
-                self.stop_cancelled()
+            self.stop_if_over()
             for _ in self._make_entries_ready() if self.phase is not STOPPING else ():
                 if not await self.group.host.yield_to_loop():
                     self.stop_cancelled()
@@ -828,11 +827,15 @@ class Run:
             self.cancel_reason = reason
             if reason is TIMEOUT:
                 self.waits_at_timeout = self.scheduler._describe_waits()
-            self.phase, self.is_draining_or_stopping, self.workers.is_closed = STOPPING, True, True
+            self._enter(STOPPING)
             self.wake()
             self.scheduler._notify_unreached()
             is_further_cause = reason is not COMPLETED or self.unsettled > 0
         return self.workers.cancel() if is_further_cause else []
+
+    def _enter(self, phase: RunPhase) -> None:
+        """Enter one of the last two phases, which are also in two flags: a call would cost too much for each job."""
+        self.phase, self.is_draining_or_stopping, self.workers.is_closed = phase, True, phase is STOPPING
 
     def give_reason(
         self, reason: StopReason | None, culprit: AbstractJob[Any] | None = None, instead_of: StopReason | None = None
@@ -841,9 +844,15 @@ class Run:
         if self.reason is None or self.reason is instead_of:
             self.reason, self.culprit = reason, culprit
 
-    def is_over(self) -> bool:
-        """Return whether the deadline has passed, or the run was cancelled, even if no task has noticed this yet."""
-        return self.clock() >= self.deadline or self.group.is_cancelled()
+    def stop_if_over(self) -> bool:
+        """Stop if the deadline has passed or the run was cancelled, before the loop has said so; return whether it has.
+
+        All that asks apart from the workers, which compare the time that they know already, asks here.
+        """
+        is_over = self.clock() >= self.deadline or self.group.is_cancelled()
+        if is_over:
+            self.stop_cancelled()
+        return is_over
 
     def drain(self) -> None:
         """Start no more jobs, here and in nested runs, and end the run when the running jobs have ended."""
@@ -855,11 +864,10 @@ class Run:
             if run.phase is not RunPhase.RUNNING:
                 run.stop(StopReason.DRAINED)  # there are no running jobs to wait for
                 continue
-            if run.is_over():
-                run.stop_cancelled()
+            if run.stop_if_over():
                 continue
             run.give_reason(StopReason.DRAINED)
-            run.phase, run.is_draining_or_stopping = DRAINING, True
+            run._enter(DRAINING)
             drained.append(run)
         for run in drained:
             run._cancel_scheduled()
@@ -1004,8 +1012,8 @@ class Run:
         """Stop because the event loop has crashed: nothing can be cancelled or woken any more."""
         self.has_crashed = True
         self.give_reason(StopReason.INTERRUPTED)
-        self.phase, self.is_draining_or_stopping, self.change_event = STOPPING, True, None
-        self.workers.is_closed = True
+        self._enter(STOPPING)
+        self.change_event = None
         self._cancel_scheduled()
 
     def settle_leftovers(self) -> None:
@@ -1093,9 +1101,7 @@ class Run:
 
         """
         self.check_thread(call_text)
-        if self.phase is RunPhase.RUNNING and self.is_over():
-            self.stop_cancelled()
-        if self.phase is not RunPhase.RUNNING:
+        if self.phase is not RunPhase.RUNNING or self.stop_if_over():
             state = "has not started yet"
             if self.reason is not None and self.is_draining_or_stopping:
                 culprit = "" if self.culprit is None else f": {self.culprit.label!r}"
