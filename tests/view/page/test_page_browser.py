@@ -166,7 +166,7 @@ def test_a_row_stays_under_the_pointer_and_asks_in_its_own_place(browser: Browse
         until(browser, lambda: text(browser, "#answer") == "'long 2': cancelled")
         until(browser, lambda: "1 cancelled" in text(browser, "#counts"))
         assert [job.label for job in long if not job.is_running()] == ["long 2"]
-    assert browser.console_messages() == []
+        assert browser.console_messages() == []
 
 
 def test_a_question_is_taken_back_by_escape_and_by_a_click_elsewhere(browser: Browser) -> None:
@@ -235,7 +235,7 @@ def test_a_page_sets_the_window_of_a_group_and_shows_the_job_of_a_node(browser: 
         until(browser, lambda: text(browser, "#job h2") == "group/inner 4")
         assert "waits for a slot" in text(browser, "#job .why")
         assert text(browser, "#job .state") == "scheduled"
-    assert browser.console_messages() == []
+        assert browser.console_messages() == []
 
 
 def test_the_chosen_command_shows_the_end_of_its_output_while_it_runs(browser: Browser, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_hostile_labels_are_text_in_every_part_of_a_page(browser: Browser) -> No
         click(browser, "#windows summary")
         assert browser.all("#console b b, #console script, img, [onerror], [onload], [href^=java]") == []
         assert browser.evaluate("document.title") == NASTY
-    assert browser.console_messages() == []
+        assert browser.console_messages() == []
 
 
 def test_the_page_of_a_killed_program_says_so_and_fits_every_window(browser: Browser) -> None:
