@@ -14,6 +14,7 @@ from . import pairs
 from .generator import MEETINGS, scenario_of
 from .scenario import Scenario
 from .shrink import found_in, shrink
+from .ties import STEPS, differs_between_loops, with_ties
 
 
 def kind_of(found: list[str]) -> str:
@@ -62,6 +63,9 @@ def main() -> int:
                     small = shrink(scenario, partial(still_differs, backend=backend, kind=kind_of(found)))
                     print(small, *found_in(small, backend)[1][:7], sep="\n  ")
                 break
+        if number % 4 == 1 and (apart := differs_between_loops(with_ties(scenario, STEPS[number % 8 == 1]))):
+            failed += 1
+            print(f"--- {number} with times on a grid, trio and asyncio:", *apart[:7], sep="\n  ", flush=True)
         done = number + 1 - options.first
         if failed >= options.stop or done == options.count or done % options.every == 0:
             seconds = time.process_time() - began

@@ -15,7 +15,7 @@ import pytest
 
 from trioflow import AbstractJob, Job, Scheduler, StopReason, current_job, ref
 
-from ..bodies import FAILED, IDLE, SUCCEEDED, Actor, alarm, bad, nap, shut_down, timed
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Actor, alarm, bad, nap, shut_down, timed
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -226,6 +226,14 @@ def test_clean_up_that_ends_in_time_is_not_logged(virtual: Virtual, caplog: pyte
     with caplog.at_level(logging.WARNING, "trioflow"):
         assert virtual(timed, Scheduler(critical, alarm(critical, 4))) == (False, 5)
     assert not [record for record in caplog.records if "is still running" in record.getMessage()]
+
+
+def test_a_clean_up_job_that_ends_as_its_time_is_up_is_cancelled(virtual: Virtual) -> None:
+    """The end of the clean-up comes first, as that of a run does, on both loops."""
+    fails = bad()
+    other, clean = (Job(nap, seconds, required=fails, run_if="failed") for seconds in (1, 2))
+    assert not virtual(Scheduler(fails, other, clean, cleanup_timeout=2).co_run)
+    assert clean.state is CANCELLED
 
 
 def test_cleanup_timeout_is_five_seconds_by_default_and_none_is_no_limit(virtual: Virtual) -> None:

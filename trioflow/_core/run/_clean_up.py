@@ -65,17 +65,24 @@ class CleanUp(Workers):
         """Start the jobs, and wait for all of them; cancel those that still run at the deadline."""
         run = self.run
         self.start(self._jobs)
+        stop_timer = None if self.deadline == math.inf else run.call_at(self.deadline, self._stop_at_deadline)
         with run.backend.create_scope() as scope:
             scope.shield = True  # at the deadline, only the jobs are cancelled
-            while self.alive or self._backoff_until() < math.inf:
-                cancel_at = math.inf if self.is_closed else self.deadline
-                # If it returns False, asyncio cancels all tasks of the loop.
-                if not await run.wait_for_change(min(cancel_at, self._backoff_until())) or (run.clock() >= cancel_at):
-                    self.stop()
-                elif (backoffs := run.part(Backoffs)) is not None:
-                    backoffs.turn()
-                    self.ensure_searcher()
+            try:
+                while self.alive or self._backoff_until() < math.inf:
+                    if not await run.wait_for_change(self._backoff_until()):  # asyncio cancels all tasks of the loop
+                        self.stop()
+                    elif (backoffs := run.part(Backoffs)) is not None:
+                        backoffs.turn()
+                        self.ensure_searcher()
+            finally:
+                if stop_timer is not None:
+                    stop_timer()
         self.is_closed = True  # a forever job that settles from now on starts no other
+
+    def _stop_at_deadline(self) -> None:
+        self.stop()
+        self.run.wake()
 
     def _backoff_until(self) -> float:
         backoffs = self.run.part(Backoffs)

@@ -856,6 +856,7 @@ class Run:
 
     def drain(self) -> None:
         """Start no more jobs, here and in nested runs, and end the run when the running jobs have ended."""
+        self.time_slice.call_due()  # a turn or a backoff that ends in this instant, whichever the loop tells first
         drained: list[Run] = []
         # While this run stops, its forever jobs and clean-up jobs may have runs inside, which go on.
         for run in () if self.is_draining_or_stopping else self.with_nested():

@@ -1,0 +1,64 @@
+"""Scenarios whose times are drawn from a grid, so that what chance keeps apart comes in one instant, on both loops.
+
+The contract leaves open what comes first of much that ends in one instant, and the model says so in its doubts. But it
+does not leave it to the loop: a scenario that the model predicts alike for both ends alike on both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from .compare import differences
+from .model import Outcome, predict, predict_restart
+from .real import observe, observe_restart
+from .scenario import Scenario
+
+STEPS = (0.25, 1.0)
+OPEN = {
+    "a First takes no time",
+    "a nested scheduler ends as another job starts",
+    "a nested scheduler takes no time",
+    "a scheduler stops as another starts",
+    "a scheduler stops for what a job has awaited",
+    "a window grows as jobs become ready",
+    "an answer takes no time",
+    "jobs of two schedulers become ready at one instant",
+}
+"""Doubts of the model with which turns of the loop may decide."""
+
+
+def on_grid(value: Any, step: float) -> Any:
+    """Return a part of a scenario with its numbers rounded to multiples of `step`, but not to 0."""
+    if isinstance(value, float) and value not in (0.0, math.inf):
+        return max(step, round(value / step) * step) if value % 1 else value
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: on_grid(getattr(value, field.name), step) for field in fields(value)})
+    return tuple(on_grid(each, step) for each in value) if isinstance(value, tuple) else value
+
+
+def with_ties(scenario: Scenario, step: float) -> Scenario:
+    """Return a scenario with times on a grid, but for what comes from outside of the loop."""
+    return replace(on_grid(scenario, step), killed_at=scenario.killed_at, cut_at=scenario.cut_at)
+
+
+def differs_between_loops(scenario: Scenario) -> list[str] | None:
+    """Return what differs between the loops; None if the model, for a reason of its own, expects no agreement."""
+    if scenario.killed_at is None:
+        predicted = [[predict(scenario, backend)] for backend in ("trio", "asyncio")]
+        seen = [observe(scenario, backend, 1) for backend in ("trio", "asyncio")]
+    else:
+        predicted = [predict_restart(scenario, backend) for backend in ("trio", "asyncio")]
+        seen = [observe_restart(scenario, backend) for backend in ("trio", "asyncio")]
+    found: list[str] = []
+    for expected, other_expected, one, other in zip(*predicted, *seen, strict=True):
+        if OPEN & expected.doubts.keys() or [*differences(scenario, bare(expected), bare(other_expected))]:
+            return None
+        found += differences(scenario, bare(one), bare(other))
+    return found
+
+
+def bare(outcome: Outcome) -> Outcome:
+    """Return what must agree: jobs that are cancelled at once unwind in any order, in which `on_settled` is called."""
+    return replace(outcome, looks=[], settled=[], doubts=type(outcome.doubts)())
