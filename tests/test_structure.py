@@ -341,7 +341,7 @@ OPENERS = {
         compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
         jobs.command._readiness.OutputLine._wait.read_new_lines
         jobs.command._start_errors.file_tail jobs.command._streams.ProcessStreams._open_input
-        jobs.command._streams.open_output_file jobs.ssh._local_copier.put jobs.ssh._sftp_transfers.read_script
+        jobs._user_files.open_output_file jobs.ssh._local_copier.put jobs.ssh._sftp_transfers.read_script
         jobs.ssh._sftp_transfers._copy_content journal._file_stamps.FileStamper._stamp
         journal._file_stamps._hash_before journal._store.JournalStore._read_header view._exports.write_atomically
         view._junit.JUnit.after_run view.events._nonblocking_writer._DescriptorTarget._open_fifo
@@ -402,6 +402,89 @@ def test_files_that_nobody_named_are_opened_by_one_function() -> None:
     ]
     planted = "\n".join(f"class C:\n  def f{number}(self): return {way}" for number, way in enumerate(ways))
     assert list(openers(ast.parse(planted), "m")) == [f"m.C.f{number}" for number in range(len(ways))]
+
+
+REMOVERS = {
+    "the owner of users' files": """
+        jobs._user_files jobs._user_files._merge jobs._user_files._rename_aside jobs._user_files.open_output_file
+        jobs._user_files.remove_own
+        """,
+    "files of its own making, which have a temporary name, or are in a directory of its own": """
+        batch._output.Backlog.take jobs.posix._guard.ProcessGroupTable.__init__ jobs.ssh._connections
+        jobs.ssh._connections.Connection._start jobs.ssh._connections.PrivateDirectory.__init__
+        jobs.ssh._connections.PrivateDirectory.remove jobs.ssh._local_copier.put
+        jobs.ssh._node_session.NodeSession._remove jobs.ssh._ssh_job jobs.ssh._wrapper
+        view._exports.write_atomically view.look._answers.AnswerThread.start view.look._answers.AnswerThread.stop
+        view.look._answers.answer_in_file view.look._client._ask_remotely
+        """,
+    "files of a journal": """
+        journal._lock.JournalLock.__init__ journal._lock.JournalLock.release journal._questions.QuestionFiles.remove
+        journal._questions.QuestionFiles.take journal._questions.QuestionFiles.write
+        """,
+    "the file that the user names for just this, such as a record or a report": """
+        batch._record.RecordFile._begin batch._record.RecordFile._keep_whole_lines batch._record.OutputDirectory.save
+        cli._report.command.write compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
+        simulation._duration_sources._lock_file view._junit.JUnit.after_run
+        view.events._nonblocking_writer._DescriptorTarget.remove_partial_line
+        view.events._nonblocking_writer._open_target
+        """,
+    "a descriptor": """
+        cli.__init__._open_closed_streams jobs.ssh._local_copier.main jobs.ssh._remote_commands._make_sinks
+        view.monitor._terminal._duplicate_file
+        """,
+}
+"""Which functions and constants remove, rename, replace or empty files, and which files."""
+REMOVING_WORDS = re.compile(r"\b(?:rm|mv|rmdir|truncate|shred) (?:-|[\"$'])")
+
+
+def removers(node: ast.AST, name: str) -> Iterator[str]:
+    """Yield the functions in a part of a module that remove, rename, replace or empty files, once for each way."""
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.Call(
+                ast.Attribute(ast.Name("os" | "shutil"), "remove" | "removedirs" | "renames" | "move" | "replace")
+            ):
+                yield name
+            case ast.Call(ast.Attribute(_, "replace"), [_], []) | ast.Attribute(_, "O_TRUNC"):
+                yield name
+            case ast.Call(ast.Attribute(_, attribute)) if attribute in REMOVING_METHODS:
+                yield name
+            case ast.Call(ast.Name("open") | ast.Attribute(_, "open"), arguments, keywords):
+                modes = [*arguments, *(word.value for word in keywords)]
+                if any(
+                    isinstance(mode, ast.Constant) and re.fullmatch(r"[rbt]*[wx+][rbt+]*", str(mode.value))
+                    for mode in modes
+                ):
+                    yield name
+            case ast.Constant(str(text)) if not isinstance(node, ast.Expr) and REMOVING_WORDS.search(text):
+                yield name
+        is_named = isinstance(child, FUNCTION | ast.ClassDef)
+        yield from removers(child, f"{name}.{child.name}" if is_named else name)
+
+
+REMOVING_METHODS = {"rmtree", "unlink", "rmdir", "rename", "truncate", "ftruncate", "write_text", "write_bytes"}
+
+
+def test_users_files_are_removed_renamed_replaced_and_emptied_in_one_module() -> None:
+    """What removes a file says here which file this is: users' files, here and on nodes, have one owner."""
+    found = {name for module, tree in modules().items() for name in removers(tree, module.removeprefix("trioflow."))}
+    known = {name for names in REMOVERS.values() for name in names.split()}
+    assert (sorted(found - known), sorted(known - found)) == ([], [])
+    ways = [
+        "shutil.rmtree(x)",
+        "os.remove(x)",
+        "x.unlink()",
+        "os.replace(x, y)",
+        "x.rename(y)",
+        "x.replace(y)",
+        "os.truncate(x, 0)",
+        "open(x, 'w')",
+        "os.open(x, os.O_WRONLY | os.O_TRUNC)",
+        "run('rm -rf ' + x)",
+        "run(f'mv -- {x} {y}')",
+    ]
+    planted = "\n".join(f"class C:\n  def f{number}(self): return {way}" for number, way in enumerate(ways))
+    assert list(dict.fromkeys(removers(ast.parse(planted), "m"))) == [f"m.C.f{number}" for number in range(len(ways))]
 
 
 def test_each_test_that_stands_for_a_promise_is_there() -> None:

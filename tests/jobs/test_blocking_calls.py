@@ -69,7 +69,7 @@ ALLOWED: Final = {
     "jobs/command/_streams.py:PipeReader.read": OWN_PIPE,
     "jobs/command/_streams.py:ProcessStreams._open_input": ONE_STREAM,
     "jobs/command/_streams.py:_create_unnamed_file": OWN_FILE,
-    "jobs/command/_streams.py:open_output_file": ONE_STREAM,
+    "jobs/_user_files.py:open_output_file": ONE_STREAM,
     "jobs/posix/_cpus.py": KERNEL,
     "jobs/posix/_files.py:is_named_pipe": ONE_STREAM,
     "jobs/posix/_files.py:may_wait_for_writer": ONE_STREAM,

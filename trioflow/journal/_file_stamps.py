@@ -1,7 +1,8 @@
-"""Stamps of the files that jobs read and write, and the cleanup of half-written files.
+"""Stamps of the files that jobs read and write.
 
 A stamp is a text with the size of a file and either its modification time or a hash of its contents. If a job appends
 to the file, the stamp also has a hash of the file's end. Such a stamp still matches after another job has appended.
+That of a directory covers each entry in it, at any depth: its path, its kind, and the stamp of what is there.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import glob
 import hashlib
 import os
 import stat
-from collections.abc import Container, Iterable
-from typing import Any, Final
+from collections.abc import Collection, Container, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from .._core.api.journals import Work
-from ..jobs.command._partial_files import set_aside
+from ..jobs._user_files import set_aside
 from ._serialization import NotSerializable, digest, escape_surrogates
 
+if TYPE_CHECKING:
+    from .._core.api.views import AbstractJob
+
 ABSENT_STAMP: Final = "absent"
+DIRECTORY_PREFIX: Final = "directory "
 HASH_DIGITS: Final = 24
 END_BYTES: Final = 4096
 """The number of bytes at the end of a file to hash if a job appends to the file."""
@@ -49,9 +54,13 @@ class FileStamper:
             return {path_text(path, redact): self._stamp(path, True) for path in work.reads}
 
     def output_stamps(self, work: Work, redact: bool) -> dict[str, str]:
+        stamps = self.stamps_of_writes((*work.writes, *work.begins_anew), redact)
         with _explain_errors("an output file", redact):
-            stamps = {path_text(path, redact): self._stamp(path) for path in (*work.writes, *work.begins_anew)}
             return stamps | {path_text(path, redact): self._stamp_appended_file(path) for path in work.appends}
+
+    def stamps_of_writes(self, paths: Iterable[Any], redact: bool) -> dict[str, str]:
+        with _explain_errors("an output file", redact):
+            return {path_text(path, redact): self._stamp(path) for path in paths}
 
     def describe_changed_output(self, work: Work, old_stamps: dict[str, str], redact: bool) -> str | None:
         """Describe the first change of a job's outputs; return None if no output has changed.
@@ -74,34 +83,27 @@ class FileStamper:
                 return f"its output {path!r} {change}"
         return None
 
-    def set_aside_partial_files(self, work: Work, old_stamps: dict[str, str], redact: bool) -> None:
+    def set_aside_partial_files(
+        self, job: AbstractJob[Any], work: Work, old_stamps: dict[str, str], others: Collection[str]
+    ) -> None:
         """Rename the files that a killed attempt may have left half-written, except those that the job also reads.
 
+        A directory that was there before stays as it is, because nothing tells what in it is of that attempt.
+
         Args:
-            work: the description of the job's work.
+            job: the job.
+            work: the description of its work.
             old_stamps: the stamps of the files before that attempt, keyed by path.
-            redact: whether the names of the files are secret.
+            others: the absolute paths of files that other jobs have written.
 
         """
         for path in work.writes:
-            old_stamp = old_stamps.get(path_text(path, redact))
+            old_stamp = old_stamps.get(path_text(path, job.redact))
             with contextlib.suppress(OSError):  # the job will report the error
-                if old_stamp is not None and self._stamp(path) != old_stamp:
-                    set_aside(path, work.reads)
-
-    def truncate_to_stamp(self, path: Any, old_stamp: str) -> None:
-        """Truncate a file to its size before an attempt that was killed, if it has only been appended to since.
-
-        Args:
-            path: the file.
-            old_stamp: the stamp of the file before that attempt.
-
-        """
-        with contextlib.suppress(OSError):
-            if old_stamp == ABSENT_STAMP and stat.S_ISREG(os.stat(path).st_mode):
-                os.truncate(path, 0)
-            elif self._was_only_appended_to(path, old_stamp):
-                os.truncate(path, int(old_stamp.split()[0]))
+                if old_stamp is None or (stamp := self._stamp(path)) == old_stamp:
+                    continue
+                if not (stamp.startswith(DIRECTORY_PREFIX) and old_stamp.startswith(DIRECTORY_PREFIX)):
+                    set_aside(path, {}, job, work.reads, others)
 
     # ---- stamps
 
@@ -113,7 +115,7 @@ class FileStamper:
 
         """
         if os.path.isdir(path):
-            return f"directory {_digest(self._directory_entries(path))}"
+            return f"{DIRECTORY_PREFIX}{_digest(self._tree_entries(os.fsdecode(path)))}"
         try:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -132,13 +134,34 @@ class FileStamper:
         ]
         return f"pattern {_digest(matching)}" if matching else ABSENT_STAMP
 
-    def _directory_entries(self, path: Any) -> Iterable[str]:
-        for directory, names, files in os.walk(os.fsdecode(path)):
+    def _tree_entries(self, root: str) -> Iterator[str]:
+        """Yield the path below the root, the kind, and the stamp of each entry of a tree, but for the journal's files.
+
+        A link counts by where it leads and by what is there. A directory behind links is entered once: if it has been
+        entered before, as in a loop, the link alone is named.
+        """
+        entered: set[str] = set()
+        todo = [(root, "")]
+        while todo:
+            directory, below = todo.pop()
             real_directory = os.path.realpath(directory)
-            names[:] = sorted(name for name in names if os.path.join(real_directory, name) not in self._journal_files)
-            for name in sorted(files):
-                if os.path.join(real_directory, name) not in self._journal_files:
-                    yield f"{name} {self._stamp(os.path.join(directory, name))}"
+            entered.add(real_directory)
+            try:
+                names = sorted(os.listdir(directory))
+            except PermissionError:
+                yield f"{below} unreadable"
+                continue
+            for name in names:
+                path = os.path.join(directory, name)
+                if os.path.join(real_directory, name) in self._journal_files:
+                    continue
+                link = f"-> {os.readlink(path)}" if os.path.islink(path) else ""
+                if not os.path.isdir(path):
+                    yield f"{below}{name} {link} {self._stamp(path)}"
+                    continue
+                yield f"{below}{name}/ {link}"
+                if not link or os.path.realpath(path) not in entered:
+                    todo.append((path, f"{below}{name}/"))
 
     def _stamp_appended_file(self, path: Any) -> str:
         stamp = self._stamp(path)

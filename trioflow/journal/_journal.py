@@ -61,8 +61,9 @@ from .._core.api.views import (
     warn,
     worked_seconds,
 )
+from ..jobs._user_files import claim
 from ..jobs.command._output_sinks import OutputSpool
-from ._file_stamps import FileStamper, path_text
+from ._file_stamps import FileStamper
 from ._fingerprint import (
     MAX_REPORTED_JOBS,
     FingerprintBuilder,
@@ -262,6 +263,7 @@ class JournalSession:
         except BaseException:
             self.store.close()
             raise
+        claim(self, self.store.own_paths)
         self._file_stamper: Final = FileStamper(journal.hash, self.store.own_paths)
         directory = str(self.store.file.parent)
         self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, directory)
@@ -356,13 +358,13 @@ class JournalSession:
                     self._complete(job, record, fingerprint)
         if isinstance(found, NotStored):
             counted.cause = found.cause or f"{job.label!r} has run since"
-            writes = work is not None and bool(work.writes or work.appends or work.begins_anew)
+            writes = work is not None and bool(work.writes)
             why = None if found is NO_RECORD else found.reason
             moves_on = options.on_timeout == "move_on"
             self._running_jobs[job] = RunningJob(path, fingerprint, save, why, work, moves_on, by_name_only)
             self._running_paths[path] = job
             if work is not None and writes:
-                self._record_start(work, path, job.redact)
+                self._record_start(job, work, path)
         else:
             self._pending_restored[path] = None
         return found
@@ -643,20 +645,17 @@ class JournalSession:
         used = tuple((name, amount) for name, amount in JobFacts.parse(record.outputs).budgets.items() if amount >= 0)
         return Restored(value, Restoration(record.settled, record.elapsed, used))
 
-    def _record_start(self, work: Work, path: str, redact: bool) -> None:
-        """Clean up the files of a killed attempt, then record that the job is about to write files."""
+    def _record_start(self, job: AbstractJob[Any], work: Work, path: str) -> None:
+        """Set aside what a killed attempt has written, then record that the job is about to write files."""
         try:
             previous_stamps = JobFacts.parse(self.store.find_stamps_before_start(path)).stamps
         except DamagedRow:  # the stamps from the previous start are lost
             previous_stamps = {}
-        self._file_stamper.set_aside_partial_files(work, previous_stamps, redact)
-        for file in work.appends:
-            stamp = previous_stamps.get(path_text(file, redact))
-            names = path_text(file, False), path_text(file, True)
-            if stamp is not None and not any(self.store.is_output_of_other_job(name, path) for name in names):
-                self._file_stamper.truncate_to_stamp(file, stamp)
+        if previous_stamps:
+            others = self.store.outputs_of_other_jobs(path) if any(map(os.path.isdir, work.writes)) else []
+            self._file_stamper.set_aside_partial_files(job, work, previous_stamps, {*map(os.path.abspath, others)})
         try:
-            stamps = self._file_stamper.output_stamps(work, redact)
+            stamps = self._file_stamper.stamps_of_writes(work.writes, job.redact)
         except NotSerializable:
             stamps = {}
         self.commit()

@@ -515,17 +515,18 @@ class JournalStore:
             raise DamagedRow
         return str(row[1])
 
-    def is_output_of_other_job(self, file: str, path: str) -> bool:
-        """Return whether a job other than the one at `path` has recorded `file` as an output.
-
-        Several jobs may append to one file.
-        """
+    def outputs_of_other_jobs(self, path: str) -> list[str]:
+        """Return the names of all files that jobs other than the one at `path` have recorded as outputs."""
         rows: list[tuple[Any, Any]] = []
         with self._explain_errors("read it"):
             for table in ("jobs", "begun"):
                 rows += self._database.execute(f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL")
-        escaped_path, name = escape_row((path,))[0], msgspec.json.encode(file).decode()
-        return any(other_path != escaped_path and name in str(outputs) for other_path, outputs in rows)
+        names: list[str] = []
+        for other_path, outputs in rows:
+            if other_path != escape_row((path,))[0]:
+                with contextlib.suppress(Exception):  # another program has changed the file
+                    names += msgspec.json.decode(outputs)["stamps"]
+        return names
 
     def job_records(self) -> list[StoredJob]:
         """Return the records of all jobs, in the order in which they were first written."""

@@ -43,7 +43,8 @@ def test_outputs_of_a_command_without_success_are_set_aside_at_once(
     job = make(tmp_path, code, on_start=begun if code == ENDLESS else None, **options)
     Scheduler(job).run(backend=backend, journal=None if journal is None else tmp_path / journal)
     found = {name for name in os.listdir(tmp_path) if not name.startswith("run.db")} - {"begun"}
-    assert found == {"out.partial", "tree.partial"} - ({"out.partial"} if code == "rm out" else set())
+    assert found == {"out.partial", "tree", "tree.partial"} - ({"out.partial"} if code == "rm out" else set())
+    assert os.listdir(tmp_path / "tree") == []
     assert (tmp_path / "tree.partial" / "file").read_text() == "half\n"
 
 

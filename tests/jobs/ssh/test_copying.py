@@ -103,12 +103,14 @@ def test_a_tree_is_copied_to_the_node_and_back(backend: str, server: Server, tmp
     assert [path.name for path in (tmp_path / "there" / "deep").iterdir()] == ["tree"]
 
 
-def test_an_existing_destination_is_replaced(backend: str, server: Server, tmp_path: Path) -> None:
-    """A copied file replaces a file, and a directory a directory, without any of the old contents."""
+def test_a_file_replaces_a_file_and_a_tree_is_merged(backend: str, server: Server, tmp_path: Path) -> None:
+    """A copied tree once replaced all that was in the directory of its name. A file replaces a file."""
     (tmp_path / "file").write_text("new")
     tree = make_tree(tmp_path / "tree", ["a"])
     for side in ("there", "back"):
-        make_tree(tmp_path / side / "tree", ["old"])
+        make_tree(tmp_path / side / "tree", ["old", ".hidden"])
+        (tmp_path / side / "tree" / "a").mkdir()
+        (tmp_path / side / "tree" / "a" / "a").write_text("old")
         (tmp_path / side / "file").write_text("old")
     copied(
         backend,
@@ -118,7 +120,8 @@ def test_an_existing_destination_is_replaced(backend: str, server: Server, tmp_p
     )
     for side in ("there", "back"):
         assert (tmp_path / side / "file").read_text() == "new"
-        assert content(tmp_path / side / "tree") == content(tree)
+        found = content(tmp_path / side / "tree")
+        assert found == content(tree) | {name: found[name] for name in ("old", "old/old", ".hidden", ".hidden/.hidden")}
         assert len(list((tmp_path / side).iterdir())) == 2
 
 
@@ -307,16 +310,40 @@ def test_files_in_a_copied_directory_do_not_collide_with_other_files(
 
 
 @SSH_ON_TRIO
-def test_a_file_does_not_replace_a_directory(backend: str, place: Place, tmp_path: Path) -> None:
-    """A file does not replace a directory: the error explains how to copy the file into the directory."""
+def test_a_file_goes_into_a_directory_that_has_its_name(backend: str, place: Place, tmp_path: Path) -> None:
+    """A file goes into a directory, in both directions, as with scp. A pull once removed it with all in it."""
     (tmp_path / "file").write_text("x")
-    make_tree(tmp_path / "there", ["a"])
-    job = SshJob(place.node(), Push(tmp_path / "file", to=f"{tmp_path}/there"))
+    for side in ("there", "back"):
+        make_tree(tmp_path / side, ["a"])
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    push, to_link = (Push(tmp_path / "file", to=f"{tmp_path}/{to}") for to in ("there", "link"))
+    results = copied(backend, place, push, to_link, Pull(f"{tmp_path}/there/file", to=f"{tmp_path}/back"))
+    assert results == [None, None, [f"{tmp_path}/back/file"]]
+    for side in ("there", "back"):
+        assert sorted(path.name for path in (tmp_path / side).iterdir()) == ["a", "empty", "file"]
+    assert os.listdir(tmp_path / "elsewhere") == ["file"]
+
+
+@SSH_ON_TRIO
+@pytest.mark.parametrize("step", [Push, Pull])
+@pytest.mark.parametrize(
+    ("new", "old"), [("t/b/x", "t/b"), ("t/b", "t/b/x"), ("t", "t/t/x"), ("t/b/x", "t")]
+)  # fmt: skip
+def test_neither_a_file_nor_a_directory_takes_the_place_of_the_other(
+    backend: str, place: Place, tmp_path: Path, step: Any, new: str, old: str
+) -> None:
+    """A copy in whose way an entry of the other kind is has moved nothing when it fails; the error has the cure."""
+    for path in (tmp_path / "from" / new, tmp_path / "to" / old):
+        path.parent.mkdir(parents=True)
+        path.write_text(path.name)
+    if new != "t":
+        (tmp_path / "from" / "t" / "a").write_text("new")
+    job = SshJob(place.node(), step(f"{tmp_path}/from/t", to=f"{tmp_path}/to/t"))
     Scheduler(job).run(backend=backend)
-    with pytest.raises(SshError, match=r"rename .*\n.* end to= with a '/'"):
+    with pytest.raises(Exception, match=r"is in the place of a .*, which never replaces it: remove it,"):
         job.result()
-    assert (tmp_path / "there" / "a" / "a").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
+    assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == [tmp_path / "to" / old]
 
 
 def test_the_error_on_a_server_without_sftp_names_the_setting(site: Any, tmp_path: Path) -> None:

@@ -52,8 +52,7 @@ class Work:
         reads: files, directories and patterns, such as `src/**/*.c`, that the work reads.
         writes: files and directories that the work creates or replaces. The remains of an unfinished attempt are
             renamed to NAME.partial before the job runs again.
-        appends: files to which the work appends. Before the job runs again, they are truncated to their length before
-            the unfinished attempt.
+        appends: files to which the work appends: they match as long as they have only been appended to.
         begins_anew: files that each attempt overwrites from the beginning, so that nothing has to be cleaned up.
         rejects: called with a stored result: the reason why it would be a failure now, or None.
 

@@ -92,7 +92,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             have changed.
         writes: the output files and directories. If one is missing after the command has succeeded, the job fails with
             a `CommandError`. With a journal, the command runs again when an output file has changed. If the command
-            fails, times out or is cancelled, the files that it has changed are renamed to NAME.partial at once.
+            fails, times out or is cancelled, the files that it has written are renamed to NAME.partial at once: in a
+            directory, those that were not there before, but for files of other jobs.
         append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
             If False, each attempt first truncates the files.
         options: the options of every job; see `AbstractJob`. An `idle_timeout` of the command, or of an enclosing

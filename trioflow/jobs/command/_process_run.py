@@ -25,6 +25,7 @@ from ... import _posix as posix
 from ..._core.api import JobTimeout
 from ...abc import RunHandle, TimeLimit, arguments_of, name_in_errors
 from .._env_propagation import propagated_variables
+from .._user_files import DeclaredOutputs
 from ..posix import _processes
 from ..posix._files import call_in_thread
 from ..posix._guard import Guard
@@ -33,7 +34,6 @@ from . import _argv, _resource_limits, _start_errors
 from ._exit_codes import describe_failure
 from ._granted import fill_environment
 from ._output_sinks import SPOOL_LIMIT_BYTES, OutputSpool
-from ._partial_files import DeclaredOutputs
 from ._resource_limits import PinnedCommands
 from ._result import CommandError, CommandResult
 from ._shell_line import join_line
@@ -82,7 +82,7 @@ class ProcessRun:
             return await self._run_to_success()
         except BaseException:
             if self._declared_outputs is not None:
-                await call_in_thread(self._declared_outputs.set_aside_changed)
+                await call_in_thread(self._declared_outputs.set_aside_new)
             raise
 
     async def _run_to_success(self) -> CommandResult:
@@ -126,7 +126,8 @@ class ProcessRun:
             self._stdin = OutputSpool("standard input")
             await call_in_thread(self._stdin.write, stdin)
         if self._options.writes:
-            self._declared_outputs = await call_in_thread(DeclaredOutputs, self._options)
+            outputs = job, self._options.writes, self._options.reads
+            self._declared_outputs = await call_in_thread(DeclaredOutputs, *outputs)
 
     def _start(self, cpu: int | None) -> None:
         job = self._job

@@ -8,7 +8,6 @@ own descriptor. So a single task reads all output, in the same order on trio and
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import math
 import os
@@ -22,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
+from .._user_files import open_output_file
 from ..posix._files import explain_temporary_file, is_named_pipe, write_all
 from ._argv import BYTES_TYPES
 from ._output_sinks import (
@@ -120,7 +120,7 @@ class ProcessStreams:
         if is_path(value):
             if self._on_output is None and is_named_pipe(value):
                 return self._redirect(">>" if name == "stdout" else "2>>", value)
-            return self._close_after_start(open_output_file(value, truncate=not options.append))
+            return self._close_after_start(open_output_file(value, self._job, truncate=not options.append))
         return self._descriptor_of_file(name, value)
 
     def _descriptor_for(self, standard_descriptor: int, descriptor: int | None) -> int | None:
@@ -215,30 +215,6 @@ def print_line(file: Any, line: str) -> None:
     """Print a line of output, and escape the characters that the stream cannot encode."""
     encoding = file.encoding or "utf-8"
     file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-
-
-def open_output_file(path: Any, *, truncate: bool = False) -> int:
-    """Open a file for appending, create it and its parent directories if needed, and return the descriptor.
-
-    If `truncate` is true, the previous content is removed.
-
-    Raises:
-        OSError: the file cannot be opened; or it is a named pipe, for whose reader this program must not wait.
-
-    """
-    if is_named_pipe(path):
-        raise OSError(
-            errno.EINVAL,
-            "it is a named pipe, and this output passes through trioflow, which would wait for "
-            "its reader; give a file, or PIPE",
-            str(path),
-        )
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if truncate else 0)
-    try:
-        return os.open(path, flags, 0o666)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        return os.open(path, flags, 0o666)
 
 
 def _create_unnamed_file(data: Any) -> int:

@@ -63,7 +63,6 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     "MakeDirectory": make_directory,
     "Put": put,
     "Get": get,
-    "Rename": os.replace,
 }
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from . import _local_copier
-from ._sftp_operations import DIRECTORY_IN_PLACE_ADVICE, Operation
+from ._sftp_operations import Operation
 
 if TYPE_CHECKING:
     from ._nodes import LocalNode
@@ -61,9 +61,7 @@ class LocalConnection:
         return output.decode(errors="replace").splitlines()
 
     def explain_errors(self, output: bytes) -> tuple[bytes, str]:
-        output = output.strip()
-        is_in_place = output.startswith(b"rename ") and output.endswith(b"Is a directory")
-        return output, DIRECTORY_IN_PLACE_ADVICE if is_in_place else ""
+        return output.strip(), ""
 
     def never_started(self, text: str) -> bool:
         """Return False: a local command never fails because of the connection."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ...abc import run_of
+from .._user_files import open_output_file
 from ..command._command_job import CommandJob
 from ..command._output_sinks import (
     ActivitySink,
@@ -34,7 +35,7 @@ from ..command._output_sinks import (
 from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
 from ..command._start_errors import MAX_TAIL_BYTES
-from ..command._streams import open_output_file, print_line
+from ..command._streams import print_line
 from ..posix._processes import Process, ReportedUsage
 from ._nodes import LocalNode, Node
 from ._ssh_errors import SshError
@@ -120,11 +121,11 @@ class RemoteCommand:
         self._spec: Final = spec
         self._tail: Final = _TailSink()
         self._login_tail: Final = _TailSink()
-        self._stdout: Final = _LocalOutput("stdout", stdio)
+        self._stdout: Final = _LocalOutput("stdout", stdio, spec.job)
         if stdio.is_merged:
             self._stdout.sinks.append(self._tail)
         try:
-            self._stderr: Final = _LocalOutput("stderr", stdio)
+            self._stderr: Final = _LocalOutput("stderr", stdio, spec.job)
         except BaseException:
             self._stdout.close()
             raise
@@ -274,7 +275,7 @@ class _LocalOutput:
     every process that shares it.
     """
 
-    def __init__(self, name: str, stdio: Stdio) -> None:
+    def __init__(self, name: str, stdio: Stdio, job: Any) -> None:
         """Open the destination.
 
         Raises:
@@ -288,7 +289,7 @@ class _LocalOutput:
         lines = make_line_sinks(name, stdio.on_line, stdio.tag)
         self.sinks += lines
         if is_path(target):
-            self.sinks.append(DescriptorSink(open_output_file(target, truncate=stdio.truncate)))
+            self.sinks.append(DescriptorSink(open_output_file(target, job, truncate=stdio.truncate)))
         elif not (lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
             self.sinks += _make_sinks(getattr(sys, name) if target is None else target)
 

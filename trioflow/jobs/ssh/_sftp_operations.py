@@ -48,18 +48,7 @@ class Get:
         return bool(set(self.pattern) & set("*?["))
 
 
-@dataclass(frozen=True, slots=True)
-class Rename:
-    """The renaming of a file on the node, which replaces any file with the new name."""
-
-    old_path: str
-    new_path: str
-
-    def sftp_command(self) -> str:
-        return f"rename {quote(self.old_path)} {quote(self.new_path)}"
-
-
-Operation = MakeDirectory | Put | Get | Rename
+Operation = MakeDirectory | Put | Get
 
 
 LISTING_COMMAND: Final = "-ls -1 "
@@ -93,12 +82,10 @@ def filter_errors(output: bytes) -> tuple[bytes, str]:
     lines = [line for line in output.splitlines() if not line.startswith((b"remote mkdir ", b"Can't ls: "))]
     advice = "check that its sshd has a Subsystem sftp" if lines == [b"Connection closed"] else ""
     if lines and lines[-1].endswith(b": Failure"):
-        advice = DIRECTORY_IN_PLACE_ADVICE if lines[-1].startswith(b"remote rename ") else advice
         advice = DISK_FULL_ADVICE if lines[-1].startswith(b"write remote ") else advice
     return b"; ".join(lines) or output, advice
 
 
-DIRECTORY_IN_PLACE_ADVICE: Final = "if a directory has that name, end to= with a '/' to put the file into it"
 DISK_FULL_ADVICE: Final = "check whether the disk of the node is full (df), or a quota is exceeded"
 
 

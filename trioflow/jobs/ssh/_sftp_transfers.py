@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ... import _posix as posix
+from .._user_files import PLACE_SCRIPT, put_in_place, remove_own
 from ..command._argv import BYTES_TYPES
 from ..command._command_job import CommandJob
 from ..command._output_sinks import OutputSpool
@@ -21,19 +22,13 @@ from ..command._spawn_options import is_path
 from ..posix._files import call_in_thread, may_wait_for_writer
 from ._node_session import NodeSession
 from ._remote_commands import Stdio
-from ._sftp_operations import Get, MakeDirectory, Operation, Put, Rename
+from ._sftp_operations import Get, MakeDirectory, Operation, Put
 from ._ssh_errors import SshError
 
 INCOMPLETE_PREFIX: Final = ".trioflow-"
 """The prefix of the names of incomplete files."""
-REPLACE_SCRIPT: Final = (
-    'if [ -d "$2" ] && [ ! -L "$2" ]; then '
-    'mv -- "$2" "$3" && mv -- "$1" "$2" && { rm -rf -- "$3" || { chmod -R u+rwx -- "$3" && rm -rf -- "$3"; }; }; '
-    'else mv -f -- "$1" "$2"; fi'
-)
-"""A shell script that moves $1 to $2. An existing directory $2 is first moved to $3, which is removed at the end, even
-if it is read-only."""
-DISCARDED_OUTPUT: Final = Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+COPIES_AT_ONCE: Final = 100
+"""How many copies one command gives their names: a command line for a node may not be longer than 128 KiB."""
 
 
 async def push(session: NodeSession, sources: Sequence[str], to: str, description: str) -> None:
@@ -52,22 +47,14 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, descriptio
     for copy in copies:
         operations += map(MakeDirectory, _with_ancestors(posixpath.dirname(copy.target)))
         operations.append(Put(copy.source, copy.temporary_path))
-        if not copy.is_directory:
-            operations.append(Rename(copy.temporary_path, copy.target))
     try:
         await session.transfer(operations, description)
-        for copy in copies:
-            if copy.is_directory:
-                words = [
-                    "/bin/sh",
-                    "-c",
-                    REPLACE_SCRIPT,
-                    "trioflow",
-                    copy.temporary_path,
-                    copy.target,
-                    copy.temporary_path + ".old",
-                ]
-                await session.run(words, DISCARDED_OUTPUT, f"mv {copy.temporary_path} {copy.target}")
+        words = [
+            word for copy in copies for word in (copy.temporary_path, copy.target, posixpath.basename(copy.source))
+        ]
+        for start in range(0, len(words), 3 * COPIES_AT_ONCE):
+            script = ["/bin/sh", "-c", PLACE_SCRIPT, "trioflow", *words[start : start + 3 * COPIES_AT_ONCE]]
+            await session.run(script, Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE), description)
     except BaseException:
         await session.remove_files([copy.temporary_path for copy in copies])
         raise
@@ -86,7 +73,7 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
         _check_names([source for source in sources if not set(source) & set("*?[")], description)
     to_directory = to.endswith("/") or to == "~" or len(sources) > 1
     to = os.path.expanduser(to)  # noqa: ASYNC240 - reads $HOME or looks the user up: too quick to block the loop
-    directory = to if to_directory else os.path.dirname(to)
+    directory = to if to_directory or os.path.isdir(to) else os.path.dirname(to)  # noqa: ASYNC240 - one look at one name
     with session.hidden_paths():
         incoming = _make_incoming_directory(directory or ".")
     try:
@@ -99,11 +86,10 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
             if not to_directory and len(names) != 1:
                 what = f"{session.redact(description)}: found {len(names)} files for one target"
                 raise SshError(session.connection.node, what, "end to= with a '/'")
-            targets = [os.path.join(directory, name) if to_directory else to for name in names]
-            await call_in_thread(_move_into_place, incoming, names, targets)
-        return targets
+            copies = [(os.path.join(incoming, name), os.path.join(to, name) if to_directory else to) for name in names]
+            return await call_in_thread(lambda: [put_in_place(*copy) for copy in copies])
     finally:
-        await call_in_thread(_remove_tree, incoming)
+        await call_in_thread(remove_own, incoming)
 
 
 @contextlib.asynccontextmanager
@@ -184,7 +170,6 @@ class Copy:
     source: str
     target: str  # its path on the node
     temporary_path: str  # its temporary path on the node
-    is_directory: bool
 
 
 def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]:
@@ -198,7 +183,7 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
         target = session.connection.node_path(posixpath.join(to, os.path.basename(path)) if to_directory else to)
         directory, name = posixpath.split(target)
         temporary_path = posixpath.join(directory, f"{INCOMPLETE_PREFIX}{token}-{number}-{name}")
-        copies.append(Copy(path, target, temporary_path, os.path.isdir(path)))
+        copies.append(Copy(path, target, temporary_path))
     return copies
 
 
@@ -227,34 +212,6 @@ def _with_ancestors(directory: str) -> list[str]:
         directories.append(directory)
         directory = posixpath.dirname(directory)
     return directories[::-1]
-
-
-def _move_into_place(incoming: str, names: Sequence[str], targets: Sequence[str]) -> None:
-    """Move files and directories to their targets. Existing directories there are first moved to `incoming`."""
-    for name, target in zip(names, targets, strict=True):
-        if os.path.isdir(target) and not os.path.islink(target):
-            _move(target, os.path.join(incoming, name + ".old"))
-        _move(os.path.join(incoming, name), target)
-
-
-def _move(path: str, to: str) -> None:
-    """Rename a file or a directory. A read-only directory is made writable meanwhile, because renaming requires it."""
-    mode = os.lstat(path).st_mode
-    if not stat.S_ISDIR(mode) or mode & stat.S_IWUSR:
-        os.replace(path, to)
-        return
-    os.chmod(path, stat.S_IMODE(mode) | stat.S_IWUSR)
-    os.replace(path, to)
-    os.chmod(to, stat.S_IMODE(mode))
-
-
-def _remove_tree(directory: str) -> None:
-    """Remove a directory tree, including read-only directories. Ignore errors."""
-    for parent, names, _ in os.walk(directory):
-        for name in names:
-            with contextlib.suppress(OSError):
-                os.chmod(os.path.join(parent, name), stat.S_IRWXU, follow_symlinks=False)
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 async def read_script(path: str) -> bytes:

@@ -184,8 +184,9 @@ class CopyStep(Step):
 class Push(CopyStep):
     """Local files and directories to copy to a node: a step of an `SshJob`.
 
-    Permissions and modification times are kept. A copy gets its name only when it is complete, and then replaces any
-    earlier file or directory of that name. Symbolic links, pipes and devices in directories are skipped.
+    Permissions and modification times are kept. A copy gets its name only when it is complete. A file then replaces a
+    file, or goes into a directory that has its name; a directory is merged into one that has its name, where all else
+    stays. Symbolic links, pipes and devices in directories are skipped.
 
     Args:
         sources: files and directories, relative to this program's working directory, or jobs, which are replaced by
@@ -220,9 +221,10 @@ class Push(CopyStep):
 class Pull(CopyStep):
     """Files and directories to copy from a node: a step of an `SshJob`.
 
-    Permissions and modification times are kept. A copy gets its name only when it is complete, and then replaces any
-    earlier file or directory of that name. Symbolic links in directories are skipped. The result of the step is the
-    list of the local paths of the copies. A journal cannot tell whether the files on the node have changed, so an
+    Permissions and modification times are kept. A copy gets its name only when it is complete. A file then replaces a
+    file, or goes into a directory that has its name; a directory is merged into one that has its name, where all else
+    stays. Symbolic links in directories are skipped. The result of the step is the list of the local paths of the
+    copies. A journal cannot tell whether the files on the node have changed, so an
     `SshJob` of Pulls alone always runs: its `save` is None, unless you set it.
 
     Args:

@@ -1,0 +1,27 @@
+"""No file of others is removed, renamed, replaced or cut off, whatever jobs that write do, and however they end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from .user_files import compare_all
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the commands are those of a POSIX shell")
+DRAWS = 20
+"""How many draws the short test takes; the soak test takes two thousand."""
+
+
+def test_files_of_others_are_as_they_were(tmp_path: Path, backend: str) -> None:
+    """What was there before, and what others write meanwhile, is there afterwards, byte for byte."""
+    assert compare_all(range(DRAWS), backend, tmp_path)[1] == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.both_backends
+def test_files_of_others_are_as_they_were_in_two_thousand_draws(tmp_path: Path, backend: str) -> None:
+    """The law holds in two thousand draws on each backend."""
+    assert compare_all(range(2000), backend, tmp_path)[1] == []
