@@ -33,7 +33,7 @@ class Gate:
         """Return whether a job has to wait for an attempt to open it."""
         return not self.is_open and (not self.has_failed or job in self.told)
 
-    async def open(self) -> None:
+    async def open(self, _jobs: object) -> None:
         """Open it after a while, or fail; what is given up may take a moment."""
         assert not self.is_opening
         self.is_opening = True

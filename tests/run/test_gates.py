@@ -31,7 +31,7 @@ class Door:
     def is_closed_to(self, job: AbstractJob[Any]) -> bool:
         return not self.is_open or job in self.told
 
-    async def open(self) -> None:
+    async def open(self, _jobs: object) -> None:
         self.opened += 1
         try:
             await anyio.sleep(self.seconds)
@@ -231,7 +231,7 @@ def test_if_a_gate_cannot_be_opened_jobs_start_and_find_out_themselves(
             raise OSError
         return door
 
-    async def fail_to_open() -> None:
+    async def fail_to_open(_jobs: object) -> None:
         if place == "open":
             raise OSError
 
@@ -285,3 +285,81 @@ def test_jobs_at_a_gate_keep_their_order(virtual: Virtual, door: Door) -> None:
     scheduler = Scheduler(*(RoomJob(note, number, priority=number % 3) for number in range(30)), jobs_window=1)
     assert timed_run(virtual, scheduler) == pytest.approx(3)
     assert order == sorted(range(30), key=lambda number: (-(number % 3), number))
+
+
+class Counters:
+    """A gate to counters, each of which serves one job at a time and takes two seconds to set up."""
+
+    def __init__(self) -> None:
+        self.idle = 0
+        self.claims: set[object] = set()
+        self.asked: list[list[object]] = []
+
+    def is_closed_to(self, job: object) -> bool:
+        return not self.idle
+
+    async def open(self, jobs: list[AbstractJob[Any]]) -> None:
+        if not self.idle:
+            self.asked.append([job.label for job in jobs])
+            await anyio.sleep(2)
+            self.idle += len(jobs)
+
+    def enter(self, job: object) -> None:
+        if self.idle:
+            self.idle -= 1
+            self.claims.add(job)
+
+    def leave(self, job: object) -> None:
+        if job in self.claims:
+            self.claims.discard(job)
+            self.idle += 1
+
+
+@pytest.fixture
+def counters() -> Iterator[Counters]:
+    """The gate of the run, to three counters."""
+    counters = Counters()
+    declare_run_resource("rooms", lambda: 3, "setting up", lambda _: counters)
+    yield counters
+    del _job_options.RUN_RESOURCES["rooms"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "number"),
+    [
+        ({}, 3),
+        ({"jobs_window": 2}, 2),
+        ({"pool": Pool(cpu=2)}, 2),
+        ({"jobs_window": 2, "pool": Pool(cpu=1)}, 1),
+        ({"jobs_window": "limiter"}, 2),
+    ],
+)
+def test_a_gate_is_opened_for_as_many_jobs_as_could_start_together(
+    virtual: Virtual, counters: Counters, limits: dict[str, Any], number: int
+) -> None:
+    """Not for all that wait: what one counter costs would be spent for jobs that have no slot, or no CPU."""
+    jobs = [RoomJob(nap, 1, label=str(each), needs={"cpu": 1} if "pool" in limits else {}) for each in range(6)]
+
+    async def main() -> None:
+        window = limits.get("jobs_window")
+        scheduler = Scheduler(
+            *jobs, **{**limits, "jobs_window": anyio.CapacityLimiter(2) if window == "limiter" else window}
+        )
+        assert await scheduler.co_run()
+
+    virtual(main)
+    assert counters.asked == [[str(each) for each in range(number)]]
+
+
+def test_jobs_at_a_gate_take_in_order_what_one_gives_back(virtual: Virtual, counters: Counters) -> None:
+    """A job that comes later does not pass those at the gate, when what it needs comes back while the gate opens."""
+    order: list[int] = []
+
+    async def note(number: int) -> None:
+        order.append(number)
+        await anyio.sleep(0.1)
+
+    counters.idle = 1
+    scheduler = Scheduler(RoomJob(note, number) for number in range(8))
+    assert timed_run(virtual, scheduler) == pytest.approx(0.8)
+    assert order == list(range(8))

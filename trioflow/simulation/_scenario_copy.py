@@ -131,10 +131,11 @@ class SchedulerCopy(BaseScheduler):
 
     __slots__ = ("_enough", "_stagger", "resource_totals")
 
+    _opens_gates = False
     _can_be_input = True  # only a `First` is an input in the original scenario
 
     def __init__(self, original: BaseScheduler, **options: Any) -> None:
-        # The totals of a run's own resources, such as worker processes. With its total here, no gate of one is opened.
+        # The totals of a run's own resources, such as worker processes.
         self.resource_totals: dict[str, int] = {}
         self._enough, self._stagger = first_options(original)
         super().__init__(**options)

@@ -500,7 +500,12 @@ class Admission:
             waits_for = lacking or (() if queue.is_inside_holder else resources & reserved.keys())
             if not waits_for:
                 first = group.heap[0][2]
-                return group, next((resource for resource in resources if resource.is_closed_to(first)), None)
+                gated: Any = next((resource for resource in resources if resource.is_closed_to(first)), None)
+                if gated is not None and group.needs_slot and queue.line.free < 1:  # of tokens, for which it waits next
+                    return group, None
+                if gated is not None and gated.is_crowded():
+                    continue
+                return group, gated
             for resource in waits_for:
                 if resource.parks:
                     return group, resource

@@ -164,6 +164,13 @@ class Line:
     def current_size(self) -> int | None:
         return self.max_size if self.size is None else self.size
 
+    @property
+    def free(self) -> float:
+        """The number of free slots; infinity if there is no limit."""
+        if self.tokens is not None:
+            return float(self.tokens.limiter.available_tokens)
+        return math.inf if self.size is None else self.size - len(self.holders)
+
     def is_full(self) -> bool:
         """Return whether no slot is free. More may be taken than there are, if the window has shrunk."""
         return self.size is not None and len(self.holders) >= self.size

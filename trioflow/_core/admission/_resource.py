@@ -323,19 +323,21 @@ class GatedResource(CountedResource):
     """A resource of the run that a job takes only while its gate is open, such as the sessions of a connected node.
 
     A job that could start but for the gate is parked here, and holds nothing. Then a worker without a job opens the
-    gate, until no job is parked any more; and all of them compete again when it is open, or could not be opened.
+    gate, until no job is parked any more; and all of them compete again when it is open, or could not be opened. No
+    more jobs are parked than could have the resource together: the others wait as before, and hold back no job.
 
     Args:
         name: the name of the resource.
-        declared: its total and its gate.
+        declared: its gate.
+        total: its total.
         run: the run that has the resource, with the runs nested in it.
 
     """
 
     __slots__ = ("_find_gate", "_gate", "_has_gate", "_opener", "_opening_text", "_run", "parked")
 
-    def __init__(self, name: str, declared: RunResource, run: Any) -> None:
-        super().__init__(name, declared.total())
+    def __init__(self, name: str, declared: RunResource, total: int, run: Any) -> None:
+        super().__init__(name, total)
         self._find_gate: Final[Any] = declared.find_gate
         self._opening_text: Final = declared.opening
         self._run: Final = run
@@ -351,6 +353,26 @@ class GatedResource(CountedResource):
     def is_closed_to(self, job: AbstractJob[Any]) -> bool:
         return self._has_gate and (self._gate is None or bool(self._gate.is_closed_to(job)))
 
+    def is_crowded(self) -> bool:
+        return sum(len(group.parked[self]) for group in self.parked) >= self.free
+
+    def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
+        self._tell_gate("enter", job)
+        return super().take(job, need)
+
+    def give_back(self, job: AbstractJob[Any], share: dict[int, Any] | None) -> None:
+        super().give_back(job, share)
+        self._tell_gate("leave", job)
+        for group in list(self.parked):  # what the job had behind the gate may be free for one that is parked
+            if not self.is_closed_to(group.parked[self][0][2]):
+                group.unpark(self)
+                self.wake()
+
+    def _tell_gate(self, name: str, job: AbstractJob[Any]) -> None:
+        method: Any = getattr(self._gate, name, None)
+        if method is not None:
+            method(job)
+
     def wake(self) -> None:
         """Have the gate opened if jobs are parked here, and not if none is."""
         if self._opener is not None:
@@ -365,10 +387,11 @@ class GatedResource(CountedResource):
         groups = self.parked
         try:
             if groups and not self._opener.must_leave:
-                job = next(iter(groups)).parked[self][0][2]
-                self._gate = self._gate or self._find_gate(job)
-                await self._gate.open()
-                self._has_gate = not self._gate.is_closed_to(job)  # otherwise, it would be opened again without end
+                jobs = self._next_jobs()
+                if self._gate is None:
+                    self._gate = self._find_gate(jobs[0])
+                await self._gate.open(jobs)
+                self._has_gate = not self._gate.is_closed_to(jobs[0])  # otherwise, it would be opened without end
         except self._run.backend.cancellation_type:  # no job is parked any more, or the run of the worker stops
             pass
         except Exception:
@@ -380,3 +403,17 @@ class GatedResource(CountedResource):
             group.unpark(self, len(group.parked[self]))
         admission: Any = self.admission  # only now, because it may have been merged with another one
         admission.begin_round()
+
+    def _next_jobs(self) -> list[AbstractJob[Any]]:
+        """Return the parked jobs, in order, that could start together if the gate were open; at least the first."""
+        left: dict[Any, Any] = {}
+        jobs: list[AbstractJob[Any]] = []
+        for entry, group in sorted((entry, waiting) for waiting in self.parked for entry in waiting.parked[self]):
+            needs: dict[Any, Any] = {each: need for each, need in group.needs if isinstance(each, CountedResource)}
+            if group.needs_slot:
+                needs[group.queue.line] = 1
+            left = {**{each: each.free for each in needs}, **left}
+            if not jobs or all(left[each] >= need for each, need in needs.items()):
+                jobs.append(entry[2])
+                left.update({each: left[each] - need for each, need in needs.items()})
+        return jobs

@@ -279,11 +279,14 @@ def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseSchedule
         The scheduler, the total of the resource, and whether it has a gate.
 
     """
+    declared = RUN_RESOURCES[name]
     for enclosing in (scheduler, *enclosing_schedulers(scheduler)):
         scheduler = enclosing
-        if name in (totals := enclosing._run_resource_totals()):
-            return enclosing, totals[name], False
-    return scheduler, RUN_RESOURCES[name].total(), RUN_RESOURCES[name].find_gate is not None
+        if (total := enclosing._run_resource_totals().get(name)) is not None:
+            break
+    else:
+        total = declared.total()
+    return scheduler, total, declared.find_gate is not None and scheduler._opens_gates
 
 
 def reason_not_restored(job: AnyJob) -> str | None:

@@ -54,9 +54,11 @@ class RunPools:
                 run = run.outer_worker.run
             else:  # one of `RUN_RESOURCES`, because unknown names were rejected before the run
                 declared = RUN_RESOURCES[name]
-                is_gated = total is None and declared.find_gate is not None
-                plain = CountedResource(name, declared.total() if total is None else total)
-                run.pools._resources[name] = GatedResource(name, declared, run) if is_gated else plain
+                total = declared.total() if total is None else total
+                has_gate = declared.find_gate is not None and run.scheduler._opens_gates
+                run.pools._resources[name] = (
+                    GatedResource(name, declared, total, run) if has_gate else CountedResource(name, total)
+                )
         return run.pools._resources[name]
 
     def resolve(self, job: AbstractJob[Any]) -> dict[str, Resource]:

@@ -193,6 +193,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     _is_scheduler: ClassVar[bool] = True
     _can_be_input: ClassVar[bool] = False
+    _opens_gates: ClassVar[bool] = True  # whether its jobs wait for gates; see `declare_run_resource`
 
     # The number of its jobs that have to succeed, after which the others are cancelled, and the seconds between their
     # starts; only a `First` has these options.

@@ -240,7 +240,7 @@ class Connection:
         """Return whether a job, or a connection behind this one, has to wait for an attempt to connect."""
         return not self.is_open() and (self._failure is None or user in self._told)
 
-    async def open(self) -> None:
+    async def open(self, _jobs: object) -> None:
         """Try to open the connection, unless it is open; remember the failure."""
         async with self._lock:
             if not self.is_open():
