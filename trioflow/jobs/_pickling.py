@@ -26,8 +26,8 @@ class MainRejectingPickler(pickle.Pickler):
         """Reject a function or a type of the main module, and leave all other values to the default pickling."""
         if getattr(value, "__module__", None) == "__main__" and isinstance(value, (type, types.FunctionType)):
             raise pickle.PicklingError(
-                f"{value.__qualname__} is defined in a notebook or at a prompt: move it to a module, or give "
-                f"processes=loky.get_reusable_executor()"
+                f"{value.__qualname__} is defined in a notebook, at a prompt or in __main__.py: move it to a module, "
+                f"or give processes=loky.get_reusable_executor()"
             )
         return NotImplemented
 

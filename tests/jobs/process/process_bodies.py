@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -171,3 +173,15 @@ def give_signs(folder: str, name: str) -> None:
         touch(f"{folder}/{sign}-{name}")
         while not os.path.exists(f"{folder}/{then}"):
             time.sleep(0.005)
+
+
+def register_exit(path: str) -> None:
+    atexit.register(touch, path)
+
+
+def leave_thread() -> None:
+    threading.Thread(target=time.sleep, args=[1000]).start()
+
+
+def options() -> tuple[bool, bool, bool, list[str]]:
+    return __debug__, sys.flags.dev_mode, bool(sys.flags.utf8_mode), sys.warnoptions

@@ -492,6 +492,8 @@ def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> Non
     seen: list[Any] = []
 
     async def look() -> None:
+        while not first.is_running():  # noqa: ASYNC110 - the worker of both is being started
+            await anyio.sleep(0.001)
         seen.extend([second.state, second.granted, scheduler.explain(second)])
 
     first, second = jobs = [ProcessJob(bodies.whoami, label=label, timeout=30) for label in ("first", "second")]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from trioflow import Job, JobState, ProcessJob, StopReason
-from trioflow.jobs.process import _worker_main
+from trioflow import Job, JobState, ProcessJob, Retry, Scheduler, StopReason
+from trioflow.jobs.process import _worker_main, _worker_pool
 
 from ...bodies import run
 from ...places import PATIENCE
@@ -134,7 +134,7 @@ def test_a_worker_ends_silently_if_the_program_reads_no_answers(tmp_path: Path) 
     """A worker ends silently if its connection is reset, for example after three Ctrl-C."""
     control, theirs = socket.socketpair()
     with theirs, (tmp_path / "errors").open("wb") as errors:
-        worker = subprocess.Popen([sys.executable, "-P", _worker_main.__file__], stdin=theirs, stderr=errors)
+        worker = subprocess.Popen(_worker_pool._worker_command(), stdin=theirs, stderr=errors)
     for message in (pickle.dumps({}), pickle.dumps((abs, (-1,), {}, {}))):
         control.send(_worker_main.REQUEST_HEADER.pack(len(message), 0) + message)
     while not select.select([control], [], [], 60)[0]:  # it has something to read, which is not read
@@ -142,3 +142,102 @@ def test_a_worker_ends_silently_if_the_program_reads_no_answers(tmp_path: Path) 
     control.close()
     assert worker.wait(PATIENCE) == 0
     assert (tmp_path / "errors").read_text() == ""
+
+
+SLOW = """
+import sys, time
+from trioflow import Job, ProcessJob, Scheduler, ThreadJob
+from trioflow.abc import incidents_of
+
+if __name__ != "__main__":
+    time.sleep(1.3)
+
+def quick(number):
+    return number + 1
+
+if __name__ == "__main__":
+    again = ProcessJob(quick, 1, timeout=1, retry=3)
+    alone = ProcessJob(quick, 2, timeout=1, forever=True)
+    def look():
+        return again.state.name, scheduler.explain(again)
+    looked = ThreadJob(look)
+    scheduler = Scheduler(again, looked, alone, Job(alone.co_run), jobs_window=1, processes=1)
+    print(scheduler.run(backend=sys.argv[1]), again.attempts, again.result())
+    print(looked.result(), *(incident.message for incident in incidents_of(scheduler)), sep="; ")
+"""
+
+
+def test_no_timeout_runs_while_a_worker_imports_the_program(backend: str, tmp_path: Path) -> None:
+    """With a timeout shorter than the imports, no job succeeded: each killed its worker, and the next imported again.
+
+    Until the worker answers, the job is SCHEDULED, others have its slot, and after a second a line says why.
+    """
+    (tmp_path / "slow.py").write_text(SLOW, "utf-8")
+    found = subprocess.run(
+        [sys.executable, tmp_path / "slow.py", backend], capture_output=True, text=True, timeout=PATIENCE
+    )
+    first, second = found.stdout.splitlines()
+    assert first == "True 1 2", found.stderr
+    assert second.startswith(
+        "('SCHEDULED', \"'quick(1)' waits for worker processes: starting a worker process\"); worker"
+    )
+    assert "worker processes still import slow.py after 1 s; put what" in second
+
+
+def test_a_worker_that_never_answers_fails_its_job_with_the_reason(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
+    """It has a bound of its own, which is no timeout of the job, and is killed."""
+    monkeypatch.setattr(_worker_pool, "START_TIMEOUT", 0.2)
+    monkeypatch.setattr(_worker_pool, "REPORT_SECONDS", 0.1)
+    monkeypatch.setattr(_worker_pool, "_worker_command", lambda: ["sleep", "1000"])
+    waiting, alone = ProcessJob(bodies.add, 1, label="waiting"), ProcessJob(bodies.add, 1, label="alone")
+    called = Job(alone.co_run)
+    run(backend, waiting, called)
+    for job, name in (waiting, "waiting"), (called, "alone"):
+        assert f"'{name}': its process has not imported " in str(job.raised_exception())
+    assert watched.alive() == []
+
+
+def test_an_idle_worker_exits_as_python_does(backend: str, tmp_path: Path) -> None:
+    """What its functions have registered with `atexit`, such as the data of coverage, was lost: each was killed."""
+    run(backend, ProcessJob(bodies.register_exit, str(tmp_path / "ended")))
+    assert (tmp_path / "ended").exists()
+
+
+def test_an_idle_worker_that_does_not_exit_is_killed(
+    backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
+    """A thread that a function has left keeps Python from exiting."""
+    monkeypatch.setattr(_worker_pool, "EXIT_TIMEOUT", 0.1)
+    run(backend, ProcessJob(bodies.leave_thread))
+    assert watched.alive() == []
+
+
+def test_a_worker_has_the_options_of_the_interpreter(backend: str) -> None:
+    """With -O, an `assert` ran in workers alone; -W and -X were lost."""
+    code = (
+        "import sys\nfrom tests.jobs.process.process_bodies import options\n"
+        "from trioflow import ProcessJob, Scheduler\njob = ProcessJob(options)\n"
+        "Scheduler(job).run(backend=sys.argv[1])\nprint(job.result() == options(), options())"
+    )
+    words = [sys.executable, "-O", "-W", "error::UserWarning", "-X", "dev", "-X", "utf8", "-c", code, backend]
+    found = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
+    assert found.stdout == "True (False, True, True, ['default', 'error::UserWarning'])\n", found.stderr
+
+
+@pytest.mark.parametrize("nice", [0, 5])
+def test_workers_that_die_during_the_import_fail_one_job_each(
+    backend: str, nice: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry gets another worker, and no job waits for one that has died."""
+    command, starts = _worker_pool._worker_command(), list[int]()
+
+    def fail_twice() -> object:
+        starts.append(1)
+        return ["false"] if len(starts) <= 2 else command
+
+    monkeypatch.setattr(_worker_pool, "_worker_command", fail_twice)
+    jobs = [ProcessJob(bodies.add, 1, nice=nice, retry=Retry(2, first=0)) for _ in range(3)]
+    assert Scheduler(*jobs, processes=2).run(backend=backend, timeout=PATIENCE)
+    assert sum(job.attempts for job in jobs) == 5

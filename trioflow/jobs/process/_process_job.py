@@ -18,7 +18,6 @@ from ...abc import (
     JobOptions,
     RunHandle,
     ThreadEvent,
-    TimeLimit,
     call_of,
     name_of,
     propagated_env,
@@ -31,7 +30,7 @@ from .._pickling import MainRejectingPickler, make_picklable, unpicklable_error
 from ..posix._processes import check_limits
 from . import _processes_option, _worker_main
 from ._processes_option import LOCAL_PROCESSES, WORKER_PROCESSES_RESOURCE, RemoteValue, check_processes, find_executor
-from ._worker_pool import WorkerDied, WorkerPool, has_main_file
+from ._worker_pool import EXIT_TIMEOUT, WorkerDied, WorkerPool, is_main_imported
 
 if TYPE_CHECKING:
     from ..._core.api import (
@@ -50,8 +49,6 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 
 INTERPRETER_POOL: Final = "InterpreterPoolExecutor"  # of Python 3.14; it is a ThreadPoolExecutor, too
-EXIT_TIMEOUT: Final = 1.0
-"""The time in seconds that a worker has to exit after it has closed its socket, before it is killed."""
 
 
 class ProcessOptions(JobOptions, total=False):
@@ -285,27 +282,30 @@ class ProcessJob(
         """
         run, executor = run_of(self), find_executor(self)
         if executor is None:
-            with run.time_limit(self, cancels=True) as limit:
-                return await self._call_in_worker(run, limit)
+            return await self._call_in_worker(run)
         if isinstance(executor, Executor):
             return await call_in_executor(executor, self)
         return cast(T, await executor.make_call(self))
 
-    async def _call_in_worker(self, run: RunHandle, limit: TimeLimit) -> T:
+    async def _call_in_worker(self, run: RunHandle) -> T:
         request = self._pickle_call()
         pool = run.shared(WorkerPool)
-        process = await pool.take_worker(self._nice or 0)
+        try:
+            process = await pool.take_worker(self)
+        except WorkerDied as error:
+            raise RuntimeError(f"{self.label!r}: {error}") from None
         self._pid = process.pid
         process.assign_job(self)
         try:
-            try:
-                answer = await process.send_request(request, self._memory_limit or 0, self._record_progress)
-            except BaseException:
-                # If this program was stopped, or its loop was blocked, the call may have ended before the deadline.
-                found = process.poll_answer(self._record_progress) if limit.is_over else None
-                if found is None:
-                    raise
-                answer = found
+            with run.time_limit(self, cancels=True) as limit:
+                try:
+                    answer = await process.send_request(request, self._memory_limit or 0, self._record_progress)
+                except BaseException:
+                    # If this program was stopped, or its loop was blocked, the call may have ended before the deadline.
+                    found = process.poll_answer(self._record_progress) if limit.is_over else None
+                    if found is None:
+                        raise
+                    answer = found
         except WorkerDied:
             exit_description = await process.end(EXIT_TIMEOUT)
             raise RuntimeError(f"{self.label!r}: its process has died: {exit_description}") from None
@@ -324,7 +324,7 @@ class ProcessJob(
 
     def _pickle_call(self) -> bytes:
         call = call_of(self)
-        make_pickler, buffer = pickle.Pickler if has_main_file() else MainRejectingPickler, io.BytesIO()
+        make_pickler, buffer = pickle.Pickler if is_main_imported() else MainRejectingPickler, io.BytesIO()
         try:
             request = (make_picklable(call.func), call.args, call.keywords, dict(propagated_env()))
             make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)

@@ -6,10 +6,12 @@ import abc
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
-from ...abc import AbstractJob, FunctionJob, declare_run_resource, enclosing_schedulers, short_repr
+from ...abc import AbstractJob, FunctionJob, declare_run_resource, enclosing_schedulers, run_of, short_repr
 from ..posix._cpus import count_usable_cpus
 
 if TYPE_CHECKING:
+    from ._worker_pool import WorkerPool
+
     JobProcesses: TypeAlias = "Executor | JobExecutor | Literal['local'] | None"
     ProcessesOption: TypeAlias = "JobProcesses | int"
 
@@ -19,7 +21,13 @@ WORKER_PROCESSES_RESOURCE: Final = "worker processes"
 """The name of the resource that a ProcessJob needs if its call runs in a worker process on this machine."""
 
 
-declare_run_resource(WORKER_PROCESSES_RESOURCE, count_usable_cpus)
+def _find_pool(job: AbstractJob[Any]) -> WorkerPool:
+    from ._worker_pool import WorkerPool  # imported late, because few programs have worker processes
+
+    return run_of(job).shared(WorkerPool)
+
+
+declare_run_resource(WORKER_PROCESSES_RESOURCE, count_usable_cpus, "starting a worker process", _find_pool)
 
 
 class JobExecutor(abc.ABC):

@@ -3,7 +3,7 @@
 The program uses only the standard library, so that a worker need not import trioflow. The socket is its standard input.
 A message to a worker consists of the length of a pickle in eight bytes, the memory limit of the call in eight bytes,
 and the pickle. A message from a worker consists of one byte, which is 1 for an answer and 0 for a progress report, the
-length of a pickle in eight bytes, and the pickle.
+length of a pickle in eight bytes, and the pickle. The first message is an empty answer: the program is imported.
 """
 
 from __future__ import annotations
@@ -101,10 +101,12 @@ def main() -> None:
     if not preparation:
         return
     prepare_process(pickle.loads(preparation))
+    with contextlib.suppress(ConnectionError):  # the controlling program was killed
+        send_message(stream, True, b"")
     while (request := receive_request(stream))[0]:
         current_call = WorkerCall(stream)
         message = call_and_pickle(*request)
-        flush_output()  # not left to the exit of the interpreter, because this process will be killed
+        flush_output()  # not left to the exit of the interpreter, which comes late
         try:
             current_call.send_answer(message)
         except ConnectionError:  # the controlling program was killed
@@ -116,7 +118,8 @@ def prepare_process(preparation: Any) -> None:
     """Copy sys.path, sys.argv, the directory and the main module of the controlling program to this process.
 
     Args:
-        preparation: the data from `multiprocessing.spawn.get_preparation_data`.
+        preparation: the data from `multiprocessing.spawn.get_preparation_data`, and the name under which the program
+            knows its main module.
 
     """
     process: Any = multiprocessing.current_process()
@@ -125,6 +128,7 @@ def prepare_process(preparation: Any) -> None:
         spawn.prepare(preparation)
     finally:
         process._inheriting = False
+    sys.modules.setdefault(preparation.get("main_name", "__main__"), sys.modules["__main__"])
 
 
 def flush_output() -> None:
@@ -383,7 +387,3 @@ def rebuild_error(parts: bytes | tuple[Any, ...]) -> BaseException:
 def add_note(error: BaseException, note: str) -> None:
     with contextlib.suppress(Exception):
         error.add_note(note)
-
-
-if __name__ == "__main__":
-    main()

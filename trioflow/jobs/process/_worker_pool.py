@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing.spawn
+import multiprocessing.util
 import os
 import pickle
 import socket
 import sys
-from collections import defaultdict
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import anyio
@@ -25,8 +28,22 @@ RUN_DURING_IMPORT_MESSAGE: Final = (
 )
 
 
+REPORT_SECONDS: Final = 1.0
+"""The time in seconds after which a run reports that workers are still importing the program."""
+START_TIMEOUT: Final = 600.0
+"""The time in seconds in which a worker must have imported the program. It is for one that hangs: with a cold cache and
+a file system on a network, imports of several minutes are no fault."""
+EXIT_TIMEOUT: Final = 5.0
+"""The time in seconds that a worker has to exit after its socket was closed, before it is killed."""
+IMPORT_ADVICE: Final = 'put what only the program itself needs under `if __name__ == "__main__":`'
+NO_PYTHON_MESSAGE: Final = (
+    "there is no Python for worker processes, because this program is frozen or embeds Python: name one with "
+    "multiprocessing.set_executable(), or give processes=ThreadPoolExecutor()"
+)
+
+
 class WorkerDied(Exception):
-    """The exception raised when a worker process has ended during a call."""
+    """The exception raised when a worker process has ended during a call, or could not import the program."""
 
 
 class WorkerProcess:
@@ -36,15 +53,17 @@ class WorkerProcess:
         run: the run that the worker belongs to.
         socket: the controller's end of the socket.
         process: the process.
-        preparation: the data for `_worker_main.prepare_process`, sent before the first request.
+        preparation: the data for `_worker_main.prepare_process`.
         output: the channel for the worker's output; None if the worker inherits the streams of this program.
 
     Attributes:
         nice: the number that was added to this program's niceness for the worker.
+        problem: the error because of which it cannot be used; None if there is none.
 
     """
 
     nice: int = 0
+    problem: Exception | None = None
 
     def __init__(self, run: RunHandle, socket: socket.socket, process: Process, preparation: Any, output: Any) -> None:
         self._output: Final = output
@@ -56,7 +75,8 @@ class WorkerProcess:
         self._part = bytearray(_worker_main.ANSWER_HEADER.size)  # of a message: its header or its pickle
         self._received = 0  # how many bytes of the part have arrived
         message = pickle.dumps(preparation)
-        self._unsent_preparation = _worker_main.REQUEST_HEADER.pack(len(message), 0) + message
+        self._unsent = memoryview(_worker_main.REQUEST_HEADER.pack(len(message), 0) + message)
+        self.started_at: Final = time.monotonic()  # a worker takes real time, also if the run's clock is virtual
 
     def is_alive(self) -> bool:
         """Return whether the worker has not exited, and so can make calls."""
@@ -71,13 +91,27 @@ class WorkerProcess:
         """Set the niceness of the worker to that of this program plus `nice`.
 
         Call this at most once for each worker, because only root may reduce the niceness again.
+        """
+        self.nice = nice
+        try:
+            renice(self._process, nice)
+        except PermissionError:
+            self.problem = PermissionError(f"nice={nice} requires root")
+
+    async def becomes_ready(self, seconds: float) -> bool:
+        """Wait until the worker has imported the program; return False if it has not, `seconds` after its start.
 
         Raises:
-            PermissionError: `nice` is below 0, which is for root only.
+            WorkerDied: the process ended before.
 
         """
-        renice(self._process, nice)
-        self.nice = nice
+        await self._send()
+        while self.poll_answer(bytes) is None:
+            left = self.started_at + seconds - time.monotonic()
+            if left <= 0:
+                return False
+            await self._run.wait_readable(self._socket.fileno(), self._run.clock() + left)
+        return True
 
     async def send_request(
         self, request: bytes, memory_limit: int, on_progress: Callable[[bytearray], object]
@@ -93,24 +127,23 @@ class WorkerProcess:
             WorkerDied: the process ended before it answered.
 
         """
-        try:
-            header = _worker_main.REQUEST_HEADER.pack(len(request), memory_limit)
-            await self._send(self._unsent_preparation + header + request[: _worker_main.MAX_JOINED_BYTES])
-            await self._send(memoryview(request)[_worker_main.MAX_JOINED_BYTES :])
-            self._unsent_preparation = b""
-            while (answer := self.poll_answer(on_progress)) is None:
-                await anyio.wait_readable(self._socket)
-            return answer
-        except (BrokenPipeError, ConnectionResetError):  # while sending
-            raise WorkerDied from None
+        header = _worker_main.REQUEST_HEADER.pack(len(request), memory_limit)
+        self._unsent = memoryview(header + request[: _worker_main.MAX_JOINED_BYTES])
+        await self._send()
+        self._unsent = memoryview(request)[_worker_main.MAX_JOINED_BYTES :]
+        await self._send()
+        while (answer := self.poll_answer(on_progress)) is None:
+            await anyio.wait_readable(self._socket)
+        return answer
 
-    async def _send(self, data: bytes | memoryview) -> None:
-        remaining = memoryview(data)
-        while remaining:
+    async def _send(self) -> None:
+        while self._unsent:
             try:
-                remaining = remaining[self._socket.send(remaining) :]
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
             except BlockingIOError:
                 await anyio.wait_writable(self._socket)
+            except (BrokenPipeError, ConnectionResetError):
+                raise WorkerDied from None
 
     def poll_answer(self, on_progress: Callable[[bytearray], object]) -> bytearray | None:
         """Call `on_progress` with each progress report that has arrived; return the answer, or None if it has not.
@@ -140,6 +173,10 @@ class WorkerProcess:
                 return part
             on_progress(part)
 
+    def request_end(self) -> None:
+        """Let the worker exit after its current call, if it makes one."""
+        self._socket.close()
+
     async def end(self, grace: float = 0.0) -> str:
         """Give the process `grace` seconds to exit, kill its group, and return a description of how it ended."""
         process, run = self._process, self._run
@@ -154,46 +191,141 @@ class WorkerProcess:
 
 
 class WorkerPool:
-    """The idle worker processes of an outermost run."""
+    """The worker processes of an outermost run that make no call. It is the gate of the run's worker processes.
+
+    ```
+    open ──► starting ──► idle ──► claimed ──► a call ──► idle ──► ended with the run
+                 │                    │
+                 └──► an error ───────┴──► raised in the job
+    ```
+
+    A job claims its worker when it is admitted. One that does not wait for it there starts its own: a forever job, a
+    clean-up job, or one that another job calls.
+    """
 
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
         run.shared(Guard)  # created before the pool, so that it is closed after the pool
-        self._idle_workers: Final[defaultdict[int, list[WorkerProcess]]] = defaultdict(list)  # keyed by their `nice`
+        self._starting: Final[list[WorkerProcess]] = []
+        # Workers that have imported the program, and errors in place of those that could not, by their `nice`.
+        self._idle: Final[dict[int, list[WorkerProcess | BaseException]]] = {}
+        self._claimed: Final[dict[AbstractJob[Any], WorkerProcess | BaseException]] = {}
+        self._lock: Final = anyio.Lock()  # held while waiting for workers: one task at a time may wait for a socket
+        self._was_reported = False
 
-    async def take_worker(self, nice: int) -> WorkerProcess:
-        """Return an idle worker with this `nice`, or start one.
+    # ---- the gate
+
+    def is_closed_to(self, job: AbstractJob[Any]) -> bool:
+        return not self._idle.get(_nice_of(job))
+
+    async def open(self, jobs: Sequence[AbstractJob[Any]]) -> None:
+        """Start a worker for each of the jobs, and wait until the first of them has one."""
+        while self.is_closed_to(jobs[0]):
+            for nice, number in Counter(map(_nice_of, jobs)).items():
+                for _ in range(number - sum(worker.nice == nice for worker in self._starting)):
+                    self._start(nice)
+            async with self._lock:
+                if self.is_closed_to(jobs[0]):
+                    async with anyio.create_task_group() as group:
+                        for worker in self._starting:
+                            group.start_soon(self._take_in, worker, group.cancel_scope)
+
+    def _start(self, nice: int) -> None:
+        """Start a worker; if that is not possible, a job gets the error in its place."""
+        try:
+            self._starting.append(self._start_worker(nice))
+        except (Exception, SystemExit) as error:
+            self._idle.setdefault(nice, []).append(error)
+
+    async def _take_in(self, worker: WorkerProcess, scope: anyio.CancelScope) -> None:
+        """Add a worker to the idle ones when it is ready, or the error that keeps it from that."""
+        found: WorkerProcess | Exception = worker
+        try:
+            await self._wait_until_ready(worker)
+        except Exception as error:
+            found = error
+        self._starting.remove(worker)
+        self._idle.setdefault(worker.nice, []).append(found)
+        scope.cancel()
+
+    def enter(self, job: AbstractJob[Any]) -> None:
+        """Claim a worker for a job that is admitted, if there is one."""
+        if idle := self._idle.get(_nice_of(job)):
+            self._claimed[job] = idle.pop()
+
+    def leave(self, job: AbstractJob[Any]) -> None:
+        """Take back the worker of a job that was admitted, but has not begun."""
+        if (worker := self._claimed.pop(job, None)) is not None:
+            self._idle[_nice_of(job)].append(worker)
+
+    # ---- the workers
+
+    async def take_worker(self, job: AbstractJob[Any]) -> WorkerProcess:
+        """Return the worker that a job has claimed, or an idle one, or a new one that has imported the program.
 
         Raises:
             OSError: no more processes or descriptors are allowed.
             PermissionError: `nice` is below 0, which is for root only.
+            RuntimeError: there is no Python for a worker.
+            WorkerDied: the worker has died, or has not answered in time.
             SystemExit: this program is itself a worker that is importing its main module.
 
         """
-        idle_workers = self._idle_workers[nice]
-        while idle_workers:
-            worker = idle_workers.pop()
+        idle = self._idle.setdefault(_nice_of(job), [])
+        while (worker := self._claimed.pop(job, None) or (idle.pop() if idle else None)) is not None:
+            if isinstance(worker, BaseException):
+                raise worker
             if worker.is_alive():
                 return worker
             await worker.end()
-        worker = self._start_worker(_preparation_data())
-        if nice:
-            try:
-                worker.renice(nice)
-            except PermissionError as error:
-                await worker.end()
-                raise PermissionError(f"nice={nice} requires root") from error
+        worker = self._start_worker(_nice_of(job))
+        await self._wait_until_ready(worker)
         return worker
 
+    async def _wait_until_ready(self, worker: WorkerProcess) -> None:
+        """Wait until a worker has imported the program; end one that cannot.
+
+        Raises:
+            PermissionError, WorkerDied: as for `take_worker`.
+
+        """
+        try:
+            if worker.problem is not None:
+                raise worker.problem
+            if await worker.becomes_ready(REPORT_SECONDS):
+                return
+            if not self._was_reported:
+                self._was_reported = True
+                self._run.report(
+                    f"worker processes still import {_program()} after {REPORT_SECONDS:g} s; {IMPORT_ADVICE}"
+                )
+            if not await worker.becomes_ready(START_TIMEOUT):
+                raise WorkerDied(f"its process has not imported {_program()} in {START_TIMEOUT:g} s; {IMPORT_ADVICE}")
+        except WorkerDied as error:
+            exit_description = await worker.end(0.0 if str(error) else EXIT_TIMEOUT)
+            raise WorkerDied(str(error) or f"its process has died: {exit_description}") from None
+        except BaseException:
+            if worker not in self._starting or worker.problem is not None:
+                await worker.end()
+            raise
+
     def give_back(self, worker: WorkerProcess) -> None:
-        self._idle_workers[worker.nice].append(worker)
+        self._idle.setdefault(worker.nice, []).append(worker)
 
     async def close(self) -> None:
-        for idle_workers in self._idle_workers.values():
-            while idle_workers:
-                await idle_workers.pop().end()
+        """Let idle workers exit as Python does, which calls `atexit`; kill those that take long, or still import."""
+        found = itertools.chain(*self._idle.values(), self._claimed.values())
+        idle = [worker for worker in found if isinstance(worker, WorkerProcess)]
+        for worker in idle:
+            worker.request_end()
+        deadline = self._run.clock() + EXIT_TIMEOUT
+        for worker in self._starting:
+            await worker.end()
+        for worker in idle:
+            await worker.end(max(0.0, deadline - self._run.clock()))
 
-    def _start_worker(self, preparation: dict[str, Any]) -> WorkerProcess:
+    def _start_worker(self, nice: int) -> WorkerProcess:
+        preparation, command = _preparation_data(), _worker_command()
         controller_end, worker_end = socket.socketpair()
         controller_end.setblocking(False)
         # A live monitor has a channel for the output, so that it can show which job has printed a line.
@@ -203,7 +335,7 @@ class WorkerPool:
         try:
             process = spawn(
                 self._run.shared(Guard),
-                [sys.executable, "-P", _worker_main.__file__],
+                command,
                 stdin=worker_end.fileno(),
                 stdout=stdout,
                 stderr=stdout if getattr(sys.stderr, "has_picture", True) else None,
@@ -215,13 +347,45 @@ class WorkerPool:
             worker_end.close()
             if stdout is not None:
                 os.close(stdout)
-        return WorkerProcess(self._run, controller_end, process, preparation, output)
+        worker = WorkerProcess(self._run, controller_end, process, preparation, output)
+        if nice:
+            worker.renice(nice)
+        return worker
 
 
-def has_main_file() -> bool:
-    """Return whether a worker can import this program's main module; False in a notebook and at a prompt."""
+def _nice_of(job: Any) -> int:
+    return job._nice or 0
+
+
+def _worker_command() -> Sequence[str | bytes]:
+    """Return the command of a worker, with the options of this interpreter, as `multiprocessing` has them.
+
+    Python caches the bytecode of a module, not that of a script. A module is also found in a zip.
+
+    Raises:
+        RuntimeError: this program is no Python, and has not named one.
+
+    """
+    executable: Any = multiprocessing.spawn.get_executable()
+    if not executable or (getattr(sys, "frozen", False) and os.fsdecode(executable) == sys.executable):
+        raise RuntimeError(NO_PYTHON_MESSAGE)
+    directory, name = os.path.split(_worker_main.__file__)
+    code = f"import sys; sys.path.append({directory!r}); import {name.partition('.')[0]} as worker; worker.main()"
+    options: list[str] = multiprocessing.util._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [executable, *options, "-P", "-c", code]
+
+
+def is_main_imported() -> bool:
+    """Return whether workers import this program's main module; not in a notebook, at a prompt, or of a package."""
     main = sys.modules["__main__"]
-    return getattr(main, "__spec__", None) is not None or os.path.exists(getattr(main, "__file__", None) or "")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return not (spec.name == "__main__" or spec.name.endswith(".__main__"))
+    return os.path.exists(getattr(main, "__file__", None) or "")
+
+
+def _program() -> str:
+    return os.path.basename(getattr(sys.modules["__main__"], "__file__", None) or "the program")
 
 
 def _preparation_data() -> dict[str, Any]:
@@ -235,6 +399,8 @@ def _preparation_data() -> dict[str, Any]:
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(RUN_DURING_IMPORT_MESSAGE)
+    main = sys.modules["__main__"]
+    vars(main).setdefault("__spec__", None)  # a debugger may have left it out
     try:
         preparation: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
     except FileNotFoundError as error:
@@ -244,4 +410,4 @@ def _preparation_data() -> dict[str, Any]:
         preparation.pop("init_main_from_path", None)
     # Proxies of a `multiprocessing.Manager` need the key. It is sent as bytes, because it refuses to be pickled itself.
     preparation["authkey"] = bytes(preparation["authkey"])
-    return preparation
+    return {**preparation, "main_name": main.__name__}
