@@ -76,6 +76,7 @@ def unchanged_process() -> Iterator[None]:
         yield
     finally:
         sys.path[:], sys.argv = path, argv
+        sys.modules.update((name, modules[name]) for name in ("__main__", "__mp_main__") if name in modules)
         for name in set(sys.modules) - set(modules):
             if not name.startswith("trioflow"):
                 del sys.modules[name]

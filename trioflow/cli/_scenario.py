@@ -7,11 +7,9 @@ frames of trioflow.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
@@ -100,10 +98,11 @@ loaded_modules: Final[list[ModuleType]] = []
 
 
 def load_file(path: Path) -> ModuleType:
-    """Execute the user's file as a module other than `__main__`, with its directory first on `sys.path`.
+    """Execute the user's file as the main module, with its directory first on `sys.path`.
 
-    The module is added to `sys.modules`, so that its functions and classes can be pickled. It has the name of the file,
-    with a prefix if there is another module of this name already.
+    Its `__name__` is that of the file, so that what is below `if __name__ == "__main__"` is not executed; with a prefix
+    if there is another module of this name already. As `__main__`, other processes load it by its path, whatever it is
+    called.
 
     Raises:
         CliError: the file cannot be read.
@@ -113,17 +112,14 @@ def load_file(path: Path) -> ModuleType:
     name = path.stem.replace(".", "_")
     if name == "__main__" or sys.modules.get(name) not in (None, *loaded_modules):
         name = f"_scenario_{name}"
-    spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, str(path)))
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(path.absolute())
     try:
         source = posix.read_named(path, posix.MAX_STREAM_SIZE)
     except OSError as error:
         raise CliError(f"cannot read {printable(str(path))!r}: {error.strerror}") from None
     sys.path.insert(0, str(path.resolve().parent))
-    sys.modules[name] = module
-    # The file is compiled here, because the loader would cache its bytecode, and would use the cache even if the file
-    # had been changed within the same second.
+    sys.modules.update(dict.fromkeys((name, "__main__", "__mp_main__"), module))
     call_user_function(
         lambda: exec(compile(source, str(path), "exec"), module.__dict__),
         f"{path} raised an exception while it was being loaded",
