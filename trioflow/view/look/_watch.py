@@ -180,6 +180,11 @@ class Watch:
         run, which take thirty times as long.
         """
         told, steps, plain = dict[AnyJob, Told](), list[Step](), list[tuple[int, Record]]()
+        for job, now in zip(self._jobs, map(state_of, self._jobs), strict=True):  # a job may be tried again
+            if (now is JobState.IDLE or now is JobState.SCHEDULED or now is JobState.RUNNING) and (
+                job not in self._unsettled
+            ):
+                self._unsettled[job] = None, 0
         # `state_of` is implemented in C: of 5,000 jobs that wait, all but a few have nothing to tell.
         for (job, (state, attempt)), now in zip(self._unsettled.items(), map(state_of, self._unsettled), strict=True):
             if now is state and (state is not JobState.RUNNING or job.attempts == attempt):
