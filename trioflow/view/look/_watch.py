@@ -20,6 +20,7 @@ from ..._core.api import views
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, RunPhase, state_of
 from .._estimate import Estimate
 from .._outcome import Outcome
+from ..text._verdict import Tally
 from ..trace._event_recorder import RunStart
 from ..trace._facts import RunFacts
 from ..trace._log_reader import (
@@ -97,6 +98,8 @@ class Watch:
         ):  # otherwise, a graph would show some of the jobs
             critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
             graphs = [to_plain(describe_graph(self._scheduler, critical_path))]
+        keeps_jobs = all(run.scheduler.keep_jobs for run in self._runs)
+        tally = Tally() if keeps_jobs else Tally.for_scheduler(self._scheduler)  # of all jobs, also of those dropped
         answer: Record = {
             "number": self.number + 1,
             "seen": self.identity,
@@ -113,10 +116,11 @@ class Watch:
             "left": self._estimate.seconds_left(),
             "pause": "" if view is None else self._view.pause_text,
             "windows": [] if view is None else list(self._describe_windows()),
-            "keeps_jobs": all(run.scheduler.keep_jobs for run in self._runs),
+            "keeps_jobs": keeps_jobs,
             "waiting": waiting,
             "unexplained": unexplained,
-            "counts": {state.value: number for state, number in (views.all_counts(self._scheduler) or {}).items()},
+            "counts": None if keeps_jobs else tally.counts_by_state(),
+            "may_grow": tally.may_grow,
             "graphs": graphs,
         }
         # Nothing of this is kept before all of it could be read, because the run goes on meanwhile.
@@ -200,7 +204,9 @@ class Watch:
                 steps.append((live.key, live.state.value, live.started_at, live.finished_at))
                 continue
             live.later_attempt_starts = tuple(_later_attempt_starts(live.outcome))
-            facts = describe_job(self._runs[index], live, self._paths.get(job), live.key, self._owners)
+            run = self._runs[index]
+            position = live.key - next(iter(run.jobs.values())).key
+            facts = describe_job(run, live, self._paths.get(job), position, self._owners)
             plain.append((index, to_plain(facts)))
         return told, steps, plain, False
 

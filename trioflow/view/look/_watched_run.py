@@ -31,7 +31,8 @@ NO_ANSWER: Final[Record] = {
     "windows": (),
     "waiting": (),
     "unexplained": 0,
-    "counts": {},
+    "counts": None,
+    "may_grow": False,
     "keeps_jobs": True,
 }
 """What stands in place of an answer until a run begins."""
@@ -86,8 +87,7 @@ class WatchedRun:
         for index, facts in self.jobs.values():
             members[index].append(facts)
         runs = [dataclasses.replace(run, jobs=tuple(members[index])) for index, run in sorted(self.runs.items())]
-        counts = {JobState(state): number for state, number in self.answer["counts"].items()}
-        live = LiveObjects(tally=Tally.from_counts(counts) if counts else None)
+        live = LiveObjects(tally=None if self.answer["keeps_jobs"] else self.tally([]))
         return RecordBuilder(runs).build(self._incidents, self.answer["now"], live=live, **self._constant_fields)
 
     def counted_jobs(self) -> list[JobFacts]:
@@ -105,8 +105,8 @@ class WatchedRun:
 
     def tally(self, counted: list[JobFacts]) -> Tally:
         """Return the counts of all jobs, as the program tells them, or of those in `counted` if it does not."""
-        if counts := self.answer["counts"]:
-            return Tally.from_counts({JobState(state): number for state, number in counts.items()})
+        if self.answer["counts"] is not None:
+            return Tally.from_words(self.answer["counts"], self.answer["may_grow"])
         tally, spans = Tally(), (facts.span for facts in counted)
         numbers = Counter((recorded_state(span), span.forever, span.critical) for span in spans)
         for (state, forever, critical), number in numbers.items():

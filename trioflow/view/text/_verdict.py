@@ -107,6 +107,9 @@ class RestoredJobs:
         return f"{self.number} restored{' from ' * bool(dates)}{' to '.join(dates)}{saved}"
 
 
+REPORTED_STATES: Final[dict[str, ReportedState]] = {state.value: state for state in STATE_COUNT_ORDER}
+
+
 class Tally:
     """The number of jobs in each state, and of nested schedulers that failed by themselves."""
 
@@ -137,6 +140,14 @@ class Tally:
                     tally.reruns[cause] += 1
         for (state, forever, tolerated), number in dropped_counts(scheduler):
             tally.add_jobs(state, forever, number, tolerated=tolerated)
+        return tally
+
+    @classmethod
+    def from_words(cls, counts: Mapping[str, int], may_grow: bool) -> Tally:
+        """Return the tally that has these `counts_by_state`."""
+        tally = cls()
+        tally.may_grow = may_grow
+        tally._counts.update({REPORTED_STATES.get(word, word): number for word, number in counts.items()})
         return tally
 
     @classmethod

@@ -112,7 +112,7 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
         path_rows=[] if lacks else list(_critical_path_rows(record)),
         slots="" if lacks else slots_sentence(record),
         graphs=draw_graphs(record.graphs),
-        timeline=Markup(_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False)),
+        timeline=Markup(_timeline.timeline_svg(TraceRecord() if lacks else record, TIMELINE_WIDTH, has_title=False)),
         families=None if lacks else families_table(record),
         forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
         facts=run_facts(record),

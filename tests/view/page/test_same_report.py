@@ -1,0 +1,158 @@
+"""Pages of runs of all kinds: counts add up, and a saved report is that of the run, or says what it lacks."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import CommandJob, First, Job, JobState, Pool, Retry, Scheduler, Trace, current_job
+from trioflow._core.api.views import runs_in_progress
+from trioflow.view.look._console import console
+from trioflow.view.look._watch import Watch
+from trioflow.view.look._watched_run import WatchedRun
+from trioflow.view.text._verdict import Tally
+from trioflow.view.trace._record import TraceRecord
+from trioflow.view.trace.report._report import report_html
+
+from ...bodies import fail, nap
+from ...conftest import Virtual
+
+pytestmark = pytest.mark.usefixtures("no_dot")
+
+
+async def fails_twice() -> None:
+    await anyio.sleep(1)
+    if current_job().attempts < 3:
+        raise OSError("again")
+
+
+def batch() -> Scheduler:
+    """Return a run that grows and drops, as that of a batch."""
+
+    async def feed() -> None:
+        for number in range(30):
+            scheduler.add(Job(nap, 1, label=f"line {number}"))
+            await anyio.sleep(0.25)
+
+    scheduler = Scheduler(Job(feed, label="feed"), keep_jobs=False, jobs_window=4, label="night")
+    return scheduler
+
+
+def plain(**options: Any) -> Scheduler:
+    jobs = [Job(nap, 0.3 + number / 8, label=f"job {number}") for number in range(12)]
+    return Scheduler(jobs, label="night", jobs_window=3, **options)
+
+
+def failures() -> Scheduler:
+    bad = Job(fail, 1, label="bad")
+    after = [Job(nap, 1, label=f"after {number}", required=bad) for number in range(3)]
+    return Scheduler(bad, after, Job(fail, 2, label="optional", critical=False), Job(nap, 6), label="night")
+
+
+def groups() -> Scheduler:
+    one = Scheduler([Job(nap, 1, label=f"in {number}") for number in range(5)], jobs_window=2, label="one")
+    return Scheduler(one, Scheduler(Job(nap, 2), Job(fail, 3), label="two"), jobs_window=2, label="night")
+
+
+KINDS: dict[str, Callable[[], Scheduler]] = {
+    "plain": plain,
+    "failures": failures,
+    "retry": lambda: Scheduler([Job(fails_twice, label=f"f{n}", retry=2) for n in range(6)], label="night"),
+    "backoff": lambda: Scheduler(Job(fails_twice, retry=Retry(2, first=3, jitter=False)), Job(nap, 9), label="night"),
+    "groups": groups,
+    "forever": lambda: Scheduler(Job(anyio.sleep_forever, forever=True), Job(nap, 5), label="night"),
+    "First": lambda: Scheduler(First(Job(nap, 4, label="a"), Job(nap, 2, label="b")), Job(nap, 3), label="night"),
+    "needs": lambda: Scheduler(
+        [Job(nap, 1, label=f"n{n}", needs={"gpu": 1}) for n in range(7)], pool=Pool(gpu=2), label="night"
+    ),
+    "timeouts": lambda: Scheduler(
+        Job(nap, 9, timeout=2, on_timeout="move_on"), Job(nap, 9, timeout=3, critical=False), label="night"
+    ),
+    "drops jobs": lambda: plain(keep_jobs=False),
+    "batch": batch,
+}
+
+
+class Page:
+    """A page in the same process, which is opened in the middle of a run, and then asks once a second."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.run = WatchedRun()
+        self._scheduler = scheduler
+
+    async def ask(self) -> None:
+        await anyio.sleep(1.5)
+        self._watch = Watch(runs_in_progress()[0])
+        while True:
+            self.look()
+            shown = console(self.run, "", has_ended=False)
+            tally = Tally.for_scheduler(self._scheduler)
+            assert sum(count for _, _, count, _ in shown["counts"]) == shown["count"] == tally.job_count
+            assert shown["settled"] == tally.settled_count
+            ready = sum(job.state is JobState.SCHEDULED for job in self._scheduler.iterate_jobs())
+            assert sum(count for _, _, count, *_ in shown["waiting"]) + shown["unexplained"] == ready
+            await anyio.sleep(1)
+
+    def look(self) -> None:
+        self.run.update(json.loads(json.dumps({"may_steer": False, **self._watch.answer()})))
+
+
+def without_date(record: TraceRecord) -> TraceRecord:
+    return dataclasses.replace(record, wall_offset=0.0)  # virtual time goes faster than that of the day
+
+
+def differences(report: str, other: str) -> list[str]:
+    lines = difflib.unified_diff(report.splitlines(), other.splitlines(), n=0, lineterm="")
+    return [line[:2000] for line in lines][2:]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_report_saved_from_a_page_is_that_of_the_run(virtual: Virtual, tmp_path: Path, kind: str) -> None:
+    """If jobs may be missing, it says so, and has neither shares of the time nor families, waits and timeline.
+
+    The page of a batch once said that half of the slots were empty because nothing was ready: they were busy.
+    """
+    scheduler, trace = KINDS[kind](), Trace()
+    page = Page(scheduler)
+    scheduler.add(Job(page.ask, forever=True, label="who asks"))
+    virtual(lambda: scheduler.co_run(instruments=[trace]))
+    assert not [job for job in scheduler.iterate_jobs() if isinstance(job.raised_exception(), AssertionError)]
+    page.look()
+    saved = report_html(without_date(page.run.record()), tmp_path, lacks=(lacks := page.run.report_lacks()))
+    if scheduler.keep_jobs:
+        whole = report_html(without_date(trace._get_record()), tmp_path)
+        assert (lacks, differences(whole, saved)) == ("", [])
+    else:
+        assert "drops jobs" in lacks
+        assert lacks in saved
+        assert not re.search('% (working|empty)|Families of jobs|class="bar|waited [0-9]', saved.partition("<main>")[2])
+        assert console(page.run, "", has_ended=True)["lacks"] == lacks
+
+
+def test_a_report_of_commands_is_that_of_the_run(backend: Any, tmp_path: Path) -> None:
+    """Outputs, exit codes and processor times of commands, too."""
+    commands = [
+        CommandJob(f"echo {n}; exit {n % 2}", shell=True, stdout=subprocess.PIPE, label=f"c{n}", critical=False)
+        for n in range(4)
+    ]
+    scheduler, trace, watched = Scheduler(commands, label="night"), Trace(), WatchedRun()
+
+    async def watch() -> None:
+        watches.append(Watch(runs_in_progress()[0]))
+        watched.update(json.loads(json.dumps({"may_steer": False, **watches[0].answer()})))
+
+    watches: list[Watch] = []
+    scheduler.add(Job(watch, label="watch"))
+    scheduler.run(backend=backend, instruments=[trace])
+    watched.update(json.loads(json.dumps({"may_steer": False, **watches[0].answer()})))
+    whole = report_html(trace._get_record(), tmp_path)
+    assert differences(whole, report_html(watched.record(), tmp_path)) == []
