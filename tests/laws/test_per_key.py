@@ -41,7 +41,7 @@ def test_what_each_limit_does(virtual: Virtual) -> None:
         (PerKey(2), [0, 0, 1, 0, 0]),
         (PerKey(1, pause=2), [0, 3, 6, 0, 3]),
         (PerKey(Rate(requests=1, per=10)), [0, 10, 20, 0, 10]),
-        (PerKey(Rate(calls=2, per=10)), [0, 0, 5, 0, 0]),
+        (PerKey(Rate(calls=2, per=10, burst=2)), [0, 0, 5, 0, 0]),
     ]:
         assert starts(virtual, [on(key) for key in "aaabb"], Pool(host=limit)) == expected
 

@@ -237,8 +237,9 @@ class Generator:
 
     def resource(self, kind: str, total: float, **options: Any) -> Resource:
         """Draw a resource of a scene."""
-        name = f"{'pool' if kind == 'amount' else kind}{next(self.numbers) + 100}"
-        return Resource(name=name, kind=kind, total=total, per=7.0 + self.duration(9), burst=total, **options)
+        number = next(self.numbers)
+        name, burst = f"{'pool' if kind == 'amount' else kind}{number + 100}", total * (number % 2)
+        return Resource(name=name, kind=kind, total=total, per=7.0 + self.duration(9), burst=burst, **options)
 
     def gives_up(self, group: Group) -> Group:
         """A job is throttled again and again."""
@@ -338,7 +339,8 @@ class Generator:
                 total = float(self.random.randint(1, 4) + 2 * (kind == "budget"))
                 per = 7.0 + self.duration(9)
                 name = f"{kind}{depth}"
-                yield Resource(name=name, kind="amount" if kind == "pool" else kind, total=total, per=per, burst=total)
+                burst = total * (int(1000 * per) % 2)  # half of the rates have none
+                yield Resource(name=name, kind="amount" if kind == "pool" else kind, total=total, per=per, burst=burst)
 
     def job(
         self, depth: int, before: list[Leaf | Group], usable: list[str], pools: dict[str, Resource]

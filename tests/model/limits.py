@@ -19,7 +19,9 @@ class ModelResource:
 
     def __init__(self, world: World, plan: Resource, outer: ModelResource | None = None) -> None:
         self.world, self.plan, self.outer = world, plan, outer
-        self.free = plan.burst if plan.kind == "rate" else plan.total
+        self.free = plan.burst or plan.total if plan.kind == "rate" else plan.total
+        self.has_window = plan.kind == "rate" and not plan.burst
+        self.started: list[list[float]] = []  # in the window of a rate: when, infinity if not yet, and the amounts
         self.reserved = 0.0  # of a budget: what running jobs have reserved or used, which is not in `free`
         self.keys: dict[str, float] = {}  # how many jobs have each key
         self.rests: dict[str, list[float]] = {}  # when the pauses after other jobs with a key are over
@@ -30,8 +32,11 @@ class ModelResource:
         self.closed_until: dict[str, float] = outer.closed_until if outer is not None else {}
 
     def refill(self) -> None:
-        """Rates refill steadily up to their burst."""
-        if self.plan.kind == "rate":
+        """Rates refill steadily up to their burst; those without one have what started within `per` seconds."""
+        if self.has_window:
+            self.started = [each for each in self.started if each[0] + self.plan.per > self.world.now + SAME]
+            self.free = self.plan.total - sum(amount for _, amount in self.started)
+        elif self.plan.kind == "rate":
             gained = (self.world.now - self.level_at) * self.plan.total / self.plan.per
             self.free, self.level_at = min(self.plan.burst - self.unstarted, self.free + gained), self.world.now
 
@@ -48,6 +53,13 @@ class ModelResource:
         self.refill()
         if need <= self.free + SAME:
             return -math.inf
+        if self.has_window:
+            free = self.free
+            for when, amount in sorted(self.started):
+                free += amount
+                if need <= free + SAME:
+                    return when + self.plan.per
+            return math.inf
         if self.plan.kind == "rate":
             return self.world.now + (need - self.free) * self.plan.per / self.plan.total
         return math.inf
@@ -80,6 +92,16 @@ class ModelResource:
             return
         self.free -= need
         self.reserved += need
+        if self.has_window:
+            self.started.append([self.world.now, need])
+
+    def count_unstarted(self, need: float, sign: int) -> None:
+        """What a job has of a rate accrues again only from its start."""
+        self.refill()
+        self.unstarted += sign * need
+        if self.has_window:
+            since, until = (self.world.now, math.inf) if sign > 0 else (math.inf, self.world.now)
+            next(each for each in reversed(self.started) if each == [since, need])[0] = until
 
     def give_back(self, need: float | str, share: float) -> None:
         """Needs are released however the job ends; budgets and rates are not given back."""
@@ -95,9 +117,17 @@ class ModelResource:
             self.free += share
             self.reserved -= share
 
-    def correct(self, share: float, used: float) -> None:
-        """`used` corrects an amount in both directions."""
+    def correct(self, share: float, used: float, since: float) -> None:
+        """`used` corrects an amount in both directions: more is taken now, and less since the start."""
         self.refill()
+        if self.has_window:
+            back = share - used
+            if back < 0:
+                self.started.append([self.world.now, -back])
+            for each in self.started if back > 0 else ():
+                if abs(each[0] - since) <= SAME:
+                    each[1], back = max(0.0, each[1] - back), max(0.0, back - each[1])
+            return
         self.free -= used - share
         self.reserved += used - share
 

@@ -563,12 +563,12 @@ def make_resource(plan: Resource) -> Any:
         case "named":
             return [f"{plan.name}{number}" for number in range(int(plan.total))]
         case "rate":
-            return Rate(requests=plan.total, per=plan.per, burst=plan.burst, give_up=plan.give_up)
+            return Rate(requests=plan.total, per=plan.per, burst=plan.burst or None, give_up=plan.give_up)
         case "budget":
             return Budget(plan.total)
         case "keys":
             if plan.of_rates:
-                return PerKey(Rate(requests=plan.total, per=plan.per, burst=plan.burst, give_up=None))
+                return PerKey(Rate(requests=plan.total, per=plan.per, burst=plan.burst or None, give_up=None))
             return PerKey(int(plan.total), pause=plan.pause)
     return int(plan.total)
 

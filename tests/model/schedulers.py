@@ -453,17 +453,17 @@ class ModelScheduler(ModelJob):
                 assert resource is not None
                 share = job.held.pop(name)
                 if job.is_admitted and isinstance(need, str) and resource.plan.of_rates:
-                    resource.rate_of(need).correct(1.0, 0.0)
+                    resource.rate_of(need).correct(1.0, 0.0, self.world.now)
                 if job.is_admitted and resource.plan.kind in ("rate", "budget"):
                     self.world.mark("does not start")
-                    resource.correct(share, 0.0)  # it does not start
+                    resource.correct(share, 0.0, self.world.now)  # it does not start
                 if job.is_admitted and resource.plan.kind in ("rate", "budget", "keys"):
                     share = 0.0
                 if isinstance(job, ModelScheduler) and resource.plan.kind == "budget" and name in job.members:
                     used = job.members[name].used  # a scheduler with such needs returns the rest
                     if used != share:
                         self.world.mark("budget of a scheduler")
-                    resource.correct(share, used)
+                    resource.correct(share, used, self.world.now)
                     share = used
                 if resource.plan.kind == "budget":
                     job.spent[name] = job.spent.get(name, 0.0) + share
@@ -499,15 +499,14 @@ class ModelScheduler(ModelJob):
             if resource is not None and isinstance(need, str) and resource.plan.of_rates:
                 resource, need = resource.rate_of(need), 1.0
             if resource is not None and resource.plan.kind == "rate" and not isinstance(need, str):
-                resource.refill()
-                resource.unstarted += sign * need
+                resource.count_unstarted(need, sign)
 
     def use(self, job: ModelJob, name: str, amount: float) -> None:
         """Correct what a job has of a rate or a budget."""
         resource = self.find(name)
         if resource is not None and name in job.held:
             self.world.mark("used")
-            resource.correct(job.held[name], amount)
+            resource.correct(job.held[name], amount, job.began_attempt)
             job.held[name] = amount
             job.reported.add(name)
             self.world.soon.append(lambda: admit_all(self.world))
@@ -532,7 +531,7 @@ class ModelScheduler(ModelJob):
             if resource is not None and resource.plan.kind == "budget":
                 if job.held[one]:
                     self.world.mark("throttled with a budget")
-                resource.correct(job.held[one], 0.0)
+                resource.correct(job.held[one], 0.0, job.began_attempt)
                 job.held[one] = 0.0
 
     def result(self) -> Any:

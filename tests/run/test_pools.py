@@ -143,7 +143,7 @@ def test_a_member_of_a_scheduler_with_needs_is_overtaken_no_more_often_from_outs
     first, later = Job(nap, 0, needs={"api": 1}), Job(anyio.sleep, 0.5)
     member, late = Job(nap, 0, needs={"api": 2}), Job(nap, 0, needs={"api": 1}, required=later)
     holder = Scheduler(member, needs={"cpu": 1}, backfill=0)
-    pool = Pool(cpu=1, api=Rate(requests=2, per=2))
+    pool = Pool(cpu=1, api=Rate(requests=2, per=2, burst=2))
     assert virtual(Scheduler(first, holder, later, late, pool=pool, backfill=0).co_run)
     assert (member.started_at, late.started_at) == (1, 2)
 

@@ -34,7 +34,7 @@ PER = 8.0
 
 def pool(**more: Any) -> Pool:
     """Make a pool with a rate of one request in two seconds, and of four tokens in one."""
-    return Pool(api=Rate(**LIMITS, per=PER), **more)
+    return Pool(api=Rate(**LIMITS, per=PER, burst=LIMITS), **more)
 
 
 def starts(jobs: list[Any]) -> list[float | None]:
@@ -53,6 +53,38 @@ def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(virtual: Vir
     jobs = [Job(anyio.sleep, 0, needs={"api": {"tokens": 1}}) for _ in range(6)]
     assert virtual(Scheduler(*jobs, pool=pool()).co_run)
     assert starts(jobs) == [0, 0, 0, 0, 2, 4]
+
+
+@pytest.mark.parametrize("limit", [4, 64, None])
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 9.0])
+def test_without_a_burst_no_interval_of_per_seconds_has_more_and_none_could_have(
+    virtual: Virtual, limit: int | None, seconds: float
+) -> None:
+    """A server that counts what came within `per` seconds refuses nothing, and each job starts as soon as it may.
+
+    With "60 per minute" in the words of the provider, 119 once started in the first minute.
+    """
+    jobs = [Job(anyio.sleep, seconds, needs={"api": 1}) for _ in range(300)]
+    assert virtual(Scheduler(jobs, pool=Pool(api=Rate(requests=64, per=64)), jobs_window=limit).co_run)
+    free, expected = [0.0] * (limit or 300), list[float]()
+    for number in range(300):
+        expected.append(max(free.pop(0), expected[number - 64] + 64 if number >= 64 else 0.0))
+        free.append(expected[-1] + seconds)
+    assert sorted(job.started_at or 0.0 for job in jobs) == expected
+
+
+def test_used_counts_from_the_start_in_a_window(virtual: Virtual) -> None:
+    """What a job has not used comes back while its start is in the window; what it used in excess counts from then."""
+
+    async def ask(used: int, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        current_job().used(api=used)
+
+    for used, seconds, second, third in ((2, 1.0, 1.0, 9.0), (2, 9.0, 8.0, 16.0), (16, 1.0, 9.0, 17.0)):
+        shared = Pool(api=Rate(tokens=8, per=8))
+        first, *others = Job(ask, used, seconds, needs={"api": 8}), *(Job(nothing, needs={"api": 6}) for _ in range(2))
+        assert virtual(Scheduler(first, *others, pool=shared).co_run)
+        assert starts(others) == [second, third], used
 
 
 def test_burst_limits_the_amount_that_starts_at_once(virtual: Virtual) -> None:
@@ -214,6 +246,7 @@ def test_a_pool_shows_its_rates() -> None:
     assert repr(shared) == "<Pool api=2 of 2 requests, 32 of 32 tokens, cpu=8 of 8 free>"
     assert repr(Rate(requests=4, per=8)) == "Rate(requests=4, per=8)"
     assert repr(Rate(requests=4, per=8, burst=2)) == "Rate(requests=4, per=8, burst={'requests': 2})"
+    assert repr(Rate(requests=4, per=8, burst=4)) == "Rate(requests=4, per=8, burst={'requests': 4})"
     assert (Rate(requests=4, per=8).limits, Rate(requests=4, per=8).per) == ({"requests": 4}, 8)
     assert Job(anyio.sleep, 0, needs={"api": {"tokens": 8}}).needs == {"api": {"tokens": 8}}
 
@@ -316,6 +349,7 @@ def test_a_rate_is_never_exceeded_and_no_job_starves(
 ) -> None:
     """In any interval, the attempts that start take at most burst + rate * t of a rate, and all jobs end.
 
+    Without a burst, they take in any `per` seconds at most what the rate has.
     This holds although some jobs block the loop when others have been admitted but have not started. An amount that
     `used` gives back within the interval may be taken a second time.
     """
@@ -378,7 +412,8 @@ def test_a_rate_is_never_exceeded_and_no_job_starves(
             total = 0.0
             for when, amounts in taken[first:]:
                 total += amounts.get(key, 0)
-                allowed = rate.burst[key] + limit / PER * (when - taken[first][0])
+                since = when - taken[first][0]
+                allowed = limit * (1 + since // PER) if burst is None else rate.burst[key] + limit / PER * since
                 assert total <= allowed + 1e-6
 
 

@@ -26,7 +26,7 @@ from ..base._reprs import short_repr
 from ..base._states import WaitCause
 from ..job._job import AbstractJob
 from ..job._labels import printable
-from ._rate import DEFAULT_KEY, Rate, RateNeed, RateResource
+from ._rate import DEFAULT_KEY, Rate, RateNeed, RateResource, RateShare
 from ._resource import CountedResource, PoolEntry, Resource
 from .policy._policy import ready_numbers
 
@@ -220,12 +220,12 @@ class CountedKey(Key, CountedResource):
 
 
 class RateKey(Key, RateResource):
-    def correct(self, share: RateNeed, used: RateNeed) -> None:
+    def correct(self, share: RateShare, used: RateNeed) -> None:
         super().correct(share, used)
         self.family.keep(self)
         self.wake()
 
-    def let_accrue(self, share: RateNeed, now: float | None) -> None:
+    def let_accrue(self, share: RateShare, now: float | None) -> None:
         super().let_accrue(share, now)
         self.family.keep(self)
         self.wake()

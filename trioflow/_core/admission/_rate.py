@@ -1,16 +1,20 @@
 """`Rate`: a resource that accrues over time, such as the requests that a server accepts.
 
-Each key has a bucket that fills steadily up to its burst. The algorithm is GCRA, the generic cell rate algorithm of ATM
-networks (ITU-T I.371, "virtual scheduling"). Its only state is the time at which the bucket will be full. Taking an
-amount postpones that time by `amount / rate` seconds. An amount is available once the bucket will be full within
-`(burst - amount) / rate` seconds. What a job takes at its admission begins to accrue again only when the job starts.
-Therefore, the jobs that start in any interval of `t` seconds take at most `burst + rate * t`, however long admitted
-jobs wait for a limiter's token, or for the event loop.
+A key has a sliding window: what the jobs that started within the last `per` seconds have taken. No interval of this
+length has more than the limit, as providers count. For a server that counts otherwise, a key has a burst: a bucket that
+fills steadily up to it. The algorithm is GCRA, the generic cell rate algorithm of ATM networks (ITU-T I.371, "virtual
+scheduling"). Its only state is the time at which the bucket will be full. Taking an amount postpones that time by
+`amount / rate` seconds. An amount is available once the bucket will be full within `(burst - amount) / rate` seconds.
+
+What a job takes at its admission begins to accrue again only when the job starts. Therefore, the jobs that start in any
+interval of `t` seconds take at most the limit, or `burst + rate * t`, however long admitted jobs wait for a limiter's
+token, or for the event loop.
 """
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Never, final
 
@@ -39,18 +43,18 @@ RESERVED: Final = "reserved for jobs that are about to start"
 class Rate:
     """In a `Pool`, a resource that accrues over time, such as the requests that a server accepts.
 
-    The available amount grows steadily, up to the burst. A job waits until all its needs are available together, takes
-    them when it starts, and gives nothing back.
+    The jobs that start in any interval of `per` seconds take at most the amounts of `limits`. A job waits until all its
+    needs are available together, takes them when it starts, and gives nothing back.
 
     Args:
         values: not allowed, because each amount has a key.
-        limits: one or more keys, each with the amount that accrues within `per` seconds, more than 0. If there is a key
+        limits: one or more keys, each with the amount for `per` seconds, more than 0. If there is a key
             `requests`, a job that needs the rate takes 1 of it by default. Of other keys, such as `tokens`, a job takes
             only what it asks for.
-        per: the number of seconds in which these amounts accrue, finite, more than 0.
-        burst: the largest amount that can be taken at once, after a pause, more than 0: a number if there is one key,
-            or a dict by key. Default: the amounts of `limits`. In any interval of `per` seconds, the jobs that start
-            take at most the burst and the amount of `limits` together.
+        per: the number of seconds for which these amounts are, finite, more than 0.
+        burst: for a server that spreads them, the largest amount that can be taken at once, after a pause, more than 0:
+            a number if there is one key, or a dict by key. The amount of `limits` then accrues steadily, so that the
+            jobs that start in `per` seconds may take both together.
         give_up: the number of seconds after which a job that has only been throttled fails: with the `Throttled` of the
             first attempt that begins so long after the first throttled one, or later. None for no limit.
 
@@ -108,22 +112,22 @@ class Rate:
         for name in own:
             if name not in self._limits:
                 raise ValueError(f"{prefix}: unknown key {name!r}; the keys are {', '.join(limits)}")
-        self._bursts: Final = {**self._limits, **{name: _check_positive(value, prefix) for name, value in own.items()}}
+        self._bursts: Final = {name: _check_positive(value, prefix) for name, value in own.items()}
 
     @property
     def limits(self) -> dict[str, float]:
-        """The amount that accrues within `per` seconds, by key."""
+        """The amount for `per` seconds, by key."""
         return {name: _amounts.as_number(amount) for name, amount in self._limits.items()}
 
     @property
     def per(self) -> float:
-        """The number of seconds in which `limits` accrue."""
+        """The number of seconds for which `limits` are."""
         return self._period
 
     @property
     def burst(self) -> dict[str, float]:
         """The largest amount that can be taken at once, after a pause, by key."""
-        return {name: _amounts.as_number(amount) for name, amount in self._bursts.items()}
+        return {name: _amounts.as_number(self._bursts.get(name, amount)) for name, amount in self._limits.items()}
 
     @property
     def give_up(self) -> float | None:
@@ -133,7 +137,7 @@ class Rate:
     def __repr__(self) -> str:
         """Return the call that makes an equal rate."""
         limits = ", ".join(f"{name}={_amounts.amount_text(amount)}" for name, amount in self._limits.items())
-        burst = "" if self._bursts == self._limits else f", burst={self.burst}"
+        burst = f", burst={ {name: self.burst[name] for name in self._bursts} }" if self._bursts else ""
         give_up = "" if self._give_up == DEFAULT_GIVE_UP else f", give_up={self._give_up}"
         return f"Rate({limits}, per={self._period:g}{burst}{give_up})"
 
@@ -158,7 +162,16 @@ class TokenBucket:
             return math.inf
         return self.full_at - float(self.burst - amount) * self.seconds_each
 
-    def take(self, amount: Amount, now: float) -> None:
+    def accrued_at(self, amount: Amount, begins_at: float) -> float:
+        """Return the time by which this amount has accrued, which may exceed the burst, if nothing else is taken."""
+        return max(begins_at, max(self.full_at, begins_at) - float(self.burst - amount) * self.seconds_each)
+
+    def reserve(self, amount: Amount, now: float) -> None:
+        """Take an amount for a job that will start."""
+        self.correct(amount, now, now)
+        self.unstarted_amount += amount
+
+    def correct(self, amount: Amount, now: float, started_at: float) -> None:
         """Take an amount, even if it exceeds the level. A negative amount is put back."""
         self.full_at = self._full_at(now) + float(amount) * self.seconds_each
 
@@ -171,8 +184,81 @@ class TokenBucket:
         """Return the amount that is available now. It is negative if more was taken than was available."""
         return float(self.burst) - (self._full_at(now) - now) / self.seconds_each
 
+    def shift(self, seconds: float) -> None:
+        self.full_at += seconds
+
     def _full_at(self, now: float) -> float:
         return max(self.full_at, now + float(self.unstarted_amount) * self.seconds_each)
+
+
+class SlidingWindow:
+    """What the jobs that started within the last `per` seconds have taken, for one key; used as a `TokenBucket`."""
+
+    __slots__ = ("_period", "_started", "_started_amount", "burst", "seconds_each", "unstarted_amount")
+
+    def __init__(self, limit: Amount, period: float) -> None:
+        self.burst: Final = limit
+        self.seconds_each: Final = period / float(limit)
+        self._period: Final = period
+        self._started: OrderedDict[float, Amount] = OrderedDict()  # by the time of the start, in order
+        self._started_amount: Amount = 0  # the sum of these
+        self.unstarted_amount: Amount = 0
+
+    @property
+    def full_at(self) -> float:
+        return next(reversed(self._started), -math.inf) + self._period
+
+    def available_at(self, amount: Amount) -> float:
+        if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
+            return math.inf
+        return self.accrued_at(amount, -math.inf)
+
+    def accrued_at(self, amount: Amount, begins_at: float) -> float:
+        excess = self._started_amount + self.unstarted_amount + amount - self.burst
+        for time, started in self._started.items():
+            if excess <= 0:
+                break
+            excess -= started
+            begins_at = max(begins_at, time + self._period)
+        return begins_at + self._period * math.ceil(excess / self.burst) if excess > 0 else begins_at
+
+    def reserve(self, amount: Amount, now: float) -> None:
+        self.unstarted_amount += amount
+
+    def let_accrue(self, amount: Amount, now: float) -> None:
+        self.unstarted_amount -= amount
+        self.correct(amount, now, now)
+
+    def correct(self, amount: Amount, now: float, started_at: float) -> None:
+        """Take an amount now; put a negative one back where the job has started, if that is in the window."""
+        self._forget(now)
+        time = now if amount > 0 else started_at
+        amount = max(amount, -self._started.get(time, 0))
+        if amount:
+            self._started[time] = self._started.get(time, 0) + amount
+            self._started_amount += amount
+
+    def level(self, now: float) -> float:
+        self._forget(now)
+        return float(self.burst - self._started_amount - self.unstarted_amount)
+
+    def shift(self, seconds: float) -> None:
+        self._started = OrderedDict((time + seconds, amount) for time, amount in self._started.items())
+
+    def _forget(self, now: float) -> None:
+        while self._started and next(iter(self._started)) + self._period <= now:
+            self._started_amount -= self._started.popitem(last=False)[1]
+
+
+class RateShare(dict[str, "Amount"]):
+    """What a job has taken of a rate, by key.
+
+    Attributes:
+        started_at: when the job has started; minus infinity before.
+
+    """
+
+    started_at = -math.inf
 
 
 RateNeed = dict[str, "Amount"]
@@ -188,8 +274,11 @@ class RateResource(Resource):
 
     def __init__(self, name: str, rate: Rate) -> None:
         super().__init__(name, rate)
-        self.buckets: Final = {
-            key: TokenBucket(rate._bursts[key], rate._period / float(amount)) for key, amount in rate._limits.items()
+        self.buckets: Final[dict[str, TokenBucket | SlidingWindow]] = {
+            key: TokenBucket(rate._bursts[key], rate._period / float(amount))
+            if key in rate._bursts
+            else SlidingWindow(amount, rate._period)
+            for key, amount in rate._limits.items()
         }
 
     # ---- needs
@@ -268,11 +357,7 @@ class RateResource(Resource):
     def accrued_at(self, need: RateNeed) -> float:
         """Return the time by which this amount has accrued. It may exceed the burst, and be taken in several parts."""
         begins_at = max(self.cooldown.ends_at, self.clock())
-        times = [begins_at]
-        for key, amount in need.items():
-            bucket = self.buckets[key]
-            times.append(max(bucket.full_at, begins_at) - float(bucket.burst - amount) * bucket.seconds_each)
-        return max(times)
+        return max((self.buckets[key].accrued_at(amount, begins_at) for key, amount in need.items()), default=begins_at)
 
     def describe_shortage(self, need: RateNeed, before: int) -> tuple[WaitCause, str]:
         """Name the keys that are short, and estimate the remaining wait.
@@ -294,27 +379,26 @@ class RateResource(Resource):
         """Return the time by which this amount has accrued, after as much for each of the `before` jobs ahead."""
         return self.accrued_at({key: (before + 1) * amount for key, amount in need.items()})
 
-    def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
+    def take(self, job: AbstractJob[Any], need: RateNeed) -> RateShare:
         """Take the need of a job, and return the job's share, a dict that `correct` updates. Then call `let_accrue`."""
         now = self.clock()
         for key, amount in need.items():
-            self.buckets[key].take(amount, now)
-            self.buckets[key].unstarted_amount += amount
-        return dict(need)
+            self.buckets[key].reserve(amount, now)
+        return RateShare(need)
 
-    def correct(self, share: RateNeed, used: RateNeed) -> None:
+    def correct(self, share: RateShare, used: RateNeed) -> None:
         """Replace amounts in a job's share with those that the job has used, and take or put back the difference."""
         now = self.clock()
         for key, amount in used.items():
-            self.buckets[key].take(amount - share.get(key, 0), now)
+            self.buckets[key].correct(amount - share.get(key, 0), now, share.started_at)
             share[key] = amount
 
-    def refund(self, job: AbstractJob[Any], share: RateNeed) -> None:
+    def refund(self, job: AbstractJob[Any], share: RateShare) -> None:
         self.correct(share, dict.fromkeys(share, 0))
 
-    def let_accrue(self, share: RateNeed, now: float | None) -> None:
+    def let_accrue(self, share: RateShare, now: float | None) -> None:
         """Let the amounts in a job's share accrue from now on, because the job starts, or will not start."""
-        now = self.clock() if now is None else now
+        share.started_at = now = self.clock() if now is None else now
         for key, amount in share.items():
             self.buckets[key].let_accrue(amount, now)
         if self.admission is not None:  # a need may have waited for this
@@ -325,7 +409,7 @@ class RateResource(Resource):
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         super().change_clock(clock, shift)
         for bucket in self.buckets.values():
-            bucket.full_at += shift
+            bucket.shift(shift)
 
     def public_total(self) -> dict[str, float]:
         return {key: _amounts.as_number(bucket.burst) for key, bucket in self.buckets.items()}
