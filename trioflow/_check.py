@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Iterator
 from functools import partial
 from typing import Any
 
+from . import _file_conflicts
 from ._core.api.views import (
     AnyJob,
     BaseScheduler,
@@ -38,6 +39,8 @@ def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
     levels = list(_iterate_schedulers(scheduler))
     found = [finding for level in levels for finding in _find_rejections(*level, unreachable, scheduler)]
     found += _check_errors(scheduler, reject_shared_pools, dict(levels), scheduler)
+    if not found:
+        found = [(writer, text) for writer, text in _file_conflicts.unordered_writers(scheduler)]
     # If nothing is found, make the check that a run makes, for problems that the checks above do not find.
     return found or list(_check_errors(scheduler, check_scenario, scheduler))
 

@@ -209,6 +209,11 @@ class Scheduler(BaseScheduler):
             durations.update({job: resolved[job] for job in members if job in resolved})
         return durations
 
+    def _check_files(self) -> None:
+        from . import _file_conflicts
+
+        _file_conflicts.check_files(self)
+
     def _open_journal(self, journal: Any) -> RunJournal:
         from .journal._journal import open_journal
 

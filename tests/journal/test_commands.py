@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -636,6 +636,7 @@ def test_a_named_pipe_among_the_read_files_is_not_opened(place: Path, backend: s
 
 def test_a_stored_exit_code_is_judged_by_the_present_check(place: Path, backend: str) -> None:
     """A result with an exit code that is a failure now was once restored, as succeeded."""
+    make: Any
     for make in (
         lambda check: CommandJob("exit 4", shell=True, check=check, label="job", log=False),
         lambda check: SshJob(LocalNode(), ["true", "exit 4"], check=check, label="job", log=False),
@@ -679,3 +680,31 @@ def test_the_reason_names_the_options_that_have_changed(place: Path, backend: st
     assert "its option stdin= has changed" in run(copy(place, "true", stdin=b"x", **files), backend, place / "run.db")
     job = copy(place, "true", stdin=b"y", stdout=subprocess.PIPE, **files)
     assert "its option stdin=, option stdout= have changed" in run(job, backend, place / "run.db")
+
+
+def test_a_job_that_changes_a_file_in_place_takes_it_over(place: Path, backend: str) -> None:
+    """A job that strips what another has built, in place, once had both run in each run, and was not named."""
+
+    def outcome(built: str = "1", code: str = "stripped") -> list[str]:
+        files: dict[str, Any] = {"writes": [place / "out"], "shell": True}
+        build = CommandJob(f"echo {built} > {place}/out", label="build", **files)
+        strip = CommandJob(f"echo {code} >> {place}/out", label="strip", reads=[place / "out"], **files)
+        strip.requires(build)
+        scheduler = Scheduler(strip, build)
+        scheduler.run(backend=cast(Any, backend), journal=place / "run.db")
+        return [
+            (place / "out").read_text(),
+            *("" if job.restored else scheduler.explain(job) for job in (build, strip)),
+        ]
+
+    for built, code in (("1", "stripped"), ("2", "stripped"), ("2", "shrunk")):
+        text, why, _ = outcome(built, code)
+        assert text == f"{built}\n{code}\n"
+        assert outcome(built, code) == [text, "", ""]
+    assert "by 'strip'" in why
+    (place / "out").write_text("mine")
+    text, *whys = outcome("2", "shrunk")
+    assert text == "2\nshrunk\n"
+    assert "its output" in whys[0]
+    assert "'build' has run since" in whys[1]
+    assert outcome("2", "shrunk") == [text, "", ""]

@@ -12,7 +12,7 @@ import glob
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from .._core.api.journals import Work
@@ -50,8 +50,9 @@ class FileStamper:
         self._journal_files: Final = journal_files
 
     def input_stamps(self, work: Work, redact: bool) -> dict[str, str]:
+        """Return the stamps of what work reads, but for files that it also writes: these are judged as its outputs."""
         with _explain_errors("an input file", redact):
-            return {path_text(path, redact): self._stamp(path, True) for path in work.reads}
+            return {path_text(path, redact): self._stamp(path, True) for path in work.reads if path not in work.writes}
 
     def output_stamps(self, work: Work, redact: bool) -> dict[str, str]:
         stamps = self.stamps_of_writes((*work.writes, *work.begins_anew), redact)
@@ -62,13 +63,17 @@ class FileStamper:
         with _explain_errors("an output file", redact):
             return {path_text(path, redact): self._stamp(path) for path in paths}
 
-    def describe_changed_output(self, work: Work, old_stamps: dict[str, str], redact: bool) -> str | None:
+    def describe_changed_output(
+        self, work: Work, old_stamps: dict[str, str], redact: bool, find_taker: Callable[[str, str], str | None]
+    ) -> str | None:
         """Describe the first change of a job's outputs; return None if no output has changed.
 
         Args:
             work: the description of the job's work.
             old_stamps: the stored stamps of the outputs, keyed by path.
             redact: whether the names of the files are secret.
+            find_taker: called with the path of a changed output, and its stamp: "" if another job that writes it has
+                left it so, and need not run again; the name of one that must; None if there is none.
 
         """
         try:
@@ -79,8 +84,10 @@ class FileStamper:
         for path in {**old_stamps, **new_stamps}:
             old, new = old_stamps.get(path), new_stamps.get(path)
             if old != new and not (path in appended_files and self._was_only_appended_to(appended_files[path], old)):
-                change = "does not exist" if new == ABSENT_STAMP else describe_stamp_change(old, new)
-                return f"its output {path!r} {change}"
+                taker = find_taker(path, new) if new is not None and old is not None else None
+                if taker != "":
+                    change = "does not exist" if new == ABSENT_STAMP else describe_stamp_change(old, new)
+                    return f"its output {path!r} {change}{f', by {taker!r}' if taker else ''}"
         return None
 
     def set_aside_partial_files(

@@ -19,6 +19,7 @@ import os
 import pickle
 import shlex
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
@@ -63,7 +64,7 @@ from .._core.api.views import (
 )
 from ..jobs._user_files import claim
 from ..jobs.command._output_sinks import OutputSpool
-from ._file_stamps import FileStamper
+from ._file_stamps import FileStamper, path_text
 from ._fingerprint import (
     MAX_REPORTED_JOBS,
     FingerprintBuilder,
@@ -269,6 +270,7 @@ class JournalSession:
         self.fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, directory)
         self.requirement_forms: Final = RequirementForms()
         self._last_time = 0.0  # see `_now`
+        self._writers: dict[str, list[AbstractJob[Any]]] | None = None  # by output, once one has changed
         # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The result that `prefetch` has read: `StoredJob.large`, the result, and the outputs that are stored apart.
@@ -352,7 +354,7 @@ class JournalSession:
                 changed = None
                 if is_cut or not is_same:
                     changed = self._find_change(job, record, own, None if has_key else required)
-                found = changed or self._restore_from_record(job, record, save, work)
+                found = changed or self._restore_from_record(job, record, save, work, paths)
                 if isinstance(found, Restored):
                     counted.ran, counted.cause = (record.run, record.settled), None
                     self._complete(job, record, fingerprint)
@@ -477,7 +479,7 @@ class JournalSession:
             found = self._find_record(self._path_in_directory(path, own)[0])
             if found is None or self._find_change(job, found, own, None) is not None:
                 raise LookupError
-            restored = self._restore_from_record(job, found, save, work)
+            restored = self._restore_from_record(job, found, save, work, paths)
             if isinstance(restored, NotStored):
                 raise LookupError
             ran = max(ran, (found.run, found.settled))
@@ -604,7 +606,7 @@ class JournalSession:
         return running
 
     def _restore_from_record(
-        self, job: AbstractJob[Any], record: StoredJob, save: Save, work: Work | None
+        self, job: AbstractJob[Any], record: StoredJob, save: Save, work: Work | None, paths: RecordPaths
     ) -> Restored | NotStored:
         """Return the result in a record that matches; a `NotStored` if there is none, or it cannot be used."""
         if record.saved is None:
@@ -613,7 +615,11 @@ class JournalSession:
             return NotStored(f"its result was stored as {record.saved}, but save= is now {_save_format(save)}")
         if work is not None:
             stamps = JobFacts.parse(record.outputs).stamps
-            changed = self._file_stamper.describe_changed_output(work, stamps, job.redact)
+
+            def find_taker(path: str, stamp: str) -> str | None:
+                return self._find_taker(job, record, path, stamp, paths)
+
+            changed = self._file_stamper.describe_changed_output(work, stamps, job.redact, find_taker)
             if changed is not None:
                 return NotStored(changed, f"{job.label!r} has run since")
         if save == "pickle" and self.store.other_writers is not None:  # they could have it run any code
@@ -644,6 +650,40 @@ class JournalSession:
         self._result_forms[job] = comparison_form(data) if record.large is None else f"~{record.large}"
         used = tuple((name, amount) for name, amount in JobFacts.parse(record.outputs).budgets.items() if amount >= 0)
         return Restored(value, Restoration(record.settled, record.elapsed, used))
+
+    def _find_taker(
+        self, job: AbstractJob[Any], record: StoredJob, path: str, stamp: str, paths: RecordPaths
+    ) -> str | None:
+        """Find another job that has left an output of `job` as it is, as one that strips a program in place does.
+
+        Returns:
+            "" if that job requires `job`, and will be restored if `job` is: then both are as they were. Otherwise its
+            label, because it would change the file twice; None if there is no such job.
+
+        """
+        if self._writers is None:
+            self._writers = defaultdict(list)
+            for other in self._scheduler.iterate_jobs():
+                for written in getattr(getattr(other, "_command_options", None), "writes", ()):
+                    self._writers[path_text(written, other.redact)].append(other)
+        for taker in self._writers.get(path, ()):
+            place = paths.find(taker) if taker is not job and taker.scheduler is job.scheduler else None
+            found = None if place is None else self._find_record(place)
+            if found is None or JobFacts.parse(found.outputs).stamps.get(path) != stamp:
+                continue
+            with contextlib.suppress(NotSerializable):
+                is_next = job in taker.required and all(item is job or item.is_settled() for item in taker.required)
+                if (
+                    is_next
+                    and options_of(taker).key is None
+                    and (record.run, record.settled) <= (found.run, found.settled)
+                ):
+                    required = self.requirement_forms.of_requirements(taker, job)
+                    fingerprint = with_requirements(self._work_and_fingerprint(taker)[1], required.part)
+                    if found.fingerprint == fingerprint and required.ran <= (found.run, found.settled):
+                        return ""
+            return taker.label
+        return None
 
     def _record_start(self, job: AbstractJob[Any], work: Work, path: str) -> None:
         """Set aside what a killed attempt has written, then record that the job is about to write files."""

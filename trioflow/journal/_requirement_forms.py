@@ -199,11 +199,11 @@ class RequirementForms:
         self._known[group] = counted
         return counted
 
-    def of_requirements(self, job: AbstractJob[Any]) -> Counted:
-        """Return what all that a job waits for counts together."""
+    def of_requirements(self, job: AbstractJob[Any], restored: AbstractJob[Any] | None = None) -> Counted:
+        """Return what all that a job waits for counts together, if `restored`, one of it, will be restored."""
         required, scheduler = counted_requirements(job), cast("BaseScheduler", job.scheduler)
         outer = self._around.get(scheduler) or self._of_surroundings(scheduler)
-        return self._join(required, outer) if required else outer
+        return self._join(required, outer, restored) if required else outer
 
     def _of_surroundings(self, scheduler: BaseScheduler) -> Counted:
         """Return what the requirements of a scheduler, and of those around it, count."""
@@ -212,11 +212,13 @@ class RequirementForms:
             outer = self._around[level] = self._join(counted_requirements(level), outer)
         return outer
 
-    def _join(self, required: Iterable[AbstractJob[Any]], outer: Counted) -> Counted:
+    def _join(
+        self, required: Iterable[AbstractJob[Any]], outer: Counted, restored: AbstractJob[Any] | None = None
+    ) -> Counted:
         joined = Counted()
         joined.add(outer)
         for item in required:
-            joined.add(self.of(item), item)
+            joined.add(self._known[item] if item is restored else self.of(item), item)
         return joined
 
     # ---- why a job runs again

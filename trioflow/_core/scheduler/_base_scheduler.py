@@ -874,6 +874,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
+    def _check_files(self) -> None:
+        """Check the files that jobs declare. `trioflow.Scheduler` overrides this method."""
+
     def _prepare(self, run: Run) -> Iterator[None]:
         """Check the scenario and reset its jobs; yield whenever other tasks of the program should get a turn."""
         members = self._members

@@ -63,6 +63,8 @@ def check_members(members: Members, grown: BaseScheduler | None = None) -> Itera
         if not level.is_ordered:
             reject_cycle(level, level.jobs)
         level.is_unchecked = False
+    if grown is None and any(level.has_kinds for level in checked_members.values()):
+        members.owner._check_files()
 
 
 def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
@@ -92,9 +94,11 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
             # No forever job is plain, no job with a check of its own, and no one-shot job.
             if job._is_plain or not job._options.forever:
                 checked.add(job)
-            if not job._is_plain and (job._has_own_check or job._is_one_shot()):
-                members.needs_recheck = True
-                check_one_shot(job, may_repeat)
+            if not job._is_plain:
+                members.has_kinds = True
+                if job._has_own_check or job._is_one_shot():
+                    members.needs_recheck = True
+                    check_one_shot(job, may_repeat)
         if pause_is_due:
             yield
     members.has_outside_requirements = has_outside_requirements

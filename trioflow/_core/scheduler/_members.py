@@ -69,6 +69,7 @@ class Members:
         self.members_used_outside: Final[set[AbstractJob[Any]]] = set()
         # Whether a member requires a job that is not a member.
         self.has_outside_requirements = False
+        self.has_kinds = False  # whether there may be jobs of kinds that declare files
 
     # ---- look-up
 

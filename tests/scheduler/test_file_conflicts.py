@@ -1,0 +1,161 @@
+"""Files that two jobs use: two writers without an order are an error before the run, a reader is a warning."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from trioflow import CommandJob, First, Job, LocalNode, Scheduler, SshJob
+from trioflow._check import findings
+from trioflow._file_conflicts import unordered_readers
+from trioflow.abc import AbstractJob, Work
+
+from ..bodies import nothing
+
+
+def command(label: str, **options: Any) -> CommandJob:
+    return CommandJob(["true"], label=label, **options)
+
+
+class Writer(AbstractJob[None]):
+    """A kind of a user, which declares its files for a journal."""
+
+    def for_journal(self) -> Work:
+        """Return the file that it writes."""
+        return Work(what="write", writes=["out"])
+
+    async def co_run(self) -> None:
+        """Do nothing."""
+
+
+def build(kind: str) -> Scheduler:
+    """Return two jobs that write one file, and a file that has an order, by kind."""
+    first, between = command("first", writes=["out"]), Job(nothing, label="between")
+    second: Any
+    match kind:
+        case "stream":
+            second = command("second", stdout="./out", append=False)
+        case "node":
+            second = SshJob(LocalNode(), "true", stdout="out", append=False, label="second")
+        case "own kind":
+            second = Writer(label="second")
+        case "nested":
+            inner = command("second", writes=["out"])
+            return Scheduler(first, Scheduler(inner, label="group"))
+        case "race":
+            return Scheduler(First(first, command("second", writes=["out"]), label="race"))
+        case "in order":
+            between.requires(first)
+            group = Scheduler(command("second", writes=["out"]), label="group", required=between)
+            third = command("third", writes=["out"], required=group)
+            return Scheduler(third, group, between, first)
+        case "appended":
+            return Scheduler(command("first", stdout="log"), command("second", stdout="log"))
+        case "nodes":
+            jobs = [SshJob(LocalNode(name), "true", stdout="{node}.txt", append=False) for name in "ab"]
+            return Scheduler(
+                *jobs, command("null", stdout="/dev/null", append=False), command("x", writes=["/dev/null"])
+            )
+        case _:
+            second = command("second", writes=[Path("out").absolute()])
+    return Scheduler(first, second)
+
+
+@pytest.mark.parametrize("kind", ["absolute", "stream", "node", "own kind", "nested", "race"])
+def test_two_unordered_writers_of_a_file_are_an_error_before_the_run(
+    backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Two jobs that wrote one file at once got no word, and succeeded with a file of pieces of both."""
+    monkeypatch.chdir(tmp_path)
+    scheduler = build(kind)
+    text = "'first' and 'second' both write 'out', and neither requires the other: have one require the other"
+    assert [found for _, found in findings(scheduler) if text in found]
+    with pytest.raises(ValueError, match=text):
+        scheduler.run(backend=backend)
+    assert not scheduler.is_runnable()
+
+
+@pytest.mark.parametrize("kind", ["in order", "appended", "nodes"])
+def test_writers_that_have_an_order_or_append_are_no_error(kind: str) -> None:
+    """Jobs may write one file one after the other, append to one, and have a file a node."""
+    assert findings(build(kind)) == []
+
+
+@pytest.mark.parametrize(
+    ("reads", "writes"), [("out", "out"), ("dir", "dir/out"), ("dir/**/*.c", "dir/sub/a.c"), ("dir/sub/a", "dir")]
+)
+def test_a_reader_without_an_order_is_named_in_a_warning(
+    backend: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    reads: str,
+    writes: str,
+) -> None:
+    """A job that read what another one writes, without requiring it, got the old file, and no word."""
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / writes, tmp_path / "other"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if writes == "dir" else path.touch()
+    make, use = command("make", writes=[writes, "other"]), command("use", reads=[reads])
+    scheduler = Scheduler(use, make)
+    (text,) = unordered_readers(scheduler)
+    assert text.startswith(f"'use' reads '{writes}', which 'make' writes, without an order")
+    assert scheduler.run(backend=backend)
+    assert text in caplog.text
+    for is_first in (True, False):
+        make, between, use = (
+            command("make", writes=[writes]),
+            Job(nothing, label="between"),
+            command("use", reads=[reads]),
+        )
+        first, second = (make, use) if is_first else (use, make)
+        between.requires(first)
+        assert list(unordered_readers(Scheduler(use, make, between, Scheduler(label="none")))) != []
+        second.requires(between)
+        assert list(unordered_readers(cast(Any, second.scheduler))) == []
+
+
+def test_the_order_of_jobs_is_that_of_all_paths_between_them() -> None:
+    """Two writers are reported if and only if no path of requirements, also through groups, leads between them."""
+    for seed in range(60):
+        dice = random.Random(seed)
+        jobs = [
+            command(f"job {n}", writes=[f"file {dice.randrange(3)}"] if dice.random() < 0.5 else []) for n in range(7)
+        ]
+        groups = [Scheduler(*jobs[start : start + 2], label=f"group {start}") for start in (0, 4)]
+        members: list[Any] = [groups[0], jobs[2], jobs[3], groups[1], jobs[6]]
+        before: dict[Any, set[Any]] = {member: set() for member in members}
+        for number, member in enumerate(members):
+            for other in members[:number]:
+                if dice.random() < 0.3:
+                    member.requires(other)
+                    before[member] |= {other} | before[other]
+        scheduler = Scheduler(*dice.sample(members, len(members)))
+        place = {job: next(each for each in members if each is job or each is job.scheduler) for job in jobs}
+        clashes = any(
+            set(one._command_options.writes) & set(two._command_options.writes)
+            and (place[one] is place[two] or not (place[one] in before[place[two]] or place[two] in before[place[one]]))
+            for number, one in enumerate(jobs) for two in jobs[:number]
+        )  # fmt: skip
+        assert bool(findings(scheduler)) is clashes, seed
+
+
+def test_many_jobs_are_checked_in_time_for_their_number() -> None:
+    """Each of many jobs reads what one writes that is not required directly: one pass tells their order."""
+
+    def seconds(number: int) -> float:
+        jobs = [command(f"{n}", writes=[f"{n}"], reads=[f"{n - 2}"] if n > 1 else []) for n in range(number)]
+        for one, two in itertools.pairwise(jobs):
+            two.requires(one)
+        scheduler = Scheduler(*jobs)
+        began = time.process_time()
+        assert list(unordered_readers(scheduler)) == []
+        return time.process_time() - began
+
+    assert min(seconds(4000) for _ in range(3)) < 40 * min(seconds(400) for _ in range(3))
