@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -200,3 +201,21 @@ def test_closing_the_pipe_does_not_stop_the_run() -> None:
     program.stderr.close()
     program.wait()
     assert said.splitlines()[0] == "True"
+
+
+def test_ctrl_z_leaves_the_prompt_of_the_shell_a_cursor(session: Callable[..., Session], tmp_path: Path) -> None:
+    """The shell's prompt had no cursor, and stood behind the picture; `fg` draws the picture anew."""
+    (tmp_path / "flow.py").write_text(textwrap.dedent(SLEEPERS) + "\nscheduler.run()\n", "utf-8")
+    script = f"set -m; {sys.executable} {tmp_path}/flow.py; echo status $?; read line; fg"
+    program = session(f"import os; os.execv('/bin/bash', ['bash', '-c', {script!r}])", columns=80)
+    program.until(lambda lines: any("5 running" in line for line in lines))
+    assert program.screen.cursor.hidden
+    program.type(b"\x1a")
+    shown = program.until(lambda lines: any("status 148" in line for line in lines))
+    assert not program.screen.cursor.hidden
+    assert not any("5 running" in line for line in shown)
+    program.type(b"\n")
+    program.until(lambda lines: any("5 running" in line for line in lines))
+    program.type(b"\x03")
+    program.end()
+    assert is_sane(program)

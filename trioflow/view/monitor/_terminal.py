@@ -15,9 +15,11 @@ import math
 import os
 import re
 import shutil
+import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from rich.color import ColorSystem
 from rich.console import Console
@@ -224,7 +226,22 @@ class TerminalDisplay(Display):
         if self._fd_capture is not None and self._should_capture_child_output:
             self._fd_capture.replace_descriptors()
             self._input_proxy = replace_input(self.pause)
+        self._handle_stop_key(signal.SIG_DFL, self._stop_program)
         self._ticker.start()
+
+    def _handle_stop_key(self, current: Any, handler: Any) -> None:
+        """Replace the handler for Ctrl-Z, unless it is not `current`, such as one of the program."""
+        if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGTSTP) == current:
+            signal.signal(signal.SIGTSTP, handler)
+
+    def _stop_program(self, number: int, _: object) -> None:
+        """Stop this program, as Ctrl-Z does, with the cursor shown and no picture; draw it again afterwards."""
+        with self.pause():
+            self._handle_stop_key(self._stop_program, signal.SIG_DFL)
+            signal.raise_signal(number)
+            self._handle_stop_key(signal.SIG_DFL, self._stop_program)
 
     def wake(self) -> None:
         self._ticker.wake()
@@ -255,6 +272,7 @@ class TerminalDisplay(Display):
         if self._owner_pid != os.getpid():
             return  # this process is a fork, which must not change the terminal
         self._restore_streams()
+        self._handle_stop_key(self._stop_program, signal.SIG_DFL)
         with self._lock:
             self._has_failed = False  # so that the cursor is shown even after an error
             self._call_safely(self._screen.show_cursor)
