@@ -13,10 +13,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 import trioflow
 from trioflow import (
+    Adaptive,
     CommandJob,
     CommandService,
     First,
@@ -159,6 +161,42 @@ def test_twice_as_much_takes_twice_the_steps(virtual: Virtual, structure: str, b
     finally:
         logging.disable(logging.NOTSET)
     # Of what grows with the square, this finds as little as 2.3 would from 40 to 80.
+    assert large <= 2.15 * small, (small, large)
+
+
+async def look(*_: Any) -> None: ...
+
+
+def limited(n: int, **options: Any) -> list[Any]:
+    """Return groups whose jobs wait for a token, until a timeout ends them all."""
+    groups = [Scheduler(jobs(5)) for _ in range(n // 5)]
+    return [Scheduler(groups, jobs_window=anyio.CapacityLimiter(1), timeout=2, **options)]
+
+
+PARTS: dict[str, Callable[[int], Scheduler]] = {
+    "a First": lambda n: First(*[Job(fail, 1) for _ in range(n)], Job(nap, 2)),
+    "a First that waits for failures": lambda n: First(*[Job(fail, 0) for _ in range(n)], Job(nap, 1), stagger=1e6),
+    "a First that waits for its turns": lambda n: First(*[Job(nap, 1e6) for _ in range(n)], Job(nap, 1), stagger=1),
+    "a First of which all must succeed": lambda n: First(*jobs(n), enough=n, stagger=1),
+    "calls of on_settled": lambda n: Scheduler(jobs(n), on_settled=look),
+    "idle timeouts": lambda n: Scheduler(jobs(n, idle_timeout=2)),
+    "backoffs": lambda n: Scheduler([Job(fail, 1, retry=Retry(1, first=1)) for _ in range(n)]),
+    "failures": lambda n: Scheduler([Job(fail, 1) for _ in range(n)]),
+    "failures that are not kept": lambda n: Scheduler([Job(fail, 1) for _ in range(n)], keep_jobs=False),
+    "Adaptive": lambda n: Scheduler(jobs(n), jobs_window=Adaptive(1, n)),
+    "groups under a limiter": lambda n: Scheduler(limited(n)),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_with_thousands_of_members_takes_steps_in_proportion(virtual: Virtual, part: str) -> None:
+    """What only some runs have looks at no more members for each when there are more: a turn once scanned all."""
+    logging.disable(logging.CRITICAL)
+    try:
+        virtual(PARTS[part](8).co_run)
+        small, large = (steps(functools.partial(virtual, PARTS[part](n).co_run)) for n in (800, 1600))
+    finally:
+        logging.disable(logging.NOTSET)
     assert large <= 2.15 * small, (small, large)
 
 

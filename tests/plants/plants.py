@@ -302,7 +302,7 @@ PLANTS: Final = (
         f"{ADMISSION}/_tokens.py",
         "a run takes a token before another that has asked before",
         """\
-            if not self.tickets:
+            if not self.waiting_count:
                 return True
 """,
         """\
@@ -573,7 +573,7 @@ PLANTS: Final = (
         f"{SCHEDULER}/_awaiting.py",
         "a failure stays taken although its await was cancelled",
         """\
-        if scheduler._run is not None and isinstance(job._outcome, Failure):
+        if scheduler._run is not None and type(job._outcome) is Failure:
             scheduler._run.failures.give_back(job, job._outcome)
         raise
 """,
@@ -757,8 +757,7 @@ PLANTS: Final = (
         f"{ADMISSION}/_tokens.py",
         "a run whose waiting jobs were taken back stays in the line for a token",
         """\
-        if not others:
-            self.limit.leave_queue()
+        self.limit.count_waiting(-len(entries))
         return entries
 """,
         """\
@@ -828,16 +827,21 @@ PLANTS: Final = (
     Plant(
         "tokens-last-ticket",
         f"{ADMISSION}/_tokens.py",
-        "a job that waits no longer leaves its ticket",
-        "            self.limit.tickets.remove(self)  # its last one\n",
-        "            pass\n",
+        "a job that waits no longer takes the first ticket of its run with it",
+        "            self._tickets.pop()[0] = None  # its last one\n",
+        "            self._tickets.popleft()[0] = None\n",
     ),
     Plant(
         "tokens-not-first",
         f"{ADMISSION}/_tokens.py",
         "a token that was given back serves the last ticket",
-        "served = self.tickets.popleft()",
-        "served = self.tickets.pop()",
+        """\
+        served = self._first()
+        self.tickets.popleft()
+""",
+        """\
+        served = self.tickets.pop()[0]
+""",
     ),
     Plant(
         "due-before",

@@ -39,9 +39,11 @@ class Tokens:
         self.limiter: Final = limiter
         if backend.try_acquire(limiter, self):  # anyio needs a task at the first use, which may be in a callback
             limiter.release_on_behalf_of(self)
-        self.tickets: Final[deque[RunTokens]] = deque()  # the runs that wait, each as often as it has asked, in order
+        # The runs that have asked, in order, each as often as it has; None for a job that waits no longer.
+        self.tickets: Final[deque[list[RunTokens | None]]] = deque()
+        self.waiting_count = 0  # how many jobs wait, which is the number of valid tickets
         self.unused: Final[list[object]] = []  # the borrowers of tokens that were given back, until these are passed on
-        self.requester: Any = None  # the `Worker` that waits in the limiter's queue, or will
+        self._requester: Any = None  # the `Worker` that waits in the limiter's queue, or will
         self._request: object = None  # its borrower, as soon as it waits
         self._request_scope: Scope | None = None
 
@@ -50,7 +52,7 @@ class Tokens:
         if self.unused and self._do_others_wait():
             self.pass_on(None)
         while self.unused or self._acquire_free():
-            if not self.tickets:
+            if not self.waiting_count:
                 return True
             self._serve(None)
         return False
@@ -61,19 +63,35 @@ class Tokens:
         Workers are woken for the jobs, except in the run of `caller`.
         """
         while self.unused:
-            if not self.tickets or self._do_others_wait():
+            if not self.waiting_count or self._do_others_wait():
                 self.limiter.release_on_behalf_of(self.unused.pop())
             else:
                 self._serve(caller)
 
     def _serve(self, caller: RunTokens | None) -> None:
         """Let the first job start of the run with the oldest ticket."""
-        served = self.tickets.popleft()
+        served = self._first()
+        self.tickets.popleft()
         served.start_first(self.unused.pop())
-        if not self.tickets:
-            self.leave_queue()
+        self.count_waiting(-1)
         if served is not caller:
             served.line.run.workers.spawn_searcher()
+
+    def _first(self) -> RunTokens:
+        """Return the run with the oldest valid ticket."""
+        while (first := self.tickets[0][0]) is None:
+            self.tickets.popleft()
+        return first
+
+    def count_waiting(self, number: int) -> None:
+        """Count jobs that wait from now on, or no longer; have a worker in the limiter's queue while any does."""
+        self.waiting_count += number
+        if not self.waiting_count:
+            self.tickets.clear()
+            if self._request_scope is not None:
+                self._request_scope.cancel()
+        elif self._requester is None:
+            self._join_queue()
 
     def _acquire_free(self) -> bool:
         borrower = object()
@@ -99,23 +117,19 @@ class Tokens:
     def is_requested(self) -> bool:
         return self._request is not None
 
-    def join_queue(self) -> None:
-        """Spawn the worker that waits in the limiter's queue as long as there are tickets."""
-        run = self.tickets[0].line.run
+    def _join_queue(self) -> None:
+        """Spawn the worker that waits in the limiter's queue as long as any job waits."""
+        run = self._first().line.run
         home = run.outermost()  # it may have stopped, while its forever jobs and clean-up jobs go on
-        self.requester = (run if home.workers.is_closed else home).workers.spawn(self)
-
-    def leave_queue(self) -> None:
-        if self._request_scope is not None:
-            self._request_scope.cancel()
+        self._requester = (run if home.workers.is_closed else home).workers.spawn(self)
 
     async def do_errand(self) -> None:
-        """Wait in the limiter's queue for tokens, one at a time, as long as there are tickets."""
-        worker = self.requester
-        while self.tickets and not worker.must_leave and await self._acquire(worker.run.standstill):
-            if self.tickets:
+        """Wait in the limiter's queue for tokens, one at a time, as long as any job waits."""
+        worker = self._requester
+        while self.waiting_count and not worker.must_leave and await self._acquire(worker.run.standstill):
+            if self.waiting_count:
                 self._serve(None)  # also if other tasks wait: they have asked later
-            while self.tickets and self._acquire_free():
+            while self.waiting_count and self._acquire_free():
                 self._serve(None)
             self.pass_on(None)
 
@@ -125,7 +139,7 @@ class Tokens:
         borrower = self._request = object()
         try:
             with self._backend.create_scope() as self._request_scope:
-                standstill.suspect(self.tickets[0].line.run)
+                standstill.suspect(self._first().line.run)
                 if await self._backend.acquire(self.limiter, borrower):
                     self.unused.append(borrower)
         finally:
@@ -134,9 +148,8 @@ class Tokens:
         return borrower in self.unused
 
     def end_errand(self) -> None:
-        self.requester = None
-        if self.tickets:  # the run of the worker has stopped, or jobs have asked while it left
-            self.join_queue()
+        self._requester = None
+        self.count_waiting(0)  # if the run of the worker has stopped, or jobs have asked while it left
 
 
 class RunTokens:
@@ -151,6 +164,7 @@ class RunTokens:
         # The jobs that wait for a token, with their entries; and these, with some obsolete ones, as a heap.
         self.waiting: Final[dict[AbstractJob[Any], HeapEntry]] = {}
         self._heap: Final[list[HeapEntry]] = []
+        self._tickets: Final[deque[list[RunTokens | None]]] = deque()  # as many as jobs wait
         self.is_held_back = False  # whether all jobs wait until they ask again, in `ask_in_order`
 
     def ask(self, entry: HeapEntry) -> bool:
@@ -164,9 +178,10 @@ class RunTokens:
                 return True
         self.waiting[job] = entry
         heapq.heappush(self._heap, entry)
-        self.limit.tickets.append(self)
-        if self.limit.requester is None:
-            self.limit.join_queue()
+        ticket: list[RunTokens | None] = [self]
+        self._tickets.append(ticket)
+        self.limit.tickets.append(ticket)
+        self.limit.count_waiting(1)
         return False
 
     def start_first(self, borrower: object) -> None:
@@ -175,6 +190,7 @@ class RunTokens:
             heapq.heappop(self._heap)
         job = heapq.heappop(self._heap)[2]
         del self.waiting[job]
+        self._tickets.popleft()
         self.borrowers[job] = borrower
         self.line.startable.append(job)
 
@@ -183,11 +199,8 @@ class RunTokens:
         if job in self.borrowers:
             self.limit.unused.append(self.borrowers.pop(job))
         elif self.waiting.pop(job, None) is not None:
-            self.limit.tickets.reverse()
-            self.limit.tickets.remove(self)  # its last one
-            self.limit.tickets.reverse()
-            if not self.limit.tickets:
-                self.limit.leave_queue()
+            self._tickets.pop()[0] = None  # its last one
+            self.limit.count_waiting(-1)
 
     def in_order(self) -> list[AbstractJob[Any]]:
         return [entry[2] for entry in sorted(self.waiting.values())]
@@ -197,11 +210,10 @@ class RunTokens:
         entries = sorted(self.waiting.values())
         self.waiting.clear()
         self._heap.clear()
-        others = [each for each in self.limit.tickets if each is not self]
-        self.limit.tickets.clear()
-        self.limit.tickets.extend(others)
-        if not others:
-            self.limit.leave_queue()
+        for ticket in self._tickets:
+            ticket[0] = None
+        self._tickets.clear()
+        self.limit.count_waiting(-len(entries))
         return entries
 
     def use_order(self, order: StartKeys) -> None:
