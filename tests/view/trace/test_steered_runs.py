@@ -106,6 +106,21 @@ def test_steering_from_outside_did_not_go_wrong(backend: Any, tmp_path: Path) ->
     assert "paused by trioflow look, pid" in page.partition("Where and how it ran")[2]
 
 
+def test_a_label_that_reads_as_steering_hides_no_incident(backend: Any, tmp_path: Path, capsys: Any) -> None:
+    """Whether an incident is a word from outside is not read from its text, in which a label may stand."""
+
+    def hook(_: Any) -> None:
+        raise ValueError("the hook is broken")
+
+    trace, job = Trace(), Job(nothing, label="load by trioflow look, pid 1")
+    scheduler = Scheduler(job, label="night", on_settled=hook)
+    assert not scheduler.run(backend=backend, instruments=[trace])
+    save(trace, tmp_path / "trace.html")
+    assert "Incidents: 1" in (tmp_path / "trace.html").read_text(encoding="utf-8")
+    scheduler.debrief()
+    assert "steered from outside" not in str(capsys.readouterr())
+
+
 def test_without_a_trace_a_pause_and_a_window_are_known_too(virtual: Any) -> None:
     """What is derived from the times of the jobs after a run says the same as a trace, in which both are recorded."""
 

@@ -99,6 +99,12 @@ class Incident(NamedTuple):
     exception: BaseException | None
 
 
+class SteeringIncident(Incident):
+    """A word from outside the program, such as `trioflow look --pause`, so that nothing went wrong."""
+
+    __slots__ = ()
+
+
 class Pause(NamedTuple):
     """The pause of a run: since when, on the run's clock, and who paused it; "" for the program itself."""
 
@@ -1159,11 +1165,18 @@ class Run:
         if self.instrument_set is not None:
             self.instrument_set.notify(hook, self.scheduler, *details)
 
-    def report(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None = None) -> None:
+    def report(
+        self,
+        job: AbstractJob[Any] | None,
+        message: str,
+        exception: BaseException | None = None,
+        *,
+        is_steering: bool = False,
+    ) -> None:
         """Report an incident that is not the outcome of a job, to the log, to instruments and to `debrief()`."""
         # The message of a journal's error is complete, and the error stops the run.
         is_journal_error = isinstance(exception, _errors.JournalError)
         if not is_journal_error or self.scheduler.log:
             _logger.warn(message, None if is_journal_error else exception)
-        self.scheduler._incidents.append(Incident(job, message, exception))
+        self.scheduler._incidents.append((SteeringIncident if is_steering else Incident)(job, message, exception))
         self.notify("incident", job, message, exception)

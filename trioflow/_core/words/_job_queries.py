@@ -7,7 +7,7 @@ Any thread may call them; in another thread than that of the run, their results 
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ..base._states import MOVED_ON, SUCCEEDED, JobState, ReportedState
 from ..job._ancestors import enclosing_schedulers
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
     from ..run._run import Incident
     from ..scheduler._base_scheduler import BaseScheduler
-
-
-STEERER: Final = "trioflow look, pid"
-"""How all begin who steer from outside the program."""
 
 
 def explicit_label(job: AnyJob) -> str | None:
@@ -58,11 +54,6 @@ def criticality(job: AnyJob) -> bool | None:
 def incidents_of(scheduler: BaseScheduler) -> tuple[Incident, ...]:
     """Return the incidents of the last run: events other than outcomes of jobs, e.g. an exception in `co_shutdown`."""
     return tuple(scheduler._incidents)
-
-
-def is_steering(message: str) -> bool:
-    """Return whether the message of an incident says that somebody steered the run, so that nothing went wrong."""
-    return f" by {STEERER} " in message
 
 
 def culprit_chain(scheduler: BaseScheduler) -> list[AnyJob]:

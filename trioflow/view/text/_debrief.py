@@ -14,6 +14,7 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Incident,
+    SteeringIncident,
     StopReason,
     criticality,
     culprit_chain,
@@ -21,7 +22,6 @@ from ..._core.api.views import (
     failure_of,
     incidents_of,
     is_scheduler,
-    is_steering,
     jobs_of_run,
     one_line_error,
     paths_of,
@@ -132,9 +132,9 @@ class Debrief:
         """Yield a paragraph on who steered the run, and one for each of the first incidents, e.g. in `co_shutdown`."""
         schedulers = filter(is_scheduler, (self._scheduler, *self._jobs))
         found = [incident for scheduler in schedulers for incident in incidents_of(scheduler)]
-        incidents = [incident for incident in found if not is_steering(incident.message)]
+        incidents = [incident for incident in found if not isinstance(incident, SteeringIncident)]
         if len(incidents) < len(found):
-            steering = [self._symbols.escape(each.message) for each in found if is_steering(each.message)]
+            steering = [self._symbols.escape(each.message) for each in found if isinstance(each, SteeringIncident)]
             yield "\n".join(["steered from outside:", *(f"  {line}" for line in listed_lines(steering))])
         yield from map(self._incident_text, incidents[:MAX_LISTED_NAMES])
         if len(incidents) > MAX_LISTED_NAMES:

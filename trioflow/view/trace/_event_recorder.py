@@ -12,7 +12,7 @@ Nothing is computed during a run; `_log_reader` reads the log afterwards.
 | ATTEMPT_STARTED  | the job      | now        | None        | None                              |
 | JOB_REOPENED     | the job      | now        | None        | None                              |
 | WINDOW_RESIZED   | None         | now        | None        | the size of an `Adaptive` window  |
-| INCIDENT         | job or None  | now        | None        | message, exception                |
+| INCIDENT         | job or None  | now        | None        | message, whether it is steering   |
 | JOB_PATH         | the job      | its end    | None        | the path                          |
 | a `JobState`     | the job      | its start  | its end     | `record_outcome`, or None         |
 
@@ -41,6 +41,7 @@ from ..._core.api.views import (
     command_line_of,
     current_run,
     end_facts,
+    ends_with_steering,
     run_steering,
     run_times,
     runs_commands,
@@ -208,7 +209,8 @@ class EventRecorder(Instrument):
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:
         """Record an incident."""
-        self._append_event((EventKind.INCIDENT, scheduler, job, self._clock(), None, (message, exception)))
+        details = message, ends_with_steering(scheduler)
+        self._append_event((EventKind.INCIDENT, scheduler, job, self._clock(), None, details))
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run, its reason, and the jobs that it never reached."""

@@ -46,7 +46,7 @@ from ._event_recorder import EventKind, RunStart, read_events, record_outcome
 from ._facts import JobFacts, ResourceFacts, RunFacts
 from ._record import LiveObjects, TraceRecord
 from ._span_builder import RecordBuilder
-from ._spans import CommandRecord, HostFacts, RunSpan, Span
+from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span
 from ._waits import MIN_GAP_SECONDS
 
 
@@ -147,7 +147,7 @@ class LogReader:
     def __init__(self, log: list[Any]) -> None:
         self.runs: Final[list[LiveRun]] = []
         self._jobs: Final[list[AnyJob]] = []  # by their keys
-        self._incidents: Final[list[tuple[float, LiveRun, str]]] = []
+        self._incidents: Final[list[tuple[LiveRun, float, tuple[str, bool]]]] = []
         self._latest_runs: Final[dict[BaseScheduler, LiveRun]] = {}
         # Only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
         self._recorded_paths: Final[dict[LiveJob | None, str]] = {}
@@ -180,7 +180,7 @@ class LogReader:
         elif kind is EventKind.WINDOW_RESIZED:
             run.window_sizes.append((time, details))
         elif kind is EventKind.INCIDENT:
-            self._incidents.append((time, run, details[0]))
+            self._incidents.append((run, time, details))
         else:
             run.started_at, run.ended_at = time, finished_at
             run.stop_reason, run.culprit = details.stop_reason, details.culprit
@@ -238,7 +238,7 @@ class LogReader:
         end_time = max(clock() if run.ended_at is None else run.ended_at for run in started_runs)
         builder, indices = RecordBuilder(facts), {run: index for index, run in enumerate(self.runs)}
         return builder.build(
-            [(time, indices[run], message) for time, run, message in self._incidents],
+            [IncidentMark(time, indices[run], *details) for run, time, details in self._incidents],
             end_time,
             wall_offset=self._last_start.wall_offset,
             host=host_facts(),

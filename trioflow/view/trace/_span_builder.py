@@ -5,7 +5,6 @@ It sorts the jobs of all runs by their starts, numbers them, and completes the s
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -38,11 +37,11 @@ class RecordBuilder:
         self.jobs: Final = _sort_jobs(runs)
         self._numbers: Final = {facts.span.number: number for number, facts in enumerate(self.jobs)}  # by key
 
-    def build(self, incidents: Iterable[tuple[float, int, str]], end_time: float, **other_fields: Any) -> TraceRecord:
+    def build(self, incidents: Iterable[IncidentMark], end_time: float, **other_fields: Any) -> TraceRecord:
         """Return the record.
 
         Args:
-            incidents: the time, the index of the run, and the message of each incident.
+            incidents: the incidents of all runs.
             end_time: the time when the last run ended, or the time of the snapshot.
             other_fields: further fields of the record.
 
@@ -62,7 +61,7 @@ class RecordBuilder:
             spans=tuple(spans),
             runs=runs,
             families=tuple(family_from_label(facts.span.label, facts.has_own_label) for facts in self.jobs),
-            incidents=tuple(itertools.starmap(IncidentMark, incidents)),
+            incidents=tuple(incidents),
             end_time=end_time,
             failures={number: facts.failure for number, facts in enumerate(self.jobs) if facts.failure is not None},
             commands={number: facts.command for number, facts in enumerate(self.jobs) if facts.command is not None},

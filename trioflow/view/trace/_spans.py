@@ -217,6 +217,7 @@ class IncidentMark:
     occurred_at: float
     run_index: int  # the index of the run in `TraceRecord.runs`
     message: str
+    is_steering: bool = False
 
 
 @dataclass(frozen=True, slots=True)

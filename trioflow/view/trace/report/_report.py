@@ -30,7 +30,6 @@ from ...._core.api.views import (
     JobState,
     duration_text,
     fit,
-    is_steering,
     join_names,
     plural,
     printable,
@@ -107,7 +106,7 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
         unlisted=sum(len(group.spans) for group in groups[len(shown_groups) :]),
         early_ends=list(_failures.early_ends(record)),
         not_run=_failures.not_run(record),
-        incidents=[mark.message.partition("\n")[0] for mark in record.incidents if not is_steering(mark.message)],
+        incidents=[mark.message.partition("\n")[0] for mark in record.incidents if not mark.is_steering],
         commands=commands,
         path_rows=[] if lacks else list(_critical_path_rows(record)),
         slots="" if lacks else slots_sentence(record),
@@ -406,7 +405,7 @@ def run_facts(record: TraceRecord) -> list[tuple[str, str]]:
     options = (fact for run in runs for fact in _option_facts(run, len(runs) > 1))
     backends = ", ".join(dict.fromkeys(run.backend for run in runs if run.backend)) or "unknown"
     host = [("system", record.host.system), ("versions", record.host.versions), ("backend", backends)]
-    steered = (("steered", mark.message) for mark in record.incidents if is_steering(mark.message))
+    steered = (("steered", mark.message) for mark in record.incidents if mark.is_steering)
     return [*host, *options, *steered] if runs else []
 
 
