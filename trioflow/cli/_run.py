@@ -293,7 +293,7 @@ def page_of_run(is_wanted: bool) -> Generator[None]:
         yield
     finally:
         deadline = time.monotonic() + WATCH_INTERVAL
-        answer_thread.tell_ends()
+        answer_thread.finish()
         server.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(max(0.0, deadline - time.monotonic()))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -325,6 +328,41 @@ def test_another_user_gets_nothing() -> None:
     python = shutil.which("python3", path="/usr/bin") or os.path.realpath(sys.executable)  # others may not run ours
     done = subprocess.run([python, "-c", code], user=65534, capture_output=True, text=True)
     assert done.stdout == "b''\n", done.stderr
+
+
+def test_a_stranger_costs_a_pause_and_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user at the other end is asked for before a thread starts, and the next client waits a moment."""
+    pauses, answered = list[float](), list[Any]()
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        time_sleep(seconds)
+
+    time_sleep = time.sleep
+    monkeypatch.setattr(_answers, "_answer_client", answered.append)
+    monkeypatch.setattr(_answers, "peer_of", lambda _: (1, os.geteuid() + 1))
+    monkeypatch.setattr(_answers.time, "sleep", sleep)
+    with _answers.answering():
+        for _ in range(5):
+            with socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(_answers.socket_address(os.getpid()))
+                assert stranger.recv(9) == b""
+    assert (answered, pauses) == ([], [_answers.STRANGER_PAUSE] * 5)
+
+
+def test_a_program_answers_again_when_it_has_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While too many files are open, clients wait, and the thread that answers goes on."""
+    accept, failures = socket.socket.accept, [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    def flaky(listener: socket.socket) -> Any:
+        if failures:
+            raise failures.pop()
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", flaky)
+    with _answers.answering():
+        assert _client.ask(os.getpid())["runs"] == []
+    assert failures == []
 
 
 def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -153,6 +155,17 @@ def test_a_job_or_the_run_is_cancelled(backend: Any) -> None:
     assert [incident.job for incident in incidents_of(scheduler)] == [inner, None]
 
 
+def test_a_path_that_is_printed_as_another_is_not_guessed(backend: Any) -> None:
+    """A job can be named by its path as it is printed, but not if two jobs have paths that are printed alike."""
+    jobs = [Job(anyio.sleep_forever, label=label) for label in ("load\n", "load\\n", "other\n")]
+    words = [("--cancel", "load\\n"), ("--cancel", "other\\n"), ("--cancel", "load\n"), ("--cancel", "load\\n")]
+    _, (alike, other, first, second) = steered(backend, words, *jobs)
+    assert "2 jobs have a path that is printed as" in alike
+    assert (other, first) == (r"'other\n': cancelled", r"'load\n': cancelled")
+    assert second == r"'load\\n': cancelled"
+    assert all(job.state.name == "CANCELLED" for job in jobs)
+
+
 def test_one_of_several_runs_is_chosen_by_its_label(backend: Any) -> None:
     """With several runs in the program, the words need `--run LABEL`, and name the labels without it."""
     begun = threading.Event()
@@ -221,10 +234,55 @@ def ask(data: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(1 << 16), b""))
 
 
-@pytest.mark.parametrize("data", [b"{", b"[]", b'{"do": "cancel"}', b'{"version": 99, "do": "cancel"}'])
-def test_a_request_of_another_version_is_refused(data: bytes) -> None:
-    """What a program does not understand does nothing, and the answer says that the versions differ."""
-    assert b"has another version of trioflow" in ask(data)
+@pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b"7"])
+def test_a_request_that_is_none_is_refused(data: bytes) -> None:
+    """What a program does not understand does nothing, and the answer says so."""
+    assert ask(data) == b' {"error":"it does not understand the request"}'
+
+
+def test_a_program_that_closes_the_connection_is_not_said_to_have_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a program can start no thread for a client, its word fails with that reason."""
+    monkeypatch.setattr(_answers, "_answer_client", lambda connection: connection.close())
+    with pytest.raises(_client.NoAnswer, match="ends, or can start no thread: it has not answered"):
+        _client.ask(os.getpid(), {"do": "cancel"})
+
+
+ENDING = """
+import os, sys, time
+import anyio, trioflow.look
+from trioflow import Job, Scheduler
+from trioflow.view.look import _answers
+encode = _answers._encode
+def slow(made):
+    time.sleep(0.2)
+    return encode(made)
+def die(made):
+    os._exit(0)
+_answers._encode = globals()[sys.argv[1]]
+trioflow.look.enable()
+async def work():
+    print("works", flush=True)
+    await anyio.sleep_forever()
+Scheduler(Job(work), label="night").run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "word", "expected"),
+    [
+        ("slow", "cancel", "'night': cancelled"),
+        ("die", "cancel", "process {} has ended"),
+        ("die", "drain", "process {} has ended"),
+        ("die", "pause", "Error: process {} ends, or can start no thread: it has not answered"),
+    ],
+)
+def test_the_end_of_a_program_is_an_answer_to_the_word_that_ended_it(ends: str, word: str, expected: str) -> None:
+    """A program sends its answer before it ends; if it is killed meanwhile, a run that was to end has ended."""
+    with subprocess.Popen([sys.executable, "-c", ENDING, ends], stdout=subprocess.PIPE) as ending:
+        assert ending.stdout is not None
+        assert ending.stdout.readline() == b"works\n"
+        answered = command("look", ending.pid, f"--{word}")
+    assert (answered.output.strip(), answered.exit_code) == (expected.format(ending.pid), 2 if word == "pause" else 0)
 
 
 def test_a_program_without_a_run_has_nothing_to_steer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import itertools
 import json
@@ -12,8 +13,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -371,6 +374,53 @@ def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
     one, other = ({span.path: span.state for span in record.spans} for record in records)
     assert len(one) == 6
     assert one == other
+
+
+def test_nothing_is_kept_for_a_page_that_was_closed(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program forgets the run, and the results of dropped jobs, for a page that does not ask any more."""
+    results = list[weakref.ref[Any]]()
+
+    async def make() -> set[int]:
+        result = {1}
+        results.append(weakref.ref(result))
+        return result
+
+    async def main() -> None:
+        async with Scheduler(label="server", keep_jobs=False) as scheduler:
+            await scheduler.add(Job(nothing))
+            await anyio.to_thread.run_sync(Page(os.getpid(), None).ask)
+            for _ in range(3):
+                await scheduler.add(Job(make))
+            while any(result() is not None for result in results):
+                gc.collect()
+                await anyio.sleep(0.01)
+
+    monkeypatch.setattr(_answers, "ABANDONED_AFTER", 0.05)
+    anyio.run(main, backend=backend)
+    assert len(results) == 3
+    while _answers.watches:
+        time.sleep(0.01)
+
+
+def test_a_page_that_was_forgotten_shows_its_own_run_again_and_no_other(backend: Any) -> None:
+    """A looking process that stood still for a while goes on with its run, and never with another one."""
+    page = Page(os.getpid(), None)
+
+    def look() -> None:
+        page.ask()
+        _answers.watches.clear()
+        page.ask()
+
+    def look_later() -> None:
+        _answers.watches.clear()
+        page.ask()
+
+    assert Scheduler(ThreadJob(look, label="looking"), label="one").run(backend=backend)
+    assert [span.path for span in page._run.record().spans] == ["looking"]
+    later = ThreadJob(look_later)
+    assert not Scheduler(later, label="two").run(backend=backend)
+    assert str(later.raised_exception()).endswith("the run has ended")
+    assert page.state()["title"] == "one"
 
 
 def test_a_program_that_ends_tells_its_page_how() -> None:

@@ -77,7 +77,7 @@ from ..run._journal_interface import (
     Restored,
     RunJournal,
 )
-from ..run._run import Incident, Steering
+from ..run._run import Incident, Steering, SteeringIncident
 from ..scheduler._base_scheduler import BaseScheduler, interrupt
 from ..scheduler._checks import (
     check_late_input,
@@ -95,7 +95,6 @@ from ..words._explain import READY_TEXT, get_status_text, open_requirements, wai
 from ..words._failure_log import failure_kind
 from ..words._failures import culprit_text, failure_text
 from ..words._job_queries import (
-    STEERER,
     criticality,
     culprit_chain,
     explicit_label,
@@ -110,7 +109,6 @@ from ..words._job_queries import (
     is_failed_group,
     is_in_first,
     is_one_job,
-    is_steering,
     jobs_of_run,
     reported_state,
     root_failure,
@@ -384,12 +382,21 @@ def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
     return not scheduler.keep_jobs and scheduler._members.can_be_dropped(job)
 
 
-def keep_last_dropped(scheduler: BaseScheduler, most: int) -> deque[AnyJob]:
-    """Let a scheduler with `keep_jobs=False` keep the last jobs that it drops, at most `most`, until its run ends."""
+def ends_with_steering(scheduler: BaseScheduler) -> bool:
+    """Return whether the last incident is a word from outside the program, so that nothing went wrong."""
+    return isinstance(scheduler._incidents[-1], SteeringIncident)
+
+
+def collect_dropped(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
+    """Let a scheduler with `keep_jobs=False` append each job that it drops in its run to `dropped`."""
     members = scheduler._members
-    if members.last_dropped is None:
-        members.last_dropped = deque(maxlen=most)
-    return members.last_dropped
+    if all(collected is not dropped for collected in members.last_dropped):
+        members.last_dropped += (dropped,)
+
+
+def stop_collecting(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
+    members = scheduler._members
+    members.last_dropped = tuple(collected for collected in members.last_dropped if collected is not dropped)
 
 
 def dropped_counts(scheduler: BaseScheduler) -> Iterator[tuple[tuple[ReportedState, bool, bool], int]]:

@@ -51,8 +51,8 @@ class Members:
         # whether forever, and whether tolerated.
         self.dropped_failures: Final[Counter[bool]] = Counter()
         self.dropped_counts: Final[Counter[tuple[ReportedState, bool, bool]]] = Counter()
-        # The last jobs that were removed because of `keep_jobs=False`, for who looks at the run; None if nobody does.
-        self.last_dropped: deque[AbstractJob[Any]] | None = None
+        # The last jobs that were removed because of `keep_jobs=False`, for each looking process.
+        self.last_dropped: tuple[deque[AbstractJob[Any]], ...] = ()
         # For each job that lost requirements because `keep_only` removed them, these.
         self.cut_requirements: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         # Whether a run has changed the state of some of the jobs, so that they must be reset before the next run.
@@ -280,8 +280,8 @@ class Members:
         for group in groups:
             self.dropped_failures.update(group._members.dropped_failures)
             self.dropped_counts.update(group._members.dropped_counts)
-        if self.last_dropped is not None:
-            self.last_dropped.append(job)
+        for dropped in self.last_dropped:
+            dropped.append(job)
         services = tuple(filter(self.services.__contains__, self.all_requirements(job)))
         self._discard(job)
         self.members_used_outside.discard(job)
@@ -290,7 +290,7 @@ class Members:
     def forget_dropped(self) -> None:
         self.dropped_failures.clear()
         self.dropped_counts.clear()
-        self.last_dropped = None
+        self.last_dropped = ()
 
     def _discard(self, job: AbstractJob[Any]) -> None:
         del self.jobs[job]

@@ -2,9 +2,9 @@
 
 A program in which `trioflow.look.enable()` was called, or that has the environment variable TRIOFLOW_LOOK, answers on a
 socket whose name contains the number of its process. A client sends nothing, or a request as JSON, and ends its side.
-It gets the record of the process, or what it has requested, as JSON, if the kernel reports the same user at the other
-end; another user gets nothing. From Python 3.14 on, `trioflow look` needs no socket: it lets the program call
-`answer_in_file`.
+If the kernel reports the same user at the other end, it gets a space as soon as its request was read, and then the
+record of the process, or what it has requested, as JSON; another user gets nothing, and a pause. From Python 3.14 on,
+`trioflow look` needs no socket: it lets the program call `answer_in_file`.
 
 On Linux the socket is in the abstract namespace: it has no file that another user could replace, or that a killed
 program would leave behind. Elsewhere, it is a file in the user's directory for temporary files.
@@ -36,7 +36,12 @@ SEND_TIMEOUT: Final = 10.0
 """How long, in seconds, a client may take to read the answer."""
 
 REQUEST_TIMEOUT: Final = 1.0
-"""How long, in seconds, to wait for a request: clients of older versions neither send one nor end their side."""
+"""How long, in seconds, a client may take to send its request."""
+RECEIVED: Final = b" "
+"""What precedes an answer in JSON: if the program then ends instead of answering, it has received the request."""
+BACKLOG: Final = 16
+STRANGER_PAUSE: Final = 0.01
+"""The pause, in seconds, after a connection of another user: a loop of them would take 40 % of a core otherwise."""
 MAX_REQUEST_SIZE: Final = 1 << 16
 MAX_TRIES: Final = 3
 PIECE: Final = 50
@@ -45,11 +50,10 @@ WATCH_INTERVAL: Final = 1.0
 """How long, in seconds, who watches a run waits for changes, and a program at its end for those who watch."""
 FIRST_INTERVAL: Final = 0.1
 """How long, in seconds, who watches waits for a run to begin: most of a short run would be over after a second."""
-ABANDONED_AFTER: Final = 30.0
+ABANDONED_AFTER: Final = 10.0
+"""How long, in seconds, a run is kept for a page that does not ask any more."""
 CLIENT_THREAD: Final = "trioflow look, client"
 """The name of the threads that answer one client each."""
-PROTOCOL_VERSION: Final = 1
-"""The version of the requests. A program refuses all others; it gives its record to any client."""
 
 
 def socket_address(pid: int) -> str:
@@ -100,7 +104,7 @@ class AnswerThread:
             listener.bind(address)
             if not address.startswith("\0"):
                 os.chmod(address, 0o600)  # nobody can connect yet
-            listener.listen(1)
+            listener.listen(BACKLOG)
             self._listener, self._pid = listener, os.getpid()
             self._thread = threading.Thread(
                 target=self._answer_all, args=(listener,), name="trioflow look", daemon=True
@@ -115,7 +119,7 @@ class AnswerThread:
 
     def stop(self) -> None:
         """Stop to answer, and wait until the thread has ended."""
-        self.tell_ends()
+        self.finish()
         with self._lock:
             if self._pid != os.getpid() or self._listener is None or self._thread is None:
                 return
@@ -133,6 +137,9 @@ class AnswerThread:
         while True:
             try:
                 connection, _ = listener.accept()
+            except TimeoutError:
+                listener.settimeout(forget_abandoned())
+                continue
             except OSError:
                 if self._pid == 0:  # `stop` has closed the listener
                     return
@@ -140,7 +147,9 @@ class AnswerThread:
                 continue
             if peer_of(connection)[1] not in (None, posix.geteuid()):
                 connection.close()
+                time.sleep(STRANGER_PAUSE)
                 continue
+            listener.settimeout(forget_abandoned() or ABANDONED_AFTER)  # this client may be a page
             # Each has its own thread, so that none waits while a job blocks the loop that another one wants to steer.
             thread = threading.Thread(target=_answer_client, args=(connection,), name=CLIENT_THREAD, daemon=True)
             try:
@@ -148,10 +157,10 @@ class AnswerThread:
             except RuntimeError:  # there are too many processes
                 connection.close()
 
-    def tell_ends(self) -> None:
-        """Before the program ends, tell those who watch a run how it has ended; wait a second at most."""
+    def finish(self) -> None:
+        """Before the program ends, tell pages how their runs have ended, and send answers; wait a second at most."""
         global is_ending
-        if self._pid != os.getpid() or not watches:
+        if self._pid != os.getpid():
             return
         deadline = time.monotonic() + WATCH_INTERVAL
         with watching:
@@ -159,9 +168,11 @@ class AnswerThread:
             watching.notify_all()
             watching.wait_for(lambda: not any(map(_awaits_end, watches.values())), WATCH_INTERVAL)
             is_ending = False
+            for watch in watches.values():
+                watch.close()
             watches.clear()
         for thread in threading.enumerate():
-            if thread.name == CLIENT_THREAD:  # it sends what it has to tell
+            if thread.name == CLIENT_THREAD:  # it sends its answer
                 thread.join(max(0.0, deadline - time.monotonic()))
 
 
@@ -170,17 +181,22 @@ def _answer_client(connection: socket.socket) -> None:
         pid, _ = peer_of(connection)
         request = _read_request(connection)
         connection.settimeout(SEND_TIMEOUT)
+        connection.sendall(RECEIVED)
         for piece in answer(request, pid):
             connection.sendall(piece)
 
 
 def _read_request(connection: socket.socket) -> Any:
-    """Return the request of a client; None if it sends none."""
+    """Return the request of a client; None if it sends none.
+
+    Raises:
+        OSError: it takes too long.
+
+    """
     connection.settimeout(REQUEST_TIMEOUT)
     data = bytearray()
-    with contextlib.suppress(TimeoutError):
-        while len(data) < MAX_REQUEST_SIZE and (part := connection.recv(MAX_REQUEST_SIZE)):
-            data += part
+    while len(data) < MAX_REQUEST_SIZE and (part := connection.recv(MAX_REQUEST_SIZE)):
+        data += part
     import json  # at the first question, as what makes the answer
 
     try:
@@ -235,17 +251,19 @@ def _try_again(make: Callable[[], Record]) -> Record:
 
 def _handle(received: Any, pid: int | None) -> Record:
     request: Record = received if isinstance(received, dict) else {}  # pyright: ignore[reportUnknownVariableType]
-    if request.get("version") != PROTOCOL_VERSION:
-        return {"error": "it has another version of trioflow, which can only be looked at"}
+    atexit.unregister(answer_thread.finish)  # it has to be the first of all that is done at the end
+    atexit.register(answer_thread.finish)
     try:
         if "do" in request:
             return {"done": _steer(request, pid)}
         if "detail" in request:
             detail: Record = _seen_watch(request).describe_one(request["detail"])
             return detail
-        return _tell_changes(request)
+        if "watch" in request:
+            return _tell_changes(request)
     except ValueError as error:
         return {"error": str(error)}
+    return {"error": "it does not understand the request"}
 
 
 def _steer(request: Record, pid: int | None) -> str:
@@ -254,7 +272,7 @@ def _steer(request: Record, pid: int | None) -> str:
     global steered_count
     if not answer_thread.may_steer:
         raise ValueError("it refuses to be steered, because it has called trioflow.look.enable(steer=False)")
-    by = f"{views.STEERER} {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
+    by = f"trioflow look, pid {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
     by += ", on its page" * (request.get("page") is True)
     run, target, job = None, request.get("run"), None
     if "seen" in request:  # a page names what it shows
@@ -271,7 +289,17 @@ def _steer(request: Record, pid: int | None) -> str:
 
 
 def _choose_run(request: Record) -> views.RunInProgress:
+    """Return the run in progress that a request means, or that a page has shown before it was forgotten.
+
+    Raises:
+        ValueError: there is not one such run.
+
+    """
     runs, label = views.runs_in_progress(), request.get("run")
+    if "began" in request:
+        runs = [run for run in runs if run.began_at == request["began"]]
+        if not runs:
+            raise ValueError("the run has ended")
     chosen = [run for run in runs if label in (None, run.scheduler.label)]
     if not chosen and request.get("do") == "window":  # of a nested scheduler, at this path in the only run
         chosen = runs
@@ -301,19 +329,15 @@ def _tell_changes(request: Record) -> Record:
     from ._watch import Watch  # the trace, of which only pages need anything
 
     with watching:
-        now, key = time.monotonic(), str(request["watch"])
-        for old in [key for key, watch in watches.items() if watch.asked_at < now - ABANDONED_AFTER]:
-            del watches[old]
+        key = str(request["watch"])
         watch: Watch | None = watches.get(key)
-        if watch is None and not views.runs_in_progress():  # who looks has come first
+        if watch is None and not request.get("number") and not views.runs_in_progress():  # who looks has come first
             watching.wait(FIRST_INTERVAL)
             return {"number": 0}
         if watch is None or watch.number != request.get("number"):  # an answer may be lost
             watch = watches[key] = Watch(_choose_run(request) if watch is None else watch.in_progress)
-            atexit.unregister(answer_thread.tell_ends)
-            atexit.register(answer_thread.tell_ends)
         elif not watch.has_more:
-            watch.asked_at, count = now, steered_count
+            watch.asked_at, count = time.monotonic(), steered_count
             watching.wait_for(lambda: is_ending or steered_count != count, WATCH_INTERVAL)
         watch.asked_at = time.monotonic()
     with watch.lock:  # not `watching`, which the end of the program and those who steer take
@@ -322,6 +346,20 @@ def _tell_changes(request: Record) -> Record:
         watch.asked_at = time.monotonic()
         watching.notify_all()
     return {**answer, "may_steer": answer_thread.may_steer}
+
+
+def forget_abandoned() -> float | None:
+    """Forget the runs of pages that do not ask any more; return when to look again, in seconds; None for never."""
+    with watching:
+        now, remaining = time.monotonic(), list[float]()
+        for key, watch in list(watches.items()):
+            seconds = watch.asked_at + (2 * WATCH_INTERVAL if watch.is_over else ABANDONED_AFTER) - now
+            if seconds < 0:
+                del watches[key]
+                watch.close()
+            else:
+                remaining.append(seconds)
+        return max(FIRST_INTERVAL, min(remaining)) if remaining else None
 
 
 def _seen_watch(request: Record) -> Any:

@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 import socket
+import struct
 import sys
 import tempfile
 import time
@@ -26,7 +27,7 @@ from ..._core.api.views import duration_text, fit, join_names, plural, printable
 from ..monitor._run_header import estimate_text
 from ..text._columns import durations_in_column
 from ..text._symbols import align_columns, display_width
-from ._answers import PROTOCOL_VERSION, peer_of, socket_address, user_name
+from ._answers import RECEIVED, peer_of, socket_address, user_name
 from ._process_record import Record
 
 ANSWER_TIMEOUT: Final = 10.0
@@ -88,8 +89,12 @@ def ask(pid: int, request: Record | None = None) -> Record:
     """
     _check_process(pid)
     if request is not None:
-        request = {"version": PROTOCOL_VERSION, "pid": os.getpid(), **request}
+        request = {"pid": os.getpid(), **request}
     data = _ask_at_socket(pid, request)
+    if data == RECEIVED and request is not None and request.get("do") in ("cancel", "drain"):
+        return {"done": f"process {pid} has ended"}
+    if data is not None and not data.strip():
+        raise NoAnswer(f"process {pid} ends, or can start no thread: it has not answered")
     answer: Record = json.loads(_ask_remotely(pid, request) if data is None else data)
     if "error" in answer:
         raise NoAnswer(f"process {pid}{'' if request else ' cannot be looked at'}: {answer['error']}")
@@ -104,7 +109,7 @@ def answering_programs() -> Iterator[tuple[int, Record]]:
         for pid in sorted(pids):
             with contextlib.suppress(NoAnswer):
                 _check_process(pid)
-                if (data := _ask_at_socket(pid, None)) and "runs" in (record := json.loads(data)):
+                if (data := _ask_at_socket(pid, None) or b"").strip() and "runs" in (record := json.loads(data)):
                     yield pid, record
 
 
@@ -136,29 +141,41 @@ def _check_process(pid: int) -> None:
 
 
 def _ask_at_socket(pid: int, request: Record | None) -> bytes | None:
-    """Return the answer at the socket of a process; None if it has no socket."""
+    """Return the answer at the socket of a process, as far as it came; None if it has no socket."""
     if not posix.IS_POSIX:
         return None
     data = bytearray()
     with socket.socket(posix.AF_UNIX) as connection:
-        connection.settimeout(ANSWER_TIMEOUT)
+        # In this way, who waits for a place in a full queue waits in line, even among strangers who connect in a loop.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_TIMEOUT), 0))
         try:
             connection.connect(socket_address(pid))
             if peer_of(connection) not in ((None, None), (pid, posix.geteuid())):
                 return None  # another process has taken the name
+        except BlockingIOError:
+            raise _too_slow(pid) from None
+        except OSError:
+            return None
+        connection.settimeout(ANSWER_TIMEOUT)
+        try:
             if request is not None:
                 connection.sendall(json.dumps(request).encode())
             connection.shutdown(socket.SHUT_WR)
             while part := connection.recv(1 << 16):
                 data += part
         except TimeoutError:
-            raise NoAnswer(
-                f"process {pid} does not answer within {ANSWER_TIMEOUT:g} s: it is stopped (SIGCONT continues it), or "
-                f"in C code that never lets other threads run, such as a long match of `re`; {HOW_TO_SEE.format(pid)}"
-            ) from None
-        except OSError:
-            return None
-    return bytes(data) or None
+            raise _too_slow(pid) from None
+        except OSError:  # the program has ended
+            pass
+    return bytes(data)
+
+
+def _too_slow(pid: int) -> NoAnswer:
+    return NoAnswer(
+        f"process {pid} does not answer within {ANSWER_TIMEOUT:g} s: it is stopped (SIGCONT continues it), has "
+        "too many files open, or is in C code that never lets other threads run, such as a long match of `re`; "
+        f"{HOW_TO_SEE.format(pid)}"
+    )
 
 
 def _ask_remotely(pid: int, request: Record | None) -> bytes:

@@ -61,7 +61,7 @@ class Page:
 
         """
         while True:
-            answer = self._request({"number": self._run.answer["number"], "run": self._label})
+            answer = self._request({"run": self._label, **self._run.place()})
             with self._lock:
                 self._run.update(answer)
                 if not self._run.answer["more"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._core.api.views import RunPhase, is_one_job, is_scheduler, join_names, paths_of, short_repr
+from ..._core.api.views import RunPhase, is_one_job, is_scheduler, join_names, paths_of, printable, short_repr
 
 if TYPE_CHECKING:
     from ..._core.api.views import AnyJob, RunInProgress
@@ -37,7 +37,7 @@ def steer(
         run: the run. The call comes from another thread.
         action: one of `ACTIONS`.
         value: the number of slots for "window"; for "cancel", the path of a job, or None for the run.
-        by: who asks, for the log; it begins with `views.STEERER`.
+        by: who asks, for the log.
         target: the path of the nested scheduler that gets the window; None or the run's own label for the run.
         job: the job to cancel, or the nested scheduler that gets the window, in place of a path.
 
@@ -59,6 +59,8 @@ def steer(
     except RuntimeError:  # the loop has ended
         raise ValueError("the run has ended") from None
     if not is_done.wait(STEER_TIMEOUT):
+        if run.has_ended():
+            raise ValueError("the run has ended")
         return f"{action}: takes effect as soon as no job blocks the event loop"
     [answer] = answers
     if isinstance(answer, ValueError):
@@ -83,10 +85,10 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
     elif action == "window":
         if type(value) is not int or value < 1:
             raise ValueError(f"the window of {target or subject!r}: {WINDOW_ADVICE}")
+        if job is None and target not in (None, subject):
+            job = _find(scheduler, target)
         if job is not None:
-            subject = paths_of(scheduler)[job]
-        elif target not in (None, subject):
-            subject, job = target, _find(scheduler, target)
+            subject = _path_of(scheduler, job)
         resized: Any = scheduler if job is None else job
         if not is_scheduler(resized):
             raise ValueError(f"{subject!r} is one job, without a window")
@@ -106,14 +108,13 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
     elif value is None and job is None:
         scheduler.cancel()
     else:
-        subject, job = (
-            (value, _find(scheduler, value)) if job is None else (paths_of(scheduler).get(job, job.label), job)
-        )
+        job = _find(scheduler, value) if job is None else job
+        subject = _path_of(scheduler, job)
         if job.is_settled():
             raise ValueError(f"{subject!r} has ended")
         job.cancel()
     done = f"{subject!r}: {ACTIONS[action].format(value)}"
-    run.report(job, f"{done} by {by}")
+    run.report(job, f"{done} by {by}", is_steering=True)
     return done + note
 
 
@@ -129,9 +130,18 @@ def _groups_text(scheduler: Any) -> str:
     return f"; a group counts as one job there, and keeps a window of its own: {names}" if own else ""
 
 
+def _path_of(scheduler: Any, job: AnyJob) -> str:
+    return paths_of(scheduler).get(job, job.label)  # it may have been dropped
+
+
 def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:
-    for job, its_path in paths_of(scheduler).items():
-        if its_path == path and job.is_settled() is has_settled:
-            return job
-    wanted = "has settled" if has_settled else "runs or waits"
-    raise ValueError(f"no job with the path {path!r} {wanted}; --json has all paths, unshortened")
+    """Return the one job that is meant by a path, as it is or as it is printed."""
+    paths = paths_of(scheduler).items()
+    named = [job for job, its_path in paths if path in (its_path, printable(its_path))]
+    found = [job for job in named if job.is_settled() is has_settled]
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} jobs have a path that is printed as {path!r}: choose one on the page, by --web")
+    if not found:
+        wanted = "has settled" if has_settled else "runs or waits"
+        raise ValueError(f"no job with the path {path!r} {wanted}; --json has all paths, unshortened")
+    return found[0]

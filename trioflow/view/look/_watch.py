@@ -13,11 +13,21 @@ import math
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.api import views
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, RunPhase, state_of
+from ..._core.api.views import (
+    AnyJob,
+    BaseScheduler,
+    Incident,
+    JobState,
+    RunInProgress,
+    RunPhase,
+    SteeringIncident,
+    state_of,
+)
 from .._estimate import Estimate
 from .._outcome import Outcome
 from ..text._verdict import Tally
@@ -79,15 +89,22 @@ class Watch:
         self._owners: Final[dict[object, int]] = {}
         self._keys: Final[dict[str, dict[str, str]]] = {}
         self._changed_runs: Final[dict[int, None]] = {}  # those that may have changed since they were told
+        self._dropped: Final[dict[BaseScheduler, deque[AnyJob]]] = {}
         self._incident_count = 0
         self._new_keys: Final = itertools.count()
         self._estimate: Final = Estimate(self._scheduler)
         self._add_run(self._scheduler, None)
 
+    def close(self) -> None:
+        """Let the schedulers keep no jobs for this looking process any more."""
+        for scheduler, dropped in self._dropped.items():
+            views.stop_collecting(scheduler, dropped)
+
     def answer(self) -> Record:
         """Return what has changed since the last answer."""
         view = views.current_run(self._scheduler)
         self._view = self._view if view is None else view
+        found_dropped = [(dropped, job) for dropped in self._dropped.values() for job in dropped.copy()]
         for index, run in enumerate(self._runs):  # the loop appends the runs of nested schedulers
             self._update_run(index, run)
         told, steps, jobs, has_more = self._describe_changed_jobs()
@@ -103,6 +120,7 @@ class Watch:
         answer: Record = {
             "number": self.number + 1,
             "seen": self.identity,
+            "began": self.in_progress.began_at,
             "more": has_more,
             "is_over": view is None and not has_more,
             "now": self._view.clock() if self._runs[0].ended_at is None else self._runs[0].ended_at,
@@ -111,7 +129,7 @@ class Watch:
             "runs": {index: self._describe_run(index) for index in self._changed_runs},
             "jobs": jobs,
             "steps": steps,
-            "incidents": [incident.message for incident in incidents[self._incident_count :]],
+            "incidents": list(map(_describe_incident, incidents[self._incident_count :])),
             "phase": self._view.phase.value,
             "left": self._estimate.seconds_left(),
             "pause": "" if view is None else self._view.pause_text,
@@ -129,6 +147,9 @@ class Watch:
         for job, (state, _) in told.items():
             if state is not None and state.is_settled:
                 del self._unsettled[job]
+        for dropped, job in found_dropped:
+            if dropped and dropped[0] is job and job not in self._unsettled:  # the loop appends others meanwhile
+                dropped.popleft()
         self._incident_count = len(incidents)
         self.number, self.is_over, self.has_more = self.number + 1, view is None and not has_more, has_more
         return answer
@@ -156,7 +177,7 @@ class Watch:
         if run.ended_at is not None:
             run.stop_reason, run.culprit = scheduler.stop_reason, scheduler.culprit
         run.steer(views.run_steering(scheduler))
-        dropped = () if scheduler.keep_jobs else views.keep_last_dropped(scheduler, MAX_DROPPED).copy()
+        dropped = () if scheduler.keep_jobs else self._last_dropped(scheduler)
         members = {} if scheduler.keep_jobs and len(scheduler) == len(run.jobs) else dict.fromkeys(list(scheduler))
         found = [job for job in (*dropped, *members) if job not in run.jobs]
         new = [job for job in found if views.counted_state(scheduler, job) is not None]
@@ -176,6 +197,12 @@ class Watch:
             add_keys(job, self._owners, self._keys)
             if views.is_scheduler(job):
                 self._add_run(job, run)
+
+    def _last_dropped(self, scheduler: BaseScheduler) -> list[AnyJob]:
+        """Return the last jobs that a scheduler has dropped since the last answer, or since this was called first."""
+        dropped = self._dropped.setdefault(scheduler, deque(maxlen=MAX_DROPPED))
+        views.collect_dropped(scheduler, dropped)
+        return list(dropped.copy())
 
     def _describe_changed_jobs(self) -> tuple[dict[AnyJob, Told], list[Step], list[tuple[int, Record]], bool]:
         """Return the new state and attempt of each job that has changed, how it is told, and whether there are more.
@@ -266,6 +293,10 @@ class Watch:
             "line": None if views.runs_commands(job) else describe_line(frames if line is None else line),
             "output": [(name, data.decode(errors="replace")) for name, data in views.output_tails(job, MAX_TAIL)],
         }
+
+
+def _describe_incident(incident: Incident) -> tuple[str, bool]:
+    return incident.message, isinstance(incident, SteeringIncident)
 
 
 def _later_attempt_starts(outcome: Outcome) -> Iterator[float]:

@@ -13,7 +13,7 @@ from ..text._verdict import Tally
 from ..trace._facts import JobFacts, RunFacts
 from ..trace._record import GraphDescription, LiveObjects, TraceRecord
 from ..trace._span_builder import RecordBuilder
-from ..trace._spans import HostFacts
+from ..trace._spans import HostFacts, IncidentMark
 from ..trace._trace_file import read_plain
 from ._process_record import Record
 from ._watch import MAX_DROPPED
@@ -49,12 +49,16 @@ class WatchedRun:
         """The facts about each job by its key, with the index of its run."""
         self.opened_at = 0.0
         """When the first answer was made, on the clock of the run."""
-        self._incidents: Final[list[tuple[float, int, str]]] = []
+        self._incidents: Final[list[IncidentMark]] = []
         self._constant_fields: Final[dict[str, Any]] = {"wall_offset": 0.0}
 
     @property
     def wall_offset(self) -> float:
         return float(self._constant_fields["wall_offset"])
+
+    def place(self) -> Record:
+        """Return which answer was the last, and to which run it belongs."""
+        return {name: self.answer[name] for name in ("number", "began") if name in self.answer}
 
     def update(self, answer: Record) -> None:
         """Merge an answer with those before it. The first one begins anew."""
@@ -76,7 +80,7 @@ class WatchedRun:
                 facts.span, state=JobState(state), started_at=started_at, finished_at=finished_at
             )
             self.jobs[key] = index, dataclasses.replace(facts, span=span)
-        self._incidents.extend((answer["now"], 0, message) for message in answer["incidents"])
+        self._incidents.extend(IncidentMark(answer["now"], 0, *details) for details in answer["incidents"])
         if answer["graphs"]:
             graphs = read_plain(answer["graphs"], tuple[GraphDescription, ...])
             self._constant_fields["stored_graphs"] = graphs
