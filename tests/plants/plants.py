@@ -757,7 +757,7 @@ PLANTS: Final = (
         f"{ADMISSION}/_tokens.py",
         "a run whose waiting jobs were taken back stays in the line for a token",
         """\
-        self.limit.count_waiting(-len(entries))
+        self.limit.update_request()
         return entries
 """,
         """\
@@ -836,11 +836,10 @@ PLANTS: Final = (
         f"{ADMISSION}/_tokens.py",
         "a token that was given back serves the last ticket",
         """\
-        served = self._first()
-        self.tickets.popleft()
+        while (served := self.tickets.popleft()[0]) is None:
 """,
         """\
-        served = self.tickets.pop()[0]
+        while (served := self.tickets.pop()[0]) is None:
 """,
     ),
     Plant(

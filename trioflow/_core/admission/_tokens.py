@@ -43,7 +43,7 @@ class Tokens:
         self.tickets: Final[deque[list[RunTokens | None]]] = deque()
         self.waiting_count = 0  # how many jobs wait, which is the number of valid tickets
         self.unused: Final[list[object]] = []  # the borrowers of tokens that were given back, until these are passed on
-        self._requester: Any = None  # the `Worker` that waits in the limiter's queue, or will
+        self.requester: Any = None  # the `Worker` that waits in the limiter's queue, or will
         self._request: object = None  # its borrower, as soon as it waits
         self._request_scope: Scope | None = None
 
@@ -70,28 +70,14 @@ class Tokens:
 
     def _serve(self, caller: RunTokens | None) -> None:
         """Let the first job start of the run with the oldest ticket."""
-        served = self._first()
-        self.tickets.popleft()
+        while (served := self.tickets.popleft()[0]) is None:
+            pass
         served.start_first(self.unused.pop())
-        self.count_waiting(-1)
+        self.waiting_count -= 1
+        if not self.waiting_count:
+            self.update_request()
         if served is not caller:
             served.line.run.workers.spawn_searcher()
-
-    def _first(self) -> RunTokens:
-        """Return the run with the oldest valid ticket."""
-        while (first := self.tickets[0][0]) is None:
-            self.tickets.popleft()
-        return first
-
-    def count_waiting(self, number: int) -> None:
-        """Count jobs that wait from now on, or no longer; have a worker in the limiter's queue while any does."""
-        self.waiting_count += number
-        if not self.waiting_count:
-            self.tickets.clear()
-            if self._request_scope is not None:
-                self._request_scope.cancel()
-        elif self._requester is None:
-            self._join_queue()
 
     def _acquire_free(self) -> bool:
         borrower = object()
@@ -117,15 +103,23 @@ class Tokens:
     def is_requested(self) -> bool:
         return self._request is not None
 
-    def _join_queue(self) -> None:
-        """Spawn the worker that waits in the limiter's queue as long as any job waits."""
-        run = self._first().line.run
-        home = run.outermost()  # it may have stopped, while its forever jobs and clean-up jobs go on
-        self._requester = (run if home.workers.is_closed else home).workers.spawn(self)
+    def update_request(self) -> None:
+        """Keep a worker in the limiter's queue as long as jobs wait: call this if a first one waits, or one leaves."""
+        if not self.waiting_count:
+            self.tickets.clear()
+            if self._request_scope is not None:
+                self._request_scope.cancel()
+        elif self.requester is None:
+            run = self._first_run()
+            home = run.outermost()  # it may have stopped, while its forever jobs and clean-up jobs go on
+            self.requester = (run if home.workers.is_closed else home).workers.spawn(self)
+
+    def _first_run(self) -> Any:
+        return next(ticket[0] for ticket in self.tickets if ticket[0] is not None).line.run
 
     async def do_errand(self) -> None:
         """Wait in the limiter's queue for tokens, one at a time, as long as any job waits."""
-        worker = self._requester
+        worker = self.requester
         while self.waiting_count and not worker.must_leave and await self._acquire(worker.run.standstill):
             if self.waiting_count:
                 self._serve(None)  # also if other tasks wait: they have asked later
@@ -139,7 +133,7 @@ class Tokens:
         borrower = self._request = object()
         try:
             with self._backend.create_scope() as self._request_scope:
-                standstill.suspect(self._first().line.run)
+                standstill.suspect(self._first_run())
                 if await self._backend.acquire(self.limiter, borrower):
                     self.unused.append(borrower)
         finally:
@@ -148,8 +142,8 @@ class Tokens:
         return borrower in self.unused
 
     def end_errand(self) -> None:
-        self._requester = None
-        self.count_waiting(0)  # if the run of the worker has stopped, or jobs have asked while it left
+        self.requester = None
+        self.update_request()  # if the run of the worker has stopped, or jobs have asked while it left
 
 
 class RunTokens:
@@ -169,19 +163,21 @@ class RunTokens:
 
     def ask(self, entry: HeapEntry) -> bool:
         """Return whether a job may start, because it needs no token or gets one at once; otherwise, let it wait."""
-        job = entry[2]
+        job, limit = entry[2], self.limit
         if not self.is_held_back:
             if not (job._is_plain or (takes_slot(job) and not is_scheduler(job) and job._own_limiter is None)):
                 return True
-            if not self.waiting and self.limit.is_free():
-                self.borrowers[job] = self.limit.unused.pop()
+            if not self.waiting and limit.is_free():
+                self.borrowers[job] = limit.unused.pop()
                 return True
         self.waiting[job] = entry
         heapq.heappush(self._heap, entry)
         ticket: list[RunTokens | None] = [self]
         self._tickets.append(ticket)
-        self.limit.tickets.append(ticket)
-        self.limit.count_waiting(1)
+        limit.tickets.append(ticket)
+        limit.waiting_count += 1
+        if limit.requester is None:
+            limit.update_request()
         return False
 
     def start_first(self, borrower: object) -> None:
@@ -200,7 +196,8 @@ class RunTokens:
             self.limit.unused.append(self.borrowers.pop(job))
         elif self.waiting.pop(job, None) is not None:
             self._tickets.pop()[0] = None  # its last one
-            self.limit.count_waiting(-1)
+            self.limit.waiting_count -= 1
+            self.limit.update_request()
 
     def in_order(self) -> list[AbstractJob[Any]]:
         return [entry[2] for entry in sorted(self.waiting.values())]
@@ -213,7 +210,8 @@ class RunTokens:
         for ticket in self._tickets:
             ticket[0] = None
         self._tickets.clear()
-        self.limit.count_waiting(-len(entries))
+        self.limit.waiting_count -= len(entries)
+        self.limit.update_request()
         return entries
 
     def use_order(self, order: StartKeys) -> None:
