@@ -70,6 +70,7 @@ class Draw:
         self.append = dice.random() < 0.7
         self.beside = dice.choice([None, "dir/beside", "made/beside", "beside", "dir/sub/beside"])
         self.beside_succeeded = False
+        self.copied = dice.sample(NAMES, 4)
         self.source = dice.choice(["file", "tree"])
         self.to = dice.choice(["dir", "new", "out", "dir/sub", "dir/", "nowhere/deep", "log"])
 
@@ -127,7 +128,7 @@ class Draw:
     def copy(self) -> SshJob:
         source = self.place.with_name("source")
         shutil.rmtree(source, ignore_errors=True)
-        for name in ["file", *(f"tree/{name}" for name in self.dice.sample(NAMES, 4))]:
+        for name in ["file", *(f"tree/{name}" for name in self.copied)]:
             write(source / name, "new")
         step = Push if self.kind == "push" else Pull
         steps = [step(source / self.source, to=f"{self.place}/{self.to}")] * (1 + self.retry)

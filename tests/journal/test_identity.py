@@ -268,3 +268,67 @@ def test_programs_in_one_folder_are_told_apart(tmp_path: Path, backend: str) -> 
     assert "1 run again" in python(*words, backend, cwd=tmp_path, text=True).stdout
     assert outcome("b.py") == "('b', 'restored')"
     assert "restored" in python(*words, backend, cwd=tmp_path, text=True).stdout
+
+
+async def append(rows: list[str], name: str) -> int:
+    rows.append(name)
+    return len(rows)
+
+
+async def count(rows: list[str]) -> int:
+    return len(rows)
+
+
+def test_jobs_that_change_their_arguments_in_place_are_named_once(
+    virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A resumed run has other results than the first if jobs change their arguments, and once said nothing."""
+    rows: list[str] = []
+    first = Job(append, rows, "a", label="first")
+    second = Job(append, rows, "b", label="second", required=first)
+    scheduler = Scheduler(first, second, Job(count, rows, label="third", required=second))
+    virtual(lambda: scheduler.co_run(journal=tmp_path / "run.db"))
+    (message,) = [record.message for record in caplog.records if "in place" in record.message]
+    assert "changed their arguments in place, 'first', 'second': a run that restores them" in message
+
+
+class Slotted(AbstractJob[str]):
+    """A kind with slots for its attributes."""
+
+    __slots__ = ("unit",)
+
+    def __init__(self, unit: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.unit = unit
+
+    async def co_run(self) -> str:
+        """Return the unit."""
+        return self.unit
+
+
+def test_the_slots_of_a_kind_count_as_its_other_attributes(virtual: Virtual, tmp_path: Path) -> None:
+    """A job of a kind with `__slots__` was once restored with the result for other values."""
+
+    def outcome(unit: str) -> tuple[str, bool]:
+        one = Slotted(unit, label="one")
+        virtual(lambda: Scheduler(one).co_run(journal=tmp_path / "run.db"))
+        return one.result(), one.restored
+
+    assert [outcome("m"), outcome("m"), outcome("km")] == [("m", False), ("m", True), ("km", False)]
+
+
+def test_a_slash_in_a_label_is_no_group(virtual: Virtual, tmp_path: Path) -> None:
+    """A job "eu/db" and one "db" in a group "eu" have one path: with one `key=`, one got the other's result."""
+
+    def outcome(value: int, label: str, *groups: str) -> tuple[int, bool]:
+        one: Any = Job(take, value, label=label, key="today")
+        member = functools.reduce(lambda inner, group: Scheduler(inner, label=group), groups, one)
+        virtual(lambda: Scheduler(member).co_run(journal=tmp_path / "run.db"))
+        return one.result(), one.restored
+
+    assert [outcome(1, "eu/db"), outcome(2, "eu/db")] == [(1, False), (1, True)]
+    assert [outcome(3, "db", "eu"), outcome(4, "db", "eu"), outcome(5, "eu/db")] == [(3, False), (3, True), (5, False)]
+
+
+async def take(value: int) -> int:
+    return value

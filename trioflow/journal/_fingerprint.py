@@ -14,7 +14,7 @@ differs:
 | `w` | the directory in which a command works, relative to that of the journal |
 | `q` | what the job requires, see `_requirement_forms` |
 | `h` | true if files are compared by their contents, with `Journal(hash=True)` |
-| `key` | `key=`, which replaces all other parts but `h` |
+| `key`, `l` | `key=`, which replaces all other parts but `h`; and the hash of a label with a "/" |
 
 A job that is passed as an object, not as an input, is represented by its path. If this job is known to have settled,
 because it or a scheduler that contains it is required, its outcome is added. A stored form of more than 40 characters
@@ -27,7 +27,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from .._core.api import is_job
@@ -75,6 +75,7 @@ PART_NAMES: Final = {
     "w": "its directory",
     "o": "its options",
     "key": "its key",
+    "l": "the spelling of its path",
     "h": "how its files are compared, by time or by contents,",
     "c": "its class",
 }
@@ -141,6 +142,8 @@ class FingerprintBuilder:
         ):
             parts["h"] = True
         if options.key is not None:
+            if "/" in job.label:  # its path is that of a job in a group, too
+                parts["l"] = digest(job.label.encode(errors="surrogatepass"))
             return msgspec.json.encode({**parts, "key": self._value_form(options.key, "its key")}).decode()
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)
@@ -279,7 +282,15 @@ class FingerprintBuilder:
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
         parts["c"] = self._class_identity(type(job))
-        values = {name: value for name, value in getattr(job, "__dict__", {}).items() if not name.startswith("_")}
+        slots = [
+            name
+            for base in type(job).__mro__
+            if base.__module__.partition(".")[0] != PACKAGE_PREFIX
+            for name in _slots_of(base)
+            if hasattr(job, name)
+        ]
+        values = {name: getattr(job, name) for name in slots} | getattr(job, "__dict__", {})
+        values = {name: value for name, value in values.items() if not name.startswith("_")}
         if values:
             parts["d"] = {name: self._value_form(value, f"its attribute {name!r}") for name, value in values.items()}
 
@@ -328,6 +339,11 @@ class FingerprintBuilder:
             return self._result_form(job)
         error = job.raised_exception()
         return [job.state.value, comparison_form(dumps(f"{type_name(type(error))}: {error}"))]
+
+
+def _slots_of(class_: type[Any]) -> Iterable[str]:
+    slots: Any = class_.__dict__.get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else slots
 
 
 def with_requirements(fingerprint: str, part: str) -> str:

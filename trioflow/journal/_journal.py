@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import os
 import pickle
+import re
 import shlex
 import time
 from collections import defaultdict
@@ -31,6 +32,7 @@ from .._core.api.views import (
     RAN_TO_END,
     SERVICE,
     AbstractJob,
+    FunctionJob,
     JournalError,
     NotStored,
     Restoration,
@@ -178,6 +180,8 @@ ALWAYS_RUNS: Final = NotStored()
 RESULT_NOT_SAVED: Final = NotStored(NOT_SAVED_REASON)
 NO_RECORD: Final = NotStored(NOT_IN_JOURNAL_REASON)
 RAN_BEFORE: Final = NotStored("it already ran in this run, in an earlier attempt of its scheduler")
+MUTABLE_FORM: Final = re.compile(r'"(?:a":\[|k":\{).*"(?:\[|\{|~)')
+"""What a fingerprint has if an argument may be a container or an object."""
 UNIDENTIFIED: Final = "only the name of its function identifies it, and other functions may have the same name"
 AMBIGUOUS: Final = "several jobs have had this name"
 FIRST_FINGERPRINT: Final = '{"f":"first"}'
@@ -287,6 +291,7 @@ class JournalSession:
         self._reported_reasons: Final[set[str]] = set()
         self._open_questions: Final[dict[str, bool]] = {}  # by path, whether the question has been answered
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
+        self._changed_arguments: Final[dict[str, None]] = {}  # labels of the first jobs that have changed theirs
         self._tally: Final = JobTally()
         # ---- changes that the next commit writes
         self._pending_records: dict[str, StoredJob] = {}
@@ -758,6 +763,7 @@ class JournalSession:
         if running is None:
             return  # the job was restored, or it is never recorded
         path, fingerprint, save, why, work, moves_on, _ = running
+        self._note_changed_arguments(job, fingerprint)
         prepared_value, prepared = self._prepared.pop(job, (None, None))
         saved: str | None = None
         data: str | bytes | int | None = None
@@ -787,6 +793,18 @@ class JournalSession:
         )  # fmt: skip
         if facts.stamps:
             self._pending_finished_writers.append((path,))
+
+    def _note_changed_arguments(self, job: AbstractJob[Any], fingerprint: str) -> None:
+        """Note a job that has changed its arguments in place: a resumed run, which restores it, does not do that."""
+        if (
+            isinstance(job, FunctionJob)
+            and MUTABLE_FORM.search(fingerprint)
+            and len(self._changed_arguments) < MAX_NAMED_JOBS
+        ):
+            with contextlib.suppress(Exception):  # such as of attributes of a user's class
+                own = self._work_and_fingerprint(job)[1]
+                if describe_difference(fingerprint, own, job) is not None:
+                    self._changed_arguments[job.label] = None
 
     # ---- questions
 
@@ -938,6 +956,12 @@ class JournalSession:
                 f"the journal cannot store {number}, which will run again: "
                 f"{join_names([*map(repr, labels)], MAX_NAMED_JOBS)}; reason for the first: {reasons[0]}; for a "
                 "result, give save='pickle', save=(dump, load) or save=None; for an argument, give key="
+            )
+        if self._changed_arguments:
+            changed = join_names([*map(repr, self._changed_arguments)], MAX_NAMED_JOBS)
+            warn(
+                f"jobs have changed their arguments in place, {changed}: a run that restores them gives others to "
+                f"the jobs after them; let each return what is new instead"
             )
         by_name_only = list(self.fingerprint_builder.identified_by_name_only)
         if by_name_only:
