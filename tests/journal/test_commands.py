@@ -18,6 +18,7 @@ from trioflow import (
     AbstractJob,
     CommandError,
     CommandJob,
+    Job,
     JobTimeout,
     Journal,
     LocalNode,
@@ -708,3 +709,15 @@ def test_a_job_that_changes_a_file_in_place_takes_it_over(place: Path, backend: 
     assert "its output" in whys[0]
     assert "'build' has run since" in whys[1]
     assert outcome("2", "shrunk") == [text, "", ""]
+
+
+def test_a_tuple_is_listed_as_one(tmp_path: Path) -> None:
+    """The text that JSON has for a tuple is for programs: a list of results shows it as Python does."""
+
+    async def pair() -> tuple[int, str]:
+        return 7, "x"
+
+    file = tmp_path / "run.db"
+    assert Scheduler(Job(pair, label="pair"), journal=file).run()
+    assert trioflow("journal", file).stdout.splitlines()[0].endswith('pair  (7,"x")')
+    assert '{"$":"tuple","v":[7,"x"]}' in trioflow("journal", file, "show", "pair").stdout

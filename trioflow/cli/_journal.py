@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Generator
@@ -34,6 +35,7 @@ DAMAGED_CODE: Final = 1
 REDACTED_TEXT: Final = "(redacted)"
 NOT_IN_JOURNAL_TEXT: Final = "no result in the journal"
 MAX_RESULT_LENGTH: Final = 60
+TUPLE_PATTERN: Final = re.compile(r'\{"\$":"tuple","v":\[([^\[\]{}]*)\]\}')
 COMMAND_RESULT_PREFIX: Final = '{"$":"CommandResult",'
 KEPT_FAILURE_PREFIX: Final = f'{{"result":{COMMAND_RESULT_PREFIX}'  # of `batch --keep all`
 
@@ -307,7 +309,7 @@ def short_result(record: StoredJob) -> str:
         return _short_command_result(record.result)
     if is_redacted(record):
         return REDACTED_TEXT
-    return fit(record.result, MAX_RESULT_LENGTH, ellipsis="...")
+    return fit(TUPLE_PATTERN.sub(r"(\1)", record.result), MAX_RESULT_LENGTH, ellipsis="...")
 
 
 def is_redacted(record: StoredJob) -> bool:
