@@ -21,10 +21,12 @@ from trioflow.view.look._watch import Watch
 from trioflow.view.look._watched_run import WatchedRun
 from trioflow.view.text._verdict import Tally
 from trioflow.view.trace._record import TraceRecord
+from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import report_html
 
 from ...bodies import fail, nap
 from ...conftest import Virtual
+from ...places import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_dot")
 
@@ -156,3 +158,22 @@ def test_a_report_of_commands_is_that_of_the_run(backend: Any, tmp_path: Path) -
     watched.update(json.loads(json.dumps({"may_steer": False, **watches[0].answer()})))
     whole = report_html(trace._get_record(), tmp_path)
     assert differences(whole, report_html(watched.record(), tmp_path)) == []
+
+
+def test_a_statistic_of_the_record_is_in_reports_and_pages(
+    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example in CONTRIBUTING.md works as it stands there: one function, in one file."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("**A statistic of a run**")[2]
+    names = dict(vars(_report))
+    exec(text.partition("```python\n")[2].partition("```")[0], names)
+    facts = _report.run_facts
+    monkeypatch.setattr(_report, "run_facts", lambda record: [*facts(record), names["slowest_job"](record)])
+    scheduler, trace = plain(), Trace()
+    page = Page(scheduler)
+    scheduler.add(Job(page.ask, forever=True, label="who asks"))
+    virtual(lambda: scheduler.co_run(instruments=[trace]))
+    page.look()
+    for record in (trace._get_record(), page.run.record()):
+        assert "slowest job" in (html := report_html(record, tmp_path))
+        assert "job 11, 1.7 s" in html
