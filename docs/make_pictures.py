@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -210,6 +211,26 @@ def show_tutorial() -> None:
             photograph_page(browser, file.with_suffix(".html"), "tutorial-report", 1240, 800)
 
 
+def show_page() -> None:
+    """Photograph the page of the release while tests run."""
+    options = ["--no-monitor", "--web", "docs/release.py", "--set", "speed=0.15"]  # to be there before it ends
+    program = [sys.executable, "-m", "trioflow", "run", *options]
+    pipes: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with chromium() as browser, subprocess.Popen(program, cwd=DOCS.parent, **pipes) as process:
+        metrics = {"width": 1240, "height": 800, "deviceScaleFactor": 1.25, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        browser.get(process.stderr.readline().split()[-1])  # type: ignore[union-attr]
+        while "test/integration tests" not in browser.find_element("tag name", "body").text:
+            time.sleep(0.1)
+        time.sleep(1)
+        for suffix, scheme in (("", "light"), ("-dark", "dark")):
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            time.sleep(1)  # colours change slowly
+            assert browser.save_screenshot(str(PICTURES / f"page{suffix}.png"))
+        process.kill()
+
+
 def run_in_a_terminal(file: str, directory: Path, wanted: list[str], program: list[str]) -> pyte.Screen:
     """Run a program as if by `trioflow run`, and return the screen of its terminal when it has the lines wanted."""
     screen = pyte.Screen(COLUMNS, LINES)
@@ -322,6 +343,7 @@ def photograph(
 
 DRAWN = {
     "release": show_release,
+    "page": show_page,
     "orders": draw_orders,
     "graph": draw_graph_of_the_page,
     "slots": draw_slots,

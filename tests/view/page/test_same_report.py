@@ -176,4 +176,4 @@ def test_a_statistic_of_the_record_is_in_reports_and_pages(
     page.look()
     for record in (trace._get_record(), page.run.record()):
         assert "slowest job" in (html := report_html(record, tmp_path))
-        assert "job 11, 1.7 s" in html
+        assert re.search("job 11, 1[.]6", html)
