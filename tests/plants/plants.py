@@ -346,7 +346,7 @@ PLANTS: Final = (
         f"{RUN}/_worker.py",
         "a worker of a nested run looks only at its own deadline",
         """\
-                    if now >= workers.timed_by.deadline:  # the loop has not yet said so
+                    if now >= workers.bounded_by.deadline:  # the loop has not yet said so
 """,
         """\
                     if now >= run.deadline:  # the loop has not yet said so
@@ -451,9 +451,13 @@ PLANTS: Final = (
         ">= for > in a bucket",
         """\
         if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
+            return math.inf
+        return self.full_at - float(self.burst - amount) * self.seconds_each
 """,
         """\
         if self.unstarted_amount and self.unstarted_amount + amount >= self.burst:
+            return math.inf
+        return self.full_at - float(self.burst - amount) * self.seconds_each
 """,
     ),
     Plant(

@@ -18,7 +18,7 @@ from trioflow._core.run import _ending
 from trioflow._core.run._idle_timeouts import TimeLimit
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
-from trioflow._core.run._worker import Workers
+from trioflow._core.run._worker import Lane
 from trioflow._core.words._failure_log import FailureLog
 from trioflow.abc import Instrument, incidents_of, run_of
 
@@ -31,7 +31,7 @@ from ..conftest import Virtual
     [
         (Run, "settle_error", {}, StopReason.INTERRUPTED, 1),  # before the job has settled
         (RequirementCounts, "count_down", {}, StopReason.INTERRUPTED, 1),  # afterwards
-        (Workers, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
+        (Lane, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
         (Run, "_wait_while_running", {}, StopReason.INTERRUPTED, 0),  # in the task that waits for the run
         (Run, "_cancel_scheduled", {"timeout": 3}, StopReason.TIMEOUT, 3),  # at the deadline, as the run stops
         (Run, "_cancel_scheduled", {}, StopReason.FAILED, 5),  # as the ending begins
@@ -155,7 +155,7 @@ def jobs_that_wait_for_a_rate() -> Scheduler:
 @pytest.mark.parametrize(
     ("make", "owner", "method", "after"),
     [
-        (idle_jobs, Workers, "spawn", 0),  # no worker ever
+        (idle_jobs, Lane, "spawn", 0),  # no worker ever
         (jobs_behind_a_job, RequirementCounts, "count_down", 1),  # no successor becomes ready
         (nested_jobs, RequirementCounts, "count_down", 1),
         (jobs_that_wait_for_a_rate, Admission, "_set_timer", 0),  # nothing looks at the rate again

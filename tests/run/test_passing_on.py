@@ -131,12 +131,12 @@ PASS_ON = {
         "Grant.refund",
         "Grant.refund_budgets",
     },
-    "admit": {"Workers.ensure_searcher"},
+    "admit": {"Lane.ensure_searcher"},
     "ensure_searcher": {
         "Run.settle_apart",  # whatever settles outside of a worker
         "Worker.work",
-        "Workers.leave",
-        "Workers.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends
+        "Lane.leave",
+        "Lane.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends
         "Run._search_in_first_turns",
         "Run._wait_until_over",
         "CleanUp._wait_until_settled",

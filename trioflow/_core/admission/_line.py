@@ -219,7 +219,7 @@ class Line:
     # ---- the steps of a job
 
     def push(self, job: AbstractJob[Any]) -> None:
-        """Add a job that has become ready. Call `Workers.ensure_searcher` afterwards."""
+        """Add a job that has become ready. Call `Lane.ensure_searcher` afterwards."""
         if self.places is None:
             self.startable.append(job)
         else:

@@ -18,7 +18,7 @@ from ..job import _trigger_rules
 from ..job._ancestors import enclosing_schedulers
 from ..job._job import AbstractJob
 from ._attempts import Backoffs, drain_backoffs
-from ._worker import Workers
+from ._worker import Lane
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -40,13 +40,13 @@ def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) ->
     return job._state is JobState.IDLE and run.is_draining_or_stopping and (run.phase is DRAINING or not may_come)
 
 
-class CleanUp(Workers):
+class CleanUp(Lane):
     """The clean-up phase of one run: a lane of its own, shielded from the end of the run, with a deadline."""
 
     def __init__(self, run: Run) -> None:
         super().__init__(run, Line(run, None, behind=run.queue))
         self.deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
-        self.timed_by = self
+        self.bounded_by = self
         group_class = run.backend.isolation.group_class
         self.group = group_class(run.backend, self.deadline, run.context, run.group.variables)
         self._jobs: Final = {job: run.members.all_requirements(job) for job in run.scheduler if may_clean_up(run, job)}

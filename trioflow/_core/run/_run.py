@@ -68,7 +68,7 @@ from ._start_order import StartOrder, may_need_order
 from ._stuck_jobs import StuckJobs
 from ._time_slice import TimeSlice
 from ._verdicts import FAILED, Verdict
-from ._worker import Worker, Workers
+from ._worker import Lane, Worker
 
 if TYPE_CHECKING:
     from ..admission._tokens import Tokens
@@ -159,8 +159,8 @@ class Run:
     journal_writer: JournalWriter | None
     # ---- its jobs
     queue: Final[Line]
-    workers: Final[Workers]
-    lane: Workers  # where jobs become ready: in the clean-up phase, another one
+    workers: Final[Lane]
+    lane: Lane  # where jobs become ready: in the clean-up phase, another one
     pauses: dict[BaseScheduler, Pause]  # of all schedulers in the outermost run, whatever their phase
     hold: Pause | None  # since when the run has been held, because failures count; `Hold` in `parts` sets it
     steering: Steering
@@ -249,7 +249,7 @@ class Run:
         self.queue = Line(self, window)
         if window is not None or outer is not None:
             use_limiter(self)
-        self.workers = self.lane = Workers(self, self.queue)
+        self.workers = self.lane = Lane(self, self.queue)
         if self.pauses:
             self._take_pause()
             self.record_pause()
@@ -330,10 +330,10 @@ class Run:
         """
         outer, context = self.outer_worker, self.context
         self.deadline = self.deadline_in(self.timeout)
-        self.workers.timed_by = self
+        self.workers.bounded_by = self
         host = None if outer is None else takes_limits_of(self)
-        if host is not None and host.workers.timed_by.deadline < self.deadline:
-            self.workers.timed_by = host.workers.timed_by
+        if host is not None and host.workers.bounded_by.deadline < self.deadline:
+            self.workers.bounded_by = host.workers.bounded_by
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
         group_class, outer_group = self.backend.isolation.group_class, None if outer is None else outer.group
         self.group = self.workers.group = group_class(self.backend, self.deadline, context, variables, outer_group)
@@ -987,7 +987,7 @@ class Run:
             if worker.workers is self.workers:
                 self.stop_cancelled()
             else:
-                worker.workers.timed_by.stop(StopReason.TIMEOUT)
+                worker.workers.bounded_by.stop(StopReason.TIMEOUT)
 
     def stop_cancelled(self) -> None:
         """Stop because a scope around the run was cancelled; if the deadline has passed, the reason is TIMEOUT."""

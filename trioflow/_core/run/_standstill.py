@@ -39,7 +39,7 @@ class Standstill:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # The number of workers in `Workers.alive`, in all runs, without those that host a nested run, while it waits,
+        # The number of workers in `Lane.alive`, in all runs, without those that host a nested run, while it waits,
         # that wait for a token, or that run a forever job.
         self.active_count = 0
         self._turns_left = 0  # the number of checks that still have to confirm a suspicion; 0 if there is none

@@ -80,7 +80,7 @@ class TimeSlice:
             for run in due:
                 run.call_parts()
 
-    def take_spawned(self, worker: Worker, now: float) -> Worker | None:
+    def next_to_begin(self, worker: Worker, now: float) -> Worker | None:
         """Return the worker that the new task of `worker` has to be; None if the task has to wait for the next turn.
 
         That is the one that was spawned first, if the task can be that, and if time is left for its first job.

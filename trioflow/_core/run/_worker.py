@@ -19,10 +19,10 @@ spawn ──► take the next ready job ──► run it ──► settle it, co
 
 Four terms, and their invariants:
 
-- A **worker** is in `Workers.alive` from before its task is spawned until it leaves. `job` is the job that the worker
+- A **worker** is in `Lane.alive` from before its task is spawned until it leaves. `job` is the job that the worker
   runs, or None. What a job holds (a slot, its needs, a token) belongs to the job, not to the worker.
 - A **searcher** is a worker that will take the next startable job by itself: it was spawned and has taken no job yet,
-  or it waits for a turn of the loop before it looks again. `Workers.searchers` counts these workers:
+  or it waits for a turn of the loop before it looks again. `Lane.searchers` counts these workers:
   - The code that spawns a worker counts it. A worker counts itself before it waits. It stops counting itself when it
     takes a job or leaves.
   - The number must not be 0 when control returns to the loop while a ready job could start, because no worker would
@@ -82,7 +82,7 @@ class Worker(WorkerTask):
 
     __slots__ = ("cancelled_at", "errand", "is_searching", "run", "verdict", "woken_in_turn", "workers")
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Lane) -> None:
         self.workers = workers
         self.run = run = workers.run
         self.group = workers.group
@@ -90,7 +90,7 @@ class Worker(WorkerTask):
         self.deadline = self.timer_fires_at = math.inf
         self.cause, self.is_shielded = None, False
         self.cancelled_at = math.inf  # when the engine cancelled the job, or will at the end of its timeout
-        self.is_searching = True  # whether the worker is counted in `Workers.searchers`
+        self.is_searching = True  # whether the worker is counted in `Lane.searchers`
         self.must_leave = False
         self.woken_in_turn = run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
@@ -149,7 +149,7 @@ class Worker(WorkerTask):
         error: BaseException | None
         first: Worker | None = None
         try:
-            while (first := self.run.time_slice.take_spawned(self, now := self.run.clock())) is None:
+            while (first := self.run.time_slice.next_to_begin(self, now := self.run.clock())) is None:
                 await self.run.backend.yield_to_loop()
             self = first
             current_worker_var.set(self)
@@ -161,8 +161,8 @@ class Worker(WorkerTask):
             job: Any = None  # an AbstractJob; the hot path also reads fields of Job
             jobs_left, has_run_jobs = MAX_JOBS_IN_TURN, False
             snapshot = run.backend.isolation.attach_current_task(self)
-            if snapshot and now >= workers.timed_by.deadline:  # the loop has not yet said so
-                workers.timed_by.stop(StopReason.TIMEOUT)
+            if snapshot and now >= workers.bounded_by.deadline:  # the loop has not yet said so
+                workers.bounded_by.stop(StopReason.TIMEOUT)
             self.must_leave |= not snapshot or workers.is_closed
             if self.errand is not None:
                 await self.errand.do_errand()
@@ -185,8 +185,8 @@ class Worker(WorkerTask):
                         self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
                         if self.must_leave or not time_slice.begin(self.woken_in_turn, now):
                             continue
-                    if now >= workers.timed_by.deadline:  # the loop has not yet said so
-                        workers.timed_by.stop(StopReason.TIMEOUT)
+                    if now >= workers.bounded_by.deadline:  # the loop has not yet said so
+                        workers.bounded_by.stop(StopReason.TIMEOUT)
                         break
                     jobs_left = MAX_JOBS_IN_TURN
                     snapshot.record_iteration()
@@ -347,7 +347,7 @@ other task, and nested schedulers whose jobs do nothing would cost more.
 """
 
 
-class Workers:
+class Lane:
     """A lane of a run: the jobs that may start, the workers that take them, and their group.
 
     A run has one for all its jobs but clean-up jobs, and one for these.
@@ -356,7 +356,7 @@ class Workers:
     group: WorkerGroup
     # What stops the workers at its `deadline`: the clean-up phase, or, of the run and those that limit it, that whose
     # deadline comes first.
-    timed_by: Any
+    bounded_by: Any
 
     def __init__(self, run: Run, queue: Line) -> None:
         self.run = run
@@ -438,7 +438,7 @@ class Workers:
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. Other threads, such as monitors, can still read counts."""
         self.queue.detach()
-        del self.run, self.group, self.timed_by
+        del self.run, self.group, self.bounded_by
 
     def leave(self, worker: Worker) -> None:
         """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""

@@ -32,7 +32,17 @@ if TYPE_CHECKING:
 
 
 class Members:
-    """The ordered set of the jobs of one scheduler, the `owner`, with facts about these jobs that runs need."""
+    """The ordered set of the jobs of one scheduler, the `owner`, with facts about these jobs that runs need.
+
+    Each of these flags saves a pass over the jobs:
+
+    | flag | says | set by | cleared by |
+    |---|---|---|---|
+    | `is_unchecked` | the last check does not hold any more | each change of jobs, options, requirements | the check |
+    | `needs_recheck` | it may not hold although nothing has changed here | the check | the next check |
+    | `needs_reset` | jobs have a state of a run | each run, a job that comes with one | the next outermost run |
+    | `has_outside_requirements` | members may require jobs that are none | the check | the next check |
+    """
 
     def __init__(self, owner: BaseScheduler) -> None:
         self.owner: Final = owner
@@ -44,7 +54,6 @@ class Members:
         self.jobs_with_scheduling_options: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that were added during a run, each with the innermost run at that time. The next run removes them.
         self.jobs_added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
-        # Whether the set of jobs or a requirement of one of them has changed since the last check.
         self.is_unchecked = True
         # Of the jobs that were removed during the last run, because of `keep_jobs=False`, and of the jobs in them: how
         # many jobs (True) and groups (False) failed whose failures are logged, and the counts of all jobs by state,
@@ -55,11 +64,9 @@ class Members:
         self.last_dropped: tuple[deque[AbstractJob[Any]], ...] = ()
         # For each job that lost requirements because `keep_only` removed them, these.
         self.cut_requirements: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
-        # Whether a run has changed the state of some of the jobs, so that they must be reset before the next run.
         self.needs_reset = False
         # ---- results of the last check, or of `store_implied_requirements`
-        # Whether a new check may have another result even if nothing has changed, e.g. because a job can run only once.
-        self.needs_recheck = True
+        self.needs_recheck = True  # for instance, a job can run only once
         # Whether each job was added after all its requirements.
         self.is_ordered = False
         # For each member, the other members that it must also wait for, because they contain an input of the member or
@@ -67,7 +74,6 @@ class Members:
         self.implied_requirements: dict[AbstractJob[Any], dict[AbstractJob[Any], None]] = {}
         # The members whose results are used by jobs in other schedulers.
         self.members_used_outside: Final[set[AbstractJob[Any]]] = set()
-        # Whether a member requires a job that is not a member.
         self.has_outside_requirements = False
         self.has_kinds = False  # whether there may be jobs of kinds that declare files
 
