@@ -170,6 +170,8 @@ class Tracing(Instrument):
         span = self._spans.pop(job, None)
         is_waiting = job in self._waiting
         self._waiting.pop(job, None)
+        if span is None and job.is_succeeded() and not job.restored:
+            return  # its scheduler was tried again, and has kept it
         if span is None:  # the job never started
             span = self._start_span(scheduler, job)
         else:
@@ -192,7 +194,8 @@ class Tracing(Instrument):
     def _start_span(self, scheduler: Scheduler, job: AnyJob) -> trace.Span:
         scheduler_span = self._spans.get(scheduler)
         parent = None if scheduler_span is None else trace.set_span_in_context(scheduler_span)
-        links = [trace.Link(context) for needed in job.required if (context := self._span_context(needed)) is not None]
+        linked = (*job.required, job)  # the job itself, if it is tried again
+        links = [trace.Link(context) for needed in linked if (context := self._span_context(needed)) is not None]
         return self._tracer.start_span(_span_name(job), parent, links=links, attributes=_span_attributes(job))
 
     def _span_context(self, job: AnyJob) -> trace.SpanContext | None:

@@ -119,7 +119,7 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
         bounds = [_resource_bound(*demand, seconds) for demand in demands[group]]
         if slots is not None:
             bounds.append((work[group] if has_limiter else sum(members)) / max(1, slots))
-        seconds[group] = max(0.0, *chains.values(), *bounds)
+        seconds[group] = max([0.0, *chains.values(), *bounds])
     return seconds[groups[0]]
 
 

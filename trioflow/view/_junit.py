@@ -36,11 +36,11 @@ class JUnit(EventRecorder):
     """An instrument that writes a run as JUnit XML, one test case per job, for Jenkins, GitLab, GitHub and others.
 
     Each scheduler is a suite. A FAILED job, including one that timed out, is reported as a failure, or as skipped if
-    its failure does not count: it was tolerated, or an `await` raised it. The text of the failure has the traceback
-    and the end of the command's captured output. A job that is BLOCKED, SKIPPED or CANCELLED, or that the run never
-    reached, is reported as skipped, with the reason. A forever job that was cancelled at the end of the run is reported
-    as passed. If the run was not fine although no job failed, as after its timeout, the run itself is a case with an
-    error. The file contains nothing that `redact=True` hides.
+    its failure does not count: it was tolerated, or an `await` raised it. A job that failed before it succeeded is
+    flaky. The text of the failure has the traceback and the end of the command's captured output. A job that is
+    BLOCKED, SKIPPED or CANCELLED, or that the run never reached, is reported as skipped, with the reason. A forever job
+    that was cancelled at the end of the run is reported as passed. If the run was not fine although no job failed, as
+    after its timeout, the run itself is a case with an error. The file contains nothing that `redact=True` hides.
 
     If the file cannot be written, a warning is logged, and `is_written` is False. The run is not affected.
 
@@ -157,6 +157,11 @@ def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[st
         yield f"\n<{element} type={_quote(kind)} message={_quote(message)}>{_escape(details)}</{element}>\n"
     elif reason := _unfinished_reason(record, span):
         yield f"\n<skipped message={_quote(reason)}/>\n"
+    if span.state in (JobState.SUCCEEDED, JobState.FAILED):  # the elements of Maven's Surefire for repeated tests
+        element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
+        for error in (error for number, _, error in span.failed_attempts if number):
+            stack = f"<stackTrace>{_escape(error)}</stackTrace>"
+            yield f"\n<{element} type={_quote(error.partition(':')[0])} message={_quote(error)}>{stack}</{element}>\n"
     if span.restored:
         yield "\n<system-out>restored from the journal of an earlier run</system-out>\n"
     yield "</testcase>\n"

@@ -136,6 +136,43 @@ def test_a_page_moves_and_steers_in_two_tabs(browser: Browser) -> None:
     assert browser.console_messages() == []
 
 
+def test_what_has_failed_is_mended_and_tried_again_from_a_page(browser: Browser) -> None:
+    """A held run says so; a row tries its jobs again, and the button beside the verdict all that has failed."""
+    broken = {"one", "two", "login"}
+
+    async def work(name: str) -> None:
+        if name in broken:
+            raise (OSError if name == "login" else ValueError)(f"{name} is broken")
+
+    jobs = [Job(work, name, label=name) for name in ("one", "two", "login")]
+    scheduler = Scheduler(*jobs, Job(nothing, required=jobs, label="last"), label="mended", hold=True)
+    running = threading.Thread(target=scheduler.run, daemon=True)
+    running.start()
+    while not scheduler.is_paused:
+        time.sleep(0.001)
+    with serving() as server:
+        following = threading.Thread(target=server.page.follow, daemon=True)
+        following.start()
+        browser.driver.get(server.url)
+        until(browser, lambda: status(browser) == "held 4 of 4")
+        assert text(browser, "#problem") == "held: 3 failed; try again, or resume to end"
+        assert text(browser, "[data-do=resume]") == "End as failed"
+        until(browser, lambda: text(browser, "#failed .total") == "3")
+        broken.discard("login")
+        rows = {row.find_element("css selector", "bdi").text: row for row in browser.all("#failed li")}
+        assert "Try 2 again" in rows["one, two"].text
+        rows["login"].find_element("css selector", ".retry").click()
+        until(browser, lambda: text(browser, "#failed .total") == "2")
+        broken.clear()
+        until(browser, lambda: browser.first("#words [data-do=retry]").is_displayed())
+        click(browser, "#words [data-do=retry]")
+        until(browser, lambda: status(browser).startswith("ended"))
+        assert "all 4 jobs succeeded" in text(browser, "#when")
+        following.join()
+    running.join()
+    assert [job.attempts for job in jobs] == [2, 2, 2]
+
+
 UNDER_POINTER = """(() => {
   const row = document.elementFromPoint(arguments[0], arguments[1])?.closest("li");
   return row?.querySelector("bdi").textContent ?? "";

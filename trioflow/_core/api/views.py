@@ -228,6 +228,16 @@ def stored_result(job: AnyJob) -> Any:
     return job._outcome
 
 
+def latest_start(job: AnyJob) -> float | None:
+    """Return when the last attempt of a job started; None if it waits for the next one, or has not started."""
+    return job._started_at
+
+
+def keeps_succeeded(scheduler: BaseScheduler) -> bool:
+    """Return whether a nested scheduler is tried again, and its run keeps what has succeeded in the one before."""
+    return scheduler._extras is not None and scheduler._extras.keeps_succeeded
+
+
 def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
     """Return the beginning and end of each wait of a job between two attempts, in which it held nothing.
 

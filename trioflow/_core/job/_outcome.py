@@ -153,7 +153,7 @@ class RunExtras:
     earlier_retries = (
         0  # how many of these were made before the job was tried again, so its `retry` does not count them
     )
-    keeps_succeeded = False  # whether the job is a scheduler whose next run keeps the members that have succeeded
+    keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps what has succeeded in it
     first_started_at: float | None = None  # when the first attempt started, if the job was retried
     backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
     # While instruments learn that the job is queued again: its attempt's start, end and error.

@@ -580,6 +580,7 @@ class Run:
             extras.first_started_at = began if extras.first_started_at is None else extras.first_started_at
         extras.ended_attempt = began, now, error
         extras.fraction = job._worker = job._started_at = None
+        extras.keeps_succeeded = False
         job._state = SCHEDULED
         self.queue.give_back(job)
         if until > now:

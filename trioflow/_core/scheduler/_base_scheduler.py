@@ -881,10 +881,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Check the scenario and reset its jobs; yield whenever other tasks of the program should get a turn."""
         members = self._members
         is_fresh = run.outer_worker is not None and not members.needs_reset  # the outermost run has reset all in it
-        extras = self._extras
-        if extras is not None and extras.keeps_succeeded and not members.jobs_added_during_run and self._enough is None:
-            extras.keeps_succeeded, run.keeps_succeeded, is_fresh = False, True, True
-            yield from self._reset_others()
+        if self._extras is not None and self._extras.keeps_succeeded:
+            is_fresh = not members.jobs_added_during_run and self._enough is None
+            run.keeps_succeeded = self._extras.keeps_succeeded = is_fresh
+            if is_fresh:
+                yield from self._reset_others()
         if not is_fresh and (members.jobs_added_during_run or members.nested_schedulers):
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()

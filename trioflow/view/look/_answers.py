@@ -274,14 +274,17 @@ def _steer(request: Record, pid: int | None) -> str:
         raise ValueError("it refuses to be steered, because it has called trioflow.look.enable(steer=False)")
     by = f"trioflow look, pid {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
     by += ", on its page" * (request.get("page") is True)
-    run, target, job = None, request.get("run"), None
+    run, target, job, value = None, request.get("run"), None, request.get("value")
     if "seen" in request:  # a page names what it shows
         watch = _seen_watch(request)
         run, target, key = watch.in_progress, None, request.get("job")
         if watch.in_progress.has_ended():
             raise ValueError("the run that the page shows has ended")
-        job = None if key is None else watch.find(key)
-    done = steer(run or _choose_run(request), str(request.get("do")), request.get("value"), by, target, job)
+        if isinstance(value, list):  # of jobs that have failed
+            value = [watch.find(each, has_settled=True) for each in value]
+        else:
+            job = None if key is None else watch.find(key)
+    done = steer(run or _choose_run(request), str(request.get("do")), value, by, target, job)
     with watching:
         steered_count += 1
         watching.notify_all()

@@ -19,8 +19,10 @@ from ._watched_run import WatchedRun
 
 MAX_RUNNING: Final = 200
 MAX_FAILED: Final = 8
+MAX_RETRIED: Final = 50
 MAX_LINKS: Final = 40
-"""The maximum numbers of lines for what runs and what has failed, and of jobs that one job requires."""
+"""The maximum numbers of lines for what runs and what has failed, of jobs that a button tries again, and of those
+that one job requires."""
 
 
 def name_of(path: str) -> str:
@@ -113,7 +115,8 @@ def _failure_row(group: list[JobFacts]) -> list[Any]:
     place = "" if failure.location is None else f"{Path(failure.location.file).name}:{failure.location.line}"
     tag = {True: "critical", None: "", False: "tolerated"}[first.critical]
     names = join_names([name_of(one.span.path) for one in group], 3)
-    return [first.number, len(group), names, printable(failure.headline), tag, printable(place)]
+    keys = [one.span.number for one in group[:MAX_RETRIED]]
+    return [first.number, len(group), names, printable(failure.headline), tag, printable(place), keys]
 
 
 def stopwatch_text(seconds: float) -> str:
@@ -145,6 +148,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "state": recorded_state(span).value,
         "style": state_class(recorded_state(span)),
         "can_cancel": not span.state.is_settled,
+        "can_retry": span.state is JobState.FAILED,
         "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
         "why": printable(str(told.get("explanation", ""))),
         "status": printable(" · ".join(filter(None, (str(told.get("status", "")), stands)))),
@@ -183,7 +187,7 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
         yield "has run for" if not end else "took", duration_text((span.finished_at or now) - span.started_at) + end
         yield "attempts", str(len(span.attempts) + 1)
     for number, ended, error in span.failed_attempts:
-        yield f"attempt {number}", f"{error}, at {run.clock_time(ended)}"
+        yield f"attempt {number}" if number else "was blocked", f"{error}, at {run.clock_time(ended)}"
     if span.restored:
         yield (
             "restored",

@@ -36,7 +36,8 @@ def steer(
     Args:
         run: the run. The call comes from another thread.
         action: one of `ACTIONS`.
-        value: the number of slots for "window"; for "cancel", the path of a job, or None for the run.
+        value: the number of slots for "window"; the path of a job for "cancel" and "retry", or None for the run; for
+            "retry" also a list of jobs.
         by: who asks, for the log.
         target: the path of the nested scheduler that gets the window; None or the run's own label for the run.
         job: the job to cancel, or the nested scheduler that gets the window, in place of a path.
@@ -95,14 +96,18 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         resized.jobs_window = value
         note = _groups_text(resized)
     elif action == "retry":
-        subject, job = value or subject, None if value is None else _find(scheduler, value, has_settled=True)
-        settled = {each: path for each, path in paths_of(scheduler).items() if each.is_settled()}
-        (job or scheduler).try_again()
-        names = [path for each, path in settled.items() if not each.is_settled()]
-        if not names:
-            advice = "a group that has ended is tried again by its own path, as a whole"
-            raise ValueError(f"{subject!r}: nothing has failed that can be tried again; {advice}")
-        note = f"; these wait or run again: {join_names(names, MAX_GROUPS)}"
+        jobs = (
+            value if isinstance(value, list) else [_find(scheduler, value, has_settled=True)] if value else [scheduler]
+        )
+        settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
+        for each in jobs:
+            each.try_again()
+        paths = paths_of(scheduler)
+        names = [paths[each] for each in settled if not each.is_settled()]
+        if scheduler.keep_jobs and not names:
+            raise ValueError(f"{subject!r}: nothing has failed that can be tried again")
+        subject = join_names([paths.get(each, subject) for each in jobs], MAX_GROUPS)
+        note = f"; these wait or run again: {join_names(names, MAX_GROUPS)}" if names else ""
     elif action == "drain":
         scheduler.drain()
     elif value is None and job is None:

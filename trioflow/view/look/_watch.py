@@ -9,7 +9,6 @@ forgotten.
 from __future__ import annotations
 
 import itertools
-import math
 import secrets
 import threading
 import time
@@ -90,7 +89,7 @@ class Watch:
         self._keys: Final[dict[str, dict[str, str]]] = {}
         self._changed_runs: Final[dict[int, None]] = {}  # those that may have changed since they were told
         self._dropped: Final[dict[BaseScheduler, deque[AnyJob]]] = {}
-        self._incident_count = 0
+        self._incident_count = self._all_incidents = 0  # the latter with those of nested schedulers
         self._new_keys: Final = itertools.count()
         self._estimate: Final = Estimate(self._scheduler)
         self._add_run(self._scheduler, None)
@@ -107,9 +106,16 @@ class Watch:
         found_dropped = [(dropped, job) for dropped in self._dropped.values() for job in dropped.copy()]
         for index, run in enumerate(self._runs):  # the loop appends the runs of nested schedulers
             self._update_run(index, run)
+        incidents, graphs = views.incidents_of(self._scheduler), None
+        before, self._all_incidents = (
+            self._all_incidents,
+            sum(len(views.incidents_of(run.scheduler)) for run in self._runs),
+        )
+        if self._all_incidents > before:  # one may be that jobs are tried again
+            settled = (job for job, (_, live) in self._jobs.items() if live.finished_at != job.finished_at)
+            self._unsettled.update(dict.fromkeys((job for job in settled if job not in self._unsettled), (None, 0)))
         told, steps, jobs, has_more = self._describe_changed_jobs()
         waiting, unexplained = ([], 0) if view is None else self._describe_waiting()
-        incidents, graphs = views.incidents_of(self._scheduler), None
         if (
             view is None and not has_more and self._scheduler.keep_jobs
         ):  # otherwise, a graph would show some of the jobs
@@ -173,6 +179,8 @@ class Watch:
         if run.started_at != times[0] or (view is not None and not run.number):
             # While its instruments are told, the begin of a run is not final yet.
             run.number += view is None or view.phase is not RunPhase.LINKING
+            if run.started_at != times[0] and views.keeps_succeeded(scheduler):
+                run.reopen_jobs()
             self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
         if run.ended_at is not None:
             run.stop_reason, run.culprit = scheduler.stop_reason, scheduler.culprit
@@ -211,11 +219,6 @@ class Watch:
         run, which take thirty times as long.
         """
         told, steps, plain = dict[AnyJob, Told](), list[Step](), list[tuple[int, Record]]()
-        for job, now in zip(self._jobs, map(state_of, self._jobs), strict=True):  # a job may be tried again
-            if (now is JobState.IDLE or now is JobState.SCHEDULED or now is JobState.RUNNING) and (
-                job not in self._unsettled
-            ):
-                self._unsettled[job] = None, 0
         # `state_of` is implemented in C: of 5,000 jobs that wait, all but a few have nothing to tell.
         for (job, (state, attempt)), now in zip(self._unsettled.items(), map(state_of, self._unsettled), strict=True):
             if now is state and (state is not JobState.RUNNING or job.attempts == attempt):
@@ -230,7 +233,7 @@ class Watch:
             if state is not None and is_plain and live.command is None:
                 steps.append((live.key, live.state.value, live.started_at, live.finished_at))
                 continue
-            live.later_attempt_starts = tuple(_later_attempt_starts(live.outcome))
+            live.later_attempt_starts = tuple(_later_attempt_starts(job, live.outcome))
             run = self._runs[index]
             position = live.key - next(iter(run.jobs.values())).key
             facts = describe_job(run, live, self._paths.get(job), position, self._owners)
@@ -270,17 +273,17 @@ class Watch:
                 told.append((name, [self._jobs[job][1].key for job in jobs[:MAX_NAMED]], len(jobs), explanation))
         return told, len(scheduled) - sum(count for _, _, count, _ in told)
 
-    def find(self, key: Any) -> AnyJob:
-        """Return the job with a key. Any thread may call this.
+    def find(self, key: Any, has_settled: bool = False) -> AnyJob:
+        """Return the job with a key, which runs or waits, or which has settled. Any thread may call this.
 
         Raises:
-            ValueError: it has ended, or was dropped.
+            ValueError: there is none: it has ended, was dropped, or is tried again.
 
         """
         for job, (_, live) in list(self._jobs.items()):
-            if live.key == key and not job.is_settled():
+            if live.key == key and job.is_settled() is has_settled:
                 return job
-        raise ValueError("this job has ended")
+        raise ValueError("this job runs or waits again" if has_settled else "this job has ended")
 
     def describe_one(self, key: Any) -> Record:
         """Return what nobody needs but who looks at this job: why it waits, where it is, the end of its output."""
@@ -299,9 +302,8 @@ def _describe_incident(incident: Incident) -> tuple[str, bool]:
     return incident.message, isinstance(incident, SteeringIncident)
 
 
-def _later_attempt_starts(outcome: Outcome) -> Iterator[float]:
-    """Yield the start of each attempt but the first. Between two, there may be no wait."""
-    waits, failed = dict(outcome.retry_waits), outcome.failed_attempts
-    yield from (attempt.began for attempt in failed if attempt.number > 1)
-    if failed and (start := waits.get(failed[-1].ended, failed[-1].ended)) < math.inf:
+def _later_attempt_starts(job: AnyJob, outcome: Outcome) -> Iterator[float]:
+    """Yield the start of each attempt but the first."""
+    yield from (attempt.began for attempt in outcome.failed_attempts if attempt.number > 1)
+    if outcome.failed_attempts and (start := views.latest_start(job)) is not None:
         yield start

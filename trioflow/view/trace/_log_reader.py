@@ -41,7 +41,7 @@ from ..._core.api.views import (
     takes_slot,
 )
 from .._outcome import Outcome, outcome
-from ..text._failure_text import describe_failure
+from ..text._failure_text import describe_failure, one_line_text
 from ._event_recorder import EventKind, RunStart, read_events, record_outcome
 from ._facts import JobFacts, ResourceFacts, RunFacts
 from ._record import LiveObjects, TraceRecord
@@ -88,6 +88,29 @@ class LiveJob:
     added_at: float = -math.inf
     ready_at: float | None = None
     later_attempt_starts: tuple[float, ...] = ()
+    earlier_attempt_starts: tuple[float, ...] = ()  # in earlier runs of its scheduler, which is tried again
+    earlier_ends: tuple[tuple[int, float, str], ...] = ()  # how these have ended; number 0: it was BLOCKED
+
+    def reopen(self, keeps_attempts: bool) -> None:
+        """Record that the job is IDLE again. In the same run, it still knows what it has attempted."""
+        exception = None if self.outcome.failure is None else self.outcome.failure.exception
+        if (
+            exception is not None
+            and self.finished_at is not None
+            and not (keeps_attempts and self.started_at is not None)
+        ):
+            number = 0 if self.started_at is None else len(self.attempt_starts)
+            self.earlier_ends += ((number, self.finished_at, one_line_text(exception)),)
+        if not keeps_attempts:
+            self.earlier_attempt_starts, self.later_attempt_starts = self.attempt_starts, ()
+        self.state, self.started_at, self.finished_at = JobState.IDLE, None, None
+        self.outcome, self.command, self.ready_at = PLAIN_OUTCOME, None, None
+
+    @property
+    def attempt_starts(self) -> tuple[float, ...]:
+        """The start of each attempt, those in earlier runs included."""
+        own = () if self.started_at is None else (self.started_at, *self.later_attempt_starts)
+        return (*self.earlier_attempt_starts, *own)
 
     def read(self) -> None:
         """Take over the current state of the job, and what it knows about its end. Any thread may call this."""
@@ -116,6 +139,7 @@ class LiveRun:
     jobs: dict[AnyJob, LiveJob] = field(default_factory=dict[AnyJob, LiveJob])
     window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
     own_pauses: tuple[tuple[float, float], ...] = ()
+    is_continued: bool = False  # whether the scheduler was tried again, so that its next run is a part of this one
 
     @property
     def pauses(self) -> tuple[tuple[float, float], ...]:
@@ -132,6 +156,13 @@ class LiveRun:
     def parent(self) -> LiveJob | None:
         """The scheduler as a job in the enclosing run; None for an outermost scheduler."""
         return None if self.enclosing is None else self.enclosing.jobs[self.scheduler]
+
+    def reopen_jobs(self) -> list[LiveJob]:
+        """Record that the scheduler is tried again, so that this run goes on; return the jobs that may run again."""
+        reopened = [live for live in self.jobs.values() if live.state is not JobState.SUCCEEDED]
+        for live in reopened:
+            live.reopen(keeps_attempts=False)
+        return reopened
 
     def find_key(self, job: AnyJob | None) -> int | None:
         """Return the key of a job in this run or in an enclosing one; None if the job is in none of them."""
@@ -151,6 +182,7 @@ class LogReader:
         self._latest_runs: Final[dict[BaseScheduler, LiveRun]] = {}
         # Only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
         self._recorded_paths: Final[dict[LiveJob | None, str]] = {}
+        self._reopened: Final[set[LiveJob]] = set()  # among them schedulers, whose next run continues the last one
         self._last_start = NO_START
         for event in read_events(log):
             self._read_event(*event)
@@ -171,8 +203,8 @@ class LogReader:
             self._get_or_create(run, job).later_attempt_starts += (time,)
         elif kind is EventKind.JOB_REOPENED:
             live = self._get_or_create(run, job)
-            live.state, live.started_at, live.finished_at = JobState.IDLE, None, None
-            live.outcome, live.command, live.ready_at = PLAIN_OUTCOME, None, None
+            live.reopen(keeps_attempts=True)
+            self._reopened.add(live)
         elif kind is EventKind.JOB_ADDED:
             self._get_or_create(run, job).added_at = time
         elif kind is EventKind.JOB_PATH:
@@ -182,7 +214,7 @@ class LogReader:
         elif kind is EventKind.INCIDENT:
             self._incidents.append((run, time, details))
         else:
-            run.started_at, run.ended_at = time, finished_at
+            run.started_at, run.ended_at = run.started_at if run.is_continued else time, finished_at
             run.stop_reason, run.culprit = details.stop_reason, details.culprit
             run.steer(details.steering)
             for unsettled_job in details.unsettled_jobs:
@@ -194,6 +226,18 @@ class LogReader:
             enclosing = None
         previous_run = self._latest_runs.get(scheduler)
         is_repeated = previous_run is not None and previous_run.enclosing is enclosing
+        live = None if enclosing is None else enclosing.jobs.get(scheduler)
+        is_reopened = live in self._reopened and not is_one_job(scheduler)
+        self._reopened.discard(live)  # type: ignore[arg-type]
+        if (
+            previous_run is not None
+            and is_repeated
+            and is_reopened
+            and all(job in scheduler for job in previous_run.jobs)
+        ):
+            previous_run.is_continued, previous_run.ended_at = True, None
+            self._reopened.update(previous_run.reopen_jobs())
+            return
         number = previous_run.number + 1 if previous_run is not None and is_repeated else 1
         self._latest_runs[scheduler] = self._add_run(LiveRun(scheduler, enclosing, number, start, time))
 
@@ -372,10 +416,10 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         critical=criticality(job),
         forever=job.forever,
         scheduled_at=None,
-        started_at=live.started_at,
+        started_at=next(iter(live.attempt_starts), None),
         ready_at=live.ready_at,
         finished_at=live.finished_at,
-        attempts=live.later_attempt_starts,
+        attempts=live.attempt_starts[1:],
         lane=None,
         timed_out=outcome.timed_out,
         required=tuple(requirement.key for requirement in required if requirement is not None),
@@ -392,7 +436,13 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         takes_slot=takes_slot(job),
         moved_on=outcome.moved_on,
         blocked_by=run.find_key(error.requirement) if is_blocked else None,  # type: ignore[union-attr]
-        failed_attempts=tuple((attempt.number, attempt.ended, attempt.error) for attempt in outcome.failed_attempts),
+        failed_attempts=(
+            *live.earlier_ends,
+            *(
+                (len(live.earlier_attempt_starts) + each.number, each.ended, each.error)
+                for each in outcome.failed_attempts
+            ),
+        ),
         is_first=is_scheduler(job) and is_one_job(job),
     )
     needs = job.needs or {}

@@ -66,10 +66,12 @@
     live.dataset.paused = next.paused !== "";
     live.dataset.steered = next.steered;
     live.dataset.ended = next.ended;
+    live.dataset.failed = next.failed_count > 0;
+    set($('[data-do="resume"]'), next.paused.startsWith("held") ? "End as failed" : "Resume");
     document.body.toggleAttribute("data-still", next.ended || !next.steered);
     set($("#name"), next.title);
     const [word, kind] = next.ended ? (next.problem ? ["gone", "bad"] : ["ended", next.is_good ? "good" : "bad"])
-      : next.paused ? ["paused", "wait"] : [next.phase, next.phase === "runs" ? "on" : ""];
+      : next.paused ? [next.paused.split(/[ :]/)[0], "wait"] : [next.phase, next.phase === "runs" ? "on" : ""];
     set($("#phase"), word);
     $("#phase").className = `badge ${kind}`;
     set($("#when"), next.verdict || (next.count ? `at ${next.time}` : ""));
@@ -202,10 +204,18 @@
     $("#running").hidden = next.ended;
     $("#failed").hidden = !next.failed.length;
     set($("#failed .total"), String(next.failed_count));
-    patch($("#failed ol"), next.failed, (row, [, count, names, headline, tag, place]) => {
+    patch($("#failed ol"), next.failed, (row, [, count, names, headline, tag, place, keys]) => {
       fillRow(row, "failed", names, tag, count);
-      if (row.children.length === 1) row.append(element("div", "sub more"));
-      set(row.children[1], headline + (place && ` · ${place}`));
+      row.dataset.keys = keys;
+      if (row.children.length === 1) {
+        const button = element("button", "retry");
+        button.type = "button";
+        button.dataset.do = "retry";
+        row.append(button, element("div", "sub more"));
+      }
+      set(row.children[1], keys.length > 1 ? `Try ${keys.length} again` : "Try again");
+      set(row.children[2], headline + (place && ` · ${place}`));
+      row.children[1].setAttribute("aria-label", `Try ${names} again`);
     });
     set($("#failed .note"), next.failed_more ? `and ${next.failed_more} more, in the report` : "");
     patch($("#waiting ol"), next.waiting, (row, [, key, count, names, text]) => {
@@ -276,6 +286,7 @@
     set(panel.querySelector(".why"), [job.why, job.status].filter(Boolean).join(" · "));
     set(panel.querySelector(".error"), job.error);
     panel.querySelector(".cancel").hidden = !job.can_cancel;
+    panel.querySelector(".retry").hidden = !job.can_retry;
     part(".state", [job.style, job.state], (node) => node.replaceChildren(element("i", `swatch s-${job.style}`), job.state));
     part("dl", job.facts, (node) => node.replaceChildren(...job.facts.flatMap(([name, text]) => [element("dt", "", name), element("dd", "", text)])));
     part(".links", [job.requires, job.required_by], (node) => node.replaceChildren(...[["requires", job.requires], ["required by", job.required_by]].flatMap(([title, links]) => {
@@ -355,6 +366,7 @@
     if (button.dataset.question && armed?.button !== button) return arm(button, owner);
     const request = { do: action, seen: armed?.seen ?? owner?.dataset.seen ?? seen, job: key };
     disarm();
+    if (action === "retry" && owner) request.value = (owner.dataset.keys ?? owner.dataset.key).split(",").map(Number);
     if (action === "window") {
       request.value = Number(owner.querySelector("input").value);
       if (!Number.isInteger(request.value) || request.value < 1) return say("give a whole number from 1 up", true);
