@@ -336,7 +336,8 @@ OPENERS = {
     "it is the function for files that nobody has named": "_posix.open_regular",
     "it is the function for files that are read as a whole": "_posix.read_named",
     "files that the user has named": """
-        batch._record.RecordFile.__init__ batch._record.OutputDirectory.save batch._sources.LineSource.open
+        batch._record.RecordFile.__init__ batch._record.RecordFile._remove_superseded
+        batch._record.OutputDirectory.save batch._sources.LineSource.open
         cli._graph.command cli._report.command.write
         compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
         jobs.command._readiness.OutputLine._wait.read_new_lines
@@ -423,6 +424,7 @@ REMOVERS = {
         """,
     "the file that the user names for just this, such as a record or a report": """
         batch._record.RecordFile._begin batch._record.RecordFile._keep_whole_lines batch._record.OutputDirectory.save
+        batch._record.RecordFile._remove_superseded
         cli._report.command.write compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
         simulation._duration_sources._lock_file view._junit.JUnit.after_run
         view.events._nonblocking_writer._DescriptorTarget.remove_partial_line

@@ -161,3 +161,46 @@ def test_a_paused_batch_starts_no_command(tmp_path: Path) -> None:
         steer(process.pid, "resume")
         assert process.communicate(timeout=PATIENCE)[0] == b"next\n"
     assert [(job["path"], job["cause"]) for job in waiting] == [("echo next", "pause")]
+
+
+def test_failed_commands_run_again_and_the_last_try_counts(tmp_path: Path) -> None:
+    """In the exit code, the job log, the table and the journal; what fails again has failed once."""
+    disk, go, log, table = tmp_path / "disk", tmp_path / "go", tmp_path / "log", tmp_path / "table.csv"
+    mended, broken = f"test -e {disk} && echo mended", "false"
+    lines = [mended, broken, f"{mended}; exit $?", ends_with(str(tmp_path / "here"), str(go))]
+    options = ["--joblog", str(log), "--results", str(table), "--journal", str(tmp_path / "run.db")]
+    with running("-j2", *options, ":::", *lines) as process:
+        until_there(tmp_path / "here")
+        while log.read_text().count("\n") < 4:
+            time.sleep(0.001)
+        disk.touch()
+        assert steer(process.pid, "retry") == {"done": "'batch': tried again"}
+        while log.read_text().count("\n") < 7:
+            time.sleep(0.001)
+        go.touch()
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "batch  ✗ 1 failed of 4" in stderr.decode()
+    assert sorted(joblog_of(log)) == sorted(
+        [["1", "0", "false"], *(["0", "0", line] for line in lines if line != broken)]
+    )
+    assert table.read_text().count("mended\n") == 2
+    with running("-j2", *options, ":::", *lines) as process:
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert "3 restored from" in stderr.decode()
+
+
+@pytest.mark.parametrize("options", [[], ["--keep", "all"]])
+def test_a_batch_without_failures_that_could_end_otherwise_says_so(tmp_path: Path, options: list[str]) -> None:
+    """With `--keep all`, a failure is a result, which the journal has."""
+    here, go = tmp_path / "here", tmp_path / "go"
+    commands = ["false"] if options else []
+    journal = ["--journal", str(tmp_path / "run.db")]
+    with running("-j1", *journal, *options, ":::", *commands, ends_with(str(here), str(go))) as process:
+        until_there(here)
+        with pytest.raises(
+            _client.NoAnswer, match="no command has failed, or only such as --keep all keeps as results"
+        ):
+            steer(process.pid, "retry")
+        go.touch()
+        process.communicate(timeout=PATIENCE)

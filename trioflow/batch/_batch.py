@@ -85,6 +85,16 @@ class CommandFailures:
     was_reported: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailedCommand:
+    """A command that has failed in this batch, and may run again."""
+
+    arguments: Arguments
+    label: str
+    outcome_line: str
+    failure_kind: tuple[object, ...]
+
+
 class Reporter:
     """The reports on the commands of a batch.
 
@@ -107,6 +117,7 @@ class Reporter:
         run_count: the number of commands that were reported since then, all of which have run.
         restored_times: the times, in seconds since 1970, when the first and the last of these ended; empty if none.
         failures: the failures by their kind.
+        failed: the commands that have failed in this batch, by their numbers.
 
     """
 
@@ -130,6 +141,7 @@ class Reporter:
         self.run_count = 0
         self.restored_times: tuple[float, ...] = ()
         self.failures: Final[dict[tuple[object, ...], CommandFailures]] = {}
+        self.failed: Final[dict[int, FailedCommand]] = {}
         self._saves_results: Final = options.results is not None
         self._records: Final = records
         self._directory: Final = directory
@@ -178,9 +190,26 @@ class Reporter:
             self.restored_seconds += command.elapsed or 0.0
             times = (ended_at, *self.restored_times)
             self.restored_times = (min(times), max(times))
+        elif outcome.has_failed and not outcome.is_kept:
+            self.failed[command.sequence] = FailedCommand(
+                command.arguments, command.label, outcome.command, outcome.failure_kind
+            )
         must_stop = self.tally.add(outcome.exit_code)
         self._on_progress()
         return must_stop
+
+    def take_failed(self) -> dict[int, FailedCommand]:
+        """Return the commands that have failed, which run again, and count them as not ended."""
+        taken = dict(self.failed)
+        self.failed.clear()
+        self.tally.failed_count -= len(taken)
+        for failed in taken.values():
+            similar = self.failures[failed.failure_kind]
+            similar.count -= 1
+            similar.lines = [line for line in similar.lines if line != failed.outcome_line]
+            if not similar.count:
+                del self.failures[failed.failure_kind]
+        return taken
 
     async def _report_failure(self, outcome: CommandOutcome) -> None:
         """Count a failure for the summary. The first new one of a kind has a message at once."""
@@ -346,6 +375,7 @@ class BatchCommandJob(
         arguments: the arguments of the command, one from each source.
         line: the command line, which may still contain the placeholders of resources.
         node: the node to run the command on; None for this machine.
+        label: the label of its failed try, if this is another one.
 
     """
 
@@ -363,7 +393,14 @@ class BatchCommandJob(
     )  # fmt: skip
 
     def __init__(
-        self, batch: Batch, sequence: int, slot: int, arguments: Arguments, line: str, node: Node | None
+        self,
+        batch: Batch,
+        sequence: int,
+        slot: int,
+        arguments: Arguments,
+        line: str,
+        node: Node | None,
+        label: str | None = None,
     ) -> None:
         self._batch: Final = batch
         self.sequence: Final = sequence
@@ -374,7 +411,7 @@ class BatchCommandJob(
         self.live_outputs: tuple[TaggedLineStream, TaggedLineStream] | None = None  # set with `--line-buffer`
         self._attempt_job: CommandJob | SshJob | None = None  # the job of the latest attempt
         self._start_timestamp, self._start_time = time.time(), time.monotonic()
-        super().__init__(label=batch.unique_label(line), needs=batch.options.needs, save=(_dump, batch.load))
+        super().__init__(label=label or batch.unique_label(line), needs=batch.options.needs, save=(_dump, batch.load))
 
     async def co_run(self) -> CommandResult | KeptFailure:
         """Run the command until it succeeds, as often as `--retries` says; with `--keep all`, return its failure.
@@ -506,6 +543,10 @@ class BatchScheduler(Scheduler):
     def cancel(self) -> None:
         self.batch.end_feed()
         super().cancel()
+
+    def try_again(self) -> None:
+        """Run the commands that have failed in this batch again, as new jobs; the last try of each counts."""
+        self.batch.run_failed_again()
 
     def _all_counts(self) -> dict[JobState, int]:
         return self.batch.count_commands()
@@ -651,22 +692,47 @@ class Batch:
             if arguments is None:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
-            # Take a slot only when there is a command for it: commands whose node is unreachable wait for slots, too.
             sequence += 1
-            await self.unreported.acquire_on_behalf_of(sequence)
-            node = await self._node_pool.wait_for_slot() if self.options.nodes else None
-            await self.wait_until_allowed()
-            if self.is_stopped:
-                self._release_node(node)
+            if not await self._start(sequence, arguments):
                 return
-            slot = self._slots.take_lowest()
-            line = self._template.fill(arguments, sequence, slot)
-            command = BatchCommandJob(self, sequence, slot, arguments, line, node)
-            if self.options.journal is not None and (read := run_of(self._feeder).prefetch_result(command.label)):
-                await anyio.to_thread.run_sync(read)
-            self.reporter.add(command)
-            self.scheduler.add(command)
         self.expected_count = sequence
+
+    async def _start(self, sequence: int, arguments: Arguments, label: str | None = None) -> bool:
+        """Add the job of a command when a slot is free; return False if the batch has stopped before."""
+        # Take a slot only when there is a command for it: commands whose node is unreachable wait for slots, too.
+        await self.unreported.acquire_on_behalf_of(sequence)
+        node = await self._node_pool.wait_for_slot() if self.options.nodes else None
+        await self.wait_until_allowed()
+        if self.is_stopped:
+            self._release_node(node)
+            return False
+        slot = self._slots.take_lowest()
+        line = self._template.fill(arguments, sequence, slot)
+        command = BatchCommandJob(self, sequence, slot, arguments, line, node, label)
+        if self.options.journal is not None and (read := run_of(self._feeder).prefetch_result(command.label)):
+            await anyio.to_thread.run_sync(read)
+        self.reporter.add(command)
+        self.scheduler.add(command)
+        return True
+
+    def run_failed_again(self) -> None:
+        """Run the commands that have failed again, as soon as slots are free.
+
+        Raises:
+            RuntimeError: none has failed, or the batch is ending.
+
+        """
+        if not self.reporter.failed:
+            raise RuntimeError("no command has failed, or only such as --keep all keeps as results")
+        self.scheduler.add(BatchPart(self._feed_failed, label="retry", critical=True, save=None))
+
+    async def _feed_failed(self) -> None:
+        for job in [job for job in self.scheduler if isinstance(job, BatchCommandJob) and job.state is JobState.FAILED]:
+            with contextlib.suppress(*COMMAND_ERRORS):
+                await job  # its failure no longer counts, so the scheduler drops it, and its label is free
+        for sequence, failed in self.reporter.take_failed().items():
+            if not await self._start(sequence, failed.arguments, failed.label):
+                return
 
     def _release_node(self, node: Node | None) -> None:
         if node is not None:  # otherwise the command was on this machine, where only the window limits the commands

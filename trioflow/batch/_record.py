@@ -54,6 +54,8 @@ class RecordFile:
         self._format: Final = row_format
         self._appends: Final = append
         self._is_begun = False
+        self._failed_rows: Final[dict[int, tuple[int, int]]] = {}  # by the numbers of the commands: from where to where
+        self._superseded: Final[list[tuple[int, int]]] = []  # the rows of commands that were tried again
         try:
             flags = (os.O_RDWR if append else os.O_WRONLY) | os.O_CREAT | os.O_APPEND
             self._descriptor: Final = os.open(path, flags, 0o666)
@@ -79,6 +81,9 @@ class RecordFile:
             return
         if not self._is_begun:
             self._begin(arguments)
+        start = os.fstat(self._descriptor).st_size
+        if (earlier := self._failed_rows.pop(outcome.sequence, None)) is not None:
+            self._superseded.append(earlier)
         data = bytearray()
         for piece in self._format.encode_outcome(outcome, arguments):
             data += piece
@@ -86,9 +91,32 @@ class RecordFile:
                 self._write(bytes(data))
                 data.clear()
         self._write(bytes(data))
+        if outcome.has_failed:
+            self._failed_rows[outcome.sequence] = start, os.fstat(self._descriptor).st_size
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        try:
+            if self._superseded:
+                self._remove_superseded()
+        except OSError as error:
+            raise self._make_write_error(error) from None
+        finally:
+            os.close(self._descriptor)
+
+    def _remove_superseded(self) -> None:
+        """Remove the rows of tries that others have followed, which are there until the end of the batch."""
+        with open(self._path, "r+b") as file:
+            position, size = 0, file.seek(0, io.SEEK_END)
+            source = 0
+            for start, end in [*sorted(self._superseded), (size, size)]:
+                while source < start:
+                    file.seek(source)
+                    data = file.read(min(MAX_WRITE_SIZE, start - source))
+                    file.seek(position)
+                    file.write(data)
+                    source, position = source + len(data), position + len(data)
+                source = end
+            file.truncate(position)
 
     def _begin(self, arguments: Sequence[str] | None) -> None:
         """Empty the file, and write the header, as soon as the arguments of a command are known if it needs them."""

@@ -186,4 +186,4 @@ class Reopening(Part):
             text += f"; what has run meanwhile does not run again: {join_names(names, MAX_NAMED_JOBS, len(self._ran))}"
         job = self._reported[0] if len(self._reported) == 1 else None
         self._clear_report()
-        self._run.report(job, text)
+        self._run.report(job, text, is_steering=True)

@@ -228,7 +228,7 @@ class LogReader:
         is_repeated = previous_run is not None and previous_run.enclosing is enclosing
         live = None if enclosing is None else enclosing.jobs.get(scheduler)
         is_reopened = live in self._reopened and not is_one_job(scheduler)
-        self._reopened.discard(live)  # type: ignore[arg-type]
+        self._reopened.discard(live)
         if (
             previous_run is not None
             and is_repeated
