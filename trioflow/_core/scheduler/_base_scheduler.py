@@ -993,10 +993,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if self._run is not None and self._calls_after_signal is not None:  # a function of `handle_signals` calls this
             self._calls_after_signal.append(self.drain)
-        elif self._run is not None:
-            self._run.steer(functools.partial(self._drain, self._run), f"drain() of {self.label!r}")
-        elif not self._has_ended_elsewhere():
-            raise RuntimeError(f"drain() of {self.label!r}: it is not running")
+        else:
+            self._steer(self._run, self._drain, "drain()")
 
     def _drain(self, run: Run) -> None:
         if not run.is_draining_or_stopping:
@@ -1025,11 +1023,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
-        self._set_pause(True, "pause()")
+        self._steer(self._run_around(), lambda run: run.set_pause(self, True), "pause()")
 
     def resume(self) -> None:
         """Let jobs start again after `pause()`; without one, do nothing. Threads and errors are as for `pause`."""
-        self._set_pause(False, "resume()")
+        self._steer(self._run_around(), lambda run: run.set_pause(self, False), "resume()")
 
     def try_again(self) -> None:
         """Try again all jobs that have failed in the run in progress, at any depth; see `try_again` of a job.
@@ -1047,20 +1045,21 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         else:
             super().try_again()
 
-    def _set_pause(self, is_paused: bool, call_text: str) -> None:
-        run = self._innermost_run()
-        if run is not None and not self._state.is_settled:
-            run.steer(functools.partial(run.set_pause, self, is_paused), f"{call_text} of {self.label!r}")
+    def _run_around(self) -> Run | None:
+        """Return the run in progress, or the innermost one around this scheduler, which may begin in it; or None."""
+        return None if self._state.is_settled else self._innermost_run()
+
+    def _steer(self, run: Run | None, call: Callable[[Run], None], call_text: str) -> None:
+        if run is not None:
+            run.steer(functools.partial(call, run), f"{call_text} of {self.label!r}")
         elif not self._has_ended_elsewhere():
             raise RuntimeError(f"{call_text} of {self.label!r}: it is not running")
 
     @property
     def is_paused(self) -> bool:
         """Whether no job of it starts in the run in progress, because this scheduler or one around it is paused."""
-        run = self._innermost_run()
-        if run is None or self._state.is_settled:
-            return False
-        return self in run.pauses or run.current_pause() is not None
+        run = self._run_around()
+        return run is not None and (self in run.pauses or run.current_pause() is not None)
 
     async def __aenter__(self) -> Self:
         """Start the run, which accepts jobs until the end of the `async with` body.
