@@ -98,8 +98,12 @@ class Page:
         structure = len(self._run.jobs), sum(len(facts.span.required) for _, facts in self._run.jobs.values())
         if structure == self._structure or self._is_drawing or time.monotonic() < self._next_picture_at:
             return
-        self._structure, self._is_drawing = structure, True
-        threading.Thread(target=self._draw, args=(Picture(self._run),), name="trioflow look", daemon=True).start()
+        self._structure, picture = structure, Picture(self._run)
+        if self.picture is not None and picture.take_layout(self.picture):
+            self.picture = picture
+            return
+        self._is_drawing = True
+        threading.Thread(target=self._draw, args=(picture,), name="trioflow look", daemon=True).start()
 
     def _draw(self, picture: Picture) -> None:
         began = time.monotonic()

@@ -48,7 +48,7 @@ class Picture:
         self.nodes: dict[str, list[int]] = {}
         self.svg, self.note = "", ""
         self._titles: dict[str, str] = {}
-        self._is_whole, self._keeps_jobs = True, run.answer["keeps_jobs"]
+        self._is_whole = True
         jobs = {key: facts for key, (_, facts) in run.jobs.items()}
         parents = {facts.span.parent for facts in run.runs.values()}
         outer: dict[int, list[int | None]] = {}  # of each job: the groups around it, the outermost first, and itself
@@ -59,7 +59,9 @@ class Picture:
         edges = {(tail, key) for key, facts in jobs.items() for tail in facts.span.required if tail in jobs}
         self._lines: list[str] = []
         self._group_of: dict[str, int] = {}
-        if len(counted) <= MAX_NODES:
+        # The jobs of a run that drops them change each second, and their families and groups do not.
+        keeps_jobs = run.answer["keeps_jobs"]
+        if len(counted) <= MAX_NODES and keeps_jobs:
             leaves = [key for key in jobs if key not in parents]
             self._add(
                 {f"n{key}": [key] for key in leaves}, {f"n{key}": name_of(jobs[key].span.label) for key in leaves}
@@ -77,7 +79,7 @@ class Picture:
         else:
             self._is_whole = False
             box_of = {key: f"n{path[0]}" for key, path in outer.items()}
-            if len(set(box_of.values())) > MAX_NODES:
+            if len(set(box_of.values())) > MAX_NODES or not keeps_jobs:
                 families: dict[str, str] = {}
                 for key, path in outer.items():
                     first = jobs[path[0] or 0]
@@ -95,6 +97,13 @@ class Picture:
             pairs = [(a, b, "", "") for a, b in dict.fromkeys(ends_in) if a != b and a in nodes and b in nodes]
             self.note = "Each box is a group of jobs, or all jobs of one kind." if len(nodes) > 1 else ""
         self._edges = pairs
+
+    def take_layout(self, other: Picture) -> bool:
+        """Take over the layout of a picture with the same boxes and edges; return whether it has them."""
+        is_same = (self._titles, self._edges, self._lines) == (other._titles, other._edges, other._lines)
+        if is_same:
+            self.svg, self.note = other.svg, other.note
+        return is_same
 
     def _add(self, nodes: dict[str, list[int]], titles: dict[str, str]) -> None:
         self.nodes, self._titles = nodes, titles
@@ -121,7 +130,7 @@ class Picture:
 
     def draw(self) -> Picture:
         """Let `dot` lay it out."""
-        if len(self.nodes) < 2 or not self._keeps_jobs:  # those that are there change each second
+        if len(self.nodes) < 2:
             return self
         if len(self.nodes) > MAX_NODES or len(self._edges) > MAX_EDGES:
             self.note = "There are too many different jobs for a readable graph."

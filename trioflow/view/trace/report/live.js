@@ -241,6 +241,10 @@
       const text = await (await fetch("graph")).text();
       const svg = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
       const own = document.importNode(svg, true);
+      for (const node of own.querySelectorAll(".node")) {
+        node.setAttribute("tabindex", "0");
+        node.setAttribute("role", "button");
+      }
       map.querySelector(".card").replaceChildren(own);
       if (!own.querySelector(".node text")) own.style.maxHeight = "408px";
       else own.style.minWidth = `${0.58 * own.width.baseVal.value}px`; // labels stay readable
@@ -395,7 +399,13 @@
       else if ($("#windows").open) $("#windows").open = false;
       else choose(null);
     }
-    const picks = [...lists.querySelectorAll(".pick")], at = picks.indexOf(document.activeElement);
+    const node = event.target.closest?.("#map .node");
+    if (node && (event.key === "Enter" || event.key === " ")) {
+      event.preventDefault();
+      choose(state.nodes[node.id]?.[2] ?? null);
+    }
+    const picks = [...(node ? map.querySelectorAll(".node") : lists.querySelectorAll(".pick"))];
+    const at = picks.indexOf(node ?? document.activeElement);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (at < 0 || !step) return;
     event.preventDefault();
