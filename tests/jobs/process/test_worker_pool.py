@@ -148,9 +148,11 @@ SLOW = """
 import sys, time
 from trioflow import Job, ProcessJob, Scheduler, ThreadJob
 from trioflow.abc import incidents_of
+from trioflow.jobs.process import _worker_pool
 
 if __name__ != "__main__":
     time.sleep(1.3)
+_worker_pool.REPORT_SECONDS = 1
 
 def quick(number):
     return number + 1
@@ -170,7 +172,7 @@ if __name__ == "__main__":
 def test_no_timeout_runs_while_a_worker_imports_the_program(backend: str, tmp_path: Path) -> None:
     """With a timeout shorter than the imports, no job succeeded: each killed its worker, and the next imported again.
 
-    Until the worker answers, the job is SCHEDULED, others have its slot, and after a second a line says why.
+    Until the worker answers, the job is SCHEDULED, others have its slot, and a line says at last what takes long.
     """
     (tmp_path / "slow.py").write_text(SLOW, "utf-8")
     found = subprocess.run(

@@ -28,8 +28,9 @@ RUN_DURING_IMPORT_MESSAGE: Final = (
 )
 
 
-REPORT_SECONDS: Final = 1.0
-"""The time in seconds after which a run reports that workers are still importing the program."""
+REPORT_SECONDS: Final = 10.0
+"""The time in seconds after which a run reports that workers are still importing the program. `explain` and the views
+say so at once; a line in the log for each program that imports pandas would be too much."""
 START_TIMEOUT: Final = 600.0
 """The time in seconds in which a worker must have imported the program. It is for one that hangs: with a cold cache and
 a file system on a network, imports of several minutes are no fault."""
