@@ -22,13 +22,13 @@ class Grant:
     The job has its grant before anything is taken: so `Run.settle` gives back what was taken before an error.
     """
 
-    __slots__ = ("_is_started", "_job", "_parts", "entry")
+    __slots__ = ("_accrues", "_job", "_parts", "entry")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None) -> None:
         self.entry: Final = entry  # the entry with which the job waited; None for a clean-up job
         self._job: Final = job
         self._parts: Final[list[tuple[Resource, Any, Any]]] = []
-        self._is_started = False  # whether `let_accrue` has been called
+        self._accrues = False  # whether `let_accrue` has been called
         job._ensure_extras().grant = self
         for resource, need in needs:
             self._parts.append((resource, need, resource.take(job, need)))
@@ -40,8 +40,8 @@ class Grant:
 
     def let_accrue(self, now: float | None = None) -> None:
         """Let the granted amounts of rates accrue again, because the job starts now, or will not start."""
-        if not self._is_started:
-            self._is_started = True
+        if not self._accrues:
+            self._accrues = True
             for resource, _, share in self._parts:
                 resource.let_accrue(share, now)
 

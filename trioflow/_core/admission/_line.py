@@ -131,13 +131,13 @@ class Line:
         self.order: StartKeys | None = None if behind is None else behind.order  # None for first in, first out
         self.tokens: Any = None  # the `RunTokens`, if a limiter counts the jobs
         self.is_paused = False  # whether the run, or one around it, is paused, so that no job is admitted
-        self.is_shared = behind is not None  # whether jobs have something to pass on to other lines
+        self.passes_on = behind is not None  # whether jobs have something to pass on to other lines
         self._behind = behind
         self.places = FifoPlaces(self) if self.size is not None else None if behind is None else OrderedPlaces(self)
 
     def use_tokens(self, tokens: RunTokens) -> None:
         """Let jobs wait for tokens, before any is ready."""
-        self.tokens, self.is_shared = tokens, True
+        self.tokens, self.passes_on = tokens, True
         self.places = self.places or FifoPlaces(self)
 
     def detach(self) -> None:
@@ -254,7 +254,7 @@ class Line:
     def take(self) -> AbstractJob[Any] | None:
         startable = self.startable
         while True:
-            if self.is_shared or not startable:  # what is shared must be passed on, even if other jobs are startable
+            if self.passes_on or not startable:  # what is shared must be passed on, even if other jobs are startable
                 self.admit(1)
                 if not startable:
                     return None
@@ -265,7 +265,7 @@ class Line:
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back all that a job holds which has settled or is queued again. `admit` has to be called afterwards."""
         self.holders.discard(job)
-        if self.is_shared:
+        if self.passes_on:
             if self.tokens is not None:
                 self.tokens.give_back(job)
             if self.places is not None and self.places.admission is not None:
@@ -321,7 +321,7 @@ class Line:
             self.places = places = OrderedPlaces(self)
         if has_needs and places.admission is None:
             places.join_others()
-            self.is_shared = True
+            self.passes_on = True
         for _, number, job in entries:  # those that were throttled have negative numbers
             places.insert((LOWEST_KEY if number < 0 else self.entry_of(job)[0], number, job))
         return places

@@ -144,7 +144,7 @@ def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool
     return options.on_timeout == "move_on" and not job._is_ready()
 
 
-class Backoffs(Part):
+class BackoffTimer(Part):
     """The jobs of one run that wait for their next attempt. A run gets this part when the first job does."""
 
     def __init__(self, run: Run) -> None:
@@ -182,5 +182,5 @@ class Backoffs(Part):
 
 def drain_backoffs(run: Run) -> list[AbstractJob[Any]]:
     """Remove and return the jobs of a run that wait for their next attempt."""
-    backoffs = run.part(Backoffs)
+    backoffs = run.part(BackoffTimer)
     return [] if backoffs is None else backoffs.drain()

@@ -17,7 +17,7 @@ from ..base._states import DRAINING, JobState, StopReason
 from ..job import _trigger_rules
 from ..job._ancestors import enclosing_schedulers
 from ..job._job import AbstractJob
-from ._attempts import Backoffs, drain_backoffs
+from ._attempts import BackoffTimer, drain_backoffs
 from ._worker import Lane
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class CleanUp(Lane):
                 while self.alive or self._backoff_until() < math.inf:
                     if not await run.wait_for_change(self._backoff_until()):  # asyncio cancels all tasks of the loop
                         self.stop()
-                    elif (backoffs := run.part(Backoffs)) is not None:
+                    elif (backoffs := run.part(BackoffTimer)) is not None:
                         backoffs.turn()
                         self.ensure_searcher()
             finally:
@@ -85,7 +85,7 @@ class CleanUp(Lane):
         self.run.wake()
 
     def _backoff_until(self) -> float:
-        backoffs = self.run.part(Backoffs)
+        backoffs = self.run.part(BackoffTimer)
         return math.inf if backoffs is None else backoffs.due_at()
 
     def stop(self, reason: StopReason = StopReason.TIMEOUT) -> None:

@@ -52,7 +52,7 @@ from ..job._outcome import (
     one_line_error,
 )
 from . import _ending
-from ._attempts import Backoffs, drain_backoffs, report_unrepeated
+from ._attempts import BackoffTimer, drain_backoffs, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
@@ -584,8 +584,8 @@ class Run:
         job._state = SCHEDULED
         self.queue.give_back(job)
         if until > now:
-            if (backoffs := self.part(Backoffs)) is None:
-                self.parts = (*self.parts, backoffs := Backoffs(self))
+            if (backoffs := self.part(BackoffTimer)) is None:
+                self.parts = (*self.parts, backoffs := BackoffTimer(self))
             backoffs.add(job, until)
         self.notify("job_scheduled", job)  # an `Adaptive` window may shrink, before the job takes a slot again
         extras.ended_attempt = None  # the traceback of an exception refers to much

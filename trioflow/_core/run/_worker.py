@@ -192,7 +192,7 @@ class Worker(WorkerTask):
                     snapshot.record_iteration()
                 # ---- take the next job that may start
                 is_limited = queue.places is not None
-                if is_limited and (queue.is_shared or not startable):
+                if is_limited and (queue.passes_on or not startable):
                     job = queue.take()
                     if job is None:
                         break
