@@ -245,7 +245,7 @@ def test_of_two_labels_that_print_alike_the_one_in_the_row_is_cancelled(browser:
         assert {element.text for element in browser.all("#running bdi")} == {"report\\n"}
         button = browser.all("#running .cancel")[1]
         until(browser, lambda: button.click() or button.text == "Cancel?")
-        button.click()
+        until(browser, lambda: button.click() or button.text != "Cancel?")
         until(browser, lambda: "1 cancelled" in text(browser, "#counts"))
         assert [job.state.name for job in jobs] == ["RUNNING", "CANCELLED"]
 
