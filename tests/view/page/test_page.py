@@ -423,6 +423,25 @@ def test_a_page_that_was_forgotten_shows_its_own_run_again_and_no_other(backend:
     assert page.state()["title"] == "one"
 
 
+@pytest.mark.parametrize("word", ["cancel", "drain", "pause"])
+def test_a_page_steers_no_other_run_than_it_shows(backend: Any, word: str) -> None:
+    """After the end of a run, before its page knows, another run begins: no word of the page is for that."""
+    page = Page(os.getpid(), None)
+    assert Scheduler(ThreadJob(page.ask, label="load"), label="one").run(backend=backend)
+    seen = page.state()["seen"]
+    [key] = page._run.jobs
+
+    def steer() -> list[str]:
+        assert not page.has_ended
+        return [page.steer({"do": word, "seen": seen, "job": job})["error"] for job in (None, key)]
+
+    steering = ThreadJob(steer, label="load")
+    two = Scheduler(steering, Job(nothing), label="two")
+    assert two.run(backend=backend)
+    assert steering.result() == ["the run that the page shows has ended"] * 2
+    assert incidents_of(two) == ()
+
+
 def test_a_program_that_ends_tells_its_page_how() -> None:
     """A program waits at its end until its pages know how its run has ended."""
     with program() as (process, page):
