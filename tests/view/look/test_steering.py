@@ -258,6 +258,9 @@ def slow(made):
     return encode(made)
 def die(made):
     os._exit(0)
+def die_meanwhile(made):
+    yield b'{"done":'
+    os._exit(0)
 _answers._encode = globals()[sys.argv[1]]
 trioflow.look.enable()
 async def work():
@@ -272,6 +275,7 @@ Scheduler(Job(work), label="night").run()
     [
         ("slow", "cancel", "'night': cancelled"),
         ("die", "cancel", "process {} has ended"),
+        ("die_meanwhile", "cancel", "process {} has ended"),
         ("die", "drain", "process {} has ended"),
         ("die", "pause", "Error: process {} ends, or can start no thread: it has not answered"),
     ],

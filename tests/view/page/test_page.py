@@ -509,6 +509,10 @@ def test_a_run_has_a_page_of_its_own(tmp_path: Path) -> None:
         assert process.stdout.readline() == "works\n"
         with urllib.request.urlopen(url) as answer:
             page = answer.read().decode()
+        state = dict[str, Any]()
+        while not state.get("running"):  # the page has seen the run
+            with urllib.request.urlopen(f"{url}state") as answer:
+                state = json.load(answer)
         _, errors = process.communicate("\n")
     assert '<section id="live"' in page
     assert (process.returncode, "OSError: broken" in errors) == (3, True)

@@ -91,11 +91,12 @@ def ask(pid: int, request: Record | None = None) -> Record:
     if request is not None:
         request = {"pid": os.getpid(), **request}
     data = _ask_at_socket(pid, request)
-    if data == RECEIVED and request is not None and request.get("do") in ("cancel", "drain"):
-        return {"done": f"process {pid} has ended"}
-    if data is not None and not data.strip():
-        raise NoAnswer(f"process {pid} ends, or can start no thread: it has not answered")
-    answer: Record = json.loads(_ask_remotely(pid, request) if data is None else data)
+    try:
+        answer: Record = json.loads(_ask_remotely(pid, request) if data is None else data)
+    except ValueError:  # the answer is incomplete
+        if data and data.startswith(RECEIVED) and request is not None and request.get("do") in ("cancel", "drain"):
+            return {"done": f"process {pid} has ended"}
+        raise NoAnswer(f"process {pid} ends, or can start no thread: it has not answered") from None
     if "error" in answer:
         raise NoAnswer(f"process {pid}{'' if request else ' cannot be looked at'}: {answer['error']}")
     return answer
@@ -107,9 +108,9 @@ def answering_programs() -> Iterator[tuple[int, Record]]:
         names = Path("/proc/net/unix").read_text() if sys.platform == "linux" else os.listdir(tempfile.gettempdir())
         pids = {int(pid) for pid in re.findall(r"trioflow-look-(\d+)(?=\n|\.sock\b)", f"{names}\n")}
         for pid in sorted(pids):
-            with contextlib.suppress(NoAnswer):
+            with contextlib.suppress(NoAnswer, ValueError):  # it may end meanwhile
                 _check_process(pid)
-                if (data := _ask_at_socket(pid, None) or b"").strip() and "runs" in (record := json.loads(data)):
+                if (data := _ask_at_socket(pid, None)) and "runs" in (record := json.loads(data)):
                     yield pid, record
 
 
