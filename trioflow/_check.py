@@ -40,19 +40,21 @@ def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
     found = [finding for level in levels for finding in _find_rejections(*level, unreachable, scheduler)]
     found += _check_errors(scheduler, reject_shared_pools, dict(levels), scheduler)
     if not found:
-        found = [(writer, text) for writer, text in _file_conflicts.unordered_writers(scheduler)]
+        found = list(_file_conflicts.FileUses(scheduler).unordered_writers())
     # If nothing is found, make the check that a run makes, for problems that the checks above do not find.
     return found or list(_check_errors(scheduler, check_scenario, scheduler))
 
 
-def window_notes(scheduler: BaseScheduler) -> Iterator[str]:
-    """Yield that more jobs may run at once than the window of a scheduler says, if it counts groups as one."""
+def notes(scheduler: BaseScheduler, *, starts: bool) -> Iterator[str]:
+    """Yield what is no error: more jobs at once than a window says and, if a run starts, readers beside writers."""
     window, most = scheduler.jobs_window, _most_at_once(scheduler)
     if isinstance(window, int) and most > window:
         yield (
             f"{most} may run at once: jobs_window={window} counts a nested scheduler as one; a CapacityLimiter counts "
             "the jobs that work"
         )
+    if starts:
+        yield from _file_conflicts.FileUses(scheduler).unordered_readers()
 
 
 def _most_at_once(scheduler: BaseScheduler) -> int:

@@ -35,16 +35,6 @@ def check_files(scheduler: BaseScheduler) -> None:
         warn("; ".join(texts[:MAX_NAMED_READERS]) + more, about="files")
 
 
-def unordered_writers(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
-    """Yield each job that writes a file beside another one, and what is wrong."""
-    return FileUses(scheduler).unordered_writers()
-
-
-def unordered_readers(scheduler: BaseScheduler) -> Iterator[str]:
-    """Yield what is wrong with each job that reads a file beside one that writes it."""
-    return FileUses(scheduler).unordered_readers()
-
-
 class FileUses:
     """The files that the jobs of a scheduler declare, and the order of these jobs.
 
@@ -67,6 +57,7 @@ class FileUses:
         self._waits: dict[AnyJob, int] = {}
 
     def unordered_writers(self) -> Iterator[tuple[AnyJob, str]]:
+        """Yield each job that writes a file beside another one, and what is wrong."""
         for path, jobs in self._writers.items():
             if len(jobs) > 1:
                 self._sort(jobs)
@@ -78,6 +69,7 @@ class FileUses:
                         yield second, f"{text}, and neither requires the other: {advice}"
 
     def unordered_readers(self) -> Iterator[str]:
+        """Yield what is wrong with each job that reads a file beside one that writes it."""
         if not self._writers:
             return
         for path, reader in self._readers:

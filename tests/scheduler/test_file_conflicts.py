@@ -12,7 +12,7 @@ import pytest
 
 from trioflow import CommandJob, First, Job, LocalNode, Scheduler, SshJob
 from trioflow._check import findings
-from trioflow._file_conflicts import unordered_readers
+from trioflow._file_conflicts import FileUses
 from trioflow.abc import AbstractJob, Work
 
 from ..bodies import nothing
@@ -104,7 +104,7 @@ def test_a_reader_without_an_order_is_named_in_a_warning(
         path.mkdir() if writes == "dir" else path.touch()
     make, use = command("make", writes=[writes, "other"]), command("use", reads=[reads])
     scheduler = Scheduler(use, make)
-    (text,) = unordered_readers(scheduler)
+    (text,) = FileUses(scheduler).unordered_readers()
     assert text.startswith(f"'use' reads '{writes}', which 'make' writes, without an order")
     assert scheduler.run(backend=backend)
     assert text in caplog.text
@@ -116,9 +116,9 @@ def test_a_reader_without_an_order_is_named_in_a_warning(
         )
         first, second = (make, use) if is_first else (use, make)
         between.requires(first)
-        assert list(unordered_readers(Scheduler(use, make, between, Scheduler(label="none")))) != []
+        assert list(FileUses(Scheduler(use, make, between, Scheduler(label="none"))).unordered_readers()) != []
         second.requires(between)
-        assert list(unordered_readers(cast(Any, second.scheduler))) == []
+        assert list(FileUses(cast(Any, second.scheduler)).unordered_readers()) == []
 
 
 def test_the_order_of_jobs_is_that_of_all_paths_between_them() -> None:
@@ -155,7 +155,7 @@ def test_many_jobs_are_checked_in_time_for_their_number() -> None:
             two.requires(one)
         scheduler = Scheduler(*jobs)
         began = time.process_time()
-        assert list(unordered_readers(scheduler)) == []
+        assert list(FileUses(scheduler).unordered_readers()) == []
         return time.process_time() - began
 
     assert min(seconds(4000) for _ in range(3)) < 40 * min(seconds(400) for _ in range(3))

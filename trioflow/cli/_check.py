@@ -9,8 +9,7 @@ from typing import Any, Final
 import click
 
 from .. import AbstractJob, Scheduler
-from .._check import findings, window_notes
-from .._file_conflicts import unordered_readers
+from .._check import findings, notes
 from ..abc import join_names, paths_of, plural
 from ..view.text import _symbols
 from ..view.text._verdict import Tally
@@ -40,7 +39,7 @@ def command(scheduler: Scheduler) -> int:
         if other_paths:
             number = plural(len(other_paths), "more job")
             _outputs.echo(symbols.escape(f"  the same for {number}: {join_names(other_paths, 5)}"))
-    for note in (*window_notes(scheduler), *(() if all_findings else unordered_readers(scheduler))):
+    for note in notes(scheduler, starts=not all_findings):
         _outputs.echo(symbols.escape(f"note: {note}"))
     number = plural(len(all_findings), "finding") if all_findings else "nothing found"
     _outputs.echo(f"{plural(Tally.for_scheduler(scheduler).job_count, 'job')}: {number}")

@@ -8,19 +8,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from .. import Job, JobTimeout, StopReason
-from .._scheduler import Scheduler
+from .. import (
+    CommandResult,
+    Job,
+    JobTimeout,
+    LocalNode,
+    Pull,
+    Push,
+    Scheduler,
+    Script,
+    SshError,
+    SshJob,
+    SshNode,
+    StopReason,
+    Unreachable,
+)
 from ..abc import duration_text
-from ..jobs.command._result import CommandResult, text_with_notes
+from ..jobs.command._result import text_with_notes
 from ..jobs.posix._processes import describe_exit
-from ..jobs.ssh._nodes import Node, SshNode
-from ..jobs.ssh._ssh_errors import SshError, Unreachable
-from ..jobs.ssh._ssh_job import SshJob
-from ..jobs.ssh._steps import Pull, Push, Script, Step
 from . import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from ._signals import ExitOnSecondSignal
 from ._ssh_options import NODE_PLACEHOLDER, SshOptions
 from .batch._batch_run import exit_on_broken_output
+
+Node = SshNode | LocalNode
+Step = str | Push | Pull | Script
 
 MAX_EXIT_CODE: Final = 101
 """The maximum exit code, which stands for more than 100 failed nodes."""
@@ -42,11 +54,11 @@ class NodeOutcome:
     is_failure: bool = True
 
 
-def steps_on_node(options: SshOptions, node: Node) -> list[str | Step]:
+def steps_on_node(options: SshOptions, node: Node) -> list[Step]:
     def fill(words: Sequence[str]) -> list[str]:
         return [word.replace(NODE_PLACEHOLDER, node.hostname) for word in words]
 
-    steps: list[str | Step] = [Push(*fill(options.push), to=options.to)] if options.push else []
+    steps: list[Step] = [Push(*fill(options.push), to=options.to)] if options.push else []
     if options.script is not None:
         steps.append(Script(*fill([options.script, *options.words]), includes=fill(options.include)))
     elif options.words:
@@ -115,7 +127,7 @@ class NodeRun:
             text = text_with_notes(error) if isinstance(error, SshError) else f"{node.name}: {error}"
             _outputs.echo(text, err=True)
 
-    def _make_step_job(self, node: Node, step: str | Step, timeout: float | None) -> SshJob:
+    def _make_step_job(self, node: Node, step: Step, timeout: float | None) -> SshJob:
         output = None if self._tag else subprocess.PIPE
         return SshJob(
             node, step, stdout=output, stderr=output, tag=self._tag, check=False, timeout=timeout, label=node.name

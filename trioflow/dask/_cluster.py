@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from .. import ProcessJob
 from ..abc import (
     AbstractJob,
     FunctionJob,
@@ -18,7 +19,6 @@ from ..abc import (
     stored_result,
     users_of,
 )
-from ..jobs.process._process_job import ProcessJob
 from ..jobs.process._processes_option import JobExecutor, RemoteValue, find_executor
 from ._cluster_calls import NOT_FETCHED, call_on_cluster, scheduler_address
 

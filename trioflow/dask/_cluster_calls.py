@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
 
-from .._scheduler import Scheduler
+from .. import Scheduler
 from ..abc import AbstractJob, FunctionJob, RunHandle, ThreadEvent, propagated_env, ranks_of, run_of
 from ..jobs import _pickling
 from ..jobs._env_propagation import wrap_with_variables
