@@ -178,7 +178,8 @@ def run_once(how: str, backend: str, scenario: str, number: int) -> str:
     if how != "error":
         wrong += [] if left == "KeyboardInterrupt()" else [f"{left} left"]
         if scheduler.stop_reason is not None:
-            wrong += [f"{name}: {calls[name]} calls" for name in ("begun outer", "ended outer") if calls[name] != 1]
+            times = int(scheduler._run_times is not None)  # what is interrupted while it is checked has not begun
+            wrong += [f"{name}: {calls[name]} calls" for name in ("begun outer", "ended outer") if calls[name] != times]
     return f"{', '.join(places)}: {'; '.join(wrong)}" if wrong else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -24,7 +25,7 @@ from trioflow import (
 )
 from trioflow._core.api import views
 from trioflow._core.api.views import RunPhase
-from trioflow.abc import JobKind
+from trioflow.abc import Instrument, JobKind
 
 from ..bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, nap
 
@@ -168,10 +169,15 @@ def test_settled_jobs_are_droppable_without_keep_jobs_except_a_critical_failure(
     last = Job(fail if ends is FAILED else nap, required=bad, critical=True)
     last.run_if = "settled" if ends is FAILED else "succeeded"
     jobs = [Job(nap, critical=True), Job(nap, 9), bad, last]
-    scheduler = Scheduler(jobs, bad.required, keep_jobs=keeps)
-    virtual(scheduler.co_run)
+    scheduler, found = Scheduler(jobs, bad.required, keep_jobs=keeps), dict[Any, bool]()
+
+    class Watch(Instrument):
+        def job_finished(self, scheduler: Scheduler, job: Any) -> None:
+            found[job] = views.is_droppable(scheduler, job)
+
+    virtual(partial(scheduler.co_run, instruments=[Watch()]))
     assert [job.state for job in jobs] == [SUCCEEDED, CANCELLED, FAILED, ends]
-    assert [views.is_droppable(scheduler, job) for job in jobs] == [*[not keeps] * 3, False]
+    assert [found[job] for job in jobs] == [*[not keeps] * 3, False]
 
 
 def test_nested_scheduler_waits_for_the_inputs_of_its_members() -> None:

@@ -47,7 +47,7 @@ class Page:
         self._making: Final = threading.Lock()  # so that the report is made once for all tabs
         self._made = -1, ""  # the version of the report, and its text
         self._next_at = -math.inf  # when the report may be made again
-        self._state_version, self._state = -1, dict[str, Any]()
+        self._state_version, self._shown = -1, dict[str, Any]()
         self.picture: Picture | None = None
         self.picture_number = 0
         self._structure, self._next_picture_at, self._is_drawing = (-1, -1), -math.inf, False
@@ -123,9 +123,9 @@ class Page:
         with self._lock:
             self._lock.wait_for(lambda: query != f"have={self.version}", _answers.WATCH_INTERVAL)
             if self._state_version != self.version and not self._run.answer["more"]:
-                self._state = self._make_state() | {"own": self._is_own}
+                self._shown = self._make_state() | {"own": self._is_own}
                 self._state_version = self.version
-            return {"version": self._state_version, **self._state}
+            return {"version": self._state_version, **self._shown}
 
     def _make_state(self) -> Record:
         picture = self.picture
