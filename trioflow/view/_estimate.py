@@ -27,7 +27,7 @@ MIN_ENDED: Final = 3
 """The number of jobs of a family that must have succeeded before there is an estimate for the others."""
 MAX_RATIO: Final = 2
 """How far the estimates may be apart if jobs that take longer than others end now, or take as long again."""
-PAUSE_FACTOR: Final = 100
+PAUSE_FACTOR: Final = 200
 """The least pause between two estimates, as a multiple of the CPU time that one takes."""
 
 

@@ -162,11 +162,6 @@ def has_cut_requirements(job: AnyJob) -> bool:
     return False
 
 
-def slot_users(scheduler: Iterable[AnyJob]) -> Iterator[AnyJob]:
-    """Yield the jobs that take slots of a scheduler's window."""
-    return filter(takes_slot, scheduler)
-
-
 def accepts_jobs(scheduler: BaseScheduler) -> bool:
     """Return whether `add` is possible now, in this thread: the scheduler is not closed, draining or stopping.
 
