@@ -66,7 +66,8 @@ class ModelJob:
         self.value: Any = None  # the result
         self.only_cancelled = False  # it is BLOCKED or CANCELLED, not because of a failure
         self.is_admitted = False  # it has what it needs, and has not started
-        self.is_taken = False  # an `await` has raised its failure
+        self.is_taken = False  # an `await` has raised its failure, which would count
+        self.is_raised = False  # an `await` has raised its failure
         self.has_awaited_failure = False  # an `await` in it has raised one
         self.timed_out = self.restored = self.moved_on = False
         self.waits_for: set[str] = set()
@@ -375,7 +376,9 @@ class ModelJob:
         """Be IDLE again, as if the job had not settled; only the attempts count on, and what it has used."""
         self.world.hook("reopened", self.name)
         self.state, self.finished, self.problem, self.value, self.settled_as = "IDLE", None, None, None, math.inf
-        self.only_cancelled = self.is_admitted = self.is_taken = self.has_awaited_failure = self.moved_on = False
+        self.only_cancelled = self.is_admitted = self.is_taken = self.is_raised = self.has_awaited_failure = (
+            self.moved_on
+        ) = False
         self.asked = self.alone = self.told = self.ended_with_run = self.by_run = self.at_each_wait = False
         self.retries, self.overtaken = 0, 0
         self.throttled_until = self.throttled_since = math.inf
@@ -588,7 +591,7 @@ class ModelLeaf(ModelJob):
             return True
         elif other.state == "FAILED" or other.state == "BLOCKED":
             assert other.problem is not None
-            why = other.problem
+            why, other.is_raised = other.problem, True
         else:
             why = problem({"CANCELLED": "JobCancelled", "SKIPPED": "JobSkipped"}[other.state])
         # Not a failure that `await job` has raised in a job: it belongs to whoever awaited it.
@@ -693,7 +696,7 @@ def drain(world: World, name: str) -> None:
 def try_again(world: World, job: Any) -> None:
     """Try again a job, or all that has failed in a scheduler that is under way, at any depth."""
     if job in world.schedulers:
-        failed = [one for one in world.jobs.values() if one.state == "FAILED" and not one.is_taken]
+        failed = [one for one in world.jobs.values() if one.state == "FAILED" and not one.is_raised]
         groups = [one for one in world.schedulers if is_in(one, job)] if job.goes_on else []
     else:
         failed = [] if job is None else [job]

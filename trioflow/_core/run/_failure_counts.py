@@ -66,8 +66,9 @@ class FailureCounts:
 
     def take(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Stop counting the failure of a member, because `await job` raises it."""
+        failure.is_taken = True
         if failure.counts and not job._criticality():
-            is_kept, failure.is_taken = self.keeps(job), True
+            is_kept = self.keeps(job)
             self.uncount(job, failure)
             run = self._scheduler._run
             if is_kept and run is not None and (run.closes_scheduler or job in run.members.jobs_added_during_run):
