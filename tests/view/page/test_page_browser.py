@@ -275,6 +275,8 @@ def test_a_page_sets_the_window_of_a_group_and_shows_the_job_of_a_node(browser: 
         browser.driver.execute_script(f"{node.replace('4', '2')}.focus()")  # by the keyboard, too
         ActionChains(browser.driver).send_keys(Keys.ENTER).perform()
         until(browser, lambda: text(browser, "#job h2") == "group/inner 2")
+        ActionChains(browser.driver).send_keys(Keys.ARROW_UP, Keys.ENTER).perform()
+        until(browser, lambda: text(browser, "#job h2") != "group/inner 2")
         assert browser.console_messages() == []
 
 
