@@ -336,8 +336,8 @@ OPENERS = {
     "it is the function for files that nobody has named": "_posix.open_regular",
     "it is the function for files that are read as a whole": "_posix.read_named",
     "files that the user has named": """
-        batch._record.RecordFile.__init__ batch._record.RecordFile._remove_superseded
-        batch._record.OutputDirectory.save batch._sources.LineSource.open
+        batch._record_files.RecordFile.__init__ batch._record_files.RecordFile._remove_superseded
+        batch._record_files.OutputDirectory.save batch._sources.LineSource.open
         cli._graph.command cli._report.command.write
         compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
         jobs.command._readiness.OutputLine._wait.read_new_lines
@@ -349,7 +349,7 @@ OPENERS = {
         view.events._nonblocking_writer._open_target
         """,
     "a descriptor": """
-        batch._record.RecordFile._keep_whole_lines cli._outputs.discard_buffers
+        batch._record_files.RecordFile._keep_whole_lines cli._outputs.discard_buffers
         jobs.command._output_sinks.OutputSpool.reopen jobs.ssh._local_copier.main
         jobs.ssh._remote_commands._make_sinks journal._questions.QuestionFiles.write
         journal._questions.QuestionFiles._read_file simulation._duration_sources._lock_file
@@ -423,8 +423,8 @@ REMOVERS = {
         journal._questions.QuestionFiles.take journal._questions.QuestionFiles.write
         """,
     "the file that the user names for just this, such as a record or a report": """
-        batch._record.RecordFile._begin batch._record.RecordFile._keep_whole_lines batch._record.OutputDirectory.save
-        batch._record.RecordFile._remove_superseded
+        batch._record_files.RecordFile._begin batch._record_files.RecordFile._keep_whole_lines
+        batch._record_files.OutputDirectory.save batch._record_files.RecordFile._remove_superseded
         cli._report.command.write compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
         simulation._duration_sources._lock_file view._junit.JUnit.after_run
         view.events._nonblocking_writer._DescriptorTarget.remove_partial_line

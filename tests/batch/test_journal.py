@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from trioflow.batch._batch import OUTCOME_OPTIONS
+from trioflow.batch._command_job import OUTCOME_OPTIONS
 from trioflow.batch._options import Options
 
 from ..cli.command_line import trioflow

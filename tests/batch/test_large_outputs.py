@@ -22,7 +22,7 @@ import pytest
 
 from trioflow import Scheduler
 from trioflow.batch import _output
-from trioflow.batch._record import JsonLinesFormat, RecordFile
+from trioflow.batch._record_files import JsonLinesFormat, RecordFile
 from trioflow.journal._store import JournalStore
 
 from ..cli.command_line import trioflow

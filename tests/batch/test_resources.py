@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trioflow.batch import _batch, _batch_pool, _quantities
+from trioflow.batch import _batch, _quantities, _resources
 from trioflow.batch._template import CommandTemplate
 from trioflow.jobs.posix._cpus import count_usable_cpus, usable_cpus
 
@@ -131,12 +131,12 @@ def test_job_log_and_dry_run_do_not_contain_granted_units() -> None:
 def test_cpus_memory_and_gpus_of_the_machine_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --pool, a batch knows the CPUs, the memory and the GPUs of the machine."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert _batch_pool.detect_resource("gpu") == ["3", "5"]
-    assert _batch_pool.detect_resource("cpu") == count_usable_cpus()
-    assert _batch_pool.detect_resource("mem") == _quantities.total_memory()
+    assert _resources.detect_resource("gpu") == ["3", "5"]
+    assert _resources.detect_resource("cpu") == count_usable_cpus()
+    assert _resources.detect_resource("mem") == _quantities.total_memory()
     assert batch("--needs", "gpu=2", "echo {gpu}", ":::", "a").stdout == "3,5 a\n"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert _batch_pool.detect_resource("gpu") == []
+    assert _resources.detect_resource("gpu") == []
 
 
 CPU_COUNT = len(usable_cpus())

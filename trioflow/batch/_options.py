@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .._command_options import option, parse_count, parse_slots, parse_time_limit
 from ..abc import plural, printable
 from ..jobs.posix._cpus import count_usable_cpus, usable_cpus
-from . import _batch_pool, _quantities, _sources
+from . import _quantities, _resources, _sources
 from ._halt_rule import HaltRule
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ class Options:
     )  # fmt: skip
     pin: bool = option(help="Pin the commands of each slot to a CPU.")
     needs: Mapping[str, Amount] = option(
-        parse=_batch_pool.parse_needs, multiple=True, metavar="NAME=AMOUNT,...",
+        parse=_resources.parse_needs, multiple=True, metavar="NAME=AMOUNT,...",
         help="Resources that each command needs, as in gpu=1,mem=4G; it starts when they are free.",
     )  # fmt: skip
     pool: Mapping[str, Any] = option(  # the arguments of `Pool`
-        parse=_batch_pool.parse_pool, multiple=True, metavar="NAME=...,...",
+        parse=_resources.parse_pool, multiple=True, metavar="NAME=...,...",
         help="Total resources for --needs, as in gpu=0,1,mem=24G; gpu=0, with a comma is one unit named 0.  "
         "[default: cpu, mem and gpu of this machine]",
     )  # fmt: skip

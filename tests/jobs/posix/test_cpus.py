@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trioflow._command_options import parse_slots
-from trioflow.batch import _batch_pool
+from trioflow.batch import _resources
 from trioflow.jobs.posix import _cpus
 
 
@@ -41,5 +41,5 @@ def test_quotas_limit_the_cpus_of_a_program(cgroups: Path, files: dict[str, str]
     """The smallest quota of a control group and those around it decides, rounded up; all that start by CPUs ask it."""
     for name, text in files.items():
         (cgroups / name).write_text(text)
-    assert _cpus.count_usable_cpus() == parse_slots("100%") == _batch_pool.detect_resource("cpu") == count
+    assert _cpus.count_usable_cpus() == parse_slots("100%") == _resources.detect_resource("cpu") == count
     assert _cpus.usable_cpus() == list(range(2, 2 + count))

@@ -15,9 +15,9 @@ from ... import JournalError, StopReason
 from ..._command_options import parse_slots
 from ...abc import fit, join_names, printable
 from ...batch import BatchError, _batch, _sources
-from ...batch._batch import CommandFailures, Reporter
 from ...batch._options import Options
 from ...batch._quoting import Shell
+from ...batch._reporter import CommandFailures, Reporter
 from ...batch._template import CommandTemplate
 from ...view.look._answers import answering
 from .. import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
@@ -26,7 +26,7 @@ from . import OTHER_ERROR_CODE
 
 if TYPE_CHECKING:
     from ... import LocalNode, SshNode
-    from ...batch._record import OutputDirectory, Record
+    from ...batch._record_files import OutputDirectory, Record
     from ._progress_bar import ProgressBar
 
 DEFAULT_WIDTH: Final = 120
@@ -83,22 +83,23 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
     """Open the records of a batch, and return the one among them, if any, that is a directory of outputs."""
     if options.joblog is None and options.results is None:
         return [], None
-    from ...batch import _record  # imported here, because few batches need it
+    from ...batch import _record_files  # imported here, because few batches need it
 
     resumes = options.journal is not None
     records: list[Record] = []
     directory = None
     if options.results is not None and options.has_table:
-        row_format = _record.CsvFormat() if options.results.endswith(".csv") else _record.JsonLinesFormat()
-        records.append(_record.RecordFile(options.results, row_format, resumes=resumes))
+        row_format = _record_files.CsvFormat() if options.results.endswith(".csv") else _record_files.JsonLinesFormat()
+        records.append(_record_files.RecordFile(options.results, row_format, resumes=resumes))
     elif options.results is not None:
         with raise_as_usage_errors():
-            directory = _record.OutputDirectory(CommandTemplate([options.results], options.needs, is_command=False))
+            template = CommandTemplate([options.results], options.needs, is_command=False)
+            directory = _record_files.OutputDirectory(template)
         records.append(directory)
     if options.joblog is not None:
         path = options.joblog.removeprefix("+")
         append = options.joblog.startswith("+")
-        records.append(_record.RecordFile(path, _record.JoblogFormat(), append=append, resumes=resumes))
+        records.append(_record_files.RecordFile(path, _record_files.JoblogFormat(), append=append, resumes=resumes))
     return records, directory
 
 

@@ -1,0 +1,208 @@
+"""`Reporter`: prints, saves and counts the commands of a batch that have ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import anyio
+
+from .. import CommandError
+from ._command_job import BatchCommandJob
+from ._command_outcome import CommandOutcome, open_outputs
+from ._halt_rule import CommandTally
+from ._options import Options
+from ._output import Printer, PrintGuard
+from ._sources import Arguments
+
+if TYPE_CHECKING:  # imported on demand at run time, because few batches need it
+    from ._record_files import OutputDirectory, Record
+
+MAX_NAMED_COMMANDS: Final = 3
+
+
+@dataclasses.dataclass(slots=True)
+class CommandFailures:
+    """The failures of one kind.
+
+    Attributes:
+        reason: the reason of the first one.
+        is_crash: whether a signal ended the commands that trioflow did not send.
+        count: the number of all.
+        lines: the lines of the first few commands.
+        was_reported: whether a message has reported one of them.
+
+    """
+
+    reason: str
+    is_crash: bool
+    count: int = 0
+    lines: list[str] = dataclasses.field(default_factory=list[str])
+    was_reported: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailedCommand:
+    """A command that has failed in this batch, and may run again."""
+
+    arguments: Arguments
+    label: str
+    outcome_line: str
+    failure_kind: tuple[object, ...]
+
+
+class Reporter:
+    """The reports on the commands of a batch.
+
+    Args:
+        options: the options of the command line.
+        total: the number of all commands, if a percentage in `--halt` needs it; None if it is unknown.
+        print_guard: called for each print; returns the context manager around it.
+        records: the records of the batch.
+        directory: the one of them that is a directory of outputs, if there is one.
+        on_progress: called after the end of each command.
+
+    Attributes:
+        printer: the printer of all output of the batch.
+        tally: the numbers of commands that succeeded and failed.
+        kept_count: the number of commands whose outcome a journal keeps, with `--keep all`.
+        restored_count: the number of commands that were restored from the journal.
+        restored_seconds: the time that these took when they ran.
+        restored_failure_count: the number of these that had failed.
+        last_restored_at: the time, on the monotonic clock, of the report on the last of these; 0 if there was none.
+        run_count: the number of commands that were reported since then, all of which have run.
+        restored_times: the times, in seconds since 1970, when the first and the last of these ended; empty if none.
+        failures: the failures by their kind.
+        failed: the commands that have failed in this batch, by their numbers.
+
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        total: int | None,
+        *,
+        print_guard: PrintGuard,
+        records: Sequence[Record],
+        directory: OutputDirectory | None,
+        on_progress: Callable[[], object],
+    ) -> None:
+        self.printer: Final = Printer(in_order=options.keep_order, print_guard=print_guard)
+        self.tally: Final = CommandTally(options.halt, total)
+        self.kept_count = 0
+        self.restored_count = 0
+        self.restored_seconds = 0.0
+        self.restored_failure_count = 0
+        self.last_restored_at = 0.0
+        self.run_count = 0
+        self.restored_times: tuple[float, ...] = ()
+        self.failures: Final[dict[tuple[object, ...], CommandFailures]] = {}
+        self.failed: Final[dict[int, FailedCommand]] = {}
+        self._saves_results: Final = options.results is not None
+        self._records: Final = records
+        self._directory: Final = directory
+        self._on_progress: Final = on_progress
+        self._unreported: Final[dict[BatchCommandJob, None]] = {}
+
+    def add(self, command: BatchCommandJob) -> None:
+        """Expect the end of a command, which is about to start.
+
+        Raises:
+            BatchError: its output would be saved in the files of another command.
+
+        """
+        if self._directory is not None:
+            self._directory.claim(command.sequence, command.arguments)
+        self._unreported[command] = None
+
+    @property
+    def unreported(self) -> list[BatchCommandJob]:
+        """The commands that wait, run, or have ended and are about to be reported."""
+        return list(self._unreported)
+
+    async def report(self, command: BatchCommandJob) -> bool:
+        """Print or save the output of a command, log its outcome, and count it. Return whether `--halt` is met.
+
+        Raises:
+            BaseException: the command failed with an error that ends the batch.
+
+        """
+        outcome = command.outcome()
+        if outcome.has_failed:
+            await self._report_failure(outcome)
+        if outcome.has_large_output:  # timeouts fire, and commands end and write, meanwhile
+            await anyio.to_thread.run_sync(self._save, command, outcome)
+        else:
+            self._save(command, outcome)
+        if not self._saves_results:  # otherwise an interruption here would leave a row whose command is not counted
+            await self.printer.print_kept(command.sequence)
+        self.kept_count += outcome.is_kept
+        self.run_count += 1
+        if outcome.is_restored:
+            self.run_count, self.last_restored_at = 0, time.monotonic()
+            self.restored_failure_count += outcome.has_failed
+            ended_at = outcome.start_timestamp + outcome.runtime
+            self.restored_count += 1
+            self.restored_seconds += command.elapsed or 0.0
+            times = (ended_at, *self.restored_times)
+            self.restored_times = (min(times), max(times))
+        elif outcome.has_failed and not outcome.is_kept:
+            self.failed[command.sequence] = FailedCommand(
+                command.arguments, command.label, outcome.command, outcome.failure_kind
+            )
+        must_stop = self.tally.add(outcome.exit_code)
+        self._on_progress()
+        return must_stop
+
+    def take_failed(self) -> dict[int, FailedCommand]:
+        """Return the commands that have failed, which run again, and count them as not ended."""
+        taken = dict(self.failed)
+        self.failed.clear()
+        self.tally.failed_count -= len(taken)
+        for failed in taken.values():
+            similar = self.failures[failed.failure_kind]
+            similar.count -= 1
+            similar.lines = [line for line in similar.lines if line != failed.outcome_line]
+            if not similar.count:
+                del self.failures[failed.failure_kind]
+        return taken
+
+    async def _report_failure(self, outcome: CommandOutcome) -> None:
+        """Count a failure for the summary. The first new one of a kind has a message at once."""
+        is_crash = outcome.signal > 0 and isinstance(outcome.error, CommandError)
+        similar = self.failures.setdefault(outcome.failure_kind, CommandFailures(outcome.reason, is_crash))
+        similar.count += 1
+        if len(similar.lines) < MAX_NAMED_COMMANDS:
+            similar.lines.append(outcome.command)
+        if outcome.message and not similar.was_reported:
+            similar.was_reported = True
+            await self.printer.print_message(outcome.message)
+
+    def print_unreported(self, only_ended: bool) -> None:
+        """Print or save the output of commands that were not reported, for example after an interruption.
+
+        Args:
+            only_ended: whether to leave out the commands that were cancelled.
+
+        """
+        for command in self.unreported:
+            if command.last_result is not None and (command.is_done() or not only_ended):
+                outputs = open_outputs(command.last_result)
+                if self._directory is not None:
+                    self._directory.save(command.sequence, command.arguments, command.slot, outputs)
+                self._keep_output(command, outputs)
+        self.printer.flush()
+
+    def _save(self, command: BatchCommandJob, outcome: CommandOutcome) -> None:
+        for record in self._records:
+            record.add(outcome, command.arguments, command.slot)
+        self._keep_output(command, open_outputs(outcome.result), is_restored=outcome.is_restored)
+
+    def _keep_output(
+        self, command: BatchCommandJob, outputs: tuple[BinaryIO, BinaryIO], *, is_restored: bool = False
+    ) -> None:
+        del self._unreported[command]
+        if not self._saves_results:
+            self.printer.keep_output(command.sequence, outputs, command.tag, is_restored=is_restored)
