@@ -383,8 +383,13 @@ def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
 
 
 def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
-    """Return whether a scheduler removes a settled job: it has `keep_jobs=False`, and no longer needs the job."""
-    return not scheduler.keep_jobs and scheduler._members.can_be_dropped(job)
+    """Return whether a scheduler removes a settled job: it has `keep_jobs=False`, and no longer needs the job.
+
+    Hooks ask this before the failure of the job is counted; a critical one is then kept.
+    """
+    failure: Any = job._outcome
+    is_critical = type(failure) is Failure and not failure.is_from_cancel and job._criticality()
+    return not (scheduler.keep_jobs or is_critical) and scheduler._members.can_be_dropped(job)
 
 
 def ends_with_steering(scheduler: BaseScheduler) -> bool:
