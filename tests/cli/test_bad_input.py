@@ -328,7 +328,7 @@ def test_invalid_value_of_the_jobs_option_is_rejected(tmp_path: Path, number: st
     """The error for an invalid `-j` lists the accepted values; click's default message mentions an integer range."""
     done = trioflow("run", "--no-monitor", written(tmp_path, FINE), "-j", number)
     assert done.exit_code == 2
-    assert "is not a number of jobs: give a whole number, or 0 for no limit" in done.stderr
+    assert "is not a number: give a whole number, 0 or more" in done.stderr
 
 
 def test_help_is_readable_on_a_terminal_of_twenty_columns() -> None:

@@ -81,19 +81,6 @@ class BatchCommandJob(
 
     """
 
-    __slots__ = (
-        "_attempt_job",
-        "_batch",
-        "_start_time",
-        "_start_timestamp",
-        "arguments",
-        "line",
-        "live_outputs",
-        "node",
-        "sequence",
-        "slot",
-    )  # fmt: skip
-
     def __init__(
         self,
         batch: Batch,

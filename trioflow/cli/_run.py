@@ -20,7 +20,7 @@ from typing import IO, Any, Final, get_args
 import click
 
 from .. import Events, JUnit, Scheduler, StopReason, Trace
-from .._command_options import option, parse_seconds
+from .._command_options import option, parse_count, parse_seconds
 from .._hints import WRONG_BACKEND_REMEDY
 from ..abc import BackendName, printable
 from ..view.look._answers import WATCH_INTERVAL, answer_thread, answering
@@ -28,7 +28,7 @@ from ..view.monitor._monitor import build_command_monitor, can_move_cursor
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._declared_options import takes_options
 from ._end_of_run import RunSummaryText
-from ._scenario import CliError, loaded_modules, make_window, parse_jobs_window, scenario_command, translate_errors
+from ._scenario import CliError, loaded_modules, make_window, scenario_command, translate_errors
 from ._signals import ExitOnSecondSignal
 
 
@@ -94,7 +94,7 @@ class RunOptions:
 
     backend: BackendName = option(type=click.Choice(get_args(BackendName)), default="trio", show_default=True)
     jobs_window: int | None = option(
-        "-j", "--jobs", parse=parse_jobs_window, metavar="N",
+        "-j", "--jobs", parse=parse_count, metavar="N",
         help="Maximum number of jobs to run at once in the whole run: jobs in nested schedulers count, but not these "
         "schedulers, forever jobs and services; 0 for no limit.  "
         "[default: the scheduler's own]",

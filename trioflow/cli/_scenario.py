@@ -281,18 +281,6 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
     return scheduler
 
 
-def parse_jobs_window(text: str) -> int:
-    """Parse a number of slots, where 0 means no limit.
-
-    Raises:
-        ValueError: the text is not a whole number.
-
-    """
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"{text!r} is not a number of jobs: give a whole number, or 0 for no limit")
-    return int(text)
-
-
 def make_window(scheduler: Scheduler, slots: int | None) -> int | anyio.CapacityLimiter | None:
     """Return the `jobs_window` for `-j N`.
 

@@ -75,7 +75,8 @@ def run(options: Options) -> int:
             with progress_bar.show(batch) if progress_bar else contextlib.nullcontext():
                 code = run_batch(batch)
             if code != SUCCESS_CODE:
-                print_to_stderr(summary_lines(batch, options))
+                for text in summary_lines(batch, options):
+                    _outputs.try_echo(text, err=True)
             return code
 
 
@@ -216,12 +217,6 @@ def failure_line(similar: CommandFailures, columns: int) -> str:
     candidates = [join_names(lines, number, similar.count) for number in range(len(lines), 0, -1)]
     commands = next((text for text in candidates if len(text) <= width), candidates[-1])
     return f"{fit(commands, width, keep='ends')}: {reason}"
-
-
-def print_to_stderr(lines: Iterator[str]) -> None:
-    """Print lines to standard error, unless it is closed."""
-    for line in lines:
-        _outputs.try_echo(line, err=True)
 
 
 @contextlib.contextmanager
