@@ -229,7 +229,7 @@ def remove_own(path: str) -> None:
         return
     for parent, names, _ in os.walk(path):
         for name in names:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, NotImplementedError):  # the system cannot do this with a link
                 os.chmod(os.path.join(parent, name), stat.S_IRWXU, follow_symlinks=False)
     shutil.rmtree(path, ignore_errors=True)
 

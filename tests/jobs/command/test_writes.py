@@ -65,3 +65,13 @@ def test_a_retry_that_succeeds_writes_its_outputs_anew(tmp_path: Path, backend: 
     job = make(tmp_path, "test -e ok || { touch ok; exit 1; }", retry=Retry(1, first=0))
     Scheduler(job).run(backend=backend)
     assert sorted(os.listdir(tmp_path)) == ["ok", "out", "out.partial", "tree", "tree.partial"]
+
+
+def test_what_links_in_a_directory_lead_to_stays_when_it_is_set_aside_again(tmp_path: Path, backend: str) -> None:
+    """A link to a directory once kept the remains of the attempt before, and so the half-written output in place."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o500)
+    job = make(tmp_path, f"mkdir new; ln -s {elsewhere} new/link; exit 1", writes=[tmp_path / "new"], retry=1)
+    Scheduler(job).run(backend=backend)
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "new.partial", "out", "tree"]
+    assert elsewhere.stat().st_mode & 0o777 == 0o500
