@@ -21,7 +21,7 @@ from trioflow.view.trace._formats import csv_text, json_text
 from trioflow.view.trace._record import TraceRecord
 from trioflow.view.trace._slots import compute_slot_use
 from trioflow.view.trace._span_builder import RecordBuilder
-from trioflow.view.trace._spans import CommandOutput, CommandRecord, RunSpan, Span
+from trioflow.view.trace._spans import CommandOutput, CommandRecord, IncidentMark, RunSpan, Span
 from trioflow.view.trace._trace_file import record_json
 from trioflow.view.trace.report._report import report_html
 
@@ -135,7 +135,7 @@ def varied_record(size: int) -> TraceRecord:
     for number, name in enumerate(names):
         inner = RunSpan(number + 1, size + number, 1, name, 0.0, 3.0 * size, number, StopReason.FAILED, None, ())
         runs.append(RunFacts(inner, (ResourceFacts(number + 1, name, 1.0),), (members[number],)))
-    incidents = [(float(number), 0, name) for number, name in enumerate(names)]
+    incidents = [IncidentMark(float(number), 0, name) for number, name in enumerate(names)]
     return RecordBuilder(runs).build(incidents, 3.0 * size)
 
 
