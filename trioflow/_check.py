@@ -66,7 +66,7 @@ def _most_at_once(scheduler: BaseScheduler) -> int:
         is_number = isinstance(level.jobs_window, int)  # a limiter counts the jobs that work, also in nested schedulers
         total = sum(members[: level.window_size] if is_number else members)
         most[level] = total if is_number or level.window_size is None else min(total, level.window_size)
-        if is_one_job(level):  # the jobs in a `First` take slots of the windows around it
+        if is_one_job(level):
             most[level] = min(1, total)
     return most[scheduler]
 

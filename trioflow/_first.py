@@ -35,9 +35,8 @@ class First(Scheduler, Generic[T_co]):
 
     Its result, which another job gets if the `First` is among its arguments, is the result of the first job that
     succeeded; with `enough` > 1, it is the list of their results, in the order in which they succeeded. The jobs that
-    were cancelled have unwound when the `First` settles. Each job takes needs and rates like any other, and a slot of
-    the window in which the `First` stands. The `First` itself takes none: it starts when its first job can have one.
-    Only a `First` with needs has a slot whenever none of its jobs has one, so that what it keeps never waits for slots.
+    were cancelled have unwound when the `First` settles. Each job takes needs, rates and tokens like any other. The
+    `First` takes one slot of the window in which it stands, as any nested scheduler does.
 
     A member that another member requires does not compete: `First(Sequence(connect, ask), other)` waits for `ask` or
     `other`. With `run_if="failed"`, a member is a fallback of those that it requires, and competes with them.
