@@ -134,7 +134,6 @@ def simulate(
     if policy is not None:
         check_policy(policy, "policy", subject)
     check_scenario(scheduler)
-    reject_endless_run(scheduler)
     all_durations, known_durations = resolve_all_durations(scheduler, durations)
     copy, trace = ScenarioCopy(scheduler, all_durations, known_durations, window, policy), Trace()
     # The copy runs in a new thread, because this one may be running an event loop.
@@ -162,25 +161,6 @@ def run_scenario_copy(copy: ScenarioCopy, trace: Trace) -> RunWatch:
     if watch.stall_reason:
         raise ValueError(f"{subject} would never end: {watch.stall_reason}; give it a timeout= to simulate it")
     return watch
-
-
-def reject_endless_run(scheduler: BaseScheduler) -> None:
-    """Reject a scenario with a scheduler that has only forever jobs, unless a timeout ends it.
-
-    Raises:
-        ValueError: the run would not end by itself.
-
-    """
-    schedulers = [scheduler]
-    for current in schedulers:  # the loop appends nested schedulers to the list
-        if current.timeout is None:
-            members = list(current)
-            if members and all(job.forever for job in members):
-                raise ValueError(
-                    f"{current.label!r} has only forever jobs, so its run would never end: "
-                    f"give it a timeout= to simulate it"
-                )
-            schedulers += [job for job in members if is_scheduler(job) and not job.forever]
 
 
 class RunWatch(Instrument):
@@ -222,7 +202,7 @@ class RunWatch(Instrument):
 
     def _stop(self) -> None:
         waiting = [job for job in self._scheduler.iterate_jobs() if job.is_scheduled()]
-        self.stall_reason = self._scheduler.explain(waiting[0]) if waiting else "nothing more would happen"
+        self.stall_reason = self._scheduler.explain(waiting[0]) if waiting else "only forever jobs would go on"
         self._scheduler.cancel()
 
 
