@@ -36,12 +36,12 @@ from trioflow.view.look._watched_run import WatchedRun
 from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally, run_verdict
-from trioflow.view.trace import _compare, _formats, _slots, _time_spent, _trace_file
+from trioflow.view.trace import _compare, _formats, _slot_use, _time_spent, _trace_file
 from trioflow.view.trace._facts import RunFacts
 from trioflow.view.trace._log_reader import LogReader
-from trioflow.view.trace._record import TraceRecord
 from trioflow.view.trace._span_builder import RecordBuilder
 from trioflow.view.trace._spans import or_infinity
+from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _failures, _report
 from trioflow.view.trace.timeline import _slot_rows, _timeline
 
@@ -339,7 +339,7 @@ def strange_in_times(record: TraceRecord) -> Iterator[str]:
 
 def strange_in_slots(record: TraceRecord) -> Iterator[str]:
     """Yield in words what cannot be true of slots: as many as there are, each with one job at a time, all time used."""
-    use = _slots.compute_slot_use(record)
+    use = _slot_use.compute_slot_use(record)
     total = use.slot_count * use.run_seconds
     if len(use.bars_by_slot) > use.slot_count:
         yield f"{len(use.bars_by_slot)} rows for {use.slot_count} slots"
@@ -351,7 +351,7 @@ def strange_in_slots(record: TraceRecord) -> Iterator[str]:
         yield f"the shares of slots: {use}"
     for bars in use.bars_by_slot:
         for one, other in itertools.pairwise(bars):
-            if other.start < one.end - _slots.HANDOVER_SECONDS - SAME:
+            if other.start < one.end - _slot_use.HANDOVER_SECONDS - SAME:
                 yield f"{one.span.name} and {other.span.name} share a slot"
 
 

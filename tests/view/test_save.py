@@ -17,8 +17,8 @@ from trioflow.cli import _report
 from trioflow.view import _exports, _save, listing, save
 from trioflow.view.graph import _render
 from trioflow.view.graph._dot import Statement
-from trioflow.view.trace._record import GraphDescription
 from trioflow.view.trace._trace_file import BadTrace, read_record
+from trioflow.view.trace._trace_record import GraphDescription
 from trioflow.view.trace.report._report import draw_graph
 
 from ..bodies import give_now

@@ -24,7 +24,7 @@ from trioflow.view.text import _symbols
 from trioflow.view.text._failure_text import describe_failure
 from trioflow.view.trace import _formats, _spans
 from trioflow.view.trace._formats import json_text as json_text
-from trioflow.view.trace._record import TraceRecord
+from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.timeline import _timeline
 

@@ -20,8 +20,8 @@ from .text import _failure_text, _verdict
 from .text._failure_text import MAX_HEADLINE_LENGTH
 from .trace._event_recorder import EventRecorder
 from .trace._log_reader import build_record
-from .trace._record import TraceRecord
 from .trace._spans import Span, or_infinity
+from .trace._trace_record import TraceRecord
 
 MAX_SUITE_NAME_LENGTH: Final = 200
 """Longer paths of nested schedulers are cut, because each case repeats that of its suite."""

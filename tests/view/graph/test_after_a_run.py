@@ -12,7 +12,7 @@ from trioflow import Job, Pool, Scheduler
 from trioflow.view import save
 from trioflow.view.graph import _dot, _style
 from trioflow.view.graph._drawing import Drawing
-from trioflow.view.trace._record import TOO_MANY_NOTE, GraphDescription, describe_graph
+from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription, describe_graph
 from trioflow.view.trace.report import _report
 
 from ...bodies import fail, idle, nap

@@ -20,7 +20,7 @@ from trioflow.view.look._console import console
 from trioflow.view.look._watch import Watch
 from trioflow.view.look._watched_run import WatchedRun
 from trioflow.view.text._verdict import Tally
-from trioflow.view.trace._record import TraceRecord
+from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import report_html
 

@@ -21,7 +21,7 @@ from trioflow.view.graph import _render
 from trioflow.view.graph._dot import Statement
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.trace import _compare, _trace_file
-from trioflow.view.trace._record import TOO_MANY_NOTE, GraphDescription
+from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import draw_graph, draw_graphs, report_html
 

@@ -16,8 +16,8 @@ from trioflow.view import save
 from trioflow.view.look import _answers
 from trioflow.view.trace import _time_spent
 from trioflow.view.trace._log_reader import record_of_last_run
-from trioflow.view.trace._record import TraceRecord
 from trioflow.view.trace._trace_file import read_record
+from trioflow.view.trace._trace_record import TraceRecord
 
 from ...bodies import nap, nothing
 from ...cli.command_line import trioflow as command

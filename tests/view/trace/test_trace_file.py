@@ -23,7 +23,7 @@ from ...conftest import BACKENDS
 from .scenarios import NASTY, everything, stop
 
 if TYPE_CHECKING:
-    from trioflow.view.trace._record import TraceRecord
+    from trioflow.view.trace._trace_record import TraceRecord
 
     from ...conftest import Virtual
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from ..trace._record import TraceRecord
+from ..trace._trace_record import TraceRecord
 from ..trace.report import _report
 from . import _answers, _client, _console
 from ._picture import Picture

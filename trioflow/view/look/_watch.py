@@ -42,9 +42,9 @@ from ..trace._log_reader import (
     host_facts,
     pool_resources,
 )
-from ..trace._record import MAX_BOXES, describe_graph
 from ..trace._trace import find_critical_path
 from ..trace._trace_file import to_plain
+from ..trace._trace_record import MAX_BOXES, describe_graph
 from ._process_record import Record, describe_line, explain, frames_in_thread, wait_name
 
 MAX_EXPLAINED: Final = 200

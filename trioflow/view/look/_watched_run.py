@@ -11,10 +11,10 @@ from ..._core.api.views import JobState
 from .._state_styles import recorded_state
 from ..text._verdict import Tally
 from ..trace._facts import JobFacts, RunFacts
-from ..trace._record import GraphDescription, LiveObjects, TraceRecord
 from ..trace._span_builder import RecordBuilder
 from ..trace._spans import HostFacts, IncidentMark
 from ..trace._trace_file import read_plain
+from ..trace._trace_record import GraphDescription, LiveObjects, TraceRecord
 from ._process_record import Record
 from ._watch import MAX_DROPPED
 

@@ -16,9 +16,9 @@ from ..._core.api.views import JobState, duration_text, fit, plural, printable
 from .._state_styles import recorded_state
 from ..text import _symbols
 from ..text._columns import durations_in_column, listed_lines
-from ._record import TraceRecord
 from ._spans import Span, Wait, waits_before_start
 from ._time_spent import critical_path_steps
+from ._trace_record import TraceRecord
 
 PartKey = tuple[str, bool]
 """A part of the critical path: the path of a job, or "" for the time after the last one, and whether it is the wait

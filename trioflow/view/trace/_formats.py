@@ -22,8 +22,8 @@ from typing import Any, Final
 from ..._core.api.views import printable
 from .._state_styles import recorded_state
 from ..text._symbols import escape_formula
-from ._record import TraceRecord
 from ._spans import RunSpan, Span
+from ._trace_record import TraceRecord
 
 TraceEvent = dict[str, Any]
 

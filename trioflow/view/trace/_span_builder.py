@@ -14,9 +14,9 @@ from ..._core.api.views import JobState
 from .._families import family_from_label
 from ._critical_path import settled_at
 from ._facts import JobFacts, RunFacts
-from ._record import TraceRecord
 from ._resource_use import find_needs
 from ._spans import IncidentMark, RunSpan, Span, assign_lanes, or_infinity
+from ._trace_record import TraceRecord
 from ._waits import WaitAnalysis
 
 

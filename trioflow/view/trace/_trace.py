@@ -8,8 +8,8 @@ from ..._core.api.views import AnyJob, BaseScheduler, current_run, plural
 from .. import _exports
 from ._event_recorder import EventRecorder
 from ._log_reader import build_record, record_of_last_run
-from ._record import TraceRecord
 from ._spans import Span
+from ._trace_record import TraceRecord
 
 if TYPE_CHECKING:
     from ._time_spent import CriticalPathPart, TimeSpent

@@ -21,8 +21,8 @@ from ... import _posix as posix
 from ..._core.api.views import JobState, topological_order
 from ..text import _failure_text
 from ._formats import FORMAT_VERSION
-from ._record import TraceRecord
 from ._spans import Span
+from ._trace_record import TraceRecord
 
 RECORD_KEY: Final = "record"
 """The key of the record in a trace file. Perfetto ignores it."""

@@ -12,8 +12,8 @@ from urllib.parse import quote
 from ...._core.api.views import STOP_REASON_TEXTS, JobState, StopReason, duration_text, fit, printable, size_text
 from ...text._failure_text import FAILURE_ORDER, FailureText, group_failures
 from ...text._verdict import failure_words
-from .._record import TraceRecord
 from .._spans import CommandRecord, Span, or_infinity
+from .._trace_record import TraceRecord
 
 MAX_FAILURE_GROUPS: Final = 200
 MAX_UNFOLDED_GROUPS: Final = 3

@@ -41,8 +41,8 @@ from ...graph import _dot, _render
 from ...text import _verdict
 from ...text._columns import durations_in_column
 from .. import _time_spent
-from .._record import TOO_MANY_NOTE, GraphDescription, TraceRecord
 from .._spans import RunSpan, Span, wait_text
+from .._trace_record import TOO_MANY_NOTE, GraphDescription, TraceRecord
 from ..timeline import _timeline
 from . import _failures
 

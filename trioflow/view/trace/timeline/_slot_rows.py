@@ -15,10 +15,10 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import MOVED_ON, JobState, WaitCause, duration_text, printable
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
-from .._record import TraceRecord
-from .._slots import SlotBar, SlotUse, compute_slot_use
+from .._slot_use import SlotBar, SlotUse, compute_slot_use
 from .._spans import Span, assign_lanes, or_infinity, wait_text
 from .._time_spent import FamilyTime, compute_family_times
+from .._trace_record import TraceRecord
 from ._svg import MARGIN, add_element, clip_text, flow_positions, text_width
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol

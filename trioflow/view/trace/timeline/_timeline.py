@@ -11,9 +11,9 @@ from xml.etree import ElementTree as Tree
 from ...._core.api.views import duration_text, shorten
 from ..._state_styles import NEVER_STARTED_STATES
 from ...text import _verdict
-from .._record import TraceRecord
-from .._slots import compute_slot_use
+from .._slot_use import compute_slot_use
 from .._spans import Span
+from .._trace_record import TraceRecord
 from . import _slot_rows
 from ._slot_rows import SlotGeometry
 from ._svg import MARGIN, add_element, add_hatching, clip_text, text_width, to_xml, wrap_text

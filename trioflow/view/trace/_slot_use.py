@@ -18,9 +18,9 @@ from typing import Final, Literal
 
 from ..._core.api.views import WaitCause, duration_text, plural, printable
 from .._state_styles import CAUSE_WORDS
-from ._record import TraceRecord, once_for_each_record
 from ._resource_use import count_overlaps
 from ._spans import Span, assign_lanes, throttled_before_start, waits_after_start, without_intervals
+from ._trace_record import TraceRecord, once_for_each_record
 
 WORK: Final = "work", ""
 """The `Activity` of a job that neither waits nor has ended."""
