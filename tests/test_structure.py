@@ -407,8 +407,7 @@ def test_files_that_nobody_named_are_opened_by_one_function() -> None:
 
 REMOVERS = {
     "the owner of users' files": """
-        jobs._user_files jobs._user_files._merge jobs._user_files._rename_aside jobs._user_files.open_output_file
-        jobs._user_files.remove_own
+        jobs._user_files jobs._user_files._rename_aside jobs._user_files.open_output_file jobs._user_files.remove_own
         """,
     "files of its own making, which have a temporary name, or are in a directory of its own": """
         batch._output.Backlog.take jobs.posix._guard.ProcessGroupTable.__init__ jobs.ssh._connections

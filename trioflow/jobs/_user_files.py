@@ -18,7 +18,7 @@ import os
 import shutil
 import stat
 import weakref
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, cast
 
 from .posix._files import is_named_pipe
@@ -42,26 +42,23 @@ def claim(owner: Any, paths: Iterable[Any]) -> None:
 # ---- outputs
 
 
-class DeclaredOutputs:
-    """The state of the output files of a command before it starts.
+def claim_outputs(job: Any, writes: Collection[Any], reads: Iterable[Any]) -> Callable[[], None]:
+    """Note who writes these files and directories, and return what sets aside all that is new in them.
 
     Args:
-        job: the command.
+        job: the command, which has not started.
         writes: its output files and directories.
         reads: its input files.
 
     """
+    claim(job, writes)
+    snapshots = {path: take_snapshot(path) for path in writes}
 
-    def __init__(self, job: Any, writes: Collection[Any], reads: Iterable[Any]) -> None:
-        self._job: Final = job
-        self._reads: Final = reads
-        claim(job, writes)
-        self._before: Final = {path: take_snapshot(path) for path in writes}
+    def set_aside_new() -> None:
+        for path, before in snapshots.items():
+            set_aside(path, before, job, reads)
 
-    def set_aside_new(self) -> None:
-        """Rename what the command has written, because it did not succeed."""
-        for path, before in self._before.items():
-            set_aside(path, before, self._job, self._reads)
+    return set_aside_new
 
 
 def take_snapshot(path: Any) -> Snapshot:
@@ -165,62 +162,6 @@ def open_output_file(path: Any, owner: Any, *, truncate: bool = False) -> int:
 # ---- copies
 
 
-def put_in_place(copy: str, target: str) -> str:
-    """Give a complete copy, which has a temporary name, its own name, and return this.
-
-    Raises:
-        OSError: it cannot have that name; or a directory is in the place of a file, or the other way round. Then
-            nothing has been moved.
-
-    """
-    if os.path.isdir(target) and not os.path.isdir(copy):
-        target = os.path.join(target, os.path.basename(copy))
-    _check_kinds(copy, target)
-    _merge(copy, target)
-    return target
-
-
-def _check_kinds(copy: str, target: str) -> None:
-    if not os.path.lexists(target):
-        return
-    if os.path.isdir(copy) is not os.path.isdir(target):
-        found, wanted = ("file", "directory") if os.path.isdir(copy) else ("directory", "file")
-        advice = "remove it, or give another to="
-        raise OSError(
-            errno.EEXIST, f"a {found} is in the place of a {wanted}, which never replaces it: {advice}", target
-        )
-    if os.path.isdir(copy):
-        for name in os.listdir(copy):
-            _check_kinds(os.path.join(copy, name), os.path.join(target, name))
-
-
-def _merge(copy: str, target: str) -> None:
-    if not os.path.isdir(copy):
-        os.replace(copy, target)
-    elif os.path.isdir(target):
-        with _writable(copy), _writable(target):
-            for name in os.listdir(copy):
-                _merge(os.path.join(copy, name), os.path.join(target, name))
-    else:
-        mode = stat.S_IMODE(os.stat(copy).st_mode)
-        os.chmod(copy, mode | stat.S_IWUSR)  # to rename a directory to another parent requires it
-        os.rename(copy, target)
-        os.chmod(target, mode)
-
-
-@contextlib.contextmanager
-def _writable(directory: str) -> Generator[None]:
-    mode = stat.S_IMODE(os.stat(directory).st_mode)
-    if mode & stat.S_IWUSR:
-        yield
-        return
-    os.chmod(directory, mode | stat.S_IRWXU)
-    try:
-        yield
-    finally:
-        os.chmod(directory, mode)
-
-
 def remove_own(path: str) -> None:
     """Remove what this run has made under a name of its own, including read-only directories. Ignore errors."""
     if os.path.islink(path) or not os.path.isdir(path):
@@ -233,8 +174,6 @@ def remove_own(path: str) -> None:
                 os.chmod(os.path.join(parent, name), stat.S_IRWXU, follow_symlinks=False)
     shutil.rmtree(path, ignore_errors=True)
 
-
-# ---- on nodes
 
 _EACH_ENTRY: Final = 'for f in "$1"/* "$1"/.[!.]* "$1"/..?*; do [ -e "$f" ] || continue;'
 PLACE_SCRIPT: Final = f"""
@@ -268,4 +207,7 @@ while [ $# -gt 0 ]; do
   shift 3
 done
 """
-"""A shell script that does the same as `put_in_place` for each copy on a node, its target, and its own name."""
+"""A shell script that gives each of some complete copies, which have temporary names, a target, and own names.
+
+It refuses if a directory is in the place of a file, or the other way round. Then it has moved nothing of that copy.
+"""

@@ -25,7 +25,7 @@ from ... import _posix as posix
 from ..._core.api import JobTimeout
 from ...abc import RunHandle, TimeLimit, arguments_of, name_in_errors
 from .._env_propagation import propagated_variables
-from .._user_files import DeclaredOutputs
+from .._user_files import claim_outputs
 from ..posix import _processes
 from ..posix._files import call_in_thread
 from ..posix._guard import Guard
@@ -66,7 +66,7 @@ class ProcessRun:
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait_readable: Final = run.wait_readable
-        self._declared_outputs: DeclaredOutputs | None = None  # set before the start of a command that has some
+        self._set_aside_outputs: Callable[[], None] | None = None  # set before the start of a command that has some
         self._job_timeout: JobTimeout | None = None  # set if the timeout has ended the process or the rest of its group
 
     async def run(self) -> CommandResult:
@@ -81,8 +81,8 @@ class ProcessRun:
         try:
             return await self._run_to_success()
         except BaseException:
-            if self._declared_outputs is not None:
-                await call_in_thread(self._declared_outputs.set_aside_new)
+            if self._set_aside_outputs is not None:
+                await call_in_thread(self._set_aside_outputs)
             raise
 
     async def _run_to_success(self) -> CommandResult:
@@ -127,7 +127,7 @@ class ProcessRun:
             await call_in_thread(self._stdin.write, stdin)
         if self._options.writes:
             outputs = job, self._options.writes, self._options.reads
-            self._declared_outputs = await call_in_thread(DeclaredOutputs, *outputs)
+            self._set_aside_outputs = await call_in_thread(claim_outputs, *outputs)
 
     def _start(self, cpu: int | None) -> None:
         job = self._job

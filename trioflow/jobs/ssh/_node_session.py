@@ -86,14 +86,29 @@ class NodeSession:
             await self.connection.ensure(self._user)
             async with self._session_slot() as others:
                 attempt = await self._attempt(spec)
-            if attempt.report.returncode is not None:
+            result = self.latest_result
+            if attempt.report.returncode is not None and result is not None:
                 written = "output" if stdio.is_merged else "standard error"
-                return self._check_result(attempt.stderr_tail, written, description, allowed)
+                return self._check_result(result, attempt.stderr_tail, written, description, allowed)
             if attempt.report.started:
                 what = f"the connection was lost, which ends the command on the node: {description}"
                 raise SshError(self.connection.node, what, started=True)
             attempt.check_login()
             await retries.wait_for_retry(attempt.stderr_tail, others, never_started=attempt.never_started)
+
+    async def run_here(self, words: Sequence[str], description: str) -> None:
+        """Run a program on this machine, which a cancellation does not interrupt, with errors like those of `run`.
+
+        Raises:
+            CommandError: the program has failed.
+
+        """
+        job = CommandJob(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        with anyio.CancelScope(shield=True):
+            result = await job.co_run()
+        self._check_result(
+            result, result.stderr or b"", "standard error", self.redact(description), _exit_codes.ZERO_ONLY
+        )
 
     async def _attempt(self, spec: CommandSpec) -> RemoteCommand:
         with self.hidden_paths():
@@ -198,10 +213,8 @@ class NodeSession:
             yield connection.sessions.borrowed_tokens - 1
 
     def _check_result(
-        self, stderr_tail: bytes, written: str, description: str, allowed: frozenset[int] | None
+        self, result: CommandResult, stderr_tail: bytes, written: str, description: str, allowed: frozenset[int] | None
     ) -> CommandResult:
-        result = self.latest_result
-        assert result is not None
         failure = _exit_codes.describe_failure(allowed, result.returncode)
         if failure is not None:
             raise CommandError(

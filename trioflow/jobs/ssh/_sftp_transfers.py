@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import posixpath
 import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ... import _posix as posix
-from .._user_files import PLACE_SCRIPT, put_in_place, remove_own
+from .._user_files import PLACE_SCRIPT, remove_own
 from ..command._argv import BYTES_TYPES
 from ..command._command_job import CommandJob
 from ..command._output_sinks import OutputSpool
@@ -49,12 +50,9 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, descriptio
         operations.append(Put(copy.source, copy.temporary_path))
     try:
         await session.transfer(operations, description)
-        words = [
-            word for copy in copies for word in (copy.temporary_path, copy.target, posixpath.basename(copy.source))
-        ]
-        for start in range(0, len(words), 3 * COPIES_AT_ONCE):
-            script = ["/bin/sh", "-c", PLACE_SCRIPT, "trioflow", *words[start : start + 3 * COPIES_AT_ONCE]]
-            await session.run(script, Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE), description)
+        placed = [(copy.temporary_path, copy.target, posixpath.basename(copy.source)) for copy in copies]
+        for command in _placing_commands(placed):
+            await session.run(command, Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE), description)
     except BaseException:
         await session.remove_files([copy.temporary_path for copy in copies])
         raise
@@ -87,9 +85,23 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
                 what = f"{session.redact(description)}: found {len(names)} files for one target"
                 raise SshError(session.connection.node, what, "end to= with a '/'")
             copies = [(os.path.join(incoming, name), os.path.join(to, name) if to_directory else to) for name in names]
-            return await call_in_thread(lambda: [put_in_place(*copy) for copy in copies])
+            placed = [(copy, target, os.path.basename(copy)) for copy, target in copies]
+            targets = [
+                os.path.join(target, name) if os.path.isdir(target) and not os.path.isdir(copy) else target  # noqa: ASYNC240 - one look at one name
+                for copy, target, name in placed
+            ]
+        for command in _placing_commands(placed):
+            await session.run_here(command, description)
+        return targets
     finally:
         await call_in_thread(remove_own, incoming)
+
+
+def _placing_commands(copies: Sequence[tuple[str, str, str]]) -> Iterator[list[str]]:
+    """Yield commands that give complete copies their places: for each its temporary path, its target, and its name."""
+    for start in range(0, len(copies), COPIES_AT_ONCE):
+        words = itertools.chain(*copies[start : start + COPIES_AT_ONCE])
+        yield ["/bin/sh", "-c", PLACE_SCRIPT, "trioflow", *words]
 
 
 @contextlib.asynccontextmanager
