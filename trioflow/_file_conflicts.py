@@ -52,7 +52,7 @@ class FileUses:
                 if not path.startswith("/dev/"):
                     self._writers[path].append(job)
             self._readers.extend((os.path.abspath(os.fsdecode(path)), job) for path in reads)
-        self._below: dict[str, list[str]] = {}
+        self._sorted_paths: list[str] = []
         self._positions: dict[AnyJob, int] = {}
         self._waits: dict[AnyJob, int] = {}
 
@@ -61,12 +61,12 @@ class FileUses:
         for path, jobs in self._writers.items():
             if len(jobs) > 1:
                 self._sort(jobs)
-                # In an order of all jobs, each is comparable with all others if it is with the next one.
-                for first, second in itertools.pairwise(jobs):
-                    if not self._is_ordered(first, second):
-                        text = f"{first.label!r} and {second.label!r} both write {_shown(path, first, second)}"
-                        advice = "have one require the other, or give each a file of its own"
-                        yield second, f"{text}, and neither requires the other: {advice}"
+            # In an order of all jobs, each is comparable with all others if it is with the next one.
+            for first, second in itertools.pairwise(jobs):
+                if not self._is_ordered(first, second):
+                    text = f"{first.label!r} and {second.label!r} both write {_shown(path, first, second)}"
+                    advice = "have one require the other, or give each a file of its own"
+                    yield second, f"{text}, and neither requires the other: {advice}"
 
     def unordered_readers(self) -> Iterator[str]:
         """Yield what is wrong with each job that reads a file beside one that writes it."""
@@ -92,22 +92,13 @@ class FileUses:
             return [path]
         if set(path) & set("*?["):
             return [written for written in self._writers if _matches(written.split("/"), path.split("/"))]
-        parents = [path]
-        while (parent := os.path.dirname(parents[-1])) != parents[-1]:
-            parents.append(parent)
-        inside = self._written_below.get(path, ())
+        if not self._sorted_paths:
+            self._sorted_paths = sorted(self._writers)
+        # What is in a directory is next to each other in this order.
+        bounds = (bisect.bisect(self._sorted_paths, f"{path}{os.sep}{end}") for end in ("", "\U0010ffff"))
+        inside = self._sorted_paths[slice(*bounds)]
+        parents = itertools.accumulate(path.split(os.sep), lambda parent, name: f"{parent}{os.sep}{name}")
         return [*inside, *(parent for parent in parents if parent in self._writers)]
-
-    @property
-    def _written_below(self) -> dict[str, list[str]]:
-        """For each directory, the written files in it, at any depth."""
-        if not self._below:
-            for path in self._writers:
-                parent = os.path.dirname(path)
-                while parent not in ("/", ""):
-                    self._below.setdefault(parent, []).append(path)
-                    parent = os.path.dirname(parent)
-        return self._below
 
     def _sort(self, jobs: list[AnyJob]) -> None:
         if not self._positions:

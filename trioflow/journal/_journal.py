@@ -713,10 +713,7 @@ class JournalSession:
 
         It may be called in a thread.
         """
-        try:
-            record = self.store.find_job(path)
-        except DamagedRow:
-            return None
+        record = self._find_record(path)
         if record is None or record.large is None or record.saved == "pickle":
             return None
 

@@ -227,7 +227,7 @@ class PublishedQuestion:
     ) -> None:
         self._files: Final = files
         self._report: Final = report
-        self._on_closed: Final = on_closed
+        self.close: Final = on_closed
         self._taken: GivenAnswer | None = None
         earlier: Question | None = files.read("question", question.path)
         if earlier is not None and earlier.fingerprint == question.fingerprint:
@@ -261,9 +261,6 @@ class PublishedQuestion:
         self._files.remove(path, "taken")
         self._taken = None
         self._report(f"the answer to {path!r} is refused: {reason}")
-
-    def close(self) -> None:
-        self._on_closed()
 
 
 def hash_of_text(text: str) -> str:

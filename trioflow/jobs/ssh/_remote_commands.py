@@ -348,7 +348,7 @@ class _StartBuffer:
     def __init__(self, sinks: Sequence[OutputSink], node: Node | None = None) -> None:
         self.buffer: Final = bytearray()
         self._node: Final = node or LocalNode()
-        self._sinks: Final = sinks
+        self._output: Final = _SinkFile(sinks)
         self._is_open = False
         self._is_finished = False
 
@@ -358,7 +358,8 @@ class _StartBuffer:
         The buffer may contain output of the command, because the report of its start arrives through another pipe.
         """
         self._is_open = True
-        self._forward(bytes(self.buffer))
+        if self.buffer:
+            self._output.write(bytes(self.buffer))
         self.buffer.clear()
         if self._is_finished:
             self.finish()
@@ -371,7 +372,7 @@ class _StartBuffer:
 
         """
         if self._is_open:
-            self._forward(data)
+            self._output.write(data)
             return
         self.buffer.extend(data)
         if len(self.buffer) > MAX_EARLY_BYTES:
@@ -382,13 +383,7 @@ class _StartBuffer:
         """Finish the sinks or, before `open`, leave that to `open`."""
         self._is_finished = True
         if self._is_open:
-            for sink in self._sinks:
-                sink.finish()
-
-    def _forward(self, data: bytes) -> None:
-        if data:
-            for sink in self._sinks:
-                sink.write(data)
+            self._output.flush()
 
 
 class _TailSink:
