@@ -341,7 +341,7 @@ OPENERS = {
         cli._graph.command cli._report.command.write
         compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
         jobs.command._readiness.OutputLine._wait.read_new_lines
-        jobs.command._start_errors.file_tail jobs.command._streams.ProcessStreams._open_input
+        jobs.command._output_sinks.file_tail jobs.command._streams.ProcessStreams._open_input
         jobs._user_files.open_output_file jobs.ssh._local_copier.put jobs.ssh._sftp_transfers.read_script
         jobs.ssh._sftp_transfers._copy_content journal._file_stamps.FileStamper._stamp
         journal._file_stamps._hash_before journal._store.JournalStore._read_header view._exports.write_atomically
@@ -362,8 +362,8 @@ OPENERS = {
         view.look._client._check_process view.look._client._looking_alone view.look._client.answering_programs
         """,
     "a directory that is private": """
-        jobs.ssh._connections.Connection._start jobs.ssh._connections.Connection._read_log
-        view.look._answers.answer_in_file view.look._client._ask_remotely view.look._client._wait_for_file
+        jobs.ssh._connections.Connection._start view.look._answers.answer_in_file view.look._client._ask_remotely
+        view.look._client._wait_for_file
         """,
     "a directory, to be flushed": "journal._store.JournalStore._sync_directory",
     "files of the package": """

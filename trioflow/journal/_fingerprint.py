@@ -27,7 +27,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from .._core.api import is_job
@@ -57,6 +57,7 @@ from ._serialization import (
     digest,
     dumps,
     escape_surrogates,
+    own_slots,
     stored_module,
     type_name,
 )
@@ -286,7 +287,7 @@ class FingerprintBuilder:
             name
             for base in type(job).__mro__
             if base.__module__.partition(".")[0] != PACKAGE_PREFIX
-            for name in _slots_of(base)
+            for name in own_slots(base)
             if hasattr(job, name)
         ]
         values = {name: getattr(job, name) for name in slots} | getattr(job, "__dict__", {})
@@ -339,11 +340,6 @@ class FingerprintBuilder:
             return self._result_form(job)
         error = job.raised_exception()
         return [job.state.value, comparison_form(dumps(f"{type_name(type(error))}: {error}"))]
-
-
-def _slots_of(class_: type[Any]) -> Iterable[str]:
-    slots: Any = class_.__dict__.get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else slots
 
 
 def with_requirements(fingerprint: str, part: str) -> str:

@@ -223,7 +223,7 @@ class PublishedQuestion:
     """
 
     def __init__(
-        self, files: QuestionFiles, question: Question, report: Callable[[str], object], on_closed: Callable[[], object]
+        self, files: QuestionFiles, question: Question, report: Callable[[str], object], on_closed: Callable[[], None]
     ) -> None:
         self._files: Final = files
         self._report: Final = report

@@ -340,11 +340,13 @@ def _reject_extra_attributes(value: Any, class_: Any, fields: tuple[str, ...]) -
 
 @functools.lru_cache
 def _slot_names(class_: Any) -> tuple[str, ...]:
-    slots: list[str] = []
-    for base in class_.__mro__:
-        base_slots: Any = base.__dict__.get("__slots__", ())
-        slots += [base_slots] if isinstance(base_slots, str) else base_slots
-    return tuple(name for name in slots if name not in ("__dict__", "__weakref__"))
+    return tuple(name for base in class_.__mro__ for name in own_slots(base))
+
+
+def own_slots(class_: type[Any]) -> list[str]:
+    """Return the names of the attributes that a class, without its bases, has in slots."""
+    slots: Any = class_.__dict__.get("__slots__", ())
+    return [name for name in ([slots] if isinstance(slots, str) else slots) if name not in ("__dict__", "__weakref__")]
 
 
 def _importable_name(class_: type[Any]) -> str:

@@ -15,7 +15,13 @@ from typing import Any, Final, Protocol
 
 from ... import _posix as posix
 from ...abc import printable
-from ..posix._files import explain_temporary_file, open_temporary_file, write_all, write_all_to_stream
+from ..posix._files import (
+    explain_temporary_file,
+    may_wait_for_writer,
+    open_temporary_file,
+    write_all,
+    write_all_to_stream,
+)
 
 SPOOL_LIMIT_BYTES: Final = 1 << 20
 """The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
@@ -231,15 +237,15 @@ class ActivitySink:
         """Do nothing: no cleanup is needed."""
 
 
-def file_tail(path: Any, size: int) -> bytes:
-    """Return the end of a file to which a command writes; nothing if it cannot be read, or is no regular file."""
-    with contextlib.suppress(OSError):
-        descriptor = posix.open_regular(path, os.O_RDONLY)
-        try:
-            return bytes(posix.pread(descriptor, size, max(0, os.fstat(descriptor).st_size - size)))
-        finally:
-            os.close(descriptor)
-    return b""
+def file_tail(path: Any, size: int, start: int = 0) -> bytes | None:
+    """Return up to `size` bytes from the end of a file; nothing of a pipe, and None if the file cannot be read.
+
+    Bytes before position `start` are left out.
+    """
+    with contextlib.suppress(OSError), open(os.devnull if may_wait_for_writer(path) else path, "rb") as file:
+        file.seek(max(start, file.seek(0, os.SEEK_END) - size))
+        return file.read(size)
+    return None
 
 
 def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:

@@ -21,10 +21,11 @@ import anyio
 
 from ..._core.api import JobTimeout, Service, current_job
 from ...abc import JobOptions, RunHandle, callback, original_arguments_of, run_of, shown_value
+from ._output_sinks import file_tail
 from ._readiness import OutputLine, Readiness
 from ._result import CommandError, CommandResult
 from ._spawn_options import is_path
-from ._start_errors import MAX_TAIL_BYTES, file_size, file_tail
+from ._start_errors import MAX_TAIL_BYTES, file_size
 
 MAX_KEPT_LINES: Final = 50
 """How many of the latest lines of output are kept for error messages."""
@@ -122,7 +123,7 @@ class ProgramService(Service[Any], keeps_time=True):
         """Return the end of the output. `initial_sizes` has the size of each output file before the service started."""
         output = "\n".join(self._latest_lines)
         for path, size in initial_sizes.items():
-            output += (file_tail(path, size) or b"").decode(errors="backslashreplace")
+            output += (file_tail(path, MAX_TAIL_BYTES, size) or b"").decode(errors="backslashreplace")
         return output.strip()[-MAX_TAIL_BYTES:]
 
     # ---- running the program

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import subprocess
@@ -10,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
-from ..posix._files import may_wait_for_writer
+from ._output_sinks import file_tail
 from ._spawn_options import CommandOptions, is_path
 
 if TYPE_CHECKING:
@@ -120,17 +119,6 @@ def file_size(path: Any) -> int:
         return 0
 
 
-def file_tail(path: Any, start: int) -> bytes | None:
-    """Return up to `MAX_TAIL_BYTES` bytes from the end of a file, or None if the file cannot be read, as a pipe.
-
-    Bytes before position `start` are left out.
-    """
-    with contextlib.suppress(OSError), open(os.devnull if may_wait_for_writer(path) else path, "rb") as file:
-        file.seek(max(start, file.seek(0, os.SEEK_END) - MAX_TAIL_BYTES))
-        return file.read(MAX_TAIL_BYTES)
-    return None
-
-
 def stderr_tail(result: CommandResult, options: CommandOptions, start: int) -> bytes | None:
     """Return the last bytes of a command's standard error; None if it was neither captured nor written to a file.
 
@@ -147,7 +135,7 @@ def stderr_tail(result: CommandResult, options: CommandOptions, start: int) -> b
             file.seek(max(0, len(output) - MAX_TAIL_BYTES))
             return file.read(MAX_TAIL_BYTES)
     path = _stderr_path(options)
-    return None if path is None else file_tail(path, start)
+    return None if path is None else file_tail(path, MAX_TAIL_BYTES, start)
 
 
 def _stderr_path(options: CommandOptions) -> Any:

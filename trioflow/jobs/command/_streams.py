@@ -203,7 +203,7 @@ class ProcessStreams:
         options = self._job._command_options
         for name, target in (("stdout", options.stdout), ("stderr", options.stderr)):
             if is_path(target):
-                yield name, file_tail(target, size)
+                yield name, file_tail(target, size) or b""
 
     def _close_inherited_descriptors(self) -> None:
         for descriptor in self._inherited_descriptors:

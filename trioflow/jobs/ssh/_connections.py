@@ -34,6 +34,7 @@ from ... import _posix as posix
 from ..._core.api import JobTimeout
 from ...abc import RunHandle, declare_run_resource, run_of, set_run_need
 from ..command._command_job import CommandJob
+from ..command._output_sinks import file_tail
 from ..command._result import CommandError
 from ..command._start_errors import MAX_TAIL_BYTES
 from ..posix._guard import MARK_VARIABLE, Guard
@@ -84,8 +85,6 @@ suffix of 18 bytes. The rest is left for the socket's name.
 """
 MAX_LOG_SIZE: Final = 4 << 20
 """The maximum size of what ssh reports on a connection, in bytes; a server that says more has no connection."""
-MAX_LOG_BYTES: Final = MAX_TAIL_BYTES
-"""The maximum number of bytes to read from the end of what ssh has reported on a connection, with the node's banner."""
 
 
 class Connections:
@@ -210,13 +209,8 @@ class Connection:
         text = "\n".join([*lines, ""]).encode(errors="surrogateescape")
         return self.transport.transfer(self.node, self.socket), text
 
-    def parse_listing(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
-        """Parse the output of a copy command, and return the paths, on the node, of the downloaded files."""
-        return parse_fetched(output, operations)
-
-    def explain_errors(self, output: bytes) -> tuple[bytes, str]:
-        """Return the relevant error messages of a copy command, and advice on known problems."""
-        return filter_errors(output)
+    parse_listing = staticmethod(parse_fetched)
+    explain_errors = staticmethod(filter_errors)
 
     def never_started(self, text: str) -> bool:
         """Return whether an error message means that nothing has started, for lack of a connection or a session."""
@@ -376,9 +370,8 @@ class Connection:
         return self.socket + ".log"
 
     def _read_log(self) -> str:
-        with open(self._log_file, "rb") as log:  # it has the banner of the server, too
-            log.seek(max(0, log.seek(0, os.SEEK_END) - MAX_LOG_BYTES))
-            return log.read(MAX_LOG_BYTES).decode(errors="backslashreplace")
+        log = file_tail(self._log_file, MAX_TAIL_BYTES) or b""  # it has the banner of the server, too
+        return log.decode(errors="backslashreplace")
 
     async def _wait_until_ready(self, descriptor: int, deadline: float) -> bool:
         wait, output = self.run.wait_readable, b""

@@ -297,7 +297,7 @@ class _LocalOutput:
         """Return the end of the output so far; None if it is neither captured nor goes to a file."""
         if self._capture is not None:
             return self._capture.tail(size)
-        return None if self._path is None else file_tail(self._path, size)
+        return None if self._path is None else file_tail(self._path, size) or b""
 
     def captured(self) -> bytes | OutputSpool | None:
         return None if self._capture is None else self._capture.output()

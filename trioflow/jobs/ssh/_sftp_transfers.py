@@ -86,15 +86,16 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
                 raise SshError(session.connection.node, what, "end to= with a '/'")
             copies = [(os.path.join(incoming, name), os.path.join(to, name) if to_directory else to) for name in names]
             placed = [(copy, target, os.path.basename(copy)) for copy, target in copies]
-            targets = [
-                os.path.join(target, name) if os.path.isdir(target) and not os.path.isdir(copy) else target  # noqa: ASYNC240 - one look at one name
-                for copy, target, name in placed
-            ]
+        places = await call_in_thread(lambda: [_place_of(*each) for each in placed])
         for command in _placing_commands(placed):
             await session.run_here(command, description)
-        return targets
+        return places
     finally:
         await call_in_thread(remove_own, incoming)
+
+
+def _place_of(copy: str, target: str, name: str) -> str:
+    return os.path.join(target, name) if os.path.isdir(target) and not os.path.isdir(copy) else target
 
 
 def _placing_commands(copies: Sequence[tuple[str, str, str]]) -> Iterator[list[str]]:
