@@ -18,6 +18,7 @@ from typing import Any, Final
 from ._core.api.views import AnyJob, BaseScheduler, all_requirements, is_scheduler, members_in_order, warn
 
 MAX_NAMED_READERS: Final = 3
+PATH_TYPES: Final = (str, os.PathLike)
 
 
 def check_files(scheduler: BaseScheduler) -> None:
@@ -147,13 +148,11 @@ def declared_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
             work = describe(job)
             return [*work.writes, *work.begins_anew], [*work.reads]
         return [], []
-    streams = [] if options.append else [each for each in (options.stdout, options.stderr) if _is_path(each)]
-    return [*options.writes, *streams], [*options.reads, *([options.stdin] if _is_path(options.stdin) else ())]
-
-
-def _is_path(value: Any) -> bool:
-    """Return whether this is a path without placeholders, which differ between nodes."""
-    return isinstance(value, (str, os.PathLike)) and "{" not in os.fspath(value)
+    anew = [] if options.append else [each for each in (options.stdout, options.stderr) if isinstance(each, PATH_TYPES)]
+    if hasattr(job, "node"):  # their names may have placeholders, whose values differ between nodes
+        anew = [path for path in anew if "{" not in os.fspath(path)]
+    read = [path for path in (options.stdin,) if isinstance(path, PATH_TYPES)]
+    return [*options.writes, *anew], [*options.reads, *read]
 
 
 def _matches(names: list[str], pattern: list[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -40,6 +41,8 @@ def build(kind: str) -> Scheduler:
     match kind:
         case "stream":
             second = command("second", stdout="./out", append=False)
+        case "braces":  # no placeholder, but for a node
+            return Scheduler(*(command(name, stdout="{node}.txt", append=False) for name in ("first", "second")))
         case "node":
             second = SshJob(LocalNode(), "true", stdout="out", append=False, label="second")
         case "own kind":
@@ -66,16 +69,17 @@ def build(kind: str) -> Scheduler:
     return Scheduler(first, second)
 
 
-@pytest.mark.parametrize("kind", ["absolute", "stream", "node", "own kind", "nested", "race"])
+@pytest.mark.parametrize("kind", ["absolute", "stream", "braces", "node", "own kind", "nested", "race"])
 def test_two_unordered_writers_of_a_file_are_an_error_before_the_run(
     backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Two jobs that wrote one file at once got no word, and succeeded with a file of pieces of both."""
     monkeypatch.chdir(tmp_path)
     scheduler = build(kind)
-    text = "'first' and 'second' both write 'out', and neither requires the other: have one require the other"
+    name = "{node}.txt" if kind == "braces" else "out"
+    text = f"'first' and 'second' both write '{name}', and neither requires the other: have one require the other"
     assert [found for _, found in findings(scheduler) if text in found]
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(ValueError, match=re.escape(text)):
         scheduler.run(backend=backend)
     assert not scheduler.is_runnable()
 
