@@ -414,6 +414,7 @@ REMOVERS = {
         jobs.ssh._connections.Connection._start jobs.ssh._connections.PrivateDirectory.__init__
         jobs.ssh._connections.PrivateDirectory.remove jobs.ssh._local_copier.put
         jobs.ssh._node_session.NodeSession._remove jobs.ssh._ssh_job jobs.ssh._wrapper
+        testing._explored_run.ExploredRun._simulate_crash
         view._exports.write_atomically view.look._answers.AnswerThread.start view.look._answers.AnswerThread.stop
         view.look._answers.answer_in_file view.look._client._ask_remotely
         """,
@@ -442,9 +443,9 @@ def removers(node: ast.AST, name: str) -> Iterator[str]:
     """Yield the functions in a part of a module that remove, rename, replace or empty files, once for each way."""
     for child in ast.iter_child_nodes(node):
         match child:
-            case ast.Call(
-                ast.Attribute(ast.Name("os" | "shutil"), "remove" | "removedirs" | "renames" | "move" | "replace")
-            ):
+            case ast.Attribute(ast.Name("os" | "shutil" | "Path"), attribute) if attribute in REMOVING_FUNCTIONS:
+                yield name
+            case ast.ImportFrom("os" | "shutil", names) if {each.name for each in names} & REMOVING_FUNCTIONS:
                 yield name
             case ast.Call(ast.Attribute(_, "replace"), [_], []) | ast.Attribute(_, "O_TRUNC"):
                 yield name
@@ -464,6 +465,9 @@ def removers(node: ast.AST, name: str) -> Iterator[str]:
 
 
 REMOVING_METHODS = {"rmtree", "unlink", "rmdir", "rename", "truncate", "ftruncate", "write_text", "write_bytes"}
+REMOVING_FUNCTIONS = REMOVING_METHODS | {
+    *("remove", "removedirs", "renames", "move", "replace", "copy", "copy2", "copyfile", "copytree"),
+}
 
 
 def test_users_files_are_removed_renamed_replaced_and_emptied_in_one_module() -> None:
@@ -483,9 +487,13 @@ def test_users_files_are_removed_renamed_replaced_and_emptied_in_one_module() ->
         "os.open(x, os.O_WRONLY | os.O_TRUNC)",
         "run('rm -rf ' + x)",
         "run(f'mv -- {x} {y}')",
+        "shutil.copyfile(x, y)",
+        "finalize(self, os.unlink, x)",
+        "map(Path.unlink, x)",
     ]
     planted = "\n".join(f"class C:\n  def f{number}(self): return {way}" for number, way in enumerate(ways))
     assert list(dict.fromkeys(removers(ast.parse(planted), "m"))) == [f"m.C.f{number}" for number in range(len(ways))]
+    assert list(removers(ast.parse("from os import unlink as forget"), "m")) == ["m"]
 
 
 def test_each_test_that_stands_for_a_promise_is_there() -> None:
