@@ -73,6 +73,19 @@ def test_journal_list_shows_restored_jobs_and_why_others_ran(tmp_path: Path, fil
     assert re.search(verdict, last)
 
 
+def test_journal_list_shortens_long_floats_but_no_text(tmp_path: Path, file: Path) -> None:
+    """The list rounds floats to nine digits, and leaves the same digits in a text; `show` has the whole result."""
+    code = """
+async def sizes():
+    return (0.1 + 0.2, "0.30000000000000004", -1234567.123456789, 24998, 1e-17)
+scenario = Scheduler(Job(sizes, label="sizes"))
+"""
+    ran(tmp_path, file, code)
+    assert timeless(lines(file)[0]) == 'ran sizes (0.3,"0.30000000000000004",-1234567.12,24998,1e-17)'
+    [result] = [line for line in lines(file, "show", "sizes") if line.startswith("result:")]
+    assert "[0.30000000000000004," in result
+
+
 def test_journal_show_prints_the_details_of_the_selected_jobs(tmp_path: Path, file: Path) -> None:
     """`journal show` prints the results and fingerprints of jobs that are selected by path or pattern."""
     ran(tmp_path, file)

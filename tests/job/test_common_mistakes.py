@@ -32,6 +32,17 @@ def test_a_job_class_without_super_init_raises_an_error_that_names_it() -> None:
             use(Own())
 
 
+# --- a function in place of a word
+
+
+def test_a_function_as_run_if_is_told_where_a_condition_goes() -> None:
+    """A function as `run_if` is rejected with what else there is; a word that is not known, with the words alone."""
+    with pytest.raises(ValueError, match=r"choose one of .*; a condition of your own goes into the job, .*\.add\(\)$"):
+        Job(nap, 1, run_if=cast(Any, lambda: True))
+    with pytest.raises(ValueError, match=r"run_if='never' .*: choose one of [a-z]+, [a-z]+, [a-z]+$"):
+        Job(nap, 1, run_if=cast(Any, "never"))
+
+
 # --- a function that returns what cannot be awaited
 
 

@@ -436,6 +436,20 @@ def test_a_job_that_reads_an_unstorable_result_by_ref_runs_each_time(virtual: Vi
     assert "the result of 'source'" in explanation_of(list(scheduler)[1])
 
 
+def test_a_job_that_waits_is_told_only_what_it_waits_for(virtual: Virtual, file: Path) -> None:
+    """`explain` says why a job was not restored once it runs, and until then only what it waits for."""
+    said: list[str] = []
+
+    async def say(version: int) -> None:
+        said.append(explanation_of(later))
+
+    for version in (1, 2):
+        first, later = Job(say, version, label="first"), Job(double, version, label="later")
+        assert virtual(partial(Scheduler(first, later, jobs_window=1).co_run, journal=file))
+    assert said[1] == "'later' waits for a slot: the window is full, with 'first'"
+    assert explanation_of(later).endswith("; it was not restored: argument 1 has changed from 1 to 2")
+
+
 def explanation_of(job: AbstractJob[Any]) -> str:
     assert job.scheduler is not None
     return job.scheduler.explain(job)

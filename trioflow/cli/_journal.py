@@ -36,6 +36,8 @@ REDACTED_TEXT: Final = "(redacted)"
 NOT_IN_JOURNAL_TEXT: Final = "no result in the journal"
 MAX_RESULT_LENGTH: Final = 60
 TUPLE_PATTERN: Final = re.compile(r'\{"\$":"tuple","v":\[([^\[\]{}]*)\]\}')
+# Strings match too, so that a number in one is left as it is.
+STRING_OR_LONG_FLOAT: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+\.\d{7,}(?:[eE][-+]?\d+)?')
 COMMAND_RESULT_PREFIX: Final = '{"$":"CommandResult",'
 KEPT_FAILURE_PREFIX: Final = f'{{"result":{COMMAND_RESULT_PREFIX}'  # of `batch --keep all`
 
@@ -309,7 +311,13 @@ def short_result(record: StoredJob) -> str:
         return _short_command_result(record.result)
     if is_redacted(record):
         return REDACTED_TEXT
-    return fit(TUPLE_PATTERN.sub(r"(\1)", record.result), MAX_RESULT_LENGTH, ellipsis="...")
+    text = STRING_OR_LONG_FLOAT.sub(_shorten_float, TUPLE_PATTERN.sub(r"(\1)", record.result))
+    return fit(text, MAX_RESULT_LENGTH, ellipsis="...")
+
+
+def _shorten_float(match: re.Match[str]) -> str:
+    text = match[0]
+    return text if text.startswith('"') else f"{float(text):.9g}"
 
 
 def is_redacted(record: StoredJob) -> bool:

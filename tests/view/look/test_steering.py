@@ -97,7 +97,7 @@ def test_the_window_of_a_group_is_its_own(backend: Any) -> None:
     )
     assert (nested, inner.jobs_window) == ("'out/in': jobs_window set to 2", 2)
     assert "'out/in/held' is one job, without a window" in one_job
-    assert "no job with the path 'nope' runs or waits" in unknown
+    assert "no job with the path 'nope' runs or waits; --json has up to 1000 of each kind, unshortened" in unknown
     assert "choose a run by --run LABEL" in pause
     assert [incident.message.partition(" by ")[0] for incident in incidents_of(scheduler)] == [
         "'night': jobs_window set to 1",

@@ -222,7 +222,7 @@ class AbstractJob(Generic[T]):
     on_timeout: Option[OnTimeout] = SharedOption("fail", _job_options.choice_of(OnTimeout))
     own_task: Option[bool] = SharedOption(False, _job_options.flag)
     retry: Option[Retry | None, RetryOption] = SharedOption(None, check_retry)
-    run_if: Option[RunIf] = SharedOption("succeeded", _job_options.choice_of(RunIf))
+    run_if: Option[RunIf] = SharedOption("succeeded", _job_options.choice_of(RunIf, _job_options.NO_CONDITION))
     keep_result: Option[bool] = SharedOption(True, _job_options.flag)
     redact: Option[bool] = SharedOption(False, _job_options.flag)
     log: Option[bool] = SharedOption(True, _job_options.flag)

@@ -164,13 +164,21 @@ def declare_run_resource(
 # returns this name. It returns the value to store, or raises an error that names the option and the job.
 
 
-def choice_of(literal: Any) -> Callable[[Any, str, Subject], Any]:
-    """Return the check that a value is one of those of a `Literal` type."""
+NO_CONDITION: Final = (
+    "; a condition of your own goes into the job, which may return at once, or into one before it that adds jobs "
+    "by current_scheduler().add()"
+)
+"""The advice for a function as `run_if=`."""
+
+
+def choice_of(literal: Any, instead_of_function: str = "") -> Callable[[Any, str, Subject], Any]:
+    """Return the check that a value is one of those of a `Literal` type; a function gets more advice."""
 
     def check(value: Any, name: str, subject: Subject) -> Any:
         if is_among(value, get_args(literal)):
             return value
-        raise bad_value_error(ValueError, value, name, subject, f"choose one of {', '.join(get_args(literal))}")
+        advice = f"choose one of {', '.join(get_args(literal))}{instead_of_function if callable(value) else ''}"
+        raise bad_value_error(ValueError, value, name, subject, advice)
 
     return check
 

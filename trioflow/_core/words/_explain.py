@@ -35,7 +35,10 @@ READY_TEXT: Final = "is ready, and starts in this iteration of the event loop or
 
 
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    reason = job._extras.not_restored_reason if job._extras is not None else None
+    # A job that waits is told what it waits for; why it was not restored is no part of that.
+    reason = (
+        job._extras.not_restored_reason if job._extras is not None and job._state is not JobState.SCHEDULED else None
+    )
     not_restored_text = "" if reason is None else f"; it was not restored: {reason}"
     text = EXPLAIN_FUNCTIONS[job._state](job._scheduler or scheduler, job)
     for need in (job._options.needs or {}).values() if job.redact else ():

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._core.api.views import RunPhase, is_one_job, is_scheduler, join_names, paths_of, printable, short_repr
+from ._process_record import MAX_JOBS
 
 if TYPE_CHECKING:
     from ..._core.api.views import AnyJob, RunInProgress
@@ -148,5 +149,7 @@ def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:
         raise ValueError(f"{len(found)} jobs have a path that is printed as {path!r}: choose one on the page, by --web")
     if not found:
         wanted = "has settled" if has_settled else "runs or waits"
-        raise ValueError(f"no job with the path {path!r} {wanted}; --json has all paths, unshortened")
+        raise ValueError(
+            f"no job with the path {path!r} {wanted}; --json has up to {MAX_JOBS} of each kind, unshortened"
+        )
     return found[0]
