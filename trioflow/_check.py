@@ -11,10 +11,8 @@ from functools import partial
 from typing import Any
 
 from . import _file_conflicts
+from ._core.api import AnyJob, BaseScheduler, CycleError
 from ._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    CycleError,
     all_requirements,
     backlinks,
     check_late_input,

@@ -13,9 +13,11 @@ from ._core.api import FunctionJob as FunctionJob
 from ._core.api import Instrument as Instrument
 from ._core.api import JobKind as JobKind
 from ._core.api import JobOptions as JobOptions
+from ._core.api import OnTimeout as OnTimeout
 from ._core.api import Outlook as Outlook
 from ._core.api import Policy as Policy
 from ._core.api import RunHandle as RunHandle
+from ._core.api import RunIf as RunIf
 from ._core.api import ThreadEvent as ThreadEvent
 from ._core.api import TimeLimit as TimeLimit
 from ._core.api import arguments_of as arguments_of
@@ -46,10 +48,8 @@ from ._core.api import shown_value as shown_value
 from ._core.api import users_of as users_of
 from ._core.api import whole_number as whole_number
 from ._core.api.views import BackendName as BackendName
-from ._core.api.views import OnTimeout as OnTimeout
 from ._core.api.views import PolicyName as PolicyName
 from ._core.api.views import Restoration as Restoration
-from ._core.api.views import RunIf as RunIf
 from ._core.api.views import RunPhase as RunPhase
 from ._core.api.views import RunView as RunView
 from ._core.api.views import WaitCause as WaitCause

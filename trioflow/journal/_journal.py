@@ -24,6 +24,19 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
+from .._core.api import (
+    AbstractJob,
+    FunctionJob,
+    JournalError,
+    RunJournal,
+    file_path,
+    flag,
+    is_among,
+    join_names,
+    plural,
+    printable,
+    short_repr,
+)
 from .._core.api.journals import Work
 from .._core.api.views import (
     DROPPED,
@@ -31,13 +44,9 @@ from .._core.api.views import (
     NOT_SAVED_REASON,
     RAN_TO_END,
     SERVICE,
-    AbstractJob,
-    FunctionJob,
-    JournalError,
     NotStored,
     Restoration,
     Restored,
-    RunJournal,
     SaveName,
     always_runs,
     budget_use,
@@ -45,22 +54,15 @@ from .._core.api.views import (
     counted_state,
     cut_requirements,
     enclosing_schedulers,
-    file_path,
-    flag,
     has_cut_requirements,
     has_skipped_itself,
-    is_among,
     is_in_first,
     is_member,
     is_one_job,
     is_scheduler,
-    join_names,
     options_of,
-    plural,
-    printable,
     result_for_journal,
     run_times,
-    short_repr,
     warn,
     worked_seconds,
 )

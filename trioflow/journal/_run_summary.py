@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final, NamedTuple
 
+from .._core.api import AbstractJob, BaseScheduler, JobState, parse_reported_state
 from .._core.api.views import (
-    AbstractJob,
-    BaseScheduler,
-    JobState,
     ReportedState,
     always_runs,
     criticality,
@@ -16,7 +14,6 @@ from .._core.api.views import (
     headline,
     is_failed_group,
     is_one_job,
-    parse_reported_state,
     rerun_cause,
     truncate,
 )

@@ -8,17 +8,9 @@ from typing import Any, Final
 
 import anyio
 
+from .._core.api import Adaptive, AnyJob, BaseScheduler, Job, Outlook, Policy, Pool, Retry, Service, set_run_need
 from .._core.api.views import (
-    Adaptive,
-    AnyJob,
-    BaseScheduler,
-    Job,
-    Outlook,
-    Policy,
     PolicyName,
-    Pool,
-    Retry,
-    Service,
     copy_pool,
     criticality,
     find_run_resource,
@@ -30,7 +22,6 @@ from .._core.api.views import (
     max_slots,
     needs_as_given,
     run_needs,
-    set_run_need,
     settled_only_for,
     topological_order,
 )

@@ -11,11 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
+from .._core.api import AnyJob, BaseScheduler, Instrument, StopReason, plural, short_repr
 from .._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    Instrument,
-    StopReason,
     check_policy,
     check_scenario,
     check_window,
@@ -27,9 +24,7 @@ from .._core.api.views import (
     is_service,
     max_slots,
     median_duration,
-    plural,
     ready_at,
-    short_repr,
     worked_seconds,
 )
 from ..clock import virtual_options

@@ -10,14 +10,13 @@ from typing import Any, Final
 import anyio
 
 from .. import Scheduler
-from .._core.api import name_of, short_repr
+from .._core.api import get_group_members, name_of, short_repr
 from .._core.api.views import (
     AbstractJob,
     AnyJob,
     JobState,
     describe_line,
     enclosing_schedulers,
-    get_group_members,
     is_scheduler,
     join_names,
 )

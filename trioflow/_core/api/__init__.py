@@ -20,8 +20,9 @@ from ..admission.policy._policy import Outlook, Policy
 from ..backend import choose_isolation, load_backend, loop_running
 from ..base._reprs import fit, is_among, name_in_errors, short_repr, shown_value
 from ..base._signatures import find_by_name
-from ..base._states import JobState, StopReason
+from ..base._states import STOP_REASON_TEXTS, JobState, OnTimeout, RunIf, StopReason, parse_reported_state
 from ..base._units import join_names, plural
+from ..base._user_code import get_group_members, get_traceback, wrong_backend_remedy
 from ..job._argument_types import (
     A,
     B,

@@ -19,7 +19,7 @@ from ..admission._grant import budgets_used
 from ..admission._pool import Pool, ResourceView, copy_pool, resource_views
 from ..admission._window import Adaptive, check_window, max_slots
 from ..admission.policy._builtin_policies import PolicyName
-from ..admission.policy._policy import Outlook, Policy, median_duration
+from ..admission.policy._policy import Policy, median_duration
 from ..admission.policy._policy_validation import check_policy, name_of_policy
 from ..backend import LOOP_PACKAGES, BackendName
 from ..backend._shared import await_chain
@@ -28,55 +28,21 @@ from ..base._amounts import Amount, amount_of, amount_text, is_size
 from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths, reachable, topological_order
 from ..base._logger import warn
 from ..base._reprs import fit, headline, is_among, short_repr, truncate
-from ..base._signatures import find_by_name
-from ..base._states import (
-    MOVED_ON,
-    RAN_TO_END,
-    STOP_REASON_TEXTS,
-    SUCCEEDED,
-    JobState,
-    OnTimeout,
-    ReportedState,
-    RunIf,
-    RunPhase,
-    StopReason,
-    WaitCause,
-    Waiting,
-    parse_reported_state,
-)
+from ..base._states import MOVED_ON, RAN_TO_END, JobState, ReportedState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._units import MAX_LISTED_NAMES, UNITS, duration_text, join_names, percent_text, plural, size_text
-from ..base._user_code import (
-    PACKAGE_PREFIX,
-    describe_line,
-    get_group_members,
-    get_traceback,
-    innermost_own,
-    library_prefixes,
-    shown_exception,
-    wrong_backend_remedy,
-)
+from ..base._user_code import PACKAGE_PREFIX, describe_line, innermost_own, library_prefixes, shown_exception
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
 from ..job._arguments import substitute_inputs
-from ..job._errors import CycleError, JournalError
+from ..job._errors import JournalError
 from ..job._function import FunctionJob, Job, call_parts, input_at, is_found_by_name, unwrap_partial
 from ..job._job import AbstractJob, AnyJob, has_moved_on, is_scheduler, not_a_scheduler_error, state_of, takes_slot
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord, SaveName, check_save, duration, file_path, flag
 from ..job._labels import PathCache, UniqueSiblingNames, paths_of, printable, shorten
-from ..job._option_descriptors import set_run_need
 from ..job._outcome import DROPPED, FailedAttempt, Failure, Restoration, Throttling, one_line_error
 from ..job._retry import Retry, jitter_source
-from ..job._service import Service
-from ..job._trigger_rules import essential_requirements
 from ..run._instruments import Instrument
-from ..run._journal_interface import (
-    NOT_IN_JOURNAL_REASON,
-    NOT_SAVED_REASON,
-    JournalProtocol,
-    NotStored,
-    Restored,
-    RunJournal,
-)
+from ..run._journal_interface import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, Restored
 from ..run._run import Incident, Steering, SteeringIncident
 from ..scheduler._base_scheduler import BaseScheduler, interrupt
 from ..scheduler._checks import (
@@ -89,7 +55,6 @@ from ..scheduler._checks import (
     reject_shared_pools,
     store_implied_requirements,
 )
-from ..scheduler._graph_queries import entry_jobs, exit_jobs
 from ..scheduler._members import first_options
 from ..words._explain import READY_TEXT, get_status_text, open_requirements, waiting, waiting_since
 from ..words._failure_log import failure_kind
@@ -118,7 +83,6 @@ from ..words._run_view import RunInProgress, RunView, current_run, job_frames, r
 
 if TYPE_CHECKING:
     from ..admission._window import Window
-    from ..base._amounts import CheckedNeed
     from ..job._job_options import Save
 
 
@@ -200,7 +164,7 @@ def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
 
     """
     state = job._state
-    is_complete = state is SUCCEEDED and job._extras is None and not (job._runs_commands or job._is_scheduler)
+    is_complete = state is JobState.SUCCEEDED and job._extras is None and not (job._runs_commands or job._is_scheduler)
     if not is_complete and has_skipped_itself(job):
         state = JobState.SKIPPED
     return state, job._started_at if is_complete else job.started_at, job._finished_at, is_complete
@@ -324,9 +288,9 @@ def restoration_of(job: AnyJob) -> Restoration | None:
 
 def _restoration_of_first(scheduler: BaseScheduler) -> Restoration | None:
     """Return that of its last winner, if a `First` has succeeded with restored results alone; otherwise None."""
-    if not is_one_job(scheduler) or scheduler._state is not SUCCEEDED:
+    if not is_one_job(scheduler) or scheduler._state is not JobState.SUCCEEDED:
         return None
-    winners = [job for job in scheduler.iterate_jobs() if job._state is SUCCEEDED and is_one_job(job)]
+    winners = [job for job in scheduler.iterate_jobs() if job._state is JobState.SUCCEEDED and is_one_job(job)]
     restorations = [restoration_of(job) for job in winners]
     return restorations[-1] if restorations and None not in restorations else None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final
 
+from ..._core.api import wrong_backend_remedy
 from ..._core.api.views import (
     MAX_LISTED_NAMES,
     NOT_IN_JOURNAL_REASON,
@@ -28,7 +29,6 @@ from ..._core.api.views import (
     plural,
     reason_not_restored,
     shorten,
-    wrong_backend_remedy,
 )
 from . import _failure_text, _verdict
 from ._columns import listed_lines

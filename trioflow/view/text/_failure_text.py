@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
+from ..._core.api import get_traceback
 from ..._core.api.views import (
     LOOP_PACKAGES,
     PACKAGE_PREFIX,
     AnyJob,
     Failure,
     failure_kind,
-    get_traceback,
     headline,
     innermost_own,
     shown_exception,

@@ -21,18 +21,13 @@ from collections.abc import Container, Iterable, Iterator, Sized
 from functools import partial
 from typing import Final, NamedTuple
 
+from ..._core.api import AnyJob, BaseScheduler, JobState, entry_jobs, exit_jobs, flag, short_repr
 from ..._core.api.views import (
     DROPPED,
-    AnyJob,
-    BaseScheduler,
-    JobState,
     all_requirements,
     criticality,
     duration_text,
-    entry_jobs,
-    exit_jobs,
     find_cycle,
-    flag,
     fraction_done,
     get_status_text,
     inputs_of,
@@ -41,7 +36,6 @@ from ..._core.api.views import (
     percent_text,
     reason_not_restored,
     settled_only_for,
-    short_repr,
     shorten,
     store_implied_requirements,
     stored_result,

@@ -14,17 +14,14 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from ..._core.api import BudgetSpent
+from ..._core.api import STOP_REASON_TEXTS, BudgetSpent, JobState, StopReason
 from ..._core.api.views import (
     MAX_LISTED_NAMES,
     MOVED_ON,
     RAN_TO_END,
-    STOP_REASON_TEXTS,
     AnyJob,
     BaseScheduler,
-    JobState,
     ReportedState,
-    StopReason,
     all_counts,
     criticality,
     culprit_text,
