@@ -452,12 +452,12 @@ PLANTS: Final = (
         """\
         if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
             return math.inf
-        return self.full_at - float(self.burst - amount) * self.seconds_each
+        return self.accrued_at(amount, -math.inf)
 """,
         """\
         if self.unstarted_amount and self.unstarted_amount + amount >= self.burst:
             return math.inf
-        return self.full_at - float(self.burst - amount) * self.seconds_each
+        return self.accrued_at(amount, -math.inf)
 """,
     ),
     Plant(

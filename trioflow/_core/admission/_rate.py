@@ -160,7 +160,7 @@ class TokenBucket:
         """
         if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
             return math.inf
-        return self.full_at - float(self.burst - amount) * self.seconds_each
+        return self.accrued_at(amount, -math.inf)
 
     def accrued_at(self, amount: Amount, begins_at: float) -> float:
         """Return the time by which this amount has accrued, which may exceed the burst, if nothing else is taken."""
@@ -191,27 +191,16 @@ class TokenBucket:
         return max(self.full_at, now + float(self.unstarted_amount) * self.seconds_each)
 
 
-class SlidingWindow:
-    """What the jobs that started within the last `per` seconds have taken, for one key; used as a `TokenBucket`."""
+class SlidingWindow(TokenBucket):
+    """What the jobs that started within the last `per` seconds have taken, for one key."""
 
-    __slots__ = ("_period", "_started", "_started_amount", "burst", "seconds_each", "unstarted_amount")
+    __slots__ = ("_period", "_started", "_started_amount")
 
     def __init__(self, limit: Amount, period: float) -> None:
-        self.burst: Final = limit
-        self.seconds_each: Final = period / float(limit)
+        super().__init__(limit, period / float(limit))
         self._period: Final = period
         self._started: OrderedDict[float, Amount] = OrderedDict()  # by the time of the start, in order
         self._started_amount: Amount = 0  # the sum of these
-        self.unstarted_amount: Amount = 0
-
-    @property
-    def full_at(self) -> float:
-        return next(reversed(self._started), -math.inf) + self._period
-
-    def available_at(self, amount: Amount) -> float:
-        if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
-            return math.inf
-        return self.accrued_at(amount, -math.inf)
 
     def accrued_at(self, amount: Amount, begins_at: float) -> float:
         excess = self._started_amount + self.unstarted_amount + amount - self.burst
@@ -237,12 +226,14 @@ class SlidingWindow:
         if amount:
             self._started[time] = self._started.get(time, 0) + amount
             self._started_amount += amount
+            self.full_at = max(self.full_at, time + self._period)
 
     def level(self, now: float) -> float:
         self._forget(now)
         return float(self.burst - self._started_amount - self.unstarted_amount)
 
     def shift(self, seconds: float) -> None:
+        super().shift(seconds)
         self._started = OrderedDict((time + seconds, amount) for time, amount in self._started.items())
 
     def _forget(self, now: float) -> None:
@@ -274,7 +265,7 @@ class RateResource(Resource):
 
     def __init__(self, name: str, rate: Rate) -> None:
         super().__init__(name, rate)
-        self.buckets: Final[dict[str, TokenBucket | SlidingWindow]] = {
+        self.buckets: Final[dict[str, TokenBucket]] = {
             key: TokenBucket(rate._bursts[key], rate._period / float(amount))
             if key in rate._bursts
             else SlidingWindow(amount, rate._period)
