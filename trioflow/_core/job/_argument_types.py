@@ -42,15 +42,15 @@ ValueOrJob: TypeAlias = "A | JobOf[A] | JobContainer | tuple[Callable[[], A]]"
 # Type checkers show the names of these Protocols in errors. They give advice: for a plain function, use `ThreadJob`.
 
 
-class AsyncFunctionOrUseThreadJob1(Protocol[A_contra, T_co]):
+class AsyncOrThreadFunction1(Protocol[A_contra, T_co]):
     def __call__(self, a: A_contra, /) -> Awaitable[T_co]: ...
 
 
-class AsyncFunctionOrUseThreadJob2(Protocol[A_contra, B_contra, T_co]):
+class AsyncOrThreadFunction2(Protocol[A_contra, B_contra, T_co]):
     def __call__(self, a: A_contra, b: B_contra, /) -> Awaitable[T_co]: ...
 
 
-class AsyncFunctionOrUseThreadJob3(Protocol[A_contra, B_contra, C_contra, T_co]):
+class AsyncOrThreadFunction3(Protocol[A_contra, B_contra, C_contra, T_co]):
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> Awaitable[T_co]: ...
 
 

@@ -16,15 +16,7 @@ from typing import Any, ClassVar, Final, Unpack, cast, overload
 from ..base import _signatures
 from ..base._reprs import short_repr
 from . import _job_options, _labels
-from ._argument_types import (
-    A,
-    AsyncFunctionOrUseThreadJob1,
-    AsyncFunctionOrUseThreadJob2,
-    AsyncFunctionOrUseThreadJob3,
-    B,
-    C,
-    ValueOrJob,
-)
+from ._argument_types import A, AsyncOrThreadFunction1, AsyncOrThreadFunction2, AsyncOrThreadFunction3, B, C, ValueOrJob
 from ._arguments import (
     ATOMIC_TYPES,
     ArgumentSearch,
@@ -325,12 +317,12 @@ class Job(FunctionJob[T]):
     def __init__(self, function: Callable[[], Awaitable[T]], /, **options: Unpack[JobOptions]) -> None: ...
     @overload
     def __init__(
-        self, function: AsyncFunctionOrUseThreadJob1[A, T], a: ValueOrJob[A], /, **options: Unpack[JobOptions]
+        self, function: AsyncOrThreadFunction1[A, T], a: ValueOrJob[A], /, **options: Unpack[JobOptions]
     ) -> None: ...
     @overload
     def __init__(
         self,
-        function: AsyncFunctionOrUseThreadJob2[A, B, T],
+        function: AsyncOrThreadFunction2[A, B, T],
         a: ValueOrJob[A],
         b: ValueOrJob[B],
         /,
@@ -339,7 +331,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: AsyncFunctionOrUseThreadJob3[A, B, C, T],
+        function: AsyncOrThreadFunction3[A, B, C, T],
         a: ValueOrJob[A],
         b: ValueOrJob[B],
         c: ValueOrJob[C],

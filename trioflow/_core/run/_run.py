@@ -21,36 +21,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from ..admission._line import Line
 from ..admission.policy._policy_validation import reject_call_from_policy
 from ..base import _graph_algorithms, _logger
-from ..base._states import (
-    CANCELLED,
-    CHECKING,
-    COMPLETED,
-    DRAINING,
-    ENTERING,
-    FURTHER_CAUSES,
-    IDLE,
-    LINKING,
-    REOPENABLE,
-    SCHEDULED,
-    STOPPING,
-    SUCCEEDED,
-    TIMEOUT,
-    CancelCause,
-    JobState,
-    RunPhase,
-    StopReason,
-)
+from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors, _trigger_rules
 from ..job._job import AbstractJob
-from ..job._outcome import (
-    CancelledOutcome,
-    Failure,
-    RunExtras,
-    Throttling,
-    add_remedy_notes,
-    find_interruption,
-    one_line_error,
-)
+from ..job._outcome import CancelledOutcome, Failure, Throttling, add_remedy_notes, find_interruption, one_line_error
 from . import _ending
 from ._attempts import BackoffTimer, drain_backoffs, report_unrepeated
 from ._current import current_worker_var
@@ -73,6 +47,7 @@ from ._worker import Lane, Worker
 if TYPE_CHECKING:
     from ..admission._tokens import Tokens
     from ..backend import Backend, TaskEvent, WorkerGroup
+    from ..job._outcome import RunExtras
     from ..scheduler._base_scheduler import BaseScheduler
     from ._instruments import Hook
 
@@ -213,7 +188,7 @@ class Run:
         self.timeout = timeout
         self.thread_id = threading.get_ident()
         self.context = contextvars.copy_context()
-        self.phase = CHECKING
+        self.phase = RunPhase.CHECKING
         self.deadline = math.inf
         self.instrument_set = self.journal_writer = self.hold = None
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
@@ -337,8 +312,8 @@ class Run:
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
         group_class, outer_group = self.backend.isolation.group_class, None if outer is None else outer.group
         self.group = self.workers.group = group_class(self.backend, self.deadline, context, variables, outer_group)
-        if self.phase is CHECKING:
-            self.phase = LINKING
+        if self.phase is RunPhase.CHECKING:
+            self.phase = RunPhase.LINKING
         try:
             has_timer = self.deadline < math.inf and not group_class.ends_at_deadline
             await self.group.run(self._run_until_deadline if has_timer else self._run_jobs)
@@ -375,7 +350,7 @@ class Run:
             RUNS_IN_PROGRESS[self] = None
         try:
             for part in self.parts:
-                part.enter(LINKING)
+                part.enter(RunPhase.LINKING)
             if self.instrument_set is not None:
                 self.notify("before_run")
                 self.began_at = self.clock()  # set again, because an instrument may have taken its time
@@ -420,11 +395,11 @@ class Run:
             self.requirement_counts.link(chunk, undecided)
             if pause_is_due:
                 yield
-        if self.phase is LINKING:
-            self.phase = ENTERING
+        if self.phase is RunPhase.LINKING:
+            self.phase = RunPhase.ENTERING
         for job in self.cancelled_before_linking:
             if not job._state.is_settled:  # nothing has been admitted yet
-                self.settle(job, CANCELLED, CancelledOutcome(is_alone=True), self.clock())
+                self.settle(job, JobState.CANCELLED, CancelledOutcome(is_alone=True), self.clock())
         self.requirement_counts.queued.extend(undecided)
         if self.journal_writer is not None:  # looking the entry jobs up may take several turns of the loop
             self.requirement_counts.counting_down = True
@@ -456,7 +431,7 @@ class Run:
                 await self.journal_writer.work_one_turn()
             elif self._must_wait():
                 await self._wait_while_running()
-            elif self.phase is DRAINING:
+            elif self.phase is RunPhase.DRAINING:
                 is_drained = self.outer_worker is not None and self.reason is StopReason.DRAINED
                 if is_drained and not (self.unsettled or self.cancelled_count):
                     # The drain has kept no job of this nested run from its end: it has completed.
@@ -523,7 +498,7 @@ class Run:
         """Return whether the run waits for jobs, for a part that may add some, or in a drain for workers to leave."""
         if self.parts and any(part.is_busy() for part in self.parts):
             return True
-        if self.phase is DRAINING:
+        if self.phase is RunPhase.DRAINING:
             return not all(worker.is_shielded for worker in self.workers.alive)
         return self.waits_for_jobs()
 
@@ -601,7 +576,7 @@ class Run:
 
         None of them is running.
         """
-        state = CANCELLED if failure is None else JobState.BLOCKED
+        state = JobState.CANCELLED if failure is None else JobState.BLOCKED
         for job in jobs:
             self.queue.refund(job)
             error = report_unrepeated(job, failure)
@@ -639,7 +614,7 @@ class Run:
                 job._release_inputs(last_call=True)
         if state is not SUCCEEDED:
             self.requirement_counts.all_succeeded = False
-            self.cancelled_count += state is CANCELLED and not job._options.forever
+            self.cancelled_count += state is JobState.CANCELLED and not job._options.forever
             if type(outcome) is Failure:
                 self.failures.count(job, outcome)
             if self.scheduler.keep_jobs:  # hooks may extend the list while the jobs of this one are counted down
@@ -767,9 +742,9 @@ class Run:
             assert failure is not None
             self._fail(job, failure, awaitable, now)
         elif state is not SCHEDULED:
-            is_cut_off = self.is_draining_or_stopping and self.cancel_reason is not COMPLETED
+            is_cut_off = self.is_draining_or_stopping and self.cancel_reason is not StopReason.COMPLETED
             outcome = job._outcome if state is SUCCEEDED else self._cancelled_outcome(worker.cause)
-            if is_cut_off and state is CANCELLED and worker.cause is not CancelCause.JOB:
+            if is_cut_off and state is JobState.CANCELLED and worker.cause is not CancelCause.JOB:
                 self.failures.count_cut_off(job, outcome)
             self.settle(job, state, outcome, now)
         else:
@@ -826,18 +801,18 @@ class Run:
         """Begin to stop, and cancel the running jobs; return the nested runs that have to stop, too."""
         if self.has_crashed:
             return []
-        is_further_cause = reason in FURTHER_CAUSES
+        is_further_cause = reason in (StopReason.CANCELLED, StopReason.INTERRUPTED)
         if self.phase is not STOPPING:
             if self.clock() >= self.deadline:
                 reason, culprit = StopReason.TIMEOUT, None
             self.give_reason(reason, culprit)
             self.cancel_reason = reason
-            if reason is TIMEOUT:
+            if reason is StopReason.TIMEOUT:
                 self.waits_at_timeout = self.scheduler._describe_waits()
             self._enter(STOPPING)
             self.wake()
             self.scheduler._notify_unreached()
-            is_further_cause = reason is not COMPLETED or self.unsettled > 0
+            is_further_cause = reason is not StopReason.COMPLETED or self.unsettled > 0
         return self.workers.cancel() if is_further_cause else []
 
     def _enter(self, phase: RunPhase) -> None:
@@ -875,7 +850,7 @@ class Run:
             if run.stop_if_over():
                 continue
             run.give_reason(StopReason.DRAINED)
-            run._enter(DRAINING)
+            run._enter(RunPhase.DRAINING)
             drained.append(run)
         for run in drained:
             run._cancel_scheduled()
@@ -925,7 +900,7 @@ class Run:
 
     def set_window(self, size: int) -> None:
         """Give the run another number of slots, at once."""
-        if self.phase is not CHECKING:  # otherwise, the run will have had no other number
+        if self.phase is not RunPhase.CHECKING:  # otherwise, the run will have had no other number
             sizes = self.steering.window_sizes or ((self.began_at, self.queue.size),)
             self.steering = self.steering._replace(window_sizes=(*sizes, (self.clock(), size)))
         self.queue.resize(size)
@@ -1009,10 +984,10 @@ class Run:
         if interruption is not None:
             self.interrupt(interruption)
             return
-        if self.phase is not STOPPING or self.reason is COMPLETED:
+        if self.phase is not STOPPING or self.reason is StopReason.COMPLETED:
             self.scheduler._run_error = error
         if self.phase is STOPPING:
-            self.give_reason(StopReason.CRITICAL, instead_of=COMPLETED)
+            self.give_reason(StopReason.CRITICAL, instead_of=StopReason.COMPLETED)
         self.report(job, message, error)
         self.stop(StopReason.CRITICAL)
 
@@ -1052,7 +1027,7 @@ class Run:
 
     def cancel_job(self, job: AbstractJob[Any]) -> None:
         """Cancel one job, or keep it from starting. Call this in the thread of the run."""
-        if self.phase is CHECKING or self.phase is LINKING:
+        if self.phase is RunPhase.CHECKING or self.phase is RunPhase.LINKING:
             self.cancelled_before_linking += (job,)
         elif job._worker is not None:
             job._worker.cancel_alone()

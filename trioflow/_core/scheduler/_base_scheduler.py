@@ -25,8 +25,8 @@ from ..job import _job_options, _labels, _option_descriptors
 from ..job._ancestors import enclosing_schedulers, is_inside
 from ..job._argument_types import (
     A,
-    AsyncFunctionOrUseThreadJob1,
-    AsyncFunctionOrUseThreadJob2,
+    AsyncOrThreadFunction1,
+    AsyncOrThreadFunction2,
     B,
     IterableFunction,
     JobOf,
@@ -397,12 +397,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     ) -> list[FunctionJob[T]]: ...
     @overload
     def map(
-        self, function: AsyncFunctionOrUseThreadJob1[A, T], a: Iterable[ValueOrJob[A]], /, **options: Unpack[MapOptions]
+        self, function: AsyncOrThreadFunction1[A, T], a: Iterable[ValueOrJob[A]], /, **options: Unpack[MapOptions]
     ) -> list[Job[T]]: ...
     @overload
     def map(
         self,
-        function: AsyncFunctionOrUseThreadJob2[A, B, T],
+        function: AsyncOrThreadFunction2[A, B, T],
         a: Iterable[ValueOrJob[A]],
         b: Iterable[ValueOrJob[B]],
         /,
@@ -891,13 +891,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 scheduler._members.remove_jobs_added_during_runs()
         if members.needs_check() if run.outer_worker is None else members.is_unchecked:
             yield from _checks.check_members(members)
-        is_large = members.nested_schedulers or len(members.jobs) >= _graph_algorithms.CHUNK_SIZE
-        if is_large and not is_fresh:
+        if not is_fresh:
             yield from self._reset_jobs()
-        elif not is_fresh:
-            self._reset_outcome()
-            for job in members.jobs if members.needs_reset else ():
-                job._reset()
         members.needs_reset = True
 
     def _reset_jobs(self) -> Iterator[None]:

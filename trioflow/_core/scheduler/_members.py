@@ -15,15 +15,7 @@ from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermo
 from ..job._errors import GrowingError
 from ..job._job import AbstractJob, is_job, is_scheduler, state_of
 from ..job._requirements import flatten, flatten_simple
-from ..words._job_queries import (
-    failed_by_itself,
-    groups_of_run,
-    inputs_of,
-    is_one_job,
-    jobs_of_run,
-    lacked_budget,
-    reported_state,
-)
+from ..words._job_queries import groups_of_run, has_own_failure, inputs_of, is_one_job, jobs_of_run, reported_state
 from . import _checks
 
 if TYPE_CHECKING:
@@ -185,7 +177,7 @@ class Members:
             self.is_unchecked = True
             self.insert(new_jobs)
         else:
-            self._admit_during_run(list(new_jobs), run, call_text)
+            self._admit_during_run(list(new_jobs), run)
 
     def check_open(self, call_text: str) -> Run | None:
         """Return the innermost run around the jobs, if there is one, to which jobs may be added now.
@@ -211,7 +203,7 @@ class Members:
                 )
         return run
 
-    def _admit_during_run(self, new_jobs: list[AbstractJob[Any]], run: Run, call_text: str) -> None:
+    def _admit_during_run(self, new_jobs: list[AbstractJob[Any]], run: Run) -> None:
         """Add jobs while the owner or an enclosing scheduler is running."""
         owner = self.owner
         is_running = owner._run is not None
@@ -279,7 +271,7 @@ class Members:
         """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""
         groups = [] if is_one_job(job) else groups_of_run(cast(Any, job))
         for each in (job, *(jobs_of_run(groups[0]) if groups else ())):
-            is_job, has_failed = is_one_job(each), failed_by_itself(each) or lacked_budget(each)
+            is_job, has_failed = is_one_job(each), has_own_failure(each)
             self.dropped_failures[is_job] += has_failed and is_logged(each)
             if is_job:
                 self.dropped_counts[reported_state(each), each._options.forever, each._criticality() is False] += 1

@@ -19,9 +19,9 @@ from ..job._outcome import CancelledOutcome, Failure, add_note
 from ..parts import has_idled
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
 from ._job_queries import (
-    failed_by_itself,
     failed_through_member,
     groups_of_run,
+    has_own_failure,
     is_one_job,
     jobs_of_run,
     lacked_budget,
@@ -44,7 +44,7 @@ def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     These are the FAILED jobs, and those that a spent budget has BLOCKED. A `First` is one job: if it fails, it reports
     the failures of its jobs.
     """
-    jobs = (job for job in jobs_of_run(scheduler) if failed_by_itself(job) or lacked_budget(job))
+    jobs = filter(has_own_failure, jobs_of_run(scheduler))
     return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_settling_number)
 
 

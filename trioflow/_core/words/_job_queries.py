@@ -101,9 +101,14 @@ def failed_by_itself(job: AnyJob) -> bool:
     return job._state is JobState.FAILED and not failed_through_member(job)
 
 
+def has_own_failure(job: AnyJob) -> bool:
+    """Return whether a job has failed by itself, or a spent budget has kept it from running."""
+    return failed_by_itself(job) or lacked_budget(job)
+
+
 def is_failed_group(job: AnyJob) -> bool:
     """Return whether a job is a nested scheduler, not a `First`, whose failure no job in it shows."""
-    return not is_one_job(job) and (failed_by_itself(job) or lacked_budget(job))
+    return not is_one_job(job) and has_own_failure(job)
 
 
 def lacked_budget(job: AnyJob) -> bool:
