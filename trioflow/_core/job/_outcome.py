@@ -150,17 +150,13 @@ class RunExtras:
     # Functions to call once, when the job has settled, or when its run has ended without reaching it.
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
     retry_count = 0  # how many attempts have failed, after which the job was queued again
-    earlier_retries = (
-        0  # how many of these were made before the job was tried again, so its `retry` does not count them
-    )
+    earlier_retries = 0  # how many of these came before the job was tried again: its `retry` does not count them
     keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps what has succeeded in it
     first_started_at: float | None = None  # when the first attempt started, if the job was retried
     backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
     # While instruments learn that the job is queued again: its attempt's start, end and error.
     ended_attempt: tuple[float, float, BaseException] | None = None
-    earlier_use: dict[str, Any] | None = (
-        None  # the amounts of budgets that attempts without a grant now have used, by name
-    )
+    earlier_use: dict[str, Any] | None = None  # what ended attempts have used of budgets, by name
     failed_attempts: tuple[FailedAttempt, ...] = ()  # the last ones
     fraction: float | None = None  # the fraction of its work that the job has reported as done
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`, or is a service

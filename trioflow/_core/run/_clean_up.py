@@ -65,7 +65,7 @@ class CleanUp(Lane):
         """Start the jobs, and wait for all of them; cancel those that still run at the deadline."""
         run = self.run
         self.start(self._jobs)
-        stop_timer = None if self.deadline == math.inf else run.call_at(self.deadline, self._stop_at_deadline)
+        stop_timer = None if self.deadline == math.inf else run.call_at(self.deadline, self.stop)
         with run.backend.create_scope() as scope:
             scope.shield = True  # at the deadline, only the jobs are cancelled
             try:
@@ -80,10 +80,6 @@ class CleanUp(Lane):
                     stop_timer()
         self.is_closed = True  # a forever job that settles from now on starts no other
 
-    def _stop_at_deadline(self) -> None:
-        self.stop()
-        self.run.wake()
-
     def _backoff_until(self) -> float:
         backoffs = self.run.part(BackoffTimer)
         return math.inf if backoffs is None else backoffs.due_at()
@@ -94,6 +90,7 @@ class CleanUp(Lane):
         for nested in self.cancel():
             nested.stop(StopReason.CANCELLED)
         self.run.settle_apart([*self.queue.drain(), *drain_backoffs(self.run)])
+        self.run.wake()
 
     def start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Start the clean-up jobs among these that wait for no others and may run; after the deadline, start none.

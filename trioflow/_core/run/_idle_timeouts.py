@@ -212,9 +212,7 @@ class TimeLimit:
         if self.is_over:
             return self._error_at_end()
         remaining = self.deadline - self._run.clock()
-        state = "no deadline, because no timeout is in effect"
-        if remaining < math.inf:
-            state = f"{remaining:g} s left"
+        state = f"{remaining:g} s left" if remaining < math.inf else "no deadline, because no timeout is in effect"
         raise RuntimeError(
             f"error() of the time limit of {self._job.label!r}, which has {state}: call it when `is_over`"
         )

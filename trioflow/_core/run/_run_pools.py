@@ -152,12 +152,11 @@ class RunPools:
                 return error
         if self.gives_up(job, throttles):
             return failure
-        why: str | None = None
         if job._is_one_shot():
             why = "was made from a coroutine object, or releases its arguments: create it from the function"
         elif job._is_ready():
             why = "is a service, and has reported that it is ready"
-        if why is None:
+        else:
             return None
         add_note(failure, f"{job.label!r} cannot be called again after it was throttled: it {why}")
         return failure
