@@ -9,17 +9,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from types import CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
+from ..base import _user_code
 from ..base._reprs import fit, name_in_errors, shown_value
 from ..base._states import JobState
-from ..base._user_code import (
-    WrongBackendNote,
-    get_cause,
-    get_context,
-    get_traceback,
-    leaf_exceptions,
-    shown_exception,
-    with_traceback,
-)
 from . import _errors, _labels
 
 if TYPE_CHECKING:
@@ -46,7 +38,7 @@ class Failure:
         self.is_taken = False  # whether an `await job` waits for the job, or has raised the exception
         self.has_note = False  # whether a group has had the exception, with a note that names the job
         _strip_engine_frames(exception)
-        self.traceback: Final = get_traceback(exception)
+        self.traceback: Final = _user_code.get_traceback(exception)
 
 
 def _strip_engine_frames(exception: BaseException) -> None:
@@ -57,8 +49,8 @@ def _strip_engine_frames(exception: BaseException) -> None:
         error = todo.pop()
         if error is not None and id(error) not in visited:
             visited.add(id(error))
-            with_traceback(error, _without_engine_frames(get_traceback(error)))
-            todo += get_cause(error), get_context(error)
+            _user_code.with_traceback(error, _without_engine_frames(_user_code.get_traceback(error)))
+            todo += _user_code.get_cause(error), _user_code.get_context(error)
 
 
 def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | None:
@@ -204,7 +196,7 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
     """Return the exception that `result()` raises for a job without a result."""
     outcome = job._outcome
     if type(outcome) is Failure:
-        return with_traceback(outcome.exception, outcome.traceback)
+        return _user_code.with_traceback(outcome.exception, outcome.traceback)
     if outcome is DROPPED:
         return _errors.JobNotDone(
             f"the result of {job.label!r} was dropped when the last job that uses it had started",
@@ -265,7 +257,7 @@ def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: obj
 
     """
     if backend is not None:
-        add_note(error, WrongBackendNote(job.label, backend))
+        add_note(error, _user_code.WrongBackendNote(job.label, backend))
     if isinstance(error, TypeError) and awaitable is not UNCALLED and not is_awaitable(awaitable):
         add_note(error, not_awaitable_message(job, awaitable))
         return FUNCTION_KIND_ADVICE
@@ -309,11 +301,11 @@ def one_line_error(error: BaseException) -> str:
 
     What is cut is in the middle: the message of a command that failed ends with that of its program.
     """
-    error, before, after = shown_exception(error)
+    error, before, after = _user_code.shown_exception(error)
     text = fit(" ".join((before + error_text(error) + after).split()), MAX_ERROR_LENGTH, keep="ends")
     return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__
 
 
 def find_interruption(error: BaseException) -> BaseException | None:
     """Return the first exception in `error` that is not an `Exception`, such as KeyboardInterrupt; otherwise None."""
-    return next((leaf for leaf in leaf_exceptions(error) if not isinstance(leaf, Exception)), None)
+    return next((leaf for leaf in _user_code.leaf_exceptions(error) if not isinstance(leaf, Exception)), None)
