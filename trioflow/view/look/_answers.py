@@ -66,6 +66,15 @@ def socket_address(pid: int) -> str:
     return os.path.join(tempfile.gettempdir(), f"{name}.sock")
 
 
+def _free_address() -> str:
+    """Return the address of this process, at which no file is left."""
+    address = socket_address(os.getpid())
+    if not address.startswith("\0"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address)
+    return address
+
+
 def peer_of(connection: socket.socket) -> tuple[int | None, int | None]:
     """Return the process and the user at the other end of a connection; None for what the system does not tell."""
     if sys.platform != "linux":
@@ -97,10 +106,7 @@ class AnswerThread:
                 return False
             posix.require("trioflow.look.enable()", "use Python 3.14 or newer, where it is not needed")
             listener = socket.socket(posix.AF_UNIX)
-            address = socket_address(os.getpid())
-            if not address.startswith("\0"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(address)
+            address = _free_address()
             listener.bind(address)
             if not address.startswith("\0"):
                 os.chmod(address, 0o600)  # nobody can connect yet
@@ -128,10 +134,7 @@ class AnswerThread:
                 self._listener.shutdown(socket.SHUT_RDWR)  # lets `accept` raise
             self._listener.close()
             self._thread.join()
-            address = socket_address(os.getpid())
-            if not address.startswith("\0"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(address)
+            _free_address()
 
     def _answer_all(self, listener: socket.socket) -> None:
         while True:

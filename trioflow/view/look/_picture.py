@@ -63,9 +63,8 @@ class Picture:
         keeps_jobs = run.answer["keeps_jobs"]
         if len(counted) <= MAX_NODES and keeps_jobs:
             leaves = [key for key in jobs if key not in parents]
-            self._add(
-                {f"n{key}": [key] for key in leaves}, {f"n{key}": name_of(jobs[key].span.label) for key in leaves}
-            )
+            self.nodes = {f"n{key}": [key] for key in leaves}
+            self._titles = {f"n{key}": name_of(jobs[key].span.label) for key in leaves}
             members: dict[int, list[int]] = {}
             for key in leaves:
                 for group in outer[key][:-1]:
@@ -88,11 +87,11 @@ class Picture:
                 titles = {box: name_of(family) for family, box in families.items()}
             else:
                 titles = {box: name_of(jobs[int(box[1:])].span.label) for box in box_of.values()}
-            nodes: dict[str, list[int]] = {}
+            nodes = self.nodes
             for key, box in box_of.items():
                 if key in counted:
                     nodes.setdefault(box, []).append(key)
-            self._add(nodes, {box: titles[box] for box in nodes})
+            self._titles = {box: titles[box] for box in nodes}
             ends_in = ((box_of[a], box_of[b]) for a, b in edges)
             pairs = [(a, b, "", "") for a, b in dict.fromkeys(ends_in) if a != b and a in nodes and b in nodes]
             self.note = "Each box is a group of jobs, or all jobs of one kind." if len(nodes) > 1 else ""
@@ -104,9 +103,6 @@ class Picture:
         if is_same:
             self.svg, self.note = other.svg, other.note
         return is_same
-
-    def _add(self, nodes: dict[str, list[int]], titles: dict[str, str]) -> None:
-        self.nodes, self._titles = nodes, titles
 
     def _clusters(self, jobs: dict[int, Any], members: dict[int, list[int]], depths: dict[int, int]) -> None:
         """Write the groups as clusters, each inside the one around it."""
@@ -136,22 +132,20 @@ class Picture:
             self.note = "There are too many different jobs for a readable graph."
             return self
         try:
-            drawn = (
-                [self._render(True, direction) for direction in ("TB", "LR")] if len(self.nodes) <= MAX_LABELS else []
-            )
-            if not drawn or max(drawn)[0] < MIN_SCALE:
-                drawn = [self._render(False, direction) for direction in ("TB", "LR")]
-            svg = max(drawn)[1]
-            self.svg = _render.picture_for_page(svg)
+            scale, svg = self._render(has_labels=True) if len(self.nodes) <= MAX_LABELS else (0.0, "")
+            self.svg = _render.picture_for_page(svg if scale >= MIN_SCALE else self._render(has_labels=False)[1])
         except (OSError, RuntimeError, ValueError) as error:
             self.note = MISSING if "not installed" in str(error) else f"No graph: {str(error)[:200].lstrip(': ')}"
         return self
 
-    def _render(self, has_labels: bool, direction: str) -> tuple[float, str]:
-        """Return the scale at which a picture fits into its place on the page, and the picture."""
-        svg = _render.render(self._source(has_labels, direction), "svg", "", DOT_SECONDS).decode()
-        width, height = map(float, re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
-        return min(1.0, PLACE[0] / width, PLACE[1] / height), svg
+    def _render(self, has_labels: bool) -> tuple[float, str]:
+        """Return the scale at which a picture fits into its place on the page in the better direction, and the SVG."""
+        drawn = list[tuple[float, str]]()
+        for direction in ("TB", "LR"):
+            svg = _render.render(self._source(has_labels, direction), "svg", "", DOT_SECONDS).decode()
+            width, height = map(float, re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
+            drawn.append((min(1.0, PLACE[0] / width, PLACE[1] / height), svg))
+        return max(drawn)
 
     def _source(self, has_labels: bool, direction: str) -> str:
         size = "height=0.28, " if has_labels else 'label="", width=0.2, height=0.2, fixedsize=true, '

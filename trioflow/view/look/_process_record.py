@@ -17,7 +17,8 @@ from typing import Any, Final
 from ..._core.api import views
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, WaitCause
 from .._estimate import Estimate
-from ..text import _failure_text, _verdict
+from ..text import _failure_text
+from ..text._verdict import Tally
 
 SCHEMA_VERSION: Final = 1
 STALL_SECONDS: Final = 0.05
@@ -70,7 +71,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     now = run.clock()
     jobs = list(_jobs_of(scheduler))
     paths = views.paths_of(scheduler)
-    tally = _verdict.Tally.for_scheduler(scheduler)
+    tally = Tally.for_scheduler(scheduler)
     running = [job for job in jobs if job.state is JobState.RUNNING and not views.is_scheduler(job)]
     scheduled = [job for job in jobs if job.state is JobState.SCHEDULED]
     ended: set[AnyJob | None] = set()  # the nested schedulers whose IDLE jobs will not be reached any more
@@ -79,10 +80,12 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
             ended.add(job)
     idle = [job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended]
     failed = [job for job in jobs if job.state is JobState.FAILED]
-    waiting = iter(scheduled + idle)
+    rest = iter(scheduled + idle)
     running.sort(key=lambda job: job.started_at or now)
     thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
     blocker = next((job for job, blocked_id in blocking.items() if blocked_id == thread_id), None)
+    waiting = list(_describe_waiting(itertools.islice(rest, MAX_JOBS), paths, now, blocker))
+    omitted = {"running": running[MAX_JOBS:], "waiting": [*rest], "failures": failed[MAX_JOBS:]}
     return {
         "label": scheduler.label,
         "backend": run.backend,
@@ -97,26 +100,15 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "window": None if run.window is None else scheduler.window_size,
         "slots_taken": None if run.window is None else run.slots_taken,
         "running": list(_describe_running(running[:MAX_JOBS], paths, now, blocker)),
-        "waiting": list(_describe_waiting(itertools.islice(waiting, MAX_JOBS), paths, now, blocker)),
+        "waiting": waiting,
         "failures": list(_describe_failures(failed[:MAX_JOBS], paths)),
         "resources": list(_describe_resources([scheduler, *jobs], paths)),
-        "omitted": {
-            name: len(rest)
-            for name, rest in (
-                ("running", running[MAX_JOBS:]),
-                ("waiting", [*waiting]),
-                ("failures", failed[MAX_JOBS:]),
-            )
-            if rest
-        },
+        "omitted": {name: len(jobs) for name, jobs in omitted.items() if jobs},
     }
 
 
 def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
     for job in jobs:
-        frames, is_executing = views.job_frames(job)
-        thread_frames = None if is_executing else frames_in_thread(job)
-        has_command = views.runs_commands(job)  # it is at its command line, not in the loop that awaits the process
         started_at = job.started_at
         record = {
             "path": paths.get(job, job.label),
@@ -125,16 +117,26 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
             "attempt": job.attempts,
             "forever": job.forever,
             "blocks_loop": job is blocker,
-            "line": None if has_command else describe_line(frames if thread_frames is None else thread_frames),
-            "command": views.command_line_of(job) if has_command else None,
-            "status": views.get_status_text(job),
-            "explanation": explain(job),
+            **describe_place(job),
         }
         if job.state is JobState.RUNNING:  # otherwise it has settled meanwhile, and the record is about both states
             yield record
 
 
-def frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
+def describe_place(job: AnyJob) -> Record:
+    """Describe where a job stands, and why."""
+    frames, is_executing = views.job_frames(job)
+    thread_frames = None if is_executing else _frames_in_thread(job)
+    has_command = views.runs_commands(job)  # it is at its command line, not in the loop that awaits the process
+    return {
+        "line": None if has_command else _describe_line(frames if thread_frames is None else thread_frames),
+        "command": views.command_line_of(job) if has_command else None,
+        "status": views.get_status_text(job),
+        "explanation": explain(job),
+    }
+
+
+def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
     """Return the frames of a job in a worker thread, the outermost first, none of a function in C; None without it."""
     for frame in sys._current_frames().values():
         frames: list[tuple[FrameType, int]] = []
@@ -147,7 +149,7 @@ def frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
     return None
 
 
-def describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
+def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
     """Describe the innermost line of the user's own code, or else the line in the function that the job calls."""
     place: tuple[FrameType, int] | None = None
     for frame, number in frames:

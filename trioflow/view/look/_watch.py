@@ -20,7 +20,6 @@ from ..._core.api import views
 from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
-    Incident,
     JobState,
     RunInProgress,
     RunPhase,
@@ -45,7 +44,7 @@ from ..trace._log_reader import (
 from ..trace._trace import find_critical_path
 from ..trace._trace_file import to_plain
 from ..trace._trace_record import MAX_BOXES, describe_graph
-from ._process_record import Record, describe_line, explain, frames_in_thread, wait_name
+from ._process_record import Record, describe_place, explain, wait_name
 
 MAX_EXPLAINED: Final = 200
 """The maximum number of SCHEDULED jobs in one answer whose waits are told apart; the others are only counted."""
@@ -107,18 +106,15 @@ class Watch:
         for index, run in enumerate(self._runs):  # the loop appends the runs of nested schedulers
             self._update_run(index, run)
         incidents, graphs = views.incidents_of(self._scheduler), None
-        before, self._all_incidents = (
-            self._all_incidents,
-            sum(len(views.incidents_of(run.scheduler)) for run in self._runs),
-        )
+        before = self._all_incidents
+        self._all_incidents = sum(len(views.incidents_of(run.scheduler)) for run in self._runs)
         if self._all_incidents > before:  # one may be that jobs are tried again
             settled = (job for job, (_, live) in self._jobs.items() if live.finished_at != job.finished_at)
             self._unsettled.update(dict.fromkeys((job for job in settled if job not in self._unsettled), (None, 0)))
         told, steps, jobs, has_more = self._describe_changed_jobs()
         waiting, unexplained = ([], 0) if view is None else self._describe_waiting()
-        if (
-            view is None and not has_more and self._scheduler.keep_jobs
-        ):  # otherwise, a graph would show some of the jobs
+        is_over = view is None and not has_more
+        if is_over and self._scheduler.keep_jobs:  # otherwise, a graph would show some of the jobs
             critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
             graphs = [to_plain(describe_graph(self._scheduler, critical_path))]
         keeps_jobs = all(run.scheduler.keep_jobs for run in self._runs)
@@ -128,14 +124,16 @@ class Watch:
             "seen": self.identity,
             "began": self.in_progress.began_at,
             "more": has_more,
-            "is_over": view is None and not has_more,
+            "is_over": is_over,
             "now": self._view.clock() if self._runs[0].ended_at is None else self._runs[0].ended_at,
             "wall_offset": self._wall_offset,
             "host": None if self.number else to_plain(host_facts()),
             "runs": {index: self._describe_run(index) for index in self._changed_runs},
             "jobs": jobs,
             "steps": steps,
-            "incidents": list(map(_describe_incident, incidents[self._incident_count :])),
+            "incidents": [
+                (new.message, isinstance(new, SteeringIncident)) for new in incidents[self._incident_count :]
+            ],
             "phase": self._view.phase.value,
             "left": self._estimate.seconds_left(),
             "pause": "" if view is None else self._view.pause_text,
@@ -157,7 +155,7 @@ class Watch:
             if dropped and dropped[0] is job and job not in self._unsettled:  # the loop appends others meanwhile
                 dropped.popleft()
         self._incident_count = len(incidents)
-        self.number, self.is_over, self.has_more = self.number + 1, view is None and not has_more, has_more
+        self.number, self.is_over, self.has_more = self.number + 1, is_over, has_more
         return answer
 
     def _add_run(self, scheduler: BaseScheduler, enclosing: LiveRun | None) -> None:
@@ -288,18 +286,9 @@ class Watch:
     def describe_one(self, key: Any) -> Record:
         """Return what nobody needs but who looks at this job: why it waits, where it is, the end of its output."""
         job = self.find(key)
-        frames, is_executing = views.job_frames(job)
-        line = None if is_executing else frames_in_thread(job)
-        return {
-            "explanation": "" if job.state is JobState.RUNNING else explain(job),
-            "status": views.get_status_text(job),
-            "line": None if views.runs_commands(job) else describe_line(frames if line is None else line),
-            "output": [(name, data.decode(errors="replace")) for name, data in views.output_tails(job, MAX_TAIL)],
-        }
-
-
-def _describe_incident(incident: Incident) -> tuple[str, bool]:
-    return incident.message, isinstance(incident, SteeringIncident)
+        outputs = [(name, data.decode(errors="replace")) for name, data in views.output_tails(job, MAX_TAIL)]
+        told = describe_place(job) | {"output": outputs}
+        return told | {"explanation": ""} if job.state is JobState.RUNNING else told
 
 
 def _later_attempt_starts(job: AnyJob, outcome: Outcome) -> Iterator[float]:

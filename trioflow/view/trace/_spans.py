@@ -183,11 +183,6 @@ def or_infinity(time: float | None) -> float:
     return math.inf if time is None else time
 
 
-def end_or_infinity(span: Span) -> float:
-    """Return the time when a job settled, or infinity if it has not."""
-    return or_infinity(span.finished_at)
-
-
 @dataclass(frozen=True, slots=True)
 class RunSpan:
     """The record of one run of one scheduler, within one run of its enclosing scheduler."""
