@@ -415,7 +415,7 @@ REMOVERS = {
         jobs.ssh._connections.PrivateDirectory.remove jobs.ssh._local_copier.put
         jobs.ssh._node_session.NodeSession._remove jobs.ssh._ssh_job jobs.ssh._wrapper
         testing._explored_run.ExploredRun._simulate_crash
-        view._exports.write_atomically view.look._answers.AnswerThread.start view.look._answers.AnswerThread.stop
+        view._exports.write_atomically view.look._answers._free_address
         view.look._answers.answer_in_file view.look._client._ask_remotely
         """,
     "files of a journal": """

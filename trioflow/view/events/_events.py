@@ -144,9 +144,8 @@ class Events(Instrument):
         if self._root is None:
             self._begin_outermost_run(scheduler)
         elif scheduler not in self._path_caches:
-            raise RuntimeError(
-                f"{self!r} follows one run at a time: give {scheduler.label!r} its own Events()"
-            )  # the engine logs this error and removes the instrument from the second run only
+            # The engine logs this error, and removes the instrument from the second run only.
+            raise RuntimeError(f"{self!r} follows one run at a time: give {scheduler.label!r} its own Events()")
         run = current_run(scheduler)
         assert run is not None
         is_root = scheduler is self._root

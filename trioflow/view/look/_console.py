@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..._core.api.views import JobState, duration_text, join_names, printable, shorten
-from .._state_styles import STATE_COUNT_ORDER, STATE_STYLES, recorded_state, state_class
+from .._state_styles import STATE_STYLES, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
 from ..text._failure_text import group_failures
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, create_verdict
@@ -36,14 +36,9 @@ def names_of(run: WatchedRun, keys: list[int], count: int) -> str:
 
 def head(tally: Tally) -> Record:
     """Return what the head of the page says of the counts, which add up to the number of all jobs."""
-    counts = {state: tally.count(state) for state in STATE_COUNT_ORDER}
-    counts[JobState.FAILED] += tally.count(TOLERATED_KEY)
+    counts = [[state_class(state), STATE_STYLES[state].symbol, count, state.value] for state, count in tally.states()]
     return {
-        "counts": [
-            [state_class(state), STATE_STYLES[state].symbol, count, state.value]
-            for state, count in counts.items()
-            if count
-        ],
+        "counts": counts,
         "count": tally.job_count,
         "settled": tally.settled_count,
         "may_grow": tally.may_grow,
@@ -157,17 +152,13 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
             run, [one.span.number for at, one in run.jobs.values() if at == index and key in one.span.required]
         ),
         "error": "" if failure is None else printable(failure.headline),
-        "traceback": "" if failure is None else _lines(failure.traceback),
+        "traceback": "" if failure is None else _failures.printable_lines(failure.traceback),
         "command": "" if command is None else printable(command.line),
         "command_facts": "" if command is None else " · ".join(_failures.command_fact_texts(command)),
         "files": [] if command is None else list(_failures.file_links(command, None)),
         "outputs": [[title, text] for title, text in outputs]
-        or [[f"{name} so far", _lines(text)] for name, text in told.get("output", ())],
+        or [[f"{name} so far", _failures.printable_lines(text)] for name, text in told.get("output", ())],
     }
-
-
-def _lines(text: str) -> str:
-    return "\n".join(printable(line.expandtabs()) for line in text.rstrip("\n").split("\n"))
 
 
 def _links(run: WatchedRun, keys: list[int]) -> list[Any]:

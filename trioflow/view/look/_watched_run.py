@@ -110,7 +110,7 @@ class WatchedRun:
     def tally(self, counted: list[JobFacts]) -> Tally:
         """Return the counts of all jobs, as the program tells them, or of those in `counted` if it does not."""
         if self.answer["counts"] is not None:
-            return Tally.from_words(self.answer["counts"], self.answer["may_grow"])
+            return Tally.from_counts(self.answer["counts"], self.answer["may_grow"])
         tally, spans = Tally(), (facts.span for facts in counted)
         numbers = Counter((recorded_state(span), span.forever, span.critical) for span in spans)
         for (state, forever, critical), number in numbers.items():

@@ -188,12 +188,6 @@ class RunModel:
                 self.running_jobs[job] = None
         self.display.job_started(job)
 
-    def job_retried(self, job: AnyJob) -> None:
-        self.display.job_retried(self.records[job])
-
-    def job_ready(self, job: AnyJob) -> None:
-        self.display.job_ready(self.records[job])
-
     def job_finished(self, scheduler: BaseScheduler, settled_job: AnyJob) -> None:
         """Record that a job has settled, and drop its record if the scheduler drops the job."""
         job = self.records[settled_job]

@@ -116,9 +116,8 @@ class Monitor(Instrument):
         """Start showing a run, or record that the run of a nested scheduler begins."""
         model = self._model
         if model is not None and scheduler not in model.records:
-            raise RuntimeError(
-                f"{self!r} watches one run at a time: give {scheduler.label!r} its own Monitor()"
-            )  # the engine logs this error and removes the monitor from the second run only
+            # The engine logs this error, and removes the monitor from the second run only.
+            raise RuntimeError(f"{self!r} watches one run at a time: give {scheduler.label!r} its own Monitor()")
         try:
             if model is None:
                 self._show_run(scheduler)
@@ -147,12 +146,12 @@ class Monitor(Instrument):
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a retry of a job has begun. Ignore the first attempt."""
         if job.attempts > 1:
-            self._model.job_retried(job)  # type: ignore[union-attr]
+            self._model.display.job_retried(self._model.records[job])  # type: ignore[union-attr]
 
     @_release_output_on_error
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a service is ready."""
-        self._model.job_ready(job)  # type: ignore[union-attr]
+        self._model.display.job_ready(self._model.records[job])  # type: ignore[union-attr]
 
     @_release_output_on_error
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:

@@ -152,8 +152,7 @@ class RowSelector:
         surplus_jobs = set(ended_jobs[: max(0, len(jobs) - number)])
         jobs = [job for job in jobs if job not in surplus_jobs][:number]
         assigned_jobs = set(jobs)
-        running_jobs = (job for job in list(self._model.running_jobs) if job.is_one_job and job.first is None)
-        unassigned_jobs = (job for job in running_jobs if job not in assigned_jobs)
+        unassigned_jobs = (job for job in self._running_jobs() if job not in assigned_jobs)
         jobs = [job if job.state is JobState.RUNNING else next(unassigned_jobs, job) for job in jobs]
         jobs += itertools.islice(unassigned_jobs, number - len(jobs))
         if jobs and (slowest := self._find_slowest_job()) is not None:
@@ -164,18 +163,16 @@ class RowSelector:
 
     def _find_slowest_job(self) -> JobRecord | None:
         """Return the running job that exceeds its expected duration by the largest factor; None if none exceeds it."""
-        now, slowest, largest_factor = self._model.clock(), None, 1.0
-        for job in list(self._model.running_jobs):
-            if (
-                job.is_one_job
-                and job.first is None
-                and job.started_at is not None
-                and (expected := job.expected_duration)
-            ):
-                factor = (now - job.started_at) / expected
-                if factor > largest_factor:
-                    slowest, largest_factor = job, factor
-        return slowest
+        now, factors = self._model.clock(), dict[JobRecord, float]()
+        for job in self._running_jobs():
+            if (started := job.started_at) is not None and (expected := job.expected_duration):
+                factors[job] = (now - started) / expected
+        slowest = max(factors, key=factors.__getitem__, default=None)
+        return None if slowest is None or factors[slowest] <= 1 else slowest
+
+    def _running_jobs(self) -> list[JobRecord]:
+        """Return the running jobs that count as jobs."""
+        return [job for job in list(self._model.running_jobs) if job.is_one_job and job.first is None]
 
 
 def _counts_by_word(counts: JobCounts) -> collections.Counter[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from ..._core.api import STOP_REASON_TEXTS, BudgetSpent, JobState, StopReason
@@ -104,7 +104,7 @@ class RestoredJobs:
         return f"{self.number} restored{' from ' * bool(dates)}{' to '.join(dates)}{saved}"
 
 
-REPORTED_STATES: Final[dict[str, ReportedState]] = {state.value: state for state in STATE_COUNT_ORDER}
+REPORTED_STATES: Final[dict[Any, ReportedState]] = {state.value: state for state in STATE_COUNT_ORDER}
 
 
 class Tally:
@@ -140,20 +140,11 @@ class Tally:
         return tally
 
     @classmethod
-    def from_words(cls, counts: Mapping[str, int], may_grow: bool) -> Tally:
-        """Return the tally that has these `counts_by_state`."""
+    def from_counts(cls, counts: Mapping[Any, int], may_grow: bool | None = None) -> Tally:
+        """Return the tally of what a scheduler has counted itself, as `all_counts`, or of the words for such counts."""
         tally = cls()
-        tally.may_grow = may_grow
-        tally._counts.update({REPORTED_STATES.get(word, word): number for word, number in counts.items()})
-        return tally
-
-    @classmethod
-    def from_counts(cls, counts: Mapping[JobState, int]) -> Tally:
-        """Return the tally of what a scheduler has counted itself; see `all_counts`."""
-        tally = cls()
-        tally.may_grow = JobState.IDLE not in counts
-        for state, number in counts.items():
-            tally.add_jobs(state, number=number)
+        tally.may_grow = JobState.IDLE not in counts if may_grow is None else may_grow
+        tally._counts.update({REPORTED_STATES.get(state, state): number for state, number in counts.items()})
         return tally
 
     def counts_by_state(self) -> dict[str, int]:
@@ -179,6 +170,12 @@ class Tally:
     def count(self, key: ReportedState | str) -> int:
         """Return the number of jobs with a key of `tally_key`, such as a state."""
         return self._counts[key]
+
+    def states(self) -> Iterator[tuple[ReportedState, int]]:
+        """Yield each state that a job is in, and the number of these jobs, with the tolerated ones that failed."""
+        for state in STATE_COUNT_ORDER:
+            if number := self._counts[state] + self._counts[TOLERATED_KEY] * (state is JobState.FAILED):
+                yield state, number
 
     @property
     def failure_count(self) -> int:

@@ -202,9 +202,11 @@ def command_outputs(command: CommandRecord) -> Iterator[tuple[str, str]]:
     for output in command.outputs:
         end = output.text.encode(errors="backslashreplace")[-MAX_OUTPUT_BYTES:].decode(errors="ignore")
         if end.strip():
-            lines = end.rstrip("\n").split("\n")
-            text = "\n".join(printable(line.expandtabs()) for line in lines)
-            yield f"end of its {OUTPUT_NAMES[output.stream]}", text
+            yield f"end of its {OUTPUT_NAMES[output.stream]}", printable_lines(end)
+
+
+def printable_lines(text: str) -> str:
+    return "\n".join(printable(line.expandtabs()) for line in text.rstrip("\n").split("\n"))
 
 
 def file_links(command: CommandRecord, folder: Path | None) -> Iterator[tuple[str, str, str]]:

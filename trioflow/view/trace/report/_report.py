@@ -15,7 +15,6 @@ import itertools
 import json
 import re
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -36,7 +35,7 @@ from ...._core.api.views import (
     shorten,
     size_text,
 )
-from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES, recorded_state, state_class
+from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from ...graph import _dot, _render
 from ...text import _verdict
 from ...text._columns import durations_in_column
@@ -127,7 +126,7 @@ def _template() -> Any:
     from markupsafe import Markup, escape
 
     def lines(text: str) -> Markup:
-        return escape("\n".join(printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")))
+        return escape(_failures.printable_lines(text))
 
     def join_isolated(names: Iterable[str], max_names: int = MAX_LISTED_NAMES) -> Markup:
         return Markup(join_names([f"<bdi>{escape(printable(name))}</bdi>" for name in names], max_names))
@@ -240,9 +239,7 @@ def _is_listed_separately(span: Span) -> bool:
 
 def _state_counts(record: TraceRecord) -> list[tuple[str, str, int]]:
     """Return the name, the CSS class and the number of jobs of each state that a job is in."""
-    counts = Counter({state: record.tally.count(state) for state in STATE_COUNT_ORDER})
-    counts[JobState.FAILED] += record.tally.count(_verdict.TOLERATED_KEY)
-    return [(state.value, state_class(state), counts[state]) for state in STATE_COUNT_ORDER if counts[state]]
+    return [(str(state.value), state_class(state), number) for state, number in record.tally.states()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,12 +300,10 @@ def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]], *, has
     counted = {span.number for span in record.counted_spans if not record.is_group(span.number)}
     ranks = [0 if span.number not in counted else 2 if _is_listed_separately(span) else 1 for span in record.spans]
     starts = [None if span.started_at is None else span.started_at - record.start_time for span in record.spans]
-    columns = (
-        starts,
-        [span.waited if has_waits else None for span in record.spans],
-        [span.took for span in record.spans],
-    )
+    waits = [span.waited if has_waits else None for span in record.spans]
+    columns = starts, waits, [span.took for span in record.spans]
     units, texts = zip(*map(durations_in_column, columns), strict=True)
+    cells = (map(_duration_cell, *column) for column in zip(columns, texts, strict=True))
     table: dict[str, Any] = {
         "units": units,
         "required": {span.number: span.required for span in record.spans if span.required},
@@ -318,27 +313,27 @@ def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]], *, has
             if span.waits and has_waits
         },
         "states": [[state, count] for state, _, count in _state_counts(record)],
-        "rows": list(map(partial(_table_row, record, has_waits), record.spans, ranks, zip(*texts, strict=True))),
+        "rows": list(map(partial(_table_row, record), record.spans, ranks, zip(*cells, strict=True))),
         "commands": commands,
     }
     return json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _table_row(record: TraceRecord, has_waits: bool, span: Span, rank: int, texts: tuple[str, ...]) -> list[Any]:
+def _duration_cell(seconds: float | None, text: str) -> list[Any] | None:
+    return None if seconds is None else [round(seconds, 9), text]
+
+
+def _table_row(record: TraceRecord, span: Span, rank: int, times: tuple[Any, ...]) -> list[Any]:
     """Return the cells of a row in the order that the script expects. A number is a pair of its value and its text.
 
     Args:
         record: the record of the runs.
-        has_waits: whether it is known how long jobs waited.
         span: the span of the row.
         rank: 0 for a span that is not counted, as those of nested schedulers and of earlier attempts. 2 for a forever
             job that ended normally, which is listed separately. 1 for any other job.
-        texts: the texts of the start, the wait and the duration.
+        times: the cells of the start, the wait and the duration.
 
     """
-    start = None if span.started_at is None else span.started_at - record.start_time
-    seconds = (start, span.waited if has_waits else None, span.took)
-    times = [None if value is None else [round(value, 9), text] for value, text in zip(seconds, texts, strict=True)]
     path, kind, exception = map(printable, (span.name, span.kind, span.exception_text))
     tags = {
         "critical path": span.number in record.critical_path_numbers,
