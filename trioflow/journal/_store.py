@@ -15,6 +15,7 @@ A run writes only through `_write` and `commit` of `JournalStore`. Tests kill th
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import functools
@@ -440,9 +441,9 @@ class JournalStore:
         )
 
     def _prepare_for_writing(self, lock: JournalLock) -> None:
-        self._fetch_optional_row(f"PRAGMA synchronous = {'FULL' if self._syncs_commits else 'NORMAL'}")
+        self._fetch_row(f"PRAGMA synchronous = {'FULL' if self._syncs_commits else 'NORMAL'}")
         self._enter_wal_mode()
-        if self._fetch_optional_row("SELECT 1 FROM sqlite_master") is None:
+        if self._fetch_row("SELECT 1 FROM sqlite_master") is None:
             for statement in SCHEMA_STATEMENTS:
                 self._write(statement)
             self.commit()
@@ -479,7 +480,7 @@ class JournalStore:
     # ---- reading
 
     def is_empty(self) -> bool:
-        return self._fetch_optional_row("SELECT 1 FROM jobs LIMIT 1") is None
+        return self._fetch_row("SELECT 1 FROM jobs LIMIT 1") is None
 
     def find_job(self, path: str) -> StoredJob | None:
         """Return the record of the job with this path; None if there is none.
@@ -489,7 +490,7 @@ class JournalStore:
 
         """
         self._begin_transaction()  # one for all reads until the next commit, because each transaction locks the file
-        row = self._fetch_optional_row(SELECT_JOB_STATEMENT, (path,))
+        row = self._fetch_row(SELECT_JOB_STATEMENT, (path,))
         if row is None:
             return None
         is_right = row[-1] == checksum(row) and (row[0] == path or row[0] == escape_row((path,))[0])
@@ -507,7 +508,7 @@ class JournalStore:
 
         """
         self._begin_transaction()
-        stored_row = self._fetch_optional_row("SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,))
+        stored_row = self._fetch_row("SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,))
         if stored_row is None:
             return None
         *row, stored_checksum = stored_row
@@ -537,7 +538,7 @@ class JournalStore:
     def last_run(self, path: str) -> int:
         """Return the number of the last run that ran the job with this path, or one nested in it; 0 if none did."""
         statement = "SELECT max(run) FROM jobs WHERE typeof(run) = 'integer' AND (path = ? OR substr(path, 1, ?) = ?)"
-        row = self._fetch_optional_row(statement, (path, len(path) + 1, f"{path}/"))
+        row = self._fetch_row(statement, (path, len(path) + 1, f"{path}/"))
         return int(row[0] or 0)
 
     def count_stored_results(self) -> int:
@@ -589,14 +590,6 @@ class JournalStore:
             raise ValueError(f"it cannot be read: {error}") from None
         if found.hexdigest() != name:
             raise ValueError(CHANGED_RESULT_TEXT)
-
-    def _check_result(self, record: StoredJob) -> None:
-        if record.large is None:
-            self.read_result(record)
-        else:
-            for name in record.large.split(" "):
-                for _ in self.read_large(name):
-                    pass
 
     # ---- writing
 
@@ -691,7 +684,10 @@ class JournalStore:
                 damage.append((record.path, "its row is damaged"))
             elif record.saved is not None:
                 try:
-                    self._check_result(record)
+                    if record.large is None:
+                        self.read_result(record)
+                    for name in () if record.large is None else record.large.split(" "):
+                        collections.deque(self.read_large(name), maxlen=0)
                 except (TypeError, ValueError) as error:
                     damage.append((record.path, f"its stored result cannot be used: {error}"))
         return damage
@@ -749,7 +745,9 @@ class JournalStore:
             if not self._is_in_transaction:
                 return
             change = self._describe_lost_file()
-            self._end_transaction("COMMIT" if change is None else "ROLLBACK")
+            with self._explain_errors("write to it"):
+                self._database.execute("COMMIT" if change is None else "ROLLBACK")
+            self._is_in_transaction = False
             if change is not None:
                 with contextlib.suppress(sqlite3.Error):  # a file that was renamed gets what its log has
                     self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -770,11 +768,6 @@ class JournalStore:
                 f"the run again"
             )
         return None
-
-    def _end_transaction(self, statement: str) -> None:
-        with self._explain_errors("write to it"):
-            self._database.execute(statement)
-        self._is_in_transaction = False
 
     def close(self) -> None:
         with self._in_use:
@@ -814,12 +807,7 @@ class JournalStore:
             except UnicodeEncodeError:  # write all rows again, which is harmless
                 self._database.executemany(statement, [escape_row(row) for row in rows])
 
-    def _fetch_row(self, statement: str) -> Any:
-        row = self._fetch_optional_row(statement)
-        assert row is not None
-        return row
-
-    def _fetch_optional_row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
+    def _fetch_row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
         with self._explain_errors("read it"):
             try:
                 return self._database.execute(statement, parameters).fetchone()

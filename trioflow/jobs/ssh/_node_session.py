@@ -103,7 +103,7 @@ class NodeSession:
             CommandError: the program has failed.
 
         """
-        job = CommandJob(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        job = CommandJob(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, redact=self._job.redact)
         with anyio.CancelScope(shield=True):
             result = await job.co_run()
         self._check_result(

@@ -219,27 +219,6 @@ class RemoteCommand:
         )
 
 
-def _input_sockets(initial_input: bytes) -> tuple[socket.socket, socket.socket]:
-    """Create a command's standard input, and write its first bytes into the buffer.
-
-    The input is a pair of sockets: the buffer of a pipe may be a single page, which is too small for the bytes.
-
-    Returns:
-        This program's end, and the command's end.
-
-    """
-    ours, theirs = socket.socketpair()
-    try:
-        if initial_input:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(initial_input))
-            ours.sendall(initial_input)
-    except BaseException:
-        ours.close()
-        theirs.close()
-        raise
-    return ours, theirs
-
-
 class _LocalEnd(CommandJob):
     """A job that runs the local end of a command, and ends it by closing its input, not by a signal."""
 
@@ -250,9 +229,12 @@ class _LocalEnd(CommandJob):
     _other_end: socket.socket
 
     async def co_run(self) -> CommandResult:
-        """Run the local end, with a socket as its input."""
-        self._own_end, self._other_end = _input_sockets(self._initial_input)
+        """Run the local end, with a socket as its input: the buffer of a pipe may be too small for the first bytes."""
+        self._own_end, self._other_end = socket.socketpair()
         try:
+            if self._initial_input:
+                self._own_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(self._initial_input))
+                self._own_end.sendall(self._initial_input)
             return await super().co_run()
         finally:
             self._close_input()

@@ -73,7 +73,8 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
     to = os.path.expanduser(to)  # noqa: ASYNC240 - reads $HOME or looks the user up: too quick to block the loop
     directory = to if to_directory or os.path.isdir(to) else os.path.dirname(to)  # noqa: ASYNC240 - one look at one name
     with session.hidden_paths():
-        incoming = _make_incoming_directory(directory or ".")
+        os.makedirs(directory or ".", exist_ok=True)
+        incoming = os.path.abspath(tempfile.mkdtemp(prefix=INCOMPLETE_PREFIX, dir=directory or "."))  # noqa: ASYNC240 - no access
     try:
         paths = await session.transfer(
             [Get(session.connection.node_path(source), incoming) for source in sources], description
@@ -84,8 +85,7 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
             if not to_directory and len(names) != 1:
                 what = f"{session.redact(description)}: found {len(names)} files for one target"
                 raise SshError(session.connection.node, what, "end to= with a '/'")
-            copies = [(os.path.join(incoming, name), os.path.join(to, name) if to_directory else to) for name in names]
-            placed = [(copy, target, os.path.basename(copy)) for copy, target in copies]
+        placed = [(f"{incoming}/{name}", os.path.join(to, name) if to_directory else to, name) for name in names]
         places = await call_in_thread(lambda: [_place_of(*each) for each in placed])
         for command in _placing_commands(placed):
             await session.run_here(command, description)
@@ -154,26 +154,20 @@ async def temporary_directory(
 
 @contextlib.asynccontextmanager
 async def _local_temporary_file() -> AsyncGenerator[tuple[Any, str]]:
-    """Yield a temporary file on this machine and its path."""
-    file, name = _open_temporary_file()
+    """Yield a temporary file on this machine and its path.
+
+    On Linux, the file has no directory entry, and so disappears even if this program is killed.
+    """
+    file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
+    name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+    if not os.path.exists(name):  # noqa: ASYNC240 - in /proc
+        file.close()
+        file = tempfile.NamedTemporaryFile(prefix="trioflow-")  # noqa: SIM115 - closed below
+        name = file.name
     try:
         yield file, name
     finally:
         await call_in_thread(file.close)  # it takes the kernel half a second to free a gigabyte
-
-
-def _open_temporary_file() -> tuple[Any, str]:
-    """Return a new temporary file and its path.
-
-    On Linux, the file has no directory entry, and so disappears even if this program is killed.
-    """
-    file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
-    if not os.path.exists(name):
-        file.close()
-        file = tempfile.NamedTemporaryFile(prefix="trioflow-")  # noqa: SIM115 - the caller closes it
-        name = file.name
-    return file, name
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +205,6 @@ def _check_names(paths: Sequence[str], description: str) -> None:
                 f"{description}: two of these are named {name!r}, {other} and {path}: "
                 f"copy their directories instead, or copy them in separate steps to different places"
             )
-
-
-def _make_incoming_directory(parent: str) -> str:
-    os.makedirs(parent, exist_ok=True)
-    return os.path.abspath(tempfile.mkdtemp(prefix=INCOMPLETE_PREFIX, dir=parent))
 
 
 def _with_ancestors(directory: str) -> list[str]:
