@@ -83,12 +83,9 @@ def _describe_unpicklable(call: functools.partial[Any], destination: str, make_p
         if "<lambda>" in name or "<locals>" in name:
             return f"{name} cannot be sent to {destination}, which could not find it: {LOCAL_FUNCTION_ADVICE}"
         return f"its function {name} cannot be sent to {destination}"
-    for number, value in enumerate(call.args, 1):
+    for key, value in (*enumerate(call.args, 1), *call.keywords.items()):
         if _pickling_error(value, make_pickler) is not None:
-            return f"argument {number}, a {type(value).__qualname__}, cannot be sent to {destination}"
-    for name, value in call.keywords.items():
-        if _pickling_error(value, make_pickler) is not None:
-            return f"argument {name!r}, a {type(value).__qualname__}, cannot be sent to {destination}"
+            return f"argument {key!r}, a {type(value).__qualname__}, cannot be sent to {destination}"
     return f"its arguments together cannot be sent to {destination}"
 
 
@@ -144,11 +141,7 @@ def _new_cloudpickle_pickler(
 
 def _pickling_error(value: Any, make_pickler: PicklerFactory) -> Exception | None:
     try:
-        make_pickler(NULL_FILE, pickle.HIGHEST_PROTOCOL, True, _skip_buffer).dump(value)
+        make_pickler(NULL_FILE, pickle.HIGHEST_PROTOCOL, True, lambda _: None).dump(value)  # copies no large buffer
     except Exception as error:
         return error
     return None
-
-
-def _skip_buffer(_: object) -> None:
-    """Do nothing with a large buffer, so that the pickler does not copy its contents."""

@@ -40,7 +40,7 @@ from ..command._start_errors import MAX_TAIL_BYTES
 from ..posix._guard import MARK_VARIABLE, Guard
 from ..posix._processes import Process, end_group, spawn
 from ._local_node import LocalConnection
-from ._nodes import LocalNode, Node, Paths, SshNode
+from ._nodes import LocalNode, Node, SshNode
 from ._sftp_operations import Operation, filter_errors, parse_fetched
 from ._ssh_errors import SshError, Unreachable
 from ._transport import READY, Diagnostics, Gateway, OpenSsh
@@ -389,7 +389,7 @@ class Connection:
     async def _complete_problem(self, diagnostics: Diagnostics) -> str:
         """Return the problem of the diagnostics, completed with the names of the key files concerned."""
         identity, known = self.node.identity, self.node.known_hosts
-        if diagnostics.is_login_rejected and identity is not None and not _exists(identity):
+        if diagnostics.is_login_rejected and identity and not os.path.exists(os.path.expanduser(identity)):  # noqa: ASYNC240 - one name
             return f"{diagnostics.problem}; identity={os.fspath(identity)!r} does not exist"
         if not diagnostics.has_keys_placeholder:
             return diagnostics.problem
@@ -439,10 +439,6 @@ class Connection:
         finally:
             process.unregister()
             self.process = None
-
-
-def _exists(path: Paths) -> bool:
-    return os.path.exists(os.path.expanduser(path))
 
 
 class PrivateDirectory:
