@@ -380,7 +380,7 @@ def openers(node: ast.AST, name: str) -> Iterator[str]:
             case ast.Call(ast.Name("open")):
                 yield name
             case ast.Call(ast.Attribute(value, "open"), args, keywords) if args or keywords:
-                if ast.unparse(value) not in ("result", "self._gate"):
+                if ast.unparse(value) not in ("result", "self", "self._gate"):
                     yield name
             case ast.Call(ast.Attribute(_, "read_text" | "read_bytes" | "write_text" | "write_bytes" | "touch")):
                 yield name

@@ -200,8 +200,8 @@ class WorkerPool:
                  └──► an error ───────┴──► raised in the job
     ```
 
-    A job claims its worker when it is admitted. One that does not wait for it there starts its own: a forever job, a
-    clean-up job, or one that another job calls.
+    A job claims its worker when it is admitted. One that does not wait for it there opens the gate itself: a forever
+    job, a clean-up job, or one that another job calls.
     """
 
     def __init__(self, run: RunHandle) -> None:
@@ -239,12 +239,23 @@ class WorkerPool:
             self._idle.setdefault(nice, []).append(error)
 
     async def _take_in(self, worker: WorkerProcess, scope: anyio.CancelScope) -> None:
-        """Add a worker to the idle ones when it is ready, or the error that keeps it from that."""
+        """Add a worker to the idle ones when it has imported the program, or the error that keeps it from that."""
         found: WorkerProcess | Exception = worker
         try:
-            await self._wait_until_ready(worker)
+            if worker.problem is not None:
+                raise worker.problem
+            if not await worker.becomes_ready(REPORT_SECONDS):
+                if not self._was_reported:
+                    self._was_reported = True
+                    still = f"worker processes still import {_program()} after {REPORT_SECONDS:g} s"
+                    self._run.report(f"{still}; {IMPORT_ADVICE}")
+                if not await worker.becomes_ready(START_TIMEOUT):
+                    late = f"its process has not imported {_program()} in {START_TIMEOUT:g} s"
+                    raise WorkerDied(f"{late}; {IMPORT_ADVICE}")
         except Exception as error:
-            found = error
+            has_died = isinstance(error, WorkerDied) and not str(error)
+            how = await worker.end(EXIT_TIMEOUT if has_died else 0.0)
+            found = WorkerDied(f"its process has died: {how}") if has_died else error
         self._starting.remove(worker)
         self._idle.setdefault(worker.nice, []).append(found)
         scope.cancel()
@@ -273,42 +284,16 @@ class WorkerPool:
 
         """
         idle = self._idle.setdefault(_nice_of(job), [])
-        while (worker := self._claimed.pop(job, None) or (idle.pop() if idle else None)) is not None:
-            if isinstance(worker, BaseException):
+        while True:
+            worker = self._claimed.pop(job, None) or (idle.pop() if idle else None)
+            if worker is None:
+                await self.open([job])
+            elif isinstance(worker, BaseException):
                 raise worker
-            if worker.is_alive():
+            elif worker.is_alive():
                 return worker
-            await worker.end()
-        worker = self._start_worker(_nice_of(job))
-        await self._wait_until_ready(worker)
-        return worker
-
-    async def _wait_until_ready(self, worker: WorkerProcess) -> None:
-        """Wait until a worker has imported the program; end one that cannot.
-
-        Raises:
-            PermissionError, WorkerDied: as for `take_worker`.
-
-        """
-        try:
-            if worker.problem is not None:
-                raise worker.problem
-            if await worker.becomes_ready(REPORT_SECONDS):
-                return
-            if not self._was_reported:
-                self._was_reported = True
-                self._run.report(
-                    f"worker processes still import {_program()} after {REPORT_SECONDS:g} s; {IMPORT_ADVICE}"
-                )
-            if not await worker.becomes_ready(START_TIMEOUT):
-                raise WorkerDied(f"its process has not imported {_program()} in {START_TIMEOUT:g} s; {IMPORT_ADVICE}")
-        except WorkerDied as error:
-            exit_description = await worker.end(0.0 if str(error) else EXIT_TIMEOUT)
-            raise WorkerDied(str(error) or f"its process has died: {exit_description}") from None
-        except BaseException:
-            if worker not in self._starting or worker.problem is not None:
+            else:
                 await worker.end()
-            raise
 
     def give_back(self, worker: WorkerProcess) -> None:
         self._idle.setdefault(worker.nice, []).append(worker)
