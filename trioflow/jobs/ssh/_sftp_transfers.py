@@ -63,6 +63,7 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
 
     Raises:
         OSError: a file cannot be written here.
+        CommandError: a copy cannot have its name, as because a directory is in the place of a file.
         ValueError: two sources, or two matches of a pattern, have the same name.
         SshError: the transfer failed.
 
