@@ -379,7 +379,7 @@ def test_repr_and_equality_of_a_script_cover_its_included_files() -> None:
     assert plain._journal_key(plain.words) != beside._journal_key(beside.words)
     assert list(beside._files_read()) == ["a.sh", "b"]
     assert list(ScriptText("x", includes=["~/b"])._files_read()) == [os.path.expanduser("~/b")]
-    with pytest.raises(TypeError, match=r"Script\(includes=3\): give a list of files"):
+    with pytest.raises(TypeError, match=r"includes=3 of Script: give a list of paths"):
         Script("a.sh", includes=3)  # type: ignore[arg-type]
 
 

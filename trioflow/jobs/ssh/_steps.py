@@ -17,7 +17,7 @@ from ...abc import AbstractJob, is_among, name_in_errors, short_repr, shown_valu
 from ..command import _argv
 from ..command._granted import granted
 from ..command._shell_line import Template, line_parts
-from ..command._spawn_options import is_path
+from ..command._spawn_options import is_path, path_tuple
 
 Path = str | os.PathLike[str]
 
@@ -90,7 +90,8 @@ class Program(Step):
 
     def __init__(self, script: Any, args: Iterable[Any], includes: Any) -> None:
         """Store the script, its arguments and the included files as words."""
-        include_words = _includes_tuple(includes, type(self).__name__)
+        is_one = is_job(includes) or isinstance(includes, bytes)
+        include_words = (includes,) if is_one else path_tuple(includes, "includes", type(self).__name__)
         self._include_count: Final = len(include_words)
         super().__init__((script, *args, *include_words))
 
@@ -316,21 +317,6 @@ class PlaceholderValues:
                 split_parts += self.by_name[placeholder[1:-1]], following
                 names.append(placeholder)
         return split_parts, names
-
-
-def _includes_tuple(value: Any, subject: str) -> tuple[Any, ...]:
-    """Return the included files of a script as a tuple. `value` may be a single path or an iterable of paths.
-
-    Raises:
-        TypeError: `value` is neither a path nor an iterable.
-
-    """
-    result: Any = value
-    if is_path(result) or is_job(value) or isinstance(value, bytes):
-        return (result,)
-    if not isinstance(value, Iterable):
-        raise TypeError(f"{subject}(includes={short_repr(value)}): give a list of files and directories")
-    return tuple(result)
 
 
 def _expand_home(word: Any) -> Any:
