@@ -605,11 +605,11 @@ def test_an_ssh_job_is_identified_by_its_node_and_steps() -> None:
 
 
 def test_scripts_and_files_sent_to_a_node_count_as_files_an_ssh_job_reads(place: Path) -> None:
-    """Scripts and pushed files count as files that an SshJob reads, except names with values such as `{node}.txt`."""
+    """Scripts and pushed files count as files that an SshJob reads, also with braces, which are no placeholders."""
     *_, reads, appends, anew = identity(
         "node1", [Script("run.sh", 1), Push("a", "{node}.txt", to="b")], stdin=place / "in", stdout="log", append=False
     )
-    assert (list(reads), list(appends), list(anew)) == ([place / "in", "run.sh", "a"], [], ["log"])
+    assert (list(reads), list(appends), list(anew)) == ([place / "in", "run.sh", "a", "{node}.txt"], [], ["log"])
     assert identity("node1", "ls", env={"A": "b"}) != identity("node1", "ls", env={"A": "c"})
 
 

@@ -283,9 +283,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         """
         values, words, job = original_arguments_of(self)
         steps = [step._journal_key(value) for step, value in zip(self._steps, words, strict=True)]
-        sent_files = [
-            file for step in self._steps for file in step._files_read() if is_path(file) and "{" not in os.fspath(file)
-        ]
+        sent_files = [file for step in self._steps for file in step._files_read() if is_path(file)]
         cwd: Any = self._command_options.cwd
         if isinstance(self._node, LocalNode):
             cwd = LocalDirectory(cwd, self._node.directory)
