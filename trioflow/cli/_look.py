@@ -43,13 +43,20 @@ class ProgramOrTrace(InputFile):
         return super().convert(value, param, ctx)
 
 
+def parse_slots(value: str) -> int:
+    """Return a number of slots. The page refuses a wrong one with the same advice."""
+    if not value.isdecimal() or not int(value):
+        raise click.BadParameter("give a whole number from 1 up")
+    return int(value)
+
+
 @click.command(name="look", epilog=EXAMPLES)
 @click.argument("pid", required=False, type=ProgramOrTrace(dir_okay=False, path_type=Path))
 @click.option("--json", is_flag=True, help="Write everything as JSON, for programs.")
 @click.option("--web", is_flag=True, help="Serve a page that moves, with buttons for the words below, until Ctrl-C.")
 @click.option("--pause", is_flag=True, help="Start no more jobs until --resume. What runs goes on.")
 @click.option("--resume", is_flag=True, help="Start jobs again.")
-@click.option("--window", type=click.IntRange(min=1), metavar="N", help="Run at most N jobs at once from now on.")
+@click.option("--window", type=parse_slots, metavar="N", help="Run at most N jobs at once from now on.")
 @click.option("--drain", is_flag=True, help="End the run when the running jobs have ended.")
 @click.option(
     "--cancel", is_flag=False, flag_value=WHOLE_RUN, metavar="[PATH]", help="Cancel the run, or only the job at PATH."
