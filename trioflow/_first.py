@@ -58,7 +58,7 @@ class First(Scheduler, Generic[T_co]):
         jobs_or_sequences: the jobs that compete, as for a `Scheduler`.
         enough: how many of them have to succeed, 1 or more.
         stagger: seconds between the starts, more than 0: a job starts when the one before it has failed, or this long
-            after the one before it has started (infinity: only when that has failed). None starts all at once.
+            after the one before it has started (infinity: only when that has settled). None starts all at once.
         options: those of a `Scheduler`, and of every job.
 
     Raises:

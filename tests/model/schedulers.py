@@ -702,7 +702,9 @@ class ModelScheduler(ModelJob):
         line = self.competitors()
         while self.open_turns < len(line) and not self.decided:
             last = line[self.open_turns - 1] if self.open_turns else None
-            if last is not None and (last.state in UNSETTLED or (last.state == "SUCCEEDED" and not last.restored)):
+            if last is not None and last.state in UNSETTLED:
+                return
+            if last is not None and last.state == "SUCCEEDED" and not last.restored and self.plan.stagger < math.inf:
                 return
             self.open_turn()
 

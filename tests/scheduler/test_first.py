@@ -29,7 +29,7 @@ from trioflow import (
     simulate,
 )
 
-from ..bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, nap, nothing
+from ..bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, later, nap, nothing
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -154,6 +154,17 @@ def test_a_first_with_an_infinite_stagger_starts_a_job_only_after_a_failure(virt
     assert virtual(scheduler.co_run)
     assert (first.stagger, first.result(), two.started_at, last.started_at) == (math.inf, "paid", 500, None)
     assert explained[0].endswith("waits for its turn: until 'two' has failed")
+
+
+def test_a_first_with_an_infinite_stagger_that_needs_more_starts_a_job_after_a_success_too(virtual: Virtual) -> None:
+    """With `stagger=inf` no time opens a turn, so what has succeeded, and is not enough, does."""
+    jobs = [Job(nap, 2, "one", label="one"), Job(fail, 3), Job(nap, 1, "three"), Job(nap, 1, "four")]
+    explained: list[str] = []
+    first = First(jobs, enough=2, stagger=math.inf)
+    scheduler = Scheduler(first, Job(later, 1, lambda: explained.append(scheduler.explain(jobs[1]))))
+    assert virtual(scheduler.co_run)
+    assert ([job.started_at for job in jobs], first.result()) == ([0, 2, 5, None], ["one", "three"])
+    assert explained[0].endswith("waits for its turn: until 'one' has settled")
 
 
 def test_infinity_is_none_only_where_none_means_no_limit() -> None:

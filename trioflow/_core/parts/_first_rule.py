@@ -10,8 +10,9 @@ turn opens ──► its jobs start, as any job does ──► stagger seconds a
                                 └──► its competitor has settled without success, or was restored ┘
 ```
 
-Without a `stagger`, there is one turn. With a journal, no job starts before all jobs that are ready have been looked
-up: what an earlier run has paid for decides first, in the order in which it was recorded.
+Without a `stagger`, there is one turn; with an infinite one, a success opens the next, too. With a journal, no job
+starts before all jobs that are ready have been looked up: what an earlier run has paid for decides first, in the order
+in which it was recorded.
 """
 
 from __future__ import annotations
@@ -122,8 +123,10 @@ class FirstRule(Part, Instrument):
         if before is None:
             return "waits until the journal has been asked about the other jobs"
         assert self._stagger is not None
-        late = "" if self._stagger == math.inf else f", or {duration_text(self._stagger)} after its start"
-        return f"waits for its turn: until {before.label!r} has failed{late}"
+        turn = f"waits for its turn: until {before.label!r} has"
+        if self._stagger == math.inf:
+            return f"{turn} {'failed' if self._enough == 1 else 'settled'}"
+        return f"{turn} failed, or {duration_text(self._stagger)} after its start"
 
     # ---- turns
 
@@ -162,12 +165,13 @@ class FirstRule(Part, Instrument):
         """Open the next turn as long as the last open one gives no reason to wait.
 
         There is none if its competitor has failed; if it has settled without a start, because it was restored, blocked,
-        skipped or cancelled; and if a job that was added requires it, so that it does not compete any more.
+        skipped or cancelled; if it has succeeded, is not enough, and no time will come; and if a job that was added
+        requires it, so that it does not compete any more.
         """
         while self._stagger is not None and self._closed_turns:
             last = self._last_open
             if last is not None and last._state.is_settled:
-                if last._state is JobState.SUCCEEDED and not last.restored:
+                if last._state is JobState.SUCCEEDED and not last.restored and self._stagger < math.inf:
                     return
             elif last in self._competitors:
                 return
