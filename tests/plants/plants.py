@@ -695,6 +695,57 @@ PLANTS: Final = (
 """,
     ),
     Plant(
+        "pause-places",
+        f"{ADMISSION}/_line.py",
+        "what a pause takes back stands behind all that waited",
+        """\
+        entries = [(self.entry_of(job)[0], next(throttled_numbers), job) for job in self.startable]
+""",
+        """\
+        entries = [self.entry_of(job) for job in self.startable]
+""",
+    ),
+    Plant(
+        "tokens-last-ticket",
+        f"{ADMISSION}/_tokens.py",
+        "a job that is cancelled takes the oldest ticket of its run with it",
+        "self._tickets.pop()[0] = None",
+        "self._tickets.popleft()[0] = None",
+    ),
+    Plant(
+        "again-retries",
+        f"{RUN}/_reopening.py",
+        "a job that is tried again has no retries left",
+        """\
+            extras.earlier_retries = extras.retry_count
+""",
+        """\
+            pass
+""",
+    ),
+    Plant(
+        "again-cancelled",
+        f"{RUN}/_reopening.py",
+        "a cancelled job that was tried again still counts as one that a drain has cancelled",
+        """\
+        run.cancelled_count -= job._state is CANCELLED and not job._options.forever
+""",
+    ),
+    Plant(
+        "retry-longest",
+        f"{JOB}/_retry.py",
+        "of the times that a group of exceptions asks for, the first counts",
+        "return max(backoffs) if backoffs",
+        "return backoffs[0] if backoffs",
+    ),
+    Plant(
+        "first-infinite",
+        f"{PARTS}/_first_rule.py",
+        "a success that is not enough opens no turn, although no time will",
+        " and not last.restored and self._stagger < math.inf:",
+        " and not last.restored:",
+    ),
+    Plant(
         "words-holders",
         f"{WORDS}/_wait_paths.py",
         "a job that has its needs, and waits for a token, is no holder",

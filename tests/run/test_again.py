@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import AbstractJob, CycleError, First, Job, JobState, Scheduler, Service, StopReason, Trace
+from trioflow import AbstractJob, CycleError, First, Job, JobState, Retry, Scheduler, Service, StopReason, Trace
 from trioflow.abc import Instrument
 
 if TYPE_CHECKING:
@@ -147,6 +147,27 @@ def test_a_job_that_was_cancelled_alone_is_tried_again(virtual: Virtual) -> None
     steps = [hung.cancel, waiting.cancel, hung.try_again, waiting.try_again]
     assert virtual(Scheduler(slow, slower, hung, waiting, last, Job(after, 1, *steps)).co_run)
     assert (hung.attempts, waiting.started_at, last.started_at) == (2, 7, 8)
+
+
+def test_a_job_that_is_tried_again_has_all_its_retries_and_its_first_backoff(virtual: Virtual) -> None:
+    """What it has used up of its `retry` before, it has anew, as in a second run."""
+    body, seen = Broken(5), list[float]()
+    job = Job(body, label="a", retry=Retry(2, first=1, jitter=False))
+    steering = Job(after, 10, job.try_again)
+    assert virtual(Scheduler(job, steering, on_settled=lambda one: seen.append(one.finished_at or 0)).co_run)
+    assert (body.calls, job.attempts, job.result()) == (6, 6, 6)
+    assert seen == [6, 10, 16]  # three attempts of 1 s each time, and backoffs of 1 s and 2 s
+
+
+def test_a_drain_after_the_second_try_of_a_cancelled_job_leaves_its_group_complete(virtual: Virtual) -> None:
+    """A job that was cancelled, and has succeeded since, does not count as one that the drain has kept from its end."""
+    hung = Job(anyio.sleep, 2)
+    group = Scheduler(hung, Job(anyio.sleep, 6))
+    scheduler = Scheduler(group)
+    steering = Job(after, 1, hung.cancel, hung.try_again, scheduler.drain)
+    scheduler.add(steering)
+    virtual(scheduler.co_run)
+    assert (hung.attempts, group.state, group.stop_reason) == (2, JobState.SUCCEEDED, StopReason.COMPLETED)
 
 
 @pytest.mark.parametrize(("fails", "states", "reason"), [(2, "SSSS", "COMPLETED"), (9, "FFBB", "FAILED")])

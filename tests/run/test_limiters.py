@@ -393,6 +393,15 @@ def test_an_outside_task_comes_before_those_that_ask_after_it(virtual: Virtual) 
     assert order == ["own", "nested 1", "program", "nested 2"]
 
 
+def test_a_job_that_waits_no_longer_leaves_the_oldest_ticket_of_its_run_to_the_next(virtual: Virtual) -> None:
+    """A run that has asked first is served first, whichever of its jobs has been cancelled since."""
+    gone, following, other = (Job(nap, 1) for _ in range(3))
+    one, two = Scheduler(gone), Scheduler(other)
+    steering = Job(later, 0.5, lambda: [one.add(following), gone.cancel()], forever=True)
+    assert virtual(Scheduler(Job(nap, 2), one, two, steering, jobs_window=anyio.CapacityLimiter(1)).co_run)
+    assert [job.started_at for job in (gone, following, other)] == [None, 2, 3]
+
+
 @pytest.mark.parametrize("where", ["run", "program"])
 def test_a_run_with_many_jobs_takes_turns_with_what_asks_later(virtual: Virtual, where: str) -> None:
     """Each outermost run stands in the limiter's queue once, whatever the number and the groups of its jobs."""

@@ -67,6 +67,24 @@ def test_nothing_starts_in_a_pause_and_what_runs_goes_on(virtual: Virtual, windo
     virtual(main)
 
 
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_what_a_pause_takes_back_comes_before_all_that_waited(virtual: Virtual, window: int) -> None:
+    """Jobs that had slots when the first one paused the run, and had not begun, have kept their places."""
+    order: list[str] = []
+
+    async def body(name: str) -> None:
+        order.append(name)
+        if name == "a":
+            scheduler.pause()
+            await nap(1)
+            scheduler.resume()
+        await nap(1)
+
+    scheduler = Scheduler([Job(body, name) for name in "abcdef"], jobs_window=window)
+    assert virtual(scheduler.co_run)
+    assert order == [*"abcdef"]
+
+
 def test_a_pause_holds_for_all_that_is_nested(virtual: Virtual) -> None:
     """A pause holds at any depth, for forever jobs and for jobs that are added; a paused group stays so."""
     inner = Scheduler(Job(nap, 2), Job(nap, 1, label="x"), jobs_window=1, label="inner")

@@ -265,3 +265,19 @@ def test_a_run_that_was_drained_during_a_pause_is_freed(virtual: Virtual) -> Non
         assert gone() is None
 
     virtual(main)
+
+
+@pytest.mark.parametrize("waits", [(5, 60, 7), (60, 5, 7), (5, 7, 60)])
+def test_of_the_times_that_the_exceptions_of_a_group_ask_for_the_longest_counts(
+    virtual: Virtual, waits: tuple[float, ...]
+) -> None:
+    """No server in a group of failures is asked again before the time for which it has asked."""
+    starts: list[float] = []
+
+    async def ask() -> None:
+        starts.append(anyio.current_time())
+        if len(starts) == 1:
+            raise ExceptionGroup("busy", [OSError(seconds) for seconds in waits])
+
+    assert virtual(Scheduler(Job(ask, retry=Retry(1, first=1, on=lambda error: error.args[0]))).co_run)
+    assert starts[1] - starts[0] == 60
