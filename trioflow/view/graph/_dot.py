@@ -507,17 +507,13 @@ class FrameAnchors:
     def invisible_edges(self, tail: AnyJob, head: AnyJob) -> list[tuple[Anchor, Anchor]]:
         """Return the invisible edges that accompany a visible edge. They connect all other pairs of anchors."""
         visible_edge = self.choose_edge_anchors(tail, head)
-        return [
-            ends
-            for ends in itertools.product(self._bottom_borders.get_anchors(tail), self._top_borders.get_anchors(head))
-            if ends != visible_edge
-        ]
+        pairs = itertools.product(self._bottom_borders.get_anchors(tail), self._top_borders.get_anchors(head))
+        return [ends for ends in pairs if ends != visible_edge]
 
     def first_rank_boxes(self, frame: BaseScheduler) -> list[AnyJob]:
         """Return the boxes in a frame at which no edge ends, because dot may place all of them in the first rank."""
-        return [
-            job for job in self._members_by_frame[frame] if job not in self._heads and job not in self._members_by_frame
-        ]
+        members = self._members_by_frame
+        return [job for job in members[frame] if job not in self._heads and job not in members]
 
     def lonely_boxes(self) -> list[list[AnyJob]]:
         """Return the boxes without edges, those of each frame and those outside of all frames."""
@@ -535,11 +531,8 @@ class FrameAnchors:
 
     def alignment_edges(self, point: InvisiblePoint) -> list[tuple[Anchor, Anchor]]:
         """Return the invisible edges that keep a point above or below the boxes that it replaces."""
-        boxes_below: list[tuple[Anchor, Anchor]] = [(point, box) for box in self._top_borders.get_replaced_boxes(point)]
-        boxes_above: list[tuple[Anchor, Anchor]] = [
-            (box, point) for box in self._bottom_borders.get_replaced_boxes(point)
-        ]
-        return boxes_below + boxes_above
+        below, above = (borders.get_replaced_boxes(point) for borders in (self._top_borders, self._bottom_borders))
+        return [*((point, box) for box in below), *((box, point) for box in above)]
 
 
 def _find_members(drawing: Drawing) -> dict[BaseScheduler, list[AnyJob]]:

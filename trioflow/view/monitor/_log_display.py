@@ -274,9 +274,7 @@ class LogDisplay(Display):
 
     def _write_outcome(self, job: JobRecord) -> None:
         started, finished = job.started_at, job.finished_at
-        duration = (
-            duration_text(finished - started, in_column=True) if started is not None and finished is not None else ""
-        )
+        duration = "" if started is None or finished is None else duration_text(finished - started, in_column=True)
         error = job.error if not self._model.are_failures_shown_elsewhere else None
         message = self._symbols.escape(_failure_text.one_line_text(error)) if error is not None else ""
         tolerated = " (tolerated)" * job.is_tolerated

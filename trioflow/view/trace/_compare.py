@@ -222,11 +222,8 @@ def comparison_headline(comparison: Comparison) -> str:
     if comparison.restored_count:  # a share of a run that restored what the other one ran says nothing
         restored = plural(comparison.restored_count, "job")
         share = f"; {restored} ran in one of them, and not in the other, which had a journal"
-    change = (
-        "as long as before"
-        if old_text == new_text
-        else f"{duration_text(abs(comparison.added_seconds))} {direction}{share}"
-    )
+    added = f"{duration_text(abs(comparison.added_seconds))} {direction}{share}"
+    change = "as long as before" if old_text == new_text else added
     return f"{comparison.second_run.name}: {new_text}, before {old_text}: {change}"
 
 

@@ -310,10 +310,8 @@ def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
         yield f"bar {family.css_class}", text
     if len(families) > MAX_COLORED_FAMILIES:
         other_families = families[MAX_COLORED_FAMILIES:]
-        yield (
-            "bar family-other",
-            f"{len(other_families)} other families: {sum(family.times.count for family in other_families)}",
-        )
+        other_count = sum(family.times.count for family in other_families)
+        yield "bar family-other", f"{len(other_families)} other families: {other_count}"
     all_bars = [bar for bars in geometry.slot_use.bars_by_slot for bar in bars]
     if any(bar.is_failed_attempt for bar in all_bars):
         yield f"bar {FAILED_ATTEMPT}", f"{FAILED_SYMBOL} failed attempt"

@@ -69,10 +69,8 @@ def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
     if not root_runs:
         return 30.0
     verdicts = dict.fromkeys(record.verdict(run, run.stop_reason).sentence for run in root_runs)
-    lines = [
-        *wrap_text("; ".join(verdicts), inner_width, 11),
-        *wrap_text(str(compute_slot_use(record)), inner_width, 11),
-    ]
+    texts = "; ".join(verdicts), str(compute_slot_use(record))
+    lines = [line for text in texts for line in wrap_text(text, inner_width, 11)]
     for index, line in enumerate(lines):
         add_element(svg, "text", line, css="subtitle", x=MARGIN, y=41.0 + 14 * index)
     return 41.0 + 14 * len(lines) - 10
