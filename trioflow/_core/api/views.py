@@ -23,7 +23,7 @@ from ..admission.policy._policy import Policy, median_duration
 from ..admission.policy._policy_validation import check_policy, name_of_policy
 from ..backend import LOOP_PACKAGES, BackendName
 from ..backend._shared import await_chain
-from ..base import _amounts
+from ..base import _amounts, _states
 from ..base._amounts import Amount, amount_of, amount_text, is_size
 from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths, reachable, topological_order
 from ..base._logger import warn
@@ -164,7 +164,7 @@ def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
 
     """
     state = job._state
-    is_complete = state is JobState.SUCCEEDED and job._extras is None and not (job._runs_commands or job._is_scheduler)
+    is_complete = state is _states.SUCCEEDED and job._extras is None and not (job._runs_commands or job._is_scheduler)
     if not is_complete and has_skipped_itself(job):
         state = JobState.SKIPPED
     return state, job._started_at if is_complete else job.started_at, job._finished_at, is_complete
@@ -288,9 +288,9 @@ def restoration_of(job: AnyJob) -> Restoration | None:
 
 def _restoration_of_first(scheduler: BaseScheduler) -> Restoration | None:
     """Return that of its last winner, if a `First` has succeeded with restored results alone; otherwise None."""
-    if not is_one_job(scheduler) or scheduler._state is not JobState.SUCCEEDED:
+    if not is_one_job(scheduler) or scheduler._state is not _states.SUCCEEDED:
         return None
-    winners = [job for job in scheduler.iterate_jobs() if job._state is JobState.SUCCEEDED and is_one_job(job)]
+    winners = [job for job in scheduler.iterate_jobs() if job._state is _states.SUCCEEDED and is_one_job(job)]
     restorations = [restoration_of(job) for job in winners]
     return restorations[-1] if restorations and None not in restorations else None
 

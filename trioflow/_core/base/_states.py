@@ -136,6 +136,8 @@ DRAINING: Final = RunPhase.DRAINING
 STOPPING: Final = RunPhase.STOPPING
 COMPLETED: Final = StopReason.COMPLETED
 TIMEOUT: Final = StopReason.TIMEOUT
+FURTHER_CAUSES: Final = (StopReason.CANCELLED, StopReason.INTERRUPTED)
+"""The stop reasons for which a run that is stopping already cancels its jobs again."""
 RAN_TO_END: Final = frozenset({StopReason.COMPLETED, StopReason.FAILED})
 """The stop reasons of runs that nothing stopped early."""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..admission._line import Line
 from ..admission.policy._policy_validation import reject_call_from_policy
-from ..base import _graph_algorithms, _logger
+from ..base import _graph_algorithms, _logger, _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors, _trigger_rules
 from ..job._job import AbstractJob
@@ -188,7 +188,7 @@ class Run:
         self.timeout = timeout
         self.thread_id = threading.get_ident()
         self.context = contextvars.copy_context()
-        self.phase = RunPhase.CHECKING
+        self.phase = _states.CHECKING
         self.deadline = math.inf
         self.instrument_set = self.journal_writer = self.hold = None
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
@@ -312,8 +312,8 @@ class Run:
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
         group_class, outer_group = self.backend.isolation.group_class, None if outer is None else outer.group
         self.group = self.workers.group = group_class(self.backend, self.deadline, context, variables, outer_group)
-        if self.phase is RunPhase.CHECKING:
-            self.phase = RunPhase.LINKING
+        if self.phase is _states.CHECKING:
+            self.phase = _states.LINKING
         try:
             has_timer = self.deadline < math.inf and not group_class.ends_at_deadline
             await self.group.run(self._run_until_deadline if has_timer else self._run_jobs)
@@ -350,7 +350,7 @@ class Run:
             RUNS_IN_PROGRESS[self] = None
         try:
             for part in self.parts:
-                part.enter(RunPhase.LINKING)
+                part.enter(_states.LINKING)
             if self.instrument_set is not None:
                 self.notify("before_run")
                 self.began_at = self.clock()  # set again, because an instrument may have taken its time
@@ -395,11 +395,11 @@ class Run:
             self.requirement_counts.link(chunk, undecided)
             if pause_is_due:
                 yield
-        if self.phase is RunPhase.LINKING:
-            self.phase = RunPhase.ENTERING
+        if self.phase is _states.LINKING:
+            self.phase = _states.ENTERING
         for job in self.cancelled_before_linking:
             if not job._state.is_settled:  # nothing has been admitted yet
-                self.settle(job, JobState.CANCELLED, CancelledOutcome(is_alone=True), self.clock())
+                self.settle(job, _states.CANCELLED, CancelledOutcome(is_alone=True), self.clock())
         self.requirement_counts.queued.extend(undecided)
         if self.journal_writer is not None:  # looking the entry jobs up may take several turns of the loop
             self.requirement_counts.counting_down = True
@@ -431,7 +431,7 @@ class Run:
                 await self.journal_writer.work_one_turn()
             elif self._must_wait():
                 await self._wait_while_running()
-            elif self.phase is RunPhase.DRAINING:
+            elif self.phase is _states.DRAINING:
                 is_drained = self.outer_worker is not None and self.reason is StopReason.DRAINED
                 if is_drained and not (self.unsettled or self.cancelled_count):
                     # The drain has kept no job of this nested run from its end: it has completed.
@@ -498,7 +498,7 @@ class Run:
         """Return whether the run waits for jobs, for a part that may add some, or in a drain for workers to leave."""
         if self.parts and any(part.is_busy() for part in self.parts):
             return True
-        if self.phase is RunPhase.DRAINING:
+        if self.phase is _states.DRAINING:
             return not all(worker.is_shielded for worker in self.workers.alive)
         return self.waits_for_jobs()
 
@@ -576,7 +576,7 @@ class Run:
 
         None of them is running.
         """
-        state = JobState.CANCELLED if failure is None else JobState.BLOCKED
+        state = _states.CANCELLED if failure is None else JobState.BLOCKED
         for job in jobs:
             self.queue.refund(job)
             error = report_unrepeated(job, failure)
@@ -614,7 +614,7 @@ class Run:
                 job._release_inputs(last_call=True)
         if state is not SUCCEEDED:
             self.requirement_counts.all_succeeded = False
-            self.cancelled_count += state is JobState.CANCELLED and not job._options.forever
+            self.cancelled_count += state is _states.CANCELLED and not job._options.forever
             if type(outcome) is Failure:
                 self.failures.count(job, outcome)
             if self.scheduler.keep_jobs:  # hooks may extend the list while the jobs of this one are counted down
@@ -742,9 +742,9 @@ class Run:
             assert failure is not None
             self._fail(job, failure, awaitable, now)
         elif state is not SCHEDULED:
-            is_cut_off = self.is_draining_or_stopping and self.cancel_reason is not StopReason.COMPLETED
+            is_cut_off = self.is_draining_or_stopping and self.cancel_reason is not _states.COMPLETED
             outcome = job._outcome if state is SUCCEEDED else self._cancelled_outcome(worker.cause)
-            if is_cut_off and state is JobState.CANCELLED and worker.cause is not CancelCause.JOB:
+            if is_cut_off and state is _states.CANCELLED and worker.cause is not CancelCause.JOB:
                 self.failures.count_cut_off(job, outcome)
             self.settle(job, state, outcome, now)
         else:
@@ -801,18 +801,18 @@ class Run:
         """Begin to stop, and cancel the running jobs; return the nested runs that have to stop, too."""
         if self.has_crashed:
             return []
-        is_further_cause = reason in (StopReason.CANCELLED, StopReason.INTERRUPTED)
+        is_further_cause = reason in _states.FURTHER_CAUSES
         if self.phase is not STOPPING:
             if self.clock() >= self.deadline:
-                reason, culprit = StopReason.TIMEOUT, None
+                reason, culprit = _states.TIMEOUT, None
             self.give_reason(reason, culprit)
             self.cancel_reason = reason
-            if reason is StopReason.TIMEOUT:
+            if reason is _states.TIMEOUT:
                 self.waits_at_timeout = self.scheduler._describe_waits()
             self._enter(STOPPING)
             self.wake()
             self.scheduler._notify_unreached()
-            is_further_cause = reason is not StopReason.COMPLETED or self.unsettled > 0
+            is_further_cause = reason is not _states.COMPLETED or self.unsettled > 0
         return self.workers.cancel() if is_further_cause else []
 
     def _enter(self, phase: RunPhase) -> None:
@@ -850,7 +850,7 @@ class Run:
             if run.stop_if_over():
                 continue
             run.give_reason(StopReason.DRAINED)
-            run._enter(RunPhase.DRAINING)
+            run._enter(_states.DRAINING)
             drained.append(run)
         for run in drained:
             run._cancel_scheduled()
@@ -900,7 +900,7 @@ class Run:
 
     def set_window(self, size: int) -> None:
         """Give the run another number of slots, at once."""
-        if self.phase is not RunPhase.CHECKING:  # otherwise, the run will have had no other number
+        if self.phase is not _states.CHECKING:  # otherwise, the run will have had no other number
             sizes = self.steering.window_sizes or ((self.began_at, self.queue.size),)
             self.steering = self.steering._replace(window_sizes=(*sizes, (self.clock(), size)))
         self.queue.resize(size)
@@ -984,10 +984,10 @@ class Run:
         if interruption is not None:
             self.interrupt(interruption)
             return
-        if self.phase is not STOPPING or self.reason is StopReason.COMPLETED:
+        if self.phase is not STOPPING or self.reason is _states.COMPLETED:
             self.scheduler._run_error = error
         if self.phase is STOPPING:
-            self.give_reason(StopReason.CRITICAL, instead_of=StopReason.COMPLETED)
+            self.give_reason(StopReason.CRITICAL, instead_of=_states.COMPLETED)
         self.report(job, message, error)
         self.stop(StopReason.CRITICAL)
 
@@ -1027,7 +1027,7 @@ class Run:
 
     def cancel_job(self, job: AbstractJob[Any]) -> None:
         """Cancel one job, or keep it from starting. Call this in the thread of the run."""
-        if self.phase is RunPhase.CHECKING or self.phase is RunPhase.LINKING:
+        if self.phase is _states.CHECKING or self.phase is _states.LINKING:
             self.cancelled_before_linking += (job,)
         elif job._worker is not None:
             job._worker.cancel_alone()

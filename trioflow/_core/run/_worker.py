@@ -444,7 +444,8 @@ class Lane:
         """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""
         try:
             run, time_slice, queue = self.run, self.run.time_slice, self.queue
-            worker.stop_searching()
+            if worker.is_searching:
+                worker.stop_searching()
             if worker.task_snapshot is None and worker in time_slice.spawned:  # it has not begun
                 time_slice.spawned.remove(worker)
             del self.alive[worker]
