@@ -148,10 +148,11 @@ def declared_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
             work = describe(job)
             return [*work.writes, *work.begins_anew], [*work.reads]
         return [], []
-    anew = [] if options.append else [each for each in (options.stdout, options.stderr) if isinstance(each, PATH_TYPES)]
+    outputs = () if options.append else (options.stdout, options.stderr)
+    anew: list[Any] = [each for each in outputs if isinstance(each, PATH_TYPES)]
     if hasattr(job, "node"):  # their names may have placeholders, whose values differ between nodes
         anew = [path for path in anew if "{" not in os.fspath(path)]
-    read = [path for path in (options.stdin,) if isinstance(path, PATH_TYPES)]
+    read: list[Any] = [path for path in (options.stdin,) if isinstance(path, PATH_TYPES)]
     return [*options.writes, *anew], [*options.reads, *read]
 
 

@@ -139,9 +139,13 @@ def _new_cloudpickle_pickler(
     return cloudpickle.Pickler(file, protocol, buffer_callback)
 
 
+def _keep_apart(_: object) -> None:
+    """Leave a large buffer out of the pickle, uncopied."""
+
+
 def _pickling_error(value: Any, make_pickler: PicklerFactory) -> Exception | None:
     try:
-        make_pickler(NULL_FILE, pickle.HIGHEST_PROTOCOL, True, lambda _: None).dump(value)  # copies no large buffer
+        make_pickler(NULL_FILE, pickle.HIGHEST_PROTOCOL, True, _keep_apart).dump(value)
     except Exception as error:
         return error
     return None

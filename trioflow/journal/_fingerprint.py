@@ -257,8 +257,8 @@ class FingerprintBuilder:
         parts["f"] = work.what
         parts["a"] = self._positional_forms(substitute_inputs(work.arguments, self._make_placeholder))
         given: Any = work.options
-        names, values = (list(given), given.values()) if isinstance(given, dict) else (None, given)
-        options = [*substitute_inputs(values, self._make_placeholder)]
+        named: dict[str, Any] | None = given if type(given) is dict else None  # pyright: ignore[reportUnknownVariableType]
+        options = [*substitute_inputs(named.values() if named else work.options, self._make_placeholder)]
         for index, option in enumerate(options):
             if type(option) is LocalDirectory:
                 options[index] = None
@@ -266,9 +266,9 @@ class FingerprintBuilder:
                 relative = self._relative_directory(os.getcwd(), path)
                 parts["w"] = f"~{digest(relative.encode())}" if self._hashes_all_values else relative
         if any(option is not None and option is not False for option in options):
-            parts["o"] = self._value_form(tuple(options), "its options") if names is None else {
+            parts["o"] = self._value_form(tuple(options), "its options") if named is None else {
                 name: self._value_form(option, f"its {name}")
-                for name, option in zip(names, options, strict=True) if option is not None and option is not False
+                for name, option in zip(named, options, strict=True) if option is not None and option is not False
             }  # fmt: skip
         if reads := self._file_stamper.input_stamps(work, self._hashes_all_values):
             parts["r"] = reads
@@ -411,11 +411,11 @@ def _describe_changed_part(old_parts: dict[str, Any], new_parts: dict[str, Any],
 def _describe_changed_options(old: Any, new: Any, what: Any) -> str:
     if not isinstance(old, dict) or not isinstance(new, dict):
         return f"the options of the {what} have changed"
-    options: dict[str, Any] = {**old, **new}
-    names = [name for name in options if old.get(name) != new.get(name)]
+    before, after = cast("tuple[dict[str, Any], dict[str, Any]]", (old, new))
+    names = [name for name in before | after if before.get(name) != after.get(name)]
     names = [name for name in names if name != "set of variables"] or names  # those that are named say it better
     if len(names) == 1:
-        return f"its {names[0]} has changed{_change_text(old.get(names[0]), new.get(names[0]))}"
+        return f"its {names[0]} has changed{_change_text(before.get(names[0]), after.get(names[0]))}"
     return f"its {join_names(names, MAX_NAMED_OPTIONS)} have changed"
 
 

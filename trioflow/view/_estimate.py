@@ -107,7 +107,9 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
 
     """
     demands = _demands(groups, seconds)
-    work = dict.fromkeys(groups, 0.0)  # of the jobs at any depth, which take the tokens of a limiter
+    work: dict[AnyJob, float] = dict.fromkeys(
+        groups, 0.0
+    )  # of the jobs at any depth, which take the tokens of a limiter
     for group in reversed(groups):
         order = [job for job in views.members_in_order(group) if not job.forever]
         chains = views.longest_path_lengths(order, partial(views.all_requirements, group), seconds, 0.0)

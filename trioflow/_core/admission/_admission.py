@@ -158,7 +158,9 @@ class WaitingGroup:
 
         It reads what the last scan found, because a scan changes what the next round uses.
         """
-        reserved = {} if self.queue.is_inside_holder else self.queue.admission.reserved
+        if self.queue.is_inside_holder:
+            return None
+        reserved = self.queue.admission.reserved
         blockers = [reserved[resource] for resource, _ in self.needs_of(job) if resource in reserved]
         return next((other for other in blockers if other is not job and other._state is SCHEDULED), None)
 

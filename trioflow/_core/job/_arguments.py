@@ -43,6 +43,7 @@ FILLED_TYPES: Final[frozenset[Any]] = (
 """Types of containers in which results are filled in; objects of their subclasses could not be copied safely."""
 SEARCHED_TYPES: Final[Any] = (*FILLED_TYPES - {functools.partial}, set, frozenset, KeysView, ChainMap)
 """Types of containers to search. In those that are not in `FILLED_TYPES`, such as a namedtuple, a job is an error."""
+PATH_LIKE: Final[Any] = os.PathLike
 LAZY_ITERATORS: Final = (types.GeneratorType, map, itertools.starmap)
 """Types of iterators whose items do not exist before they are asked for, so that jobs among them cannot be found."""
 ITERATOR_TYPES: Final = frozenset[Any](
@@ -400,7 +401,7 @@ class ArgumentSearch:
                 )
             if issubclass(type(item), LAZY_ITERATORS):
                 raise TypeError(
-                    f"an argument of {self._subject()} is a {type(cast(Any, item)).__name__}, in which no job would be "
+                    f"an argument of {self._subject()} is a {type(item).__name__}, in which no job would be "
                     f"found; write list(...) around it, or make it in the function"
                 )
 
@@ -433,7 +434,7 @@ def reject_text(values: Any, subject: str) -> None:
 
     """
     for value in _contents(values) if TEXTS else ():
-        is_text = type(value) is str or (value is not None and issubclass(type(value), (str, bytes, os.PathLike)))
+        is_text = type(value) is str or (value is not None and issubclass(type(value), (str, bytes, PATH_LIKE)))
         job = job_in(os.fsdecode(cast(Any, value))) if is_text else None
         if job is not None:
             cure = JOB_CURE if job._can_be_input else SCHEDULER_CURE

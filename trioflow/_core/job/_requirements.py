@@ -50,6 +50,9 @@ class Requirements(AbstractSet[Any]):
         return set(it)  # `&`, `|` and `-` return plain sets
 
 
+SIMPLE: Final = (list, tuple)
+
+
 def flatten_simple(value: Any, state_of: Callable[[Any], Any]) -> tuple[Any, ...] | None:
     """Return the jobs if `value` is a job, or a list or tuple of jobs; otherwise None.
 
@@ -60,7 +63,7 @@ def flatten_simple(value: Any, state_of: Callable[[Any], Any]) -> tuple[Any, ...
         state_of: returns the state of a job; raises for any other object, and for a job that is not initialized.
 
     """
-    jobs: Any = value if type(value) is list or type(value) is tuple else (value,)
+    jobs: Any = value if type(value) in SIMPLE else (value,)
     if len(jobs) == 1 and type(jobs[0]) is list:
         jobs = jobs[0]
     try:
@@ -89,7 +92,7 @@ def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
         for value in stack[-1]:
             if value is None:
                 continue
-            expand = getattr(type(value), method, None)
+            expand = getattr(type(value), method, None)  # pyright: ignore[reportUnknownArgumentType]
             if expand is not None:
                 if not (hasattr(value, "_state") or hasattr(value, "jobs")):
                     raise TypeError(f"{purpose}: {type(value).__name__}.__init__ must call super().__init__()")

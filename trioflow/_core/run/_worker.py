@@ -238,7 +238,7 @@ class Worker(WorkerTask):
                     awaitable = job._function(*job._args) if is_plain else call_job(self, job)
                     value = await awaitable
                     if value is not None and type(value) is CoroutineType:
-                        error = unawaited_coroutine_error(job.label, value)
+                        error = unawaited_coroutine_error(job.label, value)  # pyright: ignore[reportUnknownArgumentType]
                         self.verdict = Verdict(FAILED, error, error)  # it would fail each time
                 except BaseException as raised:
                     error = raised

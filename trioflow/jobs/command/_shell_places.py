@@ -214,6 +214,8 @@ class _Reader:
                 case "end":
                     _check_command(words, self._number)
                     words = []
+                case _:  # blanks, and duplications of descriptors
+                    pass
         if self.position == len(self._line) and closer:
             raise _Unknown("after (")
         self.position += len(closer)
@@ -248,6 +250,8 @@ class _Reader:
                         raise _Unknown(f"directly before {after}", f"put a blank before {after}")
                 case "escaped" | "single":
                     word += found[kind]
+                case _:  # a mark
+                    pass
         if self.position == start or self._line[self.position :][:1] in ("\\", "'", '"', "`", "$", "("):
             self._refuse()
         return word

@@ -153,9 +153,8 @@ class CommandOptions:
 
     def _describe_failure_now(self, result: Any) -> str | None:
         """Return how a stored result, or one of the results of several commands, fails by the present `check`."""
-        for returncode in (
-            getattr(item, "returncode", None) for item in (result if type(result) is list else [result])
-        ):
+        results: list[Any] = result if type(result) is list else [result]  # pyright: ignore[reportUnknownVariableType]
+        for returncode in (getattr(item, "returncode", None) for item in results):
             failure = None if returncode is None else _exit_codes.describe_failure(self.success_codes, returncode)
             if failure is not None:
                 return f"by check=, it would have failed now: {failure}"

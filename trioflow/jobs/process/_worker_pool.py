@@ -352,12 +352,13 @@ def _worker_command() -> Sequence[str | bytes]:
         RuntimeError: this program is no Python, and has not named one.
 
     """
-    executable: Any = multiprocessing.spawn.get_executable()
+    executable: str | bytes | None = multiprocessing.spawn.get_executable()
     if not executable or (getattr(sys, "frozen", False) and os.fsdecode(executable) == sys.executable):
         raise RuntimeError(NO_PYTHON_MESSAGE)
     directory, name = os.path.split(_worker_main.__file__)
     code = f"import sys; sys.path.append({directory!r}); import {name.partition('.')[0]} as worker; worker.main()"
-    options: list[str] = multiprocessing.util._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    util: Any = multiprocessing.util
+    options: list[str] = util._args_from_interpreter_flags()
     return [executable, *options, "-P", "-c", code]
 
 

@@ -106,9 +106,8 @@ class NodeSession:
         job = CommandJob(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, redact=self._job.redact)
         with anyio.CancelScope(shield=True):
             result = await job.co_run()
-        self._check_result(
-            result, result.stderr or b"", "standard error", self.redact(description), _exit_codes.ZERO_ONLY
-        )
+            stderr, subject = result.stderr or b"", self.redact(description)
+            self._check_result(result, stderr, "standard error", subject, _exit_codes.ZERO_ONLY)
 
     async def _attempt(self, spec: CommandSpec) -> RemoteCommand:
         with self.hidden_paths():

@@ -235,8 +235,9 @@ def _encode(made: Record) -> Iterator[bytes]:
         if not isinstance(value, list):
             yield encode(value).encode()
             continue
-        for start in range(0, max(1, len(value)), PIECE):
-            yield (("," if start else "[") + encode(value[start : start + PIECE])[1:-1]).encode()
+        items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
+        for start in range(0, max(1, len(items)), PIECE):
+            yield (("," if start else "[") + encode(items[start : start + PIECE])[1:-1]).encode()
         yield b"]"
     yield b"}"
 
@@ -284,7 +285,8 @@ def _steer(request: Record, pid: int | None) -> str:
         if watch.in_progress.has_ended():
             raise ValueError("the run that the page shows has ended")
         if isinstance(value, list):  # of jobs that have failed
-            value = [watch.find(each, has_settled=True) for each in value]
+            keys: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
+            value = [watch.find(each, has_settled=True) for each in keys]
         else:
             job = None if key is None else watch.find(key)
     done = steer(run or _choose_run(request), str(request.get("do")), value, by, target, job)

@@ -58,7 +58,7 @@ class Picture:
         counted = {facts.span.number for facts in run.counted_jobs()}
         edges = {(tail, key) for key, facts in jobs.items() for tail in facts.span.required if tail in jobs}
         self._lines: list[str] = []
-        self._group_of: dict[str, int] = {}
+        self._group_of: dict[str, Any] = {}
         # The jobs of a run that drops them change each second, and their families and groups do not.
         keeps_jobs = run.answer["keeps_jobs"]
         if len(counted) <= MAX_NODES and keeps_jobs:
@@ -117,7 +117,7 @@ class Picture:
                 self._lines.append("}")
                 continue
             own = [f"n{job}" for job in members[key] if jobs[job].span.parent == key]
-            self._group_of.update(dict.fromkeys(own, key))
+            self._group_of |= dict.fromkeys(own, key)
             label = _quote(fit(name_of(jobs[key].span.label), 2 * MAX_LABEL, keep="ends"))
             self._lines.append(
                 f'subgraph "cluster{key}" {{ id="g{key}"; class="group"; label={label}; {"; ".join(own)};'

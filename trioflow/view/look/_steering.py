@@ -97,9 +97,9 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         resized.jobs_window = value
         note = _groups_text(resized)
     elif action == "retry":
-        jobs = (
-            value if isinstance(value, list) else [_find(scheduler, value, has_settled=True)] if value else [scheduler]
-        )
+        jobs: list[Any] = value if type(value) is list else [None]  # pyright: ignore[reportUnknownVariableType]
+        if jobs == [None]:
+            jobs = [_find(scheduler, value, has_settled=True) if value else scheduler]
         settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
         for each in jobs:
             each.try_again()
@@ -119,7 +119,7 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         if job.is_settled():
             raise ValueError(f"{subject!r} has ended")
         job.cancel()
-    done = f"{subject!r}: {ACTIONS[action].format(value)}"
+    done = f"{subject!r}: {ACTIONS[action].format(value)}"  # pyright: ignore[reportUnknownArgumentType]
     run.report(job, f"{done} by {by}", is_steering=True)
     return done + note
 

@@ -144,7 +144,9 @@ class Tally:
         """Return the tally of what a scheduler has counted itself, as `all_counts`, or of the words for such counts."""
         tally = cls()
         tally.may_grow = JobState.IDLE not in counts if may_grow is None else may_grow
-        tally._counts.update({REPORTED_STATES.get(state, state): number for state, number in counts.items()})
+        for state, number in counts.items():
+            counted: Any = REPORTED_STATES.get(state, state)
+            tally._counts[counted] += number
         return tally
 
     def counts_by_state(self) -> dict[str, int]:
