@@ -36,8 +36,8 @@ REDACTED_TEXT: Final = "(redacted)"
 NOT_IN_JOURNAL_TEXT: Final = "no result in the journal"
 MAX_RESULT_LENGTH: Final = 60
 TUPLE_PATTERN: Final = re.compile(r'\{"\$":"tuple","v":\[([^\[\]{}]*)\]\}')
-# Strings match too, so that a number in one is left as it is.
-STRING_OR_LONG_FLOAT: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+\.\d{7,}(?:[eE][-+]?\d+)?')
+# Strings match too, so that a number in one is left as it is; also one that a forged text does not end.
+STRING_OR_LONG_FLOAT: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z|\\)|(?<!\d)-?\d++\.\d{7,}+(?:[eE][-+]?\d++)?')
 COMMAND_RESULT_PREFIX: Final = '{"$":"CommandResult",'
 KEPT_FAILURE_PREFIX: Final = f'{{"result":{COMMAND_RESULT_PREFIX}'  # of `batch --keep all`
 
