@@ -63,6 +63,8 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "batch": ("trioflow/batch", ("tests/batch",)),
     "check": ("trioflow/_check.py", ("tests/cli/test_check.py",)),
     "cli": ("trioflow/cli", ("tests/cli", "tests/batch")),
+    "command options": ("trioflow/_command_options.py", ("tests/batch", "tests/cli", "tests/jobs/posix/test_cpus.py")),
+    "conflicts": ("trioflow/_file_conflicts.py", ("tests/scheduler/test_file_conflicts.py",)),
     "clock": ("trioflow/clock", ("tests/clock",)),
     "compat": ("trioflow/compat", ("tests/compat",)),
     "dask": ("trioflow/dask", ("tests/test_dask.py",)),

@@ -83,11 +83,11 @@ PLANTS: Final = (
         "> for >= at the run's deadline",
         """\
             if self.clock() >= self.deadline:
-                reason, culprit = StopReason.TIMEOUT, None
+                reason, culprit = _states.TIMEOUT, None
 """,
         """\
             if self.clock() > self.deadline:
-                reason, culprit = StopReason.TIMEOUT, None
+                reason, culprit = _states.TIMEOUT, None
 """,
     ),
     Plant(

@@ -182,6 +182,7 @@ def test_explain_names_the_holders_of_a_limiter_in_all_schedulers(virtual: Virtu
     )
 
 
+@pytest.mark.fast_way("asyncio")  # a task for each job holds no token between two jobs
 def test_explain_counts_a_limiter_token_held_between_two_jobs(virtual: Virtual) -> None:
     """`explain` counts the token of a worker that waits for its turn between two jobs, and names no job for it."""
     job = Job(nap, label="job")

@@ -92,22 +92,20 @@ STOP_REASON_TEXTS: Final = {
 """The end of a run as the predicate of a sentence about the run."""
 
 
+# What a call does in each phase (tests/laws/test_steering.py; a group that has not begun, or waits for its next
+# attempt, is in none, and takes pause and window all the same):
+#
+# | call | CHECKING | LINKING, ENTERING | RUNNING | DRAINING | STOPPING |
+# |---|---|---|---|---|---|
+# | `add`, `update`, `requires` | refused | refused | links, makes ready | refused | refused |
+# | `pause`, `resume` | holds from the first job on | the same | at once | for the next attempt | the same |
+# | `jobs_window = n` | is the first size | at once | at once | changes the setting | the same |
+# | `drain` | stops, DRAINED | stops, DRAINED | drains | nothing | nothing |
+# | `cancel` of the run | stops | stops | stops | stops, still DRAINED | cancels the jobs again |
+# | `cancel` of a job | when all are linked | the same; ENTERING: at once | at once | at once | at once |
+# | the deadline passes | at the first turn | stops | stops | stops, still DRAINED | nothing |
 class RunPhase(enum.Enum):
-    """The phase of a run. The phases follow each other in this order, except that each may lead to STOPPING.
-
-    What a call does in each of them (tests/laws/test_steering.py; a group that has not begun, or waits for its next
-    attempt, is in none, and takes pause and window all the same):
-
-    | call | CHECKING | LINKING, ENTERING | RUNNING | DRAINING | STOPPING |
-    |---|---|---|---|---|---|
-    | `add`, `update`, `requires` | refused | refused | links, makes ready | refused | refused |
-    | `pause`, `resume` | holds from the first job on | the same | at once | for the next attempt | the same |
-    | `jobs_window = n` | is the first size | at once | at once | changes the setting | the same |
-    | `drain` | stops, DRAINED | stops, DRAINED | drains | nothing | nothing |
-    | `cancel` of the run | stops | stops | stops | stops, still DRAINED | cancels the jobs again |
-    | `cancel` of a job | when all are linked | the same; ENTERING: at once | at once | at once | at once |
-    | the deadline passes | at the first turn | stops | stops | stops, still DRAINED | nothing |
-    """
+    """The phase of a run. The phases follow each other in this order, except that each may lead to STOPPING."""
 
     CHECKING = "is being checked"
     """The run checks the scenario and resets the jobs. It has not started any task."""
