@@ -342,7 +342,8 @@ OPENERS = {
         cli._graph.command cli._report.command.write
         compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
         jobs.command._readiness.OutputLine._wait.read_new_lines
-        jobs.command._output_sinks.file_tail jobs.command._streams.ProcessStreams._open_input
+        jobs.command._output_sinks._open_at_once jobs.command._output_sinks.file_tail
+        jobs.command._streams.ProcessStreams._open_input
         jobs._user_files.open_output_file jobs.ssh._local_copier.put jobs.ssh._sftp_transfers.read_script
         jobs.ssh._sftp_transfers._copy_content journal._file_stamps.FileStamper._stamp
         journal._file_stamps._hash_before journal._store.JournalStore._read_header view._exports.write_atomically

@@ -66,6 +66,7 @@ ALLOWED: Final = {
     "jobs/command/_spawn_options.py:CommandOptions.describe_missing_output": ONE_NAME,
     "jobs/command/_shell_places.py": ONE_NAME,
     "jobs/command/_start_errors.py": ONE_STREAM,
+    "jobs/command/_output_sinks.py:_open_at_once": ONE_STREAM,
     "jobs/command/_output_sinks.py:file_tail": ONE_STREAM,
     "jobs/command/_streams.py:PipeReader.read": OWN_PIPE,
     "jobs/command/_streams.py:ProcessStreams._open_input": ONE_STREAM,

@@ -243,3 +243,27 @@ def test_workers_that_die_during_the_import_fail_one_job_each(
     jobs = [ProcessJob(bodies.add, 1, nice=nice, retry=Retry(2, first=0)) for _ in range(3)]
     assert Scheduler(*jobs, processes=2).run(backend=backend, timeout=PATIENCE)
     assert sum(job.attempts for job in jobs) == 5
+
+
+def test_a_worker_that_dies_while_another_becomes_ready_is_ended_once(
+    backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
+    """The wait for the first that is ready ends all others; the end of one that has died goes on, and is the last."""
+    command, starts, ended = _worker_pool._worker_command(), list[int](), list[int]()
+    end = _worker_pool.WorkerProcess.end
+
+    def first_closes_its_socket() -> object:
+        starts.append(1)
+        return ["sh", "-c", "exec 0<&-; sleep 1000"] if len(starts) == 1 else command
+
+    async def end_and_note(worker: _worker_pool.WorkerProcess, grace: float = 0.0) -> str:
+        ended.append(worker.pid)
+        return await end(worker, grace)
+
+    monkeypatch.setattr(_worker_pool, "EXIT_TIMEOUT", 2)  # until then, the other one has become ready
+    monkeypatch.setattr(_worker_pool, "_worker_command", first_closes_its_socket)
+    monkeypatch.setattr(_worker_pool.WorkerProcess, "end", end_and_note)
+    jobs = [ProcessJob(bodies.add, 1, retry=1) for _ in range(2)]
+    assert Scheduler(*jobs, processes=2).run(backend=backend, timeout=PATIENCE)
+    assert len(ended) == len(set(ended)) == len(starts)
+    assert watched.alive() == []

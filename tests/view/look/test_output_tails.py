@@ -14,6 +14,7 @@ import pytest
 from trioflow import CommandJob, Job, LocalNode, Scheduler, SshJob
 from trioflow._core.api.views import output_tails
 from trioflow.abc import AbstractJob
+from trioflow.jobs.command import _output_sinks
 
 MORE: str = "i=0; while [ $i -lt 40000 ]; do echo a line of more than a megabyte in all; i=$((i + 1)); done; "
 JOBS: dict[str, Callable[[str, Path], AbstractJob[Any]]] = {
@@ -46,3 +47,14 @@ def test_the_end_of_the_output_of_a_running_command_is_known(backend: Any, tmp_p
     stream = "stderr" if place == "standard error" else "stdout"
     assert seen == ([] if place == "redacted" else [(stream, b"rst\nlast\n"[-9:])])
     assert [*output_tails(job, 9)] == []
+
+
+def test_a_file_that_becomes_a_pipe_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command may replace its file between the test of what it is and its opening, which would wait for a writer."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    assert _output_sinks.file_tail(pipe, 9) == b""
+    monkeypatch.setattr(_output_sinks, "may_wait_for_writer", lambda _: False)
+    assert _output_sinks.file_tail(pipe, 9) is None
+    (link := tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "file").write_text("first last")
+    assert _output_sinks.file_tail(link, 4) == b"last"

@@ -242,10 +242,17 @@ def file_tail(path: Any, size: int, start: int = 0) -> bytes | None:
 
     Bytes before position `start` are left out.
     """
-    with contextlib.suppress(OSError), open(os.devnull if may_wait_for_writer(path) else path, "rb") as file:
+    with (
+        contextlib.suppress(OSError),
+        open(os.devnull if may_wait_for_writer(path) else path, "rb", opener=_open_at_once) as file,
+    ):
         file.seek(max(start, file.seek(0, os.SEEK_END) - size))
         return file.read(size)
     return None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | posix.O_NONBLOCK)  # a command may have put a pipe there just now
 
 
 def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:
