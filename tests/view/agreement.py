@@ -15,6 +15,7 @@ import pytest
 from trioflow import Events, Monitor, Scheduler, Trace
 from trioflow._core.api.views import is_one_job, jobs_of_run
 from trioflow.abc import duration_text
+from trioflow.cli._journal import read_runs_and_jobs, run_verdict_text
 from trioflow.cli._run import exit_code_of_run
 from trioflow.view import _junit, save
 from trioflow.view.text._debrief import Debrief
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 SUCCESS, STOPPED, FAILURES, INTERRUPTED = 0, 1, 3, 130
 VERDICT_ON_THE_PAGE = '(?:<span class="symbol">|<p class="verdict"><bdi>)(.*?)<'
+
+
+def last_run_and_jobs(journal: Path) -> tuple[Any, Any]:
+    runs, jobs = read_runs_and_jobs(journal)
+    return runs[-1], jobs
 
 
 def in_virtual_time(virtual: Virtual) -> Callable[..., Any]:
@@ -47,12 +53,16 @@ class RememberingMonitor(Monitor):
 class Views:
     """What each view says of one run."""
 
-    def __init__(self, run: Callable[..., Any], scheduler: Scheduler, tmp_path: Path) -> None:
+    def __init__(
+        self, run: Callable[..., Any], scheduler: Scheduler, tmp_path: Path, has_journal: bool = False
+    ) -> None:
         self.scheduler = scheduler
         trace, lines, self._log = Trace(), io.StringIO(), io.StringIO()
         self._monitor = RememberingMonitor(file=self._log)
         instruments = [trace, Events(lines), self._monitor]
-        run(scheduler, instruments=instruments)
+        journal = tmp_path / "agreement.db"
+        run(scheduler, instruments=instruments, **({"journal": journal} if has_journal else {}))
+        self.in_journal = run_verdict_text(*last_run_and_jobs(journal)) if has_journal else None
         self.live = trace._get_record()
         save(trace, tmp_path / "t.json")
         self.read = _trace_file.read_record(tmp_path / "t.json")
@@ -70,6 +80,8 @@ class Views:
             "file": _with_symbol(self.read.verdict(root, root.stop_reason)),
             "report": " ".join(part.group(1) for part in re.finditer(VERDICT_ON_THE_PAGE, self.page)),
         }
+        if self.in_journal is not None:
+            found["journal"] = self.in_journal
         return {view: _from_symbol(text) for view, text in found.items()}
 
     def failure_kinds(self) -> dict[str, list[int]]:

@@ -172,7 +172,7 @@ def views_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Views]
     @functools.cache
     def views(name: str) -> Views:
         virtual = Virtual(backends[name])
-        return Views(in_virtual_time(virtual), RUNS[name][0](), tmp_path_factory.mktemp("views"))
+        return Views(in_virtual_time(virtual), RUNS[name][0](), tmp_path_factory.mktemp("views"), True)
 
     return views
 

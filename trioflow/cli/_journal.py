@@ -265,8 +265,8 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
     if summary is None:  # another program changed it
         return reason.name.lower()
     tally = Tally()
-    for state, forever, tolerated, jobs in summary.counts:
-        tally.add_jobs(state, forever, jobs, tolerated=tolerated)
+    for count in summary.counts:
+        tally.add_jobs(*count)
     tally.failed_groups = summary.failed_groups
     tally.reruns.update(last_reruns([run]))
     for record in records:

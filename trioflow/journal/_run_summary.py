@@ -9,6 +9,7 @@ from .._core.api import AbstractJob, BaseScheduler, JobState, parse_reported_sta
 from .._core.api.views import (
     ReportedState,
     always_runs,
+    count_key,
     criticality,
     culprit_text,
     headline,
@@ -78,7 +79,7 @@ class JobTally:
             self._succeeded_count += 1
             return
         if is_one_job(job):
-            self._counts[state.value, job.forever, criticality(job) is False] += 1
+            self._counts[state.value, *count_key(job)[1:]] += 1
         elif not is_failed_group(job):
             return
         else:

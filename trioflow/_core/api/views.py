@@ -60,6 +60,8 @@ from ..words._explain import READY_TEXT, get_status_text, open_requirements, wai
 from ..words._failure_log import failure_kind
 from ..words._failures import culprit_text, failure_text
 from ..words._job_queries import (
+    CountKey,
+    count_key,
     criticality,
     culprit_chain,
     explicit_label,
@@ -373,8 +375,8 @@ def stop_collecting(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
     members.last_dropped = tuple(collected for collected in members.last_dropped if collected is not dropped)
 
 
-def dropped_counts(scheduler: BaseScheduler) -> Iterator[tuple[tuple[ReportedState, bool, bool], int]]:
-    """Yield how many jobs `keep_jobs=False` has removed: by state, whether forever jobs, and whether tolerated."""
+def dropped_counts(scheduler: BaseScheduler) -> Iterator[tuple[CountKey, int]]:
+    """Yield how many jobs `keep_jobs=False` has removed, by their keys of `count_key`."""
     for group in groups_of_run(scheduler):
         yield from group._members.dropped_counts.items()
 

@@ -10,12 +10,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base._reprs import short_repr
-from ..base._states import ReportedState
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._errors import GrowingError
 from ..job._job import AbstractJob, is_job, is_scheduler, state_of
 from ..job._requirements import flatten, flatten_simple
-from ..words._job_queries import groups_of_run, has_own_failure, inputs_of, is_one_job, jobs_of_run, reported_state
+from ..words._job_queries import (
+    CountKey,
+    count_key,
+    groups_of_run,
+    has_own_failure,
+    inputs_of,
+    is_one_job,
+    jobs_of_run,
+)
 from . import _checks
 
 if TYPE_CHECKING:
@@ -51,7 +58,7 @@ class Members:
         # many jobs (True) and groups (False) failed whose failures are logged, and the counts of all jobs by state,
         # whether forever, and whether tolerated.
         self.dropped_failures: Final[Counter[bool]] = Counter()
-        self.dropped_counts: Final[Counter[tuple[ReportedState, bool, bool]]] = Counter()
+        self.dropped_counts: Final[Counter[CountKey]] = Counter()
         # The last jobs that were removed because of `keep_jobs=False`, for each looking process.
         self.last_dropped: tuple[deque[AbstractJob[Any]], ...] = ()
         # For each job that lost requirements because `keep_only` removed them, these.
@@ -274,7 +281,7 @@ class Members:
             is_job, has_failed = is_one_job(each), has_own_failure(each)
             self.dropped_failures[is_job] += has_failed and is_logged(each)
             if is_job:
-                self.dropped_counts[reported_state(each), each._options.forever, each._criticality() is False] += 1
+                self.dropped_counts[count_key(each)] += 1
         for group in groups:
             self.dropped_failures.update(group._members.dropped_failures)
             self.dropped_counts.update(group._members.dropped_counts)

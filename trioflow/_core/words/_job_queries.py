@@ -7,7 +7,7 @@ Any thread may call them; in another thread than that of the run, their results 
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..base._states import MOVED_ON, SUCCEEDED, JobState, ReportedState
 from ..job._ancestors import enclosing_schedulers
@@ -151,6 +151,15 @@ def reported_state(job: AnyJob) -> ReportedState:
         jobs = (member for member in job.iterate_jobs() if not is_scheduler(member))
         return JobState.RUNNING if any(member._state is JobState.RUNNING for member in jobs) else JobState.SCHEDULED
     return MOVED_ON if has_moved_on(job) else job.state
+
+
+CountKey: TypeAlias = tuple[ReportedState, bool, bool]
+"""What counts of jobs distinguish: the state, whether it is a forever job, and whether its failure is tolerated."""
+
+
+def count_key(job: AnyJob) -> CountKey:
+    """Return the key under which a job is counted, wherever jobs are counted by state."""
+    return reported_state(job), job._options.forever, job._criticality() is False
 
 
 def failed_attempts(job: AnyJob) -> tuple[FailedAttempt, ...]:

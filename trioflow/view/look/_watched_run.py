@@ -8,7 +8,6 @@ from collections import Counter
 from typing import Any, Final
 
 from ..._core.api.views import JobState
-from .._state_styles import recorded_state
 from ..text._verdict import Tally
 from ..trace._facts import JobFacts, RunFacts
 from ..trace._span_builder import RecordBuilder
@@ -111,10 +110,9 @@ class WatchedRun:
         """Return the counts of all jobs, as the program tells them, or of those in `counted` if it does not."""
         if self.answer["counts"] is not None:
             return Tally.from_counts(self.answer["counts"], self.answer["may_grow"])
-        tally, spans = Tally(), (facts.span for facts in counted)
-        numbers = Counter((recorded_state(span), span.forever, span.critical) for span in spans)
-        for (state, forever, critical), number in numbers.items():
-            tally.add_jobs(state, forever, number, tolerated=critical is False)
+        tally = Tally()
+        for key, number in Counter(facts.span.count_key for facts in counted).items():
+            tally.add_jobs(*key, number)
         return tally
 
     def clock_time(self, moment: float) -> str:

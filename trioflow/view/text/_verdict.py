@@ -21,8 +21,10 @@ from ..._core.api.views import (
     RAN_TO_END,
     AnyJob,
     BaseScheduler,
+    CountKey,
     ReportedState,
     all_counts,
+    count_key,
     criticality,
     culprit_text,
     dropped_counts,
@@ -34,7 +36,6 @@ from ..._core.api.views import (
     join_names,
     plural,
     printable,
-    reported_state,
     rerun_cause,
     restoration_of,
     root_failure,
@@ -130,13 +131,11 @@ class Tally:
             if not is_one_job(job):
                 tally.failed_groups += is_failed_group(job) and criticality(job) is not False
             else:
-                tally.add_jobs(reported_state(job), job.forever, tolerated=(criticality(job) is False))
-                if (restoration := restoration_of(job)) is not None:
-                    tally.restored.add(restoration.settled_at, restoration.elapsed)
-                if (cause := rerun_cause(job)) is not None:
-                    tally.reruns[cause] += 1
-        for (state, forever, tolerated), number in dropped_counts(scheduler):
-            tally.add_jobs(state, forever, number, tolerated=tolerated)
+                restoration = restoration_of(job)
+                restored = None if restoration is None else (restoration.settled_at, restoration.elapsed)
+                tally.add_outcome(count_key(job), restored, rerun_cause(job))
+        for key, number in dropped_counts(scheduler):
+            tally.add_jobs(*key, number)
         return tally
 
     @classmethod
@@ -153,11 +152,19 @@ class Tally:
         """Return the counts that are not zero, keyed by the value of their state, e.g. "failed", or by "forever"."""
         return {str(getattr(state, "value", state)): number for state, number in self._counts.items() if number}
 
-    def add_jobs(
-        self, state: ReportedState, forever: bool = False, number: int = 1, *, tolerated: bool = False
-    ) -> None:
-        """Count `number` more jobs in a state, which are forever jobs or have `critical=False` as the flags say."""
+    def add_jobs(self, state: ReportedState, forever: bool = False, tolerated: bool = False, number: int = 1) -> None:
+        """Count `number` more jobs with a key of `count_key`."""
         self._counts[tally_key(state, forever, tolerated)] += number
+
+    def add_outcome(
+        self, key: CountKey, restored: tuple[float | None, float | None] | None, rerun_cause: str | None
+    ) -> None:
+        """Count a job, with the arguments of `RestoredJobs.add` if a journal restored it, or why it ran again."""
+        self.add_jobs(*key)
+        if restored is not None:
+            self.restored.add(*restored)
+        if rerun_cause is not None:
+            self.reruns[rerun_cause] += 1
 
     @property
     def job_count(self) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
-from ..._core.api.views import JobState, StopReason, WaitCause, duration_text, shorten
-from .._state_styles import CAUSE_WORDS
+from ..._core.api.views import CountKey, JobState, StopReason, WaitCause, duration_text, shorten
+from .._state_styles import CAUSE_WORDS, recorded_state
 from ..text import _failure_text
 
 
@@ -144,6 +144,11 @@ class Span:
         if self.started_at is None or self.scheduled_at is None:
             return None
         return self.started_at - self.scheduled_at
+
+    @property
+    def count_key(self) -> CountKey:
+        """The key of the job as `count_key` has it."""
+        return recorded_state(self), self.forever, self.critical is False
 
     @property
     def exception_text(self) -> str:

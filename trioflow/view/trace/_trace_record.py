@@ -17,7 +17,6 @@ from ..._core.api.views import (
     printable,
     shorten,
 )
-from .._state_styles import recorded_state
 from ..graph import _dot, _render
 from ..graph._dot import Statement
 from ..graph._drawing import CriticalPath, Drawing
@@ -152,11 +151,8 @@ class TraceRecord:
             if self.is_group(span.number):
                 tally.failed_groups += span.critical is not False
                 continue
-            tally.add_jobs(recorded_state(span), span.forever, tolerated=span.critical is False)
-            if span.restored:
-                tally.restored.add(span.restored_at, span.restored_elapsed)
-            if span.rerun_cause is not None:
-                tally.reruns[span.rerun_cause] += 1
+            restored = (span.restored_at, span.restored_elapsed) if span.restored else None
+            tally.add_outcome(span.count_key, restored, span.rerun_cause)
         return tally
 
     @cached_property
