@@ -108,7 +108,7 @@ def is_docstring(node: ast.stmt) -> bool:
 
 
 def test_private_parts_of_the_engine_are_read_only_in_the_engine() -> None:
-    """Code outside the engine uses public names of its objects, and the functions of its api."""
+    """Code outside the engine uses public names of its objects, and its functions."""
     found: list[str] = []
     for module, tree in modules().items():
         if not module.startswith("trioflow._core."):

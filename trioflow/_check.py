@@ -11,24 +11,22 @@ from functools import partial
 from typing import Any
 
 from . import _file_conflicts
-from ._core.api import AnyJob, BaseScheduler, CycleError
-from ._core.api.views import (
-    all_requirements,
-    backlinks,
+from ._core.base._graph_algorithms import backlinks, find_cycle, reachable
+from ._core.job._errors import CycleError
+from ._core.job._job import AnyJob, is_scheduler, takes_slot
+from ._core.scheduler._base_scheduler import BaseScheduler
+from ._core.scheduler._checks import (
     check_late_input,
     check_may_run,
     check_needs,
     check_one_shot,
     check_requirement,
     check_scenario,
-    find_cycle,
-    is_one_job,
-    is_scheduler,
-    reachable,
     reject_shared_pools,
     store_implied_requirements,
-    takes_slot,
 )
+from ._core.words._job_queries import is_one_job
+from ._core.words._member_queries import all_requirements
 
 
 def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:

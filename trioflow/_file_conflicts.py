@@ -15,7 +15,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from ._core.api.views import AnyJob, BaseScheduler, all_requirements, is_scheduler, members_in_order, warn
+from ._core.base._logger import warn
+from ._core.job._job import AnyJob, is_scheduler
+from ._core.scheduler._base_scheduler import BaseScheduler
+from ._core.words._member_queries import all_requirements, members_in_order
 
 MAX_NAMED_READERS: Final = 3
 PATH_TYPES: Final = (str, os.PathLike)

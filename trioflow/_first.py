@@ -5,13 +5,18 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast, overload
 
-from ._core.api import Option, check_number, result_of, seconds, set_docs_and_signature, winners_of
+from ._core.job._arguments import result_of
+from ._core.job._job_options import check_number, seconds
+from ._core.job._option_descriptors import Option, set_docs_and_signature
+from ._core.parts._first_rule import winners_of
 from ._scheduler import Scheduler, SchedulerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ._core.api import AbstractJob, Required, Run
+    from ._core.job._job import AbstractJob
+    from ._core.job._requirements import Required
+    from ._core.run._run import Run
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -5,29 +5,29 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, TextIO, Unpack
 
-from ._core.api import BaseScheduler, JobOptions, Option, set_docs_and_signature
-from ._core.api.views import flag, outermost_scheduler
+from ._core.job._ancestors import outermost_scheduler
+from ._core.job._job_options import JobOptions, flag
+from ._core.job._option_descriptors import Option, set_docs_and_signature
+from ._core.scheduler._base_scheduler import BaseScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from graphviz import Digraph
 
-    from ._core.api import (
-        AnyJob,
-        Backend,
-        Instrument,
-        JournalSetting,
-        NestedJobOptions,
-        Policy,
-        PolicyName,
-        Pool,
-        Required,
-        Run,
-        RunJournal,
-        SettledFunction,
-        Window,
-    )  # fmt: skip
+    from ._core.admission._pool import Pool
+    from ._core.admission._window import Window  # fmt: skip
+    from ._core.admission.policy._builtin_policies import PolicyName
+    from ._core.admission.policy._policy import Policy
+    from ._core.backend import Backend
+    from ._core.job._job import AnyJob
+    from ._core.job._job_options import NestedJobOptions
+    from ._core.job._requirements import Required
+    from ._core.parts._settled_calls import SettledFunction
+    from ._core.run._instruments import Instrument
+    from ._core.run._journal_interface import RunJournal
+    from ._core.run._run import Run
+    from ._core.scheduler._base_scheduler import JournalSetting
     from .jobs.process._processes_option import ProcessesOption
     from .simulation._duration_sources import DurationSource
     from .view.text._selection import JobSelection

@@ -7,91 +7,91 @@ kinds of jobs to check their options and to name things in messages.
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from ._core.api import AbstractJob as AbstractJob
-from ._core.api import BoxStyle as BoxStyle
-from ._core.api import FunctionJob as FunctionJob
-from ._core.api import Instrument as Instrument
-from ._core.api import JobKind as JobKind
-from ._core.api import JobOptions as JobOptions
-from ._core.api import OnTimeout as OnTimeout
-from ._core.api import Outlook as Outlook
-from ._core.api import Policy as Policy
-from ._core.api import RunHandle as RunHandle
-from ._core.api import RunIf as RunIf
-from ._core.api import ThreadEvent as ThreadEvent
-from ._core.api import TimeLimit as TimeLimit
-from ._core.api import arguments_of as arguments_of
-from ._core.api import call_of as call_of
-from ._core.api import callback as callback
-from ._core.api import declare_run_resource as declare_run_resource
-from ._core.api import duration as duration
-from ._core.api import file_path as file_path
-from ._core.api import fit as fit
-from ._core.api import flag as flag
-from ._core.api import is_among as is_among
-from ._core.api import join_names as join_names
-from ._core.api import label_inside as label_inside
-from ._core.api import load_backend as load_backend
-from ._core.api import loop_running as loop_running
-from ._core.api import name_in_errors as name_in_errors
-from ._core.api import name_of as name_of
-from ._core.api import original_arguments_of as original_arguments_of
-from ._core.api import plural as plural
-from ._core.api import printable as printable
-from ._core.api import propagate_env as propagate_env
-from ._core.api import propagated_env as propagated_env
-from ._core.api import reject_text as reject_text
-from ._core.api import run_of as run_of
-from ._core.api import set_run_need as set_run_need
-from ._core.api import short_repr as short_repr
-from ._core.api import shown_value as shown_value
-from ._core.api import users_of as users_of
-from ._core.api import whole_number as whole_number
-from ._core.api.views import BackendName as BackendName
-from ._core.api.views import PolicyName as PolicyName
-from ._core.api.views import Restoration as Restoration
-from ._core.api.views import RunPhase as RunPhase
-from ._core.api.views import RunView as RunView
-from ._core.api.views import WaitCause as WaitCause
-from ._core.api.views import Waiting as Waiting
-from ._core.api.views import accepts_jobs as accepts_jobs
-from ._core.api.views import all_requirements as all_requirements
-from ._core.api.views import amount_of as amount_of
-from ._core.api.views import amount_text as amount_text
-from ._core.api.views import check_scenario as check_scenario
-from ._core.api.views import criticality as criticality
-from ._core.api.views import current_run as current_run
-from ._core.api.views import duration_text as duration_text
-from ._core.api.views import enclosing_schedulers as enclosing_schedulers
-from ._core.api.views import explicit_label as explicit_label
-from ._core.api.views import failed_through_member as failed_through_member
-from ._core.api.views import fraction_done as fraction_done
-from ._core.api.views import incidents_of as incidents_of
-from ._core.api.views import inputs_of as inputs_of
-from ._core.api.views import is_ready as is_ready
-from ._core.api.views import is_scheduler as is_scheduler
-from ._core.api.views import is_service as is_service
-from ._core.api.views import is_size as is_size
-from ._core.api.views import name_of_policy as name_of_policy
-from ._core.api.views import open_requirements as open_requirements
-from ._core.api.views import paths_of as paths_of
-from ._core.api.views import ranks_of as ranks_of
-from ._core.api.views import reachable as reachable
-from ._core.api.views import reason_not_restored as reason_not_restored
-from ._core.api.views import reported_state as reported_state
-from ._core.api.views import restoration_of as restoration_of
-from ._core.api.views import size_text as size_text
-from ._core.api.views import stored_result as stored_result
-from ._core.api.views import waiting as waiting
-from ._core.api.views import waiting_since as waiting_since
+from ._core.admission.policy._builtin_policies import PolicyName as PolicyName
+from ._core.admission.policy._policy import Outlook as Outlook
+from ._core.admission.policy._policy import Policy as Policy
+from ._core.admission.policy._policy_validation import name_of_policy as name_of_policy
+from ._core.backend import BackendName as BackendName
+from ._core.backend import load_backend as load_backend
+from ._core.backend import loop_running as loop_running
+from ._core.base._amounts import amount_of as amount_of
+from ._core.base._amounts import amount_text as amount_text
+from ._core.base._amounts import is_size as is_size
+from ._core.base._graph_algorithms import reachable as reachable
+from ._core.base._reprs import fit as fit
+from ._core.base._reprs import is_among as is_among
+from ._core.base._reprs import name_in_errors as name_in_errors
+from ._core.base._reprs import short_repr as short_repr
+from ._core.base._reprs import shown_value as shown_value
+from ._core.base._states import OnTimeout as OnTimeout
+from ._core.base._states import RunIf as RunIf
+from ._core.base._states import RunPhase as RunPhase
+from ._core.base._states import WaitCause as WaitCause
+from ._core.base._states import Waiting as Waiting
+from ._core.base._units import duration_text as duration_text
+from ._core.base._units import join_names as join_names
+from ._core.base._units import plural as plural
+from ._core.base._units import size_text as size_text
+from ._core.job._ancestors import enclosing_schedulers as enclosing_schedulers
+from ._core.job._arguments import reject_text as reject_text
+from ._core.job._function import FunctionJob as FunctionJob
+from ._core.job._function import call_of as call_of
+from ._core.job._function import name_of as name_of
+from ._core.job._job import AbstractJob as AbstractJob
+from ._core.job._job import is_scheduler as is_scheduler
+from ._core.job._job_options import BoxStyle as BoxStyle
+from ._core.job._job_options import JobOptions as JobOptions
+from ._core.job._job_options import callback as callback
+from ._core.job._job_options import declare_run_resource as declare_run_resource
+from ._core.job._job_options import duration as duration
+from ._core.job._job_options import file_path as file_path
+from ._core.job._job_options import flag as flag
+from ._core.job._job_options import whole_number as whole_number
+from ._core.job._kind import JobKind as JobKind
+from ._core.job._kind import arguments_of as arguments_of
+from ._core.job._kind import original_arguments_of as original_arguments_of
+from ._core.job._labels import label_inside as label_inside
+from ._core.job._labels import paths_of as paths_of
+from ._core.job._labels import printable as printable
+from ._core.job._option_descriptors import set_run_need as set_run_need
+from ._core.job._outcome import Restoration as Restoration
+from ._core.run._current import propagate_env as propagate_env
+from ._core.run._current import propagated_env as propagated_env
+from ._core.run._handle import RunHandle as RunHandle
+from ._core.run._handle import run_of as run_of
+from ._core.run._idle_timeouts import ThreadEvent as ThreadEvent
+from ._core.run._idle_timeouts import TimeLimit as TimeLimit
+from ._core.run._instruments import Instrument as Instrument
+from ._core.run._requirement_counts import users_of as users_of
+from ._core.scheduler._checks import check_scenario as check_scenario
+from ._core.words._explain import open_requirements as open_requirements
+from ._core.words._explain import waiting as waiting
+from ._core.words._explain import waiting_since as waiting_since
+from ._core.words._job_queries import criticality as criticality
+from ._core.words._job_queries import explicit_label as explicit_label
+from ._core.words._job_queries import failed_through_member as failed_through_member
+from ._core.words._job_queries import fraction_done as fraction_done
+from ._core.words._job_queries import incidents_of as incidents_of
+from ._core.words._job_queries import inputs_of as inputs_of
+from ._core.words._job_queries import is_ready as is_ready
+from ._core.words._job_queries import is_service as is_service
+from ._core.words._job_queries import reported_state as reported_state
+from ._core.words._job_queries import stored_result as stored_result
+from ._core.words._journal_queries import reason_not_restored as reason_not_restored
+from ._core.words._journal_queries import restoration_of as restoration_of
+from ._core.words._member_queries import accepts_jobs as accepts_jobs
+from ._core.words._member_queries import all_requirements as all_requirements
+from ._core.words._member_queries import ranks_of as ranks_of
+from ._core.words._run_view import RunView as RunView
+from ._core.words._run_view import current_run as current_run
 
 if _TYPE_CHECKING:  # at run time it would be `int`, because `fractions` is slow to import
-    from ._core.api.views import Amount as Amount
+    from ._core.base._amounts import Amount as Amount
 
 if _TYPE_CHECKING:
-    from ._core.api.journals import HashOnly as HashOnly
-    from ._core.api.journals import LocalDirectory as LocalDirectory
-    from ._core.api.journals import Work as Work
+    from ._core.job._work_spec import HashOnly as HashOnly
+    from ._core.job._work_spec import LocalDirectory as LocalDirectory
+    from ._core.job._work_spec import Work as Work
 
 
 _JOURNAL_NAMES = ("HashOnly", "LocalDirectory", "Work")
@@ -106,9 +106,9 @@ def __getattr__(name: str) -> _Any:
     """
     if name not in _JOURNAL_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ._core.api import journals
+    from ._core.job import _work_spec
 
-    public = getattr(journals, name)
+    public = getattr(_work_spec, name)
     public.__module__ = __name__
     globals()[name] = public
     return public

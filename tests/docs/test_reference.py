@@ -14,7 +14,7 @@ import pytest
 import trioflow
 import trioflow.abc
 from trioflow import CommandJob, Journal, Scheduler, SshNode
-from trioflow._core.api.views import SaveName
+from trioflow._core.job._job_options import SaveName
 from trioflow.abc import AbstractJob, BackendName, OnTimeout, PolicyName, RunIf
 from trioflow.jobs.command._spawn_options import LeftoversOption, PinOption
 from trioflow.jobs.ssh._nodes import OnUnreachable

@@ -47,7 +47,7 @@ KINDS: Final = (
 PUBLIC: Final = ("tests/test_stability.py", "tests/docs/test_reference.py")
 ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "backend": ("trioflow/_core/backend", ENGINE),
-    "job": ("trioflow/_core/job", (*ENGINE, *VIEWS, *KINDS, *PUBLIC, "tests/journal/test_api_journals.py")),
+    "job": ("trioflow/_core/job", (*ENGINE, *VIEWS, *KINDS, *PUBLIC, "tests/journal/test_own_journals.py")),
     "scheduler": (
         "trioflow/_core/scheduler",
         (*ENGINE, *VIEWS, *PUBLIC, "tests/cli/test_check.py", "tests/jobs/test_answer.py"),

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Service, StopReason
-from trioflow._core.api.views import run_steering
+from trioflow._core.words._run_view import run_steering
 from trioflow.abc import WaitCause, current_run, waiting
 
 from ..bodies import fail, later, nap, nothing

@@ -21,7 +21,7 @@ from trioflow import (
     ThreadJob,
     current_job,
 )
-from trioflow._core.api.views import waiting
+from trioflow._core.words._explain import waiting
 from trioflow.testing import run_virtual
 
 from ..bodies import nap, nothing, pass_time, timed, turns

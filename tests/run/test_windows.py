@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from trioflow import Job, Scheduler
-from trioflow._core.api.views import max_slots
+from trioflow._core.admission._window import max_slots
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import later, naps, starts, timed

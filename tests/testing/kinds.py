@@ -14,20 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 
-from trioflow._core.api import (
-    AbstractJob,
-    Job,
-    JobKind,
-    JobNotDone,
-    JobState,
-    JobTimeout,
-    Pool,
-    Retry,
-    StopReason,
-    ref,
-    short_repr,
-)
-from trioflow._core.api.views import inputs_of, takes_slot
+from trioflow._core.admission._pool import Pool
+from trioflow._core.base._reprs import short_repr
+from trioflow._core.base._states import JobState, StopReason
+from trioflow._core.job._arguments import ref
+from trioflow._core.job._errors import JobNotDone, JobTimeout
+from trioflow._core.job._function import Job
+from trioflow._core.job._job import AbstractJob, takes_slot
+from trioflow._core.job._kind import JobKind
+from trioflow._core.job._retry import Retry
+from trioflow._core.words._job_queries import inputs_of
 from trioflow._first import First
 from trioflow._scheduler import Scheduler
 from trioflow.abc import BackendName

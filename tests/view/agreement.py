@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import Events, Monitor, Scheduler, Trace
-from trioflow._core.api.views import is_one_job, jobs_of_run
+from trioflow._core.words._job_queries import is_one_job, jobs_of_run
 from trioflow.abc import duration_text
 from trioflow.cli._journal import read_runs_and_jobs, run_verdict_text
 from trioflow.cli._run import exit_code_of_run

@@ -24,7 +24,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from trioflow import Events, JobState, JUnit, Scheduler, StopReason, Trace
-from trioflow._core.api.views import dropped_counts, is_one_job, jobs_of_run
+from trioflow._core.words._job_queries import is_one_job, jobs_of_run
+from trioflow._core.words._member_queries import dropped_counts
 from trioflow.abc import Instrument, is_scheduler
 from trioflow.otel import Tracing
 from trioflow.view import listing
@@ -83,7 +84,7 @@ class WatchInBetween(Instrument):
     def ask(self, scheduler: Any, _: Any = None) -> None:
         try:
             if self._watch is None:
-                runs = [run for run in _process_record.views.runs_in_progress() if run.scheduler is scheduler]
+                runs = [run for run in _process_record.runs_in_progress() if run.scheduler is scheduler]
                 self._watch = Watch(*runs) if runs else None
             elif next(self._count) % 3 == 0 or _ is None:
                 self.run.update(json.loads(json.dumps(self._watch.answer())))
@@ -444,7 +445,7 @@ def strange_in_texts(scheduler: Any) -> Iterator[str]:
 def strange_in_look() -> Iterator[str]:
     """Yield what is wrong with a look into the runs in progress, whose answer is data."""
     try:
-        runs = [_process_record._describe_run(run, {}) for run in _process_record.views.runs_in_progress()]
+        runs = [_process_record._describe_run(run, {}) for run in _process_record.runs_in_progress()]
         record = {"schema": 1, "command": ["x"], "python": "", "time": 0.0, "runs": json.loads(json.dumps(runs))}
         list(_client.text_lines(1, record))
     except Exception:

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from trioflow import Adaptive, Budget, First, Job, Pool, Scheduler, Sequence, Service, Trace, current_job
-from trioflow._core.api.views import runs_in_progress
+from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import Instrument
 from trioflow.view import listing
 from trioflow.view.look._client import text_lines

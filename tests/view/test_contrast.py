@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from trioflow._core.api.views import ReportedState
+from trioflow._core.base._states import ReportedState
 from trioflow.view import _state_styles
 from trioflow.view.graph import _dot, _style
 

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler
-from trioflow._core.api.views import run_times, runs_in_progress
+from trioflow._core.words._run_view import run_times, runs_in_progress
 from trioflow.view._estimate import Estimate
 from trioflow.view.look._client import text_lines
 from trioflow.view.look._console import console

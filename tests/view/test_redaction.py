@@ -49,7 +49,7 @@ from trioflow import (
     ThreadJob,
     Trace,
 )
-from trioflow._core.api.views import runs_in_progress
+from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import AbstractJob, BackendName, is_scheduler
 from trioflow.otel import Tracing
 from trioflow.view import save

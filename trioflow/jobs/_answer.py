@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
-from .._core.api import is_job
+from .._core.job._job import is_job
 from .._hints import explain_form
 from ..abc import (
     AbstractJob,

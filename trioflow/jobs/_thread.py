@@ -23,7 +23,17 @@ from . import T
 if TYPE_CHECKING:
     import trio
 
-    from .._core.api import A, B, C, IterableFunction, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, ValueOrJob
+    from .._core.job._argument_types import (
+        A,
+        B,
+        C,
+        IterableFunction,
+        JobOf,
+        PlainFunction1,
+        PlainFunction2,
+        PlainFunction3,
+        ValueOrJob,
+    )
 
 
 class ThreadOptions(JobOptions, total=False):

@@ -30,23 +30,14 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from .._core.api import is_job
-from .._core.api.journals import LocalDirectory, Work
-from .._core.api.views import (
-    AbstractJob,
-    FunctionJob,
-    OptionRecord,
-    call_parts,
-    enclosing_schedulers,
-    input_at,
-    is_found_by_name,
-    is_scheduler,
-    join_names,
-    options_of,
-    plural,
-    substitute_inputs,
-    unwrap_partial,
-)
+from .._core.base._units import join_names, plural
+from .._core.job._ancestors import enclosing_schedulers
+from .._core.job._arguments import substitute_inputs
+from .._core.job._function import FunctionJob, call_parts, input_at, is_found_by_name, unwrap_partial
+from .._core.job._job import AbstractJob, is_job, is_scheduler
+from .._core.job._job_options import OptionRecord
+from .._core.job._work_spec import LocalDirectory, Work
+from .._core.words._journal_queries import options_of
 from ._file_stamps import FileStamper, describe_stamp_change
 from ._msgspec import msgspec
 from ._serialization import (

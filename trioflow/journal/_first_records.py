@@ -11,22 +11,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._core.api.views import (
-    AbstractJob,
-    budget_use,
-    enclosing_schedulers,
-    first_options,
-    inputs_of,
-    is_one_job,
-    is_scheduler,
-    jobs_of_run,
-    needs_as_given,
-)
+from .._core.job._ancestors import enclosing_schedulers
+from .._core.job._job import AbstractJob, is_scheduler
+from .._core.scheduler._members import first_options
+from .._core.words._job_queries import inputs_of, is_one_job, jobs_of_run, needs_as_given
+from .._core.words._journal_queries import budget_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
-    from .._core.api.views import BaseScheduler
+    from .._core.scheduler._base_scheduler import BaseScheduler
     from ._record_paths import RecordPaths
 
     Winners = dict[str, dict[str, bool]]

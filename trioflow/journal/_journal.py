@@ -24,48 +24,30 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
-from .._core.api import (
-    AbstractJob,
-    FunctionJob,
-    JournalError,
-    RunJournal,
-    file_path,
-    flag,
-    is_among,
-    join_names,
-    plural,
-    printable,
-    short_repr,
-)
-from .._core.api.journals import Work
-from .._core.api.views import (
-    DROPPED,
-    NOT_IN_JOURNAL_REASON,
-    NOT_SAVED_REASON,
-    RAN_TO_END,
-    SERVICE,
-    NotStored,
-    Restoration,
-    Restored,
-    SaveName,
-    always_runs,
-    budget_use,
-    check_save,
-    counted_state,
+from .._core.base._logger import warn
+from .._core.base._reprs import is_among, short_repr
+from .._core.base._states import RAN_TO_END
+from .._core.base._units import join_names, plural
+from .._core.job._ancestors import enclosing_schedulers
+from .._core.job._errors import JournalError
+from .._core.job._function import FunctionJob
+from .._core.job._job import AbstractJob, is_scheduler
+from .._core.job._job_options import SaveName, check_save, file_path, flag
+from .._core.job._labels import printable
+from .._core.job._outcome import DROPPED, Restoration
+from .._core.job._work_spec import Work
+from .._core.run._journal_interface import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, NotStored, Restored, RunJournal
+from .._core.words._job_queries import (
     cut_requirements,
-    enclosing_schedulers,
     has_cut_requirements,
     has_skipped_itself,
     is_in_first,
-    is_member,
     is_one_job,
-    is_scheduler,
-    options_of,
-    result_for_journal,
-    run_times,
-    warn,
     worked_seconds,
 )
+from .._core.words._journal_queries import SERVICE, always_runs, budget_use, is_member, options_of, result_for_journal
+from .._core.words._member_queries import counted_state
+from .._core.words._run_view import run_times
 from ..jobs._user_files import claim
 from ..jobs.command._output_sinks import OutputSpool
 from ._file_stamps import FileStamper, path_text
@@ -89,7 +71,9 @@ from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from .._core.api.views import BaseScheduler, JournalProtocol, Save
+    from .._core.job._job_options import Save
+    from .._core.run._journal_interface import JournalProtocol
+    from .._core.scheduler._base_scheduler import BaseScheduler
 
 MAX_NAMED_JOBS: Final = 5
 

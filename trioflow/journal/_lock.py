@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Final
 
 from .. import _posix as posix
-from .._core.api.views import JournalError, warn
+from .._core.base._logger import warn
+from .._core.job._errors import JournalError
 
 if sys.platform == "win32":
     import msvcrt

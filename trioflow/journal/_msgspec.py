@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._core.api.views import JournalError
+from .._core.job._errors import JournalError
 
 try:
     import msgspec as msgspec

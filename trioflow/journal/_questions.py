@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
 from .. import _posix as posix
-from .._core.api.views import JournalError
+from .._core.job._errors import JournalError
 from ._msgspec import msgspec
 from ._serialization import digest, escape_row
 

@@ -25,22 +25,16 @@ import re
 import weakref
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._core.api.views import (
-    AbstractJob,
-    JobState,
-    counted_requirements,
-    enclosing_schedulers,
-    is_one_job,
-    is_scheduler,
-    jobs_of_run,
-    reported_state,
-)
+from .._core.base._states import JobState
+from .._core.job._ancestors import enclosing_schedulers
+from .._core.job._job import AbstractJob, is_scheduler
+from .._core.words._job_queries import counted_requirements, is_one_job, jobs_of_run, reported_state
 from ._serialization import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .._core.api.views import BaseScheduler
+    from .._core.scheduler._base_scheduler import BaseScheduler
 
     RunTime = tuple[int, float]
     """The number of a run in the journal, and the time when a job settled in it."""

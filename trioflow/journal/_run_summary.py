@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final, NamedTuple
 
-from .._core.api import AbstractJob, BaseScheduler, JobState, parse_reported_state
-from .._core.api.views import (
-    ReportedState,
-    always_runs,
-    count_key,
-    criticality,
-    culprit_text,
-    headline,
-    is_failed_group,
-    is_one_job,
-    rerun_cause,
-    truncate,
-)
+from .._core.base._reprs import headline, truncate
+from .._core.base._states import JobState, ReportedState, parse_reported_state
+from .._core.job._job import AbstractJob
+from .._core.scheduler._base_scheduler import BaseScheduler
+from .._core.words._failures import culprit_text
+from .._core.words._job_queries import count_key, criticality, is_failed_group, is_one_job
+from .._core.words._journal_queries import always_runs, rerun_cause
 from ._msgspec import msgspec
 from ._serialization import escape_surrogates
 

@@ -14,17 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from .. import _posix as posix
-from .._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    JobState,
-    duration,
-    file_path,
-    paths_of,
-    short_repr,
-    warn,
-    worked_seconds,
-)
+from .._core.base._logger import warn
+from .._core.base._reprs import short_repr
+from .._core.base._states import JobState
+from .._core.job._job import AnyJob
+from .._core.job._job_options import duration, file_path
+from .._core.job._labels import paths_of
+from .._core.scheduler._base_scheduler import BaseScheduler
+from .._core.words._job_queries import worked_seconds
 from ..view._exports import write_atomically
 from ..view.trace._spans import waits_after_start
 from ..view.trace._trace import Trace

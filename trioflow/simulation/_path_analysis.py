@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from .._core.api import topological_order
-from .._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    all_requirements,
-    first_options,
-    is_scheduler,
-    longest_path_lengths,
-    max_slots,
-)
+from .._core.admission._window import max_slots
+from .._core.base._graph_algorithms import longest_path_lengths
+from .._core.job._job import AnyJob, is_scheduler
+from .._core.scheduler._base_scheduler import BaseScheduler
+from .._core.scheduler._graph_queries import topological_order
+from .._core.scheduler._members import first_options
+from .._core.words._member_queries import all_requirements
 from ._scenario_copy import is_limiter
 
 

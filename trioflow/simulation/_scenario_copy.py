@@ -8,22 +8,26 @@ from typing import Any, Final
 
 import anyio
 
-from .._core.api import Adaptive, AnyJob, BaseScheduler, Job, Outlook, Policy, Pool, Retry, Service, set_run_need
-from .._core.api.views import (
-    PolicyName,
-    copy_pool,
+from .._core.admission._pool import Pool, copy_pool
+from .._core.admission._window import Adaptive, max_slots
+from .._core.admission.policy._builtin_policies import PolicyName
+from .._core.admission.policy._policy import Outlook, Policy
+from .._core.base._graph_algorithms import topological_order
+from .._core.job._function import Job
+from .._core.job._job import AnyJob, is_scheduler
+from .._core.job._option_descriptors import set_run_need
+from .._core.job._retry import Retry
+from .._core.job._service import Service
+from .._core.scheduler._base_scheduler import BaseScheduler
+from .._core.scheduler._members import first_options, insert_members
+from .._core.words._job_queries import (
     criticality,
     find_run_resource,
-    first_options,
     inputs_of,
-    insert_members,
-    is_scheduler,
     is_service,
-    max_slots,
     needs_as_given,
     run_needs,
     settled_only_for,
-    topological_order,
 )
 
 

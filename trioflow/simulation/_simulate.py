@@ -11,22 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._core.api import AnyJob, BaseScheduler, Instrument, StopReason, plural, short_repr
-from .._core.api.views import (
-    check_policy,
-    check_scenario,
-    check_window,
-    current_run,
-    duration_text,
-    enclosing_schedulers,
-    inputs_of,
-    is_scheduler,
-    is_service,
-    max_slots,
-    median_duration,
-    ready_at,
-    worked_seconds,
-)
+from .._core.admission._window import check_window, max_slots
+from .._core.admission.policy._policy import median_duration
+from .._core.admission.policy._policy_validation import check_policy
+from .._core.base._reprs import short_repr
+from .._core.base._states import StopReason
+from .._core.base._units import duration_text, plural
+from .._core.job._ancestors import enclosing_schedulers
+from .._core.job._job import AnyJob, is_scheduler
+from .._core.run._instruments import Instrument
+from .._core.scheduler._base_scheduler import BaseScheduler
+from .._core.scheduler._checks import check_scenario
+from .._core.words._job_queries import inputs_of, is_service, ready_at, worked_seconds
+from .._core.words._run_view import current_run
 from ..clock import virtual_options
 from ..view.trace._trace import Trace
 from . import _duration_sources
@@ -36,7 +33,9 @@ from ._scenario_copy import NeverSettles, ScenarioCopy
 if TYPE_CHECKING:
     from types import EllipsisType
 
-    from .._core.api.views import Policy, PolicyName, Window
+    from .._core.admission._window import Window
+    from .._core.admission.policy._builtin_policies import PolicyName
+    from .._core.admission.policy._policy import Policy
     from ._duration_sources import DurationSource
 
 KEEP_WINDOW: Final[Any] = ...

@@ -11,7 +11,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from .._core.api.views import await_chain, describe_line, library_prefixes
+from .._core.backend._shared import await_chain
+from .._core.base._user_code import describe_line, library_prefixes
 
 
 def waiting_line(coroutine: Any) -> str:

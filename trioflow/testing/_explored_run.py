@@ -45,8 +45,15 @@ from typing import Any, Final
 import anyio
 
 from .. import Scheduler
-from .._core.api import short_repr, views
-from .._core.api.views import AnyJob, Instrument, enclosing_schedulers, is_ready, is_scheduler, is_service, paths_of
+from .._core.base._reprs import short_repr
+from .._core.job._ancestors import enclosing_schedulers
+from .._core.job._interception import intercept_calls
+from .._core.job._job import AnyJob, is_scheduler
+from .._core.job._labels import paths_of
+from .._core.job._retry import jitter_source
+from .._core.run._instruments import Instrument
+from .._core.scheduler._base_scheduler import interrupt
+from .._core.words._job_queries import has_hard_timeout, is_ready, is_service, runs_outside_loop
 from . import _coroutine_frames
 from ._fault_plans import END_PLACE, FAULT_OF_KIND, Change, InjectedError, Plan, RunOutcome, SteppedJob
 from ._judge import Judge, Story, call_user_function, describe_delay, describe_error, describe_place
@@ -119,7 +126,7 @@ class ExploredRun:
             Exception: the scenario cannot be explored, for example because it cannot start.
 
         """
-        views.jitter_source.seed(0)  # the backoffs of retries are the same in each run of a plan
+        jitter_source.seed(0)  # the backoffs of retries are the same in each run of a plan
         crashes = any(change.kind == "crash" for change in self.plan.changes)
         with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
             self._journal_directory = None if directory is None else os.path.join(directory, "0")
@@ -144,7 +151,7 @@ class ExploredRun:
         outcome.wait_counts.update(self._waits_before_crash)
         for stepped in self._stepped_jobs.values():
             outcome.wait_counts[stepped.name] = self._waits_before_crash[stepped.name] + stepped.wait_count
-            if any(views.has_hard_timeout(level) for level in (stepped.job, *enclosing_schedulers(stepped.job))):
+            if any(has_hard_timeout(level) for level in (stepped.job, *enclosing_schedulers(stepped.job))):
                 outcome.jobs_with_timeout.add(stepped.name)
             if any(level.retry for level in (stepped.job, *enclosing_schedulers(stepped.job))):
                 outcome.jobs_with_retries.add(stepped.name)
@@ -229,13 +236,13 @@ class ExploredRun:
         """
         if job in self._stepped_jobs:
             return
-        if views.runs_outside_loop(job):
+        if runs_outside_loop(job):
             raise TypeError(
                 f"{job.label!r} is a {type(job).__name__}, which works in real time, but explore runs on virtual time: "
                 f"in make_scheduler, replace it with a Job that sleeps as long, and returns or raises the same"
             )
         self._stepped_jobs[job] = SteppedJob(name, job)
-        views.intercept_calls(job, _call_job, _shut_down)
+        intercept_calls(job, _call_job, _shut_down)
         if is_scheduler(job):
             for member in job:
                 self.step_calls(member, f"{name}/{member.label}")
@@ -370,7 +377,7 @@ class ExploredRun:
             elif change.kind == "ctrl-c":
                 self._apply(change, f"Ctrl-C, while {stepped.name!r} is {place}")
                 self._judge.allowed_error = self._judge.allowed_error or KeyboardInterrupt()
-                views.interrupt(self._scheduler, self._judge.allowed_error)
+                interrupt(self._scheduler, self._judge.allowed_error)
             elif change.kind == "crash" and not self._is_crashed:
                 self._apply(
                     change,

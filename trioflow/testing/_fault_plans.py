@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, get_args
 from urllib.parse import quote, unquote
 
-from .._core.api.views import AnyJob
+from .._core.job._job import AnyJob
 from ..abc import BackendName
 
 if TYPE_CHECKING:

@@ -10,16 +10,13 @@ from typing import Any, Final
 import anyio
 
 from .. import Scheduler
-from .._core.api import get_group_members, name_of, short_repr
-from .._core.api.views import (
-    AbstractJob,
-    AnyJob,
-    JobState,
-    describe_line,
-    enclosing_schedulers,
-    is_scheduler,
-    join_names,
-)
+from .._core.base._reprs import short_repr
+from .._core.base._states import JobState
+from .._core.base._units import join_names
+from .._core.base._user_code import describe_line, get_group_members
+from .._core.job._ancestors import enclosing_schedulers
+from .._core.job._function import name_of
+from .._core.job._job import AbstractJob, AnyJob, is_scheduler
 from . import _coroutine_frames
 from ._fault_plans import END_PLACE, SHORT_DELAY, Change, EndlessRun, RunOutcome, SteppedJob
 

@@ -9,7 +9,9 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from .._core.api.views import AnyJob, RunPhase, current_run
+from .._core.base._states import RunPhase
+from .._core.job._job import AnyJob
+from .._core.words._run_view import current_run
 from . import _coroutine_frames
 from ._fault_plans import SHORT_DELAY, EndlessRun
 from ._judge import Judge, Story

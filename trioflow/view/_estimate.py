@@ -19,8 +19,15 @@ from functools import partial
 from statistics import fmean
 from typing import Final
 
-from .._core.api import views
-from .._core.api.views import AnyJob, BaseScheduler, JobState, ResourceView, RunPhase
+from .._core.admission._pool import ResourceView, resource_views
+from .._core.admission._window import Adaptive, max_slots
+from .._core.base._graph_algorithms import longest_path_lengths
+from .._core.base._states import JobState, RunPhase
+from .._core.job._job import AnyJob, is_scheduler, takes_slot
+from .._core.scheduler._base_scheduler import BaseScheduler
+from .._core.words._job_queries import explicit_label, fraction_done, groups_of_run, is_one_job, worked_seconds
+from .._core.words._member_queries import all_requirements, expected_durations, members_in_order
+from .._core.words._run_view import current_run
 from ._families import family_from_label
 
 MIN_ENDED: Final = 3
@@ -43,7 +50,7 @@ class Estimate:
 
     def seconds_left(self) -> float | None:
         """Return about how long the run goes on; None if that is unknown, or if no further jobs may start."""
-        run = views.current_run(self._scheduler)
+        run = current_run(self._scheduler)
         if run is None or run.phase is not RunPhase.RUNNING or run.pause_text:
             return None
         now = run.clock()
@@ -58,18 +65,18 @@ class Estimate:
 
     def _estimate(self, now: float) -> float | None:
         groups = [self._scheduler]
-        for group in views.groups_of_run(self._scheduler)[1:]:  # those around a group come before it
+        for group in groups_of_run(self._scheduler)[1:]:  # those around a group come before it
             groups += [group] if group.scheduler in groups and not group.forever else []
         if not all(group.keep_jobs for group in groups):
             return None  # it is unknown how many are to come, and how long those took that were dropped
         expected: dict[AnyJob, float] = {}
         for group in groups:
-            expected |= views.expected_durations(group)
-        jobs = [job for group in groups for job in group if views.is_one_job(job) and not job.forever]
+            expected |= expected_durations(group)
+        jobs = [job for group in groups for job in group if is_one_job(job) and not job.forever]
         seconds_by_family: dict[str, list[float]] = {}
         ended: list[tuple[float, float]] = []  # with an expected duration: this, and the seconds that it took
         for job in jobs:
-            if job.state is JobState.SUCCEEDED and (seconds := views.worked_seconds(job)) is not None:
+            if job.state is JobState.SUCCEEDED and (seconds := worked_seconds(job)) is not None:
                 seconds -= (_working_job(job).started_at or job.started_at or 0.0) - (job.started_at or 0.0)
                 seconds_by_family.setdefault(self._family(job), []).append(seconds)
                 ended += [(expected[job], seconds)] if job in expected else []
@@ -80,12 +87,12 @@ class Estimate:
             if job.state.is_settled or (job.scheduler is not None and job.scheduler.is_settled()):
                 continue
             started = _working_job(job).started_at if job.state is JobState.RUNNING and job.attempts == 1 else None
-            ran, fraction = 0.0 if started is None else now - started, views.fraction_done(job)
+            ran, fraction = 0.0 if started is None else now - started, fraction_done(job)
             if ran and fraction:
                 least[job] = most[job] = ran / fraction - ran
                 continue
             seconds = expected[job] * (ratio if len(ended) >= MIN_ENDED else 1.0) if job in expected else None
-            if seconds is None and (not views.takes_slot(job) or (seconds := means.get(self._family(job))) is None):
+            if seconds is None and (not takes_slot(job) or (seconds := means.get(self._family(job))) is None):
                 return None  # nobody knows how long it takes, least of all a person who is asked
             least[job], most[job] = max(0.0, seconds - ran), seconds - ran if seconds > ran else ran
         shortest, longest = _bound(groups, least), _bound(groups, most)
@@ -93,7 +100,7 @@ class Estimate:
 
     def _family(self, job: AnyJob) -> str:
         if (family := self._families.get(job)) is None:
-            family = family_from_label(job.label, views.explicit_label(job) is not None)
+            family = family_from_label(job.label, explicit_label(job) is not None)
             self._families[job] = family
         return family
 
@@ -111,13 +118,13 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
         groups, 0.0
     )  # of the jobs at any depth, which take the tokens of a limiter
     for group in reversed(groups):
-        order = [job for job in views.members_in_order(group) if not job.forever]
-        chains = views.longest_path_lengths(order, partial(views.all_requirements, group), seconds, 0.0)
+        order = [job for job in members_in_order(group) if not job.forever]
+        chains = longest_path_lengths(order, partial(all_requirements, group), seconds, 0.0)
         members = [seconds.get(job, 0.0) for job in order]
         work[group] = sum(work[job] if job in work else seconds.get(job, 0.0) for job in order)
         # Of an adaptive window, the current size is known of the outermost scheduler, and further in the largest one.
-        slots = group.window_size if group is groups[0] else views.max_slots(group.jobs_window)
-        has_limiter = not isinstance(group.jobs_window, int | views.Adaptive | None)
+        slots = group.window_size if group is groups[0] else max_slots(group.jobs_window)
+        has_limiter = not isinstance(group.jobs_window, int | Adaptive | None)
         bounds = [_resource_bound(*demand, seconds) for demand in demands[group]]
         if slots is not None:
             bounds.append((work[group] if has_limiter else sum(members)) / max(1, slots))
@@ -134,7 +141,7 @@ def _demands(groups: list[BaseScheduler], jobs: Iterable[AnyJob]) -> dict[BaseSc
     demands: dict[BaseScheduler, list[Demand]] = {}
     scopes: dict[BaseScheduler | None, dict[str, dict[AnyJob, float]]] = {}
     for group in groups:
-        demands[group] = [(view, {}) for view in ([] if group.pool is None else views.resource_views(group.pool))]
+        demands[group] = [(view, {}) for view in ([] if group.pool is None else resource_views(group.pool))]
         scopes[group] = scopes.get(group.scheduler, {}) | {view.name: amounts for view, amounts in demands[group]}
     for job in jobs:
         for name, amount in (_working_job(job).needs or {}).items():
@@ -145,7 +152,7 @@ def _demands(groups: list[BaseScheduler], jobs: Iterable[AnyJob]) -> dict[BaseSc
 
 def _working_job(job: AnyJob) -> AnyJob:
     """Return the job itself or, of a `First`, the first of its jobs: it starts first, and of the others, few start."""
-    while views.is_scheduler(job) and len(job):
+    while is_scheduler(job) and len(job):
         job = next(iter(job))
     return job
 

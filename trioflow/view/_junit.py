@@ -14,7 +14,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, final
 
-from .._core.api.views import BaseScheduler, JobState, StopReason, file_path, fit, headline, warn
+from .._core.base._logger import warn
+from .._core.base._reprs import fit, headline
+from .._core.base._states import JobState, StopReason
+from .._core.job._job_options import file_path
+from .._core.scheduler._base_scheduler import BaseScheduler
 from ._state_styles import STATE_STYLES, recorded_state
 from .text import _failure_text, _verdict
 from .text._failure_text import MAX_HEADLINE_LENGTH

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._core.api import views
+from .._core.job._job import AnyJob, has_moved_on
+from .._core.job._outcome import FailedAttempt, Failure, Restoration, Throttling
+from .._core.words._job_queries import (
+    failed_attempts,
+    failed_through_member,
+    failure_of,
+    machine_waits,
+    ready_at,
+    retry_waits,
+    throttled_attempts,
+)
+from .._core.words._journal_queries import rerun_cause, restoration_of
 
 
 class Outcome(NamedTuple):
     """The facts about the end of a job, besides its state and its times. The defaults are those of a plain success."""
 
     attempts: int = 1
-    failure: views.Failure | None = None  # also that of a BLOCKED job
+    failure: Failure | None = None  # also that of a BLOCKED job
     failed_through_member: bool = False  # whether it is a scheduler that failed because one of its jobs failed
     timed_out: bool = False
     moved_on: bool = False  # whether it SUCCEEDED only because its timeout ended it
-    restoration: views.Restoration | None = None  # if the result was restored from a journal, the facts that it has
+    restoration: Restoration | None = None  # if the result was restored from a journal, the facts that it has
     rerun_cause: str | None = None  # if the job ran again though the journal has it, the first change that is the cause
     ready_at: float | None = None  # for a service, the time when it became ready
-    throttled_attempts: tuple[views.Throttling, ...] = ()
+    throttled_attempts: tuple[Throttling, ...] = ()
     machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
     retry_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait between two attempts
-    failed_attempts: tuple[views.FailedAttempt, ...] = ()
+    failed_attempts: tuple[FailedAttempt, ...] = ()
 
     @property
     def restored_at(self) -> float | None:
@@ -29,20 +40,20 @@ class Outcome(NamedTuple):
         return None if self.restoration is None else self.restoration.settled_at
 
 
-def outcome(job: views.AnyJob) -> Outcome:
+def outcome(job: AnyJob) -> Outcome:
     """Return the facts about the end of a settled job, which all views show. If `end_facts` has none, omit the call."""
-    failure = views.failure_of(job)
+    failure = failure_of(job)
     return Outcome(
         job.attempts,
         failure,
-        failure is not None and views.failed_through_member(job),
+        failure is not None and failed_through_member(job),
         job.timed_out,
-        views.has_moved_on(job),
-        views.restoration_of(job),
-        views.rerun_cause(job),
-        views.ready_at(job),
-        views.throttled_attempts(job),
-        views.machine_waits(job),
-        tuple(views.retry_waits(job)),
-        views.failed_attempts(job),
+        has_moved_on(job),
+        restoration_of(job),
+        rerun_cause(job),
+        ready_at(job),
+        throttled_attempts(job),
+        machine_waits(job),
+        tuple(retry_waits(job)),
+        failed_attempts(job),
     )

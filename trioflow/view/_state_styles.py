@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from .._core.api.views import MOVED_ON, RAN_TO_END, AnyJob, JobState, ReportedState, WaitCause
+from .._core.base._states import MOVED_ON, RAN_TO_END, JobState, ReportedState, WaitCause
+from .._core.job._job import AnyJob
 
 
 class Badge(NamedTuple):

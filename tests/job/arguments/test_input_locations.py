@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence
-from trioflow._core.api.views import store_implied_requirements
+from trioflow._core.scheduler._checks import store_implied_requirements
 from trioflow.graph import topological_order
 from trioflow.view import listing
 

@@ -271,7 +271,7 @@ def test_equal_waits_of_two_schedulers_are_two_lines(virtual: Any) -> None:
 
     async def look() -> None:
         await anyio.sleep(1)
-        (run,) = _process_record.views.runs_in_progress()
+        (run,) = _process_record.runs_in_progress()
         found.extend(_client._waiting_rows(_process_record._describe_run(run, {})))
 
     virtual(Scheduler(group("oslo"), group("riga"), Job(look)).co_run)

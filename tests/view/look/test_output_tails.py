@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from trioflow import CommandJob, Job, LocalNode, Scheduler, SshJob
-from trioflow._core.api.views import output_tails
+from trioflow._core.words._job_queries import output_tails
 from trioflow.abc import AbstractJob
 from trioflow.jobs.command import _output_sinks
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from trioflow import Job, Scheduler
-from trioflow._core.api.views import runs_in_progress
+from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view.look._picture import MISSING, Picture
 from trioflow.view.look._watch import Watch
 from trioflow.view.look._watched_run import WatchedRun

@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from trioflow import CommandJob, First, Job, JobState, Pool, Retry, Scheduler, Trace, current_job
-from trioflow._core.api.views import runs_in_progress
+from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view.look._console import console
 from trioflow.view.look._watch import Watch
 from trioflow.view.look._watched_run import WatchedRun

@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace
-from trioflow._core.api.views import printable
+from trioflow._core.job._labels import printable
 from trioflow.view import listing, save
 from trioflow.view.graph import _render
 from trioflow.view.trace import _time_spent

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ..base._reprs import short_repr
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._errors import GrowingError
-from ..job._job import AbstractJob, is_job, is_scheduler, state_of
+from ..job._job import AbstractJob, AnyJob, is_job, is_scheduler, state_of
 from ..job._requirements import flatten, flatten_simple
 from ..words._job_queries import (
     CountKey,
@@ -407,3 +407,21 @@ def _append_inputs_first(job: AbstractJob[Any], ordered: dict[AbstractJob[Any], 
             continue
         entered.add(job)
         stack += [other for other in reversed(job._inputs) if other._scheduler is None and other not in ordered]
+
+
+def insert_members(scheduler: BaseScheduler, jobs: Iterable[AnyJob]) -> None:
+    """Add jobs that belong to no scheduler, without their inputs and without checks: a copy of a checked scenario."""
+    scheduler._members.is_unchecked = True
+    scheduler._members.insert(jobs)
+
+
+def collect_dropped(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
+    """Let a scheduler with `keep_jobs=False` append each job that it drops in its run to `dropped`."""
+    members = scheduler._members
+    if all(collected is not dropped for collected in members.last_dropped):
+        members.last_dropped += (dropped,)
+
+
+def stop_collecting(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
+    members = scheduler._members
+    members.last_dropped = tuple(collected for collected in members.last_dropped if collected is not dropped)

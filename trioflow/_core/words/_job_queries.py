@@ -6,18 +6,24 @@ Any thread may call them; in another thread than that of the run, their results 
 
 from __future__ import annotations
 
+import math
 from itertools import takewhile
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..base._states import MOVED_ON, SUCCEEDED, JobState, ReportedState
+from ..base import _amounts, _states
+from ..base._states import MOVED_ON, JobState, ReportedState
+from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent, RequirementFailed
-from ..job._job import AnyJob, has_moved_on, is_scheduler
-from ..job._outcome import FailedAttempt, Throttling
+from ..job._function import FunctionJob
+from ..job._job import AbstractJob, AnyJob, has_moved_on, is_scheduler
+from ..job._job_options import RUN_RESOURCES
+from ..job._outcome import FailedAttempt, Failure, Throttling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
+    from ..job._job_options import BoxStyle
     from ..run._run import Incident
     from ..scheduler._base_scheduler import BaseScheduler
 
@@ -125,7 +131,7 @@ def root_failure(job: AnyJob) -> AnyJob:
 
 def has_skipped_itself(job: AnyJob) -> bool:
     """Return whether a job SUCCEEDED without its work, as those of an unreachable node with `on_unreachable="skip"`."""
-    return job._state is SUCCEEDED and bool(job._skip_reason())
+    return job._state is _states.SUCCEEDED and bool(job._skip_reason())
 
 
 def reported_state(job: AnyJob) -> ReportedState:
@@ -170,3 +176,181 @@ def failed_attempts(job: AnyJob) -> tuple[FailedAttempt, ...]:
 def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
     """Return the attempts that raised `Throttled`, each with the keys of the resources that it throttled."""
     return () if job._extras is None else job._extras.throttlings
+
+
+def box_of(job: AnyJob) -> BoxStyle:
+    return job._box
+
+
+def is_service(job: AnyJob) -> bool:
+    """Return whether a job is a service: a forever job that reports its readiness, so that others may require it."""
+    return job._is_service
+
+
+def settled_only_for(job: AnyJob) -> list[AnyJob]:
+    """Return the jobs that `requires(..., settled=True)` has made requirements of a job, except its inputs."""
+    settled_only = _requirements.flagged(job._required, _requirements.SETTLED_ONLY)
+    return [other for other in settled_only if other not in job._inputs]
+
+
+def counted_requirements(job: AnyJob) -> Collection[AnyJob]:
+    """Return what a job requires, its inputs included, but for what `requires(..., order_only=True)` has exempted."""
+    required = job._required
+    if isinstance(required, tuple):
+        return required
+    return [other for other, flags in required.items() if not flags & _requirements.ORDER_ONLY]
+
+
+def cut_requirements(job: AnyJob) -> Collection[AnyJob]:
+    """Return the requirements that a job has lost because `keep_only` has removed them from its scheduler."""
+    return () if job._scheduler is None else job._scheduler._members.cut_requirements.get(job, ())
+
+
+def has_cut_requirements(job: AnyJob) -> bool:
+    """Return whether a job, or a scheduler around it, has lost requirements because of `keep_only`."""
+    while (scheduler := job._scheduler) is not None:
+        if job in scheduler._members.cut_requirements:
+            return True
+        job = scheduler
+    return False
+
+
+def is_ready(job: AnyJob) -> bool:
+    """Return whether a job is a service that is ready and still running."""
+    return job._is_ready()
+
+
+def ready_at(job: AnyJob) -> float | None:
+    """Return the time at which a service became ready in its last run; None for other jobs, or if it never was."""
+    return None if job._extras is None else job._extras.ready_at
+
+
+def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
+    """Return the facts about a settled job that each view needs. One call is faster than four.
+
+    Returns:
+        The job's state, when it started, when it settled, and whether there are no further facts: the job SUCCEEDED,
+        runs no command, and has no `RunExtras`.
+
+    """
+    state = job._state
+    is_complete = state is _states.SUCCEEDED and job._extras is None and not (job._runs_commands or job._is_scheduler)
+    if not is_complete and has_skipped_itself(job):
+        state = JobState.SKIPPED
+    return state, job._started_at if is_complete else job.started_at, job._finished_at, is_complete
+
+
+def failure_of(job: AnyJob) -> Failure | None:
+    """Return the exception of a FAILED or BLOCKED job with its first traceback; None for other jobs.
+
+    The traceback that the exception itself holds grows with each call of `result()`.
+    """
+    outcome = job._outcome
+    return outcome if type(outcome) is Failure else None
+
+
+def stored_result(job: AnyJob) -> Any:
+    """Return the result of a job that has succeeded, in the form in which the engine stores it.
+
+    For a value that stays in another process, this is its placeholder: `result()` fetches the value, which may be slow.
+    """
+    return job._outcome
+
+
+def latest_start(job: AnyJob) -> float | None:
+    """Return when the last attempt of a job started; None if it waits for the next one, or has not started."""
+    return job._started_at
+
+
+def keeps_succeeded(scheduler: BaseScheduler) -> bool:
+    """Return whether a nested scheduler is tried again, and its run keeps what has succeeded in the one before."""
+    return scheduler._extras is not None and scheduler._extras.keeps_succeeded
+
+
+def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
+    """Return the beginning and end of each wait of a job between two attempts, in which it held nothing.
+
+    Attempts that were throttled before the first one that failed do not count. The end of a wait that goes on is
+    infinity.
+    """
+    times = [(attempt.began, attempt.ended) for attempt in failed_attempts(job)]
+    if not times or job._extras is None:
+        return []
+    times += [(attempt.began, attempt.ended) for attempt in throttled_attempts(job) if attempt.began > times[0][0]]
+    times.sort()
+    end = math.inf if job._finished_at is None else job._finished_at
+    starts = [*(began for began, _ in times[1:]), end if job._started_at is None else job._started_at]
+    return [(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended]
+
+
+def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return the beginning and end of each wait of a RUNNING job for its machine."""
+    return () if job._extras is None else job._extras.machine_waits
+
+
+def worked_seconds(job: AnyJob) -> float | None:
+    """Return the seconds in which the attempts of a settled job ran, without waits between them or for its machine."""
+    elapsed, waits = job.elapsed, (*machine_waits(job), *retry_waits(job))
+    return None if elapsed is None else elapsed - sum(until - since for since, until in waits)
+
+
+def needs_as_given(job: AnyJob) -> dict[str, Any]:
+    """Return the needs of a job for pools as the option `needs` takes them: numbers, amounts by key, or text."""
+    needs = {name: amount for name, amount in job._options.needs.items() if name not in RUN_RESOURCES}
+    return {name: need if isinstance(need, str) else _amounts.need_as_numbers(need) for name, need in needs.items()}
+
+
+def run_needs(job: AnyJob) -> dict[str, Any]:
+    """Return a job's needs for resources of the run itself, as opposed to a pool, by name; empty for most kinds."""
+    return {name: amount for name, amount in job._options.needs.items() if name in RUN_RESOURCES}
+
+
+def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, int, bool]:
+    """Find the scheduler whose jobs, at any depth, share a resource of the run itself.
+
+    Args:
+        scheduler: the scheduler of a job that needs the resource; the search goes outwards from here.
+        name: the name passed to `declare_run_resource`.
+
+    Returns:
+        The scheduler, the total of the resource, and whether it has a gate.
+
+    """
+    declared = RUN_RESOURCES[name]
+    for enclosing in (scheduler, *enclosing_schedulers(scheduler)):
+        scheduler = enclosing
+        if (total := enclosing._run_resource_totals().get(name)) is not None:
+            break
+    else:
+        total = declared.total()
+    return scheduler, total, declared.find_gate is not None and scheduler._opens_gates
+
+
+def runs_commands(job: AnyJob) -> bool:
+    """Return whether a job runs commands, and so has a `last_result`."""
+    return job._runs_commands
+
+
+def command_line_of(job: AnyJob) -> str:
+    """Return the command line of a job that runs commands; for a job with `redact=True`, the text that replaces it."""
+    command: Any = job  # only kinds that run commands have this method
+    return str(command._command_line())
+
+
+def output_tails(job: AnyJob, size: int) -> Iterable[tuple[str, bytes]]:
+    """Return the end of each output of the command that a job runs, as far as it is captured or goes to a file.
+
+    Any thread may call this. For a job with `redact=True`, return nothing.
+    """
+    streams: Any = getattr(job, "_open_streams", None)  # only kinds that run commands have it, while one runs
+    return () if streams is None or job.redact else streams.tails(size)
+
+
+def runs_outside_loop(job: AbstractJob[Any]) -> bool:
+    """Return whether a job works outside of the event loop, in a thread or a process, and so takes real time."""
+    return job._runs_commands or (isinstance(job, FunctionJob) and job._calls_in is not None)
+
+
+def has_hard_timeout(job: AnyJob) -> bool:
+    """Return whether a job has a timeout that may end its body at any checkpoint, not only where its kind allows it."""
+    return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from ... import _posix as posix
-from ..._core.api import JobTimeout
+from ..._core.job._errors import JobTimeout
 from ...abc import RunHandle, TimeLimit, arguments_of, name_in_errors
 from .._env_propagation import propagated_variables
 from .._user_files import claim_outputs

@@ -19,7 +19,9 @@ from typing import Any, ClassVar, Final, Unpack
 
 import anyio
 
-from ..._core.api import JobTimeout, Service, current_job
+from ..._core.job._errors import JobTimeout
+from ..._core.job._service import Service
+from ..._core.run._current import current_job
 from ...abc import JobOptions, RunHandle, callback, original_arguments_of, run_of, shown_value
 from ._output_sinks import file_tail
 from ._readiness import OutputLine, Readiness

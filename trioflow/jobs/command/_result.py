@@ -6,7 +6,7 @@ import io
 import sys
 from typing import Any, BinaryIO, Final, Literal, final
 
-from ..._core.api import TrioflowError
+from ..._core.job._errors import TrioflowError
 from ...abc import AbstractJob, printable
 from ..posix._processes import Rusage, as_signal
 from ._output_sinks import OutputSpool

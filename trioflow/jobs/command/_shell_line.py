@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from ..._core.api import is_job
+from ..._core.job._job import is_job
 from ...abc import shown_value
 from ._granted import granted
 from ._shell_places import COMMENT, VALUE, UnsafePlaceError, check_places, mark_of, quote

@@ -33,7 +33,7 @@ from ._processes_option import LOCAL_PROCESSES, WORKER_PROCESSES_RESOURCE, Remot
 from ._worker_pool import EXIT_TIMEOUT, WorkerDied, WorkerPool, is_main_imported
 
 if TYPE_CHECKING:
-    from ..._core.api import (
+    from ..._core.job._argument_types import (
         A,
         B,
         C,

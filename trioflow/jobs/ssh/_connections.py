@@ -31,7 +31,7 @@ from weakref import WeakSet
 import anyio
 
 from ... import _posix as posix
-from ..._core.api import JobTimeout
+from ..._core.job._errors import JobTimeout
 from ...abc import RunHandle, declare_run_resource, run_of, set_run_need
 from ..command._command_job import CommandJob
 from ..command._output_sinks import file_tail

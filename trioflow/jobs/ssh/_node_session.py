@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ..._core.api import current_job
+from ..._core.run._current import current_job
 from ..command import _exit_codes
 from ..command._command_job import CommandJob
 from ..command._result import REDACTED_COMMAND, CommandError, CommandResult

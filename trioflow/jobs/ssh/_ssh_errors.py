@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..._core.api import TrioflowError
+from ..._core.job._errors import TrioflowError
 from ...abc import printable
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import IO, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
-from ..._core.api import current_job, is_job
+from ..._core.job._job import is_job
+from ..._core.run._current import current_job
 from ..._hints import explain_form
 from ...abc import (
     AbstractJob,

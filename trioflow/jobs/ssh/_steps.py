@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
-from ..._core.api import is_job
+from ..._core.job._job import is_job
 from ...abc import AbstractJob, is_among, name_in_errors, short_repr, shown_value
 from ..command import _argv
 from ..command._granted import granted

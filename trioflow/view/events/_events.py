@@ -11,32 +11,26 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, final
 
-from ..._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    Instrument,
-    PathCache,
-    all_requirements,
+from ..._core.base._logger import warn
+from ..._core.base._reprs import short_repr
+from ..._core.job._job import AnyJob, is_scheduler, takes_slot
+from ..._core.job._job_options import file_path
+from ..._core.job._labels import PathCache
+from ..._core.run._instruments import Instrument
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._explain import get_status_text, waiting
+from ..._core.words._job_queries import (
     criticality,
-    current_run,
     end_facts,
-    expected_durations,
     failed_attempts,
-    file_path,
     fraction_done,
-    get_status_text,
-    is_droppable,
     is_one_job,
-    is_scheduler,
     is_service,
-    nested_schedulers,
     runs_commands,
-    short_repr,
-    takes_slot,
     throttled_attempts,
-    waiting,
-    warn,
 )
+from ..._core.words._member_queries import all_requirements, expected_durations, is_droppable, nested_schedulers
+from ..._core.words._run_view import current_run
 from .._outcome import outcome
 from ..text import _failure_text, _verdict
 from ..text._failure_text import kind_text

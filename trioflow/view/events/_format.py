@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ..._core.api.views import JobState, StopReason, WaitCause
+from ..._core.base._states import JobState, StopReason, WaitCause
 
 
 class Event(msgspec.Struct, tag_field="event", omit_defaults=True, gc=False):

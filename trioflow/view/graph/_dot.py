@@ -21,7 +21,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
-from ..._core.api.views import AnyJob, BaseScheduler, box_of, criticality, fit, printable
+from ..._core.base._reprs import fit
+from ..._core.job._job import AnyJob
+from ..._core.job._labels import printable
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._job_queries import box_of, criticality
 from .._state_styles import STATE_STYLES, TEXT_COLOR, BoxColors
 from ..text._listing import BeginRow, EndRow
 from . import _style

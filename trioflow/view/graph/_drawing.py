@@ -16,7 +16,11 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from ..._core.api.views import AnyJob, BaseScheduler, inputs_of, is_inside, is_scheduler, paths_of, settled_only_for
+from ..._core.job._ancestors import is_inside
+from ..._core.job._job import AnyJob, is_scheduler
+from ..._core.job._labels import paths_of
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._job_queries import inputs_of, settled_only_for
 from ..text import _selection
 from ..text._listing import BeginRow, EndRow, PlainRow, listing_rows, number_jobs
 

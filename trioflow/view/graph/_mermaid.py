@@ -10,7 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..._core.api.views import AnyJob, BaseScheduler, box_of, criticality, printable
+from ..._core.job._job import AnyJob
+from ..._core.job._labels import printable
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._job_queries import box_of, criticality
 from .._state_styles import STATE_STYLES, TEXT_COLOR, state_class
 from ..text._listing import BeginRow, EndRow, PlainRow
 from . import _style

@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Final, Literal
 from xml.etree import ElementTree as Tree
 
-from ..._core.api.views import BaseScheduler
+from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..text._listing import EndRow
 from ..text._selection import JobSelection
 from . import _dot, _mermaid

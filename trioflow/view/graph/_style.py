@@ -8,17 +8,11 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-from ..._core.api.views import (
-    AnyJob,
-    JobState,
-    ReportedState,
-    criticality,
-    duration_text,
-    is_scheduler,
-    plural,
-    printable,
-    reported_state,
-)
+from ..._core.base._states import JobState, ReportedState
+from ..._core.base._units import duration_text, plural
+from ..._core.job._job import AnyJob, is_scheduler
+from ..._core.job._labels import printable
+from ..._core.words._job_queries import criticality, reported_state
 from .._state_styles import CRITICAL_BADGE, STATE_STYLES, TEXT_COLOR, BoxColors, has_ended_normally
 from ..text._listing import shown_elapsed
 

@@ -26,8 +26,8 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
-from ..._core.api import views
-from ..._core.api.views import warn
+from ..._core.base._logger import warn
+from ..._core.words._run_view import RunInProgress, runs_in_progress
 
 if TYPE_CHECKING:  # imported at the first question, which few programs are asked
     from ._process_record import Record
@@ -296,14 +296,14 @@ def _steer(request: Record, pid: int | None) -> str:
     return done
 
 
-def _choose_run(request: Record) -> views.RunInProgress:
+def _choose_run(request: Record) -> RunInProgress:
     """Return the run in progress that a request means, or that a page has shown before it was forgotten.
 
     Raises:
         ValueError: there is not one such run.
 
     """
-    runs, label = views.runs_in_progress(), request.get("run")
+    runs, label = runs_in_progress(), request.get("run")
     if "began" in request:
         runs = [run for run in runs if run.began_at == request["began"]]
         if not runs:
@@ -339,7 +339,7 @@ def _tell_changes(request: Record) -> Record:
     with watching:
         key = str(request["watch"])
         watch: Watch | None = watches.get(key)
-        if watch is None and not request.get("number") and not views.runs_in_progress():  # who looks has come first
+        if watch is None and not request.get("number") and not runs_in_progress():  # who looks has come first
             watching.wait(FIRST_INTERVAL)
             return {"number": 0}
         if watch is None or watch.number != request.get("number"):  # an answer may be lost

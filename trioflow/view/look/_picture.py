@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ..._core.api.views import JobState, fit
+from ..._core.base._reprs import fit
+from ..._core.base._states import JobState
 from .._families import family_from_label
 from .._state_styles import STATE_PRECEDENCE, STATE_STYLES, recorded_state, state_class
 from ..graph import _render

@@ -14,8 +14,17 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any, Final
 
-from ..._core.api import views
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, RunInProgress, WaitCause
+from ..._core.admission._pool import resource_views
+from ..._core.base._states import JobState, WaitCause, Waiting
+from ..._core.base._units import duration_text
+from ..._core.base._user_code import PACKAGE_PREFIX, describe_line, library_prefixes
+from ..._core.job._job import AnyJob, is_scheduler
+from ..._core.job._labels import paths_of
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._explain import READY_TEXT, get_status_text, waiting, waiting_since
+from ..._core.words._job_queries import command_line_of, criticality, failure_of, runs_commands
+from ..._core.words._member_queries import counted_state
+from ..._core.words._run_view import RunInProgress, job_frames, runs_in_progress
 from .._estimate import Estimate
 from ..text import _failure_text
 from ..text._verdict import Tally
@@ -43,15 +52,15 @@ def describe_process() -> Record:
         "command": sys.orig_argv,
         "python": sys.version.partition(" ")[0],
         "time": time.time(),
-        "runs": [_describe_run(run, blocking) for run in views.runs_in_progress()],
+        "runs": [_describe_run(run, blocking) for run in runs_in_progress()],
     }
 
 
 def _executing_jobs() -> Iterator[tuple[AnyJob, int]]:
     """Yield the jobs that their event loops are executing, each with the thread of its loop."""
-    for run in views.runs_in_progress():
+    for run in runs_in_progress():
         for job in _jobs_of(run.scheduler):
-            if job.state is JobState.RUNNING and not views.is_scheduler(job) and views.job_frames(job)[1]:
+            if job.state is JobState.RUNNING and not is_scheduler(job) and job_frames(job)[1]:
                 yield job, run.thread_id
 
 
@@ -60,9 +69,9 @@ def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
     todo = list(scheduler)[::-1]  # a loop without recursion, because schedulers may be nested to any depth
     while todo:
         job = todo.pop()
-        if job.scheduler is None or views.counted_state(job.scheduler, job) is not None:
+        if job.scheduler is None or counted_state(job.scheduler, job) is not None:
             yield job
-        if views.is_scheduler(job):
+        if is_scheduler(job):
             todo += list(job)[::-1]
 
 
@@ -70,13 +79,13 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     scheduler, run, thread_id = in_progress.scheduler, in_progress.view, in_progress.thread_id
     now = run.clock()
     jobs = list(_jobs_of(scheduler))
-    paths = views.paths_of(scheduler)
+    paths = paths_of(scheduler)
     tally = Tally.for_scheduler(scheduler)
-    running = [job for job in jobs if job.state is JobState.RUNNING and not views.is_scheduler(job)]
+    running = [job for job in jobs if job.state is JobState.RUNNING and not is_scheduler(job)]
     scheduled = [job for job in jobs if job.state is JobState.SCHEDULED]
     ended: set[AnyJob | None] = set()  # the nested schedulers whose IDLE jobs will not be reached any more
     for job in jobs:  # schedulers come before their jobs
-        if views.is_scheduler(job) and (job.is_settled() or job.scheduler in ended):
+        if is_scheduler(job) and (job.is_settled() or job.scheduler in ended):
             ended.add(job)
     idle = [job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended]
     failed = [job for job in jobs if job.state is JobState.FAILED]
@@ -125,13 +134,13 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
 
 def describe_place(job: AnyJob) -> Record:
     """Describe where a job stands, and why."""
-    frames, is_executing = views.job_frames(job)
+    frames, is_executing = job_frames(job)
     thread_frames = None if is_executing else _frames_in_thread(job)
-    has_command = views.runs_commands(job)  # it is at its command line, not in the loop that awaits the process
+    has_command = runs_commands(job)  # it is at its command line, not in the loop that awaits the process
     return {
         "line": None if has_command else _describe_line(frames if thread_frames is None else thread_frames),
-        "command": views.command_line_of(job) if has_command else None,
-        "status": views.get_status_text(job),
+        "command": command_line_of(job) if has_command else None,
+        "status": get_status_text(job),
         "explanation": explain(job),
     }
 
@@ -154,9 +163,7 @@ def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
     place: tuple[FrameType, int] | None = None
     for frame, number in frames:
         file = frame.f_code.co_filename
-        if not file.startswith(views.library_prefixes()) or (
-            place is None and not file.startswith(views.PACKAGE_PREFIX)
-        ):
+        if not file.startswith(library_prefixes()) or (place is None and not file.startswith(PACKAGE_PREFIX)):
             place = frame, number
     if place is None:
         return None
@@ -165,19 +172,19 @@ def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
         "file": frame.f_code.co_filename,
         "number": number,
         "function": frame.f_code.co_qualname,
-        "text": views.describe_line(frame.f_code.co_filename, number),
+        "text": describe_line(frame.f_code.co_filename, number),
     }
 
 
 def _describe_waiting(jobs: Iterable[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
     deadline = time.monotonic() + MAX_SECONDS
     for job in jobs:
-        state, wait, since = job.state, views.waiting(job), views.waiting_since(job)
+        state, wait, since = job.state, waiting(job), waiting_since(job)
         explanation = explain(job)
         if blocker is not None:
-            text = "" if since is None else f"; it has been ready for {views.duration_text(now - since)}"
+            text = "" if since is None else f"; it has been ready for {duration_text(now - since)}"
             text = f"is ready, but {blocker.label!r} blocks the event loop{text}"
-            explanation = explanation.replace(views.READY_TEXT, text)
+            explanation = explanation.replace(READY_TEXT, text)
         record = {
             "path": paths.get(job, job.label),
             "scheduler": paths.get(job.scheduler, ""),
@@ -194,7 +201,7 @@ def _describe_waiting(jobs: Iterable[AnyJob], paths: Any, now: float, blocker: A
             return
 
 
-def wait_name(job: AnyJob, wait: views.Waiting | None) -> str:
+def wait_name(job: AnyJob, wait: Waiting | None) -> str:
     """Return a text that is equal for jobs which wait for the same, in the line of the same scheduler."""
     if wait is None:  # an IDLE job waits for others
         return f"jobs {id(job.scheduler)}"
@@ -208,25 +215,25 @@ def explain(job: AnyJob) -> str:
 
 def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
     """Describe failed jobs, similar failures together."""
-    failures = {job: failure for job in jobs if (failure := views.failure_of(job)) is not None}
+    failures = {job: failure for job in jobs if (failure := failure_of(job)) is not None}
     texts = {job: _failure_text.describe_failure(job, failure) for job, failure in failures.items()}
     for group in _failure_text.group_failures(
-        (job, views.criticality(job), text.number, text.kind) for job, text in texts.items()
+        (job, criticality(job), text.number, text.kind) for job, text in texts.items()
     ):
         first = texts[group[0]]
         yield {
             "paths": [paths.get(job, job.label) for job in group],
             "headline": first.headline,
-            "critical": views.criticality(group[0]) is True,
-            "tolerated": views.criticality(group[0]) is False,
+            "critical": criticality(group[0]) is True,
+            "tolerated": criticality(group[0]) is False,
             "line": None if first.location is None else f"{first.location.file}:{first.location.line}",
         }
 
 
 def _describe_resources(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
     for scheduler in jobs:
-        pool = scheduler.pool if views.is_scheduler(scheduler) else None
-        for resource in [] if pool is None else views.resource_views(pool):
+        pool = scheduler.pool if is_scheduler(scheduler) else None
+        for resource in [] if pool is None else resource_views(pool):
             yield {
                 "scheduler": paths.get(scheduler, scheduler.label),
                 "name": resource.name,

@@ -5,11 +5,17 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._core.api.views import RunPhase, is_one_job, is_scheduler, join_names, paths_of, printable, short_repr
+from ..._core.base._reprs import short_repr
+from ..._core.base._states import RunPhase
+from ..._core.base._units import join_names
+from ..._core.job._job import is_scheduler
+from ..._core.job._labels import paths_of, printable
+from ..._core.words._job_queries import is_one_job
 from ._process_record import MAX_JOBS
 
 if TYPE_CHECKING:
-    from ..._core.api.views import AnyJob, RunInProgress
+    from ..._core.job._job import AnyJob
+    from ..._core.words._run_view import RunInProgress
 
 STEER_TIMEOUT: Final = 2.0
 """How long, in seconds, to wait for the event loop, which a job may block."""

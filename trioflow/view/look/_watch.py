@@ -16,16 +16,16 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ..._core.api import views
-from ..._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    JobState,
-    RunInProgress,
-    RunPhase,
-    SteeringIncident,
-    state_of,
-)
+from ..._core.base._states import JobState, RunPhase
+from ..._core.job._job import AnyJob, is_scheduler, state_of
+from ..._core.job._labels import paths_of
+from ..._core.run._run import SteeringIncident
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.scheduler._members import collect_dropped, stop_collecting
+from ..._core.words._explain import waiting
+from ..._core.words._job_queries import incidents_of, keeps_succeeded, latest_start, output_tails
+from ..._core.words._member_queries import counted_state
+from ..._core.words._run_view import RunInProgress, current_run, run_steering, run_times
 from .._estimate import Estimate
 from .._outcome import Outcome
 from ..text._verdict import Tally
@@ -96,18 +96,18 @@ class Watch:
     def close(self) -> None:
         """Let the schedulers keep no jobs for this looking process any more."""
         for scheduler, dropped in self._dropped.items():
-            views.stop_collecting(scheduler, dropped)
+            stop_collecting(scheduler, dropped)
 
     def answer(self) -> Record:
         """Return what has changed since the last answer."""
-        view = views.current_run(self._scheduler)
+        view = current_run(self._scheduler)
         self._view = self._view if view is None else view
         found_dropped = [(dropped, job) for dropped in self._dropped.values() for job in dropped.copy()]
         for index, run in enumerate(self._runs):  # the loop appends the runs of nested schedulers
             self._update_run(index, run)
-        incidents, graphs = views.incidents_of(self._scheduler), None
+        incidents, graphs = incidents_of(self._scheduler), None
         before = self._all_incidents
-        self._all_incidents = sum(len(views.incidents_of(run.scheduler)) for run in self._runs)
+        self._all_incidents = sum(len(incidents_of(run.scheduler)) for run in self._runs)
         if self._all_incidents > before:  # one may be that jobs are tried again
             settled = (job for job, (_, live) in self._jobs.items() if live.finished_at != job.finished_at)
             self._unsettled.update(dict.fromkeys((job for job in settled if job not in self._unsettled), (None, 0)))
@@ -169,30 +169,30 @@ class Watch:
     def _update_run(self, index: int, run: LiveRun) -> None:
         """Take over the times and the members of a run. If it has begun since, all of its jobs have changed."""
         scheduler, times = run.scheduler, (run.started_at, run.ended_at)
-        run.started_at, run.ended_at = views.run_times(scheduler) or (None, None)
-        view = self._view if index == 0 else views.current_run(scheduler)
+        run.started_at, run.ended_at = run_times(scheduler) or (None, None)
+        view = self._view if index == 0 else current_run(scheduler)
         if (run.started_at, run.ended_at) == times and view is None and len(scheduler) == len(run.jobs):
             return
         self._changed_runs[index] = None
         if run.started_at != times[0] or (view is not None and not run.number):
             # While its instruments are told, the begin of a run is not final yet.
             run.number += view is None or view.phase is not RunPhase.LINKING
-            if run.started_at != times[0] and views.keeps_succeeded(scheduler):
+            if run.started_at != times[0] and keeps_succeeded(scheduler):
                 run.reopen_jobs()
             self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
         if run.ended_at is not None:
             run.stop_reason, run.culprit = scheduler.stop_reason, scheduler.culprit
-        run.steer(views.run_steering(scheduler))
+        run.steer(run_steering(scheduler))
         dropped = () if scheduler.keep_jobs else self._last_dropped(scheduler)
         members = {} if scheduler.keep_jobs and len(scheduler) == len(run.jobs) else dict.fromkeys(list(scheduler))
         found = [job for job in (*dropped, *members) if job not in run.jobs]
-        new = [job for job in found if views.counted_state(scheduler, job) is not None]
+        new = [job for job in found if counted_state(scheduler, job) is not None]
         if not scheduler.keep_jobs:
             members.update(dict.fromkeys(dropped))
             for job in [job for job in run.jobs if job not in self._unsettled and job not in members]:
                 del run.jobs[job], self._jobs[job], self._paths[job]
         if any(job not in self._paths for job in new):
-            self._paths.update(views.paths_of(self._scheduler))
+            self._paths.update(paths_of(self._scheduler))
         for job in new:
             self._paths.setdefault(job, f"{self._paths[scheduler]}/{job.label}" if index else job.label)
             run.jobs[job] = live = LiveJob(next(self._new_keys), job)
@@ -201,13 +201,13 @@ class Watch:
             self._jobs[job] = index, live
             self._unsettled[job] = None, 0
             add_keys(job, self._owners, self._keys)
-            if views.is_scheduler(job):
+            if is_scheduler(job):
                 self._add_run(job, run)
 
     def _last_dropped(self, scheduler: BaseScheduler) -> list[AnyJob]:
         """Return the last jobs that a scheduler has dropped since the last answer, or since this was called first."""
         dropped = self._dropped.setdefault(scheduler, deque(maxlen=MAX_DROPPED))
-        views.collect_dropped(scheduler, dropped)
+        collect_dropped(scheduler, dropped)
         return list(dropped.copy())
 
     def _describe_changed_jobs(self) -> tuple[dict[AnyJob, Told], list[Step], list[tuple[int, Record]], bool]:
@@ -248,7 +248,7 @@ class Watch:
     def _describe_windows(self) -> Iterator[tuple[int | None, int | None, int]]:
         """Yield the key of each scheduler in progress, None for the outermost, its window, and its slots in use."""
         for run in self._runs:
-            if (view := views.current_run(run.scheduler)) is not None:
+            if (view := current_run(run.scheduler)) is not None:
                 window = run.scheduler.jobs_window
                 size = window if isinstance(window, int) else None
                 yield None if run.parent is None else run.parent.key, size, view.slots_taken
@@ -262,7 +262,7 @@ class Watch:
         scheduled = [job for job, state in states if state is JobState.SCHEDULED]
         groups: dict[str, list[AnyJob]] = {}
         for job in itertools.islice(scheduled, MAX_EXPLAINED):
-            if (wait := views.waiting(job)) is not None:
+            if (wait := waiting(job)) is not None:
                 groups.setdefault(wait_name(job, wait), []).append(job)
         told = list[tuple[str, list[int], int, str]]()
         for name, jobs in itertools.islice(groups.items(), MAX_GROUPS):
@@ -286,7 +286,7 @@ class Watch:
     def describe_one(self, key: Any) -> Record:
         """Return what nobody needs but who looks at this job: why it waits, where it is, the end of its output."""
         job = self.find(key)
-        outputs = [(name, data.decode(errors="replace")) for name, data in views.output_tails(job, MAX_TAIL)]
+        outputs = [(name, data.decode(errors="replace")) for name, data in output_tails(job, MAX_TAIL)]
         told = describe_place(job) | {"output": outputs}
         return told | {"explanation": ""} if job.state is JobState.RUNNING else told
 
@@ -294,5 +294,5 @@ class Watch:
 def _later_attempt_starts(job: AnyJob, outcome: Outcome) -> Iterator[float]:
     """Yield the start of each attempt but the first."""
     yield from (attempt.began for attempt in outcome.failed_attempts if attempt.number > 1)
-    if outcome.failed_attempts and (start := views.latest_start(job)) is not None:
+    if outcome.failed_attempts and (start := latest_start(job)) is not None:
         yield start

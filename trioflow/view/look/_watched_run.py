@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from typing import Any, Final
 
-from ..._core.api.views import JobState
+from ..._core.base._states import JobState
 from ..text._verdict import Tally
 from ..trace._facts import JobFacts, RunFacts
 from ..trace._span_builder import RecordBuilder

@@ -19,7 +19,9 @@ import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TextIO
 
-from ..._core.api.views import AnyJob, JobState, duration_text, plural
+from ..._core.base._states import JobState
+from ..._core.base._units import duration_text, plural
+from ..._core.job._job import AnyJob
 from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _failure_text
 from ..text._symbols import Symbols

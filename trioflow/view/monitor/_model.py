@@ -18,8 +18,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, cast
 
-from ..._core.api import views
-from ..._core.api.views import RAN_TO_END, AnyJob, BaseScheduler, JobState, ResourceView, RunPhase
+from ..._core.admission._pool import ResourceView, resource_views
+from ..._core.base._graph_algorithms import topological_order
+from ..._core.base._states import RAN_TO_END, JobState, RunPhase
+from ..._core.job._job import AnyJob, is_scheduler, takes_slot
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._failures import culprit_text
+from ..._core.words._job_queries import criticality, end_facts, is_failed_group, is_one_job
+from ..._core.words._member_queries import all_requirements, is_droppable
+from ..._core.words._run_view import current_run, run_times
 from .._estimate import Estimate
 from .._outcome import outcome
 from .._state_styles import recorded_state
@@ -64,7 +71,7 @@ class RunModel:
     """
 
     def __init__(self, scheduler: BaseScheduler, are_failures_shown_elsewhere: bool = False) -> None:
-        run = views.current_run(scheduler)
+        run = current_run(scheduler)
         assert run is not None
         self.clock: Final = run.clock
         self.root: Final = SchedulerRecord(scheduler, None)
@@ -90,10 +97,10 @@ class RunModel:
     def progress(self) -> RunProgress:
         """Return the progress of the run, in the form that the header shows."""
         scheduler, tally, ended_at = self.root.scheduler, self._tally(), self.ended_at
-        began_at, _ = views.run_times(scheduler) or (0.0, None)
+        began_at, _ = run_times(scheduler) or (0.0, None)
         elapsed = (self.clock() if ended_at is None else ended_at) - began_at
-        slot_count, culprit = scheduler.window_size, views.culprit_text(scheduler)
-        run = views.current_run(scheduler)
+        slot_count, culprit = scheduler.window_size, culprit_text(scheduler)
+        run = current_run(scheduler)
         return RunProgress(
             self.root.job.label,
             self.root.counts,
@@ -110,7 +117,7 @@ class RunModel:
 
     def _phase_text(self) -> str:
         """Return "ending" or "draining" if the run is about to end, or since when it is paused; otherwise nothing."""
-        run = views.current_run(self.root.scheduler)
+        run = current_run(self.root.scheduler)
         if run is not None and run.phase is RunPhase.STOPPING and run.reason not in RAN_TO_END:
             return "ending"
         if run is None:
@@ -192,13 +199,13 @@ class RunModel:
         """Record that a job has settled, and drop its record if the scheduler drops the job."""
         job = self.records[settled_job]
         previous_state = _counted_state(job)
-        state, job.started_at, job.finished_at, has_no_further_facts = views.end_facts(settled_job)
+        state, job.started_at, job.finished_at, has_no_further_facts = end_facts(settled_job)
         if not has_no_further_facts:
             job.outcome = outcome(settled_job)
         is_kept = isinstance(job, SchedulerRecord) and job.state is JobState.IDLE and state is JobState.SUCCEEDED
         job.state = state
         enclosing = job.enclosing
-        if enclosing is not None and not enclosing.keeps_jobs and views.is_droppable(scheduler, settled_job):
+        if enclosing is not None and not enclosing.keeps_jobs and is_droppable(scheduler, settled_job):
             enclosing.remove_member(job)
             self._drop_records(job)
         self.running_jobs.pop(job, None)
@@ -210,13 +217,13 @@ class RunModel:
             job.counts.of_first = None
         if job.is_one_job:
             self._count_settled_job(job, previous_state)
-        elif enclosing is not None and views.is_failed_group(settled_job) and job.first is None:
+        elif enclosing is not None and is_failed_group(settled_job) and job.first is None:
             for counts in enclosing.counts.iterate_outwards():
-                counts.failed_groups += views.criticality(settled_job) is not False
+                counts.failed_groups += criticality(settled_job) is not False
         if job.failed_by_itself:
             failure = None if job.outcome is None else job.outcome.failure
             kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)
-            key = views.criticality(settled_job), kind
+            key = criticality(settled_job), kind
             self.failed_jobs_by_kind.setdefault(key, FailedJobs()).add(job)
         self.display.job_finished(job)
 
@@ -242,7 +249,7 @@ class RunModel:
                 counts.tolerated_count -= 1
         elif job.failed_by_itself and job.first is None:
             for counts in job.enclosing.counts.iterate_outwards():
-                counts.failed_groups -= views.criticality(reopened_job) is not False
+                counts.failed_groups -= criticality(reopened_job) is not False
         for failures in self.failed_jobs_by_kind.values():
             failures.jobs.pop(job, None)
         job.reset_run_fields()
@@ -274,10 +281,10 @@ class RunModel:
         """Create or reset the record of a job, add it to the record of its scheduler, and return it."""
         member = self.records.get(job)
         if member is None:
-            record_class = SchedulerRecord if views.is_scheduler(job) else JobRecord
+            record_class = SchedulerRecord if is_scheduler(job) else JobRecord
             member = self.records[job] = record_class(job, record, job.forever)
-            member.takes_slot = views.takes_slot(job)
-            member.is_first = views.is_scheduler(job) and views.is_one_job(job)
+            member.takes_slot = takes_slot(job)
+            member.is_first = is_scheduler(job) and is_one_job(job)
         else:
             member.reset_run_fields()
         record.add_member(member)
@@ -305,16 +312,16 @@ class RunModel:
 
     def topological_order(self, scheduler: SchedulerRecord) -> list[JobRecord]:
         """Return the members of a scheduler in topological order, omitting members in cycles. Takes O(V + E) time."""
-        return views.topological_order(list(scheduler.members), self.required_members)
+        return topological_order(list(scheduler.members), self.required_members)
 
     def required_members(self, job: JobRecord) -> list[JobRecord]:
         assert job.enclosing is not None
-        required_jobs = views.all_requirements(job.enclosing.scheduler, job.job)
+        required_jobs = all_requirements(job.enclosing.scheduler, job.job)
         return [record for job in required_jobs if (record := self.records.get(job)) is not None]
 
     def pool_resources(self, scheduler: SchedulerRecord) -> list[ResourceView]:
         pool = scheduler.scheduler.pool
-        return [] if pool is None else views.resource_views(pool)
+        return [] if pool is None else resource_views(pool)
 
 
 def _counted_state(job: JobRecord) -> JobState:

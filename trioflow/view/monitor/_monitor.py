@@ -10,7 +10,11 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Final, TextIO, TypeVar, cast
 
-from ..._core.api.views import AnyJob, BaseScheduler, Instrument, flag, run_times
+from ..._core.job._job import AnyJob
+from ..._core.job._job_options import flag
+from ..._core.run._instruments import Instrument
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._run_view import run_times
 from ..text import _symbols
 from ._display import Display
 from ._log_display import FOLDS, Fold, LogDisplay

@@ -48,8 +48,8 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, TextIO
 
 from ... import _posix as posix
-from ..._core.api import current_job
-from ..._core.api.views import AnyJob
+from ..._core.job._job import AnyJob
+from ..._core.run._current import current_job
 
 MAX_BUFFERED_CHARACTERS: Final = 1 << 16
 MAX_PARTIAL_LINE_CHARACTERS: Final = 1 << 16

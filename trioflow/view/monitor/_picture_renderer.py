@@ -12,22 +12,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final, Literal
 
-from ..._core.api.views import (
-    MOVED_ON,
-    JobState,
-    ReportedState,
-    WaitCause,
-    Waiting,
-    criticality,
-    duration_text,
-    fit,
-    fraction_done,
-    get_status_text,
-    is_ready,
-    is_service,
-    percent_text,
-    waiting,
-)
+from ..._core.base._reprs import fit
+from ..._core.base._states import MOVED_ON, JobState, ReportedState, WaitCause, Waiting
+from ..._core.base._units import duration_text, percent_text
+from ..._core.words._explain import get_status_text, waiting
+from ..._core.words._job_queries import criticality, fraction_done, is_ready, is_service
 from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, recorded_state
 from ..text import _failure_text
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width

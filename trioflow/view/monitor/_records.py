@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, cast
 
-from ..._core.api import views
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, ReportedState
+from ..._core.base._states import JobState, ReportedState
+from ..._core.job._job import AnyJob
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._job_queries import criticality
+from ..._core.words._member_queries import expected_durations
 from .._outcome import Outcome
 from .._state_styles import STATE_STYLES
 from ..text._verdict import RestoredJobs
@@ -133,7 +136,7 @@ class JobRecord:
     def expected_duration(self) -> float | None:
         if self.enclosing is None:
             return None
-        return views.expected_durations(self.enclosing.scheduler, [self.job]).get(self.job)
+        return expected_durations(self.enclosing.scheduler, [self.job]).get(self.job)
 
     @property
     def moved_on(self) -> bool:
@@ -168,7 +171,7 @@ class JobRecord:
     @property
     def is_tolerated(self) -> bool:
         """Whether the job failed, and its failure fails nothing."""
-        return self.state is JobState.FAILED and views.criticality(self.job) is False
+        return self.state is JobState.FAILED and criticality(self.job) is False
 
     def leave_ready_group(self) -> None:
         if self.ready_group is not None:

@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..._core.api.views import AnyJob, JobState, ReportedState
+from ..._core.base._states import JobState, ReportedState
+from ..._core.job._job import AnyJob
 from ..text import _failure_text
 from ..text._symbols import Symbols
 from ._model import MAX_KEPT_FAILURES, RunModel, iterate_in_listing_order

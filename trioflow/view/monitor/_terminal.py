@@ -25,7 +25,8 @@ from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
 
-from ..._core.api.views import AnyJob, warn
+from ..._core.base._logger import warn
+from ..._core.job._job import AnyJob
 from ._display import IDLE_INTERVAL, REDRAW_INTERVAL, Display, DrawFunction, StyledLine, Ticker, line_width
 from ._output_buffer import FdCapture, InputProxy, OutputBuffer, open_capture, replace_input
 from ._records import JobRecord

@@ -6,30 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final
 
-from ..._core.api import wrong_backend_remedy
-from ..._core.api.views import (
-    MAX_LISTED_NAMES,
-    NOT_IN_JOURNAL_REASON,
-    NOT_SAVED_REASON,
-    RAN_TO_END,
-    AnyJob,
-    BaseScheduler,
-    Incident,
-    SteeringIncident,
-    StopReason,
+from ..._core.base._states import RAN_TO_END, StopReason
+from ..._core.base._units import MAX_LISTED_NAMES, plural
+from ..._core.base._user_code import wrong_backend_remedy
+from ..._core.job._job import AnyJob, is_scheduler
+from ..._core.job._labels import paths_of, shorten
+from ..._core.job._outcome import one_line_error
+from ..._core.run._journal_interface import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
+from ..._core.run._run import Incident, SteeringIncident
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._job_queries import (
     criticality,
     culprit_chain,
     failed_by_itself,
     failure_of,
     incidents_of,
-    is_scheduler,
     jobs_of_run,
-    one_line_error,
-    paths_of,
-    plural,
-    reason_not_restored,
-    shorten,
 )
+from ..._core.words._journal_queries import reason_not_restored
 from . import _failure_text, _verdict
 from ._columns import listed_lines
 from ._failure_text import FAILURE_NOUNS, group_failures, kind_text

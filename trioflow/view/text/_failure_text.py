@@ -18,18 +18,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
-from ..._core.api import get_traceback
-from ..._core.api.views import (
-    LOOP_PACKAGES,
-    PACKAGE_PREFIX,
-    AnyJob,
-    Failure,
-    failure_kind,
-    headline,
-    innermost_own,
-    shown_exception,
-    truncate,
-)
+from ..._core.backend import LOOP_PACKAGES
+from ..._core.base._reprs import headline, truncate
+from ..._core.base._user_code import PACKAGE_PREFIX, get_traceback, innermost_own, shown_exception
+from ..._core.job._job import AnyJob
+from ..._core.job._outcome import Failure
+from ..._core.words._failure_log import failure_kind
 
 INTERMEDIATE_LIBRARIES: Final = (
     "click",

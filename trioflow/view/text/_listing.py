@@ -21,26 +21,21 @@ from collections.abc import Container, Iterable, Iterator, Sized
 from functools import partial
 from typing import Final, NamedTuple
 
-from ..._core.api import AnyJob, BaseScheduler, JobState, entry_jobs, exit_jobs, flag, short_repr
-from ..._core.api.views import (
-    DROPPED,
-    all_requirements,
-    criticality,
-    duration_text,
-    find_cycle,
-    fraction_done,
-    get_status_text,
-    inputs_of,
-    is_scheduler,
-    members_in_order,
-    percent_text,
-    reason_not_restored,
-    settled_only_for,
-    shorten,
-    store_implied_requirements,
-    stored_result,
-    waiting,
-)
+from ..._core.base._graph_algorithms import find_cycle
+from ..._core.base._reprs import short_repr
+from ..._core.base._states import JobState
+from ..._core.base._units import duration_text, percent_text
+from ..._core.job._job import AnyJob, is_scheduler
+from ..._core.job._job_options import flag
+from ..._core.job._labels import shorten
+from ..._core.job._outcome import DROPPED
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.scheduler._checks import store_implied_requirements
+from ..._core.scheduler._graph_queries import entry_jobs, exit_jobs
+from ..._core.words._explain import get_status_text, waiting
+from ..._core.words._job_queries import criticality, fraction_done, inputs_of, settled_only_for, stored_result
+from ..._core.words._journal_queries import reason_not_restored
+from ..._core.words._member_queries import all_requirements, members_in_order
 from . import _failure_text
 from ._symbols import Symbols, display_width
 

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from ..._core.api import is_job
-from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, paths_of, printable, short_repr
+from ..._core.base._reprs import short_repr
+from ..._core.job._job import AbstractJob, AnyJob, is_job
+from ..._core.job._labels import paths_of, printable
+from ..._core.scheduler._base_scheduler import BaseScheduler
 
 Key = TypeVar("Key")
 JobSelection = AnyJob | str | Iterable[AnyJob | str]

@@ -12,7 +12,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from ..._core.api.views import MOVED_ON, AnyJob, ReportedState, criticality, printable, reported_state, short_repr
+from ..._core.base._reprs import short_repr
+from ..._core.base._states import MOVED_ON, ReportedState
+from ..._core.job._job import AnyJob
+from ..._core.job._labels import printable
+from ..._core.words._job_queries import criticality, reported_state
 from .._state_styles import CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, has_ended_normally
 
 

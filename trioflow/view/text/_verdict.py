@@ -14,33 +14,25 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from ..._core.api import STOP_REASON_TEXTS, BudgetSpent, JobState, StopReason
-from ..._core.api.views import (
-    MAX_LISTED_NAMES,
-    MOVED_ON,
-    RAN_TO_END,
-    AnyJob,
-    BaseScheduler,
+from ..._core.base._states import MOVED_ON, RAN_TO_END, STOP_REASON_TEXTS, JobState, ReportedState, StopReason
+from ..._core.base._units import MAX_LISTED_NAMES, duration_text, join_names, plural
+from ..._core.job._errors import BudgetSpent
+from ..._core.job._job import AnyJob, is_scheduler
+from ..._core.job._labels import printable
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._failures import culprit_text
+from ..._core.words._job_queries import (
     CountKey,
-    ReportedState,
-    all_counts,
     count_key,
     criticality,
-    culprit_text,
-    dropped_counts,
-    duration_text,
     is_failed_group,
     is_one_job,
-    is_scheduler,
     jobs_of_run,
-    join_names,
-    plural,
-    printable,
-    rerun_cause,
-    restoration_of,
     root_failure,
-    run_times,
 )
+from ..._core.words._journal_queries import rerun_cause, restoration_of
+from ..._core.words._member_queries import all_counts, dropped_counts
+from ..._core.words._run_view import run_times
 from .._state_styles import STATE_COUNT_ORDER
 from ._symbols import Symbols
 

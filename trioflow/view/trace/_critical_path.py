@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..._core.api.views import StopReason, WaitCause
+from ..._core.base._states import StopReason, WaitCause
 from ._spans import RunSpan, Span, or_infinity
 
 

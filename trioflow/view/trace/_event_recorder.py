@@ -29,24 +29,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    Instrument,
-    PathCache,
-    Pool,
-    RunView,
-    Steering,
-    StopReason,
-    command_line_of,
-    current_run,
-    end_facts,
-    ends_with_steering,
-    run_steering,
-    run_times,
-    runs_commands,
-    stored_result,
-)
+from ..._core.admission._pool import Pool
+from ..._core.base._states import StopReason
+from ..._core.job._job import AnyJob
+from ..._core.job._labels import PathCache
+from ..._core.run._instruments import Instrument
+from ..._core.run._run import Steering
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._job_queries import command_line_of, end_facts, runs_commands, stored_result
+from ..._core.words._member_queries import ends_with_steering
+from ..._core.words._run_view import RunView, current_run, run_steering, run_times
 from .._outcome import Outcome, outcome
 from ._spans import CommandOutput, CommandRecord
 

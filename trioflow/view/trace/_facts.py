@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from ..._core.api.views import WaitCause
+from ..._core.base._states import WaitCause
 from ..text._failure_text import FailureText
 from ._spans import CommandRecord, RunSpan, Span
 

@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ..._core.api.views import printable
+from ..._core.job._labels import printable
 from .._state_styles import recorded_state
 from ..text._symbols import escape_formula
 from ._spans import RunSpan, Span

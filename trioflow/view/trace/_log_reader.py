@@ -15,31 +15,18 @@ from importlib import metadata
 from time import monotonic
 from typing import Any, Final
 
-from ..._core.api import BudgetSpent, RequirementFailed
-from ..._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    JobState,
-    Pool,
-    Steering,
-    StopReason,
-    WaitCause,
-    all_requirements,
-    criticality,
-    duration_text,
-    end_facts,
-    explicit_label,
-    find_run_resource,
-    is_one_job,
-    is_scheduler,
-    name_of_policy,
-    paths_of,
-    resource_views,
-    run_needs,
-    run_steering,
-    run_times,
-    takes_slot,
-)
+from ..._core.admission._pool import Pool, resource_views
+from ..._core.admission.policy._policy_validation import name_of_policy
+from ..._core.base._states import JobState, StopReason, WaitCause
+from ..._core.base._units import duration_text
+from ..._core.job._errors import BudgetSpent, RequirementFailed
+from ..._core.job._job import AnyJob, is_scheduler, takes_slot
+from ..._core.job._labels import paths_of
+from ..._core.run._run import Steering
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._job_queries import criticality, end_facts, explicit_label, find_run_resource, is_one_job, run_needs
+from ..._core.words._member_queries import all_requirements
+from ..._core.words._run_view import run_steering, run_times
 from .._outcome import Outcome, outcome
 from ..text._failure_text import describe_failure, one_line_text
 from ._event_recorder import EventKind, RunStart, read_events, record_outcome

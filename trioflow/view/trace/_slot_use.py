@@ -16,7 +16,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ..._core.api.views import WaitCause, duration_text, plural, printable
+from ..._core.base._states import WaitCause
+from ..._core.base._units import duration_text, plural
+from ..._core.job._labels import printable
 from .._state_styles import CAUSE_WORDS
 from ._resource_use import count_overlaps
 from ._spans import Span, assign_lanes, throttled_before_start, waits_after_start, without_intervals

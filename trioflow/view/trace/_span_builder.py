@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from ..._core.api.views import JobState
+from ..._core.base._states import JobState
 from .._families import family_from_label
 from ._critical_path import settled_at
 from ._facts import JobFacts, RunFacts

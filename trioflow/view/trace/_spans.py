@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
-from ..._core.api.views import CountKey, JobState, StopReason, WaitCause, duration_text, shorten
+from ..._core.base._states import JobState, StopReason, WaitCause
+from ..._core.base._units import duration_text
+from ..._core.job._labels import shorten
+from ..._core.words._job_queries import CountKey
 from .._state_styles import CAUSE_WORDS, recorded_state
 from ..text import _failure_text
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, final
 
-from ..._core.api.views import WaitCause
+from ..._core.base._states import WaitCause
 from .._state_styles import CAUSE_WORDS
 from ._critical_path import settled_at
 from ._slot_use import SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from ..._core.api.views import AnyJob, BaseScheduler, current_run, plural
+from ..._core.base._units import plural
+from ..._core.job._job import AnyJob
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._run_view import current_run
 from .. import _exports
 from ._event_recorder import EventRecorder
 from ._log_reader import build_record, record_of_last_run

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ... import _posix as posix
-from ..._core.api.views import JobState, topological_order
+from ..._core.base._graph_algorithms import topological_order
+from ..._core.base._states import JobState
 from ..text import _failure_text
 from ._formats import FORMAT_VERSION
 from ._spans import Span

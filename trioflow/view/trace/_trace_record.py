@@ -7,16 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
-from ..._core.api.views import (
-    AnyJob,
-    BaseScheduler,
-    JobState,
-    StopReason,
-    failure_text,
-    is_scheduler,
-    printable,
-    shorten,
-)
+from ..._core.base._states import JobState, StopReason
+from ..._core.job._job import AnyJob, is_scheduler
+from ..._core.job._labels import printable, shorten
+from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._failures import failure_text
 from ..graph import _dot, _render
 from ..graph._dot import Statement
 from ..graph._drawing import CriticalPath, Drawing

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Final
 
-from ..._core.api.views import JobState, WaitCause
+from ..._core.base._states import JobState, WaitCause
 from ._critical_path import settled_at
 from ._resource_use import ResolvedNeeds, ResourceUse, StepFunction, count_overlaps
 from ._spans import RunSpan, Span, Wait, throttled_before_start, without_intervals

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from ...._core.api import STOP_REASON_TEXTS
-from ...._core.api.views import JobState, StopReason, duration_text, fit, printable, size_text
+from ...._core.base._reprs import fit
+from ...._core.base._states import STOP_REASON_TEXTS, JobState, StopReason
+from ...._core.base._units import duration_text, size_text
+from ...._core.job._labels import printable
 from ...text._failure_text import FAILURE_ORDER, FailureText, group_failures
 from ...text._verdict import failure_words
 from .._spans import CommandRecord, Span, or_infinity

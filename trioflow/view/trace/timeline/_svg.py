@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import fit, printable
+from ...._core.base._reprs import fit
+from ...._core.job._labels import printable
 from ...text._symbols import display_width
 
 NARROW_CHARACTERS: Final = frozenset("iljtf.,:;'|!()[] -I1r/")

@@ -8,7 +8,8 @@ from importlib import resources
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import duration_text, shorten
+from ...._core.base._units import duration_text
+from ...._core.job._labels import shorten
 from ..._state_styles import NEVER_STARTED_STATES
 from ...text import _verdict
 from .._slot_use import compute_slot_use

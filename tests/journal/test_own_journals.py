@@ -1,4 +1,4 @@
-"""User-defined journals: `_core.api` is enough to write one, and a run accepts it."""
+"""User-defined journals: the engine's modules are enough to write one, and a run accepts it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import anyio
 import pytest
 
 from trioflow import CommandJob, Job, JournalError, Scheduler, StopReason
-from trioflow._core.api import views
+from trioflow._core.job._arguments import substitute_inputs
+from trioflow._core.job._function import FunctionJob, call_parts, input_at
+from trioflow._core.job._labels import PathCache
+from trioflow._core.run._journal_interface import NOT_IN_JOURNAL_REASON, NotStored, Restored
+from trioflow._core.scheduler._base_scheduler import BaseScheduler
+from trioflow._core.words._journal_queries import always_runs, result_for_journal
 from trioflow.abc import incidents_of
 
 from ..conftest import Virtual
@@ -24,9 +29,9 @@ class Shelf:
         self.ends: list[str | None] = []
         self.is_broken = False
 
-    def open_for(self, scheduler: views.BaseScheduler) -> OnShelf:
+    def open_for(self, scheduler: BaseScheduler) -> OnShelf:
         """Return the view of the shelf for a run."""
-        return OnShelf(self, views.PathCache(scheduler))
+        return OnShelf(self, PathCache(scheduler))
 
 
 class OnShelf:
@@ -34,7 +39,7 @@ class OnShelf:
 
     commits_each = False
 
-    def __init__(self, shelf: Shelf, paths: views.PathCache) -> None:
+    def __init__(self, shelf: Shelf, paths: PathCache) -> None:
         self._shelf, self._paths = shelf, paths
         self._kept: dict[str, tuple[str, Any]] = {}
 
@@ -42,16 +47,16 @@ class OnShelf:
         return OnShelf(self._shelf, self._paths.nested(scheduler))
 
     def look_up(self, job: Any) -> Any:
-        if views.always_runs(job):
-            return views.NotStored()
+        if always_runs(job):
+            return NotStored()
         row = self._shelf.rows.get(self._paths.path_of(job))
         if row is None:
-            return views.NotStored(views.NOT_IN_JOURNAL_REASON)
+            return NotStored(NOT_IN_JOURNAL_REASON)
         is_same = row[0] == self._work(job)
-        return views.Restored(row[1]) if is_same else views.NotStored("its work has changed")
+        return Restored(row[1]) if is_same else NotStored("its work has changed")
 
     def record(self, job: Any, value: Any) -> None:
-        if not views.always_runs(job):
+        if not always_runs(job):
             self._kept[self._paths.path_of(job)] = self._work(job), value
 
     def open_question(self, job: Any, facts: Any) -> None:
@@ -72,10 +77,10 @@ class OnShelf:
         self._shelf.ends.append(outcome)
 
     def _work(self, job: Any) -> str:
-        if isinstance(job, views.FunctionJob):
-            return repr(views.call_parts(job, views.result_for_journal))
+        if isinstance(job, FunctionJob):
+            return repr(call_parts(job, result_for_journal))
         work = job.for_journal()
-        return repr((work.what, views.substitute_inputs(work.arguments, views.result_for_journal)))
+        return repr((work.what, substitute_inputs(work.arguments, result_for_journal)))
 
 
 async def double(number: int) -> int:
@@ -127,7 +132,7 @@ def test_a_write_that_fails_ends_the_run(virtual: Virtual, monkeypatch: pytest.M
 def test_the_path_of_a_dropped_job_is_not_used_again() -> None:
     """The path of a dropped job is not used again, so that later jobs have the same paths in each run."""
     jobs = [Job(double, number, label="same") for number in range(3)]
-    paths = views.PathCache(Scheduler(jobs))
+    paths = PathCache(Scheduler(jobs))
     paths.forget(jobs[0])
     assert [paths.path_of(job) for job in jobs[1:]] == ["same#2", "same#3"]
 
@@ -136,4 +141,4 @@ def test_input_at_returns_a_job_only_if_its_result_is_passed() -> None:
     """For `input_at`, neither a plain value nor an argument that was not given is an input."""
     one = Job(double, 1)
     user = Job(double, one, 3)
-    assert [views.input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
+    assert [input_at(user, number) for number in (1, 2, 3)] == [one, None, None]

@@ -23,8 +23,29 @@ from trioflow import (
     Throttled,
     ref,
 )
-from trioflow._core.api import views
-from trioflow._core.api.views import RunPhase
+from trioflow._core.admission._pool import resource_views
+from trioflow._core.base._states import RunPhase
+from trioflow._core.job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
+from trioflow._core.job._outcome import DROPPED
+from trioflow._core.scheduler._checks import check_may_run, check_scenario, store_implied_requirements
+from trioflow._core.words._explain import get_status_text, open_requirements, waiting_since
+from trioflow._core.words._job_queries import (
+    command_line_of,
+    end_facts,
+    explicit_label,
+    failure_of,
+    inputs_of,
+    runs_commands,
+    stored_result,
+)
+from trioflow._core.words._member_queries import (
+    all_requirements,
+    is_droppable,
+    members_in_order,
+    nested_schedulers,
+    ranks_of,
+)
+from trioflow._core.words._run_view import current_run
 from trioflow.abc import Instrument, JobKind
 
 from ..bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, nap
@@ -39,10 +60,10 @@ def test_enclosing_schedulers_are_listed_from_the_innermost_outwards() -> None:
     inner = Scheduler(job)
     middle = Scheduler(inner)
     outer = Scheduler(middle)
-    assert list(views.enclosing_schedulers(job)) == [inner, middle, outer]
-    assert list(views.enclosing_schedulers(outer)) == []
-    assert views.outermost_scheduler(inner) is views.outermost_scheduler(outer) is outer
-    assert [views.is_inside(one, middle) for one in (job, inner, middle, outer)] == [True, True, False, False]
+    assert list(enclosing_schedulers(job)) == [inner, middle, outer]
+    assert list(enclosing_schedulers(outer)) == []
+    assert outermost_scheduler(inner) is outermost_scheduler(outer) is outer
+    assert [is_inside(one, middle) for one in (job, inner, middle, outer)] == [True, True, False, False]
 
 
 def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
@@ -52,14 +73,14 @@ def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
     async def look(stops: bool) -> None:
         if stops:
             scheduler.drain()
-        run = views.current_run(scheduler)
+        run = current_run(scheduler)
         assert run is not None
         told.append((run.phase, run.reason, run.window, run.has_adaptive_window, run.clock() == anyio.current_time()))
 
     scheduler = Scheduler(Job(look, False), Job(look, True), jobs_window=1)
-    assert views.current_run(scheduler) is None
+    assert current_run(scheduler) is None
     virtual(scheduler.co_run)
-    assert views.current_run(scheduler) is None
+    assert current_run(scheduler) is None
     assert told == [
         (RunPhase.RUNNING, None, 1, False, True),
         (RunPhase.DRAINING, StopReason.DRAINED, 1, False, True),
@@ -70,7 +91,7 @@ def test_a_run_view_has_the_maximum_of_an_adaptive_window(virtual: Virtual) -> N
     """The view of a run has the maximum of an adaptive window; the scheduler has the present size."""
 
     async def look() -> tuple[int | None, bool, int | None]:
-        run = views.current_run(scheduler)
+        run = current_run(scheduler)
         assert run is not None
         return run.window, run.has_adaptive_window, scheduler.window_size
 
@@ -84,7 +105,7 @@ def test_a_run_view_has_the_tokens_of_a_limiter(virtual: Virtual) -> None:
     """The view of a run has the number of tokens taken from its limiter, and None if its window is a number."""
 
     async def look(scheduler: Scheduler) -> int | None:
-        run = views.current_run(scheduler)
+        run = current_run(scheduler)
         assert run is not None
         return run.tokens_taken
 
@@ -102,7 +123,7 @@ def test_start_delay_of_a_rate_adds_up_the_needs_of_all_given_jobs(virtual: Virt
     """The delay until jobs can start on a rate adds up the needs of all of them; it is 0 without jobs."""
 
     async def look() -> list[float]:
-        (rate,) = views.resource_views(pool)
+        (rate,) = resource_views(pool)
         return [round(rate.start_delay(jobs), 6) for jobs in ([], [one], [one, more], [one, one, more])]
 
     pool = Pool(api=Rate(calls=1, per=1, burst=2))
@@ -116,7 +137,7 @@ class Teller(JobKind[str]):
     """A job that has a status text, and returns what views read of that while it runs."""
 
     async def co_run(self) -> str:
-        return views.get_status_text(self)
+        return get_status_text(self)
 
     def command_line(self) -> str:
         return "tell"
@@ -128,25 +149,25 @@ class Teller(JobKind[str]):
 def test_status_text_of_a_running_job_is_empty_if_the_job_is_redacted(virtual: Virtual) -> None:
     """A redacted job shows neither its status text nor its command line."""
     open_, secret = Teller(), Teller(redact=True)
-    assert views.get_status_text(open_) == ""
+    assert get_status_text(open_) == ""
     virtual(Scheduler(open_, secret).co_run)
-    assert (open_.result(), secret.result(), views.get_status_text(open_)) == ("telling", "", "")
-    assert views.end_facts(open_)[3] is False
-    assert views.runs_commands(open_)
-    assert [views.command_line_of(job) for job in (open_, secret)] == ["tell", secret.redacted_label()]
-    assert not views.runs_commands(Job(nap, 1))
+    assert (open_.result(), secret.result(), get_status_text(open_)) == ("telling", "", "")
+    assert end_facts(open_)[3] is False
+    assert runs_commands(open_)
+    assert [command_line_of(job) for job in (open_, secret)] == ["tell", secret.redacted_label()]
+    assert not runs_commands(Job(nap, 1))
 
 
 def test_amounts_of_memory_are_shown_in_units() -> None:
     """Amounts of memory are shown as sizes."""
-    (memory,) = views.resource_views(Pool(memory="8 GiB"))
+    (memory,) = resource_views(Pool(memory="8 GiB"))
     assert memory.describe() == "memory=8 GiB of 8 GiB free"
 
 
 def test_the_total_of_a_key_is_that_of_a_number() -> None:
     """Only a PerKey of a number has a total for each key; how long its jobs have to wait is not known."""
     limits = Pool(host=PerKey(2), api=PerKey(Rate(calls=1, per=1)), cpu=3)
-    found = views.resource_views(limits)
+    found = resource_views(limits)
     assert [view.key_total("a") for view in found] == [2, None, None]
     assert found[0].start_delay([Job(nap, 1, needs={"host": "a"})]) == 0
 
@@ -155,8 +176,8 @@ def test_a_rank_is_the_longest_path_to_an_exit() -> None:
     """A job's rank is the longest path to an exit, its own expected duration included."""
     first = Job(nap, 1, expected_duration=2, label="first")
     last = Job(nap, 1, required=first, expected_duration=3)
-    assert views.ranks_of(Scheduler(first, last)) == {first: 5, last: 3}
-    assert [views.explicit_label(job) for job in (first, last)] == ["first", None]
+    assert ranks_of(Scheduler(first, last)) == {first: 5, last: 3}
+    assert [explicit_label(job) for job in (first, last)] == ["first", None]
 
 
 @pytest.mark.parametrize("keeps", [False, True])
@@ -173,7 +194,7 @@ def test_settled_jobs_are_droppable_without_keep_jobs_except_a_critical_failure(
 
     class Watch(Instrument):
         def job_finished(self, scheduler: Scheduler, job: Any) -> None:
-            found[job] = views.is_droppable(scheduler, job)
+            found[job] = is_droppable(scheduler, job)
 
     virtual(partial(scheduler.co_run, instruments=[Watch()]))
     assert [job.state for job in jobs] == [SUCCEEDED, CANCELLED, FAILED, ends]
@@ -185,11 +206,11 @@ def test_nested_scheduler_waits_for_the_inputs_of_its_members() -> None:
     given = Job(nap, 1)
     outer = Scheduler(given)
     inner = outer.add(Scheduler(Job(nap, given)))
-    assert views.all_requirements(outer, inner) == []
-    views.store_implied_requirements(outer)
-    assert views.all_requirements(outer, inner) == [given]
-    assert views.members_in_order(outer) == [given, inner]
-    assert views.nested_schedulers(outer) == [inner]
+    assert all_requirements(outer, inner) == []
+    store_implied_requirements(outer)
+    assert all_requirements(outer, inner) == [given]
+    assert members_in_order(outer) == [given, inner]
+    assert nested_schedulers(outer) == [inner]
 
 
 def test_an_idle_job_still_waits_for_its_unsettled_requirements(virtual: Virtual) -> None:
@@ -201,13 +222,13 @@ def test_an_idle_job_still_waits_for_its_unsettled_requirements(virtual: Virtual
 
     async def look() -> list[AbstractJob]:
         await anyio.sleep(2)
-        return views.open_requirements(last)
+        return open_requirements(last)
 
     first, watcher, service = Job(nap, 1), Job(look), Service(serve)
     last = Job(nap, 1, required=[first, watcher, service])
     virtual(Scheduler(first, watcher, service, last).co_run)
     assert watcher.result() == [watcher]
-    assert views.open_requirements(AbstractJob(required=first)) == []
+    assert open_requirements(AbstractJob(required=first)) == []
 
 
 def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual: Virtual) -> None:
@@ -215,14 +236,14 @@ def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual:
 
     async def look() -> list[float | None]:
         await anyio.sleep(3)
-        return [views.waiting_since(job) for job in (last, entry, first)]
+        return [waiting_since(job) for job in (last, entry, first)]
 
     watcher, first = Job(look), Job(nap, 1)
     last, entry = Job(nap, 1, required=first, needs={"disk": 1}), Job(nap, 1, needs={"disk": 1})
     holder = Job(nap, 5, needs={"disk": 1})
     virtual(Scheduler(holder, watcher, first, last, entry, pool=Pool(disk=1)).co_run)
     assert watcher.result() == [first.finished_at, None, None]
-    assert views.waiting_since(last) is None
+    assert waiting_since(last) is None
 
 
 def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
@@ -238,7 +259,7 @@ def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
 
     async def look() -> Any:
         await anyio.sleep(5)
-        return views.waiting_since(job)
+        return waiting_since(job)
 
     job, watcher = Job(ask, needs={"api": {"calls": 1}}), Job(look)
     virtual(Scheduler(job, watcher, pool=Pool(api=Rate(calls=100, per=1))).co_run)
@@ -256,13 +277,13 @@ def test_end_facts_show_whether_a_job_has_a_failure_or_further_attempts(virtual:
 
     plain, bad, late = Job(nap, 1), Job(fail), Job(again, retry=1)
     virtual(Scheduler(plain, bad, late).co_run)
-    assert [views.end_facts(job)[0] is job.state for job in (plain, bad, late)] == [True, True, True]
-    assert [views.end_facts(job)[1:3] for job in (plain, bad)] == [(j.started_at, j.finished_at) for j in (plain, bad)]
-    assert [views.end_facts(job)[3] for job in (plain, bad, late)] == [True, False, False]
-    failure = views.failure_of(bad)
+    assert [end_facts(job)[0] is job.state for job in (plain, bad, late)] == [True, True, True]
+    assert [end_facts(job)[1:3] for job in (plain, bad)] == [(j.started_at, j.finished_at) for j in (plain, bad)]
+    assert [end_facts(job)[3] for job in (plain, bad, late)] == [True, False, False]
+    failure = failure_of(bad)
     assert failure is not None
     assert failure.exception is bad.raised_exception()
-    assert views.failure_of(plain) is None
+    assert failure_of(plain) is None
 
 
 def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:
@@ -270,15 +291,15 @@ def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:
     dropped = Job(nap, 1, keep_result=False)
     user = Job(lambda _: nap(1), dropped)
     virtual(Scheduler(dropped, user).co_run)
-    assert [views.stored_result(job) is views.DROPPED for job in (dropped, user)] == [True, False]
-    assert views.inputs_of(user) == (dropped,)
+    assert [stored_result(job) is DROPPED for job in (dropped, user)] == [True, False]
+    assert inputs_of(user) == (dropped,)
 
 
 def test_a_scheduler_that_is_closed_may_not_run() -> None:
     """A check before the run rejects a closed scheduler, as the run would."""
     scheduler = Scheduler(AbstractJob())
-    views.check_may_run(scheduler)
-    views.check_scenario(scheduler)
+    check_may_run(scheduler)
+    check_scenario(scheduler)
     scheduler.close()
     with pytest.raises(RuntimeError, match="is closed; make a new"):
-        views.check_may_run(scheduler)
+        check_may_run(scheduler)
