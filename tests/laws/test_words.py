@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -11,26 +13,62 @@ import pytest
 
 from trioflow import Answer, Job, JobState, Scheduler, StopReason
 from trioflow.abc import incidents_of
+from trioflow.view.look import _answers, _client
+from trioflow.view.look._page import Page
+
+from ..cli.command_line import trioflow
 
 STATES = ["not started", "running", "paused", "draining", "stopping", "ended"]
-WORDS = ["cancel", "drain", "pause", "resume", "window", "cancel job", "cancel waiting", "answer"]
+DOORS = ["method", "thread", "look", "page", "command"]
+WORDS: dict[str, tuple[str, Any, str | None]] = {
+    "cancel": ("cancel", None, None),
+    "drain": ("drain", None, None),
+    "pause": ("pause", None, None),
+    "resume": ("resume", None, None),
+    "window": ("window", 2, None),
+    "cancel job": ("cancel", None, "first"),
+    "cancel waiting": ("cancel", None, "later"),
+    "retry": ("retry", None, None),
+    "retry job": ("retry", None, "flaky"),
+    "answer": ("answer", "yes", "ask"),
+}
+"""The words, each with its name, its value and its job in `trioflow look`, on a page and in `trioflow answer`."""
 
-NOTHING_AFTER_THE_END = ["cancel", "drain", "pause", "cancel job", "cancel waiting"]
+WORDS_OF = {"look": WORDS.keys() - {"answer"}, "page": WORDS.keys() - {"answer"}, "command": {"answer"}}
+"""The words of a door, if it has not all."""
+NOTHING_AFTER_THE_END = ["cancel", "drain", "pause", "cancel job", "cancel waiting", "retry", "retry job"]
 """What does nothing from another thread after the end of a run, as its docs say: the thread cannot know of it."""
+CASES = [
+    (word, state, door)
+    for word in WORDS
+    for state in STATES
+    for door in DOORS
+    if word in WORDS_OF.get(door, WORDS)
+    and not ((door, state) == ("thread", "ended") and word in NOTHING_AFTER_THE_END)
+]
 
 
 class Scene:
     """A run that has been brought into a state, and the jobs that words are about."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Path | None) -> None:
         self.end, self.reached, self.go_on = anyio.Event(), anyio.Event(), anyio.Event()
-        self.first = Job(self.end.wait, label="first")
-        self.later = Job(anyio.sleep, 0, label="later", required=self.first, run_if="settled")
+        self.journal = journal
+        self.page: Page | None = None
+        self.first = Job(self.end.wait, label="first", save=None)
+        self.later = Job(anyio.sleep, 0, label="later", required=self.first, run_if="settled", save=None)
+        self.flaky = Job(self.fail_once, label="flaky", critical=False, save=None)
         self.ask: Answer[str] = Answer("Go on?", label="ask")
-        self.scheduler = Scheduler(self.first, self.later, self.ask, Closing(self), jobs_window=5, log=False)
+        jobs = self.first, self.later, self.flaky, self.ask, Closing(self)
+        self.scheduler = Scheduler(*jobs, jobs_window=5, log=False, journal=journal)
+
+    async def fail_once(self) -> None:
+        """Fail in the first attempt of a run."""
+        if self.flaky.attempts == 1:
+            raise OSError("broken")
 
     def say(self, word: str) -> None:
-        """Say a word to the run or to a job."""
+        """Say a word to the run or to a job, by its method."""
         calls: dict[str, Callable[[], object]] = {
             "cancel": self.scheduler.cancel,
             "drain": self.scheduler.drain,
@@ -39,9 +77,45 @@ class Scene:
             "window": lambda: setattr(self.scheduler, "jobs_window", 2),
             "cancel job": self.first.cancel,
             "cancel waiting": self.later.cancel,
+            "retry": self.scheduler.try_again,
+            "retry job": self.flaky.try_again,
             "answer": lambda: self.ask.answer("yes"),
         }
         calls[word]()
+
+    def look(self, word: str) -> str:
+        """Say a word as `trioflow look` does; return the error, or nothing."""
+        name, value, path = WORDS[word]
+        try:
+            _client.ask(os.getpid(), {"do": name, "value": path or value, "run": None})
+        except _client.NoAnswer as error:
+            return str(error)
+        return ""
+
+    def open_page(self) -> None:
+        """Show the run on a page; without a run there is none."""
+        page = Page(os.getpid(), None)
+        page._is_drawing = True  # no graph is laid out
+        with contextlib.suppress(_client.NoAnswer):
+            page.ask()
+            self.page = page
+
+    def click(self, word: str) -> str:
+        """Say a word as a button of the page does; return the error, or nothing."""
+        if self.page is None:
+            return "there is no page of a run that is not in progress"
+        name, value, path = WORDS[word]
+        job: Any = next((key for key, (_, facts) in self.page._run.jobs.items() if facts.span.path == path), None)
+        if name == "retry" and job is not None:
+            value, job = [job], None
+        answer = self.page.steer({"do": name, "value": value, "job": job, "seen": self.page._run.answer["seen"]})
+        return str(answer.get("error", ""))
+
+    def command(self, word: str) -> str:
+        """Say a word by `trioflow answer`; return the error, or nothing."""
+        _, value, path = WORDS[word]
+        result = trioflow("answer", self.journal, path, value)
+        return result.output if result.exit_code else ""
 
     def has_taken_effect(self, word: str, state: str, was_paused: bool) -> bool:
         """Return whether what the word forbids has not happened since, and what it asks for has.
@@ -58,6 +132,8 @@ class Scene:
             "window": scheduler.jobs_window == 2,
             "cancel job": state == "stopping" or self.first.state is JobState.CANCELLED,
             "cancel waiting": state == "stopping" or self.later.state is JobState.CANCELLED,
+            "retry": self.flaky.state is JobState.SUCCEEDED,
+            "retry job": self.flaky.state is JobState.SUCCEEDED,
             "answer": self.ask.state is JobState.SUCCEEDED and self.ask.result() == "yes",
         }[word]
 
@@ -67,7 +143,7 @@ class Closing(Job[Any]):
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        super().__init__(anyio.sleep, 0, label="closing")
+        super().__init__(anyio.sleep, 0, label="closing", save=None)
 
     async def co_shutdown(self) -> None:
         """Wait until the word was said."""
@@ -80,8 +156,11 @@ async def told(scene: Scene, word: str, door: str) -> str:
     try:
         if door == "method":
             scene.say(word)
-        else:
+        elif door == "thread":
             await anyio.to_thread.run_sync(scene.say, word)
+        else:
+            doors = {"look": scene.look, "page": scene.click, "command": scene.command}
+            return await anyio.to_thread.run_sync(doors[door], word)
     except (RuntimeError, ValueError) as error:
         return str(error)
     return ""
@@ -104,6 +183,8 @@ async def play(scene: Scene, word: str, state: str, door: str) -> tuple[str, boo
             error = await told(scene, word, door)
         tasks.start_soon(run)
         await some_turns()
+        if door == "page" and state != "not started":
+            await anyio.to_thread.run_sync(scene.open_page)
         if state == "paused":
             scene.scheduler.pause()
         if state == "draining":
@@ -128,20 +209,24 @@ async def play(scene: Scene, word: str, state: str, door: str) -> tuple[str, boo
     return error, was_paused
 
 
-@pytest.mark.parametrize("door", ["method", "thread"])
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("word", WORDS)
-def test_a_word_takes_effect_or_says_what_stood_in_its_way(backend: Any, word: str, state: str, door: str) -> None:
-    """Each word, in each state of a run, by its method and from another thread."""
-    if (door, state) == ("thread", "ended") and word in NOTHING_AFTER_THE_END:
-        return
+@pytest.mark.parametrize(("word", "state", "door"), CASES)
+def test_a_word_takes_effect_or_says_what_stood_in_its_way(
+    backend: Any, word: str, state: str, door: str, tmp_path: Path
+) -> None:
+    """Each word, in each state of a run, by its method, from another thread, by `look`, on a page, by `answer`.
+
+    What is said through a door of another program is an error: what has been done, has been done.
+    """
 
     async def main() -> tuple[Scene, str, bool]:
-        scene = Scene()
+        scene = Scene(tmp_path / "run.db" if door == "command" else None)
         return scene, *await play(scene, word, state, door)
 
-    scene, error, was_paused = anyio.run(main, backend=backend)
-    if (word, state) == ("answer", "ended"):  # it is kept for the next run
+    with _answers.answering():
+        scene, error, was_paused = anyio.run(main, backend=backend)
+    if (word, state) == ("answer", "ended") and not error:  # it is kept for the next run
         assert scene.scheduler.run(backend=backend)
-    said = error + "".join(incident.message for incident in incidents_of(scene.scheduler))
+    said = error
+    if door in ("method", "thread"):
+        said += "".join(incident.message for incident in incidents_of(scene.scheduler))
     assert said or scene.has_taken_effect(word, state, was_paused), (scene.scheduler, list(scene.scheduler))

@@ -225,6 +225,73 @@ def test_a_run_whose_loop_is_blocked_is_steered_afterwards(backend: Any, monkeyp
     ]
 
 
+def test_a_word_that_is_refused_too_late_is_in_the_log(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked has been told that it takes effect when the loop goes on, and waits no more for the reason."""
+    monkeypatch.setattr(_steering, "STEER_TIMEOUT", 0.05)
+    answers: list[str] = []
+
+    async def block() -> None:
+        thread = threading.Thread(target=lambda: answers.extend((look("--drain"), look("--pause"))))
+        thread.start()
+        thread.join()
+
+    scheduler = Scheduler(Job(block), Job(nap, 0.01), label="night")
+    scheduler.run(backend=backend)
+    assert [answer.partition(":")[0] for answer in answers] == ["drain", "pause"]
+    assert [re.sub(BY, "BY", one.message) for one in incidents_of(scheduler)] == [
+        "'night': drained by BY",
+        "pause by BY has no effect: 'night' is draining already",
+    ]
+
+
+WORKING = """
+import anyio, sys, trioflow.look
+from trioflow import Job, Scheduler
+trioflow.look.enable()
+tries = []
+async def fail_once():
+    tries.append(1)
+    if len(tries) == 1:
+        print("works", flush=True)
+        raise OSError("broken")
+flaky = Job(fail_once, label="flaky")
+jobs = Job(anyio.sleep_forever, label="long"), Job(anyio.sleep_forever, label="job")
+after = Job(anyio.sleep, 0, required=[*jobs, flaky], run_if="settled")
+scheduler = Scheduler(*jobs, flaky, after, label="night", jobs_window=9)
+scheduler.run(backend=sys.argv[1])
+print(scheduler.stop_reason.name, scheduler.jobs_window, len(tries), after.state.name)
+"""
+
+
+def test_another_program_is_steered(backend: str) -> None:
+    """Each word of the command, given to a program as it runs, takes effect, and the answer says so."""
+    words = [
+        "--pause",
+        "--window 2",
+        "--retry flaky",
+        "--resume",
+        "--cancel job",
+        "--cancel nope",
+        "--drain",
+        "--cancel",
+    ]
+    with subprocess.Popen([sys.executable, "-c", WORKING, backend], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "works\n"
+        answered = [command("look", program.pid, *word.split()).output.strip() for word in words]
+        ended = program.stdout.read().split()
+    assert answered[:5] == [
+        "'night': paused",
+        "'night': jobs_window set to 2",
+        "'flaky': tried again; these wait or run again: flaky",
+        "'night': resumed",
+        "'job': cancelled",
+    ]
+    assert "no job with the path 'nope' runs or waits" in answered[5]
+    assert answered[6:] == ["'night': drained", "'night': cancelled"]
+    assert ended == ["DRAINED", "2", "2", "IDLE"]
+
+
 def ask(data: bytes) -> bytes:
     """Send bytes to this process, and return its answer."""
     with socket.socket(socket.AF_UNIX) as connection:
@@ -234,7 +301,10 @@ def ask(data: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(1 << 16), b""))
 
 
-@pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b"7"])
+REQUESTS = [b"{", b"[]", b"{}", b"7", b'{"detail":0}', b'{"do":"pause","seen":0}']
+
+
+@pytest.mark.parametrize("data", REQUESTS)
 def test_a_request_that_is_none_is_refused(data: bytes) -> None:
     """What a program does not understand does nothing, and the answer says so."""
     assert ask(data) == b' {"error":"it does not understand the request"}'

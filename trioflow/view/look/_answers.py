@@ -267,6 +267,8 @@ def _handle(received: Any, pid: int | None) -> Record:
             return _tell_changes(request)
     except ValueError as error:
         return {"error": str(error)}
+    except (LookupError, TypeError):
+        pass
     return {"error": "it does not understand the request"}
 
 

@@ -53,13 +53,15 @@ def steer(
         ValueError: it cannot be done. The message says why.
 
     """
-    answers, is_done = list[str | ValueError](), threading.Event()
+    answers, is_done, is_late = list[str | ValueError](), threading.Event(), threading.Event()
 
     def act() -> None:
         try:
             answers.append(_act(run, action, value, by, target, job))
         except (TypeError, ValueError, RuntimeError) as error:
             answers.append(ValueError(str(error)))
+            if is_late.is_set():  # who asked does not wait any more
+                run.report(job, f"{action} by {by} has no effect: {error}", is_steering=True)
         is_done.set()
 
     try:
@@ -69,6 +71,7 @@ def steer(
     if not is_done.wait(STEER_TIMEOUT):
         if run.has_ended():
             raise ValueError("the run has ended")
+        is_late.set()
         return f"{action}: takes effect as soon as no job blocks the event loop"
     [answer] = answers
     if isinstance(answer, ValueError):
