@@ -50,7 +50,10 @@ class FileUses:
         self._scheduler: Final = scheduler
         self._writers: Final[dict[str, list[AnyJob]]] = defaultdict(list)
         self._readers: Final[list[tuple[str, AnyJob]]] = []
-        for job in scheduler.iterate_jobs():
+        kinds = {kind for kind in set(map(type, scheduler.iterate_jobs())) if hasattr(kind, "for_journal")}
+        for job in scheduler.iterate_jobs() if kinds else ():  # a run of jobs without files pays nothing for each
+            if type(job) not in kinds:
+                continue
             writes, reads = declared_files(job)
             for path in {os.path.abspath(os.fsdecode(path)) for path in writes}:
                 if not path.startswith("/dev/"):
