@@ -140,7 +140,8 @@ def test_a_look_counts_all_commands_and_nothing_else(tmp_path: Path) -> None:
             until_there(here)
             run = _client.ask(process.pid)["runs"][0]
             assert run["verdict"] == (whole or "3 jobs so far: 1 succeeded, 1 failed, 1 running")
-            assert [job["path"] for job in [*run["running"], *run["waiting"]]] == lines[2:3]
+            assert [job["path"] for job in run["running"]] == lines[2:3]
+            assert not run["waiting"]
             go.touch()
             process.communicate(timeout=PATIENCE)
         for path in (here, go):
@@ -160,7 +161,7 @@ def test_a_paused_batch_starts_no_command(tmp_path: Path) -> None:
             time.sleep(0.001)
         steer(process.pid, "resume")
         assert process.communicate(timeout=PATIENCE)[0] == b"next\n"
-    assert [(job["path"], job["cause"]) for job in waiting] == [("echo next", "pause")]
+    assert [(group["paths"], group["cause"]) for group in waiting] == [(["echo next"], "pause")]
 
 
 def test_failed_commands_run_again_and_the_last_try_counts(tmp_path: Path) -> None:

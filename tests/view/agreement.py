@@ -107,7 +107,8 @@ class Views:
         assert [tally.describe() for tally in tallies] == [described] * len(tallies)
         assert f">{described}<" in self.page
         progress = self._monitor.model.progress()
-        assert (progress.job_count, progress.failure_count) == (counts.job_count, counts.failure_count)
+        assert progress.tally.counts_by_state() == counts.counts_by_state()
+        assert progress.tally.failure_count == counts.failure_count
         end = self.events[-1]
         assert end["jobs"] == counts.counts_by_state()
         suites = next(line for line in _junit.xml_lines(self.read) if line.startswith("<testsuites"))

@@ -454,9 +454,9 @@ def strange_in_look() -> Iterator[str]:
     for run in runs:
         if run["window"] is not None and run["slots_taken"] > max(run["window"], 0):
             yield f"{run['slots_taken']} of {run['window']} slots are taken"
-        for job in (*run["running"], *run["waiting"]):
-            if (job["seconds"] or 0) < 0:
-                yield f"{job['path']} runs or waits for {job['seconds']} s"
+        for row in (*run["running"], *run["waiting"]):
+            if (row["seconds"] or 0) < 0:
+                yield f"{row} is shown as running or waiting for a negative time"
 
 
 # ---- numbers that several views have
@@ -505,7 +505,8 @@ def disagreements(watched: Watched, scheduler: Scheduler) -> Iterator[str]:
     if hasattr(watched.monitor, "model"):
         progress = watched.monitor.model.progress()
         counts["the verdict"]["monitor"] = progress.verdict
-        counts["the number of failures"]["monitor"] = progress.failure_count
+        counts["the number of failures"]["monitor"] = progress.tally.failure_count
+        counts["the numbers of jobs by state"]["monitor"] = progress.tally.counts_by_state()
     for attribute, kind in {"failures": "failure", "errors": "error", "skipped": "skipped"}.items():
         counts[f"JUnit's {attribute}"] = {"said": int(suites.get(attribute, "0")), "there": junit[kind]}
     counts["JUnit's tests"] = {"said": int(suites.get("tests", "0")), "there": len(cases)}

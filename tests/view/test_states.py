@@ -176,7 +176,7 @@ def test_a_monitor_counts_the_jobs_in_each_final_state(state: ReportedState) -> 
     """Each final state counts in the monitor's header, and among the jobs that have no line of their own."""
     counts = JobCounts()
     counts.move(None, state)
-    progress = RunProgress("run", counts, 1, 0.0, failure_count=int(state is JobState.FAILED))
+    progress = RunProgress("run", counts, 0.0)
     model: Any = SimpleNamespace(root=SimpleNamespace(counts=counts))
     assert re.fullmatch(r"1 [\w ]+", RunHeader(_symbols.Symbols()).counts_text(progress))
     assert sum(_row_selection.RowSelector(model)._count_hidden_jobs([]).values()) == 1

@@ -90,7 +90,7 @@ def test_jobs_that_are_ready_while_the_loop_is_blocked_wait_for_it_or_for_their_
 
     async def block() -> None:
         [run] = in_thread(_process_record.describe_process)["runs"]
-        texts.update((job["path"], job["explanation"]) for job in run["waiting"])
+        texts.update((path, group["explanation"]) for group in run["waiting"] for path in group["paths"])
         scheduler.cancel()
 
     first = Job(nothing, label="first")
@@ -161,14 +161,14 @@ def test_jobs_that_an_ended_scheduler_has_left_do_not_wait(backend: Any) -> None
     assert Scheduler(inner, looking, last).run(backend=backend)
     [run] = looking.result()
     assert run["counts"]["idle"] == 2
-    assert [job["path"] for job in run["waiting"]] == ["last"]
+    assert [group["paths"] for group in run["waiting"]] == [["last"]]
 
 
 def test_a_job_that_starts_or_settles_during_a_look_is_left_out(backend: Any) -> None:
     """No job is shown as waiting that runs by then, nor as running that has settled: "waiting: has been running"."""
     jobs = [Job(nothing, label="first"), Job(nothing, label="second")]
     assert Scheduler(*jobs).run(backend=backend)
-    assert not list(_process_record._describe_waiting(jobs, {}, 0.0, None))
+    assert not list(_process_record.group_waits(jobs))
     assert not list(_process_record._describe_running(jobs, {}, 0.0, None))
 
 
@@ -192,17 +192,8 @@ def test_a_program_without_a_run_says_so() -> None:
 def test_equal_waits_are_one_line() -> None:
     """Jobs that wait for the same thing share a line; a section names only a few jobs, and counts the others."""
     waits = [
-        {"path": f"job {number}", "state": "scheduled", "group": "api", "explanation": f"waits for api, at {number}"}
-        for number in range(30)
-    ]  # fmt: skip
-    waits += [
-        {
-            "path": f"next {number}",
-            "state": "idle",
-            "group": "jobs",
-            "explanation": f"waits for 'job {number}': it runs",
-        }
-        for number in range(30)
+        {"paths": [f"job {number}" for number in range(30)], "explanation": "waits for api, at 0"},
+        {"paths": [f"next {number}" for number in range(30)], "explanation": "waits for 'job 0': it runs"},
     ]
     run = {
         "label": "night\n", "backend": "trio", "thread": None, "seconds": 2, "phase": "runs", "reason": None,
@@ -236,16 +227,10 @@ def test_a_large_program_fits_a_screen(columns: int) -> None:
         }
         for number in range(50)
     ]  # fmt: skip
+    explanations = {"slot": "waits for a slot, 0 before", "resource": "waits for gpu: 0 of 2", "jobs": "waits for 1"}
     waiting = [
-        {
-            "path": f"{cause} {number}", "scheduler": f"group {number // 2 % 9}", "state": "scheduled", "group": cause,
-            "explanation": text.format(number // 2),
-        }
-        for cause, text in {"slot": "waits for a slot, {} before", "resource": "waits for gpu: {} of 2"}.items()
-        for number in range(100)
-    ]  # fmt: skip
-    waiting += [
-        {**waiting[0], "state": "idle", "group": "jobs", "explanation": f"waits for {n}: it runs"} for n in range(99)
+        {"paths": [f"{cause} {number}" for number in range(100)], "explanation": explanation}
+        for cause, explanation in explanations.items()
     ]
     failures = [{"paths": [f"job {n}"], "headline": f"ValueError: {n}", "line": "flow.py:9"} for n in range(30)]
     run = {
@@ -257,7 +242,7 @@ def test_a_large_program_fits_a_screen(columns: int) -> None:
     lines = _client.text_lines(7, record, columns, 40)
     assert 30 < len(lines) <= 40
     assert lines[2] == "night  500 jobs: 50 running"
-    assert sorted(number for number, _ in _client._waiting_rows(run)) == [99, 100, 100]
+    assert [number for number, _ in _client._waiting_rows(run)] == [100] * 3
     assert any("waits for gpu: 0 of 2" in line for line in lines)
     assert len(_client.text_lines(7, record, columns, 5)) < len(lines)  # what fits nowhere has its least
 
@@ -281,13 +266,13 @@ def test_equal_waits_of_two_schedulers_are_two_lines(virtual: Any) -> None:
     ]
 
 
-def test_jobs_for_which_there_is_no_time_are_counted(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
-    """An explanation takes O(V): a look at very many jobs describes as many as it has time for."""
-    monkeypatch.setattr(_process_record, "MAX_SECONDS", 0.0)
+def test_of_very_many_jobs_the_others_are_counted(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
+    """A look names as many jobs of each kind as fit its limit, and says how many more there are."""
+    monkeypatch.setattr(_process_record, "MAX_JOBS", 2)
     looking = ThreadJob(lambda: _process_record.describe_process()["runs"])
     assert Scheduler(looking, [Job(nothing, required=looking) for _ in range(5)]).run(backend=backend)
     [run] = looking.result()
-    assert (len(run["waiting"]), run["omitted"]) == (1, {"waiting": 4})
+    assert ([len(group["paths"]) for group in run["waiting"]], run["omitted"]) == ([2], {"waiting": 3})
 
 
 def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:

@@ -145,3 +145,9 @@ def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool
             return [*suspended[:-1], *reversed(executing)], True
         frame = frame.f_back
     return suspended, False
+
+
+def slots_in_use(scheduler: BaseScheduler) -> tuple[int, int | None]:
+    """Return how many slots of a scheduler in progress are taken, and how many it has now; None for no limit."""
+    run = current_run(scheduler)
+    return 0 if run is None else run.slots_taken, scheduler.window_size

@@ -8,24 +8,20 @@ import time
 from collections.abc import Generator
 from typing import Final
 
-from ... import JobState
 from ...batch._batch import Batch
 from ...view._estimate import MIN_ENDED
 from ...view.monitor._display import StyledLine
-from ...view.monitor._records import JobCounts
 from ...view.monitor._run_header import RunHeader, RunProgress
 from ...view.monitor._terminal import TerminalDisplay
 from ...view.text._symbols import Symbols
+from ...view.text._verdict import Tally
 
 
 def batch_progress(batch: Batch, started_at: float) -> RunProgress:
     """Return the progress of a batch, in the form that the header of a monitor shows: with commands instead of jobs."""
-    reporter, counts = batch.reporter, JobCounts()
-    for state, number in batch.count_commands().items():
-        counts.by_state[JobState.IDLE if state is JobState.SCHEDULED else state] += number
-    counts.restored.number = reporter.restored_count - reporter.restored_failure_count
-    failed, elapsed = counts.by_state[JobState.FAILED], time.monotonic() - started_at
-    return RunProgress(batch.scheduler.label, counts, batch.expected_count, elapsed, failure_count=failed)
+    tally = Tally.for_scheduler(batch.scheduler)
+    tally.restored.number = batch.reporter.restored_count - batch.reporter.restored_failure_count
+    return RunProgress(batch.scheduler.label, tally, time.monotonic() - started_at)
 
 
 def remaining_seconds(batch: Batch, started_at: float) -> float | None:

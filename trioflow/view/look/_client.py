@@ -384,14 +384,11 @@ def _running_rows(run: Record) -> tuple[str, list[tuple[int, list[str]]]]:
 
 
 def _waiting_rows(run: Record) -> list[tuple[int, list[str]]]:
-    """Return a row for each group of jobs that wait for the same thing; the explanation is that of the first."""
-    groups: dict[str, list[Record]] = {}
-    for job in run["waiting"]:
-        groups.setdefault(job["group"], []).append(job)
-    return [
-        (len(jobs), [join_names([shorten(job["path"]) for job in jobs], MAX_NAMES), jobs[0]["explanation"]])
-        for jobs in groups.values()
-    ]
+    return [(len(group["paths"]), [_names(group), group["explanation"]]) for group in run["waiting"]]
+
+
+def _names(group: Record) -> str:
+    return join_names([*map(shorten, group["paths"])], MAX_NAMES)
 
 
 def _failure_rows(run: Record) -> list[tuple[int, list[str]]]:
@@ -399,7 +396,7 @@ def _failure_rows(run: Record) -> list[tuple[int, list[str]]]:
         (
             len(failure["paths"]),
             [
-                join_names([shorten(path) for path in failure["paths"]], MAX_NAMES),
+                _names(failure),
                 "critical: " * failure.get("critical", False)
                 + "tolerated: " * failure.get("tolerated", False)
                 + failure["headline"]

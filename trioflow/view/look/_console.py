@@ -13,8 +13,9 @@ from ..._core.job._labels import printable, shorten
 from .._state_styles import STATE_STYLES, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
 from ..text._failure_text import group_failures
-from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, create_verdict
+from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally
 from ..trace._facts import JobFacts
+from ..trace._trace_record import TraceRecord
 from ..trace.report import _failures
 from ._process_record import Record
 from ._watched_run import WatchedRun
@@ -52,22 +53,19 @@ def head(tally: Tally) -> Record:
 def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     """Return what the page shows of the run so far, but for its graph."""
     answer, now = run.answer, run.answer["now"]
-    counted = run.counted_jobs()
-    tally = run.tally(counted)
+    tally, counted, failed_groups = run.counted()
     root = next((facts.span for facts in run.runs.values() if facts.span.parent is None), None)
     running = [one.span for one in counted if one.span.state is JobState.RUNNING]
     running.sort(key=lambda span: (span.forever, span.started_at or now, span.number))
-    failed = [one for one in counted if one.failure is not None]
+    failed = [*(one for one in counted if one.failure is not None), *failed_groups]
     groups = group_failures((one, one.span.critical, one.failure.number, one.failure.kind) for one in failed)  # type: ignore[union-attr]
     elapsed = None if root is None or root.started_at is None else now - root.started_at
-    verdict = create_verdict(root.stop_reason if root is not None and has_ended else None, tally, elapsed)
     return head(tally) | {
         "title": "" if root is None else name_of(root.label),
         "seen": answer["seen"],
         "phase": answer["phase"],
         "ended": has_ended,
-        "verdict": verdict.sentence if has_ended else "",
-        "is_good": verdict.is_good,
+        "verdict": "",
         "paused": answer["pause"],
         "steered": answer["may_steer"],
         "problem": problem,
@@ -76,8 +74,8 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "left": "" if answer["left"] is None else estimate_text(answer["left"]),
         "time": run.clock_time(now),
         "windows": [
-            [key, "" if key is None else name_of(run.jobs[key][1].span.path), size, taken]
-            for key, size, taken in answer["windows"]
+            [key, "" if key is None else name_of(run.jobs[key][1].span.path), *slots]
+            for key, *slots in answer["windows"]
         ],
         "running": [
             [
@@ -99,6 +97,15 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         ],
         "unexplained": answer["unexplained"],
         "idle": tally.count(JobState.IDLE),
+    }
+
+
+def ending(record: TraceRecord) -> Record:
+    """Return what the page shows of the end of a run: the verdict, as all views have it."""
+    verdicts = [record.verdict(run, run.stop_reason) for run in record.root_runs]
+    return {
+        "verdict": "; ".join(verdict.sentence for verdict in verdicts),
+        "is_good": all(verdict.is_good for verdict in verdicts),
     }
 
 

@@ -129,11 +129,16 @@ class Page:
 
     def _make_state(self) -> Record:
         picture = self.picture
-        return _console.console(self._run, self._problem, self.has_ended) | {
-            "graph": self.picture_number if picture is not None and picture.svg else 0,
-            "graph_note": "" if picture is None else picture.note,
-            "nodes": {} if picture is None else picture.states(self._run),
-        }
+        end = _console.ending(self._read()[0]) if self.has_ended else {}
+        return (
+            _console.console(self._run, self._problem, self.has_ended)
+            | end
+            | {
+                "graph": self.picture_number if picture is not None and picture.svg else 0,
+                "graph_note": "" if picture is None else picture.note,
+                "nodes": {} if picture is None else picture.states(self._run),
+            }
+        )
 
     def job(self, seen: str, key: int) -> Record:
         """Return what there is to say of one job that the page has shown."""
@@ -204,10 +209,8 @@ class TracePage(Page):
 
     def _make_state(self) -> Record:
         tally = self._record.tally
-        runs = [(run, self._record.verdict(run, run.stop_reason)) for run in self._record.root_runs]
-        ended = {"ended": True, "title": ", ".join(run.label for run, _ in runs), "graph": 0}
-        ended |= {"is_good": all(v.is_good for _, v in runs), "verdict": "; ".join(v.sentence for _, v in runs)}
-        return _console.console(self._run, "", True) | _console.head(tally) | ended
+        ended = {"ended": True, "title": ", ".join(run.label for run in self._record.root_runs), "graph": 0}
+        return _console.console(self._run, "", True) | _console.head(tally) | ended | _console.ending(self._record)
 
     def files(self) -> set[str]:
         return {path for command in self._record.commands.values() for _, path in command.files}

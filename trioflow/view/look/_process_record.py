@@ -6,13 +6,12 @@ go on, so its parts may be some milliseconds apart. Making it changes nothing in
 
 from __future__ import annotations
 
-import itertools
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..._core.admission._pool import resource_views
 from ..._core.base._states import JobState, WaitCause, Waiting
@@ -22,9 +21,16 @@ from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._explain import READY_TEXT, get_status_text, waiting, waiting_since
-from ..._core.words._job_queries import command_line_of, criticality, failure_of, runs_commands
+from ..._core.words._job_queries import (
+    command_line_of,
+    criticality,
+    failure_of,
+    has_own_failure,
+    is_in_first,
+    runs_commands,
+)
 from ..._core.words._member_queries import counted_state
-from ..._core.words._run_view import RunInProgress, job_frames, runs_in_progress
+from ..._core.words._run_view import RunInProgress, RunView, job_frames, runs_in_progress, slots_in_use
 from .._estimate import Estimate
 from ..text import _failure_text
 from ..text._verdict import Tally
@@ -34,8 +40,6 @@ STALL_SECONDS: Final = 0.05
 """A job blocks the event loop if it is executing before and after this time, in seconds, and its line is shown so."""
 MAX_JOBS: Final = 1000
 """The maximum number of running jobs, of waiting jobs and of failures in a record. The others are only counted."""
-MAX_SECONDS: Final = 2.0
-"""How long to describe waiting jobs. The others are only counted: each takes O(V), and who asks waits for 10 s."""
 WAITING_STATES: Final = frozenset({JobState.IDLE, JobState.SCHEDULED})
 
 Record = dict[str, Any]
@@ -79,7 +83,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     scheduler, run, thread_id = in_progress.scheduler, in_progress.view, in_progress.thread_id
     now = run.clock()
     jobs = list(_jobs_of(scheduler))
-    paths = paths_of(scheduler)
+    paths: Any = paths_of(scheduler)
     tally = Tally.for_scheduler(scheduler)
     running = [job for job in jobs if job.state is JobState.RUNNING and not is_scheduler(job)]
     scheduled = [job for job in jobs if job.state is JobState.SCHEDULED]
@@ -88,28 +92,35 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         if is_scheduler(job) and (job.is_settled() or job.scheduler in ended):
             ended.add(job)
     idle = [job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended]
-    failed = [job for job in jobs if job.state is JobState.FAILED]
-    rest = iter(scheduled + idle)
+    failed = [job for job in jobs if has_own_failure(job) and not is_in_first(job, scheduler)]
+    waiters = scheduled + idle
     running.sort(key=lambda job: job.started_at or now)
     thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
     blocker = next((job for job, blocked_id in blocking.items() if blocked_id == thread_id), None)
-    waiting = list(_describe_waiting(itertools.islice(rest, MAX_JOBS), paths, now, blocker))
-    omitted = {"running": running[MAX_JOBS:], "waiting": [*rest], "failures": failed[MAX_JOBS:]}
+    omitted = {"running": running[MAX_JOBS:], "waiting": waiters[MAX_JOBS:], "failures": failed[MAX_JOBS:]}
+    taken, window = slots_in_use(scheduler)
     return {
         "label": scheduler.label,
         "backend": run.backend,
         "thread": None if thread is None else thread.name,
         "seconds": now - in_progress.began_at,
-        "left": Estimate(scheduler).seconds_left(),
-        "phase": run.phase.value,
-        "pause": run.pause_text,
+        **describe_progress(run, Estimate(scheduler)),
         "reason": None if run.reason is None else run.reason.value,
         "verdict": tally.describe(),
         "counts": tally.counts_by_state(),
-        "window": None if run.window is None else scheduler.window_size,
-        "slots_taken": None if run.window is None else run.slots_taken,
+        "window": window,
+        "slots_taken": None if window is None else taken,
         "running": list(_describe_running(running[:MAX_JOBS], paths, now, blocker)),
-        "waiting": waiting,
+        "waiting": [
+            {
+                "paths": [paths.get(job, job.label) for job in group.jobs],
+                "scheduler": paths.get(group.jobs[0].scheduler, ""),
+                "cause": group.cause.value,
+                "seconds": None if group.since is None else now - group.since,
+                "explanation": group.explanation,
+            }
+            for group in group_waits(waiters[:MAX_JOBS], now, blocker)
+        ],
         "failures": list(_describe_failures(failed[:MAX_JOBS], paths)),
         "resources": list(_describe_resources([scheduler, *jobs], paths)),
         "omitted": {name: len(jobs) for name, jobs in omitted.items() if jobs},
@@ -176,41 +187,51 @@ def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
     }
 
 
-def _describe_waiting(jobs: Iterable[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
-    deadline = time.monotonic() + MAX_SECONDS
+class WaitGroup(NamedTuple):
+    """Jobs that wait for the same, in the line of the same scheduler."""
+
+    name: str
+    cause: WaitCause
+    jobs: list[AnyJob]
+    since: float | None
+    """Since when the first of them waits, if that is known."""
+    explanation: str
+    """Why the first of them waits."""
+
+
+def group_waits(jobs: Iterable[AnyJob], now: float = 0.0, blocker: AnyJob | None = None) -> Iterator[WaitGroup]:
+    """Yield the groups of jobs that wait. Each takes O(V).
+
+    Args:
+        jobs: the jobs.
+        now: the time on the clock of the run.
+        blocker: the job that blocks the event loop, if one does.
+
+    """
+    groups: dict[tuple[WaitCause, str, int], list[AnyJob]] = {}
     for job in jobs:
-        state, wait, since = job.state, waiting(job), waiting_since(job)
-        explanation = explain(job)
+        cause, resource, _ = waiting(job) or Waiting(WaitCause.JOBS)  # an IDLE job waits for others
+        line = 0 if cause is WaitCause.PAUSE else id(job.scheduler)
+        groups.setdefault((cause, resource, line), []).append(job)
+    for (cause, resource, line), members in groups.items():
+        job = members[0]
+        state, since, explanation = job.state, waiting_since(job), explain(job)
         if blocker is not None:
             text = "" if since is None else f"; it has been ready for {duration_text(now - since)}"
             text = f"is ready, but {blocker.label!r} blocks the event loop{text}"
             explanation = explanation.replace(READY_TEXT, text)
-        record = {
-            "path": paths.get(job, job.label),
-            "scheduler": paths.get(job.scheduler, ""),
-            "kind": type(job).__name__,
-            "state": state.value,
-            "group": wait_name(job, wait),
-            "cause": None if wait is None else wait.cause.value,
-            "seconds": None if since is None else now - since,
-            "explanation": explanation,
-        }
-        if state is job.state and state in WAITING_STATES:  # otherwise it has started meanwhile
-            yield record
-        if time.monotonic() > deadline:
-            return
-
-
-def wait_name(job: AnyJob, wait: Waiting | None) -> str:
-    """Return a text that is equal for jobs which wait for the same, in the line of the same scheduler."""
-    if wait is None:  # an IDLE job waits for others
-        return f"jobs {id(job.scheduler)}"
-    return f"{wait.cause.value} {wait.resource} {0 if wait.cause is WaitCause.PAUSE else id(job.scheduler)}"
+        if state is job.state and state in WAITING_STATES:  # otherwise, it has started meanwhile
+            yield WaitGroup(f"{cause.value} {resource} {line}", cause, members, since, explanation)
 
 
 def explain(job: AnyJob) -> str:
     scheduler = job.scheduler
     return "" if scheduler is None else scheduler.explain(job).removeprefix(f"{job.label!r} ")
+
+
+def describe_progress(run: RunView, estimate: Estimate) -> Record:
+    """Describe what all who look at a run in progress are told first."""
+    return {"phase": run.phase.value, "pause": run.pause_text, "left": estimate.seconds_left()}
 
 
 def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:

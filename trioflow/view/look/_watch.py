@@ -22,10 +22,9 @@ from ..._core.job._labels import paths_of
 from ..._core.run._run import SteeringIncident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, stop_collecting
-from ..._core.words._explain import waiting
 from ..._core.words._job_queries import incidents_of, keeps_succeeded, latest_start, output_tails
 from ..._core.words._member_queries import counted_state
-from ..._core.words._run_view import RunInProgress, current_run, run_steering, run_times
+from ..._core.words._run_view import RunInProgress, current_run, run_steering, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import Outcome
 from ..text._verdict import Tally
@@ -44,7 +43,7 @@ from ..trace._log_reader import (
 from ..trace._trace import find_critical_path
 from ..trace._trace_file import to_plain
 from ..trace._trace_record import MAX_BOXES, describe_graph
-from ._process_record import Record, describe_place, explain, wait_name
+from ._process_record import Record, describe_place, describe_progress, group_waits
 
 MAX_EXPLAINED: Final = 200
 """The maximum number of SCHEDULED jobs in one answer whose waits are told apart; the others are only counted."""
@@ -134,14 +133,13 @@ class Watch:
             "incidents": [
                 (new.message, isinstance(new, SteeringIncident)) for new in incidents[self._incident_count :]
             ],
-            "phase": self._view.phase.value,
-            "left": self._estimate.seconds_left(),
-            "pause": "" if view is None else self._view.pause_text,
+            **describe_progress(self._view, self._estimate),
             "windows": [] if view is None else list(self._describe_windows()),
             "keeps_jobs": keeps_jobs,
             "waiting": waiting,
             "unexplained": unexplained,
             "counts": None if keeps_jobs else tally.counts_by_state(),
+            "failed_groups": tally.failed_groups,
             "may_grow": tally.may_grow,
             "graphs": graphs,
         }
@@ -245,13 +243,12 @@ class Watch:
         plain: Record = to_plain(RunFacts(describe_run(run, index), resources, ()))
         return plain
 
-    def _describe_windows(self) -> Iterator[tuple[int | None, int | None, int]]:
-        """Yield the key of each scheduler in progress, None for the outermost, its window, and its slots in use."""
+    def _describe_windows(self) -> Iterator[tuple[int | None, int, int | None, bool]]:
+        """Yield the key of each scheduler in progress, None for the outermost, its slots, and if they can be set."""
         for run in self._runs:
-            if (view := current_run(run.scheduler)) is not None:
-                window = run.scheduler.jobs_window
-                size = window if isinstance(window, int) else None
-                yield None if run.parent is None else run.parent.key, size, view.slots_taken
+            if current_run(run.scheduler) is not None:
+                key = None if run.parent is None else run.parent.key
+                yield key, *slots_in_use(run.scheduler), isinstance(run.scheduler.jobs_window, int)
 
     def _describe_waiting(self) -> tuple[list[tuple[str, list[int], int, str]], int]:
         """Return what SCHEDULED jobs wait for, and the number of those that nobody has looked at.
@@ -260,15 +257,10 @@ class Watch:
         """
         states = zip(self._unsettled, map(state_of, self._unsettled), strict=True)
         scheduled = [job for job, state in states if state is JobState.SCHEDULED]
-        groups: dict[str, list[AnyJob]] = {}
-        for job in itertools.islice(scheduled, MAX_EXPLAINED):
-            if (wait := waiting(job)) is not None:
-                groups.setdefault(wait_name(job, wait), []).append(job)
-        told = list[tuple[str, list[int], int, str]]()
-        for name, jobs in itertools.islice(groups.items(), MAX_GROUPS):
-            explanation = explain(jobs[0])
-            if jobs[0].state is JobState.SCHEDULED:  # otherwise, it has started meanwhile
-                told.append((name, [self._jobs[job][1].key for job in jobs[:MAX_NAMED]], len(jobs), explanation))
+        told = [
+            (group.name, [self._jobs[job][1].key for job in group.jobs[:MAX_NAMED]], len(group.jobs), group.explanation)
+            for group in itertools.islice(group_waits(scheduled[:MAX_EXPLAINED]), MAX_GROUPS)
+        ]
         return told, len(scheduled) - sum(count for _, _, count, _ in told)
 
     def find(self, key: Any, has_settled: bool = False) -> AnyJob:

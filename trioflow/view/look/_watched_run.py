@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import Counter
 from typing import Any, Final
 
 from ..._core.base._states import JobState
@@ -13,7 +12,7 @@ from ..trace._facts import JobFacts, RunFacts
 from ..trace._span_builder import RecordBuilder
 from ..trace._spans import HostFacts, IncidentMark
 from ..trace._trace_file import read_plain
-from ..trace._trace_record import GraphDescription, LiveObjects, TraceRecord
+from ..trace._trace_record import GraphDescription, LiveObjects, TraceRecord, tally_of
 from ._process_record import Record
 from ._watch import MAX_DROPPED
 
@@ -31,6 +30,7 @@ NO_ANSWER: Final[Record] = {
     "waiting": (),
     "unexplained": 0,
     "counts": None,
+    "failed_groups": 0,
     "may_grow": False,
     "keeps_jobs": True,
 }
@@ -90,30 +90,39 @@ class WatchedRun:
         for index, facts in self.jobs.values():
             members[index].append(facts)
         runs = [dataclasses.replace(run, jobs=tuple(members[index])) for index, run in sorted(self.runs.items())]
-        live = LiveObjects(tally=None if self.answer["keeps_jobs"] else self.tally([]))
+        live = LiveObjects(tally=None if self.answer["keeps_jobs"] else self.counted()[0])
         return RecordBuilder(runs).build(self._incidents, self.answer["now"], live=live, **self._constant_fields)
 
-    def counted_jobs(self) -> list[JobFacts]:
-        """Return the jobs that count: neither groups nor the jobs in a `First`, which is one job."""
-        hidden, groups = set[int](), set[int]()  # runs in a `First`, and the keys of groups
-        for index, facts in sorted(self.runs.items()):  # enclosing runs come first
-            if (parent := facts.span.parent) is None:
-                continue
-            outer, group = self.jobs[parent]
-            if outer in hidden or group.span.is_first:
-                hidden.add(index)
-            if not group.span.is_first:
-                groups.add(parent)
-        return [facts for index, facts in self.jobs.values() if index not in hidden and facts.span.number not in groups]
+    def counted(self) -> tuple[Tally, list[JobFacts], list[JobFacts]]:
+        """Return the counts of all jobs, those of them that are known, and the groups that failed by themselves.
 
-    def tally(self, counted: list[JobFacts]) -> Tally:
-        """Return the counts of all jobs, as the program tells them, or of those in `counted` if it does not."""
-        if self.answer["counts"] is not None:
-            return Tally.from_counts(self.answer["counts"], self.answer["may_grow"])
-        tally = Tally()
-        for key, number in Counter(facts.span.count_key for facts in counted).items():
-            tally.add_jobs(*key, number)
-        return tally
+        Neither groups nor the jobs in a `First` count, which is one job.
+        """
+        firsts = dict[int, int]()  # for each run in a `First`, the key of the outermost one
+        schedulers = {key for facts in self.runs.values() if (key := facts.span.parent) is not None}
+        for index, facts in sorted(self.runs.items()):  # enclosing runs come first
+            if (parent := facts.span.parent) is not None:
+                outer, scheduler = self.jobs[parent]
+                if outer in firsts or scheduler.span.is_first:
+                    firsts[index] = firsts.get(outer, parent)
+        running = {facts.span.number for _, facts in self.jobs.values() if facts.span.state is JobState.RUNNING}
+        idle = running - {firsts.get(self.jobs[key][0]) for key in running - schedulers}
+        known = [facts for index, facts in self.jobs.values() if index not in firsts]
+        groups = {key for key in schedulers if not self.jobs[key][1].span.is_first}
+        jobs = [
+            _as_waiting(facts) if facts.span.is_first and facts.span.number in idle else facts
+            for facts in known
+            if facts.span.number not in groups
+        ]
+        failed = [facts for facts in known if facts.span.number in groups and facts.failure is not None]
+        if self.answer["counts"] is None:
+            return tally_of((facts.span for facts in jobs), (facts.span for facts in failed)), jobs, failed
+        tally = Tally.from_counts(self.answer["counts"], self.answer["may_grow"])
+        tally.failed_groups = self.answer["failed_groups"]
+        return tally, jobs, failed
+
+    def counted_jobs(self) -> list[JobFacts]:
+        return self.counted()[1]
 
     def clock_time(self, moment: float) -> str:
         """Return a time on the clock of the run as the time of the day."""
@@ -134,5 +143,10 @@ class WatchedRun:
 
     def report_lacks(self) -> str:
         """Say what a report of the run lacks."""
-        counted = self.counted_jobs()
-        return self.lacks(self.tally(counted), counted)
+        tally, jobs, _ = self.counted()
+        return self.lacks(tally, jobs)
+
+
+def _as_waiting(facts: JobFacts) -> JobFacts:
+    """Return the facts of a `First` of which no job runs, as `reported_state` has them."""
+    return dataclasses.replace(facts, span=dataclasses.replace(facts.span, state=JobState.SCHEDULED))

@@ -25,7 +25,7 @@ from ..._core.job._job import AnyJob
 from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _failure_text
 from ..text._symbols import Symbols
-from ..text._verdict import TROUBLE_STATES, failures_text, forever_jobs_text
+from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, TROUBLE_STATES, failures_text, forever_jobs_text
 from ._display import Display, Ticker
 from ._model import RunModel
 from ._output_buffer import BufferedStream, FdCapture, OutputBuffer, open_capture, visible_text
@@ -57,9 +57,9 @@ def _failures_text(job: JobRecord) -> str:
         return ""
     counts = job.counts
     return failures_text(
-        counts.by_state[JobState.FAILED] - counts.tolerated_count,
-        counts.by_state[JobState.BLOCKED],
-        counts.tolerated_count,
+        counts.count(JobState.FAILED),
+        counts.count(JobState.BLOCKED),
+        counts.count(TOLERATED_KEY),
         counts.job_count,
         counts.failed_groups,
     )
@@ -217,7 +217,8 @@ class LogDisplay(Display):
 
     def start(self) -> None:
         """Write the number of jobs, and start tagging or folding the lines on the standard streams."""
-        jobs = plural(self._model.root.counts.job_count, "job") + forever_jobs_text(self._model.forever_count)
+        counts = self._model.root.counts
+        jobs = plural(counts.job_count, "job") + forever_jobs_text(counts.count(FOREVER_KEY))
         self._write_line(f"{self._symbols.escape(self._model.root.job.label)}: {jobs}")
         self._ticker.start()
         names = [name for name in ("stdout", "stderr") if can_replace_stream(name)]

@@ -26,12 +26,11 @@ from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._failures import culprit_text
 from ..._core.words._job_queries import criticality, end_facts, is_failed_group, is_one_job
 from ..._core.words._member_queries import all_requirements, is_droppable
-from ..._core.words._run_view import current_run, run_times
+from ..._core.words._run_view import current_run, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import outcome
-from .._state_styles import recorded_state
-from ..text import _failure_text, _verdict
-from ..text._verdict import create_verdict
+from ..text import _failure_text
+from ..text._verdict import create_verdict, tally_key
 from ._display import Display
 from ._records import JobRecord, SchedulerRecord
 from ._run_header import RunProgress
@@ -89,27 +88,18 @@ class RunModel:
         self._reset_counts(self.root)
         self.display = Display()
 
-    @property
-    def forever_count(self) -> int:
-        """The number of forever jobs that have neither failed nor been blocked."""
-        return sum(job.state not in _verdict.TROUBLE_STATES for job in list(self.forever_jobs))
-
     def progress(self) -> RunProgress:
         """Return the progress of the run, in the form that the header shows."""
-        scheduler, tally, ended_at = self.root.scheduler, self._tally(), self.ended_at
+        scheduler, tally, ended_at = self.root.scheduler, self.root.counts, self.ended_at
         began_at, _ = run_times(scheduler) or (0.0, None)
         elapsed = (self.clock() if ended_at is None else ended_at) - began_at
-        slot_count, culprit = scheduler.window_size, culprit_text(scheduler)
-        run = current_run(scheduler)
+        (taken, slot_count), culprit = slots_in_use(scheduler), culprit_text(scheduler)
         return RunProgress(
             self.root.job.label,
-            self.root.counts,
-            self.root.counts.job_count,
+            tally,
             elapsed,
-            failure_count=tally.failure_count,
-            failed_groups=tally.failed_groups,
-            forever_count=self.forever_count,
-            slots=None if slot_count is None or run is None else (run.slots_taken, slot_count),
+            unreached_count=tally.unreached_count,
+            slots=None if slot_count is None else (taken, slot_count),
             budget_texts=[text for resource in self.pool_resources(self.root) if (text := resource.budget_text)],
             phase_text=self._phase_text(),
             verdict=None if ended_at is None else create_verdict(scheduler.stop_reason, tally, elapsed, culprit),
@@ -124,26 +114,14 @@ class RunModel:
             return ""
         return "draining" if run.phase is RunPhase.DRAINING else run.pause_text
 
-    def _tally(self) -> _verdict.Tally:
-        """Return the number of jobs in each state, including those nested in forever jobs."""
-        tally = _verdict.Tally()
-        for job in (self.root, *list(self.forever_jobs)):
-            if isinstance(job, SchedulerRecord) and not job.is_first:
-                tally.restored.include(job.counts.restored)
-                tally.failed_groups += job.counts.failed_groups
-                tally.add_jobs(JobState.IDLE, number=job.counts.unreached_count)
-                for state, number in job.counts.by_state.items():
-                    tally.add_jobs(state, number=number)
-                tally.add_jobs(JobState.FAILED, number=-job.counts.tolerated_count)
-                tally.add_jobs(JobState.FAILED, number=job.counts.tolerated_count, tolerated=True)
-        return tally
-
     # ---- events
 
     def nested_run_started(self, scheduler: BaseScheduler) -> None:
         """Record that a nested scheduler runs again, or begins its first run with changed members."""
         record = cast(SchedulerRecord, self.records[scheduler])
-        if record.counts.are_all_jobs_waiting and [*scheduler] == [job.job for job in record.members]:
+        if record.counts.waiting_count == record.counts.job_count and [*scheduler] == [
+            job.job for job in record.members
+        ]:
             return  # nothing to reset: no job has started, and the members have not changed
         self._create_records(record)
         record.counts.subtract_from_enclosing()
@@ -175,7 +153,7 @@ class RunModel:
             self.running_jobs.pop(job, None)
             job.started_at = None
         job.state = JobState.SCHEDULED
-        if job.is_one_job and not (job.forever or enclosing.belongs_to_forever_job):
+        if job.is_one_job and not job.forever:
             needs = scheduled_job.needs
             job.ready_group = enclosing.ready_jobs_by_needs.setdefault(str(needs) if needs else "", {})
             job.ready_group[job] = None
@@ -229,24 +207,17 @@ class RunModel:
 
     def _count_settled_job(self, job: JobRecord, previous_state: JobState) -> None:
         assert job.enclosing is not None
-        if not job.forever or job.state in _verdict.TROUBLE_STATES:
-            previous = None if job.forever else previous_state  # forever jobs were not counted before
-            job.enclosing.counts.move(previous, recorded_state(job))
-            for counts in job.enclosing.counts.iterate_outwards() if job.is_tolerated else ():
-                counts.tolerated_count += 1
-            if job.outcome is not None and (restoration := job.outcome.restoration) is not None:
-                for counts in job.enclosing.counts.iterate_outwards():
-                    counts.restored.add(restoration.settled_at, restoration.elapsed)
+        job.enclosing.counts.move(tally_key(previous_state, job.forever), job.tally_key)
+        if (facts := job.outcome) is not None:
+            for counts in job.enclosing.counts.iterate_outwards():
+                counts.add_journal_facts(facts.restored, facts.rerun_cause)
 
     def job_reopened(self, reopened_job: AnyJob) -> None:
         """Record that a job that had settled is IDLE again."""
         job = self.records[reopened_job]
         assert job.enclosing is not None
-        is_counted = not job.forever or job.state in _verdict.TROUBLE_STATES
-        if job.is_one_job and is_counted:
-            job.enclosing.counts.move(job.state, None if job.forever else JobState.IDLE)
-            for counts in job.enclosing.counts.iterate_outwards() if job.is_tolerated else ():
-                counts.tolerated_count -= 1
+        if job.is_one_job:
+            job.enclosing.counts.move(job.tally_key, tally_key(JobState.IDLE, job.forever))
         elif job.failed_by_itself and job.first is None:
             for counts in job.enclosing.counts.iterate_outwards():
                 counts.failed_groups -= criticality(reopened_job) is not False
@@ -303,10 +274,10 @@ class RunModel:
         self.graph_revision += 1
 
     def _count_added_job(self, scheduler: SchedulerRecord, job: JobRecord) -> None:
+        if job.is_one_job:
+            scheduler.counts.move(None, tally_key(JobState.IDLE, job.forever))
         if not job.forever:
             scheduler.counts.row_count += 1
-            if job.is_one_job:
-                scheduler.counts.move(None, JobState.IDLE)
         elif not scheduler.belongs_to_forever_job:
             self.forever_jobs[job] = None
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 from ..._core.base._reprs import fit
-from ..._core.base._states import MOVED_ON, JobState, ReportedState, WaitCause, Waiting
+from ..._core.base._states import MOVED_ON, JobState, WaitCause, Waiting
 from ..._core.base._units import duration_text, percent_text
 from ..._core.words._explain import get_status_text, waiting
 from ..._core.words._job_queries import criticality, fraction_done, is_ready, is_service
@@ -113,7 +113,7 @@ class PictureRenderer:
             with contextlib.suppress(RuntimeError, StopIteration):
                 cause, resource, _ = waiting(next(iter(jobs)).job) or Waiting(WaitCause.LOOP)
                 counts[CAUSE_WORDS[cause].monitor_phrase.format(resource)] += number
-        other_count = self._model.root.counts.by_state[JobState.IDLE] - counts.total()
+        other_count = self._model.root.counts.waiting_count - counts.total()
         phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (other_count > 0)
         sorted_words = sorted(counts, key=lambda words: (not words.startswith("for "), words))
         phrases += [f"{counts[words]} {words}" for words in sorted_words]
@@ -228,8 +228,8 @@ class PictureRenderer:
 
     def _counts_by_symbol(self, scheduler: SchedulerRecord) -> str:
         """Return the counts of a scheduler's jobs with the symbols of their states, e.g. `2 ✓  1 ✗  1 ▸  3 ·`."""
-        counts, symbols = _counts_by_state(scheduler), self._symbols.symbol_set.state_symbols
-        return "  ".join(f"{counts[state]} {symbols[state]}" for state in COUNTED_STATES if counts[state])
+        counts, symbols = dict(scheduler.counts.states()), self._symbols.symbol_set.state_symbols
+        return "  ".join(f"{counts[state]} {symbols[state]}" for state in COUNTED_STATES if state in counts)
 
     def _hidden_jobs_line(self, hidden_counts: dict[str, int], label_column: int, columns: int) -> StyledLine:
         counts = ", ".join(f"{number} {word}" for word, number in hidden_counts.items())
@@ -258,12 +258,6 @@ class PictureRenderer:
     def _truncate(self, text: str, columns: int, keep: Literal["start", "ends"] = "start") -> str:
         """Return `text`, shortened to a number of columns. "ends" is for labels, which often differ only at the end."""
         return fit(text, columns, keep, display_width, self.ellipsis)
-
-
-def _counts_by_state(scheduler: SchedulerRecord) -> dict[ReportedState, int]:
-    """Return the number of a scheduler's jobs in each state, at any depth. Jobs that never started count as IDLE."""
-    counts = scheduler.counts
-    return {**counts.by_state, JobState.IDLE: counts.by_state[JobState.IDLE] + counts.unreached_count}
 
 
 def _crop_line(line: StyledLine, columns: int) -> StyledLine:

@@ -14,48 +14,34 @@ from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._job_queries import criticality
 from ..._core.words._member_queries import expected_durations
 from .._outcome import Outcome
-from .._state_styles import STATE_STYLES
-from ..text._verdict import RestoredJobs
+from .._state_styles import recorded_state
+from ..text._verdict import Tally, tally_key
 
 
-class JobCounts:
-    """The number of a scheduler's jobs in each state, including the jobs of nested schedulers.
+class JobCounts(Tally):
+    """The tally of a scheduler's jobs, including those of nested schedulers, kept up to date event by event.
 
-    As in a `Tally`, forever jobs are counted only if they were blocked or failed, and nested schedulers only in
-    `row_count` and `failed_groups`.
-
-    A `First` is counted as one job. It is RUNNING while a job in it is, because otherwise it only waits.
+    Jobs that may still start are counted as IDLE, even if they are SCHEDULED. A `First` is RUNNING while a job in it
+    is, because otherwise it only waits.
 
     Args:
-        enclosing: the counts of the enclosing scheduler; None for the outermost scheduler, for forever jobs, and for a
-            `First`.
+        enclosing: the counts of the enclosing scheduler; None for the outermost scheduler, and for a `First`.
         of_first: for a `First`, the counts of the enclosing scheduler.
 
     """
 
     def __init__(self, enclosing: JobCounts | None = None, of_first: JobCounts | None = None) -> None:
+        super().__init__()
         self.enclosing: Final = enclosing
         self.of_first: JobCounts | None = of_first  # None also when the `First` has settled
         self.is_running = False
         self.row_count = 0  # the number of direct members, including schedulers, that are not forever jobs
-        # The number of jobs in each state. Those that may still start are counted as IDLE, even if they are SCHEDULED.
-        self.by_state: Final = dict.fromkeys(STATE_STYLES, 0)  # no key is added or removed, so any thread may iterate
-        self.tolerated_count = 0  # the number of jobs that are counted as FAILED, but are tolerated
-        self.failed_groups = 0  # as in a `Tally`
-        self.unreached_count = 0  # the number of jobs that never started because their scheduler ended
-        self.restored: Final = RestoredJobs()  # these are also counted in `by_state`
+        self.unreached_count = 0  # of the IDLE jobs, those that never start because their scheduler has ended
 
     @property
-    def job_count(self) -> int:
-        return sum(self.by_state.values()) + self.unreached_count
-
-    @property
-    def settled_count(self) -> int:
-        return sum(number for state, number in self.by_state.items() if state.is_settled)
-
-    @property
-    def are_all_jobs_waiting(self) -> bool:
-        return self.by_state[JobState.IDLE] == self.job_count
+    def waiting_count(self) -> int:
+        """The number of jobs that may still start."""
+        return self.count(JobState.IDLE) - self.unreached_count
 
     def iterate_outwards(self) -> Iterator[JobCounts]:
         """Yield these counts, then the counts of each enclosing scheduler that include them, innermost first."""
@@ -64,15 +50,12 @@ class JobCounts:
             yield counts
             counts = counts.enclosing
 
-    def move(self, old: JobState | None, new: ReportedState | None) -> None:
-        """Count a job in the state `new` instead of `old`. None stands for a job that is not counted."""
+    def move(self, old: ReportedState | str | None, new: ReportedState | str | None) -> None:
+        """Count a job under the key `new` of `tally_key` instead of `old`. None is for a job that is not counted."""
         counts = self
         for counts in self.iterate_outwards():
-            if old is not None:
-                counts.by_state[old] -= 1
-            if new is not None:
-                counts.by_state[new] += 1
-        if counts.of_first is not None and counts.is_running != bool(counts.by_state[JobState.RUNNING]):
+            counts.replace(old, new)
+        if counts.of_first is not None and counts.is_running != bool(counts.count(JobState.RUNNING)):
             previous = counts.state_of_first
             counts.is_running = not counts.is_running
             counts.of_first.move(previous, counts.state_of_first)
@@ -83,20 +66,14 @@ class JobCounts:
         return JobState.RUNNING if self.is_running else JobState.IDLE
 
     def count_waiting_as_unreached(self) -> None:
-        waiting = self.by_state[JobState.IDLE]
+        waiting = self.waiting_count
         for counts in self.iterate_outwards():
-            counts.by_state[JobState.IDLE] -= waiting
             counts.unreached_count += waiting
 
     def subtract_from_enclosing(self) -> None:
         for counts in () if self.enclosing is None else self.enclosing.iterate_outwards():
             counts.unreached_count -= self.unreached_count
-            counts.restored.number -= self.restored.number
-            counts.restored.seconds -= self.restored.seconds
-            counts.tolerated_count -= self.tolerated_count
-            counts.failed_groups -= self.failed_groups
-            for state, number in self.by_state.items():
-                counts.by_state[state] -= number
+            counts.subtract(self)
 
 
 class JobRecord:
@@ -173,6 +150,10 @@ class JobRecord:
         """Whether the job failed, and its failure fails nothing."""
         return self.state is JobState.FAILED and criticality(self.job) is False
 
+    @property
+    def tally_key(self) -> ReportedState | str:
+        return tally_key(recorded_state(self), self.forever, self.is_tolerated)
+
     def leave_ready_group(self) -> None:
         if self.ready_group is not None:
             self.ready_group.pop(self, None)
@@ -213,12 +194,8 @@ class SchedulerRecord(JobRecord):
 
     def reset_counts(self) -> None:
         """Count no jobs, and take none as ready. The enclosing scheduler must have been reset before."""
-        outer = self.enclosing
-        is_separate = outer is None or (self.forever and not outer.belongs_to_forever_job)
-        if outer is not None and self.is_first:
-            self.counts = JobCounts(of_first=None if self.forever else outer.counts)
-        else:
-            self.counts = JobCounts(None if outer is None or is_separate else outer.counts)
+        outer = None if self.enclosing is None else self.enclosing.counts
+        self.counts = JobCounts(of_first=None if self.forever else outer) if self.is_first else JobCounts(outer)
         self.ready_jobs_by_needs = {}
 
     def add_member(self, job: JobRecord) -> None:

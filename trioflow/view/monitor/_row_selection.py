@@ -21,8 +21,9 @@ from ..._core.base._states import JobState, ReportedState
 from ..._core.job._job import AnyJob
 from ..text import _failure_text
 from ..text._symbols import Symbols
+from ..text._verdict import Tally
 from ._model import MAX_KEPT_FAILURES, RunModel, iterate_in_listing_order
-from ._records import JobCounts, JobRecord, SchedulerRecord
+from ._records import JobRecord, SchedulerRecord
 
 FAILURE_DIVISOR: Final = 3
 """At most one in this many job lines shows a failure."""
@@ -176,9 +177,9 @@ class RowSelector:
         return [job for job in list(self._model.running_jobs) if job.is_one_job and job.first is None]
 
 
-def _counts_by_word(counts: JobCounts) -> collections.Counter[str]:
-    words = collections.Counter(running=0, failed=0, waiting=counts.unreached_count, settled=0)  # in the order shown
-    for state, number in counts.by_state.items():
+def _counts_by_word(tally: Tally) -> collections.Counter[str]:
+    words = collections.Counter(running=0, failed=0, waiting=0, settled=0)  # in the order shown
+    for state, number in tally.states():
         words[_count_word(state)] += number
     return words
 

@@ -13,9 +13,8 @@ from ..._core.base._states import MOVED_ON, JobState, ReportedState
 from ..._core.base._units import duration_text
 from .._state_styles import FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
-from ..text._verdict import Verdict
+from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, Verdict
 from ._display import StyledLine, StyledText, line_width
-from ._records import JobCounts
 
 RARE_STATES: Final = tuple(
     state for state in STATE_PRECEDENCE if state.is_settled and state not in (JobState.SUCCEEDED, JobState.FAILED)
@@ -37,15 +36,11 @@ class RunProgress:
     """The facts about a run that the header shows."""
 
     label: str
-    counts: JobCounts
-    job_count: int | None
-    """The number of jobs; None if it is unknown, because more may follow."""
+    tally: Tally
     elapsed: float
     """The seconds since the run began, or its duration if it has ended."""
-    failure_count: int
-    """The number of jobs that failed, and of groups that failed by themselves."""
-    failed_groups: int = 0
-    forever_count: int = 0
+    unreached_count: int = 0
+    """The number of jobs that never start, because their scheduler has ended."""
     slots: tuple[int, int] | None = None
     """The number of slots in use, and of all slots; None if there is no limit."""
     budget_texts: Sequence[str] = ()
@@ -116,7 +111,7 @@ class RunHeader:
 
         In a narrow terminal, omit the label, the counts or the estimate.
         """
-        settled, total = progress.counts.settled_count, progress.job_count
+        settled, total = progress.tally.settled_count, None if progress.tally.may_grow else progress.tally.job_count
         percent = "" if total is None else f"{100 * settled // total if total else 0:>3}%"
         counts = f"{settled}/?" if total is None else f"{settled:>{len(str(total))}}/{total}"
         elapsed = elapsed_text(progress.elapsed)
@@ -151,12 +146,11 @@ class RunHeader:
         settled_character, running_character, waiting_character = (
             ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
         )
-        counts = progress.counts.by_state
+        tally, counts = progress.tally, dict(progress.tally.states())
         failed = sum(counts[state] for state in counts if STATE_STYLES[state].monitor_style in {"failed", "trouble"})
-        done = progress.counts.settled_count - failed - counts[MOVED_ON]
-        widths = _divide_columns(
-            [done, counts[MOVED_ON], failed, counts[JobState.RUNNING]], progress.job_count or 0, columns
-        )
+        moved_on = tally.count(MOVED_ON)
+        parts = [tally.settled_count - failed - moved_on, moved_on, failed, tally.count(JobState.RUNNING)]
+        widths = _divide_columns(parts, 0 if tally.may_grow else tally.job_count, columns)
         return [
             (settled_character * widths[0], "done"),
             (settled_character * widths[1], "moved on"),
@@ -176,7 +170,7 @@ class RunHeader:
 
     def _counts_line(self, progress: RunProgress, columns: int) -> StyledLine:
         """Return the second line. In a narrow terminal, omit the budgets, the slots, the words, or the last counts."""
-        state_counts, digits = self._state_counts(progress), len(str(progress.counts.job_count))
+        state_counts, digits = self._state_counts(progress), len(str(progress.tally.job_count))
         slot_counts, budgets = list[DisplayedCount](), StyledLine()
         if progress.verdict is None:  # after the run, neither slots nor budgets are of interest
             budgets = [(self._symbols.escape(text), "figures") for text in progress.budget_texts]
@@ -206,26 +200,27 @@ class RunHeader:
         return line
 
     def _state_counts(self, progress: RunProgress) -> list[DisplayedCount]:
-        counts, symbols = progress.counts, self._symbols.symbol_set
-        succeeded = self._state_count(JobState.SUCCEEDED, counts.by_state[JobState.SUCCEEDED])
-        if counts.restored.number:  # the succeeded jobs include the restored jobs
-            succeeded = succeeded._replace(word=f"{succeeded.word} ({counts.restored.number} restored)")
-        failed = self._state_count(JobState.FAILED, progress.failure_count - progress.failed_groups)
-        tolerated = self._state_count(JobState.FAILED, counts.tolerated_count)._replace(word="tolerated")
-        groups = self._state_count(JobState.FAILED, progress.failed_groups)
-        waiting = DisplayedCount(symbols.state_symbols[JobState.IDLE], counts.by_state[JobState.IDLE], "waiting", "")
+        tally, symbols, unreached = progress.tally, self._symbols.symbol_set, progress.unreached_count
+        succeeded = self._state_count(JobState.SUCCEEDED, tally.count(JobState.SUCCEEDED))
+        if tally.restored.number:  # the succeeded jobs include the restored jobs
+            succeeded = succeeded._replace(word=f"{succeeded.word} ({tally.restored.number} restored)")
+        failed = self._state_count(JobState.FAILED, tally.count(JobState.FAILED))
+        tolerated = self._state_count(JobState.FAILED, tally.count(TOLERATED_KEY))._replace(word="tolerated")
+        groups = self._state_count(JobState.FAILED, tally.failed_groups)
+        waiting_count = tally.count(JobState.IDLE) + tally.count(JobState.SCHEDULED) - unreached
+        waiting = DisplayedCount(symbols.state_symbols[JobState.IDLE], waiting_count, "waiting", "")
         common_counts = [
             succeeded,
-            self._state_count(JobState.RUNNING, counts.by_state[JobState.RUNNING]),
+            self._state_count(JobState.RUNNING, tally.count(JobState.RUNNING)),
             failed if failed.number else failed._replace(style="dim"),
             *[tolerated] * bool(tolerated.number),
-            *[waiting] * (progress.job_count is not None),  # otherwise, the number of waiting jobs is unknown
+            *[waiting] * (not tally.may_grow),  # otherwise, the number of waiting jobs is unknown
         ]
         rare_counts = [
             groups._replace(word=GROUP_WORDS[groups.number > 1]),
-            *(self._state_count(state, counts.by_state[state]) for state in RARE_STATES),
-            DisplayedCount(symbols.state_symbols[JobState.IDLE], counts.unreached_count, "never started", "trouble"),
-            DisplayedCount(symbols.forever_symbol, progress.forever_count, "forever", FOREVER_BADGE.monitor_style),
+            *(self._state_count(state, tally.count(state)) for state in RARE_STATES),
+            DisplayedCount(symbols.state_symbols[JobState.IDLE], unreached, "never started", "trouble"),
+            DisplayedCount(symbols.forever_symbol, tally.count(FOREVER_KEY), "forever", FOREVER_BADGE.monitor_style),
         ]
         if progress.verdict is not None:
             common_counts = [count for count in common_counts if count.number or count is succeeded]

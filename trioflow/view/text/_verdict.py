@@ -39,6 +39,7 @@ from ._symbols import Symbols
 MAX_CAUSES: Final = 2
 FOREVER_KEY: Final = "forever"
 TOLERATED_KEY: Final = "tolerated"
+TALLY_KEYS: Final = (*STATE_COUNT_ORDER, FOREVER_KEY, TOLERATED_KEY)
 TROUBLE_STATES: Final = frozenset[ReportedState]({JobState.FAILED, JobState.BLOCKED})
 """The states in which a forever job is counted like any other job."""
 
@@ -82,12 +83,6 @@ class RestoredJobs:
                 self._first_date = min(self._first_date or date, date)
                 self._last_date = max(self._last_date, date)
 
-    def include(self, others: RestoredJobs) -> None:
-        self.number += others.number
-        self.seconds += others.seconds
-        self._first_date = min(filter(None, (self._first_date, others._first_date)), default="")
-        self._last_date = max(self._last_date, others._last_date)
-
     def describe(self) -> str:
         """Return number, dates and time, e.g. `40 restored from 2026-11-23, 4 min 10 s saved`; "" if there are none."""
         if not self.number:
@@ -104,9 +99,10 @@ class Tally:
     """The number of jobs in each state, and of nested schedulers that failed by themselves."""
 
     def __init__(self) -> None:
-        self._counts: Final[collections.Counter[ReportedState | str]] = collections.Counter()
+        # No key is added or removed, so any thread may iterate.
+        self._counts: Final = collections.Counter[ReportedState | str](dict.fromkeys(TALLY_KEYS, 0))
         self.restored = RestoredJobs()
-        self.reruns: Final[collections.Counter[str]] = collections.Counter()
+        self.reruns = collections.Counter[str]()
         """The number of jobs that ran again though a journal has them, by the first change that is the cause."""
         self.may_grow = False
         """Whether it is unknown how many jobs are to come."""
@@ -153,10 +149,28 @@ class Tally:
     ) -> None:
         """Count a job, with the arguments of `RestoredJobs.add` if a journal restored it, or why it ran again."""
         self.add_jobs(*key)
+        self.add_journal_facts(restored, rerun_cause)
+
+    def add_journal_facts(self, restored: tuple[float | None, float | None] | None, rerun_cause: str | None) -> None:
         if restored is not None:
             self.restored.add(*restored)
         if rerun_cause is not None:
             self.reruns[rerun_cause] += 1
+
+    def replace(self, old: ReportedState | str | None, new: ReportedState | str | None) -> None:
+        """Count a job under another key of `tally_key`. None stands for a job that is not counted."""
+        if old is not None:
+            self._counts[old] -= 1
+        if new is not None:
+            self._counts[new] += 1
+
+    def subtract(self, part: Tally) -> None:
+        """Take away the jobs of a nested scheduler that runs again. The dates of restored jobs stay."""
+        self._counts.subtract(part._counts)
+        self.failed_groups -= part.failed_groups
+        self.restored.number -= part.restored.number
+        self.restored.seconds -= part.restored.seconds
+        self.reruns -= part.reruns
 
     @property
     def job_count(self) -> int:

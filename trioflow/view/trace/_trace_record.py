@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from typing import Any, Final, NamedTuple, TypeVar, cast
@@ -12,6 +13,7 @@ from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import printable, shorten
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._failures import failure_text
+from ..._core.words._job_queries import CountKey
 from ..graph import _dot, _render
 from ..graph._dot import Statement
 from ..graph._drawing import CriticalPath, Drawing
@@ -65,6 +67,21 @@ class LiveObjects(NamedTuple):
     jobs: tuple[AnyJob, ...] = ()
     tally: Tally | None = None
     """What the scheduler has counted itself, because the record lacks jobs."""
+
+
+def tally_of(spans: Iterable[Span], failed_groups: Iterable[Span]) -> Tally:
+    """Return the tally of the jobs with these spans, and of nested schedulers that failed by themselves."""
+    tally, plain = Tally(), Counter[CountKey]()
+    for span in spans:
+        if span.restored or span.rerun_cause is not None:
+            restored = (span.restored_at, span.restored_elapsed) if span.restored else None
+            tally.add_outcome(span.count_key, restored, span.rerun_cause)
+        else:
+            plain[span.count_key] += 1
+    for key, number in plain.items():
+        tally.add_jobs(*key, number)
+    tally.failed_groups = sum(span.critical is not False for span in failed_groups)
+    return tally
 
 
 @dataclass(frozen=True)
@@ -141,14 +158,8 @@ class TraceRecord:
         """The number of jobs in each state. If a job ran several times, its last run counts."""
         if self.live.tally is not None:
             return self.live.tally
-        tally = Tally()
-        for span in self.counted_spans:
-            if self.is_group(span.number):
-                tally.failed_groups += span.critical is not False
-                continue
-            restored = (span.restored_at, span.restored_elapsed) if span.restored else None
-            tally.add_outcome(span.count_key, restored, span.rerun_cause)
-        return tally
+        groups = [span for span in self.counted_spans if self.is_group(span.number)]
+        return tally_of((span for span in self.counted_spans if not self.is_group(span.number)), groups)
 
     @cached_property
     def culprit_numbers(self) -> dict[int | None, int | None]:

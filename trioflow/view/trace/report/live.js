@@ -80,9 +80,9 @@
     set($("#elapsed"), next.elapsed);
     set($("#left"), next.ended ? "" : next.left);
     const [root, ...groups] = next.windows;
-    const limited = root && root[2] !== null ? [root] : groups.filter((row) => row[2] !== null); // a group counts as one in the window around it
+    const limited = root && root[3] !== null ? [root] : groups.filter((row) => row[3] !== null); // a group counts as one in the window around it
     const sum = (column) => limited.reduce((total, row) => total + row[column], 0);
-    set($("#slots"), limited.length ? `${sum(3)} of ${sum(2)}` : "");
+    set($("#slots"), limited.length ? `${sum(2)} of ${sum(3)}` : "");
     $("#bar").replaceChildren(...next.counts.map(([style, , count]) => {
       const part = element("span", `s-${style}`);
       part.style.flexGrow = count;
@@ -106,7 +106,7 @@
   }
 
   function showWindows(rows) {
-    patch($("#windows ul"), rows.map((row) => [row[0] ?? "run", ...row]), (row, [, key, label, size, taken]) => {
+    patch($("#windows ul"), rows.map((row) => [row[0] ?? "run", ...row]), (row, [, key, label, taken, size, isNumber]) => {
       if (!row.childNodes.length) {
         const field = element("input"), button = element("button", "", "Set");
         field.type = "number";
@@ -121,8 +121,8 @@
       name.title = label;
       field.setAttribute("aria-label", `Slots of ${name.textContent}`);
       if (document.activeElement !== field) field.value = size ?? "";
-      field.disabled = button.disabled = size === null;
-      field.title = size === null ? "Only a number can be replaced during a run, and this window is none: no limit, a limiter or an Adaptive" : "";
+      field.disabled = button.disabled = !isNumber;
+      field.title = !isNumber ? "Only a number can be replaced during a run, and this window is none: no limit, a limiter or an Adaptive" : "";
     });
   }
 

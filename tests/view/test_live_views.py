@@ -1,0 +1,168 @@
+"""Text, JSON, page and monitor say the same of a run in progress: counts, slots, waits, failures, time left."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Adaptive, First, Job, JobState, Pool, Scheduler
+from trioflow._core.words._run_view import runs_in_progress
+from trioflow.view import _estimate
+from trioflow.view.look import _process_record
+from trioflow.view.look._client import text_lines
+from trioflow.view.look._console import console
+from trioflow.view.look._watch import Watch
+from trioflow.view.look._watched_run import WatchedRun
+from trioflow.view.monitor._model import RunModel
+
+from ..bodies import fail, nap
+from ..conftest import Virtual
+from .agreement import RememberingMonitor
+from .monitor.monitors import Terminal
+from .page.test_same_report import KINDS as KINDS_OF_RUNS
+
+LOOKS = 0.5, 1.25, 2.5, 3.75
+
+
+def forever_group() -> Scheduler:
+    """Return a run beside which a group goes on forever."""
+    group = Scheduler(
+        Job(nap, 90, label="serves"), Job(anyio.sleep_forever, forever=True), label="beside", forever=True
+    )
+    return Scheduler(group, [Job(nap, 2, label=f"job {n}") for n in range(4)], jobs_window=2, label="night")
+
+
+def failed_groups() -> Scheduler:
+    """Return a run in which a group times out, a tolerated one fails, and a `First` has lost a way."""
+    late = Scheduler(Job(nap, 9, label="slow"), Job(nap, 9, label="next"), timeout=1, label="late")
+    tolerated = Scheduler(Job(fail, 1, label="bad"), Job(nap, 3, label="good"), label="tolerated", critical_jobs=False)
+    first = First(Job(fail, 1, label="lost"), Job(nap, 9, label="won"), label="first")
+    return Scheduler(late, tolerated, first, Job(nap, 5, label="last", required=tolerated), label="night")
+
+
+def waiting_first() -> Scheduler:
+    """Return a run whose `First` has begun, and of which each way waits for a licence."""
+    holder = Job(nap, 3, label="holds", needs={"licence": 1})
+    ways = [Job(nap, 1, label=f"way {n}", needs={"licence": 1}) for n in range(2)]
+    return Scheduler(
+        holder, First(*ways, label="first"), Job(nap, 5, label="other"), pool=Pool(licence=1), label="night"
+    )
+
+
+def paused() -> Scheduler:
+    async def pause() -> None:
+        await anyio.sleep(1)
+        scheduler.pause()
+        await anyio.sleep(2)
+        scheduler.resume()
+
+    jobs = [Job(nap, 2, label=f"job {n}") for n in range(5)]
+    scheduler = Scheduler(jobs, Job(pause, label="pause"), jobs_window=3, label="night")
+    return scheduler
+
+
+def waits() -> Scheduler:
+    """Return a run of two lines for slots, one for a licence, and jobs that wait for others."""
+    mirror = Scheduler([Job(nap, 1, label=f"fetch {n}") for n in range(7)], label="mirror", jobs_window=1)
+    build = Scheduler([Job(nap, 2, label=f"compile {n}", needs={"licence": 1}) for n in range(5)], label="build")
+    return Scheduler(mirror, build, Job(nap, required=mirror), pool=Pool(licence=2), jobs_window=3, label="two")
+
+
+KINDS: dict[str, Callable[[], Scheduler]] = {
+    **KINDS_OF_RUNS,
+    "forever group": forever_group,
+    "failed groups": failed_groups,
+    "waiting First": waiting_first,
+    "paused": paused,
+    "waits": waits,
+    "adaptive": lambda: Scheduler([Job(nap, 1) for _ in range(9)], jobs_window=Adaptive(3, 9), label="night"),
+    "estimated": lambda: Scheduler([Job(nap, 1, label=f"n{n}") for n in range(20)], jobs_window=4, label="night"),
+}
+
+
+def what_is_said(run: Any, model: RunModel) -> dict[str, dict[str, Any]]:
+    """Return what text, JSON, page and monitor say at this moment, by subject and view."""
+    record = _process_record._describe_run(run, {})
+    record = json.loads(json.dumps(record))
+    watched = WatchedRun()
+    watched.update(json.loads(json.dumps(Watch(run).answer())))
+    page, answer, progress = console(watched, "", has_ended=False), watched.answer, model.progress()
+    lines = list(text_lines(1, {"command": ["python"], "runs": [record]}))
+    waiting = {JobState.IDLE.value, JobState.SCHEDULED.value}
+
+    def merged(counts: dict[str, int]) -> dict[str, int]:
+        """Return counts in which all that waits is idle, as a monitor counts it."""
+        merged = Counter({state: number for state, number in counts.items() if state not in waiting})
+        return dict(+merged + Counter(idle=sum(counts.get(state, 0) for state in waiting)))
+
+    page_tally = watched.counted()[0]
+    ready = [group for group in record["waiting"] if group["cause"] != "jobs"]
+    page_counts = {state: count for _, _, count, state in page["counts"]}
+    window = next(([taken, size] for key, taken, size, _ in answer["windows"] if key is None), None)
+    said: dict[str, dict[str, Any]] = {
+        "counts": {
+            "JSON": merged(record["counts"]),
+            "page": merged(page_tally.counts_by_state()),
+            "monitor": merged(progress.tally.counts_by_state()),
+        },
+        "the words for counts": {"text": lines[2].partition("  ")[2], "page": page_tally.describe()},
+        "the sum of all jobs": {"page": sum(page_counts.values()), "monitor": progress.tally.job_count},
+        "failed groups": {"page": page_tally.failed_groups, "monitor": progress.tally.failed_groups},
+        "slots": {
+            "JSON": None if record["window"] is None else [record["slots_taken"], record["window"]],
+            "page": None if window is None or window[1] is None else window,
+            "monitor": None if progress.slots is None else [*progress.slots],
+            "text": next(
+                ([*map(int, re.findall("[0-9]+", line))] for line in lines if line.startswith("  window: ")), None
+            ),
+        },
+        "waits": {
+            "JSON": [[len(group["paths"]), group["explanation"]] for group in ready],
+            "page": [[count, text] for _, _, count, text in answer["waiting"]],
+        },
+        "pause": {"JSON": record["pause"], "page": page["paused"], "monitor": progress.phase_text},
+        "left": {"JSON": record["left"], "page": answer["left"], "monitor": model.estimate.seconds_left()},
+        "failures": {
+            "JSON": sorted([len(failure["paths"]), failure["headline"]] for failure in record["failures"]),
+            "page": sorted([count, headline] for _, count, _, headline, *_ in page["failed"]),
+        },
+    }
+    if not all(scheduler.keep_jobs for scheduler in (run.scheduler, *nested(run.scheduler))):
+        del said["failures"]  # what was dropped is in none of them
+    return said
+
+
+def nested(scheduler: Scheduler) -> list[Any]:
+    return [job for job in scheduler.iterate_jobs() if isinstance(job, Scheduler)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_views_say_the_same_of_a_run_in_progress(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The page once grouped waits otherwise, counted slots by another rule, and lacked groups that had failed."""
+    monkeypatch.setattr(_estimate, "PAUSE_FACTOR", 0)  # each asks at the same moment
+    scheduler, monitor = KINDS[kind](), RememberingMonitor(file=Terminal())
+    found = dict[float, dict[str, dict[str, Any]]]()
+
+    async def look() -> None:
+        before = 0.0
+        for moment in LOOKS:
+            await anyio.sleep(moment - before)
+            before = moment
+            (run,) = runs_in_progress()
+            found[moment] = what_is_said(run, monitor.model)
+
+    scheduler.add(Job(look, label="who looks", forever=True))
+    virtual(lambda: scheduler.co_run(instruments=[monitor]))
+    assert found
+    for moment, said in found.items():
+        for subject, by_view in said.items():
+            values = list(by_view.values())
+            assert all(value == values[0] for value in values), (kind, moment, subject, by_view)
