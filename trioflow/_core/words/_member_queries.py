@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..admission.policy._policy import median_duration
 from ..base._graph_algorithms import longest_path_lengths, topological_order
-from ..job._outcome import Failure
 from ..run._run import SteeringIncident
 from ._job_queries import groups_of_run
 
@@ -51,13 +50,8 @@ def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
 
 
 def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
-    """Return whether a scheduler removes a settled job: it has `keep_jobs=False`, and no longer needs the job.
-
-    Hooks ask this before the failure of the job is counted; a critical one is then kept.
-    """
-    failure: Any = job._outcome
-    is_critical = type(failure) is Failure and not failure.is_from_cancel and job._criticality()
-    return not (scheduler.keep_jobs or is_critical) and scheduler._members.can_be_dropped(job)
+    """Return whether a scheduler removes a settled job: it has `keep_jobs=False`, and no longer needs the job."""
+    return not scheduler.keep_jobs and scheduler._members.can_be_dropped(job)
 
 
 def ends_with_steering(scheduler: BaseScheduler) -> bool:
