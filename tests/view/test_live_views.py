@@ -24,8 +24,8 @@ from trioflow.view.monitor._model import RunModel
 from ..bodies import fail, nap
 from ..conftest import Virtual
 from .agreement import RememberingMonitor
+from .kinds_of_runs import KINDS as KINDS_OF_RUNS
 from .monitor.monitors import Terminal
-from .page.test_same_report import KINDS as KINDS_OF_RUNS
 
 LOOKS = 0.5, 1.25, 2.5, 3.75
 
