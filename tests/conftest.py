@@ -17,6 +17,7 @@ import signal
 import threading
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple, get_args
@@ -113,9 +114,21 @@ CI_ALONE = (
 )
 """Folders and files that take a sixth of the time of all tests, and seldom find what the others do not.
 
-CI runs them; the test command of the README leaves them out, and of each file of `BROWSER` all tests but the first.
+CI runs them; the test command of the README leaves them out.
 """
-BROWSER = ("view/page/test_page_browser.py", "view/trace/test_report_browser.py")
+SAMPLED = (
+    "laws/test_growth.py",
+    "model/test_ties.py",
+    "test_doors.py",
+    "view/page/test_page_browser.py",
+    "view/test_cost_of_reading.py",
+    "view/trace/test_report_browser.py",
+)
+"""Files of many slow tests about one thing, of which the test command has every seventh alone, and CI all.
+
+Seven is odd, so that both backends are among them.
+"""
+SAMPLE = 7
 
 
 def use_loop(kind: str) -> None:
@@ -145,6 +158,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backends", default="both", choices=["both", "one", *BACKENDS], help=pytest_generate_tests.__doc__
     )
+    parser.addoption("--part", default="1/1", metavar="K/N", help=drop_other_parts.__doc__)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -155,13 +169,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = "not soak" if asked else "not soak and not slow and not ci"
 
 
+@functools.cache  # there are 50 tests in a file
 def is_among(file: Path, places: Collection[str]) -> bool:
     """Return whether a file of tests is one of these files, or in one of these folders."""
     path = file.as_posix().removeprefix(f"{TESTS.as_posix()}/")
     return any(path == place or path.startswith(f"{place}/") for place in places)
 
 
-@functools.cache  # there are 50 tests in a file
 def is_slow(file: Path) -> bool:
     """Return whether the tests of a file are slow."""
     return is_among(file, SLOW)
@@ -194,7 +208,6 @@ each of the others runs on one, which its name decides.
 """
 
 
-@functools.cache
 def has_one_backend(file: Path) -> bool:
     """Return whether most tests of a file run on one backend."""
     return is_among(file, ONE_BACKEND)
@@ -202,8 +215,8 @@ def has_one_backend(file: Path) -> bool:
 
 both_of_file: dict[Path, str] = {}
 """The test of each of these files that runs on both."""
-first_of_file: dict[Path, str] = {}
-"""The first test of each file of `BROWSER`."""
+sampled_of_file: Counter[Path] = Counter()
+"""How many tests of each file of `SAMPLED` have been collected."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -230,8 +243,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark the slow tests and those of CI alone; skip those that need fast isolation, see `fast_way`, without it."""
     if is_slow(item.path):
         item.add_marker("slow")
-    is_of_browser = is_among(item.path, BROWSER)
-    if is_among(item.path, CI_ALONE) or (is_of_browser and first_of_file.setdefault(item.path, item.name) != item.name):
+    is_for_ci = is_among(item.path, CI_ALONE)
+    if is_among(item.path, SAMPLED):
+        is_for_ci = sampled_of_file[item.path] % SAMPLE != 0
+        sampled_of_file[item.path] += 1
+    if is_for_ci:
         item.add_marker("ci")
     marker = item.get_closest_marker("fast_way") if isolations.ISOLATION == "direct" else None
     if marker is not None:
@@ -303,6 +319,15 @@ def drop_second_backends(config: pytest.Config, items: list[pytest.Item]) -> lis
     return [item for item in items if item not in left_out]
 
 
+def drop_other_parts(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
+    """Run the tests of one part of N equal parts, into which their names divide them."""
+    number, count = map(int, config.option.part.split("/"))
+    left_out = [item for item in items if zlib.crc32(item.nodeid.encode()) % count != number - 1]
+    config.hook.pytest_deselected(items=left_out)
+    dropped = set(left_out)
+    return [item for item in items if item not in dropped]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mix the files of slow tests with the others, which use the cores while slow ones wait for programs.
@@ -315,7 +340,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         usual = {item for item in items if "virtual" in getattr(item, "fixturenames", ())}
         config.hook.pytest_deselected(items=usual)
         items[:] = [item for item in items if item not in usual]
-    items[:] = drop_second_backends(config, items)
+    items[:] = drop_other_parts(config, drop_second_backends(config, items))
     places = {TESTS / file: number / len(LONGEST) / 4 for number, file in enumerate(LONGEST)}
     for slow, share in ((True, 0.75), (False, 1.0)):
         alike = [item.path for item in items if is_slow(item.path) is slow]

@@ -9,15 +9,18 @@ import ast
 import functools
 import graphlib
 import importlib.util
+import itertools
 import re
+import types
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from . import conftest
 from .owners import FUNCTION, Reads, full_name, imported, inner_statements, modules, owner
 from .places import PACKAGE, ROOT
 
@@ -503,3 +506,29 @@ def test_each_test_that_stands_for_a_promise_is_there() -> None:
     named = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
     assert len(named) > 20
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+class Item(NamedTuple):
+    """What an option needs to know of a test."""
+
+    nodeid: str
+
+
+def test_the_parts_of_all_tests_are_all_of_them() -> None:
+    """With `--part 1/5` to `5/5`, each test runs once."""
+
+    def run_part(number: int) -> list[object]:
+        hook = types.SimpleNamespace(pytest_deselected=lambda items: None)
+        config: Any = types.SimpleNamespace(hook=hook, option=types.SimpleNamespace(part=f"{number}/5"))
+        return list(conftest.drop_other_parts(config, list(items)))
+
+    items: Any = [Item(f"test[{number}]") for number in range(100)]
+    parts = [run_part(number + 1) for number in range(5)]
+    assert all(parts)
+    assert Counter(itertools.chain(*parts)) == Counter(items)
+
+
+def test_files_that_are_slow_long_or_left_to_ci_are_there() -> None:
+    """The tables in `tests/conftest.py` name files and folders that exist."""
+    named = (*conftest.SLOW, *conftest.CI_ALONE, *conftest.SAMPLED, *conftest.LONGEST, *conftest.ONE_BACKEND)
+    assert [name for name in named if not (TESTS / name).exists()] == []
