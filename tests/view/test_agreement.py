@@ -15,8 +15,22 @@ import anyio
 import pytest
 import trio
 
-from trioflow import Adaptive, Budget, First, Job, Pool, Scheduler, Sequence, Service, Trace, current_job
-from trioflow._core.words._run_view import runs_in_progress
+from trioflow import (
+    Adaptive,
+    Budget,
+    First,
+    Job,
+    Pool,
+    Retry,
+    Scheduler,
+    Sequence,
+    Service,
+    Throttled,
+    Trace,
+    current_job,
+)
+from trioflow._core.words._job_queries import worked_seconds
+from trioflow._core.words._run_view import current_run, runs_in_progress
 from trioflow.abc import Instrument
 from trioflow.view import listing
 from trioflow.view.look._client import text_lines
@@ -27,6 +41,8 @@ from trioflow.view.look._watched_run import WatchedRun
 from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally
+from trioflow.view.trace._slot_use import WORK, activity_intervals, compute_slot_use
+from trioflow.view.trace._spans import throttled_before_start
 from trioflow.view.trace._trace import find_critical_path
 from trioflow.view.trace.report._report import report_html
 
@@ -358,3 +374,48 @@ def test_all_views_show_failures_that_count_before_tolerated_ones(virtual: Virtu
         assert is_tolerated == sorted(is_tolerated), (view, lines)
         assert sum(is_tolerated) >= len(lines) - 1 >= 2, (view, lines)
     assert len(shown["debrief"]) == len(shown["report"]) == len(shown["page"]) == len(shown["look"]) == 6
+
+
+def flaky(times: int) -> Callable[..., Any]:
+    """Return a function that fails so often, then is throttled once, and then succeeds."""
+    calls = itertools.count()
+
+    async def call() -> None:
+        number = next(calls)
+        await anyio.sleep(1)
+        if number == 0:
+            raise Throttled("api", after=2)
+        if number <= times:
+            raise OSError("not yet")
+
+    return call
+
+
+def test_a_run_and_its_trace_have_the_same_slots_taken_and_seconds_of_work(virtual: Virtual) -> None:
+    """At each moment, and of each job: between two attempts a job has no slot, and does not work."""
+    jobs: list[Any] = [
+        *(Job(nap, 0.9 * number, label=f"job {number}") for number in range(1, 5)),
+        *(Job(flaky(n), retry=Retry(n, first=3), needs={"api": 1}, label=f"flaky {n}") for n in range(3)),
+        Job(nap, 30, timeout=5, label="slow"),
+    ]
+    found: dict[float, int] = {}
+
+    async def ask() -> None:
+        for _ in range(40):
+            await anyio.sleep(0.333)
+            run = current_run(scheduler)
+            assert run is not None
+            found[run.clock()] = run.slots_taken
+
+    trace = Trace()
+    scheduler = Scheduler(jobs, Job(ask, forever=True), jobs_window=3, pool=Pool(api=9), instruments=[trace])
+    virtual(scheduler.co_run)
+    record = trace._get_record()
+    bars = [bar for row in compute_slot_use(record).bars_by_slot for bar in row]
+    assert found == {moment: sum(bar.start < moment < bar.end for bar in bars) for moment in found}
+    assert max(found.values()) == 3
+    for job, span in zip(record.live.jobs, record.spans, strict=True):
+        if not job.forever:
+            work = [until - since for since, until in activity_intervals(record, span)[WORK]]
+            throttled = [until - since for since, until in throttled_before_start(span)]
+            assert worked_seconds(job) == pytest.approx(sum(work) - sum(throttled)), job
