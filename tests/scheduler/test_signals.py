@@ -644,16 +644,14 @@ class Interrupted:
         assert scheduler.run(backend=self.backend)
 
 
-LATE_SIGNAL = pytest.mark.filterwarnings(
-    r"ignore:Exception ignored (in. (None|<function gc_cumulative_time)|when trying to write to the signal wakeup fd)"
-)
-"""Python ignores an error of a signal that comes when trio, at its end, has closed the socket that signals write to.
+IGNORED = pytest.mark.filterwarnings("ignore:Exception ignored ")
+"""Python ignores what a handler raises in a callback of the garbage collector, of a weak reference, or of a socket.
 
-It ignores what the handler raises in Hypothesis' callback of the garbage collector, too; the run ends all the same.
+The run ends all the same, with the exception. The socket is that to which signals write, which trio has closed by then.
 """
 
 
-@LATE_SIGNAL
+@IGNORED
 def test_what_a_handler_of_the_program_raises_leaves_run_when_the_run_has_ended(backend: Any) -> None:
     """An exception that a signal handler of the program raises, at any instant, leaves `run()` when the run has ended.
 
@@ -664,7 +662,7 @@ def test_what_a_handler_of_the_program_raises_leaves_run_when_the_run_has_ended(
 
 
 @pytest.mark.soak
-@LATE_SIGNAL
+@IGNORED
 def test_what_handlers_raise_at_many_instants(backend: Any) -> None:
     """As above, with many instants."""
     first = random.randrange(10**6)
