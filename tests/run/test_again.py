@@ -10,7 +10,21 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import AbstractJob, CycleError, First, Job, JobState, Retry, Scheduler, Service, StopReason, Trace
+from trioflow import (
+    AbstractJob,
+    Budget,
+    CycleError,
+    First,
+    Job,
+    JobState,
+    PerKey,
+    Pool,
+    Retry,
+    Scheduler,
+    Service,
+    StopReason,
+    Trace,
+)
 from trioflow.abc import Instrument
 
 if TYPE_CHECKING:
@@ -65,6 +79,44 @@ def test_a_failed_job_is_tried_again_with_what_it_has_blocked(virtual: Virtual) 
     assert (a.attempts, a.result(), alarm.attempts, c.finished_at) == (3, 3, 1, 11)
     assert [span.attempts for span in trace.spans if span.path == "a"] == [(0, 1, 8)]
     assert not scheduler.failures()
+
+
+def waiting_options(kind: str) -> dict[str, Any]:
+    """Return the options of a scheduler in which one job runs at a time."""
+    if kind == "limiter":
+        return {"jobs_window": anyio.CapacityLimiter(1)}
+    return {"pool": Pool(cpu=1, host=PerKey(1), usd=Budget(9))} if kind in NEEDS else {"jobs_window": 1}
+
+
+NEEDS: dict[str, dict[str, Any]] = {"needs": {"cpu": 1}, "key": {"host": "a"}, "both": {"cpu": 1, "usd": 1}}
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+@pytest.mark.parametrize("kind", ["window", "limiter", "priority", *NEEDS])
+def test_a_job_that_was_cancelled_while_it_waited_waits_anew(virtual: Virtual, kind: str, is_paused: bool) -> None:
+    """It has lost its place: it starts once, after those that were ready before."""
+    started: list[str] = []
+
+    async def work(name: str) -> None:
+        started.append(name)
+        await anyio.sleep(2)
+
+    needs = NEEDS.get(kind, {})
+    jobs = [Job(work, name, needs=needs, priority=int(kind == "priority")) for name in "abcd"]
+    scheduler = Scheduler(*jobs, **waiting_options(kind))
+    calls = [jobs[1].cancel, jobs[2].cancel, jobs[1].try_again, jobs[2].try_again]
+    if is_paused:
+        calls = [scheduler.pause, *calls, scheduler.resume]
+    scheduler.add(Job(after, 0.25, *calls, forever=True))
+    assert virtual(scheduler.co_run)
+    assert ("".join(started), [job.attempts for job in jobs]) == ("adbc", [1, 1, 1, 1])
+
+
+def test_a_backoff_that_was_cancelled_does_not_end_the_next_one(virtual: Virtual) -> None:
+    """A job that was cancelled in its backoff, tried again, and has failed again, waits for its new backoff alone."""
+    job = Job(Broken(2), retry=Retry(3, first=10, jitter=False))
+    assert virtual(Scheduler(job, Job(after, 3, job.cancel, job.try_again)).co_run)
+    assert (job.attempts, job.finished_at - job.started_at) == (3, 18)  # type: ignore[operator]
 
 
 def test_what_cannot_be_tried_again_is_refused(virtual: Virtual) -> None:

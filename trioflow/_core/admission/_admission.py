@@ -329,6 +329,14 @@ class OrderedPlaces:
         plain = [entry for entry in (*self._heap, *self._slotless_heap) if entry[2]._state is SCHEDULED]
         return sorted(itertools.chain(plain, *[group.entries() for group in list(self.groups_by_needs.values())]))
 
+    def drop_settled(self) -> None:
+        heaps = [self._heap, self._slotless_heap]
+        for group in self.groups_by_needs.values():
+            heaps += [group.heap, *group.parked.values()]
+        for heap in heaps:
+            heap[:] = [entry for entry in heap if entry[2]._state is SCHEDULED]
+            heapq.heapify(heap)
+
     def clear(self) -> None:
         """Remove all waiting jobs, and leave the admission until the run joins it again. Their counts remain."""
         self._heap.clear()

@@ -100,6 +100,9 @@ class FifoPlaces:
     def entries(self) -> list[HeapEntry]:
         return _numbered(self._jobs)
 
+    def drop_settled(self) -> None:
+        _keep_scheduled(self._jobs)
+
     def clear(self) -> None:
         self._jobs.clear()
 
@@ -107,6 +110,12 @@ class FifoPlaces:
 def _numbered(jobs: Iterable[AbstractJob[Any]]) -> list[HeapEntry]:
     """Return entries for the jobs, in their order, that have not settled."""
     return [(LOWEST_KEY, next(ready_numbers), job) for job in list(jobs) if job._state is SCHEDULED]
+
+
+def _keep_scheduled(jobs: deque[AbstractJob[Any]]) -> None:
+    kept = [job for job in jobs if job._state is SCHEDULED]
+    jobs.clear()
+    jobs.extend(kept)
 
 
 class Line:
@@ -299,6 +308,12 @@ class Line:
         if self.places is not None:
             self.places.clear()
         return [job for job in jobs if job._state is SCHEDULED]
+
+    def drop_settled(self) -> None:
+        """Remove the jobs that were cancelled while they waited: those that may be ready again come last. O(n)."""
+        _keep_scheduled(self.startable)
+        if self.places is not None:
+            self.places.drop_settled()
 
     def use_order(self, order: StartKeys | None, has_needs: bool) -> None:
         """Order all waiting jobs by these keys from now on; `has_needs` is whether any job needs resources.

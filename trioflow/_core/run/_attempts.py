@@ -161,7 +161,7 @@ class BackoffTimer(Part):
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Remove and return all jobs that wait, in the order in which they would have been ready."""
-        jobs = [job for _, _, job in sorted(self._heap) if job._state is SCHEDULED]
+        jobs = [job for until, _, job in sorted(self._heap) if _waits_until(job, until)]
         self._heap.clear()
         return jobs
 
@@ -174,10 +174,15 @@ class BackoffTimer(Part):
         if self.due_at() > now:
             return
         while heap and heap[0][0] <= now:
-            job = heapq.heappop(heap)[2]
-            if job._state is SCHEDULED:
+            until, _, job = heapq.heappop(heap)
+            if _waits_until(job, until):
                 job._ensure_extras().backoff_until = None
                 run.lane.queue.push(job)
+
+
+def _waits_until(job: AbstractJob[Any], until: float) -> bool:
+    """Return whether a job still waits for its next attempt: it may have been cancelled, and tried again since."""
+    return job._state is SCHEDULED and job._extras is not None and job._extras.backoff_until == until
 
 
 def drain_backoffs(run: Run) -> list[AbstractJob[Any]]:

@@ -125,11 +125,15 @@ class Reopening(Part):
         if self._is_working or not todo:  # a hook has called `add`, or another call was faster
             return
         self._is_working, until = True, run.clock() + TURN_SECONDS
+        is_line_clean = False
         while self.is_busy() and (len(reopened) % JOBS_PER_CLOCK_READING or run.clock() <= until):
             job = todo.popleft()
             if job in self._failed or (job._state is JobState.BLOCKED and not _lacks_input(job)):
                 self._blocked_count += job not in self._failed
                 self._failed.discard(job)
+                if job._started_at is None and not is_line_clean:  # it may have settled while it waited
+                    run.queue.drop_settled()
+                    is_line_clean = True
                 self._reopen(job)
                 reopened.append(job)
         run.scheduler._extend_settled_iterators(reopened)
@@ -162,7 +166,7 @@ class Reopening(Part):
             extras.keeps_succeeded = is_scheduler(job)
         if extras is not None:
             extras.earlier_retries = extras.retry_count
-            extras.ready_at = extras.fraction = extras.grant = extras.time_limit = None
+            extras.ready_at = extras.fraction = extras.grant = extras.time_limit = extras.backoff_until = None
         job._reset()
         job._successors, job._extras = successors, extras or job._extras
         job._pending = sum(requirement._holds_back() for requirement in members.all_requirements(job))
