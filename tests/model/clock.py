@@ -66,6 +66,7 @@ class World:
         self.admitted: deque[ModelJob] = deque()  # jobs that have all they need, and start one after the other
         self.next_start = math.inf  # when time alone lets the next job start
         self.wake: Timer | None = None
+        self.tied_at = -1.0  # when a second cause has come in one instant
         self.failed_late = -1.0  # when a job failed because it was cancelled
         self.soon: deque[Callable[[], None]] = deque()  # at this instant, when all else has been done
         self._timers: list[Timer] = []
@@ -94,6 +95,7 @@ class World:
         if timer.live:
             if timer.when < self.now + SAME:
                 self.doubt("two causes in one instant")
+                self.tied_at = timer.when
             self.now = max(self.now, timer.when)
             timer.action()
             while self.soon:

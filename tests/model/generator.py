@@ -136,7 +136,7 @@ class Generator:
         self.random = self.trying
         names = [plan.name for plan in walk(drawn.root)][self.apart :]
         groups = [plan.name for plan in walk(drawn.root) if isinstance(plan, Group)][self.apart :]
-        if any(self.without) or self.random.random() > 0.25 or not drawn.keep_jobs:
+        if any(self.without) or self.random.random() > 0.25 or (not drawn.keep_jobs and self.random.random() > 0.7):
             return drawn
         chosen = [self.random.choice([*names, *groups, groups[0]]) for _ in range(self.random.randint(1, 6))]
         tries = [Steer(name, "try_again") for name in chosen]
@@ -147,10 +147,12 @@ class Generator:
         return replace(drawn, root=with_jobs(drawn.root, [job], []))
 
     def with_meeting(self, drawn: Scenario, name: str) -> Scenario:
-        """Add a scene in which mechanisms meet that chance does not bring together; "any" is any of them."""
+        """Add scenes in which mechanisms meet that chance does not bring together; "any" are some of them."""
         self.random = self.meeting
-        scene = self.random.choice([*MEETINGS.values()]) if name == "any" else MEETINGS[name]
-        return drawn if self.apart else scene(self, drawn)
+        scenes = self.random.sample([*MEETINGS.values()], self.random.randint(1, 3))
+        for scene in (scenes if name == "any" else [MEETINGS[name]]) if not self.apart else ():
+            drawn = scene(self, drawn)
+        return drawn
 
     def with_rare_options(self, root: Group) -> Group:
         """Draw pauses and rates of keys, and rates that give up."""
@@ -630,6 +632,190 @@ class Generator:
             jobs = jobs[:3]
         return replace(drawn, root=with_jobs(drawn.root, jobs, []), keep_jobs=False, killed_at=None)
 
+    def some_steers(self, name: str, *words: str | int, most: int = 9) -> tuple[tuple[float, Steer], ...]:
+        """Draw the instants of some words to a scheduler or a job, one after the other."""
+        whens = sorted(self.duration(most) for _ in words)
+        return tuple((when, Steer(name, word)) for when, word in zip(whens, words, strict=True))
+
+    def retries_after_trying_again(self, drawn: Scenario) -> Scenario:
+        """A job that may be retried, alone or in a group that may be, is tried again, and fails again."""
+        first = self.random.choice((0.0, self.duration(2)))
+        retry = Retry(times=self.random.randint(1, 2), first=first, cap=self.random.choice((60.0, 1.0 + 2.0**-18)))
+        fails: tuple[Step, ...] = (Nap(self.duration(1)), Fail())
+        good = self.actor(first=2)
+        bodies = (*[fails] * self.random.randint(1, 6), (Nap(self.duration(1)),))
+        job = replace(self.actor(retry=retry if self.random.random() < 0.7 else None, critical=None), bodies=bodies)
+        jobs: list[Leaf | Group] = [good, job]
+        if self.random.random() < 0.6:
+            group = {"forever": False, "critical": None, "run_if": "succeeded"}
+            limits = {"retry": replace(retry, times=1)} if self.random.random() < 0.7 else {}
+            jobs = [Group(**self.common([]) | group | limits, jobs=tuple(jobs))]
+        steers: tuple[tuple[float, Steer], ...] = ()
+        for plan in (jobs[-1], job):
+            steers += self.some_steers(plan.name, *["try_again"] * self.random.randint(0, 3), most=20)
+        jobs.append(replace(self.actor(forever=False), bodies=((Nap(20.0 + self.duration()),),)))
+        return replace(drawn, root=with_jobs(drawn.root, jobs, []), steers=(*drawn.steers, *steers), killed_at=None)
+
+    def tries_what_was_cancelled(self, drawn: Scenario) -> Scenario:
+        """A job that was cancelled alone is tried again in a group that is drained."""
+        job = self.actor(first=12, critical=None)
+        others = [self.actor(first=12) for _ in range(self.random.randint(0, 1))]
+        group = Group(**self.common([]) | {"forever": False, "run_if": "succeeded"}, jobs=(job, *others))
+        when = self.duration(2)
+        steers = ((when + self.duration(3), Steer(job.name, "try_again")),)
+        drains = ((when + 4.0 + self.duration(6), group.name),) if self.random.random() < 0.8 else ()
+        root = with_jobs(drawn.root, [group, self.actor(requires=(group.name,), settled=())], [])
+        return replace(
+            drawn,
+            root=root,
+            steers=(*drawn.steers, *steers),
+            drains=(*drawn.drains, *drains),
+            cancels=(*drawn.cancels, (when, job.name)),
+        )
+
+    def holds(self, drawn: Scenario) -> Scenario:
+        """The run is held where it would end with failures, and goes on by `resume`, `try_again`, or a drain."""
+        fails: tuple[Step, ...] = (Nap(self.duration(3)), Fail())
+        bodies = (*[fails] * self.random.randint(1, 4), (Nap(self.duration(3)),))
+        job = replace(self.actor(critical=None), bodies=bodies)
+        words = self.random.choices(("try_again", "try_again", "resume", "pause"), k=self.random.randint(1, 5))
+        steers: tuple[tuple[float, Steer], ...] = ()
+        for word in words:
+            whole = word != "try_again" or self.random.random() < 0.5
+            steers += self.some_steers(drawn.root.name if whole else job.name, word, most=40)
+        steers += ((60.0 + self.duration(), Steer(drawn.root.name, "resume")),) * (self.random.random() < 0.7)
+        root = replace(with_jobs(drawn.root, [job], []), hold=True)
+        return replace(drawn, root=root, steers=(*drawn.steers, *steers), killed_at=None)
+
+    def pauses_as_jobs_start(self, drawn: Scenario) -> Scenario:
+        """The body of the first of several jobs pauses their group, or the one around it, before the others begin."""
+        pool = self.resource(self.random.choice(("amount", "rate", "budget")), 3.0)
+        plain = {"requires": (), "settled": (), "forever": False, "critical": None, "run_if": "succeeded"}
+        limits = self.random.choice(({}, {"window": 2}, {"window": 3}, {"limiter": 0}))
+        with_needs = self.random.random() < 0.4
+        with_priorities = self.random.random() < 0.3
+        name = f"j{next(self.numbers)}"
+        inner, outer = f"{name}_in", f"{name}_out"
+        paused = self.random.choice((inner, outer))
+        body: list[Step] = [Steer(paused, "pause"), Nap(self.duration(3))]
+        if self.random.random() < 0.5:
+            body += [Steer(inner if paused == outer else outer, "resume"), Nap(self.duration(2))]
+        body += [Steer(paused, "resume"), Nap(self.duration(2) + 1.0)]
+        needs = {"needs": ((pool.name, 1.0),)} if with_needs else {}
+        others = [
+            self.actor(first=3, **plain | needs | {"priority": self.random.randint(-1, 1) * with_priorities})
+            for _ in range(self.random.randint(1, 4))
+        ]
+        first = replace(self.actor(**plain | {"priority": 2 * with_priorities}), bodies=(tuple(body),))
+        common, after = self.common([]) | plain | {"own_task": False}, {"requires": (inner,)}
+        group: Group = Group(**common | {"name": inner} | limits, jobs=(first, *others), pool=(pool,))
+        group = Group(**common | {"name": outer, "expected": None}, jobs=(group, self.actor(first=2, **plain | after)))
+        return replace(drawn, root=with_jobs(drawn.root, [group], []))
+
+    def staggers_in_full(self, drawn: Scenario) -> Scenario:
+        """The turns of a `First` may never come by time, have jobs that others need, and meet a drain."""
+        plain = {"requires": (), "settled": (), "forever": False, "critical": None, "run_if": "succeeded"}
+        jobs: list[Leaf] = []
+        for _ in range(self.random.randint(2, 4)):
+            before = self.actor(first=2, **plain)
+            needs = self.random.random() < 0.4
+            steps = [Fail()] * (self.random.random() < 0.4)
+            job = self.actor(*steps, first=5, **plain | {"requires": (before.name,) * needs})
+            jobs += [*[before] * needs, job]
+        number = sum(not any(job.name in one.requires for one in jobs) for job in jobs)
+        stagger = self.random.choice((None, math.inf, self.duration(2), self.duration(4)))
+        options = self.common([]) | {"forever": False, "own_task": False, "run_if": "succeeded"}
+        enough = self.random.randint(1, min(3, number))
+        first = Group(**options, jobs=tuple(jobs), enough=enough, stagger=stagger, policy="auto")
+        drains = ((self.duration(9), first.name),) * (self.random.random() < 0.4)
+        after = self.actor(requires=(first.name,), settled=())
+        root = with_jobs(drawn.root, [first, after], [])
+        return replace(drawn, root=root, drains=(*drawn.drains, *drains), killed_at=None)
+
+    def shows_life_inside(self, drawn: Scenario) -> Scenario:
+        """A job shows signs of life to the schedulers around it, at any depth, which have idle timeouts."""
+        body: list[Step] = []
+        for _ in range(self.random.randint(2, 5)):
+            body += [Nap(1.0 + self.duration(3)), Progress()]
+        inner: Leaf | Group = replace(self.actor(forever=False), bodies=((*body, Nap(1.0)),), idle_timeout=None)
+        for _ in range(self.random.randint(1, 3)):
+            idle = {"idle_timeout": 2.0 + self.duration(3)} if self.random.random() < 0.7 else {}
+            inner = Group(**self.common([]) | {"forever": False} | idle, jobs=(inner,))
+        return replace(drawn, root=with_jobs(drawn.root, [inner], []))
+
+    def reports_late(self, drawn: Scenario) -> Scenario:
+        """Jobs report what they have used of a rate or a budget, late, before they fail or are throttled, or wait."""
+        kind = self.random.choice(("rate", "rate", "budget"))
+        resource = self.resource(kind, 3.0)
+        throttle = self.resource("rate", 9.0)
+        per = resource.per
+        names = ((resource.name, float(self.random.randint(1, 3))), (throttle.name, 1.0))
+        jobs: list[Leaf] = []
+        for _ in range(self.random.randint(2, 4)):
+            nap = self.duration(3) + per * (self.random.random() < 0.4)
+            body: list[Step] = [Nap(nap), Use(resource.name, float(self.random.randint(0, 3))), Nap(self.duration(2))]
+            end = self.random.choice(((), (), (Fail(),), (Throttle(throttle.name, self.duration(2)),)))
+            retry = {"retry": Retry(times=1, first=self.duration(2))} if self.random.random() < 0.4 else {}
+            job = self.actor(needs=names, critical=None, forever=False, **retry)
+            jobs.append(replace(job, bodies=((*body, *end), (Nap(self.duration(2)),))))
+        limiter = {"limiter": 0} if self.random.random() < 0.4 else {}
+        nested = Group(**self.common([]) | {"forever": False, "critical": None} | limiter, jobs=tuple(jobs))
+        return replace(drawn, root=with_jobs(drawn.root, [nested], [resource, throttle]))
+
+    def loses_its_turn(self, drawn: Scenario) -> Scenario:
+        """A job that waits for a token is cancelled, or paused, among those of several groups that wait."""
+        tokens = drawn.tokens[0]
+        rate = self.resource("rate", 3.0)
+        needs = {"needs": ((rate.name, 1.0),)} if self.random.random() < 0.4 else {}
+        plain = {"requires": (), "settled": (), "forever": False, "critical": None, "run_if": "succeeded"}
+        first = [self.actor(first=9, **plain) for _ in range(tokens)]
+        groups = []
+        for _ in range(self.random.randint(2, 3)):
+            body = (
+                Nap(0.25 + self.duration(1) / 8),
+                Started(),
+                Nap(math.inf),
+            )  # who waits for it asks at a time of its own
+            gate = replace(self.actor(**plain | {"forever": True}), service=True, bodies=(body,))
+            after = plain | needs | {"requires": (gate.name,)}
+            jobs = [gate, *(self.actor(first=3, **after) for _ in range(self.random.randint(1, 3)))]
+            groups.append(Group(**self.common([]) | plain | {"own_task": False}, jobs=tuple(jobs)))
+        nested = Group(**self.common([]) | plain, jobs=(*first, *groups), limiter=0)
+        waiting = [job.name for group in groups for job in group.jobs[1:]]
+        cancels = tuple((1.0 + self.duration(4), self.random.choice(waiting)) for _ in range(self.random.randint(1, 2)))
+        steers: tuple[tuple[float, Steer], ...] = ()
+        if self.random.random() < 0.4:
+            steers = self.some_steers(self.random.choice(groups).name, "pause", "resume", most=6)
+        root = with_jobs(drawn.root, [nested], [rate])
+        return replace(drawn, root=root, cancels=(*drawn.cancels, *cancels), steers=(*drawn.steers, *steers))
+
+    def retries_as_it_ends(self, drawn: Scenario) -> Scenario:
+        """Jobs that may be retried fail during a drain, and in the clean-up of a critical failure."""
+        retry = Retry(times=2, first=self.random.choice((0.0, self.duration(2))))
+        fails: tuple[Step, ...] = (Nap(self.duration(3)), Fail())
+        bodies = (*[fails] * self.random.randint(1, 2), (Nap(self.duration(3)),))
+        job = replace(self.actor(critical=None, forever=False, retry=retry), bodies=bodies)
+        bad = self.actor(Fail(), first=4, critical=True, forever=False)
+        rule = {"requires": (bad.name,), "run_if": "failed", "settled": (), "forever": False}
+        tidy = replace(self.actor(**rule, retry=retry), bodies=bodies)
+        jobs = (job, bad, tidy, self.actor(**rule)) if self.random.random() < 0.6 else (job, self.actor(first=9))
+        options = {"cleanup_timeout": 5.0 + self.duration(9), "critical": None, "forever": False, "run_if": "succeeded"}
+        group = Group(**self.common([]) | options, jobs=jobs)
+        drains = ((self.duration(6), group.name),) * (self.random.random() < 0.5)
+        return replace(drawn, root=with_jobs(drawn.root, [group], []), drains=(*drawn.drains, *drains))
+
+    def grows_forever(self, drawn: Scenario) -> Scenario:
+        """Forever jobs and services are added to a run, as the last, and a forever job adds ordinary ones."""
+        endless = ((Nap(math.inf),),)
+        added = replace(self.actor(forever=True), bodies=endless, linger=self.random.choice((0.0, self.duration(2))))
+        adds = self.actor(Add((added,)), first=3, forever=False, critical=None)
+        more = self.actor(first=3, forever=False)
+        watch = self.actor(Add((more,)), first=5, forever=True)
+        jobs = [adds, *[watch] * (self.random.random() < 0.5)]
+        options = {"forever": False, "run_if": "succeeded"}
+        group = Group(**self.common([]) | options, jobs=tuple(jobs))
+        return replace(drawn, root=with_jobs(drawn.root, [group] if self.random.random() < 0.6 else jobs, []))
+
 
 SCENES = (
     *(Generator.gives_up, Generator.reserves, Generator.does_not_reach, Generator.throttles_with_a_budget),
@@ -646,6 +832,16 @@ MEETINGS = {
     "cleans up forever": Generator.cleans_up_forever,
     "learns a duration": Generator.learns_a_duration,
     "drops failures": Generator.drops_failures,
+    "retries after trying again": Generator.retries_after_trying_again,
+    "tries what was cancelled": Generator.tries_what_was_cancelled,
+    "holds": Generator.holds,
+    "pauses as jobs start": Generator.pauses_as_jobs_start,
+    "staggers in full": Generator.staggers_in_full,
+    "shows life inside": Generator.shows_life_inside,
+    "reports late": Generator.reports_late,
+    "loses its turn": Generator.loses_its_turn,
+    "retries as it ends": Generator.retries_as_it_ends,
+    "grows forever": Generator.grows_forever,
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .clock import Timer, World
+from .clock import SAME, Timer, World
 from .scenario import (
     Add,
     Await,
@@ -83,7 +83,9 @@ class ModelJob:
         self.called_at = self.resumed_at = -1.0  # by a call, and by what it has awaited
         self.timers: list[Timer] = []
         self.idle_timer: Timer | None = None
+        self.idled_at = -1.0  # when the idle timeout has ended it
         self.number = 0  # its place among the ready jobs
+        self.keeps_key = False  # whether it stands first among those of its rank only, as it was taken back
         self.ready_at = self.began_attempt = -1.0
         self.attempt_problem: Problem | None = None  # with which the last attempt has ended
         self.reported: set[str] = set()  # the names of which it has said what it used
@@ -232,6 +234,7 @@ class ModelJob:
 
     def cancel(self) -> None:
         """`job.cancel()` cancels a running job, or keeps an unstarted one from starting."""
+        self.doubt_idle()
         if self.backoff is not None:
             self.settle("CANCELLED")
         elif self.state == "RUNNING":
@@ -345,7 +348,7 @@ class ModelJob:
                 self.parent.release_held(self)
                 self.backoff = self.world.after(self.throttled_until - self.world.now, self.be_ready_again)
                 return
-            self.number = next(self.world.first_numbers)
+            self.number, self.keeps_key = next(self.world.first_numbers), False
             self.parent.queue.insert(0, self)
             self.parent.release_held(self)
             self.parent.move()
@@ -406,8 +409,14 @@ class ModelJob:
     def was_idle(self) -> None:
         """End the attempt like a timeout."""
         self.world.mark("idle_timeout")
-        self.idle_timer = None
+        self.idle_timer, self.idled_at = None, self.world.now
         self.unwind()
+
+    def doubt_idle(self) -> None:
+        """Give up exactness if the job is cancelled in the instant in which its idle timeout ends, some turns later."""
+        is_due = self.idle_timer is not None and self.idle_timer.when < self.world.now + SAME
+        if is_due or self.idled_at == self.world.now == self.world.tied_at:
+            self.world.doubt("an idle timeout ends as the job is cancelled")
 
     def note_call(self) -> None:
         """Count a call. Two calls at one instant leave open whether other jobs run between them."""

@@ -255,6 +255,7 @@ class RealRun:
             backfill=plan.backfill,
             policy=plan.policy,
             keep_jobs=self.scenario.keep_jobs,
+            hold=plan.hold,
             on_settled=None if plan.on_settled is None else partial(self.note_settled, plan),
             **options,
         )

@@ -228,6 +228,7 @@ class Group(Plan):
     enough: int | None = None  # it is a `First`
     stagger: float | None = None
     on_settled: float | None = None  # the seconds that each of its calls takes
+    hold: bool = False  # only of the outermost scheduler
 
     @property
     def in_order_added(self) -> tuple[Leaf | Group, ...]:

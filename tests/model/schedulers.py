@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import combinations, permutations
 from typing import Any
 
-from .clock import Timer, World
+from .clock import SAME, Timer, World
 from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
 from .scenario import Group, Leaf, Plan, Reaction, Resource, inputs_of, walk
@@ -55,6 +55,7 @@ class ModelScheduler(ModelJob):
         self.phase = "running"
         self.stopping = self.draining = self.forever_ended = self.flushing = False
         self.paused = self.name in self.world.paused
+        self.held_up = self.is_released = False  # whether the run is held, and was let go on by `resume()`
         self.calls_due: deque[str] = deque()  # of on_settled
         self.call_timer: Timer | None = None
         self.members: dict[str, ModelResource] = {}  # what it keeps for its members
@@ -171,6 +172,7 @@ class ModelScheduler(ModelJob):
         if not todo:
             return False
         self.world.mark("try again")
+        self.held_up = self.is_released = False
         reopened: list[ModelJob] = []
         for job in todo:
             if job not in reopened:
@@ -298,6 +300,8 @@ class ModelScheduler(ModelJob):
             return
         if any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted):
             return
+        if self.must_be_held():
+            return
         if self.draining or not self.running:
             self.stop("COMPLETED")
         else:
@@ -312,8 +316,15 @@ class ModelScheduler(ModelJob):
             self.world.soon.append(lambda: self.wait_turns(number - 1))
         else:
             self.flushing = False
-            if self.phase == "running" and self.is_over():
+            if self.phase == "running" and self.is_over() and not self.must_be_held():
                 self.stop("COMPLETED")
+
+    def must_be_held(self) -> bool:
+        """With `hold=True` a run does not end with failures that count, until `resume()`; a block holds nothing."""
+        has_failed = any(job.counts and job.state != "BLOCKED" for job in self.jobs)
+        self.held_up = self.plan.hold and has_failed and not self.is_released and not self.draining
+        self.world.mark(*["hold=True"] * self.held_up)
+        return self.held_up
 
     # ---- windows and needs
 
@@ -331,6 +342,10 @@ class ModelScheduler(ModelJob):
 
         A pause is the scheduler's, until the outermost run ends: one that has not begun, or is tried again, takes it.
         """
+        if not paused and self.name not in self.world.paused and self.held_up:
+            self.is_released = True
+            self.world.soon.append(self.check_over)
+            return
         (self.world.paused.add if paused else self.world.paused.discard)(self.name)
         if self.under_way and not (self.stopping or self.draining):
             self.world.mark(*["pause()"] * paused)
@@ -349,7 +364,13 @@ class ModelScheduler(ModelJob):
         admit_all(self.world)
 
     def take_back(self) -> None:
-        """Let the jobs that have not begun wait again, in their old places."""
+        """Let the jobs that have not begun wait again: those that could start first, the others in their old places."""
+        for job in [job for job in self.world.admitted if job.parent is self and job.state == "SCHEDULED"]:
+            self.world.mark("admitted in vain")
+            self.world.admitted.remove(job)
+            self.release_held(job)
+            job.number, job.keeps_key = next(self.world.first_numbers), True
+            self.queue.append(job)
         for job in list(self.token_line):
             self.release_held(job)
             self.queue.append(job)
@@ -506,6 +527,9 @@ class ModelScheduler(ModelJob):
         resource = self.find(name)
         if resource is not None and name in job.held:
             self.world.mark("used")
+            wake = self.world.wake
+            if self.world.tied_at == self.world.now or (wake is not None and wake.when < self.world.now + SAME):
+                self.world.doubt("a job reports its use as time frees some")
             resource.correct(job.held[name], amount, job.began_attempt)
             job.held[name] = amount
             job.reported.add(name)
@@ -641,6 +665,7 @@ class ModelScheduler(ModelJob):
         if self.stopping or self.draining:
             return
         self.world.mark("add")
+        self.held_up = self.is_released = False
         new = [self.admit(inner) for inner in plans]
         if any(job.plan.needs for job in self.jobs):
             self.note_line()
@@ -693,7 +718,18 @@ class ModelScheduler(ModelJob):
         """With `stagger` a job starts when the one before it has failed, or that many seconds after its start."""
         if self.plan.enough is None or self.plan.stagger is None:
             return True
-        return self.competitors().index(job) < self.open_turns
+        turn = self.turn_of(job)
+        return turn is None or self.competitors().index(turn) < self.open_turns
+
+    def turn_of(self, job: ModelJob) -> ModelJob | None:
+        """Return the competitor in whose turn a job starts: the first that needs it."""
+        for competitor in self.competitors():
+            needed = [competitor]
+            for one in needed:
+                needed += [other for other in one.requires() if other.parent is self and other not in needed]
+            if job in needed:
+                return competitor
+        return None
 
     def open_due_turns(self) -> None:
         """Open the next turn as long as the last open one gives no reason to wait."""
@@ -709,18 +745,21 @@ class ModelScheduler(ModelJob):
             self.open_turn()
 
     def open_turn(self) -> None:
-        """Let the next job start as any job does."""
-        job = self.competitors()[self.open_turns]
+        """Let the next job, and those that it needs, start as any job does."""
+        competitor = self.competitors()[self.open_turns]
         self.open_turns += 1
-        if job.state == "IDLE" and not job.waits_for and self.under_way and self.phase != "entering":
-            self.make_one_ready(job)
+        self.turn_began = None
+        for job in self.jobs if self.under_way else ():
+            if job.state == "IDLE" and not job.waits_for and self.turn_of(job) is competitor:
+                self.make_one_ready(job)
 
     def has_started(self, job: ModelJob) -> None:
         """Open the next turn some seconds after the start of the job of the last one."""
         if self.plan.enough is None or self.plan.stagger is None:
             return
         line, turn = self.competitors(), self.open_turns
-        if turn and turn < len(line) and line[turn - 1] is job and job.attempts == 1:
+        if turn and turn < len(line) and self.turn_of(job) is line[turn - 1] and self.turn_began is None:
+            self.turn_began = self.world.now
 
             def due() -> None:
                 if self.open_turns == turn and not self.stopping and not self.draining:
@@ -802,7 +841,7 @@ class ModelScheduler(ModelJob):
 
     def was_idle(self) -> None:
         """The timeout of a scheduler without any event cancels everything."""
-        self.idle_timer = None
+        self.idle_timer, self.idled_at = None, self.world.now
         self.world.mark("idle_timeout")
         self.stop("TIMEOUT")
 
@@ -846,6 +885,9 @@ class ModelScheduler(ModelJob):
 
     def stop(self, reason: str, culprit: ModelJob | None = None) -> None:
         """(1) No more jobs start. RUNNING and SCHEDULED jobs are cancelled and unwind. The first reason wins."""
+        if self.under_way and (reason != "COMPLETED" or self.plan.enough is not None):
+            for job in (self, *self.jobs):
+                job.doubt_idle()
         if self.stopping or not self.under_way:
             return
         self.drop_timers()
@@ -865,6 +907,9 @@ class ModelScheduler(ModelJob):
         waiting = any(job.state == "SCHEDULED" for group in others for job in group.jobs)
         if waiting and self.running and (reason != "COMPLETED" or self.plan.enough is not None):
             self.world.doubt("a scheduler stops as another starts")  # whose jobs may get what it has, or end with it
+        forever = [one for job in self.jobs if job.plan.forever for one in everything(job)]
+        if reason != "COMPLETED" and any(isinstance(one, ModelScheduler) and one.token_line for one in forever):
+            self.world.doubt("a job gets the token of one that ends as its scheduler does")
         if reason == "CRITICAL" and any(
             job.has_awaited_failure and job.finished == self.world.now for job in self.jobs
         ):
@@ -1269,7 +1314,8 @@ def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
 
 def start_key(job: ModelJob) -> tuple[bool, int, float, int]:
     """`priority` comes before the policy, and that before the order of becoming ready; what was throttled is first."""
-    return (job.number >= 0, *((-job.plan.priority, -job.rank) if job.number >= 0 else (0, 0.0)), job.number)
+    is_first = job.number < 0 and not job.keeps_key
+    return (not is_first, *((0, 0.0) if is_first else (-job.plan.priority, -job.rank)), job.number)
 
 
 def in_order(waiting: Iterable[ModelJob]) -> Iterator[ModelJob]:

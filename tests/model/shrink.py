@@ -56,6 +56,11 @@ def found_in(
         return expected, [traceback.format_exc(limit=-6)]
 
 
+def kind_of(found: list[str]) -> str:
+    """Return what kind of difference comes first."""
+    return " ".join(found[0].splitlines()[-1].split()[:2]) if found else ""
+
+
 def shrink(scenario: Scenario, differs: Callable[[Scenario], bool], most: int = 2000) -> Scenario:
     """Return a smaller scenario that still differs."""
     tries = 0

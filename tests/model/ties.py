@@ -14,16 +14,21 @@ from .compare import differences
 from .model import Outcome, predict, predict_restart
 from .real import observe, observe_restart
 from .scenario import Scenario
+from .shrink import kind_of
 
 STEPS = (0.25, 1.0)
 OPEN = {
     "a First takes no time",
+    "a job of a forever scheduler starts as that ends",
+    "a job gets the token of one that ends as its scheduler does",
+    "a job reports its use as time frees some",
     "a nested scheduler ends as another job starts",
     "a nested scheduler takes no time",
     "a scheduler stops as another starts",
     "a scheduler stops for what a job has awaited",
     "a window grows as jobs become ready",
     "an answer takes no time",
+    "an idle timeout ends as the job is cancelled",
     "jobs of two schedulers become ready at one instant",
 }
 """Doubts of the model with which turns of the loop may decide."""
@@ -58,6 +63,14 @@ def differs_between_loops(scenario: Scenario) -> list[str] | None:
             return None
         found += differences(scenario, bare(one), bare(other))
     return found
+
+
+def still_differs_between_loops(scenario: Scenario, kind: str) -> bool:
+    """Return whether a scenario has the same kind of difference; one that cannot be predicted has none."""
+    try:
+        return kind_of(differs_between_loops(scenario) or []) == kind
+    except Exception:
+        return False
 
 
 def bare(outcome: Outcome) -> Outcome:
