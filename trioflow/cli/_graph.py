@@ -47,7 +47,8 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...]) -> i
     folded = [job for pattern in collapse for job in match_jobs(named, pattern)]
     if not write_output(lambda path: save(scheduler, path, collapse=folded), output):
         return STOPPED_CODE
-    width = _render.width_in_points(output.read_text(encoding="utf-8")) if output.suffix.lower() == ".svg" else 0
+    is_svg = output.suffix.lower() == ".svg"
+    width = _render.size_in_points(output.read_text(encoding="utf-8"))[0] if is_svg else 0
     if width > VERY_WIDE * _render.MAX_WIDTH_POINTS:
         smaller = '--collapse "*" draws nested schedulers as single boxes, --only PATH a part'
         echo(f"{printable(output.name)} is {width:,.0f} pt wide: {smaller}", err=True)

@@ -260,8 +260,7 @@ def test_a_page_sets_the_window_of_a_group_and_shows_the_job_of_a_node(browser: 
         click(browser, "#windows summary")
         assert [element.text for element in browser.all("#windows li bdi")] == ["the run", "group"]
         field = browser.all("#windows input")[1]
-        field.clear()
-        field.send_keys("4", Keys.ENTER)
+        field.send_keys(Keys.CONTROL, "a", Keys.NULL, "4", Keys.ENTER)  # a field without the focus takes over its value
         until(browser, lambda: text(browser, "#answer") == "'group': jobs_window set to 4")
         row(browser, "group/inner 3")
         assert (group.jobs_window, group.scheduler.jobs_window) == (4, 3)  # type: ignore[union-attr]
@@ -275,8 +274,15 @@ def test_a_page_sets_the_window_of_a_group_and_shows_the_job_of_a_node(browser: 
         browser.driver.execute_script(f"{node.replace('4', '2')}.focus()")  # by the keyboard, too
         ActionChains(browser.driver).send_keys(Keys.ENTER).perform()
         until(browser, lambda: text(browser, "#job h2") == "group/inner 2")
-        ActionChains(browser.driver).send_keys(Keys.ARROW_UP, Keys.ENTER).perform()
-        until(browser, lambda: text(browser, "#job h2") != "group/inner 2")
+        ActionChains(browser.driver).send_keys(Keys.ARROW_LEFT, Keys.ENTER).perform()
+        until(browser, lambda: text(browser, "#job h2") == "group/inner 1")
+        assert len(browser.all("#map [tabindex='0']")) == 1
+        assert browser.evaluate("document.activeElement.querySelector('title').textContent") == "inner 1: running"
+        browser.driver.execute_script(
+            "document.querySelector('#map .cluster').dispatchEvent(new MouseEvent('click', { bubbles: true }))"
+        )
+        until(browser, lambda: text(browser, "#job h2") == "group")
+        assert browser.evaluate("document.querySelector('#map .cluster').textContent").count("0 of 5") == 1
         assert browser.console_messages() == []
 
 

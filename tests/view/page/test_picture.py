@@ -1,34 +1,40 @@
-"""The graph on a page: its boxes, and when it is laid out again."""
+"""The graph on a page: what its boxes stand for, and when it is laid out again."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from typing import Any
+from xml.etree import ElementTree as Tree
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from trioflow import Job, Scheduler
+from trioflow import First, Job, Scheduler
 from trioflow._core.words._run_view import runs_in_progress
-from trioflow.view.look._picture import MISSING, Picture
+from trioflow.view.look._picture import FOLDED, JOBS, MISSING, TOO_MANY, Picture
 from trioflow.view.look._watch import Watch
 from trioflow.view.look._watched_run import WatchedRun
 
-from ...bodies import nap
+from ...bodies import fail, nap
 from ...conftest import Virtual
 
+NASTY = ["<b>&amp;", "\\N\\l", '"] ; x -> y [', "{|}<f0>", "a\nb", "\u202eabc", "<img src=x onerror=alert(1)>", " "]
 
-def pictures_of(virtual: Virtual, scheduler: Scheduler) -> list[Picture]:
+
+def pictures_of(virtual: Virtual, scheduler: Scheduler, run: WatchedRun | None = None) -> list[Picture]:
     """Run a scenario; return the picture of its page once a second."""
-    pictures, run, watches = list[Picture](), WatchedRun(), list[Watch]()
+    pictures, run, watches = list[Picture](), run or WatchedRun(), list[Watch]()
 
     async def ask() -> None:
         await anyio.sleep(0.5)
         watches.append(Watch(runs_in_progress()[0]))
         while True:
             run.update(json.loads(json.dumps({"may_steer": False, **watches[0].answer()})))
-            pictures.append(Picture(run))
+            if not run.answer["more"]:
+                pictures.append(Picture(run))
             await anyio.sleep(1)
 
     scheduler.add(Job(ask, forever=True, label="who asks"))
@@ -36,30 +42,161 @@ def pictures_of(virtual: Virtual, scheduler: Scheduler) -> list[Picture]:
     return pictures
 
 
+def titles(picture: Picture) -> list[str]:
+    """Return the paths of the boxes and frames that are drawn; those of frames end in a slash."""
+    assert picture.plan is not None
+    plan = picture.plan
+    return [
+        "/".join(plan.titles[place[: depth + 1]] for depth in range(len(place))) + "/" * (place in plan.members)
+        for place in plan.titles
+    ]
+
+
+def text_of(svg: str) -> list[str]:
+    return [element.text or "" for element in Tree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+# ---- each job is in one box
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.randoms(use_true_random=False), st.booleans())
+def test_each_job_is_in_one_box_and_all_are_counted(random: Any, keep_jobs: bool) -> None:
+    """In each form, the boxes share the jobs that count, and a frame has those of the boxes in it."""
+
+    def members(depth: int) -> list[Any]:
+        made: list[Any] = []
+        for number in range(random.randint(0 if depth else 2, 6)):
+            label, kind = random.choice(("a", f"a {number}", "")), random.choice((Scheduler, First, Job, Job, Job))
+            required = random.sample(made, min(len(made), random.randint(0, 2)))
+            if kind is Job or depth == 3:
+                made.append(Job(nap, 3, label=label, required=required))
+            elif kind is First:
+                made.append(First(Job(nap, 2), Job(nap, 3), label=label, required=required))
+            else:
+                made.append(Scheduler(members(depth + 1), label=label, required=required))
+        return made
+
+    run = WatchedRun()
+    picture = pictures_of(Virtual("trio"), Scheduler(members(0), Job(nap, 9), keep_jobs=keep_jobs), run)[-1]
+    counted = sorted(facts.span.number for facts in run.counted_jobs())
+    for placing, plan in picture._plans.items():
+        boxes = [place for place in plan.titles if place not in plan.members]
+        assert sorted(key for box in boxes for key in plan.jobs[box]) == counted
+        placed = [place for places in plan.members.values() for place in places]
+        assert len(placed) == len(plan.titles)
+        assert set(placed) == plan.titles.keys()
+        for frame in plan.members.keys() - {()}:
+            inside = (key for box in boxes if box[: len(frame)] == frame for key in plan.jobs[box])
+            assert sorted(plan.jobs[frame]) == sorted(inside)
+        assert placing is not JOBS or all(len(plan.jobs[box]) == 1 for box in boxes)
+
+
+def test_what_a_picture_shows_adds_up_to_the_counts_of_its_run(virtual: Virtual) -> None:
+    """The shares of a box are its jobs by state; its own state is the worst; how many have settled stands in it."""
+    jobs = [Job(nap, number % 5, label=f"nap {number}") for number in range(400)]
+    group = Scheduler(jobs, Job(fail, 1, critical=False, label="fail 1"), label="many", jobs_window=100)
+    run = WatchedRun()
+    pictures = pictures_of(virtual, Scheduler(group, Job(nap, 60, label="last", required=group)), run)
+    states = {text: shown for _, text, _, *shown in pictures[-1].draw(1).states(run).values()}
+    assert states["fail *: 1 failed"] == ["1 of 1", [["failed", 1]]]
+    assert states["nap *: 400 succeeded"] == ["400 of 400", [["succeeded", 400]]]
+    assert states["many: 400 succeeded, 1 failed"] == ["401 of 401", [["succeeded", 400], ["failed", 1]]]
+    styles = {text: style for style, text, *_ in pictures[-1].states(run).values()}
+    assert styles["many: 400 succeeded, 1 failed"] == "many failed"
+    assert styles["last: 1 running"] == "many running"
+
+
+# ---- the form with the most details that can be read
+
+
+def few() -> list[Any]:
+    return [Job(nap, 9, label="load"), Scheduler(Job(nap, 9, label="a"), Job(nap, 9, label="b"), label="group")]
+
+
+def stages() -> list[Any]:
+    return [Scheduler([Job(nap, 9, label=f"{name} {n}") for n in range(200)], label=name) for name in ("get", "put")]
+
+
+def nodes() -> list[Any]:
+    return [Scheduler([Job(nap, 9, label=step) for step in "abc"], label=f"node {n}") for n in range(120)]
+
+
+def hosts() -> list[Any]:
+    """Return groups of different names, more than can have labels."""
+    steps = [f"step {'x' * n}" for n in range(9)]
+    return [Scheduler([Job(nap, 9, label=step) for step in steps], label="h" * n) for n in range(1, 80)]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "note", "expected"),
+    [
+        (few, "", {"load", "group/", "group/a", "group/b"}),
+        (stages, FOLDED, {"get/", "get/get *", "put/", "put/put *"}),
+        (nodes, FOLDED, {"node */", "node */a", "node */b", "node */c"}),
+        (hosts, FOLDED, {"h" * n for n in range(1, 80)}),
+    ],
+)
+def test_the_form_with_the_most_details_that_can_be_read_is_drawn(
+    virtual: Virtual, scenario: Any, note: str, expected: set[str]
+) -> None:
+    """Groups are frames; of many jobs, those that differ in numbers only are one box; so are groups."""
+    picture = pictures_of(virtual, Scheduler(scenario()))[0].draw(1)
+    assert picture.note == note
+    assert {title for title in titles(picture) if title != "who asks"} == expected
+
+
+def test_hundreds_of_jobs_are_squares_with_few_lines(virtual: Virtual) -> None:
+    """Boxes with the same requirements stand in a grid, whose outer rows alone have the lines of all."""
+    first = Job(nap, 9, label="first")
+    many = [Job(nap, 9, label=f"job {number}", required=first) for number in range(200)]
+    picture = pictures_of(virtual, Scheduler(first, many, Job(nap, label="last", required=many)))[0].draw(1)
+    assert picture.svg.count('class="node"') == 203
+    assert text_of(picture.svg) == []
+    assert 15 < picture.svg.count('class="edge"') < 60
+
+
+def test_too_many_different_jobs_are_said_to_be(virtual: Virtual) -> None:
+    """No family has two of these jobs."""
+    jobs = [Job(nap, 9, label="x" * number) for number in range(1, 302)]
+    picture = pictures_of(virtual, Scheduler(jobs))[0].draw(1)
+    assert (picture.svg, picture.note) == ("", TOO_MANY)
+
+
+# ---- when it is laid out
+
+
 def growing() -> Scheduler:
-    """Return a run that grows and drops its jobs: pages, each of which is parsed."""
+    """Return a run that grows and drops its jobs: pages, each of which is parsed, and sites with steps."""
 
     async def feed() -> None:
         for number in range(20):
-            page = scheduler.add(Job(nap, 1, label=f"page {number}"))
-            scheduler.add(Job(nap, 1, label=f"parse {number}", required=page))
+            page = pages.add(Job(nap, 1, label=f"page {number}"))
+            pages.add(Job(nap, 1, label=f"parse {number}", required=page))
+            scheduler.add(Scheduler(Job(nap, 1, label="fetch"), Job(nap, 2, label="store"), label=f"site {number}"))
             await anyio.sleep(0.5)
 
-    scheduler = Scheduler(Job(feed, label="feed"), keep_jobs=False, label="crawl")
+    pages = Scheduler(Job(feed, label="feed"), label="pages", keep_jobs=False)
+    scheduler = Scheduler(pages, keep_jobs=False, label="crawl")
     return scheduler
 
 
-def test_the_graph_of_a_run_that_grows_has_its_families(virtual: Virtual) -> None:
-    """Its boxes are families of jobs, which change seldom, and it is not laid out again when there are more jobs."""
-    pictures = pictures_of(virtual, growing())
-    assert all(set(picture._titles.values()) <= {"feed", "page *", "parse *", "who asks"} for picture in pictures)
-    boxes = {title: box for box, title in pictures[-1]._titles.items()}
-    assert {edge[:2] for edge in pictures[-1]._edges} == {(boxes["page *"], boxes["parse *"])}
-    pictures[4].svg = "<svg/>"
-    assert pictures[5].take_layout(pictures[4])
-    assert pictures[5].svg == "<svg/>"
-    assert len(pictures[-1].nodes) == 4
-    assert max(map(len, pictures[-1].nodes.values())) > 10
+def test_the_graph_of_a_run_that_grows_has_its_families_and_groups(virtual: Virtual) -> None:
+    """They change seldom: it is not laid out again when there are more jobs, or more groups of a family."""
+    run = WatchedRun()
+    pictures = pictures_of(virtual, growing(), run)
+    pictures[4].draw(1)
+    pages = {"pages/", "pages/feed", "pages/page *", "pages/parse *"}
+    assert set(titles(pictures[4])) == pages | {"site */", "site */fetch", "site */store", "who asks"}
+    for picture in pictures[5:]:
+        assert picture.take_layout(pictures[4])
+        assert picture.svg == pictures[4].svg
+    plan = pictures[-1].plan
+    assert plan is not None
+    assert {(plan.titles[tail], plan.titles[head]) for tail, head in plan.edges} == {("page *", "parse *")}
+    assert {plan.titles[place]: len(keys) for place, keys in plan.jobs.items()}["site *"] > 20
+    assert pictures[-1].states(run).keys() == pictures[4].states(run).keys()
+    assert all(f'id="{name}"' in pictures[4].svg for name in pictures[-1].states(run))
 
 
 def test_another_structure_is_laid_out_again(virtual: Virtual) -> None:
@@ -75,10 +212,32 @@ def test_another_structure_is_laid_out_again(virtual: Virtual) -> None:
     assert pictures[1].take_layout(pictures[0])
 
 
+def test_no_two_layouts_have_the_same_names(virtual: Virtual) -> None:
+    """A click on a box of a layout that is not the last one chooses no job of another box."""
+    pictures = [pictures_of(virtual, Scheduler(few()), run := WatchedRun())[0].draw(number) for number in (1, 2)]
+    first, second = (picture.states(run).keys() for picture in pictures)
+    assert len(first) == len(second) == 5
+    assert not first & second
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_hostile_labels_are_text(virtual: Virtual, is_large: bool) -> None:
+    """A picture has no element and no attribute that a label has made, and shows each label literally."""
+    count = 40 if is_large else 1  # then there are families
+    jobs = [Job(nap, 9, label=f"{label} {n}" if is_large else label) for label in NASTY for n in range(count)]
+    group = Scheduler([Job(nap, 9, label=label) for label in NASTY], label='"} evil {"')
+    picture = pictures_of(virtual, Scheduler(jobs, group))[0].draw(1)
+    assert picture.svg.count('class="node"') == 2 * len(NASTY) + 1
+    shown = "".join(text_of(picture.svg))
+    assert '"} evil {"' in shown
+    assert all(label in shown.replace("\xa0", " ") for label in NASTY[:4])
+    assert "\u202e" not in picture.svg
+
+
 def test_without_graphviz_a_line_says_how_to_get_it(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no picture then, and the page works without it."""
     which: Any = lambda *_args, **_options: None  # noqa: E731
     monkeypatch.setattr(shutil, "which", which)
     monkeypatch.setenv("PATH", "/nowhere")
-    picture = pictures_of(virtual, Scheduler(Job(nap, 2, label="a"), Job(nap, 3, label="b")))[0].draw()
+    picture = pictures_of(virtual, Scheduler(Job(nap, 2, label="a"), Job(nap, 3, label="b")))[0].draw(1)
     assert (picture.svg, picture.note) == ("", MISSING)

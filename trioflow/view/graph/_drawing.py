@@ -75,6 +75,22 @@ class Drawing:
         ends = dict.fromkeys(job for edge in self.edges for job in edge)
         return [job for job in ends if job not in self._stand_ins]
 
+    def find_members(self) -> dict[AnyJob, list[AnyJob]]:
+        """Return the jobs that are drawn directly in each frame, and first, for the whole, those drawn in none.
+
+        Enclosing frames come first. Jobs outside the scheduler are drawn in none.
+        """
+        members: dict[AnyJob, list[AnyJob]] = {self.scheduler: []}
+        for row in self.drawn_rows():
+            if isinstance(row, EndRow):
+                continue
+            if (frame := row.job.scheduler) in members:
+                members[frame].append(row.job)
+            if isinstance(row, BeginRow):
+                members[row.job] = []
+        members[self.scheduler] += self.outside_jobs()
+        return members
+
     @functools.cached_property
     def paths(self) -> dict[AnyJob, str]:
         """The path of each job. All paths are computed together: reading each `job.path` would take quadratic time."""

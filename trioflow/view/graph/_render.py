@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 import subprocess
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from xml.etree import ElementTree as Tree
 
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..text._listing import EndRow
 from ..text._selection import JobSelection
-from . import _dot, _mermaid
+from . import _job_writer, _mermaid
 from ._drawing import CriticalPath, Drawing
 from ._style import Direction
 
@@ -42,7 +43,7 @@ def graph(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSe
 
     """
     drawing = Drawing(scheduler, collapse, critical_path)
-    return _dot.make_digraph(drawing, default_direction(drawing))
+    return _job_writer.make_digraph(drawing, default_direction(drawing))
 
 
 def mermaid(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSelection | bool = False) -> str:
@@ -107,25 +108,56 @@ def render_svg(source: str, subject: str, seconds: float = math.inf) -> str:
         RuntimeError: `dot` is not installed, has failed, or takes too long.
 
     """
-    return _render_narrow(source, subject, seconds)[1]
+    return render_to_fit(_both_directions(source), subject, seconds=seconds).svg
 
 
 def render_png(source: str, subject: str) -> bytes:
     """Draw a graph as `render_svg` does, as a PNG."""
-    return render(_render_narrow(source, subject, math.inf)[0], "png", subject)
+    return render(render_to_fit(_both_directions(source), subject).source, "png", subject)
 
 
-def _render_narrow(source: str, subject: str, seconds: float) -> tuple[str, str]:
-    """Return the graph in its direction or, if that is too wide, in the narrower one; with its SVG."""
-    drawn = source, render(source, "svg", subject, seconds).decode()
-    if width_in_points(drawn[1]) <= MAX_WIDTH_POINTS:
-        return drawn
-    turned = re.sub(r"rankdir=(\w+)", lambda found: OTHER_DIRECTION[found[0]], source, count=1)
-    other = turned, render(turned, "svg", subject, seconds).decode()
-    return min(drawn, other, key=lambda one: width_in_points(one[1]))
+def _both_directions(source: str) -> Iterator[str]:
+    yield source
+    yield re.sub(r"rankdir=(\w+)", lambda found: OTHER_DIRECTION[found[0]], source, count=1)
 
 
 OTHER_DIRECTION: Final = {"rankdir=TB": "rankdir=LR", "rankdir=LR": "rankdir=TB"}
+
+
+class Fitted(NamedTuple):
+    """A graph that was drawn, and the scale at which it fits into its place."""
+
+    scale: float
+    source: str
+    svg: str
+
+
+def render_to_fit(
+    sources: Iterable[str],
+    subject: str,
+    place: tuple[float, float] = (MAX_WIDTH_POINTS, math.inf),
+    seconds: float = math.inf,
+) -> Fitted:
+    """Draw the first of some sources that fits into a place, or else the one that must be scaled the least.
+
+    Args:
+        sources: the forms of a graph, which are made only when they are drawn.
+        subject: the beginning of error messages.
+        place: the width and the height of the place in points.
+        seconds: the time that `dot` may take for each of them.
+
+    Raises:
+        RuntimeError: `dot` is not installed, has failed, or takes too long.
+
+    """
+    drawn = list[Fitted]()
+    for source in sources:
+        svg = render(source, "svg", subject, seconds).decode()
+        ratios = (room / size for room, size in zip(place, size_in_points(svg), strict=True) if size)
+        drawn.append(Fitted(min([1.0, *ratios]), source, svg))
+        if drawn[-1].scale == 1:
+            break
+    return max(drawn, key=lambda fitted: fitted.scale)
 
 
 PICTURE_NAMES: Final = frozenset(
@@ -158,7 +190,7 @@ def picture_for_page(svg: str) -> str:
     return Tree.tostring(root, encoding="unicode")
 
 
-def width_in_points(svg: str) -> float:
-    """Return the width of an SVG in points, or 0 if the SVG does not give its width in points."""
-    number = svg.partition('width="')[2].partition("pt")[0]
-    return float(number) if number.replace(".", "", 1).isdecimal() else 0.0
+def size_in_points(svg: str) -> tuple[float, float]:
+    """Return the width and the height of an SVG in points, or 0 for what the SVG does not give in points."""
+    found = re.search(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"', svg)
+    return (float(found[1]), float(found[2])) if found else (0.0, 0.0)

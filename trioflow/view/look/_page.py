@@ -108,7 +108,7 @@ class Page:
     def _draw(self, picture: Picture) -> None:
         began = time.monotonic()
         try:
-            picture.draw()
+            picture.draw(self.picture_number + 1)
         finally:
             with self._lock:
                 self.picture, self.picture_number = picture, self.picture_number + 1

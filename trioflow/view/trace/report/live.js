@@ -232,6 +232,7 @@
 
   // ---- the graph
 
+  const SVG = "http://www.w3.org/2000/svg";
   async function showMap(next) {
     map.hidden = !(next.graph || next.graph_note);
     set(map.querySelector(".note"), next.graph_note ?? "");
@@ -239,26 +240,59 @@
     if (next.graph && next.graph !== picture) {
       picture = next.graph;
       const text = await (await fetch("graph")).text();
-      const svg = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
-      const own = document.importNode(svg, true);
-      for (const node of own.querySelectorAll(".node")) {
-        node.setAttribute("tabindex", "0");
-        node.setAttribute("role", "button");
-      }
+      const own = document.importNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true);
+      own.setAttribute("role", "group");
+      own.setAttribute("aria-label", "The graph of the jobs");
+      own.querySelectorAll(".node, .cluster").forEach((node) => node.setAttribute("role", "button"));
+      own.querySelectorAll(".node").forEach((node, index) => node.setAttribute("tabindex", index ? -1 : 0)); // arrows lead to the others
       map.querySelector(".card").replaceChildren(own);
-      if (!own.querySelector(".node text")) own.style.maxHeight = "408px";
-      else own.style.minWidth = `${0.58 * own.width.baseVal.value}px`; // labels stay readable
+      const hasLabels = own.querySelector(".node text") !== null;
+      own.style.minWidth = `${(hasLabels ? 0.58 : 0.4) * own.width.baseVal.value}px`; // so that it can be read
+      if (!hasLabels) own.style.maxHeight = "408px";
     }
-    Object.entries(state.nodes ?? {}).forEach(([id, [style, text, key, count]]) => {
-      const node = document.getElementById(id);
+    Object.entries(state.nodes ?? {}).forEach(([id, [style, text, key, count, shares]]) => {
+      const node = document.getElementById(id); // each layout has names of its own
       if (!node) return;
-      const name = `node ${style}${key === chosen ? " chosen" : ""}`;
+      const kind = node.classList.contains("node") ? "node" : "cluster";
+      const name = `${kind} ${style}${key === chosen ? " chosen" : ""}`;
       if (node.getAttribute("class") !== name) node.setAttribute("class", name);
       set(node.querySelector("title"), text);
-      node.querySelectorAll("a").forEach((link) => link.removeAttribute("title"));
-      const second = count && [...node.querySelectorAll("text")].at(-1);
-      if (second) set(second, count);
+      if (!count) return;
+      const last = [...node.querySelectorAll("text")].at(-1);
+      set(last, count);
+      if (kind === "node") showShares(node, last, shares);
     });
+  }
+
+  // How many jobs of a box are in each state: a bar at its lower border.
+  function showShares(node, label, shares) {
+    const text = JSON.stringify(shares), box = node.querySelector("path, polygon").getBBox();
+    if (node.dataset.shares === text || !box.width) return;
+    node.dataset.shares = text;
+    label.setAttribute("text-anchor", "middle");
+    label.setAttribute("x", box.x + box.width / 2);
+    node.querySelectorAll("rect").forEach((bar) => bar.remove());
+    const total = shares.reduce((sum, [, count]) => sum + count, 0), width = box.width - 10;
+    const widths = shares.map(([, count]) => Math.max(3, (width * count) / total)), excess = widths.reduce((sum, one) => sum + one, 0) / width;
+    let x = box.x + 5;
+    shares.forEach(([style], index) => {
+      const bar = node.appendChild(document.createElementNS(SVG, "rect"));
+      Object.entries({ class: style, x, y: box.y + box.height - 6, width: widths[index] / excess, height: 3 }).forEach(([name, value]) => bar.setAttribute(name, value));
+      x += widths[index] / excess;
+    });
+  }
+
+  // The box that is the nearest in the direction of an arrow.
+  const ARROWS = { ArrowDown: [0, 1], ArrowUp: [0, -1], ArrowRight: [1, 0], ArrowLeft: [-1, 0] };
+  function neighbour(node, [right, down]) {
+    const middle = (one) => { const { x, y, width, height } = one.getBoundingClientRect(); return [x + width / 2, y + height / 2]; };
+    const [x, y] = middle(node);
+    const costs = [...map.querySelectorAll(".node")].map((one) => {
+      const [dx, dy] = middle(one).map((value, index) => value - [x, y][index]), ahead = dx * right + dy * down;
+      return [ahead > 1 ? ahead + 3 * Math.abs(dx * down) + 3 * Math.abs(dy * right) : Infinity, one];
+    });
+    const [cost, best] = costs.reduce((least, one) => (one[0] < least[0] ? one : least));
+    return cost < Infinity ? best : node;
   }
 
   // ---- the chosen job
@@ -386,12 +420,18 @@
   });
   document.addEventListener("pointermove", () => (moved = performance.now()), { passive: true });
   document.addEventListener("click", (event) => {
-    const pick = event.target.closest(".pick, #job .links button, #job .close"), node = event.target.closest("#map .node");
-    if (node) choose(state.nodes[node.id]?.[2] ?? null);
+    const pick = event.target.closest(".pick, #job .links button, #job .close"), node = event.target.closest("#map :is(.node, .cluster)");
+    if (node) choose(state.nodes[node.id]?.[2] ?? chosen);
     if (!event.target.closest("#windows")) $("#windows").open = false;
     if (!pick) return;
     const row = pick.closest("li");
     choose(pick.matches(".close") ? null : Number(pick.dataset.job ?? row?.dataset.job ?? row?.dataset.key));
+  });
+  map.addEventListener("focusin", (event) => {
+    const node = event.target.closest(".node");
+    if (!node) return;
+    map.querySelector(".node[tabindex='0']")?.setAttribute("tabindex", -1);
+    node.setAttribute("tabindex", 0);
   });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
@@ -402,10 +442,14 @@
     const node = event.target.closest?.("#map .node");
     if (node && (event.key === "Enter" || event.key === " ")) {
       event.preventDefault();
-      choose(state.nodes[node.id]?.[2] ?? null);
+      choose(state.nodes[node.id]?.[2] ?? chosen);
     }
-    const picks = [...(node ? map.querySelectorAll(".node") : lists.querySelectorAll(".pick"))];
-    const at = picks.indexOf(node ?? document.activeElement);
+    if (node && ARROWS[event.key]) {
+      event.preventDefault();
+      return neighbour(node, ARROWS[event.key]).focus();
+    }
+    const picks = [...lists.querySelectorAll(".pick")];
+    const at = picks.indexOf(document.activeElement);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (at < 0 || !step) return;
     event.preventDefault();
