@@ -276,6 +276,34 @@ def test_a_throttled_attempt_has_its_own_span(spans: Spans, backend: str) -> Non
     assert [[event.name for event in span.events] for span in spans.all() if span.name == "call"] == [["throttled"], []]
 
 
+def test_each_try_of_a_job_that_is_tried_again_has_its_own_span(spans: Spans, backend: str) -> None:
+    """The second span has a link to the first one, and what was blocked has a span for that, and one for its run."""
+    outcomes = iter([OSError("disk full"), None])
+
+    async def write() -> None:
+        if (error := next(outcomes)) is not None:
+            raise error
+
+    async def mend() -> None:
+        await later.wait_settled()
+        writing.try_again()
+
+    writing = Job(write, label="write")
+    later = Job(nap, 0.0, label="later", required=writing)
+    assert run(spans, backend, writing, later, Job(mend, label="mend"))
+    tries = {name: [span for span in spans.all() if span.name == name] for name in ("write", "later")}
+    states = {name: [dict(span.attributes or {})["trioflow.state"] for span in found] for name, found in tries.items()}
+    assert states == {"write": ["failed", "succeeded"], "later": ["blocked", "succeeded"]}
+    failed, mended = tries["write"]
+    assert [event.name for event in failed.events] == ["exception"]
+    assert [event.name for event in mended.events] == ["attempt"]
+    assert (failed.status.is_ok, mended.status.is_ok) == (False, True)
+    assert [link.context.span_id for link in mended.links] == [failed.context.span_id]
+    linked = [[link.context.span_id for link in span.links] for span in tries["later"]]
+    assert linked == [[failed.context.span_id], [mended.context.span_id, tries["later"][0].context.span_id]]
+    assert dict(spans["run"].attributes or {})["trioflow.failures"] == 0
+
+
 def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: str) -> None:
     """A job that raised `Throttled`, and others with the same need, count as throttled while they wait."""
     tracing = Tracing(spans.provider)

@@ -512,19 +512,21 @@ def test_on_cancel_is_called_once_in_the_loop_and_can_end_the_function(
 
 
 def test_on_cancel_is_not_called_if_the_function_has_not_begun(backend: str) -> None:
-    """When the time of a job is over that waits for its limiter, there is nothing that `on_cancel` could end."""
+    """When a job is cancelled that waits for its limiter, there is nothing that `on_cancel` could end."""
     held, called = Held(), list[int]()
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
-        late = ThreadJob(called.append, 1, on_cancel=lambda: called.append(2), limiter=limiter, timeout=SOON)
+        late = ThreadJob(called.append, 1, on_cancel=lambda: called.append(2), limiter=limiter)
         first = ThreadJob(held, limiter=limiter)
 
         async def end() -> None:
             await held.until_entered()
             scheduler.add(late)
-            with pytest.raises(JobTimeout):
-                await late
+            while not late.is_running():  # noqa: ASYNC110 - it has no event
+                await anyio.sleep(0.001)
+            late.cancel()
+            await late.wait_settled()
             held.release.set()
 
         scheduler = Scheduler(first, Job(end))
@@ -532,6 +534,31 @@ def test_on_cancel_is_not_called_if_the_function_has_not_begun(backend: str) -> 
 
     anyio.run(main, backend=backend)
     assert called == []
+
+
+def test_no_timeout_runs_while_a_job_waits_for_its_limiter(backend: str) -> None:
+    """Its function had had a part of the time, or none of it; and the token is kept as long as a thread works."""
+    held = Held()
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(1)
+        first = ThreadJob(held, limiter=limiter, abandon_on_cancel=True)
+        late = ThreadJob(int, limiter=limiter, timeout=5 * SOON, idle_timeout=5 * SOON)
+
+        async def end() -> None:
+            await held.until_entered()
+            first.cancel()
+            await first.wait_settled()
+            await anyio.sleep(8 * SOON)
+            assert late.is_running()
+            held.release.set()
+
+        assert await Scheduler(first, late, Job(end)).co_run() is True
+        assert (late.attempts, late.result()) == (1, 0)
+        while limiter.borrowed_tokens:  # noqa: ASYNC110 - it has no event
+            await anyio.sleep(0.001)
+
+    anyio.run(main, backend=backend)
 
 
 def test_on_cancel_is_not_called_if_the_function_ends_by_itself(backend: str) -> None:

@@ -84,9 +84,9 @@ class Scenario:
         for name in NAMES:
             size = choice.randint(1, 2)
             declare_run_resource(name, lambda size=size: size, "opening", lambda _, name=name: self.find(name))
-        self.pool = Pool(cpu=2, key=1)
+        self.pool, self.limiter = Pool(cpu=2, key=1), anyio.CapacityLimiter(1)
         self.scheduler = Scheduler(
-            *self.make(0), pool=self.pool, jobs_window=choice.choice([None, 1, 2]), timeout=choice.choice([None, 8]),
+            *self.make(0), pool=self.pool, jobs_window=self.window(), timeout=choice.choice([None, 8]),
             cleanup_timeout=30,
         )  # fmt: skip
         self.scheduler.add(Job(self.meddle, forever=choice.random() < 0.5, critical=False))
@@ -97,6 +97,10 @@ class Scenario:
         if self.choice.random() < 0.05:
             raise OSError
         return self.gates.setdefault(name, Gate(self.choice))
+
+    def window(self) -> Any:
+        """Return a number, a limiter of its own or that of other schedulers, or None."""
+        return self.choice.choice([None, 1, 2, self.limiter, anyio.CapacityLimiter(self.choice.randint(1, 2))])
 
     def make(self, depth: int) -> list[AbstractJob[Any]]:
         """Return jobs that pass gates or do not, with all kinds of options, and schedulers of such."""
@@ -120,7 +124,7 @@ class Scenario:
             elif kind < 0.9:
                 jobs.append(First(*self.make(depth + 1), timeout=4, **common))
             else:
-                limits = {"jobs_window": choice.choice([None, 1, 2]), "timeout": choice.choice([None, 2, 4])}
+                limits = {"jobs_window": self.window(), "timeout": choice.choice([None, 2, 4])}
                 jobs.append(Scheduler(*self.make(depth + 1), **limits, **common))
         self.jobs += jobs
         return jobs
@@ -165,5 +169,6 @@ def test_a_run_with_gates_ends_and_holds_nothing(virtual: Virtual) -> None:
         virtual(run)
         assert [job.label for job in scheduler.iterate_jobs() if job.is_running() or job.is_scheduled()] == [], seed
         assert scenario.pool.free == scenario.pool.total, seed
+        assert not scenario.limiter.statistics().borrowers, seed
         assert not any(gate.is_opening for gate in scenario.gates.values()), seed
         assert not any("stands still" in incident.message for incident in incidents_of(scheduler)), seed

@@ -430,7 +430,7 @@ PLANTS: Final = (
         f"{ADMISSION}/_line.py",
         "admitted jobs start on a throttled key",
         """\
-            if job._state is SCHEDULED and not self._return_throttled(job):
+            if job._state is SCHEDULED and not self._return_early(job):
 """,
         """\
             if job._state is SCHEDULED:

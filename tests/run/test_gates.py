@@ -287,6 +287,20 @@ def test_jobs_at_a_gate_keep_their_order(virtual: Virtual, door: Door) -> None:
     assert order == sorted(range(30), key=lambda number: (-(number % 3), number))
 
 
+def test_a_job_that_waited_for_a_token_comes_to_the_gate_before_it_starts(virtual: Virtual, door: Door) -> None:
+    """It gave its token to the next one, and is SCHEDULED: it had started, and kept the token while the gate opened."""
+    room, third = RoomJob(nap, 1, timeout=2), Job(nap, 1)
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(1)
+        assert await Scheduler(Job(nap, 2), room, third, jobs_window=limiter).co_run()
+        assert limiter.borrowed_tokens == 0
+
+    virtual(main)
+    assert (third.finished_at, room.finished_at) == (pytest.approx(2 + 1), pytest.approx(2 + 3 + 1))
+    assert (room.elapsed, door.opened) == (pytest.approx(1), 1)
+
+
 class Counters:
     """A gate to counters, each of which serves one job at a time and takes two seconds to set up."""
 

@@ -126,7 +126,7 @@ PASS_ON = {
     "refund": {
         "Run.settle_apart",
         "Line._take_back_admitted",  # what returns to the line
-        "Line._return_throttled",  # and those below, which do it for one resource each
+        "Line._return_early",  # and those below, which do it for one resource each
         "Line.refund",
         "Grant.refund",
         "Grant.refund_budgets",

@@ -48,6 +48,7 @@ class ThreadJob(
     FunctionJob[T],
     box=BoxStyle("thread"),
     calls_in="a thread",
+    keeps_time=True,
     cannot_be_interrupted=(
         "a thread cannot be interrupted; on_cancel= can end what it waits for, abandon_on_cancel=True abandons it, and "
         "a ProcessJob can be killed"
@@ -74,9 +75,10 @@ class ThreadJob(
             or its time is over while its function runs, so that it can make the function in the thread return:
             `threading.Event().set`, or the `interrupt` of a database connection. If it raises, this is an incident.
         limiter: a `CapacityLimiter` of trio or anyio, as the backend requires. The running job waits for a token of
-            this limiter. If the window is a limiter, too, the job takes no token of the window. By default, the window
-            of the scheduler is the only limit; the default limit of 40 threads in trio and anyio does not apply.
-        options: the options of every job; see `AbstractJob`. A timeout counts from the start of the job.
+            this limiter; its timeout begins when it has one. If the window is a limiter, too, the job takes no token of
+            the window. By default, the window of the scheduler is the only limit; the default limit of 40 threads in
+            trio and anyio does not apply.
+        options: the options of every job; see `AbstractJob`.
 
     Raises:
         TypeError: the function is async (use `Job` for those) or not callable, or `limiter` is not a limiter. When the
@@ -175,11 +177,18 @@ class ThreadJob(
                 the cause of a RuntimeError.
 
         """
-        return await (self._await_thread(Future()) if self._on_cancel is None else self._await_beside(self._on_cancel))
+        run, call = run_of(self), Future[None]()
+        try:
+            if self._own_limiter is not None:
+                await run.take_token(self._own_limiter, self, call)
+            with run.time_limit(self, cancels=True):
+                return await (self._await_thread(call) if self._on_cancel is None else self._await_beside(call))
+        finally:
+            call.cancel()  # if no thread has begun it
 
-    async def _await_beside(self, on_cancel: Callable[[], object]) -> T:
+    async def _await_beside(self, call: Future[None]) -> T:
         """Await the thread in a child task, so that this task can be cancelled meanwhile, and then call `on_cancel`."""
-        call = Future[None]()
+        on_cancel: Any = self._on_cancel
         cancellation_type = anyio.get_cancelled_exc_class()
         has_ended = anyio.Event()
         errors: list[BaseException] = []
@@ -229,8 +238,6 @@ class ThreadJob(
 
     async def _await_thread(self, call: Future[None]) -> T:
         """Call the function in a worker thread, and wait until it has returned. `call` ends when the function does."""
-        if self._own_limiter is not None:
-            run_of(self).check_limiter(self._own_limiter, self)
         keep_job_context = run_of(self).keep_current_job() if self._abandon_on_cancel else None
         with anyio.CancelScope() if self._abandon_on_cancel else contextlib.nullcontext() as abandoned_scope:
             try:
@@ -240,7 +247,7 @@ class ThreadJob(
                     call,
                     keep_job_context,
                     abandon_on_cancel=self._abandon_on_cancel,
-                    limiter=self._own_limiter or anyio.CapacityLimiter(math.inf),
+                    limiter=anyio.CapacityLimiter(math.inf),
                 )
             except Exception:
                 await anyio.lowlevel.checkpoint_if_cancelled()

@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from trioflow import Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler
+from trioflow.abc import incidents_of
 
 from ...bodies import run
 from ...places import PATIENCE, patiently
@@ -48,6 +49,26 @@ def test_functions_run_in_other_interpreters_of_the_process(backend: str) -> Non
     assert second.result() == 1024
     with pytest.raises(ValueError, match="invalid literal"):
         wrong.result()
+
+
+def test_a_call_that_outlasts_its_timeout_is_in_the_log(
+    backend: str, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run waits for a call in a thread of an executor, which cannot be interrupted, and nothing else shows why."""
+    monkeypatch.setattr("trioflow._core.run._stuck_jobs.STUCK_REPORT_DELAY", 0.01)
+    go = threading.Event()
+    job = ProcessJob(go.wait, PATIENCE, label="long", processes=threads, timeout=0.01)
+
+    async def look() -> None:
+        while not incidents_of(scheduler):  # noqa: ASYNC110 - it has no event
+            await anyio.sleep(0.01)
+        go.set()
+
+    scheduler = Scheduler(job, Job(look))
+    scheduler.run(backend=backend)
+    assert isinstance(job.raised_exception(), JobTimeout)
+    [incident] = incidents_of(scheduler)
+    assert "'long' was cancelled 0.01 s ago and is still running" in incident.message
 
 
 def test_cancelling_a_job_cancels_its_waiting_call(backend: str, threads: ThreadPoolExecutor) -> None:

@@ -511,8 +511,8 @@ class Admission:
             if not waits_for:
                 first = group.heap[0][2]
                 gated: Any = next((resource for resource in resources if resource.is_closed_to(first)), None)
-                if gated is not None and group.needs_slot and queue.line.free < 1:  # of tokens, for which it waits next
-                    return group, None
+                if gated is not None and group.needs_slot and queue.line.free < 1 and first not in gated.due:
+                    return group, None  # it waits for a token next
                 if gated is not None and gated.is_crowded():
                     continue
                 return group, gated

@@ -45,8 +45,8 @@ class Grant:
             for resource, _, share in self._parts:
                 resource.let_accrue(share, now)
 
-    def is_throttled(self) -> bool:
-        return any(resource.is_throttled() for resource, _, _ in self._parts)
+    def must_wait(self) -> bool:
+        return any(resource.must_wait(self._job) for resource, _, _ in self._parts)
 
     def refund(self) -> None:
         """Put back what the job would use up or delay, because it does not start after all."""

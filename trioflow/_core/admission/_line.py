@@ -268,7 +268,7 @@ class Line:
                 if not startable:
                     return None
             job = startable.popleft()
-            if job._state is SCHEDULED and not self._return_throttled(job):
+            if job._state is SCHEDULED and not self._return_early(job):
                 return job
 
     def give_back(self, job: AbstractJob[Any]) -> None:
@@ -285,10 +285,10 @@ class Line:
         if (grant := job._grant()) is not None:
             grant.refund()
 
-    def _return_throttled(self, job: AbstractJob[Any]) -> bool:
-        """Put a job back into its old place if a resource that it has was throttled meanwhile; not a clean-up job."""
+    def _return_early(self, job: AbstractJob[Any]) -> bool:
+        """Put a job back into its old place if it has to wait for what it has, such as at a gate; no clean-up job."""
         grant = job._grant()
-        if grant is None or self._behind is not None or not grant.is_throttled():
+        if grant is None or self._behind is not None or not grant.must_wait():
             return False
         self.refund(job)
         self.give_back(job)

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+from weakref import WeakSet
 
 from ..base import _amounts
 from ..base._states import WaitCause, Waiting
@@ -202,6 +203,10 @@ class Resource(PoolEntry):
     def is_throttled(self) -> bool:
         return not self.has_come(self.cooldown.ends_at)
 
+    def must_wait(self, job: AbstractJob[Any]) -> bool:
+        """Return whether a job that has the resource, and has not started, has to wait for it again."""
+        return self.is_throttled()
+
     def throttle(self, seconds: float) -> None:
         """Delay all jobs that need the resource for `seconds` from now, unless they are already delayed for longer.
 
@@ -324,7 +329,8 @@ class GatedResource(CountedResource):
 
     A job that could start but for the gate is parked here, and holds nothing. Then a worker without a job opens the
     gate, until no job is parked any more; and all of them compete again when it is open, or could not be opened. No
-    more jobs are parked than could have the resource together: the others wait as before, and hold back no job.
+    more jobs are parked than could have the resource together: the others wait as before, and hold back no job. One
+    that waits for a limiter's token comes here if the gate is closed to it when it gets that.
 
     Args:
         name: the name of the resource.
@@ -334,7 +340,7 @@ class GatedResource(CountedResource):
 
     """
 
-    __slots__ = ("_find_gate", "_gate", "_has_gate", "_opener", "_opening_text", "_run", "parked")
+    __slots__ = ("_early", "_find_gate", "_gate", "_has_gate", "_opener", "_opening_text", "_run", "due", "parked")
 
     def __init__(self, name: str, declared: RunResource, total: int, run: Any) -> None:
         super().__init__(name, total)
@@ -345,6 +351,9 @@ class GatedResource(CountedResource):
         self._has_gate = True  # whether `_gate` can be found; otherwise, the jobs fail with the error themselves
         self._opener: Any = None  # the worker that opens the gate
         self.parked: Final[dict[WaitingGroup, None]] = {}  # the groups with jobs that are parked here
+        self._early: Final[dict[AbstractJob[Any], None]] = {}  # those that have the resource, but not passed the gate
+        # The jobs that came early, and then got a token in vain: now they wait here also while no token is free.
+        self.due: Final = WeakSet[AbstractJob[Any]]()
 
     @property
     def opening(self) -> str:  # type: ignore[override]
@@ -357,12 +366,28 @@ class GatedResource(CountedResource):
         return sum(len(group.parked[self]) for group in self.parked) >= self.free
 
     def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
-        self._tell_gate("enter", job)
+        self.due.discard(job)
+        self._early[job] = None
+        self._let_in()
         return super().take(job, need)
+
+    def must_wait(self, job: AbstractJob[Any]) -> bool:
+        self._let_in()
+        if job in self._early:
+            self.due.add(job)
+        return job in self._early or self.is_throttled()
+
+    def _let_in(self) -> None:
+        for job in [*self._early]:
+            if not self.is_closed_to(job):
+                del self._early[job]
+                self._tell_gate("enter", job)
 
     def give_back(self, job: AbstractJob[Any], share: dict[int, Any] | None) -> None:
         super().give_back(job, share)
+        self._early.pop(job, None)
         self._tell_gate("leave", job)
+        self._let_in()
         for group in list(self.parked):  # what the job had behind the gate may be free for one that is parked
             if not self.is_closed_to(group.parked[self][0][2]):
                 group.unpark(self)
@@ -399,6 +424,7 @@ class GatedResource(CountedResource):
 
     def end_errand(self) -> None:
         self._opener = None
+        self._let_in()
         for group in list(self.parked):
             group.unpark(self, len(group.parked[self]))
         admission: Any = self.admission  # only now, because it may have been merged with another one

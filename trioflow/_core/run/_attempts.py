@@ -16,7 +16,6 @@ from ..job._job import AbstractJob
 from ..job._outcome import Failure, RunExtras
 from ._idle_timeouts import TimeLimit
 from ._part import Part
-from ._stuck_jobs import STUCK_REPORT_DELAY
 from ._verdicts import FAILED, Verdict, judge
 
 LONG_CALL_SECONDS: Final = 0.05
@@ -110,9 +109,7 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
         if job._keeps_time:
             return await job._call_once()
         if timeout is not None:
-            worker.cancelled_at, stuck_jobs = now + timeout, run.stuck_jobs
-            if worker not in stuck_jobs.watched or worker.cancelled_at + STUCK_REPORT_DELAY < stuck_jobs.due:
-                stuck_jobs.watch_deadline(worker, now)
+            run.stuck_jobs.watch_deadline(worker, now, now + timeout)
         if timeout is None or idle_timeout is not None or job._is_service:
             with TimeLimit(run, job, timeout=timeout, idle_timeout=idle_timeout, cancels=True):
                 return await job._call_once()

@@ -22,6 +22,8 @@ from ._run import Run
 from ._worker import Worker
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ..job._job import AbstractJob
     from ._journal_interface import OpenQuestion
 
@@ -205,19 +207,24 @@ class RunHandle:
         stand_in.job = worker.job
         return partial(current_worker_var.set, stand_in)
 
-    def check_limiter(self, limiter: Any, job: AbstractJob[Any]) -> None:
-        """Reject a limiter that the backend of the run cannot use.
+    async def take_token(self, limiter: Any, job: AbstractJob[Any], call: Future[Any]) -> None:
+        """Wait for a token of a limiter, which is given back when a call in a thread has ended.
 
         Args:
             limiter: the user-supplied `CapacityLimiter` of `job`.
             job: the job, for the error.
+            call: ends with the call.
 
         Raises:
             TypeError: `limiter` is not a limiter, or belongs to another backend.
 
         """
-        if self._run.backend.limiter_problem(limiter) is not None:
+        backend = self._run.backend
+        if backend.limiter_problem(limiter) is not None:
             raise TypeError(
-                f"limiter={limiter!r} of {job.label!r} cannot be used on {self._run.backend.name}: "
+                f"limiter={limiter!r} of {job.label!r} cannot be used on {backend.name}: "
                 f"give a CapacityLimiter of anyio that was created in this run, or, on trio, one of trio"
             )
+        await limiter.acquire_on_behalf_of(call)
+        call_in_loop, give_back = backend.threadsafe_caller(), partial(limiter.release_on_behalf_of, call)
+        call.add_done_callback(lambda _: call_in_loop(give_back))

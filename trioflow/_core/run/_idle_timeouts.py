@@ -268,6 +268,9 @@ class TimeLimit:
         """Start the timer, and count calls of the job's `progress()` as signs of life."""
         if self._scope is not None:
             self._scope.__enter__()
+            job = self._job
+            if self.end < math.inf and job._keeps_time and job._cannot_be_interrupted and job._worker is not None:
+                self._run.stuck_jobs.watch_deadline(job._worker, self._run.clock(), self.end)
         if self._idle_timeout < math.inf:
             self._set_timer()
         if self._extras is not None:

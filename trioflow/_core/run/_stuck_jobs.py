@@ -51,12 +51,14 @@ class StuckJobs:
             self.watched.setdefault(worker, False)
             self._set_timer(worker.cancelled_at + STUCK_REPORT_DELAY)
 
-    def watch_deadline(self, worker: Worker, now: float) -> None:
-        """Watch a worker that begins a call with a timeout now; its `cancelled_at` is the end of this."""
-        self.watched[worker] = False
-        if worker.cancelled_at + STUCK_REPORT_DELAY < self.due:
-            self._sets_timer = True
-            self._set_timer(now)
+    def watch_deadline(self, worker: Worker, now: float, end: float) -> None:
+        """Watch a worker that begins a call with a timeout now, at whose end it is cancelled."""
+        worker.cancelled_at = end
+        if worker not in self.watched or end + STUCK_REPORT_DELAY < self.due:
+            self.watched[worker] = False
+            if end + STUCK_REPORT_DELAY < self.due:
+                self._sets_timer = True
+                self._set_timer(now)
 
     def forget(self, worker: Worker) -> None:
         worker.cancelled_at = math.inf

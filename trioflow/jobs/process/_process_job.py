@@ -105,10 +105,10 @@ class ProcessJob(
             changed niceness serves only jobs with the same `nice`.
         processes: the executor or the cluster that makes this call, or "local" for a worker process on this machine;
             None for the one of its scheduler.
-        options: the options of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have
-            to start a process first. Starting the first process of a run takes about 100 ms, plus the time to import
-            the main module. In a `ThreadPoolExecutor`, a timeout counts from the start of the call, and in other
-            executors and on a cluster, which do not report it, from the submission.
+        options: the options of every job; see `AbstractJob`. A timeout counts from the call, for which a worker is
+            ready. Starting the first one of a run takes about 100 ms, plus the time to import the main module. In a
+            `ThreadPoolExecutor`, a timeout counts from the start of the call, and in other executors and on a cluster,
+            which do not report it, from the submission.
 
     Raises:
         TypeError: the function is async (use `Job` for those) or not callable, or `processes` has a wrong type. When
