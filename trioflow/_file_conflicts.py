@@ -51,9 +51,8 @@ class FileUses:
         self._writers: Final[dict[str, list[AnyJob]]] = defaultdict(list)
         self._readers: Final[list[tuple[str, AnyJob]]] = []
         kinds = {kind for kind in set(map(type, scheduler.iterate_jobs())) if hasattr(kind, "for_journal")}
-        for job in scheduler.iterate_jobs() if kinds else ():  # a run of jobs without files pays nothing for each
-            if type(job) not in kinds:
-                continue
+        # A run of jobs without files pays nothing for each.
+        for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds) if kinds else ():
             writes, reads = declared_files(job)
             for path in {os.path.abspath(os.fsdecode(path)) for path in writes}:
                 if not path.startswith("/dev/"):
@@ -88,9 +87,8 @@ class FileUses:
                 place = bisect.bisect(jobs, self._positions[reader], key=self._positions.__getitem__)
                 for writer in jobs[max(0, place - 1) : place + 1]:
                     if not self._is_ordered(reader, writer):
-                        text = (
-                            f"{reader.label!r} reads {_shown(written, reader, writer)}, which {writer.label!r} writes"
-                        )
+                        shown = _shown(written, reader, writer)
+                        text = f"{reader.label!r} reads {shown}, which {writer.label!r} writes"
                         yield f"{text}, without an order: it may get an old file, or half of one; give it required="
 
     def _written_at(self, path: str) -> Iterable[str]:
