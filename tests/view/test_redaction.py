@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import anyio
 import pytest
@@ -49,6 +49,7 @@ from trioflow import (
     ThreadJob,
     Trace,
 )
+from trioflow._core.words._explain import waiting
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import AbstractJob, BackendName, is_scheduler
 from trioflow.otel import Tracing
@@ -58,6 +59,8 @@ from trioflow.view.look._watch import Watch
 
 from ..bodies import Unpicklable
 from ..cli.command_line import trioflow
+from ..conftest import Virtual
+from .monitor.monitors import drawn, watched
 
 SECRET = "SEKRET7f3a9"
 HIDDEN = f"{SECRET}-hidden"
@@ -245,31 +248,83 @@ def give_answers(jobs: dict[str, AbstractJob[Any]], journal: Path, watchers: Wat
     watchers.note("trioflow answer", trioflow("answer", journal, "there", "-", stdin=RESULT).output)
 
 
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="it reads the arguments of processes there")
-def test_a_secret_is_in_nothing_that_is_written(
+class Run:
+    """Runs of the jobs in one directory, whose journal restores the results of earlier ones."""
+
+    def __init__(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        caplog.set_level(1, "trioflow")
+        self._here, self._log, self._printed = tmp_path, caplog, capsys
+        self._jobs = make_jobs(tmp_path)
+        self._scheduler = Scheduler(*self._jobs.values(), label="top", pool=Pool(host=PerKey(1)))
+
+    def found(self, backend: BackendName) -> dict[str, str]:
+        """Run the jobs; return the places where a secret was found."""
+        watchers, stop, journal = Watchers(self._here), threading.Event(), self._here / "run.db"
+        threads = [threading.Thread(target=watchers.watch, args=[stop])]
+        if not journal.exists():  # the second run restores the answers
+            threads += [threading.Thread(target=give_answers, args=[self._jobs, journal, watchers])]
+        for thread in threads:
+            thread.start()
+        self._scheduler.run(instruments=watchers.instruments, journal=journal, backend=backend)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        watchers.note_ended(self._scheduler)
+        watchers.note_files()
+        watchers.note("log", self._log.text)
+        watchers.note("printed", "".join(self._printed.readouterr()))
+        return watchers.found
+
+
+@pytest.fixture
+def run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
-) -> None:
-    """No file, view, error, log or list of processes has a secret of a redacted job, at a first run or a second."""
-    monkeypatch.chdir(tmp_path)
-    caplog.set_level(1, "trioflow")
-    jobs = make_jobs(tmp_path)
-    scheduler = Scheduler(*jobs.values(), label="top", pool=Pool(host=PerKey(1)))
-    for backend in get_args(BackendName):
-        watchers, stop = Watchers(tmp_path), threading.Event()
-        threads = [threading.Thread(target=watchers.watch, args=[stop])]
-        if not (tmp_path / "run.db").exists():  # the second run restores the answers
-            threads += [threading.Thread(target=give_answers, args=[jobs, tmp_path / "run.db", watchers])]
-        for thread in threads:
-            thread.start()
-        scheduler.run(instruments=watchers.instruments, journal=tmp_path / "run.db", backend=backend)
-        stop.set()
-        for thread in threads:
-            thread.join()
-        watchers.note_ended(scheduler)
-        watchers.note_files()
-        watchers.note("log", caplog.text)
-        watchers.note("printed", "".join(capsys.readouterr()))
-        assert watchers.found == {}
+) -> Run:
+    return Run(tmp_path, monkeypatch, caplog, capsys)
+
+
+READS_ARGUMENTS = pytest.mark.skipif(
+    not Path("/proc/self/cmdline").exists(), reason="it reads the arguments of processes there"
+)
+
+
+@READS_ARGUMENTS
+def test_a_secret_is_in_nothing_that_is_written(run: Run) -> None:
+    """No file, view, error, log or list of processes has a secret of a redacted job."""
+    assert run.found("trio") == {}
+
+
+@pytest.mark.ci
+@READS_ARGUMENTS
+def test_a_secret_is_in_nothing_that_a_second_run_writes(run: Run) -> None:
+    """Nor at a second run, in which a journal restores results."""
+    assert run.found("asyncio") == {}
+    assert run.found("trio") == {}
+
+
+def test_a_job_that_waits_for_a_secret_key_is_not_said_to(virtual: Virtual) -> None:
+    """The event of a wait, a list and a monitor had the key, if they were written while the job waited."""
+    jobs = [Job(anyio.sleep, 5, needs={"host": SECRET}, redact=True, label=label) for label in ("first", "second")]
+    shown: list[str] = []
+
+    async def ask() -> None:
+        await anyio.sleep(1)
+        wait = waiting(jobs[1])
+        assert wait is not None
+        scheduler.list(stream := io.StringIO(), details=True)
+        shown.extend([wait.text, scheduler.explain(jobs[1]), stream.getvalue(), "\n".join(drawn(monitor))])
+
+    scheduler, monitor = watched(*jobs, Job(ask, forever=True), pool=Pool(host=PerKey(1)))
+    virtual(lambda: scheduler.co_run())
+    assert SECRET not in "".join(shown)
+    assert shown[0] == "host (redacted): 1 of 1 taken by 'first'"

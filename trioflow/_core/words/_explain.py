@@ -41,9 +41,14 @@ def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     )
     not_restored_text = "" if reason is None else f"; it was not restored: {reason}"
     text = EXPLAIN_FUNCTIONS[job._state](job._scheduler or scheduler, job)
+    return f"{job.label!r} {_without_keys(text, job)}{not_restored_text}"
+
+
+def _without_keys(text: str, job: AbstractJob[Any]) -> str:
+    """Return what is said of a job, without the keys of resources that it needs if it has `redact=True`."""
     for need in (job._options.needs or {}).values() if job.redact else ():
         text = text.replace(f"'{printable(need)}'", "(redacted)") if isinstance(need, str) else text
-    return f"{job.label!r} {text}{not_restored_text}"
+    return text
 
 
 def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -131,7 +136,8 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
         return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaited_jobs))}") if awaited_jobs else None
     if run is None or job._state is not JobState.SCHEDULED:
         return None
-    return _find_wait(run, job)
+    wait = _find_wait(run, job)
+    return wait._replace(text=_without_keys(wait.text, job)) if job.redact else wait
 
 
 def describe_waits(scheduler: BaseScheduler) -> str:
