@@ -149,14 +149,14 @@ class Span:
         return self.started_at - self.scheduled_at
 
     @property
-    def count_key(self) -> CountKey:
-        """The key of the job as `count_key` has it."""
-        return recorded_state(self), self.forever, self.critical is False
-
-    @property
     def exception_text(self) -> str:
         """The type and the message of the exception, in at most 100 characters. Empty if there is no exception."""
         return "" if self.exception is None else _failure_text.one_line_text(self.exception)
+
+
+def recorded_count_key(span: Span) -> CountKey:
+    """Return the key under which the job of a span is counted, as `count_key` does for a job."""
+    return recorded_state(span), span.forever, span.critical is False
 
 
 def waits_before_start(span: Span) -> list[Wait]:

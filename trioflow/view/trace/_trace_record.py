@@ -21,7 +21,7 @@ from ..graph._style import Direction
 from ..text._failure_text import FailureText
 from ..text._verdict import Tally, Verdict, create_verdict
 from ._critical_path import CriticalPathLink, compute_critical_path
-from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span
+from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span, recorded_count_key
 
 T = TypeVar("T")
 MAX_BOXES: Final = 300
@@ -75,9 +75,9 @@ def tally_of(spans: Iterable[Span], failed_groups: Iterable[Span]) -> Tally:
     for span in spans:
         if span.restored or span.rerun_cause is not None:
             restored = (span.restored_at, span.restored_elapsed) if span.restored else None
-            tally.add_outcome(span.count_key, restored, span.rerun_cause)
+            tally.add_outcome(recorded_count_key(span), restored, span.rerun_cause)
         else:
-            plain[span.count_key] += 1
+            plain[recorded_count_key(span)] += 1
     for key, number in plain.items():
         tally.add_jobs(*key, number)
     tally.failed_groups = sum(span.critical is not False for span in failed_groups)
