@@ -182,15 +182,16 @@ def is_slow(file: Path) -> bool:
 
 
 LONGEST = {
-    "docs/test_sessions.py": 20, "testing/test_check_kind.py": 4, "jobs/process/test_process_job.py": 2,
-    "jobs/ssh/test_ssh_job.py": 3, "cli/test_bad_input.py": 2, "jobs/ssh/test_connections.py": 3, "test_dask.py": 1,
-    "journal/test_commands.py": 2, "jobs/posix/test_adverse_conditions.py": 3, "batch/test_batch.py": 2,
-    "jobs/ssh/test_remote_service.py": 3, "cli/test_ssh.py": 1, "jobs/ssh/test_copying.py": 2,
-    "batch/test_parallel.py": 2, "compat/pyexpool/test_ending.py": 2, "scheduler/test_signals.py": 2,
-    "view/trace/test_report_browser.py": 1, "examples/test_checkers.py": 1, "libraries/test_http.py": 1,
-    "test_elsewhere.py": 1, "view/trace/test_report.py": 1, "batch/test_processes.py": 2, "batch/test_journal.py": 1,
-    "cli/test_end_of_run.py": 2, "journal/test_killed.py": 2,
-    "compat/pyexpool/test_signals.py": 1, "journal/test_restoring.py": 1,
+    "model/test_model.py": 4, "jobs/ssh/test_connections.py": 4, "testing/test_check_kind.py": 3,
+    "laws/test_words.py": 3, "docs/test_sessions.py": 3, "laws/test_growth.py": 2, "test_dask.py": 2,
+    "jobs/process/test_process_job.py": 2, "jobs/ssh/test_ssh_job.py": 2, "view/test_estimate.py": 2,
+    "run/test_each_line.py": 2, "cli/test_bad_input.py": 2, "test_structure.py": 2,
+    "jobs/command/test_shell_places.py": 2, "journal/test_commands.py": 2, "cli/test_ssh.py": 2,
+    "view/test_redaction.py": 2, "model/test_found.py": 1, "jobs/test_user_files.py": 1,
+    "jobs/ssh/test_copying.py": 1, "batch/test_journal.py": 1, "jobs/process/test_worker_pool.py": 1,
+    "view/page/test_page.py": 1, "scheduler/test_signals.py": 1, "run/test_again.py": 1,
+    "journal/test_requirements.py": 1, "examples/test_examples.py": 1, "jobs/command/test_ending.py": 1,
+    "jobs/command/test_command.py": 1, "test_elsewhere.py": 1,
 }  # fmt: skip
 """Files that take longest, mostly to wait for programs: they begin first, each in so many parts.
 
