@@ -9,7 +9,7 @@ import pytest
 
 from trioflow import First, Job, Pool, Retry, Scheduler
 
-from ..bodies import nap
+from ..bodies import fail_now, nap
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -34,6 +34,14 @@ def test_a_function_decides_on_the_pause(virtual: Virtual) -> None:
         assert (job.elapsed, job.attempts) == (elapsed, 3 if type(value) is int else 1)
     assert isinstance(job.raised_exception(), TypeError)
     assert str(job.raised_exception()).startswith("on='later' of the Retry of 'job', which returned that: give a")
+
+
+def test_backoffs_grow_by_their_factor_up_to_their_cap(virtual: Virtual) -> None:
+    """The cap bounds each backoff, the first one too, and not what the factor is applied to."""
+    for first, elapsed in ((2, 2 + 6 + 10 + 10), (20, 4 * 10)):
+        job = Job(fail_now, retry=Retry(4, first=first, factor=3, cap=10, jitter=False))
+        assert not virtual(Scheduler(job).co_run)
+        assert (job.attempts, job.elapsed) == (5, elapsed)
 
 
 @pytest.mark.parametrize("policy", ["fifo", "critical-path"])

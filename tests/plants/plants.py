@@ -1091,4 +1091,154 @@ if run is not None:
                 pass
 """,
     ),
+    Plant(
+        "adm-stale-entry",
+        f"{ADMISSION}/_admission.py",
+        "a group of equal needs is taken to stand where its first job stood, by the key instead of the number",
+        "if first is not None and self.entry is not None and first[1] == self.entry[1]:",
+        "if first is not None and self.entry is not None and first[0] == self.entry[0]:",
+    ),
+    Plant(
+        "retry-cap-first",
+        f"{JOB}/_retry.py",
+        "the cap is applied before the factor",
+        "backoff = min(self.first * self.factor ** (number - 1), self.cap)",
+        "backoff = min(self.first, self.cap) * self.factor ** (number - 1)",
+    ),
+    Plant(
+        "first-turn-competitor",
+        f"{PARTS}/_first_rule.py",
+        "a turn counts as begun only when its competitor starts, not with a job that this one needs",
+        "job in self._turns and self._turns[job] is self._last_open",
+        "job in self._turns and job is self._last_open",
+    ),
+    Plant(
+        "first-drained",
+        f"{PARTS}/_first_rule.py",
+        "a First that has its result in a drain keeps the reason of the drain",
+        """\
+        self._run.give_reason(None, instead_of=StopReason.DRAINED)
+""",
+    ),
+    Plant(
+        "again-keeps-on",
+        f"{RUN}/_run.py",
+        "a retry after try_again() keeps what had succeeded, as the run that try_again() begins",
+        """\
+        extras.keeps_succeeded = False
+""",
+    ),
+    Plant(
+        "clean-up-backoff",
+        f"{RUN}/_clean_up.py",
+        "the clean-up ends while one of its jobs waits for its next attempt",
+        "while self.alive or self._backoff_until() < math.inf:",
+        "while self.alive:",
+    ),
+    Plant(
+        "forever-only-now",
+        f"{RUN}/_run.py",
+        "whether there have been ordinary jobs is forgotten as forever ones are added",
+        "self.had_ordinary_jobs = self.had_ordinary_jobs or bool(ordinary)",
+        "self.had_ordinary_jobs = bool(ordinary)",
+    ),
+    Plant(
+        "budget-reported",
+        f"{ADMISSION}/_budget.py",
+        "what a job has reported as used comes back as it is throttled",
+        "        if not share.is_reported:\n            self.free",
+        "        if share.amount:\n            self.free",
+    ),
+    Plant(
+        "rate-window-negative",
+        f"{ADMISSION}/_rate.py",
+        "used() puts back more than is in the window of a rate",
+        """\
+        amount = max(amount, -self._started.get(time, 0))
+""",
+    ),
+    Plant(
+        "rate-bucket-early",
+        f"{ADMISSION}/_rate.py",
+        "what jobs have of a bucket that have not started accrues meanwhile",
+        "        return max(self.full_at, now + float(self.unstarted_amount) * self.seconds_each)",
+        "        return max(self.full_at, now)",
+    ),
+    Plant(
+        "drain-retries",
+        f"{RUN}/_verdicts.py",
+        "a job that fails in a drain is retried",
+        "ends = run.is_draining_or_stopping and worker.workers is run.workers",
+        "ends = run.workers.is_closed and worker.workers is run.workers",
+    ),
+    Plant(
+        "pause-around",
+        f"{RUN}/_run.py",
+        "resume() of a group ends the pause around it",
+        "self.queue.set_paused(is_paused_around or self.pause is not None)",
+        "self.queue.set_paused(self.pause is not None or (is_paused_around and not self.queue.is_paused))",
+    ),
+    Plant(
+        "failures-uncounted-kept",
+        f"{RUN}/_failure_counts.py",
+        "a failure that counts no more is kept for the report, with its job",
+        """\
+            if job in self._kept:
+                self._kept.remove(job)
+""",
+    ),
+    Plant(
+        "adm-overtaken-apart",
+        f"{ADMISSION}/_admission.py",
+        "jobs of other runs count as overtaking, whatever they need",
+        "                    if not other.resources.isdisjoint(group.resources):\n",
+        "                    if other.queue is not group.queue or not other.resources.isdisjoint(group.resources):\n",
+    ),
+    Plant(
+        "hold-released-for-good",
+        f"{PARTS}/_hold.py",
+        "a run that was let go on is not held again",
+        """\
+        self._is_released &= not run.waits_for_jobs()
+""",
+    ),
+    Plant(
+        "drain-cut-off",
+        f"{RUN}/_run.py",
+        "failures in a group that a drain cuts off do not count",
+        "is_cut_off = self.is_draining_or_stopping and self.cancel_reason is not _states.COMPLETED",
+        "is_cut_off = self.phase is STOPPING and self.cancel_reason is not _states.COMPLETED",
+    ),
+    Plant(
+        "first-inherits-critical",
+        f"{RUN}/_run.py",
+        "the critical_jobs around a First reach into it",
+        "if outer is not None and self.members_critical is None and scheduler._enough is None:",
+        "if outer is not None and self.members_critical is None:",
+    ),
+    Plant(
+        "forever-once",
+        f"{RUN}/_ending.py",
+        "a forever job that goes on after its cancellation is not cancelled again",
+        "    await _wait_until_left(run, workers, repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))",
+        "    await _wait_until_left(run, workers)",
+    ),
+    Plant(
+        "clean-up-late",
+        f"{RUN}/_clean_up.py",
+        "a clean-up job starts at the deadline of the clean-up",
+        "if self.run.clock() < self.deadline and not (self.is_closed or self.group.is_cancelled()):",
+        "if not (self.is_closed or self.group.is_cancelled()):",
+    ),
+    Plant(
+        "retry-first-start",
+        f"{RUN}/_run.py",
+        "the first start is that of the attempt before the last",
+        """\
+            extras.first_started_at = began if extras.first_started_at is None else extras.first_started_at
+""",
+        """\
+            extras.first_started_at = began
+""",
+    ),
 )

@@ -222,6 +222,16 @@ def test_a_drain_after_the_second_try_of_a_cancelled_job_leaves_its_group_comple
     assert (hung.attempts, group.state, group.stop_reason) == (2, JobState.SUCCEEDED, StopReason.COMPLETED)
 
 
+def test_a_retry_of_a_group_that_was_tried_again_runs_all_its_jobs(virtual: Virtual) -> None:
+    """Only the run that `try_again` begins keeps what had succeeded: a retry is a run as any other."""
+    good, bad = Broken(0), Broken(3)
+    group = Scheduler(Job(good), Job(bad), retry=1)
+    scheduler = Scheduler(group)
+    scheduler.add(Job(after, 5, group.try_again))
+    assert virtual(scheduler.co_run)
+    assert (good.calls, bad.calls, group.attempts) == (3, 4, 4)
+
+
 @pytest.mark.parametrize(("fails", "states", "reason"), [(2, "SSSS", "COMPLETED"), (9, "FFBB", "FAILED")])
 def test_the_run_is_held_where_it_would_end_with_failures(
     virtual: Virtual, fails: int, states: str, reason: str
@@ -270,6 +280,22 @@ def test_a_pause_of_a_held_run_holds_back_what_is_tried_again(virtual: Virtual, 
     virtual(main)
     assert seen == ["FAILED True", "SCHEDULED True", "FAILED True"]
     assert scheduler.stop_reason is StopReason.FAILED
+
+
+def test_what_is_tried_again_as_the_hold_ends_may_hold_the_run_once_more(virtual: Virtual) -> None:
+    """The hold ends with what has failed by then, and not for what fails later."""
+    job = Job(Broken(2))
+    scheduler = Scheduler(job, hold=True)
+    seen: list[Any] = []
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await after(5, lambda: (scheduler.resume(), job.try_again()))
+            await after(5, lambda: seen.append((job.state.name, scheduler.is_paused)), scheduler.resume)
+
+    virtual(main)
+    assert (seen, scheduler.stop_reason) == ([("FAILED", True)], StopReason.FAILED)
 
 
 def test_an_open_block_is_held_only_at_its_end(virtual: Virtual) -> None:

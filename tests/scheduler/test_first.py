@@ -168,6 +168,15 @@ def test_a_first_with_an_infinite_stagger_that_needs_more_starts_a_job_after_a_s
     assert explained[0].endswith("waits for its turn: until 'one' has settled")
 
 
+def test_a_turn_comes_so_long_after_the_first_start_in_the_one_before(virtual: Virtual) -> None:
+    """A turn begins with the first job that the call needs; the turn after it does not wait for the call itself."""
+    needed = Job(nap, 3, label="needed")
+    calls = [Job(nap, 9, required=needed), Job(nap, 1)]
+    first = First(needed, *calls, stagger=2)
+    assert virtual(Scheduler(first).co_run)
+    assert ([job.started_at for job in (needed, *calls)], first.finished_at) == ([0, None, 2], 3)
+
+
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("has_backoff", [False, True])
 def test_a_turn_comes_before_the_end_of_a_job_in_the_same_instant(
