@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib
 import sys
 from typing import Any
@@ -49,3 +50,34 @@ def test_current_backend_is_asyncio_only_in_a_task_of_asyncio(monkeypatch: pytes
     assert asyncio.run(main()) == "asyncio"
     with pytest.raises(RuntimeError, match="must be awaited in a trio or asyncio task"):
         backend.current_backend()
+
+
+class OwnLoop(asyncio.SelectorEventLoop):
+    """A loop that does something of its own in each iteration."""
+
+    def _run_once(self) -> None:
+        super()._run_once()  # type: ignore[misc]
+
+
+@pytest.mark.fast_way("asyncio")
+@pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, OwnLoop])
+def test_an_iteration_of_a_loop_in_python_is_known_by_its_frame_at_any_depth(loop: type[Any]) -> None:
+    """However many functions are called in between, an iteration is the same object, for which no callback is added."""
+    from trioflow._core.backend.isolation._fast_asyncio import LoopIterations
+
+    def at_depth(iterations: LoopIterations, depth: int) -> object:
+        return at_depth(iterations, depth - 1) if depth else iterations.current()
+
+    async def main() -> list[set[object]]:
+        iterations = LoopIterations(asyncio.get_running_loop(), contextvars.copy_context())
+        found: list[set[object]] = []
+        for _ in range(2):
+            found.append({at_depth(iterations, depth) for depth in range(1, 9)})
+            assert iterations._current is None, "a callback was added"
+            await asyncio.sleep(0)
+        return found
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        first, second = runner.run(main())
+    assert len(first) == len(second) == 1
+    assert first != second

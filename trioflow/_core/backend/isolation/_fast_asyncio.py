@@ -28,10 +28,6 @@ TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 """anyio's mapping of each task to its `TaskState`, which contains the task's innermost cancel scope."""
 STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data
 """The dict inside `TASK_STATES`, keyed by weak references to the tasks. Accessing it directly is faster."""
-LOOP_FRAME_DEPTH: Final = 4
-"""The number of frames from `LoopIterations.current` up to the frame of the event loop."""
-LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
-"""The code of the method that runs one iteration of asyncio's own event loop; None if it has been renamed."""
 
 
 class FastAsyncioGroup(EdgeGroup):
@@ -182,23 +178,23 @@ class WorkerScope(anyio_asyncio.CancelScope):
 class LoopIterations:
     """A source of objects that identify the iterations of the event loop.
 
-    asyncio's own loop runs each iteration in a new frame, which identifies it. On other loops, a callback detects the
-    next iteration; this is slower, and may cause an additional iteration.
+    A loop in Python runs each iteration in a new frame of its `_run_once`, which identifies it. On other loops, a
+    callback detects the next iteration; this is slower, and may cause an additional iteration.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self._loop = loop
         self._context = context
+        self._code = getattr(getattr(loop, "_run_once", None), "__code__", None)
         self._current: object = None
 
     def current(self) -> object:
-        """Return an object that identifies the current iteration.
-
-        Call this only from a function that `Worker.work` calls, because of `LOOP_FRAME_DEPTH`.
-        """
-        frame = sys._getframe(LOOP_FRAME_DEPTH)
-        if frame.f_code is LOOP_ITERATION_CODE:
-            return frame
+        """Return an object that identifies the current iteration."""
+        frame = None if self._code is None else sys._getframe(2)  # that of `Worker.work`, or of a function it calls
+        while frame is not None:
+            if frame.f_code is self._code:
+                return frame
+            frame = frame.f_back
         if self._current is None:
             self._current = object()
             self._loop.call_soon(self._on_next_iteration, context=self._context)
