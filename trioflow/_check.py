@@ -25,7 +25,6 @@ from ._core.scheduler._checks import (
     reject_shared_pools,
     store_implied_requirements,
 )
-from ._core.words._job_queries import is_one_job
 from ._core.words._member_queries import all_requirements
 
 
@@ -62,8 +61,6 @@ def _most_at_once(scheduler: BaseScheduler) -> int:
         is_number = isinstance(level.jobs_window, int)  # a limiter counts the jobs that work, also in nested schedulers
         total = sum(members[: level.window_size] if is_number else members)
         most[level] = total if is_number or level.window_size is None else min(total, level.window_size)
-        if is_one_job(level):
-            most[level] = min(1, total)
     return most[scheduler]
 
 

@@ -249,3 +249,11 @@ def test_check_says_how_many_run_where_a_window_counts_groups(
     shown = [line for line in done.stdout.splitlines() if "at once" in line]
     assert shown == ([] if said is None else [f"note: {said}a CapacityLimiter counts the jobs that work"])
     assert done.exit_code == 0
+
+
+@pytest.mark.parametrize(("inner", "most"), [("", 8), ("jobs_window=anyio.CapacityLimiter(5)", 5)])
+def test_the_jobs_of_a_first_run_at_once(tmp_path: Path, inner: str, most: int) -> None:
+    """A window counts a `First` as one, whose jobs run at once, and each takes a token of a limiter around them."""
+    code = f"x = Scheduler(Scheduler([First([Job(work) for _ in range(4)]) for _ in range(2)], {inner}), jobs_window=1)"
+    done = trioflow("check", written(tmp_path, code))
+    assert done.stdout.startswith(f"note: {most} may run at once: jobs_window=1 counts a nested scheduler as one; ")

@@ -696,10 +696,12 @@ def cancel(world: World, name: str, mechanism: str) -> None:
 
 
 def drain(world: World, name: str) -> None:
-    """Call `drain()` of a scheduler that is under way."""
+    """Call `drain()` of a scheduler: one that has not begun, or waits for another attempt, is as good as cancelled."""
     group = world.jobs.get(name)
     if group in world.schedulers:
         group.drain()  # type: ignore[union-attr]
+    elif group is not None and isinstance(group.plan, Group):
+        cancel(world, name, "drain of what has not begun")
 
 
 def try_again(world: World, job: Any) -> None:

@@ -966,14 +966,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         `stop_reason` is DRAINED, and its result is False. SCHEDULED jobs end CANCELLED, and jobs that were not reached
         stay IDLE. Nested schedulers that are running are drained, too. They end CANCELLED as jobs if that has kept one
         of their jobs from its end; a `First` only if its running jobs do not decide its result. A job that fails and
-        would be retried ends CANCELLED. If the run is stopped meanwhile, for example by its timeout or a critical
-        failure, the remaining jobs are cancelled, and `stop_reason` is still DRAINED.
+        would be retried ends CANCELLED. For a nested scheduler that has not begun, or waits for another attempt, this
+        does what `cancel()` does. If the run is stopped meanwhile, for example by its timeout or a critical failure,
+        the remaining jobs are cancelled, and `stop_reason` is still DRAINED.
 
         If the run is draining or stopping already, this does nothing. From another thread than that of the run, this
         takes effect in the next turn of its loop, and does nothing after its end.
 
         Raises:
-            RuntimeError: the scheduler is not running.
+            RuntimeError: neither this scheduler nor the one that contains it is running, or it has settled.
 
         Example:
             >>> async def first():
@@ -989,9 +990,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if self._run is not None and self._calls_after_signal is not None:  # a function of `handle_signals` calls this
             self._calls_after_signal.append(self.drain)
         else:
-            self._steer(self._run, self._drain, "drain()")
+            around = None if self._scheduler is None or self._state.is_settled else self._scheduler._run
+            self._steer(self._run or around, self._drain, "drain()")
 
     def _drain(self, run: Run) -> None:
+        run = self._run or run  # it may have begun since another thread has asked
+        if run.scheduler is not self:
+            run.cancel_job(self)
+            return
         if not run.is_draining_or_stopping:
             _failures.log_drain(self)
         run.drain()
