@@ -14,7 +14,7 @@ import pytest
 from trioflow.cli import _end_of_run
 
 from ..pythons import Python
-from .command_line import ENVIRONMENT, WORDS, process, run, written
+from .command_line import ENVIRONMENT, WORDS, process, run, trioflow, written
 
 CODE = """
 def broken(name):
@@ -197,6 +197,16 @@ def test_end_of_a_run_has_the_command_to_run_again_and_the_number_of_kept_jobs(
         assert lines[-1] == "run again  trioflow run --no-monitor 'a b.py' --journal run.db  (1 of 3 jobs kept)"
     last = run("a b.py").stdout.splitlines()[-1]
     assert last.endswith(" 'a b.py'  (--journal FILE keeps what succeeds)")
+
+
+def test_a_first_with_its_jobs_is_one_of_the_kept_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the journal, as in all counts: of eleven jobs, twenty were once kept."""
+    monkeypatch.chdir(tmp_path)
+    asks = "First(Job(work, key='a'), Job(work, key='b'), label=f'a/{n}')"
+    path = written(tmp_path, f"x = Scheduler([{asks} for n in range(3)], Job(work, label='c'), Job(fail))")
+    for _ in range(2):
+        assert run(path, "--journal", "run.db").stdout.splitlines()[-1].endswith("(4 of 5 jobs kept)")
+        assert trioflow("journal", "run.db").stdout.splitlines()[-1].startswith("4 jobs kept, ")
 
 
 def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path) -> None:

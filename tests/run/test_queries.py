@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,7 +12,6 @@ from trioflow import (
     AbstractJob,
     Adaptive,
     Job,
-    JobState,
     PerKey,
     Pool,
     Rate,
@@ -28,6 +27,7 @@ from trioflow._core.base._states import RunPhase
 from trioflow._core.job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
 from trioflow._core.job._outcome import DROPPED
 from trioflow._core.scheduler._checks import check_may_run, check_scenario, store_implied_requirements
+from trioflow._core.scheduler._members import collect_dropped
 from trioflow._core.words._explain import get_status_text, open_requirements, waiting_since
 from trioflow._core.words._job_queries import (
     command_line_of,
@@ -40,15 +40,14 @@ from trioflow._core.words._job_queries import (
 )
 from trioflow._core.words._member_queries import (
     all_requirements,
-    is_droppable,
     members_in_order,
     nested_schedulers,
     ranks_of,
 )
 from trioflow._core.words._run_view import current_run
-from trioflow.abc import Instrument, JobKind
+from trioflow.abc import JobKind
 
-from ..bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, nap
+from ..bodies import fail, nap
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -181,24 +180,21 @@ def test_a_rank_is_the_longest_path_to_an_exit() -> None:
 
 
 @pytest.mark.parametrize("keeps", [False, True])
-@pytest.mark.parametrize("ends", [FAILED, BLOCKED])
-def test_settled_jobs_are_droppable_without_keep_jobs_except_a_critical_failure(
-    virtual: Virtual, keeps: bool, ends: JobState
-) -> None:
-    """With `keep_jobs=False` settled jobs may be dropped, but not a critical failure, which is still to be reported."""
-    bad = Job(fail, required=Job(nap, 1))
-    last = Job(fail if ends is FAILED else nap, required=bad, critical=True)
-    last.run_if = "settled" if ends is FAILED else "succeeded"
-    jobs = [Job(nap, critical=True), Job(nap, 9), bad, last]
-    scheduler, found = Scheduler(jobs, bad.required, keep_jobs=keeps), dict[Any, bool]()
+def test_jobs_that_a_scheduler_drops_are_collected_in_their_order(virtual: Virtual, keeps: bool) -> None:
+    """With `keep_jobs=False` these are the jobs added to a run, but not a failure that is still to be reported."""
+    collected = deque[Any]()
+    added = [Job(nap, 1), Job(fail, 2, critical=False), Job(fail, 3), Job(nap, 4)]
+    awaited = Job(fail, 5)
 
-    class Watch(Instrument):
-        def job_finished(self, scheduler: Scheduler, job: Any) -> None:
-            found[job] = is_droppable(scheduler, job)
+    async def grow() -> None:
+        collect_dropped(scheduler, collected)
+        scheduler.update(added)
+        with pytest.raises(OSError, match="broken"):
+            await scheduler.add(awaited)
 
-    virtual(partial(scheduler.co_run, instruments=[Watch()]))
-    assert [job.state for job in jobs] == [SUCCEEDED, CANCELLED, FAILED, ends]
-    assert [found[job] for job in jobs] == [*[not keeps] * 3, False]
+    scheduler = Scheduler(Job(grow), keep_jobs=keeps)
+    virtual(scheduler.co_run)
+    assert [*collected] == ([] if keeps else [*added[:2], added[3], awaited])
 
 
 def test_nested_scheduler_waits_for_the_inputs_of_its_members() -> None:

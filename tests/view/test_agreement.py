@@ -127,6 +127,30 @@ def firsts() -> Scheduler:
     )
 
 
+def blocked_forever_jobs(**options: Any) -> Scheduler:
+    """Return a scheduler with a failure that blocks a service, what uses it, and another forever job; one fails."""
+    cause = Job(fail, label="cause")
+    base = Service(serve, label="base", required=cause)
+    watch = Job(anyio.sleep_forever, forever=True, label="watch", required=cause)
+    broken = Job(fail, 1, forever=True, label="broken")
+    calm = Job(anyio.sleep_forever, forever=True, label="calm")
+    return Scheduler(cause, base, watch, broken, calm, Job(nap, label="use", required=base), Job(nap, 2), **options)
+
+
+def dropped_failures() -> Scheduler:
+    """Return a scheduler that drops the jobs added to it, but not the first failures that count."""
+    scheduler = Scheduler(Job(fail, label="bad"), blocked_forever_jobs(keep_jobs=False, label="inside"))
+
+    async def add() -> None:
+        for n in range(40):
+            scheduler.add(Job(fail if n % 2 else nap, n, critical=False if n < 9 else None, label="bad"))
+            await anyio.sleep(0.5)
+
+    scheduler.keep_jobs = False
+    scheduler.add(Job(add))
+    return scheduler
+
+
 def unpaid_calls() -> Scheduler:
     """Return a scheduler with a budget for two of five hedged calls."""
     calls = [First(*(Job(nap, needs={"usd": 1}) for _ in range(2)), stagger=5) for _ in range(5)]
@@ -174,6 +198,8 @@ RUNS: dict[str, tuple[Any, int]] = {
         STOPPED,
     ),
     "hedges are drained": (lambda: Scheduler(hedged(1), hedged(9), hedged(9), Job(stop, "drain")), STOPPED),
+    "blocked forever jobs": (blocked_forever_jobs, FAILURES),
+    "dropped failures": (dropped_failures, FAILURES),
     "hedged calls without money": (unpaid_calls, FAILURES),
     "5 jobs": (lambda: Scheduler(*(Job(nap, n) for n in range(5)), jobs_window=2), SUCCESS),
     "500 jobs": (lambda: many_jobs(500), FAILURES),
@@ -319,10 +345,11 @@ def test_the_time_that_an_instrument_takes_before_the_run_counts_in_no_view(tmp_
 def test_the_critical_path_is_that_of_the_trace(views_of: Callable[[str], Views], name: str) -> None:
     """A trace file has the critical path of the run, and `graph()` marks the same path without a trace.
 
-    Without a trace, neither earlier runs of a nested scheduler nor earlier sizes of an adaptive window are known.
+    Without a trace, neither earlier runs of a nested scheduler, nor earlier sizes of an adaptive window, nor dropped
+    jobs are known.
     """
     views = views_of(name)
-    if name not in ("a second attempt", "everything", "adaptive"):
+    if name not in ("a second attempt", "everything", "adaptive", "dropped failures"):
         assert {job.path for job in find_critical_path(views.scheduler)} == {
             views.live.spans[link.span_number].path for link in views.live.critical_path_links
         }

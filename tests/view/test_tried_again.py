@@ -92,3 +92,21 @@ def test_the_monitor_counts_the_last_end_of_each_job(virtual: Virtual) -> None:
     assert virtual(lambda: scene.scheduler.co_run(instruments=[monitor]))
     assert "all 7 jobs succeeded" in shown.getvalue().splitlines()[-1]
     assert "1 failed" not in shown.getvalue().splitlines()[-1]
+
+
+def test_the_monitor_shows_a_second_try_in_a_scheduler_that_drops_jobs(virtual: Virtual) -> None:
+    """Such a scheduler keeps the first failures. The monitor once knew the job no more, and left the run."""
+    tries, shown = iter("12"), io.StringIO()
+
+    async def fails_once() -> None:
+        if next(tries) == "1":
+            raise OSError("first")
+
+    async def grow() -> None:
+        scheduler.add(Job(fails_once, label="bad"))
+        await anyio.sleep(1)
+        scheduler.try_again()
+
+    scheduler = Scheduler(Job(grow, label="grow"), keep_jobs=False)
+    assert virtual(lambda: scheduler.co_run(instruments=[Monitor(file=shown)]))
+    assert "all 2 jobs succeeded" in shown.getvalue().splitlines()[-1]

@@ -164,7 +164,7 @@ def count_restorable_jobs(journal: Path) -> int:
     from ..journal._store import read_with_retry
 
     try:
-        return read_with_retry(journal, lambda store: store.count_stored_results())
+        return read_with_retry(journal, lambda store: store.count_kept_jobs())
     except JournalError:  # the run has logged the error already
         return 0
 

@@ -21,7 +21,7 @@ from ..journal._fingerprint import job_path
 from ..journal._journal import JobFacts
 from ..journal._run_summary import FailedJob, parse_summary
 from ..journal._serialization import loads
-from ..journal._store import JournalStore, RunRecord, StoredJob, read_with_retry
+from ..journal._store import JournalStore, RunRecord, StoredJob, count_jobs, read_with_retry
 from ..view.text._selection import match_paths
 from ..view.text._symbols import Symbols, align_columns, display_width
 from ..view.text._verdict import Tally, create_verdict, reruns_text
@@ -243,7 +243,7 @@ def list_jobs(path: Path) -> int:
 
 
 def summary_text(runs: list[RunRecord], records: list[StoredJob]) -> str:
-    kept = sum(record.saved is not None for record in records)
+    kept = count_jobs((record.path, record.fingerprint) for record in records if record.saved is not None)
     number = f"{plural(kept, 'job')} kept, {plural(len(runs), 'run')}"
     if not runs:
         return number

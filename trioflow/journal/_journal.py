@@ -66,7 +66,7 @@ from ._record_paths import RecordPaths, name_of_added_job
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import NotSerializable, Spools, comparison_form, digest, dumps, loads
-from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
+from ._store import DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -170,7 +170,7 @@ MUTABLE_FORM: Final = re.compile(r'"(?:a":\[|k":\{).*"(?:\[|\{|~)')
 """What a fingerprint has if an argument may be a container or an object."""
 UNIDENTIFIED: Final = "only the name of its function identifies it, and other functions may have the same name"
 AMBIGUOUS: Final = "several jobs have had this name"
-FIRST_FINGERPRINT: Final = '{"f":"first"}'
+FIRST_FINGERPRINT: Final = "{" + END_OF_FIRST
 AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
 """The beginning of the fingerprint of the record of an ambiguous path. That of one of the jobs follows."""
 UNSTORED_FORM: Final = "unstored"

@@ -149,6 +149,8 @@ COLUMN_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
 }
 """The types of the values in each column. SQLite accepts any type in any column."""
 JOB_COLUMN_TYPES: Final = tuple(COLUMN_TYPES[name] for name in StoredJob._fields)
+END_OF_FIRST: Final = '"f":"first"}'
+"""The end of the fingerprint of a `First`."""
 RECORD_COLUMNS: Final = ", ".join(StoredJob._fields)
 NOT_LARGE_NO_OUTPUTS: Final = (None, None)
 SELECT_JOB_STATEMENT: Final = f"SELECT {RECORD_COLUMNS}, checksum FROM jobs WHERE path = ?"
@@ -157,6 +159,14 @@ UPSERT_JOB_STATEMENT: Final = (
     f"INSERT INTO jobs ({RECORD_COLUMNS}, checksum) VALUES ({', '.join('?' * len(StoredJob._fields))}, ?)"
     f" ON CONFLICT (path) DO UPDATE SET {UPDATE_CLAUSE}"
 )
+
+
+def count_jobs(rows: Iterable[tuple[Any, Any]]) -> int:
+    """Return the number of jobs with these paths and fingerprints; as in all counts, a `First` is one with its own."""
+    fingerprints = {str(path): str(fingerprint) for path, fingerprint in rows}
+    firsts = {path for path, fingerprint in fingerprints.items() if fingerprint.endswith(END_OF_FIRST)}
+    slashes = ((path, [place for place, sign in enumerate(path) if sign == "/"]) for path in fingerprints)
+    return sum(firsts.isdisjoint(path[:place] for place in places) for path, places in slashes)
 
 
 class DamagedRow(Exception):
@@ -542,13 +552,14 @@ class JournalStore:
         row = self._fetch_row(statement, (path, len(path) + 1, f"{path}/"))
         return int(row[0] or 0)
 
-    def count_stored_results(self) -> int:
+    def count_kept_jobs(self) -> int:
         """Return the number of jobs that ran or were restored in the last run, and have a stored result."""
-        (number,) = self._fetch_row(
-            "SELECT count(*) FROM jobs, (SELECT max(id) AS last FROM runs)"
-            " WHERE saved IS NOT NULL AND (run = last OR restored = last)"
-        )
-        return int(number)
+        with self._explain_errors("read it"):
+            rows = self._database.execute(
+                "SELECT path, fingerprint FROM jobs, (SELECT max(id) AS last FROM runs)"
+                " WHERE saved IS NOT NULL AND (run = last OR restored = last)"
+            ).fetchall()
+        return count_jobs(rows)
 
     def run_records(self) -> list[RunRecord]:
         with self._explain_errors("read it"):

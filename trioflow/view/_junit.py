@@ -201,7 +201,7 @@ def _unfinished_reason(record: TraceRecord, span: Span) -> str:
 
     Return an empty string if the job succeeded or failed, or if it is a forever job that ended with the run.
     """
-    if _verdict.tally_key(span.state, span.forever) == _verdict.FOREVER_KEY:
+    if span.forever and span.state not in _verdict.TROUBLE_STATES:
         return ""
     blocked = record.find_blocked(span)
     words = STATE_STYLES[recorded_state(blocked)].unfinished_reason

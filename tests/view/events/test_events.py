@@ -144,7 +144,30 @@ def test_the_last_event_names_the_culprit_of_a_run_that_drops_jobs(virtual: Virt
     assert (events[-1]["event"], events[-1]["culprit"]) == ("run_ended", "bad")
 
 
-def test_dropped_nested_schedulers_are_freed_when_they_settle(virtual: Virtual) -> None:
+def test_a_failed_job_that_is_kept_has_one_path(virtual: Virtual) -> None:
+    """A scheduler that drops its jobs keeps the first failures. Such a job once got another path when tried again."""
+    tries: list[int] = []
+
+    async def fails_once() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError("first")
+
+    async def grow() -> None:
+        for _ in range(3):
+            await scheduler.add(Job(nap, label="same")).wait_settled()
+        scheduler.add(Job(fails_once, label="same"))
+        await nap()
+        scheduler.try_again()
+
+    scheduler = Scheduler(Job(grow, label="grow"), keep_jobs=False)
+    events = run_and_record(virtual, scheduler)
+    names = [event["event"] for event in events if event["path"] == "same#4"]
+    assert (names.count("job_reopened"), names.count("job_finished")) == (1, 2)
+    assert {event["path"] for event in events} == {"", "grow", "same", "same#2", "same#3", "same#4"}
+
+
+def test_dropped_nested_schedulers_are_freed_when_the_next_job_settles(virtual: Virtual) -> None:
     """A server may add a million nested schedulers: `Events` must not keep those that have settled."""
     inside: list[weakref.ref[Any]] = []
     alive: list[bool] = []
@@ -157,7 +180,7 @@ def test_dropped_nested_schedulers_are_freed_when_they_settle(virtual: Virtual) 
             scheduler.add(nested)
             await nested.wait_settled()
             del nested, member
-        await nap()
+        await scheduler.add(Job(nap)).wait_settled()
         gc.collect()
         alive.extend(one() is not None for one in inside)
 

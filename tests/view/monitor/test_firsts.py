@@ -79,14 +79,28 @@ def test_the_estimate_counts_the_rate_that_calls_need(virtual: Virtual) -> None:
     assert lines[0].endswith("≈ 20 s left")
 
 
-def test_a_symbol_without_its_word_is_shown_once(virtual: Virtual) -> None:
-    """In a narrow terminal, the symbol of the waiting jobs does not also stand for those that never started."""
+def test_a_symbol_that_a_count_before_has_keeps_its_word(virtual: Virtual) -> None:
+    """In a narrow terminal, no symbol of the waiting jobs stands for those that never started without saying so."""
     stopped = Scheduler(Sequence(Job(fail, 1, critical=True), *(Job(nap) for _ in range(3))))
     scheduler, monitor = watched(stopped, Job(nap, 9), *(Job(nap) for _ in range(2)), jobs_window=2)
-    (eye, wide), (other_eye, narrow) = look(monitor, 2, columns=150), look(monitor, 2, columns=40)
-    scheduler.update([eye, other_eye])
+    eyes, lines = zip(*(look(monitor, 2, columns=columns) for columns in (150, 40, 30)), strict=True)
+    scheduler.update(eyes)
     virtual(scheduler.co_run)
-    assert "· 1 waiting" in wide[1]
-    assert "· 3 never started" in wide[1]
-    assert "· 1" in narrow[1]
-    assert "· 3" not in narrow[1]
+    wide, narrow, narrower = (line[1] for line in lines)
+    assert "· 1 waiting" in wide
+    assert "· 3 never started" in wide
+    assert "· 1  · 3 never started" in narrow
+    assert "· 1" in narrower
+    assert "· 3" not in narrower
+
+
+def test_tolerated_failures_are_shown_at_80_columns(virtual: Virtual) -> None:
+    """They have the symbol of the failures that count, behind which they once were missing, of 5,019 jobs."""
+    optional = [Job(fail, critical=False) for _ in range(30)]
+    group = Scheduler(Job(nap, 9), timeout=1)
+    jobs = optional, [Job(fail) for _ in range(10)], [Job(nap, 0) for _ in range(4970)], [Job(nap, 9) for _ in range(8)]
+    scheduler, monitor = watched(*jobs, group, Job(nap, required=group))
+    eye, lines = look(monitor, 2, columns=80)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[1] == " ✓ 4970   ▸ 8   ✗ 10   ✗ 30 tolerated   · 0   ✗ 1 group failed   ⊗ 1   ⊘ 1   ∞ 1"

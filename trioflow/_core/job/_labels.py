@@ -277,6 +277,6 @@ class PathCache:
         return path
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Remove a member that the scheduler is about to drop. No other member gets the same name."""
+        """Remove a member that the scheduler drops, or has dropped. No other member gets the same name."""
         self.path_of(job)  # names the job, so that the names of later members do not depend on earlier calls
-        del self._paths[job]
+        self._paths.pop(job, None)

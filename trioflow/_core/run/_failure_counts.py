@@ -34,7 +34,7 @@ class FailureCounts:
 
     def count(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Count the failure of a member, unless it belongs to others or is tolerated."""
-        if not _is_of_job(failure):
+        if failure.is_from_cancel or not isinstance(failure.exception, Exception):
             return
         scheduler, criticality = self._scheduler, job._criticality()
         if criticality or not (failure.is_taken or criticality is False or scheduler._enough is not None):
@@ -54,12 +54,8 @@ class FailureCounts:
             self._kept.append(job)
 
     def keeps(self, job: AbstractJob[Any]) -> bool:
-        """Return whether a job stays in a scheduler with `keep_jobs=False`, because its failure has to be reported.
-
-        If it is critical, that is known from the moment when the job settles: hooks ask before it is counted.
-        """
-        failure: Any = job._outcome
-        return job in self._kept or (type(failure) is Failure and _is_of_job(failure) and job._criticality() is True)
+        """Return whether a job stays in a scheduler with `keep_jobs=False`, because its failure has to be reported."""
+        return job in self._kept
 
     def dropped(self) -> int:
         """Return how many jobs that failed, and were not BLOCKED, a scheduler with `keep_jobs=False` has dropped."""
@@ -85,7 +81,7 @@ class FailureCounts:
             failure.counts = False
             self.counted -= 1
             self.counted_unblocked -= job._state is not JobState.BLOCKED
-            if job in self._kept:
+            if self.keeps(job):
                 self._kept.remove(job)
 
     def give_back(self, job: AbstractJob[Any], failure: Failure) -> None:
@@ -93,8 +89,3 @@ class FailureCounts:
         if failure.is_taken:
             failure.is_taken = False
             self.count(job, failure)
-
-
-def _is_of_job(failure: Failure) -> bool:
-    """Return whether the job itself has failed, and was neither cancelled nor interrupted."""
-    return not failure.is_from_cancel and isinstance(failure.exception, Exception)

@@ -416,7 +416,7 @@ def insert_members(scheduler: BaseScheduler, jobs: Iterable[AnyJob]) -> None:
 
 
 def collect_dropped(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
-    """Let a scheduler with `keep_jobs=False` append each job that it drops in its run to `dropped`."""
+    """Let a scheduler with `keep_jobs=False` append each job that it drops, from now to its next run, to `dropped`."""
     members = scheduler._members
     if all(collected is not dropped for collected in members.last_dropped):
         members.last_dropped += (dropped,)

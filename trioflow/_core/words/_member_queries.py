@@ -49,11 +49,6 @@ def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
     return list(scheduler._members.nested_schedulers)
 
 
-def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
-    """Return whether a scheduler removes a settled job: it has `keep_jobs=False`, and no longer needs the job."""
-    return not scheduler.keep_jobs and scheduler._members.can_be_dropped(job)
-
-
 def ends_with_steering(scheduler: BaseScheduler) -> bool:
     """Return whether the last incident is a word from outside the program, so that nothing went wrong."""
     return isinstance(scheduler._incidents[-1], SteeringIncident)

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +19,7 @@ from ..._core.job._job_options import file_path
 from ..._core.job._labels import PathCache
 from ..._core.run._instruments import Instrument
 from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.scheduler._members import collect_dropped
 from ..._core.words._explain import get_status_text, waiting
 from ..._core.words._job_queries import (
     criticality,
@@ -29,7 +31,7 @@ from ..._core.words._job_queries import (
     runs_commands,
     throttled_attempts,
 )
-from ..._core.words._member_queries import all_requirements, expected_durations, is_droppable, nested_schedulers
+from ..._core.words._member_queries import all_requirements, expected_durations, nested_schedulers
 from ..._core.words._run_view import current_run
 from .._outcome import outcome
 from ..text import _failure_text, _verdict
@@ -43,6 +45,8 @@ MAX_EXCEPTION_LENGTH: Final = 1000
 """The maximum number of characters of an exception's text in a line. `Scheduler.debrief` prints the whole text."""
 MAX_POLLED_JOBS: Final = 200
 """The maximum number of waiting jobs, and also of running jobs, that each poll checks for changes."""
+MAX_DROPPED: Final = 1000
+"""The maximum number of dropped jobs that wait to be forgotten, which few do unless the hooks are no longer called."""
 
 
 @dataclass(slots=True)
@@ -117,6 +121,7 @@ class Events(Instrument):
         self._clock = time.monotonic
         self._run_started_at = self._wall_clock_offset = 0.0
         self._path_caches: Final[dict[BaseScheduler, PathCache]] = {}
+        self._dropped_jobs: Final = deque[AnyJob](maxlen=MAX_DROPPED)  # those whose paths are not forgotten yet
         self._written_job_counts: Final[dict[BaseScheduler, int]] = {}  # the number of `JobAdded` events written
         # The SCHEDULED jobs and the RUNNING jobs. Only hooks change these dicts.
         self._waiting_jobs: Final[dict[AnyJob, _PolledJob]] = {}
@@ -142,6 +147,7 @@ class Events(Instrument):
             raise RuntimeError(f"{self!r} follows one run at a time: give {scheduler.label!r} its own Events()")
         run = current_run(scheduler)
         assert run is not None
+        collect_dropped(scheduler, self._dropped_jobs)
         is_root = scheduler is self._root
         self._write_event(
             self._format.RunStarted(
@@ -275,10 +281,11 @@ class Events(Instrument):
                 event.exception, event.failure_kind = _exception_line(failure.exception), kind_text(job, failure)
             event.returncode = None if result is None else result.returncode
         self._write_event(event)
-        if is_droppable(scheduler, job):
-            self._path_caches[scheduler].forget(job)
-            todo = [job]
-            while todo:  # no later event needs the paths of the jobs nested in it
+        while self._dropped_jobs:  # no later event needs the paths of these, and of the jobs nested in them
+            todo = [self._dropped_jobs.popleft()]
+            if (path_cache := self._path_caches.get(todo[0].scheduler)) is not None:  # type: ignore[arg-type]
+                path_cache.forget(todo[0])
+            while todo:
                 dropped = todo.pop()
                 if is_scheduler(dropped):
                     self._path_caches.pop(dropped, None)
@@ -352,6 +359,7 @@ class Events(Instrument):
         """Write the last line of a run, and reset this object for the next run."""
         writer, self._writer, self._root = self._writer, None, None
         self._path_caches.clear()
+        self._dropped_jobs.clear()
         self._written_job_counts.clear()
         self._waiting_jobs.clear()
         self._running_jobs.clear()

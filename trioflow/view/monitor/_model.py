@@ -15,6 +15,7 @@ include those of its nested schedulers. Forever jobs, and all jobs nested in the
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Final, cast
 
@@ -23,9 +24,10 @@ from ..._core.base._graph_algorithms import topological_order
 from ..._core.base._states import RAN_TO_END, JobState, RunPhase
 from ..._core.job._job import AnyJob, is_scheduler, takes_slot
 from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.scheduler._members import collect_dropped
 from ..._core.words._failures import culprit_text
 from ..._core.words._job_queries import criticality, end_facts, is_failed_group, is_one_job
-from ..._core.words._member_queries import all_requirements, is_droppable
+from ..._core.words._member_queries import all_requirements
 from ..._core.words._run_view import current_run, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import outcome
@@ -37,6 +39,8 @@ from ._run_header import RunProgress
 
 MAX_KEPT_FAILURES: Final = 9
 """The maximum number of failed jobs of one kind that are kept although their scheduler drops them."""
+MAX_DROPPED: Final = 1000
+"""The maximum number of dropped jobs whose records wait to be dropped, too."""
 
 
 class FailedJobs:
@@ -52,10 +56,10 @@ class FailedJobs:
     def __iter__(self) -> Iterator[JobRecord]:
         return iter(self.jobs)
 
-    def add(self, job: JobRecord) -> None:
-        if job.enclosing is None or job.enclosing.keeps_jobs or len(self.jobs) < MAX_KEPT_FAILURES:
-            self.jobs[job] = None
-        else:
+    def drop(self, job: JobRecord) -> None:
+        """Forget a job that its scheduler has dropped, if there are enough others."""
+        if job in self.jobs and len(self.jobs) > MAX_KEPT_FAILURES:
+            del self.jobs[job]
             self._dropped_count += 1
 
 
@@ -78,6 +82,7 @@ class RunModel:
         self.ended_at: float | None = None
         self.estimate: Final = Estimate(scheduler)
         self.are_failures_shown_elsewhere: Final = are_failures_shown_elsewhere
+        self._dropped_jobs: Final = deque[AnyJob](maxlen=MAX_DROPPED)
         self.graph_revision = 0  # incremented when jobs are added or replaced
         # The following dicts are ordered sets: their keys are jobs.
         self.running_jobs: Final[dict[JobRecord, None]] = {}  # without forever jobs and the jobs nested in them
@@ -118,6 +123,7 @@ class RunModel:
 
     def nested_run_started(self, scheduler: BaseScheduler) -> None:
         """Record that a nested scheduler runs again, or begins its first run with changed members."""
+        collect_dropped(scheduler, self._dropped_jobs)
         record = cast(SchedulerRecord, self.records[scheduler])
         if record.counts.waiting_count == record.counts.job_count and [*scheduler] == [
             job.job for job in record.members
@@ -174,7 +180,8 @@ class RunModel:
         self.display.job_started(job)
 
     def job_finished(self, scheduler: BaseScheduler, settled_job: AnyJob) -> None:
-        """Record that a job has settled, and drop its record if the scheduler drops the job."""
+        """Record that a job has settled, and drop the records of those that their schedulers have dropped before."""
+        self._drop_records_of_dropped_jobs()
         job = self.records[settled_job]
         previous_state = _counted_state(job)
         state, job.started_at, job.finished_at, has_no_further_facts = end_facts(settled_job)
@@ -183,9 +190,6 @@ class RunModel:
         is_kept = isinstance(job, SchedulerRecord) and job.state is JobState.IDLE and state is JobState.SUCCEEDED
         job.state = state
         enclosing = job.enclosing
-        if enclosing is not None and not enclosing.keeps_jobs and is_droppable(scheduler, settled_job):
-            enclosing.remove_member(job)
-            self._drop_records(job)
         self.running_jobs.pop(job, None)
         job.leave_ready_group()
         if isinstance(job, SchedulerRecord):
@@ -202,7 +206,7 @@ class RunModel:
             failure = None if job.outcome is None else job.outcome.failure
             kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)
             key = criticality(settled_job), kind
-            self.failed_jobs_by_kind.setdefault(key, FailedJobs()).add(job)
+            self.failed_jobs_by_kind.setdefault(key, FailedJobs()).jobs[job] = None
         self.display.job_finished(job)
 
     def _count_settled_job(self, job: JobRecord, previous_state: JobState) -> None:
@@ -240,7 +244,7 @@ class RunModel:
         while todo:
             record = todo.pop()
             scheduler, old_members = record.scheduler, record.members
-            record.keeps_jobs = scheduler.keep_jobs
+            collect_dropped(scheduler, self._dropped_jobs)
             record.members, record.nested_schedulers = {}, {}
             for job in scheduler:
                 self._add_record(record, job)
@@ -260,6 +264,15 @@ class RunModel:
             member.reset_run_fields()
         record.add_member(member)
         return member
+
+    def _drop_records_of_dropped_jobs(self) -> None:
+        while self._dropped_jobs:
+            record = self.records.get(self._dropped_jobs.popleft())
+            if record is not None and record.enclosing is not None:
+                record.enclosing.remove_member(record)
+                self._drop_records(record)
+                for failures in self.failed_jobs_by_kind.values() if record.state is JobState.FAILED else ():
+                    failures.drop(record)
 
     def _drop_records(self, record: JobRecord) -> None:
         for job in [record, *(record.iterate_jobs() if isinstance(record, SchedulerRecord) else ())]:

@@ -174,7 +174,6 @@ class SchedulerRecord(JobRecord):
     """A record of one scheduler, with the records of its members."""
 
     is_scheduler = True
-    keeps_jobs = True
 
     def __init__(self, job: AnyJob, enclosing: SchedulerRecord | None, forever: bool = False) -> None:
         super().__init__(job, enclosing, forever)

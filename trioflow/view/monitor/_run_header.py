@@ -187,10 +187,11 @@ class RunHeader:
             if _total_width(texts, 3) <= columns:
                 break
         else:
-            # Without its word, a later count with the same symbol, as of the jobs that never started, has no meaning.
+            # Without its word, a later count with the same symbol, as of tolerated failures, has no meaning.
             symbols = [count.symbol for count in state_counts]
-            shown = [count for index, count in enumerate(state_counts) if count.symbol not in symbols[:index]]
-            texts = [(f"{count.symbol} {count.number}", count.style) for count in shown]
+            words = [f" {count.word}" * (count.symbol in symbols[:index]) for index, count in enumerate(state_counts)]
+            numbers = zip(state_counts, words, strict=True)
+            texts = [(f"{count.symbol} {count.number}{word}", count.style) for count, word in numbers]
         while _total_width(texts, 2) > columns:
             texts.pop()
         gap = "   " if _total_width(texts, 3) <= columns else "  "

@@ -2,8 +2,8 @@
 
 All views count jobs by the rules of `Tally`. The jobs in nested schedulers are counted, but not the schedulers, even if
 these never ran. A nested `First` is one job, and the jobs in it are not counted: of a call and its hedges, one is
-wanted. Forever jobs that neither failed nor were blocked are counted separately, and so are nested schedulers that
-failed for a reason other than a failed job, as by their timeout.
+wanted. Forever jobs are counted separately unless they failed, and so are nested schedulers that failed for a reason
+other than a failed job, as by their timeout.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ FOREVER_KEY: Final = "forever"
 TOLERATED_KEY: Final = "tolerated"
 TALLY_KEYS: Final = (*STATE_COUNT_ORDER, FOREVER_KEY, TOLERATED_KEY)
 TROUBLE_STATES: Final = frozenset[ReportedState]({JobState.FAILED, JobState.BLOCKED})
-"""The states in which a forever job is counted like any other job."""
+"""The states in which a forever job has not just ended with its run."""
 
 
 def tally_key(state: ReportedState, forever: bool, tolerated: bool = False) -> ReportedState | str:
     """Return the key under which a `Tally` counts a job: its state, `FOREVER_KEY` or `TOLERATED_KEY`.
 
-    The key is `FOREVER_KEY` for a forever job that neither failed nor was blocked, and `TOLERATED_KEY` for a failed job
-    with `tolerated`, whose failure does not count.
+    The key is `FOREVER_KEY` for a forever job that did not fail, and `TOLERATED_KEY` for a failed job with `tolerated`,
+    whose failure does not count.
     """
     if tolerated and state is JobState.FAILED:
         return TOLERATED_KEY
-    return FOREVER_KEY if forever and state not in TROUBLE_STATES else state
+    return FOREVER_KEY if forever and state is not JobState.FAILED else state
 
 
 MIN_SAVED_SECONDS: Final = 1.0
@@ -174,7 +174,7 @@ class Tally:
 
     @property
     def job_count(self) -> int:
-        """The number of jobs, without forever jobs that neither failed nor were blocked."""
+        """The number of jobs, without forever jobs that did not fail."""
         return self._counts.total() - self._counts[FOREVER_KEY]
 
     @property
