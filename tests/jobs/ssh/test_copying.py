@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import stat
 import subprocess
 import sys
@@ -238,6 +239,65 @@ def test_a_named_pipe_is_not_opened_but_rejected_or_skipped_in_a_tree(
     with pytest.raises(ValueError, match="pipe' is a pipe, a socket or a device"):
         job.result()
     assert content(tmp_path / "copy") == {"file": (0o644, b"x")}
+
+
+ODD_NAMES = [
+    "a\nFetching b",
+    "-rf",
+    "...",
+    ".trioflow-x",
+    "\x1b[31m",
+    "x" * 255,
+    "\udcff",
+    "\r",
+    " a ",
+    "\u202e",
+    "$(ls)",
+]
+
+
+@SSH_ON_TRIO
+def test_a_tree_has_only_its_files_in_a_copy_whatever_their_names_are(
+    backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links out of it, pipes, sockets and devices are left out, and a copy of a program has no rights of its owner."""
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    for name in ODD_NAMES:
+        (tree / "sub" / name).write_text("x")
+    (tree / "program").touch(0o755)
+    expected = content(tree)
+    (tree / "program").chmod(0o6755)
+    for name, target in (("up", ".."), ("dir", "/etc"), ("file", "/etc/passwd"), ("none", "none")):
+        (tree / name).symlink_to(target)
+    os.mkfifo(tree / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        monkeypatch.chdir(tree)  # the path of a socket has 107 bytes at most
+        listener.bind("socket")
+        steps = Push(tree, to=f"{tmp_path}/there"), Pull(tree, to=f"{tmp_path}/back")
+        copied(backend, place, *steps)
+    assert content(tmp_path / "there") == content(tmp_path / "back") == expected
+    assert {path.stat().st_mode & 0o7000 for side in ("there", "back") for path in (tmp_path / side).rglob("*")} == {0}
+
+
+@SSH_ON_TRIO
+def test_a_file_may_have_a_name_of_any_length(backend: str, place: Place, tmp_path: Path) -> None:
+    """The name of its incomplete copy was a longer one, which the node refused."""
+    name = "x" * 255
+    (tmp_path / name).write_text("x")
+    copied(
+        backend, place, Push(tmp_path / name, to=f"{tmp_path}/there/"), Pull(tmp_path / name, to=f"{tmp_path}/back/")
+    )
+    assert [(tmp_path / side / name).read_text() for side in ("there", "back")] == ["x", "x"]
+
+
+def test_a_tree_that_is_too_deep_for_sftp_is_not_copied_in_part(server: Server, tmp_path: Path) -> None:
+    """The error says how deep it may be, and nothing is left on either side."""
+    (tree := tmp_path / "tree").joinpath(*"n" * 70).mkdir(parents=True)
+    jobs = [SshJob(server.node(), step) for step in (Push(tree, to=f"{tmp_path}/a"), Pull(tree, to=f"{tmp_path}/b"))]
+    Scheduler(jobs).run()
+    assert ["depth exceeded: 64 levels" in str(job.raised_exception()) for job in jobs] == [True, True]
+    assert os.listdir(tmp_path) == ["tree"]
 
 
 REPORTED = [

@@ -189,8 +189,7 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
             raise ValueError(f"{source!r} is a pipe, a socket or a device; only files and directories can be copied")
         path = os.path.abspath(source)
         target = session.connection.node_path(posixpath.join(to, os.path.basename(path)) if to_directory else to)
-        directory, name = posixpath.split(target)
-        temporary_path = posixpath.join(directory, f"{INCOMPLETE_PREFIX}{token}-{number}-{name}")
+        temporary_path = posixpath.join(posixpath.dirname(target), f"{INCOMPLETE_PREFIX}{token}-{number}")
         copies.append(Copy(path, target, temporary_path))
     return copies
 
