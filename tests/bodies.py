@@ -6,7 +6,7 @@ import asyncio
 import functools
 import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
@@ -187,8 +187,8 @@ def checked_result(scheduler: Scheduler) -> Callable[[], Any]:
     return run
 
 
-def jobs_named(labels: str) -> list[Job[Any]]:
-    """Return jobs that nap for a second, each labelled with one letter."""
+def jobs_named(labels: Iterable[str]) -> list[Job[Any]]:
+    """Return jobs that nap for a second, one for each label."""
     return [Job(nap, label=label) for label in labels]
 
 

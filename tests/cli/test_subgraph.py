@@ -165,7 +165,15 @@ def test_run_and_list_use_only_the_selected_jobs(tmp_path: Path) -> None:
 def test_list_paths_prints_the_paths_of_all_jobs(tmp_path: Path) -> None:
     """`list --paths` prints one path a line, as `--only` takes them."""
     code = "x = Scheduler(Scheduler(Job(work, label='a/b'), label='in'), Job(work, label='c'), Job(work, label='c'))"
-    assert trioflow("list", "--paths", written(tmp_path, code)).stdout == "in\nin/a/b\nc\nc#2\n"
+    assert trioflow("list", "--paths", written(tmp_path, code)).stdout == "in\nin/a\\/b\nc\nc#2\n"
+
+
+def test_a_pattern_may_be_written_as_labels_are(tmp_path: Path) -> None:
+    """What is no path is a pattern, which matches labels as they are, too; a path means only its job."""
+    code = "x = Scheduler(Scheduler(Job(work, label='db'), label='eu'), Job(work, label='eu/db'), Job(work, label='c'))"
+    file = written(tmp_path, code)
+    found = [trioflow("list", "--paths", file, "--only", each).stdout.split() for each in ("eu/db", r"eu\/db", "eu/d?")]
+    assert found == [["eu", "eu/db"], [r"eu\/db"], ["eu", "eu/db", r"eu\/db"]]
 
 
 def test_pattern_without_a_match_is_a_usage_error(tmp_path: Path) -> None:

@@ -100,14 +100,14 @@ def test_each_part_of_a_label_is_shortened_only_beyond_its_limit() -> None:
     assert _labels.call_label("f", [1234567.1234, 123456.123456], {}) == "f(1234567.1234, 123456)"
 
 
-def test_jobs_with_equal_labels_have_different_paths() -> None:
-    """Jobs with equal labels get different paths, even if a label looks like a path or a scheduler's has slashes."""
-    jobs = [Job(nothing, label=label) for label in ("a", "a", "a#2", "a", "b/c")]
-    around = [Scheduler(label="b"), Scheduler(label="x/y")]
-    scheduler = Scheduler(*jobs, *around)
-    assert [job.path for job in jobs] == ["a", "a#2", "a#2#2", "a#3", "b/c"]
-    assert [one.path for one in around] == ["b#2", "x\\/y"]
-    assert list(_labels.paths_of(scheduler).values()) == [one.path for one in (*jobs, *around)]
+def test_what_reads_like_another_path_in_a_label_is_escaped() -> None:
+    """A label that reads like a path, or like a numbered one, is escaped, whether there is such a job or not."""
+    labels = ["a", "a", "a#2", "a", "a#b", "b/c", r"sed s/\./x/"]
+    scheduler = Scheduler([Job(nothing, label=label) for label in labels], Scheduler(Job(fetch, 3), label="x/#1"))
+    paths = ["a", "a#2", r"a\#2", "a#3", "a#b", r"b\/c", r"sed s\/\\.\/x\/", r"x\/\#1", r"x\/\#1/fetch(3)"]
+    assert [job.path for job in scheduler.iterate_jobs()] == paths
+    assert [*_labels.paths_of(scheduler).values()] == paths
+    assert Job(nothing, label="b/c").path == r"b\/c"
 
 
 def test_default_label_shows_keyword_arguments() -> None:

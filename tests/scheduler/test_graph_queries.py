@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trioflow import AbstractJob, CycleError, Job, Scheduler, Sequence
 from trioflow._core.job import _labels
+from trioflow.abc import enclosing_schedulers
 from trioflow.graph import entry_jobs, exit_jobs, predecessors, successors, topological_order
 
 from ..bodies import grid, jobs_named, nap
@@ -112,20 +113,33 @@ def test_path_is_made_of_labels_from_the_outermost_scheduler_inwards() -> None:
     assert inner.path in same.path
     assert same.path != again.path
     assert same.path.split("/")[-1] == "x"
-    assert other.path == "in/y/z"
+    assert other.path == "in/y\\/z"
     assert deep.path != same.path
 
 
-LABELS = st.text("ab/\\#2", max_size=5)
+LABELS = st.text("ab/\\#2 \n\ud800é", max_size=5)
+TREES = st.recursive(LABELS, lambda inner: st.tuples(LABELS, st.lists(inner, max_size=4)), max_leaves=12)
 
 
-@given(st.recursive(LABELS, lambda inner: st.tuples(LABELS, st.lists(inner, max_size=4)), max_leaves=12), st.data())
-def test_no_two_jobs_have_the_same_path(tree: Any, data: st.DataObject) -> None:
-    """Whatever the labels and order of jobs and schedulers, all paths differ, and are the same in all views."""
-    scheduler = Scheduler(built(("", [tree, *data.draw(st.lists(LABELS, max_size=4))])))
+@given(TREES, st.lists(LABELS, max_size=4))
+def test_no_two_jobs_have_the_same_path(tree: Any, labels: list[str]) -> None:
+    """Whatever the labels and order of jobs and schedulers, all paths differ, also printed, and are so in all views."""
+    scheduler = Scheduler(built(("", [tree, *labels])))
     found = _labels.paths_of(scheduler)
-    assert len(set(found.values())) == len(found)
+    spellings = [{path, _labels.printable(path)} for path in found.values()]
+    assert len(set().union(*spellings)) == sum(map(len, spellings))
     assert [job.path for job in found] == list(found.values())
+
+
+@given(TREES, TREES)
+def test_jobs_of_two_scenarios_with_one_path_have_the_same_labels(one: Any, other: Any) -> None:
+    """A path alone, whatever else is in its scenario, tells the labels of the job and of the schedulers around it."""
+    known: dict[str, list[str]] = {}
+    for tree in (one, other):
+        scheduler = Scheduler(built(tree), label="all")
+        for job, path in _labels.paths_of(scheduler).items():
+            labels = [each.label for each in (job, *enclosing_schedulers(job))]
+            assert known.setdefault(path, labels) == labels
 
 
 def built(tree: Any) -> AbstractJob[Any]:
@@ -134,19 +148,3 @@ def built(tree: Any) -> AbstractJob[Any]:
         return Job(nap, label=tree)
     label, inside = tree
     return Scheduler(map(built, inside), label=label)
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_slashes_stay_unless_a_path_would_be_ambiguous(first: bool) -> None:
-    """Slashes in a label stay in its path, unless that begins like the path of a job in a nested scheduler."""
-    plain, like, inside = Job(nap, label="find /etc"), Job(nap, label="a/b"), Job(nap, label="b")
-    nested = Scheduler(inside, label="a")
-    Scheduler(plain, *((like, nested) if first else (nested, like)))
-    assert plain.path == "find /etc"
-    assert (like.path, inside.path) == (("a/b", "a#2/b") if first else ("a\\/b", "a/b"))
-
-
-def test_label_of_slashes_takes_little_memory() -> None:
-    """Thousands of slashes in a label are escaped at once, because comparing all its prefixes would take memory."""
-    assert Job(nap, label="/" * 9, scheduler=Scheduler()).path == "/" * 9
-    assert Job(nap, label="/" * 9999, scheduler=Scheduler()).path == "\\/" * 9999

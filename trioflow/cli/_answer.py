@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -75,13 +76,13 @@ def command(path: Path, name: str | None, value: str | None, early: bool) -> int
         question = find_question(files, name)
     if question is not None:
         if is_secret and not question.redact:
-            raise Refused(f"the answer to {printable(question.path)!r} is refused: {NOT_REDACTED}")
+            raise Refused(f"the answer to '{printable(question.path)}' is refused: {NOT_REDACTED}")
         is_secret = question.redact
         check_answer(question, value, is_secret)
     elif record is not None:
         raise CliError(
-            f"{printable(name)!r} was answered on {timestamp_text(record.settled)}; to be asked again: "
-            f"trioflow journal {printable(str(path))} forget {printable(name)!r}"
+            f"'{printable(name)}' was answered on {timestamp_text(record.settled)}; to be asked again: "
+            f"{printable(shlex.join(['trioflow', 'journal', str(path), 'forget', name]))}"
         )
     elif not early:
         check_name(files, name)
@@ -162,9 +163,9 @@ def check_name(files: QuestionFiles, name: str) -> None:
     """
     questions: list[Question] = list(files.read_all("question"))
     waiting = [question.path for question in questions if files.read("answer", question.path) is None]
-    names = join_names([repr(printable(path)) for path in waiting])
+    names = join_names([f"'{printable(path)}'" for path in waiting])
     others = f"these jobs wait for an answer: {names}" if waiting else "no job waits for an answer"
-    raise Refused(f"{printable(name)!r} has not asked; {others}. If {printable(name)!r} will ask later, add --early")
+    raise Refused(f"'{printable(name)}' has not asked; {others}. If '{printable(name)}' will ask later, add --early")
 
 
 def check_answer(question: Question, value: str, is_secret: bool) -> None:
@@ -231,7 +232,7 @@ def give(
 
 
 def answered_otherwise(path: str) -> str:
-    return f"{printable(path)!r} has just been answered by another command, or in the program"
+    return f"'{printable(path)}' has just been answered by another command, or in the program"
 
 
 def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> int:

@@ -80,7 +80,7 @@ def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
     """
     from ..view.look import _client
 
-    given = {name: value for name, value in options.items() if value}
+    given = {name: value for name, value in options.items() if value not in (None, False)}
     if len(given) > 1:
         raise click.UsageError(f"give only one of {', '.join(f'--{name}' for name in given)}")
     word, value = next(iter(given.items()), ("", None))

@@ -134,8 +134,6 @@ class FingerprintBuilder:
         ):
             parts["h"] = True
         if options.key is not None:
-            if "/" in job.label:  # its path is that of a job in a group, too
-                parts["l"] = digest(job.label.encode(errors="surrogatepass"))
             return msgspec.json.encode({**parts, "key": self._value_form(options.key, "its key")}).decode()
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)

@@ -33,7 +33,7 @@ from .._core.job._errors import JournalError
 from .._core.job._function import FunctionJob
 from .._core.job._job import AbstractJob, is_scheduler
 from .._core.job._job_options import SaveName, check_save, file_path, flag
-from .._core.job._labels import printable
+from .._core.job._labels import escape_label, printable
 from .._core.job._outcome import DROPPED, Restoration
 from .._core.job._work_spec import Work
 from .._core.run._journal_interface import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, NotStored, Restored, RunJournal
@@ -425,7 +425,7 @@ class JournalSession:
             outer = cast("BaseScheduler", level.scheduler)
             prefix = "" if outer.scheduler is None else f"{outer.path}/"
             for cut in cut_requirements(level):
-                if self.store.last_run(prefix + cut.label) > run:
+                if self.store.last_run(prefix + escape_label(cut.label)) > run:
                     return f"{cut.label!r} has run since"
         return None
 
@@ -565,9 +565,9 @@ class JournalSession:
                 self._ambiguous_records[path] = marked
         if was_restored and by_name_only and first == fingerprint:
             raise JournalError(
-                f"several jobs have the name {path!r}; one of them was restored, but the journal knows their function "
-                f"by name only, so the result may be that of another; start the run again: it restores none of them; "
-                f"to have them stored, give each a label of its own, or key="
+                f"several jobs have the name '{printable(path)}'; one of them was restored, but the journal knows "
+                f"their function by name only, so the result may be that of another; start the run again: it restores "
+                f"none of them; to have them stored, give each a label of its own, or key="
             )
 
     def _reject(self, job: AbstractJob[Any], reason: str) -> NotStored:
@@ -575,8 +575,8 @@ class JournalSession:
         if reason not in self._reported_reasons:
             self._reported_reasons.add(reason)
             warn(
-                f"the journal does not store {job.path!r}, nor other jobs like it: {reason}; give each a label of its "
-                f"own, or key="
+                f"the journal does not store '{printable(job.path)}', nor other jobs like it: {reason}; give each a "
+                f"label of its own, or key="
             )
         return NotStored(f"it is not stored: {reason}")
 
@@ -840,7 +840,7 @@ class JournalSession:
         for answer in self._question_files.read_all("answer"):
             if answer.path not in self._open_questions:
                 self._question_files.remove(answer.path, "answer")
-                warn(f"the answer to {answer.path!r} was not used, and is removed: no job has asked that")
+                warn(f"the answer to '{printable(answer.path)}' was not used, and is removed: no job has asked that")
 
     def _record_unstorable(self, job: AbstractJob[Any], reason: str) -> None:
         """Record that a job cannot be stored, for the report at the end of the run."""

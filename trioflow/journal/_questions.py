@@ -30,6 +30,7 @@ from typing import Any, Final, NamedTuple, final
 
 from .. import _posix as posix
 from .._core.job._errors import JournalError
+from .._core.job._labels import printable
 from ._msgspec import msgspec
 from ._serialization import digest, escape_row
 
@@ -260,7 +261,7 @@ class PublishedQuestion:
             self._files.write("refused", path, Refusal(self._taken.id, path, reason))
         self._files.remove(path, "taken")
         self._taken = None
-        self._report(f"the answer to {path!r} is refused: {reason}")
+        self._report(f"the answer to '{printable(path)}' is refused: {reason}")
 
 
 def hash_of_text(text: str) -> str:

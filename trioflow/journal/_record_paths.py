@@ -7,8 +7,8 @@
 | was added during the run by `map`, or without a label | its label, or its function, with the arguments: `fetch(7)` |
 | was added during the run, with a label | its label |
 
-So the order in which jobs are added makes no difference. If several jobs have the same path, none of them is
-stored. Nor is a job that only the name of its function would identify.
+The name is escaped as a label is in `job.path`. So the order in which jobs are added makes no difference. If several
+jobs have the same path, none of them is stored. Nor is a job that only the name of its function would identify.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._core.job._function import FunctionJob
 from .._core.job._job import AbstractJob, is_scheduler
-from .._core.job._labels import UniqueSiblingNames
+from .._core.job._labels import escape_label, paths_of_siblings
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.words._job_queries import explicit_label
 from .._core.words._journal_queries import is_known_by_call, was_added_during_run
@@ -82,9 +82,7 @@ class RecordPaths:
     def _name_members(self) -> dict[AbstractJob[Any], str]:
         """Name the jobs that were members before the run, and find those that only the order distinguishes."""
         self._interchangeable.update(_find_interchangeable(self.scheduler, self._find_identity))
-        names = UniqueSiblingNames()
-        members = [job for job in self.scheduler if not was_added_during_run(job)]
-        return {job: self.prefix + names.add(job.label, is_scheduler(job)) for job in members}
+        return paths_of_siblings([job for job in self.scheduler if not was_added_during_run(job)], self.prefix)
 
     def is_interchangeable(self, job: AbstractJob[Any]) -> bool:
         """Return whether only the order of the jobs, or of the schedulers around them, tells this job from another."""
@@ -94,12 +92,13 @@ class RecordPaths:
         path = self.find(scheduler)
         is_added = self.is_added or path is None
         if path is None:
-            path = self.prefix + scheduler.label
+            name = scheduler.label
             if scheduler.key is not None:
                 try:
-                    path += f"[{comparison_form(dumps(scheduler.key))}]"
+                    name += f"[{comparison_form(dumps(scheduler.key))}]"
                 except NotSerializable as error:
                     raise NotSerializable(f"the key of {scheduler.label!r} ({error})") from None
+            path = self.prefix + escape_label(name)
         used = set[str]() if scheduler.attempts > 1 else self.used
         return RecordPaths(scheduler, self._find_identity, f"{path}/", is_added, used, self._interchangeable)
 
@@ -148,14 +147,13 @@ def name_of_added_job(job: AbstractJob[Any], fingerprint: str, is_by_name_only: 
         stem = label
     parts = msgspec.json.decode(fingerprint)
     if "key" in parts:
-        stem = stem.replace("/", "\\/")  # a nested job may have the same fingerprint, so the path must not be its path
-        return f"{stem}[{parts['key']}]"
+        return escape_label(f"{stem}[{parts['key']}]")
     if not is_known_by_call(job):
-        return stem
+        return escape_label(stem)
     forms = [*parts.get("a", ()), *(f"{name}={form}" for name, form in parts.get("k", {}).items())]
     if label is None and is_by_name_only and not forms:
         return None
     text = ", ".join(forms)
     if len(text) > MAX_ARGUMENTS_LENGTH or "o" in parts or "d" in parts:
         text = f"~{digest(msgspec.json.encode([forms, parts.get('o'), parts.get('d')]))}"
-    return f"{stem}({text})"
+    return escape_label(f"{stem}({text})")

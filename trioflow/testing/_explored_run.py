@@ -223,9 +223,8 @@ class ExploredRun:
             raise ValueError(
                 f"make_scheduler returned {scheduler.label!r}, which has run before: build a new one at each call"
             )
-        names = paths_of(scheduler)
-        for job in scheduler.iterate_jobs():
-            self.step_calls(job, names[job])
+        for job, name in paths_of(scheduler).items():
+            self.step_calls(job, name)
 
     def step_calls(self, job: AnyJob, name: str) -> None:
         """Step all future calls of a job and, if it is a scheduler, of all jobs in it.
@@ -244,8 +243,8 @@ class ExploredRun:
         self._stepped_jobs[job] = SteppedJob(name, job)
         intercept_calls(job, _call_job, _shut_down)
         if is_scheduler(job):
-            for member in job:
-                self.step_calls(member, f"{name}/{member.label}")
+            for member, path in paths_of(job, f"{name}/").items():
+                self.step_calls(member, path)
 
     # ---- the jobs
 

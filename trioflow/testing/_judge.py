@@ -17,6 +17,7 @@ from .._core.base._user_code import describe_line, get_group_members
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._function import name_of
 from .._core.job._job import AbstractJob, AnyJob, is_scheduler
+from .._core.job._labels import printable
 from . import _coroutine_frames
 from ._fault_plans import END_PLACE, SHORT_DELAY, Change, EndlessRun, RunOutcome, SteppedJob
 
@@ -141,7 +142,7 @@ class Judge:
         for job, error in scheduler.failures().items():
             broken = _find_assertion(error)
             if broken is not None:
-                text = f"an assert in {job.path!r} fails: {describe_error(broken)}"
+                text = f"an assert in '{printable(job.path)}' fails: {describe_error(broken)}"
                 self.record_violation("an assert in a job fails", text, broken, job.finished_at)
                 return None
         for invariant, text in self._find_leftovers(scheduler, leftover_tasks):

@@ -101,7 +101,7 @@ def xml_lines(record: TraceRecord) -> Iterator[str]:
     root_label = record.root_runs[0].label
     names: dict[int | None, str] = {None: root_label}
     for outer in (record.spans[run.parent] for run in record.runs if run.parent is not None):  # enclosing ones first
-        names[outer.number] = fit(f"{names.get(outer.parent, root_label)}/{outer.label}", MAX_SUITE_NAME_LENGTH, "ends")
+        names[outer.number] = fit(f"{root_label}/{outer.path}", MAX_SUITE_NAME_LENGTH, "ends")
     suites: dict[str, list[Span]] = {root_label: []}
     for span in cases:
         suites.setdefault(names[span.parent], []).append(span)

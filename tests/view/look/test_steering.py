@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
@@ -16,7 +17,7 @@ import pytest
 
 import trioflow.look
 from trioflow import First, Job, Scheduler, ThreadJob
-from trioflow.abc import incidents_of
+from trioflow.abc import incidents_of, printable
 from trioflow.view.look import _answers, _client, _steering
 
 from ...bodies import nap, nothing
@@ -32,7 +33,7 @@ def look(*words: Any) -> str:
     return str(command("look", os.getpid(), *words).output)
 
 
-def steered(backend: Any, words: list[tuple[Any, ...]], *jobs: Any, **options: Any) -> tuple[Scheduler, list[str]]:
+def steered(backend: Any, words: Iterable[tuple[Any, ...]], *jobs: Any, **options: Any) -> tuple[Scheduler, list[str]]:
     """Run a scheduler in which a job gives words to `trioflow look`; return it, and the outputs."""
     outputs: list[str] = []
     steering = ThreadJob(lambda: outputs.extend(look(*each).rstrip() for each in words), label="steering")
@@ -155,15 +156,16 @@ def test_a_job_or_the_run_is_cancelled(backend: Any) -> None:
     assert [incident.job for incident in incidents_of(scheduler)] == [inner, None]
 
 
-def test_a_path_that_is_printed_as_another_is_not_guessed(backend: Any) -> None:
-    """A job can be named by its path as it is printed, but not if two jobs have paths that are printed alike."""
-    jobs = [Job(anyio.sleep_forever, label=label) for label in ("load\n", "load\\n", "other\n")]
-    words = [("--cancel", "load\\n"), ("--cancel", "other\\n"), ("--cancel", "load\n"), ("--cancel", "load\\n")]
-    _, (alike, other, first, second) = steered(backend, words, *jobs)
-    assert "2 jobs have a path that is printed as" in alike
-    assert (other, first) == (r"'other\n': cancelled", r"'load\n': cancelled")
-    assert second == r"'load\\n': cancelled"
-    assert all(job.state.name == "CANCELLED" for job in jobs)
+@pytest.mark.parametrize("spelling", [str, printable])
+def test_a_path_steers_exactly_its_job(backend: Any, spelling: Callable[[str], str]) -> None:
+    """Whatever the labels, `--cancel PATH` cancels the job with this path, as it is or as it is printed."""
+    labels = ["db", "eu/db", r"eu\/db", "a", "a", "a#2", "a\n", r"a\n", r"a\\n", "é ", "é\u2003", "/", "\\", ""]
+    jobs: list[Any] = [Job(anyio.sleep_forever, label=label) for label in (*labels, "db", "/")]
+    members = *jobs[:-2], Scheduler(jobs[-2], label="eu"), Scheduler(jobs[-1], label="\\")
+    words = (("--cancel", spelling(job.path)) for job in jobs)  # read in the run, when the jobs have their places
+    scheduler, outputs = steered(backend, words, *members)
+    assert outputs == [f"'{printable(job.path)}': cancelled" for job in jobs]
+    assert [incident.job for incident in incidents_of(scheduler)] == jobs
 
 
 def test_one_of_several_runs_is_chosen_by_its_label(backend: Any) -> None:

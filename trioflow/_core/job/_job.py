@@ -401,8 +401,8 @@ class AbstractJob(Generic[T]):
         r"""The labels of the job's enclosing schedulers, except the outermost, and of the job, joined by "/".
 
         No other job in the outermost scheduler has the same path. If several members of a scheduler have the same
-        label, "#2" is appended to that of the second, and so on. A "/" in a label becomes "\/" if the path could
-        otherwise be that of a job in a nested scheduler. The path of a job that is in no scheduler is its label.
+        label, "#2" is appended to that of the second, and so on. In a label, "\" precedes each "/" and "\", and a "#"
+        before a final number: only a job in a nested scheduler has the path "eu/db"; a job labelled so has "eu\/db".
         """
         return _labels.path_of_job(self)
 

@@ -10,6 +10,7 @@ import enum
 import itertools
 import re
 import types
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
@@ -38,9 +39,8 @@ REPR_TYPES: Final = frozenset({bool, complex, type(None), type(...)})
 """Types whose objects are shown by their `repr`, which is short."""
 BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 """Types of containers whose items may be shown, with their brackets."""
-SLASH: Final = re.compile("/")
-MAX_UNESCAPED_SLASHES: Final = 50
-"""The maximum number of slashes in a label that may stay unescaped. The prefixes of more would take too much memory."""
+SPECIAL_IN_PATHS: Final = re.compile(r"[\\/]|#(?=\d+\Z)")
+"""Matches what would be read in a path as the end of a label, as an escape, or as the ordinal of equal labels."""
 NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
@@ -146,11 +146,29 @@ def printable(label: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in label)
 
 
+def escape_label(label: str) -> str:
+    r"""Return a label as its part of a path: "/", a backslash, and "#" before a final number follow a backslash.
+
+    So a path has one meaning, in this run and in any other, and stays so when it is printed: see `printable`.
+
+    Example:
+        >>> print(escape_label("gzip logs/#2"))
+        gzip logs\/\#2
+
+    """
+    return SPECIAL_IN_PATHS.sub(r"\\\g<0>", label)
+
+
+def unescape_path(path: str) -> str:
+    """Return the labels of a path as they are, joined by "/"."""
+    return re.sub(r"\\([\\/#])", r"\1", path)
+
+
 def path_of_job(job: AbstractJob[Any]) -> str:
     # A scheduler may have dropped the job: it is then named as the last one.
     siblings = ((dict.fromkeys([*enclosing, member]), member) for enclosing, member in ancestors_with_members(job))
     parts = [paths_of_siblings(jobs)[member] for jobs, member in siblings]
-    return "/".join(reversed(parts)) if parts else job.label
+    return "/".join(reversed(parts)) if parts else escape_label(job.label)
 
 
 def distinct_names(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
@@ -196,47 +214,25 @@ def paths_of_siblings(jobs: Iterable[AbstractJob[Any]], prefix: str = "") -> dic
 
     """
     names = UniqueSiblingNames()
-    return {job: prefix + names.add(job.label, job._is_scheduler) for job in jobs}
+    return {job: prefix + names.add(job.label) for job in jobs}
 
 
 class UniqueSiblingNames:
-    r"""The names of the members of one scheduler in paths, chosen so that no two jobs have the same path.
+    """The names of the members of one scheduler in paths: their escaped labels.
 
-    If several members have the same label, "#2" is appended to that of the second, and so on. A "/" in a label, which
-    most command lines have, stays as it is, unless the text before it is the name of a nested scheduler: then each "/"
-    in the label becomes "\/". In the name of a nested scheduler, each "/" becomes "\/" in any case.
+    If several members have the same label, "#2" is appended to that of the second, and so on.
     """
 
-    __slots__ = ("_ordinals", "_schedulers", "_slash_prefixes")
+    __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        self._ordinals: dict[str, int] = {}  # each name, with the highest "#" number that was appended to it
-        self._schedulers: set[str] = set()  # the names of nested schedulers
-        # the text before each "/" of all labels, which no scheduler may have as its name
-        self._slash_prefixes: set[str] = set()
+        self._counts: Final = Counter[str]()
 
-    def add(self, label: str, is_scheduler: bool) -> str:
+    def add(self, label: str) -> str:
         """Return a name for the next member with this label, different from all names before."""
-        name = first = self._escape(label, is_scheduler) if "/" in label or is_scheduler else label
-        ordinal = self._ordinals.get(first, 1)
-        # This usually takes one step; only labels such as "a#2" need more. Starting at 2 every time would take O(V²).
-        while name in self._ordinals or (is_scheduler and name in self._slash_prefixes):
-            ordinal += 1
-            name = f"{first}#{ordinal}"
-        self._ordinals[first] = ordinal
-        self._ordinals.setdefault(name, 1)
-        if is_scheduler:
-            self._schedulers.add(name)
-        return name
-
-    def _escape(self, label: str, is_scheduler: bool) -> str:
-        """Escape the slashes of a label, if the path would otherwise be ambiguous."""
-        if not is_scheduler and label.count("/") <= MAX_UNESCAPED_SLASHES:
-            parts = {label[: match.start()] for match in SLASH.finditer(label)}
-            if self._schedulers.isdisjoint(parts):
-                self._slash_prefixes |= parts
-                return label
-        return label.replace("\\", "\\\\").replace("/", "\\/")
+        self._counts[label] += 1
+        number = self._counts[label]
+        return escape_label(label) if number == 1 else f"{escape_label(label)}#{number}"
 
 
 @final
@@ -272,8 +268,8 @@ class PathCache:
                     break
                 new.append(sibling)
             for sibling in reversed(new):
-                self._paths[sibling] = self._prefix + self._names.add(sibling.label, sibling._is_scheduler)
-            path = self._paths.get(job) or self._prefix + job.label
+                self._paths[sibling] = self._prefix + self._names.add(sibling.label)
+            path = self._paths.get(job) or self._prefix + escape_label(job.label)
         return path
 
     def forget(self, job: AbstractJob[Any]) -> None:

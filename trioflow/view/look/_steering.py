@@ -87,35 +87,35 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
     if run.has_ended():
         raise ValueError("the run has ended")
     if phase in (RunPhase.DRAINING, RunPhase.STOPPING) and action != "cancel":
-        raise ValueError(f"{subject!r} {phase.value} already")
+        raise ValueError(f"'{printable(subject)}' {phase.value} already")
     if action in ("pause", "resume"):
         is_held = any(is_scheduler(job) and job.is_paused for job in paths_of(scheduler))
         if (action == "pause") is (scheduler.is_paused or (action == "resume" and is_held)):
-            return f"{subject!r}: {'was paused already' if scheduler.is_paused else 'is not paused'}"
+            return f"'{printable(subject)}': {'was paused already' if scheduler.is_paused else 'is not paused'}"
         run.set_pause(action == "pause", by)
     elif action == "window":
         if type(value) is not int or value < 1:
-            raise ValueError(f"the window of {target or subject!r}: {WINDOW_ADVICE}")
+            raise ValueError(f"the window of '{printable(target or subject)}': {WINDOW_ADVICE}")
         if job is None and target not in (None, subject):
             job = _find(scheduler, target)
         if job is not None:
             subject = _path_of(scheduler, job)
         resized: Any = scheduler if job is None else job
         if not is_scheduler(resized):
-            raise ValueError(f"{subject!r} is one job, without a window")
+            raise ValueError(f"'{printable(subject)}' is one job, without a window")
         resized.jobs_window = value
         note = _groups_text(resized)
     elif action == "retry":
         jobs: list[Any] = value if type(value) is list else [None]  # pyright: ignore[reportUnknownVariableType]
         if jobs == [None]:
-            jobs = [_find(scheduler, value, has_settled=True) if value else scheduler]
+            jobs = [scheduler if value is None else _find(scheduler, value, has_settled=True)]
         settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
         for each in jobs:
             each.try_again()
         paths = paths_of(scheduler)
         names = [paths[each] for each in settled if not each.is_settled()]
         if scheduler.keep_jobs and not names:
-            raise ValueError(f"{subject!r}: nothing has failed that can be tried again")
+            raise ValueError(f"'{printable(subject)}': nothing has failed that can be tried again")
         subject = join_names([paths.get(each, subject) for each in jobs], MAX_GROUPS)
         note = f"; these wait or run again: {join_names(names, MAX_GROUPS)}" if names else ""
     elif action == "drain":
@@ -126,9 +126,9 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         job = _find(scheduler, value) if job is None else job
         subject = _path_of(scheduler, job)
         if job.is_settled():
-            raise ValueError(f"{subject!r} has ended")
+            raise ValueError(f"'{printable(subject)}' has ended")
         job.cancel()
-    done = f"{subject!r}: {ACTIONS[action].format(value)}"  # pyright: ignore[reportUnknownArgumentType]
+    done = f"'{printable(subject)}': {ACTIONS[action].format(value)}"  # pyright: ignore[reportUnknownArgumentType]
     run.report(job, f"{done} by {by}", is_steering=True)
     return done + note
 
@@ -137,7 +137,7 @@ def _groups_text(scheduler: Any) -> str:
     """Say which nested schedulers have windows of their own, so that the new one of `scheduler` does not limit them."""
     groups = ((job, path) for job, path in paths_of(scheduler).items() if is_scheduler(job) and not job.is_settled())
     own = [
-        f"{path!r} ({'no limit' if job.jobs_window is None else short_repr(job.jobs_window)})"
+        f"'{printable(path)}' ({'no limit' if job.jobs_window is None else short_repr(job.jobs_window)})"
         for job, path in groups
         if not is_one_job(job)
     ]
@@ -151,14 +151,8 @@ def _path_of(scheduler: Any, job: AnyJob) -> str:
 
 def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:
     """Return the one job that is meant by a path, as it is or as it is printed."""
-    paths = paths_of(scheduler).items()
-    named = [job for job, its_path in paths if path in (its_path, printable(its_path))]
-    found = [job for job in named if job.is_settled() is has_settled]
-    if len(found) > 1:
-        raise ValueError(f"{len(found)} jobs have a path that is printed as {path!r}: choose one on the page, by --web")
-    if not found:
-        wanted = "has settled" if has_settled else "runs or waits"
-        raise ValueError(
-            f"no job with the path {path!r} {wanted}; --json has up to {MAX_JOBS} of each kind, unshortened"
-        )
-    return found[0]
+    for job, its_path in paths_of(scheduler).items():
+        if path in (its_path, printable(its_path)) and job.is_settled() is has_settled:
+            return job
+    wanted = "has settled" if has_settled else "runs or waits"
+    raise ValueError(f"no job with the path '{path}' {wanted}; --json has up to {MAX_JOBS} of each kind, unshortened")

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from ..._core.base._states import JobState, RunPhase
 from ..._core.job._job import AnyJob, is_scheduler, state_of
-from ..._core.job._labels import paths_of
+from ..._core.job._labels import escape_label, paths_of
 from ..._core.run._run import SteeringIncident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, stop_collecting
@@ -191,8 +191,9 @@ class Watch:
                 del run.jobs[job], self._jobs[job], self._paths[job]
         if any(job not in self._paths for job in new):
             self._paths.update(paths_of(self._scheduler))
+        prefix = f"{self._paths[scheduler]}/" if index else ""
         for job in new:
-            self._paths.setdefault(job, f"{self._paths[scheduler]}/{job.label}" if index else job.label)
+            self._paths.setdefault(job, prefix + escape_label(job.label))
             run.jobs[job] = live = LiveJob(next(self._new_keys), job)
             if self.number or not scheduler.keep_jobs:  # it was added since the last answer, or since the run began
                 live.added_at = self._view.clock()

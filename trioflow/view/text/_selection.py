@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ..._core.base._reprs import short_repr
 from ..._core.job._job import AbstractJob, AnyJob, is_job
-from ..._core.job._labels import paths_of, printable
+from ..._core.job._labels import paths_of, printable, unescape_path
 from ..._core.scheduler._base_scheduler import BaseScheduler
 
 Key = TypeVar("Key")
@@ -54,14 +54,13 @@ def match_paths(paths: Mapping[Key, str], pattern: str) -> list[Key]:
     """Return the keys whose path equals `pattern`; if no path does, return the keys whose path matches `pattern`.
 
     In a pattern, `*` matches any text, and `?` matches any single character. The pattern may be written as paths are
-    displayed, with control characters escaped.
+    displayed, with control characters escaped, or as the labels are, with nothing escaped.
     """
-    escaped_paths = {key: printable(path) for key, path in paths.items()}
-    equal_keys = [key for key, path in paths.items() if pattern in (path, escaped_paths[key])]
+    equal_keys = [key for key, path in paths.items() if pattern in (path, printable(path))]
     if equal_keys:
         return equal_keys
     matches = glob_pattern(pattern).fullmatch
-    return [key for key, path in escaped_paths.items() if matches(path) or matches(paths[key])]
+    return [key for key, path in paths.items() if any(map(matches, (path, printable(path), unescape_path(path))))]
 
 
 def glob_pattern(glob: str) -> re.Pattern[str]:
@@ -79,7 +78,8 @@ def suggest_paths(paths: Mapping[AnyJob, str], pattern: str) -> str:
     import difflib  # imported here, because it is seldom needed
 
     similar = difflib.get_close_matches(pattern, map(printable, paths.values()), n=3)
-    return f"; do you mean {' or '.join(map(repr, similar))}?" if similar else ""
+    names = " or ".join(f"'{path}'" for path in similar)
+    return f"; do you mean {names}?" if similar else ""
 
 
 def _as_collection(selection: JobSelection, option: str) -> tuple[AnyJob | str, ...]:

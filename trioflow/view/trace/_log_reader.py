@@ -21,7 +21,7 @@ from ..._core.base._states import JobState, StopReason, WaitCause
 from ..._core.base._units import duration_text
 from ..._core.job._errors import BudgetSpent, RequirementFailed
 from ..._core.job._job import AnyJob, is_scheduler, takes_slot
-from ..._core.job._labels import paths_of
+from ..._core.job._labels import paths_of, paths_of_siblings
 from ..._core.run._run import Steering
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._job_queries import criticality, end_facts, explicit_label, find_run_resource, is_one_job, run_needs
@@ -310,11 +310,13 @@ class LogReader:
                         self._get_or_create(unstarted_run, member)
 
     def _find_paths(self) -> dict[LiveRun, dict[AnyJob, str]]:
-        has_several_roots = len({run.scheduler for run in self.runs if run.enclosing is None}) > 1
+        roots = dict.fromkeys(run.scheduler for run in self.runs if run.enclosing is None)
+        root_paths = paths_of_siblings(roots)
         paths: dict[LiveRun, dict[AnyJob, str]] = {}
         for run in self.runs:  # enclosing runs come first
             if run.enclosing is None:
-                prefix = f"{run.scheduler.label}/" if has_several_roots and run.scheduler.scheduler is None else None
+                is_one_of_several = len(roots) > 1 and run.scheduler.scheduler is None
+                prefix = f"{root_paths[run.scheduler]}/" if is_one_of_several else None
                 paths[run] = paths_of(run.scheduler, prefix)
             else:
                 paths[run] = paths[run.enclosing]
