@@ -256,7 +256,7 @@ class Batch:
         slot = self._slots.take_lowest()
         line = self._template.fill(arguments, sequence, slot)
         command = BatchCommandJob(self, sequence, slot, arguments, line, node, label)
-        if self.options.journal is not None and (read := run_of(self._feeder).prefetch_result(command.label)):
+        if self.options.journal is not None and (read := run_of(self._feeder).prefetch_result(command.path)):
             await anyio.to_thread.run_sync(read)
         self.reporter.add(command)
         self.scheduler.add(command)

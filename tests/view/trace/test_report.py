@@ -272,7 +272,7 @@ def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:
     assert set(nasty.tags) <= set(plain.tags)
     assert nasty.tags.count("script") == plain.tags.count("script")
     assert not [name for name, _ in nasty.attributes if name.startswith("on")]
-    assert data(text)["rows"][0][0] == NASTY[0]
+    assert data(text)["rows"][0][0] == NASTY[0].replace("/", r"\/")
     assert r"control \x00 \x1b[31m" in text
 
 

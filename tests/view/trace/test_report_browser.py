@@ -201,7 +201,7 @@ def test_hostile_labels_stay_text(browser: Browser, pages: Path) -> None:
     assert browser.first("h1 bdi").text == NASTY[1]
     assert browser.evaluate("document.images.length") == 0
     shown = column(browser, PATH)
-    assert NASTY[0] in shown
+    assert NASTY[0].replace("/", r"\/") in shown
     assert "\\x1b[31m" in shown[4]
     for one in browser.all("g.job")[:3]:
         ActionChains(browser.driver).move_to_element(one).perform()

@@ -160,7 +160,7 @@ def escape_label(label: str) -> str:
 
 
 def unescape_path(path: str) -> str:
-    """Return the labels of a path as they are, joined by "/"."""
+    """Return the labels of a path as they are, joined by "/", for a sentence that only people read."""
     return re.sub(r"\\([\\/#])", r"\1", path)
 
 

@@ -20,7 +20,7 @@ from ..base._user_code import get_cause, get_context, get_group_members, innermo
 from ..job._ancestors import is_logged
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
-from ..job._labels import printable, shorten
+from ..job._labels import printable, shorten, unescape_path
 from ..job._outcome import Failure, error_text, one_line_error, remedy_of
 from ..run._instruments import MIN_BLOCKING_SECONDS
 from ._job_queries import culprit_chain, failed_through_member, is_in_first
@@ -214,4 +214,4 @@ def _message(job: AbstractJob[Any], error: BaseException) -> str:
 
 
 def _job_path(job: AbstractJob[Any]) -> str:
-    return printable(shorten(job.path))
+    return printable(shorten(unescape_path(job.path)))

@@ -14,7 +14,7 @@ from ..base._user_code import get_cause, with_traceback
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
-from ..job._labels import PathCache, path_of_job, paths_of, printable, shorten
+from ..job._labels import PathCache, path_of_job, paths_of, printable, shorten, unescape_path
 from ..job._outcome import CancelledOutcome, Failure, add_note
 from ..parts import has_idled
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
@@ -237,7 +237,8 @@ def _exceptions_of(scheduler: BaseScheduler, jobs: tuple[AbstractJob[Any], ...])
         if not failure.has_note:  # otherwise, the scheduler further in has added it
             failure.has_note, paths = True, paths or paths_of(scheduler, _prefix_of(scheduler))
             home = "" if job._scheduler is None else f" of {outermost_scheduler(scheduler).label!r}"
-            add_note(failure.exception, f"raised by the job '{printable(paths.get(job, job.label))}'{home}")
+            name = printable(unescape_path(paths[job]) if job in paths else job.label)
+            add_note(failure.exception, f"raised by the job '{name}'{home}")
     return [with_traceback(failure.exception, failure.traceback) for failure in failures]  # type: ignore[misc]
 
 

@@ -11,6 +11,7 @@ from ..._core.base._units import join_names
 from ..._core.job._job import is_scheduler
 from ..._core.job._labels import paths_of, printable
 from ..._core.words._job_queries import is_one_job
+from ..text._selection import suggest_paths
 from ._process_record import MAX_JOBS
 
 if TYPE_CHECKING:
@@ -151,8 +152,10 @@ def _path_of(scheduler: Any, job: AnyJob) -> str:
 
 def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:
     """Return the one job that is meant by a path, as it is or as it is printed."""
-    for job, its_path in paths_of(scheduler).items():
+    paths = paths_of(scheduler)
+    for job, its_path in paths.items():
         if path in (its_path, printable(its_path)) and job.is_settled() is has_settled:
             return job
     wanted = "has settled" if has_settled else "runs or waits"
-    raise ValueError(f"no job with the path '{path}' {wanted}; --json has up to {MAX_JOBS} of each kind, unshortened")
+    hint = suggest_paths(paths, str(path)) or f"; --json has up to {MAX_JOBS} of each kind, unshortened"
+    raise ValueError(f"no job with the path {short_repr(path)} {wanted}{hint}")
