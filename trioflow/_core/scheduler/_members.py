@@ -14,15 +14,7 @@ from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermo
 from ..job._errors import GrowingError
 from ..job._job import AbstractJob, AnyJob, is_job, is_scheduler, state_of
 from ..job._requirements import flatten, flatten_simple
-from ..words._job_queries import (
-    CountKey,
-    count_key,
-    groups_of_run,
-    has_own_failure,
-    inputs_of,
-    is_one_job,
-    jobs_of_run,
-)
+from ..words._job_queries import CountKey, count_key, groups_of_run, has_own_failure, inputs_of, is_one_job, jobs_of_run
 from . import _checks
 
 if TYPE_CHECKING:

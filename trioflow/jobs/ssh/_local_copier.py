@@ -59,11 +59,7 @@ def escape_for_glob(pattern: str) -> str:
     return re.sub(r"\\(.)", lambda match: glob.escape(match[1]), pattern, flags=re.DOTALL)
 
 
-OPERATIONS: dict[str, Callable[..., object]] = {
-    "MakeDirectory": make_directory,
-    "Put": put,
-    "Get": get,
-}
+OPERATIONS: dict[str, Callable[..., object]] = {"MakeDirectory": make_directory, "Put": put, "Get": get}
 
 
 def main() -> int:
