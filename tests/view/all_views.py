@@ -19,24 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from trioflow import Events, JobState, JUnit, Scheduler, StopReason, Trace
-from trioflow._core.words._job_queries import is_one_job, jobs_of_run
-from trioflow._core.words._member_queries import dropped_counts
+from trioflow import JobState, Trace
 from trioflow.abc import Instrument, is_scheduler
-from trioflow.otel import Tracing
 from trioflow.view import listing
 from trioflow.view.graph import _render
 from trioflow.view.look import _client, _process_record
 from trioflow.view.look._console import console
 from trioflow.view.look._watch import Watch
 from trioflow.view.look._watched_run import WatchedRun
-from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
-from trioflow.view.text._verdict import Tally, run_verdict
 from trioflow.view.trace import _compare, _formats, _slot_use, _time_spent, _trace_file
 from trioflow.view.trace._facts import RunFacts
 from trioflow.view.trace._log_reader import LogReader
@@ -49,7 +41,7 @@ from trioflow.view.trace.timeline import _slot_rows, _timeline
 from ..conftest import Virtual
 from ..model.real import IN_MEMORY, RealRun
 from ..model.scenario import Scenario
-from .agreement import RememberingMonitor
+from .agreement import Recorded, disagreements
 
 SAME = 1e-6
 LOOKS_AFTER = (4, 15)
@@ -131,21 +123,15 @@ def told(record: TraceRecord, has_grown: bool) -> str:
     return "\n".join([*sorted(lines), record.tally.describe(), *verdicts])
 
 
-class Watched:
-    """The instruments of one run, and what they have written."""
+class Watched(Recorded):
+    """The instruments of one run, and what they have written and seen."""
 
     def __init__(self, folder: Path) -> None:
-        self.trace, self.lines, self.log = Trace(), io.StringIO(), io.StringIO()
-        self.junit = JUnit(folder / "junit.xml")
-        self.monitor = RememberingMonitor(file=self.log)
-        self.spans = InMemorySpanExporter()
+        super().__init__(folder)
         self.folder = folder
-        provider = TracerProvider(shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self.looks = LookInBetween(self.trace, folder)
-        self.events = Events(self.lines)
         self.page = WatchInBetween()
-        self.instruments = [self.trace, self.junit, Tracing(provider), self.looks, self.page]
+        self.instruments += [self.looks, self.page]
 
 
 class RemovedInstruments(logging.Handler):
@@ -457,62 +443,3 @@ def strange_in_look() -> Iterator[str]:
         for row in (*run["running"], *run["waiting"]):
             if (row["seconds"] or 0) < 0:
                 yield f"{row} is shown as running or waiting for a negative time"
-
-
-# ---- numbers that several views have
-
-
-def disagreements(watched: Watched, scheduler: Scheduler) -> Iterator[str]:
-    """Yield which views have other counts, another verdict, or another duration than the rest."""
-    record = watched.trace._get_record()
-    (run,) = record.root_runs
-    reason = scheduler.stop_reason
-    events = [json.loads(line) for line in watched.lines.getvalue().splitlines()]
-    end = next((event for event in reversed(events) if event["event"] == "run_ended"), events[-1])
-    suites = Tree.parse(watched.junit.path).getroot()
-    cases = list(suites.iter("testcase"))
-    junit = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
-    own = Tally.for_scheduler(scheduler)
-    verdict = run_verdict(scheduler, reason, has_duration=True)
-    leaves = sum(map(is_one_job, jobs_of_run(scheduler)))  # also those in groups that never ran
-    leaves += sum(number for _, number in dropped_counts(scheduler))
-    if sum(own.counts_by_state().values()) != leaves:
-        yield f"{own.describe()}, of {leaves} jobs that are no groups"
-    counts: dict[str, dict[str, Any]] = {
-        "the numbers of jobs by state": {"trace": record.tally.counts_by_state()},
-        "the number of failures": {
-            "trace": record.tally.failure_count,
-            "JUnit": record.tally.failure_count if reason is StopReason.COMPLETED else junit["failure"],
-        },
-        "the verdict": {"trace": record.verdict(run, reason)},
-        "the duration": {"trace": round(record.end_time - record.start_time, 6), "events": round(end["seconds"], 6)},
-        "whether the run is good": {
-            "own": verdict.is_good,
-            "JUnit": not (junit["failure"] or junit["error"]),
-            "trace": record.verdict(run, reason).is_good,
-            "otel": watched.spans.get_finished_spans()[-1].status.is_ok,
-        },
-    }
-    counts["the numbers of jobs by state"] |= {"own": own.counts_by_state(), "events": end["jobs"]}
-    counts["the number of failures"] |= {"own": own.failure_count, "events": end.get("failures", 0)}
-    if scheduler.keep_jobs or not record.tally.restored.number:  # what was dropped does not say that it was restored
-        counts["the verdict"]["own"] = verdict
-    if scheduler.keep_jobs:
-        titles = [text.partition("\n")[0].split() for text in Debrief(scheduler, Symbols()).failure_paragraphs()]
-        counts["the number of failures"]["debrief"] = sum(
-            int(words[0]) if words[0].isdigit() else 1 for words in titles if "tolerated" not in words
-        )
-    if hasattr(watched.monitor, "model"):
-        progress = watched.monitor.model.progress()
-        counts["the verdict"]["monitor"] = progress.verdict
-        counts["the number of failures"]["monitor"] = progress.tally.failure_count
-        counts["the numbers of jobs by state"]["monitor"] = progress.tally.counts_by_state()
-    for attribute, kind in {"failures": "failure", "errors": "error", "skipped": "skipped"}.items():
-        counts[f"JUnit's {attribute}"] = {"said": int(suites.get(attribute, "0")), "there": junit[kind]}
-    counts["JUnit's tests"] = {"said": int(suites.get("tests", "0")), "there": len(cases)}
-    for what, by_view in counts.items():
-        if any(value != next(iter(by_view.values())) for value in by_view.values()):
-            yield f"{what} differs: {by_view}"
-    for case in (suites, *suites, *cases):
-        if float(case.get("time", "0")) < 0:
-            yield f"JUnit has a negative time: {case.attrib}"
