@@ -334,11 +334,11 @@ PLANTS: Final = (
         f"{RUN}/_failure_counts.py",
         "a counter not restored when a failure is taken by an await",
         """\
-            self.counted -= 1
-            self.counted_unblocked -= job._state is not JobState.BLOCKED
+            self.number -= 1
+            self.unblocked_number -= job._state is not JobState.BLOCKED
 """,
         """\
-            self.counted -= 1
+            self.number -= 1
 """,
     ),
     Plant(
@@ -855,10 +855,10 @@ PLANTS: Final = (
         f"{RUN}/_failure_counts.py",
         "a tolerated group that was cut off with its run counts",
         """\
-        if is_scheduler(job) and job._counted.number and job._criticality() is not False:
+        if is_scheduler(job) and job._counted_failures.number and job._criticality() is not False:
 """,
         """\
-        if is_scheduler(job) and job._counted.number:
+        if is_scheduler(job) and job._counted_failures.number:
 """,
     ),
     Plant(

@@ -24,7 +24,7 @@ ENGINE_PREFIX: Final = f"{__name__.partition('._core.')[0]}._core."
 class Failure:
     """A failed job's exception, with its first traceback, because `__traceback__` grows with each raise."""
 
-    __slots__ = ("counts", "exception", "has_note", "is_from_cancel", "is_taken", "number", "traceback")
+    __slots__ = ("exception", "has_note", "is_counted", "is_from_cancel", "is_taken", "number", "traceback")
 
     # A counter that numbers failed and cancelled jobs in the order in which they settle.
     numbers: ClassVar[Iterator[int]] = itertools.count()
@@ -34,7 +34,7 @@ class Failure:
         self.exception: Final = exception
         # Whether the job is BLOCKED only because `cancel()` has ended what it requires.
         self.is_from_cancel: Final = is_from_cancel
-        self.counts = False  # whether the run of the job's scheduler has failed because of this failure
+        self.is_counted = False  # whether the run of the job's scheduler has failed because of this failure
         self.is_taken = False  # whether an `await job` waits for the job, or has raised the exception
         self.has_note = False  # whether a group has had the exception, with a note that names the job
         _strip_engine_frames(exception)
@@ -82,13 +82,13 @@ def _clear_frame(frame: FrameType) -> None:
 
 
 class CancelledOutcome:
-    __slots__ = ("counts", "is_alone", "is_from_cancel", "number")
+    __slots__ = ("is_alone", "is_counted", "is_from_cancel", "number")
 
     def __init__(self, is_from_cancel: bool = True, is_alone: bool = False) -> None:
         self.number: Final = next(Failure.numbers)
         self.is_from_cancel: Final = is_from_cancel  # unless a critical failure or the timeout had stopped the run
         self.is_alone: Final = is_alone  # whether the job's own `cancel()` has ended it, whatever came afterwards
-        self.counts = False  # whether failures in a nested scheduler count, because its run was cut off, too
+        self.is_counted = False  # whether failures in a nested scheduler count, because its run was cut off, too
 
 
 DROPPED: Final = object()

@@ -24,7 +24,7 @@ class Hold(Part):
     def is_busy(self) -> bool:
         """Return whether all jobs have settled, with failures that count; a spent budget alone holds nothing."""
         run = self._run
-        has_failed = run.failures.counted_unblocked > 0 and run.phase is RunPhase.RUNNING and not self._is_released
+        has_failed = run.failures.unblocked_number > 0 and run.phase is RunPhase.RUNNING and not self._is_released
         return has_failed and not (
             run.waits_for_jobs() or any(part.is_busy() for part in run.parts if part is not self)
         )

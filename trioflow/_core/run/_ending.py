@@ -67,7 +67,7 @@ async def end(run: Run) -> None:
     if run.unsettled or run.forever_unsettled or run.interruption is not None:
         run.settle_leftovers()
     # Only now, because forever jobs and services may have failed last.
-    if run.reason is COMPLETED and run.failures.counted:
+    if run.reason is COMPLETED and run.failures.number:
         run.give_reason(StopReason.FAILED, instead_of=COMPLETED)
         run.cancel_reason = StopReason.FAILED
     run.scheduler._store_outcome(run)

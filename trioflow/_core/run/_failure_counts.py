@@ -23,13 +23,13 @@ class FailureCounts:
     when the failure that has blocked it has been awaited.
     """
 
-    __slots__ = ("_kept", "_scheduler", "counted", "counted_unblocked", "total")
+    __slots__ = ("_kept", "_scheduler", "number", "total", "unblocked_number")
 
     def __init__(self, run: Run) -> None:
         self._scheduler: Final = run.scheduler
         self.total = 0  # how many jobs have failed, those of nested runs included
         # How many failures of members count, and how many of these members are not BLOCKED.
-        self.counted = self.counted_unblocked = 0
+        self.number = self.unblocked_number = 0
         self._kept: Final[list[AbstractJob[Any]]] = []  # the first ones, with `keep_jobs=False`
 
     def count(self, job: AbstractJob[Any], failure: Failure) -> None:
@@ -42,14 +42,14 @@ class FailureCounts:
 
     def count_cut_off(self, job: AbstractJob[Any], outcome: CancelledOutcome) -> None:
         """Count the failures in a nested scheduler that was cut off with its run, not alone."""
-        if is_scheduler(job) and job._counted.number and job._criticality() is not False:
+        if is_scheduler(job) and job._counted_failures.number and job._criticality() is not False:
             self._add(job, outcome)
 
     def _add(self, job: AbstractJob[Any], outcome: Failure | CancelledOutcome) -> None:
-        outcome.counts = True
+        outcome.is_counted = True
         is_blocked = job._state is JobState.BLOCKED
-        self.counted += 1
-        self.counted_unblocked += not is_blocked
+        self.number += 1
+        self.unblocked_number += not is_blocked
         if not self._scheduler.keep_jobs and (job._criticality() or self._count_kept(is_blocked) < MAX_COUNTED_KEPT):
             self._kept.append(job)
 
@@ -59,7 +59,7 @@ class FailureCounts:
 
     def dropped(self) -> int:
         """Return how many jobs that failed, and were not BLOCKED, a scheduler with `keep_jobs=False` has dropped."""
-        return 0 if self._scheduler.keep_jobs else self.counted_unblocked - self._count_kept(is_blocked=False)
+        return 0 if self._scheduler.keep_jobs else self.unblocked_number - self._count_kept(is_blocked=False)
 
     def _count_kept(self, is_blocked: bool) -> int:
         return sum((job._state is JobState.BLOCKED) is is_blocked for job in self._kept)
@@ -67,7 +67,7 @@ class FailureCounts:
     def take(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Stop counting the failure of a member, because `await job` raises it."""
         failure.is_taken = True
-        if failure.counts and not job._criticality():
+        if failure.is_counted and not job._criticality():
             is_kept = self.keeps(job)
             self.uncount(job, failure)
             run = self._scheduler._run
@@ -77,10 +77,10 @@ class FailureCounts:
 
     def uncount(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Stop counting the failure of a member, if it counts."""
-        if failure.counts:
-            failure.counts = False
-            self.counted -= 1
-            self.counted_unblocked -= job._state is not JobState.BLOCKED
+        if failure.is_counted:
+            failure.is_counted = False
+            self.number -= 1
+            self.unblocked_number -= job._state is not JobState.BLOCKED
             if self.keeps(job):
                 self._kept.remove(job)
 

@@ -167,7 +167,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- from the last run
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
-    _counted: _failures.CountedFailures
+    _counted_failures: _failures.CountedFailures
     _run_error: BaseException | None  # an error other than that of one job which stopped the run, e.g. in the policy
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
     _run_steering: Steering  # what has changed while the run was in progress
@@ -926,7 +926,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _reset_outcome(self) -> None:
         self._stop_reason = self._culprit = self._run_error = self._run_times = self._run_thread = None
-        self._counted = _failures.NO_FAILURES
+        self._counted_failures = _failures.NO_FAILURES
         self._run_steering = NOT_STEERED
         self._incidents = []
         self._members.forget_dropped()
@@ -1266,10 +1266,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _store_outcome(self, run: Run) -> None:
         """Store the result of a run that has ended, and wake all that still wait for its jobs."""
-        if run.failures.counted or run.failures.total:
-            self._counted = _failures.counted_failures(self)
+        if run.failures.number or run.failures.total:
+            self._counted_failures = _failures.counted_failures(self)
             if run.reason is StopReason.FAILED:
-                run.culprit = self._counted.first_member
+                run.culprit = self._counted_failures.first_member
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._run_times, self._run_thread = (run.began_at, run.clock()), threading.current_thread()
         self._run_steering = run.steering

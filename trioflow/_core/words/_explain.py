@@ -315,7 +315,7 @@ def pause_text(run: Run) -> str:
     if pause is None:
         return ""
     if pause is run.hold:
-        return f"held: {run.failures.counted_unblocked} failed; try again, or resume to end"
+        return f"held: {run.failures.unblocked_number} failed; try again, or resume to end"
     since = _units.duration_text(max(0.0, run.clock() - pause.since))
     return f"paused {since} ago{f' by {pause.by}' if pause.by else ''}"
 

@@ -75,23 +75,25 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     """
     run = scheduler._run
     if run is None:
-        return scheduler._counted
-    if not ((counts := run.failures).counted or counts.total):
+        return scheduler._counted_failures
+    if not ((counts := run.failures).number or counts.total):
         return NO_FAILURES
     rest = counts.dropped()
-    members = [job for job in scheduler if type(job._outcome) in (Failure, CancelledOutcome) and job._outcome.counts]
+    members = [
+        job for job in scheduler if type(job._outcome) in (Failure, CancelledOutcome) and job._outcome.is_counted
+    ]
     jobs: list[AbstractJob[Any]] = []
     for job in members:
         if is_scheduler(job) and (job._state is JobState.CANCELLED or failed_through_member(job)):
-            jobs += job._counted.jobs
-            rest += job._counted.rest
+            jobs += job._counted_failures.jobs
+            rest += job._counted_failures.rest
         else:
             jobs.append(job)
     own = [job for job in members if type(job._outcome) is Failure]
     causes = {id(job._outcome.exception) for job in (*own, *jobs)}
     jobs = [job for job in jobs if not _is_blocked_by(job, causes, scheduler)]
     if not jobs:
-        rest = rest or counts.counted  # all that is left was BLOCKED by failures that were awaited
+        rest = rest or counts.number  # all that is left was BLOCKED by failures that were awaited
     return CountedFailures(
         tuple(sorted(jobs, key=_settling_number)), min(own, key=_settling_number, default=None), rest
     )
@@ -105,7 +107,7 @@ def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseSched
     """
     root, error = root_failure(job), job.raised_exception()
     cause = get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
-    counts = type(root._outcome) is Failure and root._outcome.counts and scheduler in enclosing_schedulers(root)
+    counts = type(root._outcome) is Failure and root._outcome.is_counted and scheduler in enclosing_schedulers(root)
     return id(cause) in causes or (root is not job and counts)
 
 
