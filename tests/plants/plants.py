@@ -1183,7 +1183,7 @@ if run is not None:
         f"{RUN}/_failure_counts.py",
         "a failure that counts no more is kept for the report, with its job",
         """\
-            if job in self._kept:
+            if self.keeps(job):
                 self._kept.remove(job)
 """,
     ),
