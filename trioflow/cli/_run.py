@@ -10,6 +10,7 @@ import importlib
 import io
 import logging
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from .. import Events, JUnit, Scheduler, StopReason, Trace
 from .._command_options import option, parse_count, parse_seconds
 from .._hints import WRONG_BACKEND_REMEDY
 from ..abc import BackendName, printable
-from ..view.look._answers import WATCH_INTERVAL, answer_thread, answering
+from ..view.look._answers import WATCH_INTERVAL, answer_thread, answering, expect_page
 from ..view.monitor._monitor import build_command_monitor, can_move_cursor
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._declared_options import takes_options
@@ -282,8 +283,10 @@ def page_of_run(is_wanted: bool) -> Generator[None]:
     if not is_wanted:
         yield
         return
-    words = [sys.executable, "-P", "-c", "from trioflow.view.look import _web; _web.serve_parent()"]
+    key = secrets.token_hex(8)
+    words = [sys.executable, "-P", "-c", f"from trioflow.view.look import _web; _web.serve_parent('{key}')"]
     server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    expect_page(key)
     assert server.stdin is not None
     assert server.stdout is not None
     try:

@@ -483,6 +483,52 @@ def test_a_page_waits_for_a_run(backend: Any) -> None:
     assert "choose a run by --run LABEL: in progress are 'night'" in str(other.raised_exception())
 
 
+@pytest.mark.usefixtures("answers")
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_page_shows_a_run_that_has_ended_before_its_first_answer(backend: Any, is_own: bool) -> None:
+    """Who has come before the run gets its end, however short it is; so does the page that a program starts itself."""
+    page = Page(os.getpid(), None, "key" * is_own)
+    if is_own:
+        _answers.expect_page("key")
+    else:
+        page.ask()
+    assert not Scheduler(Job(fail, 0, label="bad"), Job(nothing), label="short").run(backend=backend)
+    page.ask()
+    state = page.state()
+    assert (state["ended"], state["title"], state["settled"], state["count"]) == (True, "short", 2, 2)
+    assert state["verdict"].startswith("1 failed of 2")
+    assert [row[2] for row in state["failed"]] == ["bad"]
+    assert Scheduler(Job(nothing), label="later").run(backend=backend)
+    assert [key for key, watch in _answers.watches.items() if not watch.is_over] == []
+
+
+def test_the_page_of_a_trace_has_the_panel_of_each_job(tmp_path: Path) -> None:
+    """A chosen job of a trace shows what the trace knows; of a group that was tried again, its last run."""
+    attempts = itertools.count()
+
+    async def fails_once() -> None:
+        if not next(attempts):
+            raise OSError("again")
+
+    bad = Job(fail, 0, label="bad", retry=1)
+    group = Scheduler(Job(fails_once, label="step", critical=True), label="group", retry=1)
+    command = CommandJob(["echo", "words"], stdout=subprocess.PIPE, label="says", required=group)
+    trace = Trace()
+    Scheduler(bad, group, command, label="night").run(instruments=[trace])
+    save(trace, tmp_path / "night.json")
+    page = TracePage(read_record(tmp_path / "night.json"))
+    state = page.state()
+    assert (state["count"], state["settled"], len(state["failed"])) == (3, 3, 1)
+    keys = {facts.span.path: key for key, (_, facts) in page._run.jobs.items()}
+    assert sorted(keys) == ["bad", "group", "group/step", "says"]
+    told = {path: page.job(state["seen"], key) for path, key in keys.items()}
+    assert dict(told["bad"]["facts"])["attempts"] == "2"
+    assert "OSError: broken" in told["bad"]["traceback"]
+    assert [text for _, text in told["says"]["outputs"]] == ["words"]
+    assert [link[1] for link in told["says"]["requires"]] == ["group"]
+    assert [link[1] for link in told["group"]["required_by"]] == ["says"]
+
+
 def test_a_trace_has_the_page_of_a_run_that_has_ended(tmp_path: Path) -> None:
     """The page of a file is the report without buttons; without --web, and without the file, the error says so."""
     trace = Trace()
@@ -514,6 +560,9 @@ def test_a_run_has_a_page_of_its_own(tmp_path: Path) -> None:
             with urllib.request.urlopen(f"{url}state") as answer:
                 state = json.load(answer)
         _, errors = process.communicate("\n")
+    while not state["ended"]:  # the page may still be reading the last answer
+        with urllib.request.urlopen(f"{url}state") as answer:
+            state = json.load(answer)
     assert '<section id="live"' in page
     assert (process.returncode, "OSError: broken" in errors) == (3, True)
     with urllib.request.urlopen(f"{url}report.html") as answer:

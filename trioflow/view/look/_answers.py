@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
 from ..._core.base._logger import warn
+from ..._core.run._run import BEGIN_HOOKS, Run
 from ..._core.words._run_view import RunInProgress, runs_in_progress
 
 if TYPE_CHECKING:  # imported at the first question, which few programs are asked
@@ -102,7 +103,7 @@ class AnswerThread:
 
         """
         with self._lock:
-            if self._pid == os.getpid():  # a forked process has the socket, but not the thread, of its parent
+            if self.is_running():
                 return False
             posix.require("trioflow.look.enable()", "use Python 3.14 or newer, where it is not needed")
             listener = socket.socket(posix.AF_UNIX)
@@ -122,6 +123,9 @@ class AnswerThread:
                 listener.close()
                 raise OSError(errno.EAGAIN, str(error)) from None
             return True
+
+    def is_running(self) -> bool:
+        return self._pid == os.getpid()  # a forked process has the socket, but not the thread, of its parent
 
     def stop(self) -> None:
         """Stop to answer, and wait until the thread has ended."""
@@ -163,7 +167,7 @@ class AnswerThread:
     def finish(self) -> None:
         """Before the program ends, tell pages how their runs have ended, and send answers; wait a second at most."""
         global is_ending
-        if self._pid != os.getpid():
+        if not self.is_running():
             return
         deadline = time.monotonic() + WATCH_INTERVAL
         with watching:
@@ -325,6 +329,8 @@ watches: Final[dict[str, Any]] = {}
 """The `Watch` of each looking process that shows a page, by the key that it has chosen."""
 watching: Final = threading.Condition()
 """Guards `watches`, and is notified when somebody has steered a run, or was told its end, and when the program ends."""
+expected: Final[dict[str, tuple[Any, float]]] = {}
+"""The keys of pages that have come before their run, with its label, if they have named one, and when they asked."""
 steered_count = 0
 is_ending = False
 
@@ -342,11 +348,12 @@ def _tell_changes(request: Record) -> Record:
         key = str(request["watch"])
         watch: Watch | None = watches.get(key)
         if watch is None and not request.get("number") and not runs_in_progress():  # who looks has come first
+            expect_page(key, request.get("run"))
             watching.wait(FIRST_INTERVAL)
             return {"number": 0}
         if watch is None or watch.number != request.get("number"):  # an answer may be lost
             watch = watches[key] = Watch(_choose_run(request) if watch is None else watch.in_progress)
-        elif not watch.has_more:
+        elif watch.number and not watch.has_more:
             watch.asked_at, count = time.monotonic(), steered_count
             watching.wait_for(lambda: is_ending or steered_count != count, WATCH_INTERVAL)
         watch.asked_at = time.monotonic()
@@ -356,6 +363,25 @@ def _tell_changes(request: Record) -> Record:
         watch.asked_at = time.monotonic()
         watching.notify_all()
     return {**answer, "may_steer": answer_thread.may_steer}
+
+
+def expect_page(key: str, label: Any = None) -> None:
+    """Let a page watch the next run from its begin: a short one would be over before the page asks again."""
+    from . import _watch  # noqa: F401 - no run has to wait for it then
+
+    expected[key] = label, time.monotonic()
+    BEGIN_HOOKS[_watch_for_pages] = None
+
+
+def _watch_for_pages(run: Run) -> None:
+    from ._watch import Watch
+
+    with watching:
+        for key, (label, asked_at) in list(expected.items()):
+            if label in (None, run.scheduler.label):
+                del expected[key]
+                if time.monotonic() < asked_at + ABANDONED_AFTER and answer_thread.is_running():
+                    watches.setdefault(key, Watch(RunInProgress(run)))
 
 
 def forget_abandoned() -> float | None:

@@ -15,7 +15,7 @@ from ..trace.report import _report
 from . import _answers, _client, _console
 from ._picture import Picture
 from ._process_record import Record
-from ._watched_run import NO_ANSWER, WatchedRun
+from ._watched_run import WatchedRun
 
 PAUSE_FACTOR: Final = 2
 """The pause before a report is made, or a graph laid out, again, as a multiple of the time that it took."""
@@ -32,13 +32,13 @@ class Page:
     Args:
         pid: the process of the program.
         label: the label of the run; None if only one run is in progress.
-        is_own: whether the program has started the server of the page, which ends with it.
+        own_key: the key under which the program expects the page, if it has started its server, which ends with it.
 
     """
 
-    def __init__(self, pid: int, label: str | None, *, is_own: bool = False) -> None:
-        self._pid, self._label, self._is_own = pid, label, is_own
-        self._key: Final = secrets.token_hex(8)
+    def __init__(self, pid: int, label: str | None, own_key: str = "") -> None:
+        self._pid, self._label, self._is_own = pid, label, bool(own_key)
+        self._key: Final = own_key or secrets.token_hex(8)
         self._run: Final = WatchedRun()
         self._problem = ""
         self.version = 0
@@ -122,6 +122,8 @@ class Page:
         """Return the console of the run so far as data, when it is not that of a query any more, such as `have=7`."""
         with self._lock:
             self._lock.wait_for(lambda: query != f"have={self.version}", _answers.WATCH_INTERVAL)
+            if self.has_ended:  # a browser asks no more
+                self._lock.wait_for(lambda: not self._is_drawing, _answers.WATCH_INTERVAL)
             if self._state_version != self.version and not self._run.answer["more"]:
                 self._shown = self._make_state() | {"own": self._is_own}
                 self._state_version = self.version
@@ -205,15 +207,12 @@ class TracePage(Page):
     def __init__(self, record: TraceRecord) -> None:
         super().__init__(0, None)
         self._record: Final = record
-        self._run.answer = NO_ANSWER | {"is_over": True, "phase": "", "now": record.end_time}
+        self._run.take_record(record)
+        self.picture, self.picture_number = Picture(self._run).draw(1), 1
 
     def _make_state(self) -> Record:
-        tally = self._record.tally
-        ended = {"ended": True, "title": ", ".join(run.label for run in self._record.root_runs), "graph": 0}
-        return _console.console(self._run, "", True) | _console.head(tally) | ended | _console.ending(self._record)
-
-    def files(self) -> set[str]:
-        return {path for command in self._record.commands.values() for _, path in command.files}
+        title = ", ".join(run.label for run in self._record.root_runs)
+        return super()._make_state() | _console.head(self._record.tally) | {"title": title}
 
     def _read(self) -> tuple[TraceRecord, str]:
         return self._record, ""

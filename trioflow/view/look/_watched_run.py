@@ -84,6 +84,20 @@ class WatchedRun:
             graphs = read_plain(answer["graphs"], tuple[GraphDescription, ...])
             self._constant_fields["stored_graphs"] = graphs
 
+    def take_record(self, record: TraceRecord) -> None:
+        """Take over the last run of each scheduler in the record of a run that has ended."""
+        for run in {(run.parent, run.scheduler_number): run for run in record.runs}.values():  # enclosing ones first
+            if run.parent is not None and run.parent not in self.jobs:
+                continue  # it was a part of an earlier run
+            index = len(self.runs)
+            self.runs[index] = RunFacts(run, (), ())
+            for number in run.member_numbers:
+                span = dataclasses.replace(record.spans[number], attempts=record.spans[number].attempts[1:])
+                failure, command = record.failures.get(number), record.commands.get(number)
+                self.jobs[number] = index, JobFacts(span, 0, failure=failure, command=command)
+        self.answer = NO_ANSWER | {"is_over": True, "phase": "", "now": record.end_time}
+        self._constant_fields["wall_offset"] = record.wall_offset
+
     def record(self) -> TraceRecord:
         """Return the record of the run so far."""
         members: dict[int, list[JobFacts]] = {index: [] for index in self.runs}

@@ -227,10 +227,13 @@ def serving(page: Page) -> Generator[PageServer]:
         server.shutdown()
 
 
-def serve_parent() -> None:
-    """Serve the page of the run of the parent process, until that closes standard input, and print the address."""
+def serve_parent(key: str) -> None:
+    """Serve the page of the run of the parent process, until that closes standard input, and print the address.
+
+    The parent expects the page under the key.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the parent gets, too
-    with serving(Page(os.getppid(), None, is_own=True)) as server:
+    with serving(Page(os.getppid(), None, key)) as server:
         print(server.url, flush=True)
         sys.stdin.buffer.read()
         os.dup2(1, 2)  # so that who reads the errors of the parent does not wait for the end of this process, too
