@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import math
-import re
 import sys
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import click
 
@@ -20,7 +20,7 @@ from ..jobs.posix._processes import describe_exit
 from ..journal._fingerprint import job_path
 from ..journal._journal import JobFacts
 from ..journal._run_summary import FailedJob, parse_summary
-from ..journal._serialization import loads
+from ..journal._serialization import TYPE_KEY, loads
 from ..journal._store import JournalStore, RunRecord, StoredJob, count_jobs, read_with_retry
 from ..view.text._selection import match_paths
 from ..view.text._symbols import Symbols, align_columns, display_width
@@ -35,9 +35,7 @@ DAMAGED_CODE: Final = 1
 REDACTED_TEXT: Final = "(redacted)"
 NOT_IN_JOURNAL_TEXT: Final = "no result in the journal"
 MAX_RESULT_LENGTH: Final = 60
-TUPLE_PATTERN: Final = re.compile(r'\{"\$":"tuple","v":\[([^\[\]{}]*)\]\}')
-# Strings match too, so that a number in one is left as it is; also one that a forged text does not end.
-STRING_OR_LONG_FLOAT: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z|\\)|(?<!\d)-?\d++\.\d{7,}+(?:[eE][-+]?\d++)?')
+BRACKETS: Final = {"tuple": "()", "set": "{}"}
 COMMAND_RESULT_PREFIX: Final = '{"$":"CommandResult",'
 KEPT_FAILURE_PREFIX: Final = f'{{"result":{COMMAND_RESULT_PREFIX}'  # of `batch --keep all`
 
@@ -89,12 +87,9 @@ def why(path: Path) -> int:
     """
     runs, records = read_runs_and_jobs(path)
     failures = last_failures(runs)
-    states = [last_state(record, runs) for record in records if record.path not in failures]
-    rows = [
-        (record.path, duration_cell(record.elapsed), record.why or NOT_IN_JOURNAL_TEXT)
-        for record in records
-        if record.path not in failures and last_state(record, runs) in ("ran", "unstored")
-    ]
+    states = {record: last_state(record, runs) for record in records if record.path not in failures}
+    ran = [record for record, state in states.items() if state in ("ran", "unstored")]
+    rows = [(record.path, duration_cell(record.elapsed), record.why or NOT_IN_JOURNAL_TEXT) for record in ran]
     for failure in failures.values():
         reason = NOT_IN_JOURNAL_TEXT if failure.why is None else failure.why
         rows.append(
@@ -104,7 +99,8 @@ def why(path: Path) -> int:
     for line in align_columns(shown, (0, 2)):
         _outputs.echo(line)
     failed = f" ({len(failures)} of them failed)" if failures else ""
-    _outputs.echo(f"{len(rows)} ran{failed}, {states.count('restored')} restored")
+    number = count_jobs((record.path, record.fingerprint) for record in ran) + len(failures)
+    _outputs.echo(f"{number} ran{failed}, {[*states.values()].count('restored')} restored")
     return SUCCESS_CODE
 
 
@@ -236,8 +232,8 @@ def list_jobs(path: Path) -> int:
         _outputs.echo(text.rstrip())
     for failure in failures.values():
         times = f"{'':25}  {duration_cell(failure.elapsed):>9}"
-        text = f"{'failed':9}{times}  {path_cell(failure.path)}  {printable(failure.error)}"
-        _outputs.echo(text)
+        state = "tolerated" if failure.tolerated else "failed"
+        _outputs.echo(f"{state:9}{times}  {path_cell(failure.path)}  {printable(failure.error)}")
     _outputs.echo(summary_text(runs, records))
     return SUCCESS_CODE
 
@@ -311,13 +307,29 @@ def short_result(record: StoredJob) -> str:
         return _short_command_result(record.result)
     if is_redacted(record):
         return REDACTED_TEXT
-    text = STRING_OR_LONG_FLOAT.sub(_shorten_float, TUPLE_PATTERN.sub(r"(\1)", record.result))
+    try:
+        text = _readable(json.loads(record.result))
+    except Exception:  # another program may have written anything
+        text = record.result
     return fit(text, MAX_RESULT_LENGTH, ellipsis="...")
 
 
-def _shorten_float(match: re.Match[str]) -> str:
-    text = match[0]
-    return text if text.startswith('"') else f"{float(text):.9g}"
+def _readable(value: Any) -> str:
+    """Return a JSON value as text, with short floats, and with the types that JSON does not have as in Python."""
+    if isinstance(value, float):
+        return min(repr(value), f"{value:.9g}", key=len)
+    if isinstance(value, list):
+        return f"[{','.join(map(_readable, value))}]"
+    if not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    items = cast(dict[str, Any], value)
+    if TYPE_KEY not in items:
+        return f"{{{','.join(f'{_readable(key)}:{_readable(item)}' for key, item in items.items())}}}"
+    kind, text = str(items[TYPE_KEY]), _readable(items["v"])
+    if kind in BRACKETS:
+        comma = "," if kind == "tuple" and len(items["v"]) == 1 else ""
+        return f"{BRACKETS[kind][0]}{text[1:-1]}{comma}{BRACKETS[kind][1]}"
+    return f"{str(items.get('t', kind)).rpartition(':')[2]}({text})"
 
 
 def is_redacted(record: StoredJob) -> bool:

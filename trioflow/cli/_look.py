@@ -53,7 +53,7 @@ def parse_slots(value: str) -> int:
 @click.command(name="look", epilog=EXAMPLES)
 @click.argument("pid", required=False, type=ProgramOrTrace(dir_okay=False, path_type=Path))
 @click.option("--json", is_flag=True, help="Write everything as JSON, for programs.")
-@click.option("--web", is_flag=True, help="Serve a page that moves, with buttons for the words below, until Ctrl-C.")
+@click.option("--web", is_flag=True, help="Serve a page that moves, with buttons that steer, until Ctrl-C.")
 @click.option("--pause", is_flag=True, help="Start no more jobs until --resume. What runs goes on.")
 @click.option("--resume", is_flag=True, help="Start jobs again.")
 @click.option("--window", type=parse_slots, metavar="N", help="Run at most N jobs at once from now on.")

@@ -106,13 +106,16 @@ class RunOptions:
     )  # fmt: skip
     critical: bool = option(help="Stop the run at the first failure, except of jobs with critical=False.")
     hold: bool = option(
-        help="Where the run would end with failures, pause it until `trioflow look PID --retry`, or --resume ends it."
+        help="Where the run would end with failures, pause it: `trioflow look PID --retry` tries them again, and"
+        " --resume ends the run."
     )
     drain_on_term: bool = option(help="On SIGTERM, start no more jobs, and let the running ones finish.")
     monitor: bool = option(
         "--monitor/--no-monitor", default=True, show_default=True, help="Show the jobs while they run."
     )
-    web: bool = option(help="Serve a page of the run that moves, until the run ends: `trioflow look PID --web`.")
+    web: bool = option(
+        help="Serve a page of the run that moves, as `trioflow look PID --web` does, until the run ends."
+    )
     tag: bool = option(help="Begin each line that a job prints with the job's label.")
     dask: str | None = option(
         metavar="ADDRESS", help="Run the calls of ProcessJobs on the workers of the Dask scheduler at this address."

@@ -20,14 +20,12 @@ Examples:
 
 \b
 Exit codes:
-  0    success on all nodes
-  1    the number of nodes that failed or could not be reached,
-  ...  up to 100
-  100
-  101  more than 100 nodes
-  130  interrupted by Ctrl-C; by SIGTERM 143, by SIGHUP 129
-  141  the reader of the output has exited
-  255  the command line is wrong
+  0      success on all nodes
+  1-100  the number of nodes that failed or could not be reached
+  101    more than 100 nodes
+  130    interrupted by Ctrl-C; by SIGTERM 143, by SIGHUP 129
+  141    the reader of the output has exited
+  255    the command line is wrong
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from .._core.base._reprs import headline, truncate
@@ -10,7 +11,7 @@ from .._core.base._states import JobState, ReportedState, parse_reported_state
 from .._core.job._job import AbstractJob
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.words._failures import culprit_text
-from .._core.words._job_queries import count_key, criticality, is_failed_group, is_one_job
+from .._core.words._job_queries import count_key, criticality, failure_of, is_failed_group, is_one_job
 from .._core.words._journal_queries import always_runs, rerun_cause
 from ._msgspec import msgspec
 from ._serialization import escape_surrogates
@@ -30,6 +31,7 @@ class FailedJob(NamedTuple):
     why: str | None
     """The reason why the job was not restored, or `ALWAYS_RUNS_REASON`; None if the journal had no record of it."""
     error: str
+    tolerated: bool = False
 
 
 class RunSummary(NamedTuple):
@@ -52,7 +54,7 @@ class JobTally:
 
     def __init__(self) -> None:
         self._counts: Final[Counter[tuple[str, bool, bool]]] = Counter()
-        self._failures: Final[list[FailedJob]] = []
+        self._failures: Final[list[tuple[tuple[bool, bool, int], FailedJob]]] = []  # with their places in all views
         self._reruns: Final[Counter[str]] = Counter()
         self._failed_groups = 0
         self._succeeded_count = 0  # the number of successful jobs that may be restored
@@ -79,16 +81,18 @@ class JobTally:
         else:
             self._failed_groups += criticality(job) is not False
         if job.state is JobState.FAILED and len(self._failures) < MAX_FAILURES:
-            self._failures.append(
-                FailedJob(escape_surrogates(job.path), job.elapsed, why, escape_surrogates(_error_text(job)))
-            )
+            texts = escape_surrogates(job.path), job.elapsed, why, escape_surrogates(_error_text(job))
+            critical, failure = criticality(job), failure_of(job)
+            place = critical is False, critical is None, 0 if failure is None else failure.number
+            self._failures.append((place, FailedJob(*texts, critical is False)))
 
     def to_json(self, scheduler: BaseScheduler) -> str:
         culprit = escape_surrogates(culprit_text(scheduler) or "") or None
         counts = [(SUCCEEDED_STATE.value, False, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
+        failures = [failure for _, failure in sorted(self._failures, key=itemgetter(0))]
         reruns = tuple((escape_surrogates(cause), number) for cause, number in self._reruns.most_common(MAX_CAUSES))
-        return msgspec.json.encode(RunSummary(counts, self._failures, culprit, reruns, self._failed_groups)).decode()
+        return msgspec.json.encode(RunSummary(counts, failures, culprit, reruns, self._failed_groups)).decode()
 
 
 def parse_summary(text: str | None) -> RunSummary | None:
