@@ -208,11 +208,7 @@ def cut_requirements(job: AnyJob) -> Collection[AnyJob]:
 
 def has_cut_requirements(job: AnyJob) -> bool:
     """Return whether a job, or a scheduler around it, has lost requirements because of `keep_only`."""
-    while (scheduler := job._scheduler) is not None:
-        if job in scheduler._members.cut_requirements:
-            return True
-        job = scheduler
-    return False
+    return any(map(cut_requirements, (job, *enclosing_schedulers(job))))
 
 
 def is_ready(job: AnyJob) -> bool:
@@ -316,14 +312,11 @@ def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseSchedule
         The scheduler, the total of the resource, and whether it has a gate.
 
     """
-    declared = RUN_RESOURCES[name]
-    for enclosing in (scheduler, *enclosing_schedulers(scheduler)):
-        scheduler = enclosing
-        if (total := enclosing._run_resource_totals().get(name)) is not None:
-            break
-    else:
-        total = declared.total()
-    return scheduler, total, declared.find_gate is not None and scheduler._opens_gates
+    declared, schedulers = RUN_RESOURCES[name], [scheduler, *enclosing_schedulers(scheduler)]
+    owner = next((each for each in schedulers if name in each._run_resource_totals()), schedulers[-1])
+    total = owner._run_resource_totals().get(name)
+    has_gate = declared.find_gate is not None and owner._opens_gates
+    return owner, declared.total() if total is None else total, has_gate
 
 
 def runs_commands(job: AnyJob) -> bool:
