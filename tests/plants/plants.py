@@ -1153,9 +1153,8 @@ if run is not None:
         "rate-window-negative",
         f"{ADMISSION}/_rate.py",
         "used() puts back more than is in the window of a rate",
-        """\
-        amount = max(amount, -self._started.get(time, 0))
-""",
+        "if amount := max(amount, -self._started.get(time, 0)):",
+        "if amount:",
     ),
     Plant(
         "rate-bucket-early",

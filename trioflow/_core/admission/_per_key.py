@@ -83,9 +83,8 @@ class PerKey:
             if isinstance(size, Rate) != isinstance(limit, Rate):
                 raise TypeError(f"{prefix}: give a limit of the kind of {short_repr(limit)}")
         if not _amounts.is_number(pause) or not _amounts.is_finite(pause) or pause < 0:
-            raise (ValueError if _amounts.is_number(pause) else TypeError)(
-                f"PerKey(pause={short_repr(pause)}): give a finite number of seconds, 0 or more"
-            )
+            kind = ValueError if _amounts.is_number(pause) else TypeError
+            raise kind(f"PerKey(pause={short_repr(pause)}): give a finite number of seconds, 0 or more")
         self._limit: Final = limit
         self._pause: Final = float(pause)
 

@@ -161,8 +161,7 @@ def register_user(
     other = next(iter(users), user)
     other_holder = users.setdefault(other, holder)
     if other_holder is not holder:
-        inside = holder or other_holder
-        assert inside is not None
+        inside: Any = holder or other_holder
         raise ValueError(
             f"{user.label!r} and {other.label!r} share a pool, but {inside.label!r}, which has needs, contains only "
             f"one of them: give each of them a separate Pool"
@@ -185,9 +184,8 @@ def _make_resource(name: str, value: Any) -> PoolEntry:
             raise ValueError(f"Pool({printable(name)}={short_repr(value)}): duplicate unit; list each unit once")
         return CountedResource(name, len(units), units)
     amount = _amounts.amount_of(value, f"Pool({printable(name)}={short_repr(value)})")
-    return CountedResource(
-        name, amount, format_amount=_units.size_text if _amounts.is_size(value) else _amounts.amount_text
-    )
+    form = _units.size_text if _amounts.is_size(value) else _amounts.amount_text
+    return CountedResource(name, amount, format_amount=form)
 
 
 @final
@@ -209,9 +207,7 @@ class ResourceView:
     @property
     def budget_text(self) -> str:
         """What is spent of a `Budget`, such as "usd 4.5 of 5 spent"; empty for other resources."""
-        if not isinstance(self._resource, BudgetResource):
-            return ""
-        return f"{self.name} {self._resource.describe_spent()}"
+        return f"{self.name} {self._resource.describe_spent()}" if isinstance(self._resource, BudgetResource) else ""
 
     @property
     def total(self) -> float | None:
@@ -249,5 +245,4 @@ def resource_views(pool: Pool) -> list[ResourceView]:
 
 def copy_pool(pool: Pool) -> Pool:
     """Return a new pool with the same totals. In place of a list of named units, it has a resource of this number."""
-    settings: dict[str, Any] = {name: resource.settings for name, resource in pool._resources.items()}
-    return Pool(**settings)
+    return Pool(**{name: resource.settings for name, resource in pool._resources.items()})

@@ -99,9 +99,8 @@ class Rate:
         self._period: Final = float(_check_positive(per, f"Rate(per={short_repr(per)})"))
         for name, amount in self._limits.items():
             if not 0 < self._period / float(amount) < math.inf:
-                raise ValueError(
-                    f"Rate({name}={short_repr(limits[name])}, per={short_repr(per)}): the rate is too high or too low"
-                )
+                shown = f"Rate({name}={short_repr(limits[name])}, per={short_repr(per)})"
+                raise ValueError(f"{shown}: the rate is too high or too low")
         first = next(iter(limits))
         if burst is not None and not isinstance(burst, Mapping) and len(limits) > 1:
             raise TypeError(
@@ -109,9 +108,8 @@ class Rate:
             )
         prefix = f"Rate(burst={short_repr(burst)})"
         own = burst if isinstance(burst, Mapping) else {} if burst is None else {first: burst}
-        for name in own:
-            if name not in self._limits:
-                raise ValueError(f"{prefix}: unknown key {name!r}; the keys are {', '.join(limits)}")
+        for name in (name for name in own if name not in self._limits):
+            raise ValueError(f"{prefix}: unknown key {name!r}; the keys are {', '.join(limits)}")
         self._bursts: Final = {name: _check_positive(value, prefix) for name, value in own.items()}
 
     @property
@@ -222,8 +220,7 @@ class SlidingWindow(TokenBucket):
         """Take an amount now; put a negative one back where the job has started, if that is in the window."""
         self._forget(now)
         time = now if amount > 0 else started_at
-        amount = max(amount, -self._started.get(time, 0))
-        if amount:
+        if amount := max(amount, -self._started.get(time, 0)):
             self._started[time] = self._started.get(time, 0) + amount
             self._started_amount += amount
             self.full_at = max(self.full_at, time + self._period)
@@ -313,11 +310,10 @@ class RateResource(Resource):
             if key != DEFAULT_KEY and len(self.buckets) > 1:
                 raise ValueError(f"{prefix}, a Rate of {', '.join(self.buckets)}: give a dict of amounts by key")
             return {key: amount}
-        for key, _ in amount:
-            if key not in self.buckets:
-                near = nearest_name(key, self.buckets)
-                hint = f"did you mean {near}?" if near else f"the keys are {', '.join(self.buckets)}"
-                raise ValueError(f"{prefix}, but this Rate has no key {short_repr(key)}: {hint}")
+        for key in (key for key, _ in amount if key not in self.buckets):
+            near = nearest_name(key, self.buckets)
+            hint = f"did you mean {near}?" if near else f"the keys are {', '.join(self.buckets)}"
+            raise ValueError(f"{prefix}, but this Rate has no key {short_repr(key)}: {hint}")
         return dict(amount)
 
     def parse_used(self, value: ExactNeed, prefix: str) -> RateNeed:

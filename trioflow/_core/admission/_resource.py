@@ -289,8 +289,7 @@ class CountedResource(Resource):
         self.holders[job] = need
         if self.free_units is None:
             return None
-        indices = sorted(self.free_units)[: int(need)]
-        return {index: self.free_units.pop(index) for index in indices}
+        return {index: self.free_units.pop(index) for index in sorted(self.free_units)[: int(need)]}
 
     def give_back(self, job: AbstractJob[Any], share: dict[int, Any] | None) -> None:
         self.free += self.holders.pop(job)

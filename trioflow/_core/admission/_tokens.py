@@ -81,8 +81,7 @@ class Tokens:
 
     def _acquire_free(self) -> bool:
         borrower = object()
-        is_free = self._backend.try_acquire(self.limiter, borrower)
-        if is_free:
+        if is_free := self._backend.try_acquire(self.limiter, borrower):
             self.unused.append(borrower)
         return is_free
 

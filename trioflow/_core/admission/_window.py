@@ -87,17 +87,12 @@ class Adaptive:
         self._minimum: Final = _job_options.check_number(minimum, "minimum", "Adaptive")
         self._maximum: Final = _job_options.check_number(maximum, "maximum", "Adaptive")
         if not 1 <= self._minimum <= self._maximum:
-            raise ValueError(
-                f"Adaptive({short_repr(minimum)}, {short_repr(maximum)}): "
-                f"the minimum must be at least 1, and the maximum at least the minimum"
-            )
+            sizes = f"Adaptive({short_repr(minimum)}, {short_repr(maximum)})"
+            raise ValueError(f"{sizes}: the minimum must be at least 1, and the maximum at least the minimum")
         value: Any = slower_on
         types: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else (value,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        for kind in types:
-            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                raise TypeError(
-                    f"Adaptive(slower_on={short_repr(slower_on)}): {short_repr(kind)} is not an exception type"
-                )
+        for kind in (kind for kind in types if not (isinstance(kind, type) and issubclass(kind, BaseException))):
+            raise TypeError(f"Adaptive(slower_on={short_repr(slower_on)}): {short_repr(kind)} is not an exception type")
         self._slower_on: Final[tuple[type[BaseException], ...]] = types
 
     @property

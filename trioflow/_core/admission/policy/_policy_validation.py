@@ -44,8 +44,7 @@ def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Polic
         return policy
     if isinstance(policy, type):
         raise TypeError(f"{what} is a class: give an instance, {policy.__name__}()")
-    missing = [member for member in POLICY_MEMBERS if not hasattr(policy, member)]
-    if missing:
+    if missing := [member for member in POLICY_MEMBERS if not hasattr(policy, member)]:
         raise TypeError(
             f"{what} has no {' and no '.join(missing)}: choose one of {choices}, or derive its class from "
             f"trioflow.abc.Policy"
