@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import Any
 from xml.etree import ElementTree as Tree
 
@@ -44,7 +43,6 @@ def pictures_of(virtual: Virtual, scheduler: Scheduler, run: WatchedRun | None =
 
 def titles(picture: Picture) -> list[str]:
     """Return the paths of the boxes and frames that are drawn; those of frames end in a slash."""
-    assert picture.plan is not None
     plan = picture.plan
     return [
         "/".join(plan.titles[place[: depth + 1]] for depth in range(len(place))) + "/" * (place in plan.members)
@@ -192,7 +190,6 @@ def test_the_graph_of_a_run_that_grows_has_its_families_and_groups(virtual: Virt
         assert picture.take_layout(pictures[4])
         assert picture.svg == pictures[4].svg
     plan = pictures[-1].plan
-    assert plan is not None
     assert {(plan.titles[tail], plan.titles[head]) for tail, head in plan.edges} == {("page *", "parse *")}
     assert {plan.titles[place]: len(keys) for place, keys in plan.jobs.items()}["site *"] > 20
     assert pictures[-1].states(run).keys() == pictures[4].states(run).keys()
@@ -236,8 +233,6 @@ def test_hostile_labels_are_text(virtual: Virtual, is_large: bool) -> None:
 
 def test_without_graphviz_a_line_says_how_to_get_it(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no picture then, and the page works without it."""
-    which: Any = lambda *_args, **_options: None  # noqa: E731
-    monkeypatch.setattr(shutil, "which", which)
     monkeypatch.setenv("PATH", "/nowhere")
     picture = pictures_of(virtual, Scheduler(Job(nap, 2, label="a"), Job(nap, 3, label="b")))[0].draw(1)
     assert (picture.svg, picture.note) == ("", MISSING)

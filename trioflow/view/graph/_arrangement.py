@@ -229,10 +229,9 @@ class FrameBorders(Generic[Key]):
         for frame, keys in reversed(borders.items()):
             anchors = [anchor for key in keys for anchor in self.anchors(key)]
             if len(anchors) > MAX_ANCHORS:
-                point = InvisiblePoint(frame, position)
-                self.replaced_boxes[point] = anchors
-                anchors = [point]
-            self._anchors[frame] = anchors or [InvisiblePoint(frame, "empty")]
+                self.replaced_boxes[InvisiblePoint(frame, position)] = anchors
+                anchors = [InvisiblePoint(frame, position)]
+            self._anchors[frame] = [*anchors] or [InvisiblePoint(frame, "empty")]
 
     def anchors(self, key: Key) -> list[Anchor[Key]]:
         """Return the anchors of a frame, of which there are at most `MAX_ANCHORS`. A box is its own anchor."""

@@ -82,9 +82,7 @@ class Drawing:
         """
         members: dict[AnyJob, list[AnyJob]] = {self.scheduler: []}
         for row in self.drawn_rows():
-            if isinstance(row, EndRow):
-                continue
-            if (frame := row.job.scheduler) in members:
+            if (frame := row.job.scheduler) in members and not isinstance(row, EndRow):
                 members[frame].append(row.job)
             if isinstance(row, BeginRow):
                 members[row.job] = []

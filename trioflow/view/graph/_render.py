@@ -118,10 +118,7 @@ def render_png(source: str, subject: str) -> bytes:
 
 def _both_directions(source: str) -> Iterator[str]:
     yield source
-    yield re.sub(r"rankdir=(\w+)", lambda found: OTHER_DIRECTION[found[0]], source, count=1)
-
-
-OTHER_DIRECTION: Final = {"rankdir=TB": "rankdir=LR", "rankdir=LR": "rankdir=TB"}
+    yield re.sub("rankdir=(TB|LR)", lambda found: "rankdir=LR" if found[1] == "TB" else "rankdir=TB", source, count=1)
 
 
 class Fitted(NamedTuple):

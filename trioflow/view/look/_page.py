@@ -19,6 +19,8 @@ from ._watched_run import WatchedRun
 
 PAUSE_FACTOR: Final = 2
 """The pause before a report is made, or a graph laid out, again, as a multiple of the time that it took."""
+PLAN_PAUSE_FACTOR: Final = 50
+"""That of a graph whose jobs have changed and whose boxes have not: of a run that grows, it is planned all the time."""
 RETRY_INTERVAL: Final = 0.5
 """How long, in seconds, to wait before the next question to a program that has not answered."""
 ANYWHERE: Final = Path(os.devnull)
@@ -98,9 +100,11 @@ class Page:
         structure = len(self._run.jobs), sum(len(facts.span.required) for _, facts in self._run.jobs.values())
         if structure == self._structure or self._is_drawing or time.monotonic() < self._next_picture_at:
             return
+        began = time.monotonic()
         self._structure, picture = structure, Picture(self._run)
         if self.picture is not None and picture.take_layout(self.picture):
             self.picture = picture
+            self._next_picture_at = time.monotonic() + PLAN_PAUSE_FACTOR * (time.monotonic() - began)
             return
         self._is_drawing = True
         threading.Thread(target=self._draw, args=(picture,), name="trioflow look", daemon=True).start()

@@ -93,7 +93,9 @@ class Plan:
 
     """
 
-    def __init__(self, placing: Placing, run: WatchedRun, counted: Iterable[JobFacts]) -> None:
+    def __init__(
+        self, placing: Placing, run: WatchedRun, counted: Iterable[JobFacts], families: dict[int, str]
+    ) -> None:
         self.placing: Final = placing
         self.members: Final[dict[Place, list[Place]]] = {(): []}
         self.titles: Final[dict[Place, str]] = {}
@@ -105,11 +107,11 @@ class Plan:
             places[key] = outer
             if outer not in self.members:
                 continue  # in a `First`, which is one job, or in a group that is a box
-            is_group, family = key in groups and not span.is_first, family_from_label(span.label, facts.has_own_label)
+            is_group = key in groups and not span.is_first
             is_named = placing.names_groups if is_group else placing.names_jobs
-            places[key] = place = (*outer, key if is_named else (family, is_group))
+            places[key] = place = (*outer, key if is_named else (families[key], is_group))
             if place not in self.titles:
-                self.titles[place], self.owners[place] = name_of(span.label if is_named else family), key
+                self.titles[place], self.owners[place] = name_of(span.label if is_named else families[key]), key
                 self.members[outer].append(place)
                 if is_group and placing.has_frames:
                     self.members[place] = []
@@ -132,20 +134,21 @@ class Picture:
     """The graph of a run with a certain structure.
 
     Attributes:
-        plan: what it shows; None if nothing could be read.
-        names: the names of its boxes and frames.
+        plan: what it shows.
+        names: the names of its boxes and frames; none if nothing could be read.
         svg: the picture; "" if there is none.
         note: what is to be said of it.
 
     """
 
     def __init__(self, run: WatchedRun) -> None:
-        self.plan: Plan | None = None
         self.names: dict[Place, str] = {}
         self.svg, self.note, self._has_labels = "", "", False
         self._forms: Final = FORMS if run.answer["keeps_jobs"] else GROWING_FORMS
         counted = run.counted_jobs()
-        self._plans: Final = {placing: Plan(placing, run, counted) for placing in dict(self._forms)}
+        families = {key: family_from_label(job.span.label, job.has_own_label) for key, (_, job) in run.jobs.items()}
+        self._plans: Final = {placing: Plan(placing, run, counted, families) for placing in dict(self._forms)}
+        self.plan = self._plans[FAMILIES]
 
     def take_layout(self, other: Picture) -> bool:
         """Take over the layout of a picture with the same structure; return whether it has the same."""
@@ -153,7 +156,7 @@ class Picture:
         structures, others = ([(plan.members.keys(), plan.edges, plan.titles) for plan in plans] for plans in both)
         if structures == others:
             self.names, self.svg, self.note, self._has_labels = other.names, other.svg, other.note, other._has_labels
-            self.plan = other.plan and self._plans[other.plan.placing]
+            self.plan = self._plans[other.plan.placing]
         return structures == others
 
     def draw(self, number: int) -> Picture:
@@ -185,10 +188,8 @@ class Picture:
         jobs, how many of them have settled, and the class and the number of those in each state.
         """
         states: dict[str, list[Any]] = {}
-        if (plan := self.plan) is None:
-            return states
         for place, name in self.names.items():
-            is_frame, owner = place in plan.members, plan.owners[place]
+            plan, is_frame, owner = self.plan, place in self.plan.members, self.plan.owners[place]
             spans = [run.jobs[key][1].span for key in plan.jobs[place]]
             found = Counter(map(recorded_state, spans))
             parts = [(state, found[state]) for state in STATE_COUNT_ORDER if found[state]]
@@ -210,7 +211,8 @@ class PictureWriter(DotWriter[Place]):
     def __init__(self, plan: Plan, names: Mapping[Place, str], has_labels: bool, direction: Direction) -> None:
         ratio = GRID_RATIO if has_labels else SQUARES_RATIO
         super().__init__(names, plan.members, plan.edges, direction, grid_ratio=ratio, shares_edges=True)
-        self._plan, self._has_labels, self._direction = plan, has_labels, direction
+        self._plan, self._has_labels = plan, has_labels
+        self._direction: Final = direction
 
     def source(self) -> str:
         graph, node, edge = LABELS if self._has_labels else SQUARES
