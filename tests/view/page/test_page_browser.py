@@ -271,6 +271,8 @@ def test_a_page_sets_the_window_of_a_group_and_shows_the_job_of_a_node(browser: 
         until(browser, lambda: text(browser, "#job h2") == "group/inner 4")
         assert "waits for a slot" in text(browser, "#job .why")
         assert text(browser, "#job .state") == "scheduled"
+        click(browser, "#job .links button")
+        until(browser, lambda: text(browser, "#job h2") == "group")
         browser.driver.execute_script(f"{node.replace('4', '2')}.focus()")  # by the keyboard, too
         ActionChains(browser.driver).send_keys(Keys.ENTER).perform()
         until(browser, lambda: text(browser, "#job h2") == "group/inner 2")

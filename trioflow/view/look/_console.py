@@ -156,6 +156,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
         "why": printable(str(told.get("explanation", ""))),
         "status": printable(" · ".join(filter(None, (str(told.get("status", "")), stands)))),
+        "group": _links(run, [] if span.parent is None else [span.parent]),
         "requires": _links(run, list(span.required)),
         "required_by": _links(
             run, [one.span.number for at, one in run.jobs.values() if at == index and key in one.span.required]

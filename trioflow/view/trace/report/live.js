@@ -327,7 +327,7 @@
     panel.querySelector(".retry").hidden = !job.can_retry;
     part(".state", [job.style, job.state], (node) => node.replaceChildren(element("i", `swatch s-${job.style}`), job.state));
     part("dl", job.facts, (node) => node.replaceChildren(...job.facts.flatMap(([name, text]) => [element("dt", "", name), element("dd", "", text)])));
-    part(".links", [job.requires, job.required_by], (node) => node.replaceChildren(...[["requires", job.requires], ["required by", job.required_by]].flatMap(([title, links]) => {
+    part(".links", [job.group, job.requires, job.required_by], (node) => node.replaceChildren(...[["in group", job.group], ["requires", job.requires], ["required by", job.required_by]].flatMap(([title, links]) => {
       if (!links.length) return [];
       const line = element("span");
       links.forEach(([number, name, style]) => {
