@@ -65,7 +65,7 @@ CALL_HINTS: Final = {
     "Pool": "name the resources: Pool(cpu=8)",
     "Rate": "give each amount with its key: Rate(requests=60, per=1)",
     "Retry": "give the number of retries first: Retry(3, first=1.0)",
-    "SshJob": "give the command and its arguments as one list: SshJob(node, ['ls', '-l'])",
+    "SshJob": "give one command as a string, several steps as a list: SshJob(node, ['make', Pull('log', to='.')])",
 }
 """The form that was meant by arguments that do not fit, by the class or method."""
 COMMAND_LINE_HINTS: Final = {

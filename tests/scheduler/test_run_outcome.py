@@ -198,8 +198,7 @@ def test_the_log_says_which_failures_are_tolerated(virtual: Virtual, caplog: pyt
     assert virtual(Scheduler(Job(fail), label="home", critical_jobs=False).co_run) is True
     assert caplog.messages == [
         "'fail()' failed: OSError: broken; it is tolerated, and the run goes on; debrief() shows the traceback",
-        "1 job of 'home' failed; this failure was tolerated, awaited, or in a cancelled group; "
-        "debrief() shows the tracebacks",
+        "1 job of 'home' failed; this failure was tolerated; debrief() shows the tracebacks",
     ]
 
 

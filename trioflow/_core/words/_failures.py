@@ -184,7 +184,8 @@ def log_run_end(run: Run) -> None:
         end_text = "the run has failed" if run.reason is StopReason.FAILED else "the run stopped"
         if run.reason is COMPLETED:
             end_text = "this failure was" if count == 1 else "each failure was"
-            end_text += " tolerated, awaited, or in a cancelled group"
+            is_all = not dropped and all(job._criticality() is False for job in failed)
+            end_text += " tolerated" if is_all else " tolerated, awaited, or in a cancelled group"
         _logger.warn(f"{failures_text}; {end_text}", advice=advice, about="end", is_shown=is_shown)
 
 
