@@ -701,7 +701,7 @@ def drain(world: World, name: str) -> None:
     if group in world.schedulers:
         group.drain()  # type: ignore[union-attr]
     elif group is not None and isinstance(group.plan, Group):
-        cancel(world, name, "drain of what has not begun")
+        cancel(world, name, "drain")
 
 
 def try_again(world: World, job: Any) -> None:
