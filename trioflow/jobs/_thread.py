@@ -256,6 +256,8 @@ class ThreadJob(
                 if not call.cancel() and call.running():
                     if abandoned_scope is None:
                         await _wait_until_ended(call)
+                        if interruption := call.exception():  # not dropped: a SystemExit of the function
+                            raise interruption from None
                     else:
                         abandoned_scope.cancel()  # on asyncio, for `check_cancelled` in the thread
                 raise
@@ -279,8 +281,13 @@ class ThreadJob(
                     f"{self.label!r}: its function returned a coroutine, which a thread cannot run; use Job instead"
                 )
             return cast(T, value)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                call.set_exception(error)
+            raise
         finally:
-            call.set_result(None)
+            if not call.done():
+                call.set_result(None)
 
 
 async def _wait_until_ended(call: Future[None]) -> None:
