@@ -97,6 +97,7 @@ def test_results_option_writes_a_line_of_json_for_each_command() -> None:
     assert base64.b64decode(first["stderr_base64"]) == b"\xff"
     assert first["max_rss"] is None or first["max_rss"] > 0  # a short command may end before it is measured
     assert min(first["seconds"], first["user_time"], first["system_time"]) >= 0
+    assert all(len(str(first[name])) <= len("99.999999") for name in ("seconds", "user_time", "system_time"))
     assert set(first) == set(second)
 
 

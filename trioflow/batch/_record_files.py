@@ -246,12 +246,12 @@ FACT_NAMES: Final[tuple[str, ...]] = (
 
 
 def _facts(outcome: CommandOutcome) -> dict[str, Any]:
-    result = outcome.result
+    usage = (getattr(outcome.result, name, None) for name in USAGE_NAMES)
     values = (
         escape_invalid_utf8(outcome.command), outcome.host, round(outcome.start_timestamp, 6),
         round(outcome.runtime, 6), outcome.table_exit_code, outcome.signal,
         escape_invalid_utf8(outcome.reason) if outcome.has_failed else None, outcome.is_restored,
-        *(getattr(result, name, None) for name in USAGE_NAMES),
+        *(round(value, 6) if isinstance(value, float) else value for value in usage),
     )  # fmt: skip
     facts: dict[str, Any] = dict(zip(FACT_NAMES, values, strict=True))
     if outcome.table_exit_code is None:
