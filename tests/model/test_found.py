@@ -823,6 +823,41 @@ SCENARIOS = {
             ),
         ),
     ),
+    "forever jobs that are ready as the last job of a run with needs ends start, and end with the run": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="group",
+                    jobs=(
+                        Leaf(name="last", needs=(("keys", "b"),), bodies=((Nap(4.5),),)),
+                        Leaf(name="first", requires=("last",), forever=True),
+                        Leaf(name="other", requires=("last",), forever=True, bodies=((Nap(1.75),),)),
+                    ),
+                    pool=(Resource(name="keys", kind="keys", total=2.0, per=12.75, of_rates=True),),
+                ),
+            ),
+        ),
+    ),
+    "a job that was cancelled in a pause, and is tried again, stands in the line of its limiter once": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="group",
+                    jobs=(Leaf(name="tried", bodies=((Nap(3.5),),)), Leaf(name="other", bodies=((Nap(12.625),),))),
+                ),
+            ),
+            limiter=0,
+        ),
+        tokens=(1,),
+        cancels=((0.875, "other"),),
+        steers=(
+            (0.625, Steer("root", "pause")),
+            (1.875, Steer("other", "try_again")),
+            (4.5625, Steer("root", "resume")),
+        ),
+    ),
 }
 
 ORDERS = 6

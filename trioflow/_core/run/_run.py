@@ -485,7 +485,7 @@ class Run:
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
             before, positions = positions, self._forever_positions()
-            turns, quiet = turns + 1, quiet + 1 if positions == before else 0
+            turns, quiet = turns + 1, quiet + 1 if positions == before and not self.queue.startable else 0
             if self.added_count != added_count:
                 added_count, turns = self.added_count, 0
         return not self._must_wait()
