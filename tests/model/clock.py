@@ -66,6 +66,7 @@ class World:
         self.admitted: deque[ModelJob] = deque()  # jobs that have all they need, and start one after the other
         self.next_start = math.inf  # when time alone lets the next job start
         self.wake: Timer | None = None
+        self.woken_at = -1.0  # when that is, or last was
         self.tied_at = -1.0  # when a second cause has come in one instant
         self.failed_late = -1.0  # when a job failed because it was cancelled
         self.soon: deque[Callable[[], None]] = deque()  # at this instant, when all else has been done
@@ -88,6 +89,15 @@ class World:
         timer = Timer(self.now + seconds, next(self.numbers), action)
         heapq.heappush(self._timers, timer)
         return timer
+
+    def is_tied(self) -> bool:
+        """Return whether several causes come at this instant."""
+        return self.tied_at == self.now or any(timer.live and timer.when < self.now + SAME for timer in self._timers)
+
+    def doubt_wake(self) -> None:
+        """Give up exactness if time alone lets jobs start in the instant in which something else decides on that."""
+        if abs(self.woken_at - self.now) < SAME and self.is_tied():
+            self.doubt("time lets jobs start in the instant of something else")
 
     def step(self) -> None:
         """Advance to the next action."""

@@ -410,13 +410,15 @@ class ModelJob:
         """End the attempt like a timeout."""
         self.world.mark("idle_timeout")
         self.idle_timer, self.idled_at = None, self.world.now
+        if self.world.is_tied():
+            self.world.doubt("an idle timeout ends in the instant of something else")
         self.unwind()
 
     def doubt_idle(self) -> None:
         """Give up exactness if the job is cancelled in the instant in which its idle timeout ends, some turns later."""
         is_due = self.idle_timer is not None and self.idle_timer.when < self.world.now + SAME
         if is_due or self.idled_at == self.world.now == self.world.tied_at:
-            self.world.doubt("an idle timeout ends as the job is cancelled")
+            self.world.doubt("an idle timeout ends in the instant of something else")
 
     def note_call(self) -> None:
         """Count a call. Two calls at one instant leave open whether other jobs run between them."""

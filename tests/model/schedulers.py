@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import combinations, permutations
 from typing import Any
 
-from .clock import SAME, Timer, World
+from .clock import Timer, World
 from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
 from .scenario import Group, Leaf, Plan, Reaction, Resource, inputs_of, walk
@@ -349,6 +349,7 @@ class ModelScheduler(ModelJob):
         (self.world.paused.add if paused else self.world.paused.discard)(self.name)
         if self.under_way and not (self.stopping or self.draining):
             self.world.mark(*["pause()"] * paused)
+            self.world.doubt_wake()
             self.paused = paused
             for group in self.world.schedulers:
                 if group.is_paused:
@@ -358,6 +359,7 @@ class ModelScheduler(ModelJob):
     def set_window(self, size: int) -> None:
         """Another window takes effect at once: with a smaller one, nothing starts until enough jobs have ended."""
         self.world.mark("new window")
+        self.world.doubt_wake()
         self.window = self.world.windows[self.name] = size
         if len(self.holders) > size:
             self.take_back()
@@ -367,6 +369,9 @@ class ModelScheduler(ModelJob):
         """Let the jobs that have not begun wait again: those that could start first, the others in their old places."""
         for job in [job for job in self.world.admitted if job.parent is self and job.state == "SCHEDULED"]:
             self.world.mark("admitted in vain")
+            limiter = self.limiter()
+            if limiter is not None and limiter.queue and job in limiter.holders:
+                self.world.doubt("a job gets a token as others start that take none")
             self.world.admitted.remove(job)
             self.release_held(job)
             job.number, job.keeps_key = next(self.world.first_numbers), True
@@ -497,6 +502,7 @@ class ModelScheduler(ModelJob):
             limiter.holders.add(job)
             return True
         self.world.mark("limiter")
+        self.world.doubt_wake()
         rivals = [one.parent for one in limiter.holders if one.ready_at == job.ready_at == self.world.now]
         if any(rival is not None and is_apart(rival, self) for rival in rivals):
             self.world.doubt("two schedulers ask for a token at one instant")
@@ -527,9 +533,7 @@ class ModelScheduler(ModelJob):
         resource = self.find(name)
         if resource is not None and name in job.held:
             self.world.mark("used")
-            wake = self.world.wake
-            if self.world.tied_at == self.world.now or (wake is not None and wake.when < self.world.now + SAME):
-                self.world.doubt("a job reports its use as time frees some")
+            self.world.doubt_wake()
             resource.correct(job.held[name], amount, job.began_attempt)
             job.held[name] = amount
             job.reported.add(name)
@@ -843,6 +847,8 @@ class ModelScheduler(ModelJob):
         """The timeout of a scheduler without any event cancels everything."""
         self.idle_timer, self.idled_at = None, self.world.now
         self.world.mark("idle_timeout")
+        if self.world.is_tied():
+            self.world.doubt("an idle timeout ends in the instant of something else")
         self.stop("TIMEOUT")
 
     def drain(self) -> None:
@@ -1170,6 +1176,10 @@ class ModelScheduler(ModelJob):
         elif self.reason == "COMPLETED" and self.draining and self.failed_in_drained():
             self.reason = "FAILED"
         self.world.hook("after_run", self.name)
+        ended = [job for job in self.world.jobs.values() if job.finished == self.world.now == self.world.tied_at]
+        groups = [job for job in ended if isinstance(job, ModelScheduler) and is_apart(job, self)]
+        if groups and any(group.plan.enough is not None for group in (self, *groups)):
+            self.world.doubt("a First ends as another scheduler does")
         if self.parent is not None and self.world.now == self.began:
             self.world.doubt("a nested scheduler takes no time")
         if self.asked:
@@ -1222,6 +1232,7 @@ def admit_all(world: World) -> None:
     world.wake = None
     if world.next_start < math.inf:
         world.wake = world.after(world.next_start - world.now, lambda: admit_all(world))
+        world.woken_at = world.next_start
     for group in world.schedulers[::-1]:
         group.check_over()
 
@@ -1302,6 +1313,7 @@ def take_all(job: ModelJob) -> None:
 def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
     """Outermost runs take turns; in one, tokens go round in the order of asking; in a group, its first job is next."""
     while limiter.queue and len(limiter.holders) < limiter.tokens:
+        world.doubt_wake()
         group = limiter.pop_ticket()
         job = min(group.token_line, key=start_key)
         group.token_line.remove(job)

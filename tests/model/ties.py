@@ -18,18 +18,19 @@ from .shrink import kind_of
 
 STEPS = (0.25, 1.0)
 OPEN = {
+    "a First ends as another scheduler does",
     "a First takes no time",
+    "a job gets a token as others start that take none",
     "a job of a forever scheduler starts as that ends",
     "a job gets the token of one that ends as its scheduler does",
-    "a job reports its use as time frees some",
     "a nested scheduler ends as another job starts",
     "a nested scheduler takes no time",
     "a scheduler stops as another starts",
     "a scheduler stops for what a job has awaited",
-    "a window grows as jobs become ready",
     "an answer takes no time",
-    "an idle timeout ends as the job is cancelled",
+    "an idle timeout ends in the instant of something else",
     "jobs of two schedulers become ready at one instant",
+    "time lets jobs start in the instant of something else",
 }
 """Doubts of the model with which turns of the loop may decide."""
 
