@@ -254,11 +254,16 @@ def test_the_run_is_held_where_it_would_end_with_failures(
     assert (names(scheduler), scheduler.stop_reason) == (states, StopReason[reason])
 
 
-def test_a_timeout_ends_a_held_run(virtual: Virtual) -> None:
-    """The time goes on while it is held."""
-    scheduler = Scheduler(Job(Broken(1)), hold=True, timeout=60)
+def test_a_timeout_ends_a_held_run(
+    virtual: Virtual, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The time goes on while it is held. How to go on is said in the log, and no more in a debrief, when it is over."""
+    scheduler = Scheduler(Job(Broken(1)), hold=True, timeout=60, label="night")
     assert not virtual(scheduler.co_run)
     assert scheduler.stop_reason is StopReason.TIMEOUT
+    assert "and is held: try_again() or `trioflow look " in caplog.text
+    scheduler.debrief()
+    assert "steered from outside:\n  the run of 'night' has failures, and is held\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("pauses_at", [0.5, 5])

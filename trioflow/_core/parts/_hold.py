@@ -44,8 +44,8 @@ class Hold(Part):
             advice = (
                 f"try_again() or `trioflow look {os.getpid()} --retry` tries them again, resume() or --resume ends it"
             )
-            message = f"the run of {run.scheduler.label!r} has failures, and is held: {advice}"
-            run.report(None, message, is_steering=True)
+            message = f"the run of {run.scheduler.label!r} has failures, and is held"
+            run.report(None, message, advice=f": {advice}", is_steering=True)
 
     def on_added(self) -> None:
         self.turn()

@@ -1151,12 +1151,16 @@ class Run:
         message: str,
         exception: BaseException | None = None,
         *,
+        advice: str = "",
         is_steering: bool = False,
     ) -> None:
-        """Report an incident that is not the outcome of a job, to the log, to instruments and to `debrief()`."""
+        """Report an incident that is not the outcome of a job, to the log, to instruments and to `debrief()`.
+
+        Only the log, which is read during the run, has the advice.
+        """
         # The message of a journal's error is complete, and the error stops the run.
         is_journal_error = isinstance(exception, _errors.JournalError)
         if not is_journal_error or self.scheduler.log:
-            _logger.warn(message, None if is_journal_error else exception)
+            _logger.warn(message + advice, None if is_journal_error else exception)
         self.scheduler._incidents.append((SteeringIncident if is_steering else Incident)(job, message, exception))
         self.notify("incident", job, message, exception)
