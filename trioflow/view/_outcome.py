@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .._core.job._job import AnyJob, has_moved_on
 from .._core.job._outcome import FailedAttempt, Failure, Restoration, Throttling
@@ -45,10 +45,14 @@ class Outcome(NamedTuple):
         return None if self.restoration is None else self.restoration.settled_at
 
 
+NOT_BEGUN: Final = Outcome(attempts=0)
+"""What many jobs share: each further object would let Python collect all its garbage more often."""
+
+
 def outcome(job: AnyJob) -> Outcome:
     """Return the facts about the end of a settled job, which all views show. If `end_facts` has none, omit the call."""
     failure = failure_of(job)
-    return Outcome(
+    facts = Outcome(
         job.attempts,
         failure,
         failure is not None and failed_through_member(job),
@@ -62,3 +66,4 @@ def outcome(job: AnyJob) -> Outcome:
         tuple(retry_waits(job)),
         failed_attempts(job),
     )
+    return NOT_BEGUN if facts == NOT_BEGUN else facts

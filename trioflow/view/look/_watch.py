@@ -8,7 +8,9 @@ forgotten.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 import secrets
 import threading
 import time
@@ -45,6 +47,7 @@ from ..trace._trace_file import to_plain
 from ..trace._trace_record import MAX_BOXES, describe_graph
 from ._process_record import Record, describe_place, describe_progress, group_waits
 
+ENCODE: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
 MAX_EXPLAINED: Final = 200
 """The maximum number of SCHEDULED jobs in one answer whose waits are told apart; the others are only counted."""
 MAX_DROPPED: Final = 200
@@ -80,7 +83,7 @@ class Watch:
         self._view = in_progress.view
         self._wall_offset: Final = time.time() - self._view.clock()
         self._runs: Final[list[LiveRun]] = []
-        self._jobs: Final[dict[AnyJob, tuple[int, LiveJob]]] = {}  # with the index of its run
+        self._jobs: Final[dict[AnyJob, LiveJob]] = {}
         self._unsettled: Final[dict[AnyJob, Told]] = {}
         self._paths: Final[dict[AnyJob, str]] = {}
         self._owners: Final[dict[object, int]] = {}
@@ -108,7 +111,7 @@ class Watch:
         before = self._all_incidents
         self._all_incidents = sum(len(incidents_of(run.scheduler)) for run in self._runs)
         if self._all_incidents > before:  # one may be that jobs are tried again
-            settled = (job for job, (_, live) in self._jobs.items() if live.finished_at != job.finished_at)
+            settled = (job for job, live in self._jobs.items() if live.finished_at != job.finished_at)
             self._unsettled.update(dict.fromkeys((job for job in settled if job not in self._unsettled), (None, 0)))
         told, steps, jobs, has_more = self._describe_changed_jobs()
         waiting, unexplained = ([], 0) if view is None else self._describe_waiting()
@@ -194,10 +197,9 @@ class Watch:
         prefix = f"{self._paths[scheduler]}/" if index else ""
         for job in new:
             self._paths.setdefault(job, prefix + escape_label(job.label))
-            run.jobs[job] = live = LiveJob(next(self._new_keys), job)
+            self._jobs[job] = run.jobs[job] = live = LiveJob(next(self._new_keys), job, run_index=index)
             if self.number or not scheduler.keep_jobs:  # it was added since the last answer, or since the run began
                 live.added_at = self._view.clock()
-            self._jobs[job] = index, live
             self._unsettled[job] = None, 0
             add_keys(job, self._owners, self._keys)
             if is_scheduler(job):
@@ -209,13 +211,14 @@ class Watch:
         collect_dropped(scheduler, dropped)
         return list(dropped.copy())
 
-    def _describe_changed_jobs(self) -> tuple[dict[AnyJob, Told], list[Step], list[tuple[int, Record]], bool]:
+    def _describe_changed_jobs(self) -> tuple[dict[AnyJob, Told], list[Step], list[str], bool]:
         """Return the new state and attempt of each job that has changed, how it is told, and whether there are more.
 
         This is a step if nothing but the state and the times are news. Otherwise, it is the facts with the index of the
-        run, which take thirty times as long.
+        run, which take thirty times as long. They are JSON at once: as objects that stay for long, those of many jobs
+        would let Python collect all its garbage, for which the event loop has to wait.
         """
-        told, steps, plain = dict[AnyJob, Told](), list[Step](), list[tuple[int, Record]]()
+        told, steps, plain = dict[AnyJob, Told](), list[Step](), list[str]()
         # `state_of` is implemented in C: of 5,000 jobs that wait, all but a few have nothing to tell.
         for (job, (state, attempt)), now in zip(self._unsettled.items(), map(state_of, self._unsettled), strict=True):
             if now is state and (state is not JobState.RUNNING or job.attempts == attempt):
@@ -223,18 +226,18 @@ class Watch:
             if len(plain) == MAX_TOLD:
                 return told, steps, plain, True
             attempts = job.attempts
-            index, live = self._jobs[job]
+            live = self._jobs[job]
             live.read()
-            told[job] = live.state, attempts
+            told[job] = _shared_state(live.state, attempts)
             is_plain = live.outcome[1:] == PLAIN_OUTCOME[1:] and attempts < 2  # those that have not begun have none
             if state is not None and is_plain and live.command is None:
                 steps.append((live.key, live.state.value, live.started_at, live.finished_at))
                 continue
             live.later_attempt_starts = tuple(_later_attempt_starts(job, live.outcome))
-            run = self._runs[index]
+            run = self._runs[live.run_index]
             position = live.key - next(iter(run.jobs.values())).key
             facts = describe_job(run, live, self._paths.get(job), position, self._owners)
-            plain.append((index, to_plain(facts)))
+            plain.append(ENCODE((live.run_index, to_plain(facts))))
         return told, steps, plain, False
 
     def _describe_run(self, index: int) -> Record:
@@ -259,7 +262,7 @@ class Watch:
         states = zip(self._unsettled, map(state_of, self._unsettled), strict=True)
         scheduled = [job for job, state in states if state is JobState.SCHEDULED]
         told = [
-            (group.name, [self._jobs[job][1].key for job in group.jobs[:MAX_NAMED]], len(group.jobs), group.explanation)
+            (group.name, [self._jobs[job].key for job in group.jobs[:MAX_NAMED]], len(group.jobs), group.explanation)
             for group in itertools.islice(group_waits(scheduled[:MAX_EXPLAINED]), MAX_GROUPS)
         ]
         return told, len(scheduled) - sum(count for _, _, count, _ in told)
@@ -271,7 +274,7 @@ class Watch:
             ValueError: there is none: it has ended, was dropped, or is tried again.
 
         """
-        for job, (_, live) in list(self._jobs.items()):
+        for job, live in list(self._jobs.items()):
             if live.key == key and job.is_settled() is has_settled:
                 return job
         raise ValueError("this job runs or waits again" if has_settled else "this job has ended")
@@ -282,6 +285,12 @@ class Watch:
         outputs = [(name, data.decode(errors="replace")) for name, data in output_tails(job, MAX_TAIL)]
         told = describe_place(job) | {"output": outputs}
         return told | {"explanation": ""} if job.state is JobState.RUNNING else told
+
+
+@functools.lru_cache
+def _shared_state(state: JobState, attempts: int) -> Told:
+    """Return the same object for all jobs in a state, so that Python has few to look through for garbage."""
+    return state, attempts
 
 
 def _later_attempt_starts(job: AnyJob, outcome: Outcome) -> Iterator[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from typing import Any, Final
 
@@ -71,7 +72,7 @@ class WatchedRun:
             self.opened_at = answer["now"]
         self.answer = NO_ANSWER | answer
         self.runs.update(read_plain(answer["runs"], dict[int, RunFacts]))
-        for index, facts in read_plain(answer["jobs"], list[tuple[int, JobFacts]]):
+        for index, facts in read_plain(list(map(json.loads, answer["jobs"])), list[tuple[int, JobFacts]]):
             self.jobs[facts.span.number] = index, facts
         for key, state, started_at, finished_at in answer["steps"]:
             index, facts = self.jobs[key]

@@ -77,6 +77,7 @@ class LiveJob:
     later_attempt_starts: tuple[float, ...] = ()
     earlier_attempt_starts: tuple[float, ...] = ()  # in earlier runs of its scheduler, which is tried again
     earlier_ends: tuple[tuple[int, float, str], ...] = ()  # how these have ended; number 0: it was BLOCKED
+    run_index: int = 0  # that of its run in a `Watch`
 
     def reopen(self, keeps_attempts: bool) -> None:
         """Record that the job is IDLE again. In the same run, it still knows what it has attempted."""
