@@ -88,12 +88,7 @@
       part.style.flexGrow = count;
       return part;
     }));
-    $("#counts").replaceChildren(...next.counts.map(([style, , count, name]) => {
-      const part = element("span");
-      const tolerated = style === "failed" && next.tolerated ? ` (${next.tolerated} tolerated)` : "";
-      part.append(element("i", `swatch s-${style}`), element("b", "", count), ` ${name}${tolerated}`);
-      return part;
-    }), ...(next.forever ? [element("span", "", `and ${next.forever} forever job${next.forever > 1 ? "s" : ""}`)] : []));
+    showCounts(next);
     const problem = [next.paused, next.problem, next.lacks].filter(Boolean).join(" · ");
     set($("#problem"), problem);
     $("#problem").hidden = !problem;
@@ -104,6 +99,40 @@
     showMap(next);
     if (!next.ended && rest.open) followReport();
   }
+
+  // Each count leads to its jobs in the report.
+  function showCounts(next) {
+    const place = $("#counts"), known = new Map([...place.children].map((part) => [part.dataset.state, part]));
+    const parts = next.counts.map(([style, , count, name]) => {
+      const part = known.get(name) ?? element("a");
+      if (!part.dataset.state) {
+        part.href = "#jobs";
+        part.dataset.state = name;
+        part.append(element("i", `swatch s-${style}`), element("b"), element("span"));
+      }
+      set(part.children[1], String(count));
+      set(part.children[2], ` ${name}${style === "failed" && next.tolerated ? ` (${next.tolerated} tolerated)` : ""}`);
+      return part;
+    });
+    if (next.forever) {
+      const part = known.get("forever") ?? element("span");
+      part.dataset.state = "forever";
+      set(part, `and ${next.forever} forever job${next.forever > 1 ? "s" : ""}`);
+      parts.push(part);
+    }
+    if (parts.length !== place.children.length || parts.some((part, index) => part !== place.children[index])) place.replaceChildren(...parts);
+  }
+  $("#counts").addEventListener("click", async (event) => {
+    const wanted = event.target.closest("a")?.dataset.state;
+    if (!wanted) return;
+    event.preventDefault();
+    rest.open = true;
+    await followReport();
+    document.querySelectorAll("#states button").forEach((chip) => {
+      if ((chip.dataset.state === wanted) !== (chip.getAttribute("aria-pressed") === "true")) chip.click();
+    });
+    $("#states").scrollIntoView();
+  });
 
   function showWindows(rows) {
     patch($("#windows ul"), rows.map((row) => [row[0] ?? "run", ...row]), (row, [, key, label, taken, size, isNumber]) => {
