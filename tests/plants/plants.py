@@ -1223,13 +1223,6 @@ if run is not None:
         "    await _wait_until_left(run, workers)",
     ),
     Plant(
-        "clean-up-late",
-        f"{RUN}/_clean_up.py",
-        "a clean-up job starts at the deadline of the clean-up",
-        "if self.run.clock() < self.deadline and not (self.is_closed or self.group.is_cancelled()):",
-        "if not (self.is_closed or self.group.is_cancelled()):",
-    ),
-    Plant(
         "retry-first-start",
         f"{RUN}/_run.py",
         "the first start is that of the attempt before the last",

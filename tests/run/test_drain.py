@@ -160,6 +160,18 @@ def test_a_nested_scheduler_that_fails_while_it_drains_has_failed(virtual: Virtu
     assert (broken.state, sound.state) == (JobState.FAILED, JobState.CANCELLED)
 
 
+def test_failures_in_a_nested_scheduler_that_a_drain_cuts_off_count(virtual: Virtual) -> None:
+    """The scheduler is CANCELLED, and not alone: what has failed in it before the drain is to be reported."""
+    long = Job(nap, 5)
+    group = Scheduler(Job(fail, 1), long, Job(nap, required=long))
+    scheduler = Scheduler(group, Job(later, 2, lambda: scheduler.drain()))
+    assert not virtual(scheduler.co_run)
+    assert (group.state, scheduler.stop_reason) == (JobState.CANCELLED, StopReason.DRAINED)
+    with pytest.raises(ExceptionGroup) as info:
+        scheduler.raise_for_failures()
+    assert [type(error) for error in info.value.exceptions] == [OSError]
+
+
 def test_a_drain_says_how_many_jobs_still_run(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """The log has a line when a drain begins, because the running jobs may take long; a `First` is one job."""
     group = Scheduler(Job(nap, 3), Job(nap, 5))

@@ -309,6 +309,13 @@ def test_with_critical_jobs_a_first_hedges_against_lateness_alone(virtual: Virtu
     assert (late.state, late.elapsed) == (SUCCEEDED, 3)
 
 
+def test_the_critical_jobs_around_a_first_do_not_reach_into_it(virtual: Virtual) -> None:
+    """Its jobs are calls of one thing: that one of them fails ends nothing, and the other one wins."""
+    first = First(Job(fail, 1), Job(nap, 2, "two"))
+    assert virtual(Scheduler(Scheduler(first), critical_jobs=True).co_run)
+    assert first.result() == "two"
+
+
 def test_a_first_takes_one_slot_whatever_runs_in_it(virtual: Virtual) -> None:
     """A `First` takes one slot of the window in which it stands, as any nested scheduler; a limiter counts its jobs."""
     first, other = First(Job(nap, 5), Job(nap, 1), stagger=1), Job(nap, 3)
