@@ -319,7 +319,7 @@ def _readable(value: Any) -> str:
     if isinstance(value, float):
         return min(repr(value), f"{value:.9g}", key=len)
     if isinstance(value, list):
-        return f"[{','.join(map(_readable, value))}]"
+        return f"[{','.join(map(_readable, value))}]"  # pyright: ignore[reportUnknownArgumentType]
     if not isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
     items = cast(dict[str, Any], value)
