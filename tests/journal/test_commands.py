@@ -711,6 +711,33 @@ def test_a_job_that_changes_a_file_in_place_takes_it_over(place: Path, backend: 
     assert outcome("2", "shrunk") == [text, "", ""]
 
 
+@pytest.mark.parametrize("is_chain", [True, False])
+def test_of_several_jobs_that_change_a_file_in_place_none_runs_again(place: Path, backend: str, is_chain: bool) -> None:
+    """Three in an order that write one file once ran in each run: only a job and the next one were compared."""
+
+    def outcome(words: str, also: str | None = None) -> tuple[str, list[str]]:
+        jobs: list[CommandJob] = []
+        for name, word in zip(("build", "strip", "index", "sign"), words.split(), strict=True):
+            line = f"echo {word} {'>>' if jobs else '>'} {place}/out"
+            writes = [place / "out"]
+            if name == also:
+                line, writes = f"{line}; touch {place}/also", [*writes, place / "also"]
+            jobs.append(CommandJob(line, label=name, shell=True, writes=writes))
+            jobs[-1].requires(*(jobs[-2:-1] if is_chain else jobs[:-1]))
+        Scheduler(jobs[::-1]).run(backend=cast(Any, backend), journal=place / "run.db")
+        return (place / "out").read_text(), [job.label for job in jobs if not job.restored]
+
+    every = ["build", "strip", "index", "sign"]
+    for words in ("a b c d", "a b c e", "a f c e", "g f c e"):
+        assert outcome(words) == ("".join(f"{word}\n" for word in words.split()), every)
+        assert outcome(words)[1] == []
+    for name in every:
+        assert outcome("g f c e", name)[1] == every
+        assert outcome("g f c e", name)[1] == []
+        (place / "also").unlink()
+        assert outcome("g f c e", name) == ("g\nf\nc\ne\n", every)
+
+
 def test_a_tuple_is_listed_as_one(tmp_path: Path) -> None:
     """The text that JSON has for a tuple is for programs: a list of results shows it as Python does."""
 

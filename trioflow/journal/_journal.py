@@ -648,8 +648,9 @@ class JournalSession:
         """Find another job that has left an output of `job` as it is, as one that strips a program in place does.
 
         Returns:
-            "" if that job requires `job`, and will be restored if `job` is: then both are as they were. Otherwise its
-            label, because it would change the file twice; None if there is no such job.
+            "" if that job requires `job`, or others between them do so and write the output, too, and all of these will
+            be restored if `job` is: then all is as it was. Otherwise its label, because it would change the file twice;
+            None if there is no such job.
 
         """
         if self._writers is None:
@@ -657,24 +658,41 @@ class JournalSession:
             for other in self._scheduler.iterate_jobs():
                 for written in getattr(getattr(other, "_command_options", None), "writes", ()):
                     self._writers[path_text(written, other.redact)].append(other)
+        records: dict[AbstractJob[Any], StoredJob] = {}
         for taker in self._writers.get(path, ()):
             place = paths.find(taker) if taker is not job and taker.scheduler is job.scheduler else None
-            found = None if place is None else self._find_record(place)
-            if found is None or JobFacts.parse(found.outputs).stamps.get(path) != stamp:
-                continue
-            with contextlib.suppress(NotSerializable):
-                is_next = job in taker.required and all(item is job or item.is_settled() for item in taker.required)
-                if (
-                    is_next
-                    and options_of(taker).key is None
-                    and (record.run, record.settled) <= (found.run, found.settled)
-                ):
-                    required = self.requirement_forms.of_requirements(taker, job)
-                    fingerprint = with_requirements(self._work_and_fingerprint(taker)[1], required.part)
-                    if found.fingerprint == fingerprint and required.ran <= (found.run, found.settled):
-                        return ""
-            return taker.label
-        return None
+            if place is not None and (found := self._find_record(place)) is not None:
+                records[taker] = found
+        last = [taker for taker in records if JobFacts.parse(records[taker].outputs).stamps.get(path) == stamp]
+        restored: dict[AbstractJob[Any], Counted] = {}
+        todo = [(job, record)] if last else []
+        with contextlib.suppress(NotSerializable):
+            while todo:
+                job, record = todo.pop()
+                own = self._work_and_fingerprint(job)[1]
+                text = own if options_of(job).key is None else f"{job.label} {own}"
+                restored[job] = Counted(text, 1, (record.run, record.settled))
+                takers = [each for each in records if each not in restored and job in each.required]
+                found = [each for each in takers if self._is_restored_after(each, records[each], restored, path)]
+                if not {*found}.isdisjoint(last):
+                    return ""
+                todo += [(each, records[each]) for each in found]
+        return last[0].label if last else None
+
+    def _is_restored_after(
+        self, job: AbstractJob[Any], record: StoredJob, restored: Mapping[AbstractJob[Any], Counted], path: str
+    ) -> bool:
+        """Return whether a job will be restored if those in `restored` are. Its output `path` counts as unchanged."""
+        if record.saved is None or not all(item in restored or item.is_settled() for item in job.required):
+            return False
+        work, own = self._work_and_fingerprint(job)
+        required = self.requirement_forms.of_requirements(job, restored)
+        if record.fingerprint != with_requirements(own, required.part) or required.ran > (record.run, record.settled):
+            return False  # this is so with a key, too, since only a fingerprint without one has requirements
+        stamps = JobFacts.parse(record.outputs).stamps
+        return not self._file_stamper.describe_changed_output(
+            cast(Work, work), stamps, job.redact, lambda output, _: "" if output == path else None
+        )
 
     def _record_start(self, job: AbstractJob[Any], work: Work, path: str) -> None:
         """Set aside what a killed attempt has written, then record that the job is about to write files."""

@@ -32,12 +32,13 @@ from .._core.words._job_queries import counted_requirements, is_one_job, jobs_of
 from ._serialization import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .._core.scheduler._base_scheduler import BaseScheduler
 
     RunTime = tuple[int, float]
     """The number of a run in the journal, and the time when a job settled in it."""
+    CountedJobs = Mapping[AbstractJob[Any], "Counted"]
 
 SUM_MODULUS: Final = 2**96
 NEVER: Final = (0, 0.0)
@@ -193,8 +194,8 @@ class RequirementForms:
         self._known[group] = counted
         return counted
 
-    def of_requirements(self, job: AbstractJob[Any], restored: AbstractJob[Any] | None = None) -> Counted:
-        """Return what all that a job waits for counts together, if `restored`, one of it, will be restored."""
+    def of_requirements(self, job: AbstractJob[Any], restored: CountedJobs | None = None) -> Counted:
+        """Return what all that a job waits for counts together, if those in `restored` will be: they count so."""
         required, scheduler = counted_requirements(job), cast("BaseScheduler", job.scheduler)
         outer = self._around.get(scheduler) or self._of_surroundings(scheduler)
         return self._join(required, outer, restored) if required else outer
@@ -207,12 +208,15 @@ class RequirementForms:
         return outer
 
     def _join(
-        self, required: Iterable[AbstractJob[Any]], outer: Counted, restored: AbstractJob[Any] | None = None
+        self,
+        required: Iterable[AbstractJob[Any]],
+        outer: Counted,
+        restored: CountedJobs | None = None,
     ) -> Counted:
         joined = Counted()
         joined.add(outer)
         for item in required:
-            joined.add(self._known[item] if item is restored else self.of(item), item)
+            joined.add((restored and restored.get(item)) or self.of(item), item)
         return joined
 
     # ---- why a job runs again
