@@ -1,7 +1,7 @@
 """Files that two jobs use without an order: two that write one are an error, a reader beside a writer is a warning.
 
-Only what jobs declare counts, in `reads=`, `writes=`, `stdin=` and, with `append=False`, `stdout=` and `stderr=`. Jobs
-may append to one file in any order.
+Only what jobs declare counts, in `reads=`, `writes=`, `stdin=`, in the steps of an `SshJob` and, with
+`append=False`, in `stdout=` and `stderr=`. Jobs may append to one file in any order.
 """
 
 from __future__ import annotations
@@ -153,11 +153,12 @@ def declared_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
             return [*work.writes, *work.begins_anew], [*work.reads]
         return [], []
     outputs = () if options.append else (options.stdout, options.stderr)
-    anew: list[Any] = [each for each in outputs if isinstance(each, PATH_TYPES)]
-    if hasattr(job, "node"):  # their names may have placeholders, whose values differ between nodes
-        anew = [path for path in anew if "{" not in os.fspath(path)]
-    read: list[Any] = [path for path in (options.stdin,) if isinstance(path, PATH_TYPES)]
-    return [*options.writes, *anew], [*options.reads, *read]
+    steps: tuple[Any, ...] = getattr(job, "_steps", ())
+    # On nodes, names may have placeholders, whose values differ between them.
+    anew = [path for path in outputs if isinstance(path, PATH_TYPES) and not (steps and "{" in os.fspath(path))]
+    anew += [path for step in steps for path in step._files_written() if "{" not in path]
+    read = [options.stdin, *(path for step in steps for path in step._files_read())]
+    return [*options.writes, *anew], [*options.reads, *(path for path in read if isinstance(path, PATH_TYPES))]
 
 
 def _matches(names: list[str], pattern: list[str]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from trioflow import CommandJob, First, Job, LocalNode, Scheduler, SshJob
+from trioflow import CommandJob, First, Job, LocalNode, Pull, Push, Scheduler, SshJob
 from trioflow._check import findings
 from trioflow._file_conflicts import FileUses
 from trioflow.abc import AbstractJob, Work
@@ -34,6 +34,9 @@ class Writer(AbstractJob[None]):
         """Do nothing."""
 
 
+PULLS = ("pull", "pull to a name", "pull into a directory")
+
+
 def build(kind: str) -> Scheduler:
     """Return two jobs that write one file, and a file that has an order, by kind."""
     first, between = command("first", writes=["out"]), Job(nothing, label="between")
@@ -45,6 +48,14 @@ def build(kind: str) -> Scheduler:
             return Scheduler(*(command(name, stdout="{node}.txt", append=False) for name in ("first", "second")))
         case "node":
             second = SshJob(LocalNode(), "true", stdout="out", append=False, label="second")
+        case "pull":
+            second = SshJob(LocalNode(), Pull("a/other", b"b/out", to="./"), label="second")
+        case "pull to a name":
+            second = SshJob(LocalNode(), ["true", Pull("other", to=Path("out"))], label="second")
+        case "pull into a directory":
+            Path("into").mkdir()
+            first = command("first", writes=["into/out"])
+            second = SshJob(LocalNode(), Pull("a/out/", to="into"), label="second")
         case "own kind":
             second = Writer(label="second")
         case "nested":
@@ -61,6 +72,8 @@ def build(kind: str) -> Scheduler:
             return Scheduler(command("first", stdout="log"), command("second", stdout="log"))
         case "nodes":
             jobs = [SshJob(LocalNode(name), "true", stdout="{node}.txt", append=False) for name in "ab"]
+            jobs += [SshJob(LocalNode(name), Pull("*", to="{node}/")) for name in "ab"]
+            jobs += [SshJob(LocalNode(name), Pull("o*", Job(nothing), to="y")) for name in "ab"]
             return Scheduler(
                 *jobs, command("null", stdout="/dev/null", append=False), command("x", writes=["/dev/null"])
             )
@@ -69,14 +82,14 @@ def build(kind: str) -> Scheduler:
     return Scheduler(first, second)
 
 
-@pytest.mark.parametrize("kind", ["absolute", "stream", "braces", "node", "own kind", "nested", "race"])
+@pytest.mark.parametrize("kind", ["absolute", "stream", "braces", "node", "own kind", "nested", "race", *PULLS])
 def test_two_unordered_writers_of_a_file_are_an_error_before_the_run(
     backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Two jobs that wrote one file at once got no word, and succeeded with a file of pieces of both."""
     monkeypatch.chdir(tmp_path)
     scheduler = build(kind)
-    name = "{node}.txt" if kind == "braces" else "out"
+    name = {"braces": "{node}.txt", "pull into a directory": "into/out"}.get(kind, "out")
     text = f"'first' and 'second' both write '{name}', and neither requires the other: have one require the other"
     assert [found for _, found in findings(scheduler) if text in found]
     with pytest.raises(ValueError, match=re.escape(text)):
@@ -123,6 +136,13 @@ def test_a_reader_without_an_order_is_named_in_a_warning(
         assert list(FileUses(Scheduler(use, make, between, Scheduler(label="none"))).unordered_readers()) != []
         second.requires(between)
         assert list(FileUses(cast(Any, second.scheduler)).unordered_readers()) == []
+
+
+def test_what_is_sent_to_a_node_is_read() -> None:
+    """A file that a job pushes, while another one writes it, is named as one in `reads=` is."""
+    scheduler = Scheduler(command("make", writes=["x"]), SshJob(LocalNode(), Push("x", to="y/"), label="send"))
+    (text,) = FileUses(scheduler).unordered_readers()
+    assert text.startswith("'send' reads 'x', which 'make' writes, without an order")
 
 
 def test_the_order_of_jobs_is_that_of_all_paths_between_them() -> None:

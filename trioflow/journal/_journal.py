@@ -673,10 +673,10 @@ class JournalSession:
                 text = own if options_of(job).key is None else f"{job.label} {own}"
                 restored[job] = Counted(text, 1, (record.run, record.settled))
                 takers = [each for each in records if each not in restored and job in each.required]
-                found = [each for each in takers if self._is_restored_after(each, records[each], restored, path)]
-                if not {*found}.isdisjoint(last):
+                takers = [each for each in takers if self._is_restored_after(each, records[each], restored, path)]
+                if not {*takers}.isdisjoint(last):
                     return ""
-                todo += [(each, records[each]) for each in found]
+                todo += [(each, records[each]) for each in takers]
         return last[0].label if last else None
 
     def _is_restored_after(

@@ -25,6 +25,7 @@ from ._node_session import NodeSession
 from ._remote_commands import Stdio
 from ._sftp_operations import Get, MakeDirectory, Operation, Put
 from ._ssh_errors import SshError
+from ._steps import is_directory
 
 INCOMPLETE_PREFIX: Final = ".trioflow-"
 """The prefix of the names of incomplete files."""
@@ -70,7 +71,7 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
     """
     with session.hidden_paths():
         _check_names([source for source in sources if not set(source) & set("*?[")], description)
-    to_directory = to.endswith("/") or to == "~" or len(sources) > 1
+    to_directory = is_directory(to, len(sources))
     to = os.path.expanduser(to)  # noqa: ASYNC240 - reads $HOME or looks the user up: too quick to block the loop
     directory = to if to_directory or os.path.isdir(to) else os.path.dirname(to)  # noqa: ASYNC240 - one look at one name
     with session.hidden_paths():
@@ -181,7 +182,7 @@ class Copy:
 
 
 def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]:
-    to_directory = to.endswith("/") or to == "~" or len(sources) > 1
+    to_directory = is_directory(to, len(sources))
     token, copies = os.urandom(6).hex(), list[Copy]()
     for number, source in enumerate(map(os.path.expanduser, sources)):
         mode = os.stat(source).st_mode  # its error is clearer than sftp's

@@ -50,6 +50,9 @@ class Step:
     def _files_read(self) -> Iterable[Any]:
         return ()
 
+    def _files_written(self) -> Iterable[str]:
+        return ()
+
     def _journal_key(self, words: Sequence[Any]) -> list[Any]:
         """Return a list that identifies the step in a journal, with `words` in place of the step's own."""
         return [type(self).__name__, *words]
@@ -250,6 +253,21 @@ class Pull(CopyStep):
         if not sources:
             raise ValueError("Pull(): give the files and directories to be copied, and to=")
         super().__init__((*sources, to))
+
+    def _files_written(self) -> Iterable[str]:
+        """Return the copies whose names are known before the run: not those of jobs' results, nor of wildcards."""
+        *sources, to = map(_expand_home, self.words)
+        if not is_path(to):
+            return []
+        if not is_directory(os.fspath(to), len(sources)) and not os.path.isdir(to):
+            return [os.fspath(to)]
+        names = [os.fspath(source).rstrip("/") for source in sources if is_path(source)]
+        return [os.path.join(to, os.path.basename(name)) for name in names if not set(name) & set("*?[")]
+
+
+def is_directory(to: str, source_count: int) -> bool:
+    """Return whether the destination of a `CopyStep` is the directory for its copies, whatever is there."""
+    return to.endswith("/") or to == "~" or source_count > 1
 
 
 def parse_steps(value: Any, subject: str) -> tuple[Step, ...]:
