@@ -4,10 +4,13 @@ A law says that an identity in a journal means all that it should: what a resume
 journal gives, in a copy of the same directory. Some changes are not seen by design, which the page on journals lists:
 then each thing that can be seen of the run is right, or as if this change, and nothing else, had not been made, here
 or in what it was made of.
+
+Run: python -m tests.journal.changes [--count N] [--first SEED].
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import functools
@@ -15,6 +18,7 @@ import logging
 import os
 import random
 import shutil
+import tempfile
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -77,9 +81,9 @@ def compare(seed: int, place: Path) -> Compared:
     world, copy, former, journal = place / "world", place / "copy", place / "former", place / "run.db"
     world.mkdir(parents=True)
     drawn.prepare(world)
-    shutil.copytree(world, former)
+    shutil.copytree(world, former, symlinks=True)
     drawn.run(world, False, journal)
-    shutil.copytree(world, copy)
+    shutil.copytree(world, copy, symlinks=True)
     drawn.touch(world, journal)
     drawn.touch(copy, None)
     found, restored = drawn.run(world, True, journal)
@@ -227,10 +231,13 @@ FUNCTIONS: Final[dict[str, str]] = {
 OTHERS: Final = {"give": give_other, "write": write_other}
 EDITS: Final = {
     "argument": ("c2", "c1"), "default": ("x2", "x1"), "function": ("other ", ""), "wrapper": ("wrapped ", ""),
-    "version": ("wrapped ", ""),
+    "version": ("wrapped ", ""), "session": ("w2", "w1"),
 }  # fmt: skip
 """What some changes make of a text, and this text."""
-CODE_CHANGES: Final = tuple(EDITS)
+CODE_CHANGES: Final = ("argument", "default", "function", "wrapper", "version")
+LIST_TREE: Final = """find -L . | LC_ALL=C sort | while read -r name; do
+    echo "$name"; if [ -f "$name" ]; then cat "$name"; fi
+done"""
 
 
 @contextlib.contextmanager
@@ -238,6 +245,59 @@ def replaced(**values: Any) -> Any:
     """Replace globals of this module, as an edit does."""
     with mock.patch.dict(globals(), values):
         yield
+
+
+async def fail() -> None:
+    raise OSError("always")
+
+
+async def follow() -> None:
+    """Do nothing, if nothing that is required has failed."""
+
+
+# ---- trees
+
+
+def make_tree(root: Path) -> None:
+    """Make files, directories and links at several depths; all files differ in size."""
+    for name in ("v1/deep", "v2", "empty"):
+        (root / name).mkdir(parents=True)
+    for number, name in enumerate(("a", "v1/b", "v1/deep/c", "v2/b", "v2/d"), 1):
+        (root / name).write_text("x" * number + "\n")
+    for name, target in {"now": "v1", "v1/up": "../a", "v1/deep/other": "../../v2", "none": "missing"}.items():
+        (root / name).symlink_to(target)
+
+
+def change_tree(root: Path, draw: random.Random) -> None:
+    """Change one entry of a tree, or swap two, at any depth."""
+    entries = sorted(Path(place, name) for place, *found in os.walk(root) for name in [*found[0], *found[1]])
+    directories = [root, *(each for each in entries if each.is_dir() and not each.is_symlink())]
+    entry, way = draw.choice(entries), draw.choice(["rename", "move", "swap", "retarget", "rewrite", "remove", "add"])
+    if way == "rename":
+        entry.rename(entry.with_name("other"))
+    elif way == "move":
+        places = [each / entry.name for each in directories if not each.is_relative_to(entry)]
+        entry.rename(draw.choice([each for each in places if not os.path.lexists(each)] or [root / "other"]))
+    elif way == "swap":
+        apart = [each for each in entries if not each.is_relative_to(entry) and not entry.is_relative_to(each)]
+        other, aside = draw.choice(apart), root / "aside"
+        entry.rename(aside)
+        other.rename(entry)
+        aside.rename(other)
+    elif way == "retarget":
+        link = draw.choice([each for each in entries if each.is_symlink()])
+        target = draw.choice([each for each in ("v1", "v2", "../v2", "../a", "a") if each != os.readlink(link)])
+        link.unlink()
+        link.symlink_to(target)
+    elif way == "rewrite":
+        draw.choice([each for each in entries if each.is_file() and not each.is_symlink()]).write_text("rewritten\n")
+    elif way == "remove":
+        shutil.rmtree(entry) if entry in directories else entry.unlink()
+    else:
+        added = draw.choice(directories) / "added"
+        draw.choice(
+            [added.mkdir, added.touch, functools.partial(added.symlink_to, "."), lambda: added.symlink_to("b")]
+        )()
 
 
 # ---- scenarios
@@ -248,22 +308,24 @@ class DrawnScenario:
 
     CHANGES = (
         *CODE_CHANGES, "step", "requirement", "fields", "save", "reads", "directory", "environment", "repair",
-        "source", "nothing",
+        "source", "session", "place", "nothing", *["tree"] * 4,
     )  # fmt: skip
 
     def __init__(self, seed: int) -> None:
         draw = random.Random(seed)
         self.seed, number = seed, 0
         self.layers: list[tuple[list[tuple[int, str, str]], str]] = []
+        self.between: list[str] = []  # the state of what is after each layer; "" if nothing is
         for _ in range(draw.randint(2, 4)):
             jobs, form = [], draw.choice(["plain", "plain", "group", "first"])
             for _ in range(draw.randint(1, 3)):
                 kinds = [*FUNCTIONS, "write", "named"]
                 if form != "first" and draw.random() < 0.3:  # who wins depends on no process
-                    kinds += ["command"] * 5
+                    kinds += [*["command"] * 5, *["tree"] * 3]
                 jobs.append((number, draw.choice(kinds), draw.choice(["required", "input", "input"])))
                 number += 1
             self.layers.append((jobs, form))
+            self.between.append(draw.choice(["", "", "skipped", "blocked"]))
         self.kinds = {n: kind for jobs, _ in self.layers for n, kind, _ in jobs}
         self.forms = {n: form for jobs, form in self.layers for n, _, _ in jobs}
         self.broken = {n for n, kind in self.kinds.items() if kind == "flaky" and draw.random() < 0.7}
@@ -279,10 +341,13 @@ class DrawnScenario:
         kinds = {
             "function": ("value", "write", "unsaved"), "requirement": ("sourced", "command"), "fields": ("pair",),
             "save": ("value",), "reads": ("command",), "directory": ("command",), "environment": ("command",),
-            "source": ("sourced",),
+            "source": ("sourced",), "session": ("command",), "tree": ("tree",), "place": ("value", "write"),
+            "argument": (*FUNCTIONS, "command"),
         }.get(self.change)  # fmt: skip
         if self.change in ("default", "wrapper", "version"):
-            return kind != "command"
+            return kind in FUNCTIONS
+        if self.change == "place":
+            return kinds is not None and kind in kinds and self.forms[n] != "first"
         if self.change == "step":
             return n >= len(self.layers[0][0])
         if self.change == "repair":
@@ -291,6 +356,8 @@ class DrawnScenario:
 
     def find_design(self) -> Design | None:
         kind = self.kinds[self.target]
+        if self.change == "session":
+            return Design("what env= has as the program's own environment has it", EDITS["session"])
         if self.change == "default" and kind != "command":
             return Design("the default of a function that is found by its name", EDITS["default"])
         if self.change in CODE_CHANGES and kind == "unsaved":
@@ -306,8 +373,10 @@ class DrawnScenario:
         for directory in ("one", "two"):
             (world / directory).mkdir()
             (world / directory / "here").write_text(directory)
-        for n in self.kinds:
+        for n, kind in self.kinds.items():
             (world / f"source-{n}").write_text("s1")
+            if kind == "tree":
+                make_tree(world / f"tree-{n}")
         for n in self.broken:
             (world / f"broken-{n}").touch()
 
@@ -315,6 +384,8 @@ class DrawnScenario:
         kind, n = self.kinds[self.target], self.target
         if self.change == "repair":
             (world / f"broken-{n}").unlink(missing_ok=True)
+        if self.change == "tree":
+            change_tree(world / f"tree-{n}", random.Random(self.seed))
         if self.change == "reads" and kind == "command":
             (world / f"source-{n}").write_text("s22")
         if self.change == "source" and kind == "sourced":  # files that a function reads do not count
@@ -326,7 +397,9 @@ class DrawnScenario:
 
     def run(self, world: Path, changed: bool, journal: Path | None) -> tuple[Seen, int]:
         World.path = world
+        session = "w2" if changed and self.change == "session" else "w1"
         with contextlib.ExitStack() as edits:
+            edits.enter_context(mock.patch.dict(os.environ, {"SESSION": session}))
             if changed and self.change == "fields":
                 edits.enter_context(replaced(Pair=ReorderedPair))
             if changed and self.change == "default" and self.kinds[self.target] != "command":
@@ -342,8 +415,10 @@ class DrawnScenario:
         members: list[Any] = []
         seen: dict[int, Any] = {}
         before: list[tuple[int, Any]] = []
-        for jobs, form in self.layers:
-            layer = [self.make_job(n, how, before, changed) for n, _, how in jobs]
+        gates: list[Any] = []  # what the next layer requires
+        for (jobs, form), state in zip(self.layers, self.between, strict=True):
+            has_inputs = gates == [job for _, job in before]
+            layer = [self.make_job(n, how if has_inputs else "", before, changed) for n, _, how in jobs]
             numbers = [n for n, _, _ in jobs]
             seen |= zip(numbers, layer, strict=True)
             if form == "first":
@@ -352,16 +427,28 @@ class DrawnScenario:
                     for n, job in zip(numbers, layer, strict=True)
                 ]
                 seen |= zip(numbers, layer, strict=True)  # the jobs in a restored one are idle
+            if changed and self.change == "place" and self.target in numbers:
+                place = numbers.index(self.target)
+                layer[place] = Scheduler(layer[place], label="x", critical=False)
             outer: list[Any] = layer
             if form == "group":
                 outer = [Scheduler(*layer, label=f"group {numbers[0]}", critical=False)]
                 layer = outer * len(numbers)
             for item in outer:
-                item.requires(*(job for _, job in before), settled=True)
+                item.requires(*gates, settled=True)
             members += outer
             if changed and self.target in numbers:
                 members += self.extra_steps(before, layer[numbers.index(self.target)], outer)
             before = list(zip(numbers, layer, strict=True))
+            gates = layer
+            if state:
+                run_if = {"run_if": "failed"} if state == "skipped" else {}
+                gates = [Job(follow, label=f"after {numbers[0]}", critical=False, **run_if)]
+                gates[0].requires(*layer, settled=True)
+                members += gates
+                if state == "blocked":
+                    members.append(Job(fail, label=f"stop {numbers[0]}", critical=False))
+                    gates[0].requires(members[-1])
         return Scheduler(*members, label="law"), seen
 
     def extra_steps(self, before: list[tuple[int, Any]], target: Any, layer: list[Any]) -> list[Any]:
@@ -382,9 +469,16 @@ class DrawnScenario:
         kind, change = self.kinds[n], self.change if changed and n == self.target else ""
         const: Any = "c2" if change == "argument" else "c1"
         options: dict[str, Any] = {"label": f"job {n}", "critical": False}
+        is_placed = self.change == "place" and n == self.target
+        if is_placed:  # a label that reads like a path, then this path
+            options |= {"key": "today", "label": f"job {n}" if change else f"x/job {n}"}
+            const = "c2" if change else "c1"
+        if kind == "tree":
+            tree = World.path / f"tree-{n}"
+            return CommandJob(["sh", "-c", LIST_TREE], cwd=tree, reads=[tree], stdout=-1, **options)
         if kind == "command":
             source = World.path / f"source-{n}"
-            line = f"cat here ../{source.name}; echo {const} $LAW"
+            line = f"cat here ../{source.name}; echo {const} $LAW $SESSION"
             env = {**os.environ, "LAW": "e2" if change == "environment" else "e1"}
             directory = World.path / ("two" if change == "directory" else "one")
             return CommandJob(["sh", "-c", line], cwd=directory, env=env, reads=[source], stdout=-1, **options)
@@ -400,7 +494,10 @@ class DrawnScenario:
         if kind == "pair":
             const = Pair("a", const)
         takes_inputs = how == "input" and self.forms[n] == "plain"
-        inputs = [job for m, job in before if self.forms[m] != "group" and self.kinds[m] != "flaky" and takes_inputs]
+        hidden = {m for m, form in self.forms.items() if form == "group" or self.kinds[m] == "flaky"}
+        if self.change == "place":
+            hidden.add(self.target)
+        inputs = [job for m, job in before if m not in hidden and takes_inputs]
         return Job(function, const, [str(n), *(str(m) for m, _ in before)], *inputs, **options)
 
 
@@ -526,3 +623,13 @@ class DrawnLine:
             runs, records = read_with_retry(journal, lambda store: (store.run_records(), list(store.job_records())))
             restored = sum(record.restored == runs[-1].id for record in records)
         return visible, restored
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        results = compare_all(range(options.first, options.first + options.count), Path(directory))
+    print(summary(results), *(each.difference for each in results if each.difference), sep="\n")
