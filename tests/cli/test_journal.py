@@ -102,10 +102,11 @@ scenario = Scheduler(Job(values, label="values"))
 """
     ran(tmp_path, file, code)
     assert timeless(lines(file)[0]) == 'ran values {"a":[(1,),(2,{3})],"p":Point({"x":0.3}),"n":null}'
-    for forged in ('{"$":"tuple"}', '{"$":"set","v":7', "[" * 9999):
+    steps = '[{"$":"CommandResult","v":[3,0.5]}]', "[exit code 3]"
+    for result, shown in (steps, *((text, text[:50]) for text in ('{"$":"tuple"}', '{"$":"set","v":7', "[" * 9999))):
         with contextlib.closing(sqlite3.connect(file)) as database, database:
-            database.execute("UPDATE jobs SET result = ?", (forged,))
-        assert forged[:50] in lines(file)[0]
+            database.execute("UPDATE jobs SET result = ?", (result,))
+        assert shown in lines(file)[0]
 
 
 def test_journal_list_shows_failures_in_the_order_of_all_views(tmp_path: Path, file: Path) -> None:

@@ -326,6 +326,8 @@ def _readable(value: Any) -> str:
     if TYPE_KEY not in items:
         return f"{{{','.join(f'{_readable(key)}:{_readable(item)}' for key, item in items.items())}}}"
     kind, text = str(items[TYPE_KEY]), _readable(items["v"])
+    if kind == "CommandResult":
+        return describe_exit(items["v"][0])
     if kind in BRACKETS:
         comma = "," if kind == "tuple" and len(items["v"]) == 1 else ""
         return f"{BRACKETS[kind][0]}{text[1:-1]}{comma}{BRACKETS[kind][1]}"
