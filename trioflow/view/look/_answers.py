@@ -367,7 +367,7 @@ def _tell_changes(request: Record) -> Record:
 
 def expect_page(key: str, label: Any = None) -> None:
     """Let a page watch the next run from its begin: a short one would be over before the page asks again."""
-    from . import _watch  # noqa: F401 - no run has to wait for it then
+    importlib.import_module("._watch", __package__)  # no run has to wait for it then
 
     expected[key] = label, time.monotonic()
     BEGIN_HOOKS[_watch_for_pages] = None

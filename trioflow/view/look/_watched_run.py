@@ -42,7 +42,7 @@ class WatchedRun:
     """What a program has told of one run."""
 
     def __init__(self) -> None:
-        self.answer = NO_ANSWER
+        self.answer: Record = NO_ANSWER
         """The last answer."""
         self.runs: Final[dict[int, RunFacts]] = {}
         self.jobs: Final[dict[int, tuple[int, JobFacts]]] = {}
