@@ -217,6 +217,12 @@ def test_no_two_layouts_have_the_same_names(virtual: Virtual) -> None:
     assert not first & second
 
 
+def test_the_graph_of_another_run_has_no_jobs_until_it_is_laid_out(virtual: Virtual) -> None:
+    """When another run begins, the boxes of the last one stay for a moment, without their jobs."""
+    picture = pictures_of(virtual, Scheduler(few()))[0].draw(1)
+    assert picture.states(WatchedRun()).keys() == set(picture.names.values())
+
+
 @pytest.mark.parametrize("is_large", [False, True])
 def test_hostile_labels_are_text(virtual: Virtual, is_large: bool) -> None:
     """A picture has no element and no attribute that a label has made, and shows each label literally."""

@@ -52,7 +52,7 @@ class Page:
         self._state_version, self._shown = -1, dict[str, Any]()
         self.picture: Picture | None = None
         self.picture_number = 0
-        self._structure, self._next_picture_at, self._is_drawing = (-1, -1), -math.inf, False
+        self._structure, self._next_picture_at, self._is_drawing = ("", -1, -1), -math.inf, False
         _report.require_jinja()
 
     def ask(self) -> None:
@@ -97,7 +97,8 @@ class Page:
 
     def _begin_picture(self) -> None:
         """Lay out the graph in a thread if its structure has changed. The lock is held."""
-        structure = len(self._run.jobs), sum(len(facts.span.required) for _, facts in self._run.jobs.values())
+        requirements = sum(len(facts.span.required) for _, facts in self._run.jobs.values())
+        structure = self._run.answer["seen"], len(self._run.jobs), requirements
         if structure == self._structure or self._is_drawing or time.monotonic() < self._next_picture_at:
             return
         began = time.monotonic()

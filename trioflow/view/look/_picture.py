@@ -190,7 +190,7 @@ class Picture:
         states: dict[str, list[Any]] = {}
         for place, name in self.names.items():
             plan, is_frame, owner = self.plan, place in self.plan.members, self.plan.owners[place]
-            spans = [run.jobs[key][1].span for key in plan.jobs[place]]
+            spans = [run.jobs[key][1].span for key in plan.jobs[place] if key in run.jobs]  # of the same run
             found = Counter(map(recorded_state, spans))
             parts = [(state, found[state]) for state in STATE_COUNT_ORDER if found[state]]
             first = next((state for state in STATE_PRECEDENCE if found[state]), JobState.IDLE)
