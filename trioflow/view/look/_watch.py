@@ -114,7 +114,8 @@ class Watch:
             settled = (job for job, live in self._jobs.items() if live.finished_at != job.finished_at)
             self._unsettled.update(dict.fromkeys((job for job in settled if job not in self._unsettled), (None, 0)))
         told, steps, jobs, has_more = self._describe_changed_jobs()
-        waiting, unexplained = ([], 0) if view is None else self._describe_waiting()
+        is_last = view is not None and not has_more  # of a run that goes on: who looks shows what it says
+        waiting, unexplained = self._describe_waiting() if is_last else ([], 0)
         is_over = view is None and not has_more
         if is_over and self._scheduler.keep_jobs:  # otherwise, a graph would show some of the jobs
             critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
@@ -137,7 +138,7 @@ class Watch:
                 (new.message, isinstance(new, SteeringIncident)) for new in incidents[self._incident_count :]
             ],
             **describe_progress(self._view, self._estimate),
-            "windows": [] if view is None else list(self._describe_windows()),
+            "windows": list(self._describe_windows()) if is_last else [],
             "keeps_jobs": keeps_jobs,
             "waiting": waiting,
             "unexplained": unexplained,
