@@ -166,7 +166,7 @@ class ModelScheduler(ModelJob):
 
         What was SKIPPED stays so; what has run because of the failure, or in spite of it, does not run again.
         """
-        there = self.kept() if self.world.drops and self.parent is None else {job.name for job in self.jobs}
+        there = self.kept() if self.world.drops and not self.is_nested else {job.name for job in self.jobs}
         failed = [job for job in failed if job.name in there]  # and was not dropped
         todo = [job for job in failed if job.state == "FAILED" or (job.state == "CANCELLED" and job.alone)]
         if not todo:
