@@ -21,7 +21,7 @@ from ._core.scheduler._base_scheduler import BaseScheduler
 from ._core.words._member_queries import all_requirements, members_in_order
 
 MAX_NAMED_READERS: Final = 3
-PATH_TYPES: Final = (str, os.PathLike)
+PATH_TYPES: Final[tuple[type[Any], ...]] = (str, os.PathLike)
 
 
 def check_files(scheduler: BaseScheduler) -> None:
@@ -152,7 +152,7 @@ def declared_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
             work = describe(job)
             return [*work.writes, *work.begins_anew], [*work.reads]
         return [], []
-    outputs = () if options.append else (options.stdout, options.stderr)
+    outputs: tuple[Any, ...] = () if options.append else (options.stdout, options.stderr)
     steps: tuple[Any, ...] = getattr(job, "_steps", ())
     # On nodes, names may have placeholders, whose values differ between them.
     anew = [path for path in outputs if isinstance(path, PATH_TYPES) and not (steps and "{" in os.fspath(path))]

@@ -418,7 +418,7 @@ class DrawnScenario:
         gates: list[Any] = []  # what the next layer requires
         for (jobs, form), state in zip(self.layers, self.between, strict=True):
             has_inputs = gates == [job for _, job in before]
-            layer = [self.make_job(n, how if has_inputs else "", before, changed) for n, _, how in jobs]
+            layer: list[Any] = [self.make_job(n, how if has_inputs else "", before, changed) for n, _, how in jobs]
             numbers = [n for n, _, _ in jobs]
             seen |= zip(numbers, layer, strict=True)
             if form == "first":
@@ -442,7 +442,7 @@ class DrawnScenario:
             before = list(zip(numbers, layer, strict=True))
             gates = layer
             if state:
-                run_if = {"run_if": "failed"} if state == "skipped" else {}
+                run_if: Any = {"run_if": "failed"} if state == "skipped" else {}
                 gates = [Job(follow, label=f"after {numbers[0]}", critical=False, **run_if)]
                 gates[0].requires(*layer, settled=True)
                 members += gates

@@ -49,7 +49,7 @@ def build(kind: str) -> Scheduler:
         case "node":
             second = SshJob(LocalNode(), "true", stdout="out", append=False, label="second")
         case "pull":
-            second = SshJob(LocalNode(), Pull("a/other", b"b/out", to="./"), label="second")
+            second = SshJob(LocalNode(), Pull("a/other", "b/out", to="./"), label="second")
         case "pull to a name":
             second = SshJob(LocalNode(), ["true", Pull("other", to=Path("out"))], label="second")
         case "pull into a directory":

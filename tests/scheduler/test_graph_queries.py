@@ -127,7 +127,7 @@ def test_no_two_jobs_have_the_same_path(tree: Any, labels: list[str]) -> None:
     scheduler = Scheduler(built(("", [tree, *labels])))
     found = _labels.paths_of(scheduler)
     spellings = [{path, _labels.printable(path)} for path in found.values()]
-    assert len(set().union(*spellings)) == sum(map(len, spellings))
+    assert len(set[str]().union(*spellings)) == sum(map(len, spellings))
     assert [job.path for job in found] == list(found.values())
 
 

@@ -216,7 +216,7 @@ class RequirementForms:
         joined = Counted()
         joined.add(outer)
         for item in required:
-            joined.add((restored and restored.get(item)) or self.of(item), item)
+            joined.add((restored or {}).get(item) or self.of(item), item)
         return joined
 
     # ---- why a job runs again

@@ -257,12 +257,14 @@ class Pull(CopyStep):
 
     def _files_written(self) -> Iterable[str]:
         """Return the copies whose names are known before the run: not those of jobs' results, nor of wildcards."""
-        *sources, to = map(_expand_home, self.words)
-        if not is_path(to):
+        words: list[Any] = [*map(_expand_home, self.words)]
+        paths: list[Any] = [os.fspath(word) if is_path(word) else None for word in words]
+        *sources, to = paths
+        if to is None:
             return []
-        if not is_directory(os.fspath(to), len(sources)) and not os.path.isdir(to):
-            return [os.fspath(to)]
-        names = [os.fspath(source).rstrip("/") for source in sources if is_path(source)]
+        if not is_directory(to, len(sources)) and not os.path.isdir(to):
+            return [to]
+        names: list[str] = [source.rstrip("/") for source in sources if source is not None]
         return [os.path.join(to, os.path.basename(name)) for name in names if not set(name) & set("*?[")]
 
 
