@@ -21,7 +21,6 @@ from ._core.scheduler._base_scheduler import BaseScheduler
 from ._core.words._member_queries import all_requirements, members_in_order
 
 MAX_NAMED_READERS: Final = 3
-PATH_TYPES: Final[tuple[type[Any], ...]] = (str, os.PathLike)
 
 
 def check_files(scheduler: BaseScheduler) -> None:
@@ -155,10 +154,14 @@ def declared_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
     outputs: tuple[Any, ...] = () if options.append else (options.stdout, options.stderr)
     steps: tuple[Any, ...] = getattr(job, "_steps", ())
     # On nodes, names may have placeholders, whose values differ between them.
-    anew = [path for path in outputs if isinstance(path, PATH_TYPES) and not (steps and "{" in os.fspath(path))]
+    anew = [path for path in outputs if _is_path(path) and not (steps and "{" in os.fspath(path))]
     anew += [path for step in steps for path in step._files_written() if "{" not in path]
     read = [options.stdin, *(path for step in steps for path in step._files_read())]
-    return [*options.writes, *anew], [*options.reads, *(path for path in read if isinstance(path, PATH_TYPES))]
+    return [*options.writes, *anew], [*options.reads, *(path for path in read if _is_path(path))]
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
 
 
 def _matches(names: list[str], pattern: list[str]) -> bool:
