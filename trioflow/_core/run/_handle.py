@@ -22,7 +22,7 @@ from ._run import Run
 from ._worker import Worker
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    import concurrent.futures
 
     from ..job._job import AbstractJob
     from ._journal_interface import OpenQuestion
@@ -207,7 +207,7 @@ class RunHandle:
         stand_in.job = worker.job
         return partial(current_worker_var.set, stand_in)
 
-    async def take_token(self, limiter: Any, job: AbstractJob[Any], call: Future[Any]) -> None:
+    async def take_token(self, limiter: Any, job: AbstractJob[Any], call: concurrent.futures.Future[Any]) -> None:
         """Wait for a token of a limiter, which is given back when a call in a thread has ended.
 
         Args:
