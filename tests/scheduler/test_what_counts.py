@@ -8,7 +8,7 @@ import pytest
 
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, StopReason
 
-from ..bodies import BLOCKED, CANCELLED, IDLE, SKIPPED, alarm, fail, later, nap, nothing
+from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, alarm, fail, later, nap, nothing
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -74,6 +74,32 @@ def test_what_a_group_never_reached_blocks_jobs_outside_of_it(virtual: Virtual) 
     with pytest.raises(ExceptionGroup) as caught:
         outer.raise_for_failures()
     assert [type(error) for error in caught.value.exceptions] == [JobTimeout, RequirementFailed]
+
+
+async def fail_in_the_end() -> None:
+    """Raise an error when the job is cancelled."""
+    try:
+        await nap(9)
+    finally:
+        raise OSError("broken")
+
+
+@pytest.mark.parametrize("on_timeout", ["fail", "move_on"])
+def test_what_fails_as_a_group_times_out_blocks_jobs_outside_of_it(virtual: Virtual, on_timeout: Any) -> None:
+    """The group stands for its timeout alone, so what its jobs block outside of it counts by itself.
+
+    The exception once said that `keep_jobs=False` had dropped a job.
+    """
+    bad = Job(fail_in_the_end)
+    inner = Scheduler(bad, timeout=2, on_timeout=on_timeout)
+    blocked = Job(later, bad)
+    outer = Scheduler(inner, blocked)
+    assert virtual(outer.co_run) is False
+    assert (bad.state, blocked.state) == (FAILED, BLOCKED)
+    with pytest.raises(ExceptionGroup) as caught:
+        outer.raise_for_failures()
+    timeouts = [] if on_timeout == "move_on" else [JobTimeout]
+    assert [type(error) for error in caught.value.exceptions] == [*timeouts, RequirementFailed]
 
 
 @pytest.mark.parametrize("settled", [(), (1,), (0, 1)])

@@ -100,14 +100,14 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
 
 
 def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseScheduler) -> bool:
-    """Return whether one of these exceptions has BLOCKED a job, or a failure in the scheduler that counts.
+    """Return whether one of these exceptions has BLOCKED a job, or a failure of a member that counts.
 
-    The scheduler may have dropped the job that failed. A failure outside of the scheduler is not among its own, and
-    what was never reached has none.
+    The scheduler may have dropped that member. A failure outside of the scheduler is not among its own, nor is one in a
+    nested scheduler whose timeout stands in its place, and what was never reached has none.
     """
     root, error = root_failure(job), job.raised_exception()
     cause = get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
-    counts = type(root._outcome) is Failure and root._outcome.is_counted and scheduler in enclosing_schedulers(root)
+    counts = type(root._outcome) is Failure and root._outcome.is_counted and root._scheduler is scheduler
     return id(cause) in causes or (root is not job and counts)
 
 
