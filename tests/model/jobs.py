@@ -632,6 +632,11 @@ class ModelLeaf(ModelJob):
                 self.end()
             return
         self.unwinding, self.again = True, False
+        is_due = (
+            self.scope_timer is not None and self.scope_timer.live and self.scope_timer.when < self.world.now + SAME
+        )
+        if is_due and self.asked and self.plan.linger and self.world.breaks_shields:
+            self.world.doubt("a shield of anyio does not hold")  # it is cancelled twice at this instant
         self.end_scope()
         if self.plan.reaction is Reaction.START and not self.ready:
             self.become_ready()
@@ -710,10 +715,12 @@ def try_again(world: World, job: Any) -> None:
     """Try again a job, or all that has failed in a scheduler that is under way, at any depth."""
     if job in world.schedulers:
         failed = [one for one in world.jobs.values() if one.state == "FAILED" and not one.is_raised]
-        groups = [one for one in world.schedulers if is_in(one, job)] if job.goes_on else []
+        groups = [one for one in world.schedulers if is_in(one, job)] if job.accepts_calls else []
     else:
         failed = [] if job is None else [job]
         groups = [one for one in world.schedulers if failed and failed[0].parent is one]
+    if any(one.times_out_now for one in groups):
+        world.doubt("a scheduler times out as its jobs are tried again")
     done = [group.reopen_jobs([one for one in group.jobs if one in failed]) for group in groups if group.goes_on]
     if sum(done) > 1:
         world.doubt("several groups try again at one instant")

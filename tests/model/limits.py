@@ -190,6 +190,7 @@ class ModelLimiter:
         self.holders: set[ModelJob] = set()
         self.asked_at = -1.0  # when the last job that waits has asked, and in which group
         self.asked_last: ModelScheduler | None = None
+        self.passed_at = -1.0  # when the last job that waited got a token
         # The outermost runs in the limiter's queue, each with its groups that wait, as often as they have asked.
         self.queue: dict[ModelScheduler, list[ModelScheduler]] = {}
 

@@ -61,6 +61,8 @@ def cut(root: ModelScheduler) -> None:
     """Cancel the scope around the run. While the run ends, this is no further cause: it is raised afterwards."""
     if root.stopping:
         root.world.doubt("cut while the run ends")
+        if root.world.breaks_shields:
+            root.world.doubt("a shield of anyio does not hold")
         root.asked = True
     else:
         root.world.mark("cut")

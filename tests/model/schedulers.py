@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import combinations, permutations
 from typing import Any
 
-from .clock import Timer, World
+from .clock import SAME, Timer, World
 from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
 from .scenario import Group, Leaf, Plan, Reaction, Resource, inputs_of, walk
@@ -156,10 +156,21 @@ class ModelScheduler(ModelJob):
     # ---- trying again
 
     @property
-    def goes_on(self) -> bool:
-        """Return whether the run accepts that jobs are tried again. A `First` has counted their failures."""
+    def accepts_calls(self) -> bool:
+        """Return whether the run is one, and neither drains nor stops."""
         is_run = self.parent is not None or not self.world.apart
-        return is_run and self.under_way and not (self.stopping or self.draining) and self.plan.enough is None
+        return is_run and self.under_way and not (self.stopping or self.draining)
+
+    @property
+    def goes_on(self) -> bool:
+        """Return whether the run accepts that its jobs are tried again. A `First` has counted their failures."""
+        return self.accepts_calls and self.plan.enough is None
+
+    @property
+    def times_out_now(self) -> bool:
+        """Return whether a timeout of the scheduler, or of one around it, ends at this instant."""
+        is_due = any(timer.live and abs(timer.when - self.world.now) < SAME for timer in self.timers)
+        return is_due or (self.parent is not None and self.parent.times_out_now)
 
     def reopen_jobs(self, failed: Sequence[ModelJob]) -> bool:
         """Let failed jobs, and what they have blocked, be as if they had not settled yet; return whether there are any.
@@ -256,7 +267,8 @@ class ModelScheduler(ModelJob):
         self.queue.append(job)
 
     def note_line(self) -> None:
-        """Give up exactness if a job that may come before others becomes ready as these start."""
+        """Give up exactness if a job that may come before others becomes ready as these start, or as time lets them."""
+        self.world.doubt_wake()
         if any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted):
             self.world.doubt("a job becomes ready as others start")
 
@@ -367,9 +379,9 @@ class ModelScheduler(ModelJob):
 
     def take_back(self) -> None:
         """Let the jobs that have not begun wait again: those that could start first, the others in their old places."""
+        limiter = self.limiter()
         for job in [job for job in self.world.admitted if job.parent is self and job.state == "SCHEDULED"]:
             self.world.mark("admitted in vain")
-            limiter = self.limiter()
             if limiter is not None and limiter.queue and job in limiter.holders:
                 self.world.doubt("a job gets a token as others start that take none")
             self.world.admitted.remove(job)
@@ -377,6 +389,9 @@ class ModelScheduler(ModelJob):
             job.number, job.keeps_key = next(self.world.first_numbers), True
             self.queue.append(job)
         for job in list(self.token_line):
+            rivals = [group for group in self.world.schedulers if group is not self and group.limiter() is limiter]
+            if any(group.size < math.inf and one.number < job.number for group in rivals for one in group.queue):
+                self.world.doubt("a pause takes back what has asked for a token before an older job")
             self.release_held(job)
             self.queue.append(job)
 
@@ -896,6 +911,8 @@ class ModelScheduler(ModelJob):
                 job.doubt_idle()
         if self.stopping or not self.under_way:
             return
+        if reason != "COMPLETED":
+            self.world.doubt_wake()
         self.drop_timers()
         self.stop_idle_timer()
         if self.parent is not None and self.world.restores and self.world.now == self.began:
@@ -1305,7 +1322,11 @@ def take_all(job: ModelJob) -> None:
             group.world.mark("Adaptive" if group.adaptive else "window")
     group.grant(job)
     job.is_admitted = True
-    limiter = group.limiter() if group.needs_token(job) else None
+    limiter = group.limiter()
+    if limiter is not None and not group.needs_token(job):
+        if limiter.passed_at == group.world.now:
+            group.world.doubt("a job gets a token as others start that take none")
+        limiter = None
     if limiter is None or group.take_token(job, limiter):
         group.world.admitted.append(job)
 
@@ -1321,6 +1342,7 @@ def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
         if any(not one.parent.needs_token(one) for one in world.admitted if one.parent is not None):
             world.doubt("a job gets a token as others start that take none")
         limiter.holders.add(job)
+        limiter.passed_at = world.now
         world.admitted.append(job)
 
 

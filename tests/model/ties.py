@@ -27,6 +27,7 @@ OPEN = {
     "a nested scheduler takes no time",
     "a scheduler stops as another starts",
     "a scheduler stops for what a job has awaited",
+    "a scheduler times out as its jobs are tried again",
     "an answer takes no time",
     "an idle timeout ends in the instant of something else",
     "jobs of two schedulers become ready at one instant",
