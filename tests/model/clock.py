@@ -67,6 +67,7 @@ class World:
         self.next_start = math.inf  # when time alone lets the next job start
         self.wake: Timer | None = None
         self.woken_at = -1.0  # when that is, or last was
+        self.was_woken_at = -1.0  # when it would have been, had not something else in that instant come first
         self.tied_at = -1.0  # when a second cause has come in one instant
         self.failed_late = -1.0  # when a job failed because it was cancelled
         self.soon: deque[Callable[[], None]] = deque()  # at this instant, when all else has been done
@@ -96,7 +97,7 @@ class World:
 
     def doubt_wake(self) -> None:
         """Give up exactness if time alone lets jobs start in the instant in which something else decides on that."""
-        if abs(self.woken_at - self.now) < SAME and self.is_tied():
+        if (abs(self.woken_at - self.now) < SAME or self.was_woken_at == self.now) and self.is_tied():
             self.doubt("time lets jobs start in the instant of something else")
 
     def step(self) -> None:

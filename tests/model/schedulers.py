@@ -594,6 +594,8 @@ class ModelScheduler(ModelJob):
 
     def has_settled(self, job: ModelJob) -> None:
         """Act on the end of a job."""
+        if job.held:
+            self.world.doubt_wake()
         began, job.attempt_problem = job.began_attempt, job.problem
         was_full = len(self.holders) >= self.size
         was_running = job in self.running
@@ -1248,6 +1250,8 @@ def admit_all(world: World) -> None:
         world.wake.live = False
     world.wake = None
     if world.next_start < math.inf:
+        if abs(world.woken_at - world.now) < SAME:
+            world.was_woken_at = world.now
         world.wake = world.after(world.next_start - world.now, lambda: admit_all(world))
         world.woken_at = world.next_start
     for group in world.schedulers[::-1]:

@@ -858,6 +858,28 @@ SCENARIOS = {
             (4.5625, Steer("root", "resume")),
         ),
     ),
+    "try_again() of a First tries again what has failed in a group of it, but no job of its own": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="steers", bodies=((Nap(5.25), Steer("first", "try_again"), Nap(0.125)),)),
+                Group(
+                    name="first",
+                    enough=1,
+                    jobs=(
+                        Leaf(name="own", bodies=((Nap(1.0625), Fail()), ())),
+                        Group(
+                            name="group",
+                            jobs=(
+                                Leaf(name="long", bodies=((Nap(8.5),),)),
+                                Leaf(name="bad", bodies=((Nap(1.9375), Fail()), (Nap(9.03125),))),
+                            ),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    ),
 }
 
 ORDERS = 6
