@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from trioflow import AbstractJob, CommandJob, Job, Scheduler, ThreadJob, ref
 from trioflow._core.job import _labels
@@ -108,6 +109,25 @@ def test_what_reads_like_another_path_in_a_label_is_escaped() -> None:
     assert [job.path for job in scheduler.iterate_jobs()] == paths
     assert [*_labels.paths_of(scheduler).values()] == paths
     assert Job(nothing, label="b/c").path == r"b\/c"
+
+
+def test_a_job_that_has_been_dropped_keeps_its_path_among_paths_without_it() -> None:
+    """What looks at a run may meet a job that is dropped meanwhile: its label could be the path of another job."""
+    dropped, other = Job(nothing, label="eu/db"), Job(nothing, label="db")
+    scheduler = Scheduler(keep_jobs=False, log=False)
+
+    async def work() -> None:
+        async with scheduler:
+            scheduler.add(dropped)
+            await dropped
+            scheduler.add(Scheduler(other, label="eu"))
+
+    trio.run(work)
+    assert dropped not in [*scheduler.iterate_jobs()]
+    paths = _labels.paths_of(scheduler)
+    assert _labels.path_in(paths, dropped) == r"eu\/db"
+    assert [_labels.path_in({other: "eu/db"}, job) for job in (dropped, other)] == [r"eu\/db", "eu/db"]
+    assert _labels.distinct_names([dropped, Job(nothing, label="eu/db")]) == [r"eu\/db"] * 2
 
 
 def test_default_label_shows_keyword_arguments() -> None:

@@ -11,7 +11,7 @@ import itertools
 import re
 import types
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from ..base._reprs import fit
@@ -171,6 +171,11 @@ def path_of_job(job: AbstractJob[Any]) -> str:
     return "/".join(reversed(parts)) if parts else escape_label(job.label)
 
 
+def path_in(paths: Mapping[AbstractJob[Any], str], job: AbstractJob[Any]) -> str:
+    """Return the path of a job among paths that were collected, and its own if it has been dropped since."""
+    return paths[job] if job in paths else path_of_job(job)
+
+
 def distinct_names(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
     """Return a printable name for each job: its label if all labels are different, otherwise its path. O(V)."""
     jobs = [*jobs]
@@ -181,7 +186,7 @@ def distinct_names(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
         scheduler = job.scheduler
         if job not in paths and scheduler is not None:
             paths.update(paths_of(outermost_scheduler(scheduler)))
-    return [printable(paths.get(job, job.label)) for job in jobs]
+    return [printable(path_in(paths, job)) for job in jobs]
 
 
 def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJob[Any], str]:

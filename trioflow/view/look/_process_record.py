@@ -18,7 +18,7 @@ from ..._core.base._states import JobState, WaitCause, Waiting
 from ..._core.base._units import duration_text
 from ..._core.base._user_code import PACKAGE_PREFIX, describe_line, library_prefixes
 from ..._core.job._job import AnyJob, is_scheduler
-from ..._core.job._labels import paths_of
+from ..._core.job._labels import path_in, paths_of
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._explain import READY_TEXT, get_status_text, waiting, waiting_since
 from ..._core.words._job_queries import (
@@ -113,7 +113,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "running": list(_describe_running(running[:MAX_JOBS], paths, now, blocker)),
         "waiting": [
             {
-                "paths": [paths.get(job, job.label) for job in group.jobs],
+                "paths": [path_in(paths, job) for job in group.jobs],
                 "scheduler": paths.get(group.jobs[0].scheduler, ""),
                 "cause": group.cause.value,
                 "seconds": None if group.since is None else now - group.since,
@@ -131,7 +131,7 @@ def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJo
     for job in jobs:
         started_at = job.started_at
         record = {
-            "path": paths.get(job, job.label),
+            "path": path_in(paths, job),
             "kind": type(job).__name__,
             "seconds": None if started_at is None else now - started_at,
             "attempt": job.attempts,
@@ -243,7 +243,7 @@ def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
     ):
         first = texts[group[0]]
         yield {
-            "paths": [paths.get(job, job.label) for job in group],
+            "paths": [path_in(paths, job) for job in group],
             "headline": first.headline,
             "critical": criticality(group[0]) is True,
             "tolerated": criticality(group[0]) is False,

@@ -100,7 +100,7 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         if job is None and target not in (None, subject):
             job = _find(scheduler, target)
         if job is not None:
-            subject = _path_of(scheduler, job)
+            subject = job.path
         resized: Any = scheduler if job is None else job
         if not is_scheduler(resized):
             raise ValueError(f"'{printable(subject)}' is one job, without a window")
@@ -125,7 +125,7 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         scheduler.cancel()
     else:
         job = _find(scheduler, value) if job is None else job
-        subject = _path_of(scheduler, job)
+        subject = job.path
         if job.is_settled():
             raise ValueError(f"'{printable(subject)}' has ended")
         job.cancel()
@@ -144,10 +144,6 @@ def _groups_text(scheduler: Any) -> str:
     ]
     names = join_names(own, MAX_GROUPS)
     return f"; a group counts as one job there, and keeps a window of its own: {names}" if own else ""
-
-
-def _path_of(scheduler: Any, job: AnyJob) -> str:
-    return paths_of(scheduler).get(job, job.label)  # it may have been dropped
 
 
 def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:
