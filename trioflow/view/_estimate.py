@@ -114,9 +114,8 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
 
     """
     demands = _demands(groups, seconds)
-    work: dict[AnyJob, float] = dict.fromkeys(
-        groups, 0.0
-    )  # of the jobs at any depth, which take the tokens of a limiter
+    # That of the jobs at any depth, which take the tokens of a limiter.
+    work: dict[AnyJob, float] = dict.fromkeys(groups, 0.0)
     for group in reversed(groups):
         order = [job for job in members_in_order(group) if not job.forever]
         chains = longest_path_lengths(order, partial(all_requirements, group), seconds, 0.0)

@@ -108,8 +108,8 @@ class Rate:
             )
         prefix = f"Rate(burst={short_repr(burst)})"
         own = burst if isinstance(burst, Mapping) else {} if burst is None else {first: burst}
-        for name in (name for name in own if name not in self._limits):
-            raise ValueError(f"{prefix}: unknown key {name!r}; the keys are {', '.join(limits)}")
+        if unknown := [name for name in own if name not in self._limits]:
+            raise ValueError(f"{prefix}: unknown key {unknown[0]!r}; the keys are {', '.join(limits)}")
         self._bursts: Final = {name: _check_positive(value, prefix) for name, value in own.items()}
 
     @property
@@ -310,10 +310,10 @@ class RateResource(Resource):
             if key != DEFAULT_KEY and len(self.buckets) > 1:
                 raise ValueError(f"{prefix}, a Rate of {', '.join(self.buckets)}: give a dict of amounts by key")
             return {key: amount}
-        for key in (key for key, _ in amount if key not in self.buckets):
-            near = nearest_name(key, self.buckets)
+        if unknown := [key for key, _ in amount if key not in self.buckets]:
+            near = nearest_name(unknown[0], self.buckets)
             hint = f"did you mean {near}?" if near else f"the keys are {', '.join(self.buckets)}"
-            raise ValueError(f"{prefix}, but this Rate has no key {short_repr(key)}: {hint}")
+            raise ValueError(f"{prefix}, but this Rate has no key {short_repr(unknown[0])}: {hint}")
         return dict(amount)
 
     def parse_used(self, value: ExactNeed, prefix: str) -> RateNeed:

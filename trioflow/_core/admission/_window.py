@@ -91,8 +91,9 @@ class Adaptive:
             raise ValueError(f"{sizes}: the minimum must be at least 1, and the maximum at least the minimum")
         value: Any = slower_on
         types: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else (value,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        for kind in (kind for kind in types if not (isinstance(kind, type) and issubclass(kind, BaseException))):  # pyright: ignore[reportUnknownVariableType]
-            raise TypeError(f"Adaptive(slower_on={short_repr(slower_on)}): {short_repr(kind)} is not an exception type")
+        if bad := [each for each in types if not (isinstance(each, type) and issubclass(each, BaseException))]:  # pyright: ignore[reportUnknownVariableType]
+            found = f"{short_repr(bad[0])} is not an exception type"
+            raise TypeError(f"Adaptive(slower_on={short_repr(slower_on)}): {found}")
         self._slower_on: Final[tuple[type[BaseException], ...]] = types
 
     @property
