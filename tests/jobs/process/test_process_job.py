@@ -20,7 +20,7 @@ import pytest
 
 from trioflow import CommandJob, Job, JobCancelled, JobState, JobTimeout, Pool, ProcessJob, Scheduler, StopReason
 from trioflow._core.job import _job_options
-from trioflow.abc import fraction_done
+from trioflow.abc import Instrument, fraction_done
 from trioflow.jobs.process import _processes_option, _worker_main
 
 from ...bodies import notes, run
@@ -491,13 +491,13 @@ def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> Non
     """A job that waits for a worker process holds no slot, has not started, and `explain` says why it waits."""
     seen: list[Any] = []
 
-    async def look() -> None:
-        while not first.is_running():  # noqa: ASYNC110 - the worker of both is being started
-            await anyio.sleep(0.001)
-        seen.extend([second.state, second.granted, scheduler.explain(second)])
+    class Look(Instrument):
+        def job_started(self, scheduler: Any, job: Any) -> None:
+            if job is first:
+                seen.extend([second.state, second.granted, scheduler.explain(second)])
 
     first, second = jobs = [ProcessJob(bodies.whoami, label=label, timeout=30) for label in ("first", "second")]
-    scheduler = Scheduler(*jobs, Job(look), processes=1, jobs_window=3)
+    scheduler = Scheduler(*jobs, processes=1, jobs_window=3, instruments=[Look()])
     assert scheduler.run(backend=backend)
     assert seen == [JobState.SCHEDULED, {}, "'second' waits for worker processes: 1 of 1 taken by 'first'"]
     assert first.finished_at is not None
