@@ -241,24 +241,51 @@ def twice(backend: str, first: int, trials: int) -> list[str]:
     return [line for line in lines if line != "fine"] + hung
 
 
-def test_a_signal_that_does_not_interrupt_the_wait_of_the_loop_wakes_it(backend: Any) -> None:
-    """A signal may come just before the loop waits, or to another thread: its handler must not wait for the loop."""
+@pytest.mark.both_backends
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("has_own_handler", [False, True])
+def test_a_signal_that_does_not_interrupt_the_wait_of_the_loop_wakes_it(
+    backend: Any, number: signal.Signals, has_own_handler: bool
+) -> None:
+    """A signal may come just before the loop waits, or to another thread: its handler must not wait for the loop.
 
-    is_over = threading.Event()
+    Nor does the handler of a job, which asyncio calls by what wakes the loop.
+    """
+    heard: list[bool] = []
     in_time: list[bool] = []
+    is_over = threading.Event()
 
     def send() -> None:
-        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        time.sleep(0.1)  # the loop waits, and nothing else wakes it
+        if has_own_handler:
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+            time.sleep(0.1)
+        signal.pthread_kill(threading.get_ident(), number)
         in_time.append(is_over.wait(4))  # the end of the thread would wake the loop, too
 
     async def work() -> None:
+        if has_own_handler and backend == "asyncio":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: heard.append(True))
+        elif has_own_handler:
+            signal.signal(signal.SIGUSR1, lambda *_: heard.append(True))
         try:
             await anyio.sleep_forever()
         finally:
             is_over.set()
 
-    assert not Scheduler(Job(work), ThreadJob(send)).run(backend=backend, handle_signals=True)
+    scheduler = Scheduler(Job(work), ThreadJob(send))
+    previous = signal.getsignal(signal.SIGUSR1)
+    try:
+        if number == signal.SIGTERM:
+            assert not scheduler.run(backend=backend, handle_signals=True)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                scheduler.run(backend=backend)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
     assert in_time == [True]
+    assert heard == [True] * has_own_handler
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_two_ctrl_c_within_a_turn_end_the_run_cleanly(backend: str) -> None:

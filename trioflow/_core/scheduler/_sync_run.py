@@ -84,8 +84,6 @@ class SignalHandler:
         self._interruption: BaseException | None = None  # the exception that `run()` is to raise
         self._pending_calls: deque[Callable[[], object]] = deque()  # functions that the user's callback has returned
         is_main_thread = threading.current_thread() is threading.main_thread()
-        # Whether signals have to wake the loop. A run that is only to end on Ctrl-C does without: it takes 57 µs.
-        self.wakes_loop: Final = is_main_thread and bool(self._callbacks)
         # The signals that end the run, or are passed to the user's callbacks. Ignored signals stay ignored, because
         # nohup and a shell's `&` rely on this.
         self._ending_signals: set[int] = set()
@@ -124,6 +122,11 @@ class SignalHandler:
                     f"{{signal.SIGTERM: function}}"
                 )
         return {number: None if callback is True else callback for number, callback in callbacks.items()}
+
+    @property
+    def wakes_loop(self) -> bool:
+        """Whether signals have to wake the loop that runs in this thread."""
+        return bool(self._handled_signals) and threading.current_thread() is threading.main_thread()
 
     def loop_started(self, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
         """Store a function that calls its argument in the event loop. If a signal has come already, process it."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
 """For each event loop, the object that all runs in the loop share."""
+WAKE_DELAY: Final = 0.05
+"""Seconds after which signals wake the loop of a run; most short runs do without, as this takes a fifth of theirs."""
 
 
 class AsyncioHost(HostTask):
@@ -152,17 +154,10 @@ class AsyncioLoop(Backend):
         if not isinstance(loop, asyncio.SelectorEventLoop):  # others do so themselves
             yield
             return
-        reader, writer = socket.socketpair()
-        with reader, writer:
-            reader.setblocking(False)
-            writer.setblocking(False)
-            loop.add_reader(reader, reader.recv, 4096)
-            previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-            try:
-                yield
-            finally:
-                signal.set_wakeup_fd(previous)
-                loop.remove_reader(reader)
+        with contextlib.ExitStack() as stack:
+            stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(-1))
+            stack.callback(loop.call_later(WAKE_DELAY, _let_signals_wake, loop, stack).cancel)
+            yield
 
     def abandoned_coroutines(self, main_task: Any) -> list[Any]:
         others = asyncio.all_tasks(main_task.get_loop()) - {main_task}
@@ -249,6 +244,19 @@ class AsyncioLoop(Backend):
     def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
         task = worker.task
         return _shared.await_chain(None if task is None else task.get_coro())
+
+
+def _let_signals_wake(loop: asyncio.SelectorEventLoop, stack: contextlib.ExitStack) -> None:
+    """Let signals wake a loop until `stack` is closed, unless `loop.add_signal_handler` of a job does so already."""
+    reader, writer = map(stack.enter_context, socket.socketpair())
+    reader.setblocking(False)
+    writer.setblocking(False)
+    loop.add_reader(reader, reader.recv, 4096)
+    stack.callback(loop.remove_reader, reader)
+    other = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    if other != -1:
+        signal.set_wakeup_fd(other)
+    stack.callback(signal.set_wakeup_fd, -1)
 
 
 def _set_result(future: asyncio.Future[bool], value: bool) -> None:
