@@ -358,7 +358,7 @@ OPENERS = {
         jobs.command._output_sinks.OutputSpool.reopen jobs.ssh._local_copier.main
         jobs.ssh._remote_commands._make_sinks journal._questions.QuestionFiles.write
         journal._questions.QuestionFiles._read_file simulation._duration_sources._lock_file
-        view.look._web.PageHandler._send_file view.monitor._terminal._duplicate_file
+        view.look._page.PageHandler._send_file view.monitor._terminal._duplicate_file
         """,
     "files of the kernel, and devices": """
         batch._quantities._read_meminfo cli.__init__._open_closed_streams jobs.posix._cpus._read

@@ -122,7 +122,7 @@ def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
 
 def serve_page(source: int | Path, label: str | None) -> None:
     """Serve the page of a run of a program, or that of a trace, until Ctrl-C."""
-    from ..view.look import _page, _web
+    from ..view.look import _page
     from ..view.trace import _trace_file
 
     try:
@@ -133,7 +133,7 @@ def serve_page(source: int | Path, label: str | None) -> None:
             page.ask()
     except (ImportError, _trace_file.BadTrace) as error:
         raise CliError(str(error)) from None
-    with _web.serving(page) as server, contextlib.suppress(KeyboardInterrupt):
+    with _page.serving(page) as server, contextlib.suppress(KeyboardInterrupt):
         _outputs.echo_address(server.url)
         _outputs.echo("Ctrl-C ends the page" + ("." if isinstance(source, Path) else "; the program goes on."))
         threading.Event().wait()

@@ -287,7 +287,7 @@ def page_of_run(is_wanted: bool) -> Generator[None]:
         yield
         return
     key = secrets.token_hex(8)
-    words = [sys.executable, "-P", "-c", f"from trioflow.view.look import _web; _web.serve_parent('{key}')"]
+    words = [sys.executable, "-P", "-c", f"from trioflow.view.look import _page; _page.serve_parent('{key}')"]
     server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     expect_page(key)
     assert server.stdin is not None

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trioflow.view.look._page import Page
-from trioflow.view.look._web import PageServer
+from trioflow.view.look._page import Page, PageServer
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """

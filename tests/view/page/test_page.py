@@ -29,10 +29,9 @@ from trioflow import CommandJob, Job, Scheduler, ThreadJob, Trace
 from trioflow.abc import Instrument, incidents_of
 from trioflow.cli import _outputs
 from trioflow.view import save
-from trioflow.view.look import _answers, _client, _console, _watch, _web
-from trioflow.view.look._page import Page, TracePage
+from trioflow.view.look import _answers, _client, _console, _page, _watch
+from trioflow.view.look._page import Page, PageServer, TracePage
 from trioflow.view.look._watched_run import NO_ANSWER, WatchedRun
-from trioflow.view.look._web import PageServer
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 
@@ -143,7 +142,7 @@ def test_in_a_session_of_ssh_the_command_that_forwards_the_port_is_printed(
 
 def test_strangers_cannot_keep_a_page_from_a_browser(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more silent connections than a page keeps, the oldest is cut off; a browser's, which had the token, is not."""
-    monkeypatch.setattr(_web, "MAX_STRANGERS", 3)
+    monkeypatch.setattr(_page, "MAX_STRANGERS", 3)
 
     def use(server: PageServer) -> None:
         address = "127.0.0.1", server.server_address[1]

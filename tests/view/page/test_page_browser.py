@@ -26,7 +26,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from trioflow import CommandJob, Job, Scheduler, ThreadJob
 from trioflow.view.look import _client
-from trioflow.view.look._web import PageHandler, PageServer
+from trioflow.view.look._page import PageHandler, PageServer
 
 from ...bodies import nothing
 from ..trace.browser import Browser

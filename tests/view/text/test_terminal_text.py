@@ -168,7 +168,7 @@ ALLOWED = {
     ("jobs/command/_output_sinks.py", "print"): "the output of a command, with an escaped tag",
     ("jobs/command/_program_service.py", "print"): "the output of a command",
     ("jobs/ssh/_local_copier.py", "print"): "for the program that runs this one",
-    ("view/look/_web.py", "print"): "the address of the page, for the program that runs this one",
+    ("view/look/_page.py", "print"): "the address of the page, for the program that runs this one",
 }
 """Calls that write text in another way, and what they write. The monitor, which draws, escapes each of its cells."""
 
