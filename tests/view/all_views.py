@@ -25,9 +25,8 @@ from trioflow.abc import Instrument, is_scheduler
 from trioflow.view import listing
 from trioflow.view.graph import _render
 from trioflow.view.look import _client, _process_record
-from trioflow.view.look._console import console
+from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
-from trioflow.view.look._watched_run import WatchedRun
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.trace import _compare, _formats, _slot_use, _time_spent, _trace_file
 from trioflow.view.trace._facts import RunFacts

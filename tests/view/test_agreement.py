@@ -34,10 +34,9 @@ from trioflow._core.words._run_view import current_run, runs_in_progress
 from trioflow.abc import Instrument
 from trioflow.view import listing
 from trioflow.view.look._client import text_lines
-from trioflow.view.look._console import console
+from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._process_record import describe_process
 from trioflow.view.look._watch import Watch
-from trioflow.view.look._watched_run import WatchedRun
 from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally

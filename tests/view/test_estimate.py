@@ -16,10 +16,9 @@ from trioflow import Job, Pool, Rate, Scheduler
 from trioflow._core.words._run_view import run_times, runs_in_progress
 from trioflow.view._estimate import Estimate
 from trioflow.view.look._client import text_lines
-from trioflow.view.look._console import console
+from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._process_record import describe_process
 from trioflow.view.look._watch import Watch
-from trioflow.view.look._watched_run import WatchedRun
 from trioflow.view.monitor._run_header import estimate_text
 
 from ..conftest import Virtual

@@ -16,9 +16,8 @@ from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view import _estimate
 from trioflow.view.look import _process_record
 from trioflow.view.look._client import text_lines
-from trioflow.view.look._console import console
+from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
-from trioflow.view.look._watched_run import WatchedRun
 from trioflow.view.monitor._model import RunModel
 
 from ..bodies import fail, nap

@@ -16,7 +16,7 @@ from trioflow._core.job._outcome import CancelledOutcome, Failure
 from trioflow._core.words import _explain
 from trioflow.abc import WaitCause
 from trioflow.view import _state_styles, listing
-from trioflow.view.monitor import _row_selection, _terminal
+from trioflow.view.monitor import _picture_renderer, _terminal
 from trioflow.view.monitor._records import JobCounts
 from trioflow.view.monitor._run_header import RunHeader, RunProgress
 from trioflow.view.text import _symbols
@@ -179,4 +179,4 @@ def test_a_monitor_counts_the_jobs_in_each_final_state(state: ReportedState) -> 
     progress = RunProgress("run", counts, 0.0)
     model: Any = SimpleNamespace(root=SimpleNamespace(counts=counts))
     assert re.fullmatch(r"1 [\w ]+", RunHeader(_symbols.Symbols()).counts_text(progress))
-    assert sum(_row_selection.RowSelector(model)._count_hidden_jobs([]).values()) == 1
+    assert sum(_picture_renderer.RowSelector(model)._count_hidden_jobs([]).values()) == 1

@@ -15,8 +15,8 @@ import pyte
 import pytest
 
 from trioflow import Job, Monitor, Scheduler
-from trioflow.view.monitor._display import Ticker
 from trioflow.view.monitor._output_buffer import MAX_BUFFERED_CHARACTERS, BufferedStream, OutputBuffer
+from trioflow.view.monitor._records import Ticker
 from trioflow.view.monitor._terminal import TerminalDisplay
 
 from ...bodies import fail, nap

@@ -30,8 +30,8 @@ from trioflow.abc import Instrument, incidents_of
 from trioflow.cli import _outputs
 from trioflow.view import save
 from trioflow.view.look import _answers, _client, _console, _page, _watch
+from trioflow.view.look._console import NO_ANSWER, WatchedRun
 from trioflow.view.look._page import Page, PageServer, TracePage
-from trioflow.view.look._watched_run import NO_ANSWER, WatchedRun
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 

@@ -15,9 +15,8 @@ import pytest
 
 from trioflow import CommandJob, Job, JobState, Scheduler, Trace
 from trioflow._core.words._run_view import runs_in_progress
-from trioflow.view.look._console import console
+from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
-from trioflow.view.look._watched_run import WatchedRun
 from trioflow.view.text._verdict import Tally
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report

@@ -10,7 +10,7 @@ from typing import Final
 
 from ...batch._batch import Batch
 from ...view._estimate import MIN_ENDED
-from ...view.monitor._display import StyledLine
+from ...view.monitor._records import StyledLine
 from ...view.monitor._run_header import RunHeader, RunProgress
 from ...view.monitor._terminal import TerminalDisplay
 from ...view.text._symbols import Symbols

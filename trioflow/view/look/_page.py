@@ -30,9 +30,9 @@ from ... import _posix as posix
 from ..trace._trace_record import TraceRecord
 from ..trace.report import _report
 from . import _answers, _client, _console
+from ._console import WatchedRun
 from ._picture import Picture
 from ._process_record import Record
-from ._watched_run import WatchedRun
 
 PAUSE_FACTOR: Final = 2
 """The pause before a report is made, or a graph laid out, again, as a multiple of the time that it took."""

@@ -19,8 +19,7 @@ from ..graph._arrangement import GRID_RATIO, DotWriter
 from ..graph._style import Direction
 from ..trace._facts import JobFacts
 from ..trace._trace_record import MAX_BOXES
-from ._console import name_of
-from ._watched_run import WatchedRun
+from ._console import WatchedRun, name_of
 
 MAX_LABELS: Final = 60
 MAX_EDGES: Final = 3000

@@ -26,11 +26,10 @@ from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _failure_text
 from ..text._symbols import Symbols
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, TROUBLE_STATES, failures_text, forever_jobs_text
-from ._display import Display, Ticker
 from ._model import RunModel
 from ._output_buffer import BufferedStream, FdCapture, OutputBuffer, open_capture, visible_text
-from ._records import JobRecord, SchedulerRecord
-from ._row_selection import attempt_text, full_name, name_of
+from ._picture_renderer import attempt_text, full_name, name_of
+from ._records import Display, JobRecord, SchedulerRecord, Ticker
 from ._run_header import RunHeader
 
 MAX_LISTED_JOBS: Final = 200

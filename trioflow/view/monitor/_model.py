@@ -33,8 +33,7 @@ from .._estimate import Estimate
 from .._outcome import outcome
 from ..text import _failure_text
 from ..text._verdict import create_verdict, tally_key
-from ._display import Display
-from ._records import JobRecord, SchedulerRecord
+from ._records import Display, JobRecord, SchedulerRecord
 from ._run_header import RunProgress
 
 MAX_KEPT_FAILURES: Final = 9

@@ -16,12 +16,11 @@ from ..._core.run._instruments import Instrument
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._run_view import run_times
 from ..text import _symbols
-from ._display import Display
 from ._log_display import FOLDS, Fold, LogDisplay
 from ._model import RunModel
 from ._output_buffer import is_terminal
-from ._picture_renderer import PictureRenderer
-from ._row_selection import name_of
+from ._picture_renderer import PictureRenderer, name_of
+from ._records import Display
 
 DUMB_TERMINALS: Final = ("dumb", "unknown")
 """Values of TERM for terminals that cannot move their cursor."""

@@ -14,7 +14,7 @@ from ..._core.base._units import duration_text
 from .._state_styles import FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, Verdict
-from ._display import StyledLine, StyledText, line_width
+from ._records import StyledLine, StyledText, line_width
 
 RARE_STATES: Final = tuple(
     state for state in STATE_PRECEDENCE if state.is_settled and state not in (JobState.SUCCEEDED, JobState.FAILED)

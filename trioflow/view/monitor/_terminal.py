@@ -27,9 +27,8 @@ from rich.style import Style
 
 from ..._core.base._logger import warn
 from ..._core.job._job import AnyJob
-from ._display import IDLE_INTERVAL, REDRAW_INTERVAL, Display, DrawFunction, StyledLine, Ticker, line_width
 from ._output_buffer import FdCapture, InputProxy, OutputBuffer, open_capture, replace_input
-from ._records import JobRecord
+from ._records import IDLE_INTERVAL, REDRAW_INTERVAL, Display, DrawFunction, JobRecord, StyledLine, Ticker, line_width
 
 HIDE_CURSOR: Final = "\x1b[?25l"
 SHOW_CURSOR: Final = "\x1b[?25h"
