@@ -361,7 +361,7 @@ OPENERS = {
         view.look._page.PageHandler._send_file view.monitor._terminal._duplicate_file
         """,
     "files of the kernel, and devices": """
-        batch._quantities._read_meminfo cli.__init__._open_closed_streams jobs.posix._cpus._read
+        batch._resources._read_meminfo cli.__init__._open_closed_streams jobs.posix._cpus._read
         jobs.posix._guard.Guard.__init__ jobs.posix._guard._has_terminal jobs.posix._guard_script.read_environment
         jobs.posix._guard.living_groups jobs.process._worker_main.take_over_stdin journal._lock._is_alive
         view.look._client._check_process view.look._client._looking_alone view.look._client.answering_programs

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trioflow.batch import _batch, _quantities, _resources
+from trioflow.batch import _batch, _resources
 from trioflow.batch._template import CommandTemplate
 from trioflow.jobs.posix._cpus import count_usable_cpus, usable_cpus
 
@@ -29,7 +29,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
     """Let the machine have 8 GiB of memory in all, and as much of it free, in turn, as given."""
-    monkeypatch.setattr(_quantities, "_read_meminfo", lambda name: 8 * GIB if name == "MemTotal" else next(free))
+    monkeypatch.setattr(_resources, "_read_meminfo", lambda name: 8 * GIB if name == "MemTotal" else next(free))
 
 
 # ---- conditions for a start
@@ -73,14 +73,14 @@ def test_memfree_option_accepts_sizes_with_units(monkeypatch: pytest.MonkeyPatch
     """The units of --memfree are those of pools, and GNU parallel's small letters; other sizes are rejected."""
     memory(monkeypatch, itertools.repeat(1))
     sizes = {"1": 1, "4k": 4000, "4K": 4096, "1.5g": 15 * 10**8, "2m": 2 * 10**6, "1 GiB": GIB, "3 MB": 3 * 10**6}
-    assert {text: _quantities.parse_size(text) for text in sizes} == sizes
+    assert {text: _resources.parse_size(text) for text in sizes} == sizes
     for text in ("", "-1", "4x", "lots", "nan", "4KG"):
         with pytest.raises(ValueError, match="write a number and a unit"):
-            _quantities.parse_memfree(text)
+            _resources.parse_memfree(text)
     with pytest.raises(ValueError, match="9G will never be free: this machine has 8 GiB"):
-        _quantities.parse_memfree("9G")
+        _resources.parse_memfree("9G")
     monkeypatch.undo()
-    monkeypatch.setattr(_quantities, "MEMINFO_PATH", tmp_path / "nothing")
+    monkeypatch.setattr(_resources, "MEMINFO_PATH", tmp_path / "nothing")
     done = batch("--memfree", "1G", "echo", ":::", "a")
     assert done.exit_code == 255
     assert "does not report its free memory" in done.stderr
@@ -133,7 +133,7 @@ def test_cpus_memory_and_gpus_of_the_machine_are_detected(monkeypatch: pytest.Mo
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert _resources.detect_resource("gpu") == ["3", "5"]
     assert _resources.detect_resource("cpu") == count_usable_cpus()
-    assert _resources.detect_resource("mem") == _quantities.total_memory()
+    assert _resources.detect_resource("mem") == _resources._read_meminfo("MemTotal")
     assert batch("--needs", "gpu=2", "echo {gpu}", ":::", "a").stdout == "3,5 a\n"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert _resources.detect_resource("gpu") == []

@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Any, Final
 from .._command_options import option, parse_count, parse_slots, parse_time_limit
 from ..abc import plural, printable
 from ..jobs.posix._cpus import count_usable_cpus, usable_cpus
-from . import _quantities, _resources, _sources
+from . import _resources, _sources
 from ._halt_rule import HaltRule
 
 if TYPE_CHECKING:
     import re
 
     from ..abc import Amount
-    from ._quantities import StartCondition
 
 TABLE_SUFFIXES: Final = (".csv", ".jsonl")
 # In lower case, of names that mean no directory.
 OTHER_SUFFIXES: Final = (".csv", ".db", ".gz", ".json", ".jsonl", ".parquet", ".tsv", ".xls", ".xlsx")
+
+
+def parse_keep(text: str) -> str:
+    if text not in ("succeeded", "all"):
+        raise ValueError(f"{text!r} is not what a journal can keep: give succeeded or all")
+    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +52,11 @@ class Options:
     idle_timeout: float | None = option(
         parse=parse_time_limit, metavar="TIME", help="End a command that writes nothing for this long."
     )
-    memfree: StartCondition | None = option(
-        parse=_quantities.parse_memfree, metavar="SIZE", help="Start no command while less memory is free."
+    memfree: _resources.StartCondition | None = option(
+        parse=_resources.parse_memfree, metavar="SIZE", help="Start no command while less memory is free."
     )
     memory_limit: int | None = option(
-        parse=_quantities.parse_memory_limit, metavar="SIZE",
+        parse=_resources.parse_memory_limit, metavar="SIZE",
         help="Limit the address space of each process of a command.",
     )  # fmt: skip
     pin: bool = option(help="Pin the commands of each slot to a CPU.")
@@ -75,7 +80,7 @@ class Options:
         metavar="FILE", help="Keep commands that succeed, with their output, and do not run them again."
     )
     keep: str = option(
-        parse=_quantities.parse_keep, default="succeeded", metavar="WHAT",
+        parse=parse_keep, default="succeeded", metavar="WHAT",
         help="What --journal keeps: succeeded, or all, with failures and timeouts.  [default: succeeded]",
     )  # fmt: skip
     # ---- output

@@ -1,4 +1,7 @@
-"""Resources of commands: the needs of each command (`--needs`), and the pool that all commands share (`--pool`)."""
+"""Resources of commands: sizes of memory, the needs of each command (`--needs`), and the pool of all (`--pool`).
+
+A batch polls the free memory of this machine, because the system does not report changes.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,89 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import Pool
 from ..abc import amount_of, amount_text, is_size, size_text
 from ..jobs.posix._cpus import count_usable_cpus
-from ._quantities import total_memory
 
 if TYPE_CHECKING:
     from ..abc import Amount
 
+MEMINFO_PATH: Final = "/proc/meminfo"
 RESOURCE_NAME_PATTERN: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
+DECIMAL_SIZE_PATTERN: Final = re.compile(r"([\d.]+)([kmgtp])")
+
+
+# ---- memory
+
+StartCondition = Callable[[], str | None]
+"""Describes the condition that does not hold, with the current value; returns None if a command may start."""
+
+
+def parse_size(text: str) -> int:
+    """Parse a size, and return it in bytes.
+
+    Args:
+        text: a size as for `Pool`, such as `2G`. As in GNU parallel, units in lower case are powers of 1000, as in
+            `2g`.
+
+    Raises:
+        ValueError: the text is not a size.
+
+    Example:
+        >>> parse_size("2G"), parse_size("2g"), parse_size("500 MB")
+        (2147483648, 2000000000, 500000000)
+
+    """
+    decimal = DECIMAL_SIZE_PATTERN.fullmatch(text)
+    normalized = f"{decimal[1]}{'k' if decimal[2] == 'k' else decimal[2].upper()}B" if decimal else text
+    return int(amount_of(normalized, repr(text)))
+
+
+def parse_memory_limit(text: str) -> int:
+    if not 0 < (size := parse_size(text)) < 2**63:
+        raise ValueError(f"{text!r}: give a positive size, such as 2G")
+    return size
+
+
+def parse_memfree(text: str) -> StartCondition:
+    """Parse the value of `--memfree`, a size as for `parse_size`.
+
+    Raises:
+        ValueError: the text is not a size.
+        ValueError: the size exceeds this machine's memory.
+        ValueError: the system does not report its free memory.
+
+    """
+    minimum = parse_size(text)
+    total = _read_meminfo("MemTotal")
+    if total is None or _read_meminfo("MemAvailable") is None:
+        raise ValueError(f"this system does not report its free memory: there is no MemAvailable in {MEMINFO_PATH}")
+    if minimum > total:
+        raise ValueError(f"{text} will never be free: this machine has {size_text(total)}")
+
+    def describe_wait() -> str | None:
+        free = _read_meminfo("MemAvailable")
+        if free is None or free >= minimum:
+            return None
+        return f"{size_text(minimum)} of memory are free (--memfree); {size_text(free)} is free now"
+
+    return describe_wait
+
+
+def _read_meminfo(name: str) -> int | None:
+    """Return a value of /proc/meminfo in bytes; None if the file or the line is missing."""
+    try:
+        with open(MEMINFO_PATH, encoding="ascii") as file:
+            match = re.search(rf"^{name}: *(\d+) kB$", file.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return None if match is None else 1024 * int(match[1])
+
+
+# ---- needs and pool
 
 
 def parse_needs(text: str) -> dict[str, Amount]:
@@ -85,7 +159,7 @@ def detect_resource(name: str) -> Any:
         case "cpu":
             return count_usable_cpus()
         case "mem":
-            return total_memory()
+            return _read_meminfo("MemTotal")
         case "gpu":
             visible_devices = os.environ.get("CUDA_VISIBLE_DEVICES")
             if visible_devices is not None:
