@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trioflow import CommandJob
-from trioflow.batch._halt_rule import CommandTally
+from trioflow.batch._reporter import CommandTally
 from trioflow.cli._commands import COMMANDS
 
 from ..cli.command_line import trioflow

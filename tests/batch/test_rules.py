@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from trioflow import _command_options
 from trioflow.batch import BatchError
 from trioflow.batch._command_outcome import CommandOutcome
-from trioflow.batch._halt_rule import CommandTally, HaltRule
+from trioflow.batch._options import HaltRule
 from trioflow.batch._output import Backlog, tag_lines
 from trioflow.batch._record_files import JoblogFormat, RecordFile
+from trioflow.batch._reporter import CommandTally
 
 CODES = st.lists(st.sampled_from([0, 0, 1, 7, 255]), min_size=1, max_size=30)
 LOGGED = st.builds(

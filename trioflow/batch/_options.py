@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -11,16 +12,50 @@ from .._command_options import option, parse_count, parse_slots, parse_time_limi
 from ..abc import plural, printable
 from ..jobs.posix._cpus import count_usable_cpus, usable_cpus
 from . import _resources, _sources
-from ._halt_rule import HaltRule
 
 if TYPE_CHECKING:
-    import re
-
     from ..abc import Amount
 
 TABLE_SUFFIXES: Final = (".csv", ".jsonl")
 # In lower case, of names that mean no directory.
 OTHER_SUFFIXES: Final = (".csv", ".db", ".gz", ".json", ".jsonl", ".parquet", ".tsv", ".xls", ".xlsx")
+HALT_RULE_PATTERN: Final = re.compile(r"(now|soon),(fail|success|done)=([1-9]\d*)(%?)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class HaltRule:
+    """A rule of `--halt`: stop the batch when enough commands have failed, succeeded, or ended.
+
+    Attributes:
+        is_immediate: whether to kill the running commands instead of waiting for them.
+        outcome: the outcome that counts: `fail`, `success`, or `done` for both.
+        threshold: the number or percentage of commands that must have this outcome.
+        is_percentage: whether `threshold` is a percentage of all commands.
+
+    Example:
+        >>> HaltRule.parse("now,fail=10%")
+        HaltRule(is_immediate=True, outcome='fail', threshold=10, is_percentage=True)
+        >>> HaltRule.parse("never") is None
+        True
+
+    """
+
+    is_immediate: bool
+    outcome: str
+    threshold: int
+    is_percentage: bool
+
+    @classmethod
+    def parse(cls, text: str) -> HaltRule | None:
+        if text == "never":
+            return None
+        match = HALT_RULE_PATTERN.fullmatch(text)
+        if match is None:
+            raise ValueError(
+                f"{text!r} is not a rule: write never, or WHEN,WHY=N or WHEN,WHY=N%, "
+                f"where WHEN is now or soon, and WHY is fail, success or done"
+            )
+        return cls(match[1] == "now", match[2], int(match[3]), bool(match[4]))
 
 
 def parse_keep(text: str) -> str:

@@ -1,8 +1,9 @@
-"""`Reporter`: prints, saves and counts the commands of a batch that have ended."""
+"""`Reporter`: prints, saves and counts the commands of a batch that have ended; the exit code of the batch."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -12,15 +13,74 @@ import anyio
 from .. import CommandError
 from ._command_job import BatchCommandJob
 from ._command_outcome import CommandOutcome, open_outputs
-from ._halt_rule import CommandTally
-from ._options import Options
+from ._options import HaltRule, Options
 from ._output import Printer, PrintGuard
 from ._sources import Arguments
 
 if TYPE_CHECKING:  # imported on demand at run time, because few batches need it
     from ._record_files import OutputDirectory, Record
 
+MAX_EXIT_CODE: Final = 101
 MAX_NAMED_COMMANDS: Final = 3
+
+
+@dataclasses.dataclass(slots=True)
+class CommandTally:
+    """The numbers of commands that failed and succeeded, and whether the rule of `--halt` is met.
+
+    Attributes:
+        rule: the rule; None if the batch never stops early.
+        total: the number of all commands; None if it is unknown. If the rule has a percentage, it is always known.
+        failed_count: the number of commands that failed.
+        succeeded_count: the number of commands that succeeded.
+        decisive_exit_code: the exit code of the command that first met the rule; None until the rule is met.
+
+    Example:
+        >>> tally = CommandTally(HaltRule.parse("soon,fail=2"))
+        >>> [tally.add(code) for code in (0, 1, 5)], tally.exit_code
+        ([False, False, True], 2)
+
+    """
+
+    rule: HaltRule | None = None
+    total: int | None = None
+    failed_count: int = 0
+    succeeded_count: int = 0
+    decisive_exit_code: int | None = None
+
+    def add(self, code: int) -> bool:
+        """Count a command that ended with this exit code, and return whether the rule is met."""
+        if code:
+            self.failed_count += 1
+        else:
+            self.succeeded_count += 1
+        is_met = self.rule is not None and self._is_met(self.rule)
+        if is_met and self.decisive_exit_code is None:
+            self.decisive_exit_code = code
+        return is_met
+
+    def _is_met(self, rule: HaltRule) -> bool:
+        count = {
+            "fail": self.failed_count,
+            "success": self.succeeded_count,
+            "done": self.failed_count + self.succeeded_count,
+        }[rule.outcome]
+        return 100 * count >= rule.threshold * (self.total or 0) if rule.is_percentage else count >= rule.threshold
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the batch, as in GNU parallel.
+
+        It is the number of failures, up to `MAX_EXIT_CODE`, unless the rule defines another code.
+        """
+        rule = self.rule
+        if rule is not None and rule.outcome == "success" and self.decisive_exit_code is not None:
+            return 0
+        if rule is not None and rule.is_percentage:
+            return math.ceil(100 * self.failed_count / self.total) if self.total else 0
+        if rule is not None and rule.outcome == "fail" and rule.threshold == 1:
+            return self.decisive_exit_code or 0
+        return min(self.failed_count, MAX_EXIT_CODE)
 
 
 @dataclasses.dataclass(slots=True)
