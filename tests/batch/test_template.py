@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.batch._quoting import Shell
-from trioflow.batch._template import CommandTemplate, base_name, directory_name, remove_extension
+from trioflow.batch._template import CommandTemplate, Shell, base_name, directory_name, remove_extension
 from trioflow.jobs.command._shell_places import quote
 
 from ..jobs.command.hostile_values import HOSTILE, runs_nothing
@@ -200,12 +199,12 @@ def test_exported_function_runs_in_a_shell() -> None:
 
 def test_shell_is_chosen_by_the_environment_or_the_parent_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shell is PARALLEL_SHELL, the one that started trioflow, SHELL if it quotes alike, or else /bin/sh."""
-    monkeypatch.setattr("trioflow.batch._quoting._parent_program", lambda: "/usr/bin/python3")
+    monkeypatch.setattr("trioflow.batch._template._parent_program", lambda: "/usr/bin/python3")
     assert Shell({"PARALLEL_SHELL": "/x/zsh", "SHELL": "/bin/bash"}).path == "/x/zsh"
     with pytest.raises(ValueError, match="PARALLEL_SHELL is '/x/fish', which quotes otherwise"):
         Shell({"PARALLEL_SHELL": "/x/fish"})
     assert [Shell({"SHELL": path}).path for path in ("/bin/bash", "/bin/cat", "/no/bash")] == [
         "/bin/bash", "/bin/sh", "/bin/sh"
     ]  # fmt: skip
-    monkeypatch.setattr("trioflow.batch._quoting._parent_program", lambda: "/bin/sh")
+    monkeypatch.setattr("trioflow.batch._template._parent_program", lambda: "/bin/sh")
     assert Shell({"SHELL": "/bin/bash"}).path == "/bin/sh"

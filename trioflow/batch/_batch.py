@@ -32,11 +32,10 @@ from ._command_outcome import shorten_line
 from ._node_pool import NodePool, import_ssh_job
 from ._options import Options
 from ._output import TaggedLineStream, tag_lines
-from ._quoting import Shell
 from ._reporter import Reporter
 from ._resources import make_pool
 from ._sources import Arguments, SourceProduct
-from ._template import CommandTemplate
+from ._template import CommandTemplate, Shell
 
 if TYPE_CHECKING:
     from .. import SshJob

@@ -16,9 +16,8 @@ from ..._command_options import parse_slots
 from ...abc import fit, join_names, printable
 from ...batch import BatchError, _batch, _sources
 from ...batch._options import Options
-from ...batch._quoting import Shell
 from ...batch._reporter import CommandFailures, Reporter
-from ...batch._template import CommandTemplate
+from ...batch._template import CommandTemplate, Shell
 from ...view.look._answers import answering
 from .. import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from .._signals import ExitOnSecondSignal
