@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trioflow import _command_options
 from trioflow.batch import BatchError
-from trioflow.batch._command_outcome import CommandOutcome
+from trioflow.batch._command_job import CommandOutcome
 from trioflow.batch._options import HaltRule
 from trioflow.batch._output import Backlog, tag_lines
 from trioflow.batch._record_files import JoblogFormat, RecordFile

@@ -27,8 +27,7 @@ from .. import _posix as posix
 from .._command_options import parse_slots
 from ..abc import AbstractJob, incidents_of, run_of
 from ..jobs.command._resource_limits import NumberedSlots
-from ._command_job import COMMAND_ERRORS, OUTCOME_OPTIONS, BatchCommandJob, KeptFailure
-from ._command_outcome import shorten_line
+from ._command_job import COMMAND_ERRORS, OUTCOME_OPTIONS, BatchCommandJob, KeptFailure, shorten_line
 from ._node_pool import NodePool, import_ssh_job
 from ._options import Options
 from ._output import TaggedLineStream, tag_lines

@@ -24,7 +24,7 @@ from .. import _posix as posix
 from ..jobs.posix._files import write_all
 from ..view.text._symbols import escape_formula
 from . import BatchError
-from ._command_outcome import CommandOutcome, open_outputs
+from ._command_job import CommandOutcome, open_outputs
 from ._output import read_chunks
 from ._template import CommandTemplate
 

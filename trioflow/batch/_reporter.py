@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import anyio
 
 from .. import CommandError
-from ._command_job import BatchCommandJob
-from ._command_outcome import CommandOutcome, open_outputs
+from ._command_job import BatchCommandJob, CommandOutcome, open_outputs
 from ._options import HaltRule, Options
 from ._output import Printer, PrintGuard
 from ._sources import Arguments

@@ -1,4 +1,4 @@
-"""Templates of command lines: replacement strings such as `{}`, and their replacement by arguments.
+"""Templates of command lines: replacement strings such as `{}`, their replacement by arguments, and the shell.
 
 The syntax is that of GNU parallel: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`. A replacement string for an argument may have a
 modifier (`.`, `/`, `//` or `/.`) before the closing brace. The names of resources are replacement strings, too.
@@ -311,6 +311,8 @@ def _command_of_arguments(pieces: Sequence[TemplatePiece]) -> Sequence[TemplateP
     return first_word if has_ended and is_command else []
 
 
+# ---- the shell
+
 PLAIN_LINE: Final = re.compile(r"""(?:[ %+,\-./0-9:@A-Z_a-z]++|(?<=[^ ])=|'[^']*+'|"'")*+""")
 """Matches a line with no shell syntax except quotes and `=`. A shell would only split it into words and remove the
 quotes, unless it begins with an assignment; `Shell.command` rules that out, because no program has such a name."""
@@ -340,10 +342,12 @@ class Shell:
             raise ValueError(
                 f"PARALLEL_SHELL is {self.path!r}, which quotes otherwise than {sorted(POSIX_SHELLS)}: use one of these"
             )
-        self._functions: Final = frozenset(
+        functions = {
             name.removeprefix("BASH_FUNC_").removesuffix("%%") for name in environment if name.startswith("BASH_FUNC_")
+        }
+        self._is_program: Final = functools.cache(
+            lambda word: "=" not in word and word not in functions and shutil.which(word) is not None
         )
-        self._is_program: Final = functools.cache(self._is_in_path)
 
     def command(self, line: str) -> list[str]:
         if PLAIN_LINE.fullmatch(line):
@@ -351,11 +355,6 @@ class Shell:
             if words and words[0] not in BUILTINS and self._is_program(words[0]):
                 return words
         return [self.path, "-c", line]
-
-    def _is_in_path(self, word: str) -> bool:
-        if "=" in word or word in self._functions:
-            return False
-        return shutil.which(word) is not None
 
 
 def _default_shell(environment: Mapping[str, str]) -> str:
