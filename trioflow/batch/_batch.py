@@ -16,19 +16,20 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from .. import CommandJob, CommandResult, Job, JobState, Scheduler, StopReason, Unreachable, granted
+from .. import CommandJob, CommandResult, Job, JobState, Scheduler, SshError, StopReason, Unreachable, granted
 from .. import _posix as posix
 from .._command_options import parse_slots
 from ..abc import AbstractJob, incidents_of, run_of
 from ..jobs.command._resource_limits import NumberedSlots
+from ..jobs.command._result import text_with_notes
+from ..jobs.ssh._wrapper import parse_cpu_count
 from ._command_job import COMMAND_ERRORS, OUTCOME_OPTIONS, BatchCommandJob, KeptFailure, shorten_line
-from ._node_pool import NodePool, import_ssh_job
 from ._options import Options
 from ._output import TaggedLineStream, tag_lines
 from ._reporter import Reporter
@@ -36,10 +37,12 @@ from ._resources import make_pool
 from ._sources import Arguments, SourceProduct
 from ._template import CommandTemplate, Shell
 
-if TYPE_CHECKING:
-    from .. import SshJob
-    from ._node_pool import Node
+if TYPE_CHECKING:  # imported on demand at run time, because importing them would double the import time
+    from .. import LocalNode, SshJob, SshNode
 
+    Node = SshNode | LocalNode
+
+COUNT_CPUS_COMMAND: Final = "getconf _NPROCESSORS_ONLN || nproc"
 POLL_INTERVAL: Final = 1.0
 
 
@@ -328,7 +331,9 @@ class Batch:
         options, node, line = self.options, command.node, command.line
         stdout, stderr = self._output_streams(command)
         if node is not None:
-            return import_ssh_job()(
+            from .. import SshJob
+
+            return SshJob(
                 node,
                 ("/bin/sh", "-c", line),  # `SshJob` would fill in {node} in a line
                 env={"PARALLEL_SEQ": command.sequence, "PARALLEL_JOBSLOT": command.slot,
@@ -400,3 +405,55 @@ class Batch:
         self._is_ended_from_outside |= not self.is_stopped
         self.is_stopped = True
         self._feeder.end()
+
+
+class NodePool:
+    """The free slots, each on a node.
+
+    Args:
+        nodes: the nodes.
+        slots_per_node: the number of slots on each; None for a slot for each of its CPUs, which `add_slots_for_cpus`
+            adds.
+        print_message: prints a message to the user.
+
+    """
+
+    def __init__(
+        self, nodes: Sequence[Node], slots_per_node: int | None, print_message: Callable[[str], Awaitable[Any]]
+    ) -> None:
+        self._print_message: Final = print_message
+        self._reachable_nodes: Final = set(nodes)  # all nodes, until one proves to be unreachable
+        self._free_slots: Final = deque(list(nodes) * (slots_per_node or 0))
+        self._semaphore: Final = anyio.Semaphore(len(self._free_slots), fast_acquire=True)
+
+    def release(self, node: Node) -> None:
+        """Add a free slot on a node."""
+        self._free_slots.append(node)
+        self._semaphore.release()
+
+    async def wait_for_slot(self) -> Node:
+        while True:
+            await self._semaphore.acquire()
+            node = self._free_slots.popleft()
+            if node in self._reachable_nodes or not self._reachable_nodes:
+                return node
+
+    async def add_slots_for_cpus(self, node: Node) -> int:
+        """Add a slot for each CPU of a node, and return their number. If it is unknown, add one slot."""
+        from .. import SshJob
+
+        count_job = SshJob(node, COUNT_CPUS_COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        cpus = 1
+        with contextlib.suppress(SshError):
+            cpus = parse_cpu_count((await count_job.co_run()).stdout)
+        for _ in range(cpus):
+            self.release(node)
+        return cpus
+
+    async def report_unreachable(self, error: Unreachable) -> bool:
+        """Report an unreachable node once, and return whether another node can be reached."""
+        if error.node in self._reachable_nodes:
+            self._reachable_nodes.remove(error.node)
+            consequence = "" if self._reachable_nodes else "; no nodes are left: the remaining commands fail"
+            await self._print_message(f"{text_with_notes(error)}{consequence}")
+        return bool(self._reachable_nodes)

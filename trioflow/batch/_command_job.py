@@ -23,8 +23,7 @@ from ._sources import Arguments
 
 if TYPE_CHECKING:
     from .. import SshJob
-    from ._batch import Batch
-    from ._node_pool import Node
+    from ._batch import Batch, Node
 
 KILLED_EXIT_VALUE: Final = -1
 """The exit value in a job log for a command that trioflow ended."""
