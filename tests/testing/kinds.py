@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import anyio
 
 from trioflow._core.admission._pool import Pool
-from trioflow._core.base._reprs import short_repr
 from trioflow._core.base._states import JobState, StopReason
+from trioflow._core.base._text_forms import short_repr
 from trioflow._core.job._arguments import ref
 from trioflow._core.job._errors import JobNotDone, JobTimeout
 from trioflow._core.job._function import Job

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, TypeVarTuple, cast, final
 
 import anyio
 
-from .._core.base._reprs import short_repr
+from .._core.base._text_forms import short_repr
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -30,7 +30,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from .._core.base._units import join_names, plural
+from .._core.base._text_forms import join_names, plural
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._arguments import substitute_inputs
 from .._core.job._function import FunctionJob, call_parts, input_at, is_found_by_name, unwrap_partial

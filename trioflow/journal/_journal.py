@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
 from .._core.base._logger import warn
-from .._core.base._reprs import is_among, short_repr
 from .._core.base._states import RAN_TO_END
-from .._core.base._units import join_names, plural
+from .._core.base._text_forms import is_among, join_names, plural, short_repr
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._errors import JournalError
 from .._core.job._function import FunctionJob

@@ -6,8 +6,8 @@ from collections import Counter
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from .._core.base._reprs import headline, truncate
 from .._core.base._states import JobState, ReportedState, parse_reported_state
+from .._core.base._text_forms import headline, truncate
 from .._core.job._job import AbstractJob
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.words._failures import culprit_text

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 
 from .. import _posix as posix
-from .._core.base._units import size_text
+from .._core.base._text_forms import size_text
 from .._core.job._errors import JournalError
 from ..jobs.command._output_sinks import OutputSpool
 from ._lock import JournalLock, find_holder, is_own_journal, read_first_bytes

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from .. import _posix as posix
 from .._core.base._logger import warn
-from .._core.base._reprs import short_repr
 from .._core.base._states import JobState
+from .._core.base._text_forms import short_repr
 from .._core.job._job import AnyJob
 from .._core.job._job_options import duration, file_path
 from .._core.job._labels import paths_of

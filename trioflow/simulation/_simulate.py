@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 from .._core.admission._window import check_window, max_slots
 from .._core.admission.policy._policy import median_duration
 from .._core.admission.policy._policy_validation import check_policy
-from .._core.base._reprs import short_repr
 from .._core.base._states import StopReason
-from .._core.base._units import duration_text, plural
+from .._core.base._text_forms import duration_text, plural, short_repr
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._job import AnyJob, is_scheduler
 from .._core.run._instruments import Instrument

@@ -20,7 +20,7 @@ from typing import Any, Final, cast, final, get_args
 
 from .. import Scheduler
 from .._core.backend import loop_running
-from .._core.base._reprs import is_among, short_repr
+from .._core.base._text_forms import is_among, short_repr
 from ..abc import BackendName
 from ._explored_run import ExploredRun
 from ._fault_plans import FAULT_OF_KIND, SHORT_DELAY, Change, Plan, PlanGenerator, RunOutcome, read_plan

@@ -45,7 +45,7 @@ from typing import Any, Final
 import anyio
 
 from .. import Scheduler
-from .._core.base._reprs import short_repr
+from .._core.base._text_forms import short_repr
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._interception import intercept_calls
 from .._core.job._job import AnyJob, is_scheduler

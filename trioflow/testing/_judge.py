@@ -10,9 +10,8 @@ from typing import Any, Final
 import anyio
 
 from .. import Scheduler
-from .._core.base._reprs import short_repr
 from .._core.base._states import JobState
-from .._core.base._units import join_names
+from .._core.base._text_forms import join_names, short_repr
 from .._core.base._user_code import describe_line, get_group_members
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._function import name_of

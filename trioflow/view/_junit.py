@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import Final, final
 
 from .._core.base._logger import warn
-from .._core.base._reprs import fit, headline
 from .._core.base._states import JobState, StopReason
+from .._core.base._text_forms import fit, headline
 from .._core.job._job_options import file_path
 from .._core.scheduler._base_scheduler import BaseScheduler
 from ._state_styles import STATE_STYLES, recorded_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from .._core.base._reprs import short_repr
+from .._core.base._text_forms import short_repr
 from .._core.job._job import is_scheduler, not_a_scheduler_error
 from .._core.job._job_options import file_path
 from .._core.scheduler._base_scheduler import BaseScheduler

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from ..._hints import explain_form
 from ..base import _amounts, _logger
-from ..base._reprs import short_repr
 from ..base._states import WaitCause
+from ..base._text_forms import short_repr
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import printable

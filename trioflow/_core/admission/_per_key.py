@@ -22,8 +22,8 @@ from weakref import WeakValueDictionary
 
 from ..._hints import explain_form
 from ..base import _amounts
-from ..base._reprs import short_repr
 from ..base._states import WaitCause
+from ..base._text_forms import short_repr
 from ..job._job import AbstractJob
 from ..job._labels import printable
 from ._rate import DEFAULT_KEY, Rate, RateNeed, RateResource, RateShare

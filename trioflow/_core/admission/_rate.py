@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, Never, final
 
 from ..._hints import explain_form, nearest_name
 from ..base import _amounts
-from ..base._reprs import short_repr
 from ..base._states import WaitCause
+from ..base._text_forms import short_repr
 from ..job import _job_options
 from ..job._job import AbstractJob
 from ..job._labels import printable

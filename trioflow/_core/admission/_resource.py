@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from ..base import _amounts
 from ..base._states import WaitCause, Waiting
-from ..base._units import duration_text, join_names
+from ..base._text_forms import duration_text, join_names
 from ..job._job import AbstractJob
 from ..job._labels import printable
 

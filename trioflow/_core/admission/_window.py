@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 from ..._hints import explain_form
 from ..base import _amounts
-from ..base._reprs import short_repr
+from ..base._text_forms import short_repr
 from ..job import _errors, _job_options
 
 if TYPE_CHECKING:

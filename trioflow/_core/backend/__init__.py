@@ -25,7 +25,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
-from ..base._reprs import is_among, short_repr
+from ..base._text_forms import is_among, short_repr
 from ._interface import BackendName as BackendName
 from ._interface import WorkerTask as WorkerTask
 from ._shared import LOOP_PACKAGES as LOOP_PACKAGES

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ._reprs import short_repr
+from ._text_forms import short_repr
 
 if TYPE_CHECKING:
     from fractions import Fraction

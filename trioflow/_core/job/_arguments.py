@@ -19,7 +19,7 @@ from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, 
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Final, cast
 
-from ..base._reprs import short_repr
+from ..base._text_forms import short_repr
 from ._job import AbstractJob, is_job
 from ._job_options import check_keywords
 from ._outcome import DROPPED

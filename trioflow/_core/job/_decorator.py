@@ -7,7 +7,7 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
-from ..base._reprs import short_repr
+from ..base._text_forms import short_repr
 from ._argument_types import A, A_contra, B, B_contra, C, C_contra, JobContainer, JobOf, T_co
 from ._function import FunctionJob, Job, check_kind
 from ._job_options import JobOptions

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..base import _amounts
-from ..base._reprs import short_repr
+from ..base._text_forms import short_repr
 from . import _labels
 from ._ancestors import find_common_scheduler
 

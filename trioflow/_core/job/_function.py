@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, Final, Unpack, cast, overload
 
 from ..base import _signatures
-from ..base._reprs import short_repr
+from ..base._text_forms import short_repr
 from . import _job_options, _labels
 from ._argument_types import A, AsyncOrThreadFunction1, AsyncOrThreadFunction2, AsyncOrThreadFunction3, B, C, ValueOrJob
 from ._arguments import (

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Self,
 from ... import _hints
 from .. import backend as _backend
 from ..base import _amounts
-from ..base._reprs import short_repr
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
+from ..base._text_forms import short_repr
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements, _texts
 from ._ancestors import enclosing_schedulers
 from ._job_options import BoxStyle, check_text, or_none

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, Ty
 
 from ... import _hints
 from ..base import _amounts, _signatures
-from ..base._reprs import is_among, short_repr, shown_value
 from ..base._states import OnTimeout, RunIf
+from ..base._text_forms import is_among, short_repr, shown_value
 
 SaveName = Literal["json", "pickle"]
 E = TypeVar("E", TypeError, ValueError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from ..base._reprs import name_in_errors
+from ..base._text_forms import name_in_errors
 from ._arguments import ArgumentSearch, original_arguments, reject_text
 from ._job import AbstractJob, T
 from ._job_options import BoxStyle, JobOptions, callback

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from ..base._reprs import fit
+from ..base._text_forms import fit
 from ._ancestors import ancestors_with_members, outermost_scheduler
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from types import CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
 from ..base import _user_code
-from ..base._reprs import fit, name_in_errors, shown_value
 from ..base._states import JobState
+from ..base._text_forms import fit, name_in_errors, shown_value
 from . import _errors, _labels
 
 if TYPE_CHECKING:

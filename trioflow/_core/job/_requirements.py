@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ..base._reprs import short_repr
+from ..base._text_forms import short_repr
 
 if TYPE_CHECKING:
     from ..scheduler._sequence import Sequence as JobSequence

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..._hints import explain_form
-from ..base._reprs import short_repr
+from ..base._text_forms import short_repr
 from ..base._user_code import leaf_exceptions
 from ._job_options import bad_value_error, check_number, duration, flag, subject_text
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
 from ..base._states import COMPLETED, LINKING, JobState, RunPhase, StopReason
-from ..base._units import duration_text, plural
+from ..base._text_forms import duration_text, plural
 from ..job._errors import BudgetSpent
 from ..job._outcome import no_result_error
 from ..run._instruments import Instrument

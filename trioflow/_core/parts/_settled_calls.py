@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _signatures
 from ..base._states import STOPPING
-from ..base._units import plural
+from ..base._text_forms import plural
 from ..job import _errors, _job_options
 from ..job._outcome import Failure, is_awaitable, one_line_error
 from ..run._part import Part

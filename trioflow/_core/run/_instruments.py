@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
-from ..base._reprs import short_repr
 from ..base._signatures import is_async
-from ..base._units import join_names
+from ..base._text_forms import join_names, short_repr
 from ..job import _job_options
 
 if TYPE_CHECKING:

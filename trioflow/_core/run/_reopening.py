@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._grant import budgets_used
 from ..base._states import CANCELLED, IDLE, SCHEDULED, JobState, RunPhase
-from ..base._units import join_names, plural
+from ..base._text_forms import join_names, plural
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import DROPPED, Failure, no_result_error, one_line_error
 from ._part import Part

@@ -15,7 +15,7 @@ from ..admission._budget import BudgetResource
 from ..admission._rate import RateResource
 from ..admission._resource import CountedResource, GatedResource, PoolEntry, Resource
 from ..base import _amounts
-from ..base._reprs import short_repr
+from ..base._text_forms import short_repr
 from ..job._job_options import RUN_RESOURCES
 from ..job._outcome import add_note
 

@@ -18,9 +18,8 @@ from ..admission._window import Adaptive
 from ..admission.policy import _policy_validation
 from ..backend import BackendName
 from ..base import _graph_algorithms
-from ..base._reprs import is_among, short_repr
 from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedState, StopReason
-from ..base._units import plural
+from ..base._text_forms import is_among, plural, short_repr
 from ..job import _job_options, _labels, _option_descriptors
 from ..job._ancestors import enclosing_schedulers, is_inside
 from ..job._argument_types import (

@@ -14,7 +14,7 @@ from ..admission._pool import Pool, register_user
 from ..admission._resource import CountedResource, PoolEntry
 from ..base import _amounts, _graph_algorithms
 from ..base._states import CHECKING, JobState
-from ..base._units import join_names
+from ..base._text_forms import join_names
 from ..job import _errors, _job_options, _labels
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers, find_common_scheduler
 from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..base._reprs import short_repr
+from ..base._text_forms import short_repr
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._errors import GrowingError
 from ..job._job import AbstractJob, AnyJob, is_job, is_scheduler, state_of

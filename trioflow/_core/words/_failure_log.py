@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
-from ..base._reprs import fit
 from ..base._states import StopReason
-from ..base._units import join_names
+from ..base._text_forms import fit, join_names
 from ..base._user_code import get_cause, get_context, get_group_members, innermost_line, wrong_backend_remedy
 from ..job._ancestors import is_logged
 from ..job._errors import BudgetSpent

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 from ..base import _logger
-from ..base._reprs import short_repr
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
-from ..base._units import join_names, plural
+from ..base._text_forms import join_names, plural, short_repr
 from ..base._user_code import get_cause, with_traceback
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, is_logged, outermost_scheduler

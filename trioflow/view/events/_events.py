@@ -13,7 +13,7 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, final
 
 from ..._core.base._logger import warn
-from ..._core.base._reprs import short_repr
+from ..._core.base._text_forms import short_repr
 from ..._core.job._job import AnyJob, is_scheduler, takes_slot
 from ..._core.job._job_options import file_path
 from ..._core.job._labels import PathCache

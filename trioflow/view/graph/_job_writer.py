@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..._core.base._reprs import fit
+from ..._core.base._text_forms import fit
 from ..._core.job._job import AnyJob
 from ..._core.job._labels import printable
 from ..._core.words._job_queries import box_of, criticality

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 from ..._core.base._states import JobState, ReportedState
-from ..._core.base._units import duration_text, plural
+from ..._core.base._text_forms import duration_text, plural
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import printable
 from ..._core.words._job_queries import criticality, reported_state

@@ -23,8 +23,7 @@ from textwrap import wrap
 from typing import Any, Final
 
 from ... import _posix as posix
-from ..._core.base._reprs import fit
-from ..._core.base._units import duration_text, join_names, plural
+from ..._core.base._text_forms import duration_text, fit, join_names, plural
 from ..._core.job._labels import printable, shorten
 from ..monitor._run_header import estimate_text
 from ..text._columns import durations_in_column

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..._core.base._states import JobState
-from ..._core.base._units import duration_text, join_names
+from ..._core.base._text_forms import duration_text, join_names
 from ..._core.job._labels import printable, shorten
 from .._state_styles import STATE_STYLES, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text

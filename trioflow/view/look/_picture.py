@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from ..._core.base._reprs import fit
 from ..._core.base._states import JobState
+from ..._core.base._text_forms import fit
 from .._families import family_from_label
 from .._state_styles import STATE_COUNT_ORDER, STATE_PRECEDENCE, recorded_state, state_class
 from ..graph import _dot, _render

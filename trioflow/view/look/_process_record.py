@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from ..._core.admission._pool import resource_views
 from ..._core.base._states import JobState, WaitCause, Waiting
-from ..._core.base._units import duration_text
+from ..._core.base._text_forms import duration_text
 from ..._core.base._user_code import PACKAGE_PREFIX, describe_line, library_prefixes
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import path_in, paths_of

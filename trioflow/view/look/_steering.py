@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._core.base._reprs import short_repr
 from ..._core.base._states import RunPhase
-from ..._core.base._units import join_names
+from ..._core.base._text_forms import join_names, short_repr
 from ..._core.job._job import is_scheduler
 from ..._core.job._labels import paths_of, printable
 from ..._core.words._job_queries import is_one_job

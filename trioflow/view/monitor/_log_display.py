@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TextIO
 
 from ..._core.base._states import JobState
-from ..._core.base._units import duration_text, plural
+from ..._core.base._text_forms import duration_text, plural
 from ..._core.job._job import AnyJob
 from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _failure_text

@@ -22,9 +22,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..._core.base._reprs import fit
 from ..._core.base._states import MOVED_ON, JobState, ReportedState, WaitCause, Waiting
-from ..._core.base._units import duration_text, percent_text
+from ..._core.base._text_forms import duration_text, fit, percent_text
 from ..._core.job._job import AnyJob
 from ..._core.words._explain import get_status_text, waiting
 from ..._core.words._job_queries import criticality, fraction_done, is_ready, is_service

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from ..._core.base._reprs import fit
 from ..._core.base._states import MOVED_ON, JobState, ReportedState
-from ..._core.base._units import duration_text
+from ..._core.base._text_forms import duration_text, fit
 from .._state_styles import FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, Verdict

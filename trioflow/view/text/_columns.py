@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ..._core.base._units import MAX_LISTED_NAMES, UNITS
+from ..._core.base._text_forms import MAX_LISTED_NAMES, UNITS
 
 HOUR: Final = 3600.0
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Final
 
 from ..._core.base._states import RAN_TO_END, StopReason
-from ..._core.base._units import MAX_LISTED_NAMES, plural
+from ..._core.base._text_forms import MAX_LISTED_NAMES, plural
 from ..._core.base._user_code import wrong_backend_remedy
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of, shorten

@@ -22,9 +22,8 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from ..._core.base._graph_algorithms import find_cycle
-from ..._core.base._reprs import short_repr
 from ..._core.base._states import JobState
-from ..._core.base._units import duration_text, percent_text
+from ..._core.base._text_forms import duration_text, percent_text, short_repr
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._job_options import flag
 from ..._core.job._labels import shorten

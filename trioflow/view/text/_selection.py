@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from ..._core.base._reprs import short_repr
+from ..._core.base._text_forms import short_repr
 from ..._core.job._job import AbstractJob, AnyJob, is_job
 from ..._core.job._labels import paths_of, printable, unescape_path
 from ..._core.scheduler._base_scheduler import BaseScheduler

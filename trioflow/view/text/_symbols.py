@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from ..._core.base._reprs import short_repr
 from ..._core.base._states import MOVED_ON, ReportedState
+from ..._core.base._text_forms import short_repr
 from ..._core.job._job import AnyJob
 from ..._core.job._labels import printable
 from ..._core.words._job_queries import criticality, reported_state

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from ..._core.base._states import MOVED_ON, RAN_TO_END, STOP_REASON_TEXTS, JobState, ReportedState, StopReason
-from ..._core.base._units import MAX_LISTED_NAMES, duration_text, join_names, plural
+from ..._core.base._text_forms import MAX_LISTED_NAMES, duration_text, join_names, plural
 from ..._core.job._errors import BudgetSpent
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import printable

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ..._core.base._reprs import fit
 from ..._core.base._states import JobState
-from ..._core.base._units import duration_text, plural
+from ..._core.base._text_forms import duration_text, fit, plural
 from ..._core.job._labels import printable
 from .._state_styles import recorded_state
 from ..text import _symbols

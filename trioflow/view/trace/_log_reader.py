@@ -18,7 +18,7 @@ from typing import Any, Final
 from ..._core.admission._pool import Pool, resource_views
 from ..._core.admission.policy._policy_validation import name_of_policy
 from ..._core.base._states import JobState, StopReason, WaitCause
-from ..._core.base._units import duration_text
+from ..._core.base._text_forms import duration_text
 from ..._core.job._errors import BudgetSpent, RequirementFailed
 from ..._core.job._job import AnyJob, is_scheduler, takes_slot
 from ..._core.job._labels import paths_of, paths_of_siblings

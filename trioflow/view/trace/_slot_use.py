@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from ..._core.base._states import WaitCause
-from ..._core.base._units import duration_text, plural
+from ..._core.base._text_forms import duration_text, plural
 from ..._core.job._labels import printable
 from .._state_styles import CAUSE_WORDS
 from ._resource_use import count_overlaps

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, final
 
 from ..._core.base._states import JobState, StopReason, WaitCause
-from ..._core.base._units import duration_text
+from ..._core.base._text_forms import duration_text
 from ..._core.job._labels import shorten
 from ..._core.words._job_queries import CountKey
 from .._state_styles import CAUSE_WORDS, recorded_state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from ..._core.base._units import plural
+from ..._core.base._text_forms import plural
 from ..._core.job._job import AnyJob
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._run_view import current_run

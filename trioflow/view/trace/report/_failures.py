@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from ...._core.base._reprs import fit
 from ...._core.base._states import STOP_REASON_TEXTS, JobState, StopReason
-from ...._core.base._units import duration_text, size_text
+from ...._core.base._text_forms import duration_text, fit, size_text
 from ...._core.job._labels import printable
 from ...text._failure_text import FAILURE_ORDER, FailureText, group_failures
 from ...text._verdict import failure_words

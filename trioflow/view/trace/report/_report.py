@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from ...._core.base._reprs import fit
 from ...._core.base._states import MOVED_ON, JobState
-from ...._core.base._units import MAX_LISTED_NAMES, duration_text, join_names, plural, size_text
+from ...._core.base._text_forms import MAX_LISTED_NAMES, duration_text, fit, join_names, plural, size_text
 from ...._core.job._labels import printable, shorten
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from ...graph import _dot, _render

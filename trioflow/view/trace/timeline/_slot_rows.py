@@ -14,7 +14,7 @@ from typing import Final, Literal
 from xml.etree import ElementTree as Tree
 
 from ...._core.base._states import MOVED_ON, JobState, WaitCause
-from ...._core.base._units import duration_text
+from ...._core.base._text_forms import duration_text
 from ...._core.job._labels import printable
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from .._slot_use import SlotBar, SlotUse, compute_slot_use

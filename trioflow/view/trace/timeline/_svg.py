@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 from xml.etree import ElementTree as Tree
 
-from ...._core.base._reprs import fit
+from ...._core.base._text_forms import fit
 from ...._core.job._labels import printable
 from ...text._symbols import display_width
 

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.base._units import duration_text
+from ...._core.base._text_forms import duration_text
 from ...._core.job._labels import shorten
 from ..._state_styles import NEVER_STARTED_STATES
 from ...text import _verdict
