@@ -119,7 +119,8 @@ def test_changes_of_a_graph_since_the_last_run_are_checked(virtual: Virtual) -> 
 
 ASIDE = (
     "_core.words.", "_core.job._labels", "_core.job._option_descriptors", "_core.run._instruments", "_core.run._part",
-    "_core.admission.policy", "_core.admission._admission", "_core.scheduler._checks", "_core.scheduler._graph_queries",
+    "_core.admission.policy", "_core.admission._admission", "_core.scheduler._checks",
+    "_core.scheduler._members.topological_order",
 )  # fmt: skip
 """What words, orders, looks up or watches."""
 
@@ -129,9 +130,9 @@ def test_a_run_that_completes_calls_nothing_that_words_or_orders(virtual: Virtua
     scheduler, called = Scheduler(Sequence(Job(nothing), Job(nothing))), set[str]()
 
     def record(frame: types.FrameType, event: str, argument: object) -> None:
-        module = frame.f_globals.get("__name__", "").removeprefix("trioflow.")
-        if event == "call" and module.startswith(ASIDE):
-            called.add(f"{module}.{frame.f_code.co_qualname}")
+        name = f"{frame.f_globals.get('__name__', '')}.{frame.f_code.co_qualname}".removeprefix("trioflow.")
+        if event == "call" and name.startswith(ASIDE):
+            called.add(name)
 
     async def main() -> None:
         await scheduler.co_run()  # the first run checks the graph

@@ -30,7 +30,7 @@ from ..._core.job._labels import shorten
 from ..._core.job._outcome import DROPPED
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._checks import store_implied_requirements
-from ..._core.scheduler._graph_queries import entry_jobs, exit_jobs
+from ..._core.scheduler._members import entry_jobs, exit_jobs
 from ..._core.words._explain import get_status_text, waiting
 from ..._core.words._job_queries import criticality, fraction_done, inputs_of, settled_only_for, stored_result
 from ..._core.words._journal_queries import reason_not_restored
