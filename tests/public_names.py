@@ -43,7 +43,7 @@ def lines() -> Iterator[str]:
 
 def public(module: types.ModuleType) -> list[str]:
     """Return the public names of a module, in order."""
-    if module.__name__ == "trioflow.dask":  # the rest of it is in trioflow
+    if module.__name__ == "trioflow.dask":
         return ["Cluster"]
     if module.__name__ == "trioflow.otel":
         return ["Tracing", "remote_context"]

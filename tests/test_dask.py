@@ -34,7 +34,7 @@ from trioflow import (
 )
 from trioflow.abc import AbstractJob, stored_result
 from trioflow.dask import Cluster
-from trioflow.dask._cluster_calls import import_dask
+from trioflow.dask import import_dask
 from trioflow.otel import Tracing
 from trioflow.view import listing
 

@@ -1,0 +1,399 @@
+"""A Dask cluster that makes the calls of ProcessJobs, and keeps their results.
+
+This module needs the extra `dask`: `pip install "trioflow[dask]"`. Dask is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import os
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import anyio.to_thread
+
+from . import ProcessJob, Scheduler
+from .abc import (
+    AbstractJob,
+    FunctionJob,
+    RunHandle,
+    ThreadEvent,
+    call_of,
+    enclosing_schedulers,
+    inputs_of,
+    propagated_env,
+    ranks_of,
+    run_of,
+    short_repr,
+    stored_result,
+    users_of,
+)
+from .jobs import _pickling
+from .jobs._env_propagation import wrap_with_variables
+from .jobs.process._processes_option import JobExecutor, RemoteValue, find_executor
+
+if TYPE_CHECKING:
+    AnyJob = AbstractJob[Any]
+
+__all__ = ["Cluster"]
+
+CANCEL_TIMEOUT: Final = 2.0
+"""The maximum time, in seconds, to wait for the cluster to confirm the cancellation of a call."""
+NOT_FETCHED: Final = object()
+LOAD_ERROR_PREFIX: Final = "Error during deserialization of the task graph"
+"""The start of Dask's error message if its scheduler cannot unpickle a call, e.g. because a module is missing."""
+
+
+class Cluster(JobExecutor):
+    """A Dask cluster that makes the calls of ProcessJobs: `Scheduler(..., processes=Cluster(client))`.
+
+    If a result is used only by jobs on the same cluster, it stays there, and is sent from worker to worker. It is
+    fetched if another kind of job uses it, if no job uses it, or if a journal stores it. `job.result()` fetches a
+    result that has stayed.
+
+    The cluster starts the jobs of the critical path first, that is, those with the longest path to the end by expected
+    durations. If a worker is lost, other workers repeat its calls and compute its values again. A call that runs on a
+    worker cannot be interrupted: if the job is cancelled or times out, it settles at once, and the value of the call is
+    dropped. A timeout counts from the start of the call on a worker, and includes the time for fetching the value.
+
+    Args:
+        client: the `distributed.Client` of the cluster. The caller closes it.
+        resources: the amounts of the worker's resources that each call needs, such as {"GPU": 1}. If no worker has
+            them, a message is logged once, and jobs wait until such a worker joins the cluster.
+        workers: the workers that may make the calls: the address or the name of a worker, or a list of these; None for
+            all. If the cluster has none of these workers, a message is logged once, and jobs wait for one.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        TypeError: the client has `asynchronous=True`, and so works only in its own event loop.
+
+    Example:
+        >>> from distributed import Client
+        >>> with Client(n_workers=1, processes=False, dashboard_address=None) as client:
+        ...     squares = [ProcessJob(pow, number, 2) for number in range(10)]
+        ...     total = ProcessJob(sum, squares)
+        ...     done = Scheduler(total, processes=Cluster(client)).run()
+        >>> done, total.result()
+        (True, 285)
+
+    """
+
+    __slots__ = ("_address", "_resources", "_workers", "client")
+
+    client: Final[Any]
+    """The `distributed.Client` of the cluster."""
+
+    def __init__(
+        self, client: Any, *, resources: Mapping[str, float] | None = None, workers: str | Iterable[str] | None = None
+    ) -> None:
+        if not hasattr(cast(Any, type(client)), "scheduler_info"):
+            raise TypeError(f"Cluster({short_repr(client)}): give a distributed.Client")
+        if client.asynchronous:
+            raise TypeError("Cluster(client): the client has asynchronous=True, and works in one event loop only; "
+                            "create it without that")  # fmt: skip
+        if resources is not None and not isinstance(resources, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"resources={short_repr(resources)} of Cluster: give a dict of names and amounts, or None")
+        value: Any = workers
+        if value is not None and (isinstance(value, bytes) or not isinstance(value, Iterable)):
+            raise TypeError(f"workers={short_repr(workers)} of Cluster: give the addresses of workers, or None")
+        self.client = client
+        self._resources: Final = dict(resources or {})
+        self._workers: Final = [workers] if isinstance(workers, str) else list(workers or ())
+        self._address: Final = scheduler_address(client)
+
+    def __repr__(self) -> str:
+        """Show the address of the cluster's scheduler."""
+        return f"<Cluster at {self._address}>"
+
+    async def make_call(self, job: FunctionJob[Any]) -> Any:
+        """Make the call of a job on the cluster. Return its value or, if the value stays there, a reference to it."""
+        run, client = run_of(job), self.client
+        fetched_futures, result_uses = run.shared(FetchedFutures), run.shared(ResultUses)
+        call = call_of(job, partial(fetched_futures.resolve_input, client))
+        should_fetch = run.stores(job) or not result_uses.stays_on_cluster(job, client)
+        future, value = await call_on_cluster(
+            job,
+            client,
+            call,
+            lambda: should_fetch or not result_uses.stays_on_cluster(job, client),
+            self._resources,
+            self._workers,
+        )
+        if value is NOT_FETCHED:
+            return ClusterResult(client, future, self._address)
+        fetched_futures.keep_future(job, client, future)
+        return value
+
+
+class ResultUses:
+    """The uses of the results of a run's jobs. A result stays on a cluster if all jobs that use it are called there."""
+
+    def __init__(self, _: RunHandle) -> None:
+        # For each job whose result is used, the client of the cluster on which all users are called; None if there is
+        # no such cluster.
+        self._sole_client_by_job: Final[dict[AnyJob, Any]] = {}
+        self._has_searched_graph = False
+
+    def stays_on_cluster(self, job: AnyJob, client: Any) -> bool:
+        """Return whether the result of a running job is used, and only by jobs on its cluster."""
+        if not self._has_searched_graph:
+            self._has_searched_graph = True
+            enclosing = [*enclosing_schedulers(job)]
+            for user in enclosing[-1].iterate_jobs() if enclosing else ():
+                user_client = _find_client(user) if inputs_of(user) else None
+                for input_job in inputs_of(user):
+                    if self._sole_client_by_job.setdefault(input_job, user_client) is not user_client:
+                        self._sole_client_by_job[input_job] = None
+        users, sole_clients = users_of(job), self._sole_client_by_job  # users may have been added since the search
+        is_used = sole_clients[job] is client if job in sole_clients else bool(users)
+        return is_used and all(_find_client(user) is client for user in users)
+
+
+def _find_client(job: AnyJob) -> Any:
+    """Return the client of the cluster on which a job is called; None if it is not called on a cluster."""
+    executor = find_executor(job) if isinstance(job, ProcessJob) else None
+    return executor.client if isinstance(executor, Cluster) else None
+
+
+# ---- results that stay on the cluster, and the futures of results that were fetched
+
+
+class ClusterResult(RemoteValue):
+    """A result of a ProcessJob that has stayed on a cluster."""
+
+    __slots__ = ("_address", "client", "future")
+
+    def __init__(self, client: Any, future: Any, address: str) -> None:
+        self.client: Final = client
+        self.future: Final = future
+        self._address: Final = address
+
+    def fetch(self, label: str) -> Any:
+        """Fetch the value from the cluster, and return it."""
+        try:
+            return self.client.gather(self.future)
+        except Exception as error:
+            raise RuntimeError(
+                f"{label!r}: its value was kept on the Dask cluster at {self._address}, which has lost it or cannot be "
+                f"reached: get the result while the client is open"
+            ) from error
+
+    def __repr__(self) -> str:
+        type_name = getattr(self.future.type, "__name__", "a value")
+        return f"<{type_name} on the Dask cluster at {self._address}>"
+
+
+class FetchedFutures:
+    """The futures of fetched results. A job on the same cluster gets the future, so that the value is not sent back."""
+
+    def __init__(self, _: RunHandle) -> None:
+        self._futures_by_job: Final[dict[AnyJob, tuple[Any, Any]]] = {}
+
+    def keep_future(self, job: AnyJob, client: Any, future: Any) -> None:
+        """Keep the future of a job's result until the run ends, if the job itself keeps its result."""
+        if job.keep_result:
+            self._futures_by_job[job] = client, future
+
+    def resolve_input(self, client: Any, job: AnyJob) -> Any:
+        """Return an input for a call on a cluster: a future if the cluster has the result of `job`, else the result."""
+        stored = stored_result(job)
+        if isinstance(stored, ClusterResult) and stored.client is client:
+            return stored.future
+        future_client, future = self._futures_by_job.get(job, (None, None))
+        return future if future_client is client and future.status == "finished" else job.result()
+
+    async def close(self) -> None:
+        """Drop the futures, so that the cluster releases the values."""
+        self._futures_by_job.clear()
+
+
+# ---- the call of a job, from its submission to the fetch of its value or its cancellation
+
+
+async def call_on_cluster(
+    job: FunctionJob[Any],
+    client: Any,
+    call: partial[Any],
+    should_fetch: Callable[[], bool],
+    resources: Mapping[str, float],
+    workers: list[str],
+) -> tuple[Any, Any]:
+    """Make the call of a job on a cluster.
+
+    Args:
+        job: the job.
+        client: the client of the cluster.
+        call: the function and its arguments.
+        should_fetch: a function that returns whether to fetch the value; called when the call has ended.
+        resources: the resources that a suitable worker must have.
+        workers: the names or addresses of the workers that may make the call; empty for all.
+
+    Returns:
+        Dask's future, and the value, or `NOT_FETCHED` if `should_fetch()` has returned False.
+
+    Raises:
+        BaseException: the function raised this exception.
+        TypeError: the function or an argument cannot be pickled.
+        RuntimeError: the cluster was lost, or another client has cancelled the call.
+
+    """
+    run, ended_event = run_of(job), ThreadEvent()
+    address = scheduler_address(client)
+    options = {"resources": resources or None, "workers": workers or None, "priority": _get_priority(job, run)}
+    if client.status != "running":
+        raise lost_cluster_error(job, client, address)
+    with run.time_limit(job, cancels=True):
+        future = _submit_call(job, client, call, options)
+        future.add_done_callback(lambda _: ended_event.set())
+        try:
+            if client.status != "running":  # in this case, the future might never be done
+                raise lost_cluster_error(job, client, address)
+            await ended_event.wait()
+        except BaseException:
+            await _cancel_call(future, run)
+            raise
+        if future.status == "error":
+            raise _add_remedy(await anyio.to_thread.run_sync(future.exception), job, call)
+        if future.status != "finished":
+            if client.status != "running":
+                raise lost_cluster_error(job, client, address)
+            raise RuntimeError(
+                f"{job.label!r}: its future is {future.status}: another client has cancelled it, or the Dask scheduler "
+                f"at {address} was lost and has restarted"
+            )
+        return future, await _fetch_value(client, future) if should_fetch() else NOT_FETCHED
+
+
+def _submit_call(job: FunctionJob[Any], client: Any, call: partial[Any], options: dict[str, Any]) -> Any:
+    """Submit a call, and return its future.
+
+    Raises:
+        TypeError: the function or an argument cannot be pickled.
+
+    """
+    name, variables = getattr(call.func, "__name__", "call"), propagated_env()
+    try:
+        function = wrap_with_variables(call.func, dict(variables)) if variables else call.func
+        pickled = import_dask("cloudpickle").dumps(function)  # by value, if it cannot be imported by name
+        key = f"{name}-{os.urandom(16).hex()}"
+        return client.submit(_worker_function(), pickled, call.keywords, *call.args, key=key, pure=False, **options)
+    except Exception as error:
+        make_pickler = _pickling.cloudpickle_pickler()
+        if make_pickler is None or _pickling.is_picklable(call, make_pickler):
+            raise
+        place, cause = "a worker of the Dask cluster", error.__cause__ or error
+        raise _pickling.unpicklable_error(call, job, place, make_pickler, cause)  # noqa: B904 - it has its cause
+
+
+async def _cancel_call(future: Any, run: RunHandle) -> None:
+    async def cancel() -> bool:
+        with anyio.move_on_after(CANCEL_TIMEOUT):
+            await anyio.to_thread.run_sync(future.cancel, abandon_on_cancel=True)
+        return True
+
+    with contextlib.suppress(Exception):  # the connection to the cluster may be lost
+        await run.outlast(cancel)
+
+
+def scheduler_address(client: Any) -> str:
+    """Return the address of a cluster's scheduler; "an unknown address" if the client does not know it."""
+    return str(getattr(client.scheduler, "address", "an unknown address"))
+
+
+def lost_cluster_error(job: AnyJob, client: Any, address: str) -> RuntimeError:
+    """Return the error for a job whose cluster cannot be reached."""
+    if client.status in ("closed", "closing"):
+        return RuntimeError(f"{job.label!r}: its Dask client is closed: close it after the run")
+    return RuntimeError(
+        f"{job.label!r}: the connection to the Dask scheduler at {address} was lost: it has ended, or can no longer "
+        f"be reached; restart it, and then start the run again"
+    )
+
+
+def _add_remedy(error: BaseException, job: FunctionJob[Any], call: partial[Any]) -> BaseException:
+    """Return the error of a call, with a note about the remedy if the cluster could not load the call."""
+    if isinstance(error, ModuleNotFoundError) or str(error).startswith(LOAD_ERROR_PREFIX):
+        module = getattr(error, "name", None) or getattr(call.func, "__module__", None) or "its modules"
+        error.add_note(
+            f"{job.label!r}: the scheduler and the workers of the cluster must be able to import {module}: install it "
+            f"there, or call client.upload_file(...) or cloudpickle.register_pickle_by_value({module}) before the run"
+        )
+    return error
+
+
+class PickledFunction:
+    """A function that is pickled by value, once for all calls. Workers then do not need trioflow."""
+
+    __name__ = "call"
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function: Final = function
+        self._pickled_function: Final[bytes] = import_dask("cloudpickle").dumps(function)
+
+    def __reduce__(self) -> Any:
+        """Pickle the object in a form that is unpickled as the function itself."""
+        return pickle.loads, (self._pickled_function,)
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the function. Only workers that are threads of this program do so: nothing is pickled for them."""
+        return self._function(*args)
+
+
+@functools.cache
+def _worker_function() -> PickledFunction:
+    """Return the function that workers call, which unpickles and calls the function of a job."""
+
+    def load_and_call(pickled_function: bytes, kwargs: dict[str, Any], *args: Any) -> Any:
+        import pickle
+
+        return pickle.loads(pickled_function)(*args, **kwargs)
+
+    return PickledFunction(load_and_call)
+
+
+def path_seconds(_: RunHandle) -> dict[Scheduler, dict[AnyJob, float]]:
+    """Return a cache of the durations of the longest paths to the end, by scheduler and by its member, for one run."""
+    return {}
+
+
+def _get_priority(job: AnyJob, run: RunHandle) -> float:
+    """Return the duration, in seconds, of the longest path from a job to the end of its scheduler.
+
+    It is 0 for a job that has no scheduler, because another job has called it, or that was added after the others.
+    """
+    scheduler, known = job.scheduler, run.shared(path_seconds)
+    if scheduler is None:
+        return 0
+    if scheduler not in known:
+        known[scheduler] = ranks_of(scheduler)
+    return known[scheduler].get(job, 0.0)
+
+
+async def _fetch_value(client: Any, future: Any) -> Any:
+    """Return the value of a finished future, which the event loop of the client fetches."""
+    value, fetched_event = Future[Any](), ThreadEvent()
+    value.add_done_callback(lambda _: fetched_event.set())
+
+    async def fetch() -> None:
+        try:
+            value.set_result(await client.gather(future, asynchronous=True))
+        except Exception as error:
+            value.set_exception(error)
+
+    client.loop.add_callback(fetch)
+    await fetched_event.wait()
+    return value.result()
+
+
+def import_dask(name: str) -> ModuleType:
+    """Import a module of Dask on demand; if it is missing, raise a ModuleNotFoundError with the remedy."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'{error}: install it with pip install "trioflow[dask]"', name=error.name) from None
