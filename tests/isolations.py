@@ -17,5 +17,5 @@ backend.choose_isolation(ISOLATION)
 def check() -> None:
     """Check that the runs of each backend are isolated in the way that is tested."""
     for name in backend.BACKEND_LIBRARIES:
-        used = type(backend.get_backend(name).isolation).__module__.rpartition(".")[2]
-        assert used == f"_{ISOLATION}_{name}", f"the tests are about {ISOLATION} isolation, and {used} is in use"
+        used = type(backend.get_backend(name).isolation).__name__
+        assert used.lower() == f"{ISOLATION}{name}", f"the tests are about {ISOLATION} isolation, and {used} is in use"

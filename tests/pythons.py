@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 PRELOADED = [
     "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", "trioflow.compat.pyexpool",
     "trioflow.simulation", "trioflow.view.monitor._terminal", "xml.etree.ElementTree",
-    *(f"trioflow._core.backend.isolation._{isolations.ISOLATION}_{name}" for name in ("asyncio", "trio")),
-    *(f"trioflow._core.backend.loop._{name}" for name in ("asyncio", "trio")),
+    *(f"trioflow._core.backend._{name}" for name in ("asyncio", "trio")),
+    *(f"trioflow._core.backend._fast_{name}" for name in ("asyncio", "trio") if isolations.ISOLATION == "fast"),
     *(f"trioflow.cli.{name}" for name in ("_check", "_commands", "_journal", "_list", "_run")),
     *(f"trioflow.cli.batch.{name}" for name in ("_batch_command", "_batch_run", "_progress_bar")),
 ]  # fmt: skip

@@ -33,8 +33,7 @@ from trioflow import (
     StopReason,
 )
 from trioflow.abc import AbstractJob, stored_result
-from trioflow.dask import Cluster
-from trioflow.dask import import_dask
+from trioflow.dask import Cluster, import_dask
 from trioflow.otel import Tracing
 from trioflow.view import listing
 

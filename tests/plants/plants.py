@@ -599,7 +599,7 @@ PLANTS: Final = (
     ),
     Plant(
         "trio-parent",
-        f"{BACKEND}/isolation/_fast_trio.py",
+        f"{BACKEND}/_fast_trio.py",
         "a wrong parent for a cancel scope",
         """\
         scope = _make_nested_scope(parent_status)
@@ -610,7 +610,7 @@ PLANTS: Final = (
     ),
     Plant(
         "trio-timer",
-        f"{BACKEND}/isolation/_fast_trio.py",
+        f"{BACKEND}/_fast_trio.py",
         "a timer that is cancelled late still calls",
         """\
         self._action = self._call_soon = bool  # which does nothing; the call may wait for its turn already
@@ -618,7 +618,7 @@ PLANTS: Final = (
     ),
     Plant(
         "asyncio-uncancel",
-        f"{BACKEND}/isolation/_edge_asyncio.py",
+        f"{BACKEND}/_asyncio.py",
         "a timeout's request to cancel is not taken back",
         """\
         worker.task.uncancel()
@@ -626,7 +626,7 @@ PLANTS: Final = (
     ),
     Plant(
         "asyncio-outer-deadline",
-        f"{BACKEND}/isolation/_edge_asyncio.py",
+        f"{BACKEND}/_asyncio.py",
         "<= for < between two scopes of a call",
         """\
         if not self._is_cancelled and self._outer_deadline < self._deadline:
@@ -637,7 +637,7 @@ PLANTS: Final = (
     ),
     Plant(
         "asyncio-interrupt",
-        f"{BACKEND}/loop/_asyncio.py",
+        f"{BACKEND}/_asyncio.py",
         "a second cancellation of the caller does not reach jobs that unwind",
         """\
                         on_interrupt()

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import AbstractJob, Job, Retry, Scheduler, Sequence, StopReason
-from trioflow._core.backend.isolation import _fast_asyncio
+from trioflow._core.backend import _fast_asyncio
 from trioflow._core.run import _worker
 from trioflow._core.run._current import current_worker_var
 

@@ -1,18 +1,18 @@
 """The interface between the engine and trio or asyncio, and the choice of a backend.
 
-A backend combines an event loop, from the package `loop`, with the isolation of jobs in that loop, from the package
-`isolation`. On trio, the engine uses trio itself. On asyncio, it spawns native tasks and cancels them once
-for each cause, as `asyncio.timeout` and TaskGroup do. The modules of a backend are imported when the backend is first
-used.
+A backend combines an event loop with the isolation of jobs in that loop. On trio, the engine uses trio itself. On
+asyncio, it spawns native tasks and cancels them once for each cause, as `asyncio.timeout` and TaskGroup do. The modules
+of a backend are imported when the backend is first used.
 
-Fast isolation reads and writes private attributes of trio and anyio. On import, it checks that they exist and behave as
-expected. If a check fails, direct isolation takes its place, which uses public names only. If the environment variable
-`TRIOFLOW_ISOLATION` names one of the two, nothing takes its place.
+The loop and direct isolation, which are in one module, use public names only. Fast isolation, in another one, reads and
+writes private attributes of trio and anyio. On import, it checks that they exist and behave as expected. If a check
+fails, direct isolation takes its place. If the environment variable `TRIOFLOW_ISOLATION` names one of the two, nothing
+takes its place.
 
 To add a backend NAME:
 
 - add its name to `BackendName`, its library to `BACKEND_LIBRARIES`, and its packages to `LOOP_PACKAGES` in `_shared`;
-- write `loop/_NAME.py`, `isolation/_direct_NAME.py` and `isolation/_fast_NAME.py`;
+- write `_NAME.py` and `_fast_NAME.py`;
 - detect its running loop in `current_backend` and `loop_running`;
 - add a virtual clock to `trioflow.clock`.
 """
@@ -104,7 +104,7 @@ def _load_and_cache(name: str) -> Backend:
     """
     with _load_lock:
         try:
-            backend: Backend = import_module(f".loop._{name}", __name__).LOOP_CLASS()
+            backend: Backend = import_module(f"._{name}", __name__).LOOP_CLASS()
             if name == "trio" and "anyio" in sys.modules:  # now, because anyio would import it later and block the loop
                 import_module("anyio._backends._trio")
         except Exception as error:
@@ -125,7 +125,8 @@ def _load_and_cache(name: str) -> Backend:
 
 
 def _import_isolation(kind: str, backend: Backend) -> Isolation:
-    isolation: Isolation = import_module(f".isolation._{kind}_{backend.name}", __name__).ISOLATION_FACTORY(backend)
+    module = f"._{backend.name}" if kind == "direct" else f"._fast_{backend.name}"
+    isolation: Isolation = import_module(module, __name__).ISOLATION_FACTORY(backend)
     return isolation
 
 

@@ -3,8 +3,8 @@
 Overrides without a docstring keep the contract that is documented here.
 
 ```
-Backend ── the event loop: one class for each library, in loop/, which uses public names only
-  └─ Isolation ── keeps jobs apart, in isolation/: fast, or direct, which uses public names only
+Backend ── the event loop: one class for each library, which uses public names only
+  └─ Isolation ── keeps jobs apart: fast, or direct, which uses public names only
        └─ WorkerGroup ── the tasks of one run
             ├─ HostTask ── the task that awaits the run
             └─ TaskSnapshot ── the state of a worker's task before a job

@@ -14,11 +14,9 @@ from typing import Any, Final, cast
 
 import trio
 
-from .. import _shared
-from .._interface import Isolation, TaskSnapshot, WorkerTask
-from .._shared import IDLE_TASK_NAME, expect, expect_attributes, getrefcount, getweakrefcount, has_values
-from ..loop._trio import TrioHost
-from ._direct_trio import CANCELLATION_REFERENCE_COUNT, DirectTrioGroup, DirectTrioSnapshot
+from ._interface import Isolation, TaskSnapshot, WorkerTask
+from ._shared import IDLE_TASK_NAME, await_chain, expect, expect_attributes, getrefcount, getweakrefcount, has_values
+from ._trio import CANCELLATION_REFERENCE_COUNT, DirectTrioGroup, DirectTrioSnapshot, TrioHost
 
 TRIO_RUN_MODULE: Final = cast(Any, trio)._core._run
 CancelStatus: Final = TRIO_RUN_MODULE.CancelStatus  # a node in trio's tree of cancel scopes
@@ -335,7 +333,7 @@ async def _close_nursery(nursery: Any) -> BaseException | None:
         nursery._parent_waiting_in_aexit = True
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         for task in _system_tasks():
-            if any(frame.f_locals.get("self") is nursery for frame, _ in _shared.await_chain(task.coro)):
+            if any(frame.f_locals.get("self") is nursery for frame, _ in await_chain(task.coro)):
                 trio.lowlevel.reschedule(task)
     # The finalizer removes the nursery in the next iteration of the event loop, or in the one after it.
     while nursery in nursery.parent_task.child_nurseries:

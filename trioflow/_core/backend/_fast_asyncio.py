@@ -19,10 +19,9 @@ import anyio
 import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
-from .._interface import TaskSnapshot, WorkerTask
-from .._shared import ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount, has_values
-from ..loop._asyncio import AsyncioHost, AsyncioLoop
-from ._edge_asyncio import EdgeGroup, EdgeIsolation
+from ._asyncio import AsyncioHost, AsyncioLoop, EdgeGroup, EdgeIsolation
+from ._interface import TaskSnapshot, WorkerTask
+from ._shared import ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount, has_values
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 """anyio's mapping of each task to its `TaskState`, which contains the task's innermost cancel scope."""

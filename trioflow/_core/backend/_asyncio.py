@@ -1,4 +1,18 @@
-"""The asyncio backend's event loop, using only the public APIs of asyncio and anyio."""
+"""The asyncio backend by the public names of asyncio and anyio: the event loop, and direct isolation.
+
+Direct isolation takes the place of fast isolation if a private attribute of anyio is not as expected. Each job has a
+native task of its own. Then:
+
+- A job is cancelled at once in a shield of anyio, too, as by any `Task.cancel()`.
+- Scopes and groups that a job leaves open are not noticed, and go on.
+- `current_effective_deadline()` does not show deadlines from outside the job.
+- `current_job()` in a task of a group around the run may be a job that runs at that time.
+- A run stops in the turn of the loop after a scope around it was cancelled, not at once.
+
+**Edge cancellation** is what direct and fast isolation have in common: each cause cancels a job once, as
+`asyncio.timeout` and TaskGroup do. What a job awaits while it unwinds is not cancelled, so the libraries of asyncio can
+clean up. A further cause cancels the job once more. Timers enforce the deadlines of workers and of the run.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +27,26 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import anyio
+import anyio.lowlevel
 
-from .. import _shared
-from .._interface import Backend, HostTask, WorkerTask
+from ._interface import Backend, HostTask, Isolation, TaskSnapshot, WorkerGroup, WorkerTask
+from ._shared import IDLE_TASK_NAME, await_chain, matches_any, split_cancellations
 
 if TYPE_CHECKING:
-    from .._interface import Scope
+    from ._interface import Scope
 
 T = TypeVar("T")
 SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
 """For each event loop, the object that all runs in the loop share."""
 WAKE_DELAY: Final = 0.05
 """Seconds after which signals wake the loop of a run; most short runs do without, as this takes a fifth of theirs."""
+add_awaiter: Any = getattr(asyncio, "future_add_to_awaited_by", None)
+"""The function of Python 3.14 that tells asyncio's tools, such as `python -m asyncio pstree`, which task awaits one."""
+discard_awaiter: Any = getattr(asyncio, "future_discard_from_awaited_by", None)
 
 
 class AsyncioHost(HostTask):
@@ -217,7 +235,7 @@ class AsyncioLoop(Backend):
                 timer.cancel()
 
     def needed_backend(self, exception: BaseException) -> str | None:
-        is_foreign = _shared.matches_any(
+        is_foreign = matches_any(
             exception,
             (RuntimeError, "must be called from async context"),
             (RuntimeError, "Task got bad yield"),
@@ -243,7 +261,7 @@ class AsyncioLoop(Backend):
 
     def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
         task = worker.task
-        return _shared.await_chain(None if task is None else task.get_coro())
+        return await_chain(None if task is None else task.get_coro())
 
 
 def _let_signals_wake(loop: asyncio.SelectorEventLoop, stack: contextlib.ExitStack) -> None:
@@ -270,4 +288,209 @@ def tasks_inside(task: Any) -> list[asyncio.Task[Any]]:
     return [child for child in asyncio.all_tasks() if id(child) in child_ids]
 
 
+# ---- isolation
+
+
+class EdgeGroup(WorkerGroup):
+    """The tasks of one run, native and in no task group, each of which is cancelled once for each cause."""
+
+    _host: AsyncioHost
+    _loop: asyncio.AbstractEventLoop
+
+    def spawn(self, worker: WorkerTask) -> None:
+        worker.context = self._context.copy()
+        work = worker.work() if self._loop.get_task_factory() is None else self._work_after_spawn(worker)
+        worker.task = task = self._loop.create_task(work, context=worker.context, name=IDLE_TASK_NAME)
+        if add_awaiter is not None:
+            add_awaiter(task, self._host.task)
+        task.add_done_callback(worker.leave_unstarted, context=self._context)  # until the first step
+
+    async def _work_after_spawn(self, worker: WorkerTask) -> None:
+        """Run the worker's function in a task of the program's factory. If it is eager, let `spawn` record the task."""
+        if worker.task is None:
+            await asyncio.sleep(0)
+        coroutine = worker.work()
+        del self, worker  # an exception of a job may keep this frame alive, and the frame must not keep the run alive
+        await coroutine
+
+    def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
+        # A cancelled timer keeps its own context until it is due.
+        return self._loop.call_at(when, context.run, function, context=contextvars.Context()).cancel
+
+    # ---- the deadline of a worker
+
+    def expire(self, worker: WorkerTask) -> None:
+        """Cancel a worker because the time of its job's call is over.
+
+        A job that was cancelled unwinds, and has as long for it as it needs: its own timeout is no further cause.
+        """
+        if not self.is_unwinding(worker):
+            worker.deadline = -math.inf
+            self.cancel_worker(worker)
+
+    def is_unwinding(self, worker: WorkerTask) -> bool:
+        """Return whether the engine has cancelled a worker, or its run, which a forever job outlasts."""
+        return worker.cause is not None or (self.is_cancelled() and not worker.is_shielded)
+
+    def set_deadline(self, worker: WorkerTask, when: float) -> None:
+        """Set another deadline. If the last one has cancelled the task, take that back."""
+        if worker.deadline == -math.inf:
+            self.take_back(worker)
+        worker.deadline = when
+        if when < worker.timer_fires_at:
+            self.set_timer(worker, when)
+
+    def take_back(self, worker: WorkerTask) -> None:
+        """Take back the cancellation by a deadline: a later call of the job must not take this request for its own."""
+        worker.task.uncancel()
+
+    def set_timer(self, worker: WorkerTask, when: float) -> None:
+        self.stop_timer(worker)
+        worker.timer_fires_at = when
+        worker.timer = self._loop.call_at(when, self._on_timer, worker, context=contextvars.Context())
+
+    def _on_timer(self, worker: WorkerTask) -> None:
+        """Cancel a worker whose deadline has passed. If its deadline was postponed, set a new timer instead."""
+        fired_at, worker.timer_fires_at, worker.timer = worker.timer_fires_at, math.inf, None
+        if worker.deadline == fired_at:
+            self.expire(worker)
+        elif worker.deadline not in (math.inf, -math.inf):
+            self.set_timer(worker, worker.deadline)
+
+    def stop_timer(self, worker: WorkerTask) -> None:
+        if worker.timer is not None:
+            worker.timer.cancel()
+            worker.timer, worker.timer_fires_at = None, math.inf
+
+    def forget(self, worker: WorkerTask) -> None:
+        if worker.timer is not None:
+            self.stop_timer(worker)
+        if discard_awaiter is not None:  # the edge refers to the host, which may be the task of a worker, too
+            discard_awaiter(worker.task, self._host.task)
+        worker.task = worker.context = worker.task_snapshot = worker.scope = None
+
+
+class CallScope:
+    """A scope around one call of a job, with the deadline of the job's worker; it cancels the call once."""
+
+    __slots__ = ("_deadline", "_group", "_is_cancelled", "_is_open", "_outer_deadline", "_worker")
+
+    def __init__(self, worker: WorkerTask, deadline: float) -> None:
+        self._worker = worker
+        self._group: Any = worker.group  # an `EdgeGroup`
+        self._deadline = deadline
+        self._outer_deadline = math.inf  # the deadline of the scope of the same worker around this one
+        self._is_open = self._is_cancelled = False
+
+    @property
+    def deadline(self) -> float:
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, when: float) -> None:
+        self._deadline = when
+        if self._is_open and self._worker.deadline != -math.inf:
+            self._group.set_deadline(self._worker, min(when, self._outer_deadline))
+
+    def cancel(self) -> None:
+        """Cancel the call, unless its time is over already."""
+        if self._is_open and self._worker.deadline != -math.inf:
+            self._is_cancelled = True
+            self._group.expire(self._worker)
+
+    def __enter__(self) -> Self:
+        """Set the deadline of the worker, unless its call is over and unwinds."""
+        worker = self._worker
+        self._outer_deadline = outer = worker.deadline
+        self._is_open = outer != -math.inf
+        if self._is_open:
+            worker.deadline = when = self._deadline if self._deadline < outer else outer
+            if when < worker.timer_fires_at:
+                self._group.set_timer(worker, when)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Restore the deadline of the worker. Catch the cancellation by this scope, unless there is another cause."""
+        worker = self._worker
+        was_open, self._is_open = self._is_open, False
+        if not was_open:
+            return False
+        if worker.deadline != -math.inf:  # the time is not over, so the timer fires no later than the outer deadline
+            worker.deadline = self._outer_deadline
+            return False
+        if not self._is_cancelled and self._outer_deadline < self._deadline:
+            return False  # the time of a scope around this one is over
+        is_caught = (
+            error is not None
+            and not self._group.is_unwinding(worker)
+            and split_cancellations(error, asyncio.CancelledError) == (True, None)
+        )
+        self._group.set_deadline(worker, self._outer_deadline)
+        return is_caught
+
+
+class EdgeIsolation(Isolation):
+    """An isolation whose scopes around calls cancel them once."""
+
+    def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Any:
+        if worker is None or worker.task is not self._loop.current_task():
+            return self._loop.create_scope(deadline)
+        return CallScope(worker, deadline)
+
+
+class DirectAsyncioGroup(EdgeGroup):
+    """The tasks of one run, each of which runs one job."""
+
+    def prepare(self, outer: Any) -> None:
+        task, is_cancelled = asyncio.current_task(), anyio.get_current_task().has_pending_cancellation()
+        self.host = self._host = AsyncioHost(self._backend, task, is_cancelled, self._context)
+        self._loop = self._host.loop
+
+    async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await self._host.run(body)
+        await anyio.lowlevel.checkpoint_if_cancelled()  # which the host's shield has blocked
+
+    def is_cancelled(self) -> bool:
+        """Return whether the host was cancelled; only the host itself sees at once that a scope around it was."""
+        is_host = self._backend.current_task() is self._host.task
+        return self._host.is_cancelled() or (is_host and anyio.get_current_task().has_pending_cancellation())
+
+    def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
+        if worker.task is not None:
+            worker.task.cancel()
+            if repeatedly:
+                self._loop.call_soon(self.cancel_worker, worker, True, context=self._context)
+
+
+class DirectAsyncioSnapshot(TaskSnapshot):
+    """The snapshot of a task that runs one job alone: what may matter later is whether it was cancelled."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+
+    def is_task_unchanged(self) -> bool:
+        return not self._task.cancelling()
+
+    def record_iteration(self) -> None:
+        """Do nothing: the worker leaves after its job."""
+
+
+class DirectAsyncio(EdgeIsolation):
+    """An isolation that runs each job in a task of its own."""
+
+    group_class = DirectAsyncioGroup
+    gives_own_tasks = True
+
+    def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
+        task = worker.task
+        task.remove_done_callback(worker.leave_unstarted)
+        worker.task_snapshot = snapshot = DirectAsyncioSnapshot(task)
+        return None if task.cancelling() else snapshot
+
+
 LOOP_CLASS: Final = AsyncioLoop
+ISOLATION_FACTORY: Final = DirectAsyncio
