@@ -37,7 +37,7 @@ from trioflow._core.base._states import TRANSITIONS
 from trioflow.testing import virtual_options
 from trioflow.view import save
 from trioflow.view._state_styles import STATE_STYLES
-from trioflow.view.graph import _job_writer, _render, _style
+from trioflow.view.graph import _drawing, _job_writer, _render
 from trioflow.view.text._symbols import UNICODE_SYMBOLS
 from trioflow.view.trace.timeline import _timeline
 
@@ -140,7 +140,7 @@ def draw_states() -> None:
     steps.attr(
         "node", shape="box", style="rounded,filled", fontname="Helvetica,Arial,sans-serif", fontsize="11", **idle
     )
-    line = _style.LINE_COLOR
+    line = _drawing.LINE_COLOR
     steps.attr("edge", color=line, fontcolor=line, fontname="Helvetica,Arial,sans-serif", fontsize="9")
     for old, following in TRANSITIONS.items():
         steps.node(old.name, f"{UNICODE_SYMBOLS.state_symbols[old]} {old.name}", penwidth="1" if following else "2")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trioflow import Job, Pool, Scheduler
 from trioflow.view import save
-from trioflow.view.graph import _job_writer, _style
+from trioflow.view.graph import _drawing, _job_writer
 from trioflow.view.graph._drawing import Drawing
 from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription, describe_graph
 from trioflow.view.trace.report import _report
@@ -70,7 +70,7 @@ def test_double_borders_and_colored_lines_mark_the_critical_path(virtual: Virtua
     marked = {
         (label_of(tail), label_of(head))
         for (tail, head), how in found.lines.items()
-        if how["color"] == _style.CRITICAL_PATH_COLOR
+        if how["color"] == _drawing.CRITICAL_PATH_COLOR
     }
     assert marked == {("first", "inner"), ("m1", "sum"), ("inner", "last")}
     assert "linkStyle" in mermaid(scheduler)
@@ -90,7 +90,7 @@ def test_a_collapsed_scheduler_with_a_failed_job_has_a_red_border(virtual: Virtu
 
 def test_members_of_a_frame_are_drawn_in_their_order() -> None:
     """The jobs of a frame are drawn in their order, from left to right or from top to bottom."""
-    directions: list[tuple[_style.Direction, int, int]] = [("TB", 2, 1), ("LR", 3, -1)]
+    directions: list[tuple[_drawing.Direction, int, int]] = [("TB", 2, 1), ("LR", 3, -1)]
     for direction, place, sign in directions:
         members = [idle(f"m{n}") for n in range(6)]
         frame = Scheduler(members, idle("end", required=members), label="frame")
@@ -175,4 +175,4 @@ def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(vir
         forever, job = Job(nap, 99, forever=True, label="watch"), Job(fail, 1, critical=critical)
         scheduler = Scheduler(forever, job)
         virtual(scheduler.co_run)
-        assert _style.caption(forever).label == f"{symbol} watch".lstrip()
+        assert _drawing.caption(forever).label == f"{symbol} watch".lstrip()

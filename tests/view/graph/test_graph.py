@@ -22,14 +22,14 @@ from trioflow.abc import BoxStyle
 from trioflow.graph import topological_order
 from trioflow.view import listing
 from trioflow.view._state_styles import STATE_STYLES
-from trioflow.view.graph import _dot, _job_writer, _style
+from trioflow.view.graph import _dot, _drawing, _job_writer
 from trioflow.view.graph._drawing import Drawing
 
 from ...bodies import Counting, fail_now, idle, serve, take
 from ...transitions import lead_to
 from .pictures import dot, escape, mermaid, seen, texts
 
-REMARK = _dot.EDGE_REMARK.format(_style.IF_SETTLED).removeprefix("<").removesuffix(">")
+REMARK = _dot.EDGE_REMARK.format(_drawing.IF_SETTLED).removeprefix("<").removesuffix(">")
 
 # --- boxes
 

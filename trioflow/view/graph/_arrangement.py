@@ -21,8 +21,8 @@ from collections.abc import Collection, Hashable, Iterator, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from .._state_styles import TEXT_COLOR
-from . import _style
 from ._dot import DotAttributes, Statement
+from ._drawing import Direction
 
 Key = TypeVar("Key", bound=Hashable)
 """What stands for a box or a frame."""
@@ -85,7 +85,7 @@ class DotWriter(ABC, Generic[Key]):
         names: Mapping[Key, str],
         members: Members[Key],
         edges: Collection[tuple[Key, Key]],
-        direction: _style.Direction,
+        direction: Direction,
         *,
         grid_ratio: float = GRID_RATIO,
         shares_edges: bool = False,

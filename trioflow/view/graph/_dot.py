@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..._core.job._labels import printable
-from . import _style
+from ._drawing import LINE_COLOR, Direction
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -26,7 +26,7 @@ GRAPH_DEFAULTS: Final[DotAttributes] = {
     "ranksep": "0.45",
     "pad": "0.15",
     "bgcolor": "transparent",
-    "fontcolor": _style.LINE_COLOR,
+    "fontcolor": LINE_COLOR,
 }
 NODE_DEFAULTS: Final[DotAttributes] = {
     "fontname": FONT_FAMILIES,
@@ -40,7 +40,7 @@ NODE_DEFAULTS: Final[DotAttributes] = {
 EDGE_DEFAULTS: Final[DotAttributes] = {
     "fontname": FONT_FAMILIES,
     "fontsize": "10",
-    "color": _style.LINE_COLOR,
+    "color": LINE_COLOR,
     "arrowsize": "0.65",
     "penwidth": "1",
 }
@@ -128,7 +128,7 @@ ATTRIBUTES: Final = frozenset(
 _is_plain: Final = re.compile(r"[\w#?,. -]*", re.ASCII).fullmatch
 
 
-def digraph_of(statements: Iterable[Statement], direction: _style.Direction, defaults: Defaults = DEFAULTS) -> Digraph:
+def digraph_of(statements: Iterable[Statement], direction: Direction, defaults: Defaults = DEFAULTS) -> Digraph:
     """Return the `graphviz.Digraph` of statements, of which frames are open until their end.
 
     `Digraph.subgraph` would copy the text of a nested frame once for each frame around it.

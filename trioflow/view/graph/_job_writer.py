@@ -10,21 +10,31 @@ from ..._core.job._job import AnyJob
 from ..._core.job._labels import printable
 from ..._core.words._job_queries import box_of, criticality
 from .._state_styles import STATE_STYLES, TEXT_COLOR, BoxColors
-from . import _style
 from ._arrangement import DotWriter
 from ._dot import NODE_DEFAULTS, DotAttributes, Statement, digraph_of
-from ._drawing import Drawing, EdgeKind
+from ._drawing import (
+    CRITICAL_PATH_COLOR,
+    IF_SETTLED,
+    INPUT_COLOR,
+    LINE_COLOR,
+    Direction,
+    Drawing,
+    EdgeKind,
+    box_colors,
+    caption,
+    shown_state,
+)
 
 if TYPE_CHECKING:
     from graphviz import Digraph
 
 
-def make_digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
+def make_digraph(drawing: Drawing, direction: Direction) -> Digraph:
     """Convert a drawing to a `graphviz.Digraph`, in O(V + E) time for V jobs and E edges."""
     return digraph_of(describe(drawing, direction), direction)
 
 
-def describe(drawing: Drawing, direction: _style.Direction) -> tuple[Statement, ...]:
+def describe(drawing: Drawing, direction: Direction) -> tuple[Statement, ...]:
     """Return a drawing as data."""
     return tuple(JobWriter(drawing, direction).statements())
 
@@ -32,7 +42,7 @@ def describe(drawing: Drawing, direction: _style.Direction) -> tuple[Statement, 
 class JobWriter(DotWriter[AnyJob]):
     """A writer of the jobs of a drawing, with their states."""
 
-    def __init__(self, drawing: Drawing, direction: _style.Direction) -> None:
+    def __init__(self, drawing: Drawing, direction: Direction) -> None:
         outside = {job: f"?{number}" for number, job in enumerate(drawing.outside_jobs(), 1)}
         super().__init__(drawing.job_numbers | outside, drawing.find_members(), drawing.edges, direction)
         self._drawing: Final = drawing
@@ -46,16 +56,16 @@ class JobWriter(DotWriter[AnyJob]):
             attributes |= CRITICAL_PATH_BOX
             if attributes.get("shape") == "cylinder":
                 attributes |= LOW_LABEL
-        label, remarks = _style.caption(key)
+        label, remarks = caption(key)
         tooltip = tooltip_text(key, self._drawing.paths[key])
         return Statement("node", (self.names[key],), attributes, label, tuple(remarks), tooltip)
 
     def frame(self, key: AnyJob) -> Statement:
-        label, remarks = _style.caption(key, is_frame=True)
+        label, remarks = caption(key, is_frame=True)
         attributes = {
             **FRAME_DEFAULTS,
-            "fillcolor": STATE_STYLES[_style.shown_state(key)].colors.frame,
-            "color": _style.box_colors(key).outline,
+            "fillcolor": STATE_STYLES[shown_state(key)].colors.frame,
+            "color": box_colors(key).outline,
             "penwidth": "1",  # otherwise a frame inherits the width of the enclosing frame's border
             **_mark_attributes(key, FRAME_DEFAULTS),
         }
@@ -67,15 +77,15 @@ class JobWriter(DotWriter[AnyJob]):
         attributes = {**EDGE_ATTRIBUTES[kind], **(RUN_IF_FAILED_EDGE if head.run_if == "failed" else {})}
         if (tail, head) in self._drawing.critical_path_edges:
             attributes |= CRITICAL_PATH_EDGE
-        return attributes, _style.IF_SETTLED if kind is EdgeKind.SETTLED else None
+        return attributes, IF_SETTLED if kind is EdgeKind.SETTLED else None
 
 
 EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
     EdgeKind.ORDER: {},
-    EdgeKind.DATA: {"color": _style.INPUT_COLOR, "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
+    EdgeKind.DATA: {"color": INPUT_COLOR, "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
     EdgeKind.SETTLED: {"fontsize": "9"},
 }
-CRITICAL_PATH_EDGE: Final[DotAttributes] = {"color": _style.CRITICAL_PATH_COLOR, "penwidth": "2.4"}
+CRITICAL_PATH_EDGE: Final[DotAttributes] = {"color": CRITICAL_PATH_COLOR, "penwidth": "2.4"}
 CRITICAL_PATH_BOX: Final[DotAttributes] = {"peripheries": "2"}
 LOW_LABEL: Final[DotAttributes] = {"margin": "0.14,0.12", "labelloc": "b"}
 """The label of a cylinder with two borders: the upper edge of the inner one would cross a label in the middle."""
@@ -84,7 +94,7 @@ SQUARE_BOX: Final[DotAttributes] = {"style": "filled"}
 OUTSIDE_BOX: Final[DotAttributes] = {
     "style": "rounded,filled,dotted",
     "fillcolor": "white",
-    "color": _style.LINE_COLOR,
+    "color": LINE_COLOR,
     "fontcolor": "#616e7c",
 }
 MAX_PATH_LENGTH: Final = 1000
@@ -99,7 +109,7 @@ def job_attributes(job: AnyJob) -> DotAttributes:
     box = box_of(job)
     shape = {"shape": box.shape, "style": NODE_DEFAULTS["style"] if box.rounded else SQUARE_BOX["style"]}
     shape = {name: value for name, value in shape.items() if value != NODE_DEFAULTS[name]}
-    return {**color_attributes(_style.box_colors(job)), **shape, **_mark_attributes(job, shape)}
+    return {**color_attributes(box_colors(job)), **shape, **_mark_attributes(job, shape)}
 
 
 def color_attributes(colors: BoxColors) -> DotAttributes:
@@ -126,4 +136,4 @@ def _mark_attributes(job: AnyJob, shape: DotAttributes) -> DotAttributes:
 
 def tooltip_text(job: AnyJob, path: str) -> str:
     """Return the text of a tooltip: class, path and state."""
-    return f"{type(job).__name__}: {fit(path, MAX_PATH_LENGTH, 'end')} ({_style.shown_state(job).value})"
+    return f"{type(job).__name__}: {fit(path, MAX_PATH_LENGTH, 'end')} ({shown_state(job).value})"

@@ -16,8 +16,7 @@ from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._job_queries import box_of, criticality
 from .._state_styles import STATE_STYLES, TEXT_COLOR, state_class
 from ..text._listing import BeginRow, EndRow, PlainRow
-from . import _style
-from ._drawing import Drawing, EdgeKind
+from ._drawing import CRITICAL_PATH_COLOR, IF_SETTLED, Direction, Drawing, EdgeKind, box_colors, caption, shown_state
 
 ARROWS: Final[Mapping[EdgeKind, str]] = {EdgeKind.ORDER: "-->", EdgeKind.DATA: "==>", EdgeKind.SETTLED: "-->"}
 UNSAFE_CHARACTERS: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
@@ -28,7 +27,7 @@ With a space after it, one of these three may begin a Markdown list, e.g. `1. `,
 INDENT: Final = "  "
 
 
-def flowchart_text(drawing: Drawing, direction: _style.Direction) -> str:
+def flowchart_text(drawing: Drawing, direction: Direction) -> str:
     """Convert a drawing to the text of a Mermaid flowchart, in O(V + E) time for V jobs and E edges."""
     return "\n".join([f"flowchart {direction}", *MermaidWriter(drawing, direction).lines()]) + "\n"
 
@@ -36,7 +35,7 @@ def flowchart_text(drawing: Drawing, direction: _style.Direction) -> str:
 class MermaidWriter:
     """A writer that converts a drawing to the lines of a Mermaid flowchart."""
 
-    def __init__(self, drawing: Drawing, direction: _style.Direction) -> None:
+    def __init__(self, drawing: Drawing, direction: Direction) -> None:
         self._drawing: Final = drawing
         self._direction: Final = direction
         names = {job: f"n{number}" for job, number in drawing.job_numbers.items()}
@@ -59,18 +58,16 @@ class MermaidWriter:
         for number, ((tail, head), kind) in enumerate(self._drawing.edges.items()):
             yield f"{INDENT}{self._node_names[tail]} {self._arrow_syntax(head, kind)} {self._node_names[head]}"
             if (tail, head) in self._drawing.critical_path_edges:
-                self._style_lines.append(
-                    f"{INDENT}linkStyle {number} stroke:{_style.CRITICAL_PATH_COLOR},stroke-width:4px"
-                )
+                self._style_lines.append(f"{INDENT}linkStyle {number} stroke:{CRITICAL_PATH_COLOR},stroke-width:4px")
         yield from self._style_lines
 
     def _class_lines(self) -> Iterator[str]:
         """Yield the definitions of the style classes, one for each state that a box or a frame shows."""
         box_states = {
-            _style.shown_state(row.job) for row in self._drawing.drawn_rows() if row.job not in self._framed_schedulers
+            shown_state(row.job) for row in self._drawing.drawn_rows() if row.job not in self._framed_schedulers
         }
         frame_states = {
-            _style.shown_state(scheduler) for scheduler in self._framed_schedulers if scheduler in self._node_names
+            shown_state(scheduler) for scheduler in self._framed_schedulers if scheduler in self._node_names
         }
         for state in STATE_STYLES:
             fill, outline, text, frame = STATE_STYLES[state].colors
@@ -94,28 +91,28 @@ class MermaidWriter:
                 yield f"{INDENT * depth}end"
 
     def _frame_lines(self, scheduler: BaseScheduler, indent: str) -> Iterator[str]:
-        state = _style.shown_state(scheduler)
-        label, remarks = _style.caption(scheduler, is_frame=True)
+        state = shown_state(scheduler)
+        label, remarks = caption(scheduler, is_frame=True)
         yield f"{indent}subgraph {self._node_names[scheduler]}[{quote_lines(label, *remarks)}]"
         yield f"{indent}{INDENT}direction {self._direction}"
         self._add_marks(scheduler)
         self._style_lines.append(f"{INDENT}class {self._node_names[scheduler]} {state_class(state)}Frame")
-        outline = _style.box_colors(scheduler).outline
+        outline = box_colors(scheduler).outline
         if outline != STATE_STYLES[state].colors.outline:
             self._add_style(scheduler, f"stroke:{outline}")
 
     def _box_line(self, job: AnyJob) -> str:
-        state, (opening, closing) = _style.shown_state(job), box_of(job).brackets
-        label, remarks = _style.caption(job)
+        state, (opening, closing) = shown_state(job), box_of(job).brackets
+        label, remarks = caption(job)
         self._add_marks(job)
-        fill, outline, text, _ = _style.box_colors(job)
+        fill, outline, text, _ = box_colors(job)
         if fill != STATE_STYLES[state].colors.fill:  # some of its jobs have failed or are blocked
             self._add_style(job, f"fill:{fill},stroke:{outline},color:{text}")
         return f"{self._node_names[job]}{opening}{quote_lines(label, *remarks)}{closing}:::{state_class(state)}"
 
     def _arrow_syntax(self, head: AnyJob, kind: EdgeKind) -> str:
         arrow = "-.->" if head.run_if == "failed" else ARROWS[kind]
-        return f"{arrow}|{_style.IF_SETTLED}|" if kind is EdgeKind.SETTLED else arrow
+        return f"{arrow}|{IF_SETTLED}|" if kind is EdgeKind.SETTLED else arrow
 
     def _add_marks(self, job: AnyJob) -> None:
         if criticality(job):

@@ -13,8 +13,7 @@ from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..text._listing import EndRow
 from ..text._selection import JobSelection
 from . import _job_writer, _mermaid
-from ._drawing import CriticalPath, Drawing
-from ._style import Direction
+from ._drawing import CriticalPath, Direction, Drawing
 
 if TYPE_CHECKING:
     from graphviz import Digraph

@@ -16,8 +16,7 @@ from ..._core.words._failures import failure_text
 from ..._core.words._job_queries import CountKey
 from ..graph import _job_writer, _render
 from ..graph._dot import Statement
-from ..graph._drawing import CriticalPath, Drawing
-from ..graph._style import Direction
+from ..graph._drawing import CriticalPath, Direction, Drawing
 from ..text._failure_text import FailureText
 from ..text._verdict import Tally, Verdict, create_verdict
 from ._critical_path import CriticalPathLink, compute_critical_path
