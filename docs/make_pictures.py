@@ -37,7 +37,7 @@ from trioflow._core.base._states import TRANSITIONS
 from trioflow.testing import virtual_options
 from trioflow.view import save
 from trioflow.view._state_styles import STATE_STYLES
-from trioflow.view.graph import _drawing, _job_writer, _render
+from trioflow.view.graph import _drawing, _render
 from trioflow.view.text._symbols import UNICODE_SYMBOLS
 from trioflow.view.trace.timeline import _timeline
 
@@ -136,7 +136,7 @@ REASONS = {
 def draw_states() -> None:
     """Draw the steps between the states of a job, from the table along which they are written."""
     steps = graphviz.Digraph(graph_attr={"nodesep": "0.3", "ranksep": "0.7", "pad": "0.15", "bgcolor": "transparent"})
-    idle = _job_writer.color_attributes(STATE_STYLES[JobState.IDLE].colors)
+    idle = _render.color_attributes(STATE_STYLES[JobState.IDLE].colors)
     steps.attr(
         "node", shape="box", style="rounded,filled", fontname="Helvetica,Arial,sans-serif", fontsize="11", **idle
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trioflow import Job, Pool, Scheduler
 from trioflow.view import save
-from trioflow.view.graph import _drawing, _job_writer
+from trioflow.view.graph import _drawing, _render
 from trioflow.view.graph._drawing import Drawing
 from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription, describe_graph
 from trioflow.view.trace.report import _report
@@ -95,7 +95,7 @@ def test_members_of_a_frame_are_drawn_in_their_order() -> None:
         members = [idle(f"m{n}") for n in range(6)]
         frame = Scheduler(members, idle("end", required=members), label="frame")
         after = Scheduler([idle(f"n{n}") for n in range(4)], label="next", required=frame)
-        graph = _job_writer.make_digraph(Drawing(Scheduler(frame, after), False, {}), direction)
+        graph = _render.make_digraph(Drawing(Scheduler(frame, after), False, {}), direction)
         rows = [line.split() for line in dot(graph.source, "plain").splitlines() if line.startswith("node")]
         for letter in "mn":
             found = sorted((sign * float(row[place]), row[6]) for row in rows if row[6].startswith(letter))

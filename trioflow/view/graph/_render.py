@@ -1,35 +1,40 @@
-"""Convert the graph of a scheduler to Graphviz or Mermaid, or to a picture rendered by `dot`."""
+"""Convert a drawing to statements for `dot` or to a Mermaid flowchart, and let `dot` draw pictures.
+
+GitHub and GitLab render Mermaid in README files. An edge in Mermaid can end at a frame, so no anchors are needed.
+Mermaid has fewer shapes than dot, so two kinds of jobs with different shapes in dot may look the same there.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from xml.etree import ElementTree as Tree
 
+from ..._core.base._text_forms import fit
+from ..._core.job._job import AnyJob
+from ..._core.job._labels import printable
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..text._listing import EndRow
+from ..._core.words._job_queries import box_of, criticality
+from .._state_styles import STATE_STYLES, TEXT_COLOR, BoxColors, state_class
+from ..text._listing import BeginRow, EndRow, PlainRow
 from ..text._selection import JobSelection
-from . import _job_writer, _mermaid
-from ._drawing import CriticalPath, Direction, Drawing
+from . import _drawing
+from ._arrangement import DotWriter
+from ._dot import NODE_DEFAULTS, DotAttributes, Statement, digraph_of
+from ._drawing import CriticalPath, Direction, Drawing, EdgeKind, box_colors, caption, shown_state
 
 if TYPE_CHECKING:
     from graphviz import Digraph
 
-ImageFormat = Literal["svg", "png"]
-
-MAX_DOT_SECONDS: Final = 120
-"""The time that `dot` may take. It draws a thousand boxes in a second, and ten thousand in half a minute."""
 MAX_READABLE_BOXES: Final = 40
 """The maximum number of boxes in a readable picture.
 
 If there are more boxes, the direction is from left to right, because a picture from top to bottom would be too
 wide.
 """
-MAX_WIDTH_POINTS: Final = 1600
-"""The maximum width of a picture in points. A page 1,280 pixels wide shows such a picture at 60 % of its size."""
 
 
 def graph(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSelection | bool = False) -> Digraph:
@@ -42,13 +47,14 @@ def graph(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSe
 
     """
     drawing = Drawing(scheduler, collapse, critical_path)
-    return _job_writer.make_digraph(drawing, default_direction(drawing))
+    return make_digraph(drawing, default_direction(drawing))
 
 
 def mermaid(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSelection | bool = False) -> str:
     """Return the text of a Mermaid flowchart. `critical_path` is the critical path of the last run."""
     drawing = Drawing(scheduler, collapse, critical_path)
-    return _mermaid.flowchart_text(drawing, default_direction(drawing))
+    direction = default_direction(drawing)
+    return "\n".join([f"flowchart {direction}", *MermaidWriter(drawing, direction).lines(), ""])
 
 
 def default_direction(drawing: Drawing) -> Direction:
@@ -58,6 +64,239 @@ def default_direction(drawing: Drawing) -> Direction:
 def count_boxes(drawing: Drawing) -> int:
     """Return the number of boxes and frames in a drawing."""
     return sum(not isinstance(row, EndRow) for row in drawing.drawn_rows())
+
+
+# ---- statements for `dot`
+
+
+def make_digraph(drawing: Drawing, direction: Direction) -> Digraph:
+    """Convert a drawing to a `graphviz.Digraph`, in O(V + E) time for V jobs and E edges."""
+    return digraph_of(describe(drawing, direction), direction)
+
+
+def describe(drawing: Drawing, direction: Direction) -> tuple[Statement, ...]:
+    """Return a drawing as data."""
+    return tuple(JobWriter(drawing, direction).statements())
+
+
+class JobWriter(DotWriter[AnyJob]):
+    """A writer of the jobs of a drawing, with their states."""
+
+    def __init__(self, drawing: Drawing, direction: Direction) -> None:
+        outside = {job: f"?{number}" for number, job in enumerate(drawing.outside_jobs(), 1)}
+        super().__init__(drawing.job_numbers | outside, drawing.find_members(), drawing.edges, direction)
+        self._drawing: Final = drawing
+
+    def box(self, key: AnyJob) -> Statement:
+        if key not in self._drawing.job_numbers:
+            label = printable(f"? {key.label}")
+            return Statement("node", (self.names[key],), OUTSIDE_BOX, label, tooltip=tooltip_text(key, key.path))
+        attributes = job_attributes(key)
+        if key in self._drawing.critical_path_jobs:
+            attributes |= CRITICAL_PATH_BOX
+            if attributes.get("shape") == "cylinder":
+                attributes |= LOW_LABEL
+        label, remarks = caption(key)
+        tooltip = tooltip_text(key, self._drawing.paths[key])
+        return Statement("node", (self.names[key],), attributes, label, tuple(remarks), tooltip)
+
+    def frame(self, key: AnyJob) -> Statement:
+        label, remarks = caption(key, is_frame=True)
+        attributes = {
+            **FRAME_DEFAULTS,
+            "fillcolor": STATE_STYLES[shown_state(key)].colors.frame,
+            "color": box_colors(key).outline,
+            "penwidth": "1",  # otherwise a frame inherits the width of the enclosing frame's border
+            **_mark_attributes(key, FRAME_DEFAULTS),
+        }
+        tooltip = tooltip_text(key, self._drawing.paths[key])
+        return Statement("frame", (self.frame_name(key),), attributes, label, tuple(remarks), tooltip)
+
+    def edge(self, tail: AnyJob, head: AnyJob) -> tuple[DotAttributes, str | None]:
+        kind = self._drawing.edges[tail, head]
+        attributes = {**EDGE_ATTRIBUTES[kind], **(RUN_IF_FAILED_EDGE if head.run_if == "failed" else {})}
+        if (tail, head) in self._drawing.critical_path_edges:
+            attributes |= CRITICAL_PATH_EDGE
+        return attributes, _drawing.IF_SETTLED if kind is EdgeKind.SETTLED else None
+
+
+EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
+    EdgeKind.ORDER: {},
+    EdgeKind.DATA: {"color": _drawing.INPUT_COLOR, "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
+    EdgeKind.SETTLED: {"fontsize": "9"},
+}
+CRITICAL_PATH_EDGE: Final[DotAttributes] = {"color": _drawing.CRITICAL_PATH_COLOR, "penwidth": "2.4"}
+CRITICAL_PATH_BOX: Final[DotAttributes] = {"peripheries": "2"}
+LOW_LABEL: Final[DotAttributes] = {"margin": "0.14,0.12", "labelloc": "b"}
+"""The label of a cylinder with two borders: the upper edge of the inner one would cross a label in the middle."""
+RUN_IF_FAILED_EDGE: Final[DotAttributes] = {"style": "dashed"}
+SQUARE_BOX: Final[DotAttributes] = {"style": "filled"}
+OUTSIDE_BOX: Final[DotAttributes] = {
+    "style": "rounded,filled,dotted",
+    "fillcolor": "white",
+    "color": _drawing.LINE_COLOR,
+    "fontcolor": "#616e7c",
+}
+MAX_PATH_LENGTH: Final = 1000
+"""The maximum length of a path in a tooltip. A longer path loses its beginning.
+
+With a thousand levels of nesting, complete paths would make up most of the file.
+"""
+
+
+def job_attributes(job: AnyJob) -> DotAttributes:
+    """Return the attributes of a job's box that differ from `NODE_DEFAULTS`: its class defines the shape."""
+    box = box_of(job)
+    shape = {"shape": box.shape, "style": NODE_DEFAULTS["style"] if box.rounded else SQUARE_BOX["style"]}
+    shape = {name: value for name, value in shape.items() if value != NODE_DEFAULTS[name]}
+    return {**color_attributes(box_colors(job)), **shape, **_mark_attributes(job, shape)}
+
+
+def color_attributes(colors: BoxColors) -> DotAttributes:
+    return {"fillcolor": colors.fill, "color": colors.outline, "fontcolor": colors.text}
+
+
+FRAME_DEFAULTS: Final[DotAttributes] = {
+    "style": "rounded,filled",
+    "labeljust": "l",
+    "margin": "10",
+    "fontcolor": TEXT_COLOR,
+}
+
+
+def _mark_attributes(job: AnyJob, shape: DotAttributes) -> DotAttributes:
+    """Return the attributes that mark critical and forever jobs. `shape` contains the attributes of the job's shape."""
+    marks: DotAttributes = {}
+    if criticality(job):
+        marks["penwidth"] = "2.6"
+    if job.forever:
+        marks["style"] = f"{shape.get('style', NODE_DEFAULTS['style'])},dashed"
+    return marks
+
+
+def tooltip_text(job: AnyJob, path: str) -> str:
+    """Return the text of a tooltip: class, path and state."""
+    return f"{type(job).__name__}: {fit(path, MAX_PATH_LENGTH, 'end')} ({shown_state(job).value})"
+
+
+# ---- Mermaid
+
+ARROWS: Final[Mapping[EdgeKind, str]] = {EdgeKind.ORDER: "-->", EdgeKind.DATA: "==>", EdgeKind.SETTLED: "-->"}
+UNSAFE_CHARACTERS: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
+"""The characters to escape: most ASCII punctuation, and a `-`, `.` or `)` before a space.
+
+With a space after it, one of these three may begin a Markdown list, e.g. `1. `, which Mermaid rejects in a label.
+"""
+INDENT: Final = "  "
+
+
+class MermaidWriter:
+    """A writer that converts a drawing to the lines of a Mermaid flowchart."""
+
+    def __init__(self, drawing: Drawing, direction: Direction) -> None:
+        self._drawing: Final = drawing
+        self._direction: Final = direction
+        names = {job: f"n{number}" for job, number in drawing.job_numbers.items()}
+        self._node_names: Final = {
+            **names,
+            **{job: f"outside{number}" for number, job in enumerate(drawing.outside_jobs(), 1)},
+        }
+        # An empty scheduler is drawn as a box.
+        self._framed_schedulers: Final = {row.job.scheduler for row in drawing.drawn_rows()}
+        self._style_lines: Final[list[str]] = []
+
+    def lines(self) -> Iterator[str]:
+        """Yield the flowchart line by line: classes, boxes and frames, the arrows between them, and further styles."""
+        yield from self._class_lines()
+        yield from self._box_lines()
+        for job in self._drawing.outside_jobs():
+            label = quote_lines(printable(f"? {job.label}"))
+            yield f"{INDENT}{self._node_names[job]}({label})"
+            self._add_style(job, "stroke-dasharray:2 3")
+        for number, ((tail, head), kind) in enumerate(self._drawing.edges.items()):
+            yield f"{INDENT}{self._node_names[tail]} {self._arrow_syntax(head, kind)} {self._node_names[head]}"
+            if (tail, head) in self._drawing.critical_path_edges:
+                self._style_lines.append(
+                    f"{INDENT}linkStyle {number} stroke:{_drawing.CRITICAL_PATH_COLOR},stroke-width:4px"
+                )
+        yield from self._style_lines
+
+    def _class_lines(self) -> Iterator[str]:
+        """Yield the definitions of the style classes, one for each state that a box or a frame shows."""
+        box_states = {
+            shown_state(row.job) for row in self._drawing.drawn_rows() if row.job not in self._framed_schedulers
+        }
+        frame_states = {
+            shown_state(scheduler) for scheduler in self._framed_schedulers if scheduler in self._node_names
+        }
+        for state in STATE_STYLES:
+            fill, outline, text, frame = STATE_STYLES[state].colors
+            if state in box_states:
+                yield f"{INDENT}classDef {state_class(state)} fill:{fill},stroke:{outline},color:{text}"
+            if state in frame_states:
+                colors = f"fill:{frame},stroke:{outline},color:{TEXT_COLOR}"
+                yield f"{INDENT}classDef {state_class(state)}Frame {colors}"
+
+    def _box_lines(self) -> Iterator[str]:
+        depth = 1
+        for row in self._drawing.drawn_rows():
+            if isinstance(row, PlainRow) or row.job not in self._framed_schedulers:
+                if not isinstance(row, EndRow):
+                    yield f"{INDENT * depth}{self._box_line(row.job)}"
+            elif isinstance(row, BeginRow):
+                yield from self._frame_lines(row.job, INDENT * depth)
+                depth += 1
+            else:
+                depth -= 1
+                yield f"{INDENT * depth}end"
+
+    def _frame_lines(self, scheduler: BaseScheduler, indent: str) -> Iterator[str]:
+        state = shown_state(scheduler)
+        label, remarks = caption(scheduler, is_frame=True)
+        yield f"{indent}subgraph {self._node_names[scheduler]}[{quote_lines(label, *remarks)}]"
+        yield f"{indent}{INDENT}direction {self._direction}"
+        self._add_marks(scheduler)
+        self._style_lines.append(f"{INDENT}class {self._node_names[scheduler]} {state_class(state)}Frame")
+        outline = box_colors(scheduler).outline
+        if outline != STATE_STYLES[state].colors.outline:
+            self._add_style(scheduler, f"stroke:{outline}")
+
+    def _box_line(self, job: AnyJob) -> str:
+        state, (opening, closing) = shown_state(job), box_of(job).brackets
+        label, remarks = caption(job)
+        self._add_marks(job)
+        fill, outline, text, _ = box_colors(job)
+        if fill != STATE_STYLES[state].colors.fill:  # some of its jobs have failed or are blocked
+            self._add_style(job, f"fill:{fill},stroke:{outline},color:{text}")
+        return f"{self._node_names[job]}{opening}{quote_lines(label, *remarks)}{closing}:::{state_class(state)}"
+
+    def _arrow_syntax(self, head: AnyJob, kind: EdgeKind) -> str:
+        arrow = "-.->" if head.run_if == "failed" else ARROWS[kind]
+        return f"{arrow}|{_drawing.IF_SETTLED}|" if kind is EdgeKind.SETTLED else arrow
+
+    def _add_marks(self, job: AnyJob) -> None:
+        if criticality(job):
+            self._add_style(job, "stroke-width:3px")
+        if job.forever:
+            self._add_style(job, "stroke-dasharray:5 4")
+
+    def _add_style(self, job: AnyJob, style: str) -> None:
+        self._style_lines.append(f"{INDENT}style {self._node_names[job]} {style}")
+
+
+def quote_lines(*lines: str) -> str:
+    """Return lines as one quoted Mermaid string, with entities, HTML, Markdown and quotes escaped."""
+    text = "<br/>".join(UNSAFE_CHARACTERS.sub(lambda match: f"#{ord(match[0])};", line) for line in lines)
+    return f'"{text or " "}"'
+
+
+# ---- pictures, drawn by `dot`
+
+ImageFormat = Literal["svg", "png"]
+MAX_DOT_SECONDS: Final = 120
+"""The time that `dot` may take. It draws a thousand boxes in a second, and ten thousand in half a minute."""
+MAX_WIDTH_POINTS: Final = 1600
+"""The maximum width of a picture in points. A page 1,280 pixels wide shows such a picture at 60 % of its size."""
 
 
 def render(source: str, image_format: ImageFormat, subject: str, seconds: float = math.inf) -> bytes:

@@ -14,7 +14,7 @@ from ..._core.job._labels import printable, shorten
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._failures import failure_text
 from ..._core.words._job_queries import CountKey
-from ..graph import _job_writer, _render
+from ..graph import _render
 from ..graph._dot import Statement
 from ..graph._drawing import CriticalPath, Direction, Drawing
 from ..text._failure_text import FailureText
@@ -52,7 +52,7 @@ def describe_graph(scheduler: Any, critical_path: CriticalPath) -> GraphDescript
         return GraphDescription(notes=(TOO_MANY_NOTE,))
     direction = _render.default_direction(drawing)
     return GraphDescription(
-        _job_writer.describe(drawing, direction),
+        _render.describe(drawing, direction),
         direction,
         paths={str(number): printable(shorten(drawing.paths[job])) for job, number in drawing.job_numbers.items()},
         notes=("Each group is one box.",) if collapse else (),
