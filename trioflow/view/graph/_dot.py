@@ -1,14 +1,32 @@
-"""Statements, the parts of a drawing as data, and their translation into the language of `dot`."""
+"""The language of `dot`: statements, the parts of a drawing as data, their translation, and their arrangement.
+
+`DotWriter` arranges boxes, frames and edges so that `dot` draws them well, in static drawings and in live pictures:
+
+A group is drawn as a frame, which dot calls a cluster. dot draws edges only between boxes. Therefore, an edge to a
+frame leads to a box in the frame, and dot clips the edge at the frame's border (`lhead`, `ltail`). Additional,
+invisible edges lead to other boxes at the border. They make dot place the jobs that require a group below the whole
+frame of that group.
+
+The boxes to which the edges of a frame lead are its anchors. If edges end at a frame, its anchors are the boxes of its
+first rank, or, if there are many such boxes, one invisible point above them. If edges begin at a frame, its anchors are
+the boxes of its last rank, or one invisible point below them. An empty frame has a single point.
+
+Boxes without edges would all stand in one rank. If they are many, invisible edges arrange them in a grid.
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ..._core.job._labels import printable
+from .._state_styles import TEXT_COLOR
 from ._drawing import LINE_COLOR, Direction
 
 if TYPE_CHECKING:
@@ -184,3 +202,219 @@ def escape_line(line: str) -> str:
     """Return a line with entities, tags and backslashes escaped for dot."""
     escaped = printable(line).replace("&", "&amp;").replace("\\", "\\\\")
     return escaped.replace("<", "&lt;").replace(">", "&gt;")
+
+
+# ---- the arrangement
+
+Key = TypeVar("Key", bound=Hashable)
+"""What stands for a box or a frame."""
+Members = Mapping[Key, list[Key]]
+"""The boxes and frames directly in each frame; first, for a key that stands for the whole, those in none.
+
+Enclosing frames come first.
+"""
+MAX_ANCHORS: Final = 4
+"""The maximum number of anchors at a border. If there are more boxes, a single point replaces them.
+
+Thus, an edge between two frames becomes at most 16 edges in dot, all but one of them invisible.
+"""
+MAX_ORDERED_BOXES: Final = 40
+"""The maximum number of boxes in the first rank of a frame whose order is enforced. dot orders a larger rank."""
+MAX_ROW: Final = 8
+"""The maximum number of boxes without edges that stand in one rank; if there are more in all, half of it for a frame.
+
+More are arranged in a grid.
+"""
+GRID_RATIO: Final = 3.0
+"""The number of rows of a grid divided by the number of its columns, because boxes are wider than high."""
+INVISIBLE_POINT: Final[DotAttributes] = {"shape": "point", "style": "invis", "width": "0.01", "height": "0.01"}
+EMPTY_FRAME_TEXT: Final[DotAttributes] = {
+    "shape": "plaintext",
+    "style": "",
+    "fontcolor": TEXT_COLOR,
+    "fontsize": "9",
+    "height": "0.2",
+    "margin": "0.05,0",
+}
+
+
+class InvisiblePoint(NamedTuple):
+    """A point at the top or at the bottom of a frame, or in the middle of an empty one."""
+
+    frame: Any
+    position: str
+
+
+Anchor: TypeAlias = Key | InvisiblePoint
+
+
+class DotWriter(ABC, Generic[Key]):
+    """A writer of boxes, frames and the edges between them as statements. A subclass knows how each of them looks.
+
+    Args:
+        names: the name of each box and frame.
+        members: the boxes and frames, and where each is.
+        edges: the edges between them, as pairs of tail and head.
+        direction: the direction of the graph.
+        grid_ratio: the number of rows of a grid divided by the number of its columns.
+        shares_edges: whether boxes of one frame with the same edges stand in a grid, of which only the outer rows have
+            these edges. Otherwise, only boxes without edges stand in grids.
+
+    """
+
+    def __init__(
+        self,
+        names: Mapping[Key, str],
+        members: Members[Key],
+        edges: Collection[tuple[Key, Key]],
+        direction: Direction,
+        *,
+        grid_ratio: float = GRID_RATIO,
+        shares_edges: bool = False,
+    ) -> None:
+        self.names: Final = names
+        self._members: Final = members
+        # If the direction is "LR", dot orders the boxes of a rank from bottom to top.
+        self._rank_step: Final = 1 if direction == "TB" else -1
+        self._grid_ratio: Final = grid_ratio
+        # Invisible edges are written last, because dot puts a box into the frame where an edge first mentions it.
+        self._invisible_edges: Final[list[tuple[Anchor[Key], Anchor[Key]]]] = []
+        self._below_first_rank: Final[set[Anchor[Key]]] = set()  # the boxes of grids, without those of the first rank
+        self._above_last_rank: Final[set[Anchor[Key]]] = set()
+        self._heads: Final = {head for _, head in edges}
+        frame_of = {key: frame for frame, keys in members.items() for key in keys}
+        inner_edges = [ends for ends in edges if frame_of[ends[0]] == frame_of[ends[1]]]
+        self._tops, self._bottoms = (
+            FrameBorders(position, members, {ends[at] for ends in edges}, {ends[at] for ends in inner_edges})
+            for position, at in (("top", 1), ("bottom", 0))
+        )
+        self._arrange_in_grids(frame_of, edges, shares_edges)
+        self._edges: Final = [
+            ends for ends in edges if ends[0] not in self._above_last_rank and ends[1] not in self._below_first_rank
+        ]
+
+    @abstractmethod
+    def box(self, key: Key) -> Statement:
+        """Return the box `names[key]`."""
+
+    @abstractmethod
+    def frame(self, key: Key) -> Statement:
+        """Return the begin of the frame `frame_name(key)`."""
+
+    def edge(self, _tail: Key, _head: Key) -> tuple[DotAttributes, str | None]:
+        """Return the attributes and the label of an edge."""
+        return {}, None
+
+    def frame_name(self, frame: Key) -> str:
+        return f"cluster {self.names[frame]}"
+
+    def statements(self) -> Iterator[Statement]:
+        """Yield the boxes and frames, then the edges."""
+        todo = [(key, False) for key in reversed(next(iter(self._members.values())))]
+        while todo:  # a loop without recursion, because frames may be nested to any depth
+            key, is_end = todo.pop()
+            if is_end:
+                yield from self._close_frame(key)
+            elif key in self._members:
+                yield from self._open_frame(key)
+                todo += [(key, True), *((member, False) for member in reversed(self._members[key]))]
+            else:
+                yield self.box(key)
+        for tail, head in self._edges:
+            yield self._visible_edge(tail, head)
+        for ends in self._invisible_edges:
+            yield Statement("edge", tuple(map(self._anchor_name, ends)), {"style": "invis"})
+
+    def _open_frame(self, frame: Key) -> Iterator[Statement]:
+        yield self.frame(frame)
+        if not self._members[frame]:  # dot draws no frame without content
+            point = InvisiblePoint(frame, "empty")
+            yield Statement("node", (self._anchor_name(point),), EMPTY_FRAME_TEXT, "(empty)")
+        for borders, inner in ((self._tops, self._below_first_rank), (self._bottoms, self._above_last_rank)):
+            point = InvisiblePoint(frame, borders.position)
+            if boxes := borders.replaced_boxes.get(point):
+                yield Statement("node", (self._anchor_name(point),), INVISIBLE_POINT, "")
+                edges = [(point, box) for box in boxes if box not in inner]
+                self._invisible_edges.extend(edges if borders is self._tops else [(b, a) for a, b in edges])
+
+    def _close_frame(self, frame: Key) -> Iterator[Statement]:
+        """Close a frame, and keep dot from reversing the order of the boxes at which no edge ends.
+
+        dot may place all of them in the first rank.
+        """
+        boxes = [key for key in self._members[frame] if key not in self._heads and key not in self._members]
+        names = [self.names[key] for key in boxes if key not in self._below_first_rank]
+        if 1 < len(names) <= MAX_ORDERED_BOXES:
+            yield Statement("rank", tuple(names[:: self._rank_step]))
+        yield Statement("end")
+
+    def _visible_edge(self, tail: Key, head: Key) -> Statement:
+        """Return an edge between the middle anchors of its ends. Invisible edges connect all other pairs of anchors."""
+        attributes, label = self.edge(tail, head)
+        tails, heads = self._bottoms.anchors(tail), self._tops.anchors(head)
+        visible = tails[len(tails) // 2], heads[len(heads) // 2]
+        self._invisible_edges.extend(ends for ends in itertools.product(tails, heads) if ends != visible)
+        for name, frame, anchor in (("ltail", tail, visible[0]), ("lhead", head, visible[1])):
+            if anchor != frame:
+                attributes = {**attributes, name: self.frame_name(frame)}
+        return Statement("edge", tuple(map(self._anchor_name, visible)), attributes, label)
+
+    def _arrange_in_grids(
+        self, frame_of: Mapping[Key, Key], edges: Collection[tuple[Key, Key]], shares_edges: bool
+    ) -> None:
+        """Let dot place boxes with the same edges in grids by invisible edges; it would place them in one rank."""
+        ends_of: dict[Key, list[tuple[Key, bool]]] = {key: [] for key in frame_of if key not in self._members}
+        for tail, head in edges:
+            ends_of.get(tail, []).append((head, True))
+            ends_of.get(head, []).append((tail, False))
+        alike: dict[Any, list[Key]] = {}
+        for key, ends in ends_of.items():
+            if shares_edges or not ends:
+                alike.setdefault((frame_of[key], frozenset(ends)), []).append(key)
+        max_row = MAX_ROW if sum(map(len, alike.values())) <= MAX_ROW else MAX_ROW // 2
+        for boxes in alike.values():
+            if len(boxes) > max_row:
+                row_count = math.ceil(math.sqrt(len(boxes) * self._grid_ratio))
+                rank_size = math.ceil(len(boxes) / row_count) if self._rank_step == 1 else row_count
+                self._invisible_edges.extend(zip(boxes, boxes[rank_size:], strict=False))
+                self._below_first_rank.update(boxes[rank_size:])
+                self._above_last_rank.update(boxes[: (len(boxes) - 1) // rank_size * rank_size])
+
+    def _anchor_name(self, anchor: Anchor[Key]) -> str:
+        if isinstance(anchor, InvisiblePoint):
+            return f"{self.names[anchor.frame]} {anchor.position}"
+        return self.names[anchor]
+
+
+class FrameBorders(Generic[Key]):
+    """The top borders of all frames, or all their bottom borders, with the anchors there.
+
+    Args:
+        position: which of the two.
+        members: the frames.
+        ends: the boxes and frames at which edges end, or begin, if it is the bottom.
+        inner_ends: those of edges inside of one frame, which are not at the border.
+
+    """
+
+    def __init__(self, position: str, members: Members[Key], ends: set[Key], inner_ends: set[Key]) -> None:
+        self.position: Final = position
+        self.replaced_boxes: Final[dict[InvisiblePoint, list[Anchor[Key]]]] = {}
+        """The boxes that each point replaces. They belong below a point at the top, and above one at the bottom."""
+        self._anchors: Final[dict[Key, list[Anchor[Key]]]] = {}
+        borders: dict[Key, list[Key]] = {}  # of the frames at which edges end, and of those in them that touch theirs
+        wanted = set(ends)
+        for frame, keys in members.items():  # the outermost frame first
+            if frame in wanted:
+                borders[frame] = [key for key in keys if key not in inner_ends] or keys[:1]
+                wanted.update(borders[frame])
+        for frame, keys in reversed(borders.items()):
+            anchors = [anchor for key in keys for anchor in self.anchors(key)]
+            if len(anchors) > MAX_ANCHORS:
+                self.replaced_boxes[InvisiblePoint(frame, position)] = anchors
+                anchors = [InvisiblePoint(frame, position)]
+            self._anchors[frame] = [*anchors] or [InvisiblePoint(frame, "empty")]
+
+    def anchors(self, key: Key) -> list[Anchor[Key]]:
+        """Return the anchors of a frame, of which there are at most `MAX_ANCHORS`. A box is its own anchor."""
+        return self._anchors.get(key, [key])

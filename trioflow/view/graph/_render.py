@@ -22,8 +22,7 @@ from .._state_styles import STATE_STYLES, TEXT_COLOR, BoxColors, state_class
 from ..text._listing import BeginRow, EndRow, PlainRow
 from ..text._selection import JobSelection
 from . import _drawing
-from ._arrangement import DotWriter
-from ._dot import NODE_DEFAULTS, DotAttributes, Statement, digraph_of
+from ._dot import NODE_DEFAULTS, DotAttributes, DotWriter, Statement, digraph_of
 from ._drawing import CriticalPath, Direction, Drawing, EdgeKind, box_colors, caption, shown_state
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from ..._core.base._text_forms import fit
 from .._families import family_from_label
 from .._state_styles import STATE_COUNT_ORDER, STATE_PRECEDENCE, recorded_state, state_class
 from ..graph import _dot, _render
-from ..graph._arrangement import GRID_RATIO, DotWriter
+from ..graph._dot import GRID_RATIO, DotWriter
 from ..graph._drawing import Direction
 from ..trace._facts import JobFacts
 from ..trace._trace_record import MAX_BOXES
