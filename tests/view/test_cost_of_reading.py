@@ -16,10 +16,9 @@ from trioflow.abc import WaitCause
 from trioflow.view import save
 from trioflow.view.text._failure_text import FailureText, placeholder_exception
 from trioflow.view.trace._compare import compare, run_times
-from trioflow.view.trace._facts import JobFacts, ResourceFacts, RunFacts
 from trioflow.view.trace._formats import csv_text, json_text
+from trioflow.view.trace._record_builder import JobFacts, RecordBuilder, ResourceFacts, RunFacts
 from trioflow.view.trace._slot_use import compute_slot_use
-from trioflow.view.trace._span_builder import RecordBuilder
 from trioflow.view.trace._spans import CommandOutput, CommandRecord, IncidentMark, RunSpan, Span
 from trioflow.view.trace._trace_file import record_json
 from trioflow.view.trace._trace_record import TraceRecord

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from trioflow import Job, Pool, Scheduler, Sequence, Service, Trace
 from trioflow.abc import WaitCause
-from trioflow.view.trace._critical_path import CriticalPathLink, settled_at
+from trioflow.view.trace._spans import settled_at
+from trioflow.view.trace._trace_record import CriticalPathLink
 
 from ...bodies import fail, nap
 

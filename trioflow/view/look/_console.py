@@ -20,8 +20,7 @@ from .._state_styles import STATE_STYLES, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
 from ..text._failure_text import group_failures
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally
-from ..trace._facts import JobFacts, RunFacts
-from ..trace._span_builder import RecordBuilder
+from ..trace._record_builder import JobFacts, RecordBuilder, RunFacts
 from ..trace._spans import HostFacts, IncidentMark
 from ..trace._trace_file import read_plain
 from ..trace._trace_record import GraphDescription, LiveObjects, TraceRecord, tally_of

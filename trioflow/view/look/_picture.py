@@ -17,7 +17,7 @@ from .._state_styles import STATE_COUNT_ORDER, STATE_PRECEDENCE, recorded_state,
 from ..graph import _dot, _render
 from ..graph._dot import GRID_RATIO, DotWriter
 from ..graph._drawing import Direction
-from ..trace._facts import JobFacts
+from ..trace._record_builder import JobFacts
 from ..trace._trace_record import MAX_BOXES
 from ._console import WatchedRun, name_of
 

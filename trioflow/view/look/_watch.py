@@ -31,7 +31,6 @@ from .._estimate import Estimate
 from .._outcome import Outcome
 from ..text._verdict import Tally
 from ..trace._event_recorder import RunStart
-from ..trace._facts import RunFacts
 from ..trace._log_reader import (
     PLAIN_OUTCOME,
     LiveJob,
@@ -42,6 +41,7 @@ from ..trace._log_reader import (
     host_facts,
     pool_resources,
 )
+from ..trace._record_builder import RunFacts
 from ..trace._trace import find_critical_path
 from ..trace._trace_file import to_plain
 from ..trace._trace_record import MAX_BOXES, describe_graph

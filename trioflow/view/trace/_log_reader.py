@@ -30,8 +30,7 @@ from ..._core.words._run_view import run_steering, run_times
 from .._outcome import Outcome, outcome
 from ..text._failure_text import describe_failure, one_line_text
 from ._event_recorder import EventKind, RunStart, read_events, record_outcome
-from ._facts import JobFacts, ResourceFacts, RunFacts
-from ._span_builder import RecordBuilder
+from ._record_builder import JobFacts, RecordBuilder, ResourceFacts, RunFacts
 from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span
 from ._trace_record import LiveObjects, TraceRecord
 from ._waits import MIN_GAP_SECONDS

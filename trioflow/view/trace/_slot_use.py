@@ -20,9 +20,9 @@ from ..._core.base._states import WaitCause
 from ..._core.base._text_forms import duration_text, plural
 from ..._core.job._labels import printable
 from .._state_styles import CAUSE_WORDS
-from ._resource_use import count_overlaps
 from ._spans import Span, assign_lanes, throttled_before_start, waits_after_start, without_intervals
 from ._trace_record import TraceRecord, once_for_each_record
+from ._waits import count_overlaps
 
 WORK: Final = "work", ""
 """The `Activity` of a job that neither waits nor has ended."""

@@ -191,6 +191,14 @@ def or_infinity(time: float | None) -> float:
     return math.inf if time is None else time
 
 
+def settled_at(span: Span) -> float:
+    """Return the time from which jobs that require the job of `span` could start, or infinity if there is none yet.
+
+    This is the end of the job, or, for a service, the time when the service became ready.
+    """
+    return or_infinity(span.finished_at if span.ready_at is None else span.ready_at)
+
+
 @dataclass(frozen=True, slots=True)
 class RunSpan:
     """The record of one run of one scheduler, within one run of its enclosing scheduler."""

@@ -8,9 +8,8 @@ from typing import Final, final
 
 from ..._core.base._states import WaitCause
 from .._state_styles import CAUSE_WORDS
-from ._critical_path import settled_at
 from ._slot_use import SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words
-from ._spans import Span, waits_after_start, waits_before_start
+from ._spans import Span, settled_at, waits_after_start, waits_before_start
 from ._trace_record import TraceRecord, once_for_each_record
 
 MAX_FAMILIES: Final = 50

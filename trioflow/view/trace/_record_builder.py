@@ -1,23 +1,65 @@
 """`RecordBuilder`: makes a `TraceRecord` of the facts about runs and their jobs, in the process that ran or in another.
 
-It sorts the jobs of all runs by their starts, numbers them, and completes the spans with their lanes and waits.
+`_log_reader` collects the facts in the process that runs the jobs. Because they refer to no object of it, another
+process can build the same record of them: `_trace_file` writes and reads them.
+
+The builder sorts the jobs of all runs by their starts, numbers them, and completes their spans with lanes and waits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from ..._core.base._states import JobState
+from ..._core.base._states import JobState, WaitCause
 from .._families import family_from_label
-from ._critical_path import settled_at
-from ._facts import JobFacts, RunFacts
-from ._resource_use import find_needs
-from ._spans import IncidentMark, RunSpan, Span, assign_lanes, or_infinity
+from ..text._failure_text import FailureText
+from ._spans import CommandRecord, IncidentMark, RunSpan, Span, assign_lanes, or_infinity, settled_at
 from ._trace_record import TraceRecord
-from ._waits import WaitAnalysis
+from ._waits import ResolvedNeeds, ResourceUse, WaitAnalysis
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceFacts:
+    """A resource of a pool, or of a run itself."""
+
+    owner: int  # differs for each pool, and for each scheduler with resources of its run
+    name: str
+    total: float | None  # None for a rate, which no job holds, and for a `PerKey`
+    is_per_key: bool = False
+    key_totals: dict[str, float | None] = field(default_factory=dict[str, "float | None"])  # of the keys of a `PerKey`
+    has_gate: bool = False  # whether jobs may have to wait although enough is free
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """The facts about one job in one run.
+
+    The span has keys in place of the numbers of jobs: other numbers, each of one job in one run. The builder adds to it
+    `scheduled_at`, `lane` and `waits`. Its `attempts` are all but the first one, including those that were throttled.
+    """
+
+    span: Span
+    position: int  # of the job among those of its scheduler, in the order in which they were added
+    has_own_label: bool = True  # whether the user chose the label
+    added_at: float = -math.inf  # the default is for jobs that were added before the run
+    needs: dict[str, float | str] = field(default_factory=dict[str, "float | str"])
+    run_needs: tuple[tuple[ResourceFacts, float], ...] = ()  # for resources that belong to a run and to no pool
+    cooldowns: tuple[tuple[str, float, float], ...] = ()  # the resource, start and end of those that the job caused
+    inner_waits: tuple[tuple[WaitCause, float, float], ...] = ()  # of `WaitAnalysis`
+    failure: FailureText | None = None  # of a job that failed by itself
+    command: CommandRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """The facts about one run of one scheduler. Its span has keys in place of the numbers of jobs, and no members."""
+
+    span: RunSpan
+    resources: tuple[ResourceFacts, ...]
+    jobs: tuple[JobFacts, ...]
 
 
 class RecordBuilder:
@@ -158,3 +200,61 @@ def _attempt_starts(span: Span) -> Iterator[float]:
 def _clip(facts: JobFacts, end_time: float) -> tuple[tuple[Any, float, float], ...]:
     """Return the waits between the first start of a job and its end, in a trace that ends at `end_time`."""
     return tuple((cause, began, min(ended, end_time)) for cause, began, ended in facts.inner_waits if began < end_time)
+
+
+# ---- the needs
+
+
+def find_needs(runs: Iterable[RunFacts], numbers: Mapping[int, int]) -> dict[int, ResolvedNeeds]:
+    """Return the needs of each span that has any. Also add the cooldowns of throttled keys to their resources.
+
+    The names in a job's needs are looked up as in a run: in the pool of its scheduler, then in the scheduler's own
+    needs, which it reserves for its members, then in enclosing schedulers. If several runs share a pool, the resources
+    of the pool appear only once.
+
+    Args:
+        runs: the runs, each after its enclosing run.
+        numbers: the number of the span of each job, by key.
+
+    """
+    resources: dict[tuple[int, str], ResourceUse] = {}
+    scopes: dict[int | None, dict[str, ResourceUse]] = {None: {}}  # the resources that each job can name, by its key
+    all_needs: dict[int, ResolvedNeeds] = {}
+    for run in runs:
+        scope = dict(scopes[run.span.parent])
+        for resource, amount in () if run.span.parent is None else all_needs.get(numbers[run.span.parent], ()):
+            if resource.total_amount is not None:  # the scheduler reserves it for its members
+                scope[resource.name] = ResourceUse(resource.name, amount, resource.cooldowns)
+        scope.update((facts.name, _get_or_create(resources, facts)) for facts in run.resources)
+        for job in run.jobs:
+            scopes[job.span.number], number = scope, numbers[job.span.number]
+            needs = _resolve_needs(scope, job.needs) if scope else ()
+            needs += tuple((_get_or_create(resources, facts), amount) for facts, amount in job.run_needs)
+            if needs:
+                all_needs[number] = needs
+                needed = {resource.name: resource for resource, _ in needs}
+                for name, since, until in job.cooldowns:
+                    needed[name].cooldowns.append((since, until, number))
+    return all_needs
+
+
+def _get_or_create(resources: dict[tuple[int, str], ResourceUse], facts: ResourceFacts) -> ResourceUse:
+    key = facts.owner, facts.name
+    if key not in resources:
+        uses_by_key: dict[str, ResourceUse] | None = {} if facts.is_per_key else None
+        resources[key] = ResourceUse(facts.name, facts.total, [], uses_by_key, facts.key_totals, facts.has_gate)
+    return resources[key]
+
+
+def _resolve_needs(scope: Mapping[str, ResourceUse], needs: Mapping[str, float | str]) -> ResolvedNeeds:
+    """Resolve the names of needs. Names are left out if they are not in `scope`, because the pool has changed."""
+    resolved: list[tuple[ResourceUse, float]] = []
+    for name, amount in needs.items():
+        resource = scope.get(name)
+        if resource is not None and resource.uses_by_key is not None:
+            key_use = ResourceUse(name, resource.key_totals[str(amount)], [])
+            resolved.append((resource.uses_by_key.setdefault(str(amount), key_use), 1.0))
+        elif resource is not None:
+            is_number = resource.total_amount is not None and not isinstance(amount, str)
+            resolved.append((resource, float(amount) if is_number else 1.0))
+    return tuple(resolved)
