@@ -25,7 +25,7 @@ from ._core.scheduler._checks import (
     reject_shared_pools,
     store_implied_requirements,
 )
-from ._core.words._member_queries import all_requirements
+from ._core.words._job_queries import all_requirements
 
 
 def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:

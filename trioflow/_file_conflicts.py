@@ -18,7 +18,7 @@ from typing import Any, Final
 from ._core.base._logger import warn
 from ._core.job._job import AnyJob, is_scheduler
 from ._core.scheduler._base_scheduler import BaseScheduler
-from ._core.words._member_queries import all_requirements, members_in_order
+from ._core.words._job_queries import all_requirements, members_in_order
 
 MAX_NAMED_READERS: Final = 3
 

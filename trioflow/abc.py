@@ -67,6 +67,8 @@ from ._core.scheduler._checks import check_scenario as check_scenario
 from ._core.words._explain import open_requirements as open_requirements
 from ._core.words._explain import waiting as waiting
 from ._core.words._explain import waiting_since as waiting_since
+from ._core.words._job_queries import accepts_jobs as accepts_jobs
+from ._core.words._job_queries import all_requirements as all_requirements
 from ._core.words._job_queries import criticality as criticality
 from ._core.words._job_queries import explicit_label as explicit_label
 from ._core.words._job_queries import failed_through_member as failed_through_member
@@ -75,13 +77,11 @@ from ._core.words._job_queries import incidents_of as incidents_of
 from ._core.words._job_queries import inputs_of as inputs_of
 from ._core.words._job_queries import is_ready as is_ready
 from ._core.words._job_queries import is_service as is_service
+from ._core.words._job_queries import ranks_of as ranks_of
+from ._core.words._job_queries import reason_not_restored as reason_not_restored
 from ._core.words._job_queries import reported_state as reported_state
+from ._core.words._job_queries import restoration_of as restoration_of
 from ._core.words._job_queries import stored_result as stored_result
-from ._core.words._journal_queries import reason_not_restored as reason_not_restored
-from ._core.words._journal_queries import restoration_of as restoration_of
-from ._core.words._member_queries import accepts_jobs as accepts_jobs
-from ._core.words._member_queries import all_requirements as all_requirements
-from ._core.words._member_queries import ranks_of as ranks_of
 from ._core.words._run_view import RunView as RunView
 from ._core.words._run_view import current_run as current_run
 

@@ -30,19 +30,17 @@ from trioflow._core.scheduler._checks import check_may_run, check_scenario, stor
 from trioflow._core.scheduler._members import collect_dropped
 from trioflow._core.words._explain import get_status_text, open_requirements, waiting_since
 from trioflow._core.words._job_queries import (
+    all_requirements,
     command_line_of,
     end_facts,
     explicit_label,
     failure_of,
     inputs_of,
-    runs_commands,
-    stored_result,
-)
-from trioflow._core.words._member_queries import (
-    all_requirements,
     members_in_order,
     nested_schedulers,
     ranks_of,
+    runs_commands,
+    stored_result,
 )
 from trioflow._core.words._run_view import current_run
 from trioflow.abc import JobKind

@@ -17,8 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from trioflow import Events, JobState, JUnit, Monitor, Scheduler, StopReason, Trace
-from trioflow._core.words._job_queries import is_one_job, jobs_of_run
-from trioflow._core.words._member_queries import dropped_counts
+from trioflow._core.words._job_queries import dropped_counts, is_one_job, jobs_of_run
 from trioflow.abc import duration_text
 from trioflow.cli._journal import read_runs_and_jobs, run_verdict_text
 from trioflow.cli._run import exit_code_of_run

@@ -37,7 +37,7 @@ from .._core.job._function import FunctionJob, call_parts, input_at, is_found_by
 from .._core.job._job import AbstractJob, is_job, is_scheduler
 from .._core.job._job_options import OptionRecord
 from .._core.job._work_spec import LocalDirectory, Work
-from .._core.words._journal_queries import options_of
+from .._core.words._job_queries import options_of
 from ._file_stamps import FileStamper, describe_stamp_change
 from ._msgspec import msgspec
 from ._serialization import (

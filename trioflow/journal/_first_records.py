@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._job import AbstractJob, is_scheduler
 from .._core.scheduler._members import first_options
-from .._core.words._job_queries import inputs_of, is_one_job, jobs_of_run, needs_as_given
-from .._core.words._journal_queries import budget_use
+from .._core.words._job_queries import budget_use, inputs_of, is_one_job, jobs_of_run, needs_as_given
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence, Set

@@ -37,15 +37,20 @@ from .._core.job._outcome import DROPPED, Restoration
 from .._core.job._work_spec import Work
 from .._core.run._journal_interface import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, NotStored, Restored, RunJournal
 from .._core.words._job_queries import (
+    SERVICE,
+    always_runs,
+    budget_use,
+    counted_state,
     cut_requirements,
     has_cut_requirements,
     has_skipped_itself,
     is_in_first,
+    is_member,
     is_one_job,
+    options_of,
+    result_for_journal,
     worked_seconds,
 )
-from .._core.words._journal_queries import SERVICE, always_runs, budget_use, is_member, options_of, result_for_journal
-from .._core.words._member_queries import counted_state
 from .._core.words._run_view import run_times
 from ..jobs._user_files import claim
 from ..jobs.command._output_sinks import OutputSpool

@@ -20,8 +20,7 @@ from .._core.job._function import FunctionJob
 from .._core.job._job import AbstractJob, is_scheduler
 from .._core.job._labels import escape_label, paths_of_siblings
 from .._core.scheduler._base_scheduler import BaseScheduler
-from .._core.words._job_queries import explicit_label
-from .._core.words._journal_queries import is_known_by_call, was_added_during_run
+from .._core.words._job_queries import explicit_label, is_known_by_call, was_added_during_run
 from ._msgspec import msgspec
 from ._serialization import NotSerializable, comparison_form, digest, dumps
 

@@ -11,8 +11,15 @@ from .._core.base._text_forms import headline, truncate
 from .._core.job._job import AbstractJob
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.words._failures import culprit_text
-from .._core.words._job_queries import count_key, criticality, failure_of, is_failed_group, is_one_job
-from .._core.words._journal_queries import always_runs, rerun_cause
+from .._core.words._job_queries import (
+    always_runs,
+    count_key,
+    criticality,
+    failure_of,
+    is_failed_group,
+    is_one_job,
+    rerun_cause,
+)
 from ._msgspec import msgspec
 from ._serialization import escape_surrogates
 

@@ -13,7 +13,7 @@ from .._core.base._graph_algorithms import longest_path_lengths
 from .._core.job._job import AnyJob, is_scheduler
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.scheduler._members import first_options, topological_order
-from .._core.words._member_queries import all_requirements
+from .._core.words._job_queries import all_requirements
 from ._scenario_copy import is_limiter
 
 

@@ -25,8 +25,16 @@ from .._core.base._graph_algorithms import longest_path_lengths
 from .._core.base._states import JobState, RunPhase
 from .._core.job._job import AnyJob, is_scheduler, takes_slot
 from .._core.scheduler._base_scheduler import BaseScheduler
-from .._core.words._job_queries import explicit_label, fraction_done, groups_of_run, is_one_job, worked_seconds
-from .._core.words._member_queries import all_requirements, expected_durations, members_in_order
+from .._core.words._job_queries import (
+    all_requirements,
+    expected_durations,
+    explicit_label,
+    fraction_done,
+    groups_of_run,
+    is_one_job,
+    members_in_order,
+    worked_seconds,
+)
 from .._core.words._run_view import current_run
 from ._families import family_from_label
 

@@ -12,10 +12,11 @@ from .._core.words._job_queries import (
     failure_of,
     machine_waits,
     ready_at,
+    rerun_cause,
+    restoration_of,
     retry_waits,
     throttled_attempts,
 )
-from .._core.words._journal_queries import rerun_cause, restoration_of
 
 
 class Outcome(NamedTuple):

@@ -6,13 +6,12 @@ import math
 import operator
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ._text_forms import short_repr
 
 if TYPE_CHECKING:
     from fractions import Fraction
-    from typing import TypeAlias
 
     Amount = int | Fraction
     SingleNeed: TypeAlias = float | str | Fraction

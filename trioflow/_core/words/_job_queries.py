@@ -1,4 +1,4 @@
-"""Functions on jobs for views, journals and explorations, in addition to the jobs' public attributes.
+"""Functions on jobs and schedulers for views, journals, simulations and explorations, beside the public attributes.
 
 They are functions, because a user-defined job class may use any other attribute name without a leading underscore.
 Any thread may call them; in another thread than that of the run, their results may be slightly out of date.
@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import math
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from ..admission._grant import budgets_used
+from ..admission.policy._policy import median_duration
 from ..base import _amounts, _states
+from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._states import MOVED_ON, JobState, ReportedState
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent, RequirementFailed
 from ..job._function import FunctionJob
 from ..job._job import AbstractJob, AnyJob, has_moved_on, is_scheduler
-from ..job._job_options import RUN_RESOURCES
-from ..job._outcome import FailedAttempt, Failure, Throttling
+from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord
+from ..job._outcome import FailedAttempt, Failure, Restoration, Throttling
+from ..run._run import Incident, SteeringIncident
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from ..job._job_options import BoxStyle
-    from ..run._run import Incident
     from ..scheduler._base_scheduler import BaseScheduler
 
 
@@ -347,3 +349,170 @@ def runs_outside_loop(job: AbstractJob[Any]) -> bool:
 def has_hard_timeout(job: AnyJob) -> bool:
     """Return whether a job has a timeout that may end its body at any checkpoint, not only where its kind allows it."""
     return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)
+
+
+# ---- the members of a scheduler
+
+
+def accepts_jobs(scheduler: BaseScheduler) -> bool:
+    """Return whether `add` is possible now, in this thread: the scheduler is not closed, draining or stopping.
+
+    A control channel asks this before it adds a job.
+
+    Example:
+        >>> from trioflow.abc import accepts_jobs
+        >>> s = Scheduler()
+        >>> accepts_jobs(s), s.close(), accepts_jobs(s)
+        (True, None, False)
+
+    """
+    try:
+        scheduler._members.check_open("accepts_jobs()")
+    except RuntimeError:
+        return False
+    return True
+
+
+def all_requirements(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    """Return the members of `scheduler` that must settle before `job` may start, even if they have settled already.
+
+    These are the requirements of `job`, and the members that contain an input of `job` or of a job nested in it.
+    """
+    return scheduler._members.all_requirements(job)
+
+
+def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
+    return list(scheduler._members.nested_schedulers)
+
+
+def ends_with_steering(scheduler: BaseScheduler) -> bool:
+    """Return whether the last incident is a word from outside the program, so that nothing went wrong."""
+    return isinstance(scheduler._incidents[-1], SteeringIncident)
+
+
+def dropped_counts(scheduler: BaseScheduler) -> Iterator[tuple[CountKey, int]]:
+    """Yield how many jobs `keep_jobs=False` has removed, by their keys of `count_key`."""
+    for group in groups_of_run(scheduler):
+        yield from group._members.dropped_counts.items()
+
+
+def expected_durations(scheduler: BaseScheduler, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
+    """Return the known expected durations of the members of a scheduler, or of some of them, in seconds.
+
+    The option `durations` of the outermost scheduler takes precedence over `expected_duration` of a member.
+    """
+    return scheduler._expected_durations(jobs)
+
+
+def members_in_order(scheduler: BaseScheduler) -> list[AnyJob]:
+    """Return the members of a scheduler, each after the members that it waits for.
+
+    Jobs in cycles are left out, and so are jobs that wait for them, directly or indirectly.
+
+    Takes O(V + E) time. Unlike `trioflow.graph.topological_order`, this does not look for implied requirements. It uses
+    those that the last run or `store_implied_requirements` has stored.
+    """
+    return topological_order(list(scheduler), scheduler._members.all_requirements)
+
+
+def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return the rank of each member: the expected duration of the longest path from its start to the end of the graph.
+
+    Ranks are in seconds. Members of unknown duration are assumed to take as long as `median_duration` returns.
+
+    The policy "critical-path" starts jobs in the order of their ranks; see `Outlook.rank`. Takes O(V + E) time.
+    """
+    durations = expected_durations(scheduler)
+    default = median_duration(durations.values())
+    return longest_path_lengths(members_in_order(scheduler), scheduler._members.all_requirements, durations, default)
+
+
+def counted_state(scheduler: BaseScheduler, job: AbstractJob[Any]) -> ReportedState | None:
+    """Return the state as which a journal and a look count a job; None for what is no job of the user's."""
+    return scheduler._counted_state(job)
+
+
+def all_counts(scheduler: BaseScheduler) -> Mapping[JobState, int] | None:
+    """Return the number of jobs by state, as the scheduler itself has counted them, or None if it has not."""
+    return scheduler._all_counts()
+
+
+# ---- for journals
+
+
+def reason_not_restored(job: AnyJob) -> str | None:
+    """Return the reason why the journal did not restore a job; None if it was restored, or there is no journal."""
+    return None if job._extras is None else job._extras.not_restored_reason
+
+
+def rerun_cause(job: AnyJob) -> str | None:
+    """Return the first change because of which a job runs again, though the journal has it; None if there is none."""
+    return None if job._extras is None else job._extras.rerun_cause
+
+
+def restoration_of(job: AnyJob) -> Restoration | None:
+    """Return the facts that the journal has about a job that it restored; None if it did not restore the job.
+
+    Example:
+        >>> import tempfile
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     job = Job(double, 21)
+        ...     scheduler = Scheduler(job, journal=directory + "/run.db")
+        ...     scheduler.run(), restoration_of(job)
+        ...     scheduler.run(), restoration_of(job).settled_at is None
+        (True, None)
+        (True, False)
+
+    """
+    restoration = None if job._extras is None else job._extras.restoration
+    return _restoration_of_first(job) if restoration is None and is_scheduler(job) else restoration
+
+
+def _restoration_of_first(scheduler: BaseScheduler) -> Restoration | None:
+    """Return that of its last winner, if a `First` has succeeded with restored results alone; otherwise None."""
+    if not is_one_job(scheduler) or scheduler._state is not _states.SUCCEEDED:
+        return None
+    winners = [job for job in scheduler.iterate_jobs() if job._state is _states.SUCCEEDED and is_one_job(job)]
+    restorations = [restoration_of(job) for job in winners]
+    return restorations[-1] if restorations and None not in restorations else None
+
+
+SERVICE: Final = object()
+"""A placeholder for the result of a service, which a journal neither stores nor compares, as services run each time."""
+
+
+def always_runs(job: AbstractJob[Any]) -> bool:
+    """Return whether a journal never stores the result of a job: a scheduler, a service, or another forever job."""
+    return job._is_scheduler or job._options.forever
+
+
+def result_for_journal(job: AbstractJob[Any]) -> Any:
+    """Return the stored result of a job that has succeeded; DROPPED if it was dropped; SERVICE for a service."""
+    return SERVICE if job._is_service else job._outcome
+
+
+def options_of(job: AbstractJob[Any]) -> OptionRecord:
+    """Return the record of a job's options: to read several of them takes a tenth of the time."""
+    return job._options
+
+
+def was_added_during_run(job: AbstractJob[Any]) -> bool:
+    """Return whether a job was added to its scheduler during the run in progress, so that its path may differ."""
+    return job._scheduler is not None and job in job._scheduler._members.jobs_added_during_run
+
+
+def is_known_by_call(job: AbstractJob[Any]) -> bool:
+    """Return whether a job added during a run is identified by its call: it has no label, or `map` made the label."""
+    return job._label is None or (job._extras is not None and job._extras.is_known_by_call)
+
+
+def is_member(job: AbstractJob[Any]) -> bool:
+    """Return whether a job is still in its scheduler, which has not dropped it because of `keep_jobs=False`."""
+    return job._scheduler is not None and job in job._scheduler._members.jobs
+
+
+def budget_use(job: AnyJob) -> dict[str, float]:
+    """Return the amounts of budgets that a job which is about to settle has used in all its attempts, by name."""
+    return {name: _amounts.as_number(amount) for name, amount in budgets_used(job).items()}

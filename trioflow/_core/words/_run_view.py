@@ -8,16 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..admission._window import Adaptive
-from ..base._states import JobState
-from ..job._job import takes_slot
+from ..base._states import JobState, RunPhase, StopReason
+from ..job._job import AbstractJob, takes_slot
 from ..run._run import RUNS_IN_PROGRESS, Run, Steering
 from ._explain import pause_text
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from ..base._states import RunPhase, StopReason
-    from ..job._job import AbstractJob
     from ..scheduler._base_scheduler import BaseScheduler
 
 

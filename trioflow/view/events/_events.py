@@ -22,16 +22,18 @@ from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
 from ..._core.words._explain import get_status_text, waiting
 from ..._core.words._job_queries import (
+    all_requirements,
     criticality,
     end_facts,
+    expected_durations,
     failed_attempts,
     fraction_done,
     is_one_job,
     is_service,
+    nested_schedulers,
     runs_commands,
     throttled_attempts,
 )
-from ..._core.words._member_queries import all_requirements, expected_durations, nested_schedulers
 from ..._core.words._run_view import current_run
 from .._outcome import outcome
 from ..text import _failure_text, _verdict

@@ -23,13 +23,13 @@ from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._explain import READY_TEXT, get_status_text, waiting, waiting_since
 from ..._core.words._job_queries import (
     command_line_of,
+    counted_state,
     criticality,
     failure_of,
     has_own_failure,
     is_in_first,
     runs_commands,
 )
-from ..._core.words._member_queries import counted_state
 from ..._core.words._run_view import RunInProgress, RunView, job_frames, runs_in_progress, slots_in_use
 from .._estimate import Estimate
 from ..text import _failure_text

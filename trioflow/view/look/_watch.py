@@ -24,8 +24,7 @@ from ..._core.job._labels import escape_label, paths_of
 from ..._core.run._run import SteeringIncident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, stop_collecting
-from ..._core.words._job_queries import incidents_of, keeps_succeeded, latest_start, output_tails
-from ..._core.words._member_queries import counted_state
+from ..._core.words._job_queries import counted_state, incidents_of, keeps_succeeded, latest_start, output_tails
 from ..._core.words._run_view import RunInProgress, current_run, run_steering, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import Outcome

@@ -26,8 +26,7 @@ from ..._core.job._job import AnyJob, is_scheduler, takes_slot
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
 from ..._core.words._failures import culprit_text
-from ..._core.words._job_queries import criticality, end_facts, is_failed_group, is_one_job
-from ..._core.words._member_queries import all_requirements
+from ..._core.words._job_queries import all_requirements, criticality, end_facts, is_failed_group, is_one_job
 from ..._core.words._run_view import current_run, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import outcome

@@ -13,8 +13,7 @@ from typing import Final, cast
 from ..._core.base._states import JobState, ReportedState
 from ..._core.job._job import AnyJob
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..._core.words._job_queries import criticality
-from ..._core.words._member_queries import expected_durations
+from ..._core.words._job_queries import criticality, expected_durations
 from .._outcome import Outcome
 from .._state_styles import recorded_state
 from ..text._symbols import display_width

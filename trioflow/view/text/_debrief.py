@@ -22,8 +22,8 @@ from ..._core.words._job_queries import (
     failure_of,
     incidents_of,
     jobs_of_run,
+    reason_not_restored,
 )
-from ..._core.words._journal_queries import reason_not_restored
 from . import _failure_text, _verdict
 from ._columns import listed_lines
 from ._failure_text import FAILURE_NOUNS, group_failures, kind_text

@@ -32,9 +32,16 @@ from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._checks import store_implied_requirements
 from ..._core.scheduler._members import entry_jobs, exit_jobs
 from ..._core.words._explain import get_status_text, waiting
-from ..._core.words._job_queries import criticality, fraction_done, inputs_of, settled_only_for, stored_result
-from ..._core.words._journal_queries import reason_not_restored
-from ..._core.words._member_queries import all_requirements, members_in_order
+from ..._core.words._job_queries import (
+    all_requirements,
+    criticality,
+    fraction_done,
+    inputs_of,
+    members_in_order,
+    reason_not_restored,
+    settled_only_for,
+    stored_result,
+)
 from . import _failure_text
 from ._symbols import Symbols, display_width
 

@@ -23,15 +23,17 @@ from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._failures import culprit_text
 from ..._core.words._job_queries import (
     CountKey,
+    all_counts,
     count_key,
     criticality,
+    dropped_counts,
     is_failed_group,
     is_one_job,
     jobs_of_run,
+    rerun_cause,
+    restoration_of,
     root_failure,
 )
-from ..._core.words._journal_queries import rerun_cause, restoration_of
-from ..._core.words._member_queries import all_counts, dropped_counts
 from ..._core.words._run_view import run_times
 from .._state_styles import STATE_COUNT_ORDER
 from ._symbols import Symbols

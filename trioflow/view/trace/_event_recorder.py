@@ -36,8 +36,7 @@ from ..._core.job._labels import PathCache
 from ..._core.run._instruments import Instrument
 from ..._core.run._run import Steering
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..._core.words._job_queries import command_line_of, end_facts, runs_commands, stored_result
-from ..._core.words._member_queries import ends_with_steering
+from ..._core.words._job_queries import command_line_of, end_facts, ends_with_steering, runs_commands, stored_result
 from ..._core.words._run_view import RunView, current_run, run_steering, run_times
 from .._outcome import Outcome, outcome
 from ._spans import CommandOutput, CommandRecord

@@ -24,8 +24,15 @@ from ..._core.job._job import AnyJob, is_scheduler, takes_slot
 from ..._core.job._labels import paths_of, paths_of_siblings
 from ..._core.run._run import Steering
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..._core.words._job_queries import criticality, end_facts, explicit_label, find_run_resource, is_one_job, run_needs
-from ..._core.words._member_queries import all_requirements
+from ..._core.words._job_queries import (
+    all_requirements,
+    criticality,
+    end_facts,
+    explicit_label,
+    find_run_resource,
+    is_one_job,
+    run_needs,
+)
 from ..._core.words._run_view import run_steering, run_times
 from .._outcome import Outcome, outcome
 from ..text._failure_text import describe_failure, one_line_text
