@@ -1195,7 +1195,7 @@ if run is not None:
     ),
     Plant(
         "hold-released-for-good",
-        f"{PARTS}/_hold.py",
+        f"{PARTS}/__init__.py",
         "a run that was let go on is not held again",
         """\
         self._is_released &= not run.waits_for_jobs()

@@ -1,27 +1,25 @@
 """The parts that a run may have; see `Part` in `run/_part`. A run gets them when it is made, and knows none by name.
 
-The small ones are here: windows that adapt, and the `idle_timeout` of a scheduler.
+The small ones are here: windows that adapt, the `idle_timeout` of a scheduler, and the hold of a run with `hold=True`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+import os
+from typing import Any
 
 from ..admission._window import Adaptive, WindowController
 from ..base._states import STOPPING, JobState, RunPhase, StopReason
 from ..base._user_code import leaf_exceptions
 from ..job import _errors
-from ..job._job import has_moved_on, takes_slot
+from ..job._job import AbstractJob, has_moved_on, takes_slot
 from ..run._idle_timeouts import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument
 from ..run._part import Part
+from ..run._run import Pause, Run
 from ._first_rule import FirstRule
-from ._hold import Hold
 from ._settled_calls import SettledCalls
-
-if TYPE_CHECKING:
-    from ..job._job import AbstractJob
-    from ..run._run import Run
 
 
 def make_parts(run: Run, window: Any) -> tuple[Part, ...]:
@@ -120,3 +118,47 @@ def has_idled(run: Run) -> bool:
     """Return whether the `idle_timeout` of its scheduler has stopped a run."""
     part = run.part(IdleTimeout)
     return part is not None and part.has_stopped_run
+
+
+class Hold(Part):
+    """Holds a run where it would end with failures that count, so that they can be mended.
+
+    It does so until there are jobs to run again, or `resume()` is called.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._is_released = False  # whether `resume()` was called, since when no job has been added or tried again
+
+    def is_busy(self) -> bool:
+        """Return whether all jobs have settled, with failures that count; a spent budget alone holds nothing."""
+        run = self._run
+        has_failed = run.failures.unblocked_number > 0 and run.phase is RunPhase.RUNNING and not self._is_released
+        return has_failed and not (
+            run.waits_for_jobs() or any(part.is_busy() for part in run.parts if part is not self)
+        )
+
+    def due_at(self) -> float:
+        return math.inf if self.is_busy() is (self._run.hold is not None) else self._run.clock()
+
+    def turn(self) -> None:
+        """Begin or end to hold the run."""
+        run = self._run
+        self._is_released &= not run.waits_for_jobs()
+        if self.is_busy() is (run.hold is not None):
+            return
+        run.hold = None if run.hold is not None else Pause(run.clock(), "hold=True")
+        run.record_pause()
+        if run.hold is not None:
+            advice = (
+                f"try_again() or `trioflow look {os.getpid()} --retry` tries them again, resume() or --resume ends it"
+            )
+            message = f"the run of {run.scheduler.label!r} has failures, and is held"
+            run.report(None, message, advice=f": {advice}", is_steering=True)
+
+    def on_added(self) -> None:
+        self.turn()
+
+    def on_resumed(self) -> None:
+        self._is_released = self._run.hold is not None
+        self._run.wake()

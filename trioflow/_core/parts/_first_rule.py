@@ -20,19 +20,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
 from ..base._states import COMPLETED, LINKING, JobState, RunPhase, StopReason
 from ..base._text_forms import duration_text, plural
 from ..job._errors import BudgetSpent
+from ..job._job import AbstractJob
 from ..job._outcome import no_result_error
 from ..run._instruments import Instrument
 from ..run._part import Part
-
-if TYPE_CHECKING:
-    from ..job._job import AbstractJob
-    from ..run._run import Run
+from ..run._run import Run
 
 
 class FirstRule(Part, Instrument):
