@@ -248,9 +248,13 @@ async def call_on_cluster(
     options = {"resources": resources or None, "workers": workers or None, "priority": _get_priority(job, run)}
     if client.status != "running":
         raise lost_cluster_error(job, client, address)
+
+    def mark_ended(_: object) -> None:
+        ended_event.set()
+
     with run.time_limit(job, cancels=True):
         future = _submit_call(job, client, call, options)
-        future.add_done_callback(lambda _: ended_event.set())
+        future.add_done_callback(mark_ended)
         try:
             if client.status != "running":  # in this case, the future might never be done
                 raise lost_cluster_error(job, client, address)

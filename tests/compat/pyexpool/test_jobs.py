@@ -613,7 +613,7 @@ def test_arguments_without_effect_are_reported_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When arguments without effect were ignored silently, a user's jobs of a failed category went on."""
-    monkeypatch.setattr("trioflow.compat.pyexpool._checks._warned_options", set())
+    monkeypatch.setattr("trioflow.compat.pyexpool._jobs._warned_options", set())
     jobs = [Job("a", category="c", size=3), Job("b", category="c", size=4), Job("c")]
     assert [(job.category, job.size) for job in jobs] == [("c", 3), ("c", 4), (None, 0)]
     assert [record.getMessage().partition(" has no effect")[0] for record in caplog.records] == [

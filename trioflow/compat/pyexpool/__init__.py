@@ -5,11 +5,11 @@ callbacks before and after it. `docs/coming-from/pyexpool.md` lists the differen
 trioflow.
 """
 
-from ._job import Job as Job
-from ._job import JobInfo as JobInfo
-from ._job import Process as Process
+from ._jobs import Job as Job
+from ._jobs import JobInfo as JobInfo
+from ._jobs import Process as Process
+from ._jobs import Task as Task
 from ._pool import ExecPool as ExecPool
-from ._task import Task as Task
 
 __all__ = ["ExecPool", "Job", "JobInfo", "Process", "Task"]
 

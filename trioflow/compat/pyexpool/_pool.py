@@ -12,11 +12,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from ...abc import duration
-from . import _checks
-from ._batch import Batch, Outcomes
-from ._job import Job
-from ._run import JobRun
-from ._task import Task
+from . import _jobs
+from ._batch import Batch, JobRun, Outcomes
+from ._jobs import Job, Task
 
 MEMORY_HINT: Final = (
     'use a trioflow.Scheduler with pool=Pool(memory="8 GiB"), and needs={"memory": "2 GiB"} for each of its jobs; to '
@@ -70,10 +68,10 @@ class ExecPool:
         *,
         wksnum: int | None = None,
     ) -> None:
-        subject = "ExecPool" if name is None else f"pool {_checks.check_name(name, 'ExecPool')!r}"
-        _checks.reject_unsupported(afnmask, None, "afnmask", subject, 'give pin="slot" to trioflow.CommandJob')
-        _checks.reject_unsupported(memlimit, 0, "memlimit", subject, MEMORY_HINT)
-        _checks.reject_unsupported(webuiapp, None, "webuiapp", subject, "use a trioflow.Monitor")
+        subject = "ExecPool" if name is None else f"pool {_jobs.check_name(name, 'ExecPool')!r}"
+        _jobs.reject_unsupported(afnmask, None, "afnmask", subject, 'give pin="slot" to trioflow.CommandJob')
+        _jobs.reject_unsupported(memlimit, 0, "memlimit", subject, MEMORY_HINT)
+        _jobs.reject_unsupported(webuiapp, None, "webuiapp", subject, "use a trioflow.Monitor")
         self._workers: Final = _check_workers(wksnum if workers is None else workers, subject)
         self.name: Final = name
         self.latency: float = duration(latency, "latency", subject)
