@@ -24,8 +24,7 @@ from .._core.base._text_forms import is_among, short_repr
 from ..abc import BackendName
 from ._explored_run import ExploredRun
 from ._fault_plans import FAULT_OF_KIND, SHORT_DELAY, Change, Plan, PlanGenerator, RunOutcome, read_plan
-from ._judge import count_arguments
-from ._progress_watch import MIN_ROUND_WAITS, PLAIN_ROUND_WAITS, ROUND_FACTOR
+from ._judge import MIN_ROUND_WAITS, PLAIN_ROUND_WAITS, ROUND_FACTOR, count_arguments
 
 MAX_SHRINK_RUNS: Final = 500
 MAX_FIRST_TASKS: Final = 6

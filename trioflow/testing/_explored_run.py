@@ -54,10 +54,9 @@ from .._core.job._retry import jitter_source
 from .._core.run._instruments import Instrument
 from .._core.scheduler._base_scheduler import interrupt
 from .._core.words._job_queries import has_hard_timeout, is_ready, is_service, runs_outside_loop
-from . import _coroutine_frames
+from . import _judge
 from ._fault_plans import END_PLACE, FAULT_OF_KIND, Change, InjectedError, Plan, RunOutcome, SteppedJob
-from ._judge import Judge, Story, call_user_function, describe_delay, describe_error, describe_place
-from ._progress_watch import PLAIN_ROUND_WAITS, ProgressWatch
+from ._judge import PLAIN_ROUND_WAITS, Judge, ProgressWatch, Story
 from ._task_order import FIRST_TASK_NAME, TaskOrder, set_task_order
 
 MAX_ENDING_ITERATIONS: Final = 4
@@ -170,7 +169,7 @@ class ExploredRun:
                 try:
                     trio.run(self._main, **options)
                 except trio.TrioInternalError as error:
-                    text = f"trio breaks down: {describe_error(error.__cause__ or error)}"
+                    text = f"trio breaks down: {_judge.describe_error(error.__cause__ or error)}"
                     self._judge.record_violation("trio breaks down", text, error, self._story.last_activity_time())
             else:
                 anyio.run(self._main, backend="asyncio", backend_options=options)
@@ -179,11 +178,11 @@ class ExploredRun:
         is_trio = self.plan.backend == "trio"
         current_explored_run.set(self)
         try:
-            made = call_user_function(self._make_scheduler, "make_scheduler", None, self._world)
+            made = _judge.call_user_function(self._make_scheduler, "make_scheduler", None, self._world)
         except Exception as error:
             if not self.outcome.total_wait_count:
                 self.outcome.make_error = error
-            text = f"make_scheduler raises {describe_error(error)}"
+            text = f"make_scheduler raises {_judge.describe_error(error)}"
             self._judge.record_violation(f"make_scheduler raises {type(error).__name__}", text, error)
             return
         self._scheduler = scheduler = _check_scheduler(made)
@@ -290,7 +289,7 @@ class ExploredRun:
                 stepped.waiting_coroutine, stepped.wait_start = coroutine, anyio.current_time()
                 changes = changes_by_place.pop(place, NO_CHANGES) if changes_by_place else NO_CHANGES
                 if stepped.pending_failures:
-                    changes = [*changes, *stepped.take_failures(f"at {_coroutine_frames.waiting_line(coroutine)}")]
+                    changes = [*changes, *stepped.take_failures(f"at {_judge.waiting_line(coroutine)}")]
                 if changes:
                     self._schedule_external_changes(stepped, changes)
                 try:
@@ -323,7 +322,7 @@ class ExploredRun:
         self._apply_external_changes(stepped, changes)
         for change in changes:
             if change.kind == "late":
-                self._apply(change, f"{stepped.name!r} begins {describe_delay(change.value)}")
+                self._apply(change, f"{stepped.name!r} begins {_judge.describe_delay(change.value)}")
                 await anyio.sleep(change.value)
             elif change.kind == "hang":
                 self._apply(change, f"{stepped.name!r} hangs at its beginning")
@@ -354,7 +353,7 @@ class ExploredRun:
         """Apply the external changes among `changes` to a job that begins, waits or ends, or to its run."""
         job = stepped.job
         for change in changes:
-            place = describe_place(stepped, change)
+            place = _judge.describe_place(stepped, change)
             if change.kind == "cancel":
                 if is_ready(job) or (is_service(job) and not change.at):
                     continue
@@ -414,8 +413,8 @@ class ExploredRun:
     async def _delay_resumption(self, stepped: SteppedJob, changes: list[Change]) -> None:
         for change in changes:
             if change.kind == "late":
-                place = describe_place(stepped, change)
-                delay, holders = describe_delay(change.value), self._story.describe_holders(stepped)
+                place = _judge.describe_place(stepped, change)
+                delay, holders = _judge.describe_delay(change.value), self._story.describe_holders(stepped)
                 self._apply(change, f"{stepped.name!r} resumes {delay} {place}{holders}")
                 with anyio.CancelScope(shield=self.plan.backend == "trio"):
                     await anyio.sleep(change.value)
@@ -431,13 +430,13 @@ class ExploredRun:
         if error is not None and not (is_trio and isinstance(error, anyio.get_cancelled_exc_class())):
             return error
         for change in changes:
-            if change.kind == "fail" and _coroutine_frames.is_sleeping(stepped.waiting_coroutine):
+            if change.kind == "fail" and _judge.is_sleeping(stepped.waiting_coroutine):
                 return self._make_injected_error(stepped, change)
         return error
 
     def _make_injected_error(self, stepped: SteppedJob, change: Change) -> InjectedError:
         """Create the exception of an injected failure, and schedule the remaining repetitions at the same place."""
-        place = describe_place(stepped, change)
+        place = _judge.describe_place(stepped, change)
         self._apply(change, f"{stepped.name!r} fails {place}{self._story.describe_holders(stepped)}")
         if change.value > 1:
             stepped.pending_failures.append((place, replace(change, value=change.value - 1)))
