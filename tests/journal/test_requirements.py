@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from trioflow import AbstractJob, CommandJob, First, Job, Scheduler, Sequence, Service, Trace, ref
-from trioflow.cli._subgraph import keep_selected_jobs
+from trioflow.cli._scenario import keep_selected_jobs
 from trioflow.view.text._verdict import Tally, run_verdict
 
 from ..bodies import serve

@@ -13,8 +13,7 @@ from ..view._save import GRAPH_SUFFIXES
 from ..view.graph import _render
 from . import STOPPED_CODE, SUCCESS_CODE
 from ._outputs import OutputFile, echo, write_output
-from ._scenario import scenario_command
-from ._subgraph import match_jobs
+from ._scenario import match_jobs, scenario_command
 
 EXAMPLES: Final = """\b
 Examples:

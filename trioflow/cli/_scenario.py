@@ -2,14 +2,22 @@
 
 The file is executed to get the scheduler. If the user's code raises an exception, its traceback is shown without the
 frames of trioflow.
+
+The option `--only` selects the part of a scenario to run:
+
+1. `--only` selects the jobs that match its patterns, and all jobs nested in these.
+2. The jobs that a selected job depends on are kept, too: the jobs whose results it takes, and the services that it
+   requires, with those that they depend on in turn.
+3. All other jobs are removed. A kept job that waited for a removed job now waits for the kept jobs before that one.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
@@ -19,14 +27,27 @@ import click
 from .. import JournalError, Scheduler
 from .. import _posix as posix
 from .._hints import nearest_name
-from ..abc import is_scheduler, printable
-from ..view.text import _failure_text, _symbols
-from . import USAGE_ERROR_CODE, _outputs, _subgraph
+from ..abc import (
+    AbstractJob,
+    all_requirements,
+    check_scenario,
+    enclosing_schedulers,
+    inputs_of,
+    is_scheduler,
+    is_service,
+    paths_of,
+    printable,
+    reachable,
+)
+from ..graph import keep_only, topological_order
+from ..view.text import _failure_text, _selection, _symbols
+from . import USAGE_ERROR_CODE, _outputs
 
 if TYPE_CHECKING:
     import anyio
 
 T = TypeVar("T")
+AnyMember = AbstractJob[Any]
 DEFAULT_NAME: Final = "scenario"
 """The name of the scheduler or function to use if the command line gives none."""
 
@@ -237,7 +258,7 @@ def scenario_command(function: Callable[..., int | None]) -> Callable[..., int |
         file: tuple[Path, str | None], settings: tuple[str, ...], only: tuple[str, ...], **options: Any
     ) -> int | None:
         scheduler = build_scheduler(*file, settings)
-        translate_errors(scheduler, lambda: _subgraph.keep_selected_jobs(scheduler, only))
+        translate_errors(scheduler, lambda: keep_selected_jobs(scheduler, only))
         return function(scheduler, **options)
 
     for option in reversed(SCENARIO_OPTIONS):
@@ -397,3 +418,74 @@ def _convert(parameter: inspect.Parameter, text: str) -> Any:
             f"--set {printable(name)}={printable(text)}: {printable(str(error))}; "
             "give a text, a number, true, false or a date, or a list or dict as JSON"
         ) from None
+
+
+# ---- the jobs to run
+
+
+def keep_selected_jobs(scheduler: Scheduler, patterns: Sequence[str]) -> None:
+    """Remove all jobs that are neither selected nor needed by a selected job; without patterns, remove none.
+
+    This takes O(V + E + R) time, where R is the number of requirements that are added between kept jobs.
+
+    Args:
+        scheduler: the outermost scheduler.
+        patterns: the patterns of `--only`.
+
+    Raises:
+        UsageError: no job matches one of the patterns.
+        ValueError, RuntimeError: the scenario cannot run, for example because of a cycle.
+
+    """
+    if not patterns:
+        return
+    check_scenario(scheduler)
+    paths = paths_of(scheduler)
+    selected = [job for pattern in patterns for job in match_jobs(paths, pattern)]
+    kept = set(selected).union(*(job.iterate_jobs() for job in selected if isinstance(job, Scheduler)))
+    kept |= reachable(kept, _dependencies).keys()
+    for job in [*kept]:
+        kept.update(itertools.takewhile(lambda enclosing: enclosing is not scheduler, enclosing_schedulers(job)))
+    for level in [scheduler, *(job for job in kept if isinstance(job, Scheduler))]:
+        _remove_unselected(level, kept)
+
+
+def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:
+    """Return the jobs whose paths match a pattern. Patterns have the same form as those of `graph(only=)`.
+
+    Raises:
+        UsageError: no job matches.
+
+    """
+    matches = _selection.match_paths(paths, pattern)
+    if not matches:
+        hint = _selection.suggest_paths(paths, pattern) or ";"
+        raise click.UsageError(
+            f"no job has a path like {printable(pattern)!r}{hint} `trioflow list --paths` shows all paths"
+        )
+    return matches
+
+
+def _dependencies(job: AnyMember) -> Iterator[AnyMember]:
+    yield from inputs_of(job)
+    yield from (requirement for requirement in job.required if is_service(requirement))
+
+
+def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
+    """Remove the members of a scheduler that are not in `kept`. The kept members stay in order."""
+    kept_members = [job for job in level if job in kept]
+    if len(kept_members) == len(level):
+        return
+    # Maps each removed member to the kept members that it waited for, directly or through other removed members.
+    substitutes: dict[AnyMember, dict[AnyMember, None]] = {}
+    for job in topological_order(level):
+        predecessors: dict[AnyMember, None] = {}
+        for predecessor in all_requirements(level, job):
+            predecessors.update({predecessor: None} if predecessor in kept else substitutes[predecessor])
+        if job in kept:
+            job.requires(
+                [requirement for requirement in predecessors if requirement not in all_requirements(level, job)]
+            )
+        else:
+            substitutes[job] = predecessors
+    keep_only(level, kept_members)
