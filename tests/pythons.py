@@ -47,7 +47,7 @@ PRELOADED = [
     "trioflow.simulation", "trioflow.view.monitor._terminal", "xml.etree.ElementTree",
     *(f"trioflow._core.backend._{name}" for name in ("asyncio", "trio")),
     *(f"trioflow._core.backend._fast_{name}" for name in ("asyncio", "trio") if isolations.ISOLATION == "fast"),
-    *(f"trioflow.cli.{name}" for name in ("_check", "_commands", "_journal", "_list", "_run")),
+    *(f"trioflow.cli.{name}" for name in ("_commands", "_inspection", "_journal", "_run")),
     *(f"trioflow.cli.batch.{name}" for name in ("_batch_command", "_batch_run", "_progress_bar")),
 ]  # fmt: skip
 FOR_PYTEST = ["pytest", "pytest_trio.plugin", "anyio.pytest_plugin"]

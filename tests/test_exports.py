@@ -138,7 +138,7 @@ def test_help_of_the_command_has_the_summary_of_each_subcommand(name: str) -> No
     subcommand = command.get_command(click.Context(command), name)
     assert subcommand is not None
     begins = " ".join((subcommand.help or "").split())
-    assert begins.startswith(COMMANDS[name][1].removesuffix("."))
+    assert begins.startswith(COMMANDS[name][2].removesuffix("."))
 
 
 def test_all_own_errors_are_exported() -> None:

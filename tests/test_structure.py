@@ -342,7 +342,7 @@ OPENERS = {
     "files that the user has named": """
         batch._record_files.RecordFile.__init__ batch._record_files.RecordFile._remove_superseded
         batch._record_files.OutputDirectory.save batch._sources.LineSource.open
-        cli._graph.command cli._report.command.write
+        cli._inspection.draw_graph cli._report.command.write
         compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
         jobs.command._readiness.OutputLine._wait.read_new_lines
         jobs.command._output_sinks._open_at_once jobs.command._output_sinks.file_tail

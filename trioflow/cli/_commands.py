@@ -43,19 +43,19 @@ class CommandLine(NamedTuple):
 
 
 COMMANDS: Final = {
-    "run": ("._run", "Run the scenario."),
-    "list": ("._list", "Print a line for each job."),
-    "graph": ("._graph", "Draw the jobs and their requirements."),
-    "check": ("._check", "Find all errors that prevent a run."),
-    "report": ("._report", "Make the report of a run from its trace."),
-    "compare": ("._compare", "Explain why one run took more or less time than another."),
-    "look": ("._look", "Show what a program that runs is doing."),
-    "batch": (".batch._batch_command", "Run COMMAND for each ARGUMENT, several at once."),
-    "ssh": ("._ssh", "Run COMMAND or a script on many nodes by ssh."),
-    "journal": ("._journal", "Inspect or edit a journal."),
-    "answer": ("._answer", "List what the jobs of a run ask, or answer it."),
+    "run": ("._run", "command", "Run the scenario."),
+    "list": ("._inspection", "list_jobs", "Print a line for each job."),
+    "graph": ("._inspection", "draw_graph", "Draw the jobs and their requirements."),
+    "check": ("._inspection", "check", "Find all errors that prevent a run."),
+    "report": ("._report", "command", "Make the report of a run from its trace."),
+    "compare": ("._compare", "command", "Explain why one run took more or less time than another."),
+    "look": ("._look", "command", "Show what a program that runs is doing."),
+    "batch": (".batch._batch_command", "command", "Run COMMAND for each ARGUMENT, several at once."),
+    "ssh": ("._ssh", "command", "Run COMMAND or a script on many nodes by ssh."),
+    "journal": ("._journal", "command", "Inspect or edit a journal."),
+    "answer": ("._answer", "command", "List what the jobs of a run ask, or answer it."),
 }
-"""Maps the name of each subcommand to its module, which is imported when it is called, and to a line of help."""
+"""Maps the name of each subcommand to its module, which is imported when it is called, its function, and its help."""
 
 
 class CommandGroup(click.Group):
@@ -80,13 +80,13 @@ class CommandGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module: Any = importlib.import_module(COMMANDS[cmd_name][0], __package__)
-        return cast("click.Command", module.command)
+        module, function, _ = COMMANDS[cmd_name]
+        return cast("click.Command", getattr(importlib.import_module(module, __package__), function))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the subcommands and their help from `COMMANDS`, because click would import all modules to get it."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
+            formatter.write_dl([(name, help_line) for name, (_, _, help_line) in COMMANDS.items()])
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Run the command and exit with its code. Overridden because click would exit with 1 after Ctrl-C."""

@@ -1,0 +1,125 @@
+"""The subcommands that show what a scenario is, without running it: list, graph and check."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from .. import AbstractJob, Scheduler
+from ..abc import join_names, paths_of, plural, printable
+from ..view._save import GRAPH_SUFFIXES
+from ..view.text import _symbols
+from . import STOPPED_CODE, SUCCESS_CODE, _outputs
+from ._scenario import match_jobs, scenario_command
+
+LIST_EXAMPLES: Final = """\b
+Examples:
+  trioflow list flow.py
+  trioflow list flow.py --paths --only "fetch *"
+"""
+
+
+@click.command(name="list", epilog=LIST_EXAMPLES)
+@scenario_command
+@click.option("--paths", is_flag=True, help="Print the path of each job instead, for --only.")
+def list_jobs(scheduler: Scheduler, paths: bool) -> None:
+    """Print a line for each job, with its number and the numbers of the jobs that it requires.
+
+    Each job comes after what it requires. "!" marks a critical job, "∞" a forever job. Nothing is run.
+    """
+    symbols = _symbols.Symbols.for_stream(sys.stdout)
+    if not paths:
+        from ..view.text._listing import Listing
+
+        _outputs.echo(Listing(scheduler, symbols).text())
+        return
+    job_paths = paths_of(scheduler)
+    for job in scheduler.iterate_jobs():
+        _outputs.echo(symbols.escape(job_paths[job]))
+
+
+GRAPH_EXAMPLES: Final = """\b
+Examples:
+  trioflow graph flow.py -o flow.svg
+  trioflow graph flow.py -o flow.png --collapse "*"
+"""
+VERY_WIDE: Final = 3
+"""How many times as wide as a readable picture one is whose width is named."""
+
+
+@click.command(name="graph", epilog=GRAPH_EXAMPLES)
+@scenario_command
+@click.option(
+    "-o", "--output", metavar="FILE", type=_outputs.OutputFile(*GRAPH_SUFFIXES),
+    help="Output file: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid.",
+)  # fmt: skip
+@click.option(
+    "--collapse", metavar="PATH", multiple=True, help="Nested schedulers to draw as single boxes; * means all."
+)
+def draw_graph(scheduler: Scheduler, output: Path | None, collapse: tuple[str, ...]) -> int:
+    """Draw the jobs and their requirements.
+
+    Pictures need Graphviz's command dot. Nothing is run.
+    """
+    from ..view import save
+    from ..view.graph import _render
+
+    if output is None:
+        raise click.UsageError(
+            "give -o FILE, ending in .svg, .png, .dot or .mmd; `trioflow list` prints the jobs as text"
+        )
+    named = paths_of(scheduler)
+    folded = [job for pattern in collapse for job in match_jobs(named, pattern)]
+    if not _outputs.write_output(lambda path: save(scheduler, path, collapse=folded), output):
+        return STOPPED_CODE
+    is_svg = output.suffix.lower() == ".svg"
+    width = _render.size_in_points(output.read_text(encoding="utf-8"))[0] if is_svg else 0
+    if width > VERY_WIDE * _render.MAX_WIDTH_POINTS:
+        smaller = '--collapse "*" draws nested schedulers as single boxes, --only PATH a part'
+        _outputs.echo(f"{printable(output.name)} is {width:,.0f} pt wide: {smaller}", err=True)
+    return SUCCESS_CODE
+
+
+CHECK_EXAMPLE: Final = """\b
+Example:
+  trioflow check flow.py --set pages=20
+"""
+
+
+@click.command(name="check", epilog=CHECK_EXAMPLE)
+@scenario_command
+def check(scheduler: Scheduler) -> int:
+    """Find all errors that prevent a run.
+
+    Each line names the job, the problem and the remedy. Nothing is run. The exit code is 1 if anything is found; notes,
+    about what failures block, do not count.
+    """
+    from .._check import findings, notes
+    from ..view.text._verdict import Tally
+
+    symbols = _symbols.Symbols.for_stream(sys.stdout)
+    all_findings = findings(scheduler)
+    paths = paths_of(scheduler)
+    for text, jobs in group_findings(all_findings):
+        first, *other_paths = [paths.get(job, job.label) for job in jobs]
+        _outputs.echo(symbols.escape(f"{first}: {text}"))
+        if other_paths:
+            number = plural(len(other_paths), "more job")
+            _outputs.echo(symbols.escape(f"  the same for {number}: {join_names(other_paths, 5)}"))
+    for note in notes(scheduler, starts=not all_findings):
+        _outputs.echo(symbols.escape(f"note: {note}"))
+    number = plural(len(all_findings), "finding") if all_findings else "nothing found"
+    _outputs.echo(f"{plural(Tally.for_scheduler(scheduler).job_count, 'job')}: {number}")
+    return STOPPED_CODE if all_findings else SUCCESS_CODE
+
+
+def group_findings(findings: Iterable[tuple[AbstractJob[Any], str]]) -> list[tuple[str, list[AbstractJob[Any]]]]:
+    """Group findings whose texts differ only in the labels of jobs: the first text of each group, and its jobs."""
+    groups: dict[str, tuple[str, list[AbstractJob[Any]]]] = {}
+    for job, text in findings:
+        groups.setdefault(text.replace(repr(job.label), "''"), (text, []))[1].append(job)
+    return list(groups.values())
