@@ -342,7 +342,7 @@ OPENERS = {
     "files that the user has named": """
         batch._record_files.RecordFile.__init__ batch._record_files.RecordFile._remove_superseded
         batch._record_files.OutputDirectory.save batch._sources.LineSource.open
-        cli._inspection.draw_graph cli._report.command.write
+        cli._inspection.draw_graph cli._traces.report_run.write
         compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
         jobs.command._readiness.OutputLine._wait.read_new_lines
         jobs.command._output_sinks._open_at_once jobs.command._output_sinks.file_tail
@@ -430,7 +430,7 @@ REMOVERS = {
     "the file that the user names for just this, such as a record or a report": """
         batch._record_files.RecordFile._begin batch._record_files.RecordFile._keep_whole_lines
         batch._record_files.OutputDirectory.save batch._record_files.RecordFile._remove_superseded
-        cli._report.command.write compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
+        cli._traces.report_run.write compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
         simulation._duration_sources._lock_file view._junit.JUnit.after_run
         view.events._nonblocking_writer._DescriptorTarget.remove_partial_line
         view.events._nonblocking_writer._open_target

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from trioflow import AbstractJob, Job, Scheduler, SshNodes, Trace, simulate
-from trioflow.cli import _report
+from trioflow.cli import _traces
 from trioflow.view import _exports, _save, listing, save
 from trioflow.view.graph import _render
 from trioflow.view.graph._dot import Statement
@@ -218,7 +218,7 @@ def test_a_name_that_nobody_gave_is_not_followed(tmp_path: Path, monkeypatch: py
     assert (done.exit_code != 0, "is a symbolic link: give -o FILE" in done.stderr) == (True, True)
     (tmp_path / "t.html").unlink()
     (tmp_path / "t.html").write_text("ours")
-    monkeypatch.setattr(_report.posix, "geteuid", lambda: os.geteuid() + 1)
+    monkeypatch.setattr(_traces.posix, "geteuid", lambda: os.geteuid() + 1)
     assert "is the file of another user: give -o FILE" in trioflow("report", tmp_path / "t.json").stderr
     assert mine.read_text() == "precious"
 
@@ -229,7 +229,7 @@ def test_a_file_that_is_read_as_a_whole_neither_blocks_nor_lasts_forever(
     """A pipe or a device is refused as a trace, a hostfile or a file of durations; as a program, it is bounded."""
     pipe = tmp_path / "pipe.json"
     os.mkfifo(pipe)
-    monkeypatch.setattr(_report.posix, "MAX_STREAM_SIZE", 1 << 20)
+    monkeypatch.setattr(_traces.posix, "MAX_STREAM_SIZE", 1 << 20)
     for path in (pipe, Path("/dev/zero")):
         with pytest.raises(BadTrace, match="not a regular file, and could block; give a file written"):
             read_record(path)

@@ -345,9 +345,12 @@ class Shell:
         functions = {
             name.removeprefix("BASH_FUNC_").removesuffix("%%") for name in environment if name.startswith("BASH_FUNC_")
         }
-        self._is_program: Final = functools.cache(
-            lambda word: "=" not in word and word not in functions and shutil.which(word) is not None
-        )
+
+        @functools.cache
+        def is_program(word: str) -> bool:
+            return "=" not in word and word not in functions and shutil.which(word) is not None
+
+        self._is_program: Final = is_program
 
     def command(self, line: str) -> list[str]:
         if PLAIN_LINE.fullmatch(line):

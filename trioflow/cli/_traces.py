@@ -1,9 +1,10 @@
-"""The subcommand `trioflow report`: makes the report of a run, and its JUnit file, from its trace."""
+"""The subcommands that explain past runs by their traces: report and compare."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,10 +12,12 @@ from typing import Final
 import click
 
 from .. import _posix as posix
+from ..view.text import _symbols
 from . import STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._scenario import CliError, InputFile
 
-EXAMPLES: Final = """\b
+TRACE_FILE: Final = InputFile(dir_okay=False, path_type=Path)
+REPORT_EXAMPLES: Final = """\b
 Examples:
   trioflow run flow.py --trace night.json
   trioflow report night.json -o night.html
@@ -23,15 +26,15 @@ Examples:
 file_option: Final = functools.partial(click.option, type=_outputs.OutputFile(), multiple=True, metavar="FILE")
 
 
-@click.command(name="report", epilog=EXAMPLES)
-@click.argument("trace", type=InputFile(dir_okay=False, path_type=Path))
+@click.command(name="report", epilog=REPORT_EXAMPLES)
+@click.argument("trace", type=TRACE_FILE)
 @file_option(
     *("-o", "--output", "report"),
     type=_outputs.OutputFile(".html", ".htm", ""),
     help="Write an HTML report.  [default: TRACE with .html, if no other file is to be written]",
 )
 @file_option("--junit", help="Write a test case for each job.")
-def command(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> int:
+def report_run(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> int:
     """Make the report of a run from its trace.
 
     TRACE is a file written by `trioflow run --trace FILE.json`. The program that ran is not needed, and nothing is run.
@@ -54,15 +57,39 @@ def command(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> int:
         raise CliError(str(error)) from None
     if not record.root_runs and junit:
         raise CliError(f"nothing has run in {str(trace)!r}")
-    results: list[bool] = []
+    texts = [(path, functools.partial(report_html, record, path.parent)) for path in report]
+    texts += [(path, functools.partial("".join, _junit.xml_lines(record))) for path in junit]
 
-    def write(path: Path, make_text: Callable[[Path], str]) -> None:
-        results.append(
-            _outputs.write_output(lambda _: path.write_text(make_text(path), "utf-8", "backslashreplace"), path)
-        )
+    def write(path: Path, make_text: Callable[[], str]) -> bool:
+        return _outputs.write_output(lambda _: path.write_text(make_text(), "utf-8", "backslashreplace"), path)
 
-    for path in report:
-        write(path, lambda path: report_html(record, path.parent))
-    for path in junit:
-        write(path, lambda _: "".join(_junit.xml_lines(record)))
+    results = [write(*text) for text in texts]
     return SUCCESS_CODE if all(results) else STOPPED_CODE
+
+
+COMPARE_EXAMPLES: Final = """\b
+Examples:
+  trioflow run flow.py --trace today.json
+  trioflow compare yesterday.json today.json
+"""
+
+
+@click.command(name="compare", epilog=COMPARE_EXAMPLES)
+@click.argument("before", type=TRACE_FILE)
+@click.argument("after", type=TRACE_FILE)
+def compare_runs(before: Path, after: Path) -> int:
+    """Explain why one run took more or less time than another: what changed along their critical paths.
+
+    BEFORE and AFTER are files written by `trioflow run --trace FILE.json`. Jobs are matched by their paths. The
+    changes add up to the difference between the two runs. A job that is not on a critical path contributes nothing.
+    """
+    from ..view.trace import _compare, _trace_file
+
+    try:
+        first, second = (_compare.run_times(_trace_file.read_record(path)) for path in (before, after))
+    except _trace_file.BadTrace as error:
+        raise CliError(str(error)) from None
+    compared = _compare.compare(first, second)
+    for line in _compare.comparison_lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
+        _outputs.echo(line)
+    return SUCCESS_CODE
