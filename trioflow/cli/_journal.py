@@ -26,8 +26,8 @@ from ..view.text._selection import match_paths
 from ..view.text._symbols import Symbols, align_columns, display_width
 from ..view.text._verdict import Tally, create_verdict, reruns_text
 from . import SUCCESS_CODE, _outputs
+from ._commands import reject_unknown_command
 from ._scenario import CliError
-from ._suggestions import reject_unknown_command
 
 T = TypeVar("T")
 

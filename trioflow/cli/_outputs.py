@@ -13,7 +13,6 @@ import click
 
 from ..abc import plural, printable
 from . import STOPPED_CODE
-from ._suggestions import join_choices
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +49,9 @@ def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return f"no permission to write '{path}'"
     if suffixes and path.suffix.lower() not in suffixes:
-        return f"'{path}' must end in {join_choices(list(filter(None, suffixes)))}"
+        *others, last = filter(None, suffixes)
+        choices = f"{', '.join(others)} or {last}" if others else last
+        return f"'{path}' must end in {choices}"
     return ""
 
 

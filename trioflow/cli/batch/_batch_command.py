@@ -16,8 +16,8 @@ from ...batch import BatchError
 from ...batch._options import Options
 from ...batch._template import REPLACEMENT_STRINGS
 from .. import _outputs
+from .._commands import option_error_text
 from .._declared_options import takes_options
-from .._suggestions import option_error_text
 from . import OTHER_ERROR_CODE
 
 EXIT_CODES_HELP: Final = """\b
