@@ -12,6 +12,8 @@ USAGE_ERROR_CODE: Final = 2
 FAILURE_CODE: Final = 3
 INTERRUPTED_CODE: Final = 130
 """The code that shells report for a program ended by Ctrl-C. `ExitOnSecondSignal` has those of other signals."""
+OTHER_ERROR_CODE: Final = 255
+"""The exit code of `batch` and `ssh` if they could not run, as in GNU parallel."""
 
 EXIT_CODES_HELP: Final = """\b
 Exit codes:

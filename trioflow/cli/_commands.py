@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple, NoReturn, cast
 
 import click
@@ -92,24 +91,20 @@ class CommandGroup(click.Group):
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Run the command and exit with its code. Overridden because click would exit with 1 after Ctrl-C."""
         options["standalone_mode"] = False
-        run = super().main
-        sys.exit(call_subcommand(lambda: run(*args, **options)))
-
-
-def call_subcommand(call: Callable[[], int | None]) -> int:
-    try:
-        code = call() or SUCCESS_CODE
-        sys.stdout.flush()
-    except click.ClickException as error:
-        if isinstance(error, (click.NoSuchOption, click.BadParameter)):
-            error = click.UsageError(option_error_text(error), error.ctx)
-        show_error(error)
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED_CODE
-    except OSError as error:  # raised when output is written; errors of input files are reported where they are read
-        return report_output_error(error)
-    return code
+        code: int | None
+        try:
+            code = super().main(*args, **options)
+            sys.stdout.flush()
+        except click.ClickException as error:
+            if isinstance(error, (click.NoSuchOption, click.BadParameter)):
+                error = click.UsageError(option_error_text(error), error.ctx)
+            show_error(error)
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            code = INTERRUPTED_CODE
+        except OSError as error:  # of an output; errors of input files are reported where they are read
+            code = report_output_error(error)
+        sys.exit(code or SUCCESS_CODE)
 
 
 def reject_unknown_command(group: click.Group, context: click.Context, name: str, hint: str | None) -> None:

@@ -15,10 +15,9 @@ from ...abc import printable
 from ...batch import BatchError
 from ...batch._options import Options
 from ...batch._template import REPLACEMENT_STRINGS
-from .. import _outputs
+from .. import OTHER_ERROR_CODE, _outputs
 from .._commands import option_error_text
 from .._declared_options import takes_options
-from . import OTHER_ERROR_CODE
 
 EXIT_CODES_HELP: Final = """\b
 Exit codes:

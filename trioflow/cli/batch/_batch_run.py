@@ -19,9 +19,8 @@ from ...batch._options import Options
 from ...batch._reporter import CommandFailures, Reporter
 from ...batch._template import CommandTemplate, Shell
 from ...view.look._answers import answering
-from .. import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
+from .. import INTERRUPTED_CODE, OTHER_ERROR_CODE, SUCCESS_CODE, _outputs
 from .._signals import ExitOnSecondSignal
-from . import OTHER_ERROR_CODE
 
 if TYPE_CHECKING:
     from ... import LocalNode, SshNode
