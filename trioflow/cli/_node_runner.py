@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from .. import (
     CommandResult,
@@ -28,8 +29,10 @@ from ..jobs.command._result import text_with_notes
 from ..jobs.posix._processes import describe_exit
 from . import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from ._signals import ExitOnSecondSignal
-from ._ssh_options import NODE_PLACEHOLDER, SshOptions
 from .batch._batch_run import exit_on_broken_output
+
+if TYPE_CHECKING:
+    from ._ssh import SshOptions
 
 Node = SshNode | LocalNode
 Step = str | Push | Pull | Script
@@ -55,9 +58,7 @@ class NodeOutcome:
 
 
 def steps_on_node(options: SshOptions, node: Node) -> list[Step]:
-    def fill(words: Sequence[str]) -> list[str]:
-        return [word.replace(NODE_PLACEHOLDER, node.hostname) for word in words]
-
+    fill = functools.partial(options.fill_in, node.hostname)
     steps: list[Step] = [Push(*fill(options.push), to=options.to)] if options.push else []
     if options.script is not None:
         steps.append(Script(*fill([options.script, *options.words]), includes=fill(options.include)))

@@ -1,14 +1,17 @@
-"""The subcommand `trioflow ssh`."""
+"""The subcommand `trioflow ssh`, and its options."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
+from collections.abc import Iterable
 from typing import Final
 
 import click
 
+from .._command_options import option, parse_seconds, parse_time_limit
 from ._declared_options import takes_options
-from ._ssh_options import SshOptions
 from .batch._batch_command import BatchCommand
 
 HELP_EPILOG: Final = """\b
@@ -27,6 +30,47 @@ Exit codes:
   141    the reader of the output has exited
   255    the command line is wrong
 """
+
+NODE_PLACEHOLDER: Final = "{node}"
+"""Stands for the name of the node in the command, and in names of files and directories."""
+paths_option: Final = functools.partial(option, type=click.Path(), multiple=True, metavar="PATH")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SshOptions:
+    """The words and the options of the command line: each field declares its option, as for `batch`."""
+
+    words: tuple[str, ...]
+    nodes: tuple[str, ...] = option(
+        "-H", "--hosts", multiple=True, required=True, metavar="NODES", help="The nodes; may be repeated."
+    )
+    script: str | None = option(metavar="FILE", help="Run this script; COMMAND is its arguments.")
+    include: tuple[str, ...] = paths_option(help="Copy this along with the script; may be repeated.")
+    push: tuple[str, ...] = paths_option(help="Copy this to the node first; may be repeated.")
+    to: str = option(
+        default="~", metavar="PLACE", help="Directory on the node for --push; by default the home directory."
+    )
+    pull: tuple[str, ...] = paths_option(help="Copy this from the node afterwards; may be repeated.")
+    into: str = option(
+        default="{node}/", metavar="PLACE", help="Directory on this machine for --pull; by default {node}/."
+    )
+    jobs: int = option(
+        "-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="Maximum number of nodes at once."
+    )
+    username: str | None = option("-l", "--login", metavar="NAME", help="The user name on the node.")
+    identity: str | None = option("-i", "--identity", metavar="FILE", help="Private key file.")
+    config: str | None = option("-F", "--ssh-config", metavar="FILE", help="Configuration file of ssh.")
+    gateway: str | None = option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this jump host.")
+    accept_new: bool = option(help="Accept the keys of unknown hosts.")
+    connect_timeout: float = option(
+        parse=parse_seconds, default="30", metavar="TIME", help="Time limit for reaching each node."
+    )
+    timeout: float | None = option(parse=parse_time_limit, metavar="TIME", help="End a command that takes longer.")
+    tag: bool = option(help="Print each line immediately, after the node's name.")
+
+    def fill_in(self, node_name: str, texts: Iterable[str]) -> list[str]:
+        """Return texts with the name of a node in place of `{node}`."""
+        return [text.replace(NODE_PLACEHOLDER, node_name) for text in texts]
 
 
 @click.command(
@@ -49,9 +93,12 @@ def command(options: SshOptions) -> int:
     if not (options.words or options.script or options.push or options.pull):
         raise click.UsageError("Missing argument 'COMMAND...', or --script, --push or --pull")
     from . import _node_runner  # imported here, because --help does not need it
+    from .batch._batch_run import make_nodes
 
-    nodes = options.make_nodes()
-    missing = [file for file in options.shared_local_files() if not os.path.exists(file)]
-    if missing:
-        raise click.UsageError(f"there is no file {missing[0]!r}")
+    names = ("username", "identity", "config", "gateway", "accept_new", "connect_timeout")
+    nodes = make_nodes(options.nodes, **{name: getattr(options, name) for name in names})
+    script = [] if options.script is None else [options.script]
+    for file in [*script, *options.include, *options.push]:  # with {node} in its name, it is another for each node
+        if NODE_PLACEHOLDER not in file and not os.path.exists(file):
+            raise click.UsageError(f"there is no file {file!r}")
     return _node_runner.NodeRun(options, nodes).run()
