@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import msgspec
 
@@ -18,7 +18,8 @@ SCHEMA = json.loads(Path(_format.__file__).with_name("events.schema.json").read_
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a line, of which the file in the package is a copy."""
-    (event,), components = msgspec.json.schema_components([_format.AnyEvent], ref_template="#/$defs/{name}")
+    any_event: Any = Union[tuple(_format.Event.__subclasses__())]  # noqa: UP007 - there is no other form for a tuple
+    (event,), components = msgspec.json.schema_components([any_event], ref_template="#/$defs/{name}")
     header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A line of trioflow.Events"}
     return {**header, **event, "$defs": components}
 

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, final
@@ -37,7 +37,6 @@ from ..._core.words._job_queries import (
 from ..._core.words._run_view import current_run
 from .._outcome import outcome
 from ..text import _failure_text, _verdict
-from ..text._failure_text import kind_text
 from ._nonblocking_writer import NonBlockingWriter
 
 if TYPE_CHECKING:
@@ -49,6 +48,8 @@ MAX_POLLED_JOBS: Final = 200
 """The maximum number of waiting jobs, and also of running jobs, that each poll checks for changes."""
 MAX_DROPPED: Final = 1000
 """The maximum number of dropped jobs that wait to be forgotten, which few do unless the hooks are no longer called."""
+
+CommonFields = tuple[Literal[2], float, float, str]
 
 
 @dataclass(slots=True)
@@ -110,7 +111,6 @@ class Events(Instrument):
 
         self._format: Final = _format
         self._encode: Final = _format.encode
-        self._write_line: Callable[[bytes], None] = _discard_line
         self._target: Final = (
             os.path.abspath(file_path(file, "file", "Events()")) if isinstance(file, (str, os.PathLike)) else file
         )
@@ -179,10 +179,8 @@ class Events(Instrument):
                 self._target, warn, self._encode_dropped_count, self._poll_jobs, truncate=not self._had_earlier_run
             )
         except OSError as error:
-            self._write_line = _discard_line
             warn(f"events cannot be written to {self._target!r}: {error.strerror or error}")
         else:
-            self._write_line = self._writer.write_line
             self._had_earlier_run = True
 
     def _write_added_jobs(self, top_scheduler: BaseScheduler) -> None:
@@ -201,18 +199,15 @@ class Events(Instrument):
         path = path_cache.path_of(job)
         if is_scheduler(job) and job not in self._path_caches:
             self._path_caches[job] = path_cache.nested(job)
+        # without those that have settled and that the scheduler has dropped
+        required_paths = [path_cache.path_of(each) for each in all_requirements(scheduler, job) if each in scheduler]
         self._write_event(
             self._format.JobAdded(
                 *self._common_fields(path),
                 job.label,
                 type(job).__name__,
                 self._scheduler_path(scheduler),
-                # without those that have settled and that the scheduler has dropped
-                [
-                    path_cache.path_of(required)
-                    for required in all_requirements(scheduler, job)
-                    if required in scheduler
-                ],
+                required_paths,
                 is_scheduler(job),
                 is_service(job),
                 job.forever,
@@ -251,9 +246,7 @@ class Events(Instrument):
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobAttempt` event for each attempt after the first one."""
         if job.attempts > 1:
-            event = self._format.JobAttempt(
-                *self._common_fields(self._path_caches[scheduler].path_of(job)), job.attempts
-            )
+            event = self._format.JobAttempt(*self._job_fields(scheduler, job), job.attempts)
             for failed in failed_attempts(job)[-1:]:
                 if failed.number == job.attempts - 1:
                     event.failed_at, event.exception = failed.ended - self._run_started_at, failed.error
@@ -261,16 +254,14 @@ class Events(Instrument):
 
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobReady` event for a service."""
-        self._write_event(self._format.JobReady(*self._common_fields(self._path_caches[scheduler].path_of(job))))
+        self._write_event(self._format.JobReady(*self._job_fields(scheduler, job)))
 
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobFinished` event, which reports the outcome of a job."""
         self._waiting_jobs.pop(job, None)
         self._running_jobs.pop(job, None)
         state, started_at, finished_at, has_no_further_facts = end_facts(job)
-        event = self._format.JobFinished(
-            *self._common_fields(self._path_caches[scheduler].path_of(job), finished_at), state
-        )
+        event = self._format.JobFinished(*self._job_fields(scheduler, job, finished_at), state)
         if not has_no_further_facts:
             command: Any = job if runs_commands(job) and started_at is not None else None
             result = None if command is None else command.last_result
@@ -280,7 +271,8 @@ class Events(Instrument):
             event.restored, event.restored_at = facts.restoration is not None, facts.restored_at
             event.through_member = facts.failed_through_member
             if (failure := facts.failure) is not None:
-                event.exception, event.failure_kind = _exception_line(failure.exception), kind_text(job, failure)
+                event.exception = _exception_line(failure.exception)
+                event.failure_kind = _failure_text.kind_text(job, failure)
             event.returncode = None if result is None else result.returncode
         self._write_event(event)
         while self._dropped_jobs:  # no later event needs the paths of these, and of the jobs nested in them
@@ -296,7 +288,7 @@ class Events(Instrument):
 
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobReopened` event."""
-        self._write_event(self._format.JobReopened(*self._common_fields(self._path_caches[scheduler].path_of(job))))
+        self._write_event(self._format.JobReopened(*self._job_fields(scheduler, job)))
 
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
@@ -325,14 +317,18 @@ class Events(Instrument):
 
     # ---- lines
 
-    def _common_fields(self, path: str, at: float | None = None) -> tuple[Literal[2], float, float, str]:
+    def _common_fields(self, path: str, at: float | None = None) -> CommonFields:
         """Return the first fields of an event: `v`, `time`, `at` and `path`. By default, it happens now."""
         now = self._clock() if at is None else at
         return 2, now + self._wall_clock_offset, now - self._run_started_at, path
 
+    def _job_fields(self, scheduler: BaseScheduler, job: AnyJob, at: float | None = None) -> CommonFields:
+        return self._common_fields(self._path_caches[scheduler].path_of(job), at)
+
     def _write_event(self, event: Event) -> None:
         self._line_count += 1
-        self._write_line(self._encode(event))
+        if self._writer is not None:  # otherwise, the file could not be opened
+            self._writer.write_line(self._encode(event))
 
     def _scheduler_path(self, scheduler: BaseScheduler) -> str:
         enclosing = scheduler.scheduler
@@ -360,11 +356,9 @@ class Events(Instrument):
     def _finish_run(self, last_line: bytes = b"") -> None:
         """Write the last line of a run, and reset this object for the next run."""
         writer, self._writer, self._root = self._writer, None, None
-        self._path_caches.clear()
+        for known in (self._path_caches, self._written_job_counts, self._waiting_jobs, self._running_jobs):
+            known.clear()
         self._dropped_jobs.clear()
-        self._written_job_counts.clear()
-        self._waiting_jobs.clear()
-        self._running_jobs.clear()
         if writer is not None:
             writer.close(last_line)
             self.is_written = writer.error is None
@@ -372,7 +366,3 @@ class Events(Instrument):
 
 def _exception_line(error: BaseException | None) -> str | None:
     return None if error is None else _failure_text.one_line_text(error, MAX_EXCEPTION_LENGTH)
-
-
-def _discard_line(line: bytes) -> None:
-    """Discard a line. This function is `Events._write_line` while no file is open."""

@@ -168,22 +168,6 @@ class LinesDropped(Event, tag="lines_dropped"):
     lines: int
 
 
-AnyEvent = (
-    RunStarted
-    | JobAdded
-    | JobScheduled
-    | JobWaiting
-    | JobStarted
-    | JobAttempt
-    | JobProgress
-    | JobReady
-    | JobFinished
-    | JobReopened
-    | IncidentEvent
-    | RunEnded
-    | LinesDropped
-)
-
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
