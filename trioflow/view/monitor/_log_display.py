@@ -27,7 +27,7 @@ from ..text import _failure_text
 from ..text._symbols import Symbols
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, TROUBLE_STATES, failures_text, forever_jobs_text
 from ._model import RunModel
-from ._output_buffer import BufferedStream, FdCapture, OutputBuffer, open_capture, visible_text
+from ._output_buffer import BufferedStream, OutputBuffer, visible_text
 from ._picture_renderer import attempt_text, full_name, name_of
 from ._records import Display, JobRecord, SchedulerRecord, Ticker
 from ._run_header import RunHeader
@@ -54,14 +54,9 @@ def _failures_text(job: JobRecord) -> str:
     """Return what failed in a nested scheduler, in the words of a verdict; "" if nothing did, or for a job."""
     if not isinstance(job, SchedulerRecord) or job.is_first:
         return ""
-    counts = job.counts
-    return failures_text(
-        counts.count(JobState.FAILED),
-        counts.count(JobState.BLOCKED),
-        counts.count(TOLERATED_KEY),
-        counts.job_count,
-        counts.failed_groups,
-    )
+    counts, failed = job.counts, job.counts.count(JobState.FAILED)
+    blocked, tolerated = counts.count(JobState.BLOCKED), counts.count(TOLERATED_KEY)
+    return failures_text(failed, blocked, tolerated, counts.job_count, counts.failed_groups)
 
 
 Fold = Callable[[str, str], str]
@@ -138,10 +133,7 @@ class CapturedOutput:
         self._real_stream: Final[TextIO] = getattr(sys, names[0])
         self._buffer: Final = make_buffer(self._write_buffered_lines)
         self._lock: Final = threading.RLock()
-        self._fd_capture: FdCapture | None = None
-        with contextlib.suppress(OSError, ValueError):  # raised if the stream has no descriptor
-            self._fd_capture = open_capture(self._buffer, self._real_stream.fileno(), self._real_stream.encoding)
-        self._buffer.fd_capture = self._fd_capture
+        self._buffer.open_capture(self._real_stream)
         for name in names:
             self._buffer.replace_stream(name)
 
@@ -153,22 +145,12 @@ class CapturedOutput:
     def restore(self) -> None:
         """Restore the real streams, and write incomplete lines."""
         self._buffer.restore_streams()
-        if self._fd_capture is not None:
-            self._fd_capture.restore()
-        self._buffer.finish_partial_lines()
+        self._buffer.finish_partial_lines()  # and what the descriptors had
         self._write_buffered_lines()
 
     def _write_buffered_lines(self) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):  # raised if the stream is broken or closed
-            lines = self._buffer.take_lines()
-            self._real_stream.write("".join(line + "\n" for line in lines))
-            self._real_stream.flush()
-
-
-def can_replace_stream(name: str) -> bool:
-    """Return whether a standard stream can be replaced: it exists, and no other monitor has replaced it."""
-    stream = getattr(sys, name)
-    return stream is not None and not isinstance(stream, BufferedStream)
+            self._buffer.write_lines(self._real_stream)
 
 
 class LogDisplay(Display):
@@ -220,7 +202,8 @@ class LogDisplay(Display):
         jobs = plural(counts.job_count, "job") + forever_jobs_text(counts.count(FOREVER_KEY))
         self._write_line(f"{self._symbols.escape(self._model.root.job.label)}: {jobs}")
         self._ticker.start()
-        names = [name for name in ("stdout", "stderr") if can_replace_stream(name)]
+        # the streams that exist, and that no other monitor has replaced
+        names = [name for name in ("stdout", "stderr") if not isinstance(getattr(sys, name), BufferedStream | None)]
         if self._get_tag is not None:
             self._captured = [
                 CapturedOutput([name], lambda write: OutputBuffer(write, write, self._get_tag)) for name in names
@@ -313,8 +296,7 @@ class LogDisplay(Display):
                 return
             self._last_line_at = time.monotonic()
             try:
-                now = time.localtime()
-                self._stream.write(f"{time.strftime('%H:%M:%S', now)} {text}\n")
+                self._stream.write(f"{time.strftime('%H:%M:%S')} {text}\n")
                 self._stream.flush()
             except (OSError, ValueError):
                 self._has_failed = True

@@ -19,10 +19,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, cast
 
-from ..._core.admission._pool import ResourceView, resource_views
+from ..._core.admission._pool import resource_views
 from ..._core.base._graph_algorithms import topological_order
 from ..._core.base._states import RAN_TO_END, JobState, RunPhase
-from ..._core.job._job import AnyJob, is_scheduler, takes_slot
+from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
 from ..._core.words._failures import culprit_text
@@ -97,13 +97,14 @@ class RunModel:
         began_at, _ = run_times(scheduler) or (0.0, None)
         elapsed = (self.clock() if ended_at is None else ended_at) - began_at
         (taken, slot_count), culprit = slots_in_use(scheduler), culprit_text(scheduler)
+        resources = [] if scheduler.pool is None else resource_views(scheduler.pool)
         return RunProgress(
             self.root.job.label,
             tally,
             elapsed,
             unreached_count=tally.unreached_count,
             slots=None if slot_count is None else (taken, slot_count),
-            budget_texts=[text for resource in self.pool_resources(self.root) if (text := resource.budget_text)],
+            budget_texts=[text for resource in resources if (text := resource.budget_text)],
             phase_text=self._phase_text(),
             verdict=None if ended_at is None else create_verdict(scheduler.stop_reason, tally, elapsed, culprit),
         )
@@ -131,7 +132,7 @@ class RunModel:
         record.counts.subtract_from_enclosing()
         failed_jobs = (failures.jobs for failures in self.failed_jobs_by_kind.values())
         for jobs in (self.running_jobs, self.forever_jobs, *failed_jobs):
-            for job in [job for job in jobs if job.is_inside(record)]:
+            for job in [job for job in jobs if record in job.enclosing_schedulers()]:
                 del jobs[job]
         self._reset_counts(record)
         self.display.wake()
@@ -256,7 +257,6 @@ class RunModel:
         if member is None:
             record_class = SchedulerRecord if is_scheduler(job) else JobRecord
             member = self.records[job] = record_class(job, record, job.forever)
-            member.takes_slot = takes_slot(job)
             member.is_first = is_scheduler(job) and is_one_job(job)
         else:
             member.reset_run_fields()
@@ -292,42 +292,28 @@ class RunModel:
         elif not scheduler.belongs_to_forever_job:
             self.forever_jobs[job] = None
 
-    def topological_order(self, scheduler: SchedulerRecord) -> list[JobRecord]:
-        """Return the members of a scheduler in topological order, omitting members in cycles. Takes O(V + E) time."""
-        return topological_order(list(scheduler.members), self.required_members)
+    def iterate_in_listing_order(self) -> Iterator[tuple[JobRecord, int]]:
+        """Yield all jobs except forever jobs in the order of `Scheduler.list`, each with its depth of nesting.
 
-    def required_members(self, job: JobRecord) -> list[JobRecord]:
+        Unlike `Scheduler.list`, this adds no implied requirements to the jobs, because the run added them when it
+        began.
+        """
+        todo: list[tuple[JobRecord, int]] = [(self.root, -1)]
+        while todo:
+            job, depth = todo.pop()
+            if job is not self.root:
+                yield job, depth
+            if isinstance(job, SchedulerRecord):
+                members = topological_order(list(job.members), self._required_members)
+                todo += [(member, depth + 1) for member in reversed(members) if not member.forever]
+
+    def _required_members(self, job: JobRecord) -> list[JobRecord]:
         assert job.enclosing is not None
         required_jobs = all_requirements(job.enclosing.scheduler, job.job)
         return [record for job in required_jobs if (record := self.records.get(job)) is not None]
-
-    def pool_resources(self, scheduler: SchedulerRecord) -> list[ResourceView]:
-        pool = scheduler.scheduler.pool
-        return [] if pool is None else resource_views(pool)
 
 
 def _counted_state(job: JobRecord) -> JobState:
     if job.is_first and isinstance(job, SchedulerRecord):
         return job.counts.state_of_first
     return JobState.IDLE if job.state is JobState.SCHEDULED else job.state
-
-
-def iterate_in_listing_order(model: RunModel) -> Iterator[tuple[JobRecord, int]]:
-    """Yield all jobs except forever jobs in the order of `Scheduler.list`, each with its depth of nesting.
-
-    Unlike `Scheduler.list`, this function adds no implied requirements to the jobs, because the run added them when it
-    began.
-    """
-    stack = [_iterate_members(model, model.root)]
-    while stack:
-        for job in stack[-1]:
-            yield job, len(stack) - 1
-            if isinstance(job, SchedulerRecord):
-                stack.append(_iterate_members(model, job))
-                break
-        else:
-            stack.pop()
-
-
-def _iterate_members(model: RunModel, scheduler: SchedulerRecord) -> Iterator[JobRecord]:
-    return iter([job for job in model.topological_order(scheduler) if not job.forever])

@@ -16,7 +16,7 @@ from ..._core.run._instruments import Instrument
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._run_view import run_times
 from ..text import _symbols
-from ._log_display import FOLDS, Fold, LogDisplay
+from ._log_display import FOLDS, LogDisplay
 from ._model import RunModel
 from ._output_buffer import is_terminal
 from ._picture_renderer import PictureRenderer, name_of
@@ -195,7 +195,7 @@ class Monitor(Instrument):
             draw = PictureRenderer(model, symbols).draw
             return TerminalDisplay(stream, draw, self._should_capture_child_output, get_tag)
         folds = self._should_fold and stream is sys.stdout and are_at_one_place(sys.stdout, sys.stderr)
-        fold = choose_fold() if folds else None
+        fold = next((fold for name, fold in FOLDS.items() if os.environ.get(name) == "true"), None) if folds else None
         return LogDisplay(stream, model, symbols, has_colors(stream), get_tag, fold)
 
     def _format_tag(self, symbols: _symbols.Symbols, job: AnyJob) -> str:
@@ -222,11 +222,6 @@ def are_at_one_place(stream: TextIO, other: TextIO) -> bool:
 def has_colors(stream: TextIO | None) -> bool:
     """Return whether text for a stream has colors: by NO_COLOR, else by FORCE_COLOR, else if it can show them."""
     return not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or can_move_cursor(stream))
-
-
-def choose_fold() -> Fold | None:
-    """Return what folds lines in the log of the CI system that this program runs in; None if it runs in none."""
-    return next((fold for name, fold in FOLDS.items() if os.environ.get(name) == "true"), None)
 
 
 def build_command_monitor(tag: bool) -> Monitor:

@@ -162,7 +162,7 @@ class OutputBuffer:
         self._replaced_handlers: list[tuple[logging.StreamHandler[Any], TextIO, BufferedStream]] = []
         self._owner_pid: int | None = None  # the process that draws; its forks have no drawing thread
         self.fd_capture: FdCapture | None = None
-        self.before_print: Callable[[], None] = _do_nothing
+        self.before_print: Callable[[], None] = lambda: None
         """A function that is called before `write` adds lines. It adds the earlier output of other processes."""
 
     @property
@@ -216,6 +216,11 @@ class OutputBuffer:
             lines, self._lines, self._character_count = self._lines, [], 0
         return lines
 
+    def write_lines(self, file: TextIO) -> None:
+        """Write the lines to a file."""
+        file.write("".join(line + "\n" for line in self.take_lines()))
+        file.flush()
+
     def take_partial_line(self) -> str:
         """Remove the incomplete line of the current job, which may be a prompt, and return it."""
         with self._lock:
@@ -223,14 +228,13 @@ class OutputBuffer:
 
     # ---- streams
 
-    def replace_terminal_streams(self, fd_capture: FdCapture | None = None) -> None:
-        """Replace those of `sys.stdout` and `sys.stderr` that are terminals.
+    def open_capture(self, stream: TextIO) -> None:
+        """Capture output to `stream` that bypasses it, if it has a descriptor, on systems that can poll pipes."""
+        with contextlib.suppress(OSError, ValueError):  # raised if the stream has no descriptor
+            self.fd_capture = FdCapture(self, stream.fileno(), stream.encoding) if posix.IS_POSIX else None
 
-        Args:
-            fd_capture: opens pipes for the output of other processes; None if the system does not support such pipes.
-
-        """
-        self.fd_capture = fd_capture
+    def replace_terminal_streams(self) -> None:
+        """Replace those of `sys.stdout` and `sys.stderr` that are terminals."""
         self._owner_pid = os.getpid()
         for name in ("stdout", "stderr"):
             if is_terminal(getattr(sys, name)):
@@ -243,16 +247,13 @@ class OutputBuffer:
         replacement = BufferedStream(self, stream)
         setattr(sys, name, replacement)
         self._replaced_streams.append((name, stream, replacement))
-        self._replace_in_handlers(stream, replacement)
-
-    def _replace_in_handlers(self, stream: TextIO, replacement: BufferedStream) -> None:
         for handler in _stream_handlers():
             if handler.stream is stream:
                 handler.setStream(replacement)
                 self._replaced_handlers.append((handler, stream, replacement))
 
     def restore_streams(self) -> None:
-        """Restore the streams, unless other code has replaced them, and add all incomplete lines."""
+        """Restore the streams, unless other code has replaced them, and the descriptors; add all incomplete lines."""
         for handler, stream, replacement in self._replaced_handlers:
             if handler.stream is replacement:
                 handler.setStream(stream)
@@ -260,8 +261,11 @@ class OutputBuffer:
             if getattr(sys, name) is replacement:
                 setattr(sys, name, stream)
         self._replaced_streams, self._replaced_handlers = [], []
-        self._owner_pid = self.fd_capture = None
+        self._owner_pid = None
+        fd_capture, self.fd_capture = self.fd_capture, None
         self.finish_partial_lines()
+        if fd_capture is not None:
+            fd_capture.restore()
 
 
 class BufferedStream(StreamProxy):
@@ -334,10 +338,6 @@ def _find_current_job() -> AnyJob | None:
         return None
 
 
-def _do_nothing() -> None:
-    pass
-
-
 def _stream_handlers() -> Iterator[logging.StreamHandler[Any]]:
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     for logger in loggers:
@@ -373,7 +373,11 @@ class CapturePipe:
         self._partial_line = ""
 
     def attribute_output_to(self, job: AnyJob) -> None:
-        self._owner.attribute_output(self, job)
+        """Attribute all further output to `job`."""
+        self._owner._read_pipe(self)
+        with self._owner._lock:
+            self._owner._forward_lines(self, self.take_partial_line())
+            self.job = job
 
     def decode_lines(self, data: bytes) -> list[str]:
         """Decode output from the pipe, and return the lines that this output completes."""
@@ -443,13 +447,6 @@ class FdCapture:
                 self._thread = threading.Thread(target=self._run_thread, name="trioflow output", daemon=True)
                 self._thread.start()
         return pipe
-
-    def attribute_output(self, pipe: CapturePipe, job: AnyJob) -> None:
-        """Attribute all further output to a pipe to `job`."""
-        self._read_pipe(pipe)
-        with self._lock:
-            self._forward_lines(pipe, pipe.take_partial_line())
-            pipe.job = job
 
     def restore(self) -> None:
         """Restore descriptors 1 and 2, and read each pipe once more. The thread copies later output to the terminal."""
@@ -531,11 +528,6 @@ class FdCapture:
         with contextlib.suppress(OSError):  # raised if the terminal has been closed
             while data:
                 data = data[os.write(self._terminal_descriptor, data) :]
-
-
-def open_capture(buffer: OutputBuffer, terminal: int, encoding: str) -> FdCapture | None:
-    """Return a new `FdCapture`; None on systems that cannot poll pipes."""
-    return FdCapture(buffer, terminal, encoding) if posix.IS_POSIX else None
 
 
 _CAPTURES: Final[weakref.WeakSet[FdCapture]] = weakref.WeakSet()

@@ -30,8 +30,7 @@ from ..._core.words._job_queries import criticality, fraction_done, is_ready, is
 from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, recorded_state
 from ..text import _failure_text
 from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
-from ..text._verdict import Tally
-from ._model import MAX_KEPT_FAILURES, RunModel, iterate_in_listing_order
+from ._model import MAX_KEPT_FAILURES, RunModel
 from ._records import JobRecord, SchedulerRecord, StyledLine, line_width
 from ._run_header import MIN_TIME_WIDTH, RunHeader, elapsed_text
 
@@ -90,26 +89,24 @@ class RowSelector:
 
     def all_jobs_fit(self, height: int) -> bool:
         """Return whether `height` lines are enough for one line per job."""
-        return self._row_count() <= height - len(self._model.forever_jobs)
+        schedulers = self._model.root.iterate_schedulers()
+        count = sum(scheduler.counts.row_count for scheduler in schedulers if not scheduler.belongs_to_forever_job)
+        return count <= height - len(self._model.forever_jobs)
 
     # ---- in listing order
 
-    def _row_count(self) -> int:
-        schedulers = self._model.root.iterate_schedulers()
-        return sum(scheduler.counts.row_count for scheduler in schedulers if not scheduler.belongs_to_forever_job)
-
     def _all_rows(self) -> list[JobRow]:
         """Return the rows of all jobs except forever jobs, in the order of `Scheduler.list`."""
-        revision, rows = self._cached_rows
-        if revision != self._model.graph_revision:
-            revision = self._model.graph_revision
-            rows = [JobRow(job, depth) for job, depth in iterate_in_listing_order(self._model)]
-            self._cached_rows = revision, rows
-        return rows
+        revision = self._model.graph_revision
+        if revision != self._cached_rows[0]:
+            self._cached_rows = revision, [JobRow(*place) for place in self._model.iterate_in_listing_order()]
+        return self._cached_rows[1]
 
     def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
         """Return the number of jobs without a row, by state."""
-        counts = _counts_by_word(self._model.root.counts)
+        counts = collections.Counter(running=0, failed=0, waiting=0, settled=0)  # in the order shown
+        for state, number in self._model.root.counts.states():
+            counts[_count_word(state)] += number
         for row in rows:
             if row.job.is_one_job or row.job.failed_by_itself:
                 counts[_count_word(row.job.state)] -= row.failure_count
@@ -120,19 +117,14 @@ class RowSelector:
     def _select_flat(self, height: int, forever_jobs: list[JobRecord]) -> SelectedRows:
         """Return rows for as many running jobs, failures and forever jobs as fit, without a tree."""
         row_limit = max(1, height - 1)  # one line shows the number of hidden jobs
-        more_forever_jobs: list[JobRecord] = []  # these get only lines that other jobs do not need
-        if len(forever_jobs) > 1:
-            more_forever_jobs = forever_jobs[max(1, row_limit // FOREVER_DIVISOR) :]
-            forever_jobs = forever_jobs[: max(1, row_limit // FOREVER_DIVISOR)]
         if height < 3:
-            forever_jobs, more_forever_jobs = [], []
-        failure_rows = self._failure_rows()
-        failure_rows = failure_rows[: max(1, (row_limit - len(forever_jobs)) // FAILURE_DIVISOR)]
-        running_jobs = self._assign_running_lines(max(0, row_limit - len(forever_jobs) - len(failure_rows)))
+            forever_jobs = []
+        forever_count = min(len(forever_jobs), max(1, row_limit // FOREVER_DIVISOR))
+        failure_rows = self._failure_rows()[: max(1, (row_limit - forever_count) // FAILURE_DIVISOR)]
+        running_jobs = self._assign_running_lines(max(0, row_limit - forever_count - len(failure_rows)))
         rows = [*(JobRow(job) for job in running_jobs), *failure_rows]
-        forever_jobs += more_forever_jobs[
-            : max(0, row_limit - len(forever_jobs) - len(failure_rows) - len(running_jobs))
-        ]
+        # More forever jobs get only lines that other jobs do not need.
+        forever_jobs = forever_jobs[: max(forever_count, row_limit - len(rows))]
         return SelectedRows(rows, self._count_hidden_jobs(rows), [JobRow(job) for job in forever_jobs])
 
     def _select_last_picture_rows(self) -> SelectedRows:
@@ -187,28 +179,16 @@ class RowSelector:
         return [job for job in list(self._model.running_jobs) if job.is_one_job and job.first is None]
 
 
-def _counts_by_word(tally: Tally) -> collections.Counter[str]:
-    words = collections.Counter(running=0, failed=0, waiting=0, settled=0)  # in the order shown
-    for state, number in tally.states():
-        words[_count_word(state)] += number
-    return words
-
-
 def _count_word(state: ReportedState) -> str:
     if state in (JobState.RUNNING, JobState.FAILED):
         return str(state.value)
     return "settled" if state.is_settled else "waiting"
 
 
-def enclosing_nested_schedulers(job: JobRecord) -> list[SchedulerRecord]:
-    """Return the enclosing schedulers of a job, innermost first, without the outermost scheduler of the run."""
-    return list(job.enclosing_schedulers())[:-1]
-
-
 def full_name(job: JobRecord, symbols: Symbols) -> str:
     """Return the labels of a job's enclosing schedulers and of the job, separated by slashes: `tests/unit/parser`."""
-    outer_labels = reversed([scheduler.job.label for scheduler in enclosing_nested_schedulers(job)])
-    return symbols.escape("/".join([*outer_labels, job.job.label]))
+    outer_labels = [scheduler.job.label for scheduler in job.enclosing_schedulers()][:-1]  # without the outermost one
+    return symbols.escape("/".join([*outer_labels[::-1], job.job.label]))
 
 
 def name_of(job: AnyJob, model: RunModel | None, symbols: Symbols) -> str:
@@ -285,17 +265,11 @@ class PictureRenderer:
         times = [self._time_text(row.job) for row in rows]
         self._time_width = max(self._time_width, *map(len, times), 0)
         label_column = self._time_width + SYMBOL_WIDTH + (0 if columns < NARROW_WIDTH else 2)
+        room = columns - label_column
+        max_label_width = room if columns < NARROW_WIDTH else max(room - 60, room // 2)
         widest_label = max(map(line_width, styled_labels), default=0)
-        max_label_width = (
-            columns - label_column
-            if columns < NARROW_WIDTH
-            else max(columns - label_column - 60, (columns - label_column) // 2)
-        )
         self._label_width = max(0, min(max_label_width, max(self._label_width, widest_label)))
-        lines = [
-            self._job_line(row, time, label, columns)
-            for row, time, label in zip(rows, times, styled_labels, strict=True)
-        ]
+        lines = [self._job_line(*cells, columns) for cells in zip(rows, times, styled_labels, strict=True)]
         if selected.hidden_counts is not None:
             lines.insert(len(selected.rows), self._hidden_jobs_line(selected.hidden_counts, label_column, columns))
         return lines
@@ -347,15 +321,12 @@ class PictureRenderer:
             symbol, style = symbols.forever_symbol, FOREVER_BADGE.monitor_style
         line: StyledLine = [(f" {symbol}", style), (f" {time:>{self._time_width}}  ", "figures")]
         if columns >= NARROW_WIDTH:
-            line = [
-                (f" {symbols.critical_symbol if criticality(job.job) else ' '}", CRITICAL_BADGE.monitor_style),
-                *line,
-            ]
+            mark = symbols.critical_symbol if criticality(job.job) else " "
+            line.insert(0, (f" {mark}", CRITICAL_BADGE.monitor_style))
         label = self._fit_label(label, self._label_width, should_pad=columns >= NARROW_WIDTH)
         line += [(text, style or "label") for text, style in label]
-        used_columns = line_width(line)
         if columns >= NARROW_WIDTH:
-            line += self._styled_details(row, columns - used_columns)
+            line += self._styled_details(row, columns - line_width(line))
         return line
 
     def _styled_details(self, row: JobRow, columns: int) -> StyledLine:
@@ -393,7 +364,7 @@ class PictureRenderer:
         label: StyledLine = [(self._symbols.escape(row.job.job.label), "")]
         if row.depth is not None:
             return [("  " * row.depth, ""), *label]
-        for outer in enclosing_nested_schedulers(row.job):
+        for outer in list(row.job.enclosing_schedulers())[:-1]:
             label.insert(0, (f"{self._symbols.escape(outer.job.label)}/", "label"))
         return label
 

@@ -180,7 +180,6 @@ class JobRecord:
     """
 
     is_scheduler = is_first = False
-    takes_slot = True
     # The fields below describe the current run. These are their values before a run.
     state = JobState.IDLE
     started_at: float | None = None
@@ -258,9 +257,6 @@ class JobRecord:
         while enclosing is not None:
             yield enclosing
             enclosing = enclosing.enclosing
-
-    def is_inside(self, scheduler: SchedulerRecord) -> bool:
-        return any(enclosing is scheduler for enclosing in self.enclosing_schedulers())
 
 
 class SchedulerRecord(JobRecord):

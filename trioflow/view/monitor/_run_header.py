@@ -93,15 +93,9 @@ class RunHeader:
 
     def has_counts_beyond_verdict(self, progress: RunProgress) -> bool:
         """Return whether the counts say more than the verdict, which counts the failed and the blocked of all jobs."""
-        counted = {
-            JobState.SUCCEEDED.value,
-            JobState.FAILED.value,
-            JobState.BLOCKED.value,
-            MOVED_ON.value,
-            *GROUP_WORDS,
-        }
+        known = {JobState.SUCCEEDED.value, JobState.FAILED.value, JobState.BLOCKED.value, MOVED_ON.value, *GROUP_WORDS}
         counts = self._state_counts(progress)  # the verdict has the remark on restored jobs, too
-        return any(count.number and count.word.partition(" (")[0] not in counted for count in counts)
+        return any(count.number and count.word.partition(" (")[0] not in known for count in counts)
 
     # ---- the first line
 
@@ -142,20 +136,18 @@ class RunHeader:
         return "" if remaining is None else f"{about} {estimate_text(remaining)} left"
 
     def _progress_bar(self, progress: RunProgress, columns: int) -> StyledLine:
-        settled_character, running_character, waiting_character = (
-            ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
-        )
+        settled, running, waiting = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
         tally, counts = progress.tally, dict(progress.tally.states())
         failed = sum(counts[state] for state in counts if STATE_STYLES[state].monitor_style in {"failed", "trouble"})
         moved_on = tally.count(MOVED_ON)
         parts = [tally.settled_count - failed - moved_on, moved_on, failed, tally.count(JobState.RUNNING)]
         widths = _divide_columns(parts, 0 if tally.may_grow else tally.job_count, columns)
         return [
-            (settled_character * widths[0], "done"),
-            (settled_character * widths[1], "moved on"),
-            (settled_character * widths[2], "failed"),
-            (running_character * widths[3], "running"),
-            (waiting_character * (columns - sum(widths)), "dim"),
+            (settled * widths[0], "done"),
+            (settled * widths[1], "moved on"),
+            (settled * widths[2], "failed"),
+            (running * widths[3], "running"),
+            (waiting * (columns - sum(widths)), "dim"),
         ]
 
     def _outcome_line(self, label: str, verdict: Verdict, columns: int) -> StyledLine:

@@ -18,7 +18,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Final, TextIO
 
 from rich.color import ColorSystem
@@ -27,7 +27,7 @@ from rich.style import Style
 
 from ..._core.base._logger import warn
 from ..._core.job._job import AnyJob
-from ._output_buffer import FdCapture, InputProxy, OutputBuffer, open_capture, replace_input
+from ._output_buffer import InputProxy, OutputBuffer, replace_input
 from ._records import IDLE_INTERVAL, REDRAW_INTERVAL, Display, DrawFunction, JobRecord, StyledLine, Ticker, line_width
 
 HIDE_CURSOR: Final = "\x1b[?25l"
@@ -101,14 +101,8 @@ class Screen:
 
         """
         if lines_above or partial_line or size != self._terminal_size:
-            text = "".join(
-                [
-                    self._erase_sequence(size),
-                    *(f"{line}\n" for line in lines_above or ()),
-                    partial_line,
-                    *self._render_lines(picture),
-                ]
-            )
+            above = "".join(f"{line}\n" for line in lines_above or ())
+            text = self._erase_sequence(size) + above + partial_line + self._render_lines(picture)
         else:
             text = self._change_sequence(picture)
         self._picture, self._terminal_size = picture, size
@@ -119,8 +113,8 @@ class Screen:
         self._file.write(text)
         self._file.flush()
 
-    def _render_lines(self, lines: list[StyledLine]) -> Iterator[str]:
-        return (self._render_line(line) + "\n" for line in lines)
+    def _render_lines(self, lines: list[StyledLine]) -> str:
+        return "".join(self._render_line(line) + "\n" for line in lines)
 
     def _render_line(self, line: StyledLine) -> str:
         return "".join(self._apply_style(text, style) for text, style in line)
@@ -149,7 +143,7 @@ class Screen:
             sequences += [_vertical_move_sequence(common_length - row), "\r"]
             if len(new_picture) < len(self._picture):
                 sequences.append(ERASE_BELOW)
-            sequences += self._render_lines(new_picture[common_length:])
+            sequences.append(self._render_lines(new_picture[common_length:]))
         return "".join(sequences)
 
 
@@ -208,7 +202,6 @@ class TerminalDisplay(Display):
         self._color_system: Final = ColorSystem.EIGHT_BIT if has_256_colors else ColorSystem.STANDARD
         self._ticker: Final = Ticker(self._redraw, REDRAW_INTERVAL, IDLE_INTERVAL)
         self._buffer: Final = OutputBuffer(self._ticker.wake, self._redraw, get_tag)
-        self._fd_capture: FdCapture | None = None
         self._should_capture_child_output: Final = should_capture_child_output
         self._input_proxy: InputProxy | None = None
         self._pause_count = 0  # the number of `pause` contexts entered; while it is not 0, the picture is hidden
@@ -220,11 +213,11 @@ class TerminalDisplay(Display):
         """Hide the cursor, replace the standard streams, and start drawing."""
         atexit.register(self._release_terminal)
         self._call_safely(self._screen.hide_cursor)
-        if self._file.isatty() and self._descriptor is not None:
-            self._fd_capture = open_capture(self._buffer, self._descriptor, self._file.encoding)
-        self._buffer.replace_terminal_streams(self._fd_capture)
-        if self._fd_capture is not None and self._should_capture_child_output:
-            self._fd_capture.replace_descriptors()
+        if self._file.isatty():
+            self._buffer.open_capture(self._file)
+        self._buffer.replace_terminal_streams()
+        if self._buffer.fd_capture is not None and self._should_capture_child_output:
+            self._buffer.fd_capture.replace_descriptors()
             self._input_proxy = replace_input(self.pause)
         self._handle_stop_key(signal.SIG_DFL, self._stop_program)
         self._ticker.start()
@@ -263,9 +256,6 @@ class TerminalDisplay(Display):
         if self._input_proxy is not None:
             self._input_proxy.restore()
         self._buffer.restore_streams()
-        fd_capture, self._fd_capture = self._fd_capture, None
-        if fd_capture is not None:
-            fd_capture.restore()
 
     def _release_terminal(self) -> None:
         """Restore the streams and the cursor. If `stop` was not called, `atexit` calls this method."""
@@ -276,11 +266,7 @@ class TerminalDisplay(Display):
         with self._lock:
             self._has_failed = False  # so that the cursor is shown even after an error
             self._call_safely(self._screen.show_cursor)
-            self._call_safely(self._write_remaining_lines)
-
-    def _write_remaining_lines(self) -> None:
-        self._file.write("".join(line + "\n" for line in self._buffer.take_lines()))
-        self._file.flush()
+            self._call_safely(lambda: self._buffer.write_lines(self._file))
 
     @contextlib.contextmanager
     def pause(self) -> Generator[None]:
@@ -297,12 +283,8 @@ class TerminalDisplay(Display):
                 self._call_safely(self._draw_picture)
 
     def _show_prompt(self) -> None:
-        self._screen.update(
-            [],
-            self._terminal_size(),
-            self._take_lines_above(),
-            partial_line=strip_controls(self._buffer.take_partial_line()),
-        )
+        lines = self._take_lines_above()
+        self._screen.update([], self._terminal_size(), lines, strip_controls(self._buffer.take_partial_line()))
         self._screen.show_cursor()
 
     def _redraw(self) -> None:
