@@ -1,43 +1,46 @@
-"""`findings`: all errors for which a run of a scenario would not start, found without running or changing it.
+"""All errors for which a run of a scenario would not start, and files that two of its jobs use without an order.
 
-The checks before a run stop at the first problem. `findings` makes every check for every job, so that users can fix a
-scenario in one go.
+The checks before a run stop at the first problem. `findings` makes every check for every job, without running or
+changing anything, so that users can fix a scenario in one go.
+
+Two jobs that write one file are an error, a reader beside a writer is a warning. Only what jobs declare counts, in
+`reads=`, `writes=`, `stdin=`, in the steps of an `SshJob` and, with `append=False`, in `stdout=` and `stderr=`. Jobs
+may append to one file in any order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+import bisect
+import contextlib
+import fnmatch
+import itertools
+import os
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from . import _file_conflicts
 from ._core.base._graph_algorithms import backlinks, find_cycle, reachable
+from ._core.base._logger import warn
 from ._core.job._errors import CycleError
 from ._core.job._job import AnyJob, is_scheduler, takes_slot
+from ._core.scheduler import _checks
 from ._core.scheduler._base_scheduler import BaseScheduler
-from ._core.scheduler._checks import (
-    check_late_input,
-    check_may_run,
-    check_needs,
-    check_one_shot,
-    check_requirement,
-    check_scenario,
-    reject_shared_pools,
-    store_implied_requirements,
-)
-from ._core.words._job_queries import all_requirements
+from ._core.words._job_queries import all_requirements, members_in_order
+
+MAX_NAMED_READERS: Final = 3
 
 
 def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
     """Return why a run would not start: each job concerned, with the problem and the remedy. Takes O(V + E) time."""
-    unreachable = set(store_implied_requirements(scheduler))
+    unreachable = set(_checks.store_implied_requirements(scheduler))
     levels = list(_iterate_schedulers(scheduler))
     found = [finding for level in levels for finding in _find_rejections(*level, unreachable, scheduler)]
-    found += _check_errors(scheduler, reject_shared_pools, dict(levels), scheduler)
+    found += _check_errors(scheduler, _checks.reject_shared_pools, dict(levels), scheduler)
     if not found:
-        found = list(_file_conflicts.FileUses(scheduler).unordered_writers())
+        found = list(FileUses(scheduler).unordered_writers())
     # If nothing is found, make the check that a run makes, for problems that the checks above do not find.
-    return found or list(_check_errors(scheduler, check_scenario, scheduler))
+    return found or list(_check_errors(scheduler, _checks.check_scenario, scheduler))
 
 
 def notes(scheduler: BaseScheduler, *, starts: bool) -> Iterator[str]:
@@ -49,7 +52,7 @@ def notes(scheduler: BaseScheduler, *, starts: bool) -> Iterator[str]:
             "the jobs that work"
         )
     if starts:
-        yield from _file_conflicts.FileUses(scheduler).unordered_readers()
+        yield from FileUses(scheduler).unordered_readers()
 
 
 def _most_at_once(scheduler: BaseScheduler) -> int:
@@ -81,16 +84,16 @@ def _find_rejections(
     level: BaseScheduler, can_repeat: bool, unreachable: Container[tuple[AnyJob, AnyJob]], outermost: BaseScheduler
 ) -> Iterator[tuple[AnyJob, str]]:
     """Yield `level` or a member of it for each reason to reject a run of `outermost`, paired with the reason."""
-    yield from _check_errors(level, check_may_run, level)
+    yield from _check_errors(level, _checks.check_may_run, level)
     for cycle in _find_cycles(level):
         yield cycle[0], str(CycleError(cycle))
     for job in level:
-        yield from _check_errors(job, check_needs, level, [job], outermost)
+        yield from _check_errors(job, _checks.check_needs, level, [job], outermost)
         for requirement in job.required:
-            yield from _check_errors(job, check_requirement, job, requirement, level)
+            yield from _check_errors(job, _checks.check_requirement, job, requirement, level)
             if (job, requirement) in unreachable:
-                yield from _check_errors(job, check_late_input, job, requirement)
-        yield from _check_errors(job, check_one_shot, job, can_repeat)
+                yield from _check_errors(job, _checks.check_late_input, job, requirement)
+        yield from _check_errors(job, _checks.check_one_shot, job, can_repeat)
 
 
 def _check_errors(job: AnyJob, check: Callable[..., None], *arguments: Any) -> Iterator[tuple[AnyJob, str]]:
@@ -116,3 +119,159 @@ def _find_cycles(level: BaseScheduler) -> list[list[AnyJob]]:
         for job in reachable(cycle, requirements).keys() & reachable(cycle, followers.__getitem__).keys():
             del unassigned[job]
     return sorted(cycles, key=lambda cycle: position[cycle[0]])
+
+
+# ---- files
+
+
+def check_files(scheduler: BaseScheduler) -> None:
+    """Check before a run that writers of a file are ordered, and warn of readers that are not.
+
+    Raises:
+        ValueError: two jobs write one file, and neither waits for the other.
+
+    """
+    uses = FileUses(scheduler)
+    for _, text in uses.unordered_writers():
+        raise ValueError(text)
+    if texts := list(uses.unordered_readers()):
+        more = f"; {len(texts) - MAX_NAMED_READERS} more" if len(texts) > MAX_NAMED_READERS else ""
+        warn("; ".join(texts[:MAX_NAMED_READERS]) + more, about="files")
+
+
+class FileUses:
+    """The files that the jobs of a scheduler declare, and the order of these jobs.
+
+    Most writers and readers require each other directly. For the others, each job has a number whose bits are the jobs
+    that it waits for: one pass over all requirements, O(E) operations with numbers of as many bits.
+    """
+
+    def __init__(self, scheduler: BaseScheduler) -> None:
+        self._scheduler: Final = scheduler
+        self._writers: Final[dict[str, list[AnyJob]]] = defaultdict(list)
+        self._readers: Final[list[tuple[str, AnyJob]]] = []
+        kinds = {kind for kind in set(map(type, scheduler.iterate_jobs())) if hasattr(kind, "for_journal")}
+        # A run of jobs without files pays nothing for each.
+        for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds) if kinds else ():
+            writes, reads = declared_files(job)
+            for path in {os.path.abspath(os.fsdecode(path)) for path in writes}:
+                if not path.startswith("/dev/"):
+                    self._writers[path].append(job)
+            self._readers.extend((os.path.abspath(os.fsdecode(path)), job) for path in reads)
+        self._sorted_paths: list[str] = []
+        self._positions: dict[AnyJob, int] = {}
+        self._waits: dict[AnyJob, int] = {}
+
+    def unordered_writers(self) -> Iterator[tuple[AnyJob, str]]:
+        """Yield each job that writes a file beside another one, and what is wrong."""
+        for path, jobs in self._writers.items():
+            if len(jobs) > 1:
+                self._sort(jobs)
+            # In an order of all jobs, each is comparable with all others if it is with the next one.
+            for first, second in itertools.pairwise(jobs):
+                if not self._is_ordered(first, second):
+                    text = f"{first.label!r} and {second.label!r} both write {_shown(path, first, second)}"
+                    advice = "have one require the other, or give each a file of its own"
+                    yield second, f"{text}, and neither requires the other: {advice}"
+
+    def unordered_readers(self) -> Iterator[str]:
+        """Yield what is wrong with each job that reads a file beside one that writes it."""
+        if not self._writers:
+            return
+        for path, reader in self._readers:
+            for written in self._written_at(path):
+                jobs = self._writers[written]
+                if reader in jobs or (len(jobs) == 1 and jobs[0] in reader.required):
+                    continue
+                self._sort(jobs)
+                place = bisect.bisect(jobs, self._positions[reader], key=self._positions.__getitem__)
+                for writer in jobs[max(0, place - 1) : place + 1]:
+                    if not self._is_ordered(reader, writer):
+                        shown = _shown(written, reader, writer)
+                        text = f"{reader.label!r} reads {shown}, which {writer.label!r} writes"
+                        yield f"{text}, without an order: it may get an old file, or half of one; give it required="
+
+    def _written_at(self, path: str) -> Iterable[str]:
+        """Return the written files that a path in `reads=` stands for: a file, a directory, or a pattern."""
+        if path in self._writers:
+            return [path]
+        if set(path) & set("*?["):
+            return [written for written in self._writers if _matches(written.split("/"), path.split("/"))]
+        if not self._sorted_paths:
+            self._sorted_paths = sorted(self._writers)
+        # What is in a directory is next to each other in this order.
+        bounds = (bisect.bisect(self._sorted_paths, f"{path}{os.sep}{end}") for end in ("", "\U0010ffff"))
+        inside = self._sorted_paths[slice(*bounds)]
+        parents = itertools.accumulate(path.split(os.sep), lambda parent, name: f"{parent}{os.sep}{name}")
+        return [*inside, *(parent for parent in parents if parent in self._writers)]
+
+    def _sort(self, jobs: list[AnyJob]) -> None:
+        if not self._positions:
+            self._compute_order()
+        jobs.sort(key=self._positions.__getitem__)
+
+    def _is_ordered(self, first: AnyJob, second: AnyJob) -> bool:
+        if first in second.required or second in first.required:
+            return True
+        positions = self._positions
+        return bool(self._waits[second] >> positions[first] & 1 or self._waits[first] >> positions[second] & 1)
+
+    def _compute_order(self) -> None:
+        """Number the jobs that use files, each after those that it waits for, and compute the bits of these."""
+        users = {job for jobs in self._writers.values() for job in jobs} | {job for _, job in self._readers}
+        reached: dict[AnyJob, int] = {}  # for each job, the bits of itself or its members, and of what these wait for
+        self._waits[self._scheduler] = 0
+        todo = [(self._scheduler, iter(members_in_order(self._scheduler)))]
+        while todo:
+            level, members = todo[-1]
+            for job in members:
+                waits = self._waits[level]
+                for required in all_requirements(level, job):
+                    waits |= reached.get(required, 0)
+                self._waits[job] = reached[job] = waits
+                if is_scheduler(job):
+                    todo.append((job, iter(members_in_order(job))))
+                    break
+                if job in users:
+                    self._positions[job] = len(self._positions)
+                    reached[job] |= 1 << self._positions[job]
+            else:
+                todo.pop()
+                for job in level:
+                    reached[level] = reached.get(level, 0) | reached.get(job, 0)
+
+
+def declared_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
+    """Return the files that a job declares to write anew, and to read."""
+    options: Any = getattr(job, "_command_options", None)
+    if options is None:
+        describe = getattr(type(job), "for_journal", None)
+        if describe is None or describe.__module__.partition(".")[0] == __package__:
+            return [], []
+        with contextlib.suppress(Exception):  # of a user's kind: a journal reports it
+            work = describe(job)
+            return [*work.writes, *work.begins_anew], [*work.reads]
+        return [], []
+    outputs: tuple[Any, ...] = () if options.append else (options.stdout, options.stderr)
+    steps: tuple[Any, ...] = getattr(job, "_steps", ())
+    # On nodes, names may have placeholders, whose values differ between them.
+    anew = [path for path in outputs if _is_path(path) and not (steps and "{" in os.fspath(path))]
+    anew += [path for step in steps for path in step._files_written() if "{" not in path]
+    read = [options.stdin, *(path for step in steps for path in step._files_read())]
+    return [*options.writes, *anew], [*options.reads, *(path for path in read if _is_path(path))]
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
+def _matches(names: list[str], pattern: list[str]) -> bool:
+    if not pattern or not names:
+        return not pattern and not names
+    if pattern[0] == "**":
+        return any(_matches(names[start:], pattern[1:]) for start in range(len(names) + 1))
+    return fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+
+
+def _shown(path: str, *jobs: AnyJob) -> str:
+    return "the same file" if any(job.redact for job in jobs) else repr(os.path.relpath(path))

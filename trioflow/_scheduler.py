@@ -210,9 +210,9 @@ class Scheduler(BaseScheduler):
         return durations
 
     def _check_files(self) -> None:
-        from . import _file_conflicts
+        from . import _check
 
-        _file_conflicts.check_files(self)
+        _check.check_files(self)
 
     def _open_journal(self, journal: Any) -> RunJournal:
         from .journal._journal import open_journal

@@ -787,7 +787,7 @@ PLANTS: Final = (
     ),
     Plant(
         "bound-forever",
-        "trioflow/simulation/_path_analysis.py",
+        "trioflow/simulation/_simulate.py",
         "a forever job for which nothing waits counts in the bound of a simulation",
         """\
         seconds.update(dict.fromkeys((job for job in order if job.forever and job not in awaited), 0.0))

@@ -12,8 +12,7 @@ from typing import Any, cast
 import pytest
 
 from trioflow import CommandJob, First, Job, LocalNode, Pull, Push, Scheduler, SshJob
-from trioflow._check import findings
-from trioflow._file_conflicts import FileUses
+from trioflow._check import FileUses, findings
 from trioflow.abc import AbstractJob, Work
 
 from ..bodies import nothing
