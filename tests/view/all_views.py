@@ -28,7 +28,7 @@ from trioflow.view.look import _client, _process_record
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
 from trioflow.view.text._symbols import Symbols
-from trioflow.view.trace import _compare, _formats, _slot_use, _time_spent, _trace_file
+from trioflow.view.trace import _compare, _formats, _time_spent, _trace_file
 from trioflow.view.trace._log_reader import LogReader
 from trioflow.view.trace._record_builder import RecordBuilder, RunFacts
 from trioflow.view.trace._spans import or_infinity
@@ -324,7 +324,7 @@ def strange_in_times(record: TraceRecord) -> Iterator[str]:
 
 def strange_in_slots(record: TraceRecord) -> Iterator[str]:
     """Yield in words what cannot be true of slots: as many as there are, each with one job at a time, all time used."""
-    use = _slot_use.compute_slot_use(record)
+    use = _time_spent.compute_slot_use(record)
     total = use.slot_count * use.run_seconds
     if len(use.bars_by_slot) > use.slot_count:
         yield f"{len(use.bars_by_slot)} rows for {use.slot_count} slots"
@@ -336,7 +336,7 @@ def strange_in_slots(record: TraceRecord) -> Iterator[str]:
         yield f"the shares of slots: {use}"
     for bars in use.bars_by_slot:
         for one, other in itertools.pairwise(bars):
-            if other.start < one.end - _slot_use.HANDOVER_SECONDS - SAME:
+            if other.start < one.end - _time_spent.HANDOVER_SECONDS - SAME:
                 yield f"{one.span.name} and {other.span.name} share a slot"
 
 

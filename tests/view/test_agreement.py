@@ -40,8 +40,8 @@ from trioflow.view.look._watch import Watch
 from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import Tally
-from trioflow.view.trace._slot_use import WORK, activity_intervals, compute_slot_use
 from trioflow.view.trace._spans import throttled_before_start
+from trioflow.view.trace._time_spent import WORK, activity_intervals, compute_slot_use
 from trioflow.view.trace._trace import find_critical_path
 from trioflow.view.trace.report._report import report_html
 

@@ -18,8 +18,8 @@ from trioflow.view.text._failure_text import FailureText, placeholder_exception
 from trioflow.view.trace._compare import compare, run_times
 from trioflow.view.trace._formats import csv_text, json_text
 from trioflow.view.trace._record_builder import JobFacts, RecordBuilder, ResourceFacts, RunFacts
-from trioflow.view.trace._slot_use import compute_slot_use
 from trioflow.view.trace._spans import CommandOutput, CommandRecord, IncidentMark, RunSpan, Span
+from trioflow.view.trace._time_spent import compute_slot_use
 from trioflow.view.trace._trace_file import record_json
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report._report import report_html

@@ -15,7 +15,7 @@ from trioflow import Budget, CommandJob, Job, JobState, Pool, Rate, Retry, Sched
 from trioflow.view import save
 from trioflow.view._families import family_from_label
 from trioflow.view.trace import _time_spent
-from trioflow.view.trace._slot_use import compute_slot_use
+from trioflow.view.trace._time_spent import compute_slot_use
 
 from ...bodies import fail, nap
 from .scenarios import NASTY, flaky, traced

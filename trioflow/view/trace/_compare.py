@@ -91,8 +91,7 @@ def _sum_seconds_by_job(record: TraceRecord) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for span in record.leaf_spans:
         if span.started_at is not None:
-            end = record.end_time if span.finished_at is None else span.finished_at
-            seconds[_path(span)] = seconds.get(_path(span), 0.0) + end - span.started_at
+            seconds[_path(span)] = seconds.get(_path(span), 0.0) + record.end_of(span) - span.started_at
     return seconds
 
 

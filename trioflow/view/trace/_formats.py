@@ -140,8 +140,8 @@ class _EventBuilder:
     def _time_bounds(self, span: Span) -> tuple[float, float]:
         """Return the start and end of a job in microseconds. A running job counts as ending when the trace ends."""
         assert span.started_at is not None
-        end = self._record.end_time if span.finished_at is None else span.finished_at
-        return self._to_microseconds(span.started_at), self._to_microseconds(max(end, span.started_at))
+        end = max(self._record.end_of(span), span.started_at)
+        return self._to_microseconds(span.started_at), self._to_microseconds(end)
 
     def _to_microseconds(self, time: float) -> float:
         return round((time - self._record.start_time) * 1e6, 3)

@@ -124,6 +124,10 @@ class TraceRecord:
         """The numbers of the spans that are schedulers."""
         return frozenset(run.parent for run in self.runs if run.parent is not None)
 
+    def end_of(self, span: Span) -> float:
+        """Return the time when a job settled, or when the record ends if it has not."""
+        return self.end_time if span.finished_at is None else span.finished_at
+
     def is_group(self, number: int) -> bool:
         """Return whether a span is that of a nested scheduler, but not a `First`, which is one job."""
         return number in self.scheduler_numbers and not self.spans[number].is_first

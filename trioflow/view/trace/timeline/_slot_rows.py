@@ -17,9 +17,8 @@ from ...._core.base._states import MOVED_ON, JobState, WaitCause
 from ...._core.base._text_forms import duration_text
 from ...._core.job._labels import printable
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
-from .._slot_use import SlotBar, SlotUse, compute_slot_use
 from .._spans import Span, assign_lanes, or_infinity, wait_text
-from .._time_spent import FamilyTime, compute_family_times
+from .._time_spent import FamilyTime, SlotBar, SlotUse, compute_family_times, compute_slot_use
 from .._trace_record import TraceRecord
 from ._svg import MARGIN, add_element, clip_text, flow_positions, text_width
 
@@ -134,12 +133,11 @@ def _assign_forever_rows(record: TraceRecord, slot_use: SlotUse) -> list[list[Sp
     """Return the rows of the jobs that started without a slot: forever jobs, and members of forever schedulers."""
     slot_users = {bar.span.number for bars in slot_use.bars_by_slot for bar in bars}
     spans = [span for span in record.leaf_spans if span.started_at is not None and span.number not in slot_users]
-    rows: list[list[Span]] = []
+    rows: dict[int, list[Span]] = {}
     intervals = ((span.started_at or 0.0, or_infinity(span.finished_at)) for span in spans)
     for span, row in zip(spans, assign_lanes(intervals), strict=True):
-        rows.extend([] for _ in range(row + 1 - len(rows)))
-        rows[row].append(span)
-    return rows
+        rows.setdefault(row, []).append(span)
+    return list(rows.values())
 
 
 @dataclass(slots=True)
@@ -272,7 +270,7 @@ def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
         for span in spans:
             assert span.started_at is not None
             left = geometry.time_to_x(span.started_at)
-            right = geometry.time_to_x(geometry.record.end_time if span.finished_at is None else span.finished_at)
+            right = geometry.time_to_x(geometry.record.end_of(span))
             is_failed = span.state is JobState.FAILED
             group = add_element(svg, "g", css="job", data_number=span.number)
             add_element(group, "title", _tooltip_text(geometry, span))

@@ -12,8 +12,8 @@ from ...._core.base._text_forms import duration_text
 from ...._core.job._labels import shorten
 from ..._state_styles import NEVER_STARTED_STATES
 from ...text import _verdict
-from .._slot_use import compute_slot_use
 from .._spans import Span
+from .._time_spent import compute_slot_use
 from .._trace_record import TraceRecord
 from . import _slot_rows
 from ._slot_rows import SlotGeometry
