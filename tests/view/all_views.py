@@ -28,7 +28,7 @@ from trioflow.view.look import _client, _process_record
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
 from trioflow.view.text._symbols import Symbols
-from trioflow.view.trace import _compare, _formats, _time_spent, _trace_file
+from trioflow.view.trace import _compare, _time_spent, _trace_file
 from trioflow.view.trace._log_reader import LogReader
 from trioflow.view.trace._record_builder import RecordBuilder, RunFacts
 from trioflow.view.trace._spans import or_infinity
@@ -212,12 +212,12 @@ def strange_in_record(trace: Trace, folder: Path) -> Iterator[str]:
     """Yield in words what is wrong with the record of a run, and with each file that is made of it."""
     try:
         live = trace._get_record()
-        text = _formats.json_text(live, _trace_file.record_json(live))
+        text = _trace_file.json_text(live)
         (folder / "t.json").write_text(text)
         read = _trace_file.read_record(folder / "t.json")
         pages = [_report.report_html(record, folder) for record in (live, read)]
         pictures = [_timeline.timeline_svg(record, 1200) for record in (live, read)]
-        tables = [_formats.csv_text(record) for record in (live, read)]
+        tables = [_trace_file.csv_text(record) for record in (live, read)]
         junit = ["".join(_junit_lines(record)) for record in (live, read)] if live.runs else ["", ""]
         for name, (one, other) in {"page": pages, "picture": pictures, "table": tables, "JUnit": junit}.items():
             if one != other:

@@ -16,11 +16,10 @@ from trioflow.abc import WaitCause
 from trioflow.view import save
 from trioflow.view.text._failure_text import FailureText, placeholder_exception
 from trioflow.view.trace._compare import compare, run_times
-from trioflow.view.trace._formats import csv_text, json_text
 from trioflow.view.trace._record_builder import JobFacts, RecordBuilder, ResourceFacts, RunFacts
 from trioflow.view.trace._spans import CommandOutput, CommandRecord, IncidentMark, RunSpan, Span
 from trioflow.view.trace._time_spent import compute_slot_use
-from trioflow.view.trace._trace_file import record_json
+from trioflow.view.trace._trace_file import csv_text, json_text
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report._report import report_html
 
@@ -147,7 +146,7 @@ def test_a_record_with_many_different_values_is_read_in_linear_time(tmp_path: Pa
         "report": lambda record: report_html(record, tmp_path),
         "comparison": lambda record: compare(run_times(record), run_times(record)),
         "table": csv_text,
-        "trace": lambda record: json_text(record, record_json(record)),
+        "trace": json_text,
         "record": lambda record: varied_record(len(record.runs) - 1),
     }
     steps = [executed_lines(functools.partial(readers[name], varied_record(size))) for size in (16, 80, 320)]

@@ -21,8 +21,7 @@ from trioflow.view.monitor._records import JobCounts
 from trioflow.view.monitor._run_header import RunHeader, RunProgress
 from trioflow.view.text import _symbols
 from trioflow.view.text._failure_text import describe_failure
-from trioflow.view.trace import _formats, _spans
-from trioflow.view.trace._formats import json_text as json_text
+from trioflow.view.trace import _spans, _trace_file
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.timeline import _timeline
@@ -166,8 +165,8 @@ def test_every_export_of_a_trace_shows_each_state_of_a_job(state: ReportedState,
     record = TraceRecord((span,), (run,), end_time=3.0, failures=failures, families=("job",))
     picture = _timeline.timeline_svg(record, 600)
     assert state.value in picture
-    assert state.value in _formats.csv_text(record)
-    assert state.value in json_text(record, "{}") or started is None
+    assert state.value in _trace_file.csv_text(record)
+    assert state.value in _trace_file.json_text(record) or started is None
     assert state.value in _report.report_html(record, Path())
 
 

@@ -110,7 +110,7 @@ def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
     from pathlib import Path
 
     from ._exports import write_atomically
-    from .trace import _formats, _trace_file
+    from .trace import _trace_file
     from .trace.report import _report
     from .trace.timeline import _timeline
 
@@ -121,9 +121,9 @@ def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
         case ".html":
             text = _report.report_html(record, Path(path).parent)
         case ".csv":
-            text = _formats.csv_text(record)
+            text = _trace_file.csv_text(record)
         case _:
-            text = _formats.json_text(record, _trace_file.record_json(record))
+            text = _trace_file.json_text(record)
     write_atomically(path, text)
 
 

@@ -15,7 +15,6 @@ import pytest
 from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence, Throttled, Trace
 from trioflow.view import _junit, save
 from trioflow.view.trace import _compare, _trace_file
-from trioflow.view.trace._formats import csv_text
 from trioflow.view.trace.report._report import report_html
 
 from ...bodies import fail, nap
@@ -85,7 +84,7 @@ def test_what_is_made_of_a_file_is_what_is_made_of_the_run(virtual: Virtual, tmp
     save(trace, tmp_path / "t.json")
     read = _trace_file.read_record(tmp_path / "t.json")
     assert report_html(read, tmp_path) == report_html(live, tmp_path)
-    assert csv_text(read) == csv_text(live)
+    assert _trace_file.csv_text(read) == _trace_file.csv_text(live)
     assert [*_junit.xml_lines(read)] == [*_junit.xml_lines(live)]
     compared = _compare.compare(_compare.run_times(read), _compare.run_times(live))
     assert (compared.changes, compared.state_changes) == ((), ())
