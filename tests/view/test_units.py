@@ -7,7 +7,7 @@ import pytest
 from trioflow._core.base._amounts import amount_of
 from trioflow._core.base._text_forms import duration_text, headline, short_repr, size_text
 from trioflow.view.monitor._run_header import elapsed_text, estimate_text
-from trioflow.view.text._columns import durations_in_column
+from trioflow.view.text._symbols import durations_in_column
 
 
 @pytest.mark.parametrize(

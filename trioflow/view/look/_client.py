@@ -26,8 +26,7 @@ from ... import _posix as posix
 from ..._core.base._text_forms import duration_text, fit, join_names, plural
 from ..._core.job._labels import printable, shorten
 from ..monitor._run_header import estimate_text
-from ..text._columns import durations_in_column
-from ..text._symbols import align_columns, display_width
+from ..text._symbols import align_columns, display_width, durations_in_column
 from ._answers import RECEIVED, peer_of, socket_address, user_name
 from ._process_record import Record
 

@@ -25,10 +25,9 @@ from ..._core.words._job_queries import (
     reason_not_restored,
 )
 from . import _failure_text, _verdict
-from ._columns import listed_lines
 from ._failure_text import FAILURE_NOUNS, group_failures, kind_text
 from ._listing import Listing
-from ._symbols import Symbols
+from ._symbols import Symbols, listed_lines
 from ._verdict import Tally
 
 OBVIOUS_REASONS: Final = (None, NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON)

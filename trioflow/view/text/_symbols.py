@@ -1,4 +1,4 @@
-"""Helpers for text output: symbols that a stream can encode, escaped labels, and aligned columns."""
+"""Helpers for text output: symbols that a stream can encode, escaped labels, and the columns and lists of reports."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import re
 import secrets
 import sys
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
 from ..._core.base._states import MOVED_ON, ReportedState
-from ..._core.base._text_forms import short_repr
+from ..._core.base._text_forms import MAX_LISTED_NAMES, UNITS, short_repr
 from ..._core.job._job import AnyJob
 from ..._core.job._labels import printable
 from ..._core.words._job_queries import criticality, reported_state
@@ -183,6 +183,9 @@ def output_stream(file: TextIO | None, caller: str) -> TextIO:
     return file
 
 
+# ---- tables and lists
+
+
 def align_columns(rows: Sequence[Sequence[str]], left_aligned: Collection[int]) -> Iterator[str]:
     """Yield each row as a line, with the cells of a column padded to the same width.
 
@@ -198,3 +201,43 @@ def align_columns(rows: Sequence[Sequence[str]], left_aligned: Collection[int]) 
             padding = " " * (column_width - display_width(cell))
             cells.append(cell + padding if index in left_aligned else padding + cell)
         yield "  ".join(cells).rstrip()
+
+
+HOUR: Final = 3600.0
+
+
+def listed_lines(items: Sequence[str], max_items: int = MAX_LISTED_NAMES) -> list[str]:
+    """Return the first `max_items` items, and a line with the number of the others, e.g. "and 3 more"."""
+    more = [f"and {len(items) - max_items} more"] if len(items) > max_items else []
+    return [*items[:max_items], *more]
+
+
+def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]]:
+    """Return the texts of durations for one column of a table: their common unit, and the texts without it.
+
+    The longest duration decides the unit: "s", "ms", "µs" or "ns" below 100 s, otherwise "min:s" or "h:min:s". All
+    texts have the same number of decimals. The text of None is empty.
+
+    Example:
+        >>> durations_in_column([0.0104, 12.5, None])
+        ('s', ['0.01', '12.50', ''])
+
+    """
+    times = [*seconds]
+    longest = max([0.0, *(abs(time) for time in times if time is not None)])
+    if longest >= 99.995:
+        unit, form = ("min:s", _minutes_text) if longest < HOUR - 0.05 else ("h:min:s", _hours_text)
+        return unit, ["" if time is None else "-" * (time < 0) + form(abs(time)) for time in times]
+    size, unit = next((scale for scale in UNITS if longest >= scale[0] * 0.9995), UNITS[0])
+    decimals = 3 if longest / size < 9.9995 else 2 if longest / size < 99.995 else 1
+    return unit, ["" if time is None else f"{time / size:.{decimals}f}" for time in times]
+
+
+def _minutes_text(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds * 10), 600)
+    return f"{minutes}:{rest / 10:04.1f}"
+
+
+def _hours_text(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -17,7 +17,7 @@ from ..._core.base._text_forms import duration_text, fit, plural
 from ..._core.job._labels import printable
 from .._state_styles import recorded_state
 from ..text import _symbols
-from ..text._columns import durations_in_column, listed_lines
+from ..text._symbols import durations_in_column, listed_lines
 from ._spans import Span, Wait, waits_before_start
 from ._time_spent import critical_path_steps
 from ._trace_record import TraceRecord

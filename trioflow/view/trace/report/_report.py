@@ -29,7 +29,7 @@ from ...._core.job._labels import printable, shorten
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from ...graph import _dot, _render
 from ...text import _verdict
-from ...text._columns import durations_in_column
+from ...text._symbols import durations_in_column
 from .. import _time_spent
 from .._spans import RunSpan, Span, wait_text
 from .._trace_record import TOO_MANY_NOTE, GraphDescription, TraceRecord
