@@ -17,7 +17,7 @@ import pytest
 from trioflow import Job, Retry, Scheduler, Sequence, Service, Trace
 from trioflow.view import save
 from trioflow.view.trace.timeline import _timeline
-from trioflow.view.trace.timeline._svg import clip_text, text_width
+from trioflow.view.trace.timeline._slot_rows import clip_text, text_width
 from trioflow.view.trace.timeline._timeline import read_style_sheet
 
 from ...bodies import fail, nap, nothing

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from xml.etree import ElementTree as Tree
 
 from ...._core.base._states import MOVED_ON, JobState, WaitCause
-from ...._core.base._text_forms import duration_text
+from ...._core.base._text_forms import duration_text, fit
 from ...._core.job._labels import printable
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
+from ...text._symbols import display_width
 from .._spans import Span, assign_lanes, or_infinity, wait_text
 from .._time_spent import FamilyTime, SlotBar, SlotUse, compute_family_times, compute_slot_use
 from .._trace_record import TraceRecord
-from ._svg import MARGIN, add_element, clip_text, flow_positions, text_width
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
 FAILED_ATTEMPT: Final = "failed-attempt"
 """The CSS class of the bar of an attempt that failed and was followed by another one."""
 SYMBOLS_BY_CLASS: Final = {
     FAILED_ATTEMPT: FAILED_SYMBOL,
-    **{state_class(state): STATE_STYLES[state].symbol for state in (MOVED_ON, JobState.SKIPPED)},
+    **{state_class(state): STATE_STYLES[state].symbol for state in (JobState.FAILED, MOVED_ON, JobState.SKIPPED)},
 }
 MIN_AXIS_SECONDS: Final = 1e-9
 """The minimum length of the axis in seconds. It is not 0, because a run on a virtual clock may take no time."""
@@ -243,22 +243,17 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
         name = geometry.name(bar.spans[0])
         if job_count > 1:
             name = f"{geometry.summaries_by_family[bar.family].times.family} × {job_count}"
-        if is_failed:
-            name = f"{FAILED_SYMBOL} {name}"
-        elif bar.css_class in SYMBOLS_BY_CLASS:
-            name = f"{SYMBOLS_BY_CLASS[bar.css_class]} {name}"
-        available_width = right - left - 7
+        if symbol := SYMBOLS_BY_CLASS.get(bar.css_class):
+            name = f"{symbol} {name}"
         keep: Literal["start", "ends"] = "start" if job_count > 1 else "ends"
-        if label := clip_text(name, available_width, font_size, is_failed, keep):
-            label_class = "label on-dark" if is_failed else "label"
-            x = left + (4 if right - left > 16 else 2)
-            add_element(svg, "text", label, css=label_class, x=x, y=baseline, font_size=font_size)
-        elif is_failed:
-            x = max(right, left + 3) + 3
+        label = clip_text(name, right - left - 7, font_size, is_failed, keep)
+        css_class, x = "label on-dark" if is_failed else "label", left + (4 if right - left > 16 else 2)
+        if is_failed and not label:
+            css_class, x = "label strong", max(right, left + 3) + 3
             free_until = geometry.time_to_x(next_bar.start) if next_bar is not None else geometry.width - MARGIN
             label = clip_text(name, min(MAX_SIDE_LABEL_WIDTH, free_until - x - 3), font_size, is_failed, keep)
-            if label:
-                add_element(svg, "text", label, css="label strong", x=x, y=baseline, font_size=font_size)
+        if label:
+            add_element(svg, "text", label, css=css_class, x=x, y=baseline, font_size=font_size)
 
 
 def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
@@ -323,3 +318,76 @@ def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
         yield "bar forever", "forever job"
     if geometry.record.critical_path_numbers:
         yield "empty on-path", "critical path"
+
+
+# ---- SVG: elements, and text that is cut to a width
+
+NARROW_CHARACTERS: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
+MARGIN: Final = 16.0
+"""The width in pixels of the margins on the left and the right of a picture."""
+MAX_CHARACTERS: Final = 200
+"""The maximum number of characters in a text. A longer text is cut before it is measured, because no picture has room
+for more."""
+MIN_CHARACTERS: Final = 4
+"""The minimum number of characters in a text that was cut. A shorter text would be useless, and is left out."""
+
+
+def add_element(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any) -> Tree.Element:
+    """Append an element to `parent` and return it.
+
+    Args:
+        parent: the parent element.
+        tag: the name of the element.
+        text: the text of the element, or None if it has no text.
+        attributes: the attributes of the element. "_" in a name stands for "-", and `css` is the attribute "class".
+
+    """
+    css = attributes.pop("css", None)
+    renamed_attributes = {name.replace("_", "-"): attribute_text(value) for name, value in attributes.items()}
+    element = Tree.SubElement(parent, tag, renamed_attributes if css is None else {"class": css, **renamed_attributes})
+    if text is not None:
+        element.text = printable(text) if tag != "title" else "\n".join(map(printable, text.split("\n")))
+    return element
+
+
+def attribute_text(value: Any) -> str:
+    """Return the value of an attribute as text. Floats have at most two decimals."""
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def text_width(text: str, font_size: float, is_bold: bool = False) -> float:
+    """Estimate the width in pixels of a text in a sans-serif typeface. The estimate is generous."""
+    width_units = sum(
+        1.05 * display_width(character) / 2
+        if ord(character) > 0x2E7F
+        else 0.36
+        if character in NARROW_CHARACTERS
+        else 0.6
+        for character in text
+    )
+    wide_character_count = sum(character.isupper() or character in "mw%@" for character in text)
+    return font_size * (width_units + 0.14 * wide_character_count) * (1.06 if is_bold else 1.0)
+
+
+def clip_text(
+    text: str, max_width: float, font_size: float, is_bold: bool = False, keep: Literal["start", "ends"] = "start"
+) -> str:
+    """Cut a text to fit a width, and add an ellipsis. Return an empty string if too little would be left.
+
+    With "ends", the end is kept, too, because similar names often differ there.
+    """
+    shown = printable(fit(text, MAX_CHARACTERS, keep))
+    clipped_text = fit(shown, max_width, keep, lambda text: text_width(text, font_size, is_bold))
+    return clipped_text if clipped_text == shown or len(clipped_text) > MIN_CHARACTERS else ""
+
+
+def flow_positions(
+    widths: Iterable[float], left: float, right: float, top: float, line_height: float
+) -> Iterator[tuple[float, float]]:
+    """Place items of the given widths like words in lines from `left` to `right`, and yield the coordinates of each."""
+    x, y = left, top
+    for width in widths:
+        if x + width > right and x > left:
+            x, y = left, y + line_height
+        yield x, y
+        x += width

@@ -16,8 +16,7 @@ from .._spans import Span
 from .._time_spent import compute_slot_use
 from .._trace_record import TraceRecord
 from . import _slot_rows
-from ._slot_rows import SlotGeometry
-from ._svg import MARGIN, add_element, add_hatching, clip_text, text_width, to_xml, wrap_text
+from ._slot_rows import MARGIN, SlotGeometry, add_element, clip_text, text_width
 
 NOTE_HEIGHT: Final = 18.0
 MAX_NAMED_JOBS: Final = 30
@@ -32,7 +31,9 @@ def timeline_svg(record: TraceRecord, width: int, has_title: bool = True) -> str
     bottom = _slot_rows.draw_slots(picture, geometry)
     draw_axis(line_group, picture, geometry, geometry.left, top + 20)
     draw_incidents(picture, geometry, top + 20)
-    return to_xml(picture, width, draw_notes(picture, record, bottom, float(width)))
+    height = draw_notes(picture, record, bottom, float(width))
+    picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
+    return Tree.tostring(picture, encoding="unicode") + "\n"
 
 
 def read_style_sheet() -> str:
@@ -40,13 +41,22 @@ def read_style_sheet() -> str:
 
 
 def _new_picture() -> Tree.Element:
-    """Return an empty picture with a style sheet, a hatch pattern and a background. `to_xml` sets its size later."""
+    """Return an empty picture with a style sheet, a hatch pattern and a background. It has no size yet."""
     picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "timeline"})
     definitions = add_element(picture, "defs")
     add_element(definitions, "style").text = read_style_sheet()
     add_hatching(definitions)
     add_element(picture, "rect", css="paper", width="100%", height="100%")
     return picture
+
+
+def add_hatching(definitions: Tree.Element) -> None:
+    """Add to the definitions of a picture the pattern `trioflow-hatch`, which has slanted stripes on a background."""
+    size = {"width": "6", "height": "6"}
+    pattern = add_element(definitions, "pattern", id="trioflow-hatch", patternUnits="userSpaceOnUse", **size)
+    pattern.set("patternTransform", "rotate(45)")
+    add_element(pattern, "rect", css="hatched", **size)
+    add_element(pattern, "line", css="hatching", x1=1, y1=0, x2=1, y2=6)
 
 
 SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3600.0, 86400.0
@@ -75,6 +85,18 @@ def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
     for index, line in enumerate(lines):
         add_element(svg, "text", line, css="subtitle", x=MARGIN, y=41.0 + 14 * index)
     return 41.0 + 14 * len(lines) - 10
+
+
+def wrap_text(text: str, max_width: float, font_size: float) -> Iterator[str]:
+    """Yield the lines of a text, wrapped at spaces to fit a width."""
+    line = ""
+    for word in text.split(" "):
+        candidate = f"{line} {word}".strip()
+        if line and text_width(candidate, font_size) > max_width:
+            yield clip_text(line, max_width, font_size)
+            candidate = word
+        line = candidate
+    yield clip_text(line, max_width, font_size)
 
 
 def draw_axis(line_group: Tree.Element, svg: Tree.Element, geometry: SlotGeometry, left: float, top: float) -> None:
