@@ -32,7 +32,7 @@ from trioflow import (
     Service,
     Trace,
 )
-from trioflow._core.job._texts import job_in
+from trioflow._core.job._labels import job_in
 from trioflow.view import save
 from trioflow.view._junit import xml_lines
 from trioflow.view.trace._trace_file import read_record

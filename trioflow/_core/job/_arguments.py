@@ -22,8 +22,8 @@ from typing import Any, Final, cast
 from ..base._text_forms import short_repr
 from ._job import AbstractJob, is_job
 from ._job_options import check_keywords
+from ._labels import TEXTS, job_in
 from ._outcome import DROPPED
-from ._texts import TEXTS, job_in
 
 ValueOf = Callable[[AbstractJob[Any]], Any]
 """A function that returns the value to pass in place of an input."""

@@ -31,8 +31,8 @@ from ._arguments import (
 )
 from ._job import AbstractJob, T
 from ._job_options import JobOptions
+from ._labels import TEXTS
 from ._outcome import is_awaitable, not_awaitable_message
-from ._texts import TEXTS
 
 FUNCTION_TYPE: Final = types.FunctionType
 """A global name for the type, because looking up an attribute of a module takes longer."""

@@ -16,7 +16,7 @@ from .. import backend as _backend
 from ..base import _amounts
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from ..base._text_forms import short_repr
-from . import _errors, _job_options, _labels, _option_descriptors, _requirements, _texts
+from . import _errors, _job_options, _labels, _option_descriptors, _requirements
 from ._ancestors import enclosing_schedulers
 from ._job_options import BoxStyle, check_text, or_none
 from ._option_descriptors import Option, ReadOnlyOption, SharedOption
@@ -895,7 +895,7 @@ class AbstractJob(Generic[T]):
 
     def __repr__(self) -> str:
         """Show the kind, the label and the state of the job."""
-        return _texts.text_of(self, self._state.value)
+        return _labels.text_of(self, self._state.value)
 
 
 AnyJob = AbstractJob[Any]

@@ -10,8 +10,10 @@ import enum
 import itertools
 import re
 import types
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from ..base._text_forms import fit
@@ -281,3 +283,42 @@ class PathCache:
         """Remove a member that the scheduler drops, or has dropped. No other member gets the same name."""
         self.path_of(job)  # names the job, so that the names of later members do not depend on earlier calls
         self._paths.pop(job, None)
+
+
+_JOBS: Final[weakref.WeakValueDictionary[str, AbstractJob[Any]]] = weakref.WeakValueDictionary()
+TEXTS: Final[dict[str, Any]] = cast(Any, _JOBS).data
+"""The texts of jobs, to see quickly whether there are any: the length of a weak dictionary takes ten times as long."""
+END: Final = re.compile(r", (?:idle|scheduled|running)(?:, \d+ jobs?)?>")
+"""The end of the text of a job that has not settled."""
+HARMLESS: Final = {ord(character): f"\\x{ord(character):x}" for character in '`$"'}
+"""Replacements of characters that end double quotes in a shell, or that it expands there."""
+MAX_LENGTH: Final = 300
+"""The maximum number of characters of a text that is found; a label may be longer."""
+MAX_ENDS: Final = 100
+"""How many ends of texts are looked at: a text with more of them is a stranger's, which must not take long."""
+
+
+def text_of(job: AbstractJob[Any], status: str) -> str:
+    r"""Return the `repr` of a job, and record it if the job has not settled.
+
+    A label must not run as a command if the text becomes part of a shell line.
+
+    Example:
+        >>> AbstractJob(label="echo `id`")
+        <AbstractJob echo \x60id\x60, idle>
+
+    """
+    text = f"<{type(job).__name__} {printable(job.label).translate(HARMLESS)}, {status}>"
+    if not job.is_settled():
+        _JOBS[text] = job
+    return text
+
+
+def job_in(text: str) -> AbstractJob[Any] | None:
+    """Return a job that has not settled and whose text is part of this text; None if there is none."""
+    for end in (match.end() for match in islice(END.finditer(text), MAX_ENDS)) if "<" in text else ():
+        for start in (index for index in range(max(0, end - MAX_LENGTH), end) if text[index] == "<"):
+            job = _JOBS.get(text[start:end])
+            if job is not None and not job.is_settled():
+                return job
+    return None

@@ -37,9 +37,9 @@ from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, is_job, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
+from ..job._labels import text_of
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
-from ..job._texts import text_of
 from ..parts import make_parts
 from ..parts._settled_calls import SettledCalls, check_on_settled
 from ..run import _clean_up, _ending, _journal_interface, _requirement_counts
