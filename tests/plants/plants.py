@@ -392,7 +392,7 @@ PLANTS: Final = (
     ),
     Plant(
         "rules-cancelled",
-        f"{JOB}/_trigger_rules.py",
+        f"{JOB}/_requirements.py",
         "any for all: blocked by a failure and a cancel()",
         "is_from_cancel=all(map(_was_cancelled, failed))",
         "is_from_cancel=any(map(_was_cancelled, failed))",

@@ -1,7 +1,12 @@
-"""The names of jobs as users see them: default labels, paths, and labels that are safe to print.
+"""The names of jobs as users see them: default labels, paths, labels that are safe to print, and the `repr`.
 
 A default label is a short form of the job's call, such as `fetch(3)`. It is built at each access, so it must be cheap.
 It must not run the user's code either, so an argument that is not of a basic type of Python is shown as its type.
+
+`repr(job)`, which `str`, f-strings, `join` and logging use, records the text of a job that has not settled. As an
+argument, such a text is an error, because no result would replace it. Arguments are searched only while there are such
+jobs, so programs that never make a text of a job pay nothing. The texts have no hidden mark: log lines stay as they
+are, and a text that only looks similar is accepted.
 """
 
 from __future__ import annotations
@@ -13,7 +18,6 @@ import types
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from ..base._text_forms import fit
@@ -288,11 +292,11 @@ class PathCache:
 _JOBS: Final[weakref.WeakValueDictionary[str, AbstractJob[Any]]] = weakref.WeakValueDictionary()
 TEXTS: Final[dict[str, Any]] = cast(Any, _JOBS).data
 """The texts of jobs, to see quickly whether there are any: the length of a weak dictionary takes ten times as long."""
-END: Final = re.compile(r", (?:idle|scheduled|running)(?:, \d+ jobs?)?>")
+TEXT_END: Final = re.compile(r", (?:idle|scheduled|running)(?:, \d+ jobs?)?>")
 """The end of the text of a job that has not settled."""
 HARMLESS: Final = {ord(character): f"\\x{ord(character):x}" for character in '`$"'}
 """Replacements of characters that end double quotes in a shell, or that it expands there."""
-MAX_LENGTH: Final = 300
+MAX_TEXT_LENGTH: Final = 300
 """The maximum number of characters of a text that is found; a label may be longer."""
 MAX_ENDS: Final = 100
 """How many ends of texts are looked at: a text with more of them is a stranger's, which must not take long."""
@@ -316,8 +320,8 @@ def text_of(job: AbstractJob[Any], status: str) -> str:
 
 def job_in(text: str) -> AbstractJob[Any] | None:
     """Return a job that has not settled and whose text is part of this text; None if there is none."""
-    for end in (match.end() for match in islice(END.finditer(text), MAX_ENDS)) if "<" in text else ():
-        for start in (index for index in range(max(0, end - MAX_LENGTH), end) if text[index] == "<"):
+    for end in (match.end() for match in itertools.islice(TEXT_END.finditer(text), MAX_ENDS)) if "<" in text else ():
+        for start in (index for index in range(max(0, end - MAX_TEXT_LENGTH), end) if text[index] == "<"):
             job = _JOBS.get(text[start:end])
             if job is not None and not job.is_settled():
                 return job

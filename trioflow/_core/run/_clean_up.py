@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._line import Line
 from ..base._states import DRAINING, JobState, StopReason
-from ..job import _trigger_rules
+from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._job import AbstractJob
 from ._attempts import BackoffTimer, drain_backoffs
@@ -99,5 +99,5 @@ class CleanUp(Lane):
         """
         if self.run.clock() < self.deadline and not (self.is_closed or self.group.is_cancelled()):
             due = [job for job in jobs if job in self._jobs and not any(each._holds_back() for each in self._jobs[job])]
-            self.run.schedule(job for job in due if _trigger_rules.decide(job)[0] is JobState.SCHEDULED)
+            self.run.schedule(job for job in due if _requirements.decide(job)[0] is JobState.SCHEDULED)
             self.ensure_searcher()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import IDLE, REOPENABLE, SCHEDULED
 from ..job._job import DEFAULT_OPTIONS, AbstractJob
-from ..job._trigger_rules import certainly_runs, decide
+from ..job._requirements import certainly_runs, decide
 from ._part import overriding
 
 if TYPE_CHECKING:

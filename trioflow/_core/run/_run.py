@@ -22,7 +22,7 @@ from ..admission._line import Line
 from ..admission.policy._policy_validation import reject_call_from_policy
 from ..base import _graph_algorithms, _logger, _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
-from ..job import _errors, _trigger_rules
+from ..job import _errors, _requirements
 from ..job._job import AbstractJob
 from ..job._outcome import CancelledOutcome, Failure, Throttling, add_remedy_notes, find_interruption, one_line_error
 from . import _ending
@@ -670,7 +670,7 @@ class Run:
         """Schedule an IDLE job that has no open requirements, or settle it by its rule or from the journal."""
         if job._state is not IDLE or self.is_draining_or_stopping:
             return
-        verdict, failure = _trigger_rules.decide(job)
+        verdict, failure = _requirements.decide(job)
         if verdict is not SCHEDULED:
             # A BLOCKED job counts as failed, unless only `cancel()` has blocked it.
             if failure is not None and not failure.is_from_cancel and job._criticality():

@@ -1,4 +1,4 @@
-"""What becomes of a job when one of its attempts has ended, as `job/_trigger_rules` says whether it runs at all.
+"""What becomes of a job when one of its attempts has ended, as `job/_requirements` says whether it runs at all.
 
 The first row whose condition is true decides:
 

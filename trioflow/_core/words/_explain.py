@@ -11,7 +11,7 @@ from ..admission.policy._builtin_policies import FIFO_POLICY
 from ..base import _text_forms
 from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._text_forms import join_names
-from ..job import _labels, _trigger_rules
+from ..job import _labels, _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, has_moved_on, is_scheduler
@@ -58,7 +58,7 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if run.phase in (RunPhase.CHECKING, RunPhase.LINKING, RunPhase.ENTERING):
         return f"waits for the start of {scheduler.label!r}, which {run.phase.value}"
     unsettled = open_requirements(job)
-    cleans_up = may_clean_up(run, job) and (unsettled or _trigger_rules.decide(job)[0] is JobState.SCHEDULED)
+    cleans_up = may_clean_up(run, job) and (unsettled or _requirements.decide(job)[0] is JobState.SCHEDULED)
     # The run may not have noticed yet that its time is over.
     if (run.phase is RunPhase.STOPPING or run.clock() >= run.deadline) and not cleans_up:
         reason = run.reason or StopReason.TIMEOUT
@@ -423,7 +423,7 @@ def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def _explain_skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    if job.run_if == "failed" and not any(map(_trigger_rules.has_failed, job._required)):
+    if job.run_if == "failed" and not any(map(_requirements.has_failed, job._required)):
         return "was skipped: run_if='failed', and none of its requirements failed"
     return f"was skipped: {_job_names([job for job in job._required if job._state is JobState.SKIPPED])} was skipped"
 
