@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import pytest
 
 from trioflow import Job, ProcessJob, Scheduler, Service, ThreadJob, job
-from trioflow._core.base._signatures import is_async, is_surely_sync
+from trioflow._core.base._user_code import is_async, is_surely_sync
 
 from ..bodies import nap, take
 

@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from .._core.base._signatures import find_by_name
+from .._core.base._user_code import find_by_name
 from ..abc import AbstractJob, name_of
 
 PicklerFactory = Callable[..., Any]

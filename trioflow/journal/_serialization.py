@@ -30,7 +30,7 @@ import zoneinfo
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
-from .._core.base._signatures import find_by_name
+from .._core.base._user_code import find_by_name
 from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.command._result import RSS_UNIT_BYTES, CommandResult
 from ..jobs.posix._processes import ReportedUsage

@@ -1,7 +1,8 @@
-"""Lines of the user's code, as opposed to trioflow and other libraries, and the parts of exceptions.
+"""The user's code, as opposed to trioflow and other libraries: exceptions, lines in tracebacks, and functions.
 
 The parts of an exception are read as Python itself does, even if its class overrides the attributes: a user-defined
-class may have an attribute of its own named like a part, such as `args`, and reading it may raise.
+class may have an attribute of its own named like a part, such as `args`, and reading it may raise. `inspect` is
+imported in the functions, because its import takes 5 ms.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final
+from types import FunctionType, TracebackType
+from typing import TYPE_CHECKING, Any, Final
 
 from ..._hints import WRONG_BACKEND_REMEDY
+
+if TYPE_CHECKING:
+    import inspect
 
 _base: Final[Any] = BaseException
 _group: Final[Any] = BaseExceptionGroup
@@ -129,3 +133,67 @@ def innermost_line(traceback: TracebackType | None) -> str | None:
     code = innermost.tb_frame.f_code
     place, _, text = describe_line(code.co_filename, innermost.tb_lineno).partition(": ")
     return f"in {code.co_name} at {place}" + (f" ({text})" if text else "")
+
+
+# ---- functions
+
+IS_COROUTINE: Final = 0x80
+"""`inspect.CO_COROUTINE`: the flag of the code of an `async def`."""
+IS_ITERABLE_COROUTINE: Final = 0x100
+"""`inspect.CO_ITERABLE_COROUTINE`: the flag of a generator decorated with `types.coroutine`."""
+
+
+def is_async(function: Any) -> bool:
+    """Return whether `function` is marked as async; a lambda that returns an awaitable, for example, is not."""
+    if type(function) is FunctionType and not function.__dict__:
+        return bool(function.__code__.co_flags & IS_COROUTINE)
+    import inspect
+
+    return inspect.iscoroutinefunction(function)
+
+
+def is_async_generator(function: Any) -> bool:
+    import inspect
+
+    return inspect.isasyncgenfunction(function)
+
+
+def is_generator(function: Any) -> bool:
+    """Return whether calling `function` runs nothing, because it is a generator function, async or not."""
+    import inspect
+
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def is_surely_sync(function: Any) -> bool:
+    """Return whether `function` is a function or method that certainly returns no awaitable.
+
+    A lambda may return one, which only its call shows.
+    """
+    import inspect
+
+    if not inspect.isroutine(function):
+        return False
+    plain = inspect.unwrap(function)
+    is_lambda = isinstance(plain, FunctionType) and plain.__name__ == "<lambda>"
+    return inspect.isroutine(plain) and not is_lambda and not is_async(plain)
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return `inspect.signature(function)`.
+
+    Raises:
+        TypeError, ValueError: the function has no known signature.
+
+    """
+    import inspect
+
+    return inspect.signature(function)
+
+
+def find_by_name(module: Any, qualified_name: Any) -> Any:
+    """Return what a qualified name refers to in an imported module; None if it refers to nothing. No user code runs."""
+    found: Any = sys.modules.get(module)
+    for part in qualified_name.split("."):
+        found = getattr(found, "__dict__", {}).get(part)  # not getattr(), which could call a `__getattr__`
+    return found

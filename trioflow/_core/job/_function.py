@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, Final, Unpack, cast, overload
 
-from ..base import _signatures
+from ..base import _user_code
 from ..base._text_forms import short_repr
 from . import _job_options, _labels
 from ._argument_types import A, AsyncOrThreadFunction1, AsyncOrThreadFunction2, AsyncOrThreadFunction3, B, C, ValueOrJob
@@ -36,7 +36,7 @@ from ._outcome import is_awaitable, not_awaitable_message
 
 FUNCTION_TYPE: Final = types.FunctionType
 """A global name for the type, because looking up an attribute of a module takes longer."""
-ASYNC_CODE_FLAGS: Final = _signatures.IS_COROUTINE | _signatures.IS_ITERABLE_COROUTINE
+ASYNC_CODE_FLAGS: Final = _user_code.IS_COROUTINE | _user_code.IS_ITERABLE_COROUTINE
 """The flags of the code of functions whose calls return awaitables."""
 
 
@@ -206,7 +206,7 @@ def is_found_by_name(value: Any) -> bool:
 
     Otherwise, others may have the same name: closures, lambdas, functions of a decorator that was called elsewhere.
     """
-    found: Any = _signatures.find_by_name(getattr(value, "__module__", None), getattr(value, "__qualname__", ""))
+    found: Any = _user_code.find_by_name(getattr(value, "__module__", None), getattr(value, "__qualname__", ""))
     if isinstance(found, (staticmethod, classmethod)):
         found = cast(Any, found).__func__
     return (found.function if hasattr(cast(Any, type(found)), "_builds_jobs") else found) is value
@@ -243,14 +243,14 @@ def check_function(
     if not callable(called):
         raise TypeError(f"{kind}({short_repr(called)}): give {wanted}")
     for candidate in (called, cast(Any, type(called)).__call__):
-        if _signatures.is_async_generator(candidate):
+        if _user_code.is_async_generator(candidate):
             instead = "an async function without yield" if place is None else wanted
             raise TypeError(f"{kind}({name}): this is an async generator function; give {instead}")
-        if place is not None and _signatures.is_async(candidate):
+        if place is not None and _user_code.is_async(candidate):
             short = getattr(called, "__name__", "function")
             raise TypeError(f"{kind}({name}): an async function cannot run in {place}; write Job({short}, ...)")
     is_checked = place is None and called is function  # the return value of a partial is not known
-    if is_checked and (isinstance(function, type) or _signatures.is_surely_sync(function)):
+    if is_checked and (isinstance(function, type) or _user_code.is_surely_sync(function)):
         advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
         raise TypeError(
             f"{kind}({name}): this is not an async function; define it with async def{advice if kind == 'Job' else ''}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ... import _hints
-from ..base import _amounts, _signatures
+from ..base import _amounts, _user_code
 from ..base._states import OnTimeout, RunIf
 from ..base._text_forms import is_among, short_repr, shown_value
 
@@ -358,7 +358,7 @@ def callback(value: Any, name: str, subject: Subject) -> None:
     """Check that a value is a plain function, or None."""
     if value is not None and not callable(value):
         raise bad_value_error(TypeError, value, name, subject, "give a plain function, or None")
-    if _signatures.is_async(value):
+    if _user_code.is_async(value):
         raise bad_value_error(
             TypeError, value, name, subject, "it is async, and would not be awaited; give a plain function"
         )
@@ -444,7 +444,7 @@ def unknown_option_error(
 
     """
     name = next(iter(keywords))
-    parameters = _signatures.signature_of(function).parameters.values()
+    parameters = _user_code.signature_of(function).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and not p.name.startswith("_")]
     suggestion = _suggest_option(name, known)
     hint = f"did you mean {suggestion}?" if suggestion else f"the options are {', '.join(known)}"

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast, overload
 
-from ..base._signatures import signature_of
+from ..base._user_code import signature_of
 from ._function import FunctionJob, call_of, check_function, name_of
 from ._job_options import BoxStyle, JobOptions
 from ._outcome import is_awaitable, no_run_error, not_awaitable_message

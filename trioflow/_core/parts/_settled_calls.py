@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base import _signatures
+from ..base import _user_code
 from ..base._states import STOPPING
 from ..base._text_forms import plural
 from ..job import _errors, _job_options
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def check_on_settled(value: Any, name: str, subject: Subject) -> SettledFunction | None:
-    if value is not None and (not callable(value) or _signatures.is_generator(value)):
+    if value is not None and (not callable(value) or _user_code.is_generator(value)):
         advice = "give a function of a job, plain or async, or None"
         raise _job_options.bad_value_error(TypeError, value, name, subject, advice)
     return value  # type: ignore[no-any-return]

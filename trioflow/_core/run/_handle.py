@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
-from ..base._signatures import is_async
+from ..base._user_code import is_async
 from ..job._function import name_of
 from ..job._outcome import no_run_error
 from ._current import current_worker_var

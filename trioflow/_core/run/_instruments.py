@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
-from ..base._signatures import is_async
 from ..base._text_forms import join_names, short_repr
+from ..base._user_code import is_async
 from ..job import _job_options
 
 if TYPE_CHECKING:

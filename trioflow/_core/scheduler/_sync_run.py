@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from ..backend import SIGNALS, is_in_job_body
 from ..base import _logger
-from ..base._signatures import signature_of
 from ..base._states import CHECKING, STOPPING
 from ..base._text_forms import short_repr
+from ..base._user_code import signature_of
 from ..run import _ending
 
 if TYPE_CHECKING:

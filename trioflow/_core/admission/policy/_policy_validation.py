@@ -6,9 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ...base._signatures import is_async, signature_of
 from ...base._text_forms import short_repr
-from ...base._user_code import get_traceback, set_traceback
+from ...base._user_code import get_traceback, is_async, set_traceback, signature_of
 from ...job import _job_options
 from ._builtin_policies import BUILTIN_POLICIES, POLICY_NAMES, PolicyName, RunPolicies
 from ._policy import Outlook, Policy
