@@ -34,7 +34,7 @@ from ._core.job._service import Service as Service
 from ._core.run._current import current_job as current_job
 from ._core.run._current import current_scheduler as current_scheduler
 from ._core.scheduler._sequence import Sequence as Sequence
-from ._first import First as First
+from ._scheduler import First as First
 from ._scheduler import Scheduler as Scheduler
 
 _choose_isolation(_os.environ.get("TRIOFLOW_ISOLATION", ""))

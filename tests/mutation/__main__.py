@@ -70,7 +70,6 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "jobs": ("trioflow/jobs", ("tests/jobs",)),
     "journal": ("trioflow/journal", ("tests/journal", "tests/cli/test_journal.py")),
     "otel": ("trioflow/otel.py", ("tests/test_otel.py",)),
-    "first": ("trioflow/_first.py", ("tests/scheduler/test_first.py",)),
     "looking": ("trioflow/_scheduler.py", ("tests/scheduler", "tests/view/text", "tests/view/graph")),
     "simulation": ("trioflow/simulation", ("tests/simulation",)),
     "testing": ("trioflow/testing", ("tests/testing", "tests/model/test_explored.py")),

@@ -24,8 +24,7 @@ from trioflow._core.job._job import AbstractJob, takes_slot
 from trioflow._core.job._kind import JobKind
 from trioflow._core.job._retry import Retry
 from trioflow._core.words._job_queries import inputs_of
-from trioflow._first import First
-from trioflow._scheduler import Scheduler
+from trioflow._scheduler import First, Scheduler
 from trioflow.abc import BackendName
 from trioflow.journal._journal import Journal
 from trioflow.view import listing
