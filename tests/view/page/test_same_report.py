@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import CommandJob, Job, JobState, Scheduler, Trace
+from trioflow import CommandJob, Job, JobState, Pool, Scheduler, Trace
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
@@ -122,3 +122,26 @@ def test_a_statistic_of_the_record_is_in_reports_and_pages(
     for record in (trace._get_record(), page.run.record()):
         assert "slowest job" in (html := report_html(record, tmp_path))
         assert re.search("job 11, 1[.]6", html)
+
+
+def test_what_waits_behind_a_long_line_of_another_scheduler_is_shown(virtual: Virtual) -> None:
+    """A page explains a limited number of waits, once only those of the first scheduler that has so many."""
+    told: list[Any] = []
+
+    def group(label: str, count: int, **options: Any) -> Scheduler:
+        return Scheduler([Job(anyio.sleep, 60, label=f"{label} {n}", **options) for n in range(count)], label=label)
+
+    async def ask() -> None:
+        await anyio.sleep(1)
+        run = WatchedRun()
+        run.update(json.loads(json.dumps({"may_steer": False, **Watch(runs_in_progress()[0]).answer()})))
+        told.append(console(run, "", has_ended=False))
+
+    mirror, build = group("mirror", 250, needs={"line": 1}), group("build", 300, needs={"licence": 1})
+    virtual(Scheduler(mirror, build, Job(ask), pool=Pool(line=1, licence=1), timeout=2).co_run)
+    (shown,) = told
+    assert [(count, text.partition(":")[0]) for _, _, count, _, text, *_ in shown["waiting"]] == [
+        (100, "wait for line"),
+        (100, "wait for licence"),
+    ]
+    assert shown["unexplained"] == 249 + 299 - 200

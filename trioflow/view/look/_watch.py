@@ -261,9 +261,14 @@ class Watch:
         """
         states = zip(self._unsettled, map(state_of, self._unsettled), strict=True)
         scheduled = [job for job, state in states if state is JobState.SCHEDULED]
+        lines: dict[BaseScheduler | None, list[AnyJob]] = {}
+        for job in scheduled:
+            lines.setdefault(job.scheduler, []).append(job)
+        share = max(1, MAX_EXPLAINED // max(1, len(lines)))  # so that none waits unseen behind a long line of another
+        asked = [job for line in lines.values() for job in line[:share]][:MAX_EXPLAINED]
         told = [
             (group.name, [self._jobs[job].key for job in group.jobs[:MAX_NAMED]], len(group.jobs), group.explanation)
-            for group in itertools.islice(group_waits(scheduled[:MAX_EXPLAINED]), MAX_GROUPS)
+            for group in itertools.islice(group_waits(asked), MAX_GROUPS)
         ]
         return told, len(scheduled) - sum(count for _, _, count, _ in told)
 
