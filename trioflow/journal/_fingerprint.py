@@ -39,7 +39,6 @@ from .._core.job._job_options import OptionRecord
 from .._core.job._work_spec import LocalDirectory, Work
 from .._core.words._job_queries import options_of
 from ._file_stamps import FileStamper, describe_stamp_change
-from ._msgspec import msgspec
 from ._serialization import (
     MIN_SLOW_INTEGER,
     PLAIN_TYPES,
@@ -48,6 +47,7 @@ from ._serialization import (
     digest,
     dumps,
     escape_surrogates,
+    msgspec,
     own_slots,
     stored_module,
     type_name,

@@ -64,12 +64,11 @@ from ._fingerprint import (
     with_requirements,
 )
 from ._first_records import describe_winners, find_stored_result, used_by_losers, used_of_pools_around
-from ._msgspec import check_installed, msgspec
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
 from ._record_paths import RecordPaths, name_of_added_job
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
-from ._serialization import NotSerializable, Spools, comparison_form, digest, dumps, loads
+from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, digest, dumps, loads, msgspec
 from ._store import DAMAGED_TEXT, END_OF_FIRST, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
@@ -128,7 +127,8 @@ class Journal:
         self, path: str | os.PathLike[str], *, durable: Durability = "group", save: Save = "json", hash: bool = False
     ) -> None:
         """Check the options, and that msgspec is installed. The file is opened by a run."""
-        check_installed()
+        if not IS_INSTALLED:
+            raise JournalError("a journal needs msgspec: pip install 'trioflow[journal]'")
         if not is_among(durable, get_args(Durability)):
             choices = " or ".join(map(repr, get_args(Durability)))
             raise ValueError(f"durable={short_repr(durable)} of a Journal: choose {choices}")

@@ -31,8 +31,7 @@ from typing import Any, Final, NamedTuple, final
 from .. import _posix as posix
 from .._core.job._errors import JournalError
 from .._core.job._labels import printable
-from ._msgspec import msgspec
-from ._serialization import digest, escape_row
+from ._serialization import digest, escape_row, msgspec
 
 MAX_FILE_SIZE: Final = 1 << 20
 """The maximum size, in bytes, of a file with a question or an answer. Larger ones are ignored."""

@@ -21,8 +21,7 @@ from .._core.job._job import AbstractJob, is_scheduler
 from .._core.job._labels import escape_label, paths_of_siblings
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.words._job_queries import explicit_label, is_known_by_call, was_added_during_run
-from ._msgspec import msgspec
-from ._serialization import NotSerializable, comparison_form, digest, dumps
+from ._serialization import NotSerializable, comparison_form, digest, dumps, msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

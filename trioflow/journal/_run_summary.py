@@ -20,8 +20,7 @@ from .._core.words._job_queries import (
     is_one_job,
     rerun_cause,
 )
-from ._msgspec import msgspec
-from ._serialization import escape_surrogates
+from ._serialization import escape_surrogates, msgspec
 
 SUCCEEDED_STATE: Final = JobState.SUCCEEDED
 MAX_FAILURES: Final = 1000

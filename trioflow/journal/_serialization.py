@@ -28,14 +28,22 @@ import types
 import uuid
 import zoneinfo
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.base._user_code import find_by_name
 from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.command._result import RSS_UNIT_BYTES, CommandResult
 from ..jobs.posix._processes import ReportedUsage
-from ._msgspec import msgspec
 
+if TYPE_CHECKING:
+    import msgspec as msgspec
+else:
+    try:
+        import msgspec
+    except ModuleNotFoundError:  # `trioflow` must be importable without it
+        msgspec = None
+
+IS_INSTALLED: Final = msgspec is not None  # pyright: ignore[reportUnnecessaryComparison]
 MAX_TEXT_LENGTH: Final = 40
 """The maximum length, in characters, of a text by which values are compared. A longer text is replaced by its hash."""
 TYPE_KEY: Final = "$"

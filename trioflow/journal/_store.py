@@ -40,8 +40,7 @@ from .._core.base._text_forms import size_text
 from .._core.job._errors import JournalError
 from ..jobs.command._output_sinks import OutputSpool
 from ._lock import JournalLock, find_holder, is_own_journal, read_first_bytes
-from ._msgspec import msgspec
-from ._serialization import NotSerializable, escape_row
+from ._serialization import NotSerializable, escape_row, msgspec
 
 T = TypeVar("T")
 
