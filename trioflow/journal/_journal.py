@@ -63,9 +63,15 @@ from ._fingerprint import (
     read_parts,
     with_requirements,
 )
-from ._first_records import describe_winners, find_stored_result, used_by_losers, used_of_pools_around
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
-from ._record_paths import RecordPaths, name_of_added_job
+from ._record_paths import (
+    RecordPaths,
+    describe_winners,
+    find_stored_result,
+    name_of_added_job,
+    used_by_losers,
+    used_of_pools_around,
+)
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, digest, dumps, loads, msgspec
@@ -193,7 +199,7 @@ class JobFacts:
     budgets: dict[str, int | float] = dataclasses.field(default_factory=dict[str, int | float])
     """The amounts of budgets that it used."""
     winners: dict[str, dict[str, bool]] = dataclasses.field(default_factory=dict[str, dict[str, bool]])
-    """The winners of a `First`; see `_first_records`."""
+    """The winners of a `First`; see `_record_paths`."""
     redacted: bool = False
     """Whether its result is shown nowhere."""
 
