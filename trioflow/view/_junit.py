@@ -185,15 +185,12 @@ def _command_outputs(record: TraceRecord, span: Span) -> list[tuple[str, str]]:
 
     Return none for jobs that run no command, and for jobs with `redact=True`.
     """
-    command = record.commands.get(span.number)
-    return [
-        (
-            OUTPUT_NAMES[output.stream],
-            f"[{output.skipped_bytes} earlier bytes are omitted]\n" * (output.skipped_bytes > 0) + output.text,
-        )
-        for output in (() if command is None else command.outputs)
-        if output.text.strip()
-    ]
+    outputs: list[tuple[str, str]] = []
+    for output in record.commands[span.number].outputs if span.number in record.commands else ():
+        if output.text.strip():
+            omitted = f"[{output.skipped_bytes} earlier bytes are omitted]\n" * (output.skipped_bytes > 0)
+            outputs.append((OUTPUT_NAMES[output.stream], omitted + output.text))
+    return outputs
 
 
 def _unfinished_reason(record: TraceRecord, span: Span) -> str:

@@ -92,9 +92,9 @@ class JobWriter(DotWriter[AnyJob]):
             return Statement("node", (self.names[key],), OUTSIDE_BOX, label, tooltip=tooltip_text(key, key.path))
         attributes = job_attributes(key)
         if key in self._drawing.critical_path_jobs:
-            attributes |= CRITICAL_PATH_BOX
-            if attributes.get("shape") == "cylinder":
-                attributes |= LOW_LABEL
+            attributes["peripheries"] = "2"
+            if attributes.get("shape") == "cylinder":  # the upper edge of its inner border would cross the label
+                attributes |= {"margin": "0.14,0.12", "labelloc": "b"}
         label, remarks = caption(key)
         tooltip = tooltip_text(key, self._drawing.paths[key])
         return Statement("node", (self.names[key],), attributes, label, tuple(remarks), tooltip)
@@ -113,9 +113,9 @@ class JobWriter(DotWriter[AnyJob]):
 
     def edge(self, tail: AnyJob, head: AnyJob) -> tuple[DotAttributes, str | None]:
         kind = self._drawing.edges[tail, head]
-        attributes = {**EDGE_ATTRIBUTES[kind], **(RUN_IF_FAILED_EDGE if head.run_if == "failed" else {})}
+        attributes = {**EDGE_ATTRIBUTES[kind], **({"style": "dashed"} if head.run_if == "failed" else {})}
         if (tail, head) in self._drawing.critical_path_edges:
-            attributes |= CRITICAL_PATH_EDGE
+            attributes |= {"color": _drawing.CRITICAL_PATH_COLOR, "penwidth": "2.4"}
         return attributes, _drawing.IF_SETTLED if kind is EdgeKind.SETTLED else None
 
 
@@ -124,12 +124,6 @@ EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
     EdgeKind.DATA: {"color": _drawing.INPUT_COLOR, "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
     EdgeKind.SETTLED: {"fontsize": "9"},
 }
-CRITICAL_PATH_EDGE: Final[DotAttributes] = {"color": _drawing.CRITICAL_PATH_COLOR, "penwidth": "2.4"}
-CRITICAL_PATH_BOX: Final[DotAttributes] = {"peripheries": "2"}
-LOW_LABEL: Final[DotAttributes] = {"margin": "0.14,0.12", "labelloc": "b"}
-"""The label of a cylinder with two borders: the upper edge of the inner one would cross a label in the middle."""
-RUN_IF_FAILED_EDGE: Final[DotAttributes] = {"style": "dashed"}
-SQUARE_BOX: Final[DotAttributes] = {"style": "filled"}
 OUTSIDE_BOX: Final[DotAttributes] = {
     "style": "rounded,filled,dotted",
     "fillcolor": "white",
@@ -146,7 +140,7 @@ With a thousand levels of nesting, complete paths would make up most of the file
 def job_attributes(job: AnyJob) -> DotAttributes:
     """Return the attributes of a job's box that differ from `NODE_DEFAULTS`: its class defines the shape."""
     box = box_of(job)
-    shape = {"shape": box.shape, "style": NODE_DEFAULTS["style"] if box.rounded else SQUARE_BOX["style"]}
+    shape = {"shape": box.shape, "style": NODE_DEFAULTS["style"] if box.rounded else "filled"}
     shape = {name: value for name, value in shape.items() if value != NODE_DEFAULTS[name]}
     return {**color_attributes(box_colors(job)), **shape, **_mark_attributes(job, shape)}
 

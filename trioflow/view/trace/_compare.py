@@ -8,6 +8,7 @@ difference, because most of these jobs ran beside others that took longer.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -157,9 +158,14 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
     """Compare two runs, in O(n log n) time for n jobs."""
     longer_seconds = max(first_run.seconds, second_run.seconds)
     min_change = MIN_CHANGE_SHARE * longer_seconds
-    changes = sorted(
-        _critical_path_changes(first_run, second_run, min_change), key=lambda change: -abs(change.added_seconds)
-    )
+    old_times, new_times = first_run.critical_path_seconds, second_run.critical_path_seconds
+    changes = [
+        CriticalPathChange(
+            part[0], _describe_change(first_run, second_run, part, min_change), old_times.get(part), new_times.get(part)
+        )
+        for part in dict.fromkeys([*old_times, *new_times])
+    ]
+    changes.sort(key=lambda change: -abs(change.added_seconds))
     shown_changes = [change for change in changes if abs(change.added_seconds) >= min_change]
     small_changes = changes[len(shown_changes) :]
     min_shown_sum = ROUNDING_ERROR_SHARE * longer_seconds if shown_changes else min_change / 10
@@ -168,26 +174,9 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
         seconds_after = sum(change.seconds_after or 0.0 for change in small_changes)
         description = plural(len(small_changes), "smaller change")
         shown_changes.append(CriticalPathChange("", description, seconds_before or None, seconds_after or None))
-    old_states, new_states = first_run.states, second_run.states
-    return Comparison(
-        first_run,
-        second_run,
-        tuple(shown_changes),
-        tuple(
-            (path, state, new_states[path])
-            for path, state in old_states.items()
-            if path in new_states and new_states[path] != state
-        ),
-    )
-
-
-def _critical_path_changes(
-    first_run: RunTimes, second_run: RunTimes, min_change: float
-) -> Iterator[CriticalPathChange]:
-    old_times, new_times = first_run.critical_path_seconds, second_run.critical_path_seconds
-    for part in dict.fromkeys([*old_times, *new_times]):
-        description = _describe_change(first_run, second_run, part, min_change)
-        yield CriticalPathChange(part[0], description, old_times.get(part), new_times.get(part))
+    states = ((path, state, second_run.states.get(path, state)) for path, state in first_run.states.items())
+    state_changes = tuple((path, old, new) for path, old, new in states if old != new)
+    return Comparison(first_run, second_run, tuple(shown_changes), state_changes)
 
 
 def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, min_change: float) -> str:
@@ -250,14 +239,9 @@ def comparison_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Itera
 
 def _table_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
     changes = comparison.changes
-    durations = [
-        *(change.seconds_before for change in changes),
-        *(change.seconds_after for change in changes),
-        *(abs(change.added_seconds) for change in changes),
-    ]
-    unit, texts = durations_in_column(durations)
-    count = len(changes)
-    old_texts, new_texts, deltas = (texts[index * count : (index + 1) * count] for index in range(3))
+    durations = ((change.seconds_before, change.seconds_after, abs(change.added_seconds)) for change in changes)
+    unit, texts = durations_in_column(itertools.chain.from_iterable(durations))
+    old_texts, new_texts, deltas = (texts[index::3] for index in range(3))
     signed_deltas = [
         ("+" if change.added_seconds > 0 else "-") + delta for change, delta in zip(changes, deltas, strict=True)
     ]

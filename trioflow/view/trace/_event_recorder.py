@@ -161,9 +161,8 @@ class EventRecorder(Instrument):
         if run.has_adaptive_window:
             self._record_window_size(scheduler)
         if not scheduler.keep_jobs:
-            self._path_caches[scheduler] = PathCache(
-                scheduler, f"{scheduler.path}/" if scheduler.scheduler is not None else ""
-            )
+            prefix = f"{scheduler.path}/" if scheduler.scheduler is not None else ""
+            self._path_caches[scheduler] = PathCache(scheduler, prefix)
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record the time when the job was added. From then on, a job without requirements waits for a slot."""
@@ -182,9 +181,8 @@ class EventRecorder(Instrument):
         if scheduler in self._window_sizes:
             self._record_window_size(scheduler)
         if scheduler in self._path_caches:
-            self._append_event(
-                (EventKind.JOB_PATH, scheduler, job, finished_at, None, self._path_caches[scheduler].path_of(job))
-            )
+            path = self._path_caches[scheduler].path_of(job)
+            self._append_event((EventKind.JOB_PATH, scheduler, job, finished_at, None, path))
 
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record that a job that had settled is IDLE again."""

@@ -88,11 +88,8 @@ class LiveJob:
     def reopen(self, keeps_attempts: bool) -> None:
         """Record that the job is IDLE again. In the same run, it still knows what it has attempted."""
         exception = None if self.outcome.failure is None else self.outcome.failure.exception
-        if (
-            exception is not None
-            and self.finished_at is not None
-            and not (keeps_attempts and self.started_at is not None)
-        ):
+        is_known = keeps_attempts and self.started_at is not None
+        if exception is not None and self.finished_at is not None and not is_known:
             number = 0 if self.started_at is None else len(self.attempt_starts)
             self.earlier_ends += ((number, self.finished_at, one_line_text(exception)),)
         if not keeps_attempts:
@@ -219,20 +216,16 @@ class LogReader:
         if enclosing is not None and enclosing.ended_at is not None:
             enclosing = None
         previous_run = self._latest_runs.get(scheduler)
-        is_repeated = previous_run is not None and previous_run.enclosing is enclosing
+        if previous_run is not None and previous_run.enclosing is not enclosing:
+            previous_run = None
         live = None if enclosing is None else enclosing.jobs.get(scheduler)
         is_reopened = live in self._reopened and not is_one_job(scheduler)
         self._reopened.discard(live)
-        if (
-            previous_run is not None
-            and is_repeated
-            and is_reopened
-            and all(job in scheduler for job in previous_run.jobs)
-        ):
+        if previous_run is not None and is_reopened and all(job in scheduler for job in previous_run.jobs):
             previous_run.is_continued, previous_run.ended_at = True, None
             self._reopened.update(previous_run.reopen_jobs())
             return
-        number = previous_run.number + 1 if previous_run is not None and is_repeated else 1
+        number = 1 if previous_run is None else previous_run.number + 1
         self._latest_runs[scheduler] = self._add_run(LiveRun(scheduler, enclosing, number, start, time))
 
     def _add_run(self, run: LiveRun) -> LiveRun:
@@ -401,6 +394,8 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
     is_own_failure = live.state is JobState.FAILED and not outcome.failed_through_member
     is_own_failure |= live.state is JobState.BLOCKED and isinstance(error, BudgetSpent)
     required = map(run.jobs.get, all_requirements(run.scheduler, job))
+    first_number = len(live.earlier_attempt_starts)
+    own_ends = ((first_number + each.number, each.ended, each.error) for each in outcome.failed_attempts)
     span = Span(
         number=live.key,
         parent=None if run.parent is None else run.parent.key,
@@ -432,13 +427,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         takes_slot=takes_slot(job),
         moved_on=outcome.moved_on,
         blocked_by=run.find_key(error.requirement) if is_blocked else None,  # type: ignore[union-attr]
-        failed_attempts=(
-            *live.earlier_ends,
-            *(
-                (len(live.earlier_attempt_starts) + each.number, each.ended, each.error)
-                for each in outcome.failed_attempts
-            ),
-        ),
+        failed_attempts=(*live.earlier_ends, *own_ends),
         is_first=is_scheduler(job) and is_one_job(job),
     )
     needs = job.needs or {}

@@ -265,15 +265,12 @@ class _EventBuilder:
 
     def _metadata_events(self) -> Iterator[TraceEvent]:
         """Yield the metadata events, which set the names and the order of processes and threads."""
-        for pid, name in dict(
-            zip(self._process_numbers, map(self._process_name, self._record.runs), strict=True)
-        ).items():
+        names = zip(self._process_numbers, map(self._process_name, self._record.runs), strict=True)
+        for pid, name in dict(names).items():
             yield _metadata_event(pid, 0, "process_name", {"name": printable(name)})
             yield _metadata_event(pid, 0, "process_sort_index", {"sort_index": pid})
-        is_forever_by_thread = {
-            self._thread_key(span): span.forever for span in self._record.spans if span.lane is not None
-        }
-        for (pid, lane), forever in sorted(is_forever_by_thread.items()):
+        is_forever = {self._thread_key(span): span.forever for span in self._record.spans if span.lane is not None}
+        for (pid, lane), forever in sorted(is_forever.items()):
             yield _metadata_event(pid, lane, "thread_name", {"name": f"{'forever' if forever else 'lane'} {lane}"})
             yield _metadata_event(pid, lane, "thread_sort_index", {"sort_index": lane})
 
@@ -300,15 +297,10 @@ class _EventBuilder:
         if len(span.attempts) > 1:
             errors = {number: {"error": error} for number, _, error in span.failed_attempts}
             boundaries = [*map(self._to_microseconds, span.attempts), end]
-            for number, (start_time, end_time) in enumerate(itertools.pairwise(boundaries), 1):
-                attempt_slice = {"ph": "X", "name": f"attempt {number}", "cat": "attempt"}
-                yield {
-                    **attempt_slice,
-                    "ts": start_time,
-                    "dur": _duration(start_time, end_time),
-                    **self._thread_fields(span),
-                    "args": errors.get(number, {}),
-                }
+            for number, (since, until) in enumerate(itertools.pairwise(boundaries), 1):
+                times = {"ts": since, "dur": _duration(since, until), **self._thread_fields(span)}
+                args = errors.get(number, {})
+                yield {"ph": "X", "name": f"attempt {number}", "cat": "attempt", **times, "args": args}
         if span.ready_at is not None:
             ready_mark = {"ph": "i", "name": "ready", "cat": "service", "s": "t"}
             yield {**ready_mark, "ts": self._to_microseconds(span.ready_at), **self._thread_fields(span)}
@@ -330,12 +322,8 @@ class _EventBuilder:
         for incident in self._record.incidents:
             message = printable(incident.message)
             mark: TraceEvent = {"ph": "i", "name": message.partition("\\n")[0], "cat": "incident", "s": "p"}
-            mark |= {
-                "ts": self._to_microseconds(incident.occurred_at),
-                "pid": self._process_numbers[incident.run_index],
-                "tid": 0,
-            }
-            yield {**mark, "args": {"message": message}}
+            time, pid = self._to_microseconds(incident.occurred_at), self._process_numbers[incident.run_index]
+            yield {**mark, "ts": time, "pid": pid, "tid": 0, "args": {"message": message}}
 
     def _to_microseconds(self, time: float) -> float:
         return round((time - self._record.start_time) * 1e6, 3)
