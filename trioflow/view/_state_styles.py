@@ -37,7 +37,7 @@ class BoxColors(NamedTuple):
     frame: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class StateStyle:
     """The symbols, colors and texts of one state. All views use the value of the state as its name."""
 
@@ -45,8 +45,6 @@ class StateStyle:
     """The symbol, which is one column wide and unique among the states."""
     ascii_symbol: str
     """The ASCII character that is shown instead of `symbol` if the stream's encoding cannot represent all symbols."""
-    has_box_symbol: bool = True
-    """Whether a box in a graph shows the symbol. If not, only the fill of the box shows the state."""
     monitor_style: str
     """The name of the style in a monitor: a key of `STYLES` in `monitor/_terminal`.
 
@@ -59,6 +57,8 @@ class StateStyle:
     """
     unfinished_reason: str = ""
     """The reason, shown in reports for CI systems, why a job in this final state did not run to its end."""
+    has_box_symbol: bool = True
+    """Whether a box in a graph shows the symbol. If not, the fill of the box is distinctive enough: white or green."""
 
     @property
     def box_symbol(self) -> str:
@@ -67,69 +67,31 @@ class StateStyle:
 
 
 TEXT_COLOR: Final = "#1f2933"
+NEVER_STARTED: Final = "never started: the run ended first"
 
 STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
     JobState.IDLE: StateStyle(
-        symbol="·",
-        ascii_symbol=".",
-        has_box_symbol=False,  # the white box is distinctive enough
-        monitor_style="dim",
-        colors=BoxColors("#ffffff", "#52606d", TEXT_COLOR, "#f7f8fa"),
-        unfinished_reason="never started: the run ended first",
+        "·", ".", "dim", BoxColors("#ffffff", "#52606d", TEXT_COLOR, "#f7f8fa"), NEVER_STARTED, has_box_symbol=False
     ),
     JobState.SCHEDULED: StateStyle(
-        symbol="◦",
-        ascii_symbol="w",
-        monitor_style="dim",
-        colors=BoxColors("#fff6d1", "#8a6d00", TEXT_COLOR, "#fffcf0"),
-        unfinished_reason="never started: the run ended first",
+        "◦", "w", "dim", BoxColors("#fff6d1", "#8a6d00", TEXT_COLOR, "#fffcf0"), NEVER_STARTED
     ),
-    JobState.RUNNING: StateStyle(
-        symbol="▸",
-        ascii_symbol=">",
-        monitor_style="running",
-        colors=BoxColors("#ffd95a", "#8a6d00", TEXT_COLOR, "#fff8df"),
-    ),
+    JobState.RUNNING: StateStyle("▸", ">", "running", BoxColors("#ffd95a", "#8a6d00", TEXT_COLOR, "#fff8df")),
     JobState.SUCCEEDED: StateStyle(
-        symbol="✓",
-        ascii_symbol="+",
-        has_box_symbol=False,  # the green box is distinctive enough
-        monitor_style="done",
-        colors=BoxColors("#c9e7d2", "#2f7d52", TEXT_COLOR, "#f1f9f4"),
+        "✓", "+", "done", BoxColors("#c9e7d2", "#2f7d52", TEXT_COLOR, "#f1f9f4"), has_box_symbol=False
     ),
     MOVED_ON: StateStyle(
-        symbol="»",
-        ascii_symbol="m",
-        monitor_style="moved on",
-        colors=BoxColors("#ddd3f2", "#5f4b8b", TEXT_COLOR, "#f7f4fc"),
-        unfinished_reason="moved on after its timeout",
+        "»", "m", "moved on", BoxColors("#ddd3f2", "#5f4b8b", TEXT_COLOR, "#f7f4fc"), "moved on after its timeout"
     ),
-    JobState.FAILED: StateStyle(
-        symbol="✗",
-        ascii_symbol="x",
-        monitor_style="failed",
-        colors=BoxColors("#b3261e", "#c8372d", "#ffffff", "#fdf0ee"),
-    ),
+    JobState.FAILED: StateStyle("✗", "x", "failed", BoxColors("#b3261e", "#c8372d", "#ffffff", "#fdf0ee")),
     JobState.CANCELLED: StateStyle(
-        symbol="⊘",
-        ascii_symbol="c",
-        monitor_style="trouble",
-        colors=BoxColors("#d5d9de", "#52606d", TEXT_COLOR, "#f2f3f5"),
-        unfinished_reason="cancelled",
+        "⊘", "c", "trouble", BoxColors("#d5d9de", "#52606d", TEXT_COLOR, "#f2f3f5"), "cancelled"
     ),
     JobState.BLOCKED: StateStyle(
-        symbol="⊗",
-        ascii_symbol="b",
-        monitor_style="trouble",
-        colors=BoxColors("#f4c7a1", "#9a4a12", TEXT_COLOR, "#fdf5ee"),
-        unfinished_reason="not run",
+        "⊗", "b", "trouble", BoxColors("#f4c7a1", "#9a4a12", TEXT_COLOR, "#fdf5ee"), "not run"
     ),
     JobState.SKIPPED: StateStyle(
-        symbol="⤼",
-        ascii_symbol="s",
-        monitor_style="dim",
-        colors=BoxColors("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),
-        unfinished_reason="it was skipped",
+        "⤼", "s", "dim", BoxColors("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"), "it was skipped"
     ),
 }
 """The styles in the order of `JobState`, with MOVED_ON after SUCCEEDED."""
