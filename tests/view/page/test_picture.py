@@ -77,7 +77,7 @@ def test_each_job_is_in_one_box_and_all_are_counted(random: Any, keep_jobs: bool
 
     run = WatchedRun()
     picture = pictures_of(Virtual("trio"), Scheduler(members(0), Job(nap, 9), keep_jobs=keep_jobs), run)[-1]
-    counted = sorted(facts.span.number for facts in run.counted_jobs())
+    counted = sorted(facts.span.number for facts in run.counted()[1])
     for placing, plan in picture._plans.items():
         boxes = [place for place in plan.titles if place not in plan.members]
         assert sorted(key for box in boxes for key in plan.jobs[box]) == counted

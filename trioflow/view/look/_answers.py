@@ -220,13 +220,11 @@ def answer(request: Any = None, pid: int | None = None) -> Iterator[bytes]:
         pid: the process that asks, if the system tells.
 
     """
-    if request is None:
-        from ._process_record import describe_process
+    if request is not None:
+        return _encode(_handle(request, pid))
+    from ._process_record import describe_process
 
-        made = _try_again(describe_process)
-    else:
-        made = _handle(request, pid)
-    return _encode(made)
+    return _encode(_try_again(describe_process))
 
 
 def _encode(made: Record) -> Iterator[bytes]:

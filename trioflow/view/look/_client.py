@@ -28,7 +28,7 @@ from ..._core.job._labels import printable, shorten
 from ..monitor._run_header import estimate_text
 from ..text._symbols import align_columns, display_width, durations_in_column
 from ._answers import RECEIVED, peer_of, socket_address, user_name
-from ._process_record import Record
+from ._process_record import Record, line_text
 
 ANSWER_TIMEOUT: Final = 10.0
 """How long, in seconds, to wait for an answer."""
@@ -281,6 +281,8 @@ MIN_LINES: Final = 3
 """The number of these lines that even a terminal too low for them shows."""
 MAX_NAMES: Final = 5
 """The maximum number of jobs that a line names."""
+Rows = list[tuple[int, list[str]]]
+"""For each line, the number of jobs that it is about, and its cells."""
 
 
 def text_lines(pid: int, record: Record, columns: int | None = None, height: float = math.inf) -> list[str]:
@@ -335,9 +337,7 @@ def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     yield from _section("failures", _failure_rows(run), run, columns, limit)
 
 
-def _section(
-    name: str, rows: list[tuple[int, list[str]]], run: Record, columns: int | None, limit: int, unit: str = ""
-) -> Iterator[str]:
+def _section(name: str, rows: Rows, run: Record, columns: int | None, limit: int, unit: str = "") -> Iterator[str]:
     """Yield a head and aligned lines, and a line with the number of jobs that have none.
 
     A name before numbers takes at most half of the columns. If a line is still too wide, the last cell of each row gets
@@ -362,26 +362,20 @@ def _section(
         yield f"  and {plural(more, 'job')} more; --json has up to 1000"
 
 
-def _running_rows(run: Record) -> tuple[str, list[tuple[int, list[str]]]]:
+def _running_rows(run: Record) -> tuple[str, Rows]:
     """Return the unit of the times, and the rows."""
-    rows: list[tuple[int, list[str]]] = []
+    rows: Rows = []
     jobs = sorted(run["running"], key=lambda job: not job["blocks_loop"])
     unit, times = durations_in_column(job["seconds"] for job in jobs)
     for job, seconds in zip(jobs, times, strict=True):
-        remarks = ["blocks the event loop"] if job["blocks_loop"] else []
-        remarks += [f"attempt {job['attempt']}"] if job["attempt"] > 1 else []
-        remarks += ["forever"] if job["forever"] else []
-        remarks += [job["status"]] if job["status"] else []
-        line = job["line"]
-        if job["command"] is not None:
-            remarks.append(job["command"])
-        elif line is not None:
-            remarks.append(f"{line['text']} (in {line['function']})")
-        rows.append((1, [shorten(job["path"]), seconds, ", ".join(remarks)]))
+        attempt = f"attempt {job['attempt']}" * (job["attempt"] > 1)
+        remarks = ["blocks the event loop" * job["blocks_loop"], attempt, "forever" * job["forever"], job["status"]]
+        remarks.append(line_text(job["line"]) if job["command"] is None else job["command"])
+        rows.append((1, [shorten(job["path"]), seconds, ", ".join(filter(None, remarks))]))
     return unit, rows
 
 
-def _waiting_rows(run: Record) -> list[tuple[int, list[str]]]:
+def _waiting_rows(run: Record) -> Rows:
     return [(len(group["paths"]), [_names(group), group["explanation"]]) for group in run["waiting"]]
 
 
@@ -389,17 +383,10 @@ def _names(group: Record) -> str:
     return join_names([*map(shorten, group["paths"])], MAX_NAMES)
 
 
-def _failure_rows(run: Record) -> list[tuple[int, list[str]]]:
-    return [
-        (
-            len(failure["paths"]),
-            [
-                _names(failure),
-                "critical: " * failure.get("critical", False)
-                + "tolerated: " * failure.get("tolerated", False)
-                + failure["headline"]
-                + (f" at {failure['line']}" if failure["line"] else ""),
-            ],
-        )
-        for failure in run["failures"]
-    ]
+def _failure_rows(run: Record) -> Rows:
+    rows: Rows = []
+    for failure in run["failures"]:
+        tag = "critical: " * failure.get("critical", False) + "tolerated: " * failure.get("tolerated", False)
+        place = f" at {failure['line']}" if failure["line"] else ""
+        rows.append((len(failure["paths"]), [_names(failure), f"{tag}{failure['headline']}{place}"]))
+    return rows

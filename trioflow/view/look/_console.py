@@ -25,7 +25,7 @@ from ..trace._spans import HostFacts, IncidentMark
 from ..trace._trace_file import read_plain
 from ..trace._trace_record import GraphDescription, LiveObjects, TraceRecord, tally_of
 from ..trace.report import _failures
-from ._process_record import Record
+from ._process_record import Record, line_text
 from ._watch import MAX_DROPPED
 
 NO_ANSWER: Final[Record] = {
@@ -62,10 +62,6 @@ class WatchedRun:
         """When the first answer was made, on the clock of the run."""
         self._incidents: Final[list[IncidentMark]] = []
         self._constant_fields: Final[dict[str, Any]] = {"wall_offset": 0.0}
-
-    @property
-    def wall_offset(self) -> float:
-        return float(self._constant_fields["wall_offset"])
 
     def place(self) -> Record:
         """Return which answer was the last, and to which run it belongs."""
@@ -147,12 +143,9 @@ class WatchedRun:
         tally.failed_groups = self.answer["failed_groups"]
         return tally, jobs, failed
 
-    def counted_jobs(self) -> list[JobFacts]:
-        return self.counted()[1]
-
     def clock_time(self, moment: float) -> str:
         """Return a time on the clock of the run as the time of the day."""
-        return time.strftime("%H:%M:%S", time.localtime(moment + self.wall_offset))
+        return time.strftime("%H:%M:%S", time.localtime(moment + self._constant_fields["wall_offset"]))
 
     def lacks(self, tally: Tally, counted: list[JobFacts]) -> str:
         """Say what is not known of a run that drops its jobs; "" if nothing is lacking."""
@@ -166,11 +159,6 @@ class WatchedRun:
             f"The program drops jobs that have ended, and {missing} of them are not here: from before {opened}, when "
             f"the page was opened, and in each second all but the last {MAX_DROPPED}"
         )
-
-    def report_lacks(self) -> str:
-        """Say what a report of the run lacks."""
-        tally, jobs, _ = self.counted()
-        return self.lacks(tally, jobs)
 
 
 def _as_waiting(facts: JobFacts) -> JobFacts:
@@ -302,8 +290,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
     index, facts = run.jobs[key]
     span, failure, command = facts.span, facts.failure, facts.command
     outputs = list(_failures.command_outputs(command)) if command else []
-    line = told.get("line")
-    stands = "" if line is None else f"{line['text']} (in {line['function']})"
+    required_by = [one.span.number for at, one in run.jobs.values() if at == index and key in one.span.required]
     return {
         "key": key,
         "name": name_of(span.path),
@@ -313,12 +300,10 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "can_retry": span.state is JobState.FAILED,
         "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
         "why": printable(str(told.get("explanation", ""))),
-        "status": printable(" · ".join(filter(None, (str(told.get("status", "")), stands)))),
+        "status": printable(" · ".join(filter(None, (str(told.get("status", "")), line_text(told.get("line")))))),
         "group": _links(run, [] if span.parent is None else [span.parent]),
         "requires": _links(run, list(span.required)),
-        "required_by": _links(
-            run, [one.span.number for at, one in run.jobs.values() if at == index and key in one.span.required]
-        ),
+        "required_by": _links(run, required_by),
         "error": "" if failure is None else printable(failure.headline),
         "traceback": "" if failure is None else _failures.printable_lines(failure.traceback),
         "command": "" if command is None else printable(command.line),
@@ -348,18 +333,10 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     for number, ended, error in span.failed_attempts:
         yield f"attempt {number}" if number else "was blocked", f"{error}, at {run.clock_time(ended)}"
     if span.restored:
-        yield (
-            "restored",
-            "from the journal"
-            + ("" if span.restored_elapsed is None else f"; it took {duration_text(span.restored_elapsed)}"),
-        )
+        took = "" if span.restored_elapsed is None else f"; it took {duration_text(span.restored_elapsed)}"
+        yield "restored", f"from the journal{took}"
     if span.rerun_cause is not None:
         yield "runs again", f"because {span.rerun_cause}"
     if facts.needs:
-        yield (
-            "needs",
-            ", ".join(
-                f"{name}={need:g}" if isinstance(need, float) else f"{name}={need}"
-                for name, need in facts.needs.items()
-            ),
-        )
+        needs = ((name, f"{need:g}" if isinstance(need, float) else need) for name, need in facts.needs.items())
+        yield "needs", ", ".join(f"{name}={need}" for name, need in needs)

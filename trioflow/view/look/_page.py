@@ -152,17 +152,14 @@ class Page:
             return {"version": self._state_version, **self._shown}
 
     def _make_state(self) -> Record:
-        picture = self.picture
-        end = _console.ending(self._read()[0]) if self.has_ended else {}
-        return (
-            _console.console(self._run, self._problem, self.has_ended)
-            | end
-            | {
-                "graph": self.picture_number if picture is not None and picture.svg else 0,
-                "graph_note": "" if picture is None else picture.note,
-                "nodes": {} if picture is None else picture.states(self._run),
-            }
-        )
+        picture, end = self.picture, _console.ending(self._read()[0]) if self.has_ended else {}
+        return {
+            **_console.console(self._run, self._problem, self.has_ended),
+            **end,
+            "graph": self.picture_number if picture is not None and picture.svg else 0,
+            "graph_note": "" if picture is None else picture.note,
+            "nodes": {} if picture is None else picture.states(self._run),
+        }
 
     def job(self, seen: str, key: int) -> Record:
         """Return what there is to say of one job that the page has shown."""
@@ -172,10 +169,8 @@ class Page:
                 return {}
             is_settled = self._run.jobs[key][1].span.state.is_settled
         if not (is_settled or self.has_ended):
-            try:
+            with contextlib.suppress(_client.NoAnswer):  # it has just ended
                 told = self._request({"seen": seen, "detail": key})
-            except _client.NoAnswer:
-                told = {}  # it has just ended
         with self._lock:
             return _console.describe_job(self._run, key, told) if key in self._run.jobs else {}
 
@@ -212,7 +207,7 @@ class Page:
 
     def _read(self) -> tuple[TraceRecord, str]:
         with self._lock:
-            return self._run.record(), self._run.report_lacks()
+            return self._run.record(), self._run.lacks(*self._run.counted()[:2])
 
     def steer(self, request: Record) -> Record:
         """Steer the run and the job that the page has shown; return what was done, or the error."""

@@ -144,7 +144,7 @@ class Picture:
         self.names: dict[Place, str] = {}
         self.svg, self.note, self._has_labels = "", "", False
         self._forms: Final = FORMS if run.answer["keeps_jobs"] else GROWING_FORMS
-        counted = run.counted_jobs()
+        counted = run.counted()[1]
         families = {key: family_from_label(job.span.label, job.has_own_label) for key, (_, job) in run.jobs.items()}
         self._plans: Final = {placing: Plan(placing, run, counted, families) for placing in dict(self._forms)}
         self.plan = self._plans[FAMILIES]

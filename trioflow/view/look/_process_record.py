@@ -187,6 +187,11 @@ def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
     }
 
 
+def line_text(line: Record | None) -> str:
+    """Return a line of code that was described, with its function; "" for None."""
+    return "" if line is None else f"{line['text']} (in {line['function']})"
+
+
 class WaitGroup(NamedTuple):
     """Jobs that wait for the same, in the line of the same scheduler."""
 

@@ -29,17 +29,9 @@ from ..._core.words._run_view import RunInProgress, current_run, run_steering, r
 from .._estimate import Estimate
 from .._outcome import Outcome
 from ..text._verdict import Tally
+from ..trace import _log_reader
 from ..trace._event_recorder import RunStart
-from ..trace._log_reader import (
-    PLAIN_OUTCOME,
-    LiveJob,
-    LiveRun,
-    add_keys,
-    describe_job,
-    describe_run,
-    host_facts,
-    pool_resources,
-)
+from ..trace._log_reader import PLAIN_OUTCOME, LiveJob, LiveRun, add_keys
 from ..trace._record_builder import RunFacts
 from ..trace._trace import find_critical_path
 from ..trace._trace_file import to_plain
@@ -129,7 +121,7 @@ class Watch:
             "is_over": is_over,
             "now": self._view.clock() if self._runs[0].ended_at is None else self._runs[0].ended_at,
             "wall_offset": self._wall_offset,
-            "host": None if self.number else to_plain(host_facts()),
+            "host": None if self.number else to_plain(_log_reader.host_facts()),
             "runs": {index: self._describe_run(index) for index in self._changed_runs},
             "jobs": jobs,
             "steps": steps,
@@ -236,15 +228,15 @@ class Watch:
             live.later_attempt_starts = tuple(_later_attempt_starts(job, live.outcome))
             run = self._runs[live.run_index]
             position = live.key - next(iter(run.jobs.values())).key
-            facts = describe_job(run, live, self._paths.get(job), position, self._owners)
+            facts = _log_reader.describe_job(run, live, self._paths.get(job), position, self._owners)
             plain.append(ENCODE((live.run_index, to_plain(facts))))
         return told, steps, plain, False
 
     def _describe_run(self, index: int) -> Record:
         run = self._runs[index]
         pool = run.start.pool
-        resources = () if pool is None else tuple(pool_resources(pool, self._owners, self._keys))
-        plain: Record = to_plain(RunFacts(describe_run(run, index), resources, ()))
+        resources = () if pool is None else tuple(_log_reader.pool_resources(pool, self._owners, self._keys))
+        plain: Record = to_plain(RunFacts(_log_reader.describe_run(run, index), resources, ()))
         return plain
 
     def _describe_windows(self) -> Iterator[tuple[int | None, int, int | None, bool]]:
