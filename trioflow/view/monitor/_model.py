@@ -32,7 +32,7 @@ from .._estimate import Estimate
 from .._outcome import outcome
 from ..text import _failure_text
 from ..text._verdict import create_verdict, tally_key
-from ._records import Display, JobRecord, SchedulerRecord
+from ._records import PLAIN_OUTCOME, Display, JobRecord, SchedulerRecord
 from ._run_header import RunProgress
 
 MAX_KEPT_FAILURES: Final = 9
@@ -202,7 +202,7 @@ class RunModel:
             for counts in enclosing.counts.iterate_outwards():
                 counts.failed_groups += criticality(settled_job) is not False
         if job.failed_by_itself:
-            failure = None if job.outcome is None else job.outcome.failure
+            failure = job.outcome.failure
             kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)
             key = criticality(settled_job), kind
             self.failed_jobs_by_kind.setdefault(key, FailedJobs()).jobs[job] = None
@@ -211,7 +211,7 @@ class RunModel:
     def _count_settled_job(self, job: JobRecord, previous_state: JobState) -> None:
         assert job.enclosing is not None
         job.enclosing.counts.move(tally_key(previous_state, job.forever), job.tally_key)
-        if (facts := job.outcome) is not None:
+        if (facts := job.outcome) is not PLAIN_OUTCOME:
             for counts in job.enclosing.counts.iterate_outwards():
                 counts.add_journal_facts(facts.restored, facts.rerun_cause)
 

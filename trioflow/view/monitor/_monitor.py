@@ -90,7 +90,10 @@ class Monitor(Instrument):
     """
 
     def __init__(self, *, file: TextIO | None = None, tag: bool = False, child_output: bool = False) -> None:
-        _require_rich()
+        if importlib.util.find_spec("rich") is None:
+            raise ModuleNotFoundError(
+                "Monitor() needs rich, which is not installed: pip install 'trioflow[monitor]'", name="rich"
+            )
         if file is not None:
             _symbols.output_stream(file, "Monitor()")
         self._file: Final = file
@@ -230,10 +233,3 @@ def build_command_monitor(tag: bool) -> Monitor:
     monitor._are_failures_shown_elsewhere = True
     monitor._should_fold = True
     return monitor
-
-
-def _require_rich() -> None:
-    if importlib.util.find_spec("rich") is None:
-        raise ModuleNotFoundError(
-            "Monitor() needs rich, which is not installed: pip install 'trioflow[monitor]'", name="rich"
-        )

@@ -392,10 +392,6 @@ class CapturePipe:
         line, self._partial_line = self._partial_line + self._decoder.decode(b"", final=True), ""
         return [line] if line else []
 
-    @property
-    def has_partial_line(self) -> bool:
-        return bool(self._partial_line)
-
 
 class FdCapture:
     """The pipes that capture output for one display, and the thread that reads them.
@@ -470,7 +466,7 @@ class FdCapture:
         """Read the pipes until `restore` has been called and all writers have closed their pipes."""
         is_restored = False
         while self._pipes or not is_restored:
-            has_partial_line = any(pipe.has_partial_line for pipe in list(self._pipes.values()))
+            has_partial_line = any(pipe._partial_line for pipe in list(self._pipes.values()))
             ready = self._selector.select(PROMPT_DELAY if has_partial_line else None)
             if not ready:
                 self._show_partial_lines()

@@ -30,6 +30,7 @@ def line_width(line: StyledLine) -> int:
     return sum(display_width(text) for text, _ in line)
 
 
+PLAIN_OUTCOME: Final = Outcome()
 REDRAW_INTERVAL: Final = 0.1
 """The minimum number of seconds between two pictures."""
 IDLE_INTERVAL: Final = 1.0
@@ -184,8 +185,8 @@ class JobRecord:
     state = JobState.IDLE
     started_at: float | None = None
     finished_at: float | None = None
-    outcome: Outcome | None = None
-    """The outcome of the job, once it has settled; None also if it is a plain success."""
+    outcome = PLAIN_OUTCOME
+    """The outcome of the job, once it has settled; until then, that of a plain success."""
     ready_group: dict[JobRecord, None] | None = None
     """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in; None if it is in none."""
 
@@ -197,9 +198,8 @@ class JobRecord:
     @property
     def error(self) -> BaseException | None:
         """The exception of a job that has failed or was blocked; None if failures in a nested scheduler say it all."""
-        outcome = self.outcome
-        has_error = outcome is not None and outcome.failure is not None and not outcome.failed_through_member
-        return outcome.failure.exception if has_error else None  # type: ignore[union-attr]
+        failure = self.outcome.failure
+        return None if failure is None or self.outcome.failed_through_member else failure.exception
 
     @property
     def expected_duration(self) -> float | None:
@@ -209,11 +209,11 @@ class JobRecord:
 
     @property
     def moved_on(self) -> bool:
-        return self.outcome is not None and self.outcome.moved_on
+        return self.outcome.moved_on
 
     @property
     def restored(self) -> bool:
-        return self.outcome is not None and self.outcome.restoration is not None
+        return self.outcome.restoration is not None
 
     def reset_run_fields(self) -> None:
         """Reset the fields that describe the current run to their values before a run."""
@@ -233,9 +233,7 @@ class JobRecord:
     @property
     def failed_by_itself(self) -> bool:
         """Whether the job failed, and neither only because of a member, nor as one of the jobs of a `First`."""
-        if self.state is not JobState.FAILED or self.first is not None:
-            return False
-        return self.outcome is None or not self.outcome.failed_through_member
+        return self.state is JobState.FAILED and self.first is None and not self.outcome.failed_through_member
 
     @property
     def is_tolerated(self) -> bool:

@@ -112,7 +112,8 @@ class RunHeader:
         elapsed = elapsed.rjust(self._elapsed_width)
         label = self._symbols.escape(progress.label)
         # In a narrow terminal, this is shown instead of the label.
-        remaining_text = progress.phase_text or self._remaining_text(remaining)
+        about = "" if remaining is None else f"{'≈' if self._is_unicode else '~'} {estimate_text(remaining)} left"
+        remaining_text = progress.phase_text or about
         self._remaining_text_width = max(self._remaining_text_width, len(remaining_text))
         padded_remaining = remaining_text.ljust(self._remaining_text_width)
         candidates: list[tuple[str, list[str], int]] = [
@@ -130,10 +131,6 @@ class RunHeader:
             if bar_width >= min_bar_width:
                 return [(start, "title"), *self._progress_bar(progress, bar_width), (end, "figures")]
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
-
-    def _remaining_text(self, remaining: float | None) -> str:
-        about = "≈" if self._is_unicode else "~"
-        return "" if remaining is None else f"{about} {estimate_text(remaining)} left"
 
     def _progress_bar(self, progress: RunProgress, columns: int) -> StyledLine:
         settled, running, waiting = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")

@@ -297,13 +297,10 @@ class TerminalDisplay(Display):
             return
         try:
             action()
-        except OSError:
-            self._has_failed = True
         except Exception as error:
             self._has_failed = True
-            if not self._file.closed:
+            if not (isinstance(error, OSError) or self._file.closed):
                 warn("the monitor could not draw a picture, and draws no more in this run", error)
-        if self._has_failed:
             self._restore_streams()
 
     def _draw_picture(self) -> None:
@@ -315,17 +312,11 @@ class TerminalDisplay(Display):
         has_colors = self._rich_console.color_system is not None and not self._rich_console.no_color
         return [strip_controls(line, has_colors) for line in self._buffer.take_lines()]
 
-    @property
-    def _descriptor(self) -> int | None:
-        with contextlib.suppress(OSError, ValueError):
-            return self._file.fileno()
-        return None
-
     def _terminal_size(self) -> tuple[int, int]:
         """Return the columns and lines of the terminal. If COLUMNS and LINES are both set, they take precedence."""
-        if self._descriptor is not None and not {"COLUMNS", "LINES"} <= os.environ.keys():
-            with contextlib.suppress(OSError):
-                columns, lines = os.get_terminal_size(self._descriptor)
+        if not {"COLUMNS", "LINES"} <= os.environ.keys():
+            with contextlib.suppress(OSError, ValueError):  # raised if the file has no descriptor
+                columns, lines = os.get_terminal_size(self._file.fileno())
                 if columns and lines:
                     return columns, lines
         return shutil.get_terminal_size()  # if the size is unknown, it returns 24 lines, while rich would return 25
