@@ -197,10 +197,9 @@ class NonBlockingWriter:
 class _DescriptorTarget:
     """A target that is written through a file descriptor. A FIFO is not opened until it has a reader."""
 
-    def __init__(self, descriptor: int | None, path: Any, is_owned: bool) -> None:
+    def __init__(self, descriptor: int | None, path: Any) -> None:
         self._descriptor = descriptor
-        self._path: Final = path
-        self._is_owned: Final = is_owned
+        self._path: Final = path  # None unless this object opens the file
         self._poller: Any = posix.poll() if posix.IS_POSIX else None  # if the system has no poll(), writing may block
         self._is_regular = False
         if descriptor is not None:
@@ -253,13 +252,13 @@ class _DescriptorTarget:
 
     def remove_partial_line(self, size: int) -> None:
         """Remove an incomplete line of `size` bytes from the end of a regular file that this object opened."""
-        if size and self._is_regular and self._is_owned:
+        if size and self._is_regular and self._path is not None:
             assert self._descriptor is not None
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - size)
 
     def close(self) -> None:
         """Close the descriptor if this object opened it."""
-        if self._is_owned and self._descriptor is not None:
+        if self._path is not None and self._descriptor is not None:
             os.close(self._descriptor)
 
 
@@ -267,7 +266,7 @@ class _FileObjectTarget(_DescriptorTarget):
     """A target that is a file object without a file descriptor. Writing to it never blocks."""
 
     def __init__(self, file: Any) -> None:
-        super().__init__(None, None, is_owned=False)
+        super().__init__(None, None)
         self._file: Final = file
 
     def is_writable(self) -> bool:
@@ -295,8 +294,8 @@ def _open_target(target: Any, truncate: bool) -> _DescriptorTarget:
         except (AttributeError, OSError):
             return _FileObjectTarget(target)
         target.flush()
-        return _DescriptorTarget(descriptor, None, is_owned=False)
+        return _DescriptorTarget(descriptor, None)
     if os.path.exists(target) and stat.S_ISFIFO(os.stat(target).st_mode):
-        return _DescriptorTarget(None, target, is_owned=True)
+        return _DescriptorTarget(None, target)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | posix.O_BINARY | (os.O_TRUNC if truncate else 0)
-    return _DescriptorTarget(os.open(target, flags, 0o666), target, is_owned=True)
+    return _DescriptorTarget(os.open(target, flags, 0o666), target)
