@@ -25,16 +25,7 @@ from .._core.base._graph_algorithms import longest_path_lengths
 from .._core.base._states import JobState, RunPhase
 from .._core.job._job import AnyJob, is_scheduler, takes_slot
 from .._core.scheduler._base_scheduler import BaseScheduler
-from .._core.words._job_queries import (
-    all_requirements,
-    expected_durations,
-    explicit_label,
-    fraction_done,
-    groups_of_run,
-    is_one_job,
-    members_in_order,
-    worked_seconds,
-)
+from .._core.words import _job_queries
 from .._core.words._run_view import current_run
 from ._families import family_from_label
 
@@ -73,18 +64,18 @@ class Estimate:
 
     def _estimate(self, now: float) -> float | None:
         groups = [self._scheduler]
-        for group in groups_of_run(self._scheduler)[1:]:  # those around a group come before it
+        for group in _job_queries.groups_of_run(self._scheduler)[1:]:  # those around a group come before it
             groups += [group] if group.scheduler in groups and not group.forever else []
         if not all(group.keep_jobs for group in groups):
             return None  # it is unknown how many are to come, and how long those took that were dropped
         expected: dict[AnyJob, float] = {}
         for group in groups:
-            expected |= expected_durations(group)
-        jobs = [job for group in groups for job in group if is_one_job(job) and not job.forever]
+            expected |= _job_queries.expected_durations(group)
+        jobs = [job for group in groups for job in group if _job_queries.is_one_job(job) and not job.forever]
         seconds_by_family: dict[str, list[float]] = {}
         ended: list[tuple[float, float]] = []  # with an expected duration: this, and the seconds that it took
         for job in jobs:
-            if job.state is JobState.SUCCEEDED and (seconds := worked_seconds(job)) is not None:
+            if job.state is JobState.SUCCEEDED and (seconds := _job_queries.worked_seconds(job)) is not None:
                 seconds -= (_working_job(job).started_at or job.started_at or 0.0) - (job.started_at or 0.0)
                 seconds_by_family.setdefault(self._family(job), []).append(seconds)
                 ended += [(expected[job], seconds)] if job in expected else []
@@ -95,7 +86,7 @@ class Estimate:
             if job.state.is_settled or (job.scheduler is not None and job.scheduler.is_settled()):
                 continue
             started = _working_job(job).started_at if job.state is JobState.RUNNING and job.attempts == 1 else None
-            ran, fraction = 0.0 if started is None else now - started, fraction_done(job)
+            ran, fraction = 0.0 if started is None else now - started, _job_queries.fraction_done(job)
             if ran and fraction:
                 least[job] = most[job] = ran / fraction - ran
                 continue
@@ -108,7 +99,7 @@ class Estimate:
 
     def _family(self, job: AnyJob) -> str:
         if (family := self._families.get(job)) is None:
-            family = family_from_label(job.label, explicit_label(job) is not None)
+            family = family_from_label(job.label, _job_queries.explicit_label(job) is not None)
             self._families[job] = family
         return family
 
@@ -125,8 +116,8 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
     # That of the jobs at any depth, which take the tokens of a limiter.
     work: dict[AnyJob, float] = dict.fromkeys(groups, 0.0)
     for group in reversed(groups):
-        order = [job for job in members_in_order(group) if not job.forever]
-        chains = longest_path_lengths(order, partial(all_requirements, group), seconds, 0.0)
+        order = [job for job in _job_queries.members_in_order(group) if not job.forever]
+        chains = longest_path_lengths(order, partial(_job_queries.all_requirements, group), seconds, 0.0)
         members = [seconds.get(job, 0.0) for job in order]
         work[group] = sum(work[job] if job in work else seconds.get(job, 0.0) for job in order)
         # Of an adaptive window, the current size is known of the outermost scheduler, and further in the largest one.

@@ -6,17 +6,7 @@ from typing import Final, NamedTuple
 
 from .._core.job._job import AnyJob, has_moved_on
 from .._core.job._outcome import FailedAttempt, Failure, Restoration, Throttling
-from .._core.words._job_queries import (
-    failed_attempts,
-    failed_through_member,
-    failure_of,
-    machine_waits,
-    ready_at,
-    rerun_cause,
-    restoration_of,
-    retry_waits,
-    throttled_attempts,
-)
+from .._core.words import _job_queries
 
 
 class Outcome(NamedTuple):
@@ -52,19 +42,19 @@ NOT_BEGUN: Final = Outcome(attempts=0)
 
 def outcome(job: AnyJob) -> Outcome:
     """Return the facts about the end of a settled job, which all views show. If `end_facts` has none, omit the call."""
-    failure = failure_of(job)
+    failure = _job_queries.failure_of(job)
     facts = Outcome(
         job.attempts,
         failure,
-        failure is not None and failed_through_member(job),
+        failure is not None and _job_queries.failed_through_member(job),
         job.timed_out,
         has_moved_on(job),
-        restoration_of(job),
-        rerun_cause(job),
-        ready_at(job),
-        throttled_attempts(job),
-        machine_waits(job),
-        tuple(retry_waits(job)),
-        failed_attempts(job),
+        _job_queries.restoration_of(job),
+        _job_queries.rerun_cause(job),
+        _job_queries.ready_at(job),
+        _job_queries.throttled_attempts(job),
+        _job_queries.machine_waits(job),
+        tuple(_job_queries.retry_waits(job)),
+        _job_queries.failed_attempts(job),
     )
     return NOT_BEGUN if facts == NOT_BEGUN else facts

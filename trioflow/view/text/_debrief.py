@@ -15,15 +15,7 @@ from ..._core.job._outcome import one_line_error
 from ..._core.run._journal_interface import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
 from ..._core.run._run import Incident, SteeringIncident
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..._core.words._job_queries import (
-    criticality,
-    culprit_chain,
-    failed_by_itself,
-    failure_of,
-    incidents_of,
-    jobs_of_run,
-    reason_not_restored,
-)
+from ..._core.words import _job_queries
 from . import _failure_text, _verdict
 from ._failure_text import FAILURE_NOUNS, group_failures, kind_text
 from ._listing import Listing
@@ -75,7 +67,7 @@ class Debrief:
             yield _verdict.run_verdict(self._scheduler, reason).format_line(self._scheduler.label, self._symbols)
         if reason is not None and reason not in RAN_TO_END:
             yield f"stop reason: {reason.name}"
-        chain = culprit_chain(self._scheduler)
+        chain = _job_queries.culprit_chain(self._scheduler)
         culprits = [self._displayed_path(job) + _stop_reason_suffix(job) for job in chain]
         if culprits and reason is not StopReason.FAILED:  # the failures below are those that count
             yield f"culprit: {' -> '.join(culprits)}"
@@ -92,17 +84,18 @@ class Debrief:
 
     def failure_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph for each group of similar failures, with critical failures first."""
-        failed = filter(failed_by_itself, jobs_of_run(self._scheduler))
-        failures = {job: failure for job in failed if (failure := failure_of(job))}
+        failed = filter(_job_queries.failed_by_itself, _job_queries.jobs_of_run(self._scheduler))
+        failures = {job: failure for job in failed if (failure := _job_queries.failure_of(job))}
         for jobs in group_failures(
-            (job, criticality(job), failure.number, kind_text(job, failure)) for job, failure in failures.items()
+            (job, _job_queries.criticality(job), failure.number, kind_text(job, failure))
+            for job, failure in failures.items()
         ):
             failure = failures[jobs[0]]
             title = self._failure_title(jobs, [failures[job].exception for job in jobs])
             yield title + self._traceback_text(failure.exception, failure.traceback)
 
     def _failure_title(self, jobs: Sequence[AnyJob], errors: Sequence[BaseException]) -> str:
-        noun = FAILURE_NOUNS[criticality(jobs[0])]
+        noun = FAILURE_NOUNS[_job_queries.criticality(jobs[0])]
         names = [self._displayed_path(job) for job in jobs]
         remedy = wrong_backend_remedy(errors[0])
         remark = f" {remedy}" if remedy else ""
@@ -117,14 +110,16 @@ class Debrief:
     def not_run_paragraph(self) -> str:
         """Return a paragraph on the jobs that did not run because of failures; an empty string if there are none."""
         names = {job: shorten(path) for job, path in self._paths.items()}
-        return "\n".join(map(self._symbols.escape, _verdict.not_run_lines(jobs_of_run(self._scheduler), names)))
+        return "\n".join(
+            map(self._symbols.escape, _verdict.not_run_lines(_job_queries.jobs_of_run(self._scheduler), names))
+        )
 
     # ---- the incidents
 
     def incident_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph on who steered the run, and one for each of the first incidents, e.g. in `co_shutdown`."""
         schedulers = filter(is_scheduler, (self._scheduler, *self._jobs))
-        found = [incident for scheduler in schedulers for incident in incidents_of(scheduler)]
+        found = [incident for scheduler in schedulers for incident in _job_queries.incidents_of(scheduler)]
         incidents = [incident for incident in found if not isinstance(incident, SteeringIncident)]
         if len(incidents) < len(found):
             steering = [self._symbols.escape(each.message) for each in found if isinstance(each, SteeringIncident)]
@@ -146,7 +141,7 @@ class Debrief:
 
         Return an empty string if there are no such jobs.
         """
-        reasons = [(self._displayed_path(job), reason_not_restored(job)) for job in self._jobs]
+        reasons = [(self._displayed_path(job), _job_queries.reason_not_restored(job)) for job in self._jobs]
         lines = [f"{name}: {self._symbols.escape(reason)}" for name, reason in reasons if reason not in OBVIOUS_REASONS]
         if not lines:
             return ""

@@ -31,17 +31,8 @@ from ..._core.job._outcome import DROPPED
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._checks import store_implied_requirements
 from ..._core.scheduler._members import entry_jobs, exit_jobs
+from ..._core.words import _job_queries
 from ..._core.words._explain import get_status_text, waiting
-from ..._core.words._job_queries import (
-    all_requirements,
-    criticality,
-    fraction_done,
-    inputs_of,
-    members_in_order,
-    reason_not_restored,
-    settled_only_for,
-    stored_result,
-)
 from . import _failure_text
 from ._symbols import Symbols, display_width
 
@@ -148,7 +139,7 @@ class Listing:
     def _format_job(self, job: AnyJob, depth: int, marker: str, references: str, details: bool) -> LineParts:
         name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"
         left = f"{self._numbers[job]}  {self._symbols.job_symbols(job)}  {name}"
-        tolerated = "(tolerated)" * (job.state is JobState.FAILED and (criticality(job) is False))
+        tolerated = "(tolerated)" * (job.state is JobState.FAILED and (_job_queries.criticality(job) is False))
         right = "  ".join(
             filter(None, (tolerated, references, self._outcome_text(job) if details else "restored" * job.restored))
         )
@@ -161,25 +152,25 @@ class Listing:
     def _requires_text(self, job: AnyJob) -> str:
         if not job.required:
             return ""
-        settled_only = settled_only_for(job)
+        settled_only = _job_queries.settled_only_for(job)
         condition = f" settled={self._reference_set(settled_only, job.scheduler)}" if settled_only else ""
         condition += "" if job.run_if == "succeeded" else f" run_if={job.run_if}"
-        return f"requires={self._reference_set(job.required, job.scheduler, inputs_of(job))}{condition}"
+        return f"requires={self._reference_set(job.required, job.scheduler, _job_queries.inputs_of(job))}{condition}"
 
     def _outcome_text(self, job: AnyJob) -> str:
         error = job.raised_exception()
         if error is not None:
             return f"!! {self._symbols.escape(_failure_text.one_line_text(error))}"
         if job.state is JobState.SUCCEEDED:
-            result = stored_result(job)
+            result = _job_queries.stored_result(job)
             result_text = "(given up)" if result is DROPPED else self._symbols.escape(short_repr(result))
             if job.redact and result is not None:
                 result_text = "(redacted)"
-            reason = reason_not_restored(job)
+            reason = _job_queries.reason_not_restored(job)
             remark = f"not restored: {self._symbols.escape(reason)}" if reason else ""
             return "  ".join(filter(None, (f"-> {result_text}", "restored" * job.restored, remark)))
         if job.is_running():
-            fraction = fraction_done(job)
+            fraction = _job_queries.fraction_done(job)
             progress = "" if fraction is None else percent_text(fraction)
             return "  ".join(filter(None, (progress, self._symbols.escape(get_status_text(job)))))
         wait = waiting(job)
@@ -245,7 +236,7 @@ def _digit_count(jobs: Sized) -> int:
 
 def _rows_inside(scheduler: BaseScheduler, depth: int) -> Iterator[ListingRow]:
     jobs = tuple(scheduler)
-    order = members_in_order(scheduler)
+    order = _job_queries.members_in_order(scheduler)
     yield from (_create_row(job, depth) for job in order)
     if len(order) < len(jobs):
         yield CycleRow(scheduler, depth)
@@ -262,7 +253,7 @@ def closed_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
 
     If there is no cycle, return an empty list.
     """
-    cycle = find_cycle(tuple(scheduler), partial(all_requirements, scheduler)) or []
+    cycle = find_cycle(tuple(scheduler), partial(_job_queries.all_requirements, scheduler)) or []
     return cycle + cycle[:1]
 
 

@@ -20,20 +20,8 @@ from ..._core.job._errors import BudgetSpent
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import printable
 from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words import _job_queries
 from ..._core.words._failures import culprit_text
-from ..._core.words._job_queries import (
-    CountKey,
-    all_counts,
-    count_key,
-    criticality,
-    dropped_counts,
-    is_failed_group,
-    is_one_job,
-    jobs_of_run,
-    rerun_cause,
-    restoration_of,
-    root_failure,
-)
 from ..._core.words._run_view import run_times
 from .._state_styles import STATE_COUNT_ORDER
 from ._symbols import Symbols
@@ -114,17 +102,17 @@ class Tally:
     @classmethod
     def for_scheduler(cls, scheduler: BaseScheduler) -> Tally:
         """Return the tally of a scheduler's jobs in their current states. Takes O(V) time."""
-        if counts := all_counts(scheduler):
+        if counts := _job_queries.all_counts(scheduler):
             return cls.from_counts(counts)
         tally = cls()
-        for job in jobs_of_run(scheduler):
-            if not is_one_job(job):
-                tally.failed_groups += is_failed_group(job) and criticality(job) is not False
+        for job in _job_queries.jobs_of_run(scheduler):
+            if not _job_queries.is_one_job(job):
+                tally.failed_groups += _job_queries.is_failed_group(job) and _job_queries.criticality(job) is not False
             else:
-                restoration = restoration_of(job)
+                restoration = _job_queries.restoration_of(job)
                 restored = None if restoration is None else (restoration.settled_at, restoration.elapsed)
-                tally.add_outcome(count_key(job), restored, rerun_cause(job))
-        for key, number in dropped_counts(scheduler):
+                tally.add_outcome(_job_queries.count_key(job), restored, _job_queries.rerun_cause(job))
+        for key, number in _job_queries.dropped_counts(scheduler):
             tally.add_jobs(*key, number)
         return tally
 
@@ -147,7 +135,7 @@ class Tally:
         self._counts[tally_key(state, forever, tolerated)] += number
 
     def add_outcome(
-        self, key: CountKey, restored: tuple[float | None, float | None] | None, rerun_cause: str | None
+        self, key: _job_queries.CountKey, restored: tuple[float | None, float | None] | None, rerun_cause: str | None
     ) -> None:
         """Count a job, with the arguments of `RestoredJobs.add` if a journal restored it, or why it ran again."""
         self.add_jobs(*key)
@@ -368,15 +356,15 @@ def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[s
 
 
 def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
-    if not is_scheduler(job) or is_one_job(job):
+    if not is_scheduler(job) or _job_queries.is_one_job(job):
         return names[job]
-    size = sum(map(is_one_job, jobs_of_run(job)))
+    size = sum(map(_job_queries.is_one_job, _job_queries.jobs_of_run(job)))
     return f"{names[job]} ({plural(size, 'job')})"
 
 
 def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     """Return why a job is BLOCKED: `build failed`, `build was cancelled` or `the budget usd is spent`."""
-    job = root_failure(job)
+    job = _job_queries.root_failure(job)
     error = job.raised_exception()
     if isinstance(error, BudgetSpent):
         return f"the budget {printable(error.name)} is spent"

@@ -24,15 +24,7 @@ from ..._core.job._job import AnyJob, is_scheduler, takes_slot
 from ..._core.job._labels import paths_of, paths_of_siblings
 from ..._core.run._run import Steering
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..._core.words._job_queries import (
-    all_requirements,
-    criticality,
-    end_facts,
-    explicit_label,
-    find_run_resource,
-    is_one_job,
-    run_needs,
-)
+from ..._core.words import _job_queries
 from ..._core.words._run_view import run_steering, run_times
 from .._outcome import Outcome, outcome
 from ..text._failure_text import describe_failure, one_line_text
@@ -108,7 +100,7 @@ class LiveJob:
         job, state = self.job, None
         while state is not job.state:  # it has changed while it was read
             state = job.state
-            self.state, self.started_at, self.finished_at, is_plain_success = end_facts(job)
+            self.state, self.started_at, self.finished_at, is_plain_success = _job_queries.end_facts(job)
             self.outcome, self.command = (PLAIN_OUTCOME if is_plain_success else outcome(job)), None
             if state.is_settled and not is_plain_success:
                 self.outcome, self.command = record_outcome(job)
@@ -219,7 +211,7 @@ class LogReader:
         if previous_run is not None and previous_run.enclosing is not enclosing:
             previous_run = None
         live = None if enclosing is None else enclosing.jobs.get(scheduler)
-        is_reopened = live in self._reopened and not is_one_job(scheduler)
+        is_reopened = live in self._reopened and not _job_queries.is_one_job(scheduler)
         self._reopened.discard(live)
         if previous_run is not None and is_reopened and all(job in scheduler for job in previous_run.jobs):
             previous_run.is_continued, previous_run.ended_at = True, None
@@ -344,7 +336,7 @@ def describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
         backend=run.start.backend,
         window_sizes=tuple(run.window_sizes),
         pauses=run.pauses,
-        has_own_label=explicit_label(run.scheduler) is not None,
+        has_own_label=_job_queries.explicit_label(run.scheduler) is not None,
         options=tuple(_option_texts(run.scheduler)),
     )
 
@@ -381,8 +373,8 @@ def pool_resources(pool: Pool, owners: dict[object, int], keys: dict[str, dict[s
 
 
 def _run_needs(run: LiveRun, job: AnyJob, owners: dict[object, int]) -> Iterator[tuple[ResourceFacts, float]]:
-    for name, amount in run_needs(job).items():
-        owner, total, has_gate = find_run_resource(run.scheduler, name)
+    for name, amount in _job_queries.run_needs(job).items():
+        owner, total, has_gate = _job_queries.find_run_resource(run.scheduler, name)
         yield ResourceFacts(owners.setdefault(owner, len(owners)), name, total, has_gate=has_gate), float(str(amount))
 
 
@@ -393,7 +385,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
     is_blocked = live.state is JobState.BLOCKED and isinstance(error, RequirementFailed)
     is_own_failure = live.state is JobState.FAILED and not outcome.failed_through_member
     is_own_failure |= live.state is JobState.BLOCKED and isinstance(error, BudgetSpent)
-    required = map(run.jobs.get, all_requirements(run.scheduler, job))
+    required = map(run.jobs.get, _job_queries.all_requirements(run.scheduler, job))
     first_number = len(live.earlier_attempt_starts)
     own_ends = ((first_number + each.number, each.ended, each.error) for each in outcome.failed_attempts)
     span = Span(
@@ -404,7 +396,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         label=job.label,
         kind=type(job).__name__,
         state=live.state,
-        critical=criticality(job),
+        critical=_job_queries.criticality(job),
         forever=job.forever,
         scheduled_at=None,
         started_at=next(iter(live.attempt_starts), None),
@@ -428,13 +420,13 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         moved_on=outcome.moved_on,
         blocked_by=run.find_key(error.requirement) if is_blocked else None,  # type: ignore[union-attr]
         failed_attempts=(*live.earlier_ends, *own_ends),
-        is_first=is_scheduler(job) and is_one_job(job),
+        is_first=is_scheduler(job) and _job_queries.is_one_job(job),
     )
     needs = job.needs or {}
     return JobFacts(
         span,
         position,
-        explicit_label(job) is not None,
+        _job_queries.explicit_label(job) is not None,
         live.added_at,
         {
             name: float(need) if isinstance(need, (int, float)) else key_name(job, name, need, owners)
