@@ -43,9 +43,9 @@ if _typing.TYPE_CHECKING:
     from . import view as view
     from .jobs._answer import Answer as Answer
     from .jobs._thread import ThreadJob as ThreadJob
+    from .jobs.command._argv import granted as granted
     from .jobs.command._command_job import CommandJob as CommandJob
     from .jobs.command._command_service import CommandService as CommandService
-    from .jobs.command._granted import granted as granted
     from .jobs.command._readiness import CommandSucceeds as CommandSucceeds
     from .jobs.command._readiness import OutputLine as OutputLine
     from .jobs.command._readiness import PortOpen as PortOpen
@@ -97,7 +97,7 @@ _LAZY_NAMES = {
     for module, names in {
         ".jobs._answer": "Answer",
         ".jobs._thread": "ThreadJob",
-        ".jobs.command._granted": "granted",
+        ".jobs.command._argv": "granted",
         ".jobs.command._command_job": "CommandJob",
         ".jobs.command._readiness": "CommandSucceeds OutputLine PortOpen",
         ".jobs.command._result": "CommandError CommandResult",

@@ -14,7 +14,7 @@ import pytest
 
 from trioflow import CommandJob, SshJob
 from trioflow.batch._template import CommandTemplate
-from trioflow.jobs.command._shell_line import Template, join_line, line_parts
+from trioflow.jobs.command._argv import Template, join_line, line_parts
 from trioflow.jobs.command._shell_places import BUILTINS, EVALUATED
 
 from .hostile_lines import try_lines

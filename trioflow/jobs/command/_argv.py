@@ -1,19 +1,32 @@
-"""The arguments of a command: validation, conversion to strings, and display as a command line."""
+"""The arguments of a command: validation, conversion to strings, and display; placeholders; and lines for a shell.
+
+A line for a shell is a sequence of parts: texts at the even places, and at the odd ones the values of a t-string
+(Python 3.14) between them, of which the shell gets each as one word.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shlex
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast, final
 
+from ..._core.job._job import is_job
 from ...abc import AbstractJob, fit, flag, label_inside, name_in_errors, shown_value
-from ._granted import granted
 from ._output_sinks import OutputSpool
-from ._result import REDACTED_COMMAND as REDACTED_COMMAND
 from ._result import CommandResult
-from ._shell_line import Template, line_parts
+from ._shell_places import COMMENT, VALUE, UnsafePlaceError, check_places, mark_of, quote
+
+if sys.version_info >= (3, 14):
+    from string.templatelib import Template as Template
+else:
+
+    class Template:
+        """The type of t-strings, which this version of Python does not have."""
+
 
 MAX_LABEL_LENGTH: Final = 60
 # These types are annotated as Any, because isinstance() with a generic class narrows a value to a partly unknown type.
@@ -177,3 +190,135 @@ def display_text(argument: Any, depth: int | None = None) -> str:
     if isinstance(argument, JOB_TYPE):
         return f"<{argument.label if depth is None else label_inside(argument, depth)}>"
     return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE_TYPE)) else str(argument)
+
+
+# ---- placeholders for granted resources
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class granted:
+    r"""A placeholder for granted resources, in the arguments or `env` of a `CommandJob` or `SshJob`.
+
+    It is replaced when the job starts. Named units are replaced by their names, joined by commas as
+    `CUDA_VISIBLE_DEVICES` requires. A `Rate` is replaced by the amounts taken, such as `requests=1,tokens=800`. Any
+    other resource is replaced by the granted amount.
+
+    Args:
+        name: the name of a resource that the job needs.
+
+    Raises:
+        ValueError: the job does not need this resource; raised when the job is created.
+
+    Example:
+        >>> import subprocess
+        >>> job = CommandJob(["echo", granted("gpu")], needs={"gpu": 2}, stdout=subprocess.PIPE)
+        >>> Scheduler(job, pool=Pool(gpu=["0", "1", "2"])).run()
+        True
+        >>> job.result().stdout
+        b'0,1\n'
+
+    """
+
+    name: str
+
+    def text(self, job: AbstractJob[Any]) -> str:
+        """Return the resources granted to `job`, as text."""
+        grant = job.granted[self.name]
+        if isinstance(grant, Mapping):
+            return ",".join(f"{key}={amount}" for key, amount in grant.items())  # pyright: ignore[reportUnknownVariableType]
+        return str(grant) if isinstance(grant, (int, float)) else ",".join(map(str, grant))
+
+    def __str__(self) -> str:
+        """Return the placeholder as it appears in labels."""
+        return f"{{{self.name}}}"
+
+
+def check_placeholders(values: Iterable[Any], job: AbstractJob[Any], subject: str) -> None:
+    """Check that the job needs the resource of each placeholder among the values.
+
+    Raises:
+        ValueError: a placeholder names a resource that the job does not need.
+
+    """
+    for value in values:
+        if isinstance(value, granted) and value.name not in job.needs:
+            raise ValueError(
+                f"{subject}: it uses granted({value.name!r}), but does not need that resource: "
+                f"add needs={{{value.name!r}: 1}}, or remove granted()"
+            )
+
+
+# ---- lines for a shell
+
+CONVERSIONS: Final = {"r": repr, "s": str, "a": ascii}
+
+
+def line_parts(line: Any, subject: str) -> tuple[Any, ...]:
+    """Return the parts of a line, which is a t-string, or anything else as the only part.
+
+    Raises:
+        TypeError: a value with a format or a conversion is a job or a placeholder, which has no text yet.
+        ValueError: the t-string is empty, or a value is at a place where quoting does not protect it, as inside quotes.
+
+    """
+    if not isinstance(line, Template):
+        return (line,)
+    template = cast(Any, line)
+    text, *texts = template.strings
+    if not texts and not text.strip():
+        raise ValueError(f"{subject}: the command is empty: give a command line")
+    parts = [text]
+    names = [shown_value(f"{{{each.expression}}}", subject) for each in template.interpolations]
+    for interpolation, name, text in zip(template.interpolations, names, texts, strict=True):
+        value = interpolation.value
+        if interpolation.conversion or interpolation.format_spec:
+            if is_job(value) or isinstance(value, granted):
+                raise TypeError(f"{subject}: {name} has no value yet: remove its conversion and format")
+            conversion: Any = CONVERSIONS.get(interpolation.conversion)
+            value = format(value if conversion is None else conversion(value), interpolation.format_spec)
+        parts += value, text
+    check_line(parts, names, subject)
+    return tuple(parts)
+
+
+def check_line(parts: Sequence[Any], names: Sequence[str], subject: str) -> None:
+    """Check that the values of a line are where quoting protects them.
+
+    Args:
+        parts: the parts of the line, with jobs and placeholders for values that are not known yet.
+        names: what errors call the values.
+        subject: the name of the job, for errors.
+
+    Raises:
+        ValueError: a value is somewhere else.
+
+    """
+    marks = [mark_of(_known_text(value)) for value in parts[1::2]]
+    try:
+        places = [*zip(marks, check_places([*map(os.fsdecode, parts[::2])], marks), strict=True)]
+        if (VALUE, COMMENT) in places:
+            number = places.index((VALUE, COMMENT))
+            raise UnsafePlaceError(number, "in a comment", "put it where a word of its own may be")
+    except UnsafePlaceError as place:
+        raise ValueError(
+            f"{subject}: {names[place.number]} is {place.name}, where the quotes around each value do not protect it: "
+            f"{place.remedy}"
+        ) from None
+
+
+def _known_text(value: Any) -> str:
+    """Return the text of a value that is known, and otherwise the empty text, which needs quotes."""
+    if isinstance(value, (int, float)):
+        return str(value)
+    return os.fsdecode(cast(Any, value)) if isinstance(value, (str, bytes, os.PathLike)) else ""
+
+
+def join_line(parts: Sequence[str | bytes]) -> str | bytes:
+    """Join the parts of a line, with each value quoted."""
+    if len(parts) == 1:
+        return parts[0]
+    text, *others = map(os.fsdecode, parts)
+    values, texts = others[::2], others[1::2]
+    places = check_places([text, *texts], [*map(mark_of, values)])
+    return text + "".join(quote(*each) + text for *each, text in zip(values, places, texts, strict=True))

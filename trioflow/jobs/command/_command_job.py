@@ -10,11 +10,11 @@ from ... import _posix as posix
 from ..._core.job._job import is_job
 from ..._hints import explain_form
 from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, name_in_errors, original_arguments_of, run_of
-from . import _argv, _granted
+from . import _argv
+from ._argv import Template
 from ._exit_codes import CheckOption, parse_check
 from ._process_run import ProcessRun
 from ._result import CommandResult
-from ._shell_line import Template
 from ._spawn_options import (
     AnyPath,
     CommandOptions,
@@ -163,7 +163,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         self._process = self._latest_result = self._open_streams = None
         super().__init__(*arguments, stdin_job, on_done=on_done, on_settled=on_settled, **options)
         self._env_placeholders: Final = variables_with_placeholders(env)
-        _granted.check_placeholders([*arguments, *self._env_placeholders.values()], self, subject)
+        _argv.check_placeholders([*arguments, *self._env_placeholders.values()], self, subject)
 
     # ---- the command, its process and its result
 

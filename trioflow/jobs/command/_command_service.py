@@ -8,10 +8,10 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 from ... import _posix as posix
 from ..._hints import explain_form
 from ...abc import JobOptions, callback, name_in_errors
+from ._argv import Template
 from ._command_job import CommandJob
 from ._program_service import ProgramService
 from ._readiness import Readiness, make_readiness
-from ._shell_line import Template
 from ._spawn_options import AnyPath
 
 if TYPE_CHECKING:

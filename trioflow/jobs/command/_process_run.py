@@ -32,11 +32,9 @@ from ..posix._guard import Guard
 from ..posix._processes import KILL_INTERVAL, Process, describe_exit, end_group, renice, spawn, wait_until_empty
 from . import _argv, _resource_limits, _start_errors
 from ._exit_codes import describe_failure
-from ._granted import fill_environment
 from ._output_sinks import SPOOL_LIMIT_BYTES, OutputSpool
 from ._resource_limits import PinnedCommands
 from ._result import CommandError, CommandResult
-from ._shell_line import join_line
 from ._start_errors import RESOURCE_ERROR_MESSAGES
 from ._streams import ProcessStreams
 
@@ -120,7 +118,7 @@ class ProcessRun:
         self._command = _argv.fill_arguments(arguments, job)
         subject = name_in_errors(repr(job.label), job.redact)
         if self._options.shell:
-            self._command[2:] = [join_line(self._command[2:])]
+            self._command[2:] = [_argv.join_line(self._command[2:])]
         self._stdin = stdin = _argv.check_stdin(job._stdin_value(stdin), subject)
         if isinstance(stdin, _argv.BYTES_TYPES) and len(stdin) > SPOOL_LIMIT_BYTES:
             self._stdin = OutputSpool("standard input")
@@ -179,7 +177,9 @@ class ProcessRun:
 
     def _command_environment(self) -> Mapping[bytes, bytes] | None:
         env, placeholders = self._options.env, self._job._env_placeholders
-        return env if env is None or not placeholders else fill_environment(env, placeholders, self._job)
+        if env is None or not placeholders:
+            return env
+        return {**env, **{name: os.fsencode(value.text(self._job)) for name, value in placeholders.items()}}
 
     def _set_up_process(self) -> None:
         """Watch the pipes of the started process, set its niceness, and call `on_start`."""

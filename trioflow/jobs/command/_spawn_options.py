@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, reject_text, shown_value
 from ..posix._processes import check_limits
 from . import _exit_codes
-from ._argv import check_stdin
-from ._granted import granted
+from ._argv import check_stdin, granted
 
 if TYPE_CHECKING:
     from ...abc import Work

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Unpack
 
 from ...abc import JobOptions, arguments_of, name_in_errors, shown_value
+from ..command._argv import Template
 from ..command._program_service import ProgramService
 from ..command._readiness import OutputLine
-from ..command._shell_line import Template
 from ._connections import need_session
 from ._nodes import LocalNode, Node, SshNode
 from ._ssh_job import Path, SshJob

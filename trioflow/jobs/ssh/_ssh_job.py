@@ -30,12 +30,11 @@ from ...abc import (
     shown_value,
 )
 from .._env_propagation import propagated_variables
-from ..command import _argv, _granted
+from ..command import _argv
+from ..command._argv import Template, check_line, granted, join_line
 from ..command._exit_codes import CheckOption, parse_check
-from ..command._granted import granted
 from ..command._output_sinks import make_tag_function
-from ..command._result import CommandResult
-from ..command._shell_line import Template, check_line, join_line
+from ..command._result import REDACTED_COMMAND, CommandResult
 from ..command._spawn_options import CommandOptions, check_mapping, is_path
 from . import _sftp_transfers
 from ._connections import Connections, need_session
@@ -199,7 +198,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
             [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
         )
         words = [word for step in self._steps for word in step.words]
-        _granted.check_placeholders([*words, *self._env.values(), *(values or {}).values()], self, subject)
+        _argv.check_placeholders([*words, *self._env.values(), *(values or {}).values()], self, subject)
 
     # ---- views
 
@@ -271,7 +270,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
 
     def redacted_label(self) -> str:
         """Return the name of the node, with the steps redacted."""
-        return f"{self._node.name}: {_argv.REDACTED_COMMAND}"
+        return f"{self._node.name}: {REDACTED_COMMAND}"
 
     def command_line(self) -> str:
         """Return the name of the node and all steps in full."""

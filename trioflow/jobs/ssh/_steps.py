@@ -15,8 +15,7 @@ from typing import Any, Final, final
 from ..._core.job._job import is_job
 from ...abc import AbstractJob, is_among, name_in_errors, short_repr, shown_value
 from ..command import _argv
-from ..command._granted import granted
-from ..command._shell_line import Template, line_parts
+from ..command._argv import Template, granted, line_parts
 from ..command._spawn_options import is_path, path_tuple
 
 Path = str | os.PathLike[str]
