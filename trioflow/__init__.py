@@ -45,7 +45,7 @@ if _typing.TYPE_CHECKING:
     from .jobs._thread import ThreadJob as ThreadJob
     from .jobs.command._argv import granted as granted
     from .jobs.command._command_job import CommandJob as CommandJob
-    from .jobs.command._command_service import CommandService as CommandService
+    from .jobs.command._program_service import CommandService as CommandService
     from .jobs.command._readiness import CommandSucceeds as CommandSucceeds
     from .jobs.command._readiness import OutputLine as OutputLine
     from .jobs.command._readiness import PortOpen as PortOpen
@@ -101,7 +101,7 @@ _LAZY_NAMES = {
         ".jobs.command._command_job": "CommandJob",
         ".jobs.command._readiness": "CommandSucceeds OutputLine PortOpen",
         ".jobs.command._result": "CommandError CommandResult",
-        ".jobs.command._command_service": "CommandService",
+        ".jobs.command._program_service": "CommandService",
         ".jobs.process._process_job": "ProcessJob",
         ".jobs.ssh._ssh_job": "SshJob",
         ".jobs.ssh._remote_service": "SshService",
