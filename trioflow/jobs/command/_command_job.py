@@ -12,9 +12,8 @@ from ..._hints import explain_form
 from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, name_in_errors, original_arguments_of, run_of
 from . import _argv
 from ._argv import Template
-from ._exit_codes import CheckOption, parse_check
 from ._process_run import ProcessRun
-from ._result import CommandResult
+from ._result import CheckOption, CommandResult, parse_check
 from ._spawn_options import (
     AnyPath,
     CommandOptions,

@@ -31,10 +31,9 @@ from ..posix._files import call_in_thread
 from ..posix._guard import Guard
 from ..posix._processes import KILL_INTERVAL, Process, describe_exit, end_group, renice, spawn, wait_until_empty
 from . import _argv, _resource_limits, _start_errors
-from ._exit_codes import describe_failure
 from ._output_sinks import SPOOL_LIMIT_BYTES, OutputSpool
 from ._resource_limits import PinnedCommands
-from ._result import CommandError, CommandResult
+from ._result import CommandError, CommandResult, describe_failure
 from ._start_errors import RESOURCE_ERROR_MESSAGES
 from ._streams import ProcessStreams
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, reject_text, shown_value
 from ..posix._processes import check_limits
-from . import _exit_codes
 from ._argv import check_stdin, granted
+from ._result import ZERO_ONLY, describe_failure
 
 if TYPE_CHECKING:
     from ...abc import Work
@@ -39,7 +39,7 @@ class CommandOptions:
     stdin: Any = None
     stdout: Any = None
     stderr: Any = None
-    success_codes: frozenset[int] | None = _exit_codes.ZERO_ONLY  # None: any exit code counts as success
+    success_codes: frozenset[int] | None = ZERO_ONLY  # None: any exit code counts as success
     terminate_grace: float = 5.0
     on_start: JobCallback | None = None
     on_line: LineCallback | None = None
@@ -154,7 +154,7 @@ class CommandOptions:
         """Return how a stored result, or one of the results of several commands, fails by the present `check`."""
         results: list[Any] = result if type(result) is list else [result]  # pyright: ignore[reportUnknownVariableType]
         for returncode in (getattr(item, "returncode", None) for item in results):
-            failure = None if returncode is None else _exit_codes.describe_failure(self.success_codes, returncode)
+            failure = None if returncode is None else describe_failure(self.success_codes, returncode)
             if failure is not None:
                 return f"by check=, it would have failed now: {failure}"
         return None

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from ..._core.run._current import current_job
-from ..command import _exit_codes
 from ..command._command_job import CommandJob
-from ..command._result import REDACTED_COMMAND, CommandError, CommandResult
+from ..command._result import REDACTED_COMMAND, ZERO_ONLY, CommandError, CommandResult, describe_failure
 from ._local_node import LocalConnection
 from ._remote_commands import CommandSpec, RemoteCommand, Stdio
 from ._ssh_errors import SshError
@@ -64,7 +63,7 @@ class NodeSession:
         stdio: Stdio,
         description: str,
         *,
-        allowed: frozenset[int] | None = _exit_codes.ZERO_ONLY,
+        allowed: frozenset[int] | None = ZERO_ONLY,
     ) -> CommandResult:
         """Run a program on the node, and return its result.
 
@@ -107,7 +106,7 @@ class NodeSession:
         with anyio.CancelScope(shield=True):
             result = await job.co_run()
             stderr, subject = result.stderr or b"", self.redact(description)
-            self._check_result(result, stderr, "standard error", subject, _exit_codes.ZERO_ONLY)
+            self._check_result(result, stderr, "standard error", subject, ZERO_ONLY)
 
     async def _attempt(self, spec: CommandSpec) -> RemoteCommand:
         with self.hidden_paths():
@@ -214,7 +213,7 @@ class NodeSession:
     def _check_result(
         self, result: CommandResult, stderr_tail: bytes, written: str, description: str, allowed: frozenset[int] | None
     ) -> CommandResult:
-        failure = _exit_codes.describe_failure(allowed, result.returncode)
+        failure = describe_failure(allowed, result.returncode)
         if failure is not None:
             raise CommandError(
                 self._job, f"{self.connection.node.name}: {description}", failure, result, stderr_tail, written

@@ -32,9 +32,8 @@ from ...abc import (
 from .._env_propagation import propagated_variables
 from ..command import _argv
 from ..command._argv import Template, check_line, granted, join_line
-from ..command._exit_codes import CheckOption, parse_check
 from ..command._output_sinks import make_tag_function
-from ..command._result import REDACTED_COMMAND, CommandResult
+from ..command._result import REDACTED_COMMAND, CheckOption, CommandResult, parse_check
 from ..command._spawn_options import CommandOptions, check_mapping, is_path
 from . import _sftp_transfers
 from ._connections import Connections, need_session
