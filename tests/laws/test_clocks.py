@@ -15,7 +15,7 @@ import pytest
 from trioflow import AbstractJob, CommandJob, First, Job, JobState, ProcessJob, Scheduler, SshJob, ThreadJob
 from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, run_of, set_run_need
-from trioflow.jobs.command import _process_run
+from trioflow.jobs.command import _resource_limits
 from trioflow.jobs.process import _worker_pool
 
 from ..bodies import fail_now
@@ -125,13 +125,13 @@ def token_of_a_limiter(site: Site) -> Generator[Make]:
 @contextlib.contextmanager
 def command_in_line(site: Site) -> Generator[Make]:
     """A command that waits until the system has a process for it."""
-    start = _process_run.SpawnQueue.start_when_possible
+    start = _resource_limits.SpawnQueue.start_when_possible
 
     async def start_late(queue: Any, function: Callable[[], None]) -> bool:
         await anyio.sleep(3 * site.unit)
         return await start(queue, function)
 
-    site.patch.setattr(_process_run.SpawnQueue, "start_when_possible", start_late)
+    site.patch.setattr(_resource_limits.SpawnQueue, "start_when_possible", start_late)
     yield lambda **options: CommandJob(["true"], **options)
 
 

@@ -26,6 +26,8 @@ from ..posix._files import (
 SPOOL_LIMIT_BYTES: Final = 1 << 20
 """The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
 SPOOL_BUFFER_BYTES: Final = 1 << 16
+MAX_TAIL_BYTES: Final = 2000
+"""The maximum size, in bytes, of the end of standard error that a `CommandError` shows."""
 MAX_LINE_BYTES: Final = 1 << 24
 """The size, in bytes, of the longest line that is not cut into pieces of this size."""
 
@@ -235,6 +237,13 @@ class ActivitySink:
 
     def finish(self) -> None:
         """Do nothing: no cleanup is needed."""
+
+
+def file_size(path: Any) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def file_tail(path: Any, size: int, start: int = 0) -> bytes | None:

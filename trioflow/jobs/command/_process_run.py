@@ -11,15 +11,12 @@ start ──► wait and read its pipes ──► the process has exited: reap i
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import errno
 import os
 import subprocess
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
-
-import anyio
 
 from ... import _posix as posix
 from ..._core.job._errors import JobTimeout
@@ -29,18 +26,19 @@ from .._user_files import claim_outputs
 from ..posix import _processes
 from ..posix._files import call_in_thread
 from ..posix._guard import Guard
-from ..posix._processes import KILL_INTERVAL, Process, describe_exit, end_group, renice, spawn, wait_until_empty
-from . import _argv, _resource_limits, _start_errors
-from ._output_sinks import SPOOL_LIMIT_BYTES, OutputSpool
-from ._resource_limits import PinnedCommands
+from ..posix._processes import REAPED_MESSAGE, Process, spawn
+from . import _argv, _resource_limits
+from ._output_sinks import MAX_TAIL_BYTES, SPOOL_LIMIT_BYTES, OutputSpool, file_size, file_tail
+from ._resource_limits import RESOURCE_ADVICE, RESOURCE_ERROR_MESSAGES, PinnedCommands, SpawnQueue
 from ._result import CommandError, CommandResult, describe_failure
-from ._start_errors import RESOURCE_ERROR_MESSAGES
+from ._spawn_options import is_path
 from ._streams import ProcessStreams
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ._command_job import CommandJob
+
+
+REAPED_TEXT: Final = f"{REAPED_MESSAGE}\nother code must wait for its own children only"
 
 
 class ProcessRun:
@@ -104,8 +102,7 @@ class ProcessRun:
         failure = failure or self._options.describe_missing_output(job.redact)
         if failure is not None:
             stream_name = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
-            stderr = _start_errors.stderr_tail(result, self._options, self._initial_stderr_size)
-            raise CommandError(job, self._command_line, failure, result, stderr, stream_name)
+            raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), stream_name)
         return result
 
     # ---- starting the process
@@ -134,10 +131,10 @@ class ProcessRun:
             self._run.shared(Guard)  # here, so that its errors do not pass for those of the program
             self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
-            message, advice = _start_errors.stream_error_message(error, redact=job.redact)
-            failure = CommandError(job, self._command_line, message, advice=advice)
+            failure = self._failure(f"not started: {self._stream_error_reason(error)}")
             raise failure from None if job.redact else error
-        self._initial_stderr_size = _start_errors.stderr_size(self._options)
+        path = self._stderr_path() if self._options.success_codes is not None else None
+        self._initial_stderr_size = 0 if path is None else file_size(path)
         try:
             self._process = job._process = self._spawn(cpu)
             job._open_streams = self._streams
@@ -145,10 +142,8 @@ class ProcessRun:
             self._streams.close()
             if not isinstance(error, OSError):
                 raise
-            message, advice = _start_errors.start_error_message(
-                error, self._command, job._command_options, redact=job.redact
-            )
-            failure = CommandError(job, self._command_line, message, advice=advice)
+            is_reaped = isinstance(error, ChildProcessError)
+            failure = self._failure(REAPED_TEXT if is_reaped else f"not started: {self._start_error_reason(error)}")
             # The cause names the program, so the error of a redacted job has no cause. The traceback of the cause is
             # dropped, because it has only frames of `subprocess`.
             raise failure from None if job.redact else error.with_traceback(None)
@@ -186,9 +181,9 @@ class ProcessRun:
         self._streams.watch_process(self._process.exit_descriptor)
         if options.nice is not None:
             try:
-                renice(self._process, options.nice)
+                _processes.renice(self._process, options.nice)
             except PermissionError as error:
-                raise CommandError(self._job, self._command_line, f"nice={options.nice} requires root") from error
+                raise self._failure(f"nice={options.nice} requires root") from error
         if options.on_start is not None:
             options.on_start(self._job)
 
@@ -235,7 +230,7 @@ class ProcessRun:
         if self._options.leftovers == "end":
             return False
         grace_deadline = self._clock() + self._options.terminate_grace
-        return await wait_until_empty(
+        return await _processes.wait_until_empty(
             self._run, self._process, min(grace_deadline, self._time_limit.end), self._forward_output_until
         )
 
@@ -252,8 +247,14 @@ class ProcessRun:
         has_ended = process.returncode is not None or await self._kill_after_grace(grace_deadline)
         if has_ended and process.returncode is None:
             self._reap()
-        if not has_ended or not await end_group(self._run, process, grace_deadline, self._forward_output_until):
-            self._run.report(f"{self._job.label!r}: {_start_errors.not_permitted_message(process.pid)}", self._job)
+        if not has_ended or not await _processes.end_group(
+            self._run, process, grace_deadline, self._forward_output_until
+        ):
+            self._run.report(
+                f"{self._job.label!r}: process group {process.pid} belongs to another user (sudo?), so it cannot be "
+                f"stopped and keeps running; set a time limit as that user, for example: sudo timeout 60 COMMAND",
+                self._job,
+            )
 
     def _timeout_error(self) -> JobTimeout | None:
         """Return a `JobTimeout` if the command is being ended because of its time limit, otherwise None."""
@@ -263,7 +264,7 @@ class ProcessRun:
         if job.timeout is None or self._clock() < limit.end:
             return None
         code = self._process.returncode
-        how = "" if code is None else f" ({describe_exit(code)})"
+        how = "" if code is None else f" ({_processes.describe_exit(code)})"
         waits = f"its program had ended{how}, but processes that it had started were still running"
         return JobTimeout(job, job.timeout, waits=waits)
 
@@ -273,13 +274,12 @@ class ProcessRun:
         while not await self._run.outlast(lambda deadline=deadline: self._wait_for_exit(deadline)):  # type: ignore[misc]
             if not self._process.signal_group(posix.SIGKILL):
                 return False
-            deadline = self._clock() + KILL_INTERVAL
+            deadline = self._clock() + _processes.KILL_INTERVAL
         return True
 
     def _reap(self) -> None:
         if not self._process.reap():
-            message, advice = _start_errors.REAPED_MESSAGE, _start_errors.REAPED_ADVICE
-            raise CommandError(self._job, self._command_line, message, advice=advice) from ChildProcessError()
+            raise self._failure(REAPED_TEXT) from ChildProcessError()
 
     async def _forward_output_until(self, deadline: float) -> None:
         await self._streams.pipes.forward_remaining(self._wait_readable, deadline)
@@ -302,104 +302,73 @@ class ProcessRun:
         output = streams.captured_output("stdout"), streams.captured_output("stderr")
         return CommandResult(process.returncode, elapsed, process.usage, *output, process.rss_before_exec, process.pid)
 
+    def _stderr_tail(self) -> bytes | None:
+        """Return the last bytes of standard error; None if it was neither captured nor written to a file."""
+        is_merged = self._options.stderr == subprocess.STDOUT
+        output = self._result._stdout if is_merged else self._result._stderr
+        if output is not None:
+            with self._result.open("stdout" if is_merged else "stderr") as file:
+                file.seek(max(0, len(output) - MAX_TAIL_BYTES))
+                return file.read(MAX_TAIL_BYTES)
+        path = self._stderr_path()
+        return None if path is None else file_tail(path, MAX_TAIL_BYTES, self._initial_stderr_size)
 
-# ---- the queue of the commands of a run, while the system lacks resources for another process
+    def _stderr_path(self) -> Any:
+        """Return the path of the file that receives standard error; None if there is none."""
+        options = self._options
+        stream = options.stdout if options.stderr == subprocess.STDOUT else options.stderr
+        name = stream if is_path(stream) else getattr(stream, "name", None)
+        return name if is_path(name) else None  # the `name` of a file opened from a descriptor is a number
 
-SPARE_DESCRIPTORS: Final = 24
-"""How many descriptors must be free to start a command while others run. Starting one uses up to half of them."""
+    # ---- errors
 
+    def _failure(self, text: str) -> CommandError:
+        """Return the error of a command without a result. If there is advice, it is the second line of the text."""
+        message, _, advice = text.partition("\n")
+        return CommandError(self._job, self._command_line, message, advice=advice)
 
-class SpawnQueue:
-    """A first-come, first-served queue that starts the commands of a run as long as the system has resources for them.
+    def _stream_error_reason(self, error: OSError) -> str:
+        """Return why something that the command needs before its program starts was not there."""
+        if error.errno in RESOURCE_ERROR_MESSAGES:
+            return f"{RESOURCE_ERROR_MESSAGES[error.errno]}\n{RESOURCE_ADVICE}"
+        if error.filename is None:
+            return error.strerror or str(error)
+        return f"cannot open {'a file' if self._job.redact else repr(error.filename)}: {error.strerror}"
 
-    If a command cannot be started for lack of descriptors, processes or memory, it is tried again when another command
-    of the run has ended. If no other command is running, the error is raised.
-    """
+    def _start_error_reason(self, error: OSError) -> str:
+        """Return the reason for a failed start; for a redacted job, without names of the program or of variables."""
+        program, cwd, redact = os.fsdecode(self._command[0]), self._options.cwd, self._job.redact
+        shown_name, missing_name = ("the program", "program") if redact else (repr(program), f"program {program!r}")
+        path = os.path.join(os.fsdecode(cwd or "."), program) if "/" in program else None
+        if not program:
+            return "the name of the program is empty"
+        if error.errno in RESOURCE_ERROR_MESSAGES:
+            return f"{RESOURCE_ERROR_MESSAGES[error.errno]}\n{RESOURCE_ADVICE}"
+        if error.errno == errno.E2BIG:
+            return self._too_long_reason()
+        if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
+            return f"{'cwd' if redact else f'cwd={os.fsdecode(cwd)!r}'}: {error.strerror}"
+        if error.errno == errno.ENOENT:
+            if path is not None and os.path.exists(path):
+                return f"{shown_name} exists, but the interpreter in its first line (#!) does not"
+            return f"{missing_name} not found\ncheck its spelling" + (", and PATH" if path is None else "")
+        if error.errno == errno.EACCES and path is not None and os.path.isdir(path):
+            return f"{shown_name} is a directory, not a program"
+        if error.errno == errno.EACCES:
+            return f"{shown_name} is not executable\nrun chmod +x, or put its interpreter in front of it"
+        if error.errno == errno.ENOEXEC:
+            return (
+                f"{'it' if redact else shown_name} is not a program\na script must begin with a line such as #!/bin/sh"
+            )
+        return f"{error.strerror}"
 
-    def __init__(self, run: RunHandle) -> None:
-        self._run: Final = run
-        self._running_count = 0
-        self._waiting_events: Final[collections.deque[anyio.Event]] = collections.deque()
-        self._has_warned = False
-
-    @contextlib.contextmanager
-    def count_as_running(self) -> Generator[None]:
-        self._running_count += 1
-        try:
-            yield
-        finally:
-            self._running_count -= 1
-            self._wake_next()
-
-    async def start_when_possible(self, start_process: Callable[[], None]) -> bool:
-        """Call `start_process()`, retry while the system lacks resources, and return whether the command had to wait.
-
-        Raises:
-            CommandError: `start_process()` failed for another reason, or no other command runs that could free
-                resources.
-
-        """
-        has_waited = bool(self._waiting_events)
-        if has_waited:
-            await self._wait_in_queue(at_end=True)
-        try:
-            while (shortage := self._try_start(start_process)) is not None:
-                has_waited = True
-                self._warn_once(shortage)
-                await self._wait_in_queue(at_end=False)
-        finally:
-            self._wake_next()  # the next command tries to start, because there may be resources for it
-        return has_waited
-
-    def _try_start(self, start_process: Callable[[], None]) -> str | None:
-        """Call `start_process()`, and return None on success, or the reason why the command must wait for resources."""
-        if self._running_count and not has_spare_descriptors() and not _processes.raise_file_limit():
-            return RESOURCE_ERROR_MESSAGES[errno.EMFILE]
-        try:
-            start_process()
-        except CommandError as error:
-            error_number = getattr(error.__cause__, "errno", None)
-            if error_number == errno.EMFILE and _processes.raise_file_limit():
-                return self._try_start(start_process)
-            if error_number not in RESOURCE_ERROR_MESSAGES or not self._running_count:
-                raise
-            return RESOURCE_ERROR_MESSAGES[error_number]
-        return None
-
-    def _warn_once(self, shortage: str) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            count = self._running_count
-            subject = "1 command is running" if count == 1 else f"{count} commands are running"
-            self._run.report(f"{subject}, and others wait until one ends: {shortage}")
-
-    async def _wait_in_queue(self, *, at_end: bool) -> None:
-        event = anyio.Event()
-        enqueue = self._waiting_events.append if at_end else self._waiting_events.appendleft
-        enqueue(event)
-        try:
-            await event.wait()
-        except BaseException:
-            if event in self._waiting_events:
-                self._waiting_events.remove(event)
-            else:
-                self._wake_next()
-            raise
-
-    def _wake_next(self) -> None:
-        if self._waiting_events:
-            self._waiting_events.popleft().set()
-
-    async def close(self) -> None:
-        """Restore this program's limit on open files, which starting commands may have raised."""
-        _processes.restore_file_limit()
-
-
-def has_spare_descriptors() -> bool:
-    """Return whether `SPARE_DESCRIPTORS` descriptors are free, judging only by the lowest free one."""
-    try:
-        lowest_free_descriptor = os.dup(0)
-    except OSError as error:
-        return error.errno == errno.EBADF  # descriptor 0 is closed; other errors mean that no descriptor is free
-    os.close(lowest_free_descriptor)
-    return bool(lowest_free_descriptor + SPARE_DESCRIPTORS <= posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)[0])
+    def _too_long_reason(self) -> str:
+        variables = posix.environb if self._options.env is None else self._options.env
+        sizes = {f"argument {number}": len(os.fsencode(argument)) for number, argument in enumerate(self._command)}
+        sizes |= {f"variable {os.fsdecode(name)!r}": len(name) + len(value) for name, value in variables.items()}
+        longest = max(sizes, key=sizes.__getitem__)
+        shown_name = "a variable" if self._job.redact and longest.startswith("variable") else longest
+        return (
+            f"its arguments and environment are too long: {sum(sizes.values())} bytes, {sizes[longest]} of them in "
+            f"{shown_name}\npass large data in a file, or through stdin="
+        )

@@ -27,11 +27,10 @@ from ..._hints import explain_form
 from ...abc import JobOptions, RunHandle, callback, name_in_errors, original_arguments_of, run_of, shown_value
 from ._argv import Template
 from ._command_job import CommandJob
-from ._output_sinks import file_tail
+from ._output_sinks import MAX_TAIL_BYTES, file_size, file_tail
 from ._readiness import OutputLine, Readiness, make_readiness
 from ._result import CommandError, CommandResult
 from ._spawn_options import AnyPath, is_path
-from ._start_errors import MAX_TAIL_BYTES, file_size
 
 if TYPE_CHECKING:
     import pathlib

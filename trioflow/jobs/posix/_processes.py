@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ...abc import RunHandle
 
 
+REAPED_MESSAGE: Final = "its exit code is unknown: this program ignores SIGCHLD, or other code in it reaped the child"
+
+
 class Rusage(Protocol):
     """The interface of resource usage: CPU seconds and peak memory, named as in `resource.struct_rusage`."""
 

@@ -17,9 +17,8 @@ from typing import Any, Final
 import anyio
 
 from ...abc import AbstractJob, RunHandle
-from ..command._start_errors import REAPED_MESSAGE
 from ..posix._guard import Guard
-from ..posix._processes import Process, describe_exit, end_group, end_process, renice, spawn
+from ..posix._processes import REAPED_MESSAGE, Process, describe_exit, end_group, end_process, renice, spawn
 from . import _worker_main
 
 RUN_DURING_IMPORT_MESSAGE: Final = (

@@ -34,9 +34,8 @@ from ... import _posix as posix
 from ..._core.job._errors import JobTimeout
 from ...abc import RunHandle, declare_run_resource, run_of, set_run_need
 from ..command._command_job import CommandJob
-from ..command._output_sinks import file_tail
+from ..command._output_sinks import MAX_TAIL_BYTES, file_tail
 from ..command._result import CommandError
-from ..command._start_errors import MAX_TAIL_BYTES
 from ..posix._guard import MARK_VARIABLE, Guard
 from ..posix._processes import Process, end_group, spawn
 from ._local_node import LocalConnection

@@ -22,6 +22,7 @@ from ...abc import run_of
 from .._user_files import open_output_file
 from ..command._command_job import CommandJob
 from ..command._output_sinks import (
+    MAX_TAIL_BYTES,
     ActivitySink,
     CaptureSink,
     DescriptorSink,
@@ -34,7 +35,6 @@ from ..command._output_sinks import (
 )
 from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
-from ..command._start_errors import MAX_TAIL_BYTES
 from ..command._streams import print_line
 from ..posix._processes import Process, ReportedUsage
 from ._nodes import LocalNode, Node
