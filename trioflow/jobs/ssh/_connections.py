@@ -38,11 +38,10 @@ from ..command._output_sinks import MAX_TAIL_BYTES, file_tail
 from ..command._result import CommandError
 from ..posix._guard import MARK_VARIABLE, Guard
 from ..posix._processes import Process, end_group, spawn
+from . import _transport
 from ._local_node import LocalConnection
-from ._nodes import LocalNode, Node, SshNode
-from ._sftp_operations import Operation, filter_errors, parse_fetched
-from ._ssh_errors import SshError, Unreachable
-from ._transport import READY, Diagnostics, Gateway, OpenSsh
+from ._nodes import LocalNode, Node, SshError, SshNode, Unreachable
+from ._transport import READY, Diagnostics, Gateway, OpenSsh, Operation
 
 if TYPE_CHECKING:
     from ...abc import AbstractJob
@@ -185,10 +184,6 @@ class Connection:
         """Return whether the connection is open, as far as ssh has noticed."""
         return self._is_ready and self.process is not None and not self.process.has_exited()
 
-    def lower_session_limit(self, number: int) -> None:
-        """Lower the limit of concurrent sessions to the number that the node has accepted, but not below one."""
-        self.sessions.total_tokens = max(1, min(self.sessions.total_tokens, number))
-
     # ---- sessions and transfers
 
     directory: Final = None  # ssh and sftp run in this program's working directory
@@ -208,16 +203,10 @@ class Connection:
         text = "\n".join([*lines, ""]).encode(errors="surrogateescape")
         return self.transport.transfer(self.node, self.socket), text
 
-    parse_listing = staticmethod(parse_fetched)
-    explain_errors = staticmethod(filter_errors)
-
-    def never_started(self, text: str) -> bool:
-        """Return whether an error message means that nothing has started, for lack of a connection or a session."""
-        return self.transport.never_started(text)
-
-    def is_session_limit_error(self, text: str) -> bool:
-        """Return whether an error message means that the node has reached its limit of sessions."""
-        return self.transport.is_session_limit_error(text)
+    parse_listing = staticmethod(_transport.parse_fetched)
+    explain_errors = staticmethod(_transport.filter_errors)
+    never_started = staticmethod(_transport.never_started)
+    is_session_limit_error = staticmethod(_transport.is_session_limit_error)
 
     def node_path(self, path: str) -> str:
         """Replace a leading `~` in a path on the node, because relative paths start at the home directory.

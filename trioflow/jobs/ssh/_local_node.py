@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from . import _local_copier
-from ._sftp_operations import Operation
+from ._transport import Operation
 
 if TYPE_CHECKING:
     from ._nodes import LocalNode
@@ -70,9 +70,6 @@ class LocalConnection:
     def is_session_limit_error(self, text: str) -> bool:
         """Return False: the number of local commands is unlimited."""
         return False
-
-    def lower_session_limit(self, number: int) -> None:
-        """Do nothing: the number of local commands is unlimited."""
 
     def node_path(self, path: str) -> str:
         return os.path.expanduser(path)

@@ -17,14 +17,14 @@ from ..._core.run._current import current_job
 from ..command._command_job import CommandJob
 from ..command._result import REDACTED_COMMAND, ZERO_ONLY, CommandError, CommandResult, describe_failure
 from ._local_node import LocalConnection
+from ._nodes import SshError
 from ._remote_commands import CommandSpec, RemoteCommand, Stdio
-from ._ssh_errors import SshError
 from ._transport import LOST_SESSION_CODE
 
 if TYPE_CHECKING:
     from ...abc import AbstractJob, TimeLimit
     from ._connections import Connection
-    from ._sftp_operations import Operation
+    from ._transport import Operation
 
 
 MAX_ATTEMPTS: Final = 3
@@ -93,7 +93,7 @@ class NodeSession:
                 what = f"the connection was lost, which ends the command on the node: {description}"
                 raise SshError(self.connection.node, what, started=True)
             attempt.check_login()
-            await retries.wait_for_retry(attempt.stderr_tail, others, never_started=attempt.never_started)
+            await retries.wait_for_retry(attempt.stderr_tail, others)
 
     async def run_here(self, words: Sequence[str], description: str) -> None:
         """Run a program on this machine, which a cancellation does not interrupt, with errors like those of `run`.
@@ -149,8 +149,7 @@ class NodeSession:
             if not result.returncode:
                 return connection.parse_listing(result.stdout or b"", operations)
             message, advice = connection.explain_errors(result.stderr or b"")
-            never_started = connection.never_started(_decode_message(message))
-            await retries.wait_for_retry(message, others, advice, never_started=never_started)
+            await retries.wait_for_retry(message, others, advice)
 
     async def remove_files(self, paths: Sequence[str]) -> None:
         """Remove files on the node within a time limit. A cancellation does not interrupt this.
@@ -231,32 +230,29 @@ class _RetryPolicy:
         self._lost_count = 0  # attempts that failed for another reason than a refused session
         self._refusal_count = 0
 
-    async def wait_for_retry(self, message: bytes, others: int, advice: str = "", *, never_started: bool) -> None:
+    async def wait_for_retry(self, message: bytes, others: int, advice: str = "") -> None:
         """Wait until another attempt may begin: pause if the node is at its limit of sessions.
 
         Args:
             message: ssh's error message about the failed attempt.
             others: the number of other sessions in use.
             advice: advice on the failure.
-            never_started: whether the command or transfer has certainly not started.
 
         Raises:
             SshError: another attempt is not allowed.
 
         """
-        connection, text = self._connection, _decode_message(message)
+        connection, text = self._connection, message.decode(errors="backslashreplace")
         if connection.is_session_limit_error(text) and self._refusal_count < MAX_REFUSALS:
             self._refusal_count += 1
-            connection.lower_session_limit(others)
+            limiter = connection.sessions  # of the number that the node has accepted, but not below one
+            limiter.total_tokens = max(1, min(limiter.total_tokens, others))
             await anyio.sleep(min(1.0, 0.01 * 2**self._refusal_count))
             return
         self._lost_count += 1
+        never_started = connection.never_started(text)
         if not never_started or self._lost_count >= MAX_ATTEMPTS:
             what = text.strip() or "the connection was lost"
             if text.strip() and self._redact:
                 what = "it failed with an error message that may name files"
             raise SshError(connection.node, f"{self._description}: {what}", advice, started=not never_started)
-
-
-def _decode_message(message: bytes) -> str:
-    return message.decode(errors="backslashreplace")

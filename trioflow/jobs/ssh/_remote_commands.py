@@ -37,8 +37,7 @@ from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
 from ..command._streams import print_line
 from ..posix._processes import Process, ReportedUsage
-from ._nodes import LocalNode, Node
-from ._ssh_errors import SshError
+from ._nodes import LocalNode, Node, SshError
 from ._transport import LOST_SESSION_CODE
 from ._wrapper import ReportFilter, export_variables, login_shell_line
 
@@ -152,11 +151,6 @@ class RemoteCommand:
         self._start_buffer.open()
         if self._spec.stdio.on_start is not None:
             self._spec.stdio.on_start()
-
-    @property
-    def never_started(self) -> bool:
-        """Whether the command has certainly not started. Always False for a local command: a failed start raises."""
-        return self._spec.connection.never_started(self.stderr_tail.decode(errors="backslashreplace"))
 
     @property
     def stderr_tail(self) -> bytes:

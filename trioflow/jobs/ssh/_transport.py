@@ -1,4 +1,4 @@
-"""The command lines of OpenSSH's programs, and the interpretation of their error messages.
+"""The command lines of OpenSSH's programs, the operations of `sftp`, and the interpretation of what both print.
 
 One ssh holds the connection to a node (`connect`). It listens on a socket, in a directory that only the user can read.
 Each command (`run`) is an ssh, and each file transfer (`transfer`) an sftp, which ask for a session on that socket.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -151,18 +151,6 @@ class OpenSsh:
             return Diagnostics("its gateway cannot reach it")
         return Diagnostics(last or "ssh exited without an error message", is_crowded=crowded)
 
-    def never_started(self, text: str) -> bool:
-        """Return whether an error message of `run` or `transfer` means that nothing has started.
-
-        Either the session was refused, or there was no shared connection. Without a shared connection, ssh tries its
-        ProxyCommand, which always fails.
-        """
-        return self.is_session_limit_error(text) or ("UNKNOWN port 65535" in text and "mux_client" not in text)
-
-    def is_session_limit_error(self, text: str) -> bool:
-        """Return whether an error message means that the node has reached its limit of concurrent sessions."""
-        return "refused by peer" in text
-
 
 NEW_SETTINGS: Final = {"StdinNull": "no", "ForkAfterAuthentication": "no"}
 """What sessions need whatever the configuration says, as SessionType of a command: settings since OpenSSH 8.7."""
@@ -185,7 +173,7 @@ def _setting_options(**settings: str) -> list[str]:
 
 
 def _control_options(socket: str) -> list[str]:
-    path = _setting_options(ControlPath=_quote(_escape_percent(socket)))
+    path = _setting_options(ControlPath=_quote_setting(_escape_percent(socket)))
     settings = _setting_options(
         ControlMaster="no",
         ProxyCommand=FAILING_PROXY,
@@ -216,7 +204,7 @@ def _node_options(node: SshNode) -> list[str]:
 
 def _file_setting(path: Paths) -> str:
     """Return the absolute path of a file, escaped for ssh's settings."""
-    return _quote(_escape_percent(os.path.abspath(os.path.expanduser(os.fspath(path)))))
+    return _quote_setting(_escape_percent(os.path.abspath(os.path.expanduser(os.fspath(path)))))
 
 
 def _escape_percent(path: str) -> str:
@@ -224,7 +212,7 @@ def _escape_percent(path: str) -> str:
     return path.replace("%", "%%")
 
 
-def _quote(path: str) -> str:
+def _quote_setting(path: str) -> str:
     if not re.search(r"[\s\"'\\#]", path):
         return path
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -245,6 +233,20 @@ def _offending_place(text: str) -> str | None:
     return None
 
 
+def never_started(text: str) -> bool:
+    """Return whether an error message of `run` or `transfer` means that nothing has started.
+
+    Either the session was refused, or there was no shared connection. Without a shared connection, ssh tries its
+    ProxyCommand, which always fails.
+    """
+    return is_session_limit_error(text) or ("UNKNOWN port 65535" in text and "mux_client" not in text)
+
+
+def is_session_limit_error(text: str) -> bool:
+    """Return whether an error message means that the node has reached its limit of concurrent sessions."""
+    return "refused by peer" in text
+
+
 CONSEQUENCES: Final = (": terminating, ", "UNKNOWN port 65535")
 """Parts of messages that ssh prints after the cause: of its configuration, and of a ProxyCommand."""
 
@@ -262,3 +264,98 @@ def _cause_line(text: str) -> str:
         return relevant[-1] if relevant else ""
     later = (*CONSEQUENCES, "kex_exchange_identification: Connection closed")
     return next((line for line in relevant if not any(mark in line for mark in later)), relevant[-1])
+
+
+# ---- file operations on a node, and what sftp prints of them
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """The creation of a directory on the node, unless it exists."""
+
+    path: str
+
+    def sftp_command(self) -> str:
+        return f"-mkdir {_quote_path(self.path)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """The upload of a file or a directory, with its permissions and modification times."""
+
+    source: str
+    target: str
+
+    def sftp_command(self) -> str:
+        return f"put -pR {_quote_path(self.source)} {_quote_path(self.target)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """The download of all files that match a pattern, with their permissions and modification times."""
+
+    pattern: str
+    directory: str
+
+    def sftp_command(self) -> str:
+        """Return the sftp command; if the pattern has wildcards, a command that lists its matches comes first."""
+        _quote_path(self.pattern)  # raises an error for a line break
+        pattern = "".join(f"\\{character}" if character in " \t\"'#" else character for character in self.pattern)
+        get = f"get -pR {pattern} {_quote_path(self.directory + '/')}"
+        return f"{LISTING_COMMAND}{pattern}\n{get}" if self.has_wildcards else get
+
+    @property
+    def has_wildcards(self) -> bool:
+        """Whether the pattern has wildcards, and may therefore match several files."""
+        return bool(set(self.pattern) & set("*?["))
+
+
+Operation = MakeDirectory | Put | Get
+LISTING_COMMAND: Final = "-ls -1 "
+"""The sftp command that lists files. Because of the leading "-", sftp continues if the command fails."""
+
+
+def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
+    """Parse the paths of the downloaded files from sftp's output.
+
+    The output consists of the commands, echoed by sftp, and the files that each listing command found. If a pattern
+    matches a single directory, sftp lists the files in the directory instead. Their paths have one "/" more than the
+    pattern, and are skipped. A pattern without wildcards is not listed, and is itself the path.
+    """
+    fetched = [operation for operation in operations if isinstance(operation, Get)]
+    patterns = (get.pattern for get in fetched if get.has_wildcards)
+    lines, depth = [get.pattern for get in fetched if not get.has_wildcards], 0
+    for line in output.decode(errors="replace").splitlines():
+        if line.startswith(f"sftp> {LISTING_COMMAND}"):
+            depth = next(patterns, "").rstrip("/").count("/")
+        elif not line.startswith("sftp> ") and line.count("/") <= depth:
+            lines.append(line)
+    return lines
+
+
+def filter_errors(output: bytes) -> tuple[bytes, str]:
+    """Return sftp's error messages on one line, and advice on known problems.
+
+    Messages about directories that already exist and patterns that match nothing are dropped, unless there are no
+    others.
+    """
+    lines = [line for line in output.splitlines() if not line.startswith((b"remote mkdir ", b"Can't ls: "))]
+    advice = "check that its sshd has a Subsystem sftp" if lines == [b"Connection closed"] else ""
+    if lines and lines[-1].endswith(b": Failure"):
+        advice = DISK_FULL_ADVICE if lines[-1].startswith(b"write remote ") else advice
+    return b"; ".join(lines) or output, advice
+
+
+DISK_FULL_ADVICE: Final = "check whether the disk of the node is full (df), or a quota is exceeded"
+
+
+def _quote_path(path: str) -> str:
+    """Quote a path for sftp.
+
+    Raises:
+        ValueError: the path contains a line break, which sftp cannot quote.
+
+    """
+    if "\n" in path or "\r" in path:
+        raise ValueError(f"{path!r}: sftp cannot copy a file with a line break in its name; rename it, or use tar")
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
