@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ._core.run._journal_interface import RunJournal
     from ._core.run._run import Run
     from ._core.scheduler._base_scheduler import JournalSetting
-    from .jobs.process._processes_option import ProcessesOption
+    from .jobs.process._process_job import ProcessesOption
     from .simulation._duration_sources import DurationSource
     from .view.text._selection import JobSelection
 
@@ -70,9 +70,9 @@ def _check_durations(value: Any, name: str, subject: Subject) -> Any:
 def _check_processes(value: Any, name: str, subject: Subject) -> Any:
     if value is None:
         return None
-    from .jobs.process import _processes_option
+    from .jobs.process._process_job import check_processes
 
-    return _processes_option.check_processes(value, f"{name} of {subject_text(subject)}")
+    return check_processes(value, f"{name} of {subject_text(subject)}")
 
 
 LOOK_IS_ENABLED: Final = os.environ.get("TRIOFLOW_LOOK", "0") not in ("", "0")
@@ -164,11 +164,11 @@ class Scheduler(BaseScheduler):
         super().__init__(*jobs_or_sequences, **options, **changed)
 
     def _run_resource_totals(self) -> Mapping[str, int]:
-        from .jobs.process import _processes_option
+        if not isinstance(self._processes, int):
+            return {}
+        from .jobs.process._process_job import WORKER_PROCESSES_RESOURCE
 
-        return (
-            {_processes_option.WORKER_PROCESSES_RESOURCE: self._processes} if isinstance(self._processes, int) else {}
-        )
+        return {WORKER_PROCESSES_RESOURCE: self._processes}
 
     def _make_run(self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument]) -> Run:
         run = super()._make_run(backend, timeout, jobs_window, instruments)

@@ -36,7 +36,7 @@ from .abc import (
 )
 from .jobs import _pickling
 from .jobs._env_propagation import wrap_with_variables
-from .jobs.process._processes_option import JobExecutor, RemoteValue, find_executor
+from .jobs.process._process_job import JobExecutor, RemoteValue, find_executor
 
 if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]

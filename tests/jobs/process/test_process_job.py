@@ -21,7 +21,7 @@ import pytest
 from trioflow import CommandJob, Job, JobCancelled, JobState, JobTimeout, Pool, ProcessJob, Scheduler, StopReason
 from trioflow._core.job import _job_options
 from trioflow.abc import Instrument, fraction_done
-from trioflow.jobs.process import _processes_option, _worker_main
+from trioflow.jobs.process import _process_job, _worker_main
 
 from ...bodies import notes, run
 from ...places import patiently
@@ -475,7 +475,7 @@ def test_a_run_has_at_most_as_many_worker_processes_as_given(backend: str) -> No
 def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By default, a run has at most as many worker processes as there are CPUs."""
     one = _job_options.RunResource(lambda: 1, "", None)
-    monkeypatch.setitem(_job_options.RUN_RESOURCES, _processes_option.WORKER_PROCESSES_RESOURCE, one)
+    monkeypatch.setitem(_job_options.RUN_RESOURCES, _process_job.WORKER_PROCESSES_RESOURCE, one)
     jobs = [ProcessJob(bodies.whoami) for _ in range(4)]
     run(backend, *jobs)
     assert len({job.result()[0] for job in jobs}) == 1
@@ -529,7 +529,7 @@ def test_zero_worker_processes_raise() -> None:
 def test_a_pool_with_the_resource_worker_processes_raises() -> None:
     """A Pool with a resource named "worker processes" raises an error, since each run has one of its own."""
     with pytest.raises(ValueError, match="'worker processes' is the name of a built-in resource"):
-        Pool(**{_processes_option.WORKER_PROCESSES_RESOURCE: 3})
+        Pool(**{_process_job.WORKER_PROCESSES_RESOURCE: 3})
 
 
 @patiently(0.5, 3, 20)

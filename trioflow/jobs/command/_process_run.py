@@ -304,10 +304,10 @@ class ProcessRun:
 
     def _stderr_tail(self) -> bytes | None:
         """Return the last bytes of standard error; None if it was neither captured nor written to a file."""
-        is_merged = self._options.stderr == subprocess.STDOUT
-        output = self._result._stdout if is_merged else self._result._stderr
+        result, is_merged = self._result, self._options.stderr == subprocess.STDOUT
+        output = result._stdout if is_merged else result._stderr
         if output is not None:
-            with self._result.open("stdout" if is_merged else "stderr") as file:
+            with result.open("stdout" if is_merged else "stderr") as file:
                 file.seek(max(0, len(output) - MAX_TAIL_BYTES))
                 return file.read(MAX_TAIL_BYTES)
         path = self._stderr_path()

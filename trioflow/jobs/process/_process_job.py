@@ -1,7 +1,8 @@
-"""`ProcessJob`: a Python function in a worker process, as a job."""
+"""`ProcessJob`: a Python function in a worker process, as a job; and `processes=`, which says what calls it."""
 
 from __future__ import annotations
 
+import abc
 import concurrent.futures
 import contextvars
 import functools
@@ -9,27 +10,31 @@ import io
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypeVar, Unpack, cast, overload
 
 from ... import _posix as posix
 from ...abc import (
+    AbstractJob,
     BoxStyle,
     FunctionJob,
     JobOptions,
     RunHandle,
     ThreadEvent,
     call_of,
+    declare_run_resource,
+    enclosing_schedulers,
     name_of,
     propagated_env,
     run_of,
     set_run_need,
+    short_repr,
 )
 from .. import T, _pickling
 from .._env_propagation import call_with_variables, wrap_with_variables
 from .._pickling import MainRejectingPickler, make_picklable, unpicklable_error
+from ..posix._cpus import count_usable_cpus
 from ..posix._processes import check_limits
-from . import _processes_option, _worker_main
-from ._processes_option import LOCAL_PROCESSES, WORKER_PROCESSES_RESOURCE, RemoteValue, check_processes, find_executor
+from . import _worker_main
 from ._worker_pool import EXIT_TIMEOUT, WorkerDied, WorkerPool, is_main_imported
 
 if TYPE_CHECKING:
@@ -44,7 +49,6 @@ if TYPE_CHECKING:
         PlainFunction3,
         ValueOrJob,
     )
-    from ._processes_option import JobProcesses
 
 D = TypeVar("D")
 
@@ -472,12 +476,12 @@ def _runs_on_this_machine(executor: Executor) -> bool:
 
 def _calls_in_threads(executor: Executor) -> bool:
     """Return whether an executor makes calls in threads of this interpreter, which share its objects."""
-    return isinstance(executor, ThreadPoolExecutor) and not _processes_option.is_made_by(executor, INTERPRETER_POOL)
+    return isinstance(executor, ThreadPoolExecutor) and not is_made_by(executor, INTERPRETER_POOL)
 
 
 def _uses_cloudpickle(executor: Executor) -> bool:
     """Return whether an executor is one of loky, whose cloudpickle can also pickle lambdas and local functions."""
-    return _processes_option.is_made_by(executor, "loky", "joblib")  # joblib has a copy of loky
+    return is_made_by(executor, "loky", "joblib")  # joblib has a copy of loky
 
 
 def _executor_pickler(executor: Executor) -> _pickling.PicklerFactory | None:
@@ -486,8 +490,94 @@ def _executor_pickler(executor: Executor) -> _pickling.PicklerFactory | None:
         from multiprocessing.reduction import ForkingPickler
 
         return cast(_pickling.PicklerFactory, ForkingPickler)
-    if _processes_option.is_made_by(executor, INTERPRETER_POOL, "mpi4py"):
+    if is_made_by(executor, INTERPRETER_POOL, "mpi4py"):
         return pickle.Pickler
     if _uses_cloudpickle(executor):
         return _pickling.cloudpickle_pickler()
+    return None
+
+
+# ---- the option `processes=`
+
+if TYPE_CHECKING:
+    JobProcesses: TypeAlias = "Executor | JobExecutor | Literal['local'] | None"
+    ProcessesOption: TypeAlias = "JobProcesses | int"
+
+LOCAL_PROCESSES: Final = "local"
+"""The value that selects worker processes on this machine, even if an enclosing scheduler uses an executor."""
+WORKER_PROCESSES_RESOURCE: Final = "worker processes"
+"""The name of the resource that a ProcessJob needs if its call runs in a worker process on this machine."""
+
+
+declare_run_resource(
+    WORKER_PROCESSES_RESOURCE,
+    count_usable_cpus,
+    "starting a worker process",
+    lambda job: run_of(job).shared(WorkerPool),
+)
+
+
+class JobExecutor(abc.ABC):
+    """The interface of objects other than an `Executor` that make the calls of ProcessJobs, such as a Dask cluster."""
+
+    @abc.abstractmethod
+    async def make_call(self, job: FunctionJob[Any]) -> Any:
+        """Make the call of a job, and return its value or a `RemoteValue`. `ProcessJob.co_run` calls this method."""
+
+
+class RemoteValue(abc.ABC):
+    """The interface of a job's result that is kept where it was computed, such as on a Dask cluster."""
+
+    @abc.abstractmethod
+    def fetch(self, label: str) -> Any:
+        """Transfer the value to this program, and return it. This may block for a long time.
+
+        Args:
+            label: the label of the job, for error messages.
+
+        """
+
+
+def check_processes(value: Any, description: str) -> ProcessesOption:
+    """Check a value of `processes=`, and return it.
+
+    Args:
+        value: the value.
+        description: the name of the option and of its owner, for error messages.
+
+    Raises:
+        TypeError: the value is neither an executor, a cluster, a number, "local", nor None.
+        ValueError: the value is a number below 1.
+
+    """
+    if is_made_by(value, "distributed") or hasattr(cast(Any, type(value)), "get_executor"):
+        raise TypeError(
+            f"{description} is {short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client; "
+            f"its get_executor() makes equal calls once, also those of a retry"
+        )
+    if value is None or isinstance(value, (Executor, JobExecutor)) or (type(value) is str and value == LOCAL_PROCESSES):
+        return value  # type: ignore[return-value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError(
+                f"{description} is {value}: give 1 or more worker processes, or leave it out for one per CPU"
+            )
+        return value
+    raise TypeError(
+        f"{description} is {short_repr(value)}: give an executor (concurrent.futures.Executor), a "
+        f"trioflow.dask.Cluster, a number of worker processes, {LOCAL_PROCESSES!r}, or None"
+    )
+
+
+def is_made_by(value: object, *names: str) -> bool:
+    """Return whether a class of a value has one of these names, or is from a package of this name."""
+    return any(cls.__name__ in names or cls.__module__.partition(".")[0] in names for cls in type(value).__mro__)
+
+
+def find_executor(job: AbstractJob[Any]) -> Executor | JobExecutor | None:
+    """Return the executor or cluster that makes a ProcessJob's call, or None if a worker on this machine makes it."""
+    for owner in (job, *enclosing_schedulers(job)):
+        value: Any = getattr(owner, "processes", None)
+        if value is not None:
+            return None if value == LOCAL_PROCESSES or isinstance(value, int) else value
     return None
