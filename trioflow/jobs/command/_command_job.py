@@ -10,6 +10,7 @@ from ... import _posix as posix
 from ..._core.job._job import is_job
 from ..._hints import explain_form
 from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, name_in_errors, original_arguments_of, run_of
+from ..posix._processes import Process
 from . import _argv
 from ._argv import Template
 from ._process_run import ProcessRun
@@ -17,6 +18,7 @@ from ._result import CheckOption, CommandResult, parse_check
 from ._spawn_options import (
     AnyPath,
     CommandOptions,
+    JobCallback,
     LeftoversOption,
     PinOption,
     counted_variables,
@@ -24,13 +26,10 @@ from ._spawn_options import (
     path_tuple,
     variables_with_placeholders,
 )
+from ._streams import ProcessStreams
 
 if TYPE_CHECKING:
     from ...abc import Work
-    from ..posix._processes import Process
-    from ._streams import ProcessStreams
-
-    JobCallback = Callable[["CommandJob"], object]
 
 
 class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]")), keeps_time=True):

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import collections
 import os
+import pathlib
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from subprocess import PIPE, STDOUT
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
+from typing import IO, Any, ClassVar, Final, Unpack
 
 import anyio
 
@@ -24,18 +25,22 @@ from ..._core.job._errors import JobTimeout
 from ..._core.job._service import Service
 from ..._core.run._current import current_job
 from ..._hints import explain_form
-from ...abc import JobOptions, RunHandle, callback, name_in_errors, original_arguments_of, run_of, shown_value
+from ...abc import (
+    AbstractJob,
+    JobOptions,
+    RunHandle,
+    callback,
+    name_in_errors,
+    original_arguments_of,
+    run_of,
+    shown_value,
+)
 from ._argv import Template
 from ._command_job import CommandJob
 from ._output_sinks import MAX_TAIL_BYTES, file_size, file_tail
 from ._readiness import OutputLine, Readiness, make_readiness
 from ._result import CommandError, CommandResult
 from ._spawn_options import AnyPath, is_path
-
-if TYPE_CHECKING:
-    import pathlib
-
-    from ...abc import AbstractJob
 
 MAX_KEPT_LINES: Final = 50
 """How many of the latest lines of output are kept for error messages."""

@@ -13,19 +13,16 @@ import os
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 
 from ... import _posix as posix
-from ...abc import plural
+from ...abc import AbstractJob, RunHandle, plural
 from ..posix import _processes
 from ..posix._cpus import usable_cpus
 from ._result import CommandError
-
-if TYPE_CHECKING:
-    from ...abc import AbstractJob, RunHandle
-    from ._spawn_options import CommandOptions
+from ._spawn_options import CommandOptions
 
 # ---- the queue of the commands of a run, while the system lacks resources for another process
 

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from ...abc import Work
     from ._command_job import CommandJob
 
-    JobCallback = Callable[[CommandJob], object]
-    LineCallback = Callable[[CommandJob, str], object]
-
+JobCallback = Callable[["CommandJob"], object]
 PinOption = Literal["slot"]
 LeftoversOption = Literal["wait", "end"]
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -42,7 +40,7 @@ class CommandOptions:
     success_codes: frozenset[int] | None = ZERO_ONLY  # None: any exit code counts as success
     terminate_grace: float = 5.0
     on_start: JobCallback | None = None
-    on_line: LineCallback | None = None
+    on_line: Callable[[CommandJob, str], object] | None = None
     tag: bool | str = False
     nice: int | None = None
     memory_limit: int | None = None

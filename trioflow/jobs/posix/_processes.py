@@ -16,15 +16,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from ... import _posix as posix
-from ...abc import shown_value
+from ...abc import RunHandle, shown_value
 from ._guard import Guard
-
-if TYPE_CHECKING:
-    from ...abc import RunHandle
-
 
 REAPED_MESSAGE: Final = "its exit code is unknown: this program ignores SIGCHLD, or other code in it reaped the child"
 

@@ -25,14 +25,14 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from weakref import WeakSet
 
 import anyio
 
 from ... import _posix as posix
 from ..._core.job._errors import JobTimeout
-from ...abc import RunHandle, declare_run_resource, run_of, set_run_need
+from ...abc import AbstractJob, RunHandle, declare_run_resource, run_of, set_run_need
 from ..command._command_job import CommandJob
 from ..command._output_sinks import MAX_TAIL_BYTES, file_tail
 from ..command._result import CommandError
@@ -42,9 +42,6 @@ from . import _transport
 from ._local_node import LocalConnection
 from ._nodes import LocalNode, Node, SshError, SshNode, Unreachable
 from ._transport import READY, Diagnostics, Gateway, OpenSsh, Operation
-
-if TYPE_CHECKING:
-    from ...abc import AbstractJob
 
 MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to connect. A crowded node is tried until `connect_timeout` has passed."""

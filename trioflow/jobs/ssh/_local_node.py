@@ -9,15 +9,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 
 from . import _local_copier
+from ._nodes import LocalNode
 from ._transport import Operation
-
-if TYPE_CHECKING:
-    from ._nodes import LocalNode
 
 
 class LocalConnection:

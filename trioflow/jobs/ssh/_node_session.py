@@ -9,23 +9,19 @@ import contextlib
 import shlex
 import subprocess
 from collections.abc import AsyncGenerator, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 
 from ..._core.run._current import current_job
+from ...abc import AbstractJob, TimeLimit
 from ..command._command_job import CommandJob
 from ..command._result import REDACTED_COMMAND, ZERO_ONLY, CommandError, CommandResult, describe_failure
+from ._connections import Connection
 from ._local_node import LocalConnection
 from ._nodes import SshError
 from ._remote_commands import CommandSpec, RemoteCommand, Stdio
-from ._transport import LOST_SESSION_CODE
-
-if TYPE_CHECKING:
-    from ...abc import AbstractJob, TimeLimit
-    from ._connections import Connection
-    from ._transport import Operation
-
+from ._transport import LOST_SESSION_CODE, Operation
 
 MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to start a command whose connection is lost before it starts."""

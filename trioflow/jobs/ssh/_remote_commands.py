@@ -16,9 +16,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
-from ...abc import run_of
+from ...abc import TimeLimit, run_of
 from .._user_files import open_output_file
 from ..command._command_job import CommandJob
 from ..command._output_sinks import (
@@ -37,14 +37,11 @@ from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
 from ..command._streams import print_line
 from ..posix._processes import Process, ReportedUsage
+from ._connections import Connection
+from ._local_node import LocalConnection
 from ._nodes import LocalNode, Node, SshError
 from ._transport import LOST_SESSION_CODE
 from ._wrapper import ReportFilter, export_variables, login_shell_line
-
-if TYPE_CHECKING:
-    from ...abc import TimeLimit
-    from ._connections import Connection
-    from ._local_node import LocalConnection
 
 KILL_MARGIN: Final = 5.0
 """The time, in seconds, from the end of a command's grace period until this program kills its side of the session."""

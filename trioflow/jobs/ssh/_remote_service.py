@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Unpack
+from typing import IO, Any, ClassVar, Unpack
 
-from ...abc import JobOptions, arguments_of, name_in_errors, shown_value
+from ...abc import AbstractJob, JobOptions, arguments_of, name_in_errors, shown_value
 from ..command._argv import Template
 from ..command._program_service import ProgramService
 from ..command._readiness import OutputLine
@@ -13,9 +13,6 @@ from ._connections import need_session
 from ._nodes import LocalNode, Node, SshNode
 from ._ssh_job import Path, SshJob
 from ._steps import Program, Pull, Push, parse_steps
-
-if TYPE_CHECKING:
-    from ...abc import AbstractJob
 
 
 class SshService(ProgramService):
