@@ -34,8 +34,7 @@ from .abc import (
     stored_result,
     users_of,
 )
-from .jobs import _pickling
-from .jobs._env_propagation import wrap_with_variables
+from .jobs import _sent_calls
 from .jobs.process._process_job import JobExecutor, RemoteValue, find_executor
 
 if TYPE_CHECKING:
@@ -283,16 +282,16 @@ def _submit_call(job: FunctionJob[Any], client: Any, call: partial[Any], options
     """
     name, variables = getattr(call.func, "__name__", "call"), propagated_env()
     try:
-        function = wrap_with_variables(call.func, dict(variables)) if variables else call.func
+        function = _sent_calls.wrap_with_variables(call.func, dict(variables)) if variables else call.func
         pickled = import_dask("cloudpickle").dumps(function)  # by value, if it cannot be imported by name
         key = f"{name}-{os.urandom(16).hex()}"
         return client.submit(_worker_function(), pickled, call.keywords, *call.args, key=key, pure=False, **options)
     except Exception as error:
-        make_pickler = _pickling.cloudpickle_pickler()
-        if make_pickler is None or _pickling.is_picklable(call, make_pickler):
+        make_pickler = _sent_calls.cloudpickle_pickler()
+        if make_pickler is None or _sent_calls.is_picklable(call, make_pickler):
             raise
         place, cause = "a worker of the Dask cluster", error.__cause__ or error
-        raise _pickling.unpicklable_error(call, job, place, make_pickler, cause)  # noqa: B904 - it has its cause
+        raise _sent_calls.unpicklable_error(call, job, place, make_pickler, cause)  # noqa: B904 - it has its cause
 
 
 async def _cancel_call(future: Any, run: RunHandle) -> None:

@@ -15,17 +15,7 @@ from . import _argv
 from ._argv import Template
 from ._process_run import ProcessRun
 from ._result import CheckOption, CommandResult, parse_check
-from ._spawn_options import (
-    AnyPath,
-    CommandOptions,
-    JobCallback,
-    LeftoversOption,
-    PinOption,
-    counted_variables,
-    encode_environment,
-    path_tuple,
-    variables_with_placeholders,
-)
+from ._spawn_options import AnyPath, CommandOptions, JobCallback, LeftoversOption, PinOption, path_tuple
 from ._streams import ProcessStreams
 
 if TYPE_CHECKING:
@@ -151,7 +141,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         arguments = _argv.check_arguments(command, shell, subject)
         stdin_job, stdin_value = (stdin, None) if is_job(stdin) else (None, stdin)
         self._command_options: Final = CommandOptions(
-            shell, cwd, encode_environment(env, subject), stdin_value,
+            shell, cwd, _argv.encode_environment(env, subject), stdin_value,
             stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, tag,
             nice, memory_limit, pin, leftovers,
             path_tuple(reads, "reads", subject), path_tuple(writes, "writes", subject), append,
@@ -160,7 +150,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         self._command: Final = arguments
         self._process = self._latest_result = self._open_streams = None
         super().__init__(*arguments, stdin_job, on_done=on_done, on_settled=on_settled, **options)
-        self._env_placeholders: Final = variables_with_placeholders(env)
+        self._env_placeholders: Final = _argv.variables_with_placeholders(env)
         _argv.check_placeholders([*arguments, *self._env_placeholders.values()], self, subject)
 
     # ---- the command, its process and its result
@@ -199,7 +189,9 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         options = self._command_options
         *arguments, stdin_job = original_arguments_of(self)
         counted = {"option shell=": options.shell, "directory": LocalDirectory(options.cwd)}
-        return options.work("command", arguments, stdin_job, counted | counted_variables(options.env, self.redact))
+        return options.work(
+            "command", arguments, stdin_job, counted | _argv.counted_variables(options.env, self.redact)
+        )
 
     def forget_run(self) -> None:
         """Reset the result of the latest run."""

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final
 from ... import _posix as posix
 from ..._core.job._errors import JobTimeout
 from ...abc import RunHandle, TimeLimit, arguments_of, name_in_errors
-from .._env_propagation import propagated_variables
 from .._user_files import claim_outputs
 from ..posix import _processes
 from ..posix._files import call_in_thread
@@ -158,7 +157,7 @@ class ProcessRun:
                 self._run.shared(Guard),
                 command,
                 environment=self._command_environment(),
-                overrides=propagated_variables(self._get_command_variable),
+                overrides=_argv.propagated_variables(self._get_command_variable),
                 cwd=options.cwd,
                 stdin=streams.stdin,
                 stdout=streams.stdout,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, reject_text, shown_value
 from ..posix._processes import check_limits
-from ._argv import check_stdin, granted
+from ._argv import check_stdin
 from ._result import ZERO_ONLY, describe_failure
 
 if TYPE_CHECKING:
@@ -177,84 +177,6 @@ class CommandOptions:
                 f"{name}={shown_value(value, subject)} of {subject}: with on_line or tag, output is passed on line by "
                 f"line; leave {name} out, or give PIPE to capture it as well"
             )
-
-
-def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[bytes, bytes] | None:
-    """Encode an environment as bytes, with an empty value for each `granted()` placeholder. If it is None, return None.
-
-    Raises:
-        TypeError, ValueError: a name or value cannot be in an environment.
-
-    """
-    if env is None:
-        return None
-    check_mapping(env, "env", subject)
-    if _is_encoded(env):
-        return dict(env)
-    variables: dict[bytes, bytes] = {}
-    for name, value in env.items():
-        if isinstance(value, granted):
-            value = ""
-        try:
-            encoded_name, encoded_value = os.fsencode(name), os.fsencode(value)
-        except TypeError:
-            raise TypeError(
-                f"env of {subject}: {shown_value(name, subject)}: {shown_value(value, subject)}; "
-                "names and values must be strings"
-            ) from None
-        if b"=" in encoded_name or b"\0" in encoded_name + encoded_value or not encoded_name:
-            raise ValueError(
-                f"env of {subject}: {shown_value(name, subject)}: {shown_value(value, subject)}; "
-                f"a name must not be empty or contain '=', and neither may contain a NUL"
-            )
-        variables[encoded_name] = encoded_value
-    return variables
-
-
-def counted_variables(env: Mapping[bytes, bytes] | None, redact: bool) -> dict[str, Any]:
-    """Return the variables that count in a journal, by name: those that are not as in this program's environment.
-
-    What is as there differs between any two terminals. If variables of this program are missing, the names count, too.
-    """
-    from ...abc import HashOnly  # imported late, as in `work`
-
-    own: Mapping[bytes, bytes] = getattr(os, "environb", {})
-    counted = {name: value for name, value in (env or {}).items() if own.get(name) != value}
-    names = None if env is None or own.keys() <= env.keys() else HashOnly(sorted(env))
-    if redact:
-        return {"environment": HashOnly(counted) if counted else None, "set of variables": names}
-    variables = {f"variable {os.fsdecode(name)!r}": HashOnly(value) for name, value in counted.items()}
-    return {**variables, "set of variables": names}
-
-
-def check_mapping(value: Any, name: str, subject: str) -> None:
-    """Check that the value of the option `name` is a mapping.
-
-    Raises:
-        TypeError: the value is not a mapping.
-
-    """
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name} of {subject}: found {type(value).__name__}; give a dict of names and values, or None")
-
-
-def _is_encoded(env: Mapping[Any, Any]) -> bool:
-    """Return whether an environment consists of valid bytes, so that it needs no conversion.
-
-    All names and values are checked together for speed. A batch passes the same environment to each command. Checking a
-    hundred variables one by one would take a fifth of the batch's CPU time.
-    """
-    if not {*map(type, env), *map(type, env.values())} <= {bytes} or b"" in env:
-        return False
-    names, values = b"".join(env), b"".join(env.values())
-    return b"=" not in names and b"\0" not in names and b"\0" not in values
-
-
-def variables_with_placeholders(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
-    """Return the variables whose values are `granted()` placeholders, to be filled in when the command starts."""
-    if not env or granted not in map(type, env.values()):
-        return {}
-    return {os.fsencode(name): value for name, value in env.items() if isinstance(value, granted)}
 
 
 def path_tuple(value: Any, name: str, subject: str) -> tuple[Any, ...]:

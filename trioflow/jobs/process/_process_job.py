@@ -29,9 +29,8 @@ from ...abc import (
     set_run_need,
     short_repr,
 )
-from .. import T, _pickling
-from .._env_propagation import call_with_variables, wrap_with_variables
-from .._pickling import MainRejectingPickler, make_picklable, unpicklable_error
+from .. import T, _sent_calls
+from .._sent_calls import MainRejectingPickler, make_picklable, unpicklable_error
 from ..posix._cpus import count_usable_cpus
 from ..posix._processes import check_limits
 from . import _worker_main
@@ -425,8 +424,8 @@ def _submit_call(executor: Executor, job: FunctionJob[T], started_event: ThreadE
     make_pickler = _executor_pickler(executor)
     if make_pickler is not None:
         if not _uses_cloudpickle(executor):
-            call = functools.partial(_pickling.make_picklable(call.func), *call.args, **call.keywords)
-        _pickling.check_picklable(call, job, f"a worker of {type(executor).__name__}", make_pickler)
+            call = functools.partial(make_picklable(call.func), *call.args, **call.keywords)
+        _sent_calls.check_picklable(call, job, f"a worker of {type(executor).__name__}", make_pickler)
     call = _with_propagated_context(call, executor)
     try:
         return executor.submit(call.func, *call.args, **call.keywords)
@@ -457,8 +456,8 @@ def _with_propagated_context(call: functools.partial[T], executor: Executor) -> 
     if _calls_in_threads(executor):
         return functools.partial(contextvars.copy_context().run, call)
     if _uses_cloudpickle(executor):
-        return functools.partial(wrap_with_variables(call.func, variables), *call.args, **call.keywords)
-    return functools.partial(call_with_variables, variables, call.func, *call.args, **call.keywords)
+        return functools.partial(_sent_calls.wrap_with_variables(call.func, variables), *call.args, **call.keywords)
+    return functools.partial(_sent_calls.call_with_variables, variables, call.func, *call.args, **call.keywords)
 
 
 def _call_and_report_start(started_event: ThreadEvent, call: functools.partial[T]) -> T:
@@ -484,16 +483,16 @@ def _uses_cloudpickle(executor: Executor) -> bool:
     return is_made_by(executor, "loky", "joblib")  # joblib has a copy of loky
 
 
-def _executor_pickler(executor: Executor) -> _pickling.PicklerFactory | None:
+def _executor_pickler(executor: Executor) -> _sent_calls.PicklerFactory | None:
     """Return the pickler that an executor uses, or None if it does not pickle or its pickler is unknown."""
     if isinstance(executor, ProcessPoolExecutor):
         from multiprocessing.reduction import ForkingPickler
 
-        return cast(_pickling.PicklerFactory, ForkingPickler)
+        return cast(_sent_calls.PicklerFactory, ForkingPickler)
     if is_made_by(executor, INTERPRETER_POOL, "mpi4py"):
         return pickle.Pickler
     if _uses_cloudpickle(executor):
-        return _pickling.cloudpickle_pickler()
+        return _sent_calls.cloudpickle_pickler()
     return None
 
 

@@ -29,12 +29,11 @@ from ...abc import (
     run_of,
     shown_value,
 )
-from .._env_propagation import propagated_variables
 from ..command import _argv
 from ..command._argv import Template, check_line, granted, join_line
 from ..command._output_sinks import make_tag_function
 from ..command._result import REDACTED_COMMAND, CheckOption, CommandResult, parse_check
-from ..command._spawn_options import CommandOptions, check_mapping, is_path
+from ..command._spawn_options import CommandOptions, is_path
 from . import _sftp_transfers
 from ._connections import Connections, need_session
 from ._node_session import NodeSession
@@ -397,7 +396,7 @@ class _StepRunner:
 
     def _variables(self) -> dict[str, str]:
         own = {name: self._fill_variable(value) for name, value in self._job._env.items()}
-        return {**own, **propagated_variables(own.get)}
+        return {**own, **_argv.propagated_variables(own.get)}
 
     def _fill_variable(self, value: str | granted) -> str:
         return value.text(self._job) if isinstance(value, granted) else self._values.fill(value)
@@ -414,7 +413,7 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
         ValueError: a name is not valid in a shell, or a value contains a NUL.
 
     """
-    check_mapping(env, "env", subject)
+    _argv.check_mapping(env, "env", subject)
     variables = {str(name): value if isinstance(value, granted) else str(value) for name, value in env.items()}
     for name, value in variables.items():
         if not _VARIABLE_NAME_PATTERN.fullmatch(name):
@@ -432,7 +431,7 @@ _VARIABLE_NAME_PATTERN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _check_value_names(values: Mapping[Any, Any], subject: str) -> Iterable[str]:
-    check_mapping(values, "values", subject)
+    _argv.check_mapping(values, "values", subject)
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):
             raise ValueError(

@@ -1,4 +1,7 @@
-"""Checks, before a call is sent to another process, that it can be pickled. The error names the part that cannot be."""
+"""Calls that are sent to another process: whether they can be pickled, and environment variables that go with them.
+
+What cannot be pickled is found before the call is sent; the error names the part.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import functools
 import pickle
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from .._core.base._user_code import find_by_name
@@ -14,8 +17,6 @@ from ..abc import AbstractJob, name_of
 
 PicklerFactory = Callable[..., Any]
 """A pickler class, or a function with its arguments `file`, `protocol`, `fix_imports` and `buffer_callback`."""
-
-
 LOCAL_FUNCTION_ADVICE: Final = "define it at the top level of a module"
 
 
@@ -149,3 +150,35 @@ def _pickling_error(value: Any, make_pickler: PicklerFactory) -> Exception | Non
     except Exception as error:
         return error
     return None
+
+
+# ---- environment variables of a call
+
+
+def call_with_variables(
+    variables: Mapping[str, str], function: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    """Call a function with environment variables set. Unlike a closure, this function can be pickled by reference."""
+    return wrap_with_variables(function, variables)(*args, **kwargs)
+
+
+def wrap_with_variables(function: Callable[..., Any], variables: Mapping[str, str]) -> Callable[..., Any]:
+    """Wrap a function so that environment variables are set before each call, and removed after it.
+
+    The wrapper is a closure, so cloudpickle sends it by value to workers that need not have trioflow. Calls that
+    overlap in one process share the environment: each call removes only those variables that still have its values.
+    """
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        import os
+
+        os.environ.update(variables)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            for name, value in variables.items():
+                if os.environ.get(name) == value:
+                    del os.environ[name]
+
+    wrapper.__name__ = getattr(function, "__name__", "call")  # Dask shows this name
+    return wrapper
