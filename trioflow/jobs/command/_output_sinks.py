@@ -37,11 +37,10 @@ class OutputSink(Protocol):
 
     def write(self, data: bytes) -> object:
         """Process the next piece of output."""
-        ...
 
     def finish(self) -> object:
-        """Flush buffers and free resources at the end of the output."""
-        ...
+        """Flush buffers and free resources at the end of the output, if there are any."""
+        return None
 
 
 class OutputSpool:
@@ -108,7 +107,7 @@ class SpoolReader(io.RawIOBase):
         return self._position
 
 
-class CaptureSink:
+class CaptureSink(OutputSink):
     """A sink that stores the whole output, in memory up to `SPOOL_LIMIT_BYTES` bytes, otherwise on disk."""
 
     __slots__ = ("_buffer", "_spool")
@@ -126,9 +125,6 @@ class CaptureSink:
             self._buffer += data
         else:
             self._spool.write(data)
-
-    def finish(self) -> None:
-        """Do nothing: no cleanup is needed."""
 
     def tail(self, size: int) -> bytes:
         """Return the end of the output so far. Any thread may call this."""
@@ -223,7 +219,7 @@ class DescriptorSink:
         self._close_once()
 
 
-class ActivitySink:
+class ActivitySink(OutputSink):
     """A sink that calls a function whenever output arrives. The function restarts an `idle_timeout`."""
 
     __slots__ = ("_on_output",)
@@ -235,8 +231,13 @@ class ActivitySink:
         """Report that output has arrived; its content is ignored."""
         self._on_output()
 
-    def finish(self) -> None:
-        """Do nothing: no cleanup is needed."""
+
+def stream_sink(file: Any, *, flush_each_write: bool = False) -> OutputSink:
+    """Return the sink for an open file; on a stream where a monitor draws, one that prints lines above the picture."""
+    if not getattr(file, "has_picture", None):
+        return FileSink(file, flush_each_write=flush_each_write)
+    encoding = file.encoding or "utf-8"  # what the stream cannot encode is escaped
+    return LineSink(lambda line: file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n"))
 
 
 def file_size(path: Any) -> int:

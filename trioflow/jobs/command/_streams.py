@@ -23,19 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ... import _posix as posix
 from .._user_files import open_output_file
 from ..posix._files import explain_temporary_file, is_named_pipe, write_all
+from . import _output_sinks
 from ._argv import BYTES_TYPES
-from ._output_sinks import (
-    ActivitySink,
-    CaptureSink,
-    DescriptorSink,
-    FileSink,
-    LineSink,
-    OutputSink,
-    OutputSpool,
-    file_tail,
-    make_line_sinks,
-    make_tag_function,
-)
+from ._output_sinks import CaptureSink, DescriptorSink, LineSink, OutputSink, OutputSpool, file_tail
 from ._spawn_options import is_path
 
 if TYPE_CHECKING:
@@ -111,8 +101,8 @@ class ProcessStreams:
             self._captures_by_stream[name] = CaptureSink()
             sinks.append(self._captures_by_stream[name])
         job, on_line = self._job, options.on_line
-        tag = make_tag_function(options.tag, job.label, {"label": str(job.label)})
-        sinks += make_line_sinks(name, None if on_line is None else partial(on_line, job), tag)
+        tag = _output_sinks.make_tag_function(options.tag, job.label, {"label": str(job.label)})
+        sinks += _output_sinks.make_line_sinks(name, None if on_line is None else partial(on_line, job), tag)
         if sinks:
             return self._open_pipe(sinks)
         if isinstance(value, int):
@@ -149,16 +139,14 @@ class ProcessStreams:
         if value is None and file is getattr(sys, f"__{name}__"):
             return None
         has_picture = getattr(file, "has_picture", None)  # None if `file` is not the stream of a monitor
-        if has_picture:
-            return self._open_pipe([LineSink(lambda line: print_line(file, line))])
-        if value is not None or has_picture is not None or isinstance(file, io.TextIOWrapper):
+        if not has_picture and (value is not None or has_picture is not None or isinstance(file, io.TextIOWrapper)):
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 return int(file.fileno())
-        return self._open_pipe([FileSink(file)])
+        return self._open_pipe([_output_sinks.stream_sink(file)])
 
     def _open_pipe(self, sinks: list[OutputSink]) -> int:
         if self._on_output is not None:
-            sinks = [*sinks, ActivitySink(self._on_output)]
+            sinks = [*sinks, _output_sinks.ActivitySink(self._on_output)]
         write_end = self._close_after_start(self.pipes.open_pipe(sinks))
         self._write_ends.add(write_end)
         return write_end
@@ -209,12 +197,6 @@ class ProcessStreams:
         for descriptor in self._inherited_descriptors:
             os.close(descriptor)
         self._inherited_descriptors.clear()
-
-
-def print_line(file: Any, line: str) -> None:
-    """Print a line of output, and escape the characters that the stream cannot encode."""
-    encoding = file.encoding or "utf-8"
-    file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def _create_unnamed_file(data: Any) -> int:

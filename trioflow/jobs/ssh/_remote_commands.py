@@ -20,22 +20,11 @@ from typing import Any, Final, cast
 
 from ...abc import TimeLimit, run_of
 from .._user_files import open_output_file
+from ..command import _output_sinks
 from ..command._command_job import CommandJob
-from ..command._output_sinks import (
-    MAX_TAIL_BYTES,
-    ActivitySink,
-    CaptureSink,
-    DescriptorSink,
-    FileSink,
-    LineSink,
-    OutputSink,
-    OutputSpool,
-    file_tail,
-    make_line_sinks,
-)
+from ..command._output_sinks import MAX_TAIL_BYTES, CaptureSink, DescriptorSink, OutputSink, OutputSpool, file_tail
 from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
-from ..command._streams import print_line
 from ..posix._processes import Process, ReportedUsage
 from ._connections import Connection
 from ._local_node import LocalConnection
@@ -129,7 +118,7 @@ class RemoteCommand:
         stderr_sinks = [self._tail, *self._stderr.sinks]
         report_filter = ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
         self.report: Final = report_filter.report
-        activity_sinks = [ActivitySink(spec.limit.heartbeat)] * spec.limit.needs_signs
+        activity_sinks = [_output_sinks.ActivitySink(spec.limit.heartbeat)] * spec.limit.needs_signs
         self._process: Final = _LocalEnd(
             spec.connection.command(command),
             cwd=spec.connection.directory,
@@ -259,7 +248,7 @@ class _LocalOutput:
         self._path: Final = target if is_path(target) else None
         self._capture: Final = CaptureSink() if target == subprocess.PIPE else None
         self.sinks: list[OutputSink] = [] if self._capture is None else [self._capture]
-        lines = make_line_sinks(name, stdio.on_line, stdio.tag)
+        lines = _output_sinks.make_line_sinks(name, stdio.on_line, stdio.tag)
         self.sinks += lines
         if is_path(target):
             self.sinks.append(DescriptorSink(open_output_file(target, job, truncate=stdio.truncate)))
@@ -359,7 +348,7 @@ class _StartBuffer:
             self._output.flush()
 
 
-class _TailSink:
+class _TailSink(OutputSink):
     """A sink that keeps the last `MAX_TAIL_BYTES` bytes of a stream."""
 
     def __init__(self) -> None:
@@ -369,22 +358,12 @@ class _TailSink:
         self.data.extend(data)
         del self.data[:-MAX_TAIL_BYTES]
 
-    def finish(self) -> None:
-        """Do nothing: no cleanup is needed."""
-
 
 def _make_sinks(file: Any) -> list[OutputSink]:
-    """Return the sinks for an open file or a descriptor.
-
-    A stream on which a monitor draws is printed to line by line, above the monitor's picture.
-    """
-    if file is None:
-        return []
+    """Return the sinks for an open file or a descriptor; none for None."""
     if isinstance(file, int):
         file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - the caller closes it
-    if getattr(file, "has_picture", None):
-        return [LineSink(lambda text: print_line(file, text))]
-    return [FileSink(file, flush_each_write=True)]
+    return [] if file is None else [_output_sinks.stream_sink(file, flush_each_write=True)]
 
 
 def _to_subprocess_code(code: int) -> int:
