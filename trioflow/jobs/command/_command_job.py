@@ -15,11 +15,13 @@ from . import _argv
 from ._argv import Template
 from ._process_run import ProcessRun
 from ._result import CheckOption, CommandResult, parse_check
-from ._spawn_options import AnyPath, CommandOptions, JobCallback, LeftoversOption, PinOption, path_tuple
+from ._spawn_options import AnyPath, CommandOptions, LeftoversOption, PinOption, path_tuple
 from ._streams import ProcessStreams
 
 if TYPE_CHECKING:
     from ...abc import Work
+
+JobCallback = Callable[["CommandJob"], object]
 
 
 class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]")), keeps_time=True):

@@ -15,9 +15,7 @@ from ._result import ZERO_ONLY, describe_failure
 
 if TYPE_CHECKING:
     from ...abc import Work
-    from ._command_job import CommandJob
 
-JobCallback = Callable[["CommandJob"], object]
 PinOption = Literal["slot"]
 LeftoversOption = Literal["wait", "end"]
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -39,8 +37,8 @@ class CommandOptions:
     stderr: Any = None
     success_codes: frozenset[int] | None = ZERO_ONLY  # None: any exit code counts as success
     terminate_grace: float = 5.0
-    on_start: JobCallback | None = None
-    on_line: Callable[[CommandJob, str], object] | None = None
+    on_start: Callable[[Any], object] | None = None  # the job
+    on_line: Callable[[Any, str], object] | None = None  # the job and a line
     tag: bool | str = False
     nice: int | None = None
     memory_limit: int | None = None

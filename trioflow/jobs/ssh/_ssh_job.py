@@ -174,11 +174,9 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         if all(isinstance(step, Pull) for step in self._steps):
             options.setdefault("save", None)  # the files on the node may have changed, which no journal can tell
         job, read = (stdin, None) if is_job(stdin) else (None, stdin)
-        on_own_start: Any = on_start
-        on_own_line: Any = on_line
         self._command_options: Final = CommandOptions(
             cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, success_codes=parse_check(check, subject),
-            terminate_grace=terminate_grace, on_start=on_own_start, on_line=on_own_line,
+            terminate_grace=terminate_grace, on_start=on_start, on_line=on_line,
             tag=tag, append=append,
         )  # fmt: skip
         self._command_options.validate(subject)
@@ -318,14 +316,10 @@ class _StepRunner:
                 return await self._command(step, words)
             case Program():
                 return await self._script(step, words)
-            case Push():
-                *sources, to = words
-                return await _sftp_transfers.push(self.session, sources, self._values.fill(to), repr(step))
-            case Pull():
-                *sources, to = words
-                return await _sftp_transfers.pull(self.session, sources, self._values.fill(to), repr(step))
             case _:
-                raise NotImplementedError(type(step).__name__)
+                copy: Any = _sftp_transfers.push if isinstance(step, Push) else _sftp_transfers.pull
+                *sources, to = words
+                return await copy(self.session, sources, self._values.fill(to), repr(step))
 
     async def _command(self, step: Command, words: list[str]) -> CommandResult:
         if not step.is_shell_line:
@@ -377,7 +371,7 @@ class _StepRunner:
         directory = self._directory()
         if directory is not None and enters_directory:
             words = ["/bin/sh", "-c", CHANGE_DIRECTORY_SCRIPT, "trioflow", directory, *words]
-        on_line: Any = options.on_line
+        on_line = options.on_line
         stdio = Stdio(
             stdout=self._fill_path(options.stdout),
             stderr=self._fill_path(options.stderr),
