@@ -53,11 +53,11 @@ if _typing.TYPE_CHECKING:
     from .jobs.command._result import CommandResult as CommandResult
     from .jobs.process._process_job import ProcessJob as ProcessJob
     from .jobs.ssh._nodes import LocalNode as LocalNode
-    from .jobs.ssh._nodes import SshError as SshError
     from .jobs.ssh._nodes import SshNode as SshNode
     from .jobs.ssh._nodes import SshNodes as SshNodes
-    from .jobs.ssh._nodes import Unreachable as Unreachable
     from .jobs.ssh._remote_service import SshService as SshService
+    from .jobs.ssh._ssh_errors import SshError as SshError
+    from .jobs.ssh._ssh_errors import Unreachable as Unreachable
     from .jobs.ssh._ssh_job import SshJob as SshJob
     from .jobs.ssh._steps import Pull as Pull
     from .jobs.ssh._steps import Push as Push
@@ -105,7 +105,8 @@ _LAZY_NAMES = {
         ".jobs.process._process_job": "ProcessJob",
         ".jobs.ssh._ssh_job": "SshJob",
         ".jobs.ssh._remote_service": "SshService",
-        ".jobs.ssh._nodes": "LocalNode SshError SshNode SshNodes Unreachable",
+        ".jobs.ssh._nodes": "LocalNode SshNode SshNodes",
+        ".jobs.ssh._ssh_errors": "SshError Unreachable",
         ".jobs.ssh._steps": "Pull Push Script ScriptText",
         ".journal._journal": "Journal",
         ".simulation._simulate": "Simulation simulate",

@@ -40,7 +40,8 @@ from ..posix._guard import MARK_VARIABLE, Guard
 from ..posix._processes import Process, end_group, spawn
 from . import _transport
 from ._local_node import LocalConnection
-from ._nodes import LocalNode, Node, SshError, SshNode, Unreachable
+from ._nodes import LocalNode, Node, SshNode
+from ._ssh_errors import SshError, Unreachable
 from ._transport import READY, Diagnostics, Gateway, OpenSsh, Operation
 
 MAX_ATTEMPTS: Final = 3

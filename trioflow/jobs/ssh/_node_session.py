@@ -19,8 +19,8 @@ from ..command._command_job import CommandJob
 from ..command._result import REDACTED_COMMAND, ZERO_ONLY, CommandError, CommandResult, describe_failure
 from ._connections import Connection
 from ._local_node import LocalConnection
-from ._nodes import SshError
 from ._remote_commands import CommandSpec, RemoteCommand, Stdio
+from ._ssh_errors import SshError
 from ._transport import LOST_SESSION_CODE, Operation
 
 MAX_ATTEMPTS: Final = 3

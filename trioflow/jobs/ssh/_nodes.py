@@ -1,7 +1,4 @@
-"""Nodes: `SshNode`, another machine; `LocalNode`, this machine; `SshNodes`, many from a list, a file, or a range.
-
-`SshError` and `Unreachable` are the failures of their connections.
-"""
+"""`SshNode`, another machine; `LocalNode`, this machine; `SshNodes`, many nodes from a list, a file, or a range."""
 
 from __future__ import annotations
 
@@ -14,8 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast, final, get_args, overload
 
 from ... import _posix as posix
-from ..._core.job._errors import TrioflowError
-from ...abc import duration, file_path, flag, is_among, printable, short_repr, whole_number
+from ...abc import duration, file_path, flag, is_among, short_repr, whole_number
 
 OnUnreachable = Literal["fail", "skip"]
 Paths = str | os.PathLike[str]
@@ -325,29 +321,3 @@ def _parse_node(text: str, options: dict[str, Any]) -> Node:
     if match["port"]:
         own["port"] = int(match["port"])
     return SshNode(match["host"].strip("[]"), **{**options, **own})
-
-
-class SshError(TrioflowError):
-    """A node refuses the login, its connection is lost, or a transfer fails.
-
-    If the job was running a command, the command either did not start or has an unknown outcome.
-
-    Attributes:
-        node: the node.
-        started: whether a command or transfer has started on the node, or may have.
-
-    """
-
-    __module__ = "trioflow"  # for tracebacks of programs that never access `trioflow.SshError`, which sets it
-
-    def __init__(self, node: Node, what: str, advice: str = "", *, started: bool = False) -> None:
-        """Build the message from the node's name and a description of the problem; advice is a note."""
-        self.node: Node = node
-        self.started: bool = started
-        super().__init__(printable(f"{node.name}: {what}"), printable(advice))
-
-
-class Unreachable(SshError):
-    """A node could not be reached in several attempts: it is off, has another address, or did not answer in time."""
-
-    __module__ = "trioflow"

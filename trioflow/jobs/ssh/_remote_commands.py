@@ -28,7 +28,8 @@ from ..command._spawn_options import is_path
 from ..posix._processes import Process, ReportedUsage
 from ._connections import Connection
 from ._local_node import LocalConnection
-from ._nodes import LocalNode, Node, SshError
+from ._nodes import LocalNode, Node
+from ._ssh_errors import SshError
 from ._transport import LOST_SESSION_CODE
 from ._wrapper import ReportFilter, export_variables, login_shell_line
 
