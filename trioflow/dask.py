@@ -83,7 +83,7 @@ class Cluster(JobExecutor):
 
     """
 
-    __slots__ = ("_address", "_resources", "_workers", "client")
+    __slots__ = ("_address", "_call_options", "client")
 
     client: Final[Any]
     """The `distributed.Client` of the cluster."""
@@ -102,8 +102,8 @@ class Cluster(JobExecutor):
         if value is not None and (isinstance(value, bytes) or not isinstance(value, Iterable)):
             raise TypeError(f"workers={short_repr(workers)} of Cluster: give the addresses of workers, or None")
         self.client = client
-        self._resources: Final = dict(resources or {})
-        self._workers: Final = [workers] if isinstance(workers, str) else list(workers or ())
+        chosen_workers = [workers] if isinstance(workers, str) else list(workers or ())
+        self._call_options: Final = {"resources": dict(resources or {}) or None, "workers": chosen_workers or None}
         self._address: Final = scheduler_address(client)
 
     def __repr__(self) -> str:
@@ -115,14 +115,10 @@ class Cluster(JobExecutor):
         run, client = run_of(job), self.client
         fetched_futures, result_uses = run.shared(FetchedFutures), run.shared(ResultUses)
         call = call_of(job, partial(fetched_futures.resolve_input, client))
-        should_fetch = run.stores(job) or not result_uses.stays_on_cluster(job, client)
+        stays = partial(result_uses.stays_on_cluster, job, client)
+        should_fetch = run.stores(job) or not stays()
         future, value = await call_on_cluster(
-            job,
-            client,
-            call,
-            lambda: should_fetch or not result_uses.stays_on_cluster(job, client),
-            self._resources,
-            self._workers,
+            job, client, call, lambda: should_fetch or not stays(), self._call_options
         )
         if value is NOT_FETCHED:
             return ClusterResult(client, future, self._address)
@@ -220,8 +216,7 @@ async def call_on_cluster(
     client: Any,
     call: partial[Any],
     should_fetch: Callable[[], bool],
-    resources: Mapping[str, float],
-    workers: list[str],
+    call_options: Mapping[str, Any],
 ) -> tuple[Any, Any]:
     """Make the call of a job on a cluster.
 
@@ -230,8 +225,7 @@ async def call_on_cluster(
         client: the client of the cluster.
         call: the function and its arguments.
         should_fetch: a function that returns whether to fetch the value; called when the call has ended.
-        resources: the resources that a suitable worker must have.
-        workers: the names or addresses of the workers that may make the call; empty for all.
+        call_options: the options of all calls on the cluster, as `Client.submit` has them.
 
     Returns:
         Dask's future, and the value, or `NOT_FETCHED` if `should_fetch()` has returned False.
@@ -244,7 +238,7 @@ async def call_on_cluster(
     """
     run, ended_event = run_of(job), ThreadEvent()
     address = scheduler_address(client)
-    options = {"resources": resources or None, "workers": workers or None, "priority": _get_priority(job, run)}
+    options = {**call_options, "priority": _get_priority(job, run)}
     if client.status != "running":
         raise lost_cluster_error(job, client, address)
 

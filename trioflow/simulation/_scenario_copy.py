@@ -10,7 +10,6 @@ import anyio
 
 from .._core.admission._pool import Pool, copy_pool
 from .._core.admission._window import Adaptive, max_slots
-from .._core.admission.policy._builtin_policies import PolicyName
 from .._core.admission.policy._policy import Outlook, Policy
 from .._core.base._graph_algorithms import topological_order
 from .._core.job._function import Job
@@ -20,30 +19,14 @@ from .._core.job._retry import Retry
 from .._core.job._service import Service
 from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.scheduler._members import first_options, insert_members
-from .._core.words._job_queries import (
-    criticality,
-    find_run_resource,
-    inputs_of,
-    is_service,
-    needs_as_given,
-    run_needs,
-    settled_only_for,
-)
+from .._core.words import _job_queries
 
 
 class NeverSettles(BaseException):
     """The exception that ends a simulation in which a job is called without an end. No retry catches it.
 
-    Attributes:
-        job: the user's job.
-        calls: how often it was called.
-
+    Its arguments are the user's job, and how often it was called.
     """
-
-    def __init__(self, job: AnyJob, calls: int) -> None:
-        super().__init__(job, calls)
-        self.job: Final = job
-        self.calls: Final = calls
 
 
 MAX_CALLS: Final = 10_000
@@ -147,6 +130,8 @@ OUTERMOST_OPTIONS: Final[dict[str, Any]] = {
     "run_if": "succeeded",
 }
 """The options that replace those of a scheduler whose copy is outermost, even if it is nested itself."""
+UNCHANGED_OPTIONS: Final = ("label", "forever", "run_if", "keep_result", "timeout", "on_timeout", "priority")
+"""The options that a copy has as the original has them."""
 
 
 class ScenarioCopy:
@@ -191,36 +176,40 @@ class ScenarioCopy:
                 self._new_call_count(job)
             else:
                 copy = self._copy_job(job)
-            settled_only = [self.copies[other] for other in settled_only_for(job) if other in self.copies]
+            settled_only = [self.copies[other] for other in _job_queries.settled_only_for(job) if other in self.copies]
             copy.requires(settled_only, settled=True)
             self.copies[job] = copy
         self.copies[scheduler] = self.scheduler
         for job in (scheduler, *originals):
             copy = self.copies[job]
-            for name, amount in run_needs(job).items():
+            for name, amount in _job_queries.run_needs(job).items():
                 set_run_need(copy, name, amount)
-                owner, total, _ = find_run_resource(job.scheduler or scheduler, name)
+                owner, total, _ = _job_queries.find_run_resource(job.scheduler or scheduler, name)
                 self.copies.get(owner, self.scheduler).resource_totals[name] = total
             if is_scheduler(job) and is_scheduler(copy):
                 insert_members(copy, [self.copies[member] for member in job])  # an input may be in another scheduler
 
     def _copy_scheduler(self, original: BaseScheduler, window: Any, options: dict[str, Any]) -> SchedulerCopy:
-        """Copy a scheduler without its jobs; `options` replace its own."""
+        """Copy a scheduler without its jobs; `options` replace its own.
+
+        A built-in policy stays as it is, and a user-defined one is called with the original jobs.
+        """
+        policy = original.policy if self._policy is None else self._policy
         return SchedulerCopy(
             original,
             jobs_window=self._copy_window(window),
             cleanup_timeout=original.cleanup_timeout,
             pool=self._copy_pool(original.pool),
             backfill=original.backfill,
-            policy=self._copy_policy(original.policy if self._policy is None else self._policy),
+            policy=policy if isinstance(policy, str) else PolicyForCopies(policy, self.copies),
             **(self._copy_options(original) | options),
         )
 
     def _copy_job(self, job: AnyJob) -> AnyJob:
         """Copy a job. The arguments of the copy are the duration and the copies of the job's inputs."""
         options = self._copy_options(job)
-        inputs = [self.copies[source] for source in inputs_of(job) if source in self.copies]
-        if is_service(job):
+        inputs = [self.copies[source] for source in _job_queries.inputs_of(job) if source in self.copies]
+        if _job_queries.is_service(job):
             return Service(serve_after_duration, self._new_call_count(job), self._durations[job], *inputs, **options)
         if job.forever:
             return Job(sleep_forever, *inputs, **options)
@@ -233,18 +222,12 @@ class ScenarioCopy:
     def _copy_options(self, job: AnyJob) -> dict[str, Any]:
         retry = job.retry
         return {
-            "label": job.label,
-            "critical": criticality(job),  # has an effect here, because jobs may time out in a simulation
-            "forever": job.forever,
+            **{name: getattr(job, name) for name in UNCHANGED_OPTIONS},
+            "critical": _job_queries.criticality(job),  # has an effect here, because jobs may time out in a simulation
             "required": [self.copies[required] for required in job.required if required in self.copies],
-            "run_if": job.run_if,
-            "keep_result": job.keep_result,
             "expected_duration": self._known_durations.get(job),
-            "timeout": job.timeout,
-            "on_timeout": job.on_timeout,
             "retry": None if retry is None else self._copy_retry(retry),
-            "priority": job.priority,
-            "needs": needs_as_given(job) or None,
+            "needs": _job_queries.needs_as_given(job) or None,
         }
 
     def _copy_retry(self, retry: Retry) -> Retry:
@@ -259,10 +242,6 @@ class ScenarioCopy:
         if pool not in self._pool_copies:
             self._pool_copies[pool] = copy_pool(pool)
         return self._pool_copies[pool]
-
-    def _copy_policy(self, policy: PolicyName | Policy) -> PolicyName | Policy:
-        """Return a built-in policy unchanged. Wrap a user-defined one, which is then called with the original jobs."""
-        return policy if isinstance(policy, str) else PolicyForCopies(policy, self.copies)
 
     def _copy_window(self, window: Any) -> Any:
         """Return the window, or its copy if it is a limiter. All schedulers that share the limiter share the copy."""

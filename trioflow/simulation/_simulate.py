@@ -149,8 +149,9 @@ def run_scenario_copy(copy: ScenarioCopy, trace: Trace) -> RunWatch:
     try:
         copy.scheduler.run(backend="asyncio", backend_options=virtual_options("asyncio"), instruments=[trace, watch])
     except NeverSettles as error:
+        job, calls = error.args
         raise ValueError(
-            f"{subject} would hardly ever end: {error.job.label!r} succeeds in none of {error.calls:,} calls, because "
+            f"{subject} would hardly ever end: {job.label!r} succeeds in none of {calls:,} calls, because "
             f"an expected duration exceeds a timeout: give a longer timeout=, or fewer retries"
         ) from None
     if watch.stall_reason:

@@ -340,7 +340,8 @@ class _Explorer:
                     error.add_note(f"This is run {number + 1} of {runs} (seed={seed}) of explore: {plan}")
                 raise
             if outcome.violated_invariant is not None:
-                self._raise_broken_run(outcome, order_seed, number, runs, seed)
+                heading = f"Run {number + 1} of {runs} (seed={seed}) violates an invariant. The shortest story of it:"
+                raise _make_broken_run(Shrinker(outcome, order_seed, self._run).shrink(), heading)
             if number < len(backends):
                 plain_wait_count = max(plain_wait_count, outcome.total_wait_count)
                 plain_duration = max(plain_duration, outcome.end_time)
@@ -354,13 +355,6 @@ class _Explorer:
         if order_seed is not None:
             applied_faults.add("order")
         self._fault_counts.update(applied_faults)
-
-    def _raise_broken_run(self, outcome: RunOutcome, order_seed: int | None, number: int, runs: int, seed: int) -> None:
-        __tracebackhide__ = True
-        smallest = Shrinker(outcome, order_seed, self._run).shrink()
-        raise _make_broken_run(
-            smallest, f"Run {number + 1} of {runs} (seed={seed}) violates an invariant. The shortest story of it:"
-        )
 
 
 def _make_broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:

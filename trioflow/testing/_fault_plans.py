@@ -99,14 +99,11 @@ def _read_change(word: str) -> Change:
     name, _, value = rest.partition("=")
     if kind not in FAULT_OF_KIND or not separator:
         raise ValueError
-    change = Change(kind, unquote(name), END_PLACE if at == "end" else int(at), _parse_value(value))
+    number = SHORT_DELAY if value == "moment" else float(value or 0)
+    change = Change(kind, unquote(name), END_PLACE if at == "end" else int(at), number)
     if not math.isfinite(change.value) or (change.value < 0 and kind != "rank") or (at != "end" and change.at < 0):
         raise ValueError
     return change
-
-
-def _parse_value(value: str) -> float:
-    return SHORT_DELAY if value == "moment" else float(value or 0)
 
 
 class InjectedError(Exception):
@@ -292,13 +289,5 @@ class PlanGenerator:
     def _draw_delay(self) -> float:
         if "durations" not in self._faults:
             return SHORT_DELAY
-        return self._random.choice(
-            (
-                SHORT_DELAY,
-                SHORT_DELAY,
-                self._plain_duration / 8,
-                self._plain_duration / 2,
-                self._plain_duration,
-                2 * self._plain_duration + 1,
-            )
-        )
+        plain = self._plain_duration
+        return self._random.choice((SHORT_DELAY, SHORT_DELAY, plain / 8, plain / 2, plain, 2 * plain + 1))
