@@ -37,6 +37,8 @@ A recursive type for nested containers would match each string, because a string
 """
 ValueOrJob: TypeAlias = "A | JobOf[A] | JobContainer | tuple[Callable[[], A]]"
 """An argument for a parameter of the type `A`: a value, a job with such a result, or a container of jobs."""
+JobOr: TypeAlias = "A | JobOf[A] | JobContainer"
+"""The same where `A` is known before: without the member that only moves the argument to the second pass."""
 
 
 # Type checkers show the names of these Protocols in errors. They give advice: for a plain function, use `ThreadJob`.

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
 from ..base._text_forms import short_repr
-from ._argument_types import A, A_contra, B, B_contra, C, C_contra, JobContainer, JobOf, T_co
+from ._argument_types import A, A_contra, B, B_contra, C, C_contra, JobContainer, JobOf, JobOr, T_co
 from ._function import FunctionJob, Job, check_kind
 from ._job_options import JobOptions
 
@@ -78,49 +78,25 @@ class JobFunction(Generic[P, T]):
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @overload
+    def __call__(self: JobFunction1[A, Q, T], a: JobOr[A], /, *args: Q.args, **kwargs: Q.kwargs) -> Job[T]: ...
+    @overload
     def __call__(
-        self: JobFunction1[A, Q, T], a: A | JobOf[A] | JobContainer, /, *args: Q.args, **kwargs: Q.kwargs
+        self: JobFunction2[A, B, Q, T], a: JobOr[A], b: JobOr[B], /, *args: Q.args, **kwargs: Q.kwargs
     ) -> Job[T]: ...
     @overload
     def __call__(
-        self: JobFunction2[A, B, Q, T],
-        a: A | JobOf[A] | JobContainer,
-        b: B | JobOf[B] | JobContainer,
-        /,
-        *args: Q.args,
-        **kwargs: Q.kwargs,
+        self: JobFunction3[A, B, C, Q, T], a: JobOr[A], b: JobOr[B], c: JobOr[C], /, *args: Q.args, **kwargs: Q.kwargs
     ) -> Job[T]: ...
     @overload
     def __call__(
-        self: JobFunction3[A, B, C, Q, T],
-        a: A | JobOf[A] | JobContainer,
-        b: B | JobOf[B] | JobContainer,
-        c: C | JobOf[C] | JobContainer,
-        /,
-        *args: Q.args,
-        **kwargs: Q.kwargs,
+        self: JobFunction3[A, B, C, Q, T], a: JobOr[A], b: JobOr[B], c: JobOr[C], /, **kwargs: JobOf[Any] | JobContainer
     ) -> Job[T]: ...
     @overload
     def __call__(
-        self: JobFunction3[A, B, C, Q, T],
-        a: A | JobOf[A] | JobContainer,
-        b: B | JobOf[B] | JobContainer,
-        c: C | JobOf[C] | JobContainer,
-        /,
-        **kwargs: JobOf[Any] | JobContainer,
+        self: JobFunction2[A, B, Q, T], a: JobOr[A], b: JobOr[B], /, **kwargs: JobOf[Any] | JobContainer
     ) -> Job[T]: ...
     @overload
-    def __call__(
-        self: JobFunction2[A, B, Q, T],
-        a: A | JobOf[A] | JobContainer,
-        b: B | JobOf[B] | JobContainer,
-        /,
-        **kwargs: JobOf[Any] | JobContainer,
-    ) -> Job[T]: ...
-    @overload
-    def __call__(
-        self: JobFunction1[A, Q, T], a: A | JobOf[A] | JobContainer, /, **kwargs: JobOf[Any] | JobContainer
-    ) -> Job[T]: ...
+    def __call__(self: JobFunction1[A, Q, T], a: JobOr[A], /, **kwargs: JobOf[Any] | JobContainer) -> Job[T]: ...
     @overload
     def __call__(self, **kwargs: JobOf[Any] | JobContainer) -> Job[T]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Job[T]:  # type: ignore[misc]  # mypy loses Q in the overloads

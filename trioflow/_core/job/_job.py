@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from ._job_options import JobOptions, JobSave, RetryOption
     from ._requirements import Required, StoredRequirements
 
-if TYPE_CHECKING:  # the default lets a bare `AbstractJob` stand for a job with any result
-    T = TypeVarWithDefault("T", default=Any)
+    T = TypeVarWithDefault("T", default=Any)  # the default lets a bare `AbstractJob` stand for a job with any result
 else:
     T = TypeVar("T")
 D = TypeVar("D")

@@ -197,10 +197,8 @@ def check_save(
 ) -> JobSave:
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
     if not is_pair and not is_among(value, (*names, None)):
-        choices = ", ".join(map(repr, names))
-        raise bad_value_error(
-            ValueError, value, name, subject, f"choose {choices}, a pair (dump, load) of functions, or None"
-        )
+        advice = f"choose {', '.join(map(repr, names))}, a pair (dump, load) of functions, or None"
+        raise bad_value_error(ValueError, value, name, subject, advice)
     return cast("JobSave", value)
 
 
@@ -327,15 +325,10 @@ def check_box(box: BoxStyle, subject: str) -> BoxStyle:
     """
     is_tuple = isinstance(box.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not is_tuple or [type(bracket) for bracket in box.brackets] != [str, str]:
-        raise TypeError(
-            f"brackets={short_repr(box.brackets)} of {subject}: give two texts, such as brackets=('[', ']')"
-        )
-    return BoxStyle(
-        check_text(box.name, "name", subject),
-        check_text(box.shape, "shape", subject),
-        box.brackets,
-        flag(box.rounded, "rounded", subject),
-    )
+        advice = "give two texts, such as brackets=('[', ']')"
+        raise bad_value_error(TypeError, box.brackets, "brackets", subject, advice)
+    name, shape = check_text(box.name, "name", subject), check_text(box.shape, "shape", subject)
+    return BoxStyle(name, shape, box.brackets, flag(box.rounded, "rounded", subject))
 
 
 def check_keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:
@@ -359,9 +352,8 @@ def callback(value: Any, name: str, subject: Subject) -> None:
     if value is not None and not callable(value):
         raise bad_value_error(TypeError, value, name, subject, "give a plain function, or None")
     if _user_code.is_async(value):
-        raise bad_value_error(
-            TypeError, value, name, subject, "it is async, and would not be awaited; give a plain function"
-        )
+        advice = "it is async, and would not be awaited; give a plain function"
+        raise bad_value_error(TypeError, value, name, subject, advice)
 
 
 def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, advice: str) -> E:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, cas
 
 from . import _job_options
 
+GetType = TypeVar("GetType")
+
 if TYPE_CHECKING:
     from inspect import Signature
 
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
 
     CheckValue = Callable[[Any, str, Subject], Any]
     GetValue = Callable[[AbstractJob[Any]], Any]
-
-GetType = TypeVar("GetType")
-if TYPE_CHECKING:  # most options have the same type on reading and on setting
+    # Most options have the same type on reading and on setting.
     SetType = TypeVarWithDefault("SetType", default=GetType)
 else:
     SetType = TypeVar("SetType")

@@ -8,15 +8,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission.policy._builtin_policies import FIFO_POLICY
-from ..base import _text_forms
 from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
-from ..base._text_forms import join_names
-from ..job import _labels, _requirements
+from ..base._text_forms import duration_text, join_names, percent_text
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, has_moved_on, is_scheduler
-from ..job._labels import printable
+from ..job._labels import distinct_names, printable, shorten
 from ..job._outcome import one_line_error, remedy_of
+from ..job._requirements import decide, has_failed
 from ..parts._first_rule import FirstRule
 from ..parts._settled_calls import SettledCalls
 from ..run._clean_up import may_clean_up
@@ -58,7 +57,7 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if run.phase in (RunPhase.CHECKING, RunPhase.LINKING, RunPhase.ENTERING):
         return f"waits for the start of {scheduler.label!r}, which {run.phase.value}"
     unsettled = open_requirements(job)
-    cleans_up = may_clean_up(run, job) and (unsettled or _requirements.decide(job)[0] is JobState.SCHEDULED)
+    cleans_up = may_clean_up(run, job) and (unsettled or decide(job)[0] is JobState.SCHEDULED)
     # The run may not have noticed yet that its time is over.
     if (run.phase is RunPhase.STOPPING or run.clock() >= run.deadline) and not cleans_up:
         reason = run.reason or StopReason.TIMEOUT
@@ -149,7 +148,7 @@ def describe_waits(scheduler: BaseScheduler) -> str:
     waits = [waiting(job) for job in members if job._state is JobState.SCHEDULED]
     counts = Counter((wait.cause, wait.resource) for wait in waits if wait is not None and wait.cause in WAITED_FOR)
     texts = [
-        f"{count} of {len(members)} jobs waited for {WAITED_FOR[cause].format(_labels.printable(resource))}"
+        f"{count} of {len(members)} jobs waited for {WAITED_FOR[cause].format(printable(resource))}"
         for (cause, resource), count in counts.most_common()
     ]
     return ", ".join(texts)
@@ -220,7 +219,7 @@ def get_status_text(job: AbstractJob[Any]) -> str:
         return "" if wait is None else wait.text
     kind: Any = job  # only kinds with a status define `status_text`
     try:
-        return _labels.shorten(str(kind.status_text()))
+        return shorten(str(kind.status_text()))
     except Exception:
         return ""  # an error in a user's method must not stop a view
 
@@ -229,7 +228,7 @@ def _cancellation_text(job: AbstractJob[Any]) -> str | None:
     """Return how long ago a RUNNING job was cancelled, such as "cancelled 3 s ago"; None if it was not."""
     worker = job._worker
     seconds = -math.inf if worker is None else worker.run.clock() - worker.cancelled_at
-    return f"cancelled {_text_forms.duration_text(seconds)} ago" if seconds >= 0 else None
+    return f"cancelled {duration_text(seconds)} ago" if seconds >= 0 else None
 
 
 # ---- why a SCHEDULED job waits
@@ -241,7 +240,7 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     if paused := pause_text(run):
         return Waiting(WaitCause.PAUSE, text=paused)
     if until is not None:
-        seconds = _text_forms.duration_text(max(0.0, until - run.clock()))
+        seconds = duration_text(max(0.0, until - run.clock()))
         for name in (key for each in throttled_attempts(job)[-1:] for key, end in each.closed_until if end == until):
             return Waiting(WaitCause.THROTTLED, name, f"{name}, throttled for {seconds}")
         limit = f" of {job.retry.times + 1}" if job.retry is not None and job.retry.times is not None else ""
@@ -316,7 +315,7 @@ def pause_text(run: Run) -> str:
         return ""
     if pause is run.hold:
         return f"held: {run.failures.unblocked_number} failed; try again, or resume to end"
-    since = _text_forms.duration_text(max(0.0, run.clock() - pause.since))
+    since = duration_text(max(0.0, run.clock() - pause.since))
     return f"paused {since} ago{f' by {pause.by}' if pause.by else ''}"
 
 
@@ -355,7 +354,7 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     cancellation = _cancellation_text(job)
     has_status = cancellation is None and (job._has_status_text or is_scheduler(job))
     status = get_status_text(job) if has_status else ""
-    parts = [f"has been running for {_text_forms.duration_text(job.elapsed or 0.0)}"]
+    parts = [f"has been running for {duration_text(job.elapsed or 0.0)}"]
     if cancellation is not None:
         parts.append(f"was {cancellation}, and is still running")
     elif status and job._takes_slot:
@@ -368,7 +367,7 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         if job.attempts > 1:
             parts.append(f"in attempt {job.attempts}")
         if (fraction := fraction_done(job)) is not None:
-            parts.append(f"and is {_text_forms.percent_text(fraction)} done")
+            parts.append(f"and is {percent_text(fraction)} done")
         if status and not job._takes_slot:
             parts.append(f"and {status}")
     for awaited in () if job._extras is None else job._extras.awaited_jobs[:MAX_NAMED_JOBS]:
@@ -384,7 +383,7 @@ def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if skip_reason := job._skip_reason():
         return f"was skipped, and has the result None: {skip_reason}"
     timeout_text = ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
-    duration = _text_forms.duration_text(job.elapsed or 0.0)
+    duration = duration_text(job.elapsed or 0.0)
     return f"succeeded after {duration}{timeout_text if has_moved_on(job) else ''}"
 
 
@@ -397,18 +396,18 @@ def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         effect = "; it was critical, and ended the run"
     elif job._criticality() is False:
         effect = "; that is tolerated"
-    return f"failed after {_text_forms.duration_text(job.elapsed or 0.0)}, with {one_line_error(error)}{effect}"
+    return f"failed after {duration_text(job.elapsed or 0.0)}, with {one_line_error(error)}{effect}"
 
 
 def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    when = "before it started" if job.started_at is None else f"after {_text_forms.duration_text(job.elapsed or 0.0)}"
+    when = "before it started" if job.started_at is None else f"after {duration_text(job.elapsed or 0.0)}"
     if is_scheduler(job) and job._stop_reason is StopReason.DRAINED:
         return f"was drained {when}: it started no more jobs, and those that were running have ended"
     if job._outcome.is_alone:
         return f"was cancelled {when}, by its own cancel()"
     reason = scheduler._stop_reason if (run := scheduler._run) is None else run.reason
     if job.forever and reason in RAN_TO_END and job.started_at is not None:
-        return f"ran alongside the others for {_text_forms.duration_text(job.elapsed or 0.0)}, and was then cancelled"
+        return f"ran alongside the others for {duration_text(job.elapsed or 0.0)}, and was then cancelled"
     if reason is StopReason.COMPLETED and scheduler._enough is not None:
         return f"was cancelled {when}: enough other jobs of {scheduler.label!r} had succeeded"
     return f"was cancelled {when}{'' if reason is None else f'; the run stopped: {reason.value}'}"
@@ -423,7 +422,7 @@ def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def _explain_skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    if job.run_if == "failed" and not any(map(_requirements.has_failed, job._required)):
+    if job.run_if == "failed" and not any(map(has_failed, job._required)):
         return "was skipped: run_if='failed', and none of its requirements failed"
     return f"was skipped: {_job_names([job for job in job._required if job._state is JobState.SKIPPED])} was skipped"
 
@@ -443,8 +442,8 @@ EXPLAIN_FUNCTIONS = {
 def _progress_text(job: AbstractJob[Any], now: float) -> str:
     if job._started_at is None:
         return f"{job.label!r} has not started"
-    return f"{job.label!r} has been running for {_text_forms.duration_text(now - job._started_at)}"
+    return f"{job.label!r} has been running for {duration_text(now - job._started_at)}"
 
 
 def _job_names(jobs: list[AbstractJob[Any]]) -> str:
-    return join_names([*map(repr, _labels.distinct_names(jobs[:MAX_NAMED_JOBS]))], MAX_NAMED_JOBS, len(jobs))
+    return join_names([*map(repr, distinct_names(jobs[:MAX_NAMED_JOBS]))], MAX_NAMED_JOBS, len(jobs))
