@@ -123,7 +123,8 @@ def show(path: Path, pattern: str) -> int:
 @click.pass_obj
 def forget(path: Path, pattern: str) -> int:
     """Remove the jobs that match PATTERN. The next run runs them again."""
-    with open_for_changes(path) as store:
+    read_runs_and_jobs(path)  # raises if the file is not a journal; opening it for changes would turn it into one
+    with translated_journal_errors(), contextlib.closing(JournalStore(path, writes=True)) as store:
         records = match_records(list(store.job_records()), pattern, path)
         store.forget(record.path for record in records)
     _outputs.echo(f"forgotten: {plural(len(records), 'job')}")
@@ -177,19 +178,6 @@ def backup(path: Path, target: Path) -> int:
 def read_runs_and_jobs(path: Path) -> tuple[list[RunRecord], list[StoredJob]]:
     with translated_journal_errors():
         return read_with_retry(path, lambda store: (store.run_records(), list(store.job_records())))
-
-
-@contextlib.contextmanager
-def open_for_changes(path: Path) -> Generator[JournalStore]:
-    """Open an existing journal for changes during the body of the `with` statement.
-
-    Raises:
-        CliError: the file is not a journal.
-
-    """
-    read_runs_and_jobs(path)  # raises if the file is not a journal; opening it for changes would turn it into one
-    with translated_journal_errors(), contextlib.closing(JournalStore(path, writes=True)) as store:
-        yield store
 
 
 @contextlib.contextmanager
@@ -305,7 +293,7 @@ def short_result(record: StoredJob) -> str:
         return f"pickled, {len(record.result)} bytes" if isinstance(record.result, bytes) else "damaged"
     if record.result.startswith((COMMAND_RESULT_PREFIX, KEPT_FAILURE_PREFIX)):
         return _short_command_result(record.result)
-    if is_redacted(record):
+    if JobFacts.parse(record.outputs).redacted:
         return REDACTED_TEXT
     try:
         text = _readable(json.loads(record.result))
@@ -334,10 +322,6 @@ def _readable(value: Any) -> str:
     return f"{str(items.get('t', kind)).rpartition(':')[2]}({text})"
 
 
-def is_redacted(record: StoredJob) -> bool:
-    return JobFacts.parse(record.outputs).redacted
-
-
 def _short_command_result(text: str) -> str:
     try:
         result = loads(text)
@@ -353,7 +337,7 @@ def _short_command_result(text: str) -> str:
 
 
 def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
-    is_text = isinstance(record.result, str) or not record.saved
+    is_shown = (isinstance(record.result, str) or not record.saved) and not JobFacts.parse(record.outputs).redacted
     return {
         "path": record.path,
         "state": last_state(record, runs),
@@ -362,7 +346,7 @@ def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
         "elapsed": None if record.elapsed is None else round(record.elapsed, 6),
         "why": record.why,
         "saved": record.saved,
-        "result": record.result if is_text and not is_redacted(record) else short_result(record),
+        "result": record.result if is_shown else short_result(record),
         "fingerprint": record.fingerprint,
     }
 

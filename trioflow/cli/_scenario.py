@@ -210,7 +210,12 @@ def _schedulers_by_name(module: ModuleType) -> dict[str, Scheduler]:
 def _find_named_target(module: ModuleType, path: Path, name: str, schedulers: dict[str, Scheduler]) -> Any:
     shown = printable(str(path))
     if name not in module.__dict__:
-        choices = [*schedulers, *_function_names(module)]
+        functions = [
+            key
+            for key, value in module.__dict__.items()
+            if inspect.isfunction(value) and value.__module__ == module.__name__ and not key.startswith("_")
+        ]
+        choices = [*schedulers, *functions]
         near = nearest_name(name, choices)
         hint = f"do you mean {near!r}?" if near else f"its schedulers and functions: {', '.join(choices) or 'none'}"
         raise click.UsageError(f"{shown} has no {name!r}; {hint}")
@@ -221,14 +226,6 @@ def _find_named_target(module: ModuleType, path: Path, name: str, schedulers: di
             f"{type(value).__name__}"
         )
     return value
-
-
-def _function_names(module: ModuleType) -> list[str]:
-    return [
-        name
-        for name, value in module.__dict__.items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
-    ]
 
 
 # ---- shared arguments

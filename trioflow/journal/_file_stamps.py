@@ -13,14 +13,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Collection, Container, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from .._core.job._job import AbstractJob
 from .._core.job._work_spec import Work
 from ..jobs._user_files import set_aside
 from ._serialization import NotSerializable, digest, escape_surrogates
-
-if TYPE_CHECKING:
-    from .._core.job._job import AbstractJob
 
 ABSENT_STAMP: Final = "absent"
 DIRECTORY_PREFIX: Final = "directory "

@@ -28,7 +28,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from .._core.base._text_forms import join_names, plural
 from .._core.job._ancestors import enclosing_schedulers
@@ -53,8 +53,7 @@ from ._serialization import (
     type_name,
 )
 
-if TYPE_CHECKING:
-    GetResultForm = Callable[[AbstractJob[Any]], str]
+GetResultForm = Callable[[AbstractJob[Any]], str]
 
 PACKAGE_PREFIX: Final = __name__.partition(".")[0]
 MAX_FUNCTIONS: Final = 1000

@@ -23,22 +23,19 @@ from __future__ import annotations
 
 import re
 import weakref
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
 
 from .._core.base._states import JobState
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._job import AbstractJob, is_scheduler
+from .._core.scheduler._base_scheduler import BaseScheduler
 from .._core.words._job_queries import counted_requirements, is_one_job, jobs_of_run, reported_state
 from ._serialization import digest
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from .._core.scheduler._base_scheduler import BaseScheduler
-
-    RunTime = tuple[int, float]
-    """The number of a run in the journal, and the time when a job settled in it."""
-    CountedJobs = Mapping[AbstractJob[Any], "Counted"]
+RunTime = tuple[int, float]
+"""The number of a run in the journal, and the time when a job settled in it."""
+CountedJobs = Mapping[AbstractJob[Any], "Counted"]
 
 SUM_MODULUS: Final = 2**96
 NEVER: Final = (0, 0.0)
