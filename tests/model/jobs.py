@@ -201,6 +201,13 @@ class ModelJob:
         reason = group.reason if self.state == "IDLE" else group.why_stopped if group.stopping else None
         return group.is_cut_off if reason == "CANCELLED" else reason in ("CRITICAL", "TIMEOUT")
 
+    @property
+    def is_tied(self) -> bool:
+        """Return whether the job has started, or goes on, in this instant, which has several causes."""
+        now = self.world.now
+        goes_on = any(timer.live and timer.when < now + SAME for timer in self.timers)
+        return self.state == "RUNNING" and self.world.is_tied() and (goes_on or self.began_attempt == now)
+
     # ---- the life of a job
 
     def start(self) -> None:
@@ -651,6 +658,8 @@ class ModelLeaf(ModelJob):
     def react(self) -> None:
         """Wait, or end, after a cancellation."""
         again = self.again or self.at_each_wait
+        if self.plan.linger and self.world.breaks_shields and self.world.is_tied():
+            self.world.doubt("a shield of anyio does not hold")  # if a further cause comes in this instant
         if self.plan.reaction is Reaction.GO_ON and self.world.cancels_once and not again:
             self.timers.append(self.world.after(self.plan.unwinding, self.end))
         else:

@@ -218,7 +218,8 @@ class ModelScheduler(ModelJob):
                 for one in everything(old):
                     self.world.jobs[one.name] = one
             elif isinstance(old, ModelScheduler) and isinstance(new, ModelScheduler) and old.reason is not None:
-                new.earlier = old.jobs
+                new.earlier = new.jobs = old.jobs  # as its last run has left them, until the next begins
+                self.world.jobs.update({one.name: one for one in everything(old) if one is not old})
         return kept
 
     def make_ready(self, jobs: Iterable[ModelJob]) -> None:
@@ -606,6 +607,7 @@ class ModelScheduler(ModelJob):
         if job.started is not None:
             self.tell_adaptive(job, began, was_full)
         self.note_settled(job)
+        self.doubt_culprit(job)
         self.show_signs()
         ends = self.why_stopped != "COMPLETED" if self.stopping else self.draining
         job.ended_with_run = was_running and ends and not job.alone
@@ -619,6 +621,14 @@ class ModelScheduler(ModelJob):
                 self.judge_first(job)
             self.release(job.name)
             self.move()
+
+    def doubt_culprit(self, job: ModelJob) -> None:
+        """Give up exactness if a scheduler and another job are the first to fail, in one instant with two causes."""
+        first = [one for one in self.jobs if one.state == "FAILED" and one.counts]
+        if any(one.finished != self.world.now for one in first) or not (job in first and self.world.is_tied()):
+            return
+        if len(first) > 1 and any(isinstance(one, ModelScheduler) for one in first):
+            self.world.doubt("a scheduler fails as another job does")
 
     def tell_adaptive(self, job: ModelJob, began: float, was_full: bool) -> None:
         """Let an `Adaptive` window know of an attempt that has ended: each attempt counts."""
@@ -695,8 +705,6 @@ class ModelScheduler(ModelJob):
         if self.plan.policy == "auto" and self.usual is None:
             self.learn_durations(new)
         elif self.usual is not None:
-            if self.plan.policy == "auto" and any(job.plan.needs for job in new):
-                self.world.doubt("added jobs change the ranks of others")
             known = {plan.name: plan.expected for plan in plans if plan.expected is not None}
             for name, rank in self.paths(plans, known, self.usual).items():
                 self.world.jobs[name].rank = rank
@@ -873,6 +881,8 @@ class ModelScheduler(ModelJob):
         if self.stopping or self.draining:
             return
         self.world.mark("drain")
+        if self.world.is_tied() and any(isinstance(job, ModelScheduler) for job in self.running):
+            self.world.doubt("a drain comes in the instant of something else")
         self.draining = True
         self.reason = self.reason or "DRAINED"
         for job in list(self.running):
@@ -919,12 +929,6 @@ class ModelScheduler(ModelJob):
         self.stop_idle_timer()
         if self.parent is not None and self.world.restores and self.world.now == self.began:
             self.world.doubt("a nested scheduler takes no time")
-        if self.draining and reason == "COMPLETED" and self.reason == "DRAINED" and self.is_nested:
-            ordinary = [job for job in self.jobs if not job.plan.forever]
-            if self.plan.enough is None and all(job.state not in (*UNSETTLED, "CANCELLED") for job in ordinary):
-                self.reason = None  # a drain has kept no job of this nested run from its end
-                if self.plan.forever and self.parent is not None and self.parent.draining and self.parent.is_over():
-                    self.world.doubt("a forever scheduler is drained as the one around it ends")
         ended = any(isinstance(job, ModelScheduler) and job.finished == self.world.now for job in self.jobs)
         if ended and any(job.began_attempt == self.world.now for job in self.running):
             self.world.doubt("a nested scheduler ends as another job starts")  # and both end with this one
@@ -932,6 +936,9 @@ class ModelScheduler(ModelJob):
         waiting = any(job.state == "SCHEDULED" for group in others for job in group.jobs)
         if waiting and self.running and (reason != "COMPLETED" or self.plan.enough is not None):
             self.world.doubt("a scheduler stops as another starts")  # whose jobs may get what it has, or end with it
+        inside = [one for job in self.running if isinstance(job, ModelScheduler) for one in everything(job)]
+        if (reason != "COMPLETED" or self.plan.enough is not None) and any(one.is_tied for one in inside):
+            self.world.doubt("a scheduler stops as jobs of another in it start or end")
         forever = [one for job in self.jobs if job.plan.forever for one in everything(job)]
         if reason != "COMPLETED" and any(isinstance(one, ModelScheduler) and one.token_line for one in forever):
             self.world.doubt("a job gets the token of one that ends as its scheduler does")
@@ -1185,6 +1192,10 @@ class ModelScheduler(ModelJob):
         self.under_way = False
         self.drop_timers()
         self.world.schedulers.remove(self)
+        if self.reason == "DRAINED" and self.why_stopped in ("COMPLETED", "CANCELLED") and self.is_nested:
+            ordinary = [job for job in self.jobs if not job.plan.forever]
+            if self.plan.enough is None and all(job.state not in (*UNSETTLED, "CANCELLED") for job in ordinary):
+                self.reason = "COMPLETED"  # a drain has kept no job of this nested run from its end
         counting = [job for job in self.jobs if job.counts]
         failed = [job for job in counting if job.state == "FAILED"]
         if any(job.has_awaited_failure and one.finished == job.finished for job, one in permutations(failed, 2)):

@@ -880,6 +880,97 @@ SCENARIOS = {
             ),
         ),
     ),
+    "jobs that wait for a token stay before those that wait for a slot if a first duration comes late": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="group",
+                    jobs=(
+                        Leaf(
+                            name="adds",
+                            priority=1,
+                            bodies=(
+                                (Nap(1.5), Add((Leaf(name="late", expected=3.0, bodies=((Nap(1.25),),)),)), Nap(1.0)),
+                            ),
+                        ),
+                        Leaf(name="waits for a token", bodies=((Nap(2.125),),)),
+                        Leaf(name="waits for a slot", bodies=((Nap(3.0625),),)),
+                    ),
+                    window=2,
+                    policy="auto",
+                ),
+            ),
+            limiter=0,
+        ),
+        tokens=(1,),
+    ),
+    "the first job with needs that is added leaves the ranks of all others as they are": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(
+                    name="adds",
+                    expected=8.0,
+                    bodies=(
+                        (
+                            Nap(2.125),
+                            Add(
+                                (
+                                    Leaf(name="short", expected=0.5, bodies=((Nap(1.0),),)),
+                                    Leaf(name="long", needs=(("cpu", 1.0),), bodies=((Nap(1.25),),)),
+                                )
+                            ),
+                            Nap(1.5),
+                        ),
+                    ),
+                ),
+                Leaf(name="old", expected=5.0, bodies=((Nap(1.0625),),)),
+            ),
+            pool=(Resource(name="cpu", kind="amount", total=1.0),),
+            window=1,
+            policy="critical-path",
+        ),
+    ),
+    "a drain keeps no job from its end in a group of forever jobs that ends with the one around it": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="around",
+                    forever=True,
+                    jobs=(
+                        Group(
+                            name="group", forever=True, jobs=(Leaf(name="job", forever=True, bodies=((Nap(12.25),),)),)
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        drains=((3.5, "around"),),
+    ),
+    "what is in a group that has not begun its next run is as the last one has left it": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="around",
+                    jobs=(
+                        Group(
+                            name="group",
+                            jobs=(
+                                Leaf(name="bad", bodies=((Nap(1.5), Fail()),)),
+                                Leaf(name="user", requires=("bad",)),
+                                Leaf(name="good", shutdown=0.25),
+                            ),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        steers=((2.625, Steer("around", "pause")), (3.5625, Steer("around", "try_again"))),
+        cancels=((9.03125, "around"),),
+    ),
 }
 
 ORDERS = 6

@@ -23,7 +23,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from ..job._job import AbstractJob, is_scheduler, takes_slot
-from .policy._policy import ready_numbers
+from .policy._policy import LOWEST_KEY
 
 if TYPE_CHECKING:
     from ..backend import Backend, Scope
@@ -214,6 +214,6 @@ class RunTokens:
         return entries
 
     def use_order(self, order: StartKeys) -> None:
-        for job in self.in_order():
-            self.waiting[job] = (order.key(job), next(ready_numbers), job)
+        for job, (_, number, _) in self.waiting.items():  # those that were throttled have negative numbers
+            self.waiting[job] = (LOWEST_KEY if number < 0 else order.key(job), number, job)
         self._heap[:] = sorted(self.waiting.values())

@@ -66,6 +66,10 @@ async def end(run: Run) -> None:
     run.check_policy()  # for clean-up jobs
     if run.unsettled or run.forever_unsettled or run.interruption is not None:
         run.settle_leftovers()
+    is_stopped_inside = run.cancel_reason not in (COMPLETED, StopReason.CANCELLED)
+    if run.outer_worker is not None and not (is_stopped_inside or run.unsettled or run.cancelled_count):
+        # A drain has kept no job of this nested run from its end: it has completed.
+        run.give_reason(COMPLETED, instead_of=StopReason.DRAINED)
     # Only now, because forever jobs and services may have failed last.
     if run.reason is COMPLETED and run.failures.number:
         run.give_reason(StopReason.FAILED, instead_of=COMPLETED)
@@ -114,10 +118,11 @@ async def _shut_down_all(run: Run) -> None:
 
 async def _end_forever_jobs(run: Run, cancels: bool) -> None:
     """Cancel the forever jobs that are not services, unless `end` has done so, and wait until they have left."""
-    workers = _forever_workers(run)
     if cancels:
-        _end_workers(run, workers)
-    await _wait_until_left(run, workers, repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))
+        await run.backend.yield_to_loop()  # what ends in this instant settles first
+        _end_workers(run, _forever_workers(run))
+    deadline = run.deadline_in(run.scheduler.shutdown_timeout)
+    await _wait_until_left(run, _forever_workers(run), repeat_at=deadline)
 
 
 async def _end_services(run: Run) -> None:

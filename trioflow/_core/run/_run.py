@@ -435,13 +435,7 @@ class Run:
                 await self.journal_writer.work_one_turn()
             elif self._must_wait():
                 await self._wait_while_running()
-            elif self.phase is _states.DRAINING:
-                is_drained = self.outer_worker is not None and self.reason is StopReason.DRAINED
-                if is_drained and not (self.unsettled or self.cancelled_count):
-                    # The drain has kept no job of this nested run from its end: it has completed.
-                    self.give_reason(None, instead_of=StopReason.DRAINED)
-                return
-            elif not self.forever_unsettled or await self._flush_forever_jobs():
+            elif self.phase is _states.DRAINING or not self.forever_unsettled or await self._flush_forever_jobs():
                 return
             self.workers.ensure_searcher()  # for jobs that have become ready in a turn of a part or of the journal
 
@@ -561,6 +555,7 @@ class Run:
         extras.fraction = job._worker = job._started_at = None
         extras.keeps_succeeded = False
         job._state = SCHEDULED
+        self.time_slice.call_due()
         self.queue.give_back(job)
         if until > now:
             if (backoffs := self.part(BackoffTimer)) is None:
@@ -607,9 +602,9 @@ class Run:
             self.notify_end(self.scheduler, job)
             self.is_settling, extras = False, job._extras
         if self.queue.places is not None:
-            self.queue.give_back(job)
             if self.time_slice.timed:
                 self.time_slice.call_due()
+            self.queue.give_back(job)
         if extras is not None:
             if state not in REOPENABLE:
                 extras.context = None

@@ -71,11 +71,11 @@ class StartOrder:
         if order is None and not (has_needs or any(job._options.affects_order for job in jobs)):
             return
         known = self._scheduler._expected_durations(jobs)
-        if order is not None:
-            policy_changes = bool(known) and order.policy is not self._policies[True]
-            if not (policy_changes or has_needs):
-                order.add_jobs(jobs, known, self._members.all_requirements)
-                return
+        if order is not None and not (known and order.policy is not self._policies[True]):
+            order.add_jobs(jobs, known, self._members.all_requirements)
+            if has_needs:
+                self._queue.use_order(order, has_needs)
+            return
         for _ in self._choose_order(self._members.all_requirements, in_order=False):
             pass
 

@@ -67,7 +67,7 @@ class TimeSlice:
         return True
 
     def call_due(self) -> None:
-        """Let the parts of runs do what is due by time, before anything else becomes ready in the same instant.
+        """Let the parts of runs do what is due by time, before anything else becomes ready or free in the same instant.
 
         A backoff that ends as a job ends comes first, whichever the loop tells us first.
         """
@@ -79,6 +79,7 @@ class TimeSlice:
             self.next_timed = min(self.timed.values(), default=math.inf)
             for run in due:
                 run.call_parts()
+                run.lane.ensure_searcher()
 
     def next_to_begin(self, worker: Worker, now: float) -> Worker | None:
         """Return the worker that the new task of `worker` has to be; None if the task has to wait for the next turn.
