@@ -19,7 +19,7 @@ from ..command._command_job import CommandJob
 from ..command._result import REDACTED_COMMAND, ZERO_ONLY, CommandError, CommandResult, describe_failure
 from ._connections import Connection
 from ._local_node import LocalConnection
-from ._remote_commands import CommandSpec, RemoteCommand, Stdio
+from ._remote_commands import RemoteCommand, Stdio
 from ._ssh_errors import SshError
 from ._transport import LOST_SESSION_CODE, Operation
 
@@ -46,11 +46,11 @@ class NodeSession:
             limit: the time limit of the job.
 
         """
-        self._limit: Final = limit
+        self.limit: Final = limit
         self.latest_result: CommandResult | None = None
-        self._job: Final[Any] = job
+        self.job: Final[Any] = job
         self.connection: Final = connection
-        self._grace: Final = grace
+        self.grace: Final = grace
         self._user: Final = current_job()  # the job, or the service that it runs for
 
     async def run(
@@ -75,12 +75,11 @@ class NodeSession:
 
         """
         description = self.redact(description)
-        spec = CommandSpec(self._job, self.connection, words, stdio, self._grace, self._limit, description)
-        retries = _RetryPolicy(self.connection, description, redact=self._job.redact)
+        retries = _RetryPolicy(self.connection, description, redact=self.job.redact)
         while True:
             await self.connection.ensure(self._user)
             async with self._session_slot() as others:
-                attempt = await self._attempt(spec)
+                attempt = await self._attempt(words, stdio, description)
             result = self.latest_result
             if attempt.report.returncode is not None and result is not None:
                 written = "output" if stdio.is_merged else "standard error"
@@ -98,20 +97,20 @@ class NodeSession:
             CommandError: the program has failed.
 
         """
-        job = CommandJob(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, redact=self._job.redact)
+        job = CommandJob(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, redact=self.job.redact)
         with anyio.CancelScope(shield=True):
             result = await job.co_run()
             stderr, subject = result.stderr or b"", self.redact(description)
             self._check_result(result, stderr, "standard error", subject, ZERO_ONLY)
 
-    async def _attempt(self, spec: CommandSpec) -> RemoteCommand:
+    async def _attempt(self, words: Sequence[str], stdio: Stdio, description: str) -> RemoteCommand:
         with self.hidden_paths():
-            attempt = RemoteCommand(spec)
-        self._job._open_streams = attempt
+            attempt = RemoteCommand(self, words, stdio, description)
+        self.job._open_streams = attempt
         try:
             await attempt.run()
         finally:
-            self._job._open_streams = None
+            self.job._open_streams = None
             if attempt.report.returncode is not None:
                 self.latest_result = attempt.result()
         return attempt
@@ -125,7 +124,7 @@ class NodeSession:
 
         """
         connection = self.connection
-        retries = _RetryPolicy(connection, self.redact(description), redact=self._job.redact)
+        retries = _RetryPolicy(connection, self.redact(description), redact=self.job.redact)
         while True:
             with self.hidden_paths():
                 command, text = connection.copy_command(operations)
@@ -137,7 +136,7 @@ class NodeSession:
                 stderr=subprocess.PIPE,
                 check=False,
                 terminate_grace=1.0,
-                label=f"transfer of {self._job.label}",
+                label=f"transfer of {self.job.label}",
             )
             await connection.ensure(self._user)
             async with self._session_slot() as others:
@@ -173,7 +172,7 @@ class NodeSession:
 
     def redact(self, description: str) -> str:
         """Return the description of a command or transfer; for a redacted job, the text that replaces it."""
-        return REDACTED_COMMAND if self._job.redact else description
+        return REDACTED_COMMAND if self.job.redact else description
 
     @contextlib.contextmanager
     def hidden_paths(self) -> Generator[None]:
@@ -186,7 +185,7 @@ class NodeSession:
         try:
             yield
         except (OSError, ValueError) as error:
-            if not self._job.redact:
+            if not self.job.redact:
                 raise
             if isinstance(error, OSError):
                 raise OSError(error.errno, f"{error.strerror}: a file of a redacted job") from None
@@ -211,7 +210,7 @@ class NodeSession:
         failure = describe_failure(allowed, result.returncode)
         if failure is not None:
             raise CommandError(
-                self._job, f"{self.connection.node.name}: {description}", failure, result, stderr_tail, written
+                self.job, f"{self.connection.node.name}: {description}", failure, result, stderr_tail, written
             )
         return result
 

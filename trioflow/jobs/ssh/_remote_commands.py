@@ -16,9 +16,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from ...abc import TimeLimit, run_of
+from ...abc import run_of
 from .._user_files import open_output_file
 from ..command import _output_sinks
 from ..command._command_job import CommandJob
@@ -26,12 +26,13 @@ from ..command._output_sinks import MAX_TAIL_BYTES, CaptureSink, DescriptorSink,
 from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
 from ..posix._processes import Process, ReportedUsage
-from ._connections import Connection
-from ._local_node import LocalConnection
 from ._nodes import LocalNode, Node
 from ._ssh_errors import SshError
 from ._transport import LOST_SESSION_CODE
 from ._wrapper import ReportFilter, export_variables, login_shell_line
+
+if TYPE_CHECKING:
+    from ._node_session import NodeSession
 
 KILL_MARGIN: Final = 5.0
 """The time, in seconds, from the end of a command's grace period until this program kills its side of the session."""
@@ -59,19 +60,65 @@ class Stdio:
         return bool(self.stderr == subprocess.STDOUT)
 
 
-@dataclass(frozen=True, slots=True)
-class CommandSpec:
-    """A command for a node, with the destinations of its output."""
+class RemoteCommand:
+    """One attempt to run a command in a wrapper."""
 
-    job: Any
-    connection: Connection | LocalConnection
-    words: Sequence[str]
-    stdio: Stdio
-    grace: float
-    limit: TimeLimit
-    description: str
+    def __init__(self, session: NodeSession, words: Sequence[str], stdio: Stdio, description: str) -> None:
+        """Build the wrapper's command line, and open the destinations of the output.
 
-    def check_size(self, subject: str, size: int, max_size: int) -> None:
+        Args:
+            session: the session of the job.
+            words: the program and its arguments.
+            stdio: its standard streams and environment variables.
+            description: the command as it appears in errors.
+
+        Raises:
+            CommandError: the command is too long for the node.
+            OSError: a file cannot be opened.
+
+        """
+        self._session: Final = session
+        self._stdio: Final = stdio
+        self._description: Final = description
+        token, job, connection = os.urandom(8).hex(), session.job, session.connection
+        initial_input = export_variables(stdio.env, token) if stdio.env else b""
+        command = login_shell_line(
+            words, token, grace=session.grace, stdin=stdio.stdin, merged=stdio.is_merged, size=len(initial_input)
+        )
+        self._check_size(
+            "its command line, including the wrapper of trioflow, takes", len(os.fsencode(command)), MAX_LINE_BYTES
+        )
+        self._check_size("its variables (env=) take", len(initial_input), MAX_VARIABLE_BYTES)
+        self._tail: Final = _TailSink()
+        self._login_tail: Final = _TailSink()
+        self._stdout: Final = _LocalOutput("stdout", stdio, job)
+        if stdio.is_merged:
+            self._stdout.sinks.append(self._tail)
+        try:
+            self._stderr: Final = _LocalOutput("stderr", stdio, job)
+        except BaseException:
+            self._stdout.close()
+            raise
+        self._start_buffer: Final = _StartBuffer(self._stdout.sinks, connection.node)
+        stderr_sinks = [self._tail, *self._stderr.sinks]
+        report_filter = ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
+        self.report: Final = report_filter.report
+        activity_sinks = [_output_sinks.ActivitySink(session.limit.heartbeat)] * session.limit.needs_signs
+        self._process: Final = _LocalEnd(
+            connection.command(command),
+            cwd=connection.directory,
+            stdout=cast(Any, _SinkFile([self._start_buffer, *activity_sinks])),
+            stderr=cast(Any, _SinkFile([report_filter, *activity_sinks])),
+            check=False,
+            terminate_grace=session.grace + KILL_MARGIN,
+            label=job.label,
+            redact=True,  # its command line, with the wrapper, explains nothing
+        )
+        self._process._initial_input = initial_input
+
+    _elapsed: float
+
+    def _check_size(self, subject: str, size: int, max_size: int) -> None:
         """Check that a part of the command is not too long for the node.
 
         Raises:
@@ -81,63 +128,13 @@ class CommandSpec:
         if size > max_size:
             advice = "pass large data through stdin=, or copy it with a Push first"
             why = f"not started: {subject} {size} bytes, and the limit for a node is {max_size}"
-            raise CommandError(self.job, f"{self.connection.node.name}: {self.description}", why, advice=advice)
-
-
-class RemoteCommand:
-    """One attempt to run a command in a wrapper."""
-
-    def __init__(self, spec: CommandSpec) -> None:
-        """Build the wrapper's command line, and open the destinations of the output.
-
-        Raises:
-            CommandError: the command is too long for the node.
-            OSError: a file cannot be opened.
-
-        """
-        token, stdio = os.urandom(8).hex(), spec.stdio
-        initial_input = export_variables(stdio.env, token) if stdio.env else b""
-        command = login_shell_line(
-            spec.words, token, grace=spec.grace, stdin=stdio.stdin, merged=stdio.is_merged, size=len(initial_input)
-        )
-        spec.check_size(
-            "its command line, including the wrapper of trioflow, takes", len(os.fsencode(command)), MAX_LINE_BYTES
-        )
-        spec.check_size("its variables (env=) take", len(initial_input), MAX_VARIABLE_BYTES)
-        self._spec: Final = spec
-        self._tail: Final = _TailSink()
-        self._login_tail: Final = _TailSink()
-        self._stdout: Final = _LocalOutput("stdout", stdio, spec.job)
-        if stdio.is_merged:
-            self._stdout.sinks.append(self._tail)
-        try:
-            self._stderr: Final = _LocalOutput("stderr", stdio, spec.job)
-        except BaseException:
-            self._stdout.close()
-            raise
-        self._start_buffer: Final = _StartBuffer(self._stdout.sinks, spec.connection.node)
-        stderr_sinks = [self._tail, *self._stderr.sinks]
-        report_filter = ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
-        self.report: Final = report_filter.report
-        activity_sinks = [_output_sinks.ActivitySink(spec.limit.heartbeat)] * spec.limit.needs_signs
-        self._process: Final = _LocalEnd(
-            spec.connection.command(command),
-            cwd=spec.connection.directory,
-            stdout=cast(Any, _SinkFile([self._start_buffer, *activity_sinks])),
-            stderr=cast(Any, _SinkFile([report_filter, *activity_sinks])),
-            check=False,
-            terminate_grace=spec.grace + KILL_MARGIN,
-            label=spec.job.label,
-            redact=True,  # its command line, with the wrapper, explains nothing
-        )
-        self._process._initial_input = initial_input
-
-    _elapsed: float
+            command = f"{self._session.connection.node.name}: {self._description}"
+            raise CommandError(self._session.job, command, why, advice=advice)
 
     def _report_start(self) -> None:
         self._start_buffer.open()
-        if self._spec.stdio.on_start is not None:
-            self._spec.stdio.on_start()
+        if self._stdio.on_start is not None:
+            self._stdio.on_start()
 
     @property
     def stderr_tail(self) -> bytes:
@@ -162,21 +159,23 @@ class RemoteCommand:
             SshError: the login shell of the node, or a forced command in its place, does not run commands.
 
         """
-        spec, ended = self._spec, self._process.last_result
-        node, code = spec.connection.node, LOST_SESSION_CODE if ended is None else ended.returncode
+        ended = self._process.last_result
+        node, code = self._session.connection.node, LOST_SESSION_CODE if ended is None else ended.returncode
         if not 0 <= code < LOST_SESSION_CODE or isinstance(node, LocalNode):
             return
-        output = b"" if spec.job.redact else bytes(self._start_buffer.buffer[-MAX_TAIL_BYTES:] + self.stderr_tail)
+        output = (
+            b"" if self._session.job.redact else bytes(self._start_buffer.buffer[-MAX_TAIL_BYTES:] + self.stderr_tail)
+        )
         message = output[-MAX_TAIL_BYTES:].decode(errors="backslashreplace").strip()
         what = f"the login succeeded, but the session ended with exit code {code} before the command started"
         where = f" ({message})" if message else ""
-        raise SshError(node, f"{spec.description}: {what}{where}", "its login shell must run commands")
+        raise SshError(node, f"{self._description}: {what}{where}", "its login shell must run commands")
 
     async def run(self) -> None:
-        spec, clock = self._spec, run_of(self._spec.job).clock
+        clock = run_of(self._session.job).clock
         began = clock()
         try:
-            with spec.limit.counting():
+            with self._session.limit.counting():
                 await self._process.co_run()
         except CommandError as error:
             if error.job is not self._process or self.report.returncode is None:
