@@ -140,9 +140,8 @@ class Listing:
         name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"
         left = f"{self._numbers[job]}  {self._symbols.job_symbols(job)}  {name}"
         tolerated = "(tolerated)" * (job.state is JobState.FAILED and (_job_queries.criticality(job) is False))
-        right = "  ".join(
-            filter(None, (tolerated, references, self._outcome_text(job) if details else "restored" * job.restored))
-        )
+        outcome = self._outcome_text(job) if details else "restored" * job.restored
+        right = "  ".join(filter(None, (tolerated, references, outcome)))
         elapsed = shown_elapsed(job)
         return LineParts(left, right, "" if elapsed is None else duration_text(elapsed, in_column=True))
 

@@ -15,7 +15,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import resources
@@ -116,23 +116,11 @@ def _template() -> Any:
     from jinja2 import DictLoader, Environment, StrictUndefined
     from markupsafe import Markup, escape
 
-    def lines(text: str) -> Markup:
-        return escape(_failures.printable_lines(text))
-
     def join_isolated(names: Iterable[str], max_names: int = MAX_LISTED_NAMES) -> Markup:
         return Markup(join_names([f"<bdi>{escape(printable(name))}</bdi>" for name in names], max_names))
 
     def finalize(value: Any) -> Any:
         return printable(value) if type(value) is str else value
-
-    def file_name(path: str) -> str:
-        return Path(path).name
-
-    def keep_percents(text: str) -> Markup:
-        return escape(printable(text)).replace(" %", "\N{NO-BREAK SPACE}%")
-
-    def shorten_name(name: str) -> str:
-        return fit(name, MAX_NAME_LENGTH, keep="ends")
 
     environment = Environment(
         autoescape=True,
@@ -143,15 +131,14 @@ def _template() -> Any:
         lstrip_blocks=True,
         trim_blocks=True,
     )
-    filters: Any = environment.filters
-    filters |= {
-        "duration": duration_text,
-        "file_name": file_name,
-        "join_names": join_isolated,
-        "keep_percents": keep_percents,
-        "lines": lines,
-        "shorten_name": shorten_name,
+    text_filters: dict[str, Callable[[str], str]] = {
+        "file_name": lambda path: Path(path).name,
+        "keep_percents": lambda text: escape(printable(text)).replace(" %", "\N{NO-BREAK SPACE}%"),
+        "lines": lambda text: escape(_failures.printable_lines(text)),
+        "shorten_name": lambda name: fit(name, MAX_NAME_LENGTH, keep="ends"),
     }
+    filters: Any = environment.filters
+    filters |= {"duration": duration_text, "join_names": join_isolated, **text_filters}
     return environment.from_string(_read_resource("report.html"))
 
 
