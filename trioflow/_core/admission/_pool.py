@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..._hints import explain_form
-from ..base import _amounts, _text_forms
-from ..base._text_forms import short_repr
+from ..base import _amounts
+from ..base._text_forms import short_repr, size_text
 from ..job import _job_options
 from ..job._job import AbstractJob, AnyJob
 from ..job._labels import printable
@@ -177,16 +177,14 @@ def _make_resource(name: str, value: Any) -> PoolEntry:
     if isinstance(value, PerKey):
         return PerKeyResource(name, value)
     if isinstance(value, Budget):
-        return BudgetResource(
-            name, value._amount, value, _text_forms.size_text if value._is_size else _amounts.amount_text
-        )
+        return BudgetResource(name, value._amount, value, size_text if value._is_size else _amounts.amount_text)
     if isinstance(value, (list, tuple)):
         units: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if any(unit in units[:index] for index, unit in enumerate(units)):
             raise ValueError(f"Pool({printable(name)}={short_repr(value)}): duplicate unit; list each unit once")
         return CountedResource(name, len(units), units)
     amount = _amounts.amount_of(value, f"Pool({printable(name)}={short_repr(value)})")
-    form = _text_forms.size_text if _amounts.is_size(value) else _amounts.amount_text
+    form = size_text if _amounts.is_size(value) else _amounts.amount_text
     return CountedResource(name, amount, format_amount=form)
 
 

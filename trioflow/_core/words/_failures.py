@@ -93,9 +93,8 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     jobs = [job for job in jobs if not _is_blocked_by(job, causes, scheduler)]
     if not jobs:
         rest = rest or counts.number  # all that is left was BLOCKED by failures that were awaited
-    return CountedFailures(
-        tuple(sorted(jobs, key=_settling_number)), min(own, key=_settling_number, default=None), rest
-    )
+    first = min(own, key=_settling_number, default=None)
+    return CountedFailures(tuple(sorted(jobs, key=_settling_number)), first, rest)
 
 
 def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseScheduler) -> bool:
