@@ -1,4 +1,4 @@
-"""The command `trioflow`: a module for each subcommand, modules that they share, and the exit codes."""
+"""The command `trioflow`: modules of subcommands, modules that they share, and the exit codes."""
 
 from __future__ import annotations
 
