@@ -14,6 +14,7 @@ from ..base._states import OnTimeout, RunIf
 from ..base._text_forms import is_among, short_repr, shown_value
 
 SaveName = Literal["json", "pickle"]
+Subject = str | Callable[[], str]
 E = TypeVar("E", TypeError, ValueError)
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ._retry import Retry
 
     RetryOption: TypeAlias = "int | Retry | None"
-    Subject = str | Callable[[], str]
     Save = SaveName | tuple[Callable[[Any], Any], Callable[[Any], Any]] | None
     JobSave = Literal["default"] | Save
 

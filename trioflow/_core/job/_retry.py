@@ -5,15 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 from ..._hints import explain_form
 from ..base._text_forms import short_repr
 from ..base._user_code import leaf_exceptions
-from ._job_options import bad_value_error, check_number, duration, flag, subject_text
-
-if TYPE_CHECKING:
-    from ._job_options import Subject
+from ._job_options import Subject, bad_value_error, check_number, duration, flag, subject_text
 
 RetryCondition = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]
 
