@@ -219,6 +219,7 @@ class ModelScheduler(ModelJob):
                     self.world.jobs[one.name] = one
             elif isinstance(old, ModelScheduler) and isinstance(new, ModelScheduler) and old.reason is not None:
                 new.earlier = new.jobs = old.jobs  # as its last run has left them, until the next begins
+                new.reason, new.culprit = old.reason, old.culprit
                 self.world.jobs.update({one.name: one for one in everything(old) if one is not old})
         return kept
 
@@ -360,7 +361,7 @@ class ModelScheduler(ModelJob):
             self.world.soon.append(self.check_over)
             return
         (self.world.paused.add if paused else self.world.paused.discard)(self.name)
-        if self.under_way and not (self.stopping or self.draining):
+        if self.under_way and not (paused and (self.stopping or self.draining)):
             self.world.mark(*["pause()"] * paused)
             self.world.doubt_wake()
             self.paused = paused
@@ -883,17 +884,24 @@ class ModelScheduler(ModelJob):
         self.world.mark("drain")
         if self.world.is_tied() and any(isinstance(job, ModelScheduler) for job in self.running):
             self.world.doubt("a drain comes in the instant of something else")
-        self.draining = True
-        self.reason = self.reason or "DRAINED"
-        for job in list(self.running):
-            if isinstance(job, ModelScheduler):
-                job.drain()
-        for job in self.jobs:
-            if job.state == "SCHEDULED":
-                job.settle("CANCELLED")  # what was SCHEDULED ends CANCELLED
-        for job in [job for job in self.jobs if job.state == "IDLE"]:
-            self.tell_unreached(job)
-        self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
+        groups = [*self.begin_to_drain()]
+        for group in groups:
+            for job in group.jobs:
+                if job.state == "SCHEDULED":
+                    job.settle("CANCELLED")  # what was SCHEDULED ends CANCELLED
+            for job in [job for job in group.jobs if job.state == "IDLE"]:
+                group.tell_unreached(job)
+        self.world.soon.append(lambda: [group.move() for group in groups if group.under_way and not group.stopping])
+
+    def begin_to_drain(self) -> Iterator[ModelScheduler]:
+        """Drain, and so does each scheduler in it, before any job ends for that."""
+        if not (self.stopping or self.draining):
+            self.draining = True
+            self.reason = self.reason or "DRAINED"
+            yield self
+            for job in list(self.running):
+                if isinstance(job, ModelScheduler):
+                    yield from job.begin_to_drain()
 
     def will_not_start(self, job: ModelJob) -> bool:
         """Return whether an IDLE job is never reached: after a drain, or while the last attempt of its run ends."""
@@ -1351,6 +1359,9 @@ def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
     while limiter.queue and len(limiter.holders) < limiter.tokens:
         world.doubt_wake()
         group = limiter.pop_ticket()
+        last, outermost = limiter.asked_last, group.outermost()
+        if limiter.asked_at == world.now and outermost in limiter.queue and last and last.outermost() is not outermost:
+            world.doubt("two schedulers ask for a token at one instant")  # that one, and one of this run once more
         job = min(group.token_line, key=start_key)
         group.token_line.remove(job)
         group.count_unstarted(job, -1)

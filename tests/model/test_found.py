@@ -971,6 +971,35 @@ SCENARIOS = {
         steers=((2.625, Steer("around", "pause")), (3.5625, Steer("around", "try_again"))),
         cancels=((9.03125, "around"),),
     ),
+    "resume() of a scheduler that cleans up lets the jobs of its forever groups start": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="bad", critical=True, bodies=((Nap(3.5), Fail()),)),
+                Leaf(name="clean-up", requires=("bad",), run_if="failed", bodies=((Nap(4.25),),)),
+                Group(
+                    name="group",
+                    forever=True,
+                    jobs=(
+                        Leaf(name="long", bodies=((Nap(4.5625),),)),
+                        Leaf(name="user", requires=("long",), bodies=((Nap(0.875),),)),
+                    ),
+                ),
+            ),
+        ),
+        steers=((2.125, Steer("root", "pause")), (5.0625, Steer("root", "resume"))),
+    ),
+    "a forever job that will be retried waits for no resume if its run is held": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Leaf(name="bad", bodies=((Nap(0.5), Fail()),)),
+                Leaf(name="forever", forever=True, retry=Retry(times=3, first=2.5), bodies=((Nap(1.25), Fail()),)),
+            ),
+            hold=True,
+        ),
+        cut_at=12.0625,
+    ),
 }
 
 ORDERS = 6

@@ -876,9 +876,9 @@ class Run:
             self.pauses[scheduler] = Pause(self.clock(), by)
         else:
             del self.pauses[scheduler]
-        if not takes_it:
+        if not takes_it and (is_paused or scheduler is not self.scheduler):
             return
-        self.record_pause()
+        self.record_pause()  # while a run ends, its forever jobs may have runs inside, which resume
         for run in self.with_nested():  # enclosing runs come first
             run._take_pause()
         if not is_paused:

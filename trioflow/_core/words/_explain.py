@@ -237,7 +237,7 @@ def _cancellation_text(job: AbstractJob[Any]) -> str | None:
 def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     """Return the wait of a SCHEDULED job; if there are several causes, the one that is checked first."""
     queue, until = run.queue, None if job._extras is None else job._extras.backoff_until
-    if paused := pause_text(run):
+    if queue.is_paused and (paused := pause_text(run)):  # a hold keeps no job from its start
         return Waiting(WaitCause.PAUSE, text=paused)
     if until is not None:
         seconds = duration_text(max(0.0, until - run.clock()))
