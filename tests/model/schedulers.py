@@ -562,6 +562,7 @@ class ModelScheduler(ModelJob):
         assert resource is not None
         key = next((need for one, need in job.plan.needs if one == name and isinstance(need, str)), "")
         until = self.world.now + after
+        self.world.doubt_wake()
         if until > resource.closed_until.get(key, -math.inf):
             resource.closed_until[key] = until
         job.throttled_until = resource.closed_until[key]
@@ -1088,7 +1089,8 @@ class ModelScheduler(ModelJob):
         """(3) Forever jobs are cancelled."""
         self.doubt_awaits()
         groups = [job for job in self.running if isinstance(job, ModelScheduler)]
-        if any(job.began_attempt == self.world.now for group in groups for job in group.running):
+        inside = [job for group in groups for job in group.running]
+        if any(job.began_attempt == self.world.now or job.is_tied for job in inside):
             self.world.doubt("a job of a forever scheduler starts as that ends")
         self.phase, self.forever_ended = "telling", True
         for job in list(self.running):
@@ -1205,7 +1207,7 @@ class ModelScheduler(ModelJob):
             if self.plan.enough is None and all(job.state not in (*UNSETTLED, "CANCELLED") for job in ordinary):
                 self.reason = "COMPLETED"  # a drain has kept no job of this nested run from its end
         counting = [job for job in self.jobs if job.counts]
-        failed = [job for job in counting if job.state == "FAILED"]
+        failed = [job for job in counting if job.problem is not None and job.problem.root is None]
         if any(job.has_awaited_failure and one.finished == job.finished for job, one in permutations(failed, 2)):
             self.world.doubt("a job raises what it awaited as another fails")
         if self.reason == "COMPLETED" and counting:

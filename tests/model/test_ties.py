@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .generator import scenario_of
-from .scenario import Fail, Group, Leaf, Nap, Retry, Scenario
+from .scenario import Cancel, Fail, Group, Leaf, Nap, Retry, Scenario
 from .ties import STEPS, differs_between_loops, with_ties
 
 PARTS = 8
@@ -48,6 +48,20 @@ FOUND = {
             limiter=0,
         ),
         tokens=(2,),
+    ),
+    "the turn of a First comes before a cancel() in the same instant": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="first",
+                    jobs=tuple(Leaf(name=f"call{number}", bodies=((Nap(1.0),),)) for number in range(2)),
+                    enough=2,
+                    stagger=0.25,
+                ),
+                Leaf(name="other", bodies=((Nap(0.25), Cancel("root"), Nap(1.25)),)),
+            ),
+        ),
     ),
     "a forever job that ends as the time of the clean-up is over has ended": Scenario(
         root=Group(

@@ -23,6 +23,7 @@ OPEN = {
     "a First takes no time",
     "a job gets a token as others start that take none",
     "a job of a forever scheduler starts as that ends",
+    "a job raises what it awaited as another fails",
     "a job gets the token of one that ends as its scheduler does",
     "a nested scheduler ends as another job starts",
     "a nested scheduler takes no time",
@@ -71,7 +72,10 @@ def differs_between_loops(scenario: Scenario) -> list[str] | None:
         is_open = OPEN & expected.doubts.keys() or expected.doubts.keys() != other_expected.doubts.keys()
         if is_open or [*differences(scenario, bare(expected), bare(other_expected))]:
             return None
-        found += differences(scenario, bare(one), bare(other))
+        apart = [*differences(scenario, bare(one), bare(other))]
+        if apart and all([*differences(scenario, bare(expected), bare(run))] for run in (one, other)):
+            return None  # what is open in the course that the runs have taken is not known
+        found += apart
     return found
 
 

@@ -787,6 +787,8 @@ class Run:
         While the run is stopping, a call of `cancel()`, an interruption, or the stop of an enclosing run is a further
         cause: it cancels the jobs again, which has an effect only on asyncio.
         """
+        if self.time_slice.timed and not self.has_crashed:
+            self.time_slice.call_due()  # as in `drain`
         stopped: list[Run] = []
         runs = [self]
         for run in runs:  # a loop without recursion, because schedulers may be nested to any depth
