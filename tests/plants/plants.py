@@ -175,9 +175,9 @@ PLANTS: Final = (
         "two lines in the other order: who awaits a job is told before its slot is back",
         """\
         if self.queue.places is not None:
-            self.queue.give_back(job)
             if self.time_slice.timed:
                 self.time_slice.call_due()
+            self.queue.give_back(job)
         if extras is not None:
             if state not in REOPENABLE:
                 extras.context = None
@@ -189,9 +189,9 @@ PLANTS: Final = (
                 extras.context = None
             extras.notify_listeners(job)
         if self.queue.places is not None:
-            self.queue.give_back(job)
             if self.time_slice.timed:
                 self.time_slice.call_due()
+            self.queue.give_back(job)
 """,
     ),
     Plant(
@@ -994,8 +994,8 @@ PLANTS: Final = (
         "order-added",
         f"{RUN}/_start_order.py",
         "the first duration comes with jobs that are added, and the policy stays fifo",
-        "            if not (policy_changes or has_needs):",
-        "            if not has_needs:",
+        "        if order is not None and not (known and order.policy is not self._policies[True]):",
+        "        if order is not None:",
     ),
     Plant(
         "added-consumer",
@@ -1219,8 +1219,8 @@ if run is not None:
         "forever-once",
         f"{RUN}/_ending.py",
         "a forever job that goes on after its cancellation is not cancelled again",
-        "    await _wait_until_left(run, workers, repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))",
-        "    await _wait_until_left(run, workers)",
+        "    await _wait_until_left(run, _forever_workers(run), repeat_at=deadline)",
+        "    await _wait_until_left(run, _forever_workers(run))",
     ),
     Plant(
         "retry-first-start",
