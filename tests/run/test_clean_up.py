@@ -100,6 +100,7 @@ def test_what_the_stop_has_blocked_counts_as_failed_in_the_clean_up(
     assert long.state is not SUCCEEDED
 
 
+@pytest.mark.fast_way("asyncio")  # with direct isolation, a shield of anyio does not hold
 @pytest.mark.parametrize("seconds", [0, 3])
 def test_what_cancel_had_blocked_before_the_stop_is_no_failure_in_the_clean_up(virtual: Virtual, seconds: int) -> None:
     """The input of a critical clean-up job that `cancel()` ended is no failure, also if the run stops meanwhile."""

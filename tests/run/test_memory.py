@@ -259,6 +259,7 @@ def test_services_of_a_scheduler_that_keeps_no_jobs_end_although_what_they_requi
     assert virtual(main) == (StopReason.COMPLETED, JobState.SUCCEEDED)
 
 
+@pytest.mark.fast_way("asyncio")  # with direct isolation, a shield of anyio does not hold
 @pytest.mark.parametrize("keep_jobs", [True, False])
 def test_a_service_that_comes_later_ends_before_what_it_uses_through_a_dropped_job(
     virtual: Virtual, keep_jobs: bool
