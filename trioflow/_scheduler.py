@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     from graphviz import Digraph
 
+    from ._core.admission._policies import Policy, PolicyName
     from ._core.admission._pool import Pool
     from ._core.admission._window import Window
-    from ._core.admission.policy._builtin_policies import PolicyName
-    from ._core.admission.policy._policy import Policy
     from ._core.backend import Backend
     from ._core.job._job import AbstractJob, AnyJob
     from ._core.job._requirements import Required

@@ -7,10 +7,10 @@ kinds of jobs to check their options and to name things in messages.
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from ._core.admission.policy._builtin_policies import PolicyName as PolicyName
-from ._core.admission.policy._policy import Outlook as Outlook
-from ._core.admission.policy._policy import Policy as Policy
-from ._core.admission.policy._policy_validation import name_of_policy as name_of_policy
+from ._core.admission._policies import Outlook as Outlook
+from ._core.admission._policies import Policy as Policy
+from ._core.admission._policies import PolicyName as PolicyName
+from ._core.admission._policies import name_of_policy as name_of_policy
 from ._core.backend import BackendName as BackendName
 from ._core.backend import load_backend as load_backend
 from ._core.backend import loop_running as loop_running

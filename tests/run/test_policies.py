@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Sequence, current_job
-from trioflow._core.admission.policy._builtin_policies import BUILTIN_POLICIES
-from trioflow._core.admission.policy._policy import median_duration
+from trioflow._core.admission._policies import BUILTIN_POLICIES, median_duration
 from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_path_lengths
 from trioflow.abc import AbstractJob, PolicyName
 

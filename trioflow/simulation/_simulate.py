@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
+from .._core.admission._policies import check_policy, median_duration
 from .._core.admission._window import check_window, max_slots
-from .._core.admission.policy._policy import median_duration
-from .._core.admission.policy._policy_validation import check_policy
 from .._core.base._graph_algorithms import longest_path_lengths
 from .._core.base._states import StopReason
 from .._core.base._text_forms import duration_text, plural, short_repr
@@ -34,9 +33,8 @@ from ._scenario_copy import NeverSettles, ScenarioCopy, is_limiter
 if TYPE_CHECKING:
     from types import EllipsisType
 
+    from .._core.admission._policies import Policy, PolicyName
     from .._core.admission._window import Window
-    from .._core.admission.policy._builtin_policies import PolicyName
-    from .._core.admission.policy._policy import Policy
     from ._duration_sources import DurationSource
 
 KEEP_WINDOW: Final[Any] = ...

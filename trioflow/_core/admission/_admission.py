@@ -47,7 +47,7 @@ from ._resource import GatedResource, PoolEntry, Resource
 if TYPE_CHECKING:
     from ._line import Line
     from ._per_key import Key, PerKeyResource
-    from .policy._policy import HeapEntry
+    from ._policies import HeapEntry
 
     # Entries of sorted lists. A group is sorted by the key and the number of its first job; a queue by the priority and
     # the number of the first job of its first group. All jobs have different numbers.

@@ -10,7 +10,7 @@ from ._resource import CountedResource, PoolEntry, Resource
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount
-    from .policy._policy import HeapEntry
+    from ._policies import HeapEntry
 
 Needs = list[tuple[Resource, Any]]
 """The needs of a job, as pairs of a resource and the result of its method `need`."""

@@ -55,14 +55,14 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob, takes_slot
 from ._admission import MAX_ADMITTED, OrderedPlaces
+from ._policies import LOWEST_KEY, ready_numbers, throttled_numbers
 from ._window import Adaptive, max_slots
-from .policy._policy import LOWEST_KEY, ready_numbers, throttled_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ._policies import HeapEntry, StartKeys
     from ._tokens import RunTokens
-    from .policy._policy import HeapEntry, StartKeys
 
 
 class FifoPlaces:

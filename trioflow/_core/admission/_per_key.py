@@ -26,9 +26,9 @@ from ..base._states import WaitCause
 from ..base._text_forms import short_repr
 from ..job._job import AbstractJob
 from ..job._labels import printable
+from ._policies import ready_numbers
 from ._rate import DEFAULT_KEY, Rate, RateNeed, RateResource, RateShare
 from ._resource import CountedResource, PoolEntry, Resource
-from .policy._policy import ready_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

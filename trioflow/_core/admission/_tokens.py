@@ -23,12 +23,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from ..job._job import AbstractJob, is_scheduler, takes_slot
-from .policy._policy import LOWEST_KEY
+from ._policies import LOWEST_KEY
 
 if TYPE_CHECKING:
     from ..backend import Backend, Scope
     from ._line import Line
-    from .policy._policy import HeapEntry, StartKeys
+    from ._policies import HeapEntry, StartKeys
 
 
 class Tokens:

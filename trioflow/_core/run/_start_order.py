@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission.policy import _policy_validation
-from ..admission.policy._builtin_policies import BUILTIN_POLICIES, CRITICAL_PATH_POLICY, FIFO_POLICY
-from ..admission.policy._policy import StartKeys
+from ..admission import _policies
+from ..admission._policies import FIFO_POLICY, StartKeys
 from ..base import _graph_algorithms
 from ..job import _errors
 from ..job._job import AbstractJob
 from ..job._outcome import add_note
 
 if TYPE_CHECKING:
-    from ..admission.policy._policy import Requirements
+    from ..admission._policies import Requirements
     from ..scheduler._base_scheduler import BaseScheduler
     from ._run import Run
 
@@ -37,7 +36,7 @@ def may_need_order(run: Run) -> bool:
         or run.scheduler._knows_durations()
     ):
         return True
-    return BUILTIN_POLICIES[policy][False] is not FIFO_POLICY
+    return _policies.BUILTIN_POLICIES[policy][False] is not FIFO_POLICY
 
 
 class StartOrder:
@@ -46,7 +45,7 @@ class StartOrder:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self._scheduler: Final = run.scheduler
-        self._policies: Final = _policy_validation.make_run_policies(run.scheduler._policy, self._record_fault)
+        self._policies: Final = _policies.make_run_policies(run.scheduler._policy, self._record_fault)
         self._members: Final = run.members
         self._queue: Final = run.queue
         # The estimated durations of nested schedulers, at any depth; None before they are estimated.
@@ -97,7 +96,7 @@ class StartOrder:
             return
         self._is_fault_handled = True
         job, error = self._policy_fault
-        policy = f"the policy {_policy_validation.name_of_policy(self._scheduler.policy)} of {self._scheduler.label!r}"
+        policy = f"the policy {_policies.name_of_policy(self._scheduler.policy)} of {self._scheduler.label!r}"
         _, failure = self._run.backend.split_cancellations(error)
         if failure is None:
             failure = _errors.JobCancelled(f"{policy} raised a cancellation that was not requested")
@@ -160,7 +159,7 @@ class StartOrder:
             members = nested._members
             known = self._known_durations(nested)
             if known:
-                order = StartKeys(CRITICAL_PATH_POLICY, known)
+                order = StartKeys(_policies.CRITICAL_PATH_POLICY, known)
                 jobs = _graph_algorithms.topological_order(members.jobs, members.all_requirements)
                 yield from order.compute_ranks(jobs, members.all_requirements)
                 self._nested_durations[nested] = max(order.ranks.values())

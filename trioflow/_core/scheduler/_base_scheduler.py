@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, Self, Ty
 
 from ... import _hints
 from .. import backend as _backend
-from ..admission import _window
+from ..admission import _policies, _window
 from ..admission._pool import check_pool
 from ..admission._window import Adaptive
-from ..admission.policy import _policy_validation
 from ..backend import BackendName
 from ..base import _graph_algorithms
 from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedState, StopReason
@@ -61,10 +60,9 @@ from ._sequence import Sequence
 if TYPE_CHECKING:
     import os
 
+    from ..admission._policies import Policy, PolicyName
     from ..admission._pool import Pool
     from ..admission._window import Window
-    from ..admission.policy._builtin_policies import PolicyName
-    from ..admission.policy._policy import Policy
     from ..backend import Backend
     from ..job._requirements import Required
     from ..parts._settled_calls import SettledFunction
@@ -204,7 +202,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     shutdown_timeout: Option[float | None] = Option(1.0, _job_options.seconds)
     cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
     critical_jobs: Option[bool | None] = Option(None, _job_options.or_none(_job_options.flag))
-    policy: Option[PolicyName | Policy] = Option("auto", _policy_validation.check_policy)
+    policy: Option[PolicyName | Policy] = Option("auto", _policies.check_policy)
     pool: Option[Pool | None] = Option(None, check_pool)
     backfill: Option[int] = Option(64, _job_options.check_number)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), check_instruments)

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission.policy._builtin_policies import FIFO_POLICY
+from ..admission._policies import FIFO_POLICY
 from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._text_forms import duration_text, join_names, percent_text
 from ..job._ancestors import enclosing_schedulers

@@ -1,4 +1,6 @@
-"""Who goes first: `Policy`, the interface of policies; `Outlook`, what they may use; `StartKeys`, the keys of jobs.
+"""Who goes first: `Policy`, built in or of a user; `Outlook`, what a policy may use; `StartKeys`, the keys of jobs.
+
+The `key` of a user's policy is called by `SafePolicy`, which catches its errors during a run.
 
 The rank of a job is the length of the longest path from its start to the end of an exit job. List scheduling by rank is
 due to Hu 1961 ("Parallel Sequencing and Assembly Line Problems"), for equal durations. Adam, Chandy and Dickson 1974
@@ -12,12 +14,23 @@ from __future__ import annotations
 import itertools
 import math
 import sys
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
-from ...base import _graph_algorithms
-from ...job._job import AbstractJob
+from ..base import _graph_algorithms
+from ..base._text_forms import short_repr
+from ..base._user_code import get_traceback, is_async, set_traceback, signature_of
+from ..job import _job_options
+from ..job._job import AbstractJob
+
+if TYPE_CHECKING:
+    from ..job._job_options import Subject
+
+    HeapEntry = tuple[Any, int, AbstractJob[Any]]
+    Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
+    FailRun = Callable[[AbstractJob[Any], BaseException], None]
 
 
 class Outlook(Protocol):
@@ -97,9 +110,39 @@ class Policy(Protocol):
         return f"by {type(self).__name__}"
 
 
-if TYPE_CHECKING:
-    HeapEntry = tuple[Any, int, AbstractJob[Any]]
-    Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
+PolicyName = Literal["auto", "fifo", "critical-path"]
+POLICY_NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
+
+
+class Fifo(Policy):
+    """The policy "fifo": the job that became ready first starts first, so that no line has to be ordered."""
+
+    def key(self, job: AbstractJob[Any], outlook: Any) -> float:
+        return 0.0
+
+
+class CriticalPath(Policy):
+    """The policy "critical-path": the job with the longest expected path to an exit job starts first."""
+
+    needs_ranks = True
+
+    def key(self, job: AbstractJob[Any], outlook: Any) -> float:
+        rank: float = outlook.ranks[job]
+        return -rank
+
+    def reason(self, job: AbstractJob[Any], outlook: Any) -> str:
+        return f"critical path: the longest path from {job.label!r} takes {outlook.rank(job):.4g} s"
+
+
+RunPolicies = tuple[Policy, Policy]
+"""The policy of a run in which no job has an expected duration, and that of one in which some have."""
+FIFO_POLICY: Final = Fifo()
+CRITICAL_PATH_POLICY: Final = CriticalPath()
+BUILTIN_POLICIES: Final[dict[PolicyName, RunPolicies]] = {
+    "auto": (FIFO_POLICY, CRITICAL_PATH_POLICY),
+    "fifo": (FIFO_POLICY, FIFO_POLICY),
+    "critical-path": (CRITICAL_PATH_POLICY, CRITICAL_PATH_POLICY),
+}
 
 ready_numbers: Final = itertools.count()
 """Ascending sequence numbers for jobs that become ready, shared by all runs."""
@@ -187,3 +230,143 @@ class StartKeys(Outlook):
     def forget(self, job: AbstractJob[Any]) -> None:
         self._known.pop(job, None)
         self.ranks.pop(job, None)
+
+
+threads_in_key: Final[set[int]] = set()
+"""The identifiers of the threads in which the `key` of a user-defined policy is running."""
+
+
+def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Policy:
+    """Check the option `policy` of a scheduler, and return it.
+
+    Args:
+        policy: the value of the option.
+        name: the name of the option, for errors.
+        subject: what to call the scheduler in errors.
+
+    Raises:
+        ValueError: the value is a string, but not the name of a policy.
+        TypeError: the value lacks a member of a `Policy`, or has one of the wrong type.
+
+    """
+    what, choices = f"{name}={short_repr(policy)} of {_job_options.subject_text(subject)}", ", ".join(POLICY_NAMES)
+    if isinstance(policy, str):
+        if policy not in POLICY_NAMES:
+            raise ValueError(f"{what}: choose one of {choices}, or give an instance of trioflow.abc.Policy")
+        return policy
+    if isinstance(policy, type):
+        raise TypeError(f"{what} is a class: give an instance, {policy.__name__}()")
+    if missing := [member for member in ("key", "needs_ranks", "reason") if not hasattr(policy, member)]:
+        raise TypeError(
+            f"{what} has no {' and no '.join(missing)}: choose one of {choices}, or derive its class from "
+            f"trioflow.abc.Policy"
+        )
+    if not isinstance(policy.needs_ranks, bool):
+        raise TypeError(f"{what}: its needs_ranks is {short_repr(policy.needs_ranks)}; set it to True or False")
+    for method in ("key", "reason"):
+        _check_method(getattr(policy, method), f"{what}: its {method}")
+    instance: Policy = policy
+    return instance
+
+
+def _check_method(method: Any, what: str) -> None:
+    if not callable(method):
+        raise TypeError(f"{what} is {short_repr(method)}: make it a method that takes a job and an outlook")
+    if is_async(method):
+        raise TypeError(f"{what} is an async function: make it a plain function")
+    try:
+        signature = signature_of(method)
+    except (TypeError, ValueError):  # some functions implemented in C have no signature
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise TypeError(f"{what} takes {signature}: let it take a job and an outlook") from None
+
+
+def reject_call_from_policy(call_text: str) -> None:
+    """Reject a call from the `key` of a policy, which must not change the run.
+
+    Args:
+        call_text: the call, for the error message.
+
+    Raises:
+        RuntimeError: the call comes from the `key` of a policy.
+
+    """
+    if threading.get_ident() in threads_in_key:
+        raise RuntimeError(f"{call_text}: called from the key() of a policy, which must not change the run")
+
+
+def name_of_policy(policy: PolicyName | Policy) -> str:
+    """Return the name of a built-in policy, or the class name of a user-defined one."""
+    return policy if isinstance(policy, str) else type(policy).__name__
+
+
+def make_run_policies(policy: PolicyName | Policy, fail: FailRun) -> RunPolicies:
+    """Return the policies for a run without and with expected durations.
+
+    Args:
+        policy: the option `policy` of the scheduler.
+        fail: called with the job and the exception if the `key` of a user-defined policy raises; it stops the run.
+
+    """
+    if isinstance(policy, str):
+        return BUILTIN_POLICIES[policy]
+    safe = SafePolicy(policy, fail)
+    return safe, safe
+
+
+class SafePolicy(Policy):
+    """A wrapper of a user-defined policy. If its `key` raises, the run ends, but the job still gets a key."""
+
+    def __init__(self, policy: Policy, fail: FailRun) -> None:
+        self._policy: Final = policy
+        self._fail: Final = fail
+        self.needs_ranks = policy.needs_ranks
+
+    def key(self, job: AbstractJob[Any], outlook: Outlook) -> tuple[float, ...]:
+        thread = threading.get_ident()
+        threads_in_key.add(thread)
+        try:
+            return _as_tuple(self._policy.key(job, outlook))
+        except BaseException as error:  # return a key nevertheless, so that the job gets into its queue
+            # Leave out this frame, because the stored error must not keep the run alive.
+            traceback = get_traceback(error)
+            set_traceback(error, traceback and traceback.tb_next)
+            self._fail(job, error)
+            return ()
+        finally:
+            threads_in_key.discard(thread)
+
+    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+        try:
+            return str(self._policy.reason(job, outlook))
+        except Exception as error:
+            return f"by {name_of_policy(self._policy)}, whose reason() raised {error!r}"
+
+
+def _as_tuple(key: Any) -> tuple[float, ...]:
+    if isinstance(key, tuple):
+        return tuple(map(_check_number, key))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return (_check_number(key),)
+
+
+def _check_number(value: Any) -> float:
+    """Return a number as an `int` or a `float`, because comparisons of these never raise.
+
+    Raises:
+        TypeError: the value is not a number.
+        ValueError: the value is `nan`, which cannot be ordered.
+
+    """
+    if value.__class__ not in (float, int):
+        from numbers import Real
+
+        if not isinstance(value, Real):
+            raise TypeError(f"key() returned {short_repr(value)}: return a number, or a tuple of numbers")
+        value = float(value)
+    if value != value:
+        raise ValueError("key() returned nan, which cannot be compared: return another number")
+    number: float = value
+    return number

@@ -1,1 +1,0 @@
-"""Policies, which choose the order in which ready jobs start: built in, or defined by users."""
