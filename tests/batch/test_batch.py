@@ -243,7 +243,7 @@ def test_command_that_ends_slowly_after_a_halt_is_not_reported_as_stuck(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When a command ended slowly after a halt, the engine once logged that a "slot" was stuck."""
-    monkeypatch.setattr("trioflow._core.run._stuck_jobs.STUCK_REPORT_DELAY", 0.01)
+    monkeypatch.setattr("trioflow._core.run._standstill.STUCK_REPORT_DELAY", 0.01)
     slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
     done = batch("-j2", "--halt", "now,fail=1", ":::", slow, "until [ -e here ]; do sleep 0.001; done; exit 3")
     assert (done.exit_code, caplog.messages) == (3, [])

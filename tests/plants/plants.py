@@ -1019,7 +1019,7 @@ PLANTS: Final = (
     ),
     Plant(
         "stuck-lifted",
-        f"{RUN}/_stuck_jobs.py",
+        f"{RUN}/_standstill.py",
         "a service that is ready is watched on, for the timeout that does not count any more",
         """\
     def forget(self, worker: Worker) -> None:

@@ -165,7 +165,7 @@ def test_a_job_that_ends_slowly_causes_no_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When a job ended slowly, the engine once warned, with frames of trioflow, not to swallow cancellations."""
-    monkeypatch.setattr("trioflow._core.run._stuck_jobs.STUCK_REPORT_DELAY", 0.01)
+    monkeypatch.setattr("trioflow._core.run._standstill.STUCK_REPORT_DELAY", 0.01)
     slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
     pool = ExecPool(1)
     pool.execute(Job("slow", workdir=tmp_path, args=("sh", "-c", slow)))

@@ -55,7 +55,7 @@ def test_a_call_that_outlasts_its_timeout_is_in_the_log(
     backend: str, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run waits for a call in a thread of an executor, which cannot be interrupted, and nothing else shows why."""
-    monkeypatch.setattr("trioflow._core.run._stuck_jobs.STUCK_REPORT_DELAY", 0.01)
+    monkeypatch.setattr("trioflow._core.run._standstill.STUCK_REPORT_DELAY", 0.01)
     go = threading.Event()
     job = ProcessJob(go.wait, PATIENCE, label="long", processes=threads, timeout=0.01)
 

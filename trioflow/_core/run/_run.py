@@ -37,9 +37,8 @@ from ._part import Part, with_parts
 from ._reopening import reopen, reopen_all, why_not
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
-from ._standstill import Standstill
+from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
-from ._stuck_jobs import StuckJobs
 from ._time_slice import TimeSlice
 from ._verdicts import FAILED, Verdict
 from ._worker import Lane, Worker
