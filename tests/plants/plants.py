@@ -263,21 +263,21 @@ PLANTS: Final = (
     ),
     Plant(
         "verdict-throttled",
-        f"{RUN}/_verdicts.py",
+        f"{RUN}/_attempts.py",
         "a throttled job is queued again although its run drains",
         "state = FAILED if fault is not None else CANCELLED if ends or was_cancelled else SCHEDULED",
         "state = FAILED if fault is not None else SCHEDULED",
     ),
     Plant(
         "verdict-clean-up",
-        f"{RUN}/_verdicts.py",
+        f"{RUN}/_attempts.py",
         "a clean-up job that fails, or is throttled, is not tried again",
         "ends = run.is_draining_or_stopping and worker.workers is run.workers",
         "ends = run.is_draining_or_stopping",
     ),
     Plant(
         "verdict-service",
-        f"{RUN}/_verdicts.py",
+        f"{RUN}/_attempts.py",
         "a ready service that cancel() ends counts as SUCCEEDED",
         """\
             is_good = is_end and job._is_ready()
@@ -841,7 +841,7 @@ PLANTS: Final = (
     ),
     Plant(
         "verdict-ready-service",
-        f"{RUN}/_verdicts.py",
+        f"{RUN}/_attempts.py",
         "a service that was ready and raises is tried again",
         """\
     if cancelled or job._is_ready() or run.backend.needed_backend(failure):  # which would fail each time
@@ -1165,7 +1165,7 @@ if run is not None:
     ),
     Plant(
         "drain-retries",
-        f"{RUN}/_verdicts.py",
+        f"{RUN}/_attempts.py",
         "a job that fails in a drain is retried",
         "ends = run.is_draining_or_stopping and worker.workers is run.workers",
         "ends = run.workers.is_closed and worker.workers is run.workers",

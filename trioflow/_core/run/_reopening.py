@@ -30,14 +30,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._grant import budgets_used
-from ..base._states import CANCELLED, IDLE, SCHEDULED, JobState, RunPhase
+from ..base._states import CANCELLED, FAILED, IDLE, SCHEDULED, JobState, RunPhase
 from ..base._text_forms import join_names, plural
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import DROPPED, Failure, no_result_error, one_line_error
 from ._part import Part
 from ._requirement_counts import count_consumer, successors_of
 from ._time_slice import TURN_SECONDS
-from ._verdicts import FAILED
 
 if TYPE_CHECKING:
     from ._run import Run

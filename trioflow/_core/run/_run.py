@@ -26,7 +26,7 @@ from ..job import _errors, _requirements
 from ..job._job import AbstractJob
 from ..job._outcome import CancelledOutcome, Failure, Throttling, add_remedy_notes, find_interruption, one_line_error
 from . import _ending
-from ._attempts import BackoffTimer, drain_backoffs, report_unrepeated
+from ._attempts import BackoffTimer, Verdict, drain_backoffs, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
@@ -40,7 +40,6 @@ from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
 from ._time_slice import TimeSlice
-from ._verdicts import FAILED, Verdict
 from ._worker import Lane, Worker
 
 if TYPE_CHECKING:
@@ -734,9 +733,9 @@ class Run:
         state, failure, throttles = verdict.state, verdict.failure, verdict.throttles
         if throttles:
             self.pools.close(job, throttles)
-            if state is not FAILED:
+            if state is not JobState.FAILED:
                 job._grant().refund_budgets()  # the attempt does not count, whether there is another or not
-        if state is FAILED:
+        if state is JobState.FAILED:
             assert failure is not None
             self._fail(job, failure, awaitable, now)
         elif state is not SCHEDULED:
@@ -760,7 +759,7 @@ class Run:
             self.interrupt(interruption, job)
         if interruption is None:
             self.failure_log.add(self, job, outcome, hint)
-        self.settle(job, FAILED, outcome, now)
+        self.settle(job, JobState.FAILED, outcome, now)
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the ending if it may be waiting for a worker to leave."""

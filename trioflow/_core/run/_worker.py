@@ -42,14 +42,13 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..backend import WorkerTask
-from ..base._states import CANCELLED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
+from ..base._states import CANCELLED, FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
-from ._attempts import call_job
+from ._attempts import Verdict, call_job, judge
 from ._current import apply_context, current_worker_var
 from ._instruments import MIN_BLOCKING_SECONDS
-from ._verdicts import FAILED, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
