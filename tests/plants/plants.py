@@ -978,7 +978,7 @@ PLANTS: Final = (
     ),
     Plant(
         "clean-up-forever",
-        f"{RUN}/_clean_up.py",
+        f"{RUN}/_ending.py",
         "a forever job with `run_if='failed'` is a clean-up job, too",
         'job._options.run_if == "failed" and not job._options.forever and job._state',
         'job._options.run_if == "failed" and job._state',
@@ -1130,7 +1130,7 @@ if run is not None:
     ),
     Plant(
         "clean-up-backoff",
-        f"{RUN}/_clean_up.py",
+        f"{RUN}/_ending.py",
         "the clean-up ends while one of its jobs waits for its next attempt",
         "while self.alive or self._backoff_until() < math.inf:",
         "while self.alive:",

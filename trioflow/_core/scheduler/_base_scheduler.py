@@ -41,7 +41,7 @@ from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..parts import make_parts
 from ..parts._settled_calls import SettledCalls, check_on_settled
-from ..run import _clean_up, _ending, _journal_interface, _requirement_counts
+from ..run import _ending, _journal_interface, _requirement_counts
 from ..run._current import current_worker_var
 from ..run._instruments import Instrument, check_instruments
 from ..run._journaling import JournalWriter
@@ -1249,7 +1249,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         for scheduler, member in zip(schedulers, (job or self, *schedulers), strict=False):
             scheduler._was_awaited = True
             if scheduler._run is not None:
-                return job is not None and _clean_up.will_not_start(scheduler._run, job, member)
+                return job is not None and _ending.will_not_start(scheduler._run, job, member)
             if scheduler._state.is_settled or scheduler._is_closed:
                 return True
         return schedulers[-1]._stop_reason is not None  # a nested scheduler between two attempts has one, too

@@ -18,7 +18,7 @@ from ..job._outcome import one_line_error, remedy_of
 from ..job._requirements import decide, has_failed
 from ..parts._first_rule import FirstRule
 from ..parts._settled_calls import SettledCalls
-from ..run._clean_up import may_clean_up
+from ..run._ending import may_clean_up
 from ..run._limiter_tokens import token_holders
 from ._job_queries import failed_attempts, fraction_done, throttled_attempts
 
