@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._core.job._requirements import Required
     from ._core.parts._settled_calls import SettledFunction
     from ._core.run._instruments import Instrument
-    from ._core.run._journal_interface import RunJournal
+    from ._core.run._journaling import RunJournal
     from ._core.run._run import Run
     from ._core.scheduler._base_scheduler import JournalSetting
     from .jobs.process._process_job import ProcessesOption

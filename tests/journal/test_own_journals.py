@@ -13,7 +13,7 @@ from trioflow import CommandJob, Job, JournalError, Scheduler, StopReason
 from trioflow._core.job._arguments import substitute_inputs
 from trioflow._core.job._function import FunctionJob, call_parts, input_at
 from trioflow._core.job._labels import PathCache
-from trioflow._core.run._journal_interface import NOT_IN_JOURNAL_REASON, NotStored, Restored
+from trioflow._core.run._journaling import NOT_IN_JOURNAL_REASON, NotStored, Restored
 from trioflow._core.scheduler._base_scheduler import BaseScheduler
 from trioflow._core.words._job_queries import always_runs, result_for_journal
 from trioflow.abc import incidents_of

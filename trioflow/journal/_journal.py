@@ -35,7 +35,7 @@ from .._core.job._job_options import SaveName, check_save, file_path, flag
 from .._core.job._labels import escape_label, printable
 from .._core.job._outcome import DROPPED, Restoration
 from .._core.job._work_spec import Work
-from .._core.run._journal_interface import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, NotStored, Restored, RunJournal
+from .._core.run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, NotStored, Restored, RunJournal
 from .._core.words._job_queries import (
     SERVICE,
     always_runs,
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .._core.job._job_options import Save
-    from .._core.run._journal_interface import JournalProtocol
+    from .._core.run._journaling import JournalProtocol
     from .._core.scheduler._base_scheduler import BaseScheduler
 
 MAX_NAMED_JOBS: Final = 5

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import concurrent.futures
 
     from ..job._job import AbstractJob
-    from ._journal_interface import OpenQuestion
+    from ._journaling import OpenQuestion
 
 
 V = TypeVar("V")

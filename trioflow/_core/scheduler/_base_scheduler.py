@@ -41,7 +41,7 @@ from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..parts import make_parts
 from ..parts._settled_calls import SettledCalls, check_on_settled
-from ..run import _ending, _journal_interface, _requirement_counts
+from ..run import _ending, _journaling, _requirement_counts
 from ..run._current import current_worker_var
 from ..run._instruments import Instrument, check_instruments
 from ..run._journaling import JournalWriter
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from ..backend import Backend
     from ..job._requirements import Required
     from ..parts._settled_calls import SettledFunction
-    from ..run._journal_interface import JournalProtocol, RunJournal
+    from ..run._journaling import JournalProtocol, RunJournal
 
     CheckSetting = bool | Literal["first"]
     JournalSetting = JournalProtocol | str | os.PathLike[str] | None
@@ -207,7 +207,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     backfill: Option[int] = Option(64, _job_options.check_number)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), check_instruments)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
-    journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journal_interface.check_journal)
+    journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journaling.check_journal)
     on_settled: Option[SettledFunction | None] = Option(None, check_on_settled)
     hold: Option[bool] = Option(False, _job_options.flag)
 

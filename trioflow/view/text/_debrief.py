@@ -12,7 +12,7 @@ from ..._core.base._user_code import wrong_backend_remedy
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of, shorten
 from ..._core.job._outcome import one_line_error
-from ..._core.run._journal_interface import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
+from ..._core.run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
 from ..._core.run._run import Incident, SteeringIncident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
