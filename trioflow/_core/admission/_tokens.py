@@ -26,6 +26,8 @@ from ..job._job import AbstractJob, is_scheduler, takes_slot
 from ._policies import LOWEST_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from ..backend import Backend, Scope
     from ._line import Line
     from ._policies import HeapEntry, StartKeys
@@ -217,3 +219,41 @@ class RunTokens:
         for job, (_, number, _) in self.waiting.items():  # those that were throttled have negative numbers
             self.waiting[job] = (LOWEST_KEY if number < 0 else order.key(job), number, job)
         self._heap[:] = sorted(self.waiting.values())
+
+
+def ask_in_order(runs: Iterable[Any]) -> None:
+    """Let the jobs of runs whose pause is over ask for tokens in the order in which they became ready.
+
+    As in a round of the admission, each run keeps its own order, and between runs a higher priority comes first.
+    """
+    waiting: list[RunTokens] = [run.queue.tokens for run in runs if run.queue.tokens is not None]
+    for each in waiting:
+        each.is_held_back = True
+    for each in waiting:
+        each.line.admit()
+    asking = [[(-one[2]._options.priority, one[1], one, each) for one in each.drain()] for each in waiting]
+    for each in waiting:
+        each.is_held_back = False
+    for *_, entry, each in heapq.merge(*asking):
+        if each.ask(entry):
+            each.line.startable.append(entry[2])
+            each.line.run.workers.spawn_searcher()
+
+
+def token_holder(workers: Iterable[Any], limiter: Any) -> AbstractJob[Any] | None:
+    """Return the first job of these workers that holds a token of `limiter`; None if none does."""
+    working = [worker for worker in workers if worker.job is not None]
+    holders = {*token_holders((worker.run for worker in working), limiter)}
+    return next((worker.job for worker in working if worker.job in holders), None)
+
+
+def token_holders(runs: Iterable[Any], limiter: Any) -> Iterator[AbstractJob[Any]]:
+    """Yield the jobs of these runs that hold a token of `limiter`, also those that have not begun. Any thread may ask.
+
+    A running job may have the limiter itself, in place of the window's.
+    """
+    for run in runs:
+        working = (worker.job for worker in list(run.workers.alive))
+        yield from (job for job in working if job is not None and job._own_limiter is limiter)
+        if run.queue.tokens is not None and run.queue.tokens.limiter is limiter:
+            yield from list(run.queue.tokens.borrowers)

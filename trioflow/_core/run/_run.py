@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..admission._line import Line
 from ..admission._policies import reject_call_from_policy
+from ..admission._tokens import RunTokens, Tokens, ask_in_order
 from ..base import _graph_algorithms, _logger, _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors, _requirements
@@ -32,7 +33,6 @@ from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
 from ._instruments import Instrument, InstrumentSet
 from ._journaling import JournalWriter
-from ._limiter_tokens import ask_in_order, takes_limits_of, use_limiter
 from ._part import Part, with_parts
 from ._reopening import reopen, reopen_all, why_not
 from ._requirement_counts import RequirementCounts, count_consumer, link
@@ -43,7 +43,6 @@ from ._time_slice import TimeSlice
 from ._worker import Lane, Worker
 
 if TYPE_CHECKING:
-    from ..admission._tokens import Tokens
     from ..backend import Backend, TaskEvent, WorkerGroup
     from ..job._outcome import RunExtras
     from ..scheduler._base_scheduler import BaseScheduler
@@ -223,7 +222,7 @@ class Run:
             self.journal_writer = outer.journal_writer.nested(self)
         self.queue = Line(self, window)
         if window is not None or outer is not None:
-            use_limiter(self)
+            self._use_limiter()
         self.workers = self.lane = Lane(self, self.queue)
         if self.pauses:
             self._take_pause()
@@ -239,6 +238,16 @@ class Run:
         self.notify_start, self.notify_scheduled = hook("job_started", "job_attempt"), hook("job_scheduled")
         self.notify_end = with_parts(self.parts, hook("job_finished"))
 
+    def _use_limiter(self) -> None:
+        """Let jobs take tokens of the run's limiter, or else of the one that counts them further out, if any."""
+        limiter, host = self.queue.limiter, self.limiting_worker()
+        if limiter is None and host is not None and host.run.queue.tokens is not None:
+            limiter = host.run.queue.tokens.limiter  # it counts the jobs at any depth
+        if limiter is not None:
+            if limiter not in self.limits:
+                self.limits[limiter] = Tokens(self.backend, limiter)
+            self.queue.use_tokens(RunTokens(self.queue, self.limits[limiter]))
+
     # ---- attributes that few runs need, which are created on first use
 
     @property
@@ -247,6 +256,15 @@ class Run:
         run = self.outermost()
         run._failure_log = run._failure_log or run.scheduler._create_failure_log(run)
         return run._failure_log
+
+    def limiting_worker(self) -> Worker | None:
+        """Return the worker that runs this scheduler under the limits of its run.
+
+        Return None if there is no such run, or if no limit applies, because the scheduler is a forever or clean-up job.
+        """
+        worker = self.outer_worker
+        is_unlimited = worker is None or worker.is_shielded or worker.workers is not worker.run.workers
+        return None if is_unlimited else worker
 
     def is_shown(self, subject: str) -> bool:
         """Return whether an instrument shows the log records about a subject itself."""
@@ -306,7 +324,7 @@ class Run:
         outer, context = self.outer_worker, self.context
         self.deadline = self.deadline_in(self.timeout)
         self.workers.bounded_by = self
-        host = None if outer is None else takes_limits_of(self)
+        host = self.limiting_worker()
         if host is not None and host.workers.bounded_by.deadline < self.deadline:
             self.workers.bounded_by = host.workers.bounded_by
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])

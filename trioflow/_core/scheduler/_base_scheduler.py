@@ -14,6 +14,7 @@ from ... import _hints
 from .. import backend as _backend
 from ..admission import _policies, _window
 from ..admission._pool import check_pool
+from ..admission._tokens import token_holder
 from ..admission._window import Adaptive
 from ..backend import BackendName
 from ..base import _graph_algorithms
@@ -42,10 +43,9 @@ from ..job._outcome import DROPPED
 from ..parts import make_parts
 from ..parts._settled_calls import SettledCalls, check_on_settled
 from ..run import _ending, _journaling, _requirement_counts
-from ..run._current import current_worker_var
+from ..run._current import current_worker_var, enclosing_workers
 from ..run._instruments import Instrument, check_instruments
 from ..run._journaling import JournalWriter
-from ..run._limiter_tokens import token_holder
 from ..run._run import NOT_STEERED, Incident, Run, Steering
 from ..words import _explain, _failures
 from ..words._failure_log import FailureLog
@@ -850,7 +850,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             problem = backend.limiter_problem(window)
             if problem is not None:
                 raise TypeError(f"jobs_window={short_repr(window)} of {subject()}: {problem}")
-            holder = token_holder(window)
+            holder = token_holder(enclosing_workers(), window)
             if holder is not None:
                 owner_text = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
                 raise RuntimeError(

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._policies import FIFO_POLICY
+from ..admission._tokens import token_holders
 from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._text_forms import duration_text, join_names, percent_text
 from ..job._ancestors import enclosing_schedulers
@@ -19,7 +20,6 @@ from ..job._requirements import decide, has_failed
 from ..parts._first_rule import FirstRule
 from ..parts._settled_calls import SettledCalls
 from ..run._ending import may_clean_up
-from ..run._limiter_tokens import token_holders
 from ._job_queries import failed_attempts, fraction_done, throttled_attempts
 
 if TYPE_CHECKING:
