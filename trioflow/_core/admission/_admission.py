@@ -41,8 +41,7 @@ from weakref import WeakSet
 from ..base._states import SCHEDULED
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, takes_slot
-from ._grant import Grant, Needs, budgets_used
-from ._resource import GatedResource, PoolEntry, Resource
+from ._resource import GatedResource, Grant, Needs, PoolEntry, Resource, budgets_used
 
 if TYPE_CHECKING:
     from ._line import Line

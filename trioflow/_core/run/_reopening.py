@@ -29,7 +29,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._grant import budgets_used
+from ..admission._resource import budgets_used
 from ..base._states import CANCELLED, FAILED, IDLE, SCHEDULED, JobState, RunPhase
 from ..base._text_forms import join_names, plural
 from ..job._job import AbstractJob, is_scheduler

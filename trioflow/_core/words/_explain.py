@@ -24,8 +24,7 @@ from ._job_queries import failed_attempts, fraction_done, throttled_attempts
 
 if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
-    from ..admission._grant import Needs
-    from ..admission._resource import Resource
+    from ..admission._resource import Needs, Resource
     from ..run._run import Run
     from ..scheduler._base_scheduler import BaseScheduler
 

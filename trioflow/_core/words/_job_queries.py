@@ -10,7 +10,7 @@ import math
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ..admission._grant import budgets_used
+from ..admission._resource import budgets_used
 from ..admission._policies import median_duration
 from ..base import _amounts, _states
 from ..base._graph_algorithms import longest_path_lengths, topological_order
