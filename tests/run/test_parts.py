@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trioflow import Job, Scheduler
 from trioflow._core.base._states import RunPhase
-from trioflow._core.run._part import Part, with_parts
+from trioflow._core.run._instruments import Part, with_parts
 from trioflow._core.run._run import Run
 from trioflow.abc import Instrument
 

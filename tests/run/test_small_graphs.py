@@ -118,7 +118,7 @@ def test_changes_of_a_graph_since_the_last_run_are_checked(virtual: Virtual) -> 
 
 
 ASIDE = (
-    "_core.words.", "_core.job._labels", "_core.job._option_descriptors", "_core.run._instruments", "_core.run._part",
+    "_core.words.", "_core.job._labels", "_core.job._option_descriptors", "_core.run._instruments",
     "_core.admission._policies", "_core.admission._admission", "_core.scheduler._checks",
     "_core.scheduler._members.topological_order",
 )  # fmt: skip

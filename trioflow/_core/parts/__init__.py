@@ -1,6 +1,7 @@
-"""The parts that a run may have; see `Part` in `run/_part`. A run gets them when it is made, and knows none by name.
+"""The parts that a run may have; see `Part` in `run/_instruments`.
 
-The small ones are here: windows that adapt, the `idle_timeout` of a scheduler, and the hold of a run with `hold=True`.
+A run gets them when it is made, and knows none by name. The small ones are here: windows that adapt, the
+`idle_timeout` of a scheduler, and the hold of a run with `hold=True`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from ..base._user_code import leaf_exceptions
 from ..job import _errors
 from ..job._job import AbstractJob, has_moved_on, takes_slot
 from ..run._idle_timeouts import JOB_EVENTS_NOUN, TimeLimit
-from ..run._instruments import Instrument
-from ..run._part import Part
+from ..run._instruments import Instrument, Part
 from ..run._run import Pause, Run
 from ._first_rule import FirstRule
 from ._settled_calls import SettledCalls

@@ -28,8 +28,7 @@ from ..base._text_forms import duration_text, plural
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob
 from ..job._outcome import no_result_error
-from ..run._instruments import Instrument
-from ..run._part import Part
+from ..run._instruments import Instrument, Part
 from ..run._run import Run
 
 

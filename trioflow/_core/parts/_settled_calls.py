@@ -18,7 +18,7 @@ from ..base._states import STOPPING
 from ..base._text_forms import plural
 from ..job import _errors, _job_options
 from ..job._outcome import Failure, is_awaitable, one_line_error
-from ..run._part import Part
+from ..run._instruments import Part
 from ..run._standstill import WAIT_REPORT_DELAY
 from ..run._worker import MAX_JOBS_IN_TURN
 

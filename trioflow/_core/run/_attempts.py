@@ -38,7 +38,7 @@ from ..job import _errors, _job_options
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import Failure, RunExtras, find_interruption
 from ._idle_timeouts import TimeLimit
-from ._part import Part
+from ._instruments import Part
 
 if TYPE_CHECKING:
     from ._run import Run

@@ -31,7 +31,7 @@ from ..job._ancestors import enclosing_schedulers
 from ..job._job import AbstractJob
 from ..job._outcome import find_interruption, one_line_error
 from ._attempts import BackoffTimer, drain_backoffs
-from ._part import overriding
+from ._instruments import overriding
 from ._worker import Lane, Worker
 
 if TYPE_CHECKING:

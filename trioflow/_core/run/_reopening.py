@@ -34,7 +34,7 @@ from ..base._states import CANCELLED, FAILED, IDLE, SCHEDULED, JobState, RunPhas
 from ..base._text_forms import join_names, plural
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import DROPPED, Failure, no_result_error, one_line_error
-from ._part import Part
+from ._instruments import Part
 from ._requirement_counts import count_consumer, successors_of
 from ._time_slice import TURN_SECONDS
 

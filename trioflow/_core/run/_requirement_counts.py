@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import IDLE, REOPENABLE, SCHEDULED
 from ..job._job import DEFAULT_OPTIONS, AbstractJob
 from ..job._requirements import certainly_runs, decide
-from ._part import overriding
+from ._instruments import overriding
 
 if TYPE_CHECKING:
     from ._run import Run

@@ -31,9 +31,8 @@ from ._attempts import BackoffTimer, Verdict, drain_backoffs, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
-from ._instruments import Instrument, InstrumentSet
+from ._instruments import Instrument, InstrumentSet, Part, with_parts
 from ._journaling import JournalWriter
-from ._part import Part, with_parts
 from ._reopening import reopen, reopen_all, why_not
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools

@@ -8,7 +8,7 @@ from .. import backend as _backend
 from ..base._states import RAN_TO_END, RunPhase, StopReason
 from ..job._errors import GrowingError, JobCancelled, JobNotDone
 from ..job._outcome import find_interruption
-from ..run._part import Part
+from ..run._instruments import Part
 from ..words import _failures
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ..base._states import JobState, WaitCause
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
 from ..job._job import AbstractJob, is_scheduler
 from ..parts._first_rule import FirstRule
-from ..run._part import Part
+from ..run._instruments import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
 from ._explain import group_of, open_requirements, waiting
 
