@@ -19,7 +19,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
-from ..base import _graph_algorithms
+from ..base._graph_algorithms import fill_longest_path_lengths, topological_order
 from ..base._text_forms import short_repr
 from ..base._user_code import get_traceback, is_async, set_traceback, signature_of
 from ..job import _job_options
@@ -194,9 +194,7 @@ class StartKeys(Outlook):
 
     def compute_ranks(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[None]:
         """Compute the ranks of jobs, which are in topological order; yield whenever a pause is due. O(V + E)."""
-        return _graph_algorithms.fill_longest_path_lengths(
-            jobs, requirements, self._known, self._assumed_duration, self.ranks
-        )
+        return fill_longest_path_lengths(jobs, requirements, self._known, self._assumed_duration, self.ranks)
 
     def expected_duration(self, job: AbstractJob[Any]) -> float | None:
         return self._known.get(job)
@@ -223,7 +221,7 @@ class StartKeys(Outlook):
         self._known.update(known)
         if self.policy.needs_ranks:
             new = set(jobs)
-            order = _graph_algorithms.topological_order(jobs, lambda job: filter(new.__contains__, requirements(job)))
+            order = topological_order(jobs, lambda job: filter(new.__contains__, requirements(job)))
             for _ in self.compute_ranks(order, requirements):
                 pass
 
@@ -329,7 +327,8 @@ class SafePolicy(Policy):
         thread = threading.get_ident()
         threads_in_key.add(thread)
         try:
-            return _as_tuple(self._policy.key(job, outlook))
+            key: Any = self._policy.key(job, outlook)
+            return tuple(map(_check_number, key if isinstance(key, tuple) else (key,)))
         except BaseException as error:  # return a key nevertheless, so that the job gets into its queue
             # Leave out this frame, because the stored error must not keep the run alive.
             traceback = get_traceback(error)
@@ -344,12 +343,6 @@ class SafePolicy(Policy):
             return str(self._policy.reason(job, outlook))
         except Exception as error:
             return f"by {name_of_policy(self._policy)}, whose reason() raised {error!r}"
-
-
-def _as_tuple(key: Any) -> tuple[float, ...]:
-    if isinstance(key, tuple):
-        return tuple(map(_check_number, key))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    return (_check_number(key),)
 
 
 def _check_number(value: Any) -> float:

@@ -189,9 +189,8 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
         if is_end or was_cancelled:
             is_good = is_end and job._is_ready()
             return Verdict(SUCCEEDED if is_good else CANCELLED, error)
-        failure = _errors.JobCancelled(
-            f"{job.label!r} raised a cancellation that was not requested: to end a job, call its cancel()"
-        )
+        found = f"{job.label!r} raised a cancellation that was not requested"
+        failure = _errors.JobCancelled(f"{found}: to end a job, call its cancel()")
     assert failure is not None
     if ends_with_run(run, job, failure):
         return Verdict(CANCELLED, error, failure)

@@ -265,9 +265,16 @@ async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: f
     """
     unfinished: dict[AbstractJob[Any], None] = {}
     deadline = run.deadline_in(seconds)
+
+    async def shut_down(job: AbstractJob[Any]) -> None:
+        del pending[job]
+        unfinished[job] = None
+        await _call_apart(run, job.co_shutdown, job, f"co_shutdown of {job.label!r}")
+        del unfinished[job]
+
     try:
         if pending:
-            calls = [partial(_shut_down_one, run, job, pending, unfinished) for job in pending]
+            calls = [partial(shut_down, job) for job in pending]
             await run.backend.run_concurrently(calls, deadline)
     finally:
         for job in unfinished:
@@ -275,21 +282,10 @@ async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: f
             run.report(job, f"co_shutdown of {job.label!r} {why}")
 
 
-async def _shut_down_one(
-    run: Run, job: AbstractJob[Any], pending: dict[AbstractJob[Any], None], unfinished: dict[AbstractJob[Any], None]
-) -> None:
-    del pending[job]
-    unfinished[job] = None
-    await _call_apart(run, job.co_shutdown, job, f"co_shutdown of {job.label!r}")
-    del unfinished[job]
-
-
-async def _call_apart(
-    run: Run, function: Callable[[], Awaitable[object]], job: AbstractJob[Any] | None, what: str
-) -> None:
+async def _call_apart(run: Run, call: Callable[[], Awaitable[object]], job: AbstractJob[Any] | None, what: str) -> None:
     """Await a function of the user, and report what it raises; an interruption also leaves the run."""
     try:
-        await run.backend.call_apart(function)
+        await run.backend.call_apart(call)
     except BaseException as error:
         failure = run.backend.split_cancellations(error)[1]
         if failure is None:

@@ -126,7 +126,8 @@ class InstrumentSet:
         self._removed: Final[set[int]] = set() if outer is None else outer._removed
         self._slow_hooks: Final[set[tuple[str, ...]]] = set()  # those that have blocked the loop
         by_id = {id(instrument): instrument for instrument in (*instruments, *(outer.instruments if outer else ()))}
-        self.instruments: Final = tuple(each for identity, each in by_id.items() if identity not in self._removed)
+        left = [instrument for identity, instrument in by_id.items() if identity not in self._removed]
+        self.instruments: Final[tuple[Instrument, ...]] = tuple(left)
         # For each hook, the methods that override it, each with the name of the hook.
         self._hooks: Final = {
             hook: [(getattr(instrument, hook), hook) for instrument in self.instruments if _overrides(instrument, hook)]

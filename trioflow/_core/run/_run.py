@@ -1101,13 +1101,11 @@ class Run:
         """
         self.check_thread(call_text)
         if self.phase is not RunPhase.RUNNING or self.stop_if_over():
-            state = "has not started yet"
+            label, state = self.scheduler.label, "has not started yet"
             if self.reason is not None and self.is_draining_or_stopping:
                 culprit = "" if self.culprit is None else f": {self.culprit.label!r}"
                 state = f"{self.phase.value} ({self.reason.value}{culprit})"
-            raise _errors.GrowingError(
-                f"{call_text}: {self.scheduler.label!r} {state}; add jobs before a run or while it runs"
-            )
+            raise _errors.GrowingError(f"{call_text}: {label!r} {state}; add jobs before a run or while it runs")
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Link jobs that were just added and checked, and make those without open requirements ready."""

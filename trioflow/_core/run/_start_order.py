@@ -29,14 +29,9 @@ def may_need_order(run: Run) -> bool:
     Most small runs do not, so they have no `StartOrder`.
     """
     members, policy = run.members, run.scheduler._policy
-    if (
-        members.jobs_with_scheduling_options
-        or members.nested_schedulers
-        or not isinstance(policy, str)
-        or run.scheduler._knows_durations()
-    ):
+    if members.jobs_with_scheduling_options or members.nested_schedulers or run.scheduler._knows_durations():
         return True
-    return _policies.BUILTIN_POLICIES[policy][False] is not FIFO_POLICY
+    return not isinstance(policy, str) or _policies.BUILTIN_POLICIES[policy][False] is not FIFO_POLICY
 
 
 class StartOrder:

@@ -116,14 +116,6 @@ class Worker(WorkerTask):
         """Return the run in progress of the nested scheduler that the worker runs as its job; None if there is none."""
         return self.job._run if is_scheduler(self.job) else None
 
-    def stop_nested_run(self) -> None:
-        """Stop the run of a nested scheduler at once, because the worker was cancelled.
-
-        Otherwise, that run would start jobs until the loop delivers the cancellation.
-        """
-        if (nested := self.nested_run()) is not None:
-            nested.stop(StopReason.CANCELLED)
-
     def mark_cancelled(self, cause: CancelCause) -> None:
         """Record why and when the engine cancels the worker, which it does next. The first cause is kept."""
         if self.cause is None:
@@ -133,7 +125,8 @@ class Worker(WorkerTask):
     def cancel_alone(self) -> None:
         self.mark_cancelled(CancelCause.JOB)
         self.group.cancel_worker(self)
-        self.stop_nested_run()
+        if (nested := self.nested_run()) is not None:  # it would start jobs until the loop delivers the cancellation
+            nested.stop(StopReason.CANCELLED)
 
     async def work(self) -> None:
         """Run ready jobs until there are none left, or until one has changed the task: the hot loop.
@@ -330,9 +323,8 @@ class Worker(WorkerTask):
         message = f"errors from a job, and from a {kind} that it left open"
         if error is None and kind is not None:
             message = f"errors from a {kind} that a job left open"
-            error = RuntimeError(
-                f"the job returned with a {kind} still open: close it before the job returns, with a with statement"
-            )
+            advice = "close it before the job returns, with a with statement"
+            error = RuntimeError(f"the job returned with a {kind} still open: {advice}")
         elif error is None and backend.has_asyncio_cancellation() and not isolation.was_cancelled(self):
             error = _errors.JobCancelled("the job cancelled its own task", "to end a job, call its cancel()")
         return error if error is None or errors is None else BaseExceptionGroup(message, [error, errors])
