@@ -10,8 +10,8 @@ import math
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ..admission._resource import budgets_used
 from ..admission._policies import median_duration
+from ..admission._resource import budgets_used
 from ..base import _amounts, _states
 from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._states import MOVED_ON, JobState, ReportedState
