@@ -17,7 +17,7 @@ import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 from ..base._graph_algorithms import fill_longest_path_lengths, topological_order
 from ..base._text_forms import short_repr
@@ -328,7 +328,7 @@ class SafePolicy(Policy):
         threads_in_key.add(thread)
         try:
             key: Any = self._policy.key(job, outlook)
-            keys = cast("tuple[Any, ...]", key) if isinstance(key, tuple) else (key,)
+            keys: Any = key if isinstance(key, tuple) else (key,)
             return tuple(map(_check_number, keys))
         except BaseException as error:  # return a key nevertheless, so that the job gets into its queue
             # Leave out this frame, because the stored error must not keep the run alive.
