@@ -328,8 +328,7 @@ class SafePolicy(Policy):
         threads_in_key.add(thread)
         try:
             key: Any = self._policy.key(job, outlook)
-            keys: Any = key if isinstance(key, tuple) else (key,)
-            return tuple(map(_check_number, keys))
+            return tuple(map(_check_number, key if isinstance(key, tuple) else (key,)))  # pyright: ignore[reportUnknownArgumentType]
         except BaseException as error:  # return a key nevertheless, so that the job gets into its queue
             # Leave out this frame, because the stored error must not keep the run alive.
             traceback = get_traceback(error)
