@@ -209,6 +209,12 @@ def test_a_picture_has_shapes_and_texts_alone(inside: str) -> None:
         _render.picture_for_page(f'<svg xmlns="http://www.w3.org/2000/svg">{inside}</svg>')
 
 
+def test_a_picture_may_have_lines_under_its_texts() -> None:
+    """`text-decoration`, which dot writes for underlined text, was split in two at its hyphen in the list of names."""
+    text = '<svg xmlns="http://www.w3.org/2000/svg"><text text-decoration="underline">a</text></svg>'
+    assert 'text-decoration="underline"' in _render.picture_for_page(text)
+
+
 def test_the_graphs_of_a_page_have_one_limit_of_time_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of a thousand graphs once had two minutes of its own, and thousands of edges in a few bytes."""
     node = Statement("node", ("1",))

@@ -138,10 +138,10 @@ class Statement:
 
 
 ATTRIBUTES: Final = frozenset(
-    """
-    arrowtail color dir fillcolor fontcolor fontsize height labeljust labelloc lhead ltail margin penwidth
-    peripheries     shape style width
-    """.split()  # noqa: SIM905
+    (  # noqa: SIM905
+        "arrowtail color dir fillcolor fontcolor fontsize height labeljust labelloc lhead ltail margin penwidth "
+        "peripheries shape style width"
+    ).split()
 )
 _is_plain: Final = re.compile(r"[\w#?,. -]*", re.ASCII).fullmatch
 

@@ -389,11 +389,11 @@ def render_to_fit(
 
 
 PICTURE_NAMES: Final = frozenset(
-    """
-    a class cx cy d ellipse fill fill-opacity font-family font-size font-style font-weight g height id path points
-    polygon     polyline rx ry stroke stroke-dasharray stroke-opacity stroke-width svg text text-anchor text-
-    decoration title transform     viewBox width x y
-    """.split()  # noqa: SIM905
+    (  # noqa: SIM905
+        "a class cx cy d ellipse fill fill-opacity font-family font-size font-style font-weight g height id path "
+        "points polygon polyline rx ry stroke stroke-dasharray stroke-opacity stroke-width svg text text-anchor "
+        "text-decoration title transform viewBox width x y"
+    ).split()
 )
 """The elements and attributes of pictures by `dot`: none of them loads anything, runs anything, or leads anywhere."""
 
