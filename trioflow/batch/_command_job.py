@@ -1,6 +1,6 @@
-"""`BatchCommandJob`: the job of one command; its outcome, in the terms of a shell, of GNU parallel and of a summary.
+"""`BatchCommandJob`: the job of one command, its outcome, and what a journal keeps of its failure.
 
-Besides, what a journal keeps of its failure.
+The outcome is in the terms of a shell, of GNU parallel, and of the summary of the batch.
 """
 
 from __future__ import annotations

@@ -73,8 +73,7 @@ class Options:
     jobs: int | None = option(
         "-j", "-P", "--jobs", parse=parse_slots, metavar="N",
         help="Maximum number of commands at once: a number, 0 for as many as the system allows, or N%, +N, -N of the "
-        "CPUs that may be used.  "
-        "[default: 100%]",
+        "CPUs that may be used.  [default: 100%]",
     )  # fmt: skip
     nodes: tuple[str, ...] = option(
         "-S", "--sshlogin", multiple=True, metavar="NODES", help="Run the commands on these nodes, up to -j on each."

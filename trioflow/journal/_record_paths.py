@@ -289,7 +289,7 @@ def used_by_losers(first: AbstractJob[Any]) -> Counter[str]:
 
 def budgets_needed_around(first: AbstractJob[Any]) -> Iterator[tuple[AbstractJob[Any], Set[str]]]:
     """Yield each job in a `First` that needs something, and the names of what is not of a pool in the `First`."""
-    for job in cast("BaseScheduler", first).iterate_jobs():
+    for job in cast(BaseScheduler, first).iterate_jobs():
         inside = {*enclosing_schedulers(job)} - {*enclosing_schedulers(first)}
         theirs = {name for scheduler in inside if scheduler.pool is not None for name in scheduler.pool.budgets}
         if needed := needs_as_given(job).keys() - theirs:

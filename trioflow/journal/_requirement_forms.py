@@ -193,7 +193,7 @@ class RequirementForms:
 
     def of_requirements(self, job: AbstractJob[Any], restored: CountedJobs | None = None) -> Counted:
         """Return what all that a job waits for counts together, if those in `restored` will be: they count so."""
-        required, scheduler = counted_requirements(job), cast("BaseScheduler", job.scheduler)
+        required, scheduler = counted_requirements(job), cast(BaseScheduler, job.scheduler)
         outer = self._around.get(scheduler) or self._of_surroundings(scheduler)
         return self._join(required, outer, restored) if required else outer
 

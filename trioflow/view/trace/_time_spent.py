@@ -21,8 +21,15 @@ from ..._core.base._states import WaitCause
 from ..._core.base._text_forms import duration_text, plural
 from ..._core.job._labels import printable
 from .._state_styles import CAUSE_WORDS
-from . import _spans
-from ._spans import Span, settled_at, throttled_before_start, waits_after_start, without_intervals
+from ._spans import (
+    Span,
+    assign_lanes,
+    settled_at,
+    throttled_before_start,
+    waits_after_start,
+    waits_before_start,
+    without_intervals,
+)
 from ._trace_record import TraceRecord, once_for_each_record
 from ._waits import count_overlaps
 
@@ -252,7 +259,7 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
     rows: dict[int, list[SlotBar]] = {}
     ready_times = (bar.span.scheduled_at for bar in bars)
     intervals = ((bar.start, max(bar.start, bar.end - HANDOVER_SECONDS)) for bar in bars)
-    for bar, row in zip(bars, _spans.assign_lanes(intervals, ready_times), strict=True):
+    for bar, row in zip(bars, assign_lanes(intervals, ready_times), strict=True):
         rows.setdefault(row, []).append(bar)
     activities_by_span = [activity_intervals(record, span) for span in spans]
     wait_intervals = [
@@ -421,7 +428,7 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
 def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:
     """Yield the waits of a job from a time until its start, and its throttled attempts, which worked, between them."""
     assert span.started_at is not None
-    waits = [(wait.since, wait.until, wait.words) for wait in _spans.waits_before_start(span)]
+    waits = [(wait.since, wait.until, wait.words) for wait in waits_before_start(span)]
     last_words = waits[-1][2] if waits else CAUSE_WORDS[WaitCause.LOOP].awaited_phrase
     waits.append((span.started_at, span.started_at, last_words))
     waits.insert(0, (since, span.started_at if span.scheduled_at is None else span.scheduled_at, NOT_ADDED))

@@ -1,4 +1,7 @@
-"""`TraceRecord`: all that a trace shows, the graph included, as data, which can be written to a file and read again."""
+"""`TraceRecord`: all that a trace shows, the graph included, as data, which can be written to a file and read again.
+
+The critical path of the run is computed from it: see `compute_critical_path`.
+"""
 
 from __future__ import annotations
 

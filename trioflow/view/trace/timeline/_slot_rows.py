@@ -1,4 +1,4 @@
-"""The rows of a timeline: one for each lane, and a color for each family of jobs.
+"""The rows of a timeline: one for each lane, and a color for each family of jobs; and the SVG elements.
 
 Adjacent jobs of one family share a bar if they are too narrow for labels. The label of such a bar says how many jobs
 share it. Forever jobs take no slots, and have thin rows of their own. Bars on the critical path have a border.
