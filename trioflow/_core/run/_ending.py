@@ -211,6 +211,7 @@ def end_after_crash(run: Run, main_task: Any) -> None:
     running = {one.scheduler for one in runs}
     *coroutines, main_coroutine = run.backend.abandoned_coroutines(main_task)
     pending = [_jobs_with_shutdown(one.scheduler) if (jobs := one.pending_shutdowns) is None else jobs for one in runs]
+    run.time_slice.timed.clear()  # nothing is due any more: it could start a task in the loop
     for one in runs:
         one.stop_after_crash()
     for coroutine in coroutines:

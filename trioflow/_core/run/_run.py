@@ -483,7 +483,7 @@ class Run:
         self.call_parts()
 
     def call_parts(self) -> None:
-        """Let each part do what is due. Afterwards, the run's own task lets a worker search."""
+        """Let each part do what is due. Afterwards, the caller lets a worker search."""
         for part in self.parts:
             part.turn()
 
@@ -802,7 +802,7 @@ class Run:
         While the run is stopping, a call of `cancel()`, an interruption, or the stop of an enclosing run is a further
         cause: it cancels the jobs again, which has an effect only on asyncio.
         """
-        if self.time_slice.timed and not self.has_crashed:
+        if self.time_slice.timed:
             self.time_slice.call_due()  # as in `drain`
         stopped: list[Run] = []
         runs = [self]
@@ -876,7 +876,8 @@ class Run:
     def set_pause(self, scheduler: BaseScheduler, is_paused: bool, by: str = "") -> None:
         """Let no jobs of a scheduler start, and of those nested in it, or let them start again. What runs goes on.
 
-        Each run of the scheduler takes the pause: that in progress, unless it ends, and those that have not begun.
+        Each run of the scheduler takes the pause: that in progress, unless it ends, and those that have not begun. One
+        that ends takes only the end of a pause.
 
         Args:
             scheduler: that of this run, or one in it that is not running now.
@@ -893,9 +894,10 @@ class Run:
             self.pauses[scheduler] = Pause(self.clock(), by)
         else:
             del self.pauses[scheduler]
+        # While the run ends, its forever jobs may have runs inside: these take no pause, but resume.
         if not takes_it and (is_paused or scheduler is not self.scheduler):
             return
-        self.record_pause()  # while a run ends, its forever jobs may have runs inside, which resume
+        self.record_pause()
         for run in self.with_nested():  # enclosing runs come first
             run._take_pause()
         if not is_paused:
