@@ -1,4 +1,7 @@
-"""`simulate`: predicts a run by executing a copy of the scenario on a virtual clock, and analyzes its longest paths."""
+"""`simulate`: predicts a run by executing a copy of the scenario on a virtual clock, and analyzes its longest paths.
+
+The analysis, by the critical path method, gives the slack of each job and a lower bound of the makespan.
+"""
 
 from __future__ import annotations
 

@@ -289,7 +289,7 @@ def counted_variables(env: Mapping[bytes, bytes] | None, redact: bool) -> dict[s
 
     What is as there differs between any two terminals. If variables of this program are missing, the names count, too.
     """
-    from ...abc import HashOnly  # imported late, as in `work`
+    from ...abc import HashOnly  # imported late, as `Work` in `CommandOptions.work`
 
     own: Mapping[bytes, bytes] = getattr(os, "environb", {})
     counted = {name: value for name, value in (env or {}).items() if own.get(name) != value}

@@ -7,6 +7,9 @@ start ──► wait and read its pipes ──► the process has exited: reap i
              ▼                               ▼ timeout, cancellation, error, or these seconds are over
           SIGTERM to the group ──► terminate_grace seconds ──► SIGKILL to the group ──► empty the pipes
 ```
+
+The errors of a command that cannot be started, or fails, are here, too; those of failures show the end of standard
+error.
 """
 
 from __future__ import annotations
