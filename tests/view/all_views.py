@@ -29,7 +29,7 @@ from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.trace import _compare, _time_spent, _trace_file
-from trioflow.view.trace._log_reader import LogReader
+from trioflow.view.trace._event_log import LogReader
 from trioflow.view.trace._record_builder import RecordBuilder, RunFacts
 from trioflow.view.trace._spans import or_infinity
 from trioflow.view.trace._trace_record import TraceRecord

@@ -15,7 +15,7 @@ import pytest
 
 from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace, current_scheduler
 from trioflow.view import save
-from trioflow.view.trace import _event_recorder
+from trioflow.view.trace import _event_log
 
 from ..bodies import fail, nap, nothing
 
@@ -152,7 +152,7 @@ def test_huge_output_is_truncated_with_a_notice(tmp_path: Path) -> None:
     Scheduler(big).run(instruments=[JUnit(tmp_path / "junit.xml")])
     (case,) = cases_in(tmp_path / "junit.xml").values()
     said = case.result[0].text
-    assert f"[{3000000 + 8 - _event_recorder.MAX_FAILED_OUTPUT_BYTES} earlier bytes are omitted]" in said
+    assert f"[{3000000 + 8 - _event_log.MAX_FAILED_OUTPUT_BYTES} earlier bytes are omitted]" in said
     assert said.rstrip().endswith("the end")
     assert (tmp_path / "junit.xml").stat().st_size < 100_000
 

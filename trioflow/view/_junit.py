@@ -22,8 +22,7 @@ from .._core.scheduler._base_scheduler import BaseScheduler
 from ._state_styles import STATE_STYLES, recorded_state
 from .text import _failure_text, _verdict
 from .text._failure_text import MAX_HEADLINE_LENGTH
-from .trace._event_recorder import EventRecorder
-from .trace._log_reader import build_record
+from .trace._event_log import EventRecorder, build_record
 from .trace._spans import Span, or_infinity
 from .trace._trace_record import TraceRecord
 

@@ -36,6 +36,8 @@ class Outcome(NamedTuple):
         return None if self.restoration is None else self.restoration.settled_at
 
 
+PLAIN_OUTCOME: Final = Outcome()
+"""The outcome of a job that has not settled, or succeeded with nothing else to report."""
 NOT_BEGUN: Final = Outcome(attempts=0)
 """What many jobs share: each further object would let Python collect all its garbage more often."""
 

@@ -15,7 +15,7 @@ from trioflow.abc import WaitCause
 from trioflow.view import save
 from trioflow.view.look import _answers
 from trioflow.view.trace import _time_spent
-from trioflow.view.trace._log_reader import record_of_last_run
+from trioflow.view.trace._event_log import record_of_last_run
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace._trace_record import TraceRecord
 

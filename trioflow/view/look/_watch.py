@@ -27,11 +27,9 @@ from ..._core.scheduler._members import collect_dropped, stop_collecting
 from ..._core.words._job_queries import counted_state, incidents_of, keeps_succeeded, latest_start, output_tails
 from ..._core.words._run_view import RunInProgress, current_run, run_steering, run_times, slots_in_use
 from .._estimate import Estimate
-from .._outcome import Outcome
+from .._outcome import PLAIN_OUTCOME, Outcome
 from ..text._verdict import Tally
-from ..trace import _log_reader
-from ..trace._event_recorder import RunStart
-from ..trace._log_reader import PLAIN_OUTCOME, LiveJob, LiveRun, add_keys
+from ..trace import _event_log
 from ..trace._record_builder import RunFacts
 from ..trace._trace import find_critical_path
 from ..trace._trace_file import to_plain
@@ -73,8 +71,8 @@ class Watch:
         self._scheduler: Final = in_progress.scheduler
         self._view = in_progress.view
         self._wall_offset: Final = time.time() - self._view.clock()
-        self._runs: Final[list[LiveRun]] = []
-        self._jobs: Final[dict[AnyJob, LiveJob]] = {}
+        self._runs: Final[list[_event_log.LiveRun]] = []
+        self._jobs: Final[dict[AnyJob, _event_log.LiveJob]] = {}
         self._unsettled: Final[dict[AnyJob, Told]] = {}
         self._paths: Final[dict[AnyJob, str]] = {}
         self._owners: Final[dict[object, int]] = {}
@@ -121,7 +119,7 @@ class Watch:
             "is_over": is_over,
             "now": self._view.clock() if self._runs[0].ended_at is None else self._runs[0].ended_at,
             "wall_offset": self._wall_offset,
-            "host": None if self.number else to_plain(_log_reader.host_facts()),
+            "host": None if self.number else to_plain(_event_log.host_facts()),
             "runs": {index: self._describe_run(index) for index in self._changed_runs},
             "jobs": jobs,
             "steps": steps,
@@ -151,15 +149,15 @@ class Watch:
         self.number, self.is_over, self.has_more = self.number + 1, is_over, has_more
         return answer
 
-    def _add_run(self, scheduler: BaseScheduler, enclosing: LiveRun | None) -> None:
+    def _add_run(self, scheduler: BaseScheduler, enclosing: _event_log.LiveRun | None) -> None:
         view, is_root = self._view, enclosing is None
         window = view.window if is_root else scheduler.window_size
         has_limiter = is_root and view.tokens_taken is not None
-        start = RunStart(view.clock, self._wall_offset, window, has_limiter, scheduler.pool, view.backend)
+        start = _event_log.RunStart(view.clock, self._wall_offset, window, has_limiter, scheduler.pool, view.backend)
         self._changed_runs[len(self._runs)] = None
-        self._runs.append(LiveRun(scheduler, enclosing, 0, start))
+        self._runs.append(_event_log.LiveRun(scheduler, enclosing, 0, start))
 
-    def _update_run(self, index: int, run: LiveRun) -> None:
+    def _update_run(self, index: int, run: _event_log.LiveRun) -> None:
         """Take over the times and the members of a run. If it has begun since, all of its jobs have changed."""
         scheduler, times = run.scheduler, (run.started_at, run.ended_at)
         run.started_at, run.ended_at = run_times(scheduler) or (None, None)
@@ -189,11 +187,11 @@ class Watch:
         prefix = f"{self._paths[scheduler]}/" if index else ""
         for job in new:
             self._paths.setdefault(job, prefix + escape_label(job.label))
-            self._jobs[job] = run.jobs[job] = live = LiveJob(next(self._new_keys), job, run_index=index)
+            self._jobs[job] = run.jobs[job] = live = _event_log.LiveJob(next(self._new_keys), job, run_index=index)
             if self.number or not scheduler.keep_jobs:  # it was added since the last answer, or since the run began
                 live.added_at = self._view.clock()
             self._unsettled[job] = None, 0
-            add_keys(job, self._owners, self._keys)
+            _event_log.add_keys(job, self._owners, self._keys)
             if is_scheduler(job):
                 self._add_run(job, run)
 
@@ -228,15 +226,15 @@ class Watch:
             live.later_attempt_starts = tuple(_later_attempt_starts(job, live.outcome))
             run = self._runs[live.run_index]
             position = live.key - next(iter(run.jobs.values())).key
-            facts = _log_reader.describe_job(run, live, self._paths.get(job), position, self._owners)
+            facts = _event_log.describe_job(run, live, self._paths.get(job), position, self._owners)
             plain.append(ENCODE((live.run_index, to_plain(facts))))
         return told, steps, plain, False
 
     def _describe_run(self, index: int) -> Record:
         run = self._runs[index]
         pool = run.start.pool
-        resources = () if pool is None else tuple(_log_reader.pool_resources(pool, self._owners, self._keys))
-        plain: Record = to_plain(RunFacts(_log_reader.describe_run(run, index), resources, ()))
+        resources = () if pool is None else tuple(_event_log.pool_resources(pool, self._owners, self._keys))
+        plain: Record = to_plain(RunFacts(_event_log.describe_run(run, index), resources, ()))
         return plain
 
     def _describe_windows(self) -> Iterator[tuple[int | None, int, int | None, bool]]:

@@ -29,10 +29,10 @@ from ..._core.words._failures import culprit_text
 from ..._core.words._job_queries import all_requirements, criticality, end_facts, is_failed_group, is_one_job
 from ..._core.words._run_view import current_run, run_times, slots_in_use
 from .._estimate import Estimate
-from .._outcome import outcome
+from .._outcome import PLAIN_OUTCOME, outcome
 from ..text import _failure_text
 from ..text._verdict import create_verdict, tally_key
-from ._records import PLAIN_OUTCOME, Display, JobRecord, SchedulerRecord
+from ._records import Display, JobRecord, SchedulerRecord
 from ._run_header import RunProgress
 
 MAX_KEPT_FAILURES: Final = 9

@@ -14,7 +14,7 @@ from ..._core.base._states import JobState, ReportedState
 from ..._core.job._job import AnyJob
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._job_queries import criticality, expected_durations
-from .._outcome import Outcome
+from .._outcome import PLAIN_OUTCOME
 from .._state_styles import recorded_state
 from ..text._symbols import display_width
 from ..text._verdict import Tally, tally_key
@@ -30,7 +30,6 @@ def line_width(line: StyledLine) -> int:
     return sum(display_width(text) for text, _ in line)
 
 
-PLAIN_OUTCOME: Final = Outcome()
 REDRAW_INTERVAL: Final = 0.1
 """The minimum number of seconds between two pictures."""
 IDLE_INTERVAL: Final = 1.0
@@ -186,7 +185,7 @@ class JobRecord:
     started_at: float | None = None
     finished_at: float | None = None
     outcome = PLAIN_OUTCOME
-    """The outcome of the job, once it has settled; until then, that of a plain success."""
+    """The outcome of the job, once it has settled."""
     ready_group: dict[JobRecord, None] | None = None
     """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in; None if it is in none."""
 

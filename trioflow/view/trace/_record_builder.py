@@ -1,6 +1,6 @@
 """`RecordBuilder`: makes a `TraceRecord` of the facts about runs and their jobs, in the process that ran or in another.
 
-`_log_reader` collects the facts in the process that runs the jobs. Because they refer to no object of it, another
+`_event_log` collects the facts in the process that runs the jobs. Because they refer to no object of it, another
 process can build the same record of them: `_trace_file` writes and reads them.
 
 The builder sorts the jobs of all runs by their starts, numbers them, and completes their spans with lanes and waits.

@@ -9,8 +9,7 @@ from ..._core.job._job import AnyJob
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._run_view import current_run
 from .. import _exports
-from ._event_recorder import EventRecorder
-from ._log_reader import build_record, record_of_last_run
+from ._event_log import EventRecorder, build_record, record_of_last_run
 from ._spans import Span
 from ._trace_record import TraceRecord
 
