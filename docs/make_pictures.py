@@ -39,7 +39,7 @@ from trioflow.view import save
 from trioflow.view._state_styles import STATE_STYLES
 from trioflow.view.graph import _drawing, _render
 from trioflow.view.text._symbols import UNICODE_SYMBOLS
-from trioflow.view.trace.timeline import _timeline
+from trioflow.view.trace import _timeline
 
 DOCS = Path(__file__).resolve().parent
 PICTURES = DOCS / "pictures"

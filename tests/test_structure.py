@@ -372,7 +372,7 @@ OPENERS = {
         """,
     "a directory, to be flushed": "journal._store.JournalStore._sync_directory",
     "files of the package": """
-        view.trace.report._report._read_resource view.trace.timeline._timeline.read_style_sheet
+        view.trace._timeline.read_resource
         """,
 }
 """Which functions open files by themselves, and which files."""

@@ -28,13 +28,12 @@ from trioflow.view.look import _client, _process_record
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
 from trioflow.view.text._symbols import Symbols
-from trioflow.view.trace import _compare, _time_spent, _trace_file
+from trioflow.view.trace import _compare, _time_spent, _timeline, _trace_file
 from trioflow.view.trace._event_log import LogReader
 from trioflow.view.trace._record_builder import RecordBuilder, RunFacts
 from trioflow.view.trace._spans import or_infinity
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _failures, _report
-from trioflow.view.trace.timeline import _slot_rows, _timeline
 
 from ..conftest import Virtual
 from ..model.real import IN_MEMORY, RealRun
@@ -371,7 +370,7 @@ def strange_in_picture(record: TraceRecord, picture: str) -> Iterator[str]:
         if element.tag.endswith("rect") and "%" not in size and float(left) + float(size) > width + 3:
             yield f"a bar reaches to {float(left) + float(size)} of {width}"
     families = {family.family: family for family in _time_spent.compute_time_spent(record).families}
-    drawn = _slot_rows.SlotGeometry(record, 1200.0, 0.0).summaries_by_family
+    drawn = _timeline.SlotGeometry(record, 1200.0, 0.0).summaries_by_family
     for summary in drawn.values():
         if families.pop(summary.times.family, None) != summary.times:
             yield f"the legend has {summary}"

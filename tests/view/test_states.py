@@ -21,10 +21,9 @@ from trioflow.view.monitor._records import JobCounts
 from trioflow.view.monitor._run_header import RunHeader, RunProgress
 from trioflow.view.text import _symbols
 from trioflow.view.text._failure_text import describe_failure
-from trioflow.view.trace import _spans, _trace_file
+from trioflow.view.trace import _spans, _timeline, _trace_file
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
-from trioflow.view.trace.timeline import _timeline
 
 from ..bodies import idle, nap
 from ..transitions import lead_to

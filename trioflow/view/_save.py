@@ -110,9 +110,8 @@ def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
     from pathlib import Path
 
     from ._exports import write_atomically
-    from .trace import _trace_file
+    from .trace import _timeline, _trace_file
     from .trace.report import _report
-    from .trace.timeline import _timeline
 
     record = trace._get_record()
     match suffix:

@@ -16,9 +16,8 @@ import pytest
 
 from trioflow import Job, Retry, Scheduler, Sequence, Service, Trace
 from trioflow.view import save
-from trioflow.view.trace.timeline import _timeline
-from trioflow.view.trace.timeline._slot_rows import clip_text, text_width
-from trioflow.view.trace.timeline._timeline import read_style_sheet
+from trioflow.view.trace import _timeline
+from trioflow.view.trace._timeline import clip_text, read_resource, text_width
 
 from ...bodies import fail, nap, nothing
 from .scenarios import NASTY, SVG, everything, find_by_class, serve, texts, traced
@@ -267,7 +266,7 @@ def lightness(colour: str) -> float:
 
 def test_states_are_distinguishable_in_grey() -> None:
     """In grey, failed jobs are darker than each kind, and forever jobs lighter; those of cancelled jobs are hatched."""
-    light, dark = read_style_sheet().split("@media screen")
+    light, dark = read_resource("timeline.css").split("@media screen")
     for scheme, sign in ((light, 1), (dark, -1)):
         fills = dict(re.findall(r"\.timeline \.([\w-]+) \{ fill: ([^;]+);", scheme))
         families = [sign * lightness(fills[f"family{number}"]) for number in range(6)]

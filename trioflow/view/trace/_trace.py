@@ -103,7 +103,7 @@ class Trace(EventRecorder):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the timeline for a notebook."""
-        from .timeline import _timeline
+        from . import _timeline
 
         return {
             "text/plain": repr(self),

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -30,10 +29,9 @@ from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from ...graph import _dot, _render
 from ...text import _verdict
 from ...text._symbols import durations_in_column
-from .. import _time_spent
+from .. import _time_spent, _timeline
 from .._spans import RunSpan, Span, wait_text
 from .._trace_record import TOO_MANY_NOTE, GraphDescription, TraceRecord
-from ..timeline import _timeline
 from . import _failures
 
 TIMELINE_WIDTH: Final = 1200
@@ -124,7 +122,7 @@ def _template() -> Any:
 
     environment = Environment(
         autoescape=True,
-        loader=DictLoader({"live.html": _read_resource("live.html")}),
+        loader=DictLoader({"live.html": _timeline.read_resource("live.html")}),
         finalize=finalize,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
@@ -139,7 +137,7 @@ def _template() -> Any:
     }
     filters: Any = environment.filters
     filters |= {"duration": duration_text, "join_names": join_isolated, **text_filters}
-    return environment.from_string(_read_resource("report.html"))
+    return environment.from_string(_timeline.read_resource("report.html"))
 
 
 @cache
@@ -155,12 +153,8 @@ def content_policy(is_live: bool) -> str:
 
 def _read_all(kind: str, is_live: bool) -> str:
     """Return the style sheet or the script of a page, to which that of a page that moves adds its own."""
-    own = _read_resource(f"live.{kind}") if is_live else ""
-    return f"\n{_read_resource(f'report.{kind}')}\n{own}"
-
-
-def _read_resource(name: str) -> str:
-    return (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
+    own = _timeline.read_resource(f"live.{kind}") if is_live else ""
+    return f"\n{_timeline.read_resource(f'report.{kind}')}\n{own}"
 
 
 def _run_title(record: TraceRecord, run: RunSpan) -> str:

@@ -1,26 +1,142 @@
-"""The rows of a timeline: one for each lane, and a color for each family of jobs; and the SVG elements.
+"""The timeline of a trace as an SVG picture: title and axis, a row for each lane, and notes on the jobs without bars.
 
-Adjacent jobs of one family share a bar if they are too narrow for labels. The label of such a bar says how many jobs
-share it. Forever jobs take no slots, and have thin rows of their own. Bars on the critical path have a border.
+Each family of jobs has a color. Adjacent jobs of one family share a bar if they are too narrow for labels. The label of
+such a bar says how many jobs share it. Forever jobs take no slots, and have thin rows of their own. Bars on the
+critical path have a border.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any, Final, Literal
 from xml.etree import ElementTree as Tree
 
-from ...._core.base._states import MOVED_ON, JobState, WaitCause
-from ...._core.base._text_forms import duration_text, fit
-from ...._core.job._labels import printable
-from ..._state_styles import STATE_STYLES, recorded_state, state_class
-from ...text._symbols import display_width
-from .._spans import Span, assign_lanes, or_infinity, wait_text
-from .._time_spent import FamilyTime, SlotBar, SlotUse, compute_family_times, compute_slot_use
-from .._trace_record import TraceRecord
+from ..._core.base._states import MOVED_ON, JobState, WaitCause
+from ..._core.base._text_forms import duration_text, fit
+from ..._core.job._labels import printable, shorten
+from .._state_styles import NEVER_STARTED_STATES, STATE_STYLES, recorded_state, state_class
+from ..text import _verdict
+from ..text._symbols import display_width
+from ._spans import Span, assign_lanes, or_infinity, wait_text
+from ._time_spent import FamilyTime, SlotBar, SlotUse, compute_family_times, compute_slot_use
+from ._trace_record import TraceRecord
+
+NOTE_HEIGHT: Final = 18.0
+MAX_NAMED_JOBS: Final = 30
+
+
+def timeline_svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
+    """Draw the timeline of a record, `width` pixels wide, and return it as SVG."""
+    picture = _new_picture()
+    top = draw_title(picture, record, width) if has_title else 0.0
+    geometry = SlotGeometry(record, float(width), top + 26)
+    line_group = add_element(picture, "g")
+    bottom = draw_slots(picture, geometry)
+    draw_axis(line_group, picture, geometry, top + 20)
+    draw_incidents(picture, geometry, top + 20)
+    height = draw_notes(picture, record, bottom, float(width))
+    picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
+    return Tree.tostring(picture, encoding="unicode") + "\n"
+
+
+def read_resource(name: str) -> str:
+    """Return a style sheet, a script or a template of the timeline and the report."""
+    return (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
+
+
+def _new_picture() -> Tree.Element:
+    """Return an empty picture with a style sheet, a hatch pattern and a background. It has no size yet."""
+    picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "timeline"})
+    definitions = add_element(picture, "defs")
+    add_element(definitions, "style").text = read_resource("timeline.css")
+    size = {"width": "6", "height": "6"}
+    pattern = add_element(definitions, "pattern", id="trioflow-hatch", patternUnits="userSpaceOnUse", **size)
+    pattern.set("patternTransform", "rotate(45)")  # slanted stripes on a background
+    add_element(pattern, "rect", css="hatched", **size)
+    add_element(pattern, "line", css="hatching", x1=1, y1=0, x2=1, y2=6)
+    add_element(picture, "rect", css="paper", width="100%", height="100%")
+    return picture
+
+
+SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3600.0, 86400.0
+TICK_STEPS: Final = (
+    *(mantissa * 10.0**power for power in range(-9, 0) for mantissa in (1, 2, 5)),
+    *(SECOND * number for number in (1, 2, 5, 10, 15, 30)),
+    *(MINUTE * number for number in (1, 2, 5, 10, 15, 30)),
+    *(HOUR * number for number in (1, 2, 3, 6, 12)),
+    *(DAY * number for number in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
+)
+"""The possible distances between two ticks: round numbers of seconds, in ascending order."""
+MIN_TICK_DISTANCE: Final = 110
+
+
+def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
+    """Write the label, the verdict, and the use of the slots. Return the y coordinate of the lower edge."""
+    inner_width = width - 2 * MARGIN
+    root_runs = record.root_runs
+    name = ", ".join(dict.fromkeys(run.label for run in root_runs)) or "nothing has run"
+    add_element(svg, "text", clip_text(name, inner_width, 15, is_bold=True), css="title", x=MARGIN, y=24.0)
+    if not root_runs:
+        return 30.0
+    verdicts = dict.fromkeys(record.verdict(run, run.stop_reason).sentence for run in root_runs)
+    texts = "; ".join(verdicts), str(compute_slot_use(record))
+    lines = [line for text in texts for line in wrap_text(text, inner_width, 11)]
+    for index, line in enumerate(lines):
+        add_element(svg, "text", line, css="subtitle", x=MARGIN, y=41.0 + 14 * index)
+    return 41.0 + 14 * len(lines) - 10
+
+
+def wrap_text(text: str, max_width: float, font_size: float) -> Iterator[str]:
+    """Yield the lines of a text, wrapped at spaces to fit a width."""
+    line = ""
+    for word in text.split(" "):
+        candidate = f"{line} {word}".strip()
+        if line and text_width(candidate, font_size) > max_width:
+            yield clip_text(line, max_width, font_size)
+            candidate = word
+        line = candidate
+    yield clip_text(line, max_width, font_size)
+
+
+def draw_axis(line_group: Tree.Element, svg: Tree.Element, geometry: SlotGeometry, top: float) -> None:
+    """Draw the time axis, with a vertical line through all rows at each tick."""
+    max_ticks = max(2, int((geometry.width - geometry.left) / MIN_TICK_DISTANCE))
+    for seconds, text in compute_ticks(geometry.axis_seconds, max_ticks):
+        x = geometry.time_to_x(geometry.start_time + seconds)
+        add_element(line_group, "line", css="grid", x1=x, y1=top, x2=x, y2=geometry.bottom)
+        if x + text_width(text, 11) / 2 <= geometry.width:
+            anchor = "start" if seconds == 0 else "middle"
+            add_element(svg, "text", text, css="tick", x=x, y=top - 3, text_anchor=anchor)
+    add_element(line_group, "line", css="frame", x1=geometry.left, y1=top, x2=geometry.width - MARGIN, y2=top)
+
+
+def compute_ticks(end_seconds: float, max_ticks: int) -> list[tuple[float, str]]:
+    """Return the times and texts of the ticks on an axis from 0 to `end_seconds`.
+
+    There is one tick at 0, and at most `max_ticks` further ticks.
+    """
+    step = next(
+        (step for step in TICK_STEPS if end_seconds / step <= max_ticks),
+        TICK_STEPS[-1] * math.ceil(end_seconds / TICK_STEPS[-1] / max_ticks),
+    )
+    last_number = int(end_seconds / step * (1 + 1e-12))
+    return [(0.0, "0"), *((step * number, duration_text(step * number)) for number in range(1, last_number + 1))]
+
+
+def draw_incidents(svg: Tree.Element, geometry: SlotGeometry, axis_y: float) -> None:
+    """Mark incidents on the axis, whose y coordinate is `axis_y`."""
+    for incident in geometry.record.incidents:
+        x = geometry.time_to_x(incident.occurred_at)
+        marker = add_element(svg, "path", css="incident", d=f"M{x:.1f} {axis_y - 5:.1f}l4 5l-4 5l-4 -5z")
+        add_element(marker, "title", f"incident: {incident.message}")
+
+
+# ---- the rows
 
 FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
 FAILED_ATTEMPT: Final = "failed-attempt"
@@ -284,14 +400,16 @@ def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
 
 
 def _draw_legend(svg: Tree.Element, geometry: SlotGeometry, top: float) -> float:
-    entries = [(css_class, clip_text(text, 300, 11)) for css_class, text in _legend_entries(geometry)]
-    widths = [17 + text_width(text, 11) + 16 for _, text in entries]
-    y = top
-    for (css_class, text), (x, y) in zip(
-        entries, flow_positions(widths, MARGIN, geometry.width, top, LINE_HEIGHT), strict=True
-    ):
+    """Draw the entries of the legend like words in lines. Return the y coordinate of the last line."""
+    x, y = MARGIN, top
+    for css_class, words in _legend_entries(geometry):
+        text = clip_text(words, 300, 11)
+        width = 17 + text_width(text, 11) + 16
+        if x + width > geometry.width and x > MARGIN:
+            x, y = MARGIN, y + LINE_HEIGHT
         add_element(svg, "rect", css=css_class, x=x, y=y - 9, width=12, height=12)
         add_element(svg, "text", text, css="legend", x=x + 17, y=y + 1)
+        x += width
     return y
 
 
@@ -320,6 +438,31 @@ def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
         yield "empty on-path", "critical path"
 
 
+# ---- notes
+
+
+def draw_notes(svg: Tree.Element, record: TraceRecord, y: float, width: float) -> float:
+    """Write a line for each group of jobs without bars, below `y`. Return the y coordinate of the lower edge."""
+    for words, spans in _jobs_without_bars(record):
+        if spans:
+            y += NOTE_HEIGHT
+            names = ", ".join(shorten(span.path) for span in spans[:MAX_NAMED_JOBS])
+            names += ", …" * (len(spans) > MAX_NAMED_JOBS)
+            text = clip_text(f"{len(spans)} {words}: {names}", width - 2 * MARGIN, 11)
+            note = add_element(svg, "text", text, css="note", x=MARGIN, y=y + 4)
+            add_element(note, "title", names)
+    return y + NOTE_HEIGHT
+
+
+def _jobs_without_bars(record: TraceRecord) -> Iterator[tuple[str, list[Span]]]:
+    """Yield the groups of jobs without bars: the restored jobs, and those that never started, by state."""
+    yield "restored from the journal, not run again", [span for span in record.counted_spans if span.restored]
+    unstarted = [span for span in record.counted_spans if span.started_at is None]
+    for state in NEVER_STARTED_STATES:
+        in_state = [span for span in unstarted if _verdict.tally_key(span.state, span.forever) is state]
+        yield f"never started, {state.value}", in_state
+
+
 # ---- SVG: elements, and text that is cut to a width
 
 NARROW_CHARACTERS: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
@@ -340,19 +483,18 @@ def add_element(parent: Tree.Element, tag: str, text: str | None = None, /, **at
         tag: the name of the element.
         text: the text of the element, or None if it has no text.
         attributes: the attributes of the element. "_" in a name stands for "-", and `css` is the attribute "class".
+            Floats have at most two decimals.
 
     """
     css = attributes.pop("css", None)
-    renamed_attributes = {name.replace("_", "-"): attribute_text(value) for name, value in attributes.items()}
-    element = Tree.SubElement(parent, tag, renamed_attributes if css is None else {"class": css, **renamed_attributes})
+    texts = {} if css is None else {"class": css}
+    for name, value in attributes.items():
+        is_float = isinstance(value, float)
+        texts[name.replace("_", "-")] = f"{value:.2f}".rstrip("0").rstrip(".") if is_float else str(value)
+    element = Tree.SubElement(parent, tag, texts)
     if text is not None:
         element.text = printable(text) if tag != "title" else "\n".join(map(printable, text.split("\n")))
     return element
-
-
-def attribute_text(value: Any) -> str:
-    """Return the value of an attribute as text. Floats have at most two decimals."""
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def text_width(text: str, font_size: float, is_bold: bool = False) -> float:
@@ -379,15 +521,3 @@ def clip_text(
     shown = printable(fit(text, MAX_CHARACTERS, keep))
     clipped_text = fit(shown, max_width, keep, lambda text: text_width(text, font_size, is_bold))
     return clipped_text if clipped_text == shown or len(clipped_text) > MIN_CHARACTERS else ""
-
-
-def flow_positions(
-    widths: Iterable[float], left: float, right: float, top: float, line_height: float
-) -> Iterator[tuple[float, float]]:
-    """Place items of the given widths like words in lines from `left` to `right`, and yield the coordinates of each."""
-    x, y = left, top
-    for width in widths:
-        if x + width > right and x > left:
-            x, y = left, y + line_height
-        yield x, y
-        x += width

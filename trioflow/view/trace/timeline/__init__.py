@@ -1,1 +1,0 @@
-"""A trace as an SVG picture: the timeline of a run."""
