@@ -27,7 +27,7 @@ from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import TOLERATED_KEY, Tally, run_verdict
 from trioflow.view.trace import _trace_file
-from trioflow.view.trace.report import _failures
+from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import report_html
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Views:
         titles = [text.partition("\n")[0] for text in Debrief(self.scheduler, Symbols()).failure_paragraphs()]
         found = {
             "debrief": [int(words[0]) if (words := title.split())[0].isdigit() else 1 for title in titles],
-            "report": [len(group.spans) for group in _failures.failure_groups(self.read)],
+            "report": [len(group.spans) for group in _report.failure_groups(self.read)],
             "monitor": [len(jobs) for jobs in self._recorded.monitor.model.failed_jobs_by_kind.values()],
         }
         return {view: sorted(filter(None, sizes)) for view, sizes in found.items()}

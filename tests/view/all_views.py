@@ -33,7 +33,7 @@ from trioflow.view.trace._event_log import LogReader
 from trioflow.view.trace._record_builder import RecordBuilder, RunFacts
 from trioflow.view.trace._spans import or_infinity
 from trioflow.view.trace._trace_record import TraceRecord
-from trioflow.view.trace.report import _failures, _report
+from trioflow.view.trace.report import _report
 
 from ..conftest import Virtual
 from ..model.real import IN_MEMORY, RealRun
@@ -350,7 +350,7 @@ def strange_on_page(record: TraceRecord, page: str) -> Iterator[str]:
         yield f"the head counts {shown}, and the table {counted}"
     if f">{record.tally.describe()}<" not in page and record.root_runs:
         yield "the page lacks the counts"
-    groups = _failures.failure_groups(record)
+    groups = _report.failure_groups(record)
     listed = [span for group in groups if group.spans[0].critical is not False for span in group.spans]
     failed = sum(span.state is JobState.FAILED for span in listed)  # the others are BLOCKED by a budget that is spent
     if failed != record.tally.failure_count:

@@ -22,7 +22,7 @@ from trioflow._core.job._labels import printable
 from trioflow.view import listing, save
 from trioflow.view.graph import _render
 from trioflow.view.trace import _time_spent
-from trioflow.view.trace.report import _failures
+from trioflow.view.trace.report import _report
 
 from ...bodies import fail, nap
 from .scenarios import NASTY, Closing, everything
@@ -364,7 +364,7 @@ def test_the_report_has_a_limited_number_of_kinds_of_failures(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The report shows some kinds of failures, in use 200; the others are only in its table."""
-    monkeypatch.setattr(_failures, "MAX_FAILURE_GROUPS", 20)
+    monkeypatch.setattr(_report, "MAX_FAILURE_GROUPS", 20)
     kinds = [type(f"Error{number}", (Exception,), {}) for number in range(50)]
     text = report(virtual, Scheduler(*(Job(fail, 0, kind()) for kind in kinds)), tmp_path / "r.html")
     assert text.count('<article class="failure"') == 20
@@ -437,7 +437,7 @@ def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None
 
 def test_the_output_of_commands_is_limited(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_path: Path) -> None:
     """Beyond a limit, the report replaces the output of commands by a note, last of all that of failed commands."""
-    monkeypatch.setattr(_failures, "MAX_OUTPUT_CHARACTERS", 5)
+    monkeypatch.setattr(_report, "MAX_OUTPUT_CHARACTERS", 5)
     jobs = [CommandJob(f"echo aaa; exit {n}", shell=True, stdout=PIPE) for n in (0, 1)]
     trace = Trace()
     Scheduler(*jobs).run(instruments=[trace], backend=backend)

@@ -24,7 +24,7 @@ from ..trace._record_builder import JobFacts, RecordBuilder, RunFacts
 from ..trace._spans import HostFacts, IncidentMark
 from ..trace._trace_file import read_plain
 from ..trace._trace_record import GraphDescription, LiveObjects, TraceRecord, tally_of
-from ..trace.report import _failures
+from ..trace.report import _report
 from ._process_record import Record, line_text
 from ._watch import MAX_DROPPED
 
@@ -289,7 +289,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
     """
     index, facts = run.jobs[key]
     span, failure, command = facts.span, facts.failure, facts.command
-    outputs = list(_failures.command_outputs(command)) if command else []
+    outputs = list(_report.command_outputs(command)) if command else []
     required_by = [one.span.number for at, one in run.jobs.values() if at == index and key in one.span.required]
     return {
         "key": key,
@@ -305,12 +305,12 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "requires": _links(run, list(span.required)),
         "required_by": _links(run, required_by),
         "error": "" if failure is None else printable(failure.headline),
-        "traceback": "" if failure is None else _failures.printable_lines(failure.traceback),
+        "traceback": "" if failure is None else _report.printable_lines(failure.traceback),
         "command": "" if command is None else printable(command.line),
-        "command_facts": "" if command is None else " · ".join(_failures.command_fact_texts(command)),
-        "files": [] if command is None else list(_failures.file_links(command, None)),
+        "command_facts": "" if command is None else " · ".join(_report.command_fact_texts(command)),
+        "files": [] if command is None else list(_report.file_links(command, None)),
         "outputs": [[title, text] for title, text in outputs]
-        or [[f"{name} so far", _failures.printable_lines(text)] for name, text in told.get("output", ())],
+        or [[f"{name} so far", _report.printable_lines(text)] for name, text in told.get("output", ())],
     }
 
 

@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import json
 import re
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,17 +23,17 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from ...._core.base._states import MOVED_ON, JobState
+from ...._core.base._states import MOVED_ON, STOP_REASON_TEXTS, JobState, StopReason
 from ...._core.base._text_forms import MAX_LISTED_NAMES, duration_text, fit, join_names, plural, size_text
 from ...._core.job._labels import printable, shorten
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from ...graph import _dot, _render
 from ...text import _verdict
-from ...text._symbols import durations_in_column
+from ...text._failure_text import FAILURE_ORDER, FailureText, group_failures
+from ...text._symbols import Symbols, durations_in_column
 from .. import _time_spent, _timeline
-from .._spans import RunSpan, Span, wait_text
+from .._spans import CommandRecord, RunSpan, Span, or_infinity, wait_text
 from .._trace_record import TOO_MANY_NOTE, GraphDescription, TraceRecord
-from . import _failures
 
 TIMELINE_WIDTH: Final = 1200
 MAX_SENTENCE_LENGTH: Final = 500
@@ -72,12 +73,12 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
     is_live = folder is None
     from markupsafe import Markup
 
-    root_runs = record.root_runs
-    titles = ", ".join(dict.fromkeys(_run_title(record, run) for run in root_runs)) or "nothing has run"
-    commands, groups = _failures.command_details(record, folder), _failures.failure_groups(record)
-    shown_groups = groups[: _failures.MAX_FAILURE_GROUPS]
+    without_label = f"A run of {plural(record.tally.job_count, 'job')}"
+    labels = dict.fromkeys(run.label if run.has_own_label else without_label for run in record.root_runs)
+    commands, groups = command_details(record, folder), failure_groups(record)
+    shown_groups = groups[:MAX_FAILURE_GROUPS]
     page: str = _template().render(
-        title=shorten(titles),
+        title=shorten(", ".join(labels) or "nothing has run"),
         live=is_live,
         lacks=lacks,
         style=Markup(_read_all("css", is_live)),
@@ -90,10 +91,10 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
         counts_text=record.tally.describe(),
         failures=shown_groups,
         group_count=len(groups),
-        unfolded=_failures.MAX_UNFOLDED_GROUPS + (len(shown_groups) == _failures.MAX_UNFOLDED_GROUPS + 1),
+        unfolded=MAX_UNFOLDED_GROUPS + (len(shown_groups) == MAX_UNFOLDED_GROUPS + 1),
         unlisted=sum(len(group.spans) for group in groups[len(shown_groups) :]),
-        early_ends=list(_failures.early_ends(record)),
-        not_run=_failures.not_run(record),
+        early_ends=list(early_ends(record)),
+        not_run=not_run(record),
         incidents=[mark.message.partition("\n")[0] for mark in record.incidents if not mark.is_steering],
         commands=commands,
         path_rows=[] if lacks else list(_critical_path_rows(record)),
@@ -132,7 +133,7 @@ def _template() -> Any:
     text_filters: dict[str, Callable[[str], str]] = {
         "file_name": lambda path: Path(path).name,
         "keep_percents": lambda text: escape(printable(text)).replace(" %", "\N{NO-BREAK SPACE}%"),
-        "lines": lambda text: escape(_failures.printable_lines(text)),
+        "lines": lambda text: escape(printable_lines(text)),
         "shorten_name": lambda name: fit(name, MAX_NAME_LENGTH, keep="ends"),
     }
     filters: Any = environment.filters
@@ -155,13 +156,6 @@ def _read_all(kind: str, is_live: bool) -> str:
     """Return the style sheet or the script of a page, to which that of a page that moves adds its own."""
     own = _timeline.read_resource(f"live.{kind}") if is_live else ""
     return f"\n{_timeline.read_resource(f'report.{kind}')}\n{own}"
-
-
-def _run_title(record: TraceRecord, run: RunSpan) -> str:
-    """Return the label of a run's scheduler, or a title such as "A run of 3 jobs" if it has only a default label."""
-    if run.has_own_label:
-        return run.label
-    return f"A run of {plural(record.tally.job_count, 'job')}"
 
 
 # ---- the head: the verdict, the counts by state, and the critical path
@@ -264,6 +258,205 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
         yield PathRow(f"{job_count} more" if job_count else "other waits", "more", 1, *numbers(hidden_seconds))
 
 
+# ---- the failures, grouped by kind, with the jobs that they kept from running
+
+MAX_FAILURE_GROUPS: Final = 200
+MAX_UNFOLDED_GROUPS: Final = 3
+UNFINISHED_STATES: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
+"""The states of jobs that may not have finished because the run ended early."""
+DRAINED_REMARK: Final = ": no more jobs were started, and running jobs were allowed to finish"
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """A group of failures that differ only in their messages."""
+
+    spans: list[Span]
+    blocked: list[Span]
+    """The jobs that these failures kept from running."""
+    cancelled: list[Span]
+    """The running jobs that were cancelled because of these failures."""
+    failure: FailureText
+    """The first failure."""
+    is_on_critical_path: bool
+
+
+def failure_groups(record: TraceRecord) -> list[FailureGroup]:
+    """Return the groups of failures: critical first, tolerated last, then those that stopped the most jobs."""
+    spans = [span for span in record.counted_spans if span.number in record.failures]  # not of earlier attempts
+    stopped_jobs = find_stopped_jobs(record)
+    groups = group_failures(
+        (span, span.critical, record.failures[span.number].number, record.failures[span.number].kind) for span in spans
+    )
+    made = list[FailureGroup]()
+    for group in groups:
+        numbers = {span.number for span in group}
+        stopped = [stopped for span in group for stopped in stopped_jobs.get(span.number, ())]
+        blocked = [span for span in stopped if span.started_at is None]
+        cancelled = [span for span in stopped if span.started_at is not None]
+        failure, is_on_path = record.failures[group[0].number], bool(record.critical_path_numbers & numbers)
+        made.append(FailureGroup(group, blocked, cancelled, failure, is_on_path))
+    made.sort(key=lambda group: (FAILURE_ORDER.index(group.spans[0].critical), -len(group.blocked + group.cancelled)))
+    return made
+
+
+def not_run(record: TraceRecord) -> dict[str, list[Span]]:
+    """Return the jobs that were BLOCKED, or in a group that was, by a reason that is no failure in the report."""
+    found: dict[str, list[Span]] = {}
+    for span in record.counted_spans:
+        blocked = record.find_blocked(span).state is JobState.BLOCKED
+        root = record.spans[_root_failure_number(record, record.find_blocked(span))]
+        if blocked and root.state is not JobState.FAILED and root.number not in record.failures:
+            words = root.exception_text if root.state is JobState.BLOCKED else _verdict.failure_words(root, root.name)
+            found.setdefault(words, []).append(span)
+    return found
+
+
+class EarlyEnd(NamedTuple):
+    """Why a run ended early, and which jobs it cancelled or never started."""
+
+    reason: str
+    cancelled: list[Span]
+    unstarted_count: int
+
+
+def early_ends(record: TraceRecord) -> Iterator[EarlyEnd]:
+    """Yield the runs that ended early, except those that a critical failure ended, which is shown elsewhere."""
+    jobs = [span for span in record.counted_spans if not (span.forever or record.is_group(span.number))]
+    for run in record.root_runs:
+        if run.stop_reason not in (None, StopReason.COMPLETED, StopReason.FAILED, StopReason.CRITICAL):
+            yield EarlyEnd(
+                STOP_REASON_TEXTS[run.stop_reason] + DRAINED_REMARK * (run.stop_reason is StopReason.DRAINED),
+                [span for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
+                * (run.stop_reason is not StopReason.DRAINED),  # which cancels nothing that runs
+                sum(span.state in UNFINISHED_STATES and span.started_at is None for span in jobs),
+            )
+
+
+def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
+    """Return the jobs that each failure cancelled or kept from running, by the span number of the failure.
+
+    These are the BLOCKED jobs, and the jobs in nested schedulers that were BLOCKED. If the failure stopped a run, the
+    jobs in it that had not settled by then are included, too; others were cancelled by the user or by a timeout. For V
+    jobs and E requirements, this takes O(V + E) time.
+    """
+    first_failures: dict[int, int] = {}  # the first failure in each nested scheduler
+    failures = record.failures.keys() - record.numbers_in_first
+    for number in sorted(failures, key=lambda number: (record.spans[number].finished_at or 0.0, number)):
+        for enclosing in record.enclosing_spans(record.spans[number]):
+            if enclosing.number in first_failures:  # and so are those around it
+                break
+            first_failures[enclosing.number] = number
+    blocked_spans: dict[int | None, Span | None] = {None: None}  # of each job: the innermost one around it, or its own
+    stops: dict[int | None, tuple[int, float] | None] = {None: None}  # for each job: the failure that stopped its run
+    passed_on = {run.culprit_number for run in record.runs if run.stop_reason is StopReason.CRITICAL}
+    for run in record.runs:  # enclosing runs come first
+        stop = stops[run.parent]
+        if run.stop_reason is StopReason.CRITICAL and (stop is None or run.parent not in passed_on):
+            culprit = record.find_culprit(run)
+            stop = culprit and (_root_failure_number(record, culprit), culprit.finished_at or 0.0)
+        for span in map(record.spans.__getitem__, run.member_numbers):
+            blocked_spans[span.number] = span if span.state is JobState.BLOCKED else blocked_spans[run.parent]
+            stops[span.number] = stop
+    stopped_spans: dict[int, list[Span]] = {}
+    for span in record.counted_spans:
+        if span.forever or record.is_group(span.number):
+            continue
+        blocked_span = blocked_spans[span.number]
+        failure_number = None if blocked_span is None else _root_failure_number(record, blocked_span)
+        if failure_number is None and span.state in UNFINISHED_STATES and (stop := stops[span.number]) is not None:
+            failure_number = stop[0] if or_infinity(span.finished_at) >= stop[1] else None
+        if failure_number is not None and failure_number not in failures:
+            failure_number = first_failures.get(failure_number)
+        if failure_number is not None and failure_number != span.number:
+            stopped_spans.setdefault(failure_number, []).append(span)
+    return stopped_spans
+
+
+def _root_failure_number(record: TraceRecord, span: Span) -> int:
+    """Return the number of the span of the failure that blocked a job; for a job in a `First`, that of the `First`."""
+    root = record.find_root_failure(span)
+    while root.parent is not None and root.number in record.numbers_in_first:
+        root = record.spans[root.parent]
+    return root.number
+
+
+# ---- commands: command lines, exit codes, resource use, ends of outputs, and output files
+
+MAX_LINE_LENGTH: Final = 2000
+"""The maximum number of characters in a command line. A longer one is cut off."""
+MAX_OUTPUT_CHARACTERS: Final = 1_000_000
+"""The maximum number of characters of command output in one report. Failed commands come first."""
+printable_lines: Final = Symbols().escape_lines
+OUTPUT_NAMES: Final = {"stdout": "standard output", "stderr": "standard error"}
+MAX_OUTPUT_BYTES: Final = 1000
+"""The maximum number of bytes of one output that are shown."""
+
+
+def exit_text(returncode: int) -> str:
+    """Return an exit code as text. If it is negative, return the name of the signal that ended the process."""
+    if returncode >= 0:
+        return str(returncode)
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}"
+
+
+def command_details(record: TraceRecord, folder: Path | None) -> dict[int, dict[str, Any]]:
+    """Return the details of each command, keyed by its span number. The texts are not yet escaped for HTML.
+
+    Args:
+        record: the record of the runs.
+        folder: the directory of the report. Links to files in this directory are relative, so that they survive a move
+            of the whole directory. None if a server has the files.
+
+    """
+    remaining_characters = MAX_OUTPUT_CHARACTERS
+    details: dict[int, dict[str, Any]] = {}
+    for number in sorted(record.commands, key=lambda number: number not in record.failures):
+        command = record.commands[number]
+        outputs = list(command_outputs(command))
+        output_size = sum(len(text) for _, text in outputs)
+        remaining_characters -= output_size
+        details[number] = {
+            "command": fit(printable(command.line), MAX_LINE_LENGTH),
+            "facts": " · ".join(command_fact_texts(command)),
+            "outputs": outputs if remaining_characters >= 0 else [],
+            "note": "The end of its output is omitted: the report would be too large."
+            * (remaining_characters < 0 < output_size),
+            "files": list(file_links(command, folder)),
+        }
+    return details
+
+
+def command_fact_texts(command: CommandRecord) -> Iterator[str]:
+    yield f"{'exit code' if command.returncode >= 0 else 'ended by'} {exit_text(command.returncode)}"
+    yield f"elapsed {duration_text(command.elapsed)}"
+    yield f"user {duration_text(command.user_time)}"
+    yield f"system {duration_text(command.system_time)}"
+    if command.max_rss is not None:
+        yield f"max memory {size_text(command.max_rss)}"
+
+
+def command_outputs(command: CommandRecord) -> Iterator[tuple[str, str]]:
+    for output in command.outputs:
+        end = output.text.encode(errors="backslashreplace")[-MAX_OUTPUT_BYTES:].decode(errors="ignore")
+        if end.strip():
+            yield f"end of its {OUTPUT_NAMES[output.stream]}", printable_lines(end)
+
+
+def file_links(command: CommandRecord, folder: Path | None) -> Iterator[tuple[str, str, str]]:
+    """Yield the stream, the URL and the path of each file with output of a command."""
+    for stream, name in command.files:
+        path, url = Path(name), f"file?path={quote(name, errors='surrogatepass')}"
+        if folder is not None:
+            url = path.as_uri()
+            if path.is_relative_to(folder):
+                url = "./" + url.removeprefix(f"{folder.as_uri().rstrip('/')}/")
+        yield stream, url, printable(name)
+
+
 # ---- table
 
 
@@ -322,7 +515,7 @@ def _table_row(record: TraceRecord, span: Span, rank: int, times: tuple[Any, ...
 
 def _command_cells(span: Span) -> Iterator[list[Any] | None]:
     returncode, memory = span.returncode, span.max_rss
-    yield None if returncode is None else [returncode, _failures.exit_text(returncode)]
+    yield None if returncode is None else [returncode, exit_text(returncode)]
     cpu_seconds = None if span.user_time is None or span.system_time is None else span.user_time + span.system_time
     yield None if cpu_seconds is None else [round(cpu_seconds, 6), duration_text(cpu_seconds)]
     yield None if memory is None else [memory, size_text(memory)]
@@ -377,18 +570,12 @@ def run_facts(record: TraceRecord) -> list[tuple[str, str]]:
 
 
 def _option_facts(run: RunSpan, should_name_scheduler: bool) -> Iterator[tuple[str, str]]:
-    window = _window_text(run)
-    suffix = f" of {run.label}" if should_name_scheduler else ""
-    for name, value in ((("jobs_window", window),) if window else ()) + run.options:
-        yield name + suffix, value
-
-
-def _window_text(run: RunSpan) -> str | None:
-    """Return the size of the window as text. If it changed, this is its smallest, largest and last size."""
-    if run.window_sizes:
-        sizes = [size for _, size in run.window_sizes]
-        return f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end"
-    return None if run.window_size is None else str(run.window_size)
+    suffix, sizes = f" of {run.label}" if should_name_scheduler else "", [size for _, size in run.window_sizes]
+    if sizes:
+        yield f"jobs_window{suffix}", f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end"
+    elif run.window_size is not None:
+        yield f"jobs_window{suffix}", str(run.window_size)
+    yield from ((name + suffix, value) for name, value in run.options)
 
 
 # ---- the graph
