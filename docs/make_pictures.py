@@ -37,7 +37,7 @@ from trioflow._core.base._states import TRANSITIONS
 from trioflow.testing import virtual_options
 from trioflow.view import save
 from trioflow.view._state_styles import STATE_STYLES
-from trioflow.view.graph import _drawing, _render
+from trioflow.view.graph import _dot, _drawing
 from trioflow.view.text._symbols import UNICODE_SYMBOLS
 from trioflow.view.trace import _timeline
 
@@ -136,17 +136,17 @@ REASONS = {
 def draw_states() -> None:
     """Draw the steps between the states of a job, from the table along which they are written."""
     steps = graphviz.Digraph(graph_attr={"nodesep": "0.3", "ranksep": "0.7", "pad": "0.15", "bgcolor": "transparent"})
-    idle = _render.color_attributes(STATE_STYLES[JobState.IDLE].colors)
+    idle = _drawing.color_attributes(STATE_STYLES[JobState.IDLE].colors)
     steps.attr(
         "node", shape="box", style="rounded,filled", fontname="Helvetica,Arial,sans-serif", fontsize="11", **idle
     )
-    line = _drawing.LINE_COLOR
+    line = _dot.LINE_COLOR
     steps.attr("edge", color=line, fontcolor=line, fontname="Helvetica,Arial,sans-serif", fontsize="9")
     for old, following in TRANSITIONS.items():
         steps.node(old.name, f"{UNICODE_SYMBOLS.state_symbols[old]} {old.name}", penwidth="1" if following else "2")
         for new in sorted(following, key=list(JobState).index):
             steps.edge(old.name, new.name, f" {REASONS[old.name, new.name]} ")
-    (PICTURES / "states.svg").write_bytes(_render.render(steps.source, "svg", "the states"))
+    (PICTURES / "states.svg").write_bytes(_dot.render(steps.source, "svg", "the states"))
 
 
 def draw_mosaic() -> None:

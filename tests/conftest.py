@@ -36,7 +36,7 @@ from trioflow._core.base import _graph_algorithms
 from trioflow.abc import BackendName
 from trioflow.testing import run_virtual
 from trioflow.testing._task_order import TaskOrder, set_task_order
-from trioflow.view.graph import _render
+from trioflow.view.graph import _dot
 
 from . import isolations, transitions
 
@@ -414,7 +414,7 @@ class Ordered(Virtual):
 @pytest.fixture
 def no_dot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the text of a graph stand for what `dot` would draw of it, whose start takes longer than all else."""
-    monkeypatch.setattr(_render, "render", lambda source, *_: f"<svg>{html.escape(source)}</svg>".encode())
+    monkeypatch.setattr(_dot, "render", lambda source, *_: f"<svg>{html.escape(source)}</svg>".encode())
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -354,10 +354,10 @@ class Scheduler(BaseScheduler):
             True
 
         """
-        from .view.graph import _render
+        from .view.graph import _drawing
         from .view.trace._trace import find_critical_path
 
-        return _render.graph(self, find_critical_path(self), collapse)
+        return _drawing.graph(self, find_critical_path(self), collapse)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the representations that Jupyter chooses from: the graph, and the listing as plain text."""

@@ -13,7 +13,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from trioflow.cli._commands import COMMANDS, command
-from trioflow.view.graph import _render
+from trioflow.view.graph import _dot
 
 from ..places import PATIENCE
 from ..pythons import make_program
@@ -75,7 +75,7 @@ def test_graph_in_svg_has_the_labels_of_the_selected_jobs(tmp_path: Path) -> Non
 
 def test_graph_says_how_wide_a_very_wide_picture_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture that fits no screen comes with its width, and with what makes it smaller."""
-    monkeypatch.setattr(_render, "MAX_WIDTH_POINTS", 10)
+    monkeypatch.setattr(_dot, "MAX_WIDTH_POINTS", 10)
     done = trioflow("graph", written(tmp_path, CODE), "-o", tmp_path / "flow.svg")
     assert re.fullmatch(r'flow.svg is \d+ pt wide: --collapse "\*" draws .*, --only PATH a part\n', done.stderr)
     assert done.exit_code == 0

@@ -23,7 +23,7 @@ import anyio
 from trioflow import JobState, Trace
 from trioflow.abc import Instrument, is_scheduler
 from trioflow.view import listing
-from trioflow.view.graph import _render
+from trioflow.view.graph import _drawing
 from trioflow.view.look import _client, _process_record
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._watch import Watch
@@ -413,7 +413,7 @@ def strange_in_texts(scheduler: Any) -> Iterator[str]:
         "debrief": lambda: scheduler.debrief(file=io.StringIO(), listing=True),
         "explain": lambda: [scheduler.explain(job) for job in scheduler.iterate_jobs()],
         "graph": lambda: scheduler.graph().source,
-        "Mermaid": lambda: _render.mermaid(scheduler, {}, False),
+        "Mermaid": lambda: _drawing.mermaid(scheduler, {}, False),
         "results": scheduler.results,
         "failures": scheduler.failures,
         "repr": lambda: repr(scheduler),

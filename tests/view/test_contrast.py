@@ -43,10 +43,10 @@ def test_lines_and_text_beside_boxes_are_visible_on_any_page() -> None:
     A graph has no background of its own. With a dark style sheet, it was black boxes in a notebook with a white page.
     """
     frames = [style.colors.frame for style in _state_styles.STATE_STYLES.values()]
-    for color in (_drawing.LINE_COLOR, _drawing.INPUT_COLOR, _drawing.CRITICAL_PATH_COLOR):
+    for color in (_dot.LINE_COLOR, _drawing.INPUT_COLOR, _drawing.CRITICAL_PATH_COLOR):
         assert all(contrast(color, ground) >= 3 for ground in ("#ffffff", "#000000", PAPER["dark"], *frames))
-    assert _dot.GRAPH_DEFAULTS["fontcolor"] == _drawing.LINE_COLOR
-    assert all(contrast(_drawing.LINE_COLOR, ground) >= 4.5 for ground in ("#ffffff", "#000000"))
+    assert _dot.GRAPH_DEFAULTS["fontcolor"] == _dot.LINE_COLOR
+    assert all(contrast(_dot.LINE_COLOR, ground) >= 4.5 for ground in ("#ffffff", "#000000"))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -15,7 +15,7 @@ import pytest
 from trioflow import AbstractJob, Job, Scheduler, SshNodes, Trace, simulate
 from trioflow.cli import _traces
 from trioflow.view import _exports, _save, listing, save
-from trioflow.view.graph import _render
+from trioflow.view.graph import _dot
 from trioflow.view.graph._dot import Statement
 from trioflow.view.trace._trace_file import BadTrace, read_record
 from trioflow.view.trace._trace_record import GraphDescription
@@ -159,7 +159,7 @@ def test_a_picture_that_takes_dot_too_long_raises(
 ) -> None:
     """Tens of thousands of boxes, or the graph in the trace of a stranger, do not keep `dot` busy without end."""
     put_dot_on_path("exec sleep 1000", tmp_path, monkeypatch)
-    monkeypatch.setattr(_render, "MAX_DOT_SECONDS", 0.1)
+    monkeypatch.setattr(_dot, "MAX_DOT_SECONDS", 0.1)
     with pytest.raises(RuntimeError, match=r"^save\(\) of 's': dot has not ended in 0.1 s: .*collapse=True.*\.mmd"):
         save(scheduler, tmp_path / "g.svg")
     picture = draw_graph(GraphDescription((Statement("node", ("1",)),)))

@@ -66,7 +66,7 @@ def draw_graph(scheduler: Scheduler, output: Path | None, collapse: tuple[str, .
     Pictures need Graphviz's command dot. Nothing is run.
     """
     from ..view import save
-    from ..view.graph import _render
+    from ..view.graph import _dot
 
     if output is None:
         raise click.UsageError(
@@ -77,8 +77,8 @@ def draw_graph(scheduler: Scheduler, output: Path | None, collapse: tuple[str, .
     if not _outputs.write_output(lambda path: save(scheduler, path, collapse=folded), output):
         return STOPPED_CODE
     is_svg = output.suffix.lower() == ".svg"
-    width = _render.size_in_points(output.read_text(encoding="utf-8"))[0] if is_svg else 0
-    if width > VERY_WIDE * _render.MAX_WIDTH_POINTS:
+    width = _dot.size_in_points(output.read_text(encoding="utf-8"))[0] if is_svg else 0
+    if width > VERY_WIDE * _dot.MAX_WIDTH_POINTS:
         smaller = '--collapse "*" draws nested schedulers as single boxes, --only PATH a part'
         _outputs.echo(f"{printable(output.name)} is {width:,.0f} pt wide: {smaller}", err=True)
     return SUCCESS_CODE

@@ -93,16 +93,16 @@ def _check_suffix(file: Path, suffixes: tuple[str, ...]) -> str:
 
 
 def _graph_contents(scheduler: BaseScheduler, suffix: str, collapse: JobSelection | bool) -> str | bytes:
-    from .graph import _render
+    from .graph import _dot, _drawing
     from .trace._trace import find_critical_path
 
     critical_path = find_critical_path(scheduler)
     if suffix == ".mmd":
-        return _render.mermaid(scheduler, critical_path, collapse)
-    graph, subject = _render.graph(scheduler, critical_path, collapse), f"save() of {scheduler.label!r}"
+        return _drawing.mermaid(scheduler, critical_path, collapse)
+    graph, subject = _drawing.graph(scheduler, critical_path, collapse), f"save() of {scheduler.label!r}"
     if suffix == ".png":
-        return _render.render_png(str(graph.source), subject)
-    return str(graph.source) if suffix == ".dot" else _render.render_svg(str(graph.source), subject)
+        return _dot.render_png(str(graph.source), subject)
+    return str(graph.source) if suffix == ".dot" else _dot.render_svg(str(graph.source), subject)
 
 
 def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
@@ -186,16 +186,16 @@ def scheduler_bundle(scheduler: BaseScheduler) -> MimeBundle:
 
 def _picture_bundle(scheduler: BaseScheduler) -> MimeBundle:
     from ._exports import svg_bundle
-    from .graph import _render
+    from .graph import _dot, _drawing
     from .trace._trace import find_critical_path
 
     critical_path = find_critical_path(scheduler)
-    mermaid = _render.mermaid(scheduler, critical_path)
+    mermaid = _drawing.mermaid(scheduler, critical_path)
     if mermaid.count("\n") > MAX_GRAPH_ELEMENTS:
         return {}
     try:
-        graph = _render.graph(scheduler, critical_path)
-        svg = _render.render_svg(str(graph.source), "the picture of a scheduler")
+        graph = _drawing.graph(scheduler, critical_path)
+        svg = _dot.render_svg(str(graph.source), "the picture of a scheduler")
     except (ModuleNotFoundError, RuntimeError):
         return {"text/vnd.mermaid": mermaid}
     return svg_bundle(svg, "the graph of a scheduler")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trioflow import Job, Pool, Scheduler
 from trioflow.view import save
-from trioflow.view.graph import _drawing, _render
+from trioflow.view.graph import _dot, _drawing
 from trioflow.view.graph._drawing import Drawing
 from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription, describe_graph
 from trioflow.view.trace.report import _report
@@ -90,12 +90,14 @@ def test_a_collapsed_scheduler_with_a_failed_job_has_a_red_border(virtual: Virtu
 
 def test_members_of_a_frame_are_drawn_in_their_order() -> None:
     """The jobs of a frame are drawn in their order, from left to right or from top to bottom."""
-    directions: list[tuple[_drawing.Direction, int, int]] = [("TB", 2, 1), ("LR", 3, -1)]
+    directions: list[tuple[_dot.Direction, int, int]] = [("TB", 2, 1), ("LR", 3, -1)]
     for direction, place, sign in directions:
         members = [idle(f"m{n}") for n in range(6)]
         frame = Scheduler(members, idle("end", required=members), label="frame")
         after = Scheduler([idle(f"n{n}") for n in range(4)], label="next", required=frame)
-        graph = _render.make_digraph(Drawing(Scheduler(frame, after), False, {}), direction)
+        drawing = Drawing(Scheduler(frame, after), False, {})
+        drawing.direction = direction
+        graph = _dot.digraph_of(_drawing.describe(drawing), direction)
         rows = [line.split() for line in dot(graph.source, "plain").splitlines() if line.startswith("node")]
         for letter in "mn":
             found = sorted((sign * float(row[place]), row[6]) for row in rows if row[6].startswith(letter))
@@ -175,4 +177,4 @@ def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(vir
         forever, job = Job(nap, 99, forever=True, label="watch"), Job(fail, 1, critical=critical)
         scheduler = Scheduler(forever, job)
         virtual(scheduler.co_run)
-        assert _drawing.caption(forever).label == f"{symbol} watch".lstrip()
+        assert _drawing.caption(forever)[0] == f"{symbol} watch".lstrip()

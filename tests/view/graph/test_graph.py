@@ -22,7 +22,7 @@ from trioflow.abc import BoxStyle
 from trioflow.graph import topological_order
 from trioflow.view import listing
 from trioflow.view._state_styles import STATE_STYLES
-from trioflow.view.graph import _dot, _drawing, _render
+from trioflow.view.graph import _dot, _drawing
 from trioflow.view.graph._drawing import Drawing
 
 from ...bodies import Counting, fail_now, idle, serve, take
@@ -324,7 +324,9 @@ def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
         return made
 
     scheduler = Scheduler(members(0))
-    rows, frames = positions(_render.make_digraph(Drawing(scheduler, False, {}), "TB"))
+    drawing = Drawing(scheduler, False, {})
+    drawing.direction = "TB"
+    rows, frames = positions(_dot.digraph_of(_drawing.describe(drawing), "TB"))
     numbers = dict(zip(_in_listing_order(scheduler), itertools.count(1), strict=False))
     width = len(str(len(numbers)))
 

@@ -17,7 +17,7 @@ import pytest
 from trioflow import CommandJob, Job, Scheduler, Trace
 from trioflow.testing import run_virtual
 from trioflow.view import _junit, save
-from trioflow.view.graph import _render
+from trioflow.view.graph import _dot
 from trioflow.view.graph._dot import Statement
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.trace import _compare, _trace_file
@@ -206,13 +206,13 @@ def test_a_graph_says_nothing_but_what_a_drawing_says(tmp_path: Path, name: str,
 def test_a_picture_has_shapes_and_texts_alone(inside: str) -> None:
     """What dot gives is read and written anew, by a list of elements and attributes."""
     with pytest.raises(ValueError, match="its picture"):
-        _render.picture_for_page(f'<svg xmlns="http://www.w3.org/2000/svg">{inside}</svg>')
+        _dot.picture_for_page(f'<svg xmlns="http://www.w3.org/2000/svg">{inside}</svg>')
 
 
 def test_a_picture_may_have_lines_under_its_texts() -> None:
     """`text-decoration`, which dot writes for underlined text, was split in two at its hyphen in the list of names."""
     text = '<svg xmlns="http://www.w3.org/2000/svg"><text text-decoration="underline">a</text></svg>'
-    assert 'text-decoration="underline"' in _render.picture_for_page(text)
+    assert 'text-decoration="underline"' in _dot.picture_for_page(text)
 
 
 def test_the_graphs_of_a_page_have_one_limit_of_time_and_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import pytest
 from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace
 from trioflow._core.job._labels import printable
 from trioflow.view import listing, save
-from trioflow.view.graph import _render
+from trioflow.view.graph import _dot
 from trioflow.view.trace import _time_spent
 from trioflow.view.trace.report import _report
 
@@ -301,7 +301,7 @@ def draw_instead(monkeypatch: pytest.MonkeyPatch, drawn: str | Exception) -> Non
             raise drawn
         return drawn.encode()
 
-    monkeypatch.setattr(_render, "render", render)
+    monkeypatch.setattr(_dot, "render", render)
 
 
 def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

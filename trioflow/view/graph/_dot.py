@@ -1,4 +1,4 @@
-"""The language of `dot`: statements, the parts of a drawing as data, their translation, and their arrangement.
+"""The program `dot`: its language, as statements that are data; their arrangement; and the pictures that it draws.
 
 `DotWriter` arranges boxes, frames and edges so that `dot` draws them well, in static drawings and in live pictures:
 
@@ -19,20 +19,26 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import subprocess
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from xml.etree import ElementTree as Tree
 
 from ..._core.job._labels import printable
 from .._state_styles import TEXT_COLOR
-from ._drawing import LINE_COLOR, Direction
 
 if TYPE_CHECKING:
     from graphviz import Digraph
 
+Direction = Literal["TB", "LR"]
+"""The direction of a graph: top to bottom, or left to right."""
 DotAttributes = dict[str, str]
+
+LINE_COLOR: Final = "#757575"
+"""The color of lines and of text beside boxes, which is readable on white and on black: graphs are transparent."""
 
 FONT_FAMILIES: Final = "Helvetica,Arial,sans-serif"
 GRAPH_DEFAULTS: Final[DotAttributes] = {
@@ -418,3 +424,144 @@ class FrameBorders(Generic[Key]):
     def anchors(self, key: Key) -> list[Anchor[Key]]:
         """Return the anchors of a frame, of which there are at most `MAX_ANCHORS`. A box is its own anchor."""
         return self._anchors.get(key, [key])
+
+
+# ---- pictures, drawn by `dot`
+
+ImageFormat = Literal["svg", "png"]
+MAX_DOT_SECONDS: Final = 120
+"""The time that `dot` may take. It draws a thousand boxes in a second, and ten thousand in half a minute."""
+MAX_WIDTH_POINTS: Final = 1600
+"""The maximum width of a picture in points. A page 1,280 pixels wide shows such a picture at 60 % of its size."""
+
+
+def render(source: str, image_format: ImageFormat, subject: str, seconds: float = math.inf) -> bytes:
+    """Draw a graph of Graphviz with `dot`, and return the picture.
+
+    `dot` names a graph without a name `%3`, which browsers would show as a tooltip on its background.
+
+    Args:
+        source: the graph.
+        image_format: the format of the picture.
+        subject: the beginning of error messages, e.g. the name of the calling function.
+        seconds: the time that `dot` may take.
+
+    Raises:
+        RuntimeError: `dot` is not installed, has failed, or takes too long.
+
+    """
+    seconds = min(seconds, MAX_DOT_SECONDS)
+    # At dot's default of 96 dots per inch, a PNG would look blurred in print.
+    command = ["dot", f"-T{image_format}", *(["-Gdpi=144"] if image_format == "png" else [])]
+    try:
+        done = subprocess.run(command, input=source.encode(), capture_output=True, check=True, timeout=seconds)
+        return done.stdout.replace(b"<title>%3</title>\n", b"", 1) if image_format == "svg" else done.stdout
+    except FileNotFoundError:
+        raise RuntimeError(
+            f"{subject}: the program dot, which draws the picture, is not installed. It comes with Graphviz: "
+            f"apt install graphviz, dnf install graphviz, brew install graphviz, conda install graphviz, "
+            f"or https://graphviz.org/download. Without it, save the graph as .dot or .mmd"
+        ) from None
+    except subprocess.TimeoutExpired:
+        advice = "draw fewer boxes, with collapse=True, or save the graph as .dot or .mmd"
+        raise RuntimeError(f"{subject}: dot has not ended in {seconds:.3g} s: {advice}") from None
+    except subprocess.CalledProcessError as error:
+        message = error.stderr.decode(errors="replace").strip()
+        raise RuntimeError(f"{subject}: dot exited with {error.returncode}: {message[-500:]}") from None
+
+
+def render_svg(source: str, subject: str, seconds: float = math.inf) -> str:
+    """Draw a graph of Graphviz with `dot`; if the picture is too wide, in the other direction if that is narrower.
+
+    Args:
+        source: the graph.
+        subject: the beginning of error messages, e.g. the name of the calling function.
+        seconds: the time that `dot` may take for each of the two.
+
+    Raises:
+        RuntimeError: `dot` is not installed, has failed, or takes too long.
+
+    """
+    return render_to_fit(_both_directions(source), subject, seconds=seconds).svg
+
+
+def render_png(source: str, subject: str) -> bytes:
+    """Draw a graph as `render_svg` does, as a PNG."""
+    return render(render_to_fit(_both_directions(source), subject).source, "png", subject)
+
+
+def _both_directions(source: str) -> Iterator[str]:
+    yield source
+    yield re.sub("rankdir=(TB|LR)", lambda found: "rankdir=LR" if found[1] == "TB" else "rankdir=TB", source, count=1)
+
+
+class Fitted(NamedTuple):
+    """A graph that was drawn, and the scale at which it fits into its place."""
+
+    scale: float
+    source: str
+    svg: str
+
+
+def render_to_fit(
+    sources: Iterable[str],
+    subject: str,
+    place: tuple[float, float] = (MAX_WIDTH_POINTS, math.inf),
+    seconds: float = math.inf,
+) -> Fitted:
+    """Draw the first of some sources that fits into a place, or else the one that must be scaled the least.
+
+    Args:
+        sources: the forms of a graph, which are made only when they are drawn.
+        subject: the beginning of error messages.
+        place: the width and the height of the place in points.
+        seconds: the time that `dot` may take for each of them.
+
+    Raises:
+        RuntimeError: `dot` is not installed, has failed, or takes too long.
+
+    """
+    drawn = list[Fitted]()
+    for source in sources:
+        svg = render(source, "svg", subject, seconds).decode()
+        ratios = (room / size for room, size in zip(place, size_in_points(svg), strict=True) if size)
+        drawn.append(Fitted(min([1.0, *ratios]), source, svg))
+        if drawn[-1].scale == 1:
+            break
+    return max(drawn, key=lambda fitted: fitted.scale)
+
+
+PICTURE_NAMES: Final = frozenset(
+    (  # noqa: SIM905
+        "a class cx cy d ellipse fill fill-opacity font-family font-size font-style font-weight g height id path "
+        "points polygon polyline rx ry stroke stroke-dasharray stroke-opacity stroke-width svg text text-anchor "
+        "text-decoration title transform viewBox width x y"
+    ).split()
+)
+"""The elements and attributes of pictures by `dot`: none of them loads anything, runs anything, or leads anywhere."""
+
+
+def picture_for_page(svg: str) -> str:
+    """Return a picture by `dot`, read and written anew, as a part of a page.
+
+    Raises:
+        ValueError: it has something else than shapes and texts.
+
+    """
+    try:
+        root = Tree.fromstring(svg)
+    except Tree.ParseError as error:
+        raise ValueError(f"its picture is damaged: {error}") from None
+    for element in root.iter():
+        names = {name.rpartition("}")[2] for name in (element.tag, *element.attrib)}
+        if unknown := sorted(names - PICTURE_NAMES):
+            raise ValueError(f"its picture has {unknown[0]!r}")
+    Tree.register_namespace("", "http://www.w3.org/2000/svg")
+    Tree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    return Tree.tostring(root, encoding="unicode")
+
+
+def size_in_points(svg: str) -> tuple[float, float]:
+    """Return the width and the height of an SVG in points, or 0 for what the SVG does not give in points."""
+    found = re.search(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"', svg)
+    return (float(found[1]), float(found[2])) if found else (0.0, 0.0)

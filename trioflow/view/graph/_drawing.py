@@ -1,4 +1,4 @@
-"""`Drawing`: the boxes, frames and edges in the picture of a graph, their captions and colors, for dot and for Mermaid.
+"""The drawing of a scheduler: the boxes, frames and edges of its graph, their captions and colors, for dot and Mermaid.
 
 Each job has a **stand-in**, which is the job that is drawn in its place. Usually, this is the job itself. Otherwise, it
 is the folded scheduler that encloses the job. Edges connect stand-ins:
@@ -10,25 +10,39 @@ recursive.
 
 Color is never the only mark of a state, because a picture may be printed in black and white. Most states have the
 symbols of `Scheduler.list`, critical jobs have `!` and a thick border, and forever jobs have a dashed border.
+
+GitHub and GitLab render Mermaid in README files. An edge in Mermaid can end at a frame, so no anchors are needed.
+Mermaid has fewer shapes than dot, so two kinds of jobs with different shapes in dot may look the same there.
 """
 
 from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Literal, NamedTuple
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
 
 from ..._core.base._states import JobState, ReportedState
-from ..._core.base._text_forms import duration_text, plural
+from ..._core.base._text_forms import duration_text, fit, plural
 from ..._core.job._ancestors import is_inside
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of, printable
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..._core.words._job_queries import criticality, inputs_of, reported_state, settled_only_for
-from .._state_styles import CRITICAL_BADGE, STATE_STYLES, TEXT_COLOR, BoxColors, has_ended_normally
-from ..text import _selection
+from ..._core.words._job_queries import box_of, criticality, inputs_of, reported_state, settled_only_for
+from .._state_styles import CRITICAL_BADGE, STATE_STYLES, TEXT_COLOR, BoxColors, has_ended_normally, state_class
 from ..text._listing import BeginRow, EndRow, PlainRow, listing_rows, number_jobs, shown_elapsed
+from ..text._selection import JobSelection, select_jobs
+from ._dot import LINE_COLOR, NODE_DEFAULTS, Direction, DotAttributes, DotWriter, Statement, digraph_of
+
+if TYPE_CHECKING:
+    from graphviz import Digraph
+
+MAX_READABLE_BOXES: Final = 40
+"""The maximum number of boxes in a readable picture.
+
+If there are more boxes, the direction is from left to right, because a picture from top to bottom would be too wide.
+"""
 
 
 class EdgeKind(enum.Enum):
@@ -49,14 +63,13 @@ CriticalPath = Mapping[AnyJob, AnyJob | None]
 class Drawing:
     """The drawing of one scheduler: its jobs and frames in the order of the listing, and the edges between them."""
 
-    def __init__(
-        self, scheduler: BaseScheduler, collapse: _selection.JobSelection | bool, critical_path: CriticalPath
-    ) -> None:
+    def __init__(self, scheduler: BaseScheduler, collapse: JobSelection | bool, critical_path: CriticalPath) -> None:
         """Select the edges to draw. `collapse` is documented in `Scheduler.graph`."""
         self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
         self.job_numbers: Final = number_jobs(self._rows)
         self.scheduler: Final = scheduler
-        self._folded: Final = _select_folded_schedulers(scheduler, self.job_numbers, collapse)
+        chosen = self.job_numbers if isinstance(collapse, bool) else select_jobs(scheduler, collapse, "collapse")
+        self._folded: Final = {job for job in chosen if collapse is not False and is_scheduler(job)}
         self._stand_ins: Final = self._find_stand_ins()
         self.critical_path_jobs: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
         self.critical_path_edges: Final = {
@@ -65,6 +78,8 @@ class Drawing:
             if predecessor
         }
         self.edges: Final[DrawnEdges] = self._find_edges()
+        self.box_count: Final = sum(not isinstance(row, EndRow) for row in self.drawn_rows())  # frames included
+        self.direction: Direction = "LR" if self.box_count > MAX_READABLE_BOXES else "TB"
 
     def drawn_rows(self) -> Iterator[PlainRow | BeginRow | EndRow]:
         """Yield the rows to draw: a `BeginRow` and an `EndRow` for each frame, and a `PlainRow` for each box."""
@@ -138,21 +153,9 @@ def _is_or_encloses(scheduler: AnyJob, job: AnyJob) -> bool:
     return is_scheduler(scheduler) and (job is scheduler or is_inside(job, scheduler))
 
 
-def _select_folded_schedulers(
-    scheduler: BaseScheduler, jobs: Iterable[AnyJob], collapse: _selection.JobSelection | bool
-) -> set[AnyJob]:
-    if isinstance(collapse, bool):
-        return {job for job in jobs if collapse and is_scheduler(job)}
-    return {job for job in _selection.select_jobs(scheduler, collapse, "collapse") if is_scheduler(job)}
-
-
-Direction = Literal["TB", "LR"]
-"""The direction of a graph: top to bottom, or left to right."""
-
-LINE_COLOR: Final = "#757575"
 INPUT_COLOR: Final = "#2f74c0"
 CRITICAL_PATH_COLOR: Final = "#c2378f"
-"""The colors of lines and of text beside boxes, which are readable on white and on black: graphs are transparent."""
+"""The colors of some edges, which are readable on white and on black, as `LINE_COLOR` is."""
 IF_SETTLED: Final = "if settled"
 """The remark in the box of a job that runs only if all that it requires succeeded, or at an edge for one of these."""
 TROUBLE_BORDER_COLORS: Final = {
@@ -160,13 +163,6 @@ TROUBLE_BORDER_COLORS: Final = {
     JobState.BLOCKED: STATE_STYLES[JobState.BLOCKED].colors.outline,
 }
 """The border colors of schedulers that contain a job in one of these states. The worst state is first."""
-
-
-class Caption(NamedTuple):
-    """The text in a box: the label, and remarks in smaller print."""
-
-    label: str
-    remarks: list[str]
 
 
 def shown_state(job: AnyJob) -> ReportedState:
@@ -177,8 +173,8 @@ def shown_state(job: AnyJob) -> ReportedState:
     return JobState.SUCCEEDED if has_ended_normally(job) else reported_state(job)
 
 
-def caption(job: AnyJob, is_frame: bool = False) -> Caption:
-    """Return the caption of the box for a job. If `is_frame`, the number of members is left out."""
+def caption(job: AnyJob, is_frame: bool = False) -> tuple[str, tuple[str, ...]]:
+    """Return the text in the box of a job: the label, and remarks in smaller print, in a frame without its size."""
     remarks: list[str] = []
     if is_scheduler(job):
         counts = [(count_members_in_state(job, state), state.value) for state in TROUBLE_BORDER_COLORS]
@@ -192,7 +188,7 @@ def caption(job: AnyJob, is_frame: bool = False) -> Caption:
         remarks.append(duration_text(elapsed))
     critical = CRITICAL_BADGE.symbol if criticality(job) else ""
     label = f"{critical}{STATE_STYLES[shown_state(job)].box_symbol} {printable(job.label)}"
-    return Caption(label.lstrip(), list(filter(None, remarks)))
+    return label.lstrip(), tuple(filter(None, remarks))
 
 
 def box_colors(job: AnyJob) -> BoxColors:
@@ -218,3 +214,233 @@ def count_members_in_state(job: AnyJob, state: JobState) -> int:
     if not is_scheduler(job):
         return 0
     return sum(member.state is state and not is_scheduler(member) for member in job.iterate_jobs())
+
+
+# ---- the graph in both languages
+
+
+def graph(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSelection | bool = False) -> Digraph:
+    """Return the `graphviz.Digraph` for `Scheduler.graph`.
+
+    Args:
+        scheduler: the scheduler to draw.
+        critical_path: the critical path of its last run.
+        collapse: that of `Scheduler.graph`.
+
+    """
+    drawing = Drawing(scheduler, collapse, critical_path)
+    return digraph_of(describe(drawing), drawing.direction)
+
+
+def mermaid(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSelection | bool = False) -> str:
+    """Return the text of a Mermaid flowchart. `critical_path` is the critical path of the last run."""
+    drawing = Drawing(scheduler, collapse, critical_path)
+    return "\n".join([f"flowchart {drawing.direction}", *MermaidWriter(drawing).lines(), ""])
+
+
+# ---- statements for `dot`
+
+
+def describe(drawing: Drawing) -> tuple[Statement, ...]:
+    """Return a drawing as data."""
+    return tuple(JobWriter(drawing).statements())
+
+
+class JobWriter(DotWriter[AnyJob]):
+    """A writer of the jobs of a drawing, with their states."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        outside = {job: f"?{number}" for number, job in enumerate(drawing.outside_jobs(), 1)}
+        super().__init__(drawing.job_numbers | outside, drawing.find_members(), drawing.edges, drawing.direction)
+        self._drawing: Final = drawing
+
+    def box(self, key: AnyJob) -> Statement:
+        if key not in self._drawing.job_numbers:
+            label = printable(f"? {key.label}")
+            return Statement("node", (self.names[key],), OUTSIDE_BOX, label, tooltip=tooltip_text(key, key.path))
+        attributes = job_attributes(key)
+        if key in self._drawing.critical_path_jobs:
+            attributes["peripheries"] = "2"
+            if attributes.get("shape") == "cylinder":  # the upper edge of its inner border would cross the label
+                attributes |= {"margin": "0.14,0.12", "labelloc": "b"}
+        label, remarks = caption(key)
+        tooltip = tooltip_text(key, self._drawing.paths[key])
+        return Statement("node", (self.names[key],), attributes, label, remarks, tooltip)
+
+    def frame(self, key: AnyJob) -> Statement:
+        label, remarks = caption(key, is_frame=True)
+        attributes = {
+            **FRAME_DEFAULTS,
+            "fillcolor": STATE_STYLES[shown_state(key)].colors.frame,
+            "color": box_colors(key).outline,
+            "penwidth": "1",  # otherwise a frame inherits the width of the enclosing frame's border
+            **_mark_attributes(key, FRAME_DEFAULTS),
+        }
+        tooltip = tooltip_text(key, self._drawing.paths[key])
+        return Statement("frame", (self.frame_name(key),), attributes, label, remarks, tooltip)
+
+    def edge(self, tail: AnyJob, head: AnyJob) -> tuple[DotAttributes, str | None]:
+        kind = self._drawing.edges[tail, head]
+        attributes = {**EDGE_ATTRIBUTES[kind], **({"style": "dashed"} if head.run_if == "failed" else {})}
+        if (tail, head) in self._drawing.critical_path_edges:
+            attributes |= {"color": CRITICAL_PATH_COLOR, "penwidth": "2.4"}
+        return attributes, IF_SETTLED if kind is EdgeKind.SETTLED else None
+
+
+EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
+    EdgeKind.ORDER: {},
+    EdgeKind.DATA: {"color": INPUT_COLOR, "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
+    EdgeKind.SETTLED: {"fontsize": "9"},
+}
+OUTSIDE_BOX: Final[DotAttributes] = {
+    "style": "rounded,filled,dotted",
+    "fillcolor": "white",
+    "color": LINE_COLOR,
+    "fontcolor": "#616e7c",
+}
+MAX_PATH_LENGTH: Final = 1000
+"""The maximum length of a path in a tooltip. A longer path loses its beginning.
+
+With a thousand levels of nesting, complete paths would make up most of the file.
+"""
+
+
+def job_attributes(job: AnyJob) -> DotAttributes:
+    """Return the attributes of a job's box that differ from `NODE_DEFAULTS`: its class defines the shape."""
+    box = box_of(job)
+    shape = {"shape": box.shape, "style": NODE_DEFAULTS["style"] if box.rounded else "filled"}
+    shape = {name: value for name, value in shape.items() if value != NODE_DEFAULTS[name]}
+    return {**color_attributes(box_colors(job)), **shape, **_mark_attributes(job, shape)}
+
+
+def color_attributes(colors: BoxColors) -> DotAttributes:
+    return {"fillcolor": colors.fill, "color": colors.outline, "fontcolor": colors.text}
+
+
+FRAME_DEFAULTS: Final[DotAttributes] = {
+    "style": "rounded,filled",
+    "labeljust": "l",
+    "margin": "10",
+    "fontcolor": TEXT_COLOR,
+}
+
+
+def _mark_attributes(job: AnyJob, shape: DotAttributes) -> DotAttributes:
+    """Return the attributes that mark critical and forever jobs. `shape` contains the attributes of the job's shape."""
+    marks: DotAttributes = {}
+    if criticality(job):
+        marks["penwidth"] = "2.6"
+    if job.forever:
+        marks["style"] = f"{shape.get('style', NODE_DEFAULTS['style'])},dashed"
+    return marks
+
+
+def tooltip_text(job: AnyJob, path: str) -> str:
+    """Return the text of a tooltip: class, path and state."""
+    return f"{type(job).__name__}: {fit(path, MAX_PATH_LENGTH, 'end')} ({shown_state(job).value})"
+
+
+# ---- Mermaid
+
+ARROWS: Final[Mapping[EdgeKind, str]] = {EdgeKind.ORDER: "-->", EdgeKind.DATA: "==>", EdgeKind.SETTLED: "-->"}
+UNSAFE_CHARACTERS: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
+"""The characters to escape: most ASCII punctuation, and a `-`, `.` or `)` before a space.
+
+With a space after it, one of these three may begin a Markdown list, e.g. `1. `, which Mermaid rejects in a label.
+"""
+INDENT: Final = "  "
+
+
+class MermaidWriter:
+    """A writer that converts a drawing to the lines of a Mermaid flowchart."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        self._drawing: Final = drawing
+        names = {job: f"n{number}" for job, number in drawing.job_numbers.items()}
+        outside = {job: f"outside{number}" for number, job in enumerate(drawing.outside_jobs(), 1)}
+        self._node_names: Final = names | outside
+        # An empty scheduler is drawn as a box.
+        self._framed_schedulers: Final = {row.job.scheduler for row in drawing.drawn_rows()}
+        self._style_lines: Final[list[str]] = []
+
+    def lines(self) -> Iterator[str]:
+        """Yield the flowchart line by line: classes, boxes and frames, the arrows between them, and further styles."""
+        yield from self._class_lines()
+        yield from self._box_lines()
+        for job in self._drawing.outside_jobs():
+            label = quote_lines(printable(f"? {job.label}"))
+            yield f"{INDENT}{self._node_names[job]}({label})"
+            self._add_style(job, "stroke-dasharray:2 3")
+        for number, ((tail, head), kind) in enumerate(self._drawing.edges.items()):
+            yield f"{INDENT}{self._node_names[tail]} {self._arrow_syntax(head, kind)} {self._node_names[head]}"
+            if (tail, head) in self._drawing.critical_path_edges:
+                self._style_lines.append(f"{INDENT}linkStyle {number} stroke:{CRITICAL_PATH_COLOR},stroke-width:4px")
+        yield from self._style_lines
+
+    def _class_lines(self) -> Iterator[str]:
+        """Yield the definitions of the style classes, one for each state that a box or a frame shows."""
+        box_states = {
+            shown_state(row.job) for row in self._drawing.drawn_rows() if row.job not in self._framed_schedulers
+        }
+        frame_states = {
+            shown_state(scheduler) for scheduler in self._framed_schedulers if scheduler in self._node_names
+        }
+        for state in STATE_STYLES:
+            fill, outline, text, frame = STATE_STYLES[state].colors
+            if state in box_states:
+                yield f"{INDENT}classDef {state_class(state)} fill:{fill},stroke:{outline},color:{text}"
+            if state in frame_states:
+                colors = f"fill:{frame},stroke:{outline},color:{TEXT_COLOR}"
+                yield f"{INDENT}classDef {state_class(state)}Frame {colors}"
+
+    def _box_lines(self) -> Iterator[str]:
+        depth = 1
+        for row in self._drawing.drawn_rows():
+            if isinstance(row, PlainRow) or row.job not in self._framed_schedulers:
+                if not isinstance(row, EndRow):
+                    yield f"{INDENT * depth}{self._box_line(row.job)}"
+            elif isinstance(row, BeginRow):
+                yield from self._frame_lines(row.job, INDENT * depth)
+                depth += 1
+            else:
+                depth -= 1
+                yield f"{INDENT * depth}end"
+
+    def _frame_lines(self, scheduler: BaseScheduler, indent: str) -> Iterator[str]:
+        state = shown_state(scheduler)
+        label, remarks = caption(scheduler, is_frame=True)
+        yield f"{indent}subgraph {self._node_names[scheduler]}[{quote_lines(label, *remarks)}]"
+        yield f"{indent}{INDENT}direction {self._drawing.direction}"
+        self._add_marks(scheduler)
+        self._style_lines.append(f"{INDENT}class {self._node_names[scheduler]} {state_class(state)}Frame")
+        outline = box_colors(scheduler).outline
+        if outline != STATE_STYLES[state].colors.outline:
+            self._add_style(scheduler, f"stroke:{outline}")
+
+    def _box_line(self, job: AnyJob) -> str:
+        state, (opening, closing) = shown_state(job), box_of(job).brackets
+        label, remarks = caption(job)
+        self._add_marks(job)
+        fill, outline, text, _ = box_colors(job)
+        if fill != STATE_STYLES[state].colors.fill:  # some of its jobs have failed or are blocked
+            self._add_style(job, f"fill:{fill},stroke:{outline},color:{text}")
+        return f"{self._node_names[job]}{opening}{quote_lines(label, *remarks)}{closing}:::{state_class(state)}"
+
+    def _arrow_syntax(self, head: AnyJob, kind: EdgeKind) -> str:
+        arrow = "-.->" if head.run_if == "failed" else ARROWS[kind]
+        return f"{arrow}|{IF_SETTLED}|" if kind is EdgeKind.SETTLED else arrow
+
+    def _add_marks(self, job: AnyJob) -> None:
+        if criticality(job):
+            self._add_style(job, "stroke-width:3px")
+        if job.forever:
+            self._add_style(job, "stroke-dasharray:5 4")
+
+    def _add_style(self, job: AnyJob, style: str) -> None:
+        self._style_lines.append(f"{INDENT}style {self._node_names[job]} {style}")
+
+
+def quote_lines(*lines: str) -> str:
+    """Return lines as one quoted Mermaid string, with entities, HTML, Markdown and quotes escaped."""
+    text = "<br/>".join(UNSAFE_CHARACTERS.sub(lambda match: f"#{ord(match[0])};", line) for line in lines)
+    return f'"{text or " "}"'

@@ -14,9 +14,7 @@ from ..._core.base._states import JobState
 from ..._core.base._text_forms import fit
 from .._families import family_from_label
 from .._state_styles import STATE_COUNT_ORDER, STATE_PRECEDENCE, recorded_state, state_class
-from ..graph import _dot, _render
-from ..graph._dot import GRID_RATIO, DotWriter
-from ..graph._drawing import Direction
+from ..graph import _dot
 from ..trace._record_builder import JobFacts
 from ..trace._trace_record import MAX_BOXES
 from ._console import WatchedRun, name_of
@@ -29,7 +27,7 @@ MIN_SCALES: Final = {True: 0.55, False: 0.4}
 """The scales from which on labels can be read, and squares be told apart."""
 MAX_LABEL: Final = 18
 DOT_SECONDS: Final = 20
-DIRECTIONS: Final[tuple[Direction, ...]] = "TB", "LR"
+DIRECTIONS: Final[tuple[_dot.Direction, ...]] = "TB", "LR"
 MISSING: Final = "The graph needs Graphviz: apt install graphviz, dnf install graphviz, or brew install graphviz."
 TOO_MANY: Final = "There are too many different jobs for a readable graph."
 FOLDED: Final = "Each box is a group, or all jobs whose labels differ in their numbers only."
@@ -167,13 +165,13 @@ class Picture:
                     names = {place: f"g{number}n{index}" for index, place in enumerate(plan.titles)}
                     ways = DIRECTIONS if plan.edges else DIRECTIONS[:1]  # without edges, a grid reads like a text
                     sources = (PictureWriter(plan, names, has_labels, way).source() for way in ways)
-                    fitted = _render.render_to_fit(sources, "", PLACE, DOT_SECONDS)
+                    fitted = _dot.render_to_fit(sources, "", PLACE, DOT_SECONDS)
                     drawn.append((fitted.scale - MIN_SCALES[has_labels], plan, names, has_labels, fitted.svg))
                     if drawn[-1][0] >= 0:
                         break
             if drawn:
                 _, self.plan, self.names, self._has_labels, svg = max(drawn, key=lambda layout: layout[0])
-                self.svg, self.note = _render.picture_for_page(svg), FOLDED * (self.plan.placing is not JOBS)
+                self.svg, self.note = _dot.picture_for_page(svg), FOLDED * (self.plan.placing is not JOBS)
             else:
                 self.note = TOO_MANY * (len(self._plans[FAMILIES].titles) > 1)
         except (OSError, RuntimeError, ValueError, ModuleNotFoundError) as error:
@@ -204,11 +202,11 @@ class Picture:
         return states
 
 
-class PictureWriter(DotWriter[Place]):
+class PictureWriter(_dot.DotWriter[Place]):
     """A writer of a plan. All colors are those of the page."""
 
-    def __init__(self, plan: Plan, names: Mapping[Place, str], has_labels: bool, direction: Direction) -> None:
-        ratio = GRID_RATIO if has_labels else SQUARES_RATIO
+    def __init__(self, plan: Plan, names: Mapping[Place, str], has_labels: bool, direction: _dot.Direction) -> None:
+        ratio = _dot.GRID_RATIO if has_labels else SQUARES_RATIO
         super().__init__(names, plan.members, plan.edges, direction, grid_ratio=ratio, shares_edges=True)
         self._plan, self._has_labels = plan, has_labels
         self._direction: Final = direction

@@ -18,9 +18,8 @@ from ..._core.job._labels import printable, shorten
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._failures import failure_text
 from ..._core.words._job_queries import CountKey
-from ..graph import _render
-from ..graph._dot import Statement
-from ..graph._drawing import CriticalPath, Direction, Drawing
+from ..graph._dot import Direction, Statement
+from ..graph._drawing import MAX_READABLE_BOXES, CriticalPath, Drawing, describe
 from ..text._failure_text import FailureText
 from ..text._verdict import Tally, Verdict, create_verdict
 from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span, or_infinity, recorded_count_key, settled_at
@@ -48,15 +47,14 @@ class GraphDescription:
 def describe_graph(scheduler: Any, critical_path: CriticalPath) -> GraphDescription:
     """Return the graph of a scheduler; with more boxes than can be read, each nested scheduler is one box."""
     drawing = Drawing(scheduler, False, critical_path)
-    collapse = _render.count_boxes(drawing) > _render.MAX_READABLE_BOXES and any(map(is_scheduler, scheduler))
+    collapse = drawing.box_count > MAX_READABLE_BOXES and any(map(is_scheduler, scheduler))
     if collapse:
         drawing = Drawing(scheduler, True, critical_path)
-    if _render.count_boxes(drawing) > MAX_BOXES:
+    if drawing.box_count > MAX_BOXES:
         return GraphDescription(notes=(TOO_MANY_NOTE,))
-    direction = _render.default_direction(drawing)
     return GraphDescription(
-        _render.describe(drawing, direction),
-        direction,
+        describe(drawing),
+        drawing.direction,
         paths={str(number): printable(shorten(drawing.paths[job])) for job, number in drawing.job_numbers.items()},
         notes=("Each group is one box.",) if collapse else (),
     )

@@ -27,7 +27,7 @@ from ...._core.base._states import MOVED_ON, STOP_REASON_TEXTS, JobState, StopRe
 from ...._core.base._text_forms import MAX_LISTED_NAMES, duration_text, fit, join_names, plural, size_text
 from ...._core.job._labels import printable, shorten
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
-from ...graph import _dot, _render
+from ...graph import _dot
 from ...text import _verdict
 from ...text._failure_text import FAILURE_ORDER, FailureText, group_failures
 from ...text._symbols import Symbols, durations_in_column
@@ -614,7 +614,7 @@ def draw_graph(graph: GraphDescription, seconds: float = MAX_PAGE_SECONDS) -> Gr
         return GraphPicture("", (TOO_LATE_NOTE,))
     try:
         source = str(_dot.digraph_of(graph.statements, graph.direction).source)
-        svg = _render.picture_for_page(_render.render_svg(source, NO_GRAPH_ERROR, seconds / 2))
+        svg = _dot.picture_for_page(_dot.render_svg(source, NO_GRAPH_ERROR, seconds / 2))
     except (OSError, RuntimeError, ValueError, ModuleNotFoundError) as error:
         return GraphPicture("", (f"{NO_GRAPH_ERROR}: {str(error).removeprefix(f'{NO_GRAPH_ERROR}: ')}.",))
     return GraphPicture(_link_boxes(svg, graph.paths or {}), graph.notes)
