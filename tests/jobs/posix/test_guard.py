@@ -381,6 +381,37 @@ def test_a_marked_process_that_starts_during_the_scan_is_found(
     started[0].wait()
 
 
+@pytest.mark.parametrize("known", ["a scan later", "a moment later"])
+def test_a_marked_process_in_the_middle_of_an_exec_is_found(monkeypatch: pytest.MonkeyPatch, known: str) -> None:
+    """A process of which exec has not set up arguments and environment, but has closed the guard's pipe, is found."""
+    process = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": MARK})
+    real, hidden = _guard_script.read_file, ["environ", "cmdline"][: 2 if known == "a scan later" else 1]
+
+    def read_file(pid: str, name: str) -> bytes:
+        if pid == str(process.pid) and name in hidden:
+            hidden.remove(name)
+            return b""
+        return real(pid, name)
+
+    monkeypatch.setattr(_guard_script, "read_file", read_file)
+    try:
+        assert _guard_script.find_marked_pids(MARK.encode()) == [process.pid]
+        assert not hidden
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_empty_environment_is_one() -> None:
+    """A process that has been given no environment is not taken for one in the middle of an exec."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, bufsize=0) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"x")
+        assert process.stdout.read(1) == b"x"  # it runs
+        assert _guard_script.read_environment(str(process.pid)) == b""
+
+
 def test_a_process_that_was_reaped_elsewhere_counts_as_exited(table: _guard.ProcessGroupTable) -> None:
     """A process that some SIGCHLD handler has reaped counts as exited, and a scan shows that its group is dead."""
     guard: Any = SimpleNamespace(table=table, liveness_scan=_guard.LivenessScan())

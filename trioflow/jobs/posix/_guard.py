@@ -14,7 +14,7 @@ controller ─ pipe: the mark, "ended" ───► sh: read mark; read line; ex
 
 The controller enters a command into the table after spawning it. If the controller is killed just before that, the
 guard finds the command by its mark. A new process holds a copy of the pipe until its exec, so the pipe does not close
-before the mark is in the environment of the process.
+before the process has the mark in its environment, or is in the middle of the exec that gives it the mark.
 
 The mark is a secret of this user, since what carries it is killed: it goes through the pipe, because any user may read
 arguments, and processes of other users are not killed by it.

@@ -23,7 +23,8 @@ def find_marked_pids(mark: bytes) -> list[int]:
     """Return the pids of this user's processes, except the calling one, with `mark` in their environment.
 
     A process that becomes a daemon forks and exits twice. It may exit before it is scanned, and its child may have
-    started after the processes were listed. So the scan is repeated for new processes until there are none.
+    started after the processes were listed. So the scan is repeated for new processes until there are none, and for
+    those in the middle of an exec, which have no environment yet.
     """
     pids: list[int] = []
     scanned_pids: set[str] = set()
@@ -31,8 +32,12 @@ def find_marked_pids(mark: bytes) -> list[int]:
         new_pids = list_pids() - scanned_pids - {str(os.getpid())}
         if not new_pids:
             break
-        pids += [int(pid) for pid in new_pids if mark in read_environment(pid)]
-        scanned_pids |= new_pids
+        environments = {pid: read_environment(pid) for pid in new_pids}
+        pids += [int(pid) for pid, environment in environments.items() if environment and mark in environment]
+        in_exec = {pid for pid, environment in environments.items() if environment is None}
+        scanned_pids |= new_pids - in_exec
+        if in_exec:
+            time.sleep(SCAN_INTERVAL)
     return pids
 
 
@@ -41,14 +46,29 @@ def list_pids() -> set[str]:
     return set(filter(str.isdigit, os.listdir("/proc"))) if os.path.isdir("/proc/self") else set()
 
 
-def read_environment(pid: str) -> bytes:
-    """Return the environment of a process; empty if it may not be read, or if the process is another user's."""
+def read_environment(pid: str) -> bytes | None:
+    """Return the environment of a process, or None if exec(2) is just setting it up.
+
+    It is empty if it may not be read, or if the process is another user's.
+    """
     if sys.platform == "win32":
         return b""
-    with contextlib.suppress(OSError), open("/proc/" + pid + "/environ", "rb") as file:
-        if os.fstat(file.fileno()).st_uid == os.geteuid():
-            return file.read()
+    with contextlib.suppress(OSError):
+        environment = read_file(pid, "environ")
+        # By the time that exec has closed descriptors, there is a program without arguments and environment. A busy
+        # machine can leave it there for milliseconds. Zombies and kernel threads have no program.
+        if not environment and os.readlink(f"/proc/{pid}/exe"):
+            return read_file(pid, "environ") if read_file(pid, "cmdline") else None
+        return environment
     return b""
+
+
+def read_file(pid: str, name: str) -> bytes:
+    """Return the content of a file in /proc about a process of this user."""
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        if os.fstat(file.fileno()).st_uid != os.geteuid():
+            raise PermissionError
+        return file.read()
 
 
 def signal_all(pids: Iterable[int], signal_number: int) -> None:
