@@ -71,6 +71,25 @@ def conductor(backend: str, started: Path, number: int, *lines: str) -> Iterator
             process.kill()
 
 
+LATE = """
+import os, signal, subprocess
+from trioflow import CommandJob, Scheduler
+
+class Late(subprocess.Popen):
+    def __init__(self, command, *, env, **options):
+        if "_guard_script" in str(command):
+            super().__init__(command, env=env, **options)
+        else:
+            line = f"sleep 0.2; TRIOFLOW_RUN={{env[b'TRIOFLOW_RUN'].decode()}} exec sleep 1000"
+            super().__init__(["sh", "-c", line], **options)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+subprocess.Popen = Late
+Scheduler(CommandJob(["true"])).run(backend={!r})
+"""
+"""A program that is killed when its new process has closed the guard's pipe, and is about to exec with the mark."""
+
+
 SAID = {
     signal.SIGKILL: ["-9"],
     signal.SIGTERM: ["False INTERRUPTED", "0"],
@@ -171,7 +190,7 @@ def test_one_guard_serves_a_whole_run_and_ends_with_it(
 
     def look_at_table(job: CommandJob) -> None:
         (guard,) = _guard._live_guards
-        assert _guard_script.read_groups(guard.table.descriptor) == [job.pid]
+        assert _guard_script.read_table(guard.table.descriptor)[0] == [job.pid]
 
     first, *others, last = (CommandJob(["true"], on_start=look_at_table, on_done=look) for _ in range(4))
     run(backend, first, Scheduler(others, jobs_window=1), last, jobs_window=1)
@@ -348,6 +367,13 @@ def test_the_sweep_gives_up_on_processes_that_cannot_be_killed(
     assert "processes that commands have started cannot be killed, such as 4194299; the run ends" in caplog.text
 
 
+def test_a_program_killed_just_before_the_exec_of_a_command_leaves_none(backend: str, watched: Watched) -> None:
+    """The guard knows that a command was being started, and waits until it has the mark."""
+    with Python(["-c", LATE.format(backend)]) as process:
+        assert process.wait() == -signal.SIGKILL
+    assert watched.gone_in_time()
+
+
 # --- parts of the guard
 
 
@@ -446,20 +472,20 @@ def test_the_table_lists_the_groups_that_were_added_and_not_removed(table: _guar
     """The table lists the groups that were added and not removed, and uses a free entry again."""
     entries = [table.add_group(number) for number in (2, 22, 33)]
     table.remove_group(entries[1])
-    assert _guard_script.read_groups(table.descriptor) == [2, 33]
+    assert _guard_script.read_table(table.descriptor)[0] == [2, 33]
     assert table.add_group(44) == entries[1]
-    assert _guard_script.read_groups(table.descriptor) == [2, 44, 33]
+    assert _guard_script.read_table(table.descriptor)[0] == [2, 44, 33]
 
 
 def test_a_full_table_stores_no_group_until_one_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full table stores no group until one is removed; a command without an entry may be removed like others."""
-    monkeypatch.setattr(_guard, "_table_size", lambda: 12)
+    monkeypatch.setattr(_guard, "_table_size", lambda: 16)
     table = _guard.ProcessGroupTable()
-    assert [table.add_group(number) for number in (11, 22, 33)] == [1, 2, 0]
+    assert [table.add_group(number) for number in (11, 22, 33)] == [2, 3, 0]
     table.remove_group(0)
-    table.remove_group(2)
-    assert [table.add_group(number) for number in (44, 55)] == [2, 0]
-    assert _guard_script.read_groups(table.descriptor) == [11, 44]
+    table.remove_group(3)
+    assert [table.add_group(number) for number in (44, 55)] == [3, 0]
+    assert _guard_script.read_table(table.descriptor)[0] == [11, 44]
     table.close()
 
 
@@ -468,7 +494,7 @@ def test_the_table_is_in_a_file_if_there_is_no_memfd(monkeypatch: pytest.MonkeyP
     monkeypatch.delattr(_guard.os, "memfd_create")
     table = _guard.ProcessGroupTable()
     table.add_group(5)
-    assert _guard_script.read_groups(table.descriptor) == [5]
+    assert _guard_script.read_table(table.descriptor)[0] == [5]
     table.close()
 
 

@@ -12,9 +12,9 @@ controller ─ pipe: the mark, "ended" ───► sh: read mark; read line; ex
     └── TRIOFLOW_RUN=mark in the environment of each command ─────────►│ kills each process with the mark
 ```
 
-The controller enters a command into the table after spawning it. If the controller is killed just before that, the
-guard finds the command by its mark. A new process holds a copy of the pipe until its exec, so the pipe does not close
-before the process has the mark in its environment, or is in the middle of the exec that gives it the mark.
+The controller enters a command into the table after spawning it. The table says when it is about to: if the controller
+is killed then, the guard searches for the mark for a while, because a new process closes its copy of the pipe just
+before the exec that gives it the mark.
 
 The mark is a secret of this user, since what carries it is killed: it goes through the pipe, because any user may read
 arguments, and processes of other users are not killed by it.
@@ -41,7 +41,7 @@ from ._files import open_temporary_file
 MARK_VARIABLE: Final = b"TRIOFLOW_RUN"
 """The environment variable with the marks of the runs that a command belongs to, outermost first, joined by ":"."""
 TABLE_SIZE: Final = 1 << 22
-"""The size of the table in bytes, four for each running command. The first four bytes hold the highest used index.
+"""The size of the table in bytes, four for each running command, after the two entries that `_guard_script` names.
 
 Pages of the table that are not used take no memory.
 """
@@ -76,7 +76,12 @@ class ProcessGroupTable:
             os.close(self.descriptor)
             raise
         self._entries: Final = memoryview(self._memory_map).cast("i")
+        self._entries[_guard_script.LAST_INDEX] = _guard_script.IS_STARTING
         self._free_indexes: Final[list[int]] = []
+
+    def note_start(self, is_starting: bool) -> None:
+        """Note that a process is about to be started, or that this has failed, or its group has been added."""
+        self._entries[_guard_script.IS_STARTING] = is_starting
 
     def add_group(self, group: int) -> int:
         """Add a group, and return its index.
@@ -85,9 +90,9 @@ class ProcessGroupTable:
         """
         if self._free_indexes:
             index = self._free_indexes.pop()
-        elif self._entries[0] + 1 < len(self._entries):
-            index = self._entries[0] + 1
-            self._entries[0] = index
+        elif self._entries[_guard_script.LAST_INDEX] + 1 < len(self._entries):
+            index = self._entries[_guard_script.LAST_INDEX] + 1
+            self._entries[_guard_script.LAST_INDEX] = index
         else:
             return 0
         self._entries[index] = group

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable
 
 MARK_VARIABLE = "TRIOFLOW_GUARDED"  # the environment variable with the mark, for this program only
+LAST_INDEX, IS_STARTING = 0, 1  # entries of the table that are no groups: the highest used index, and a flag
+START_TIME = 1.0  # seconds after which a process that was just being started is taken for one that never began
 KILL_TIMEOUT = 10.0  # seconds after which the guard gives up on processes that cannot be killed
 SCAN_INTERVAL = 0.005  # seconds between two scans of all processes
 MAX_SCANS = 50  # the maximum number of scans in `find_marked_pids`, in case new processes start all the time
@@ -85,26 +87,29 @@ def signal_all(pids: Iterable[int], signal_number: int) -> None:
                 os.kill(pid, next_signal)
 
 
-def read_groups(descriptor: int) -> list[int]:
-    """Return the process groups in the table: one for each running command."""
+def read_table(descriptor: int) -> tuple[list[int], bool]:
+    """Return the process groups in the table, one for each running command, and whether one more was being started."""
     table = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     with table, memoryview(table) as view, view.cast("i") as entries:
-        return [group for group in entries[: entries[0] + 1].tolist()[1:] if group]
+        groups = entries[: entries[LAST_INDEX] + 1].tolist()[IS_STARTING + 1 :]
+        return [group for group in groups if group], bool(entries[IS_STARTING])
 
 
 def main(descriptor: int, mark: bytes) -> None:
     """Kill all groups in the table, then all processes with the mark, until none is left or `KILL_TIMEOUT` is over."""
     if sys.platform == "win32":
         return
-    for group in read_groups(descriptor):
+    groups, is_starting = read_table(descriptor)
+    for group in groups:
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGKILL)
-    deadline = time.monotonic() + KILL_TIMEOUT
-    pids = find_marked_pids(mark)
-    while pids and time.monotonic() < deadline:
+    begun = time.monotonic()
+    minimum = START_TIME if is_starting else 0.0
+    while (pids := find_marked_pids(mark)) or time.monotonic() < begun + minimum:
+        if time.monotonic() >= begun + KILL_TIMEOUT:
+            return
         signal_all(pids, signal.SIGKILL)
         time.sleep(SCAN_INTERVAL)
-        pids = find_marked_pids(mark)
 
 
 if __name__ == "__main__":

@@ -214,22 +214,27 @@ def spawn(
     variables: Mapping[bytes, bytes] = guard.marked_environment(environment)
     if overrides:
         variables = {**variables, **{os.fsencode(name): os.fsencode(value) for name, value in overrides.items()}}
-    popen: Any = subprocess.Popen(
-        command,
-        stdin=guard.null_descriptor if stdin is None else stdin,
-        stdout=stdout,
-        stderr=stderr,
-        cwd=cwd,
-        env=cast("Any", variables),
-        start_new_session=guard.has_terminal,
-        process_group=None if guard.has_terminal else 0,
-    )
-    popen.returncode = 0  # so that Popen never waits for the process
+    guard.table.note_start(True)
+    try:
+        popen: Any = subprocess.Popen(
+            command,
+            stdin=guard.null_descriptor if stdin is None else stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd,
+            env=cast("Any", variables),
+            start_new_session=guard.has_terminal,
+            process_group=None if guard.has_terminal else 0,
+        )
+        popen.returncode = 0  # so that Popen never waits for the process
+        process = Process(guard, popen.pid)
+    finally:
+        guard.table.note_start(False)
     if _original_limit is not None:
         with contextlib.suppress(OSError):  # the process may have ended already
             limits: Any = posix.resource  # typed as Any, because `prlimit` exists on Linux only
             limits.prlimit(popen.pid, posix.resource.RLIMIT_NOFILE, _original_limit)
-    return Process(guard, popen.pid)
+    return process
 
 
 # ---- the limit on open files, which is raised for this program and restored for its commands
