@@ -362,7 +362,7 @@ OPENERS = {
         """,
     "files of the kernel, and devices": """
         batch._resources._read_meminfo cli.__init__._open_closed_streams jobs.posix._cpus._read
-        jobs.posix._guard.Guard.__init__ jobs.posix._guard._has_terminal jobs.posix._guard_script.read_environment
+        jobs.posix._guard.Guard.__init__ jobs.posix._guard._has_terminal jobs.posix._guard_script.read_file
         jobs.posix._guard.living_groups jobs.process._worker_main.take_over_stdin journal._lock._is_alive
         view.look._client._check_process view.look._client._looking_alone view.look._client.answering_programs
         """,
