@@ -14,7 +14,6 @@ from ._core.admission._window import Adaptive as Adaptive
 from ._core.backend import choose_isolation as _choose_isolation
 from ._core.base._states import JobState as JobState
 from ._core.base._states import StopReason as StopReason
-from ._core.job._arguments import ref as ref
 from ._core.job._decorator import job as job
 from ._core.job._errors import BudgetSpent as BudgetSpent
 from ._core.job._errors import CycleError as CycleError
@@ -28,6 +27,7 @@ from ._core.job._errors import RequirementFailed as RequirementFailed
 from ._core.job._errors import Throttled as Throttled
 from ._core.job._errors import TrioflowError as TrioflowError
 from ._core.job._function import Job as Job
+from ._core.job._function import ref as ref
 from ._core.job._job import AbstractJob as AbstractJob
 from ._core.job._retry import Retry as Retry
 from ._core.job._service import Service as Service

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TextIO, TypeVar, Unpack, cast, overload
 
 from ._core.job._ancestors import outermost_scheduler
-from ._core.job._arguments import result_of
+from ._core.job._function import result_of
 from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
 from ._core.job._option_descriptors import Option, set_docs_and_signature
 from ._core.parts._first_rule import winners_of

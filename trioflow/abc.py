@@ -33,10 +33,10 @@ from ._core.base._text_forms import short_repr as short_repr
 from ._core.base._text_forms import shown_value as shown_value
 from ._core.base._text_forms import size_text as size_text
 from ._core.job._ancestors import enclosing_schedulers as enclosing_schedulers
-from ._core.job._arguments import reject_text as reject_text
 from ._core.job._function import FunctionJob as FunctionJob
 from ._core.job._function import call_of as call_of
 from ._core.job._function import name_of as name_of
+from ._core.job._function import reject_text as reject_text
 from ._core.job._job import AbstractJob as AbstractJob
 from ._core.job._job import is_scheduler as is_scheduler
 from ._core.job._job_options import BoxStyle as BoxStyle

@@ -10,8 +10,7 @@ import anyio
 import pytest
 
 from trioflow import CommandJob, Job, JournalError, Scheduler, StopReason
-from trioflow._core.job._arguments import substitute_inputs
-from trioflow._core.job._function import FunctionJob, call_parts, input_at
+from trioflow._core.job._function import FunctionJob, call_parts, input_at, substitute_inputs
 from trioflow._core.job._labels import PathCache
 from trioflow._core.run._journaling import NOT_IN_JOURNAL_REASON, NotStored, Restored
 from trioflow._core.scheduler._base_scheduler import BaseScheduler

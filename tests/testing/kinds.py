@@ -17,9 +17,8 @@ import anyio
 from trioflow._core.admission._pool import Pool
 from trioflow._core.base._states import JobState, StopReason
 from trioflow._core.base._text_forms import short_repr
-from trioflow._core.job._arguments import ref
 from trioflow._core.job._errors import JobNotDone, JobTimeout
-from trioflow._core.job._function import Job
+from trioflow._core.job._function import Job, ref
 from trioflow._core.job._job import AbstractJob, takes_slot
 from trioflow._core.job._kind import JobKind
 from trioflow._core.job._retry import Retry

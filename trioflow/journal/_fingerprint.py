@@ -32,8 +32,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from .._core.base._text_forms import join_names, plural
 from .._core.job._ancestors import enclosing_schedulers
-from .._core.job._arguments import substitute_inputs
-from .._core.job._function import FunctionJob, call_parts, input_at, is_found_by_name, unwrap_partial
+from .._core.job._function import FunctionJob, call_parts, input_at, is_found_by_name, substitute_inputs, unwrap_partial
 from .._core.job._job import AbstractJob, is_job, is_scheduler
 from .._core.job._job_options import OptionRecord
 from .._core.job._work_spec import LocalDirectory, Work

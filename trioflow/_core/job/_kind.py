@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ..base._text_forms import name_in_errors
-from ._arguments import ArgumentSearch, original_arguments, reject_text
+from ._function import ArgumentSearch, original_arguments, reject_text
 from ._job import AbstractJob, T
 from ._job_options import BoxStyle, JobOptions, callback
 from ._labels import MAX_DEPTH
