@@ -19,7 +19,7 @@ from trioflow._core.run._idle_timeouts import TimeLimit
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Lane
-from trioflow._core.words._failure_log import FailureLog
+from trioflow._core.words._failures import FailureLog
 from trioflow.abc import Instrument, incidents_of, run_of
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, fail, nap, serve, timed

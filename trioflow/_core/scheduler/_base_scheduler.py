@@ -48,7 +48,6 @@ from ..run._instruments import Instrument, check_instruments
 from ..run._journaling import JournalWriter
 from ..run._run import NOT_STEERED, Incident, Run, Steering
 from ..words import _explain, _failures
-from ..words._failure_log import FailureLog
 from ..words._job_queries import is_one_job, jobs_of_run, reported_state
 from ..words._wait_paths import RUNS, reject_wait_cycle
 from . import _awaiting, _checks, _sync_run
@@ -1226,7 +1225,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _describe_waits = _explain.describe_waits
     _describe_standstill = _explain.describe_standstill
     _describe_outside_wait = _explain.describe_outside_wait
-    _create_failure_log = staticmethod(FailureLog)
+    _create_failure_log = staticmethod(_failures.FailureLog)
 
     def _reject_wait_cycle(self) -> None:
         """Raise an error if this scheduler, which is outermost, is awaited by one of its own jobs."""
