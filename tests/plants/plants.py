@@ -747,7 +747,7 @@ PLANTS: Final = (
     ),
     Plant(
         "words-holders",
-        f"{WORDS}/_wait_paths.py",
+        f"{WORDS}/_explain.py",
         "a job that has its needs, and waits for a token, is no holder",
         """\
         return lacking.holders.keys()

@@ -27,7 +27,7 @@ from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import Failure
 from ..parts._settled_calls import SettledCalls
 from ..run._current import current_worker_var, enclosing_workers
-from ..words import _wait_paths
+from ..words import _explain
 
 if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
@@ -64,7 +64,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
 @contextlib.contextmanager
 def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator[None]:
     """Record that `waiter` awaits `job` during the block, or reject a cycle of waits."""
-    _wait_paths.reject_wait_cycle(waiter, job)
+    _explain.reject_wait_cycle(waiter, job)
     extras = waiter._ensure_extras()
     extras.awaited_jobs += (job,)
     try:
@@ -111,7 +111,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
         watched._ensure_extras().add_listener(listener)
     try:
         if outermost._run is None:
-            with backend.create_scope(backend.clock()() + _wait_paths.FIRST_POLL_SECONDS):
+            with backend.create_scope(backend.clock()() + _explain.FIRST_POLL_SECONDS):
                 await event.wait()
             if not (event.is_set() or outermost.is_running()):
                 text = f"{job.label!r} is awaited, and the run of {outermost.label!r} has not begun"
@@ -127,11 +127,11 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
 
 def watch_of(
     waiter: AbstractJob[Any] | None, jobs: Collection[AbstractJob[Any]], verb: str
-) -> _wait_paths.WaitWatch | None:
+) -> _explain.WaitWatch | None:
     """Return the watch of a wait, of a job or an outermost scheduler; None if no run goes on while it waits."""
     worker = None if waiter is None else waiter._worker
     run = worker.run if worker is not None else waiter._run if waiter is not None and is_scheduler(waiter) else None
-    return None if waiter is None or run is None else _wait_paths.WaitWatch(run, waiter, jobs, verb)
+    return None if waiter is None or run is None else _explain.WaitWatch(run, waiter, jobs, verb)
 
 
 async def wait_or_report(
@@ -227,7 +227,7 @@ class SettledJobs(Generic[J]):
                 self._change_event = backend.create_event()
             if not self._is_reported:
                 self._is_reported = await wait_or_report(
-                    self._change_event, self._waiter, self._unsettled_jobs, _wait_paths.ITERATES
+                    self._change_event, self._waiter, self._unsettled_jobs, _explain.ITERATES
                 )
             await self._change_event.wait()
         return self._settled_jobs.popleft()

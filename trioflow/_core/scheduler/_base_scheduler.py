@@ -49,7 +49,6 @@ from ..run._journaling import JournalWriter
 from ..run._run import NOT_STEERED, Incident, Run, Steering
 from ..words import _explain, _failures
 from ..words._job_queries import is_one_job, jobs_of_run, reported_state
-from ..words._wait_paths import RUNS, reject_wait_cycle
 from . import _awaiting, _checks, _sync_run
 from ._async_with import OpenBlock
 from ._awaiting import SettledJobs
@@ -797,7 +796,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 self._pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
                 pool = self._pool
             if outer_worker is None and current_worker_var in run.context:
-                watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], RUNS)
+                watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], _explain.RUNS)
                 run.parts = run.parts if watch is None else (*run.parts, watch)
             self._run = run
             for _ in self._prepare(run):
@@ -1231,7 +1230,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Raise an error if this scheduler, which is outermost, is awaited by one of its own jobs."""
         waiter = _awaiting.waiting_job()
         if waiter is not None:
-            reject_wait_cycle(waiter, self)
+            _explain.reject_wait_cycle(waiter, self)
 
     def _has_ended_elsewhere(self) -> bool:
         """Return whether the last run has ended, and was in another thread, whose caller cannot know that it has."""

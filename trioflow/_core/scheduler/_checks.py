@@ -20,7 +20,7 @@ from ..job._ancestors import ancestors_with_members, enclosing_schedulers, find_
 from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
 from ..parts._first_rule import too_few_jobs_error
 from ..run import _requirement_counts
-from ..words._wait_paths import reject_wait_cycle
+from ..words._explain import reject_wait_cycle
 
 if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler

@@ -1,17 +1,23 @@
-"""Texts that explain why a job is in its state."""
+"""Why a job is in its state, in words, and whether its wait can end.
+
+The second part finds paths of waits from a job to itself: for the error about a cycle, and for the report of a wait
+that may never end.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._policies import FIFO_POLICY
+from ..admission._resource import CountedResource
 from ..admission._tokens import token_holders
 from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._text_forms import duration_text, join_names, percent_text
-from ..job._ancestors import enclosing_schedulers
+from ..job._ancestors import ancestors_with_members, enclosing_schedulers
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, has_moved_on, is_scheduler
 from ..job._labels import distinct_names, printable, shorten
@@ -20,12 +26,13 @@ from ..job._requirements import decide, has_failed
 from ..parts._first_rule import FirstRule
 from ..parts._settled_calls import SettledCalls
 from ..run._ending import may_clean_up
-from ._job_queries import failed_attempts, fraction_done, throttled_attempts
+from ..run._instruments import Part
+from ..run._run import RUNS_IN_PROGRESS, Run
+from ._job_queries import failed_attempts, fraction_done, reason_not_restored, throttled_attempts
 
 if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
     from ..admission._resource import Needs, Resource
-    from ..run._run import Run
     from ..scheduler._base_scheduler import BaseScheduler
 
 MAX_NAMED_JOBS = 5
@@ -34,9 +41,7 @@ READY_TEXT: Final = "is ready, and starts in this iteration of the event loop or
 
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     # A job that waits is told what it waits for; why it was not restored is no part of that.
-    reason = (
-        job._extras.not_restored_reason if job._extras is not None and job._state is not JobState.SCHEDULED else None
-    )
+    reason = None if job._state is JobState.SCHEDULED else reason_not_restored(job)
     not_restored_text = "" if reason is None else f"; it was not restored: {reason}"
     text = EXPLAIN_FUNCTIONS[job._state](job._scheduler or scheduler, job)
     return f"{job.label!r} {_without_keys(text, job)}{not_restored_text}"
@@ -44,7 +49,7 @@ def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 def _without_keys(text: str, job: AbstractJob[Any]) -> str:
     """Return what is said of a job, without the keys of resources that it needs if it has `redact=True`."""
-    for need in (job._options.needs or {}).values() if job.redact else ():
+    for need in job._options.needs.values() if job.redact else ():
         text = text.replace(f"'{printable(need)}'", "(redacted)") if isinstance(need, str) else text
     return text
 
@@ -294,11 +299,17 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
 
 
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
+    """Name the jobs of the scenario that have the tokens of a limiter, and count the other tasks that have some."""
     tokens = run.queue.tokens
     queues = ((level, level._run.queue) for level in enclosing_schedulers(job) if level._run is not None)
     owner = next(level for level, queue in queues if queue.limiter is not None)
-    holders, before = _token_holders_text(run, tokens.limiter), _earlier_jobs_text(run, job, tokens.in_order())
-    return f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, {holders}{before}"
+    named = [each for each in token_holders(run.outermost().with_nested(), tokens.limiter) if each._own_limiter is None]
+    elsewhere = tokens.limiter.borrowed_tokens - len(named)
+    holders = ([_job_names(named)] if named else []) + ([f"{elsewhere} elsewhere"] if elsewhere else [])
+    return (
+        f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, with {', and '.join(holders)}"
+        f"{_earlier_jobs_text(run, job, tokens.in_order())}"
+    )
 
 
 def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
@@ -339,14 +350,6 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
         return ""
     verb = "come" if len(earlier_jobs) > 1 else "comes"
     return f"; before it {verb} {_job_names(earlier_jobs)} ({', '.join(reasons)})"
-
-
-def _token_holders_text(run: Run, limiter: Any) -> str:
-    """Return a text about the holders of a limiter's tokens. It names jobs of the scenario and counts other tasks."""
-    named = [job for job in token_holders(run.outermost().with_nested(), limiter) if job._own_limiter is None]
-    other_count = limiter.borrowed_tokens - len(named)
-    holders = ([_job_names(named)] if named else []) + ([f"{other_count} elsewhere"] if other_count else [])
-    return "with " + ", and ".join(holders)
 
 
 def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -446,3 +449,222 @@ def _progress_text(job: AbstractJob[Any], now: float) -> str:
 
 def _job_names(jobs: list[AbstractJob[Any]]) -> str:
     return join_names([*map(repr, distinct_names(jobs[:MAX_NAMED_JOBS]))], MAX_NAMED_JOBS, len(jobs))
+
+
+# ---- paths of waits from a job to itself
+
+
+FIRST_POLL_SECONDS: Final = 1.0
+"""The number of seconds until a wait is first checked for a deadlock. The interval doubles after each check."""
+# Words that link a job to another one for which it waits, from which `deadlock_text` sees the cause of the wait.
+HELD_BY: Final = "needs what is held by"
+LASTS: Final = "may run until the end of"
+RUNS: Final = "runs"
+ITERATES: Final = "iterates over as_settled() until the end of"
+Step = tuple[str, AbstractJob[Any]]
+"""A job of a path, and the words that link the previous job to it."""
+Links = Iterator[tuple[str, Collection[AbstractJob[Any]]]]
+"""The jobs for which a job waits, each collection with the words that link the job to them."""
+
+
+class WaitWatch(Part):
+    """The check of a wait, at `due_at`, until it is reported; a part of the run for which the body of a job waits."""
+
+    def __init__(self, run: Run, waiter: AbstractJob[Any], jobs: Collection[AbstractJob[Any]], verb: str) -> None:
+        """Watch a wait of a job, or of a scheduler whose `on_settled` waits.
+
+        Args:
+            run: the run of the waiting job, to which a report is made.
+            waiter: the waiting job, or the scheduler.
+            jobs: the jobs for which it waits, which may change.
+            verb: the words that link the waiting job to these.
+
+        """
+        self._run, self.waiter, self._jobs, self._verb = run, waiter, jobs, verb
+        self._seconds = FIRST_POLL_SECONDS
+        self._due_at = run.clock() + self._seconds
+
+    def due_at(self) -> float:
+        return self._due_at
+
+    def turn(self) -> None:
+        """If the check is due, report the wait, or set the time of the next check."""
+        run = self._run
+        if run.clock() < self._due_at:
+            return
+        path = find_path_from_each(self._jobs, self.waiter)
+        self._seconds *= 2
+        self._due_at = math.inf if path else run.clock() + self._seconds
+        text = deadlock_text(self.waiter, self._verb, path) if path else None
+        if text and all(text != incident.message for incident in run.scheduler._incidents):  # it may wait repeatedly
+            run.report(self.waiter, text)
+
+
+def find_path_from_each(jobs: Collection[AbstractJob[Any]], waiter: AbstractJob[Any]) -> list[Step] | None:
+    """Return a path from one of the jobs to one that settles only after `waiter`, if there is one from each job."""
+    targets, first_path = _jobs_that_wait_for(waiter), None
+    for job in tuple(jobs):
+        path = _find_path(targets, job, _jobs_that_delay)
+        if path is None:
+            return None
+        first_path = first_path or path
+    return first_path
+
+
+def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
+    """Return the message for a path of waits from `waiter` to itself, through a job that lacks something or lasts."""
+    held = [index for index, (verb, _) in enumerate(path) if verb == HELD_BY]
+    if held and held[-1] == len(path) - 1:
+        text = f"{_path_text(waiter, verb, path[:-1])}, but holds what {path[-2][1].label!r} needs"
+    else:
+        text = _path_text(waiter, verb, path)
+        link, last = path[-1]
+        if link in (LASTS, ITERATES, RUNS) and last is not waiter:
+            text = f"{text}, which waits for {waiter.label!r}"
+    if is_scheduler(waiter):
+        text = f"on_settled of {text}"
+    if held:
+        lacking = path[held[-1] - 1][1]
+        return text if lacking._scheduler is None else f"{text}: {lacking._scheduler.explain(lacking)}"
+    for (_, job), (link, _) in itertools.pairwise(path):
+        if link in (LASTS, ITERATES):
+            end = "ends by itself" if link == LASTS else "leaves its loop"
+            advice = "; to use a service when it is ready, require it" if job._is_service else ""
+            return f"{text}: unless {job.label!r} {end}, this wait does not end{advice}"
+    return text
+
+
+# ---- cycles
+
+
+def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str = "awaits") -> None:
+    """Reject a wait for a job that settles only after the waiting job.
+
+    This takes time in proportion to the number of jobs that `job` waits for and their requirements.
+
+    Args:
+        waiter: the job that is about to wait.
+        job: the job for which `waiter` would wait.
+        verb: the words between the labels of the two jobs in the error message.
+
+    Raises:
+        RuntimeError: the wait would never end; the error shows the cycle.
+
+    """
+    path = _find_path({waiter, *enclosing_schedulers(waiter)}, job, _jobs_that_settle_before)
+    if path is not None:
+        end_text = "" if path[-1][1] is waiter else f", which contains {waiter.label!r}"
+        raise RuntimeError(f"{waiter.label!r} waits for itself: {_path_text(waiter, verb, path)}{end_text}")
+
+
+def _jobs_that_wait_for(waiter: AbstractJob[Any]) -> set[AbstractJob[Any]]:
+    """Return `waiter` and the schedulers that it keeps from ending. A scheduler ends although a forever job runs."""
+    jobs = {waiter}
+    for enclosing, member in ancestors_with_members(waiter):
+        if member._options.forever:
+            break
+        jobs.add(enclosing)
+    return jobs
+
+
+def _find_path(
+    targets: set[AbstractJob[Any]], job: AbstractJob[Any], links_from: Callable[[AbstractJob[Any]], Links]
+) -> list[Step] | None:
+    """Return a path from `job` to one of the `targets`; None if there is none.
+
+    Args:
+        targets: the jobs that settle only after the one that waits for `job`.
+        job: the first job of the path, to which no words lead.
+        links_from: yields the jobs for which a job waits.
+
+    """
+    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]] = {job: (None, "")}
+    todo = [job]
+    for reached in todo:
+        step: AbstractJob[Any] | None = reached if reached in targets else None
+        for verb, others in links_from(reached) if step is None else ():
+            # A thousand jobs may hold what one lacks for which each of them waits.
+            if (step := next((target for target in targets if target in others), None)) is not None:
+                came_from[step] = reached, verb
+                break
+            for other in others:
+                if other not in came_from:
+                    came_from[other] = reached, verb
+                    todo.append(other)
+        if step is not None:
+            path: list[Step] = []
+            while step is not None:
+                previous, verb = came_from[step]
+                path.append((verb, step))
+                step = previous
+            return path[::-1]
+    return None
+
+
+def _path_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
+    (_, first), *others = path
+    return ", which ".join(
+        [f"{waiter.label!r} {verb} {first.label!r}", *(f"{verb} {job.label!r}" for verb, job in others)]
+    )
+
+
+def _jobs_that_settle_before(job: AbstractJob[Any]) -> Links:
+    """Yield the jobs that must settle before `job`."""
+    if job._state is JobState.RUNNING or (is_scheduler(job) and job._run is not None):
+        yield "awaits", job._extras.awaited_jobs if job._extras is not None else ()
+        members = job._members.jobs if is_scheduler(job) else ()
+        ordinary = (member for member in members if not (member._options.forever or member._state.is_settled))
+        yield "waits for its job", dict.fromkeys(ordinary)
+    elif not job._state.is_settled:
+        yield "requires", open_requirements(job)
+        if job._scheduler is not None and job._scheduler._run is None:
+            yield "is in", [job._scheduler]
+
+
+def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
+    """Yield the jobs that must settle before `job`, that hold what it lacks now, or whose end may be its own."""
+    yield from _jobs_that_settle_before(job)
+    scheduler = job._scheduler
+    if scheduler is not None and job._options.forever and not (job._state.is_settled or _has_ordinary_jobs(job)):
+        yield LASTS, [scheduler]
+    if job._state is JobState.SCHEDULED:
+        yield HELD_BY, _holders(job)
+    run = None if scheduler is None else scheduler._run
+    group = group_of(run, job)
+    if group is not None and (blocker := group.find_blocker(job)) is not None:
+        yield "may not overtake", [blocker]
+    rule = None if run is None else run.part(FirstRule)
+    before = None if rule is None else rule.turn_before(job)
+    if before is not None and before._state is not JobState.RUNNING:
+        yield "has its turn after", [before]
+    for inner in tuple(RUNS_IN_PROGRESS) if job._state is JobState.RUNNING else ():
+        watch = inner.part(WaitWatch)
+        if watch is not None and watch.waiter is job:
+            yield RUNS, [inner.scheduler]
+    for enclosing in enclosing_schedulers(job):
+        for iterator in enclosing._settled_iterators or ():
+            yield ITERATES, iterator.awaited_by(job)
+
+
+def _has_ordinary_jobs(job: AbstractJob[Any]) -> bool:
+    return is_scheduler(job) and not all(member._options.forever for member in job._members.jobs)
+
+
+def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
+    """Return the jobs, in whatever state, that have the slots, tokens or resources for which a SCHEDULED job waits."""
+    wait, run = waiting(job), None if job._scheduler is None else job._scheduler._run
+    if wait is None or run is None:
+        return ()
+    if wait.cause is WaitCause.SLOT:
+        return run.queue.holders
+    lacking = run.pools.resolve(job).get(wait.resource)
+    if isinstance(lacking, CountedResource):
+        return lacking.holders.keys()
+    # A limiter or a pool may be shared with other runs, also with those in the bodies of jobs.
+    runs = [other for each in list(RUNS_IN_PROGRESS) if each.thread_id == run.thread_id for other in each.with_nested()]
+    if wait.cause is WaitCause.TOKEN:
+        return list(token_holders(runs, run.queue.tokens.limiter))
+    # What jobs have of a rate accrues again from their start.
+    unstarted = [other for each in runs if each.queue.tokens is not None for other in each.queue.tokens.waiting]
+    grants = [(other, grant.find(wait.resource)) for other in unstarted if (grant := other._grant()) is not None]
+    return [other for other, found in grants if found is not None and found[0] is lacking]
