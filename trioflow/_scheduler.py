@@ -10,7 +10,7 @@ from ._core.job._ancestors import outermost_scheduler
 from ._core.job._function import result_of
 from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
 from ._core.job._option_descriptors import Option, set_docs_and_signature
-from ._core.parts._first_rule import winners_of
+from ._core.parts import SettledFunction, winners_of
 from ._core.scheduler._base_scheduler import BaseScheduler
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ._core.backend import Backend
     from ._core.job._job import AbstractJob, AnyJob
     from ._core.job._requirements import Required
-    from ._core.parts._settled_calls import SettledFunction
     from ._core.run._instruments import Instrument
     from ._core.run._journaling import RunJournal
     from ._core.run._run import Run

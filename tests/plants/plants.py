@@ -531,7 +531,7 @@ PLANTS: Final = (
     ),
     Plant(
         "first-turn-reset",
-        f"{PARTS}/_first_rule.py",
+        f"{PARTS}/__init__.py",
         "the start of the last turn is not reset: the next opens too early",
         """\
         self._turn_started_at = None
@@ -541,7 +541,7 @@ PLANTS: Final = (
     ),
     Plant(
         "first-records",
-        f"{PARTS}/_first_rule.py",
+        f"{PARTS}/__init__.py",
         "a First's late loser is recorded",
         """\
             writer.records_results = False
@@ -740,7 +740,7 @@ PLANTS: Final = (
     ),
     Plant(
         "first-infinite",
-        f"{PARTS}/_first_rule.py",
+        f"{PARTS}/__init__.py",
         "a success that is not enough opens no turn, although no time will",
         " and not last.restored and self._stagger < math.inf:",
         " and not last.restored:",
@@ -917,7 +917,7 @@ PLANTS: Final = (
     ),
     Plant(
         "first-loser-cancelled",
-        f"{PARTS}/_first_rule.py",
+        f"{PARTS}/__init__.py",
         "a First that has too few jobs left when it drains fails",
         """\
         if run.phase is RunPhase.DRAINING and any(job._state is JobState.CANCELLED for job in self._losers):
@@ -1107,14 +1107,14 @@ if run is not None:
     ),
     Plant(
         "first-turn-competitor",
-        f"{PARTS}/_first_rule.py",
+        f"{PARTS}/__init__.py",
         "a turn counts as begun only when its competitor starts, not with a job that this one needs",
         "job in self._turns and self._turns[job] is self._last_open",
         "job in self._turns and job is self._last_open",
     ),
     Plant(
         "first-drained",
-        f"{PARTS}/_first_rule.py",
+        f"{PARTS}/__init__.py",
         "a First that has its result in a drain keeps the reason of the drain",
         """\
         self._run.give_reason(None, instead_of=StopReason.DRAINED)

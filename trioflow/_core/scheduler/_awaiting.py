@@ -25,7 +25,7 @@ from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import Failure
-from ..parts._settled_calls import SettledCalls
+from ..parts import SettledCalls
 from ..run._current import current_worker_var, enclosing_workers
 from ..words import _explain
 

@@ -40,8 +40,7 @@ from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._labels import text_of
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
-from ..parts import make_parts
-from ..parts._settled_calls import SettledCalls, check_on_settled
+from ..parts import SettledCalls, SettledFunction, check_on_settled, make_parts
 from ..run import _ending, _journaling, _requirement_counts
 from ..run._current import current_worker_var, enclosing_workers
 from ..run._instruments import Instrument, check_instruments
@@ -63,7 +62,6 @@ if TYPE_CHECKING:
     from ..admission._window import Window
     from ..backend import Backend
     from ..job._requirements import Required
-    from ..parts._settled_calls import SettledFunction
     from ..run._journaling import JournalProtocol, RunJournal
 
     CheckSetting = bool | Literal["first"]

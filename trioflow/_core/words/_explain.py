@@ -23,8 +23,7 @@ from ..job._job import AbstractJob, has_moved_on, is_scheduler
 from ..job._labels import distinct_names, printable, shorten
 from ..job._outcome import one_line_error, remedy_of
 from ..job._requirements import decide, has_failed
-from ..parts._first_rule import FirstRule
-from ..parts._settled_calls import SettledCalls
+from ..parts import FirstRule, SettledCalls
 from ..run._ending import may_clean_up
 from ..run._instruments import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
