@@ -33,7 +33,7 @@ from ._core.job._retry import Retry as Retry
 from ._core.job._service import Service as Service
 from ._core.run._current import current_job as current_job
 from ._core.run._current import current_scheduler as current_scheduler
-from ._core.scheduler._sequence import Sequence as Sequence
+from ._core.scheduler._members import Sequence as Sequence
 from ._scheduler import First as First
 from ._scheduler import Scheduler as Scheduler
 

@@ -27,7 +27,7 @@ from . import _errors
 from ._outcome import CancelledOutcome, Failure
 
 if TYPE_CHECKING:
-    from ..scheduler._sequence import Sequence as JobSequence
+    from ..scheduler._members import Sequence as JobSequence
     from ._job import AbstractJob
 
     Required: TypeAlias = "AbstractJob[Any] | JobSequence | Iterable[Required] | None"

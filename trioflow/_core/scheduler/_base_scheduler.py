@@ -51,8 +51,7 @@ from ..words._job_queries import is_one_job, jobs_of_run, reported_state
 from . import _awaiting, _checks, _sync_run
 from ._async_with import OpenBlock
 from ._awaiting import SettledJobs
-from ._members import Members, iterate_schedulers
-from ._sequence import Sequence
+from ._members import Members, Sequence, iterate_schedulers
 
 if TYPE_CHECKING:
     import os
