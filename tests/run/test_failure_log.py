@@ -7,6 +7,7 @@ import html
 import io
 import linecache
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import anyio
@@ -237,6 +238,19 @@ def test_failures_with_different_messages_are_of_one_kind(
         "'slow 0' failed: JobTimeout: 'slow 0' did not end within its timeout of 3 s",
         "2 more jobs failed with JobTimeout like 'slow 0': 'slow 1', 'slow 2'",
         "33 jobs of 'home' failed",
+    ]
+
+
+def test_failures_of_a_function_are_of_one_kind_however_it_gets_its_arguments(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
+) -> None:
+    """Jobs with keyword arguments once had a line each."""
+    by_name = [Job(fail_after, kwargs={"seconds": seconds}) for seconds in (0, 0.5)]
+    virtual(Scheduler(Job(fail_after, 0), Job(partial(fail_after, 0)), by_name, label="home").co_run)
+    assert [line.partition(" like ")[0].partition(";")[0] for _, line in logged_lines] == [
+        "'fail_after(0)' failed: OSError: broken",
+        "3 more jobs failed with OSError",
+        "4 jobs of 'home' failed",
     ]
 
 

@@ -571,7 +571,7 @@ class FunctionJob(AbstractJob[T]):
         return _labels.call_label(name, original_arguments(self._args), keywords, depth=depth)
 
     def _function_name(self) -> str:
-        function = unwrap_partial(self._function.func if isinstance(self._function, Call) else self._function)
+        function = unwrap_partial(self._function)
         return getattr(function, "__name__", None) or type(function).__name__
 
     def _unknown_option(self, name: str) -> TypeError:
@@ -634,7 +634,7 @@ def _reject_text(function: Any, args: Any, kwargs: Any, options: Mapping[str, An
 
 
 def unwrap_partial(function: Any) -> Any:
-    while isinstance(function, functools.partial):
+    while isinstance(function, (functools.partial, Call)):
         function = function.func
     return function
 
