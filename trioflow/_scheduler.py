@@ -6,7 +6,7 @@ import os
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TextIO, TypeVar, Unpack, cast, overload
 
-from ._core.job._ancestors import outermost_scheduler
+from ._core.job._ancestors import enclosing_schedulers
 from ._core.job._function import result_of
 from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
 from ._core.job._option_descriptors import Option, set_docs_and_signature
@@ -147,7 +147,8 @@ class Scheduler(BaseScheduler):
         cleanup_timeout: float | None = 5.0,
         **options: Unpack[NestedJobOptions],
     ) -> None:
-        self._resolved_durations: dict[AnyJob, float] = NO_DURATIONS  # from the option `durations`, during a run
+        # From the option `durations`, during a run that this scheduler has begun.
+        self._resolved_durations: dict[AnyJob, float] = NO_DURATIONS
         self._durations = self._processes = None
         settings = (
             label, jobs_window, pool, backfill, policy, durations, timeout, critical_jobs, instruments, journal,
@@ -173,14 +174,8 @@ class Scheduler(BaseScheduler):
             from .view.look._answers import start_or_warn
 
             start_or_warn()
-        if run.outer_worker is not None:  # a nested run uses the durations of the outermost scheduler
-            enclosing = run.outer_worker.run.scheduler
-            self._resolved_durations = (
-                enclosing._resolved_durations if isinstance(enclosing, Scheduler) else NO_DURATIONS
-            )
-        elif self._durations is None:
-            self._resolved_durations = NO_DURATIONS
-        else:
+        self._resolved_durations = NO_DURATIONS
+        if self._durations is not None and run.outer_worker is None:
             from .simulation import _duration_sources
 
             self._resolved_durations = _duration_sources.resolve_durations(self._durations, self)
@@ -196,14 +191,12 @@ class Scheduler(BaseScheduler):
                 _duration_sources.record_durations(self.durations, self)
 
     def _knows_durations(self) -> bool:
-        return bool(self._resolved_durations)
+        return bool(self._find_resolved_durations())
 
     def _find_resolved_durations(self) -> dict[AnyJob, float]:
-        """Return the durations from the option `durations` of the outermost scheduler; {} outside of a run."""
-        if self._resolved_durations or self.scheduler is None or self.is_running():
-            return self._resolved_durations
-        root = outermost_scheduler(self)  # this scheduler has no run of its own yet
-        return root._resolved_durations if isinstance(root, Scheduler) else NO_DURATIONS
+        """Return the durations from the option `durations` of the scheduler that began the run; {} outside of one."""
+        levels = (level for level in (self, *enclosing_schedulers(self)) if isinstance(level, Scheduler))
+        return next((level._resolved_durations for level in levels if level._resolved_durations), NO_DURATIONS)
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
         durations = super()._expected_durations(jobs)
