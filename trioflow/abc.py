@@ -87,8 +87,6 @@ from ._core.words._run_view import current_run as current_run
 
 if _TYPE_CHECKING:  # at run time it would be `int`, because `fractions` is slow to import
     from ._core.base._amounts import Amount as Amount
-
-if _TYPE_CHECKING:
     from ._core.job._work_spec import HashOnly as HashOnly
     from ._core.job._work_spec import LocalDirectory as LocalDirectory
     from ._core.job._work_spec import Work as Work

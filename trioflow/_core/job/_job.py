@@ -376,10 +376,14 @@ class AbstractJob(Generic[T]):
             (True, 50)
 
         """
+        self._run_while_running("used()").pools.correct_amounts(self, amounts)
+
+    def _run_while_running(self, call_text: str) -> Run:
+        """Return the run of the job for a public method; raise RuntimeError if the job is not RUNNING."""
         worker = self._worker
         if worker is None:
-            raise RuntimeError(f"used() of {self.label!r}: it is {self._state.value}; call it while the job runs")
-        worker.run.pools.correct_amounts(self, amounts)
+            raise RuntimeError(f"{call_text} of {self.label!r}: it is {self._state.value}; call it while the job runs")
+        return worker.run
 
     def _criticality(self) -> bool | None:
         if self._options.critical is not None:
@@ -595,10 +599,7 @@ class AbstractJob(Generic[T]):
         """
         if fraction is not None:
             fraction = _job_options.check_fraction(fraction, "fraction", self._name_for_errors)
-        worker = self._worker
-        if worker is None:
-            raise RuntimeError(f"progress() of {self.label!r}: it is {self._state.value}; call it while the job runs")
-        worker.run.record_progress(self, fraction)
+        self._run_while_running("progress()").record_progress(self, fraction)
 
     @property
     def restored(self) -> bool:
@@ -873,12 +874,10 @@ class AbstractJob(Generic[T]):
         return False
 
     def _all_jobs(self) -> Iterable[AbstractJob[Any]]:
-        """Return the jobs that this object stands for in `add`; see `flatten`."""
+        """Return the jobs that this object stands for in `add` and `requires`; see `flatten`."""
         return (self,)
 
-    def _last_jobs(self) -> Iterable[AbstractJob[Any]]:
-        """Return the jobs that this object stands for in `requires`; see `flatten`."""
-        return (self,)
+    _last_jobs = _all_jobs
 
     def __reduce__(self) -> NoReturn:
         """Reject copying and pickling.

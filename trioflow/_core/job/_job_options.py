@@ -397,7 +397,7 @@ def _suggest_option(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown_job_option_error(
-    name: str, subject: str, kind: type[AbstractJob[Any]], owner: str = "a job", *, is_call: bool = False
+    name: str, subject: str, kind: type[AbstractJob[Any]], *, is_call: bool = False
 ) -> TypeError:
     """Create the error for an unknown option of a job, with the option that was probably meant.
 
@@ -405,7 +405,6 @@ def unknown_job_option_error(
         name: the unknown option.
         subject: the name of the job.
         kind: the class of the job, whose constructor may have further options.
-        owner: the kind of object that has no such option, such as "a job".
         is_call: whether the job calls a function, which may have a parameter of this name.
 
     """
@@ -413,6 +412,7 @@ def unknown_job_option_error(
     constructor_options: Any = getattr(constructor, "__kwdefaults__", None) or {}
     options = dict.fromkeys((*constructor_options, *kind._declared_options))
     known = [option for option in options if option not in ("kwargs", "_inputs")]
+    owner = "a scheduler" if kind._is_scheduler else "a job"
     if name in _hints.OPTION_HINTS:
         return TypeError(f"{subject}: {owner} has no option {name!r}; {_hints.OPTION_HINTS[name]}")
     suggestion = _suggest_option(name, known)

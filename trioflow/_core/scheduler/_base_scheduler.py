@@ -1208,11 +1208,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             scheduler = scheduler._scheduler
         return None
 
-    def _unknown_option(self, name: str) -> TypeError:
-        return _job_options.unknown_job_option_error(
-            name, repr(self._label or type(self).__name__), type(self), "a scheduler"
-        )
-
     def _run_resource_totals(self) -> Mapping[str, int]:
         """Return the totals of those `RUN_RESOURCES` that this scheduler provides for its own jobs."""
         return {}
