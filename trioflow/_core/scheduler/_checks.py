@@ -199,8 +199,9 @@ class AvailableResources:
                 self.resources_by_name.update(level._pool._resources)
                 for name in level._pool._resources:
                     self._services_by_resource.pop(name, None)
+            has_begun = level._run is not None and level._run.phase is not CHECKING
             for service in level._members.services:
-                for name in () if _has_settled_in_run(service) else service._options.needs:
+                for name in () if has_begun and service._state.is_settled else service._options.needs:
                     self._services_by_resource.setdefault(name, []).append(service)
 
     def _enter_nested(self, scheduler: BaseScheduler) -> None:
@@ -279,11 +280,6 @@ class AvailableResources:
         available_text = f"they have {names}" if names else "there is none"
         remedy = f"give its scheduler pool=Pool({_labels.printable(name)}=...), or remove it from needs="
         return f"which no enclosing pool has ({available_text}): {remedy}"
-
-
-def _has_settled_in_run(job: AbstractJob[Any]) -> bool:
-    run = job._scheduler._run if job._scheduler is not None else None
-    return job._state.is_settled and run is not None and run.phase is not CHECKING
 
 
 def _may_wait_for_service(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
