@@ -10,7 +10,7 @@ from ._core.job._ancestors import enclosing_schedulers
 from ._core.job._function import result_of
 from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
 from ._core.job._option_descriptors import Option, set_docs_and_signature
-from ._core.parts import SettledFunction, winners_of
+from ._core.parts import FirstRule, SettledFunction
 from ._core.scheduler._base_scheduler import BaseScheduler
 
 if TYPE_CHECKING:
@@ -471,7 +471,9 @@ class First(Scheduler, Generic[T_co]):
 
     def _nested_result(self, run: Run) -> Any:
         super()._nested_result(run)
-        results = [result_of(job) for job in winners_of(run)]
+        rule = run.part(FirstRule)
+        assert rule is not None
+        results = [result_of(job) for job in rule.winners]
         return results[0] if self._enough == 1 else results
 
 

@@ -81,7 +81,7 @@ class FirstRule(Part, Instrument):
         # Ready jobs that may not start yet, by the turns that have to open; those that wait for the journal by None.
         self._held: Final[defaultdict[AbstractJob[Any] | None, list[AbstractJob[Any]]]] = defaultdict(list)
         self._turn_started_at: float | None = None  # when the first job of the last open turn started
-        self.winners: Final[list[AbstractJob[Any]]] = []
+        self.winners: Final[list[AbstractJob[Any]]] = []  # the jobs whose results are that of the `First`
         self.is_decided = False
 
     def enter(self, phase: RunPhase) -> None:
@@ -223,10 +223,8 @@ class FirstRule(Part, Instrument):
 
     # ---- the result
 
-    def _add_winners(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        for job in jobs:
-            if len(self.winners) < self._enough:
-                self.winners.append(job)
+    def _add_winners(self, jobs: list[AbstractJob[Any]]) -> None:
+        self.winners.extend(jobs[: self._enough - len(self.winners)])
         if len(self.winners) == self._enough and not self.is_decided:
             self._decide(COMPLETED)
 
@@ -262,13 +260,6 @@ class FirstRule(Part, Instrument):
             writer.records_results = False
         self._run.give_reason(None, instead_of=StopReason.DRAINED)
         self._run.stop(reason)
-
-
-def winners_of(run: Run) -> list[AbstractJob[Any]]:
-    """Return the jobs whose results are that of the `First` which has run."""
-    rule = run.part(FirstRule)
-    assert rule is not None
-    return rule.winners
 
 
 def _recorded_at(job: AbstractJob[Any]) -> float:
