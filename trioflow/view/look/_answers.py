@@ -89,9 +89,7 @@ class AnswerThread:
 
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
-        self._listener: socket.socket | None = None
-        self._thread: threading.Thread | None = None
-        self._pid = 0
+        self._pid = 0  # the process that has the thread
         self.may_steer = True
 
     def start(self) -> bool:
@@ -131,7 +129,7 @@ class AnswerThread:
         """Stop to answer, and wait until the thread has ended."""
         self.finish()
         with self._lock:
-            if self._pid != os.getpid() or self._listener is None or self._thread is None:
+            if not self.is_running():
                 return
             self._pid = 0
             with contextlib.suppress(OSError):

@@ -41,9 +41,7 @@ NO_ANSWER: Final[Record] = {
     "windows": (),
     "waiting": (),
     "unexplained": 0,
-    "counts": None,
-    "failed_groups": 0,
-    "may_grow": False,
+    "tally": None,
     "keeps_jobs": True,
 }
 """What stands in place of an answer until a run begins."""
@@ -137,11 +135,9 @@ class WatchedRun:
             if facts.span.number not in groups
         ]
         failed = [facts for facts in known if facts.span.number in groups and facts.failure is not None]
-        if self.answer["counts"] is None:
-            return tally_of((facts.span for facts in jobs), (facts.span for facts in failed)), jobs, failed
-        tally = Tally.from_counts(self.answer["counts"], self.answer["may_grow"])
-        tally.failed_groups = self.answer["failed_groups"]
-        return tally, jobs, failed
+        if self.answer["tally"] is not None:
+            return Tally.from_counts(*self.answer["tally"]), jobs, failed
+        return tally_of((facts.span for facts in jobs), (facts.span for facts in failed)), jobs, failed
 
     def clock_time(self, moment: float) -> str:
         """Return a time on the clock of the run as the time of the day."""

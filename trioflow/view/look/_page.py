@@ -66,9 +66,8 @@ class Page:
         self._making: Final = threading.Lock()  # so that the report is made once for all tabs
         self._made = -1, ""  # the version of the report, and its text
         self._next_at = -math.inf  # when the report may be made again
-        self._state_version, self._shown = -1, dict[str, Any]()
-        self.picture: Picture | None = None
-        self.picture_number = 0
+        self._shown: Record = {"version": -1}
+        self.picture = Picture(self._run)
         self._structure, self._next_picture_at, self._is_drawing = ("", -1, -1), -math.inf, False
         _report.require_jinja()
 
@@ -120,7 +119,7 @@ class Page:
             return
         began = time.monotonic()
         self._structure, picture = structure, Picture(self._run)
-        if self.picture is not None and picture.take_layout(self.picture):
+        if picture.take_layout(self.picture):
             self.picture = picture
             self._next_picture_at = time.monotonic() + PLAN_PAUSE_FACTOR * (time.monotonic() - began)
             return
@@ -130,10 +129,10 @@ class Page:
     def _draw(self, picture: Picture) -> None:
         began = time.monotonic()
         try:
-            picture.draw(self.picture_number + 1)
+            picture.draw(self.picture.number + 1)
         finally:
             with self._lock:
-                self.picture, self.picture_number = picture, self.picture_number + 1
+                self.picture = picture
                 self._next_picture_at = time.monotonic() + PAUSE_FACTOR * (time.monotonic() - began)
                 self._is_drawing = False
                 self._set_problem(self._problem)
@@ -146,19 +145,17 @@ class Page:
             self._lock.wait_for(lambda: query != f"have={self.version}", _answers.WATCH_INTERVAL)
             if self.has_ended:  # a browser asks no more
                 self._lock.wait_for(lambda: not self._is_drawing, _answers.WATCH_INTERVAL)
-            if self._state_version != self.version and not self._run.answer["more"]:
-                self._shown = self._make_state() | {"own": self._is_own}
-                self._state_version = self.version
-            return {"version": self._state_version, **self._shown}
+            if self._shown["version"] != self.version and not self._run.answer["more"]:
+                self._shown = {"version": self.version, **self._make_state(), "own": self._is_own}
+            return self._shown
 
     def _make_state(self) -> Record:
-        picture, end = self.picture, _console.ending(self._read()[0]) if self.has_ended else {}
         return {
             **_console.console(self._run, self._problem, self.has_ended),
-            **end,
-            "graph": self.picture_number if picture is not None and picture.svg else 0,
-            "graph_note": "" if picture is None else picture.note,
-            "nodes": {} if picture is None else picture.states(self._run),
+            **(_console.ending(self._read()[0]) if self.has_ended else {}),
+            "graph": self.picture.number if self.picture.svg else 0,
+            "graph_note": self.picture.note,
+            "nodes": self.picture.states(self._run),
         }
 
     def job(self, seen: str, key: int) -> Record:
@@ -225,7 +222,7 @@ class TracePage(Page):
         super().__init__(0, None)
         self._record: Final = record
         self._run.take_record(record)
-        self.picture, self.picture_number = Picture(self._run).draw(1), 1
+        self.picture = Picture(self._run).draw(1)
 
     def _make_state(self) -> Record:
         title = ", ".join(run.label for run in self._record.root_runs)
@@ -277,8 +274,7 @@ class PageServer(ThreadingHTTPServer):
         """When a browser has asked for the page for the last time."""
         self.has_saved_end = threading.Event()
         """Whether a browser has got the report after the end of the run."""
-        self._strangers: Final[dict[Any, None]] = {}  # connections that have not had the token yet
-        self._browsers: Final = set[Any]()  # those that have had it
+        self._connections: Final[dict[Any, bool]] = {}  # and whether they have had the token
         self._connections_lock: Final = threading.Lock()
 
     def show_end(self) -> None:
@@ -289,29 +285,27 @@ class PageServer(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own, and cut off the oldest of too many strangers."""
         with self._connections_lock:
-            self._strangers[request] = None
-            if len(self._strangers) > MAX_STRANGERS:
-                oldest = next(iter(self._strangers))
-                del self._strangers[oldest]
-                _cut_off(oldest)
+            self._connections[request] = False
+            strangers = [connection for connection, has_token in self._connections.items() if not has_token]
+            if len(strangers) > MAX_STRANGERS:
+                del self._connections[strangers[0]]
+                _cut_off(strangers[0])
         super().process_request(request, client_address)
 
     def trust(self, connection: Any) -> None:
         """Take a connection for that of a browser, which has the token."""
         with self._connections_lock:
-            self._strangers.pop(connection, None)
-            self._browsers.add(connection)
+            self._connections[connection] = True
 
     def shutdown_request(self, request: Any) -> None:
         with self._connections_lock:
-            self._strangers.pop(request, None)
-            self._browsers.discard(request)
+            self._connections.pop(request, None)
         super().shutdown_request(request)
 
     def server_close(self) -> None:
         super().server_close()
         with self._connections_lock:
-            for connection in (*self._strangers, *self._browsers):
+            for connection in self._connections:
                 _cut_off(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -347,7 +341,7 @@ class PageHandler(BaseHTTPRequestHandler):
         elif name == "state":
             self._send_data(page.state(query))
         elif name == "graph":
-            self._send(200, "" if page.picture is None else page.picture.svg, {"Content-Type": "image/svg+xml"})
+            self._send(200, page.picture.svg, {"Content-Type": "image/svg+xml"})
         elif name == "job":
             key = words.get("key", "")
             self._send_data(page.job(words.get("seen", ""), int(key)) if key.isdecimal() else {})

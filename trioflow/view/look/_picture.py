@@ -134,13 +134,14 @@ class Picture:
         plan: what it shows.
         names: the names of its boxes and frames; none if nothing could be read.
         svg: the picture; "" if there is none.
+        number: the number of its layout; 0 if there is none.
         note: what is to be said of it.
 
     """
 
     def __init__(self, run: WatchedRun) -> None:
         self.names: dict[Place, str] = {}
-        self.svg, self.note, self._has_labels = "", "", False
+        self.svg, self.note, self.number, self._has_labels = "", "", 0, False
         self._forms: Final = FORMS if run.answer["keeps_jobs"] else GROWING_FORMS
         counted = run.counted()[1]
         families = {key: family_from_label(job.span.label, job.has_own_label) for key, (_, job) in run.jobs.items()}
@@ -152,12 +153,13 @@ class Picture:
         both = (picture._plans.values() for picture in (self, other))
         structures, others = ([(plan.members.keys(), plan.edges, plan.titles) for plan in plans] for plans in both)
         if structures == others:
-            self.names, self.svg, self.note, self._has_labels = other.names, other.svg, other.note, other._has_labels
-            self.plan = self._plans[other.plan.placing]
+            self.names, self.svg, self.note, self.number = other.names, other.svg, other.note, other.number
+            self._has_labels, self.plan = other._has_labels, self._plans[other.plan.placing]
         return structures == others
 
     def draw(self, number: int) -> Picture:
         """Let `dot` lay it out, in the first form that can be read. No other layout may have this number."""
+        self.number = number
         drawn = list[tuple[float, Plan, dict[Place, str], bool, str]]()
         try:
             for placing, has_labels in self._forms:

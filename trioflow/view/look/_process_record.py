@@ -257,11 +257,6 @@ def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
 
 
 def _describe_resources(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
-    for scheduler in jobs:
-        pool = scheduler.pool if is_scheduler(scheduler) else None
-        for resource in [] if pool is None else resource_views(pool):
-            yield {
-                "scheduler": paths.get(scheduler, scheduler.label),
-                "name": resource.name,
-                "text": resource.describe(),
-            }
+    for job in jobs:
+        for resource in resource_views(job.pool) if is_scheduler(job) and job.pool is not None else ():
+            yield {"scheduler": paths.get(job, job.label), "name": resource.name, "text": resource.describe()}

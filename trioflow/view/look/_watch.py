@@ -110,7 +110,7 @@ class Watch:
             critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
             graphs = [to_plain(describe_graph(self._scheduler, critical_path))]
         keeps_jobs = all(run.scheduler.keep_jobs for run in self._runs)
-        tally = Tally() if keeps_jobs else Tally.for_scheduler(self._scheduler)  # of all jobs, also of those dropped
+        tally = None if keeps_jobs else Tally.for_scheduler(self._scheduler)  # of all jobs, also of those dropped
         answer: Record = {
             "number": self.number + 1,
             "seen": self.identity,
@@ -131,9 +131,7 @@ class Watch:
             "keeps_jobs": keeps_jobs,
             "waiting": waiting,
             "unexplained": unexplained,
-            "counts": None if keeps_jobs else tally.counts_by_state(),
-            "failed_groups": tally.failed_groups,
-            "may_grow": tally.may_grow,
+            "tally": tally and (tally.counts_by_state(), tally.may_grow, tally.failed_groups),
             "graphs": graphs,
         }
         # Nothing of this is kept before all of it could be read, because the run goes on meanwhile.

@@ -117,10 +117,11 @@ class Tally:
         return tally
 
     @classmethod
-    def from_counts(cls, counts: Mapping[Any, int], may_grow: bool | None = None) -> Tally:
+    def from_counts(cls, counts: Mapping[Any, int], may_grow: bool | None = None, failed_groups: int = 0) -> Tally:
         """Return the tally of what a scheduler has counted itself, as `all_counts`, or of the words for such counts."""
         tally = cls()
         tally.may_grow = JobState.IDLE not in counts if may_grow is None else may_grow
+        tally.failed_groups = failed_groups
         for state, number in counts.items():
             counted: Any = REPORTED_STATES.get(state, state)
             tally._counts[counted] += number
