@@ -21,7 +21,6 @@ from .._core.job._job_options import file_path
 from .._core.scheduler._base_scheduler import BaseScheduler
 from ._state_styles import STATE_STYLES, recorded_state
 from .text import _failure_text, _verdict
-from .text._failure_text import MAX_HEADLINE_LENGTH
 from .trace._event_log import EventRecorder, build_record
 from .trace._spans import Span, or_infinity
 from .trace._trace_record import TraceRecord
@@ -153,7 +152,7 @@ def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[st
         # The output is part of the failure's text, because some programs show nothing else of a test case.
         outputs = _command_outputs(record, span)
         details = "\n".join([_traceback(record, span, outputs), *(f"Its {name}:\n{text}" for name, text in outputs)])
-        message = "" if span.exception is None else _failure_text.first_line_text(span.exception, MAX_HEADLINE_LENGTH)
+        message = "" if span.exception is None else _failure_text.first_line_text(span.exception)
         kind, element = record.failures[span.number].type_name, _element(record, span)
         if pardon := _pardon(record, span):
             message = f"failed ({pardon}): {message}"

@@ -80,8 +80,6 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], *, collaps
 
 GRAPH_SUFFIXES: Final = (".svg", ".png", ".dot", ".mmd")
 TRACE_SUFFIXES: Final = (".svg", ".html", ".json", ".csv")
-TIMELINE_WIDTH: Final = 1200
-"""The width of a timeline in pixels."""
 
 
 def _check_suffix(file: Path, suffixes: tuple[str, ...]) -> str:
@@ -116,7 +114,7 @@ def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
     record = trace._get_record()
     match suffix:
         case ".svg":
-            text = _timeline.timeline_svg(record, TIMELINE_WIDTH)
+            text = _timeline.timeline_svg(record)
         case ".html":
             text = _report.report_html(record, Path(path).parent)
         case ".csv":

@@ -75,26 +75,6 @@ EDGE_REMARK: Final = '<<table border="0" cellspacing="0" bgcolor="white"><tr><td
 """The label of an edge, on white, because an edge may be inside a frame or outside of all frames."""
 
 
-def import_graphviz(caller: str) -> Any:
-    """Return the package graphviz, which is imported late, because most programs draw nothing.
-
-    Args:
-        caller: the name of what the user called, for the error message.
-
-    Raises:
-        ModuleNotFoundError: it is not installed; `pip install 'trioflow[graph]'` installs it.
-
-    """
-    try:
-        import graphviz
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{caller} needs the package graphviz, which is not installed: pip install 'trioflow[graph]'",
-            name=error.name,
-        ) from None
-    return graphviz
-
-
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A part of a drawing, as data: its texts are texts, and no source for dot.
@@ -156,10 +136,19 @@ def digraph_of(statements: Iterable[Statement], direction: Direction, defaults: 
     """Return the `graphviz.Digraph` of statements, of which frames are open until their end.
 
     `Digraph.subgraph` would copy the text of a nested frame once for each frame around it.
+
+    Raises:
+        ModuleNotFoundError: graphviz is not installed; `pip install 'trioflow[graph]'` installs it.
+
     """
-    graph: Digraph = import_graphviz("graph()").Digraph(
-        graph_attr={**defaults[0], "rankdir": direction}, node_attr=defaults[1], edge_attr=defaults[2]
-    )
+    try:
+        from graphviz import Digraph  # imported here, because most programs draw nothing
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "graph() needs the package graphviz, which is not installed: pip install 'trioflow[graph]'", name=error.name
+        ) from None
+    graph_attributes = {**defaults[0], "rankdir": direction}
+    graph = Digraph(graph_attr=graph_attributes, node_attr=defaults[1], edge_attr=defaults[2])
     for statement in statements:
         match statement.kind:
             case "node":

@@ -68,7 +68,7 @@ class Drawing:
         self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
         self.job_numbers: Final = number_jobs(self._rows)
         self.scheduler: Final = scheduler
-        chosen = self.job_numbers if isinstance(collapse, bool) else select_jobs(scheduler, collapse, "collapse")
+        chosen = self.job_numbers if isinstance(collapse, bool) else select_jobs(scheduler, collapse)
         self._folded: Final = {job for job in chosen if collapse is not False and is_scheduler(job)}
         self._stand_ins: Final = self._find_stand_ins()
         self.critical_path_jobs: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}

@@ -34,6 +34,7 @@ INTERMEDIATE_LIBRARIES: Final = (
 )
 """Libraries whose frames may lie between those of trioflow and those of the user's code."""
 MAX_STORED_LENGTH: Final = 1000
+MAX_HEADLINE_LENGTH: Final = 300
 DEFAULT_MAX_LENGTH: Final = 100
 """The default maximum length of an exception's text. With a prefix, the text then fits in a line of a wide terminal."""
 
@@ -44,13 +45,10 @@ def one_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) ->
     return _prepend_type(error, before + safe_message(error) + after, max_length)
 
 
-def first_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
-    """Return the type of `error`, and the first line of its message without trailing punctuation.
-
-    The text is truncated to `max_length` characters.
-    """
+def first_line_text(error: BaseException) -> str:
+    """Return the type of `error`, and the first line of its message without trailing punctuation, truncated."""
     error, before, after = shown_exception(error)
-    return _prepend_type(error, before + headline(safe_message(error)) + after, max_length)
+    return _prepend_type(error, before + headline(safe_message(error)) + after, MAX_HEADLINE_LENGTH)
 
 
 def safe_message(error: BaseException) -> str:
@@ -77,7 +75,8 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
             the message.
 
     """
-    libraries = (PACKAGE_PREFIX, *_library_directories())
+    files = [sys.modules[name].__file__ for name in INTERMEDIATE_LIBRARIES if name in sys.modules]
+    libraries = (PACKAGE_PREFIX, *(f"{os.path.dirname(file)}/" for file in files if file is not None))
     tb = tb or get_traceback(error)
     try:
         return _format_with_related(error, tb, libraries)
@@ -100,12 +99,6 @@ def _format_with_related(error: BaseException, tb: TracebackType | None, librari
     return "".join(root.format())
 
 
-def innermost_own_frame(error: BaseException, tb: TracebackType | None = None) -> traceback.FrameSummary | None:
-    """Return the innermost frame of the user's own code in a traceback; None if there is none."""
-    innermost = innermost_own(tb or get_traceback(error))
-    return None if innermost is None else traceback.extract_tb(innermost, limit=1)[0]
-
-
 def placeholder_exception(text: str) -> BaseException:
     """Return an exception that views print as `text`, the text of the original exception."""
     name, _, message = text.partition(": ")
@@ -113,11 +106,6 @@ def placeholder_exception(text: str) -> BaseException:
         name, message = "Exception", text
     exception_type: Any = type(name, (Exception,), {})
     return exception_type(*([message] if message else []))  # type: ignore[no-any-return]
-
-
-def _library_directories() -> list[str]:
-    files = [sys.modules[name].__file__ for name in INTERMEDIATE_LIBRARIES if name in sys.modules]
-    return [f"{os.path.dirname(file)}/" for file in files if file is not None]
 
 
 def _user_frames(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
@@ -135,8 +123,6 @@ def _user_frames(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> l
 
 
 # ---- failures
-
-MAX_HEADLINE_LENGTH: Final = 300
 
 JobLike = TypeVar("JobLike")
 
@@ -168,12 +154,13 @@ class FailureText:
 
 def describe_failure(job: AnyJob, failure: Failure) -> FailureText:
     error = failure.exception
-    frame = innermost_own_frame(error, failure.traceback)
+    innermost = innermost_own(failure.traceback or get_traceback(error))
+    frame = None if innermost is None else traceback.extract_tb(innermost, limit=1)[0]
     return FailureText(
         failure.number,
         kind_text(job, failure),
         type(error).__qualname__,
-        first_line_text(error, MAX_HEADLINE_LENGTH),
+        first_line_text(error),
         safe_message(error),
         format_traceback(error, failure.traceback),
         None if frame is None else CodeLocation(frame.filename, frame.lineno or 1, frame.name, frame.line or ""),

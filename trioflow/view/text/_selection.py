@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ..._core.base._text_forms import short_repr
 from ..._core.job._job import AbstractJob, AnyJob, is_job
@@ -14,10 +14,11 @@ from ..._core.scheduler._base_scheduler import BaseScheduler
 Key = TypeVar("Key")
 JobSelection = AnyJob | str | Iterable[AnyJob | str]
 """The value of an option that selects jobs: a job, a path, a pattern of paths, or a collection of these."""
+SELECTION_ADVICE: Final = "give jobs, or strings that match their job.path"
 
 
-def select_jobs(scheduler: BaseScheduler, selection: JobSelection, option: str) -> set[AnyJob]:
-    """Return the selected jobs of `scheduler`. Selecting a nested scheduler does not select its members.
+def select_jobs(scheduler: BaseScheduler, selection: JobSelection) -> set[AnyJob]:
+    """Return the jobs that the option `collapse` selects. Selecting a nested scheduler does not select its members.
 
     A string selects the job whose `job.path` equals the string. If there is no such job, the string is a pattern and
     selects all jobs whose paths match the pattern, as described in `match_paths`.
@@ -25,28 +26,31 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection, option: str) 
     Args:
         scheduler: the scheduler whose jobs are searched, including those of nested schedulers.
         selection: a job, a path or pattern, or a collection of these.
-        option: the name of the option that the user passed, for error messages.
 
     Raises:
         TypeError: an element of `selection` is neither a job nor a string.
         ValueError: a job is not in `scheduler`, or a string matches no path.
 
     """
+    try:  # strings and schedulers are iterable
+        items = (selection,) if isinstance(selection, (str, AbstractJob)) else tuple(selection)
+    except TypeError:
+        raise TypeError(f"collapse={short_repr(selection)}: {SELECTION_ADVICE}") from None
     paths = paths_of(scheduler)
     selected_jobs: set[AnyJob] = set()
-    for item in _as_collection(selection, option):
+    for item in items:
         if isinstance(item, str):
             matches = match_paths(paths, item)
             if not matches:
                 hint = suggest_paths(paths, item)
-                raise ValueError(f"{option}={item!r}: no job of {scheduler.label!r} has a path like this{hint}")
+                raise ValueError(f"collapse={item!r}: no job of {scheduler.label!r} has a path like this{hint}")
             selected_jobs.update(matches)
         elif is_job(item):
             if item not in paths:
-                raise ValueError(f"{option}: {item.label!r} is neither in {scheduler.label!r} nor nested in it")
+                raise ValueError(f"collapse: {item.label!r} is neither in {scheduler.label!r} nor nested in it")
             selected_jobs.add(item)
         else:
-            raise TypeError(f"{option}={short_repr(item)}: give jobs, or strings that match their job.path")
+            raise TypeError(f"collapse={short_repr(item)}: {SELECTION_ADVICE}")
     return selected_jobs
 
 
@@ -80,12 +84,3 @@ def suggest_paths(paths: Mapping[AnyJob, str], pattern: str) -> str:
     similar = difflib.get_close_matches(pattern, map(printable, paths.values()), n=3)
     names = " or ".join(f"'{path}'" for path in similar)
     return f"; do you mean {names}?" if similar else ""
-
-
-def _as_collection(selection: JobSelection, option: str) -> tuple[AnyJob | str, ...]:
-    if isinstance(selection, (str, AbstractJob)):  # checked first, because strings and schedulers are iterable
-        return (selection,)
-    try:
-        return tuple(selection)
-    except TypeError:
-        raise TypeError(f"{option}={short_repr(selection)}: give jobs, or strings that match their job.path") from None

@@ -30,7 +30,7 @@ NOTE_HEIGHT: Final = 18.0
 MAX_NAMED_JOBS: Final = 30
 
 
-def timeline_svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
+def timeline_svg(record: TraceRecord, width: int = 1200, has_title: bool = True) -> str:
     """Draw the timeline of a record, `width` pixels wide, and return it as SVG."""
     picture = _new_picture()
     top = draw_title(picture, record, width) if has_title else 0.0

@@ -244,7 +244,10 @@ class _EventBuilder:
 
     def __init__(self, record: TraceRecord) -> None:
         self._record: Final = record
-        self._process_numbers: Final = self._assign_process_numbers()
+        # The process number of each run. All runs of one scheduler have the same number.
+        keys = [run.scheduler_number if run.parent is None else self._process_name(run) for run in record.runs]
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
+        self._process_numbers: Final = [numbers[key] for key in keys]
 
     def events(self) -> Iterator[TraceEvent]:
         """Yield all events, the names of processes and threads first."""
@@ -253,12 +256,6 @@ class _EventBuilder:
             if span.started_at is not None:
                 yield from self._slice_events(span)
         yield from self._incident_events()
-
-    def _assign_process_numbers(self) -> list[int]:
-        """Return the process number of each run. All runs of one scheduler have the same number."""
-        keys = [run.scheduler_number if run.parent is None else self._process_name(run) for run in self._record.runs]
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
-        return [numbers[key] for key in keys]
 
     def _process_name(self, run: RunSpan) -> str:
         return run.label if run.parent is None else self._record.spans[run.parent].path

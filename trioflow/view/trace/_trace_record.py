@@ -332,15 +332,11 @@ def _find_last_job(run: RunSpan, spans: tuple[Span, ...]) -> Span | None:
     candidates = [span for span in members if span.started_at is not None and not span.forever]
     if run.culprit_number is not None and run.stop_reason is not StopReason.FAILED:
         culprit = spans[run.culprit_number]
-        stopped_at = culprit.finished_at
-        cleanups = [span for span in candidates if stopped_at is not None and _is_cleanup(span, stopped_at)]
-        candidates = cleanups or [culprit]
+        stopped_at = or_infinity(culprit.finished_at)
+        # Only clean-up jobs start after their run was stopped.
+        started_later = [span for span in candidates if or_infinity(span.started_at) >= stopped_at]
+        candidates = [span for span in started_later if or_infinity(span.finished_at) > stopped_at] or [culprit]
     return max(candidates, key=lambda span: (or_infinity(span.finished_at), -span.number), default=None)
-
-
-def _is_cleanup(span: Span, stopped_at: float) -> bool:
-    """Return whether a job started after its run was stopped, as only clean-up jobs do."""
-    return or_infinity(span.started_at) >= stopped_at and or_infinity(span.finished_at) > stopped_at
 
 
 def _find_predecessor(span: Span, spans: tuple[Span, ...]) -> tuple[Span | None, WaitCause | None]:

@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import itemgetter
 from typing import Final, TypeVar
 
@@ -53,7 +54,7 @@ Cooldowns = list[tuple[float, float, int]]
 """The cooldowns of a throttled key: the start and end of each, and the number of the span that caused it."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class ResourceUse:
     """The use of one resource of a pool or a run, or of the share that a nested scheduler reserved for its members."""
 
@@ -94,9 +95,10 @@ class ResourceUse:
         use = self._find_last_use(1, until, waiting_number)
         return use[3] if use is not None and use[1] > since else None
 
-    def index_uses(self) -> None:
-        """Sort the uses by start and by end, for `find_releasing_span_number`."""
-        self._sorted_uses = tuple(sorted(self.uses, key=lambda use: (use[time_index], use[3])) for time_index in (0, 1))
+    @cached_property
+    def _sorted_uses(self) -> tuple[list[tuple[float, float, float, int]], ...]:
+        """The uses by start, and by end. All uses are known when the first of the waits is looked for."""
+        return tuple(sorted(self.uses, key=lambda use: (use[time_index], use[3])) for time_index in (0, 1))
 
     def _find_last_use(
         self, time_index: int, until: float, waiting_number: int
@@ -107,8 +109,6 @@ class ResourceUse:
         while index >= 0 and uses[index][3] == waiting_number:
             index -= 1
         return uses[index] if index >= 0 else None
-
-    _sorted_uses: tuple[list[tuple[float, float, float, int]], ...] = ()
 
 
 ResolvedNeeds = tuple[tuple[ResourceUse, float], ...]
@@ -192,8 +192,6 @@ class WaitAnalysis:
         self._shortages_by_needs: Final[
             dict[tuple[int, bool, ResolvedNeeds], tuple[list[ShortageInterval], list[ShortageInterval]]]
         ] = {}
-        for resource in (*needed_amounts, *self._slots):
-            resource.index_uses()
 
     def find_waits(self, span: Span) -> Iterator[Wait]:
         """Yield the waits of one span in chronological order."""

@@ -35,7 +35,6 @@ from .. import _time_spent, _timeline
 from .._spans import CommandRecord, RunSpan, Span, or_infinity, wait_text
 from .._trace_record import TOO_MANY_NOTE, GraphDescription, TraceRecord
 
-TIMELINE_WIDTH: Final = 1200
 MAX_SENTENCE_LENGTH: Final = 500
 MAX_NAME_LENGTH: Final = 48
 """The maximum number of characters in a name in a list. A longer name loses its middle."""
@@ -100,7 +99,7 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
         path_rows=[] if lacks else list(_critical_path_rows(record)),
         slots="" if lacks else slots_sentence(record),
         graphs=draw_graphs(record.graphs),
-        timeline=Markup(_timeline.timeline_svg(TraceRecord() if lacks else record, TIMELINE_WIDTH, has_title=False)),
+        timeline=Markup(_timeline.timeline_svg(TraceRecord() if lacks else record, has_title=False)),
         families=None if lacks else families_table(record),
         forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
         facts=run_facts(record),
