@@ -97,8 +97,7 @@ class RunOptions:
     jobs_window: int | None = option(
         "-j", "--jobs", parse=parse_count, metavar="N",
         help="Maximum number of jobs to run at once in the whole run: jobs in nested schedulers count, but not these "
-        "schedulers, forever jobs and services; 0 for no limit.  "
-        "[default: the scheduler's own]",
+        "schedulers, forever jobs and services; 0 for no limit.  [default: the scheduler's own]",
     )  # fmt: skip
     timeout: float | None = option(
         parse=parse_timeout, metavar="TIME",

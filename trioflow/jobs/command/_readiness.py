@@ -167,9 +167,8 @@ class OutputLine(Readiness):
         value: Any = text
         if not isinstance(value, (str, re.Pattern)) or not value:
             raise TypeError(
-                f"OutputLine({shown_value(text, name_in_errors('OutputLine', True))}): "
-                f"give part of the line as a string, or a compiled regular expression "
-                f"(of str, not bytes)"
+                f"OutputLine({shown_value(text, name_in_errors('OutputLine', True))}): give part of the line as a "
+                "string, or a compiled regular expression (of str, not bytes)"
             )
         self.text: Final = text
         self._matching_line: str | None = None

@@ -248,8 +248,7 @@ class ProcessJob(
         if (self._memory_limit is not None or self._nice is not None) and executor is not None:
             raise ValueError(
                 f"{self.label!r} has {option_value}, which only worker processes on this machine can apply, but "
-                f"processes= is {executor!r}: leave it out, or give the job "
-                f"processes={LOCAL_PROCESSES!r}"
+                f"processes= is {executor!r}: leave it out, or give the job processes={LOCAL_PROCESSES!r}"
             )
 
     @overload

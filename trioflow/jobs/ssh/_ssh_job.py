@@ -413,9 +413,8 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
     for name, value in variables.items():
         if not _VARIABLE_NAME_PATTERN.fullmatch(name):
             raise ValueError(
-                f"env of {subject}: "
-                f"{shown_value(name, subject)} is not a valid name for a variable on a node: use letters, digits and "
-                f"'_', and do not begin with a digit"
+                f"env of {subject}: {shown_value(name, subject)} is not a valid name for a variable on a node: use "
+                "letters, digits and '_', and do not begin with a digit"
             )
         if isinstance(value, str) and "\0" in value:
             raise ValueError(f"env of {subject}: the value of {shown_value(name, subject)} contains a NUL; remove it")
@@ -430,8 +429,7 @@ def _check_value_names(values: Mapping[Any, Any], subject: str) -> Iterable[str]
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):
             raise ValueError(
-                f"values of {subject}: {shown_value(name, subject)} cannot be a placeholder: "
-                f"give an identifier other than 'node', which "
-                f"is reserved"
+                f"values of {subject}: {shown_value(name, subject)} cannot be a placeholder: give an identifier other "
+                "than 'node', which is reserved"
             )
     return values

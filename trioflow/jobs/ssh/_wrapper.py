@@ -65,8 +65,7 @@ _HAS_MEMBERS_SCRIPT: Final = (
 _END_SCRIPT: Final = (
     "n=0; until kill -TERM -$p; do kill -0 $p || break; "
     'if [ "$n" -ge 10 ]; then kill -TERM $p; break; fi; nap .02 1; done; '
-    "n=0; kill -CONT -$p; "
-    "while kill -0 -$p || kill -0 $p; do "
+    "n=0; kill -CONT -$p; while kill -0 -$p || kill -0 $p; do "
     'if [ "$n" -ge "$g" ]; then kill -KILL -$p || kill -KILL $p; fi; '
     'if [ "$n" -ge $((g+100)) ]; then break; fi; '
     "nap .1 1; done;"
