@@ -23,17 +23,7 @@ from . import T
 if TYPE_CHECKING:
     import trio
 
-    from .._core.job._argument_types import (
-        A,
-        B,
-        C,
-        IterableFunction,
-        JobOf,
-        PlainFunction1,
-        PlainFunction2,
-        PlainFunction3,
-        ValueOrJob,
-    )
+    from .._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, ValueOrJob
 
 
 class ThreadOptions(JobOptions, total=False):
@@ -111,7 +101,7 @@ class ThreadJob(
     def __init__(self, function: Callable[[], T], /, **options: Unpack[ThreadOptions]) -> None: ...
     @overload
     def __init__(
-        self, function: IterableFunction[T], a: Iterable[Any] | JobOf[Any], /, **options: Unpack[ThreadOptions]
+        self, function: Callable[[Iterable[Any]], T], a: Iterable[Any] | JobOf[Any], /, **options: Unpack[ThreadOptions]
     ) -> None: ...
     @overload
     def __init__(

@@ -5,11 +5,14 @@ infers type variables in two passes. Arguments whose declared type contains a `C
 the second pass, when the results of the first pass are fixed. So the function is declared as a Protocol, which belongs
 to the first pass. The `tuple[Callable[[], A]]` in `ValueOrJob` serves only to move the argument to the second pass.
 Otherwise mypy would infer `Job[Any] | Any` as the type of a parameter, and reject the function.
+
+A function of one iterable has an overload of its own, with `Iterable[Any]`: its items are not checked, because mypy
+cannot infer their type for `sorted`, for example.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, ValuesView
+from collections.abc import Awaitable, Callable, Mapping, Sequence, ValuesView
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 A = TypeVar("A")
@@ -66,7 +69,3 @@ class PlainFunction2(Protocol[A_contra, B_contra, T_co]):
 
 class PlainFunction3(Protocol[A_contra, B_contra, C_contra, T_co]):
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> T_co: ...
-
-
-IterableFunction: TypeAlias = Callable[[Iterable[Any]], A]
-"""A function of one iterable, whose items are not checked: mypy cannot infer their type for `sorted`, for example."""

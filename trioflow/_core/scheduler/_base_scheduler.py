@@ -27,7 +27,6 @@ from ..job._argument_types import (
     AsyncOrThreadFunction1,
     AsyncOrThreadFunction2,
     B,
-    IterableFunction,
     JobOf,
     PlainFunction1,
     PlainFunction2,
@@ -418,7 +417,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     @overload
     def map(
         self,
-        function: IterableFunction[T],
+        function: Callable[[Iterable[Any]], T],
         a: Iterable[Iterable[Any] | JobOf[Any]],
         /,
         *,

@@ -190,10 +190,9 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
         options = self._command_options
         *arguments, stdin_job = original_arguments_of(self)
-        counted = {"option shell=": options.shell, "directory": LocalDirectory(options.cwd)}
-        return options.work(
-            "command", arguments, stdin_job, counted | _argv.counted_variables(options.env, self.redact)
-        )
+        variables = _argv.counted_variables(options.env, self.redact)
+        counted = {"option shell=": options.shell, "directory": LocalDirectory(options.cwd), **variables}
+        return options.work("command", arguments, stdin_job, counted)
 
     def forget_run(self) -> None:
         """Reset the result of the latest run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import io
 import os
 import re
@@ -15,13 +16,7 @@ from typing import Any, Final, Protocol
 
 from ... import _posix as posix
 from ...abc import printable
-from ..posix._files import (
-    explain_temporary_file,
-    may_wait_for_writer,
-    open_temporary_file,
-    write_all,
-    write_all_to_stream,
-)
+from ..posix._files import explain_temporary_file, may_wait_for_writer, open_temporary_file, write_all
 
 SPOOL_LIMIT_BYTES: Final = 1 << 20
 """The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
@@ -190,7 +185,7 @@ class FileSink:
 
     def write(self, data: bytes) -> None:
         if isinstance(self._file, io.RawIOBase):
-            write_all_to_stream(self._file, data)
+            _write_all_to_stream(self._file, data)
         else:
             self._file.write(data if self._decoder is None else self._decoder.decode(data))
         if self._flushes_each_write:
@@ -201,6 +196,20 @@ class FileSink:
         if self._decoder is not None and (incomplete := self._decoder.decode(b"", final=True)):
             self._file.write(incomplete)
         self._flush()
+
+
+def _write_all_to_stream(stream: io.RawIOBase, data: bytes) -> None:
+    """Write all data to a raw stream, which may take a part of it at each write.
+
+    Raises:
+        BlockingIOError: the stream is non-blocking and takes nothing now.
+
+    """
+    view = memoryview(data)
+    while view:
+        if (size := stream.write(view)) is None:
+            raise BlockingIOError(errno.EAGAIN, f"{stream!r} is non-blocking and full: give a blocking one")
+        view = view[size:]
 
 
 class DescriptorSink:

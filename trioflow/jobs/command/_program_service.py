@@ -25,16 +25,7 @@ from ..._core.job._errors import JobTimeout
 from ..._core.job._service import Service
 from ..._core.run._current import current_job
 from ..._hints import explain_form
-from ...abc import (
-    AbstractJob,
-    JobOptions,
-    RunHandle,
-    callback,
-    name_in_errors,
-    original_arguments_of,
-    run_of,
-    shown_value,
-)
+from ...abc import AbstractJob, JobOptions, callback, name_in_errors, original_arguments_of, run_of, shown_value
 from ._argv import Template
 from ._command_job import CommandJob
 from ._output_sinks import MAX_TAIL_BYTES, file_size, file_tail
@@ -83,12 +74,8 @@ class ProgramService(Service[Any], keeps_time=True):
         if options.get("redact"):
             readiness._redact()
         self._on_line: Final = on_line
-        can_read_lines = all(
-            stream is None or (isinstance(stream, int) and stream in (PIPE, STDOUT)) for stream in streams
-        )
-        self._output_files: Final = [
-            stream for stream in streams if is_path(stream) and os.fsdecode(stream) != os.devnull
-        ]
+        can_read_lines = all(file is None or (isinstance(file, int) and file in (PIPE, STDOUT)) for file in streams)
+        self._output_files: Final = [file for file in streams if is_path(file) and os.fsdecode(file) != os.devnull]
         if on_line is not None and not can_read_lines:
             raise ValueError(f"on_line of {subject}: its output goes elsewhere; leave out stdout= and stderr=")
         if isinstance(ready, OutputLine) and not can_read_lines and not self._output_files:
@@ -155,7 +142,6 @@ class ProgramService(Service[Any], keeps_time=True):
             JobTimeout: the program was not ready in time.
 
         """
-        run, job = run_of(self), self._job
         self._latest_lines.clear()
         self._readiness._check_before_start()
         initial_sizes = {path: file_size(path) for path in self._output_paths()}
@@ -165,7 +151,7 @@ class ProgramService(Service[Any], keeps_time=True):
         async def report_readiness() -> None:
             nonlocal is_ready
             try:
-                result = await self._wait_until_ready(run, initial_sizes)
+                result = await self._wait_until_ready(initial_sizes)
             except Exception as error:
                 readiness_errors.append(error)
                 task_group.cancel_scope.cancel()
@@ -177,7 +163,7 @@ class ProgramService(Service[Any], keeps_time=True):
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(report_readiness)
             try:
-                outcome = await job.co_run()
+                outcome = await self._job.co_run()
             except Exception as error:
                 outcome = error
             task_group.cancel_scope.cancel()
@@ -192,7 +178,7 @@ class ProgramService(Service[Any], keeps_time=True):
         assert outcome is not None  # a cancellation would have left the task group as an exception
         raise self._early_end_error(outcome, is_ready, self._output_tail(initial_sizes))
 
-    async def _wait_until_ready(self, run: RunHandle, initial_sizes: Mapping[Any, int]) -> Any:
+    async def _wait_until_ready(self, initial_sizes: Mapping[Any, int]) -> Any:
         """Wait until the service is ready, and return its result.
 
         Raises:
@@ -201,8 +187,8 @@ class ProgramService(Service[Any], keeps_time=True):
 
         """
         try:
-            with run.time_limit(self, "sign of readiness", cancels=True):
-                return await self._readiness._wait(run, initial_sizes)
+            with run_of(self).time_limit(self, "sign of readiness", cancels=True):
+                return await self._readiness._wait(run_of(self), initial_sizes)
         except JobTimeout as timeout_error:
             latest_failure = "" if self.redact else self._readiness._latest_failure()
             hint = BUFFERED_OUTPUT_HINT if isinstance(self._readiness, OutputLine) else ""

@@ -226,7 +226,7 @@ MAX_READING_SECONDS: Final = 0.001
 class PipeReader:
     """The read end of one pipe, and the sinks of its data."""
 
-    __slots__ = ("_max_bytes", "_output_pipes", "_sinks", "descriptor", "is_watched")
+    __slots__ = ("_max_bytes", "_output_pipes", "_sinks", "descriptor")
 
     def __init__(self, descriptor: int, sinks: Sequence[OutputSink], owner: OutputPipes) -> None:
         posix.set_blocking(descriptor, False)
@@ -235,7 +235,6 @@ class PipeReader:
         has_lines = any(isinstance(sink, LineSink) for sink in sinks)
         self._max_bytes: Final = MAX_LINES_READ_BYTES if has_lines else MAX_READ_BYTES
         self._output_pipes: Final = owner
-        self.is_watched = False  # whether the selector watches the descriptor; True once the command has started
 
     def read(self, max_seconds: float = math.inf) -> bool:
         """Forward data to the sinks for up to about `max_seconds` seconds; return False at the end of the output."""
@@ -305,7 +304,6 @@ class OutputPipes:
             self._selector.register(exit_descriptor, selectors.EVENT_READ)
             for reader in self._readers:
                 self._selector.register(reader.descriptor, selectors.EVENT_READ, reader)
-                reader.is_watched = True
 
     async def forward_until_ended(self, wait: WaitReadableFunction, deadline: float) -> bool:
         """Forward output until the command has ended, and return True; return False at the deadline or if a sink fails.
@@ -347,7 +345,7 @@ class OutputPipes:
                 self._is_command_over = True
 
     def _close_reader(self, reader: PipeReader) -> None:
-        if self._selector is not None and reader.is_watched:
+        if self._selector is not None and reader.descriptor in self._selector.get_map():
             self._selector.unregister(reader.descriptor)
         self._readers.discard(reader)
         reader.finish()
@@ -355,8 +353,7 @@ class OutputPipes:
     def close(self) -> None:
         """Read the remaining data from the pipes, and close them, even if a process still holds a write end."""
         for reader in tuple(self._readers):
-            if reader.is_watched:
-                reader.read()
+            reader.read()
             self._close_reader(reader)
         if self._selector is not None:
             self._selector.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import io
 import os
 import stat
 import tempfile
@@ -68,20 +66,6 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
             poll = posix.poll()  # unlike select(), poll() accepts descriptors above 1,023
             poll.register(descriptor, posix.POLLOUT)
             poll.poll()
-
-
-def write_all_to_stream(stream: io.RawIOBase, data: bytes) -> None:
-    """Write all data to a raw stream, which may take a part of it at each write.
-
-    Raises:
-        BlockingIOError: the stream is non-blocking and takes nothing now.
-
-    """
-    view = memoryview(data)
-    while view:
-        if (size := stream.write(view)) is None:
-            raise BlockingIOError(errno.EAGAIN, f"{stream!r} is non-blocking and full: give a blocking one")
-        view = view[size:]
 
 
 @contextlib.contextmanager

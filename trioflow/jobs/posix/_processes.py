@@ -51,16 +51,7 @@ class Process:
     program dies.
     """
 
-    __slots__ = (
-        "_guard",
-        "_reaped_at",
-        "_table_index",
-        "exit_descriptor",
-        "pid",
-        "returncode",
-        "rss_before_exec",
-        "usage",
-    )
+    __slots__ = ("_guard", "_index", "_reaped_at", "exit_descriptor", "pid", "returncode", "rss_before_exec", "usage")
 
     def __init__(self, guard: Guard, pid: int) -> None:
         """Register the group of a new child process in the guard's table, and open the process's exit descriptor.
@@ -76,7 +67,7 @@ class Process:
         """
         self._guard: Final = guard
         self.pid: Final = pid
-        self._table_index: int | None = guard.table.add_group(pid)
+        self._index = guard.table.add_group(pid)  # in the guard's table; 0 if it is in none
         self.returncode: int | None = None
         self.usage: Rusage | None = None
         # Until its exec, the process is a copy of this program. The kernel includes the memory of this copy in
@@ -169,9 +160,8 @@ class Process:
     def unregister(self) -> None:
         """Remove the group from the guard's table, even if it still has members, and close the exit descriptor."""
         self._close_exit_descriptor()
-        if self._table_index is not None:
-            self._guard.table.remove_group(self._table_index)
-            self._table_index = None
+        self._guard.table.remove_group(self._index)
+        self._index = 0
 
     def _close_exit_descriptor(self) -> None:
         if self.exit_descriptor >= 0:

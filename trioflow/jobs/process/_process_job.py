@@ -37,17 +37,7 @@ from . import _worker_main
 from ._worker_pool import EXIT_TIMEOUT, WorkerDied, WorkerPool, is_main_imported
 
 if TYPE_CHECKING:
-    from ..._core.job._argument_types import (
-        A,
-        B,
-        C,
-        IterableFunction,
-        JobOf,
-        PlainFunction1,
-        PlainFunction2,
-        PlainFunction3,
-        ValueOrJob,
-    )
+    from ..._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, ValueOrJob
 
 D = TypeVar("D")
 
@@ -151,7 +141,11 @@ class ProcessJob(
     def __init__(self, function: Callable[[], T], /, **options: Unpack[ProcessOptions]) -> None: ...
     @overload
     def __init__(
-        self, function: IterableFunction[T], a: Iterable[Any] | JobOf[Any], /, **options: Unpack[ProcessOptions]
+        self,
+        function: Callable[[Iterable[Any]], T],
+        a: Iterable[Any] | JobOf[Any],
+        /,
+        **options: Unpack[ProcessOptions],
     ) -> None: ...
     @overload
     def __init__(
