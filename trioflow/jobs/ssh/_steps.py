@@ -178,6 +178,11 @@ class CopyStep(Step):
 
     __slots__ = ()
 
+    def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
+        if not sources:
+            raise ValueError(f"{type(self).__name__}(): give the files and directories to be copied, and to=")
+        super().__init__((*sources, to))
+
     def _describe(self, depth: int | None = None) -> str:
         *sources, to = (_argv.display_text(word, depth) for word in self.words)
         return f"{type(self).__name__}({', '.join(sources)}, to={to})"
@@ -210,11 +215,9 @@ class Push(CopyStep):
     __slots__ = ()
 
     def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
-        if not sources:
-            raise ValueError("Push(): give the files and directories to be copied, and to=")
+        super().__init__(*sources, to=to)
         if is_among(to, ("", b"")):
             raise ValueError(f"Push(): to={short_repr(to)} is empty: give a path on the node, or '~'")
-        super().__init__((*sources, to))
 
     def _files_read(self) -> Iterable[Any]:
         return [_expand_home(word) for word in self.words[:-1]]
@@ -248,11 +251,6 @@ class Pull(CopyStep):
     """
 
     __slots__ = ()
-
-    def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
-        if not sources:
-            raise ValueError("Pull(): give the files and directories to be copied, and to=")
-        super().__init__((*sources, to))
 
     def _files_written(self) -> Iterable[str]:
         """Return the copies whose names are known before the run: not those of jobs' results, nor of wildcards."""
