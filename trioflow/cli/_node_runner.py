@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
-from .. import (
-    CommandResult,
-    Job,
-    JobTimeout,
-    LocalNode,
-    Pull,
-    Push,
-    Scheduler,
-    Script,
-    SshError,
-    SshJob,
-    SshNode,
-    StopReason,
-    Unreachable,
-)
+from .. import Job, JobTimeout, Pull, Push, Scheduler, Script, SshError, SshJob, SshNode, StopReason, Unreachable
 from ..abc import duration_text
-from ..jobs.command._result import text_with_notes
+from ..jobs.command._result import CommandResult, text_with_notes
 from ..jobs.posix._processes import describe_exit
 from . import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from ._signals import ExitOnSecondSignal
 from .batch._batch_run import exit_on_broken_output
 
 if TYPE_CHECKING:
+    from .. import LocalNode
     from ._ssh import SshOptions
 
-Node = SshNode | LocalNode
+    Node = SshNode | LocalNode
+
 Step = str | Push | Pull | Script
 
+NODE_PLACEHOLDER: Final = "{node}"
+"""Stands for the name of the node in the command, and in names of files and directories."""
 MAX_EXIT_CODE: Final = 101
 """The maximum exit code, which stands for more than 100 failed nodes."""
 
@@ -58,7 +47,9 @@ class NodeOutcome:
 
 
 def steps_on_node(options: SshOptions, node: Node) -> list[Step]:
-    fill = functools.partial(options.fill_in, node.hostname)
+    def fill(texts: Iterable[str]) -> list[str]:
+        return [text.replace(NODE_PLACEHOLDER, node.hostname) for text in texts]
+
     steps: list[Step] = [Push(*fill(options.push), to=options.to)] if options.push else []
     if options.script is not None:
         steps.append(Script(*fill([options.script, *options.words]), includes=fill(options.include)))

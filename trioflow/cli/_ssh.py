@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable
 from typing import Final
 
 import click
@@ -31,8 +30,6 @@ Exit codes:
   255    the command line is wrong
 """
 
-NODE_PLACEHOLDER: Final = "{node}"
-"""Stands for the name of the node in the command, and in names of files and directories."""
 paths_option: Final = functools.partial(option, type=click.Path(), multiple=True, metavar="PATH")
 
 
@@ -68,10 +65,6 @@ class SshOptions:
     timeout: float | None = option(parse=parse_time_limit, metavar="TIME", help="End a command that takes longer.")
     tag: bool = option(help="Print each line immediately, after the node's name.")
 
-    def fill_in(self, node_name: str, texts: Iterable[str]) -> list[str]:
-        """Return texts with the name of a node in place of `{node}`."""
-        return [text.replace(NODE_PLACEHOLDER, node_name) for text in texts]
-
 
 @click.command(
     name="ssh",
@@ -99,6 +92,6 @@ def command(options: SshOptions) -> int:
     nodes = make_nodes(options.nodes, **{name: getattr(options, name) for name in names})
     script = [] if options.script is None else [options.script]
     for file in [*script, *options.include, *options.push]:  # with {node} in its name, it is another for each node
-        if NODE_PLACEHOLDER not in file and not os.path.exists(file):
+        if _node_runner.NODE_PLACEHOLDER not in file and not os.path.exists(file):
             raise click.UsageError(f"there is no file {file!r}")
     return _node_runner.NodeRun(options, nodes).run()
