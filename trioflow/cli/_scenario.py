@@ -24,21 +24,10 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from .. import JournalError, Scheduler
+from .. import AbstractJob, JournalError, Scheduler, Service
 from .. import _posix as posix
 from .._hints import nearest_name
-from ..abc import (
-    AbstractJob,
-    all_requirements,
-    check_scenario,
-    enclosing_schedulers,
-    inputs_of,
-    is_scheduler,
-    is_service,
-    paths_of,
-    printable,
-    reachable,
-)
+from ..abc import all_requirements, check_scenario, enclosing_schedulers, inputs_of, paths_of, printable, reachable
 from ..graph import keep_only, topological_order
 from ..view.text import _failure_text, _selection, _symbols
 from . import USAGE_ERROR_CODE, _outputs
@@ -309,7 +298,7 @@ def make_window(scheduler: Scheduler, slots: int | None) -> int | anyio.Capacity
         slots: N; 0 or None for no limit.
 
     """
-    if not slots or not any(map(is_scheduler, scheduler)):
+    if not slots or not any(isinstance(job, Scheduler) for job in scheduler):
         return slots
     import anyio  # imported here, because --help does not need it
 
@@ -465,7 +454,7 @@ def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:
 
 def _dependencies(job: AnyMember) -> Iterator[AnyMember]:
     yield from inputs_of(job)
-    yield from (requirement for requirement in job.required if is_service(requirement))
+    yield from (requirement for requirement in job.required if isinstance(requirement, Service))
 
 
 def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
