@@ -17,16 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..jobs.command._shell_places import (
-    BUILTINS,
-    COMMENT,
-    NUMBER,
-    SEVERAL,
-    VALUE,
-    UnsafePlaceError,
-    check_places,
-    quote,
-)
+from ..jobs.command._shell_places import BUILTINS, COMMENT, MANY, NUMBER, VALUE, UnsafePlaceError, check_places, quote
 
 REPLACEMENT_STRINGS: Final = """\
   {}    the argument                {.} without its extension
@@ -210,7 +201,7 @@ class CommandTemplate:
             pieces += [*[" "] * bool(line), Placeholder(None, 0, "")]
         command = _command_of_arguments(pieces)
         if is_command:
-            marks = (SEVERAL if has_several else VALUE, "./" if command else "")
+            marks = (MANY if has_several else VALUE, "./" if command else "")
             pieces = [*command, *_check_places(pieces[len(command) :], line, shell, *marks)]
         self._pieces: Final = _repeat_words(pieces, line) if repeats_words else pieces
         self._is_quoted: Final = is_command and not command

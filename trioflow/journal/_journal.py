@@ -55,23 +55,9 @@ from .._core.words._run_view import run_times
 from ..jobs._user_files import claim
 from ..jobs.command._output_sinks import OutputSpool
 from ._file_stamps import FileStamper, path_text
-from ._fingerprint import (
-    MAX_REPORTED_JOBS,
-    FingerprintBuilder,
-    describe_difference,
-    path_in_directory,
-    read_parts,
-    with_requirements,
-)
+from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
-from ._record_paths import (
-    RecordPaths,
-    describe_winners,
-    find_stored_result,
-    name_of_added_job,
-    used_by_losers,
-    used_of_pools_around,
-)
+from ._record_paths import RecordPaths, describe_winners, name_of_added_job, stored_result, used_around, used_by_losers
 from ._requirement_forms import CUT_PART, NEVER, NOTHING, Counted, RequirementForms
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import IS_INSTALLED, NotSerializable, Spools, comparison_form, digest, dumps, loads, msgspec
@@ -85,6 +71,7 @@ if TYPE_CHECKING:
     from .._core.scheduler._base_scheduler import BaseScheduler
 
 MAX_NAMED_JOBS: Final = 5
+MAX_UNSTORED_JOBS: Final = 1000
 
 
 Durability = Literal["group", "each"]
@@ -490,8 +477,8 @@ class JournalSession:
             self._result_forms[first] = comparison_form(dumps(value))
 
         try:
-            value = find_stored_result(first, members, lambda path: find_facts(path).winners, find_result, add_result)
-            used = used_of_pools_around(first, members, lambda path: find_facts(path).budgets)
+            value = stored_result(first, members, lambda path: find_facts(path).winners, find_result, add_result)
+            used = used_around(first, members, lambda path: find_facts(path).budgets)
         except (LookupError, NotSerializable):
             return ALWAYS_RUNS
         counted.ran, counted.cause = ran, None
@@ -872,7 +859,7 @@ class JournalSession:
 
     def _record_unstorable(self, job: AbstractJob[Any], reason: str) -> None:
         """Record that a job cannot be stored, for the report at the end of the run."""
-        if len(self._unstorable_reasons_by_label) < MAX_REPORTED_JOBS:
+        if len(self._unstorable_reasons_by_label) < MAX_UNSTORED_JOBS:
             self._unstorable_reasons_by_label[job.label] = reason
 
     def _result_form(self, job: AbstractJob[Any]) -> str:
@@ -962,7 +949,7 @@ class JournalSession:
             self.store.close()
         if self._unstorable_reasons_by_label:
             labels, reasons = zip(*self._unstorable_reasons_by_label.items(), strict=True)
-            number = f"{'at least ' * (len(labels) == MAX_REPORTED_JOBS)}{plural(len(labels), 'job')}"
+            number = f"{'at least ' * (len(labels) == MAX_UNSTORED_JOBS)}{plural(len(labels), 'job')}"
             report(
                 f"the journal cannot store {number}, which will run again: "
                 f"{join_names([*map(repr, labels)], MAX_NAMED_JOBS)}; reason for the first: {reasons[0]}; for a "

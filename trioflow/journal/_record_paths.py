@@ -198,7 +198,7 @@ def describe_winners(winners: Sequence[AbstractJob[Any]], members: RecordPaths) 
     }
 
 
-def find_stored_result(
+def stored_result(
     first: AbstractJob[Any],
     members: RecordPaths,
     find_winners: Callable[[str], Winners],
@@ -260,7 +260,7 @@ def find_stored_result(
     return values[first]
 
 
-def used_of_pools_around(
+def used_around(
     first: AbstractJob[Any], members: RecordPaths, find_used: Callable[[str], Mapping[str, float]]
 ) -> Counter[str]:
     """Return what the jobs in a `First` had used of budgets that they still need, without those of pools in it.

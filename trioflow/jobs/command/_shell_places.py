@@ -23,7 +23,7 @@ from typing import Final
 VALUE: Final = "\0"
 PLAIN: Final = "\1"
 """The marks of values: of any value, and of one without special characters."""
-SEVERAL: Final = "\0\2"
+MANY: Final = "\0\2"
 NUMBER: Final = f"{PLAIN}0"
 """The marks of arguments with blanks between them, which may be several words, and of a natural number."""
 PLAIN_VALUE: Final = re.compile(r"(?!/dev/(?:tcp|udp)/)[+\-./0-9A-Z_a-z]+")
@@ -135,7 +135,7 @@ _CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\4-]|((?:\A|[=:
 _AS_WORD: Final = 'make it a word of its own, or pass it as "$1", as in: sh -c \'x "$1"\' - {}'
 _QUOTE_EXPANSIONS: Final = 'put what the shell expands there in double quotes, as in: test "$(wc -l < x)" = 2'
 _LEAVE_OUT_QUOTES: Final = 'leave the quotes out, as arguments are quoted anyway: -m "for "{} in place of -m "for {}"'
-_IS_SEVERAL: Final = ("where it may be several words", "write {1}, {2}, ... in place of {}")
+_IS_MANY: Final = ("where it may be several words", "write {1}, {2}, ... in place of {}")
 _REMEDIES: Final = {
     '"': ("inside double quotes", _LEAVE_OUT_QUOTES),
     "'": ("inside single quotes", _LEAVE_OUT_QUOTES),
@@ -208,8 +208,8 @@ class _Reader:
                 case "bracket":
                     self.read_commands(")")
                 case "redirection":
-                    if SEVERAL in self._read_word():
-                        raise _Unknown(*_IS_SEVERAL)
+                    if MANY in self._read_word():
+                        raise _Unknown(*_IS_MANY)
                     self.spans.append((FILE, found.end(), self.position))
                 case "end":
                     _check_command(words, self._number)
@@ -390,8 +390,8 @@ def _check_command(words: Sequence[str], number: str) -> None:
         if EVALUATED.fullmatch(variable.rstrip("+")) and not value.isdecimal():
             raise _Unknown("in a line that sets a variable which shells evaluate", f"write env {variable}={{}} COMMAND")
     for variable, _, value in (word.partition("=") for word in assignments):
-        if SEVERAL in value:
-            raise _Unknown(*_IS_SEVERAL)
+        if MANY in value:
+            raise _Unknown(*_IS_MANY)
         if "[" in variable or _MARKS.search(variable):
             raise _Unknown("in a line with a subscript" if "[" in variable else "in the name of a variable")
     if _NAME.fullmatch(name) is None:
@@ -401,6 +401,6 @@ def _check_command(words: Sequence[str], number: str) -> None:
         )
     form = form.replace("NUMBER", _NUMBER if name == "[[" else number)
     if re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None:
-        is_several = SEVERAL in arguments
+        is_many = MANY in arguments
         remedy = _QUOTE_EXPANSIONS if _UNQUOTED in arguments else _AS_WORD
-        raise _Unknown(*(_IS_SEVERAL if is_several else (f"after {name}", remedy)))
+        raise _Unknown(*(_IS_MANY if is_many else (f"after {name}", remedy)))
