@@ -136,7 +136,7 @@ class RunSummaryText:
             items: the place of each item in the line, and its text.
 
         """
-        separator = " · " if self._symbols.symbol_set is _symbols.UNICODE_SYMBOLS else ", "
+        separator = " · " if self._symbols.is_unicode else ", "
         columns = line_width() - len("slowest chain") - 2
         for count in range(min(MAX_NAMED_JOBS, len(items)), 0, -1):
             omitted = [f"{len(items) - count} more"] if len(items) > count else []

@@ -87,8 +87,7 @@ class RunModel:
         self.forever_jobs: Final[dict[JobRecord, None]] = {}  # omits forever jobs nested in another forever job
         self.failed_jobs_by_kind: Final[dict[tuple[bool | None, str], FailedJobs]] = {}
         """The failed jobs of one kind that count alike, as in `group_failures`."""
-        self._create_records(self.root)
-        self._reset_counts(self.root)
+        self._begin_records(self.root)
         self.display = Display()
 
     def progress(self) -> RunProgress:
@@ -128,22 +127,18 @@ class RunModel:
             job.job for job in record.members
         ]:
             return  # nothing to reset: no job has started, and the members have not changed
-        self._create_records(record)
         record.counts.subtract_from_enclosing()
         failed_jobs = (failures.jobs for failures in self.failed_jobs_by_kind.values())
         for jobs in (self.running_jobs, self.forever_jobs, *failed_jobs):
             for job in [job for job in jobs if record in job.enclosing_schedulers()]:
                 del jobs[job]
-        self._reset_counts(record)
+        self._begin_records(record)
         self.display.wake()
 
     def job_added(self, scheduler: BaseScheduler, added_job: AnyJob) -> None:
-        enclosing = cast(SchedulerRecord, self.records[scheduler])
-        job = self._add_record(enclosing, added_job)
-        self._count_added_job(enclosing, job)
+        job = self._add_record(cast(SchedulerRecord, self.records[scheduler]), added_job)
         if isinstance(job, SchedulerRecord):
-            self._create_records(job)
-            self._reset_counts(job)
+            self._begin_records(job)
         self.graph_revision += 1
         self.display.wake()
 
@@ -237,22 +232,24 @@ class RunModel:
 
     # ---- jobs
 
-    def _create_records(self, top_record: SchedulerRecord) -> None:
-        """Create or reset the records of all jobs in a scheduler, at any depth. Call this when its run begins."""
+    def _begin_records(self, top_record: SchedulerRecord) -> None:
+        """Create or reset the records of all jobs in a scheduler, at any depth, when its run begins: all wait."""
         todo = [top_record]
         while todo:
             record = todo.pop()
             scheduler, old_members = record.scheduler, record.members
             collect_dropped(scheduler, self._dropped_jobs)
             record.members, record.nested_schedulers = {}, {}
+            record.reset_counts()
             for job in scheduler:
                 self._add_record(record, job)
             for removed in old_members.keys() - record.members.keys():
                 self._drop_records(removed)
             todo += record.nested_schedulers
+        self.graph_revision += 1
 
     def _add_record(self, record: SchedulerRecord, job: AnyJob) -> JobRecord:
-        """Create or reset the record of a job, add it to the record of its scheduler, and return it."""
+        """Create or reset the record of a job, add it to the record and the counts of its scheduler, and return it."""
         member = self.records.get(job)
         if member is None:
             record_class = SchedulerRecord if is_scheduler(job) else JobRecord
@@ -261,6 +258,12 @@ class RunModel:
         else:
             member.reset_run_fields()
         record.add_member(member)
+        if member.is_one_job:
+            record.counts.move(None, tally_key(JobState.IDLE, member.forever))
+        if not member.forever:
+            record.counts.row_count += 1
+        elif not record.belongs_to_forever_job:
+            self.forever_jobs[member] = None
         return member
 
     def _drop_records_of_dropped_jobs(self) -> None:
@@ -275,22 +278,6 @@ class RunModel:
     def _drop_records(self, record: JobRecord) -> None:
         for job in [record, *(record.iterate_jobs() if isinstance(record, SchedulerRecord) else ())]:
             self.records.pop(job.job, None)
-
-    def _reset_counts(self, top_scheduler: SchedulerRecord) -> None:
-        """Count all jobs in a scheduler as waiting, and none as ready."""
-        for scheduler in top_scheduler.iterate_schedulers():
-            scheduler.reset_counts()
-            for job in scheduler.members:
-                self._count_added_job(scheduler, job)
-        self.graph_revision += 1
-
-    def _count_added_job(self, scheduler: SchedulerRecord, job: JobRecord) -> None:
-        if job.is_one_job:
-            scheduler.counts.move(None, tally_key(JobState.IDLE, job.forever))
-        if not job.forever:
-            scheduler.counts.row_count += 1
-        elif not scheduler.belongs_to_forever_job:
-            self.forever_jobs[job] = None
 
     def iterate_in_listing_order(self) -> Iterator[tuple[JobRecord, int]]:
         """Yield all jobs except forever jobs in the order of `Scheduler.list`, each with its depth of nesting.

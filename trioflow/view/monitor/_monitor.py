@@ -191,7 +191,7 @@ class Monitor(Instrument):
         """Return a new display, which draws pictures on a terminal, and otherwise writes log lines."""
         stream = sys.stdout if self._file is None else self._file
         symbols = _symbols.Symbols.for_stream(stream)
-        get_tag = functools.partial(self._format_tag, symbols) if self._should_tag_lines else None
+        get_tag = (lambda job: f"{name_of(job, model, symbols)}: ") if self._should_tag_lines else None
         if can_move_cursor(stream):
             from ._terminal import TerminalDisplay  # imported here, because importing rich takes a long time
 
@@ -200,9 +200,6 @@ class Monitor(Instrument):
         folds = self._should_fold and stream is sys.stdout and are_at_one_place(sys.stdout, sys.stderr)
         fold = next((fold for name, fold in FOLDS.items() if os.environ.get(name) == "true"), None) if folds else None
         return LogDisplay(stream, model, symbols, has_colors(stream), get_tag, fold)
-
-    def _format_tag(self, symbols: _symbols.Symbols, job: AnyJob) -> str:
-        return f"{name_of(job, self._model, symbols)}: "
 
     def _reset(self) -> None:
         model, self._model = self._model, None

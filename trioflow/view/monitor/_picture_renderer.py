@@ -29,7 +29,7 @@ from ..._core.words._explain import get_status_text, waiting
 from ..._core.words._job_queries import criticality, fraction_done, is_ready, is_service
 from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, recorded_state
 from ..text import _failure_text
-from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
+from ..text._symbols import Symbols, display_width
 from ._model import MAX_KEPT_FAILURES, RunModel
 from ._records import JobRecord, SchedulerRecord, StyledLine, line_width
 from ._run_header import MIN_TIME_WIDTH, RunHeader, elapsed_text
@@ -191,9 +191,9 @@ def full_name(job: JobRecord, symbols: Symbols) -> str:
     return symbols.escape("/".join([*outer_labels[::-1], job.job.label]))
 
 
-def name_of(job: AnyJob, model: RunModel | None, symbols: Symbols) -> str:
+def name_of(job: AnyJob, model: RunModel, symbols: Symbols) -> str:
     """Return the full name of a job; its label if the model does not have it."""
-    record = None if model is None else model.records.get(job)
+    record = model.records.get(job)
     return symbols.escape(job.label) if record is None else full_name(record, symbols)
 
 
@@ -236,8 +236,6 @@ class PictureRenderer:
         self._symbols: Final = symbols
         self._time_width = MIN_TIME_WIDTH
         self._label_width = 0
-        self._is_unicode: Final = symbols.symbol_set is UNICODE_SYMBOLS
-        self.ellipsis: Final = "…" if self._is_unicode else "..."
 
     def draw(self, columns: int, height: int) -> list[StyledLine]:
         """Return a picture of at most `height` lines and at most `columns` columns.
@@ -252,7 +250,7 @@ class PictureRenderer:
             return header_lines
         is_over = self._model.ended_at is not None
         if not is_over and lines_left >= MIN_LINES_FOR_CAUSES and not self._selector.all_jobs_fit(lines_left):
-            causes = self._wait_causes_text(" · " if self._is_unicode else ", ")
+            causes = self._wait_causes_text(" · " if self._symbols.is_unicode else ", ")
             header_lines += [[(f" {self._truncate(causes, columns - 1)}", "figures")]] * bool(causes)
             lines_left = height - len(header_lines)
         lines = self._job_lines(self._selector.select(lines_left), columns)
@@ -338,7 +336,7 @@ class PictureRenderer:
             columns -= line_width(details)
         detail = self._detail_text(job)
         if row.failure_count > 1 and detail:
-            times = "×" if self._is_unicode else "x"
+            times = "×" if self._symbols.is_unicode else "x"
             detail = f"{row.failure_count} {'like this:' if row.has_other_messages else times} {detail}"
         if columns > 2 and detail:
             details.append((self._truncate("  " + detail, columns), "label"))
@@ -349,7 +347,7 @@ class PictureRenderer:
         percentage = f"  {percent_text(fraction):>4}"
         if columns < len(percentage):
             return []
-        done_character, remaining_character = ("━", "─") if self._is_unicode else ("=", "-")
+        done_character, remaining_character = ("━", "─") if self._symbols.is_unicode else ("=", "-")
         bar_width = min(MAX_BAR_WIDTH, columns - 2 - len(percentage))
         if bar_width < MIN_BAR_WIDTH:
             return [(percentage, "figures")]
@@ -389,7 +387,7 @@ class PictureRenderer:
         elif is_service(job.job) and job.state is JobState.RUNNING:
             details.append("ready" if is_ready(job.job) else "starting")
         if job.state is JobState.RUNNING and (expected := job.expected_duration) is not None:
-            details.append(f"of {'≈' if self._is_unicode else '~'}{duration_text(expected)}")
+            details.append(f"of {self._symbols.about_sign}{duration_text(expected)}")
         wait = waiting(job.job)
         if status := get_status_text(job.job) or ("" if wait is None else wait.text):
             details.append(self._symbols.escape(status))
@@ -402,7 +400,7 @@ class PictureRenderer:
 
     def _hidden_jobs_line(self, hidden_counts: dict[str, int], label_column: int, columns: int) -> StyledLine:
         counts = ", ".join(f"{number} {word}" for word, number in hidden_counts.items())
-        text = f"{self.ellipsis} and {counts}" if counts else ""
+        text = f"{self._symbols.ellipsis} and {counts}" if counts else ""
         return [(self._truncate(" " * label_column + text, columns), "label")]
 
     # ---- cutting to the width
@@ -426,7 +424,7 @@ class PictureRenderer:
 
     def _truncate(self, text: str, columns: int, keep: Literal["start", "ends"] = "start") -> str:
         """Return `text`, shortened to a number of columns. "ends" is for labels, which often differ only at the end."""
-        return fit(text, columns, keep, display_width, self.ellipsis)
+        return fit(text, columns, keep, display_width, self._symbols.ellipsis)
 
 
 def _crop_line(line: StyledLine, columns: int) -> StyledLine:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from ..._core.base._states import MOVED_ON, JobState, ReportedState
 from ..._core.base._text_forms import duration_text, fit
 from .._state_styles import FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
-from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
+from ..text._symbols import Symbols, display_width
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, Verdict
 from ._records import StyledLine, StyledText, line_width
 
@@ -63,7 +63,6 @@ class RunHeader:
 
     def __init__(self, symbols: Symbols) -> None:
         self._symbols: Final = symbols
-        self._is_unicode: Final = symbols.symbol_set is UNICODE_SYMBOLS
         self._elapsed_width = MIN_TIME_WIDTH
         self._remaining_text_width = len("≈ 30 min left")
 
@@ -112,7 +111,7 @@ class RunHeader:
         elapsed = elapsed.rjust(self._elapsed_width)
         label = self._symbols.escape(progress.label)
         # In a narrow terminal, this is shown instead of the label.
-        about = "" if remaining is None else f"{'≈' if self._is_unicode else '~'} {estimate_text(remaining)} left"
+        about = "" if remaining is None else f"{self._symbols.about_sign} {estimate_text(remaining)} left"
         remaining_text = progress.phase_text or about
         self._remaining_text_width = max(self._remaining_text_width, len(remaining_text))
         padded_remaining = remaining_text.ljust(self._remaining_text_width)
@@ -133,7 +132,7 @@ class RunHeader:
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 
     def _progress_bar(self, progress: RunProgress, columns: int) -> StyledLine:
-        settled, running, waiting = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
+        settled, running, waiting = ("━", "╍", "─") if self._symbols.is_unicode else ("=", ">", "-")
         tally, counts = progress.tally, dict(progress.tally.states())
         failed = sum(counts[state] for state in counts if STATE_STYLES[state].monitor_style in {"failed", "trouble"})
         moved_on = tally.count(MOVED_ON)
@@ -151,7 +150,7 @@ class RunHeader:
         words = f"{verdict.symbol(self._symbols)} {self._symbols.escape(verdict.sentence)}"
         label = self._symbols.escape(label)
         name = f" {label}  " if display_width(label) + 3 + display_width(words) <= columns else " "
-        words = fit(words, columns - display_width(name), "start", display_width, "…" if self._is_unicode else "...")
+        words = fit(words, columns - display_width(name), "start", display_width, self._symbols.ellipsis)
         return [(name, "title"), (words, "good" if verdict.is_good else "failed")]
 
     # ---- the second line
@@ -163,7 +162,7 @@ class RunHeader:
         if progress.verdict is None:  # after the run, neither slots nor budgets are of interest
             budgets = [(self._symbols.escape(text), "figures") for text in progress.budget_texts]
             if progress.slots is not None:
-                symbol, (used, total) = "▪" if self._is_unicode else "=", progress.slots
+                symbol, (used, total) = "▪" if self._symbols.is_unicode else "=", progress.slots
                 slot_counts = [DisplayedCount(symbol, used, f"of {total} slots", "dim")]
         texts: StyledLine = []
         all_counts = [*state_counts, *slot_counts]

@@ -55,11 +55,9 @@ class Symbols:
     def __init__(self, encoding: str | None = None) -> None:
         """Choose the symbols for an encoding. None stands for all of Unicode. An unknown encoding counts as ASCII."""
         self._encoding: Final = encoding if encoding is None or _can_encode(encoding, "") else "ascii"
-        self.symbol_set: Final = (
-            UNICODE_SYMBOLS
-            if self._encoding is None or _can_encode(self._encoding, UNICODE_SYMBOLS.all_symbols())
-            else ASCII_SYMBOLS
-        )
+        self.is_unicode: Final = encoding is None or _can_encode(encoding, UNICODE_SYMBOLS.all_symbols())
+        self.symbol_set: Final = UNICODE_SYMBOLS if self.is_unicode else ASCII_SYMBOLS
+        self.ellipsis, self.about_sign = ("…", "≈") if self.is_unicode else ("...", "~")
 
     @classmethod
     def for_stream(cls, stream: object) -> Symbols:
