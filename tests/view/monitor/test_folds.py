@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trioflow.view.monitor._log_display import MAX_HELD_CHARACTERS
+from trioflow.view.monitor._output_buffer import MAX_HELD_CHARACTERS
 
 from ...cli.command_line import ENVIRONMENT, process, written
 

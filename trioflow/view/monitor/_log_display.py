@@ -8,16 +8,12 @@ long time.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
-import itertools
 import sys
 import threading
 import time
-import weakref
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, TextIO
+from collections.abc import Callable, Collection
+from typing import Final, TextIO
 
 from ..._core.base._states import JobState
 from ..._core.base._text_forms import duration_text, plural
@@ -27,7 +23,7 @@ from ..text import _failure_text
 from ..text._symbols import Symbols
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, TROUBLE_STATES, failures_text, forever_jobs_text
 from ._model import RunModel
-from ._output_buffer import BufferedStream, OutputBuffer, visible_text
+from ._output_buffer import BufferedStream, Fold, FoldedOutput, LogOutput
 from ._picture_renderer import attempt_text, full_name, name_of
 from ._records import Display, JobRecord, SchedulerRecord, Ticker
 from ._run_header import RunHeader
@@ -59,100 +55,6 @@ def _failures_text(job: JobRecord) -> str:
     return failures_text(failed, blocked, tolerated, counts.job_count, counts.failed_groups)
 
 
-Fold = Callable[[str, str], str]
-"""A function that returns the lines of a job, between the lines that fold them in the log of a CI system.
-
-Its arguments are the name of the job and its lines, without a newline at the end.
-"""
-
-
-def github_group(name: str, lines: str) -> str:
-    return f"::group::{name}\n{lines}\n::endgroup::"
-
-
-def gitlab_section(name: str, lines: str) -> str:
-    section = f"{int(time.time())}:trioflow_{next(_SECTION_NUMBERS)}"
-    begin, end = (f"\x1b[0Ksection_{word}:{section}" for word in ("start", "end"))
-    return f"{begin}[collapsed=true]\r\x1b[0K{name}\n{lines}\n{end}\r\x1b[0K"
-
-
-_SECTION_NUMBERS: Final = itertools.count(1)
-FOLDS: Final[dict[str, Fold]] = {"GITHUB_ACTIONS": github_group, "GITLAB_CI": gitlab_section}
-"""What folds lines in the log of a CI system, by the environment variable that such a system sets to `true`."""
-MAX_HELD_CHARACTERS: Final = 1 << 20
-
-
-class FoldedOutput(OutputBuffer):
-    """A buffer that holds the lines of each job until the job ends, since the groups of a log cannot overlap.
-
-    More than `MAX_HELD_CHARACTERS` are not held: they become a group before the job ends. Lines of no job, and those
-    that arrive after the end of their job, are not held.
-    """
-
-    def __init__(self, write_out: Callable[[], None], fold: Fold, get_name: Callable[[AnyJob], str]) -> None:
-        super().__init__(write_out, write_out)
-        self._fold: Final = fold
-        self._get_name: Final = get_name
-        self._held: Final[dict[AnyJob, io.StringIO]] = {}
-        self._ended_jobs: Final[weakref.WeakSet[AnyJob]] = weakref.WeakSet()
-
-    def add_lines(self, lines: list[str], job: AnyJob | None = None) -> None:
-        if job is None or job in self._ended_jobs:
-            super().add_lines(lines)
-            return
-        with self._lock:
-            held = self._held.setdefault(job, io.StringIO())
-            held.writelines(visible_text(line) + "\n" for line in lines)
-            if held.tell() > MAX_HELD_CHARACTERS:
-                self._release(job)
-
-    def finish_partial_lines(self, job: Any = None) -> None:
-        """Add what is held of a job that has ended, or of all jobs if `job` is None."""
-        with self._lock:
-            super().finish_partial_lines(job)
-            for ended in list(self._held) if job is None else [job]:
-                self._ended_jobs.add(ended)
-                self._release(ended)
-
-    def _release(self, job: AnyJob) -> None:
-        if (held := self._held.pop(job, None)) is not None:
-            lines = held.getvalue().removesuffix("\n")
-            self._append([lines if job.state is JobState.FAILED else self._fold(self._get_name(job), lines)])
-
-
-class CapturedOutput:
-    """The lines that jobs write to standard streams, each with the tag of its job, or folded by job.
-
-    Args:
-        names: the streams to replace, "stdout" or "stderr". The lines are written to the first one.
-        make_buffer: creates a buffer, given a function that writes its lines.
-
-    """
-
-    def __init__(self, names: Sequence[str], make_buffer: Callable[[Callable[[], None]], OutputBuffer]) -> None:
-        self._real_stream: Final[TextIO] = getattr(sys, names[0])
-        self._buffer: Final = make_buffer(self._write_buffered_lines)
-        self._lock: Final = threading.RLock()
-        self._buffer.open_capture(self._real_stream)
-        for name in names:
-            self._buffer.replace_stream(name)
-
-    def finish(self, job: AnyJob) -> None:
-        """Write what is left of a job that has ended."""
-        self._buffer.finish_partial_lines(job)
-        self._write_buffered_lines()
-
-    def restore(self) -> None:
-        """Restore the real streams, and write incomplete lines."""
-        self._buffer.restore_streams()
-        self._buffer.finish_partial_lines()  # and what the descriptors had
-        self._write_buffered_lines()
-
-    def _write_buffered_lines(self) -> None:
-        with self._lock, contextlib.suppress(OSError, ValueError):  # raised if the stream is broken or closed
-            self._buffer.write_lines(self._real_stream)
-
-
 class LogDisplay(Display):
     """The output of a monitor as log lines, for one run.
 
@@ -161,7 +63,7 @@ class LogDisplay(Display):
         model: the run.
         symbols: the symbols that the stream can show.
         has_colors: whether to color the outcomes of the jobs, and the verdict.
-        get_tag: a function that returns the prefix for the lines of a job; None for no prefixes.
+        get_tag: a function that returns the tag before each line of a job; None for no tags.
         fold: what folds the lines of each job; None to leave them as they are.
 
     """
@@ -188,7 +90,7 @@ class LogDisplay(Display):
         self._ticker: Final = Ticker(self._report_if_silent, 0, SILENCE_CHECK_INTERVAL)
         self._get_tag: Final = get_tag
         self._fold: Final = fold
-        self._captured: list[CapturedOutput] = []
+        self._captured: list[LogOutput] = []
 
     @property
     def shown_subjects(self) -> Collection[str]:
@@ -205,14 +107,10 @@ class LogDisplay(Display):
         # the streams that exist, and that no other monitor has replaced
         names = [name for name in ("stdout", "stderr") if not isinstance(getattr(sys, name), BufferedStream | None)]
         if self._get_tag is not None:
-            self._captured = [
-                CapturedOutput([name], lambda write: OutputBuffer(write, write, self._get_tag)) for name in names
-            ]
+            self._captured = [LogOutput([name], self._get_tag) for name in names]
         elif self._fold is not None and len(names) == 2:
             get_name = functools.partial(name_of, model=self._model, symbols=self._symbols)
-            self._captured = [
-                CapturedOutput(names, functools.partial(FoldedOutput, fold=self._fold, get_name=get_name))
-            ]
+            self._captured = [FoldedOutput(names, self._fold, get_name)]
 
     def wake(self) -> None:
         """Do nothing, because lines are written only for the events that have methods of their own."""

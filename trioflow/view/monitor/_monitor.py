@@ -16,9 +16,9 @@ from ..._core.run._instruments import Instrument
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._run_view import run_times
 from ..text import _symbols
-from ._log_display import FOLDS, LogDisplay
+from ._log_display import LogDisplay
 from ._model import RunModel
-from ._output_buffer import is_terminal
+from ._output_buffer import FOLDS, is_terminal
 from ._picture_renderer import PictureRenderer, name_of
 from ._records import Display
 
@@ -191,7 +191,7 @@ class Monitor(Instrument):
         """Return a new display, which draws pictures on a terminal, and otherwise writes log lines."""
         stream = sys.stdout if self._file is None else self._file
         symbols = _symbols.Symbols.for_stream(stream)
-        get_tag = (lambda job: f"{name_of(job, model, symbols)}: ") if self._should_tag_lines else None
+        get_tag = functools.partial(name_of, model=model, symbols=symbols) if self._should_tag_lines else None
         if can_move_cursor(stream):
             from ._terminal import TerminalDisplay  # imported here, because importing rich takes a long time
 

@@ -1,4 +1,4 @@
-"""`OutputBuffer`: collects printed lines, which appear above a monitor's picture at its next update.
+"""`OutputBuffer`: collects printed lines, which appear above a monitor's picture at its next update, or in its log.
 
 Redrawing the picture for each printed line would take longer than printing the line. The buffer is bounded: once it has
 more than `MAX_BUFFERED_CHARACTERS` characters, all lines are written immediately.
@@ -37,17 +37,20 @@ import codecs
 import contextlib
 import functools
 import io
+import itertools
 import logging
 import os
 import selectors
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, TextIO
 
 from ... import _posix as posix
+from ..._core.base._states import JobState
 from ..._core.job._job import AnyJob
 from ..._core.run._current import current_job
 
@@ -143,7 +146,7 @@ class OutputBuffer:
     Args:
         wake: a function that is called when lines have been added.
         write_out: a function that is called when the buffer is full. It must write all lines.
-        get_tag: a function that returns the prefix for the lines of a job; None for no prefixes.
+        get_tag: a function that returns the tag before each line of a job; None for no tags.
 
     """
 
@@ -188,7 +191,7 @@ class OutputBuffer:
 
     def add_lines(self, lines: list[str], job: AnyJob | None = None) -> None:
         """Add lines of a job; `job` is None if it is unknown. The caller must then call `schedule_update`."""
-        tag = "" if job is None or self._get_tag is None else self._get_tag(job)
+        tag = "" if job is None or self._get_tag is None else f"{self._get_tag(job)}: "
         self._append([tag + visible_text(line) for line in lines])
 
     def _append(self, lines: list[str]) -> None:
@@ -344,6 +347,102 @@ def _stream_handlers() -> Iterator[logging.StreamHandler[Any]]:
         for handler in logger.handlers if isinstance(logger, logging.Logger) else ():
             if isinstance(handler, logging.StreamHandler):
                 yield handler
+
+
+# ---- lines in a log, with tags or folded
+
+Fold = Callable[[str, str], str]
+"""A function that returns the lines of a job, between the lines that fold them in the log of a CI system.
+
+Its arguments are the name of the job and its lines, without a newline at the end.
+"""
+
+
+def github_group(name: str, lines: str) -> str:
+    return f"::group::{name}\n{lines}\n::endgroup::"
+
+
+def gitlab_section(name: str, lines: str) -> str:
+    section = f"{int(time.time())}:trioflow_{next(_SECTION_NUMBERS)}"
+    begin, end = (f"\x1b[0Ksection_{word}:{section}" for word in ("start", "end"))
+    return f"{begin}[collapsed=true]\r\x1b[0K{name}\n{lines}\n{end}\r\x1b[0K"
+
+
+_SECTION_NUMBERS: Final = itertools.count(1)
+FOLDS: Final[dict[str, Fold]] = {"GITHUB_ACTIONS": github_group, "GITLAB_CI": gitlab_section}
+"""What folds lines in the log of a CI system, by the environment variable that such a system sets to `true`."""
+MAX_HELD_CHARACTERS: Final = 1 << 20
+
+
+class LogOutput(OutputBuffer):
+    """The lines that jobs write to standard streams beside a log, each with the tag of its job.
+
+    Args:
+        names: the streams to replace, "stdout" or "stderr". The lines are written to the first one.
+        get_tag: a function that returns the tag before each line of a job; None for no tags.
+
+    """
+
+    def __init__(self, names: Sequence[str], get_tag: Callable[[AnyJob], str] | None = None) -> None:
+        super().__init__(self._write_buffered_lines, self._write_buffered_lines, get_tag)
+        self._real_stream: Final[TextIO] = getattr(sys, names[0])
+        self._stream_lock: Final = threading.RLock()
+        self.open_capture(self._real_stream)
+        for name in names:
+            self.replace_stream(name)
+
+    def finish(self, job: AnyJob) -> None:
+        """Write what is left of a job that has ended."""
+        self.finish_partial_lines(job)
+        self._write_buffered_lines()
+
+    def restore(self) -> None:
+        """Restore the real streams, and write incomplete lines."""
+        self.restore_streams()
+        self.finish_partial_lines()  # and what the descriptors had
+        self._write_buffered_lines()
+
+    def _write_buffered_lines(self) -> None:
+        with self._stream_lock, contextlib.suppress(OSError, ValueError):  # raised if the stream is broken or closed
+            self.write_lines(self._real_stream)
+
+
+class FoldedOutput(LogOutput):
+    """An output that holds the lines of each job until the job ends, since the groups of a log cannot overlap.
+
+    More than `MAX_HELD_CHARACTERS` are not held: they become a group before the job ends. Lines of no job, and those
+    that arrive after the end of their job, are not held.
+    """
+
+    def __init__(self, names: Sequence[str], fold: Fold, get_name: Callable[[AnyJob], str]) -> None:
+        self._fold: Final = fold
+        self._get_name: Final = get_name
+        self._held: Final[dict[AnyJob, io.StringIO]] = {}
+        self._ended_jobs: Final[weakref.WeakSet[AnyJob]] = weakref.WeakSet()
+        super().__init__(names)
+
+    def add_lines(self, lines: list[str], job: AnyJob | None = None) -> None:
+        if job is None or job in self._ended_jobs:
+            super().add_lines(lines)
+            return
+        with self._lock:
+            held = self._held.setdefault(job, io.StringIO())
+            held.writelines(visible_text(line) + "\n" for line in lines)
+            if held.tell() > MAX_HELD_CHARACTERS:
+                self._release(job)
+
+    def finish_partial_lines(self, job: Any = None) -> None:
+        """Add what is held of a job that has ended, or of all jobs if `job` is None."""
+        with self._lock:
+            super().finish_partial_lines(job)
+            for ended in list(self._held) if job is None else [job]:
+                self._ended_jobs.add(ended)
+                self._release(ended)
+
+    def _release(self, job: AnyJob) -> None:
+        if (held := self._held.pop(job, None)) is not None:
+            lines = held.getvalue().removesuffix("\n")
+            self._append([lines if job.state is JobState.FAILED else self._fold(self._get_name(job), lines)])
 
 
 # ---- output that bypasses the streams
