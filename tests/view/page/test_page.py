@@ -401,6 +401,35 @@ def test_nothing_is_kept_for_a_page_that_was_closed(backend: Any, monkeypatch: p
         time.sleep(0.01)
 
 
+def test_dropped_jobs_are_kept_only_until_they_were_told(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is told anew, because an answer was lost, is no more kept for what was to come after that answer."""
+    results = list[weakref.ref[Any]]()
+    page = Page(os.getpid(), None)
+
+    async def make() -> set[int]:
+        result = {1}
+        results.append(weakref.ref(result))
+        return result
+
+    async def main() -> None:
+        async with Scheduler(label="server", keep_jobs=False) as scheduler:
+            await scheduler.add(Job(nothing))
+            await anyio.to_thread.run_sync(page.ask)
+            lost = {"watch": page._key, "number": 1}
+            await anyio.to_thread.run_sync(_client.ask, os.getpid(), lost)
+            await anyio.to_thread.run_sync(page.ask)
+            for _ in range(3):
+                await scheduler.add(Job(make))
+            with anyio.fail_after(10):
+                while any(result() is not None for result in results):
+                    await anyio.to_thread.run_sync(page.ask)
+                    gc.collect()
+
+    monkeypatch.setattr(_answers, "WATCH_INTERVAL", 0.01)
+    anyio.run(main, backend=backend)
+    assert len(results) == 3
+
+
 def test_a_page_that_was_forgotten_shows_its_own_run_again_and_no_other(backend: Any) -> None:
     """A looking process that stood still for a while goes on with its run, and never with another one."""
     page = Page(os.getpid(), None)

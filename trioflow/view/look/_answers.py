@@ -347,8 +347,11 @@ def _tell_changes(request: Record) -> Record:
             expect_page(key, request.get("run"))
             watching.wait(FIRST_INTERVAL)
             return {"number": 0}
-        if watch is None or watch.number != request.get("number"):  # an answer may be lost
-            watch = watches[key] = Watch(_choose_run(request) if watch is None else watch.in_progress)
+        if watch is not None and watch.number != request.get("number"):  # an answer was lost
+            watch.close()
+            watch = watches[key] = Watch(watch.in_progress)
+        elif watch is None:
+            watch = watches[key] = Watch(_choose_run(request))
         elif watch.number and not watch.has_more:
             watch.asked_at, count = time.monotonic(), steered_count
             watching.wait_for(lambda: is_ending or steered_count != count, WATCH_INTERVAL)
