@@ -38,6 +38,7 @@ from ._core.job._function import call_of as call_of
 from ._core.job._function import name_of as name_of
 from ._core.job._function import reject_text as reject_text
 from ._core.job._job import AbstractJob as AbstractJob
+from ._core.job._job import Restoration as Restoration
 from ._core.job._job import is_scheduler as is_scheduler
 from ._core.job._job_options import BoxStyle as BoxStyle
 from ._core.job._job_options import JobOptions as JobOptions
@@ -54,7 +55,6 @@ from ._core.job._labels import label_inside as label_inside
 from ._core.job._labels import paths_of as paths_of
 from ._core.job._labels import printable as printable
 from ._core.job._option_descriptors import set_run_need as set_run_need
-from ._core.job._outcome import Restoration as Restoration
 from ._core.run._current import propagate_env as propagate_env
 from ._core.run._current import propagated_env as propagated_env
 from ._core.run._handle import RunHandle as RunHandle

@@ -577,7 +577,7 @@ PLANTS: Final = (
         f"{SCHEDULER}/_awaiting.py",
         "a failure stays taken although its await was cancelled",
         """\
-        if scheduler._run is not None and type(job._outcome) is Failure:
+        if scheduler._run is not None and type(job._outcome) is _errors.Failure:
             scheduler._run.failures.give_back(job, job._outcome)
         raise
 """,

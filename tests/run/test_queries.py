@@ -25,7 +25,7 @@ from trioflow import (
 from trioflow._core.admission._pool import resource_views
 from trioflow._core.base._states import RunPhase
 from trioflow._core.job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
-from trioflow._core.job._outcome import DROPPED
+from trioflow._core.job._errors import DROPPED
 from trioflow._core.scheduler._checks import check_may_run, check_scenario, store_implied_requirements
 from trioflow._core.scheduler._members import collect_dropped
 from trioflow._core.words._explain import get_status_text, open_requirements, waiting_since

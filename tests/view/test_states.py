@@ -12,7 +12,7 @@ import pytest
 
 from trioflow import Job, JobState, RequirementFailed, Scheduler, StopReason
 from trioflow._core.base._states import MOVED_ON, STOP_REASON_TEXTS, TRANSITIONS, ReportedState
-from trioflow._core.job._outcome import CancelledOutcome, Failure
+from trioflow._core.job._errors import CancelledOutcome, Failure
 from trioflow._core.words import _explain
 from trioflow.abc import WaitCause
 from trioflow.view import _state_styles, listing

@@ -28,12 +28,11 @@ from .._core.base._logger import warn
 from .._core.base._states import RAN_TO_END
 from .._core.base._text_forms import is_among, join_names, plural, short_repr
 from .._core.job._ancestors import enclosing_schedulers
-from .._core.job._errors import JournalError
+from .._core.job._errors import DROPPED, JournalError
 from .._core.job._function import FunctionJob
-from .._core.job._job import AbstractJob, is_scheduler
+from .._core.job._job import AbstractJob, Restoration, is_scheduler
 from .._core.job._job_options import SaveName, check_save, file_path, flag
 from .._core.job._labels import escape_label, printable
-from .._core.job._outcome import DROPPED, Restoration
 from .._core.job._work_spec import Work
 from .._core.run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, NotStored, Restored, RunJournal
 from .._core.words._job_queries import (

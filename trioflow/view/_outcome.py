@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from .._core.job._job import AnyJob, has_moved_on
-from .._core.job._outcome import FailedAttempt, Failure, Restoration, Throttling
+from .._core.job._errors import Failure
+from .._core.job._job import AnyJob, FailedAttempt, Restoration, Throttling, has_moved_on
 from .._core.words import _job_queries
 
 

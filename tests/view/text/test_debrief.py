@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from trioflow import AbstractJob, Budget, Events, Job, JobState, Pool, Scheduler, ref
-from trioflow._core.job._outcome import Failure
+from trioflow._core.job._errors import Failure
 
 from ...bodies import fail, nap
 

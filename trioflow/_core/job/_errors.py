@@ -1,19 +1,26 @@
-"""The exceptions of trioflow. Each builds its message from its arguments: the job, the problem and the remedy."""
+"""Why a job has no result: the exceptions of trioflow, failures and cancellations as outcomes, and their texts.
+
+Each exception builds its message from its arguments: the job, the problem and the remedy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+import contextlib
+import gc
+import itertools
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from types import CoroutineType, FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard, TypeVar
 
-from ..base import _amounts
-from ..base._text_forms import short_repr
+from ..base import _amounts, _user_code
+from ..base._states import JobState
+from ..base._text_forms import fit, name_in_errors, short_repr, shown_value
 from . import _labels
 from ._ancestors import find_common_scheduler
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob
-
 
 E = TypeVar("E", bound="TrioflowError")
 
@@ -270,3 +277,209 @@ class JobSkipped(TrioflowError):
 
 class JobNotDone(TrioflowError, RuntimeError):
     """A job has no result, because it has not settled or its result was dropped."""
+
+
+# ---- outcomes
+
+
+ENGINE_PREFIX: Final = f"{__name__.partition('._core.')[0]}._core."
+
+
+class Failure:
+    """A failed job's exception, with its first traceback, because `__traceback__` grows with each raise."""
+
+    __slots__ = ("exception", "has_note", "is_counted", "is_from_cancel", "is_taken", "number", "traceback")
+
+    # A counter that numbers failed and cancelled jobs in the order in which they settle.
+    numbers: ClassVar[Iterator[int]] = itertools.count()
+
+    def __init__(self, exception: BaseException, is_from_cancel: bool = False) -> None:
+        self.number: Final = next(self.numbers)
+        self.exception: Final = exception
+        # Whether the job is BLOCKED only because `cancel()` has ended what it requires.
+        self.is_from_cancel: Final = is_from_cancel
+        self.is_counted = False  # whether the run of the job's scheduler has failed because of this failure
+        self.is_taken = False  # whether an `await job` waits for the job, or has raised the exception
+        self.has_note = False  # whether a group has had the exception, with a note that names the job
+        _strip_engine_frames(exception)
+        self.traceback: Final = _user_code.get_traceback(exception)
+
+
+def _strip_engine_frames(exception: BaseException) -> None:
+    """Remove the engine's frames from the tracebacks of an exception and of its causes and contexts."""
+    visited: set[int] = set()
+    todo: list[BaseException | None] = [exception]
+    while todo:
+        error = todo.pop()
+        if error is not None and id(error) not in visited:
+            visited.add(id(error))
+            _user_code.with_traceback(error, _without_engine_frames(_user_code.get_traceback(error)))
+            todo += _user_code.get_cause(error), _user_code.get_context(error)
+
+
+def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the traceback without the engine's frames, which would keep the whole run in memory."""
+    first = last = None
+    while traceback is not None:
+        if not traceback.tb_frame.f_globals.get("__name__", "").startswith(ENGINE_PREFIX):
+            first = first or traceback
+            if last is not None:
+                last.tb_next = traceback
+            last = traceback
+        else:  # since CPython 3.12, the user's frames refer to their callers, which would keep the run in memory, too
+            _clear_frame(traceback.tb_frame)
+        traceback = traceback.tb_next
+    if last is not None:
+        last.tb_next = None
+    return first
+
+
+def _clear_frame(frame: FrameType) -> None:
+    """Clear the variables of a frame, if it has ended.
+
+    If several jobs raise the same exception object, its traceback has the frames of all of them. Some of the frames may
+    still run, for example that of a job that makes another attempt. Before CPython 3.13, `frame.clear()` would close
+    such a frame. The garbage collector sees the reference from a frame to its code only when the frame has ended.
+    """
+    if any(value is frame.f_code for value in gc.get_referents(frame)):
+        frame.clear()
+
+
+class CancelledOutcome:
+    __slots__ = ("is_alone", "is_counted", "is_from_cancel", "number")
+
+    def __init__(self, is_from_cancel: bool = True, is_alone: bool = False) -> None:
+        self.number: Final = next(Failure.numbers)
+        self.is_from_cancel: Final = is_from_cancel  # unless a critical failure or the timeout had stopped the run
+        self.is_alone: Final = is_alone  # whether the job's own `cancel()` has ended it, whatever came afterwards
+        self.is_counted = False  # whether failures in a nested scheduler count, because its run was cut off, too
+
+
+DROPPED: Final = object()
+"""The outcome of a job whose result was dropped, because of `keep_result=False`."""
+
+
+# ---- errors about results, and texts of exceptions
+
+
+MAX_ERROR_LENGTH: Final = 200
+UNCALLED: Final = object()  # in place of the return value of a function that was not called
+
+
+def no_result_error(job: AbstractJob[Any]) -> BaseException:
+    """Return the exception that `result()` raises for a job without a result."""
+    outcome = job._outcome
+    if type(outcome) is Failure:
+        return _user_code.with_traceback(outcome.exception, outcome.traceback)
+    if outcome is DROPPED:
+        return JobNotDone(
+            f"the result of {job.label!r} was dropped when the last job that uses it had started",
+            "leave out keep_result=False to read it later",
+        )
+    if job._state is JobState.CANCELLED:
+        return JobCancelled(f"{job.label!r} was cancelled: it has no result")
+    if job._state is JobState.SKIPPED:
+        return JobSkipped(f"{job.label!r} was skipped: it has no result")
+    if job._is_scheduler and job._scheduler is None and getattr(job, "stop_reason", None) is not None:
+        return JobNotDone(
+            f"{job.label!r} has run alone, and only a job has a result", "put it in a Scheduler, and run that"
+        )
+    name = job.label if job.label.isidentifier() else "job"
+    return JobNotDone(
+        f"{job.label!r} is {job._state.value}, and has no result yet",
+        f"ask for its result when it has settled, or in async code write: await {name}; to give it to another job, "
+        f"pass the job itself: Job(g, {name})",
+    )
+
+
+FUNCTION_KIND_ADVICE: Final = "give Job an async function, and ThreadJob a plain one"
+
+
+def no_run_error(job: AbstractJob[Any]) -> RuntimeError:
+    """Return the error of a `co_run` that no run has called, but that needs one."""
+    return RuntimeError(f"{job.label!r} needs a run: put it in a Scheduler, and run that")
+
+
+def not_awaitable_message(job: AbstractJob[Any], value: object) -> str:
+    name = name_in_errors(repr(job.label), job.redact)
+    return f"{name}: its function returned {shown_value(value, name)}, which is not awaitable; {FUNCTION_KIND_ADVICE}"
+
+
+def unawaited_coroutine_error(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
+    """Close a coroutine that a job has returned as its result, and return the error for it."""
+    name = coroutine.__name__
+    with contextlib.suppress(Exception):  # a coroutine that has started may raise or ignore its GeneratorExit
+        coroutine.close()
+    return TypeError(
+        f"{label!r}: its function returned the coroutine of {name}(), which was never awaited; "
+        f"write: return await {name}()"
+    )
+
+
+def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: object, backend: str | None) -> str | None:
+    """Add notes with remedies to the exception of a failed job.
+
+    Args:
+        error: the exception.
+        job: the job that raised it.
+        awaitable: the return value of the job's function, or UNCALLED.
+        backend: the backend that the job needs, if it ran on the other one; otherwise None.
+
+    Returns:
+        The remedy to add to the error in the log: the advice on a return value that is not awaitable; None if there is
+            none.
+
+    """
+    if backend is not None:
+        add_note(error, _user_code.WrongBackendNote(job.label, backend))
+    if isinstance(error, TypeError) and awaitable is not UNCALLED and not is_awaitable(awaitable):
+        add_note(error, not_awaitable_message(job, awaitable))
+        return FUNCTION_KIND_ADVICE
+    return None
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to a user's exception, unless the exception rejects notes or already has this one."""
+    with contextlib.suppress(Exception):
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+
+
+def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
+    """Return whether a value can be awaited; return False if its inspection raises an exception."""
+    if type(value) is CoroutineType:  # the usual case; `isinstance` with an ABC is ten times as slow
+        return True
+    try:
+        import inspect  # imported late: it takes 5 ms
+
+        return inspect.isawaitable(value)
+    except Exception:
+        return False
+
+
+def error_text(error: BaseException) -> str:
+    """Return `str(error)`; if that raises an exception, return a replacement."""
+    try:
+        return str.__str__(str(error))  # without the methods of a subclass of `str`
+    except Exception as str_error:
+        return f"<its __str__ raised {type(str_error).__name__}>"
+
+
+def remedy_of(error: BaseException) -> str:
+    """Return the advice of an exception of trioflow; "" if there is none."""
+    return error._advice if isinstance(error, TrioflowError) else ""
+
+
+def one_line_error(error: BaseException) -> str:
+    """Return the type and text of an exception as one short line, even if its `__str__` raises.
+
+    What is cut is in the middle: the message of a command that failed ends with that of its program.
+    """
+    error, before, after = _user_code.shown_exception(error)
+    text = fit(" ".join((before + error_text(error) + after).split()), MAX_ERROR_LENGTH, keep="ends")
+    return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__
+
+
+def find_interruption(error: BaseException) -> BaseException | None:
+    """Return the first exception in `error` that is not an `Exception`, such as KeyboardInterrupt; otherwise None."""
+    return next((leaf for leaf in _user_code.leaf_exceptions(error) if not isinstance(leaf, Exception)), None)

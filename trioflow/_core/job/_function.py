@@ -28,10 +28,10 @@ from ..base import _user_code
 from ..base._text_forms import short_repr
 from . import _job_options, _labels
 from ._argument_types import A, AsyncOrThreadFunction1, AsyncOrThreadFunction2, AsyncOrThreadFunction3, B, C, ValueOrJob
+from ._errors import DROPPED, is_awaitable, not_awaitable_message
 from ._job import AbstractJob, T, is_job
 from ._job_options import JobOptions, check_keywords
 from ._labels import TEXTS, job_in
-from ._outcome import DROPPED, is_awaitable, not_awaitable_message
 
 ValueOf = Callable[[AbstractJob[Any]], Any]
 """A function that returns the value to pass in place of an input."""

@@ -1,4 +1,4 @@
-"""`AbstractJob`: the base class of all jobs, with their options, requirements, state and outcome.
+"""`AbstractJob`: the base class of all jobs, with their options, requirements, state and outcome; and `RunExtras`.
 
 Runs write the private attributes below the line "for a run"; `_reset` resets them. Nothing here waits, except
 `wait_settled` and `await job`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, Unpack, cast, overload
 
 from ... import _hints
 from .. import backend as _backend
@@ -20,10 +20,11 @@ from . import _errors, _job_options, _labels, _option_descriptors, _requirements
 from ._ancestors import enclosing_schedulers
 from ._job_options import BoxStyle, check_text, or_none
 from ._option_descriptors import Option, ReadOnlyOption, SharedOption
-from ._outcome import DROPPED, Failure, RunExtras, no_result_error
 from ._retry import Retry, check_retry
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from typing_extensions import TypeIs
     from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -41,6 +42,98 @@ else:
 D = TypeVar("D")
 
 NO_DEFAULT: Final = object()
+
+
+class Throttling(NamedTuple):
+    """An attempt that raised `Throttled`, and so does not count. Its times are on the backend's clock."""
+
+    began: float
+    ended: float
+    closed_until: tuple[tuple[str, float], ...]
+    """The keys of the throttled resources, each with the time until which no job that needs it starts."""
+
+
+class FailedAttempt(NamedTuple):
+    """A failed attempt after which its job was attempted again. Its times are on the backend's clock."""
+
+    number: int
+    began: float
+    ended: float
+    error: str
+    """The type and the text of the exception, on one line."""
+    backed_off_until: float
+    """The end of the backoff after it, from which the next attempt could begin."""
+
+
+MAX_FAILED_ATTEMPTS: Final = 64
+"""The maximum number of failed attempts of a job that are kept: a service may be retried for a year."""
+
+
+class Restoration(NamedTuple):
+    """The facts that a journal has about a job that it restored."""
+
+    settled_at: float | None = None
+    """The time when the job settled in the run that ran it, in seconds since 1970; None if unknown."""
+    elapsed: float | None = None
+    """The seconds in which its attempts ran in that run; None if unknown."""
+    used: tuple[tuple[str, float], ...] = ()
+    """The amounts of budgets that the job used in that run, each with the name of the budget."""
+
+
+class RunExtras:
+    """The part of a job's state in a run that few jobs need, created on demand. Class attributes hold the defaults."""
+
+    has_timed_out = False  # whether a timeout ended a call of the job
+    is_in_callback = False  # whether `on_done` or `on_settled` runs after a success, and may read the result
+    ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
+    consumer_count = 0  # how many jobs that have not started need the result; counted with `keep_result=False`
+    drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
+    # Functions to call once, when the job has settled, or when its run has ended without reaching it.
+    listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
+    retry_count = 0  # how many attempts have failed, after which the job was queued again
+    earlier_retries = 0  # how many of these came before the job was tried again: its `retry` does not count them
+    keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps what has succeeded in it
+    first_started_at: float | None = None  # when the first attempt started, if the job was retried
+    backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
+    # While instruments learn that the job is queued again: its attempt's start, end and error.
+    ended_attempt: tuple[float, float, BaseException] | None = None
+    earlier_use: dict[str, Any] | None = None  # what ended attempts have used of budgets, by name
+    failed_attempts: tuple[FailedAttempt, ...] = ()  # the last ones
+    fraction: float | None = None  # the fraction of its work that the job has reported as done
+    time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`, or is a service
+    throttlings: tuple[Throttling, ...] = ()
+    machine_waits: tuple[tuple[float, float], ...] = ()  # the beginning and end of each wait for the machine
+    grant: Any = None  # the resources of the job, a `Grant`
+    runs_once = False  # whether no later run of the scheduler can reach the job
+    context: Any = None  # the context of the code that added the job, if it differs from the context of the run
+    has_added_jobs = False  # whether the job has added jobs, in a run with a journal
+    restoration: Restoration | None = None  # set if the result comes from the run's journal
+    is_known_by_call = False  # whether `map` has added the job in a run with a journal, which the arguments identify
+    not_restored_reason: str | None = None  # why the run's journal did not restore the job
+    rerun_cause: str | None = None  # the first change because of which the job runs again, though its journal has it
+    awaited_jobs: tuple[AbstractJob[Any], ...] = ()  # the jobs that the body of this job is awaiting
+
+    def is_empty(self) -> bool:
+        """Return whether all attributes that a settled job needs have their defaults."""
+        counts, reasons = (self.retry_count, self.consumer_count), (self.restoration, self.not_restored_reason)
+        return not (any(counts) or any(reasons) or self.has_timed_out) and self.fraction is self.ready_at is None
+
+    def add_retry(self, began: float, failed_at: float, error: BaseException, backoff: float) -> None:
+        """Count another attempt, after a backoff. The one before failed at `failed_at`, with `error`."""
+        self.retry_count += 1
+        attempt = FailedAttempt(self.retry_count, began, failed_at, _errors.one_line_error(error), failed_at + backoff)
+        self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
+
+    def add_listener(self, listener: Callable[[AbstractJob[Any]], None]) -> None:
+        """Add a function to call once, when the job has settled, or its run has ended without reaching it."""
+        self.listeners = self.listeners or []
+        self.listeners.append(listener)
+
+    def notify_listeners(self, job: AbstractJob[Any]) -> None:
+        if self.listeners is not None:
+            for listener in self.listeners:
+                listener(job)
+            self.listeners.clear()
 
 
 def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
@@ -628,15 +721,16 @@ class AbstractJob(Generic[T]):
 
         """
         in_callback = self._extras is not None and self._extras.is_in_callback
-        if self._outcome is not DROPPED and (self._state is JobState.SUCCEEDED or self._is_ready() or in_callback):
+        has_result = self._state is JobState.SUCCEEDED or self._is_ready() or in_callback
+        if has_result and self._outcome is not _errors.DROPPED:
             return cast(T, self._outcome)
         if default is not NO_DEFAULT:
             return default
-        raise no_result_error(self)
+        raise _errors.no_result_error(self)
 
     def raised_exception(self) -> BaseException | None:
         """Return the exception of a FAILED job, the `RequirementFailed` of a BLOCKED job, or None."""
-        return self._outcome.exception if type(self._outcome) is Failure else None
+        return self._outcome.exception if type(self._outcome) is _errors.Failure else None
 
     def cancel(self) -> None:
         """Cancel the job if it is running, or keep it from starting. If it has settled, do nothing.
@@ -746,7 +840,7 @@ class AbstractJob(Generic[T]):
             raise _errors.JobNotDone(why, "await its co_run() instead")
         await self._wait(takes_failure=True)
         run = None if self._scheduler is None else self._scheduler._run
-        if run is not None and type(self._outcome) is Failure:
+        if run is not None and type(self._outcome) is _errors.Failure:
             run.failures.take(self, self._outcome)
         return self.result()
 
@@ -825,7 +919,7 @@ class AbstractJob(Generic[T]):
             if input_extras is not None and input_extras.consumer_count:
                 input_extras.consumer_count -= 1
                 if not input_extras.consumer_count and (job._state is JobState.SUCCEEDED or job._is_ready()):
-                    job._outcome = DROPPED
+                    job._outcome = _errors.DROPPED
 
     def _grant(self) -> Any:
         return None if self._extras is None else self._extras.grant

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ..base._text_forms import name_in_errors
+from ._errors import Failure
 from ._function import ArgumentSearch, original_arguments, reject_text
 from ._job import AbstractJob, T
 from ._job_options import BoxStyle, JobOptions, callback
 from ._labels import MAX_DEPTH
-from ._outcome import Failure
 
 if TYPE_CHECKING:
     from ._work_spec import Work

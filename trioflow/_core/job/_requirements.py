@@ -24,7 +24,6 @@ from ..base._states import SCHEDULED, SUCCEEDED, JobState, StopReason
 from ..base._text_forms import short_repr
 from ..base._user_code import get_cause
 from . import _errors
-from ._outcome import CancelledOutcome, Failure
 
 if TYPE_CHECKING:
     from ..scheduler._members import Sequence as JobSequence
@@ -162,7 +161,7 @@ def extend_requirements(required: StoredRequirements, new: Sequence[AbstractJob[
 # ---- the decision whether a job runs
 
 
-def decide(job: AbstractJob[Any]) -> tuple[JobState, Failure | None]:
+def decide(job: AbstractJob[Any]) -> tuple[JobState, _errors.Failure | None]:
     """Decide whether a job runs; all its requirements have settled.
 
     Returns:
@@ -181,7 +180,7 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, Failure | None]:
     ]
     if failed:
         error = _requirement_failed_error(job, min(failed, key=_settle_position))
-        return JobState.BLOCKED, Failure(error, is_from_cancel=all(map(_was_cancelled, failed)))
+        return JobState.BLOCKED, _errors.Failure(error, is_from_cancel=all(map(_was_cancelled, failed)))
     skipped = [requirement for requirement in job._required if requirement._state is JobState.SKIPPED]
     if any(each in inputs for each in skipped) or (run_if == "succeeded" and len(skipped) == len(job._required)):
         return JobState.SKIPPED, None
@@ -218,7 +217,7 @@ def has_failed(job: AbstractJob[Any]) -> bool:
 
 def _was_cancelled(job: AbstractJob[Any]) -> bool:
     """Return whether a requirement that failed did so only because of `cancel()`, and not because of a failure."""
-    if type(job._outcome) in (Failure, CancelledOutcome):
+    if type(job._outcome) in (_errors.Failure, _errors.CancelledOutcome):
         return bool(job._outcome.is_from_cancel)
     # The nested scheduler of the job has ended without reaching it; if it was cut off itself, its outcome says by what.
     scheduler = job._scheduler
@@ -229,7 +228,7 @@ def _was_cancelled(job: AbstractJob[Any]) -> bool:
 
 def _settle_position(job: AbstractJob[Any]) -> float:
     """Return the position of a failed requirement in the order of settling; infinity if it never settled."""
-    return job._outcome.number if type(job._outcome) in (Failure, CancelledOutcome) else float("inf")
+    return job._outcome.number if type(job._outcome) in (_errors.Failure, _errors.CancelledOutcome) else float("inf")
 
 
 def _requirement_failed_error(job: AbstractJob[Any], requirement: AbstractJob[Any]) -> _errors.RequirementFailed:

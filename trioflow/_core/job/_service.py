@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast, overload
 
 from ..base._user_code import signature_of
+from ._errors import is_awaitable, no_run_error, not_awaitable_message
 from ._function import FunctionJob, call_of, check_function, name_of
 from ._job_options import BoxStyle, JobOptions
-from ._outcome import is_awaitable, no_run_error, not_awaitable_message
 
 if TYPE_CHECKING:
     import anyio.abc

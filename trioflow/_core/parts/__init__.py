@@ -20,7 +20,6 @@ from ..base._states import COMPLETED, LINKING, STOPPING, JobState, RunPhase, Sto
 from ..base._text_forms import duration_text, plural
 from ..job import _errors, _job_options
 from ..job._job import AbstractJob, has_moved_on, takes_slot
-from ..job._outcome import Failure, is_awaitable, no_result_error, one_line_error
 from ..run._idle_timeouts import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument, Part
 from ..run._run import Pause, Run
@@ -237,7 +236,7 @@ class FirstRule(Part, Instrument):
             return  # the drain, not the losers, has kept it from its result
         needed = f"{self._enough} had to succeed" if self._enough > 1 else "one had to succeed"
         # Cancelled and skipped jobs have no exception of their own: these are those that `result()` raises for them.
-        errors = [no_result_error(job) for job in self._losers]
+        errors = [_errors.no_result_error(job) for job in self._losers]
         exceptions = [error for error in errors if isinstance(error, Exception)]
         message = f"{count} of {total} jobs of {run.scheduler.label!r} failed, and {needed}"
         error: Exception
@@ -507,7 +506,7 @@ class SettledCalls(Part):
             self._current = job = self._pending.popleft()
             try:
                 result = self._function(job)
-                if is_awaitable(result):
+                if _errors.is_awaitable(result):
                     self._report_at = math.inf if self._is_reported else clock() + WAIT_REPORT_DELAY
                     await self._run.backend.call_apart(partial(self._await_call, result))
             except BaseException as error:
@@ -538,8 +537,9 @@ class SettledCalls(Part):
             if self._scope.cancel_called or run.group.is_cancelled():
                 raise error
             failure = _errors.JobCancelled("the function raised a cancellation that was not requested")
-        failure = Failure(failure).exception  # without the frames of the engine, which would keep the run in memory
-        message = f"on_settled of {run.scheduler.label!r} raised {one_line_error(failure)} for {job.label!r}"
+        # Without the frames of the engine, which would keep the run in memory.
+        failure = _errors.Failure(failure).exception
+        message = f"on_settled of {run.scheduler.label!r} raised {_errors.one_line_error(failure)} for {job.label!r}"
         if run.phase is not STOPPING:
             self._has_failed = True
             self._pending.clear()

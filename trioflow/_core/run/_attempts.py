@@ -35,8 +35,8 @@ from ..admission._resource import TIME_TOLERANCE
 from ..base._states import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason
 from ..base._user_code import get_traceback, innermost_line, leaf_exceptions
 from ..job import _errors, _job_options
-from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import Failure, RunExtras, find_interruption
+from ..job._errors import Failure, find_interruption
+from ..job._job import AbstractJob, RunExtras, is_scheduler
 from ._idle_timeouts import TimeLimit
 from ._instruments import Part
 

@@ -28,8 +28,8 @@ from ..base._graph_algorithms import topological_order
 from ..base._states import COMPLETED, DRAINING, CancelCause, JobState, StopReason
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
+from ..job._errors import find_interruption, one_line_error
 from ..job._job import AbstractJob
-from ..job._outcome import find_interruption, one_line_error
 from ._attempts import BackoffTimer, drain_backoffs
 from ._instruments import overriding
 from ._worker import Lane, Worker

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import JobState
+from ..job._errors import CancelledOutcome, Failure
 from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import CancelledOutcome, Failure
 
 if TYPE_CHECKING:
     from ._run import Run

@@ -14,8 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
 from ..base._user_code import is_async
+from ..job._errors import no_run_error
 from ..job._function import name_of
-from ..job._outcome import no_run_error
 from ._current import current_worker_var
 from ._idle_timeouts import PROGRESS_NOUN, TimeLimit
 from ._run import Run

@@ -31,8 +31,7 @@ from ._current import current_worker_var
 
 if TYPE_CHECKING:
     from ..backend import Backend, Scope
-    from ..job._job import AbstractJob
-    from ..job._outcome import RunExtras
+    from ..job._job import AbstractJob, RunExtras
     from ._run import Run
 
 PROGRESS_NOUN: Final = "progress"

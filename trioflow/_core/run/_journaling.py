@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cas
 
 from ..base._states import RAN_TO_END, JobState, StopReason
 from ..job._errors import JournalError
+from ..job._job import Restoration
 from ..job._job_options import bad_value_error, file_path
-from ..job._outcome import Restoration
 from ._current import current_worker_var
 
 if TYPE_CHECKING:

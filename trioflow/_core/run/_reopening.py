@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ..admission._resource import budgets_used
 from ..base._states import CANCELLED, FAILED, IDLE, SCHEDULED, JobState, RunPhase
 from ..base._text_forms import join_names, plural
+from ..job._errors import DROPPED, Failure, no_result_error, one_line_error
 from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import DROPPED, Failure, no_result_error, one_line_error
 from ._instruments import Part
 from ._requirement_counts import count_consumer, successors_of
 from ._time_slice import TURN_SECONDS

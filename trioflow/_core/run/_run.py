@@ -24,8 +24,8 @@ from ..admission._tokens import RunTokens, Tokens, ask_in_order
 from ..base import _graph_algorithms, _logger, _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors, _requirements
-from ..job._job import AbstractJob
-from ..job._outcome import CancelledOutcome, Failure, Throttling, add_remedy_notes, find_interruption, one_line_error
+from ..job._errors import CancelledOutcome, Failure, add_remedy_notes, find_interruption, one_line_error
+from ..job._job import AbstractJob, Throttling
 from . import _ending
 from ._attempts import BackoffTimer, Verdict, drain_backoffs, report_unrepeated
 from ._current import current_worker_var
@@ -43,7 +43,7 @@ from ._worker import Lane, Worker
 
 if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
-    from ..job._outcome import RunExtras
+    from ..job._job import RunExtras
     from ..scheduler._base_scheduler import BaseScheduler
     from ._instruments import Hook
 

@@ -16,8 +16,8 @@ from ..admission._rate import RateResource
 from ..admission._resource import CountedResource, GatedResource, PoolEntry, Resource
 from ..base import _amounts
 from ..base._text_forms import short_repr
+from ..job._errors import add_note
 from ..job._job_options import RUN_RESOURCES
-from ..job._outcome import add_note
 
 if TYPE_CHECKING:
     from ..job._errors import Throttled

@@ -14,8 +14,8 @@ from ..admission import _policies
 from ..admission._policies import FIFO_POLICY, StartKeys
 from ..base import _graph_algorithms
 from ..job import _errors
+from ..job._errors import add_note
 from ..job._job import AbstractJob
-from ..job._outcome import add_note
 
 if TYPE_CHECKING:
     from ..admission._policies import Requirements

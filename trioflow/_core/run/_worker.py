@@ -44,8 +44,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ..backend import WorkerTask
 from ..base._states import CANCELLED, FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
 from ..job import _errors
+from ..job._errors import UNCALLED, CancelledOutcome, unawaited_coroutine_error
 from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import UNCALLED, CancelledOutcome, unawaited_coroutine_error
 from ._attempts import Verdict, call_job, judge
 from ._current import apply_context, current_worker_var
 from ._instruments import MIN_BLOCKING_SECONDS

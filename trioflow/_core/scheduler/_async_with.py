@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from .. import backend as _backend
 from ..base._states import RAN_TO_END, RunPhase, StopReason
-from ..job._errors import GrowingError, JobCancelled, JobNotDone
-from ..job._outcome import find_interruption
+from ..job._errors import GrowingError, JobCancelled, JobNotDone, find_interruption
 from ..run._instruments import Part
 from ..words import _failures
 

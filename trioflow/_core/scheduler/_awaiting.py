@@ -24,7 +24,6 @@ from ..base._states import JobState
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import Failure
 from ..parts import SettledCalls
 from ..run._current import current_worker_var, enclosing_workers
 from ..words import _explain
@@ -54,7 +53,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
                     raise _errors.JobNotDone(f"{job.label!r} is {job._state.value}: no run will reach it")
                 await _wait_for_change(waiter, job, takes_failure)
     except BaseException:
-        if scheduler._run is not None and type(job._outcome) is Failure:
+        if scheduler._run is not None and type(job._outcome) is _errors.Failure:
             scheduler._run.failures.give_back(job, job._outcome)
         raise
     if job._state is JobState.CANCELLED:
@@ -102,7 +101,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
     set_event = event.set if outermost._run is not None else partial(backend.threadsafe_caller(), event.set)
 
     def listener(_: object) -> None:
-        if takes_failure and type(job._outcome) is Failure:
+        if takes_failure and type(job._outcome) is _errors.Failure:
             job._outcome.is_taken = True
         set_event()
 

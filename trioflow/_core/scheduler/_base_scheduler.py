@@ -33,12 +33,12 @@ from ..job._argument_types import (
     ValueOrJob,
 )
 from ..job._decorator import JobFunction, Kind, KindFunction
+from ..job._errors import DROPPED
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, is_job, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._labels import text_of
 from ..job._option_descriptors import Option
-from ..job._outcome import DROPPED
 from ..parts import SettledCalls, SettledFunction, check_on_settled, make_parts
 from ..run import _ending, _journaling, _requirement_counts
 from ..run._current import current_worker_var, enclosing_workers

@@ -18,10 +18,9 @@ from ..admission._tokens import token_holders
 from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._text_forms import duration_text, join_names, percent_text
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
-from ..job._errors import BudgetSpent
+from ..job._errors import BudgetSpent, one_line_error, remedy_of
 from ..job._job import AbstractJob, has_moved_on, is_scheduler
 from ..job._labels import distinct_names, printable, shorten
-from ..job._outcome import one_line_error, remedy_of
 from ..job._requirements import decide, has_failed
 from ..parts import FirstRule, SettledCalls
 from ..run._ending import may_clean_up

@@ -21,7 +21,6 @@ from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import PathCache, path_of_job, paths_of, printable, shorten, unescape_path
-from ..job._outcome import CancelledOutcome, Failure, add_note, error_text, one_line_error, remedy_of
 from ..parts import has_idled
 from ..run._idle_timeouts import JOB_EVENTS_NOUN
 from ..run._instruments import MIN_BLOCKING_SECONDS
@@ -44,7 +43,7 @@ MAX_COMPARED_FRAMES: Final = 50
 """The maximum number of innermost frames that are compared to decide whether two failures are of one kind."""
 
 
-def failure_kind(job: AbstractJob[Any], failure: Failure) -> tuple[object, ...]:
+def failure_kind(job: AbstractJob[Any], failure: _errors.Failure) -> tuple[object, ...]:
     """Return a key that is equal for failures of one kind, even if their messages differ.
 
     It is made of the job's function, program or class, the effective value of `critical`, the types of the exception
@@ -114,7 +113,7 @@ class FailureLog:
         self._cancel_timer: Callable[[], None] | None = None
         self._kinds_reported_blocking: Final[set[object]] = set()
 
-    def add(self, run: Run, job: AbstractJob[Any], failure: Failure, hint: str | None = None) -> None:
+    def add(self, run: Run, job: AbstractJob[Any], failure: _errors.Failure, hint: str | None = None) -> None:
         """Log or count the failure of a job. A `First` that fails reports the failures of its jobs.
 
         Args:
@@ -153,7 +152,7 @@ class FailureLog:
             fate = "the run goes on" if run.cancel_reason is None else "the run is ending"
             consequence = f"it is tolerated, and {fate}" if job._criticality() is False else fate
         advice = "" if hint is None else f" ({hint})"
-        remedy = remedy_of(error)
+        remedy = _errors.remedy_of(error)
         traceback = None if key[0] is _errors.BudgetSpent else failure.traceback
         line = _user_code.innermost_line(traceback)
         place = None if line is None else printable(shorten(line))
@@ -162,7 +161,7 @@ class FailureLog:
         else:
             traceback_hint = "" if place is None else f"; it was {place}"
         self._warn(
-            f"'{_job_path(job)}' {failed}: {one_line_error(error)}{advice}; {consequence}",
+            f"'{_job_path(job)}' {failed}: {_errors.one_line_error(error)}{advice}; {consequence}",
             advice=f"{f' ({remedy})' if remedy else ''}{traceback_hint}",
             kind=key,
             place=place,
@@ -214,7 +213,7 @@ def _message(job: AbstractJob[Any], error: BaseException) -> str:
     """Return the message of an error without the name of the job, which does not make it another one."""
     # The failure of a `First` names one of its jobs.
     named = error.job if isinstance(error, _errors.BudgetSpent) else job
-    return " ".join(error_text(error).replace(repr(named.label), "", 1).split())
+    return " ".join(_errors.error_text(error).replace(repr(named.label), "", 1).split())
 
 
 def _job_path(job: AbstractJob[Any]) -> str:
@@ -267,9 +266,8 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     if not ((counts := run.failures).number or counts.total):
         return NO_FAILURES
     rest = counts.dropped()
-    members = [
-        job for job in scheduler if type(job._outcome) in (Failure, CancelledOutcome) and job._outcome.is_counted
-    ]
+    may_count = (_errors.Failure, _errors.CancelledOutcome)
+    members = [job for job in scheduler if type(job._outcome) in may_count and job._outcome.is_counted]
     jobs: list[AbstractJob[Any]] = []
     for job in members:
         if is_scheduler(job) and (job._state is JobState.CANCELLED or _job_queries.failed_through_member(job)):
@@ -277,7 +275,7 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
             rest += job._counted_failures.rest
         else:
             jobs.append(job)
-    own = [job for job in members if type(job._outcome) is Failure]
+    own = [job for job in members if type(job._outcome) is _errors.Failure]
     causes = {id(job._outcome.exception) for job in (*own, *jobs)}
     jobs = [job for job in jobs if not _is_blocked_by(job, causes, scheduler)]
     if not jobs:
@@ -294,7 +292,7 @@ def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseSched
     """
     root, error = _job_queries.root_failure(job), job.raised_exception()
     cause = _user_code.get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
-    counts = type(root._outcome) is Failure and root._outcome.is_counted and root._scheduler is scheduler
+    counts = type(root._outcome) is _errors.Failure and root._outcome.is_counted and root._scheduler is scheduler
     return id(cause) in causes or (root is not job and counts)
 
 
@@ -425,14 +423,14 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
 
 def _exceptions_of(scheduler: BaseScheduler, jobs: tuple[AbstractJob[Any], ...]) -> list[Exception]:
     """Return the exceptions of jobs that failed in a scheduler, each with its first traceback and a note of its job."""
-    failures: list[Failure] = [job._outcome for job in jobs]
+    failures: list[_errors.Failure] = [job._outcome for job in jobs]
     paths: dict[AbstractJob[Any], str] = {}
     for job, failure in zip(jobs, failures, strict=True):
         if not failure.has_note:  # otherwise, the scheduler further in has added it
             failure.has_note, paths = True, paths or paths_of(scheduler, _prefix_of(scheduler))
             home = "" if job._scheduler is None else f" of {outermost_scheduler(scheduler).label!r}"
             name = printable(unescape_path(paths[job]) if job in paths else job.label)
-            add_note(failure.exception, f"raised by the job '{name}'{home}")
+            _errors.add_note(failure.exception, f"raised by the job '{name}'{home}")
     return [_user_code.with_traceback(failure.exception, failure.traceback) for failure in failures]  # type: ignore[misc]
 
 

@@ -17,11 +17,10 @@ from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._states import MOVED_ON, JobState, ReportedState
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
-from ..job._errors import BudgetSpent, RequirementFailed
+from ..job._errors import BudgetSpent, Failure, RequirementFailed
 from ..job._function import FunctionJob
-from ..job._job import AbstractJob, AnyJob, has_moved_on, is_scheduler
+from ..job._job import AbstractJob, AnyJob, FailedAttempt, Restoration, Throttling, has_moved_on, is_scheduler
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord
-from ..job._outcome import FailedAttempt, Failure, Restoration, Throttling
 from ..run._run import Incident, SteeringIncident
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Final
 from ..._core.base._states import RAN_TO_END, StopReason
 from ..._core.base._text_forms import MAX_LISTED_NAMES, plural
 from ..._core.base._user_code import wrong_backend_remedy
+from ..._core.job._errors import one_line_error
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of, shorten
-from ..._core.job._outcome import one_line_error
 from ..._core.run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
 from ..._core.run._run import Incident, SteeringIncident
 from ..._core.scheduler._base_scheduler import BaseScheduler

@@ -21,8 +21,8 @@ from typing import Any, Final, TypeVar, cast
 from ..._core.backend import LOOP_PACKAGES
 from ..._core.base._text_forms import headline, truncate
 from ..._core.base._user_code import PACKAGE_PREFIX, get_traceback, innermost_own, shown_exception
+from ..._core.job._errors import Failure
 from ..._core.job._job import AnyJob
-from ..._core.job._outcome import Failure
 from ..._core.words._failures import failure_kind
 
 INTERMEDIATE_LIBRARIES: Final = (

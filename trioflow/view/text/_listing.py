@@ -24,10 +24,10 @@ from typing import Final, NamedTuple
 from ..._core.base._graph_algorithms import find_cycle
 from ..._core.base._states import JobState
 from ..._core.base._text_forms import duration_text, percent_text, short_repr
+from ..._core.job._errors import DROPPED
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._job_options import flag
 from ..._core.job._labels import shorten
-from ..._core.job._outcome import DROPPED
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._checks import store_implied_requirements
 from ..._core.scheduler._members import entry_jobs, exit_jobs

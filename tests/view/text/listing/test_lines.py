@@ -11,7 +11,7 @@ import pytest
 from wcwidth import wcswidth
 
 from trioflow import AbstractJob, Job, JobState, Scheduler
-from trioflow._core.job._outcome import Failure
+from trioflow._core.job._errors import Failure
 from trioflow.abc import Instrument
 from trioflow.view import listing
 from trioflow.view.text._symbols import ASCII_SYMBOLS, UNICODE_SYMBOLS
