@@ -224,26 +224,17 @@ def paths_of_siblings(jobs: Iterable[AbstractJob[Any]], prefix: str = "") -> dic
         prefix: the beginning of each path.
 
     """
-    names = UniqueSiblingNames()
-    return {job: prefix + names.add(job.label) for job in jobs}
+    counts = Counter[str]()
+    return {job: prefix + _next_name(job.label, counts) for job in jobs}
 
 
-class UniqueSiblingNames:
-    """The names of the members of one scheduler in paths: their escaped labels.
+def _next_name(label: str, counts: Counter[str]) -> str:
+    """Return the escaped label of the next member of a scheduler for its path, and count it.
 
     If several members have the same label, "#2" is appended to that of the second, and so on.
     """
-
-    __slots__ = ("_counts",)
-
-    def __init__(self) -> None:
-        self._counts: Final = Counter[str]()
-
-    def add(self, label: str) -> str:
-        """Return a name for the next member with this label, different from all names before."""
-        self._counts[label] += 1
-        number = self._counts[label]
-        return escape_label(label) if number == 1 else f"{escape_label(label)}#{number}"
+    counts[label] += 1
+    return escape_label(label) if counts[label] == 1 else f"{escape_label(label)}#{counts[label]}"
 
 
 @final
@@ -260,7 +251,7 @@ class PathCache:
         self._scheduler: Final = scheduler
         self._prefix: Final = prefix
         self._paths: Final[dict[AbstractJob[Any], str]] = {}
-        self._names: Final = UniqueSiblingNames()
+        self._counts: Final = Counter[str]()  # of the labels of the members that have a path
 
     def nested(self, scheduler: AbstractJob[Any]) -> PathCache:
         """Return a new cache for the members of a nested scheduler, which is a member of this scheduler."""
@@ -279,7 +270,7 @@ class PathCache:
                     break
                 new.append(sibling)
             for sibling in reversed(new):
-                self._paths[sibling] = self._prefix + self._names.add(sibling.label)
+                self._paths[sibling] = self._prefix + _next_name(sibling.label, self._counts)
             path = self._paths.get(job) or self._prefix + escape_label(job.label)
         return path
 

@@ -51,7 +51,7 @@ class Option(Generic[GetType, SetType]):
     """The attribute of a job that stores the value, or the record with the value."""
 
     def __init__(
-        self, default: SetType, check: CheckValue, *, getter: GetValue | None = None, settable_in_run: bool = False
+        self, default: SetType, check: CheckValue, getter: GetValue | None = None, *, settable_in_run: bool = False
     ) -> None:
         self.default = default
         self.check = check
@@ -63,9 +63,7 @@ class Option(Generic[GetType, SetType]):
         self.attribute = self.attribute or f"_{name}"
         # implemented in C, so that reading takes one call
         self.getter = self.getter or operator.attrgetter(self.attribute)
-        if "_declared_options" not in vars(kind):
-            kind._declared_options = dict(getattr(kind, "_declared_options", {}))
-        kind._declared_options[name] = self
+        kind._declared_options = {**getattr(kind, "_declared_options", {}), name: self}
 
     @overload
     def __get__(self, job: None, kind: type[AbstractJob[Any]]) -> Self: ...
@@ -103,9 +101,7 @@ class SharedOption(Option[GetType, SetType]):
     Records are cached, because checking the values and making a record would double the cost of creating a job.
     """
 
-    def __init__(self, default: SetType, check: CheckValue, getter: GetValue | None = None) -> None:
-        super().__init__(default, check, getter=getter)
-        self.attribute = "_options"
+    attribute = "_options"
 
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
         self.getter = self.getter or operator.attrgetter(f"_options.{name}")
@@ -159,7 +155,7 @@ class ReadOnlyOption(Option[GetType, SetType]):
     """
 
     def __init__(self, default: SetType, method: str, getter: GetValue | None = None) -> None:
-        super().__init__(default, _job_options.accept_any, getter=getter)
+        super().__init__(default, _job_options.accept_any, getter)
         self.method = method
 
     def __set__(self, job: AbstractJob[Any], value: Never) -> None:  # type: ignore[override]  # so that type checkers reject it
