@@ -264,11 +264,8 @@ class PathCache:
         """
         path = self._paths.get(job)
         if path is None:
-            new: list[AbstractJob[Any]] = []
-            for sibling in reversed(self._scheduler._members.jobs):
-                if sibling in self._paths:
-                    break
-                new.append(sibling)
+            latest_first = reversed(self._scheduler._members.jobs)
+            new = list(itertools.takewhile(lambda sibling: sibling not in self._paths, latest_first))
             for sibling in reversed(new):
                 self._paths[sibling] = self._prefix + _next_name(sibling.label, self._counts)
             path = self._paths.get(job) or self._prefix + escape_label(job.label)

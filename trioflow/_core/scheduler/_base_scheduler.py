@@ -1261,10 +1261,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._run_steering = run.steering
         self._run = None
         self._notify_unreached()
-        if self._settled_iterators is not None:
-            for iterator in tuple(self._settled_iterators):
-                iterator.end_iteration()
-            self._settled_iterators = None
+        for iterator in tuple(self._settled_iterators or ()):
+            iterator.end_iteration()
+        self._settled_iterators = None
 
     def _extend_settled_iterators(self, jobs: list[AbstractJob[Any]]) -> None:
         for iterator in tuple(self._settled_iterators or ()):

@@ -79,9 +79,10 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
             or retried.
 
     """
-    owner, has_outside_requirements = members.owner, False
+    owner = members.owner
     checked: set[AbstractJob[Any]] = set()  # without forever jobs
     members.needs_recheck, members.is_ordered = bool(members.nested_schedulers), True
+    members.has_outside_requirements = False
     for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(members.jobs):
         for job in chunk:
             for requirement in job._required:
@@ -90,7 +91,7 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
                     if requirement._scheduler is owner:
                         members.is_ordered = False
                     else:
-                        has_outside_requirements = True
+                        members.has_outside_requirements = True
             # No forever job is plain, no job with a check of its own, and no one-shot job.
             if job._is_plain or not job._options.forever:
                 checked.add(job)
@@ -101,7 +102,6 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
                     check_one_shot(job, may_repeat)
         if pause_is_due:
             yield
-    members.has_outside_requirements = has_outside_requirements
 
 
 CURES_OF_NESTED_OPTIONS: Final = {
