@@ -376,11 +376,14 @@ def test_a_journal_that_cannot_be_used_is_raised_when_the_block_is_entered(virtu
         opened(virtual, file, body)
 
 
-def test_the_job_that_opens_a_scheduler_is_stored(virtual: Virtual, file: Path) -> None:
-    """A job whose body adds jobs to an open scheduler of its own has added none to its run, and is restored."""
+@pytest.mark.parametrize("has_own_journal", [True, False])
+def test_a_job_that_adds_jobs_to_a_run_of_its_own_with_a_journal_is_stored(
+    virtual: Virtual, file: Path, has_own_journal: bool
+) -> None:
+    """What it adds there is no job of its own run, also if the run that gets it has a journal."""
 
     async def opens() -> int:
-        async with Scheduler() as inner:
+        async with Scheduler(journal=file.with_name("inner.db") if has_own_journal else None) as inner:
             return await inner.add(Job(double, 1))
 
     for restored in (False, True):

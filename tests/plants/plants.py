@@ -880,13 +880,6 @@ PLANTS: Final = (
         "sorted(self.timed_keys)",
     ),
     Plant(
-        "tokens-last-ticket",
-        f"{ADMISSION}/_tokens.py",
-        "a job that waits no longer takes the first ticket of its run with it",
-        "            self._tickets.pop()[0] = None  # its last one\n",
-        "            self._tickets.popleft()[0] = None\n",
-    ),
-    Plant(
         "tokens-not-first",
         f"{ADMISSION}/_tokens.py",
         "a token that was given back serves the last ticket",
@@ -1028,13 +1021,6 @@ PLANTS: Final = (
         """\
     def forget(self, worker: Worker) -> None:
 """,
-    ),
-    Plant(
-        "merge-timed-keys",
-        f"{ADMISSION}/_admission.py",
-        "two admissions become one, and the times of the keys of one are lost",
-        "sorted(self.timed_keys + other.timed_keys)",
-        "sorted(self.timed_keys)",
     ),
     Plant(
         "service-added",
@@ -1231,6 +1217,72 @@ if run is not None:
 """,
         """\
             extras.first_started_at = began
+""",
+    ),
+    Plant(
+        "drain-backoffs-order",
+        f"{RUN}/_attempts.py",
+        "what waits in backoffs as a run ends settles in the order of a heap",
+        "for until, _, job in sorted(self._heap) if",
+        "for until, _, job in self._heap if",
+    ),
+    Plant(
+        "adm-member-throttle",
+        f"{ADMISSION}/_resource.py",
+        "a throttle inside a scheduler with needs does not hold outside",
+        """\
+        resource.cooldown, resource.clock = self.cooldown, self.clock
+        return resource
+
+    def public_total""",
+        """\
+        resource.clock = self.clock
+        return resource
+
+    def public_total""",
+    ),
+    Plant(
+        "throttled-last-budget",
+        f"{RUN}/_run.py",
+        "a throttled attempt, after which there is none, uses up what it had reserved of a budget",
+        """\
+            if state is not JobState.FAILED:
+                job._grant().refund_budgets()""",
+        """\
+            if state is SCHEDULED:
+                job._grant().refund_budgets()""",
+    ),
+    Plant(
+        "first-turn-again",
+        f"{PARTS}/_first_rule.py",
+        "each attempt of a call puts off the next turn",
+        "if self._turn_started_at is None and job in self._turns and",
+        "if job in self._turns and",
+    ),
+    Plant(
+        "clean-up-group-paused",
+        f"{RUN}/_run.py",
+        "a group that cleans up is paused with the run whose clean-up it is",
+        "self.outer_worker.workers.queue.is_paused",
+        "self.outer_worker.run.queue.is_paused",
+    ),
+    Plant(
+        "again-ready-service",
+        f"{RUN}/_reopening.py",
+        "a service that was ready has no users when it is tried again",
+        "if not run.scheduler.keep_jobs or (extras is not None and extras.ready_at is not None):",
+        "if not run.scheduler.keep_jobs:",
+    ),
+    Plant(
+        "journal-adds-elsewhere",
+        f"{RUN}/_journaling.py",
+        "a job that adds jobs to a run of its own with a journal is not recorded",
+        """\
+        if worker.run.outermost() is self._outermost._run:  # not a job of a run around this one
+            worker.job._ensure_extras().has_added_jobs = True
+""",
+        """\
+        worker.job._ensure_extras().has_added_jobs = True
 """,
     ),
 )

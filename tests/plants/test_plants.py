@@ -22,6 +22,13 @@ def test_each_plant_has_its_place(plant: Plant) -> None:
     ast.parse(text[: mutant.start] + mutant.new + text[mutant.start + len(mutant.old) :])
 
 
+def test_no_plant_stands_twice() -> None:
+    """No two have one name, by which the command line takes them, or are one fault."""
+    assert len({plant.name for plant in PLANTS}) == len(PLANTS)
+    faults = {(fault.path, fault.start, fault.old, fault.new) for fault in (plant.mutant(ROOT) for plant in PLANTS)}
+    assert len(faults) == len(PLANTS)
+
+
 def test_a_plant_whose_text_has_changed_is_an_error_that_names_it(tmp_path: Path) -> None:
     """A plant that no longer fits its file says so, rather than counting as noticed, or as not noticed."""
     (tmp_path / "module.py").write_text("a = 1\na = 1\n", encoding="utf-8")

@@ -429,6 +429,33 @@ def test_a_service_that_was_ready_is_not_ready_again_at_once(virtual: Virtual) -
     assert late.started_at == 8
 
 
+@pytest.mark.parametrize("is_ready", [True, False])
+@pytest.mark.parametrize("keep_jobs", [True, False])
+def test_a_job_that_waits_for_another_waits_for_a_service_that_is_tried_again(
+    virtual: Virtual, keep_jobs: bool, is_ready: bool
+) -> None:
+    """The service has been ready for its user before, or not; the user still waits for something else, and then for it.
+
+    It once had no user any more, after it had been ready.
+    """
+
+    async def serve(*, task_status: Any) -> None:
+        await anyio.sleep(2)
+        if is_ready or service.attempts > 1:
+            task_status.started("url")
+        await anyio.sleep(1)
+        if service.attempts == 1:
+            raise OSError("lost")
+        await anyio.sleep(99)
+
+    service, long = Service(serve), Job(anyio.sleep, 5)
+    user, after_user = Job(nap, required=[service, long]), Job(nap, service)
+    scheduler = Scheduler(service, long, user, Job(after, 4, service.try_again), keep_jobs=keep_jobs)
+    scheduler.add(Job(after, 4, lambda: scheduler.add(after_user)))
+    assert virtual(scheduler.co_run)
+    assert (user.started_at, after_user.started_at) == (6, 6)
+
+
 def test_a_result_that_is_not_kept_waits_for_what_may_run_again(virtual: Virtual) -> None:
     """It is dropped when the last of its users has started, those included that were blocked."""
 

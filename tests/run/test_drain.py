@@ -10,7 +10,7 @@ import pytest
 
 from tests.bodies import co_run_drained, fail, later, nap
 from tests.conftest import Virtual
-from trioflow import First, Job, JobCancelled, JobState, Pool, Scheduler, Sequence, StopReason
+from trioflow import First, Job, JobCancelled, JobState, Pool, Retry, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
 
 
@@ -170,6 +170,29 @@ def test_failures_in_a_nested_scheduler_that_a_drain_cuts_off_count(virtual: Vir
     with pytest.raises(ExceptionGroup) as info:
         scheduler.raise_for_failures()
     assert [type(error) for error in info.value.exceptions] == [OSError]
+
+
+@pytest.mark.parametrize("word", ["drain", "cancel", "timeout"])
+def test_what_waits_as_a_run_ends_settles_in_the_order_in_which_it_would_have_started(
+    virtual: Virtual, word: str
+) -> None:
+    """First come the jobs that are ready, then those in backoffs, by the ends of these."""
+    settled: list[str] = []
+    retried = [
+        Job(fail, 0.5, retry=Retry(1, first=seconds, jitter=False), label=f"in {seconds}")
+        for seconds in (10, 30, 20, 25, 15)
+    ]
+    ready = [Job(nap, needs={"x": 1}, priority=level, label=f"with {level}") for level in (1, 3, 2)]
+    long = Job(nap, 4, needs={"x": 1}, priority=9, label="long")
+    limit = {"timeout": 1} if word == "timeout" else {}
+    options: dict[str, Any] = {"pool": Pool(x=1), "on_settled": lambda job: settled.append(job.label), **limit}
+    group = Scheduler(*retried, *ready, long, **options)
+    scheduler = Scheduler(group, log=False)
+    if word != "timeout":
+        scheduler.add(Job(later, 1, getattr(group, word)))
+    virtual(scheduler.co_run)
+    settled.remove("long")
+    assert settled == ["with 3", "with 2", "with 1", "in 10", "in 15", "in 20", "in 25", "in 30"]
 
 
 def test_a_drain_says_how_many_jobs_still_run(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:

@@ -224,6 +224,33 @@ def test_a_clean_up_is_not_paused(virtual: Virtual) -> None:
     assert (scheduler.stop_reason, alarm.started_at) == (StopReason.CRITICAL, 2)
 
 
+@pytest.mark.parametrize("kind", [Scheduler, First])
+@pytest.mark.parametrize("hindrance", ["a pause", "a pause around", "no token", "no needs"])
+def test_nothing_holds_back_a_group_that_cleans_up(virtual: Virtual, hindrance: str, kind: type[Scheduler]) -> None:
+    """A scheduler that is a clean-up job runs its jobs at once, as if each of them were one."""
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(2)
+        inside = Job(nap, 1, needs={"cpu": 1}) if hindrance == "no needs" and kind is Scheduler else Job(nap, 1)
+        needs = {"cpu": 1} if hindrance == "no needs" else {}
+        bad = Job(fail, 2, critical=True)
+        tidy = kind(inside, required=bad, run_if="failed", needs=needs, label="tidy")
+        group = Scheduler(bad, tidy, critical=False, label="group")
+        other = Job(nap, 9, needs={"cpu": 1}, label="other")
+        scheduler = Scheduler(group, other, jobs_window=limiter, pool=Pool(cpu=1), log=False)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            if hindrance.startswith("a pause"):
+                (scheduler if hindrance == "a pause around" else group).pause()
+            elif hindrance == "no token":
+                limiter.total_tokens = 1  # `other` has it
+            await anyio.sleep(2.5)
+            assert (inside.started_at, inside.state, tidy.state) == (2, JobState.SUCCEEDED, JobState.SUCCEEDED)
+
+    virtual(main)
+
+
 def test_timeouts_backoffs_and_rates_count_on_in_a_pause(virtual: Virtual) -> None:
     """A job's timeout ends it in a pause, a backoff ends in it, and a rate refills."""
     slow = Job(nap, 9, timeout=2, critical=False)

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from trioflow import (
+    Budget,
     CommandJob,
     Job,
     JobState,
@@ -190,6 +191,50 @@ def test_a_throttled_clean_up_job_waits_within_the_cleanup_timeout(
     assert (cleaning.state, round(cleaning.finished_at - server.calls[0][0])) == end
     assert seen[-1] == "'c' waits for api, throttled for 20 s"
     assert cleaning.attempts == (end[0] is JobState.SUCCEEDED)
+
+
+@pytest.mark.parametrize("kind", ["an amount", "named units", "a budget"])
+def test_a_throttle_in_a_scheduler_with_needs_holds_outside_too(virtual: Virtual, kind: str) -> None:
+    """What its members have is a part of the resource outside, and no other server: the throttle is one."""
+    server = Server(1, after=9)
+    amounts: dict[str, Any] = {"an amount": 2, "named units": ["a", "b"], "a budget": Budget(9)}
+    group = Scheduler(ask(server, "inside"), needs={"api": 1})
+    gate = Job(anyio.sleep, 3)
+    scheduler = Scheduler(group, gate, ask(server, "outside", required=gate), pool=Pool(api=amounts[kind]))
+    assert virtual(scheduler.co_run)
+    assert sorted(server.calls) == [(0, "inside"), (10, "inside"), (10, "outside")]
+
+
+@pytest.mark.parametrize("word", ["drain", "cancel"])
+@pytest.mark.parametrize("when", ["in its body", "while it waits", "never"])
+@pytest.mark.parametrize("used", [0, 1])
+def test_a_throttled_attempt_uses_nothing_of_a_budget(virtual: Virtual, used: int, when: str, word: str) -> None:
+    """The attempt does not count, whether there is another or not; only what it has reported stays used."""
+
+    def end() -> None:
+        (scheduler.drain if word == "drain" else job.cancel)()
+
+    async def body() -> None:
+        calls.append(anyio.current_time())
+        if len(calls) == 1:
+            if used:
+                current_job().used(usd=used)
+            await anyio.sleep(1)
+            if when == "in its body":
+                end()
+            raise Throttled("api", after=5)
+
+    async def end_later() -> None:
+        await anyio.sleep(2)
+        if when == "while it waits":
+            end()
+
+    calls: list[float] = []
+    job, pool = Job(body, needs={"usd": 2, "api": 1}), Pool(usd=Budget(8), api=Rate(requests=100, per=1))
+    scheduler = Scheduler(job, Job(end_later), pool=pool)
+    assert virtual(scheduler.co_run) is (when == "never" or word == "cancel")
+    again = 2 * (when == "never")
+    assert (job.is_succeeded(), pool.free["usd"]) == (bool(again), 8 - used - again)
 
 
 @pytest.mark.parametrize(("backend", "kind"), [("trio", ThreadJob), ("asyncio", ThreadJob), ("asyncio", ProcessJob)])

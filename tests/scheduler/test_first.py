@@ -26,6 +26,7 @@ from trioflow import (
     Service,
     StopReason,
     ThreadJob,
+    Throttled,
     current_job,
     simulate,
 )
@@ -175,6 +176,23 @@ def test_a_turn_comes_so_long_after_the_first_start_in_the_one_before(virtual: V
     first = First(needed, *calls, stagger=2)
     assert virtual(Scheduler(first).co_run)
     assert ([job.started_at for job in (needed, *calls)], first.finished_at) == ([0, None, 2], 3)
+
+
+@pytest.mark.parametrize("again", ["a retry", "a throttle"])
+def test_a_turn_comes_so_long_after_the_first_attempt_in_the_one_before(virtual: Virtual, again: str) -> None:
+    """Another attempt of the call does not put off the next turn."""
+
+    async def call() -> None:
+        calls.append(anyio.current_time())
+        await anyio.sleep(2 if len(calls) == 1 else 9)
+        if len(calls) == 1:
+            raise Throttled("api", after=1) if again == "a throttle" else OSError
+
+    calls: list[float] = []
+    slow = Job(call, retry=Retry(1, first=1, jitter=False), needs={"api": 1})
+    first = First(slow, hedge := Job(nap, 1), stagger=4)
+    assert virtual(Scheduler(first, pool=Pool(api=1)).co_run)
+    assert (calls, hedge.started_at, first.finished_at) == ([0, 3], 4, 5)
 
 
 @pytest.mark.parametrize("window", [None, 3])
