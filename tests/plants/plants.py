@@ -1254,7 +1254,7 @@ if run is not None:
     ),
     Plant(
         "first-turn-again",
-        f"{PARTS}/_first_rule.py",
+        f"{PARTS}/__init__.py",
         "each attempt of a call puts off the next turn",
         "if self._turn_started_at is None and job in self._turns and",
         "if job in self._turns and",
