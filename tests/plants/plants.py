@@ -438,7 +438,7 @@ PLANTS: Final = (
     ),
     Plant(
         "rate-started",
-        f"{ADMISSION}/_rate.py",
+        f"{ADMISSION}/_limits.py",
         "a wake-up forgotten: amounts that accrue again after a start",
         """\
         if self.admission is not None:  # a need may have waited for this
@@ -447,7 +447,7 @@ PLANTS: Final = (
     ),
     Plant(
         "rate-unstarted",
-        f"{ADMISSION}/_rate.py",
+        f"{ADMISSION}/_limits.py",
         ">= for > in a bucket",
         """\
         if self.unstarted_amount and self.unstarted_amount + amount > self.burst:
@@ -462,7 +462,7 @@ PLANTS: Final = (
     ),
     Plant(
         "budget-share",
-        f"{ADMISSION}/_budget.py",
+        f"{ADMISSION}/_pool.py",
         "a refunded amount is given back twice",
         """\
             share.amount = 0
@@ -470,7 +470,7 @@ PLANTS: Final = (
     ),
     Plant(
         "budget-scheduler",
-        f"{ADMISSION}/_budget.py",
+        f"{ADMISSION}/_pool.py",
         "a scheduler does not return the rest of its budget",
         """\
         if share.members is not None:
@@ -479,7 +479,7 @@ PLANTS: Final = (
     ),
     Plant(
         "key-unstarted",
-        f"{ADMISSION}/_per_key.py",
+        f"{ADMISSION}/_limits.py",
         "a pause after a job that has not started",
         """\
     def refund(self, job: AbstractJob[Any], share: Any) -> None:
@@ -492,7 +492,7 @@ PLANTS: Final = (
     ),
     Plant(
         "key-keep",
-        f"{ADMISSION}/_per_key.py",
+        f"{ADMISSION}/_limits.py",
         "a throttled key that nothing refers to is forgotten",
         """\
         super().throttle(seconds)
@@ -863,7 +863,7 @@ PLANTS: Final = (
     ),
     Plant(
         "budget-reserved",
-        f"{ADMISSION}/_budget.py",
+        f"{ADMISSION}/_pool.py",
         "a job does not wait for what running jobs have reserved of a budget and may not use",
         """\
         return need <= self.free + self.reserved
@@ -1130,21 +1130,21 @@ if run is not None:
     ),
     Plant(
         "budget-reported",
-        f"{ADMISSION}/_budget.py",
+        f"{ADMISSION}/_pool.py",
         "what a job has reported as used comes back as it is throttled",
         "        if not share.is_reported:\n            self.free",
         "        if share.amount:\n            self.free",
     ),
     Plant(
         "rate-window-negative",
-        f"{ADMISSION}/_rate.py",
+        f"{ADMISSION}/_limits.py",
         "used() puts back more than is in the window of a rate",
         "if amount := max(amount, -self._started.get(time, 0)):",
         "if amount:",
     ),
     Plant(
         "rate-bucket-early",
-        f"{ADMISSION}/_rate.py",
+        f"{ADMISSION}/_limits.py",
         "what jobs have of a bucket that have not started accrues meanwhile",
         "        return max(self.full_at, now + float(self.unstarted_amount) * self.seconds_each)",
         "        return max(self.full_at, now)",

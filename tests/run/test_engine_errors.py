@@ -12,7 +12,7 @@ import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, ThreadJob, Throttled, current_job
 from trioflow._core.admission._admission import Admission
-from trioflow._core.admission._rate import RateResource
+from trioflow._core.admission._limits import RateResource
 from trioflow._core.parts import SettledCalls
 from trioflow._core.run import _ending
 from trioflow._core.run._idle_timeouts import TimeLimit

@@ -20,7 +20,7 @@ happened passes on what was released (see `Line.admit`), or by a timer, if time 
   have no reservation.
 - **A scan is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a resource, later groups that need it are
   skipped, and not counted as overtaken. Slurm's option `bf_max_job_test` sets a similar bound.
-- **Jobs whose key is taken are parked** with that resource, and have no reservation; see `_per_key`. So are those that
+- **Jobs whose key is taken are parked** with that resource, and have no reservation; see `_limits`. So are those that
   could start but for a gate; see `GatedResource`.
 - Jobs inside a scheduler that itself has needs ignore reservations, because the job with the reservation may be waiting
   for that scheduler to end.
@@ -44,8 +44,8 @@ from ..job._job import AbstractJob, takes_slot
 from ._resource import GatedResource, Grant, Needs, PoolEntry, Resource, budgets_used
 
 if TYPE_CHECKING:
+    from ._limits import Key, PerKeyResource
     from ._line import Line
-    from ._per_key import Key, PerKeyResource
     from ._policies import HeapEntry
 
     # Entries of sorted lists. A group is sorted by the key and the number of its first job; a queue by the priority and

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._budget import BudgetResource
-from ..admission._rate import RateResource
+from ..admission._limits import RateResource
+from ..admission._pool import BudgetResource
 from ..admission._resource import CountedResource, GatedResource, PoolEntry, Resource
 from ..base import _amounts
 from ..base._text_forms import short_repr

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..admission._per_key import PerKeyResource
+from ..admission._limits import PerKeyResource
 from ..admission._pool import Pool, register_user
 from ..admission._resource import CountedResource, PoolEntry
 from ..base import _amounts, _graph_algorithms

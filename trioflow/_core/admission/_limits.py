@@ -1,22 +1,36 @@
-"""`Rate`: a resource that accrues over time, such as the requests that a server accepts.
+"""The limits that servers have: `Rate`, an amount that accrues over time, and `PerKey`, a limit for each key.
 
-A key has a sliding window: what the jobs that started within the last `per` seconds have taken. No interval of this
-length has more than the limit, as providers count. For a server that counts otherwise, a key has a burst: a bucket that
-fills steadily up to it. The algorithm is GCRA, the generic cell rate algorithm of ATM networks (ITU-T I.371, "virtual
-scheduling"). Its only state is the time at which the bucket will be full. Taking an amount postpones that time by
-`amount / rate` seconds. An amount is available once the bucket will be full within `(burst - amount) / rate` seconds.
+**Rates.** A key has a sliding window: what the jobs that started within the last `per` seconds have taken. No interval
+of this length has more than the limit, as providers count. For a server that counts otherwise, a key has a burst: a
+bucket that fills steadily up to it. The algorithm is GCRA, the generic cell rate algorithm of ATM networks (ITU-T
+I.371, "virtual scheduling"). Its only state is the time at which the bucket will be full. Taking an amount postpones
+that time by `amount / rate` seconds. An amount is available once the bucket will be full within
+`(burst - amount) / rate` seconds.
 
 What a job takes at its admission begins to accrue again only when the job starts. Therefore, the jobs that start in any
 interval of `t` seconds take at most the limit, or `burst + rate * t`, however long admitted jobs wait for a limiter's
 token, or for the event loop.
+
+**Limits for each key**, such as each host that a crawler visits. The resource of a pool is a `PerKeyResource`. What
+jobs wait for and take is the `Key` in it: an ordinary resource, of which each job takes 1. A key exists while jobs wait
+for it or hold it, and until its rate is full or its pauses are over. So the memory depends on the keys in use, not on
+those that there have been.
+
+Jobs whose key is taken are **parked** with it, and no round of the admission looks at them. When one can start, the
+first of each group competes again. So a round costs the same, however many keys there are.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
-from collections import OrderedDict
+from abc import abstractmethod
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Never, final
+from weakref import WeakValueDictionary
 
 from ..._hints import explain_form, nearest_name
 from ..base import _amounts
@@ -25,10 +39,12 @@ from ..base._text_forms import short_repr
 from ..job import _job_options
 from ..job._job import AbstractJob
 from ..job._labels import printable
-from ._resource import Resource
+from ._policies import ready_numbers
+from ._resource import CountedResource, PoolEntry, Resource
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount, CheckedNeed, ExactNeed, Need, SingleNeed
+    from ._admission import WaitingGroup
 
 MAX_CAUSED_WAIT: Final = 366 * 86_400
 """The maximum wait, in seconds, that the usage reported by a job may cause. A longer wait is probably a mistake."""
@@ -36,7 +52,6 @@ DEFAULT_KEY: Final = "requests"
 """The key of which a job takes 1 by default."""
 DEFAULT_GIVE_UP: Final = 900.0
 """The default of `give_up`, in seconds: longer than most servers ask a client to wait, and shorter than a night."""
-RESERVED: Final = "reserved for jobs that are about to start"
 
 
 @final
@@ -352,7 +367,7 @@ class RateResource(Resource):
         The estimate assumes that only the `before` jobs ahead of this one take anything from the rate.
         """
         if self.available_at(need) == math.inf:
-            return WaitCause.RATE, f"{self.shown_name}: {RESERVED}"
+            return WaitCause.RATE, f"{self.shown_name}: reserved for jobs that are about to start"
         short = [key for key in need if self.is_used_up_by({key: need[key]}, before)]
         amounts = " and ".join(count_text(need[key], key) for key in short)
         behind = f", behind {count_text(before, 'others')}" if before else ""
@@ -425,3 +440,284 @@ def _check_positive(value: Any, prefix: str) -> Amount:
     if not (_amounts.is_finite(value) and value > 0):
         raise ValueError(f"{prefix}: give a finite number above 0")
     return _amounts.amount_of(value, prefix)
+
+
+@final
+class PerKey:
+    """In a `Pool`, a separate limit for each key, such as each host that a crawler visits.
+
+    A job needs one key, a string: `needs={"host": url.host}`. Keys need not be known before; each has its own amount,
+    which appears with its first use. A key that nothing uses takes no memory.
+
+    Args:
+        limit: how many jobs may have a key at once; or a `Rate` with a key `requests` or with one key, of which each
+            job takes 1.
+        pause: how many seconds must pass between the end of one job of a key and the start of the next that takes its
+            place. Only for a number.
+        sizes: the limits of those keys that have another one, by key, such as `{"slow.org": 1}`.
+
+    Raises:
+        TypeError: an argument has another type, or a rate has a pause.
+        ValueError: a number is out of range, or a job could never take 1 of the rate.
+
+    Example:
+        >>> async def fetch(host):
+        ...     await anyio.sleep(0)
+        >>> jobs = [Job(fetch, host, needs={"host": host}) for host in ["a.org", "b.org", "a.org"]]
+        >>> Scheduler(*jobs, pool=Pool(host=PerKey(1))).run()
+        True
+
+    """
+
+    __slots__ = ("_limit", "_pause", "_sizes")
+
+    @explain_form
+    def __init__(
+        self, limit: int | Rate, *, pause: float = 0.0, sizes: Mapping[str, int | Rate] = MappingProxyType({})
+    ) -> None:
+        limit = _amounts.plain_number(limit)
+        _check_limit(limit, f"PerKey({short_repr(limit)})")
+        if pause and isinstance(limit, Rate):
+            raise TypeError(f"PerKey({short_repr(limit)}): a Rate has no pause: give a number, or a Rate with burst=1")
+        if not isinstance(sizes, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"PerKey(sizes={short_repr(sizes)}): give a dict of limits by key")
+        self._sizes: Final[dict[str, int | Rate]] = {key: _amounts.plain_number(size) for key, size in sizes.items()}
+        for key, size in self._sizes.items():
+            prefix = f"PerKey(sizes={{{short_repr(key)}: {short_repr(size)}}})"
+            _check_limit(size, prefix)
+            if isinstance(size, Rate) != isinstance(limit, Rate):
+                raise TypeError(f"{prefix}: give a limit of the kind of {short_repr(limit)}")
+        if not _amounts.is_number(pause) or not _amounts.is_finite(pause) or pause < 0:
+            kind = ValueError if _amounts.is_number(pause) else TypeError
+            raise kind(f"PerKey(pause={short_repr(pause)}): give a finite number of seconds, 0 or more")
+        self._limit: Final = limit
+        self._pause: Final = float(pause)
+
+    @property
+    def limit(self) -> int | Rate:
+        """How many jobs may have a key at once, or the rate of each key."""
+        return self._limit
+
+    @property
+    def pause(self) -> float:
+        """The seconds between the end of one job of a key and the start of the next that takes its place."""
+        return self._pause
+
+    def limit_of(self, key: str) -> int | Rate:
+        """Return how many jobs may have this key at once, or its rate."""
+        return self._sizes.get(key, self._limit)
+
+    def __repr__(self) -> str:
+        """Return the call that makes an equal limit."""
+        pause = f", pause={self._pause:g}" if self._pause else ""
+        return f"PerKey({self._limit!r}{pause}{f', sizes={self._sizes!r}' if self._sizes else ''})"
+
+
+def _check_limit(limit: Any, prefix: str) -> None:
+    if isinstance(limit, Rate):
+        unit = DEFAULT_KEY if DEFAULT_KEY in limit.limits else next(iter(limit.limits))
+        if (unit != DEFAULT_KEY and len(limit.limits) > 1) or limit.burst[unit] < 1:
+            raise ValueError(f"{prefix}: a job takes 1 request: give the Rate requests=, and a burst of 1 or more")
+    elif not (is_whole := isinstance(limit, int) and not isinstance(limit, bool)) or limit < 1:
+        raise (ValueError if is_whole else TypeError)(f"{prefix}: give a whole number, 1 or more, or a Rate")
+
+
+class Key(Resource):
+    """One key of a `PerKey`, with an amount of its own. It has no slots, because two bases with slots do not mix."""
+
+    parks = True
+
+    def __init__(self, family: PerKeyResource, key: str) -> None:
+        super().__init__(family.name, family.settings.limit_of(key))
+        self.family: Final = family
+        self.key: Final = key
+        self.parked: Final[dict[WaitingGroup, None]] = {}  # the groups with jobs that are parked with this key
+        self.timed_at = math.inf  # the time for which `Admission.timed_keys` has this key; infinity for none
+        self.clock = family.clock
+        if family.outer_key is not None:
+            self.cooldown = family.outer_key.cooldown
+
+    @property
+    def shown_name(self) -> str:
+        return f"{self.name} '{printable(self.key)}'"
+
+    def wake(self) -> None:
+        """Let the first parked job of each group compete again if 1 is free, or when time alone has made it free."""
+        if not self.parked:
+            return
+        admission = self.family.admission
+        assert admission is not None  # of the jobs that are parked
+        when = self.available_at(self.family.unit_need)
+        if when == -math.inf:
+            for group in list(self.parked):
+                group.unpark(self)
+        elif when != self.timed_at:
+            self.timed_at = when
+            heapq.heappush(admission.timed_keys, (when, next(ready_numbers), self))
+        admission.is_current = False
+
+    def throttle(self, seconds: float) -> None:
+        """Delay all jobs that need this key for `seconds` from now, unless they are already delayed for longer."""
+        super().throttle(seconds)
+        self.family.keep(self)
+
+    def public_share(self, need: Any, share: Any) -> Any:
+        return self.key
+
+    @abstractmethod
+    def used_until(self) -> float:
+        """Return the time from which the key is as a new one, if no job holds it."""
+
+
+class CountedKey(Key, CountedResource):
+    """A key that a number of jobs may hold at once, each followed by a pause."""
+
+    def __init__(self, family: PerKeyResource, key: str) -> None:
+        super().__init__(family, key)
+        self.rest_ends: Final[deque[float]] = deque()  # when the places of ended jobs are free again, ascending
+        self.unused_by: AbstractJob[Any] | None = None  # a job that gives back its place without having started
+
+    def free_at(self, need: Amount) -> float:
+        """Return the time at which enough pauses are over; infinity if too few jobs have ended."""
+        when = super().free_at(need)
+        return when if when < math.inf else next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
+
+    def take(self, job: AbstractJob[Any], need: Amount) -> None:
+        while self.rest_ends and self.has_come(self.rest_ends[0]):
+            self.rest_ends.popleft()
+            self.free += 1
+        super().take(job, need)
+        self.wake()
+
+    def give_back(self, job: AbstractJob[Any], share: Any) -> None:
+        """Take back the place of a job; it is free after the pause."""
+        super().give_back(job, share)
+        if self.family.settings.pause and job is not self.unused_by:
+            self.free -= 1
+            self.rest_ends.append(self.clock() + self.family.settings.pause)
+            self.family.keep(self)
+        self.unused_by = None
+        self.wake()
+
+    def refund(self, job: AbstractJob[Any], share: Any) -> None:
+        self.unused_by = job
+
+    def public_free(self) -> float:
+        """Return the free places; those whose pauses are over are only counted when a job takes one."""
+        return super().public_free() + sum(map(self.has_come, list(self.rest_ends)))
+
+    def used_until(self) -> float:
+        return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
+
+    def change_clock(self, clock: Callable[[], float], shift: float) -> None:
+        super().change_clock(clock, shift)
+        self.rest_ends.extend([self.rest_ends.popleft() + shift for _ in range(len(self.rest_ends))])
+
+    def describe_shortage(self, need: Amount, before: int) -> tuple[WaitCause, str]:
+        if not self.rest_ends:
+            return super().describe_shortage(need, before)
+        return WaitCause.RATE, f"{self.shown_name}: pause, {self.delay_text(self.rest_ends[0])} left"
+
+    def make_member_resource(self, need: Amount, share: Any = None) -> PerKeyResource:  # type: ignore[override]
+        """Return a resource with this key alone, one job at a time, for the members of a nested scheduler."""
+        return PerKeyResource(self.name, PerKey(1), self)
+
+
+class RateKey(Key, RateResource):
+    def correct(self, share: RateShare, used: RateNeed) -> None:
+        super().correct(share, used)
+        self.family.keep(self)
+        self.wake()
+
+    def let_accrue(self, share: RateShare, now: float | None) -> None:
+        super().let_accrue(share, now)
+        self.family.keep(self)
+        self.wake()
+
+    def used_until(self) -> float:
+        return max(self.cooldown.ends_at, *(bucket.full_at for bucket in self.buckets.values()))
+
+
+class PerKeyResource(PoolEntry):
+    """A `PerKey` in one pool, or the one key of it that a nested scheduler has taken for its members.
+
+    Args:
+        name: the name in the pool.
+        settings: the `PerKey`.
+        outer_key: the key that the scheduler has taken.
+
+    """
+
+    __slots__ = ("_kept", "is_returnable", "keys", "outer_key", "unit_need")
+
+    has_keys = True
+
+    def __init__(self, name: str, settings: PerKey, outer_key: CountedKey | None = None) -> None:
+        super().__init__(name, settings)
+        limit: Any = settings.limit
+        self.outer_key: Final = outer_key
+        self.is_returnable = not isinstance(limit, Rate)
+        self.unit_need: Final[Any] = RateResource(name, limit).parse_amounts(1, name) if isinstance(limit, Rate) else 1
+        self.keys: Final[WeakValueDictionary[str, Key]] = WeakValueDictionary()  # those that are in use
+        # Those that may be in use although no job refers to them, that which was checked last at the end.
+        self._kept: Final[OrderedDict[Key, None]] = OrderedDict()
+        if outer_key is not None:
+            self.clock = outer_key.clock
+
+    def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> str:
+        """Check the entry for this resource in a job's `needs`, and return the key.
+
+        Raises:
+            ValueError: it is not a string, or not the key that the scheduler of the job has taken.
+
+        """
+        if not isinstance(amount, str):
+            raise self.need_error(job, _amounts.need_text(amount), ", which is a PerKey: give the key, a string")
+        if self.outer_key is not None and amount != self.outer_key.key:
+            others = f", but an enclosing scheduler has needs, and only the key '{printable(self.outer_key.key)}'"
+            raise self.need_error(job, _amounts.need_text(amount), others)
+        return amount
+
+    def key(self, key: str) -> Key:
+        """Return the resource of a key. Only the thread of the event loop may call this."""
+        resource = self.keys.get(key)
+        if resource is None:
+            self.keys[key] = resource = CountedKey(self, key) if self.is_returnable else RateKey(self, key)
+        return resource
+
+    def find_key(self, job: AbstractJob[Any]) -> Key | None:
+        """Return the key that a job needs; None if nothing uses it. Any thread may call this."""
+        return self.keys.get(str(job._options.needs[self.name]))
+
+    def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:
+        return self.key(self.need(amount, job)), self.unit_need
+
+    def keep(self, key: Key) -> None:
+        """Keep a key until its rate is full and its pauses and throttles are over.
+
+        Each call checks two keys, so that more are forgotten than come.
+        """
+        self._kept[key] = None
+        for checked in list(itertools.islice(self._kept, 2)):
+            del self._kept[checked]
+            if checked.used_until() > self.clock():
+                self._kept[checked] = None
+
+    def make_member_resource(self, need: str) -> PerKeyResource:
+        """Return the resource of the members of a nested scheduler that needs a key, for a check before the run."""
+        return PerKeyResource(self.name, self.settings, CountedKey(self, need))
+
+    def change_clock(self, clock: Callable[[], float], shift: float) -> None:
+        super().change_clock(clock, shift)
+        for key in list(self.keys.values()):
+            key.change_clock(clock, shift)
+
+    def public_total(self) -> Any:
+        limit: Any = self.settings.limit
+        return limit.burst if isinstance(limit, Rate) else limit
+
+    def public_free(self) -> dict[str, Any]:
+        return {key: resource.public_free() for key, resource in list(self.keys.items())}
+
+    def describe(self) -> str:
+        return f"{self.name}={self.settings.limit} for each key, {len(self.keys)} in use"
