@@ -714,7 +714,7 @@ PLANTS: Final = (
     ),
     Plant(
         "again-retries",
-        f"{RUN}/_reopening.py",
+        f"{RUN}/_requirement_counts.py",
         "a job that is tried again has no retries left",
         """\
             extras.earlier_retries = extras.retry_count
@@ -725,7 +725,7 @@ PLANTS: Final = (
     ),
     Plant(
         "again-cancelled",
-        f"{RUN}/_reopening.py",
+        f"{RUN}/_requirement_counts.py",
         "a cancelled job that was tried again still counts as one that a drain has cancelled",
         """\
         run.cancelled_count -= job._state is CANCELLED and not job._options.forever

@@ -33,8 +33,7 @@ from ._failure_counts import FailureCounts
 from ._idle_timeouts import ThreadReports
 from ._instruments import Instrument, InstrumentSet, Part, with_parts
 from ._journaling import JournalWriter
-from ._reopening import reopen, reopen_all, why_not
-from ._requirement_counts import RequirementCounts, count_consumer, link
+from ._requirement_counts import RequirementCounts, count_consumer, link, reopen, reopen_all, why_not
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
@@ -149,7 +148,7 @@ class Run:
     cancelled_before_linking: tuple[AbstractJob[Any], ...]
     shared: Final[dict[Any, Any]]  # what the jobs of an outermost run share with those of nested runs
     is_settling: bool  # whether hooks are told that a job has settled, which is not yet counted
-    keeps_succeeded: bool  # whether members that succeeded in the last run have not been reset: see `_reopening`
+    keeps_succeeded: bool  # whether members that succeeded in the last run have not been reset
     closes_scheduler: bool  # whether the scheduler is closed after the run, so that its jobs never run again
     # ---- what few runs need: see the properties
     _start_order: StartOrder | None
@@ -1032,7 +1031,7 @@ class Run:
             self.settle(job, JobState.FAILED, Failure(fault), self.clock())
 
     def try_again(self, job: AbstractJob[Any] | None) -> None:
-        """Try again a failed member, or all that has failed at any depth; see `_reopening`. Any thread may call this.
+        """Try again a failed member, or all that has failed at any depth. Any thread may call this.
 
         Raises:
             GrowingError: this is not possible now.
