@@ -58,9 +58,9 @@ from ._core.job._option_descriptors import set_run_need as set_run_need
 from ._core.run._current import propagate_env as propagate_env
 from ._core.run._current import propagated_env as propagated_env
 from ._core.run._handle import RunHandle as RunHandle
+from ._core.run._handle import ThreadEvent as ThreadEvent
+from ._core.run._handle import TimeLimit as TimeLimit
 from ._core.run._handle import run_of as run_of
-from ._core.run._idle_timeouts import ThreadEvent as ThreadEvent
-from ._core.run._idle_timeouts import TimeLimit as TimeLimit
 from ._core.run._instruments import Instrument as Instrument
 from ._core.run._requirement_counts import users_of as users_of
 from ._core.scheduler._checks import check_scenario as check_scenario

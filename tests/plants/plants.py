@@ -320,7 +320,7 @@ PLANTS: Final = (
     ),
     Plant(
         "idle-grace",
-        f"{RUN}/_idle_timeouts.py",
+        f"{RUN}/_handle.py",
         "grace turns are not counted anew after a late sign of life",
         """\
             self._last_sign, self._turns_after_deadline = last, 0
@@ -1031,7 +1031,7 @@ PLANTS: Final = (
     ),
     Plant(
         "thread-fraction",
-        f"{RUN}/_idle_timeouts.py",
+        f"{RUN}/_handle.py",
         "a sign of life from a thread replaces the fraction that it has reported before",
         "self._latest_fractions.get(job) if fraction is None else fraction",
         "fraction",

@@ -15,7 +15,7 @@ from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._limits import RateResource
 from trioflow._core.parts import SettledCalls
 from trioflow._core.run import _ending
-from trioflow._core.run._idle_timeouts import TimeLimit
+from trioflow._core.run._handle import TimeLimit
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Lane

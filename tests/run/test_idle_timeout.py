@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import Virtual
 from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job, ref
-from trioflow._core.run._idle_timeouts import GRACE_TURNS
+from trioflow._core.run._handle import GRACE_TURNS
 from trioflow.abc import fraction_done
 from trioflow.view import listing
 

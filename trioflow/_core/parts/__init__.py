@@ -20,7 +20,7 @@ from ..base._states import COMPLETED, LINKING, STOPPING, JobState, RunPhase, Sto
 from ..base._text_forms import duration_text, plural
 from ..job import _errors, _job_options
 from ..job._job import AbstractJob, has_moved_on, takes_slot
-from ..run._idle_timeouts import JOB_EVENTS_NOUN, TimeLimit
+from ..run._handle import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument, Part
 from ..run._run import Pause, Run
 from ..run._standstill import WAIT_REPORT_DELAY

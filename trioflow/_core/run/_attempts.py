@@ -37,7 +37,7 @@ from ..base._user_code import get_traceback, innermost_line, leaf_exceptions
 from ..job import _errors, _job_options
 from ..job._errors import Failure, find_interruption
 from ..job._job import AbstractJob, RunExtras, is_scheduler
-from ._idle_timeouts import TimeLimit
+from ._handle import TimeLimit
 from ._instruments import Part
 
 if TYPE_CHECKING:

@@ -1,31 +1,337 @@
-"""`RunHandle`: the interface of a run for user-defined kinds of jobs, in `trioflow.abc`.
+"""The interface of a run for user-defined kinds of jobs, in `trioflow.abc`: its handle, time limits, and events.
 
 ```
 run_of(job) ──► RunHandle: clock, waiting, waiting despite a cancellation, shared objects, incidents
                     └──► time_limit(job) ──► TimeLimit: deadline, signs of life, waiting until the deadline
 ```
+
+The run itself limits the calls of other kinds in the same way. An `idle_timeout` ends a call that shows no sign of life
+for too long. For a job, a sign of life is reported progress, or output of its command. For a scheduler, it is any event
+of one of its jobs. Each sign of life postpones the deadline of the call:
+
+```
+call begins ──► deadline: after idle_timeout, or at the end of the timeout ──► passed: the call ends with a JobTimeout
+                   ▲ sign of life: the idle_timeout restarts
+```
+
+While a job blocks the event loop, or the program is suspended, signs of life of other jobs cannot be received. So a
+call is ended only some turns of the loop after its deadline. In these turns, earlier signs of life can still arrive.
+
+A job without an `idle_timeout` needs no timer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Awaitable, Callable, Mapping
+import threading
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 
-from ..base._user_code import is_async
+from ..backend import current_backend
+from ..base._user_code import innermost_line, is_async
+from ..job import _errors
 from ..job._errors import no_run_error
 from ..job._function import name_of
 from ._current import current_worker_var
-from ._idle_timeouts import PROGRESS_NOUN, TimeLimit
-from ._run import Run
-from ._worker import Worker
 
 if TYPE_CHECKING:
     import concurrent.futures
 
-    from ..job._job import AbstractJob
+    from ..backend import Backend, Scope
+    from ..job._job import AbstractJob, RunExtras
     from ._journaling import OpenQuestion
+    from ._run import Run
+
+PROGRESS_NOUN: Final = "progress"
+JOB_EVENTS_NOUN: Final = "progress of its jobs"
+
+GRACE_TURNS: Final = 4
+"""The number of turns of the loop between a deadline and the end of the call.
+
+A report from a thread arrives after one turn, and a message from a process after two. The output of a command on
+another machine passes through one or two more tasks.
+"""
+TIMER_TOLERANCE: Final = 0.001
+"""How early a timer may fire, in seconds. A timer of asyncio may be early by the resolution of its clock."""
+
+
+@final
+class ThreadEvent:
+    """A one-time event that any thread can set, and that tasks of one event loop can wait for."""
+
+    __slots__ = ("_backend", "_call_in_loop", "_event")
+
+    def __init__(self) -> None:
+        """Create an event for the running event loop."""
+        self._backend: Final = current_backend()
+        self._event: Final = self._backend.create_event()
+        self._call_in_loop: Final = self._backend.threadsafe_caller()
+
+    def set(self) -> None:
+        """Wake all waiting tasks; later waits return immediately."""
+        self._call_in_loop(self._event.set)
+
+    async def wait(self, deadline: float = math.inf) -> bool:
+        """Wait until the event is set, or the loop's clock reaches `deadline`; return whether the event is set."""
+        with self._backend.create_scope(deadline):
+            await self._event.wait()
+        return self._event.is_set()
+
+    async def outlast(self) -> None:
+        """Wait until the event is set, even if the task is cancelled."""
+        await self._backend.outlast(self._event.wait)
+
+
+@final
+class TimeLimit:
+    """The time limit of one call of a job: its `timeout`, and its `idle_timeout`, which each sign of life restarts.
+
+    In the body of `with limit:`, calls of the job's `progress()` count as signs of life.
+    """
+
+    end: float
+    """The time at which the job's `timeout` expires; infinity if it has none. Signs of life do not change this."""
+    _scope: Scope | None = None  # the scope around the body of `with limit:`, which is cancelled at the deadline
+    # The extras in which `Worker.time_limits` finds the limit, and a service that becomes ready. None if neither needs
+    # it, or if the run did not call this job itself.
+    _extras: RunExtras | None = None
+    _has_fired = False
+    _turns_after_deadline = 0  # how many turns of the loop have begun since the deadline passed
+    _stop_timer: Callable[[], None] | None = None
+    _late_deadline = math.inf  # the last deadline after which `wait_readable` still found data
+
+    def __init__(
+        self,
+        run: Any,  # a `Run`, which is not public
+        job: AbstractJob[Any],
+        missing: str = PROGRESS_NOUN,
+        *,
+        timeout: float | None,
+        idle_timeout: float | None,
+        cancels: bool = False,
+        end_call: Callable[[], object] | None = None,
+        counts: bool = True,
+        enclosing: tuple[TimeLimit, ...] = (),
+    ) -> None:
+        """Start the limit. User-defined kinds of jobs call `RunHandle.time_limit` instead.
+
+        Args:
+            run: the run that makes the call.
+            job: the job.
+            missing: a noun for the job's signs of life, for the error.
+            timeout: the maximum duration of the whole call, in seconds; None for no limit.
+            idle_timeout: the maximum time without a sign of life, in seconds; None for no limit.
+            cancels: whether the body of `with limit:` is cancelled at the deadline.
+            end_call: if not, called once, when the `idle_timeout` has expired; the caller enforces the `timeout`.
+            counts: whether the `idle_timeout` counts from now on, not only in the body of `with limit.counting():`.
+            enclosing: the limits of the enclosing jobs and schedulers, which signs of life postpone, too.
+
+        """
+        now = run.clock()
+        self._run: Final[Run] = run
+        self._job: Final = job
+        self._missing: Final = missing
+        self._timeout: Final = timeout
+        self._idle_timeout: Final = math.inf if idle_timeout is None else idle_timeout
+        self.end = math.inf if timeout is None else now + timeout
+        self._end_call: Any = end_call
+        if cancels and (timeout is not None or idle_timeout is not None):
+            self._scope = scope = run.backend.isolation.create_call_scope(current_worker_var.get(None), self.end)
+            self._end_call = scope.cancel
+        if (idle_timeout is not None or job._is_service) and (job._worker is not None or job is run.scheduler):
+            self._extras = job._ensure_extras()
+        self._enclosing: Final = enclosing
+        # The time of the latest sign of life; infinity while the `idle_timeout` does not count.
+        self._last_sign = now if counts else math.inf
+
+    @property
+    def deadline(self) -> float:
+        """The time on the run's clock at which the call ends without another sign of life; infinity for no limit."""
+        return min(self.end, self._last_sign + self._idle_timeout)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._run.clock() >= self.deadline - TIMER_TOLERANCE
+
+    @property
+    def needs_signs(self) -> bool:
+        """Whether the job or an enclosing job or scheduler has an `idle_timeout`. If not, `heartbeat` has no effect."""
+        return bool(self._enclosing) or self._idle_timeout < math.inf
+
+    def heartbeat(self) -> None:
+        """Record a sign of life, for this limit and those of the enclosing jobs and schedulers."""
+        self._renew()
+        for limit in self._enclosing:
+            limit._renew()
+
+    def _renew(self) -> None:
+        """Record a sign of life for this limit only."""
+        if self._last_sign < math.inf:
+            self._restart(self._run.clock())
+
+    @contextlib.contextmanager
+    def counting(self) -> Generator[None]:
+        """Return a context manager: in its body, the `idle_timeout` counts, even with `counts=False`."""
+        self._restart(self._run.clock())
+        try:
+            yield
+        finally:
+            if self._end_call is not None or self._run.clock() < self.deadline:
+                self._restart(math.inf)
+
+    def _restart(self, last: float) -> None:
+        if not self._has_fired:
+            self._last_sign, self._turns_after_deadline = last, 0
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Set a timer for the `idle_timeout`, unless one is set already.
+
+        A timer that is set is not moved at each sign of life, because these are frequent: `_check` sets another one.
+        """
+        due = self._last_sign + self._idle_timeout
+        if self._end_call is not None and self._stop_timer is None and due < self.end:
+            self._stop_timer = self._run.call_at(due, self._check)
+
+    def _check(self) -> None:
+        """End the call if its `idle_timeout` has expired and the loop has turned `GRACE_TURNS` times since then."""
+        self._stop_timer = None
+        if self._last_sign + self._idle_timeout > self._run.clock():
+            self._set_timer()
+        elif self._turns_after_deadline < GRACE_TURNS:
+            self._turns_after_deadline += 1
+            self._stop_timer = self._run.call_at(self._run.clock(), self._check)
+        else:
+            self._has_fired = True
+            if (worker := self._job._worker) is not None:
+                worker.must_leave = True
+                self._run.stuck_jobs.watch(worker, self._run.clock())
+            self._end_call()
+
+    def error(self) -> _errors.JobTimeout:
+        """Return the `JobTimeout` to raise after the deadline; it names the timeout that has expired.
+
+        Raises:
+            RuntimeError: the deadline has not passed.
+
+        """
+        if self.is_over:
+            return self._error_at_end()
+        remaining = self.deadline - self._run.clock()
+        state = f"{remaining:g} s left" if remaining < math.inf else "no deadline, because no timeout is in effect"
+        raise RuntimeError(
+            f"error() of the time limit of {self._job.label!r}, which has {state}: call it when `is_over`"
+        )
+
+    def _error_at_end(self, traceback: TracebackType | None = None) -> _errors.JobTimeout:
+        """Return the exception for the timeout that has expired; `traceback` shows where the job was interrupted."""
+        place = innermost_line(traceback)
+        if self.end <= self._last_sign + self._idle_timeout:
+            assert self._timeout is not None
+            return _errors.JobTimeout(self._job, self._timeout, place=place)
+        return _errors.JobTimeout(self._job, self._idle_timeout, self._missing, place)
+
+    async def wait_readable(self, descriptor: int) -> bool:
+        """Wait until a descriptor is readable; return False if the deadline passes first."""
+        wait = self._run.backend.wait_readable
+        if await self._wait_in_time(partial(wait, descriptor)):
+            return True
+        if self._late_deadline == self.deadline or self.deadline == self.end:
+            return False
+        self._late_deadline = self.deadline  # the data may have arrived before the deadline, while the loop was blocked
+        return await wait(descriptor, self._run.clock() + TIMER_TOLERANCE)
+
+    async def wait(self, event: ThreadEvent) -> bool:
+        """Wait until an event is set; return False if the deadline passes first."""
+        return await self._wait_in_time(event.wait)
+
+    async def _wait_in_time(self, wait: Callable[[float], Awaitable[bool]]) -> bool:
+        while True:
+            until = self.deadline
+            if await wait(until):
+                return True
+            for _ in range(GRACE_TURNS if self.deadline < self.end else 0):
+                await self._run.backend.checkpoint()
+            if self.deadline <= until:
+                return False
+
+    def _lift(self) -> None:
+        """Stop the limit, because the service of this call is ready."""
+        self._stop()
+        if self._scope is not None:
+            self._scope.deadline = math.inf
+        if (worker := self._job._worker) is not None and worker.cause is None:
+            self._run.stuck_jobs.forget(worker)
+
+    def _stop(self) -> None:
+        if self._stop_timer is not None:
+            self._stop_timer()
+            self._stop_timer = None
+        if self._extras is not None and self._extras.time_limit is self:
+            self._extras.time_limit = None
+
+    def __enter__(self) -> Self:
+        """Start the timer, and count calls of the job's `progress()` as signs of life."""
+        if self._scope is not None:
+            self._scope.__enter__()
+            job = self._job
+            if self.end < math.inf and job._keeps_time and job._cannot_be_interrupted and job._worker is not None:
+                self._run.stuck_jobs.watch_deadline(job._worker, self._run.clock(), self.end)
+        if self._idle_timeout < math.inf:
+            self._set_timer()
+        if self._extras is not None:
+            self._extras.time_limit = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the limit; if it has cancelled the body of the `with` statement, raise a `JobTimeout`."""
+        self._stop()
+        if self._scope is not None and self._scope.__exit__(kind, error, traceback) and error is not None:
+            timeout = self._error_at_end(traceback)
+            try:
+                raise timeout
+            finally:
+                timeout.__context__ = None  # the cancellation, which must not be stored
+
+
+class ThreadReports:
+    """Progress reports that jobs have made in other threads, and that the event loop has not received yet.
+
+    One wake-up of the loop delivers all pending reports. Of each job's reports, only the latest is kept.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.call_in_loop: Final = backend.threadsafe_caller()
+        self._lock: Final = threading.Lock()  # guards the fields below
+        self._latest_fractions: dict[AbstractJob[Any], float | None] = {}
+        self._is_delivery_scheduled = False
+
+    def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
+        """Store the report of a job, and schedule its delivery. Call this in the job's thread.
+
+        A report whose `fraction` is None does not replace an earlier fraction.
+        """
+        with self._lock:
+            self._latest_fractions[job] = self._latest_fractions.get(job) if fraction is None else fraction
+            if self._is_delivery_scheduled:
+                return
+            self._is_delivery_scheduled = True
+        self.call_in_loop(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            fractions, self._latest_fractions = self._latest_fractions, {}
+            self._is_delivery_scheduled = False
+        for job, fraction in fractions.items():
+            if job._worker is not None:  # None if the job has settled meanwhile
+                run = job._worker.run
+                run.guard(run.record_progress, job, fraction)
 
 
 V = TypeVar("V")
@@ -203,7 +509,7 @@ class RunHandle:
         Otherwise, in a thread that outlives its job, `current_job()` might return the next job of the same worker.
         """
         worker = current_worker_var.get()
-        stand_in = Worker(worker.workers)
+        stand_in = type(worker)(worker.workers)
         stand_in.job = worker.job
         return partial(current_worker_var.set, stand_in)
 

@@ -30,7 +30,7 @@ from . import _ending
 from ._attempts import BackoffTimer, Verdict, drain_backoffs, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
-from ._idle_timeouts import ThreadReports
+from ._handle import ThreadReports
 from ._instruments import Instrument, InstrumentSet, Part, with_parts
 from ._journaling import JournalWriter
 from ._requirement_counts import RequirementCounts, count_consumer, link, reopen, reopen_all, why_not

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ..admission._resource import TIME_TOLERANCE
 
 if TYPE_CHECKING:
-    from ._idle_timeouts import ThreadReports
+    from ._handle import ThreadReports
     from ._run import Run
     from ._worker import Worker
 

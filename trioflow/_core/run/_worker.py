@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from ..admission._line import Line
     from ..backend import WorkerGroup
-    from ._idle_timeouts import TimeLimit
+    from ._handle import TimeLimit
     from ._run import Run
 
 

@@ -22,7 +22,7 @@ from ..job._ancestors import enclosing_schedulers, is_logged, outermost_schedule
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import PathCache, path_of_job, paths_of, printable, shorten, unescape_path
 from ..parts import has_idled
-from ..run._idle_timeouts import JOB_EVENTS_NOUN
+from ..run._handle import JOB_EVENTS_NOUN
 from ..run._instruments import MIN_BLOCKING_SECONDS
 from . import _job_queries
 
