@@ -29,22 +29,20 @@ from abc import abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Never, final
+from typing import Any, Final, Never, final
 from weakref import WeakValueDictionary
 
 from ..._hints import explain_form, nearest_name
 from ..base import _amounts
+from ..base._amounts import Amount, CheckedNeed, ExactNeed
 from ..base._states import WaitCause
 from ..base._text_forms import short_repr
 from ..job import _job_options
 from ..job._job import AbstractJob
 from ..job._labels import printable
+from ._admission import WaitingGroup
 from ._policies import ready_numbers
 from ._resource import CountedResource, PoolEntry, Resource
-
-if TYPE_CHECKING:
-    from ..base._amounts import Amount, CheckedNeed, ExactNeed, Need, SingleNeed
-    from ._admission import WaitingGroup
 
 MAX_CAUSED_WAIT: Final = 366 * 86_400
 """The maximum wait, in seconds, that the usage reported by a job may cause. A longer wait is probably a mistake."""
@@ -96,9 +94,9 @@ class Rate:
         self,
         *values: Never,
         per: float,
-        burst: Need | None = None,
+        burst: _amounts.Need | None = None,
         give_up: float | None = DEFAULT_GIVE_UP,
-        **limits: SingleNeed,
+        **limits: _amounts.SingleNeed,
     ) -> None:
         if values or not limits:
             shown = ", ".join([*map(short_repr, values), f"per={short_repr(per)}"])
@@ -253,7 +251,7 @@ class SlidingWindow(TokenBucket):
             self._started_amount -= self._started.popitem(last=False)[1]
 
 
-class RateShare(dict[str, "Amount"]):
+class RateShare(dict[str, Amount]):
     """What a job has taken of a rate, by key.
 
     Attributes:
@@ -264,7 +262,7 @@ class RateShare(dict[str, "Amount"]):
     started_at = -math.inf
 
 
-RateNeed = dict[str, "Amount"]
+RateNeed = dict[str, Amount]
 """Amounts by key: what a job needs, holds as its share, or reports as used."""
 
 

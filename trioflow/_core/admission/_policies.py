@@ -17,7 +17,7 @@ import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 
 from ..base._graph_algorithms import fill_longest_path_lengths, topological_order
 from ..base._text_forms import short_repr
@@ -25,12 +25,9 @@ from ..base._user_code import get_traceback, is_async, set_traceback, signature_
 from ..job import _job_options
 from ..job._job import AbstractJob
 
-if TYPE_CHECKING:
-    from ..job._job_options import Subject
-
-    HeapEntry = tuple[Any, int, AbstractJob[Any]]
-    Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
-    FailRun = Callable[[AbstractJob[Any], BaseException], None]
+HeapEntry = tuple[Any, int, AbstractJob[Any]]
+Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
+FailRun = Callable[[AbstractJob[Any], BaseException], None]
 
 
 class Outlook(Protocol):
@@ -234,7 +231,7 @@ threads_in_key: Final[set[int]] = set()
 """The identifiers of the threads in which the `key` of a user-defined policy is running."""
 
 
-def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Policy:
+def check_policy(policy: Any, name: str, subject: _job_options.Subject) -> PolicyName | Policy:
     """Check the option `policy` of a scheduler, and return it.
 
     Args:

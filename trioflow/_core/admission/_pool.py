@@ -6,10 +6,11 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 from ..._hints import explain_form
 from ..base import _amounts, _logger
+from ..base._amounts import Amount, ExactNeed
 from ..base._states import WaitCause
 from ..base._text_forms import short_repr, size_text
 from ..job import _job_options
@@ -18,10 +19,6 @@ from ..job._job import AbstractJob, AnyJob, is_scheduler
 from ..job._labels import printable
 from ._limits import PerKey, PerKeyResource, Rate, RateResource
 from ._resource import CountedResource, PoolEntry, Resource
-
-if TYPE_CHECKING:
-    from ..base._amounts import Amount, ExactNeed, SingleNeed
-    from ..job._job_options import Subject
 
 MAX_COUNTED_LABELS: Final = 1000
 """The maximum number of labels whose use is counted. If there are more, the smallest are dropped."""
@@ -58,7 +55,7 @@ class Budget:
     __slots__ = ("_amount", "_is_size")
 
     @explain_form
-    def __init__(self, amount: SingleNeed) -> None:
+    def __init__(self, amount: _amounts.SingleNeed) -> None:
         prefix = f"Budget({short_repr(amount)})"
         self._amount: Final = _amounts.amount_of(amount, prefix)
         self._is_size: Final = _amounts.is_size(amount)
@@ -97,9 +94,7 @@ class BudgetResource(CountedResource):
 
     is_budget = True
 
-    def __init__(
-        self, name: str, total: Amount, settings: Any, format_amount: Callable[[Amount], str] = _amounts.amount_text
-    ) -> None:
+    def __init__(self, name: str, total: Amount, settings: Any, format_amount: Callable[[Amount], str]) -> None:
         super().__init__(name, total, None, format_amount, settings)
         self.reserved: Amount = 0  # the amounts of running jobs, which are not in `free`
         self.shares: Final[dict[AbstractJob[Any], BudgetShare]] = {}
@@ -250,7 +245,7 @@ class Pool:
     __slots__ = ("_clock", "_loop", "_resources", "_users")
 
     @explain_form
-    def __init__(self, **resources: SingleNeed | Rate | Budget | PerKey | list[Any] | tuple[Any, ...]) -> None:
+    def __init__(self, **resources: _amounts.SingleNeed | Rate | Budget | PerKey | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
         # The running schedulers that use the pool, each with its resource holder; see `register_user`.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
@@ -324,7 +319,7 @@ class Pool:
             resource.change_clock(clock, shift)
 
 
-def check_pool(pool: Any, name: str, subject: Subject) -> Pool | None:
+def check_pool(pool: Any, name: str, subject: _job_options.Subject) -> Pool | None:
     """Check the option `pool` of a scheduler, and return it.
 
     Args:

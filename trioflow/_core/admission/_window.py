@@ -27,7 +27,6 @@ from ..job import _errors, _job_options
 
 if TYPE_CHECKING:
     from ..backend import CapacityLimiter
-    from ..job._job_options import Subject
 
     Window: TypeAlias = "int | Adaptive | CapacityLimiter"
 
@@ -169,7 +168,7 @@ class WindowController:
         self._latency_ratio = 1.0
 
 
-def check_window(value: Any, name: str, subject: Subject) -> Window | None:
+def check_window(value: Any, name: str, subject: _job_options.Subject) -> Window | None:
     """Check the value of a window option, and return it. For 0, return None, which means no limit.
 
     Raises:

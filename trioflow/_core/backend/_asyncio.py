@@ -28,16 +28,13 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
 
 from ._interface import Backend, HostTask, Isolation, TaskSnapshot, WorkerGroup, WorkerTask
 from ._shared import IDLE_TASK_NAME, await_chain, matches_any, split_cancellations
-
-if TYPE_CHECKING:
-    from ._interface import Scope
 
 T = TypeVar("T")
 SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
@@ -123,7 +120,7 @@ class AsyncioLoop(Backend):
         """The class of the objects that `anyio.CancelScope` returns. Calling it directly takes a third of the time."""
         return type(anyio.CancelScope())
 
-    def create_scope(self, deadline: float = math.inf) -> Scope:
+    def create_scope(self, deadline: float = math.inf) -> anyio.CancelScope:
         return self._scope_class(deadline=deadline)
 
     def current_task(self) -> Any:
@@ -146,7 +143,7 @@ class AsyncioLoop(Backend):
     create_task_group = staticmethod(anyio.create_task_group)  # pyright: ignore[reportAssignmentType]
     checkpoint = staticmethod(functools.partial(asyncio.sleep, 0))  # pyright: ignore[reportAssignmentType]
 
-    async def end_tasks_in(self, task: Any, scope: Scope) -> str:
+    async def end_tasks_in(self, task: Any, scope: Any) -> str:
         """Cancel the tasks in task groups that were left open, and wait for them; see `Backend`."""
         kind = "cancel scope"
         scope.cancel()

@@ -22,7 +22,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from . import _shared
-from ._shared import ContextVariables as ContextVariables
 
 if TYPE_CHECKING:
     import asyncio
@@ -144,7 +143,7 @@ class HostTask(Protocol):
 class WorkerGroup(Protocol):
     """The tasks of one run, which are cancelled at the run's deadline."""
 
-    variables: ContextVariables
+    variables: _shared.ContextVariables
     """The initial context variables of each task in the group, except the one that holds the task's worker."""
     host: HostTask
     """The task that awaits the run."""
@@ -159,7 +158,7 @@ class WorkerGroup(Protocol):
         backend: Backend,
         deadline: float,
         context: contextvars.Context,
-        variables: ContextVariables,
+        variables: _shared.ContextVariables,
         outer: WorkerGroup | None = None,
     ) -> None:
         """Create the group of a run, whose workers work in copies of `context`.

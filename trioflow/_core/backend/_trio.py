@@ -16,16 +16,13 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import trio
 
 from . import _shared
-from ._interface import Backend, ContextVariables, HostTask, Isolation, TaskSnapshot, WorkerGroup, WorkerTask
-from ._shared import IDLE_TASK_NAME, getrefcount, getweakrefcount, has_values
-
-if TYPE_CHECKING:
-    from ._interface import Scope
+from ._interface import Backend, HostTask, Isolation, TaskSnapshot, WorkerGroup, WorkerTask
+from ._shared import IDLE_TASK_NAME, ContextVariables, getrefcount, getweakrefcount, has_values
 
 T = TypeVar("T")
 SignalFunction = Callable[[int, FrameType | None], Any]
@@ -143,7 +140,7 @@ class TrioLoop(Backend):
     yield_to_loop = staticmethod(trio.lowlevel.cancel_shielded_checkpoint)  # pyright: ignore[reportAssignmentType]
     sleep_until = staticmethod(trio.sleep_until)  # pyright: ignore[reportAssignmentType]
 
-    async def end_tasks_in(self, task: trio.lowlevel.Task, scope: Scope) -> str:
+    async def end_tasks_in(self, task: trio.lowlevel.Task, scope: Any) -> str:
         """Wait for the tasks in nurseries that were left open. trio has cancelled them with the scope around them."""
         nurseries = task.child_nurseries
         if not nurseries:
@@ -181,7 +178,7 @@ class TrioLoop(Backend):
             SHARED_OBJECT.set(shared := make())
         return shared
 
-    def create_scope(self, deadline: float = math.inf) -> Scope:
+    def create_scope(self, deadline: float = math.inf) -> trio.CancelScope:
         return trio.CancelScope(deadline=deadline)
 
     def name_task(self, task: Any, name: str) -> None:

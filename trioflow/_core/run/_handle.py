@@ -33,7 +33,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 from ..backend import current_backend
 from ..base._user_code import innermost_line, is_async
 from ..job import _errors
-from ..job._errors import no_run_error
 from ..job._function import name_of
 from ._current import current_worker_var
 
@@ -347,7 +346,7 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
     """
     worker = current_worker_var.get(None)
     if worker is None:
-        raise no_run_error(job)
+        raise _errors.no_run_error(job)
     return RunHandle(worker.run)
 
 

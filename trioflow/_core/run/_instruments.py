@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from ..._scheduler import Scheduler
     from ..base._states import RunPhase
     from ..job._job import AbstractJob
-    from ..job._job_options import Subject
     from ..scheduler._base_scheduler import BaseScheduler
     from ._run import Run
 
-    Hook = Callable[[BaseScheduler, AbstractJob[Any]], None]
+Hook = Callable[["BaseScheduler", "AbstractJob[Any]"], None]
 
 
 class Instrument:
@@ -207,7 +206,7 @@ def _raise(interruption: BaseException) -> None:
     raise interruption
 
 
-def check_instruments(instruments: Any, name: str, subject: Subject) -> tuple[Instrument, ...]:
+def check_instruments(instruments: Any, name: str, subject: _job_options.Subject) -> tuple[Instrument, ...]:
     """Check an argument that is a collection of instruments, and return it as a tuple.
 
     Args:

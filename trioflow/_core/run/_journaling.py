@@ -33,13 +33,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cas
 
 from ..base._states import RAN_TO_END, JobState, StopReason
 from ..job._errors import JournalError
-from ..job._job import Restoration
-from ..job._job_options import bad_value_error, file_path
+from ..job._job import AbstractJob, Restoration
+from ..job._job_options import Subject, bad_value_error, file_path
 from ._current import current_worker_var
 
 if TYPE_CHECKING:
-    from ..job._job import AbstractJob
-    from ..job._job_options import Subject
     from ._run import Run
 
 NOT_IN_JOURNAL_REASON: Final = "it has no result in the journal"

@@ -31,7 +31,7 @@ from ._attempts import BackoffTimer, Verdict, drain_backoffs, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._handle import ThreadReports
-from ._instruments import Instrument, InstrumentSet, Part, with_parts
+from ._instruments import Hook, Instrument, InstrumentSet, Part, with_parts
 from ._journaling import JournalWriter
 from ._requirement_counts import RequirementCounts, count_consumer, link, reopen, reopen_all, why_not
 from ._run_pools import RunPools
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
     from ..job._job import RunExtras
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._instruments import Hook
 
 P = TypeVar("P", bound=Part)
 

@@ -87,12 +87,10 @@ class RunPools:
             TypeError: an amount has the wrong type.
 
         """
-        grant = job._grant()
         corrections: list[Callable[[], None]] = []
         for name, amount in amounts.items():
             what = f"used({name}={short_repr(amount)}) of {job.label!r}"
-            taken = None if grant is None else grant.find(name)
-            if taken is None:
+            if (taken := _find_taken(job, name)) is None:
                 raise ValueError(f"{what}: the job has no such need; add it to needs= first")
             resource, taken_amount = taken
             if not isinstance(resource, (RateResource, BudgetResource)):
@@ -111,22 +109,10 @@ class RunPools:
         admission: Any = self._run.queue.admission  # only jobs with needs have a grant
         admission.begin_round()
 
-    def gives_up(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> bool:
-        """Return whether a throttled job has only been throttled for as long as its rates allow (`Rate(give_up=)`)."""
-        grant, extras = job._grant(), job._extras
-        if grant is None or extras is None or job._started_at is None:
-            return False
-        last_failure = extras.failed_attempts[-1].ended if extras.failed_attempts else -math.inf
-        first = next((attempt.began for attempt in extras.throttlings if attempt.began >= last_failure), math.inf)
-        taken = [grant.find(throttle.key) for throttle in throttles]
-        limits = [found[0].settings.give_up for found in taken if found and isinstance(found[0], RateResource)]
-        return any(limit is not None and job._started_at - first >= limit for limit in limits)
-
     def close(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> None:
         """Delay the starts of all jobs that need the throttled resources."""
-        grant = job._grant()
         for throttle in throttles:
-            if grant is not None and (taken := grant.find(throttle.key)) is not None:
+            if (taken := _find_taken(job, throttle.key)) is not None:
                 taken[0].throttle(throttle.after)
                 self._run.queue.on_change()
 
@@ -141,16 +127,17 @@ class RunPools:
             failure: the exception of the job, which contains them.
 
         """
-        grant = job._grant()
+        resources: list[Resource] = []
         for throttle in throttles:
-            if grant is None or grant.find(throttle.key) is None:
+            if (taken := _find_taken(job, throttle.key)) is None:
                 error = ValueError(
                     f"{job.label!r} raised Throttled({throttle.key!r}), but has no such need: add it to needs=, "
                     f"and give its scheduler a pool that has it"
                 )
                 error.__cause__ = failure
                 return error
-        if self.gives_up(job, throttles):
+            resources.append(taken[0])
+        if _gives_up(job, resources):
             return failure
         if job._is_one_shot():
             why = "was made from a coroutine object, or releases its arguments: create it from the function"
@@ -160,3 +147,19 @@ class RunPools:
             return None
         add_note(failure, f"{job.label!r} cannot be called again after it was throttled: it {why}")
         return failure
+
+
+def _find_taken(job: AbstractJob[Any], name: str) -> tuple[Resource, Any] | None:
+    """Return the resource of this name that a job has, and its share; None if it has none."""
+    grant = job._grant()
+    return None if grant is None else grant.find(name)
+
+
+def _gives_up(job: AbstractJob[Any], resources: Iterable[Resource]) -> bool:
+    """Return whether a throttled job has only been throttled for as long as its rates allow (`Rate(give_up=)`)."""
+    extras, started_at = job._ensure_extras(), job._started_at
+    assert started_at is not None
+    last_failure = extras.failed_attempts[-1].ended if extras.failed_attempts else -math.inf
+    first = next((attempt.began for attempt in extras.throttlings if attempt.began >= last_failure), math.inf)
+    limits = [resource.settings.give_up for resource in resources if isinstance(resource, RateResource)]
+    return any(limit is not None and started_at - first >= limit for limit in limits)

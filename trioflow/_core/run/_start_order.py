@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission import _policies
-from ..admission._policies import FIFO_POLICY, StartKeys
 from ..base import _graph_algorithms
 from ..job import _errors
 from ..job._errors import add_note
 from ..job._job import AbstractJob
 
 if TYPE_CHECKING:
-    from ..admission._policies import Requirements
     from ..scheduler._base_scheduler import BaseScheduler
     from ._run import Run
 
@@ -31,7 +29,7 @@ def may_need_order(run: Run) -> bool:
     members, policy = run.members, run.scheduler._policy
     if members.jobs_with_scheduling_options or members.nested_schedulers or run.scheduler._knows_durations():
         return True
-    return not isinstance(policy, str) or _policies.BUILTIN_POLICIES[policy][False] is not FIFO_POLICY
+    return not isinstance(policy, str) or _policies.BUILTIN_POLICIES[policy][False] is not _policies.FIFO_POLICY
 
 
 class StartOrder:
@@ -52,10 +50,10 @@ class StartOrder:
     def prepare(self) -> Iterator[None]:
         """Choose the order before any job is ready; yield whenever a pause is due. O(V + E)."""
         members = self._members
-        if members.nested_schedulers and self._policies[True] is not FIFO_POLICY:
+        if members.nested_schedulers and self._policies[True] is not _policies.FIFO_POLICY:
             yield from self._estimate_nested()
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
-        requirements: Requirements = (lambda job: job._required) if requires_members_only else members.all_requirements
+        requirements: Any = (lambda job: job._required) if requires_members_only else members.all_requirements
         yield from self._choose_order(requirements, members.is_ordered)
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
@@ -98,7 +96,7 @@ class StartOrder:
         add_note(failure, f"raised by {policy} in the key of {job.label!r}")
         self._run.stop_with_error(failure, job, f"{policy} has no key for {job.label!r}")
 
-    def _choose_order(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
+    def _choose_order(self, requirements: _policies.Requirements, in_order: bool) -> Iterator[None]:
         """Choose the start order, and pass it to the ready queue; yield whenever a pause is due.
 
         Args:
@@ -108,16 +106,16 @@ class StartOrder:
         """
         scheduler, members = self._scheduler, self._members
         options = [job._options for job in members.jobs_with_scheduling_options]
-        known = self._known_durations(scheduler) if self._policies[True] is not FIFO_POLICY else {}
+        known = self._known_durations(scheduler) if self._policies[True] is not _policies.FIFO_POLICY else {}
         policy = self._policies[bool(known)]
         earlier = self._queue.order
         has_needs = self._queue.admission is not None or self._needs_admission(
             [*members.jobs_with_scheduling_options, *members.nested_schedulers]
         )
         has_priorities = any(own.priority for own in options)
-        if earlier is None and not (has_needs or has_priorities or policy is not FIFO_POLICY):
+        if earlier is None and not (has_needs or has_priorities or policy is not _policies.FIFO_POLICY):
             return
-        order = StartKeys(policy, known, 0 if earlier is None else earlier.starts)
+        order = _policies.StartKeys(policy, known, 0 if earlier is None else earlier.starts)
         if policy.needs_ranks:
             jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
             yield from order.compute_ranks(jobs, requirements)
@@ -154,7 +152,7 @@ class StartOrder:
             members = nested._members
             known = self._known_durations(nested)
             if known:
-                order = StartKeys(_policies.CRITICAL_PATH_POLICY, known)
+                order = _policies.StartKeys(_policies.CRITICAL_PATH_POLICY, known)
                 jobs = _graph_algorithms.topological_order(members.jobs, members.all_requirements)
                 yield from order.compute_ranks(jobs, members.all_requirements)
                 self._nested_durations[nested] = max(order.ranks.values())
