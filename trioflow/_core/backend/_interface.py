@@ -103,19 +103,14 @@ class HostTask(Protocol):
     __slots__ = ()
     _backend: Backend
 
-    async def yield_to_loop(self) -> bool:
+    def yield_to_loop(self) -> Awaitable[bool]:
         """Yield to the event loop once, and return True. If the task is cancelled, return False."""
-        try:
-            await self._backend.checkpoint()
-        except self._backend.cancellation_type as cancellation:
-            self.keep(cancellation)
-            return False
-        return True
+        return self.wait(self._backend.checkpoint)
 
-    async def wait(self, event: TaskEvent) -> bool:
-        """Wait for `event`, and return True. If the task is cancelled, return False at once."""
+    async def wait(self, wait: Callable[[], Awaitable[object]]) -> bool:
+        """Await `wait()`, and return True. If the task is cancelled, return False at once."""
         try:
-            await event.wait()
+            await wait()
         except self._backend.cancellation_type as cancellation:
             self.keep(cancellation)
             return False
@@ -493,7 +488,8 @@ class Backend(Protocol):
         if not isinstance(limiter, anyio.CapacityLimiter):
             return "give a positive whole number, None, or a CapacityLimiter of anyio or, on trio, of trio"
         other = self.other_cancellation[0]
-        if _shared.limiter_module(limiter).endswith(f"_{other}"):
+        module = type(getattr(limiter, "_internal_limiter", None) or limiter).__module__  # it has the backend's name
+        if module.endswith(f"_{other}"):
             return f"this CapacityLimiter was created or used on {other}; create a new one"
         return None
 

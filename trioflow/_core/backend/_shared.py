@@ -6,10 +6,10 @@ import contextvars
 import gc
 import signal
 import sys
-import weakref
 from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, cast
+from weakref import getweakrefcount as getweakrefcount
 
 from ..base._user_code import get_args, get_group_message, leaf_exceptions
 
@@ -30,7 +30,6 @@ SIGNALS: Final[Any] = sys.modules.get("_signal", signal)
 ContextVariables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
 # Other implementations of Python than CPython may have no reference counts.
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)
-getweakrefcount: Final[Callable[[object], int]] = weakref.getweakrefcount
 IDLE_TASK_NAME: Final = "trioflow worker"
 OPAQUE_AWAITABLES: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
 """The names of the types of awaitables that have no attribute for what they resume, such as that of `__anext__()`."""
@@ -101,12 +100,6 @@ def matches_any(exception: BaseException, *patterns: tuple[type[BaseException], 
     """
     message = next(iter(get_args(exception)), None)
     return type(message) is str and any(isinstance(exception, kind) and text in message for kind, text in patterns)
-
-
-def limiter_module(limiter: object) -> str:
-    """Return the module of an anyio limiter's class; its name shows the backend that the limiter belongs to."""
-    inner = getattr(limiter, "_internal_limiter", None)
-    return type(limiter if inner is None else inner).__module__
 
 
 def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
