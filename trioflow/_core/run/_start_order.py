@@ -7,7 +7,7 @@ remove it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission import _policies
@@ -59,7 +59,7 @@ class StartOrder:
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order to jobs that were added together to the running scheduler."""
         order = self._queue.order
-        has_needs = self._queue.admission is None and self._needs_admission(jobs)
+        has_needs = self._queue.admission is None and any(job._options.needs for job in jobs)
         if order is None and not (has_needs or any(job._options.affects_order for job in jobs)):
             return
         known = self._scheduler._expected_durations(jobs)
@@ -109,9 +109,7 @@ class StartOrder:
         known = self._known_durations(scheduler) if self._policies[True] is not _policies.FIFO_POLICY else {}
         policy = self._policies[bool(known)]
         earlier = self._queue.order
-        has_needs = self._queue.admission is not None or self._needs_admission(
-            [*members.jobs_with_scheduling_options, *members.nested_schedulers]
-        )
+        has_needs = self._queue.admission is not None or any(own.needs for own in options)
         has_priorities = any(own.priority for own in options)
         if earlier is None and not (has_needs or has_priorities or policy is not _policies.FIFO_POLICY):
             return
@@ -120,9 +118,6 @@ class StartOrder:
             jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
             yield from order.compute_ranks(jobs, requirements)
         self._queue.use_order(order, has_needs)
-
-    def _needs_admission(self, jobs: Iterable[AbstractJob[Any]]) -> bool:
-        return any(job._options.needs for job in jobs)
 
     def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""
