@@ -994,7 +994,7 @@ PLANTS: Final = (
         "added-consumer",
         f"{RUN}/_run.py",
         "a job that is added does not count as a consumer of its inputs",
-        "            if job._inputs:\n                count_consumer(job)\n            self.notify(",
+        "            count_consumer(job)\n            self.notify(",
         "            self.notify(",
     ),
     Plant(
@@ -1003,8 +1003,7 @@ PLANTS: Final = (
         "a job starts, and the report of a wait for something outside comes all the same",
         """\
         self.active_count += 1
-        if self._stop_timer is not None:
-            self.close()
+        self.close()
 """,
         """\
         self.active_count += 1

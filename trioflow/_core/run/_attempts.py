@@ -181,17 +181,16 @@ class Verdict(NamedTuple):
 def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdict:
     """Judge an attempt of a job that has raised `error`: an exception, a cancellation, or a group of both."""
     run = worker.run
-    cancelled, failure = run.backend.split_all_cancellations(error)
+    _, failure = run.backend.split_all_cancellations(error)
     was_cancelled = run.backend.isolation.was_cancelled(worker)
     ends = run.is_draining_or_stopping and worker.workers is run.workers  # a clean-up job goes on
-    if cancelled and failure is None:
+    if failure is None:
         is_end = worker.cause is CancelCause.END_OF_RUN
         if is_end or was_cancelled:
             is_good = is_end and job._is_ready()
             return Verdict(SUCCEEDED if is_good else CANCELLED, error)
         found = f"{job.label!r} raised a cancellation that was not requested"
         failure = _errors.JobCancelled(f"{found}: to end a job, call its cancel()")
-    assert failure is not None
     if ends_with_run(run, job, failure):
         return Verdict(CANCELLED, error, failure)
     if throttles := () if is_scheduler(job) else find_throttles(failure):
@@ -260,8 +259,6 @@ class BackoffTimer(Part):
     def turn(self) -> None:
         run, heap = self._run, self._heap
         now = run.clock() + TIME_TOLERANCE
-        if self.due_at() > now:
-            return
         while heap and heap[0][0] <= now:
             until, _, job = heapq.heappop(heap)
             if _waits_until(job, until):

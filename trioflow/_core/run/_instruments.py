@@ -120,7 +120,7 @@ class InstrumentSet:
             interrupt: called with an exception from a hook that is not an `Exception`, such as `KeyboardInterrupt`.
 
         """
-        self.interrupt = interrupt
+        self.interrupt: Callable[[BaseException], None] | None = interrupt
         # The ids of the instruments that were removed, in the outermost run and all runs nested in it.
         self._removed: Final[set[int]] = set() if outer is None else outer._removed
         self._slow_hooks: Final[set[tuple[str, ...]]] = set()  # those that have blocked the loop
@@ -135,7 +135,7 @@ class InstrumentSet:
 
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. From now on, interruptions propagate from hooks."""
-        self.interrupt = _raise
+        self.interrupt = None
 
     def notify(self, hook: str, *details: Any) -> None:
         """Call `hook` of each instrument; remove an instrument that raises an `Exception`."""
@@ -185,7 +185,7 @@ class InstrumentSet:
         """
         if isinstance(error, Exception):
             self._remove(method, hook, error)
-        elif hook in START_HOOK_NAMES:
+        elif hook in START_HOOK_NAMES or self.interrupt is None:
             return False
         else:
             self.interrupt(error)
@@ -200,10 +200,6 @@ class InstrumentSet:
 def _overrides(instrument: Instrument, hook: str) -> bool:
     is_defined = getattr(type(instrument), hook, None) is not getattr(Instrument, hook)
     return is_defined or hook in getattr(instrument, "__dict__", {})
-
-
-def _raise(interruption: BaseException) -> None:
-    raise interruption
 
 
 def check_instruments(instruments: Any, name: str, subject: _job_options.Subject) -> tuple[Instrument, ...]:

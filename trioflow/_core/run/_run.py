@@ -95,10 +95,6 @@ class Steering(NamedTuple):
 NOT_STEERED: Final = Steering()
 
 
-def no_hook(*_: str) -> None:
-    """Return None for the hooks of a run without instruments."""
-
-
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
@@ -230,10 +226,11 @@ class Run:
     def _set_hooks(self, instruments: tuple[Instrument, ...], outer: InstrumentSet | None) -> None:
         """Set the functions to call at the steps of a job, of the parts, the instruments and those of the outer run."""
         instruments = (*[part for part in self.parts if isinstance(part, Instrument)], *instruments)
-        self.instrument_set = InstrumentSet(instruments, outer, self.interrupt) if instruments or outer else None
-        hook = self.instrument_set.fast_hook if self.instrument_set is not None else no_hook
-        self.notify_start, self.notify_scheduled = hook("job_started", "job_attempt"), hook("job_scheduled")
-        self.notify_end = with_parts(self.parts, hook("job_finished"))
+        if instruments or outer:
+            self.instrument_set = watchers = InstrumentSet(instruments, outer, self.interrupt)
+            self.notify_start = watchers.fast_hook("job_started", "job_attempt")
+            self.notify_scheduled, self.notify_end = map(watchers.fast_hook, ("job_scheduled", "job_finished"))
+        self.notify_end = with_parts(self.parts, self.notify_end)
 
     def _use_limiter(self) -> None:
         """Let jobs take tokens of the run's limiter, or else of the one that counts them further out, if any."""
@@ -457,7 +454,7 @@ class Run:
         stop_timer: Callable[[], object] = (lambda: None) if deadline == math.inf else self.call_at(deadline, self.wake)
         self.change_event = changed = self.backend.create_event()
         try:
-            return await self.group.host.wait(changed)
+            return await self.group.host.wait(changed.wait)
         finally:
             stop_timer()
 
@@ -780,7 +777,7 @@ class Run:
         """Wake `execute` or the ending if it may be waiting for a worker to leave."""
         if not self.unsettled or self.is_draining_or_stopping:
             self.wake()
-        elif not self.standstill.active_count:
+        else:
             self.standstill.suspect(self)
 
     def wake(self) -> None:
@@ -1121,8 +1118,7 @@ class Run:
                 job._is_plain = False  # only for other jobs do workers apply a context
             self.add_unsettled(not job._options.forever, job._options.forever)
             link(job, self.members.all_requirements(job))
-            if job._inputs:
-                count_consumer(job)
+            count_consumer(job)
             self.notify("job_added", job)
         for part in self.parts:
             part.on_added()

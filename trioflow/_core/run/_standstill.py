@@ -55,8 +55,7 @@ class Standstill:
 
     def count_worker(self) -> None:
         self.active_count += 1
-        if self._stop_timer is not None:
-            self.close()
+        self.close()
 
     def close(self) -> None:
         if self._stop_timer is not None:
