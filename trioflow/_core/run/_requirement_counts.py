@@ -37,8 +37,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ..admission._resource import budgets_used
 from ..base._states import CANCELLED, FAILED, IDLE, REOPENABLE, SCHEDULED, JobState, RunPhase
 from ..base._text_forms import join_names, plural
-from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
 from ..job._errors import DROPPED, Failure, no_result_error, one_line_error
+from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
 from ..job._requirements import certainly_runs, decide
 from ._instruments import Part, overriding
 from ._time_slice import TURN_SECONDS
