@@ -52,8 +52,8 @@ class StartOrder:
         members = self._members
         if members.nested_schedulers and self._policies[True] is not _policies.FIFO_POLICY:
             yield from self._estimate_nested()
-        requires_members_only = not members.implied_requirements and not members.has_outside_requirements
-        requirements: Any = (lambda job: job._required) if requires_members_only else members.all_requirements
+        only_members = not (members.implied_requirements or members.has_outside_requirements)
+        requirements: _policies.Requirements = (lambda job: job._required) if only_members else members.all_requirements
         yield from self._choose_order(requirements, members.is_ordered)
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
