@@ -270,8 +270,8 @@ def test_a_job_of_unknown_duration_takes_the_median(known: list[float], found: f
 
 def test_graph_algorithms_pause_after_each_full_chunk_of_nodes(many_pauses: None) -> None:
     """Graph algorithms pause after each full chunk of nodes, not after the rest, and the results stay the same."""
-    found = [[(len(chunk), pause) for chunk, pause in chunks_with_pauses(range(number))] for number in (9, 10, 25)]
-    assert found == [[(9, False)], [(10, True)], [(10, True), (10, True), (5, False)]]
+    found = [[(len(chunk), pause) for chunk, pause in chunks_with_pauses(range(number))] for number in (0, 9, 10, 25)]
+    assert found == [[(0, False)], [(9, False)], [(10, True)], [(10, True), (10, True), (5, False)]]
     paths: dict[int, float] = {}
     pauses = list(fill_longest_path_lengths([*range(25)], lambda node: [node - 1] if node else [], {}, 0.25, paths))
     assert len(pauses) == 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 Node = TypeVar("Node", bound=Hashable)
@@ -17,8 +17,15 @@ CHUNK_SIZE: Final = 1000
 """The number of nodes to process between two pauses for other tasks, which takes about 1 ms."""
 
 
-def chunks_with_pauses(nodes: Iterable[Node]) -> Iterator[tuple[list[Node], bool]]:
-    """Split nodes into lists to process without a pause, each paired with a flag: True if a pause is due after it."""
+def chunks_with_pauses(nodes: Collection[Node]) -> Iterable[tuple[list[Node], bool]]:
+    """Split nodes into lists to process without a pause, each paired with a flag: True if a pause is due after it.
+
+    If there are no nodes, there is one empty list: a run without jobs is linked, too, before it grows.
+    """
+    return _chunks(nodes) if len(nodes) >= CHUNK_SIZE else ((list(nodes), False),)
+
+
+def _chunks(nodes: Iterable[Node]) -> Iterator[tuple[list[Node], bool]]:
     remaining = iter(nodes)
     while chunk := list(itertools.islice(remaining, CHUNK_SIZE)):
         yield chunk, len(chunk) == CHUNK_SIZE
