@@ -268,9 +268,8 @@ class DotWriter(ABC, Generic[Key]):
         shares_edges: bool = False,
     ) -> None:
         self.names: Final = names
+        self.direction: Final = direction
         self._members: Final = members
-        # If the direction is "LR", dot orders the boxes of a rank from bottom to top.
-        self._rank_step: Final = 1 if direction == "TB" else -1
         self._grid_ratio: Final = grid_ratio
         # Invisible edges are written last, because dot puts a box into the frame where an edge first mentions it.
         self._invisible_edges: Final[list[tuple[Anchor[Key], Anchor[Key]]]] = []
@@ -340,7 +339,8 @@ class DotWriter(ABC, Generic[Key]):
         boxes = [key for key in self._members[frame] if key not in self._heads and key not in self._members]
         names = [self.names[key] for key in boxes if key not in self._below_first_rank]
         if 1 < len(names) <= MAX_ORDERED_BOXES:
-            yield Statement("rank", tuple(names[:: self._rank_step]))
+            # If the direction is "LR", dot orders the boxes of a rank from bottom to top.
+            yield Statement("rank", tuple(names if self.direction == "TB" else reversed(names)))
         yield Statement("end")
 
     def _visible_edge(self, tail: Key, head: Key) -> Statement:
@@ -370,7 +370,7 @@ class DotWriter(ABC, Generic[Key]):
         for boxes in alike.values():
             if len(boxes) > max_row:
                 row_count = math.ceil(math.sqrt(len(boxes) * self._grid_ratio))
-                rank_size = math.ceil(len(boxes) / row_count) if self._rank_step == 1 else row_count
+                rank_size = math.ceil(len(boxes) / row_count) if self.direction == "TB" else row_count
                 self._invisible_edges.extend(zip(boxes, boxes[rank_size:], strict=False))
                 self._below_first_rank.update(boxes[rank_size:])
                 self._above_last_rank.update(boxes[: (len(boxes) - 1) // rank_size * rank_size])

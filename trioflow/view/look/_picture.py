@@ -211,13 +211,12 @@ class PictureWriter(_dot.DotWriter[Place]):
         ratio = _dot.GRID_RATIO if has_labels else SQUARES_RATIO
         super().__init__(names, plan.members, plan.edges, direction, grid_ratio=ratio, shares_edges=True)
         self._plan, self._has_labels = plan, has_labels
-        self._direction: Final = direction
 
     def source(self) -> str:
         graph, node, edge = LABELS if self._has_labels else SQUARES
         if not self._plan.edges:
             graph = graph | {"ranksep": graph["nodesep"]}
-        return str(_dot.digraph_of(self.statements(), self._direction, (graph, node, edge)).source)
+        return str(_dot.digraph_of(self.statements(), self.direction, (graph, node, edge)).source)
 
     def box(self, key: Place) -> _dot.Statement:
         label = fit(self._plan.titles[key], MAX_LABEL, keep="ends") if self._has_labels else ""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from concurrent.futures import Future
+from typing import Any, Final
 
 from ..._core.base._states import RunPhase
 from ..._core.base._text_forms import join_names, short_repr
-from ..._core.job._job import is_scheduler
+from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of, printable
 from ..._core.words._job_queries import is_one_job
+from ..._core.words._run_view import RunInProgress
 from ..text._selection import suggest_paths
 from ._process_record import MAX_JOBS
-
-if TYPE_CHECKING:
-    from ..._core.job._job import AnyJob
-    from ..._core.words._run_view import RunInProgress
 
 STEER_TIMEOUT: Final = 2.0
 """How long, in seconds, to wait for the event loop, which a job may block."""
@@ -53,30 +51,27 @@ def steer(
         ValueError: it cannot be done. The message says why.
 
     """
-    answers, is_done, is_late = list[str | ValueError](), threading.Event(), threading.Event()
+    answer, is_late = Future[str](), threading.Event()
 
     def act() -> None:
         try:
-            answers.append(_act(run, action, value, by, target, job))
+            answer.set_result(_act(run, action, value, by, target, job))
         except (TypeError, ValueError, RuntimeError) as error:
-            answers.append(ValueError(str(error)))
+            answer.set_exception(ValueError(str(error)))
             if is_late.is_set():  # who asked does not wait any more
                 run.report(job, f"{action} by {by} has no effect: {error}", is_steering=True)
-        is_done.set()
 
     try:
         run.call_in_loop(act)
     except RuntimeError:  # the loop has ended
         raise ValueError("the run has ended") from None
-    if not is_done.wait(STEER_TIMEOUT):
+    try:
+        return answer.result(STEER_TIMEOUT)
+    except TimeoutError:
         if run.has_ended():
-            raise ValueError("the run has ended")
+            raise ValueError("the run has ended") from None
         is_late.set()
         return f"{action}: takes effect as soon as no job blocks the event loop"
-    [answer] = answers
-    if isinstance(answer, ValueError):
-        raise answer
-    return answer
 
 
 def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | None, job: AnyJob | None) -> str:
@@ -135,11 +130,10 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
 
 def _groups_text(scheduler: Any) -> str:
     """Say which nested schedulers have windows of their own, so that the new one of `scheduler` does not limit them."""
-    groups = ((job, path) for job, path in paths_of(scheduler).items() if is_scheduler(job) and not job.is_settled())
     own = [
         f"'{printable(path)}' ({'no limit' if job.jobs_window is None else short_repr(job.jobs_window)})"
-        for job, path in groups
-        if not is_one_job(job)
+        for job, path in paths_of(scheduler).items()
+        if is_scheduler(job) and not (job.is_settled() or is_one_job(job))
     ]
     names = join_names(own, MAX_GROUPS)
     return f"; a group counts as one job there, and keeps a window of its own: {names}" if own else ""

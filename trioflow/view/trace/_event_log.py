@@ -6,7 +6,7 @@ details. The list is flat because a tuple for each event would be one more objec
 | kind             | job          | time       | second time | details                           |
 |------------------|--------------|------------|-------------|-----------------------------------|
 | RUN_BEGAN        | None         | now        | None        | the `RunStart`                    |
-| RUN_ENDED        | None         | its start  | its end     | the `RunEnd`                      |
+| RUN_ENDED        | None         | its start  | its end     | reason, culprit, steering, jobs   |
 | JOB_ADDED        | the job      | now        | None        | None                              |
 | ATTEMPT_STARTED  | the job      | now        | None        | None                              |
 | JOB_REOPENED     | the job      | now        | None        | None                              |
@@ -15,7 +15,8 @@ details. The list is flat because a tuple for each event would be one more objec
 | JOB_PATH         | the job      | its end    | None        | the path                          |
 | a `JobState`     | the job      | its start  | its end     | `record_outcome`, or None         |
 
-The first attempt of a job has no ATTEMPT_STARTED. JOB_PATH is recorded only for schedulers with `keep_jobs=False`.
+The jobs of RUN_ENDED had not settled, because the run never reached them. The first attempt of a job has no
+ATTEMPT_STARTED. JOB_PATH is recorded only for schedulers with `keep_jobs=False`.
 
 Nothing is computed during a run. `LogReader` makes one pass over the log afterwards, and groups its facts by run. If a
 run has not ended, it also reads the current state of the jobs. For a nested scheduler that never ran, it reads the
@@ -81,16 +82,6 @@ class RunStart:
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
     pool: Pool | None = None
     backend: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RunEnd:
-    """The facts about one run that are known when it has ended."""
-
-    stop_reason: StopReason | None
-    culprit: AnyJob | None
-    unsettled_jobs: tuple[AnyJob, ...]  # the jobs that had not settled, because the run never reached them
-    steering: Steering
 
 
 MAX_OUTPUT_BYTES: Final = 1000
@@ -219,9 +210,9 @@ class EventRecorder(Instrument):
         """Record the end of a run, its reason, and the jobs that it never reached."""
         unsettled_jobs = tuple(job for job in scheduler if job.finished_at is None)
         self._running_schedulers.pop(scheduler, None)
-        run_end = RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled_jobs, run_steering(scheduler))
+        details = scheduler.stop_reason, scheduler.culprit, run_steering(scheduler), unsettled_jobs
         times = run_times(scheduler) or (None, None)
-        self._append_event((EventKind.RUN_ENDED, scheduler, None, *times, run_end))
+        self._append_event((EventKind.RUN_ENDED, scheduler, None, *times, details))
         self._window_sizes.pop(scheduler, None)
         self._path_caches.pop(scheduler, None)
 
@@ -389,9 +380,9 @@ class LogReader:
             self._incidents.append((run, time, details))
         else:
             run.started_at, run.ended_at = run.started_at if run.is_continued else time, finished_at
-            run.stop_reason, run.culprit = details.stop_reason, details.culprit
-            run.steer(details.steering)
-            for unsettled_job in details.unsettled_jobs:
+            run.stop_reason, run.culprit, steering, unsettled_jobs = details
+            run.steer(steering)
+            for unsettled_job in unsettled_jobs:
                 self._get_or_create(run, unsettled_job)
 
     def _begin_run(self, scheduler: BaseScheduler, time: float, start: RunStart) -> None:

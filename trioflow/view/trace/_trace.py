@@ -46,12 +46,12 @@ class Trace(EventRecorder):
 
     def __init__(self) -> None:
         super().__init__()
-        # The record of a run that has ended, preceded by the length of the event log from which it was built.
-        self._cached_record: tuple[int, TraceRecord] | None = None
+        # The last record, preceded by the length of the event log from which it was built; -1 if it may not be kept.
+        self._cached_record = -1, TraceRecord()
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Start a new trace. If another run is already in progress, its trace continues and includes this run."""
-        self._cached_record = None
+        self._cached_record = -1, TraceRecord()
         super().before_run(scheduler)
 
     # ---- what the trace shows
@@ -112,11 +112,9 @@ class Trace(EventRecorder):
 
     def _get_record(self) -> TraceRecord:
         """Return the record that is built from the event log. It is cached once the run has ended."""
-        if self._cached_record is not None and self._cached_record[0] == len(self._log):
-            return self._cached_record[1]
-        record = build_record(self._log)
-        self._cached_record = None if self._running_schedulers else (len(self._log), record)
-        return record
+        if self._cached_record[0] != len(self._log):
+            self._cached_record = -1 if self._running_schedulers else len(self._log), build_record(self._log)
+        return self._cached_record[1]
 
     def __repr__(self) -> str:
         """Return a text that contains the number of spans and says whether a run is in progress."""
