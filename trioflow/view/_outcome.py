@@ -26,11 +26,6 @@ class Outcome(NamedTuple):
     failed_attempts: tuple[FailedAttempt, ...] = ()
 
     @property
-    def restored(self) -> tuple[float | None, float | None] | None:
-        """The arguments of `RestoredJobs.add`."""
-        return None if self.restoration is None else (self.restoration.settled_at, self.restoration.elapsed)
-
-    @property
     def restored_at(self) -> float | None:
         """The time when the job settled in the run from which it was restored, in seconds since 1970."""
         return None if self.restoration is None else self.restoration.settled_at

@@ -201,25 +201,26 @@ class _DescriptorTarget:
         self._descriptor = descriptor
         self._path: Final = path  # None unless this object opens the file
         self._poller: Any = posix.poll() if posix.IS_POSIX else None  # if the system has no poll(), writing may block
-        self._is_regular = False
+        self._never_blocks = False  # whether it is a regular file, or no file of the system at all
         if descriptor is not None:
             self._use_descriptor(descriptor)
 
     def _use_descriptor(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._never_blocks = stat.S_ISREG(os.fstat(descriptor).st_mode)
         if self._poller is not None:
             self._poller.register(descriptor, posix.POLLOUT)
 
     def is_writable(self) -> bool:
         """Return whether a write would not block now."""
-        if self._descriptor is None and not self._open_fifo():
-            return False
-        return self._is_regular or self._poller is None or bool(self._poller.poll(0))
+        if self._never_blocks:
+            return True
+        is_open = self._descriptor is not None or self._open_fifo()
+        return is_open and (self._poller is None or bool(self._poller.poll(0)))
 
     def next_chunk(self, data: memoryview) -> memoryview:
         """Return the bytes for one call of `write`: as many whole lines as fit, or the beginning of a longer line."""
-        if self._is_regular or self._poller is None or len(data) <= posix.PIPE_BUF:
+        if self._never_blocks or self._poller is None or len(data) <= posix.PIPE_BUF:
             return data
         return data[: bytes(data[: posix.PIPE_BUF]).rfind(b"\n") + 1 or posix.PIPE_BUF]
 
@@ -252,7 +253,7 @@ class _DescriptorTarget:
 
     def remove_partial_line(self, size: int) -> None:
         """Remove an incomplete line of `size` bytes from the end of a regular file that this object opened."""
-        if size and self._is_regular and self._path is not None:
+        if size and self._never_blocks and self._path is not None:
             assert self._descriptor is not None
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - size)
 
@@ -268,14 +269,7 @@ class _FileObjectTarget(_DescriptorTarget):
     def __init__(self, file: Any) -> None:
         super().__init__(None, None)
         self._file: Final = file
-
-    def is_writable(self) -> bool:
-        """Return True, because writing never blocks."""
-        return True
-
-    def next_chunk(self, data: memoryview) -> memoryview:
-        """Return all of `data`, which ends in a newline."""
-        return data
+        self._never_blocks = True
 
     def write(self, chunk: memoryview) -> int:
         """Write bytes, decoded if the file accepts only text, and return how many it took: a raw stream takes some."""

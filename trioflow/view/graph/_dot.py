@@ -417,14 +417,13 @@ class FrameBorders(Generic[Key]):
 
 # ---- pictures, drawn by `dot`
 
-ImageFormat = Literal["svg", "png"]
 MAX_DOT_SECONDS: Final = 120
 """The time that `dot` may take. It draws a thousand boxes in a second, and ten thousand in half a minute."""
 MAX_WIDTH_POINTS: Final = 1600
 """The maximum width of a picture in points. A page 1,280 pixels wide shows such a picture at 60 % of its size."""
 
 
-def render(source: str, image_format: ImageFormat, subject: str, seconds: float = math.inf) -> bytes:
+def render(source: str, image_format: Literal["svg", "png"], subject: str, seconds: float = math.inf) -> bytes:
     """Draw a graph of Graphviz with `dot`, and return the picture.
 
     `dot` names a graph without a name `%3`, which browsers would show as a tooltip on its background.

@@ -208,7 +208,7 @@ class RunModel:
         job.enclosing.counts.move(tally_key(previous_state, job.forever), job.tally_key)
         if (facts := job.outcome) is not PLAIN_OUTCOME:
             for counts in job.enclosing.counts.iterate_outwards():
-                counts.add_journal_facts(facts.restored, facts.rerun_cause)
+                counts.add_journal_facts(facts.restoration, facts.rerun_cause)
 
     def job_reopened(self, reopened_job: AnyJob) -> None:
         """Record that a job that had settled is IDLE again."""

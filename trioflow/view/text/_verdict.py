@@ -19,6 +19,7 @@ from ..._core.base._text_forms import MAX_LISTED_NAMES, duration_text, join_name
 from ..._core.job._errors import BudgetSpent
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import printable
+from ..._core.job._outcome import Restoration
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
 from ..._core.words._failures import culprit_text
@@ -109,9 +110,8 @@ class Tally:
             if not _job_queries.is_one_job(job):
                 tally.failed_groups += _job_queries.is_failed_group(job) and _job_queries.criticality(job) is not False
             else:
-                restoration = _job_queries.restoration_of(job)
-                restored = None if restoration is None else (restoration.settled_at, restoration.elapsed)
-                tally.add_outcome(_job_queries.count_key(job), restored, _job_queries.rerun_cause(job))
+                tally.add_jobs(*_job_queries.count_key(job))
+                tally.add_journal_facts(_job_queries.restoration_of(job), _job_queries.rerun_cause(job))
         for key, number in _job_queries.dropped_counts(scheduler):
             tally.add_jobs(*key, number)
         return tally
@@ -135,16 +135,10 @@ class Tally:
         """Count `number` more jobs with a key of `count_key`."""
         self._counts[tally_key(state, forever, tolerated)] += number
 
-    def add_outcome(
-        self, key: _job_queries.CountKey, restored: tuple[float | None, float | None] | None, rerun_cause: str | None
-    ) -> None:
-        """Count a job, with the arguments of `RestoredJobs.add` if a journal restored it, or why it ran again."""
-        self.add_jobs(*key)
-        self.add_journal_facts(restored, rerun_cause)
-
-    def add_journal_facts(self, restored: tuple[float | None, float | None] | None, rerun_cause: str | None) -> None:
-        if restored is not None:
-            self.restored.add(*restored)
+    def add_journal_facts(self, restoration: Restoration | None, rerun_cause: str | None) -> None:
+        """Count a job that a journal restored, or that ran again."""
+        if restoration is not None:
+            self.restored.add(restoration.settled_at, restoration.elapsed)
         if rerun_cause is not None:
             self.reruns[rerun_cause] += 1
 

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 from ..._core.base._states import JobState, StopReason, WaitCause
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import printable, shorten
+from ..._core.job._outcome import Restoration
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._failures import failure_text
 from ..._core.words._job_queries import CountKey
@@ -71,14 +72,13 @@ class LiveObjects(NamedTuple):
 
 def tally_of(spans: Iterable[Span], failed_groups: Iterable[Span]) -> Tally:
     """Return the tally of the jobs with these spans, and of nested schedulers that failed by themselves."""
-    tally, plain = Tally(), Counter[CountKey]()
+    tally, counts = Tally(), Counter[CountKey]()
     for span in spans:
+        counts[recorded_count_key(span)] += 1
         if span.restored or span.rerun_cause is not None:
-            restored = (span.restored_at, span.restored_elapsed) if span.restored else None
-            tally.add_outcome(recorded_count_key(span), restored, span.rerun_cause)
-        else:
-            plain[recorded_count_key(span)] += 1
-    for key, number in plain.items():
+            restoration = Restoration(span.restored_at, span.restored_elapsed) if span.restored else None
+            tally.add_journal_facts(restoration, span.rerun_cause)
+    for key, number in counts.items():
         tally.add_jobs(*key, number)
     tally.failed_groups = sum(span.critical is not False for span in failed_groups)
     return tally
