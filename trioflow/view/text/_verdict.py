@@ -17,9 +17,8 @@ from typing import Any, Final, NamedTuple
 from ..._core.base._states import MOVED_ON, RAN_TO_END, STOP_REASON_TEXTS, JobState, ReportedState, StopReason
 from ..._core.base._text_forms import MAX_LISTED_NAMES, duration_text, join_names, plural
 from ..._core.job._errors import BudgetSpent
-from ..._core.job._job import AnyJob, is_scheduler
+from ..._core.job._job import AnyJob, Restoration, is_scheduler
 from ..._core.job._labels import printable
-from ..._core.job._outcome import Restoration
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
 from ..._core.words._failures import culprit_text

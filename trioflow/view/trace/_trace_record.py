@@ -13,9 +13,8 @@ from functools import cached_property, wraps
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from ..._core.base._states import JobState, StopReason, WaitCause
-from ..._core.job._job import AnyJob, is_scheduler
+from ..._core.job._job import AnyJob, Restoration, is_scheduler
 from ..._core.job._labels import printable, shorten
-from ..._core.job._outcome import Restoration
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._failures import failure_text
 from ..._core.words._job_queries import CountKey
