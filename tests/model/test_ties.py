@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .generator import scenario_of
-from .scenario import Cancel, Fail, Group, Leaf, Nap, Retry, Scenario
+from .scenario import Cancel, Fail, Group, Leaf, Nap, Resource, Retry, Scenario
 from .ties import STEPS, differs_between_loops, with_ties
 
 PARTS = 8
@@ -62,6 +62,36 @@ FOUND = {
                 Leaf(name="other", bodies=((Nap(0.25), Cancel("root"), Nap(1.25)),)),
             ),
         ),
+    ),
+    "a clean-up job whose backoff ends as another job does passes on no token of that": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(
+                    name="group",
+                    jobs=(
+                        Leaf(name="bad", critical=True, bodies=((Nap(1.0), Fail()),)),
+                        Leaf(
+                            name="clean-up",
+                            requires=("bad",),
+                            run_if="failed",
+                            retry=Retry(times=2, first=1.0),
+                            bodies=((Nap(2.0), Fail()),),
+                        ),
+                    ),
+                    cleanup_timeout=10.0,
+                ),
+                Leaf(name="first", bodies=((Nap(4.0),),)),
+                Leaf(name="after first", requires=("first",), bodies=((Nap(1.0),),)),
+                Leaf(name="one", needs=(("pool", 1.0),), bodies=((Nap(8.0),),)),
+                Leaf(name="two", needs=(("pool", 2.0),), bodies=((Nap(7.0),),)),
+                Leaf(name="three", needs=(("pool", 1.0),), bodies=((Nap(8.0),),)),
+            ),
+            limiter=0,
+            pool=(Resource(name="pool", kind="amount", total=2.0, per=15.0),),
+            backfill=0,
+        ),
+        tokens=(1, 3),
     ),
     "a forever job that ends as the time of the clean-up is over has ended": Scenario(
         root=Group(

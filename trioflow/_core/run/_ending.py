@@ -357,11 +357,10 @@ class CleanUp(Lane):
             scope.shield = True  # at the deadline, only the jobs are cancelled
             try:
                 while self.alive or self._backoff_until() < math.inf:
-                    if not await run.wait_for_change(self._backoff_until()):  # asyncio cancels all tasks of the loop
+                    if not await run.wait_until_due(self._backoff_until()):  # asyncio cancels all tasks of the loop
                         self.stop()
-                    elif (backoffs := run.part(BackoffTimer)) is not None:
-                        backoffs.turn()
-                        self.ensure_searcher()
+                    run.call_parts()
+                    self.ensure_searcher()
             finally:
                 if stop_timer is not None:
                     stop_timer()

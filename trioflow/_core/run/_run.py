@@ -463,24 +463,31 @@ class Run:
         was_active = self.outer_worker is not None and not self.outer_worker.is_shielded
         self.standstill.active_count -= was_active
         self.standstill.suspect(self)
-        time_slice, due_at = self.time_slice, min((part.due_at() for part in self.parts), default=math.inf)
-        if due_at < math.inf:
-            time_slice.timed[self] = due_at
-            time_slice.next_timed = min(time_slice.next_timed, due_at)
         try:
-            if not await self.wait_for_change(due_at):
+            if not await self.wait_until_due(min((part.due_at() for part in self.parts), default=math.inf)):
                 self.stop_cancelled()
         finally:
             self.standstill.active_count += was_active
-            if due_at < math.inf:
-                time_slice.call_due()  # also what is due in other runs, in one order
-                time_slice.timed.pop(self, None)
         self.call_parts()
 
+    async def wait_until_due(self, due_at: float) -> bool:
+        """Wait as in `wait_for_change`, until something is due, which `TimeSlice.call_due` does in time."""
+        if due_at == math.inf:
+            return await self.wait_for_change(due_at)
+        time_slice = self.time_slice
+        time_slice.timed[self] = due_at
+        time_slice.next_timed = min(time_slice.next_timed, due_at)
+        try:
+            return await self.wait_for_change(due_at)
+        finally:
+            time_slice.call_due()  # also what is due in other runs, in one order
+            time_slice.timed.pop(self, None)
+
     def call_parts(self) -> None:
-        """Let each part do what is due. Afterwards, the caller lets a worker search."""
+        """Let each part do what is due, in the clean-up only the backoffs. Then the caller lets a worker search."""
         for part in self.parts:
-            part.turn()
+            if self.lane is self.workers or isinstance(part, BackoffTimer):
+                part.turn()
 
     async def _flush_forever_jobs(self) -> bool:
         """Let forever jobs process their pending input; return False if there are unsettled ordinary jobs again."""
