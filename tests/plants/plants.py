@@ -175,8 +175,6 @@ PLANTS: Final = (
         "two lines in the other order: who awaits a job is told before its slot is back",
         """\
         if self.queue.places is not None:
-            if self.time_slice.timed:
-                self.time_slice.call_due()
             self.queue.give_back(job)
         if extras is not None:
             if state not in REOPENABLE:
@@ -189,8 +187,6 @@ PLANTS: Final = (
                 extras.context = None
             extras.notify_listeners(job)
         if self.queue.places is not None:
-            if self.time_slice.timed:
-                self.time_slice.call_due()
             self.queue.give_back(job)
 """,
     ),
@@ -892,11 +888,10 @@ PLANTS: Final = (
     ),
     Plant(
         "due-before",
-        f"{RUN}/_run.py",
+        f"{RUN}/_worker.py",
         "what is due by time is not asked before a job that ends in the same instant makes others ready",
         """\
-            if self.time_slice.timed:
-                self.time_slice.call_due()
+                    time_slice.call_due()
 """,
         "",
     ),

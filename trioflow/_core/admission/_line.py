@@ -7,8 +7,9 @@ push ──► wait in `places` for a slot and for needs ──► wait for a li
 
 Invariants, whenever control returns to the loop:
 
-1. A ready job stands in one place: in `places`, among those that wait for a token, or in `startable`. A job that runs,
-   or waits for its next attempt, stands in none.
+1. A ready job stands in one place: in `places`, among those that wait for a token, or in `startable`; before, until all
+   has ended that ends in this turn, in `TimeSlice.gathered`. A job that runs, or waits for its next attempt, stands in
+   none.
 2. A job that waits in `places` holds nothing. It gets its slot and its needs in one step, and a token after them, so no
    job holds a token while it waits for something else.
 3. What a job holds (a place in `holders`, a grant, a token) is the job's, from its admission until `give_back`, which
@@ -16,9 +17,10 @@ Invariants, whenever control returns to the loop:
 4. `give_back` only takes: nothing starts in it. `admit` passes on, after the successors of the job have become ready.
    Each event that frees something, or makes a job ready, is followed by `take` or `ensure_searcher`, which call it.
    Events outside of the runs (a timer, `used()`, a gate, a token from the limiter) begin a round themselves.
-5. There is one order, that of the entries `(key, number, job)`. A job gets its entry when it becomes ready, or, first
-   in first out, when it leaves the deque. The entry goes with the job wherever it waits, also back to its place.
-   Throttled jobs, and those that were admitted before, have the lowest key and negative numbers: they come first.
+5. There is one order, that of the entries `(key, number, job)`. A job gets its entry when it begins to wait in
+   `places`, or, first in first out, when it leaves the deque. The entry goes with the job wherever it waits, also back
+   to its place. Throttled jobs, and those that were admitted before, have the lowest key and negative numbers: they
+   come first.
 6. Each condition has one owner, which decides whether a job may start now, and sees to it that `admit` is called when
    that may have changed, as the table says. An owner knows nothing of the others.
 7. What several runs may have has an owner that they share: an `Admission` for needs, `Tokens` for a limiter. It serves
@@ -96,6 +98,11 @@ class FifoPlaces:
                 holders.add(job)
                 if tokens is None or tokens.ask(line.entry_of(job)):
                     startable.append(job)
+
+    def have_enough(self) -> bool:
+        """Return whether enough jobs wait for all slots that are free."""
+        size = self._line.size
+        return size is not None and len(self._jobs) >= size - len(self._line.holders)
 
     def entries(self) -> list[HeapEntry]:
         return _numbered(self._jobs)
@@ -184,6 +191,18 @@ class Line:
         """Return whether no slot is free. More may be taken than there are, if the window has shrunk."""
         return self.size is not None and len(self.holders) >= self.size
 
+    def is_alone(self, job: AbstractJob[Any]) -> bool:
+        """Return whether no job but this one can end now and decide on what starts: it has the only slot in use."""
+        is_limited_by_slots = self.order is None and self.tokens is None and not self.run.time_slice.gathered
+        return is_limited_by_slots and len(self.holders) == 1 and job in self.holders
+
+    def has_to_decide(self) -> bool:
+        """Return whether what ends in this turn decides on what starts next, and not jobs that were ready before."""
+        time_slice, places = self.run.time_slice, self.places
+        if time_slice.is_decision_due and isinstance(places, FifoPlaces) and places.have_enough():
+            return False
+        return bool(self.order or time_slice.gathered)
+
     def resize(self, size: int) -> None:
         """Replace the number of slots; `admit` has to be called afterwards."""
         self.window = self.size = size
@@ -231,6 +250,8 @@ class Line:
         """Add a job that has become ready. Call `Lane.ensure_searcher` afterwards."""
         if self.places is None:
             self.startable.append(job)
+        elif self.run.gathers:
+            self.run.time_slice.gathered.append((self, job))
         else:
             self.places.push(job)
 
@@ -298,7 +319,8 @@ class Line:
     # ---- all ready jobs
 
     def in_order(self) -> list[AbstractJob[Any]]:
-        return [] if self.places is None else [entry[2] for entry in self.places.entries()]
+        gathered = [job for line, job in list(self.run.time_slice.gathered) if line is self]
+        return [] if self.places is None else [*(entry[2] for entry in self.places.entries()), *gathered]
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Remove and return all jobs, in start order. They keep what they hold until it is given back."""
@@ -311,6 +333,7 @@ class Line:
 
     def drop_settled(self) -> None:
         """Remove the jobs that were cancelled while they waited: those that may be ready again come last. O(n)."""
+        self.run.time_slice.decide()
         _keep_scheduled(self.startable)
         if self.places is not None:
             self.places.drop_settled()

@@ -142,6 +142,7 @@ class Run:
     # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
     cancelled_before_linking: tuple[AbstractJob[Any], ...]
     shared: Final[dict[Any, Any]]  # what the jobs of an outermost run share with those of nested runs
+    gathers: bool  # whether what becomes ready is gathered until this turn ends; see `TimeSlice`
     is_settling: bool  # whether hooks are told that a job has settled, which is not yet counted
     keeps_succeeded: bool  # whether members that succeeded in the last run have not been reset
     closes_scheduler: bool  # whether the scheduler is closed after the run, so that its jobs never run again
@@ -187,7 +188,7 @@ class Run:
         self.reason = self.culprit = self.cancel_reason = self.interruption = None
         self.pending_shutdowns = self.change_event = None
         self.is_draining_or_stopping = self.closes_scheduler = self.has_crashed = False
-        self.had_ordinary_jobs = self.is_settling = self.keeps_succeeded = False
+        self.had_ordinary_jobs = self.is_settling = self.gathers = self.keeps_succeeded = False
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
         self.cancelled_before_linking = ()
         self.waits_at_timeout = ""
@@ -544,7 +545,7 @@ class Run:
         if queue.places is None:  # as `Line.push` does: a call would cost a twentieth of an empty job
             queue.startable.append(job)
         else:
-            queue.places.push(job)
+            queue.push(job)
         if self.notify_scheduled is not None:
             self.notify_scheduled(self.scheduler, job)
 
@@ -572,7 +573,6 @@ class Run:
         extras.fraction = job._worker = job._started_at = None
         extras.keeps_succeeded = False
         job._state = SCHEDULED
-        self.time_slice.call_due()
         self.queue.give_back(job)
         if until > now:
             if (backoffs := self.part(BackoffTimer)) is None:
@@ -592,6 +592,7 @@ class Run:
 
         None of them is running.
         """
+        self.time_slice.call_due()  # a backoff that ends in this instant comes first, as a turn of a `First` does
         state = _states.CANCELLED if failure is None else JobState.BLOCKED
         for job in jobs:
             self.queue.refund(job)
@@ -619,8 +620,6 @@ class Run:
             self.notify_end(self.scheduler, job)
             self.is_settling, extras = False, job._extras
         if self.queue.places is not None:
-            if self.time_slice.timed:
-                self.time_slice.call_due()
             self.queue.give_back(job)
         if extras is not None:
             if state not in REOPENABLE:
@@ -804,8 +803,7 @@ class Run:
         While the run is stopping, a call of `cancel()`, an interruption, or the stop of an enclosing run is a further
         cause: it cancels the jobs again, which has an effect only on asyncio.
         """
-        if self.time_slice.timed:
-            self.time_slice.call_due()  # as in `drain`
+        self.time_slice.call_due()  # as in `drain`
         stopped: list[Run] = []
         runs = [self]
         for run in runs:  # a loop without recursion, because schedulers may be nested to any depth

@@ -1,4 +1,4 @@
-"""`TimeSlice`: the time that the workers of all runs in a loop share in one turn of the event loop."""
+"""`TimeSlice`: what all runs in a loop share in one turn of the event loop: time, and what is decided at its end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
+from ..base._states import SCHEDULED
 
 if TYPE_CHECKING:
+    from ..admission._line import Line
+    from ..backend import Backend
+    from ..job._job import AbstractJob
     from ._handle import ThreadReports
     from ._run import Run
     from ._worker import Worker
@@ -39,6 +43,10 @@ class TimeSlice:
     Workers begin in the order in which they were spawned, across all runs, so that the first jobs of sibling groups
     start in order. `spawned` has those that have not begun: trio resumes the new tasks of a turn in order or in
     reverse, by chance, and on both backends, a new task would pass one that found the time used up.
+
+    Whichever of the jobs that end in one turn the loop resumes first, those that become ready by their ends start in
+    the order in which they were added. So in runs with limits, these are `gathered`, and a worker whose job has waited
+    yields before it takes the next one. The first worker that continues lets all of them stand in line.
     """
 
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
@@ -46,6 +54,8 @@ class TimeSlice:
         self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
         self.timed: Final[dict[Run, float]] = {}  # when the parts of runs have a turn, of those that wait for one
         self.next_timed = math.inf  # no later than the first of these
+        self.gathered: list[tuple[Line, AbstractJob[Any]]] = []  # each with the line in which the job will stand
+        self.is_decision_due = False  # whether a worker will call `decide` in the next turn
         self.reports: Final = reports  # progress reports from other threads, about jobs of all runs in the loop
         self.ends_at = clock() + TURN_SECONDS
         self.waiting_count = 0
@@ -71,8 +81,7 @@ class TimeSlice:
 
         A backoff that ends as a job ends comes first, whichever the loop tells us first.
         """
-        now = self.clock() + TIME_TOLERANCE
-        if self.next_timed <= now:
+        if self.timed and self.next_timed <= (now := self.clock() + TIME_TOLERANCE):
             due = [run for run, when in sorted(self.timed.items(), key=itemgetter(1)) if when <= now]
             for run in due:
                 del self.timed[run]
@@ -80,6 +89,24 @@ class TimeSlice:
             for run in due:
                 run.call_parts()
                 run.lane.ensure_searcher()
+
+    async def decide_next_turn(self, backend: Backend) -> None:
+        """Let all else end that ends in this turn; then `decide`, unless another worker has done so."""
+        gathered, self.is_decision_due = self.gathered, True
+        await backend.yield_to_loop()
+        if self.gathered is gathered:
+            self.decide()
+
+    def decide(self) -> None:
+        """Put what was gathered in line, in the order in which the jobs were added, enclosing schedulers first."""
+        gathered, self.gathered, self.is_decision_due = self.gathered, [], False
+        if len(gathered) > 1:
+            gathered = [each for each in gathered if each[1]._state is SCHEDULED]  # others may be no members any more
+            gathered.sort(key=lambda each: each[0].run.members.positions(each[1]))
+        for line, job in gathered:
+            if job._state is SCHEDULED:  # and not cancelled since
+                line.places.push(job)
+                line.on_change()  # its run takes part in the next round, whichever run begins that
 
     def next_to_begin(self, worker: Worker, now: float) -> Worker | None:
         """Return the worker that the new task of `worker` has to be; None if the task has to wait for the next turn.

@@ -151,7 +151,7 @@ class Worker(WorkerTask):
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
             snapshot: Any = None
             job: Any = None  # an AbstractJob; the hot path also reads fields of Job
-            jobs_left, has_run_jobs = MAX_JOBS_IN_TURN, False
+            jobs_left, has_run_jobs, is_recorded = MAX_JOBS_IN_TURN, False, False
             snapshot = run.backend.isolation.attach_current_task(self)
             if snapshot and now >= workers.bounded_by.deadline:  # the loop has not yet said so
                 workers.bounded_by.stop(StopReason.TIMEOUT)
@@ -212,10 +212,10 @@ class Worker(WorkerTask):
                     workers.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
-                if self.woken_in_turn != time_slice.turn_number or not has_run_jobs or (is_limited and queue.order):
+                if self.woken_in_turn != time_slice.turn_number or not is_recorded or (is_limited and queue.order):
                     self.woken_in_turn = time_slice.turn_number
                     snapshot.record_iteration()
-                    has_run_jobs = True
+                    has_run_jobs = is_recorded = True
                 self.job = job
                 job._worker = self
                 job._started_at = now
@@ -234,23 +234,32 @@ class Worker(WorkerTask):
                         self.verdict = Verdict(FAILED, error, error)  # it would fail each time
                 except BaseException as raised:
                     error = raised
-                # ---- settle it
+                # ---- settle it; where order matters, what becomes ready waits for what else ends in this turn
                 now = clock()
+                if is_limited and (
+                    job._successors is not None or error is not None or queue.order or time_slice.gathered
+                ):
+                    time_slice.call_due()
+                    is_certain = queue.is_alone(job) or run.is_draining_or_stopping or snapshot.is_same_iteration()
+                    run.gathers = not is_certain
+                gathers = run.gathers
                 if error is None and snapshot.is_task_unchanged():
                     run.settle(job, SUCCEEDED, value, now)
                     if needs_own_tasks and not self.must_leave:
                         self.must_leave = not ((startable or is_limited) and run.backend.isolation.renew_task(self))
                 else:
-                    await self._settle_other(job, awaitable, value, error, now)
+                    run.gathers = False  # closing what the job left open may take long
+                    await self._settle_other(job, awaitable, value, error, now, gathers)
                     awaitable = value = error = None
-                # ---- where order matters, let all else end that ends in this turn, before anything is admitted
-                if is_limited and queue.order and not (run.is_draining_or_stopping or snapshot.is_same_iteration()):
-                    self.start_searching()
-                    self.job = awaitable = value = None
-                    self.woken_in_turn = time_slice.turn_number
-                    await run.backend.yield_to_loop()
-                    now = clock()
-                    self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
+                if gathers:
+                    run.gathers = False
+                    if queue.has_to_decide() and not run.is_draining_or_stopping:
+                        self.start_searching()
+                        self.job = awaitable = value = None
+                        self.woken_in_turn, is_recorded = time_slice.turn_number, False
+                        await time_slice.decide_next_turn(run.backend)
+                        now = clock()
+                        self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
             # ---- leave
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
@@ -271,7 +280,7 @@ class Worker(WorkerTask):
             time_slice = clock = snapshot = job = awaitable = value = error = nothing
 
     async def _settle_other(
-        self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float
+        self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float, gathers: bool
     ) -> None:
         """Settle a job, which ended at the time `now`, by the methods of its run; check whether it changed the task."""
         run, snapshot, isolation = self.run, self.task_snapshot, self.run.backend.isolation
@@ -284,10 +293,12 @@ class Worker(WorkerTask):
         self.must_leave |= isolation.gives_own_tasks or self.workers.is_closed or not snapshot.is_task_unchanged()
         if self.must_leave and not self.workers.is_closed:
             run.notice_cancellation(self)
+        run.gathers = gathers
         if error is None:
             run.settle(job, SUCCEEDED, value, now)
         else:
             run.settle_error(self, job, error, awaitable, now)
+        run.gathers = False
         error = None  # break the reference cycle: the traceback refers to the frames of the callers
 
     def take_verdict(self, job: AbstractJob[Any], error: BaseException) -> Verdict:

@@ -6,6 +6,7 @@ of `trioflow.graph` answer what users ask about the graph, and a `Sequence` is a
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, Self, cast, final
 from ..base import _graph_algorithms
 from ..base._text_forms import short_repr
 from ..job import _job_options
-from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
+from ..job._ancestors import ancestors_with_members, enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._errors import GrowingError
 from ..job._job import AbstractJob, AnyJob, is_job, is_scheduler, not_a_scheduler_error, state_of
 from ..job._requirements import ORDER_ONLY, SETTLED_ONLY, flagged, flatten, flatten_simple
@@ -52,6 +53,8 @@ class Members:
         self.jobs_with_scheduling_options: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that were added during a run, each with the innermost run at that time. The next run removes them.
         self.jobs_added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
+        self._positions: Final[dict[AbstractJob[Any], int]] = {}  # of the jobs before the last one asked about
+        self._position_numbers: Final = itertools.count()
         self.is_unchecked = True
         # Of the jobs that were removed during the last run, because of `keep_jobs=False`, and of the jobs in them: how
         # many jobs (True) and groups (False) failed whose failures are logged, and the counts of all jobs by state,
@@ -88,6 +91,19 @@ class Members:
                 members += self.member_requirements(other)
         implied = self.implied_requirements.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
+
+    def positions(self, job: AbstractJob[Any]) -> list[int]:
+        """Return the position of a member in the order of adding, after those of the schedulers that contain it."""
+        found = [outer._members._position(member) for outer, member in ancestors_with_members(job)]
+        return found[::-1]
+
+    def _position(self, job: AbstractJob[Any]) -> int:
+        """Return a number that is higher than those of the members that were added before."""
+        positions = self._positions
+        if job not in positions:
+            new = list(itertools.takewhile(lambda each: each not in positions, reversed(self.jobs)))
+            positions.update(zip(reversed(new), self._position_numbers, strict=False))
+        return positions[job]
 
     def competitors(
         self, requirements: Mapping[AbstractJob[Any], Iterable[AbstractJob[Any]]]
@@ -299,6 +315,7 @@ class Members:
     def _discard(self, job: AbstractJob[Any]) -> None:
         del self.jobs[job]
         collections = (
+            self._positions,
             self.jobs_added_during_run,
             self.nested_schedulers,
             self.jobs_with_shutdown,

@@ -1,0 +1,150 @@
+"""Under a limit, jobs start in the order in which they became ready, and those of one instant in the order of adding.
+
+Graphs are drawn whose jobs end at whole seconds, so that many end in one instant, and a plain simulation of the rule
+says what starts when. Which of the tasks that end in one instant the loop resumes first must not matter.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+import trio
+
+from trioflow import Job, PerKey, Pool, Scheduler
+from trioflow.abc import BackendName
+
+from ..bodies import nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+COUNT = 20  # of graphs in a test
+KINDS = {
+    "window": lambda size, _: {"jobs_window": size},
+    "priorities": lambda size, _: {"jobs_window": size},
+    "needs": lambda size, _: {"pool": Pool(cpu=size + 1)},
+    "keys": lambda size, _: {"pool": Pool(host=PerKey(size))},
+    "limiter": lambda size, library: {"jobs_window": library.CapacityLimiter(size)},
+}
+
+
+@dataclass
+class Drawn:
+    """A job of a graph; `required` has positions in the list of all jobs."""
+
+    required: list[int]
+    seconds: int
+    priority: int
+    need: Any
+
+
+def draw(kind: str, dice: random.Random, first: int) -> Iterator[Drawn]:
+    """Yield the jobs of one scheduler, in the order of adding, which is not that of their requirements."""
+    numbers = range(dice.randint(4, 12))
+    shuffled = dice.sample(numbers, len(numbers))
+    for number in numbers:
+        before = shuffled[: shuffled.index(number)]
+        yield Drawn(
+            [first + each for each in dice.sample(before, min(len(before), dice.choice([0, 1, 1, 1, 2])))],
+            dice.choice([1, 1, 2, 3]),
+            dice.choice([0, 0, 1]) if kind == "priorities" else 0,
+            dice.choice("ab") if kind == "keys" else dice.choice([1, 1, 2]) if kind == "needs" else 1,
+        )
+
+
+def expected_starts(jobs: list[Drawn], kind: str, size: int) -> list[tuple[float, int]]:
+    """Simulate the rule; return when which job starts, in order."""
+    used, ready, ends = Counter[Any](), list[tuple[int, int, int]](), list[tuple[int, int]]()
+    starts, numbers, now = list[tuple[float, int]](), itertools.count(), 0
+    open_counts = [len(job.required) for job in jobs]
+    new = [number for number, count in enumerate(open_counts) if not count]
+    while new or ready or ends:
+        ready = sorted([*ready, *((-jobs[number].priority, next(numbers), number) for number in sorted(new))])
+        for entry in list(ready):
+            job = jobs[entry[2]]
+            key, amount = (job.need, 1) if kind == "keys" else ("", job.need)
+            if used[key] + amount <= size + (kind == "needs"):
+                ready.remove(entry)
+                used[key] += amount
+                starts.append((now, entry[2]))
+                heapq.heappush(ends, (now + job.seconds, entry[2]))
+        now, new = ends[0][0], []
+        while ends and ends[0][0] == now:
+            ended = heapq.heappop(ends)[1]
+            used.subtract({jobs[ended].need: 1} if kind == "keys" else {"": jobs[ended].need})
+            for number, job in enumerate(jobs):
+                open_counts[number] -= ended in job.required
+                if ended in job.required and not open_counts[number]:
+                    new.append(number)
+    return starts
+
+
+def seen_starts(jobs: list[Drawn], kind: str, groups: list[range], options: dict[str, Any], virtual: Virtual) -> Any:
+    """Run the graph, with a nested scheduler for each group if there are several; return when which job starts."""
+    starts: list[tuple[float, int]] = []
+
+    async def body(number: int, seconds: int) -> None:
+        starts.append((anyio.current_time() - began, number))
+        await nap(seconds)
+
+    async def main() -> None:
+        nonlocal began
+        began = anyio.current_time()
+        made = [
+            Job(
+                body,
+                number,
+                job.seconds,
+                priority=job.priority,
+                needs={"cpu": job.need} if kind == "needs" else {"host": job.need} if kind == "keys" else {},
+            )
+            for number, job in enumerate(jobs)
+        ]
+        for job, drawn in zip(made, jobs, strict=True):
+            job.requires([made[number] for number in drawn.required])
+        members = made if len(groups) == 1 else [Scheduler(*(made[number] for number in group)) for group in groups]
+        assert await Scheduler(*members, **options).co_run()
+
+    began = 0.0
+    virtual(main)
+    return starts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_jobs_that_become_ready_in_one_instant_start_in_the_order_of_adding(
+    virtual: Virtual, backend: BackendName, kind: str
+) -> None:
+    """What starts, and in which order, is what the rule says."""
+    for seed in range(COUNT):
+        dice = random.Random(f"{seed} of {kind}")
+        jobs, size = [*draw(kind, dice, 0)], dice.randint(1, 4)
+        options = KINDS[kind](size, trio if backend == "trio" else anyio)
+        found = seen_starts(jobs, kind, [range(len(jobs))], options, virtual)
+        assert found == expected_starts(jobs, kind, size), seed
+
+
+@pytest.mark.parametrize("kind", ["needs", "keys", "limiter"])
+def test_jobs_of_sibling_groups_share_a_limit_in_the_order_of_adding(
+    virtual: Virtual, backend: BackendName, kind: str
+) -> None:
+    """Of the jobs of several groups that become ready in one instant, those of the first group get what is free."""
+    for seed in range(COUNT):
+        dice = random.Random(f"{seed} of groups with {kind}")
+        jobs: list[Drawn] = []
+        groups: list[range] = []
+        for _ in range(dice.randint(2, 3)):
+            first = len(jobs)
+            jobs += draw(kind, dice, first)
+            groups.append(range(first, len(jobs)))
+        size = dice.randint(1, 4)
+        options = KINDS[kind](size, trio if backend == "trio" else anyio)
+        found = seen_starts(jobs, kind, groups, options, virtual)
+        assert sorted(found) == sorted(expected_starts(jobs, kind, size)), seed
