@@ -138,6 +138,19 @@ def test_a_job_behind_a_reservation_is_overtaken_no_more_often(virtual: Virtual)
     assert [job.started_at for job in (big, behind, late)] == [5, 6, 7]
 
 
+@pytest.mark.parametrize("home", ["its run", "a group beside", "two groups"])
+def test_a_job_that_needs_nothing_of_what_another_waits_for_does_not_overtake_it(virtual: Virtual, home: str) -> None:
+    """Only who takes some of what it needs counts, in its run or another."""
+    big, other, small = (Job(nap, 1, needs=needs) for needs in ({"a": 2}, {"b": 1}, {"a": 1}))
+    late = Job(nap, 1, needs={"a": 1})
+    jobs: list[Any] = [other, small, late]
+    if home != "its run":
+        jobs = [Scheduler(other, *jobs[1:])] if home == "a group beside" else [Scheduler(job) for job in jobs]
+    pool = Pool(a=2, b=1)
+    assert virtual(Scheduler(Job(anyio.sleep, 5, needs={"a": 1}), big, *jobs, pool=pool, backfill=1).co_run)
+    assert [job.started_at for job in (other, small, big, late)] == [0, 0, 5, 6]
+
+
 def test_a_member_of_a_scheduler_with_needs_is_overtaken_no_more_often_from_outside(virtual: Virtual) -> None:
     """A member of a scheduler that has needs waits for a rate; jobs outside of it overtake it `backfill` times."""
     first, later = Job(nap, 0, needs={"api": 1}), Job(anyio.sleep, 0.5)
