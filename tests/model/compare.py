@@ -96,13 +96,13 @@ def leaves_of(plan: Plan) -> Iterator[str]:
 
 
 def calls_of(run: Outcome, group: Group) -> list[str]:
-    """Return the calls of `on_settled`, those for jobs that settled at one instant by name."""
+    """Return the calls of `on_settled`, those for jobs that settled at one instant, or have been reset since, by name."""
     names = [name for who, name in run.settled if who == group.name]
     found: list[str] = []
     last: float | None = None
     for name in names:
         when = run.fates[name].finished
-        if last is None or not close(when, last):
+        if not close(when, last):
             found.append("|")
         last = when
         found.append(name)

@@ -172,6 +172,26 @@ def test_failures_in_a_nested_scheduler_that_a_drain_cuts_off_count(virtual: Vir
     assert [type(error) for error in info.value.exceptions] == [OSError]
 
 
+def test_a_first_that_is_cut_off_after_a_drain_was_drained(virtual: Virtual) -> None:
+    """Its job swallows the cancellation and returns, which decides nothing any more: the first reason stays."""
+
+    async def stubborn() -> None:
+        with contextlib.suppress(anyio.get_cancelled_exc_class()):
+            await anyio.sleep(9)
+
+    async def drain() -> None:
+        await later(1, scheduler.drain)
+        await anyio.sleep(1)
+
+    only = Job(stubborn)
+    loser = First(only)
+    winner = First(loser, Job(drain))
+    scheduler = Scheduler(winner)
+    assert not virtual(scheduler.co_run)
+    assert (winner.state, loser.state, only.state) == (JobState.SUCCEEDED, JobState.CANCELLED, JobState.SUCCEEDED)
+    assert loser.stop_reason is scheduler.stop_reason is StopReason.DRAINED
+
+
 @pytest.mark.parametrize("word", ["drain", "cancel", "timeout"])
 def test_what_waits_as_a_run_ends_settles_in_the_order_in_which_it_would_have_started(
     virtual: Virtual, word: str

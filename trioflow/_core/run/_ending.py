@@ -71,8 +71,9 @@ async def end(run: Run) -> None:
     if run.unsettled or run.forever_unsettled or run.interruption is not None:
         run.settle_leftovers()
     is_stopped_inside = run.cancel_reason not in (COMPLETED, StopReason.CANCELLED)
-    if run.outer_worker is not None and not (is_stopped_inside or run.unsettled or run.cancelled_count):
-        # A drain has kept no job of this nested run from its end: it has completed.
+    is_undecided = run.unsettled or run.cancelled_count or run.scheduler._enough is not None
+    if run.outer_worker is not None and not (is_stopped_inside or is_undecided):
+        # A drain has kept no job of this nested run from its end: it has completed. A `First` completes as it decides.
         run.give_reason(COMPLETED, instead_of=StopReason.DRAINED)
     # Only now, because forever jobs and services may have failed last.
     if run.reason is COMPLETED and run.failures.number:
