@@ -96,7 +96,7 @@ def leaves_of(plan: Plan) -> Iterator[str]:
 
 
 def calls_of(run: Outcome, group: Group) -> list[str]:
-    """Return the calls of `on_settled`, those for jobs that settled at one instant, or have been reset since, by name."""
+    """Return the calls of `on_settled`, by name if the jobs settled at one instant, or have been reset."""
     names = [name for who, name in run.settled if who == group.name]
     found: list[str] = []
     last: float | None = None

@@ -26,7 +26,7 @@ class ModelScheduler(ModelJob):
         self.reason: str | None = None
         self.culprit: str | None = None
         self.flushing = self.forever_ended = False
-        self.last_start = -1.0  # of a member
+        self.last_start = self.last_release = -1.0  # of a member; of those that have waited for one
         self.under_way = self.stopping = self.draining = False
         self.window = world.windows.get(plan.name, plan.window)  # a new window stays the setting
         self.earlier: list[ModelJob] = []  # the members before it was tried again, of which its next run keeps some
@@ -292,6 +292,10 @@ class ModelScheduler(ModelJob):
         if self.phase == "releasing":
             self.phase = "running"
         self.check_order(before)
+        if len(self.queue) > len(before) and self.size == math.inf and self.limiter() is None:
+            if self.last_release == self.world.now and self.world.tied_at == self.world.now:
+                self.world.doubt("what is not limited starts as several end at one instant")
+            self.last_release = self.world.now
 
     def check_order(self, before: list[ModelJob]) -> None:
         """Give up exactness if jobs have just become ready in another order than they were added.

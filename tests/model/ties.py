@@ -35,6 +35,7 @@ OPEN = {
     "an idle timeout ends in the instant of something else",
     "jobs of two schedulers become ready at one instant",
     "time lets jobs start in the instant of something else",
+    "what is not limited starts as several end at one instant",  # each at once, in the order of the loop
 }
 """Doubts of the model with which turns of the loop may decide."""
 if isolations.ISOLATION == "direct":  # each job begins in a task of its own, some turns later
