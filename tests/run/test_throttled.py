@@ -193,15 +193,13 @@ def test_a_throttled_clean_up_job_waits_within_the_cleanup_timeout(
     assert cleaning.attempts == (end[0] is JobState.SUCCEEDED)
 
 
-@pytest.mark.parametrize("kind", ["an amount", "named units", "a budget"])
-def test_a_throttle_in_a_scheduler_with_needs_holds_outside_too(virtual: Virtual, kind: str) -> None:
+@pytest.mark.parametrize("total", [2, ["a", "b"], Budget(9), PerKey(2)], ids=["amount", "units", "budget", "key"])
+def test_a_throttle_in_a_scheduler_with_needs_holds_outside_too(virtual: Virtual, total: Any) -> None:
     """What its members have is a part of the resource outside, and no other server: the throttle is one."""
-    server = Server(1, after=9)
-    amounts: dict[str, Any] = {"an amount": 2, "named units": ["a", "b"], "a budget": Budget(9)}
-    group = Scheduler(ask(server, "inside"), needs={"api": 1})
-    gate = Job(anyio.sleep, 3)
-    scheduler = Scheduler(group, gate, ask(server, "outside", required=gate), pool=Pool(api=amounts[kind]))
-    assert virtual(scheduler.co_run)
+    server, needs = Server(1, after=9), {"api": "host" if isinstance(total, PerKey) else 1}
+    group, gate = Scheduler(ask(server, "inside", needs=needs), needs=needs), Job(anyio.sleep, 3)
+    outside = ask(server, "outside", needs=needs, required=gate)
+    assert virtual(Scheduler(group, gate, outside, pool=Pool(api=total)).co_run)
     assert sorted(server.calls) == [(0, "inside"), (10, "inside"), (10, "outside")]
 
 
