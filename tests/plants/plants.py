@@ -1262,7 +1262,7 @@ if run is not None:
     ),
     Plant(
         "again-ready-service",
-        f"{RUN}/_reopening.py",
+        f"{RUN}/_requirement_counts.py",
         "a service that was ready has no users when it is tried again",
         "if not run.scheduler.keep_jobs or (extras is not None and extras.ready_at is not None):",
         "if not run.scheduler.keep_jobs:",
@@ -1278,5 +1278,47 @@ if run is not None:
         """\
         worker.job._ensure_extras().has_added_jobs = True
 """,
+    ),
+    Plant(
+        "tokens-throttled-order",
+        f"{ADMISSION}/_tokens.py",
+        "a throttled job that waits for a token is behind others in a new order",
+        "(LOWEST_KEY if number < 0 else order.key(job), number, job)",
+        "(order.key(job), number, job)",
+    ),
+    Plant(
+        "tokens-resumed-priority",
+        f"{ADMISSION}/_tokens.py",
+        "after a pause, runs ask for tokens in the order in which their jobs became ready, whatever their priorities",
+        "(-one[2]._options.priority, one[1], one, each)",
+        "(0, one[1], one, each)",
+    ),
+    Plant(
+        "key-member-throttle",
+        f"{ADMISSION}/_limits.py",
+        "a throttle of a key inside a scheduler with needs does not hold outside",
+        "            self.cooldown = family.outer_key.cooldown\n",
+        "            pass\n",
+    ),
+    Plant(
+        "end-unreached-shutdown",
+        f"{RUN}/_ending.py",
+        "a group that is never reached shuts down within the time of the run around it",
+        "_jobs_with_shutdown(nested), nested.shutdown_timeout)",
+        "_jobs_with_shutdown(nested), run.scheduler.shutdown_timeout)",
+    ),
+    Plant(
+        "await-between-attempts",
+        f"{RUN}/_ending.py",
+        "a job that the next attempt of its group may reach is not waited for while the last one ends",
+        "member) or any(each._options.retry is not None for each in enclosing_schedulers(job))",
+        "member)",
+    ),
+    Plant(
+        "failures-kept-critical",
+        f"{RUN}/_failure_counts.py",
+        "a critical failure after many others is dropped with keep_jobs=False",
+        "and (job._criticality() or self._count_kept(is_blocked) < MAX_COUNTED_KEPT):",
+        "and self._count_kept(is_blocked) < MAX_COUNTED_KEPT:",
     ),
 )

@@ -173,6 +173,28 @@ def test_jobs_in_many_levels_that_are_never_reached_are_shut_down(virtual: Virtu
     assert shut_down(told) == ["innermost"]
 
 
+@pytest.mark.parametrize(("inside", "outside", "ends_at"), [(2, 9, 3), (9, 2, 3), (9, 7, 6), (None, 9, 6)])
+def test_a_group_that_is_never_reached_shuts_down_in_its_own_time(
+    virtual: Virtual, inside: float | None, outside: float, ends_at: float
+) -> None:
+    """Its `shutdown_timeout` holds for its jobs, as if it had run, within that of the run around it."""
+    ended: list[float] = []
+
+    class Slow(AbstractJob[None]):
+        async def co_run(self) -> None: ...
+
+        async def co_shutdown(self) -> None:
+            try:
+                await anyio.sleep(5)
+            finally:
+                ended.append(anyio.current_time())
+
+    failing = Job(fail, 1, critical=True)
+    group = Scheduler(Slow(), required=failing, shutdown_timeout=inside)
+    assert not virtual(Scheduler(failing, group, shutdown_timeout=outside, log=False).co_run)
+    assert ended == [ends_at]
+
+
 def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """An exception of `co_shutdown` is logged and is in `incidents`; neither the result nor other jobs are affected."""
     told: list[tuple[str, float]] = []

@@ -203,6 +203,30 @@ def test_scheduler_that_keeps_no_jobs_keeps_critical_and_shutdown_jobs(virtual: 
     assert closing.ended == 1
 
 
+@pytest.mark.parametrize("number", [0, 15, 16, 40])
+def test_scheduler_that_keeps_no_jobs_raises_the_critical_failure_after_many_others(
+    virtual: Virtual, number: int
+) -> None:
+    """Of the others that count it keeps the first 16, and of all of them the number."""
+
+    async def main() -> None:
+        async with scheduler:
+            for _ in range(number):
+                scheduler.add(Job(broken))
+            await anyio.sleep(1)
+            scheduler.add(Job(broken, critical=True, label="last"))
+            await anyio.sleep(9)
+
+    scheduler = Scheduler(keep_jobs=False, log=False)
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(main)
+    assert len(caught.value.exceptions) == min(number, 16) + 1
+    assert "'last'" in caught.value.exceptions[-1].__notes__[0]
+    assert (f"and {number - 16} more" in str(caught.value)) is (number > 16)
+    assert scheduler.culprit is not None
+    assert (scheduler.stop_reason, scheduler.culprit.label) == (StopReason.CRITICAL, "last")
+
+
 def test_scheduler_that_keeps_no_jobs_keeps_jobs_that_may_run_again(virtual: Virtual) -> None:
     """Even with `keep_jobs=False`, an ordinary run keeps all its jobs, since they may run again."""
     scheduler = Scheduler(Job(use), Job(use), keep_jobs=False)

@@ -174,6 +174,24 @@ def test_after_a_pause_runs_get_tokens_in_the_order_in_which_their_jobs_became_r
     virtual(main)
 
 
+@pytest.mark.parametrize("priorities", [(0, 5), (5, 0), (-1, 0), (0, 0)])
+def test_after_a_pause_the_token_goes_to_the_run_with_the_higher_priority(
+    virtual: Virtual, priorities: tuple[int, int]
+) -> None:
+    """Between runs whose first jobs wait for a resume, a higher priority comes first, then who was ready first."""
+
+    async def main() -> None:
+        jobs = [Job(nap, 1, priority=priority) for priority in priorities]
+        groups = [Scheduler(job) for job in jobs]
+        scheduler = Scheduler(Job(nap, 2), groups, jobs_window=anyio.CapacityLimiter(1))
+        scheduler.add(Job(at, 1, scheduler.pause, nothing_now, scheduler.resume, forever=True))
+        assert await scheduler.co_run()
+        first = priorities[1] > priorities[0]
+        assert (jobs[first].started_at, jobs[not first].started_at) == (3, 4)
+
+    virtual(main)
+
+
 def test_after_a_pause_a_job_without_a_token_passes_none_that_gets_one(virtual: Virtual) -> None:
     """A forever job, which takes no token, starts after a pause between the jobs between which it became ready."""
     started: list[int] = []

@@ -55,6 +55,25 @@ def ask(server: Server, label: str, **options: Any) -> Job[str]:
     return Job(server.ask, label=label, **{"needs": {"api": 1}, **options})
 
 
+def test_a_throttled_job_waits_for_a_token_first_even_after_a_change_of_the_policy(virtual: Virtual) -> None:
+    """The throttle is over before it gets a token, and meanwhile a job comes with a priority and a duration."""
+
+    async def main() -> None:
+        server = Server(1, after=1)
+        limits: dict[str, Any] = {"pool": Pool(api=8), "jobs_window": anyio.CapacityLimiter(1)}
+        scheduler = Scheduler(ask(server, "throttled"), Job(anyio.sleep, 5), **limits)
+
+        async def add() -> None:
+            await anyio.sleep(3)
+            scheduler.add(ask(server, "added", priority=9, expected_duration=1, needs={}))
+
+        scheduler.add(Job(add, forever=True))
+        assert await scheduler.co_run()
+        assert server.calls == [(0, "throttled"), (6, "throttled"), (7, "added")]
+
+    virtual(main)
+
+
 def test_a_throttled_job_goes_first_even_after_a_change_of_the_policy(virtual: Virtual) -> None:
     """A throttled job goes first even if a late job with a duration has changed fifo into critical path."""
     server = Server(1)

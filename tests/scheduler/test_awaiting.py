@@ -20,6 +20,7 @@ from trioflow import (
     PerKey,
     Pool,
     Rate,
+    Retry,
     Scheduler,
     Service,
     StopReason,
@@ -643,6 +644,44 @@ def test_awaiting_a_job_in_a_scheduler_that_never_runs_raises_job_not_done(virtu
     assert scheduler.stop_reason is StopReason.FAILED
     assert isinstance(me.raised_exception(), JobNotDone)
     assert me.finished_at == (1 if run_if == "cancelled" else 2)
+
+
+@pytest.mark.parametrize("when", [2, 4, 7.5])
+@pytest.mark.parametrize("end", ["retry", "failure"])
+def test_awaiting_a_job_that_another_attempt_of_its_group_may_reach_waits_for_it(
+    virtual: Virtual, end: str, when: float
+) -> None:
+    """Whether the attempt is ending, or the group waits for the next one; without another, the wait is over."""
+    calls: list[float] = []
+
+    async def first() -> None:
+        calls.append(anyio.current_time())
+        await anyio.sleep(1)
+        if len(calls) == 1:
+            raise OSError("broken")
+
+    async def linger() -> None:
+        try:
+            await anyio.sleep(2)
+        finally:
+            if len(calls) == 1:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(2)
+
+    async def wait() -> float:
+        await anyio.sleep(when)
+        await awaited
+        return anyio.current_time()
+
+    awaited = Job(nap, 1, required=(bad := Job(first, critical=True)))
+    retry = Retry(1, first=4, jitter=False) if end == "retry" else None
+    group = Scheduler(bad, awaited, Job(linger), retry=retry)
+    scheduler = Scheduler(group, waiter := Job(wait), log=False)
+    assert virtual(scheduler.co_run) is (end == "retry")
+    if end == "retry":
+        assert (calls, waiter.result()) == ([0, 7], 9)
+    else:
+        assert isinstance(waiter.raised_exception(), JobNotDone)
 
 
 def test_awaiting_a_job_from_another_thread_raises(backend: str) -> None:
