@@ -292,3 +292,20 @@ def test_a_job_that_is_cancelled_while_its_key_is_free_wakes_those_behind_it(vir
     cancels = Job(later, 3, second.cancel)
     assert virtual(Scheduler(*jobs, second, third, cancels, pool=Pool(cpu=1, host=PerKey(1))).co_run)
     assert (second.state, third.started_at) == (JobState.CANCELLED, 9)
+
+
+@pytest.mark.parametrize("limit", [PerKey(1, pause=50), PerKey(Rate(requests=1, per=50))])
+@pytest.mark.parametrize("clocks", [(0, 100), (100, 0)])
+def test_a_key_waits_as_long_in_another_loop(virtual: Virtual, clocks: tuple[int, int], limit: PerKey) -> None:
+    """What is left of its pause, or of its rate, is the same on the clock of the loop that uses the pool next."""
+    pool = Pool(host=limit)
+
+    async def start(clock: int, job: Job[None]) -> float:
+        await anyio.sleep(clock)
+        began = anyio.current_time()
+        assert await Scheduler(job, pool=pool).co_run()
+        assert job.started_at is not None
+        return job.started_at - began
+
+    assert virtual(start, clocks[0], on("a", 0)) == 0
+    assert 0 < virtual(start, clocks[1], on("a", 0)) <= 50

@@ -1321,4 +1321,16 @@ if run is not None:
         "and (job._criticality() or self._count_kept(is_blocked) < MAX_COUNTED_KEPT):",
         "and self._count_kept(is_blocked) < MAX_COUNTED_KEPT:",
     ),
+    Plant(
+        "key-clock",
+        f"{ADMISSION}/_limits.py",
+        "the pauses of keys keep the times of the loop before",
+        "        self.rest_ends.extend([self.rest_ends.popleft() + shift for _ in range(len(self.rest_ends))])\n",
+    ),
+    Plant(
+        "rate-window-clock",
+        f"{ADMISSION}/_limits.py",
+        "what has started in the window of a rate keeps the times of the loop before",
+        "        self._started = OrderedDict((time + seconds, amount) for time, amount in self._started.items())\n",
+    ),
 )
