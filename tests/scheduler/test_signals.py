@@ -720,17 +720,20 @@ def test_what_a_handler_of_the_program_raises_ends_a_job_that_blocks(backend: An
 def test_a_run_ends_although_its_loop_has_crashed(backend: str, is_clean_up: bool) -> None:
     """If a handler that a job has set raises in the loop itself, which crashes trio, the run ends all the same.
 
-    Commands have ended, `co_shutdown` was called, no job is RUNNING or SCHEDULED, and the scheduler can run again.
+    Commands have ended, `co_shutdown` was called, no job is RUNNING or SCHEDULED, even if its backoff ends meanwhile,
+    and the scheduler can run again.
     """
     code = f"""
-import warnings
+import time, warnings
 from pathlib import Path
+from trioflow import Retry
 warnings.simplefilter("ignore")
 
 class Bang(BaseException):
     pass
 
 def handler(number, frame):
+    time.sleep(0.3)  # a backoff ends that nothing may take any more
     raise Bang
 
 async def crash():
@@ -756,11 +759,12 @@ class Nights(Scheduler):
     backend = {backend!r}
 
 command = CommandJob(["sleep", "1000"], on_start=lambda job: say("starts"))
-jobs = [Job(crash), command, Kept(), Scheduler(Kept()), Job(anyio.sleep, 0)]
+again = Job(fail, retry=Retry(99, first=0.2, factor=1, jitter=False))
+jobs = [again, Job(crash), command, Kept(), Scheduler(Kept()), Job(anyio.sleep, 0)]
 if {is_clean_up}:
     critical = Job(fail, critical=True)
-    jobs = [critical, Scheduler(*jobs, jobs_window=4, run_if="failed", required=critical)]
-scheduler = Nights(*jobs, jobs_window=4)
+    jobs = [critical, Scheduler(*jobs, jobs_window=5, run_if="failed", required=critical)]
+scheduler = Nights(*jobs, jobs_window=5)
 try:
     scheduler.run(backend={backend!r})
 except Bang:
