@@ -284,7 +284,7 @@ PLANTS: Final = (
     ),
     Plant(
         "tokens-shrunk",
-        f"{ADMISSION}/_tokens.py",
+        f"{ADMISSION}/_line.py",
         "a limiter that has shrunk keeps its tokens going round",
         """\
             return available < 0
@@ -295,7 +295,7 @@ PLANTS: Final = (
     ),
     Plant(
         "tokens-in-turn",
-        f"{ADMISSION}/_tokens.py",
+        f"{ADMISSION}/_line.py",
         "a run takes a token before another that has asked before",
         """\
             if not self.waiting_count:
@@ -703,7 +703,7 @@ PLANTS: Final = (
     ),
     Plant(
         "tokens-last-ticket",
-        f"{ADMISSION}/_tokens.py",
+        f"{ADMISSION}/_line.py",
         "a job that is cancelled takes the oldest ticket of its run with it",
         "self._tickets.pop()[0] = None",
         "self._tickets.popleft()[0] = None",
@@ -805,7 +805,7 @@ PLANTS: Final = (
     ),
     Plant(
         "pause-request",
-        f"{ADMISSION}/_tokens.py",
+        f"{ADMISSION}/_line.py",
         "a run whose waiting jobs were taken back stays in the line for a token",
         """\
         self.limit.update_request()
@@ -877,7 +877,7 @@ PLANTS: Final = (
     ),
     Plant(
         "tokens-not-first",
-        f"{ADMISSION}/_tokens.py",
+        f"{ADMISSION}/_line.py",
         "a token that was given back serves the last ticket",
         """\
         while (served := self.tickets.popleft()[0]) is None:

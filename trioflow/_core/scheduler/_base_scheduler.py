@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, Self, Ty
 from ... import _hints
 from .. import backend as _backend
 from ..admission import _policies, _window
+from ..admission._line import token_holder
 from ..admission._pool import check_pool
-from ..admission._tokens import token_holder
 from ..admission._window import Adaptive
 from ..backend import BackendName
 from ..base import _graph_algorithms

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from ..admission._line import token_holders
 from ..admission._policies import FIFO_POLICY
 from ..admission._resource import CountedResource
-from ..admission._tokens import token_holders
 from ..base._states import RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
 from ..base._text_forms import duration_text, join_names, percent_text
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
