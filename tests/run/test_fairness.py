@@ -15,8 +15,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Job, JobState, Scheduler, Sequence, StopReason
-from trioflow._core.run._time_slice import TimeSlice
-from trioflow._core.run._worker import Worker
+from trioflow._core.run._worker import TimeSlice, Worker
 
 from ..bodies import nothing, pass_time, turns
 

@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 
 from trioflow import Job, JobCancelled, JobTimeout, Retry, Scheduler, Sequence, Service, StopReason
-from trioflow._core.run import _time_slice
+from trioflow._core.run import _worker
 from trioflow.testing import run_virtual
 
 from ..bodies import CANCELLED, FAILED, RUNNING, SCHEDULED, SUCCEEDED, fail, nap, task_now
@@ -451,7 +451,7 @@ async def in_waits() -> None:
 
 def test_no_job_runs_in_a_task_that_was_cancelled_before_its_worker_began(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that is cancelled while its worker waits to begin, as the time of a turn is used up, runs no job."""
-    monkeypatch.setattr(_time_slice, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(_worker, "TURN_SECONDS", 0.0)
     requests: list[int] = []
 
     async def look() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import First, Job, Pool, Scheduler
-from trioflow._core.run import _time_slice
+from trioflow._core.run import _worker
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import nap, pass_time
@@ -100,7 +100,7 @@ def test_a_worker_that_may_begin_in_a_turn_starts_its_first_job_in_it(
     make_group: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On trio, it begins in its place, and waits no more; if time ran out then, later groups came first."""
-    monkeypatch.setattr(_time_slice, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(_worker, "TURN_SECONDS", 0.0)
     names = "abcdefgh"
     for _ in range(10):
         started: list[str] = []
@@ -119,7 +119,7 @@ class TakesTime(Instrument):
         self.backend = backend
 
     def before_run(self, scheduler: Scheduler) -> None:
-        pass_time(self.backend, _time_slice.TURN_SECONDS * 0.3)
+        pass_time(self.backend, _worker.TURN_SECONDS * 0.3)
 
 
 @pytest.mark.parametrize("make_group", [Scheduler, First])

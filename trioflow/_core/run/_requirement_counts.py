@@ -41,7 +41,7 @@ from ..job._errors import DROPPED, Failure, no_result_error, one_line_error
 from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
 from ..job._requirements import certainly_runs, decide
 from ._instruments import Part, overriding
-from ._time_slice import TURN_SECONDS
+from ._worker import TURN_SECONDS
 
 if TYPE_CHECKING:
     from ._run import Run

@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from ..admission._line import Line
+from ..admission._line import Line, RunTokens, Tokens, ask_in_order
 from ..admission._policies import reject_call_from_policy
-from ..admission._tokens import RunTokens, Tokens, ask_in_order
 from ..base import _graph_algorithms, _logger, _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors, _requirements
@@ -37,8 +36,7 @@ from ._requirement_counts import RequirementCounts, count_consumer, link, reopen
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
-from ._time_slice import TimeSlice
-from ._worker import Lane, Worker
+from ._worker import Lane, TimeSlice, Worker
 
 if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
