@@ -356,7 +356,7 @@ OPENERS = {
     "a descriptor": """
         batch._record_files.RecordFile._keep_whole_lines cli._outputs.discard_buffers
         jobs.command._output_sinks.OutputSpool.reopen jobs.ssh._local_copier.main
-        jobs.ssh._remote_commands._make_sinks journal._questions.QuestionFiles.write
+        jobs.ssh._node_session._make_sinks journal._questions.QuestionFiles.write
         journal._questions.QuestionFiles._read_file simulation._duration_sources._lock_file
         view.look._page.PageHandler._send_file view.monitor._terminal._duplicate_file
         """,
@@ -436,7 +436,7 @@ REMOVERS = {
         view.events._nonblocking_writer._open_target
         """,
     "a descriptor": """
-        cli.__init__._open_closed_streams jobs.ssh._local_copier.main jobs.ssh._remote_commands._make_sinks
+        cli.__init__._open_closed_streams jobs.ssh._local_copier.main jobs.ssh._node_session._make_sinks
         view.monitor._terminal._duplicate_file
         """,
 }

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import SshError
+from trioflow import LocalNode, SshError
 from trioflow.jobs.command._output_sinks import CaptureSink
-from trioflow.jobs.ssh import _remote_commands, _wrapper
-from trioflow.jobs.ssh._remote_commands import _StartBuffer
+from trioflow.jobs.ssh import _node_session, _wrapper
+from trioflow.jobs.ssh._node_session import _StartBuffer
 from trioflow.jobs.ssh._wrapper import ReportFilter, WrapperReport
 
 from ...places import PATIENCE
@@ -290,7 +290,7 @@ def test_reports_are_removed_from_output_read_in_any_pieces(texts: list[bytes], 
 def test_output_before_the_start_report_is_buffered_and_then_passed_on(end_first: bool) -> None:
     """Output is held back until the start report, which comes by another pipe, and is then passed on."""
     capture, before = CaptureSink(), CaptureSink()
-    gate = _StartBuffer([capture])
+    gate = _StartBuffer([capture], LocalNode())
     reader = ReportFilter(TOKEN, [CaptureSink()], before, gate.open)
     gate.write(b"out")
     if end_first:
@@ -304,8 +304,8 @@ def test_output_before_the_start_report_is_buffered_and_then_passed_on(end_first
 
 def test_a_node_that_only_prints_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A login shell that prints without end fills no memory: at a limit, the session fails with the reason."""
-    monkeypatch.setattr(_remote_commands, "MAX_EARLY_BYTES", 3 << 20)
-    gate = _StartBuffer([CaptureSink()])
+    monkeypatch.setattr(_node_session, "MAX_EARLY_BYTES", 3 << 20)
+    gate = _StartBuffer([CaptureSink()], LocalNode())
     gate.write(bytes(3 << 20))
     with pytest.raises(SshError, match=r"localhost: it has written more than 3 MiB, and has not started the command"):
         gate.write(b"a")
@@ -313,7 +313,7 @@ def test_a_node_that_only_prints_is_stopped(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_output_held_before_the_start_is_appended_in_place() -> None:
     """Each piece of output before the start is appended to one buffer, so its cost does not grow with that before."""
-    gate = _StartBuffer([CaptureSink()])
+    gate = _StartBuffer([CaptureSink()], LocalNode())
     gate.write(b"a")
     buffer = gate.buffer
     gate.write(b"b")

@@ -9,12 +9,16 @@ ensure ──► open? ──► wait for the lock ──► open the gateway �
 The connection is the gate of the node's sessions, which the engine opens while the node's jobs wait, SCHEDULED. A job
 that waits for nothing, a clean-up job, opens it itself; and so does one that finds it lost. The connection remembers a
 failure, and raises it once in every job of the node. For a job that has had it (`retry=`), there is another attempt.
+
+A `LocalNode` has a connection of the same interface, which runs commands and copies files on this machine, without ssh.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
+import json
 import os
 import random
 import shutil
@@ -25,6 +29,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from math import inf
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -38,8 +43,7 @@ from ..command._output_sinks import MAX_TAIL_BYTES, file_tail
 from ..command._result import CommandError
 from ..posix._guard import MARK_VARIABLE, Guard
 from ..posix._processes import Process, end_group, spawn
-from . import _transport
-from ._local_node import LocalConnection
+from . import _local_copier, _transport
 from ._nodes import LocalNode, Node, SshNode
 from ._ssh_errors import SshError, Unreachable
 from ._transport import READY, Diagnostics, Gateway, OpenSsh, Operation
@@ -425,6 +429,61 @@ class Connection:
         finally:
             process.unregister()
             self.process = None
+
+
+class LocalConnection:
+    """A connection to this machine, with the interface of `Connection`: it is always open and never lost."""
+
+    def __init__(self, node: LocalNode) -> None:
+        self.node: Final = node
+        self.directory: Final = node.directory
+        self.sessions: Final = anyio.CapacityLimiter(inf)
+        self.leftover_files: list[str] = []
+        self.was_reported = False
+
+    @property
+    def scratch(self) -> str:
+        """The path prefix of temporary files: the temporary directory with a trailing separator."""
+        return os.path.join(tempfile.gettempdir(), "")
+
+    async def ensure(self, user: object) -> None:
+        """Create the node's directory, unless it exists.
+
+        Raises:
+            OSError: the directory cannot be created.
+
+        """
+        if self.directory is not None:
+            os.makedirs(self.directory, exist_ok=True)
+
+    def is_open(self) -> bool:
+        return True
+
+    def command(self, line: str) -> Sequence[str]:
+        return ["/bin/sh", "-c", line]
+
+    def copy_command(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
+        """Return the command that executes file operations, and its standard input."""
+        records = [(type(operation).__name__, *dataclasses.astuple(operation)) for operation in operations]
+        return [sys.executable or "python3", "-I", "-S", _local_copier.__file__], json.dumps(records).encode()
+
+    def parse_listing(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
+        """Return the paths of the copied files, which the copy command has printed one per line."""
+        return output.decode(errors="replace").splitlines()
+
+    def explain_errors(self, output: bytes) -> tuple[bytes, str]:
+        return output.strip(), ""
+
+    def never_started(self, text: str) -> bool:
+        """Return False: a local command never fails because of the connection."""
+        return False
+
+    def is_session_limit_error(self, text: str) -> bool:
+        """Return False: the number of local commands is unlimited."""
+        return False
+
+    def node_path(self, path: str) -> str:
+        return os.path.expanduser(path)
 
 
 class PrivateDirectory:

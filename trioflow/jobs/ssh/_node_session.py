@@ -1,27 +1,42 @@
 """Commands and file transfers over the connection to a node, with the wait for a session, retries, and cleanup.
 
-`NodeSession` retries a command or a transfer that has not started. `_remote_commands` makes a single attempt.
+`NodeSession` retries a command or a transfer that has not started; `RemoteCommand` is a single attempt.
+
+Each command runs in a wrapper, a shell script on the node (`_wrapper`). A nested `CommandJob` starts the local end,
+which is an ssh that shares the connection, or the wrapper itself for a `LocalNode`. It reads its output, ends it and
+reaps it. To end a command, it closes the standard input of the wrapper, which then ends the command and exits. If that
+takes too long, it kills the local end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
+import signal
+import socket
 import subprocess
-from collections.abc import AsyncGenerator, Generator, Sequence
-from typing import Any, Final
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
 
 import anyio
 
 from ..._core.run._current import current_job
-from ...abc import AbstractJob, TimeLimit
+from ...abc import AbstractJob, TimeLimit, run_of
+from .._user_files import open_output_file
+from ..command import _output_sinks
 from ..command._command_job import CommandJob
+from ..command._output_sinks import MAX_TAIL_BYTES, CaptureSink, DescriptorSink, OutputSink, OutputSpool, file_tail
 from ..command._result import REDACTED_COMMAND, ZERO_ONLY, CommandError, CommandResult, describe_failure
-from ._connections import Connection
-from ._local_node import LocalConnection
-from ._remote_commands import RemoteCommand, Stdio
+from ..command._spawn_options import is_path
+from ..posix._processes import Process, ReportedUsage
+from ._connections import Connection, LocalConnection
+from ._nodes import LocalNode, Node
 from ._ssh_errors import SshError
 from ._transport import LOST_SESSION_CODE, Operation
+from ._wrapper import ReportFilter, export_variables, login_shell_line
 
 MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to start a command whose connection is lost before it starts."""
@@ -251,3 +266,344 @@ class _RetryPolicy:
             if text.strip() and self._redact:
                 what = "it failed with an error message that may name files"
             raise SshError(connection.node, f"{self._description}: {what}", advice, started=not never_started)
+
+
+# ---- one attempt to run a command
+
+KILL_MARGIN: Final = 5.0
+"""The time, in seconds, from the end of a command's grace period until this program kills its side of the session."""
+MAX_LINE_BYTES: Final = 131_071
+"""The maximum length of a command line for a node, in bytes. It is Linux's limit for one argument (MAX_ARG_STRLEN)."""
+MAX_VARIABLE_BYTES: Final = 100_000
+"""The maximum size of a command's environment variables, in bytes. They must fit into the buffer of a socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """The redirections of a command's standard streams, and its environment variables."""
+
+    stdin: str = ""  # a file on the node
+    stdout: Any = None
+    stderr: Any = None
+    on_start: Callable[[], object] | None = None
+    on_line: Callable[[str], object] | None = None
+    tag: Callable[[], str] | None = None
+    truncate: bool = False  # empty the output files first
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def is_merged(self) -> bool:
+        return bool(self.stderr == subprocess.STDOUT)
+
+
+class RemoteCommand:
+    """One attempt to run a command in a wrapper."""
+
+    def __init__(self, session: NodeSession, words: Sequence[str], stdio: Stdio, description: str) -> None:
+        """Build the wrapper's command line, and open the destinations of the output.
+
+        Args:
+            session: the session of the job.
+            words: the program and its arguments.
+            stdio: its standard streams and environment variables.
+            description: the command as it appears in errors.
+
+        Raises:
+            CommandError: the command is too long for the node.
+            OSError: a file cannot be opened.
+
+        """
+        self._session: Final = session
+        self._stdio: Final = stdio
+        self._description: Final = description
+        token, job, connection = os.urandom(8).hex(), session.job, session.connection
+        initial_input = export_variables(stdio.env, token) if stdio.env else b""
+        command = login_shell_line(
+            words, token, grace=session.grace, stdin=stdio.stdin, merged=stdio.is_merged, size=len(initial_input)
+        )
+        self._check_size(
+            "its command line, including the wrapper of trioflow, takes", len(os.fsencode(command)), MAX_LINE_BYTES
+        )
+        self._check_size("its variables (env=) take", len(initial_input), MAX_VARIABLE_BYTES)
+        self._tail: Final = _TailSink()
+        self._login_tail: Final = _TailSink()
+        self._stdout: Final = _LocalOutput("stdout", stdio, job)
+        if stdio.is_merged:
+            self._stdout.sinks.append(self._tail)
+        try:
+            self._stderr: Final = _LocalOutput("stderr", stdio, job)
+        except BaseException:
+            self._stdout.close()
+            raise
+        self._start_buffer: Final = _StartBuffer(self._stdout.sinks, connection.node)
+        stderr_sinks = [self._tail, *self._stderr.sinks]
+        report_filter = ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
+        self.report: Final = report_filter.report
+        activity_sinks = [_output_sinks.ActivitySink(session.limit.heartbeat)] * session.limit.needs_signs
+        self._process: Final = _LocalEnd(
+            connection.command(command),
+            cwd=connection.directory,
+            stdout=cast(Any, _SinkFile([self._start_buffer, *activity_sinks])),
+            stderr=cast(Any, _SinkFile([report_filter, *activity_sinks])),
+            check=False,
+            terminate_grace=session.grace + KILL_MARGIN,
+            label=job.label,
+            redact=True,  # its command line, with the wrapper, explains nothing
+        )
+        self._process._initial_input = initial_input
+
+    _elapsed: float
+
+    def _check_size(self, subject: str, size: int, max_size: int) -> None:
+        """Check that a part of the command is not too long for the node.
+
+        Raises:
+            CommandError: the size is above the limit.
+
+        """
+        if size > max_size:
+            advice = "pass large data through stdin=, or copy it with a Push first"
+            why = f"not started: {subject} {size} bytes, and the limit for a node is {max_size}"
+            command = f"{self._session.connection.node.name}: {self._description}"
+            raise CommandError(self._session.job, command, why, advice=advice)
+
+    def _report_start(self) -> None:
+        self._start_buffer.open()
+        if self._stdio.on_start is not None:
+            self._stdio.on_start()
+
+    @property
+    def stderr_tail(self) -> bytes:
+        """The last bytes of standard error or, until the command has started, of messages from ssh and the login shell.
+
+        If standard error is merged into standard output, these are the last bytes of both.
+        """
+        return bytes(self._tail.data if self.report.started else self._login_tail.data)
+
+    def tails(self, size: int) -> Iterator[tuple[str, bytes]]:
+        """Yield the end of each stream that is captured or goes to a file. Any thread may call this."""
+        for name, output in (("stdout", self._stdout), ("stderr", self._stderr)):
+            if (tail := output.tail(size)) is not None:
+                yield name, tail
+
+    def check_login(self) -> None:
+        """Raise an error if the login shell ended the session before the command started.
+
+        The exit code of ssh is then that of the login shell; its own is 255.
+
+        Raises:
+            SshError: the login shell of the node, or a forced command in its place, does not run commands.
+
+        """
+        ended = self._process.last_result
+        node, code = self._session.connection.node, LOST_SESSION_CODE if ended is None else ended.returncode
+        if not 0 <= code < LOST_SESSION_CODE or isinstance(node, LocalNode):
+            return
+        output = (
+            b"" if self._session.job.redact else bytes(self._start_buffer.buffer[-MAX_TAIL_BYTES:] + self.stderr_tail)
+        )
+        message = output[-MAX_TAIL_BYTES:].decode(errors="backslashreplace").strip()
+        what = f"the login succeeded, but the session ended with exit code {code} before the command started"
+        where = f" ({message})" if message else ""
+        raise SshError(node, f"{self._description}: {what}{where}", "its login shell must run commands")
+
+    async def run(self) -> None:
+        clock = run_of(self._session.job).clock
+        began = clock()
+        try:
+            with self._session.limit.counting():
+                await self._process.co_run()
+        except CommandError as error:
+            if error.job is not self._process or self.report.returncode is None:
+                raise
+            # The exit code of the local end is unknown; that of the command is reported.
+        finally:
+            self._elapsed = clock() - began
+            self._stdout.close()
+            self._stderr.close()
+
+    def result(self) -> CommandResult:
+        report = self.report
+        assert report.returncode is not None
+        usage = ReportedUsage(report.user_time, report.system_time)
+        return CommandResult(
+            _to_subprocess_code(report.returncode),
+            self._elapsed,
+            usage,
+            self._stdout.captured(),
+            self._stderr.captured(),
+        )
+
+
+class _LocalEnd(CommandJob):
+    """A job that runs the local end of a command, and ends it by closing its input, not by a signal."""
+
+    __slots__ = ("_initial_input", "_other_end", "_own_end")
+
+    _initial_input: bytes  # the first bytes of its input
+    _own_end: socket.socket  # this program's end of the input
+    _other_end: socket.socket
+
+    async def co_run(self) -> CommandResult:
+        """Run the local end, with a socket as its input: the buffer of a pipe may be too small for the first bytes."""
+        self._own_end, self._other_end = socket.socketpair()
+        try:
+            if self._initial_input:
+                self._own_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(self._initial_input))
+                self._own_end.sendall(self._initial_input)
+            return await super().co_run()
+        finally:
+            self._close_input()
+
+    def _stdin_value(self, stdin: Any) -> int:
+        return self._other_end.fileno()
+
+    def _terminate(self, process: Process) -> None:
+        self._close_input()
+
+    def _close_input(self) -> None:
+        self._own_end.close()
+        self._other_end.close()
+
+
+class _LocalOutput:
+    """The destination of one stream of a command.
+
+    Output never goes directly to a user-supplied descriptor: ssh would make the descriptor non-blocking, which affects
+    every process that shares it.
+    """
+
+    def __init__(self, name: str, stdio: Stdio, job: Any) -> None:
+        """Open the destination.
+
+        Raises:
+            OSError: a file cannot be opened.
+
+        """
+        target = getattr(stdio, name)
+        self._path: Final = target if is_path(target) else None
+        self._capture: Final = CaptureSink() if target == subprocess.PIPE else None
+        self.sinks: list[OutputSink] = [] if self._capture is None else [self._capture]
+        lines = _output_sinks.make_line_sinks(name, stdio.on_line, stdio.tag)
+        self.sinks += lines
+        if is_path(target):
+            self.sinks.append(DescriptorSink(open_output_file(target, job, truncate=stdio.truncate)))
+        elif not (lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
+            self.sinks += _make_sinks(getattr(sys, name) if target is None else target)
+
+    def tail(self, size: int) -> bytes | None:
+        """Return the end of the output so far; None if it is neither captured nor goes to a file."""
+        if self._capture is not None:
+            return self._capture.tail(size)
+        return None if self._path is None else file_tail(self._path, size) or b""
+
+    def captured(self) -> bytes | OutputSpool | None:
+        return None if self._capture is None else self._capture.output()
+
+    def close(self) -> None:
+        """Close the file opened by path, if any; needed if the command has not started, or another sink has failed."""
+        for sink in self.sinks:
+            if isinstance(sink, DescriptorSink):
+                sink.finish()
+
+
+class _SinkFile:
+    """A writable file that forwards data to several sinks."""
+
+    mode: Final = "wb"
+
+    def __init__(self, sinks: Sequence[OutputSink]) -> None:
+        self._sinks: Final = sinks
+
+    def write(self, data: bytes) -> None:
+        for sink in self._sinks:
+            sink.write(data)
+
+    def flush(self) -> None:
+        """Finish all sinks; a `CommandJob` flushes its files only once, at the end of the output."""
+        for sink in self._sinks:
+            sink.finish()
+
+
+MAX_EARLY_BYTES: Final = 16 << 20
+"""The maximum number of bytes of standard output to keep before the start of a command is reported.
+
+The report comes through another pipe, so these bytes may be the first output of the command, of which none is lost.
+"""
+
+
+class _StartBuffer:
+    """A sink that buffers standard output until the start of the command is reported, then forwards it.
+
+    Output before the start is from the login shell. It is not forwarded if the command never starts.
+
+    Args:
+        sinks: the destinations of the output.
+        node: the node, for errors; None for this machine.
+
+    """
+
+    def __init__(self, sinks: Sequence[OutputSink], node: Node) -> None:
+        self.buffer: Final = bytearray()
+        self._node: Final = node
+        self._output: Final = _SinkFile(sinks)
+        self._is_open = False
+        self._is_finished = False
+
+    def open(self) -> None:
+        """Forward the buffered output, and from now on all output.
+
+        The buffer may contain output of the command, because the report of its start arrives through another pipe.
+        """
+        self._is_open = True
+        if self.buffer:
+            self._output.write(bytes(self.buffer))
+        self.buffer.clear()
+        if self._is_finished:
+            self.finish()
+
+    def write(self, data: bytes) -> None:
+        """Buffer data or, after `open`, forward it.
+
+        Raises:
+            SshError: more than `MAX_EARLY_BYTES` have arrived before the start.
+
+        """
+        if self._is_open:
+            self._output.write(data)
+            return
+        self.buffer.extend(data)
+        if len(self.buffer) > MAX_EARLY_BYTES:
+            what = f"it has written more than {MAX_EARLY_BYTES >> 20} MiB, and has not started the command"
+            raise SshError(self._node, what, "check what its login shell prints")
+
+    def finish(self) -> None:
+        """Finish the sinks or, before `open`, leave that to `open`."""
+        self._is_finished = True
+        if self._is_open:
+            self._output.flush()
+
+
+class _TailSink(OutputSink):
+    """A sink that keeps the last `MAX_TAIL_BYTES` bytes of a stream."""
+
+    def __init__(self) -> None:
+        self.data: Final = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.data.extend(data)
+        del self.data[:-MAX_TAIL_BYTES]
+
+
+def _make_sinks(file: Any) -> list[OutputSink]:
+    """Return the sinks for an open file or a descriptor; none for None."""
+    if isinstance(file, int):
+        file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - the caller closes it
+    return [] if file is None else [_output_sinks.stream_sink(file, flush_each_write=True)]
+
+
+def _to_subprocess_code(code: int) -> int:
+    """Convert a shell's exit code to that of `subprocess`: if a signal ended the command, from 128 + N to -N."""
+    with contextlib.suppress(ValueError):
+        return -signal.Signals(code - 128)
+    return code

@@ -21,8 +21,7 @@ from ..command._command_job import CommandJob
 from ..command._output_sinks import OutputSpool
 from ..command._spawn_options import is_path
 from ..posix._files import call_in_thread, may_wait_for_writer
-from ._node_session import NodeSession
-from ._remote_commands import Stdio
+from ._node_session import NodeSession, Stdio
 from ._ssh_errors import SshError
 from ._steps import is_directory
 from ._transport import Get, MakeDirectory, Operation, Put

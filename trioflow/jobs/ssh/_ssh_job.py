@@ -36,9 +36,8 @@ from ..command._result import REDACTED_COMMAND, CheckOption, CommandResult, pars
 from ..command._spawn_options import CommandOptions, is_path
 from . import _sftp_transfers
 from ._connections import Connections, need_session
-from ._node_session import NodeSession
+from ._node_session import NodeSession, RemoteCommand, Stdio
 from ._nodes import LocalNode, Node, SshNode, make_node
-from ._remote_commands import RemoteCommand, Stdio
 from ._ssh_errors import Unreachable
 from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, fill_word, interpreter, parse_steps
 
