@@ -116,10 +116,8 @@ class Cluster(JobExecutor):
         fetched_futures, result_uses = run.shared(FetchedFutures), run.shared(ResultUses)
         call = call_of(job, partial(fetched_futures.resolve_input, client))
         stays = partial(result_uses.stays_on_cluster, job, client)
-        should_fetch = run.stores(job) or not stays()
-        future, value = await call_on_cluster(
-            job, client, call, lambda: should_fetch or not stays(), self._call_options
-        )
+        must_fetch = run.stores(job) or not stays()
+        future, value = await call_on_cluster(job, client, call, lambda: must_fetch or not stays(), self._call_options)
         if value is NOT_FETCHED:
             return ClusterResult(client, future, self._address)
         fetched_futures.keep_future(job, client, future)

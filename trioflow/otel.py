@@ -221,9 +221,8 @@ def remote_context(environment: Mapping[str, str] | None = None) -> otel_context
 
     """
     variables = os.environ if environment is None else environment
-    return propagate.extract(
-        {name: value for name in PROPAGATION_FIELDS if (value := variables.get(name.upper())) is not None}
-    )
+    values = {name: variables.get(name.upper()) for name in PROPAGATION_FIELDS}
+    return propagate.extract({name: value for name, value in values.items() if value is not None})
 
 
 def _observe_budgets(tracing: Tracing | None) -> list[metrics.Observation]:

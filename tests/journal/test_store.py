@@ -497,7 +497,7 @@ def test_only_the_process_that_created_a_lock_file_removes_it(file: Path, monkey
     assert name.read_text() == "another one's"
 
 
-@pytest.mark.skipif(_lock.GET_LOCK_COMMAND is None, reason="needs locks of open files")
+@pytest.mark.skipif(_lock.SET_LOCK_COMMAND is None, reason="needs locks of open files")
 def test_sqlite_locks_survive_closing_another_descriptor_of_the_file(file: Path) -> None:
     """SQLite's locks survive closing another descriptor of the file, as by a job that copies the directory."""
     with contextlib.closing(JournalStore(file, writes=True)):
@@ -505,7 +505,7 @@ def test_sqlite_locks_survive_closing_another_descriptor_of_the_file(file: Path)
             os.close(os.open(name, os.O_RDONLY))
             with open(name, "r+b") as other:
                 asked = struct.pack(_lock.FLOCK_STRUCT, fcntl.F_WRLCK, os.SEEK_SET, *place, 0)
-                answer = struct.unpack_from(_lock.FLOCK_STRUCT, fcntl.fcntl(other, _lock.GET_LOCK_COMMAND or 0, asked))
+                answer = struct.unpack_from(_lock.FLOCK_STRUCT, fcntl.fcntl(other, _lock.GET_LOCK_COMMAND, asked))
             assert answer[:4] == (fcntl.F_RDLCK, os.SEEK_SET, *place)
 
 

@@ -114,16 +114,14 @@ class RunSummaryText:
         """Return the jobs that the run's timeout has cancelled, longest-running first; "" if it did not time out."""
         if self._scheduler.stop_reason is not StopReason.TIMEOUT:
             return ""
-        running = [
+        ended = [
             (job.finished_at - job.started_at, job)
             for job in self._scheduler.iterate_jobs()
             if job.state is JobState.CANCELLED and not (job.forever or is_scheduler(job))
             if job.started_at is not None and job.finished_at is not None
         ]
-        running.sort(key=lambda entry: -entry[0])
-        shown = [
-            (-took, f"{self._short_path(job.path)} {duration_text(took, in_column=True)}") for took, job in running
-        ]
+        ended.sort(key=lambda entry: -entry[0])
+        shown = [(-took, f"{self._short_path(job.path)} {duration_text(took, in_column=True)}") for took, job in ended]
         return self._fit_items(shown)
 
     def _short_path(self, path: str) -> str:

@@ -92,9 +92,8 @@ def why(path: Path) -> int:
     rows = [(record.path, duration_cell(record.elapsed), record.why or NOT_IN_JOURNAL_TEXT) for record in ran]
     for failure in failures.values():
         reason = NOT_IN_JOURNAL_TEXT if failure.why is None else failure.why
-        rows.append(
-            (failure.path, duration_cell(failure.elapsed), f"{reason}; {failure.error}" if reason else failure.error)
-        )
+        text = f"{reason}; {failure.error}" if reason else failure.error
+        rows.append((failure.path, duration_cell(failure.elapsed), text))
     shown = [[printable(cell) for cell in row] for row in (("job", "took", "why it ran"), *rows)]
     for line in align_columns(shown, (0, 2)):
         _outputs.echo(line)

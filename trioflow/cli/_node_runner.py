@@ -120,10 +120,8 @@ class NodeRun:
             _outputs.echo(text, err=True)
 
     def _make_step_job(self, node: Node, step: Step, timeout: float | None) -> SshJob:
-        output = None if self._tag else subprocess.PIPE
-        return SshJob(
-            node, step, stdout=output, stderr=output, tag=self._tag, check=False, timeout=timeout, label=node.name
-        )
+        out = None if self._tag else subprocess.PIPE
+        return SshJob(node, step, stdout=out, stderr=out, tag=self._tag, check=False, timeout=timeout, label=node.name)
 
     def _print_table(self) -> None:
         rows: dict[tuple[bool, str], list[Node]] = {}

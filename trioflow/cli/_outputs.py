@@ -91,10 +91,8 @@ def echo_address(url: str, *, err: bool = False) -> None:
     words = os.environ.get("SSH_CONNECTION", "").split()
     if len(words) == 4:
         port, host = url.split(":")[2].partition("/")[0], words[2]
-        options = "" if words[3] == "22" else f"-p {words[3]} "
-        echo(
-            f"From your own machine, first: ssh -L {port}:127.0.0.1:{port} {options}{getpass.getuser()}@{host}", err=err
-        )
+        flag = "" if words[3] == "22" else f"-p {words[3]} "
+        echo(f"From your own machine, first: ssh -L {port}:127.0.0.1:{port} {flag}{getpass.getuser()}@{host}", err=err)
 
 
 def echo_data(data: bytes) -> None:

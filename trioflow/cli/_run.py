@@ -265,12 +265,8 @@ class RunFiles:
 
         for tracer in self.tracers:
             for path in self._options.trace:
-                suffix = path.suffix.lower()
-                yield (
-                    "trace",
-                    functools.partial(save_trace, tracer, suffix if suffix in (".svg", ".csv") else ".json"),
-                    path,
-                )
+                suffix = path.suffix.lower() if path.suffix.lower() in (".svg", ".csv") else ".json"
+                yield "trace", functools.partial(save_trace, tracer, suffix), path
             for path in self._options.report:
                 yield "report", functools.partial(save_trace, tracer, ".html"), path
 

@@ -469,9 +469,7 @@ def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
         for predecessor in all_requirements(level, job):
             predecessors.update({predecessor: None} if predecessor in kept else substitutes[predecessor])
         if job in kept:
-            job.requires(
-                [requirement for requirement in predecessors if requirement not in all_requirements(level, job)]
-            )
+            job.requires([each for each in predecessors if each not in all_requirements(level, job)])
         else:
             substitutes[job] = predecessors
     keep_only(level, kept_members)

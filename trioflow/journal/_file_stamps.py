@@ -134,10 +134,8 @@ class FileStamper:
 
     def _stamp_pattern(self, pattern: Any) -> str:
         paths = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
-        matching = [
-            f"{path} {self._stamp(path)}" for path in paths if os.path.realpath(path) not in self._journal_files
-        ]
-        return f"pattern {_digest(matching)}" if matching else ABSENT_STAMP
+        stamps = [f"{path} {self._stamp(path)}" for path in paths if os.path.realpath(path) not in self._journal_files]
+        return f"pattern {_digest(stamps)}" if stamps else ABSENT_STAMP
 
     def _tree_entries(self, root: str) -> Iterator[str]:
         """Yield the path below the root, the kind, and the stamp of each entry of a tree, but for the journal's files.

@@ -809,18 +809,16 @@ class JournalSession:
         running = self._running_jobs.get(job)
         if running is None:
             return None
-        path, fingerprint = running.path, running.fingerprint
+        path, files = running.path, self._question_files
         self._open_questions[path] = False
         try:
-            self._question_files.make()
-            question = make_question(path, job.label, fingerprint, facts)
-            if job.log and self._question_files.read("answer", path) is None:
+            files.make()
+            question = make_question(path, job.label, running.fingerprint, facts)
+            if job.log and files.read("answer", path) is None:
                 call = shlex.join(["trioflow", "answer", str(self.journal.path), path])
                 text = printable(question.described())
                 warn(f"{job.label!r} asks: {text}; to answer: {call} VALUE", about="question")
-            return PublishedQuestion(
-                self._question_files, question, warn, lambda: self._open_questions.update({path: True})
-            )
+            return PublishedQuestion(files, question, warn, lambda: self._open_questions.update({path: True}))
         except JournalError as error:
             warn(f"{error}; so {job.label!r} can only be answered by its method answer()")
             return None
@@ -916,10 +914,8 @@ class JournalSession:
         if self._pending_records or self._pending_restored:
             records, self._pending_records = self._pending_records, {}
             restored, self._pending_restored = self._pending_restored, {}
-            finished_writers, self._pending_finished_writers = self._pending_finished_writers, []
-            self.store.add_records(
-                list(records.values()), [(self.run_number, path) for path in restored], finished_writers
-            )
+            finished, self._pending_finished_writers = self._pending_finished_writers, []
+            self.store.add_records(list(records.values()), [(self.run_number, path) for path in restored], finished)
             if self._open_questions:
                 self._close_questions(records)
 

@@ -42,7 +42,7 @@ RELEASE_TIMEOUT: Final = 10.0
 LOG_DELAY: Final = 0.5
 """The time, in seconds, after which such a wait is logged."""
 SET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
-GET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_GETLK", None) if posix.IS_POSIX else None
+GET_LOCK_COMMAND: Final[int] = getattr(posix.fcntl, "F_OFD_GETLK", posix.fcntl.F_GETLK)
 """The fcntl() commands for locks of open file descriptions; None on systems without them, which use POSIX locks."""
 UNLOCKED, READ_LOCK, WRITE_LOCK = range(3)
 LOCK_FILE_BYTE: Final = 0 if posix.IS_POSIX else 1 << 30
@@ -270,9 +270,7 @@ def _is_locked(file: int) -> bool:
     """Return whether a lock file is locked through another descriptor, in this process or another."""
     if sys.platform != "win32":
         request = struct.pack(FLOCK_STRUCT, posix.fcntl.F_WRLCK, os.SEEK_SET, LOCK_FILE_BYTE, 1, 0)
-        response = posix.fcntl.fcntl(
-            file, posix.fcntl.F_GETLK if GET_LOCK_COMMAND is None else GET_LOCK_COMMAND, request
-        )
+        response = posix.fcntl.fcntl(file, GET_LOCK_COMMAND, request)
         return bool(struct.unpack_from(FLOCK_STRUCT, response)[0] != posix.fcntl.F_UNLCK)
     try:
         set_lock(file, LOCK_FILE_BYTE, 1)

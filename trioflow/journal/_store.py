@@ -327,14 +327,10 @@ class JournalStore:
                 irregularity = posix.describe_irregularity(os.lstat(f"{self.file}{suffix}"))
             except OSError:  # it is missing, or the error is raised when it is opened
                 continue
-            if irregularity is not None and suffix:
-                raise JournalError(
-                    f"{self._subject}: {self.file.name + suffix!r} next to it is {irregularity}; remove it"
-                )
             if irregularity is not None:
-                raise JournalError(
-                    f"{self._subject}: it is {irregularity}; give the path of a regular file with one name"
-                )
+                own = f"it is {irregularity}; give the path of a regular file with one name"
+                other = f"{self.file.name + suffix!r} next to it is {irregularity}; remove it"
+                raise JournalError(f"{self._subject}: {other if suffix else own}")
 
     def _find_other_writers(self) -> str | None:
         """Return who else may have written to the database or its log, for a message; None if only this user may."""
@@ -925,10 +921,8 @@ def checksum(row: Sequence[Any]) -> int:
             pass  # some values are not text
     total = 0
     for value in row[:6]:
-        data = (
-            value if isinstance(value, bytes) else f"{type(value).__name__} {value}".encode(errors="backslashreplace")
-        )
-        total = zlib.crc32(data, zlib.crc32(b"\0", total))
+        raw = value if isinstance(value, bytes) else f"{type(value).__name__} {value}".encode(errors="backslashreplace")
+        total = zlib.crc32(raw, zlib.crc32(b"\0", total))
     return total
 
 

@@ -106,9 +106,8 @@ def record_durations(file: Any, scheduler: BaseScheduler) -> None:
     try:
         with _lock_file(path):
             durations = {**_parse_file(path), **new_durations}
-            write_atomically(
-                path, json.dumps({VERSION_KEY: FORMAT_VERSION, "seconds": durations}, indent=0, sort_keys=True)
-            )
+            content = {VERSION_KEY: FORMAT_VERSION, "seconds": durations}
+            write_atomically(path, json.dumps(content, indent=0, sort_keys=True))
     except (OSError, ValueError) as error:
         warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")
 

@@ -226,15 +226,10 @@ def resolve_all_durations(scheduler: BaseScheduler, durations: Any) -> tuple[dic
     scheduler takes as long as its jobs.
     """
     source = getattr(scheduler, "durations", None) if durations is None else durations
-    known_durations = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
-    known_durations.update(_duration_sources.resolve_durations(source, scheduler))
-    median = median_duration(
-        number for job, number in known_durations.items() if not job.forever and not is_scheduler(job)
-    )
-    all_durations = {
-        job: known_durations.get(job, 0.0 if is_service(job) else median) for job in scheduler.iterate_jobs()
-    }
-    return all_durations, known_durations
+    known = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
+    known.update(_duration_sources.resolve_durations(source, scheduler))
+    median = median_duration(number for job, number in known.items() if not job.forever and not is_scheduler(job))
+    return {job: known.get(job, 0.0 if is_service(job) else median) for job in scheduler.iterate_jobs()}, known
 
 
 def _make_simulation(

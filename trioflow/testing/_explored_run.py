@@ -387,9 +387,8 @@ class ExploredRun:
         self._is_crashed = True
         if self._journal_directory is not None:
             directory, number = os.path.split(self._journal_directory)
-            self._journal_directory = shutil.copytree(
-                self._journal_directory, os.path.join(directory, str(int(number) + 1))
-            )
+            copied = os.path.join(directory, str(int(number) + 1))
+            self._journal_directory = shutil.copytree(self._journal_directory, copied)
         try:
             self._crash_copy = copy.deepcopy(self._world)
         except Exception as error:

@@ -197,9 +197,8 @@ class PlanGenerator:
     def __init__(self, seed: int, faults: Iterable[str]) -> None:
         self._random: Final = random.Random(seed)
         self._faults: Final = frozenset(faults)
-        self._kinds: Final = [
-            kind for kind, fault in FAULT_OF_KIND.items() if fault in self._faults - {"order", "durations"}
-        ]
+        others = self._faults - {"order", "durations"}
+        self._kinds: Final = [kind for kind, fault in FAULT_OF_KIND.items() if fault in others]
         self._wait_counts: Final[dict[str, int]] = {}
         self._jobs_with_timeout: Final[set[str]] = set()
         self._jobs_with_retries: Final[set[str]] = set()

@@ -77,12 +77,8 @@ class Story:
 
     def last_activity_time(self) -> float:
         """Return the last time at which a job began its current wait or finished; 0 if there is none."""
-        wait_starts = [
-            stepped.wait_start for stepped in self.stepped_jobs.values() if stepped.waiting_coroutine is not None
-        ]
-        return max(
-            wait_starts + [job.finished_at for job in self.stepped_jobs if job.finished_at is not None], default=0.0
-        )
+        times = [stepped.wait_start for stepped in self.stepped_jobs.values() if stepped.waiting_coroutine is not None]
+        return max(times + [job.finished_at for job in self.stepped_jobs if job.finished_at is not None], default=0.0)
 
     def add_waiting_jobs(self) -> None:
         """Add lines to the story: where each running job waits, and which jobs wait for a slot or a resource."""
@@ -191,10 +187,8 @@ class Judge:
         Do the same for each job whose `co_shutdown` was not called exactly once.
         """
         if leftover_tasks:
-            yield (
-                "a task is left running",
-                f"after the run, these tasks are left running: {', '.join(sorted(leftover_tasks))}",
-            )
+            names = ", ".join(sorted(leftover_tasks))
+            yield "a task is left running", f"after the run, these tasks are left running: {names}"
         unrepeated_schedulers = {job for job in self._story.stepped_jobs if is_scheduler(job) and job.retry is None}
         for job, stepped in self._story.stepped_jobs.items():
             if stepped.is_running or job.state in (JobState.RUNNING, JobState.SCHEDULED):
@@ -271,9 +265,7 @@ def _has_own_shutdown(job: AnyJob) -> bool:
 def _find_assertion(error: BaseException) -> BaseException | None:
     if isinstance(error, AssertionError):
         return error
-    return next(
-        (assertion for member in get_group_members(error) if (assertion := _find_assertion(member)) is not None), None
-    )
+    return next((found for found in map(_find_assertion, get_group_members(error)) if found is not None), None)
 
 
 # ---- while it runs
@@ -398,9 +390,8 @@ class ProgressWatch:
         previous, self._pending_timers = self._pending_timers, due_timers
         if previous is not None and (not due_timers & previous or anyio.current_time() == self._round_start):
             waits = f"{self._outcome.total_wait_count:,}"
-            self._give_up_because(
-                "it never ends", f"it never ends: its jobs have waited {waits} times, and nothing else is due"
-            )
+            text = f"it never ends: its jobs have waited {waits} times, and nothing else is due"
+            self._give_up_because("it never ends", text)
         self._round_start = anyio.current_time()
 
     def _give_up_because(self, invariant: str, text: str, time: float | None = None) -> None:

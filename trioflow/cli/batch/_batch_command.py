@@ -98,10 +98,8 @@ def command(options: Options) -> int:
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if os.environ.get("PARALLEL"):
-        warning = (
-            "the options in the environment variable PARALLEL are ignored; give those you need on the command line"
-        )
-        _outputs.echo(f"trioflow batch: {warning}: {printable(os.environ['PARALLEL'])}", err=True)
+        note = "the options in the environment variable PARALLEL are ignored; give those you need on the command line"
+        _outputs.echo(f"trioflow batch: {note}: {printable(os.environ['PARALLEL'])}", err=True)
     from . import _batch_run  # imported here, because --help does not need it
 
     return _batch_run.run(options)

@@ -190,10 +190,9 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     counts.restored.number = batch.reporter.restored_count
     counts.restored.seconds = batch.reporter.restored_seconds
     stopped = (batch.was_cut_short and batch.scheduler.stop_reason) or StopReason.FAILED
-    verdict_line = create_verdict(stopped, counts, run_seconds(batch.scheduler), noun="command").format_line(
-        "batch", symbols
-    )
-    yield click.style(verdict_line, fg="red", bold=True) if has_colors(sys.stderr) else verdict_line
+    verdict = create_verdict(stopped, counts, run_seconds(batch.scheduler), noun="command")
+    line = verdict.format_line("batch", symbols)
+    yield click.style(line, fg="red", bold=True) if has_colors(sys.stderr) else line
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else DEFAULT_WIDTH
     kinds = sorted(batch.reporter.failures.values(), key=lambda similar: not similar.is_crash)
     for similar in kinds[:MAX_SHOWN_KINDS]:

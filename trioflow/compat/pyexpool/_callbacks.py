@@ -72,16 +72,14 @@ class Latch:
             self._lock.release()
 
 
-def call_logged(callback: Callable[[Any], object] | None, owner: Any, callback_name: str) -> Exception | None:
+def call_logged(callback: Callable[[Any], object] | None, owner: Any, name: str) -> Exception | None:
     """Call a callback with its job or task. If it raises an `Exception`, log and return it; otherwise return None."""
     if callback is None:
         return None
     try:
         callback(owner)
     except Exception as error:
-        logger.error(
-            "%s of %s %r raised %r", callback_name, type(owner).__name__.lower(), owner.name, error, exc_info=error
-        )
+        logger.error("%s of %s %r raised %r", name, type(owner).__name__.lower(), owner.name, error, exc_info=error)
         return error
     return None
 
@@ -109,7 +107,7 @@ class CallbackThread:
 
     # ---- from the event loop
 
-    async def call(self, callback: Callable[[Any], object] | None, owner: Any, callback_name: str) -> Exception | None:
+    async def call(self, callback: Callable[[Any], object] | None, owner: Any, name: str) -> Exception | None:
         """Call a callback, and wait until it returns, even if the caller is cancelled.
 
         If it raises an `Exception`, log and return it; otherwise return None.
@@ -120,7 +118,7 @@ class CallbackThread:
 
         def call() -> None:
             try:
-                errors.append(call_logged(callback, owner, callback_name))
+                errors.append(call_logged(callback, owner, name))
             except BaseException as error:
                 self._interrupt(error)
             finally:

@@ -331,10 +331,8 @@ class Job(Unit):
         self.omitafn: bool = omitafn
         self.memkind: int = memkind
         reject_unsupported(memlim, 0, "memlim", subject, "give memory_limit to a trioflow.CommandJob")
-        for option, value in (("poutlog", poutlog), ("perrlog", perrlog)):
-            reject_unsupported(
-                value, None, option, subject, "write the captured output in onfinish, or give a file name"
-            )
+        for log, value in (("poutlog", poutlog), ("perrlog", perrlog)):
+            reject_unsupported(value, None, log, subject, "write the captured output in onfinish, or give a file name")
         self.proc: Process | None = None
         self._was_executed = False
         if task is not None:

@@ -72,11 +72,9 @@ class CommandResult:
         self.pid: Final = pid
         self.user_time: Final = usage.ru_utime
         self.system_time: Final = usage.ru_stime
-        peak = usage.ru_maxrss * RSS_UNIT_BYTES
-        self.max_rss: Final = peak if usage.ru_maxrss > rss_before_exec else None
-        self.max_rss_bound: Final = (
-            None if usage.ru_maxrss > rss_before_exec else rss_before_exec * RSS_UNIT_BYTES or None
-        )
+        is_own = usage.ru_maxrss > rss_before_exec  # otherwise it may be that of the copy before exec
+        self.max_rss: Final = usage.ru_maxrss * RSS_UNIT_BYTES if is_own else None
+        self.max_rss_bound: Final = None if is_own else rss_before_exec * RSS_UNIT_BYTES or None
         self._stdout: Final = stdout
         self._stderr: Final = stderr
 
@@ -180,11 +178,9 @@ class CommandError(TrioflowError):
         self.result: CommandResult | None = result
         self.returncode: int | None = None if result is None else result.returncode
         self.stderr: bytes | None = stderr
-        shown_command = (
-            self.command if len(self.command) <= MAX_COMMAND_LENGTH else self.command[:MAX_COMMAND_LENGTH] + "..."
-        )
-        shown_command = "\n".join(map(printable, shown_command.split("\n")))  # it may contain names of files
-        message = f"{failure}: {shown_command}" if result is not None else f"{failure}. The command: {shown_command}"
+        shown = self.command if len(self.command) <= MAX_COMMAND_LENGTH else self.command[:MAX_COMMAND_LENGTH] + "..."
+        shown = "\n".join(map(printable, shown.split("\n")))  # it may contain names of files
+        message = f"{failure}: {shown}" if result is not None else f"{failure}. The command: {shown}"
         if stderr and stderr.strip() and not job.redact:  # the output may quote redacted arguments
             message += f". Its {stream_name} ended with:\n" + stderr.strip().decode(errors="backslashreplace")
         super().__init__(message, advice)

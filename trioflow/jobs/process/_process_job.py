@@ -530,12 +530,12 @@ class RemoteValue(abc.ABC):
         """
 
 
-def check_processes(value: Any, description: str) -> ProcessesOption:
+def check_processes(value: Any, subject: str) -> ProcessesOption:
     """Check a value of `processes=`, and return it.
 
     Args:
         value: the value.
-        description: the name of the option and of its owner, for error messages.
+        subject: the name of the option and of its owner, for error messages.
 
     Raises:
         TypeError: the value is neither an executor, a cluster, a number, "local", nor None.
@@ -544,19 +544,17 @@ def check_processes(value: Any, description: str) -> ProcessesOption:
     """
     if is_made_by(value, "distributed") or hasattr(cast(Any, type(value)), "get_executor"):
         raise TypeError(
-            f"{description} is {short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client; "
+            f"{subject} is {short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client; "
             f"its get_executor() makes equal calls once, also those of a retry"
         )
     if value is None or isinstance(value, (Executor, JobExecutor)) or (type(value) is str and value == LOCAL_PROCESSES):
         return value  # type: ignore[return-value]
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
-            raise ValueError(
-                f"{description} is {value}: give 1 or more worker processes, or leave it out for one per CPU"
-            )
+            raise ValueError(f"{subject} is {value}: give 1 or more worker processes, or leave it out for one per CPU")
         return value
     raise TypeError(
-        f"{description} is {short_repr(value)}: give an executor (concurrent.futures.Executor), a "
+        f"{subject} is {short_repr(value)}: give an executor (concurrent.futures.Executor), a "
         f"trioflow.dask.Cluster, a number of worker processes, {LOCAL_PROCESSES!r}, or None"
     )
 

@@ -308,13 +308,7 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
             for name, value in all_attributes.items()
             if is_sendable(value, f"attribute {name!r}", omitted_parts)
         }
-        parts: tuple[Any, ...] = (
-            error_type,
-            args,
-            attributes,
-            members and tuple(map(take_error_apart, members)),
-            omitted_parts,
-        )
+        parts = error_type, args, attributes, members and tuple(map(take_error_apart, members)), omitted_parts
         if type(rebuild_error(parts)) is not error_type:
             raise TypeError
     except Exception:

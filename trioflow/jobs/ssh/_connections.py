@@ -97,9 +97,7 @@ class Connections:
         self._connections_by_node: Final[dict[SshNode, Connection]] = {}
         self._local_connections: Final[dict[LocalNode, LocalConnection]] = {}
         self.start_limiter: Final = anyio.CapacityLimiter(MAX_CONCURRENT_STARTS)
-        self.handshakes: Final = defaultdict[Hashable, anyio.CapacityLimiter](
-            lambda: anyio.CapacityLimiter(MAX_HANDSHAKES)
-        )
+        self.handshakes: Final = defaultdict[Any, anyio.CapacityLimiter](lambda: anyio.CapacityLimiter(MAX_HANDSHAKES))
         """For each server, the limiter of connections that are being opened. Several nodes may lead to one server."""
         self._directory: PrivateDirectory | None = None
 

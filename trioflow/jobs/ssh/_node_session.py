@@ -224,9 +224,8 @@ class NodeSession:
     ) -> CommandResult:
         failure = describe_failure(allowed, result.returncode)
         if failure is not None:
-            raise CommandError(
-                self.job, f"{self.connection.node.name}: {description}", failure, result, stderr_tail, written
-            )
+            command = f"{self.connection.node.name}: {description}"
+            raise CommandError(self.job, command, failure, result, stderr_tail, written)
         return result
 
 
@@ -399,12 +398,10 @@ class RemoteCommand:
         node, code = self._session.connection.node, LOST_SESSION_CODE if ended is None else ended.returncode
         if not 0 <= code < LOST_SESSION_CODE or isinstance(node, LocalNode):
             return
-        output = (
-            b"" if self._session.job.redact else bytes(self._start_buffer.buffer[-MAX_TAIL_BYTES:] + self.stderr_tail)
-        )
+        output = self._start_buffer.buffer[-MAX_TAIL_BYTES:] + self.stderr_tail
         message = output[-MAX_TAIL_BYTES:].decode(errors="backslashreplace").strip()
         what = f"the login succeeded, but the session ended with exit code {code} before the command started"
-        where = f" ({message})" if message else ""
+        where = f" ({message})" if message and not self._session.job.redact else ""
         raise SshError(node, f"{self._description}: {what}{where}", "its login shell must run commands")
 
     async def run(self) -> None:

@@ -77,9 +77,8 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
         os.makedirs(directory or ".", exist_ok=True)
         incoming = os.path.abspath(tempfile.mkdtemp(prefix=INCOMPLETE_PREFIX, dir=directory or "."))  # noqa: ASYNC240 - no access
     try:
-        paths = await session.transfer(
-            [Get(session.connection.node_path(source), incoming) for source in sources], description
-        )
+        operations = [Get(session.connection.node_path(source), incoming) for source in sources]
+        paths = await session.transfer(operations, description)
         names = sorted(os.listdir(incoming))
         with session.hidden_paths():
             _check_names(paths, description)
