@@ -632,7 +632,7 @@ class ModelLeaf(ModelJob):
         """Linger, then react; a further cancellation changes nothing but ends a wait without a shield."""
         if self.unwinding:
             self.again = True
-            if self.plan.linger and self.world.breaks_shields:
+            if self.plan.linger and self.world.is_direct_asyncio:
                 self.world.doubt("a shield of anyio does not hold")
             if self.timers:
                 self.drop_timers()
@@ -642,14 +642,14 @@ class ModelLeaf(ModelJob):
         is_due = (
             self.scope_timer is not None and self.scope_timer.live and self.scope_timer.when < self.world.now + SAME
         )
-        if is_due and self.asked and self.plan.linger and self.world.breaks_shields:
+        if is_due and self.asked and self.plan.linger and self.world.is_direct_asyncio:
             self.world.doubt("a shield of anyio does not hold")  # it is cancelled twice at this instant
         self.end_scope()
         if self.plan.reaction is Reaction.START and not self.ready:
             self.become_ready()
         if self.plan.linger:
             self.world.mark("lingering")
-            if self.at_each_wait and self.world.breaks_shields:
+            if self.at_each_wait and self.world.is_direct_asyncio:
                 self.world.doubt("a shield of anyio does not hold")
             self.world.after(self.plan.linger, self.react)
         else:
@@ -658,7 +658,7 @@ class ModelLeaf(ModelJob):
     def react(self) -> None:
         """Wait, or end, after a cancellation."""
         again = self.again or self.at_each_wait
-        if self.plan.linger and self.world.breaks_shields and self.world.is_tied():
+        if self.plan.linger and self.world.is_direct_asyncio and self.world.is_tied():
             self.world.doubt("a shield of anyio does not hold")  # if a further cause comes in this instant
         if self.plan.reaction is Reaction.GO_ON and self.world.cancels_once and not again:
             self.timers.append(self.world.after(self.plan.unwinding, self.end))

@@ -61,7 +61,7 @@ def cut(root: ModelScheduler) -> None:
     """Cancel the scope around the run. While the run ends, this is no further cause: it is raised afterwards."""
     if root.stopping:
         root.world.doubt("cut while the run ends")
-        if root.world.breaks_shields:
+        if root.world.is_direct_asyncio:
             root.world.doubt("a shield of anyio does not hold")
         root.asked = True
     else:

@@ -292,8 +292,12 @@ class ModelScheduler(ModelJob):
         if self.phase == "releasing":
             self.phase = "running"
         self.check_order(before)
-        if len(self.queue) > len(before) and self.size == math.inf and self.limiter() is None:
-            if self.last_release == self.world.now and self.world.tied_at == self.world.now:
+        if len(self.queue) > len(before):
+            is_second = self.last_release == self.world.now
+            if self.size < math.inf or self.limiter() is not None:
+                if is_second and self.world.is_direct_asyncio:  # which cannot tell whether a job has waited
+                    self.world.doubt("jobs that have not waited end as others do")
+            elif is_second and self.world.tied_at == self.world.now:
                 self.world.doubt("what is not limited starts as several end at one instant")
             self.last_release = self.world.now
 

@@ -58,7 +58,7 @@ class Mark:
         found: list[str] = []
         scanned = self._before
         while new := list_pids() - scanned:  # again, because a daemon forks, and ends, while it is looked for
-            found += [pid for pid in new if self.text.encode() in read_environment(pid)]
+            found += [pid for pid in new if self.text.encode() in (read_environment(pid) or b"")]
             scanned = scanned | new
         return found
 
