@@ -5,7 +5,8 @@
     python .ci/code_size.py --print     print what there is, in the form of the bounds
 
 A line of code is a line of a statement; blank lines, comments and docstrings are none. A room is a folder or a file of
-`trioflow/`; the rooms of `_core` have bounds of their own. CONTRIBUTING.md says what to do where there are too many.
+`trioflow/`. The rooms of `_core` have bounds of their own, and one for all of them; so has the package. CONTRIBUTING.md
+says what to do where there are too many.
 """
 
 from __future__ import annotations
@@ -45,15 +46,18 @@ def main() -> int:
         name = f"{room}/{inside[0]}" if room == "_core" and len(inside) > 1 else room
         sizes[name] += count_lines(ast.parse(path.read_text(encoding="utf-8")))
     bounds = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["trioflow"]["code-lines"]
+    total = sizes.total()
+    sizes["_core"] = sum(size for room, size in sizes.items() if room.startswith("_core/"))
+    sizes["all"] = total
     if "--print" in sys.argv:
         print(*(f'"{room}" = {size}' for room, size in sorted(sizes.items())), sep="\n")
         return 0
-    total = bounds.pop("all")
-    excess = (sizes - collections.Counter(bounds)) | (
-        collections.Counter(all=sizes.total()) - collections.Counter(all=total)
-    )
-    grown = [f"{room}: {sizes[room] or sizes.total()} lines, {over} too many" for room, over in excess.items()]
-    print(*grown, f"{sizes.total()} lines of code; {total} are allowed", sep="\n")
+    grown = [
+        f"{room}: {size} lines, {size - bounds.get(room, 0)} too many"
+        for room, size in sizes.items()
+        if size > bounds.get(room, 0)
+    ]
+    print(*grown, f"{total} lines of code; {bounds['all']} are allowed", sep="\n")
     return 1 if grown else 0
 
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from trioflow import Job, JobState, PerKey, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
-from trioflow._core.admission._pool import resource_views
+from trioflow._core.admission._limits import resource_views
 from trioflow.abc import WaitCause, Waiting, waiting
 
 from ..bodies import later, nap, timed

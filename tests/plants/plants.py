@@ -458,7 +458,7 @@ PLANTS: Final = (
     ),
     Plant(
         "budget-share",
-        f"{ADMISSION}/_pool.py",
+        f"{ADMISSION}/_limits.py",
         "a refunded amount is given back twice",
         """\
             share.amount = 0
@@ -466,7 +466,7 @@ PLANTS: Final = (
     ),
     Plant(
         "budget-scheduler",
-        f"{ADMISSION}/_pool.py",
+        f"{ADMISSION}/_limits.py",
         "a scheduler does not return the rest of its budget",
         """\
         if share.members is not None:
@@ -859,7 +859,7 @@ PLANTS: Final = (
     ),
     Plant(
         "budget-reserved",
-        f"{ADMISSION}/_pool.py",
+        f"{ADMISSION}/_limits.py",
         "a job does not wait for what running jobs have reserved of a budget and may not use",
         """\
         return need <= self.free + self.reserved
@@ -1124,7 +1124,7 @@ if run is not None:
     ),
     Plant(
         "budget-reported",
-        f"{ADMISSION}/_pool.py",
+        f"{ADMISSION}/_limits.py",
         "what a job has reported as used comes back as it is throttled",
         "        if not share.is_reported:\n            self.free",
         "        if share.amount:\n            self.free",
@@ -1133,7 +1133,7 @@ if run is not None:
         "rate-window-negative",
         f"{ADMISSION}/_limits.py",
         "used() puts back more than is in the window of a rate",
-        "if amount := max(amount, -self._started.get(time, 0)):",
+        "if amount := max(amount, -self._started.get(when, 0)):",
         "if amount:",
     ),
     Plant(
@@ -1281,14 +1281,14 @@ if run is not None:
     ),
     Plant(
         "tokens-throttled-order",
-        f"{ADMISSION}/_tokens.py",
+        f"{ADMISSION}/_line.py",
         "a throttled job that waits for a token is behind others in a new order",
         "(LOWEST_KEY if number < 0 else order.key(job), number, job)",
         "(order.key(job), number, job)",
     ),
     Plant(
         "tokens-resumed-priority",
-        f"{ADMISSION}/_tokens.py",
+        f"{ADMISSION}/_line.py",
         "after a pause, runs ask for tokens in the order in which their jobs became ready, whatever their priorities",
         "(-one[2]._options.priority, one[1], one, each)",
         "(0, one[1], one, each)",
@@ -1331,6 +1331,12 @@ if run is not None:
         "rate-window-clock",
         f"{ADMISSION}/_limits.py",
         "what has started in the window of a rate keeps the times of the loop before",
-        "        self._started = OrderedDict((time + seconds, amount) for time, amount in self._started.items())\n",
+        "        self._started = OrderedDict((when + seconds, amount) for when, amount in self._started.items())\n",
+    ),
+    Plant(
+        "again-forever-alone",
+        f"{RUN}/_requirement_counts.py",
+        "a group of which only a forever job is tried again does not know that it had other jobs, and goes on for ever",
+        "            run.had_ordinary_jobs |= bool(settled)\n",
     ),
 )

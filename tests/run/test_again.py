@@ -366,6 +366,22 @@ def test_a_group_that_has_ended_keeps_what_has_succeeded(virtual: Virtual, tmp_p
         assert (body.calls, [each.calls for each in fine]) == (3, [1, 1, 1, 1])
 
 
+def test_a_group_of_which_only_a_forever_job_failed_ends_when_tried_again(virtual: Virtual) -> None:
+    """Its ordinary jobs have succeeded and do not run again; the forever job does, and is cancelled as usual."""
+    tries: list[None] = []
+
+    async def tick() -> None:
+        tries.append(None)
+        if len(tries) == 1:
+            raise OSError("disk full")
+        await anyio.sleep_forever()
+
+    group = Scheduler(Job(anyio.sleep, 2), Job(tick, forever=True), label="group")
+    scheduler = Scheduler(group, Job(after, 5, group.try_again), timeout=60)
+    assert virtual(lambda: scheduler.co_run())
+    assert (group.state, group.stop_reason, len(tries)) == (JobState.SUCCEEDED, StopReason.COMPLETED, 2)
+
+
 class Finished(Instrument):
     """The paths of the jobs that have settled, as often as they have."""
 

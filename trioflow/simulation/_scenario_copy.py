@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import anyio
 
+from .._core.admission._limits import Pool, copy_pool
 from .._core.admission._policies import Outlook, Policy
-from .._core.admission._pool import Pool, copy_pool
 from .._core.admission._window import Adaptive, max_slots
 from .._core.base._graph_algorithms import topological_order
 from .._core.job._function import Job

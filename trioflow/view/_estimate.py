@@ -19,7 +19,7 @@ from functools import partial
 from statistics import fmean
 from typing import Final
 
-from .._core.admission._pool import ResourceView, resource_views
+from .._core.admission._limits import ResourceView, resource_views
 from .._core.admission._window import Adaptive, max_slots
 from .._core.base._graph_algorithms import longest_path_lengths
 from .._core.base._states import JobState, RunPhase

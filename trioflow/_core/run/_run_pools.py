@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._limits import RateResource
-from ..admission._pool import BudgetResource
+from ..admission._limits import BudgetResource, RateResource
 from ..admission._resource import CountedResource, GatedResource, PoolEntry, Resource
 from ..base import _amounts
 from ..base._text_forms import short_repr

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, Self, Ty
 from ... import _hints
 from .. import backend as _backend
 from ..admission import _policies, _window
+from ..admission._limits import check_pool
 from ..admission._line import token_holder
-from ..admission._pool import check_pool
 from ..admission._window import Adaptive
 from ..backend import BackendName
 from ..base import _graph_algorithms
@@ -55,8 +55,8 @@ from ._members import Members, Sequence, iterate_schedulers
 if TYPE_CHECKING:
     import os
 
+    from ..admission._limits import Pool
     from ..admission._policies import Policy, PolicyName
-    from ..admission._pool import Pool
     from ..admission._window import Window
     from ..backend import Backend
     from ..job._requirements import Required

@@ -9,8 +9,7 @@ import itertools
 from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..admission._limits import PerKeyResource
-from ..admission._pool import Pool, register_user
+from ..admission._limits import PerKeyResource, Pool, register_user
 from ..admission._resource import CountedResource, PoolEntry
 from ..base import _amounts, _graph_algorithms
 from ..base._states import CHECKING, JobState

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from ..._core.admission._pool import resource_views
+from ..._core.admission._limits import resource_views
 from ..._core.base._states import JobState, WaitCause, Waiting
 from ..._core.base._text_forms import duration_text
 from ..._core.base._user_code import PACKAGE_PREFIX, describe_line, library_prefixes

@@ -37,8 +37,8 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Final
 
+from ..._core.admission._limits import Pool, resource_views
 from ..._core.admission._policies import name_of_policy
-from ..._core.admission._pool import Pool, resource_views
 from ..._core.base._states import JobState, StopReason, WaitCause
 from ..._core.base._text_forms import duration_text
 from ..._core.job._errors import BudgetSpent, RequirementFailed
