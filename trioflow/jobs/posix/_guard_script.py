@@ -53,8 +53,6 @@ def read_environment(pid: str) -> bytes | None:
 
     It is empty if it may not be read, or if the process is another user's.
     """
-    if sys.platform == "win32":
-        return b""
     with contextlib.suppress(OSError):
         environment = read_file(pid, "environ")
         # By the time that exec has closed descriptors, there is a program without arguments and environment. A busy
@@ -68,7 +66,7 @@ def read_environment(pid: str) -> bytes | None:
 def read_file(pid: str, name: str) -> bytes:
     """Return the content of a file in /proc about a process of this user."""
     with open(f"/proc/{pid}/{name}", "rb") as file:
-        if os.fstat(file.fileno()).st_uid != os.geteuid():
+        if sys.platform != "win32" and os.fstat(file.fileno()).st_uid != os.geteuid():
             raise PermissionError
         return file.read()
 
