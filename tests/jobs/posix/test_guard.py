@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from trioflow import CommandJob, Scheduler
-from trioflow.jobs.posix import _guard, _guard_script
+from trioflow.jobs.posix import _guard, _guard_script, _processes
 from trioflow.jobs.posix._processes import Process, describe_exit
 
 from ...bodies import run
@@ -69,25 +69,6 @@ def conductor(backend: str, started: Path, number: int, *lines: str) -> Iterator
             yield end
         finally:
             process.kill()
-
-
-LATE = """
-import os, signal, subprocess
-from trioflow import CommandJob, Scheduler
-
-class Late(subprocess.Popen):
-    def __init__(self, command, *, env, **options):
-        if "_guard_script" in str(command):
-            super().__init__(command, env=env, **options)
-        else:
-            line = f"sleep 0.2; TRIOFLOW_RUN={{env[b'TRIOFLOW_RUN'].decode()}} exec sleep 1000"
-            super().__init__(["sh", "-c", line], **options)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-subprocess.Popen = Late
-Scheduler(CommandJob(["true"])).run(backend={!r})
-"""
-"""A program that is killed when its new process has closed the guard's pipe, and is about to exec with the mark."""
 
 
 SAID = {
@@ -367,11 +348,42 @@ def test_the_sweep_gives_up_on_processes_that_cannot_be_killed(
     assert "processes that commands have started cannot be killed, such as 4194299; the run ends" in caplog.text
 
 
-def test_a_program_killed_just_before_the_exec_of_a_command_leaves_none(backend: str, watched: Watched) -> None:
-    """The guard knows that a command was being started, and waits until it has the mark."""
-    with Python(["-c", LATE.format(backend)]) as process:
-        assert process.wait() == -signal.SIGKILL
-    assert watched.gone_in_time()
+@pytest.mark.parametrize("command", ["true", "/nowhere"])
+def test_the_table_says_while_a_process_is_started_that_it_is(
+    backend: str, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """So the guard knows of a process that is not in the table yet, and has no mark until its exec."""
+    real, said = subprocess.Popen, list[bool]()
+
+    def look() -> None:
+        said.extend(_guard_script.read_table(guard.table.descriptor)[1] for guard in _guard._live_guards)
+
+    def start(words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        look()
+        return real(words, **options)
+
+    monkeypatch.setattr(_processes.subprocess, "Popen", start)
+    run(backend, CommandJob([command]), CommandJob(["true"], on_start=lambda _: look()), jobs_window=1)
+    assert said == [False, True, True, False]  # as the guard starts, and as each command does; then it is registered
+
+
+def test_the_guard_finds_a_process_that_was_just_being_started(
+    table: _guard.ProcessGroupTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process whose start the table announces may get its mark after the first scan, and is killed all the same."""
+    real, started = _guard_script.find_marked_pids, list[subprocess.Popen[bytes]]()
+
+    def find(mark: bytes) -> list[int]:
+        found = real(mark)
+        if not started:
+            started.append(subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": MARK}))
+        return found
+
+    monkeypatch.setattr(_guard_script, "find_marked_pids", find)
+    monkeypatch.setattr(_guard_script, "START_TIME", 1.0)  # a busy machine may take long to start the process
+    table.note_start(True)
+    _guard_script.main(table.descriptor, MARK.encode())
+    assert started[0].wait(PATIENCE) == -signal.SIGKILL
 
 
 # --- parts of the guard

@@ -169,7 +169,7 @@ def test_the_report_has_the_cpu_time_of_the_command(shell: str) -> None:
 @pytest.mark.parametrize("body", [STUBBORN, FORKING], ids=["stubborn", "forking"])
 def test_the_whole_process_tree_ends_when_the_conductor_is_gone(shell: str, body: str, watched: Watched) -> None:
     """The wrapper ends the whole process tree of its command when its input ends, as when the conductor is gone."""
-    wrapped = Wrapped(shell, ["sh", "-c", f"echo begun; {body}"])
+    wrapped = Wrapped(shell, ["sh", "-c", f"trap '' TERM; echo begun; {body}"])
     assert wrapped.process.stdout is not None
     assert wrapped.process.stdout.readline() == b"begun\n"
     time.sleep(0.05)
