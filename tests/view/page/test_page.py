@@ -375,41 +375,46 @@ def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
     assert one == other
 
 
+class Results:
+    """The results of jobs, without keeping them."""
+
+    def __init__(self) -> None:
+        self.made: list[weakref.ref[set[int]]] = []
+
+    async def make(self) -> set[int]:
+        result = {1}
+        self.made.append(weakref.ref(result))
+        return result
+
+    def are_left(self) -> bool:
+        """Return whether anything keeps one of them."""
+        return any(result() is not None for result in self.made)
+
+
 def test_nothing_is_kept_for_a_page_that_was_closed(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program forgets the run, and the results of dropped jobs, for a page that does not ask any more."""
-    results = list[weakref.ref[Any]]()
-
-    async def make() -> set[int]:
-        result = {1}
-        results.append(weakref.ref(result))
-        return result
+    results = Results()
 
     async def main() -> None:
         async with Scheduler(label="server", keep_jobs=False) as scheduler:
             await scheduler.add(Job(nothing))
             await anyio.to_thread.run_sync(Page(os.getpid(), None).ask)
             for _ in range(3):
-                await scheduler.add(Job(make))
-            while any(result() is not None for result in results):
+                await scheduler.add(Job(results.make))
+            while results.are_left():
                 gc.collect()
                 await anyio.sleep(0.01)
 
     monkeypatch.setattr(_answers, "ABANDONED_AFTER", 0.05)
     anyio.run(main, backend=backend)
-    assert len(results) == 3
+    assert len(results.made) == 3
     while _answers.watches:
         time.sleep(0.01)
 
 
 def test_dropped_jobs_are_kept_only_until_they_were_told(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is told anew, because an answer was lost, is no more kept for what was to come after that answer."""
-    results = list[weakref.ref[Any]]()
-    page = Page(os.getpid(), None)
-
-    async def make() -> set[int]:
-        result = {1}
-        results.append(weakref.ref(result))
-        return result
+    results, page = Results(), Page(os.getpid(), None)
 
     async def main() -> None:
         async with Scheduler(label="server", keep_jobs=False) as scheduler:
@@ -419,15 +424,15 @@ def test_dropped_jobs_are_kept_only_until_they_were_told(backend: Any, monkeypat
             await anyio.to_thread.run_sync(_client.ask, os.getpid(), lost)
             await anyio.to_thread.run_sync(page.ask)
             for _ in range(3):
-                await scheduler.add(Job(make))
+                await scheduler.add(Job(results.make))
             with anyio.fail_after(10):
-                while any(result() is not None for result in results):
+                while results.are_left():
                     await anyio.to_thread.run_sync(page.ask)
                     gc.collect()
 
     monkeypatch.setattr(_answers, "WATCH_INTERVAL", 0.01)
     anyio.run(main, backend=backend)
-    assert len(results) == 3
+    assert len(results.made) == 3
 
 
 def test_a_page_that_was_forgotten_shows_its_own_run_again_and_no_other(backend: Any) -> None:
