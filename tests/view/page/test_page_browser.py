@@ -51,8 +51,8 @@ def until(browser: Browser, is_true: Callable[[], Any]) -> None:
 
 
 def text(browser: Browser, css: str) -> str:
-    """Return the text of the first element that a selector finds, in one question."""
-    return str(browser.evaluate("document.querySelector(arguments[0]).innerText", css)).strip()
+    """Return the text of the first element that a selector finds, in one question; "None" if there is none yet."""
+    return str(browser.evaluate("document.querySelector(arguments[0])?.innerText", css)).strip()
 
 
 def click(browser: Browser, css: str) -> None:
