@@ -18,7 +18,7 @@ import anyio
 import pytest
 import trio
 
-from trioflow import Job, PerKey, Pool, Scheduler
+from trioflow import Job, JobState, PerKey, Pool, Scheduler
 from trioflow.abc import BackendName
 
 from ..bodies import nap
@@ -148,3 +148,73 @@ def test_jobs_of_sibling_groups_share_a_limit_in_the_order_of_adding(
         options = KINDS[kind](size, trio if backend == "trio" else anyio)
         found = seen_starts(jobs, kind, groups, options, virtual)
         assert sorted(found) == sorted(expected_starts(jobs, kind, size)), seed
+
+
+@pytest.mark.parametrize("is_nested", [True, False])
+def test_a_run_whose_workers_have_left_gets_what_is_decided_later(
+    virtual: Virtual, backend: BackendName, is_nested: bool
+) -> None:
+    """Another run decides, in which a job ends in the same instant; a job that was cancelled takes no slot."""
+
+    async def main() -> None:
+        first = Job(nap, 2)
+        one = Scheduler(first, Job(nap, 2), Job(nap, 1, required=first), jobs_window=2)
+        before, dropped = Job(nap, 2), Job(nap, 1, critical=False)
+        after = Job(nap, 1, required=before)
+        other = Scheduler(before, dropped, after, jobs_window=1)
+        schedulers = [Scheduler(one, other, Job(nap, 9))] if is_nested else [one, other]
+        async with anyio.create_task_group() as group:
+            for scheduler in schedulers:
+                group.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            dropped.cancel()
+        assert (after.state, after.started_at) == (JobState.SUCCEEDED, 2)
+
+    virtual(main)
+
+
+def test_a_stop_keeps_nothing_of_its_instant_for_the_next_run(virtual: Virtual, backend: BackendName) -> None:
+    """A job that has become ready as the run stops is in the next run like the others."""
+    fails = [OSError("once")]
+
+    async def body() -> None:
+        await nap(1)
+        if fails:
+            raise fails.pop()
+
+    first = Job(body)
+    ready, critical = Job(nap, 1, required=first, run_if="settled"), Job(nap, 1, required=first, critical=True)
+    scheduler = Scheduler(first, Job(nap, 1), ready, critical, jobs_window=2)
+
+    async def main() -> None:
+        assert not await scheduler.co_run()
+        assert critical.state is JobState.BLOCKED
+        assert await scheduler.co_run()
+        assert {job.state for job in scheduler.iterate_jobs()} == {JobState.SUCCEEDED}
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("kind", ["added", "follows a job that has not waited"])
+def test_what_becomes_ready_later_in_an_instant_does_not_pass(
+    virtual: Virtual, backend: BackendName, kind: str
+) -> None:
+    """Neither a job that is added then, nor the successor of one that ends at once: it was added later, too."""
+    starts: list[str] = []
+
+    async def note(name: str) -> None:
+        starts.append(name)
+
+    async def add() -> None:
+        await nap(1)
+        if kind == "added":
+            scheduler.add(Job(note, "later"))
+
+    first, adder = Job(nap, 1), Job(add)
+    jobs = [first, adder, Job(note, "ready", required=first)]
+    if kind != "added":
+        at_once = Job(note, "at once", required=adder)
+        jobs += [at_once, Job(note, "later", required=at_once)]
+    scheduler = Scheduler(*jobs, jobs_window=2)
+    assert virtual(scheduler.co_run)
+    assert starts.index("ready") < starts.index("later")

@@ -1000,6 +1000,18 @@ SCENARIOS = {
         ),
         cut_at=12.0625,
     ),
+    "a group of lower priority does not pass what has become ready in the same turn": Scenario(
+        root=Group(
+            name="root",
+            jobs=(
+                Group(name="low", priority=-2, jobs=(Leaf(name="job", bodies=((Nap(3.0625),),)),)),
+                Leaf(name="first", bodies=((Nap(5.25),),)),
+                Group(name="after", requires=("first",), jobs=(Leaf(name="answer", answer=True),)),
+            ),
+            adaptive=(1, 1),
+        ),
+        killed_at=0.3125,
+    ),
 }
 
 ORDERS = 6

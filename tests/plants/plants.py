@@ -1025,7 +1025,7 @@ PLANTS: Final = (
     ),
     Plant(
         "thread-fraction",
-        f"{RUN}/_handle.py",
+        f"{RUN}/_worker.py",
         "a sign of life from a thread replaces the fraction that it has reported before",
         "self._latest_fractions.get(job) if fraction is None else fraction",
         "fraction",

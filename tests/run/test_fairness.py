@@ -8,7 +8,7 @@ import types
 import weakref
 from collections.abc import Callable, Generator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..conftest import Virtual
 
 
+STOPPED: Any = SimpleNamespace(clock=lambda: lambda: 0.0, threadsafe_caller=lambda: None)
+"""A backend whose clock stands still."""
 SHAPES: dict[str, Callable[[Callable[[], Any]], Scheduler]] = {
     "wide": lambda work: Scheduler([Job(work) for _ in range(500)]),
     "chain": lambda work: Scheduler(Sequence([Job(work) for _ in range(500)])),
@@ -104,7 +106,7 @@ def test_concurrent_runs_in_one_loop_share_a_millisecond_per_turn(virtual: Virtu
 
 def test_the_limit_of_waiting_workers_follows_the_last_turn() -> None:
     """Twice as many workers may wait for a turn as had time in the last one, within bounds."""
-    turn = TimeSlice(lambda: 0.0, cast(Any, None))
+    turn = TimeSlice(STOPPED)
     for found, most in [(1, 2), (5, 10), (12, 24), (13, 24)]:
         last = turn.turn_number
         assert all(turn.begin(last, turn.ends_at) for _ in range(found))
@@ -123,7 +125,7 @@ def test_workers_beyond_the_limit_queue_for_a_turn() -> None:
     class Waiting:
         run = SimpleNamespace(backend=SimpleNamespace(yield_to_loop=suspended, wait_until_woken=suspended))
 
-    turn = TimeSlice(lambda: 0.0, cast(Any, None))
+    turn = TimeSlice(STOPPED)
     workers: list[Any] = [Waiting() for _ in range(turn.max_waiting + 2)]
     waiting = [turn.wait(worker) for worker in workers]
     for one in waiting:

@@ -75,7 +75,7 @@ from ..base._states import SCHEDULED
 from ..job._job import AbstractJob, is_scheduler, takes_slot
 from ._admission import MAX_ADMITTED, OrderedPlaces
 from ._policies import LOWEST_KEY, HeapEntry, StartKeys, ready_numbers, throttled_numbers
-from ._window import Adaptive, max_slots
+from ._window import Adaptive
 
 if TYPE_CHECKING:
     from ..backend import Backend, Scope
@@ -113,10 +113,9 @@ class FifoPlaces:
                 if tokens is None or tokens.ask(line.entry_of(job)):
                     startable.append(job)
 
-    def have_enough(self) -> bool:
-        """Return whether enough jobs wait for all slots that are free."""
-        size = self._line.size
-        return size is not None and len(self._jobs) >= size - len(self._line.holders)
+    def __len__(self) -> int:
+        """Return the number of jobs that wait, with those that have been cancelled since."""
+        return len(self._jobs)
 
     def entries(self) -> list[HeapEntry]:
         return _numbered(self._jobs)
@@ -187,14 +186,6 @@ class Line:
         return self.window if self.size is None else None
 
     @property
-    def max_size(self) -> int | None:
-        return max_slots(self.window)
-
-    @property
-    def current_size(self) -> int | None:
-        return self.max_size if self.size is None else self.size
-
-    @property
     def free(self) -> float:
         """The number of free slots; infinity if there is no limit."""
         if self.tokens is not None:
@@ -207,15 +198,18 @@ class Line:
 
     def is_alone(self, job: AbstractJob[Any]) -> bool:
         """Return whether no job but this one can end now and decide on what starts: it has the only slot in use."""
-        is_limited_by_slots = self.order is None and self.tokens is None and not self.run.time_slice.gathered
-        return is_limited_by_slots and len(self.holders) == 1 and job in self.holders
+        others = self.order or self.tokens or self.run.time_slice.gathered
+        return not others and len(self.holders) == 1 and job in self.holders
 
     def has_to_decide(self) -> bool:
         """Return whether what ends in this turn decides on what starts next, and not jobs that were ready before."""
-        time_slice, places = self.run.time_slice, self.places
-        if time_slice.is_decision_due and isinstance(places, FifoPlaces) and places.have_enough():
-            return False
-        return bool(self.order or time_slice.gathered)
+        time_slice = self.run.time_slice
+        return bool(self.order or time_slice.gathered) and not (time_slice.is_decision_due and self._has_enough())
+
+    def _has_enough(self) -> bool:
+        """Return whether older jobs wait for all slots that are free, whatever else becomes ready."""
+        places, size = self.places, self.size
+        return isinstance(places, FifoPlaces) and size is not None and len(places) >= size - len(self.holders)
 
     def resize(self, size: int) -> None:
         """Replace the number of slots; `admit` has to be called afterwards."""
@@ -264,7 +258,7 @@ class Line:
         """Add a job that has become ready. Call `Lane.ensure_searcher` afterwards."""
         if self.places is None:
             self.startable.append(job)
-        elif self.run.gathers:
+        elif self.run.gathers or self.run.time_slice.gathered:
             self.run.time_slice.gathered.append((self, job))
         else:
             self.places.push(job)
@@ -277,7 +271,12 @@ class Line:
         return (LOWEST_KEY if self.order is None else self.order.key(job), next(ready_numbers), job)
 
     def admit(self, number: float = MAX_ADMITTED) -> None:
-        """Pass on what was given back: let waiting jobs take it, until `number` of them are startable."""
+        """Pass on what was given back: let waiting jobs take it, until `number` of them are startable.
+
+        Who does so before all has ended that ends in this turn decides with what has, and passes nobody over.
+        """
+        if self.run.time_slice.gathered and not self._has_enough():
+            self.run.time_slice.decide()
         if self._behind is not None:
             self._behind.admit()
         if self.places is not None:
@@ -343,6 +342,7 @@ class Line:
         self.startable.clear()
         if self.places is not None:
             self.places.clear()
+            self.run.time_slice.gathered[:] = [each for each in self.run.time_slice.gathered if each[0] is not self]
         return [job for job in jobs if job._state is SCHEDULED]
 
     def drop_settled(self) -> None:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
 from types import TracebackType
@@ -39,7 +38,7 @@ from ._current import current_worker_var
 if TYPE_CHECKING:
     import concurrent.futures
 
-    from ..backend import Backend, Scope
+    from ..backend import Scope
     from ..job._job import AbstractJob, RunExtras
     from ._journaling import OpenQuestion
     from ._run import Run
@@ -297,40 +296,6 @@ class TimeLimit:
                 raise timeout
             finally:
                 timeout.__context__ = None  # the cancellation, which must not be stored
-
-
-class ThreadReports:
-    """Progress reports that jobs have made in other threads, and that the event loop has not received yet.
-
-    One wake-up of the loop delivers all pending reports. Of each job's reports, only the latest is kept.
-    """
-
-    def __init__(self, backend: Backend) -> None:
-        self.call_in_loop: Final = backend.threadsafe_caller()
-        self._lock: Final = threading.Lock()  # guards the fields below
-        self._latest_fractions: dict[AbstractJob[Any], float | None] = {}
-        self._is_delivery_scheduled = False
-
-    def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
-        """Store the report of a job, and schedule its delivery. Call this in the job's thread.
-
-        A report whose `fraction` is None does not replace an earlier fraction.
-        """
-        with self._lock:
-            self._latest_fractions[job] = self._latest_fractions.get(job) if fraction is None else fraction
-            if self._is_delivery_scheduled:
-                return
-            self._is_delivery_scheduled = True
-        self.call_in_loop(self._deliver)
-
-    def _deliver(self) -> None:
-        with self._lock:
-            fractions, self._latest_fractions = self._latest_fractions, {}
-            self._is_delivery_scheduled = False
-        for job, fraction in fractions.items():
-            if job._worker is not None:  # None if the job has settled meanwhile
-                run = job._worker.run
-                run.guard(run.record_progress, job, fraction)
 
 
 V = TypeVar("V")

@@ -29,7 +29,6 @@ from . import _ending
 from ._attempts import BackoffTimer, Verdict, drain_backoffs, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
-from ._handle import ThreadReports
 from ._instruments import Hook, Instrument, InstrumentSet, Part, with_parts
 from ._journaling import JournalWriter
 from ._requirement_counts import RequirementCounts, count_consumer, link, reopen, reopen_all, why_not
@@ -199,7 +198,7 @@ class Run:
         if outer is not None and self.members_critical is None and scheduler._enough is None:
             self.members_critical = outer.members_critical
         if outer is None:
-            self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
+            self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend))
             self.standstill, self.limits, self.pauses = Standstill(self), {}, {}
         else:
             self.time_slice, self.standstill = outer.time_slice, outer.standstill
@@ -1023,6 +1022,8 @@ class Run:
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:
         """Stop because of an error of the engine itself, with which the job of `worker` fails."""
+        self.gathers = False
+        self.time_slice.decide()  # as this worker will not
         self.interrupt(fault)
         job = worker.job
         if job is not None and job._worker is worker:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission import _policies
 from ..base import _graph_algorithms
-from ..job import _errors
-from ..job._errors import add_note
+from ..job._errors import JobCancelled, add_note
 from ..job._job import AbstractJob
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class StartOrder:
         policy = f"the policy {_policies.name_of_policy(self._scheduler.policy)} of {self._scheduler.label!r}"
         _, failure = self._run.backend.split_cancellations(error)
         if failure is None:
-            failure = _errors.JobCancelled(f"{policy} raised a cancellation that was not requested")
+            failure = JobCancelled(f"{policy} raised a cancellation that was not requested")
         add_note(failure, f"raised by {policy} in the key of {job.label!r}")
         self._run.stop_with_error(failure, job, f"{policy} has no key for {job.label!r}")
 

@@ -38,8 +38,9 @@ Four terms, and their invariants:
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from operator import itemgetter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -47,8 +48,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ..admission._resource import TIME_TOLERANCE
 from ..backend import WorkerTask
 from ..base._states import CANCELLED, FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
-from ..job import _errors
-from ..job._errors import UNCALLED, CancelledOutcome, unawaited_coroutine_error
+from ..job._errors import UNCALLED, CancelledOutcome, JobCancelled, unawaited_coroutine_error
 from ..job._job import AbstractJob, is_scheduler
 from ._attempts import Verdict, call_job, judge
 from ._current import apply_context, current_worker_var
@@ -57,7 +57,7 @@ from ._instruments import MIN_BLOCKING_SECONDS
 if TYPE_CHECKING:
     from ..admission._line import Line
     from ..backend import Backend, WorkerGroup
-    from ._handle import ThreadReports, TimeLimit
+    from ._handle import TimeLimit
     from ._run import Run
 
 TURN_SECONDS: Final = 0.001
@@ -65,6 +65,40 @@ TURN_SECONDS: Final = 0.001
 MIN_WORKERS_IN_TURN: Final = 2
 MAX_WORKERS_IN_TURN: Final = 24
 """The bounds of `TimeSlice.max_waiting`."""
+
+
+class ThreadReports:
+    """Progress reports that jobs have made in other threads, and that the event loop has not received yet.
+
+    One wake-up of the loop delivers all pending reports. Of each job's reports, only the latest is kept.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.call_in_loop: Final = backend.threadsafe_caller()
+        self._lock: Final = threading.Lock()  # guards the fields below
+        self._latest_fractions: dict[AbstractJob[Any], float | None] = {}
+        self._is_delivery_scheduled = False
+
+    def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
+        """Store the report of a job, and schedule its delivery. Call this in the job's thread.
+
+        A report whose `fraction` is None does not replace an earlier fraction.
+        """
+        with self._lock:
+            self._latest_fractions[job] = self._latest_fractions.get(job) if fraction is None else fraction
+            if self._is_delivery_scheduled:
+                return
+            self._is_delivery_scheduled = True
+        self.call_in_loop(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            fractions, self._latest_fractions = self._latest_fractions, {}
+            self._is_delivery_scheduled = False
+        for job, fraction in fractions.items():
+            if job._worker is not None:  # None if the job has settled meanwhile
+                run = job._worker.run
+                run.guard(run.record_progress, job, fraction)
 
 
 class TimeSlice:
@@ -86,19 +120,23 @@ class TimeSlice:
     reverse, by chance, and on both backends, a new task would pass one that found the time used up.
 
     Whichever of the jobs that end in one turn the loop resumes first, those that become ready by their ends start in
-    the order in which they were added. So in runs with limits, these are `gathered`, and a worker whose job has waited
-    yields before it takes the next one. The first worker that continues lets all of them stand in line.
+    the order in which they were added. So in runs with limits, these are `gathered`, with what becomes ready in the same
+    turn in other ways, and a worker whose job has waited yields before it takes the next one, unless older jobs take
+    all slots. The first worker that continues lets all of them stand in line; so does whoever admits jobs before, as
+    nobody may be passed over. While there are any, some worker is about to `decide`.
     """
 
-    def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
-        self.clock: Final = clock
+    def __init__(self, backend: Backend) -> None:
+        self.clock: Final = backend.clock()
         self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
         self.timed: Final[dict[Run, float]] = {}  # when the parts of runs have a turn, of those that wait for one
         self.next_timed = math.inf  # no later than the first of these
         self.gathered: list[tuple[Line, AbstractJob[Any]]] = []  # each with the line in which the job will stand
         self.is_decision_due = False  # whether a worker will call `decide` in the next turn
-        self.reports: Final = reports  # progress reports from other threads, about jobs of all runs in the loop
-        self.ends_at = clock() + TURN_SECONDS
+        self.reports: Final = ThreadReports(
+            backend
+        )  # progress reports from other threads, about jobs of all runs in the loop
+        self.ends_at = self.clock() + TURN_SECONDS
         self.waiting_count = 0
         self.max_waiting = MAX_WORKERS_IN_TURN
         self.workers_with_time = 0  # how many times workers have found time left in this turn
@@ -141,13 +179,14 @@ class TimeSlice:
     def decide(self) -> None:
         """Put what was gathered in line, in the order in which the jobs were added, enclosing schedulers first."""
         gathered, self.gathered, self.is_decision_due = self.gathered, [], False
-        if len(gathered) > 1:
-            gathered = [each for each in gathered if each[1]._state is SCHEDULED]  # others may be no members any more
-            gathered.sort(key=lambda each: each[0].run.members.positions(each[1]))
+        gathered = [each for each in gathered if each[1]._state is SCHEDULED]  # others may be no members any more
+        gathered.sort(key=lambda each: each[0].run.members.positions(each[1]))
         for line, job in gathered:
-            if job._state is SCHEDULED:  # and not cancelled since
-                line.places.push(job)
-                line.on_change()  # its run takes part in the next round, whichever run begins that
+            line.places.push(job)
+            line.on_change()  # its run takes part in the next round, whichever run begins that
+        for run in dict.fromkeys(line.run for line, _ in gathered):
+            if not run.lane.searchers:  # all its workers have left, as there was nothing to take
+                run.lane.ensure_searcher()
 
     def next_to_begin(self, worker: Worker, now: float) -> Worker | None:
         """Return the worker that the new task of `worker` has to be; None if the task has to wait for the next turn.
@@ -387,7 +426,9 @@ class Worker(WorkerTask):
                     awaitable = value = error = None
                 if gathers:
                     run.gathers = False
-                    if queue.has_to_decide() and not run.is_draining_or_stopping:
+                    if run.is_draining_or_stopping:
+                        time_slice.decide()
+                    elif queue.has_to_decide():
                         self.start_searching()
                         self.job = awaitable = value = None
                         self.woken_in_turn, is_recorded = time_slice.turn_number, False
@@ -471,7 +512,7 @@ class Worker(WorkerTask):
             advice = "close it before the job returns, with a with statement"
             error = RuntimeError(f"the job returned with a {kind} still open: {advice}")
         elif error is None and backend.has_asyncio_cancellation() and not isolation.was_cancelled(self):
-            error = _errors.JobCancelled("the job cancelled its own task", "to end a job, call its cancel()")
+            error = JobCancelled("the job cancelled its own task", "to end a job, call its cancel()")
         return error if error is None or errors is None else BaseExceptionGroup(message, [error, errors])
 
 

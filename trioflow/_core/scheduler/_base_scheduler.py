@@ -230,8 +230,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     @property
     def window_size(self) -> int | None:
         """The current size of the window; None for no limit. During a run, an `Adaptive` window changes its size."""
-        if self._run is not None:
-            return self._run.queue.current_size
+        if self._run is not None and (size := self._run.queue.size) is not None:
+            return size
         window = self.jobs_window
         return window.minimum if isinstance(window, Adaptive) else _window.max_slots(window)
 

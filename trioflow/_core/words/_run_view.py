@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ..admission._window import Adaptive
+from ..admission._window import Adaptive, max_slots
 from ..base._states import JobState, RunPhase, StopReason
 from ..job._job import AbstractJob, takes_slot
 from ..run._run import RUNS_IN_PROGRESS, Run, Steering
@@ -51,7 +51,7 @@ class RunView:
     @property
     def window(self) -> int | None:
         """The maximum size of the window; None for no limit. `scheduler.window_size` is the current size."""
-        return self._run.queue.max_size
+        return max_slots(self._run.queue.window)
 
     @property
     def backend(self) -> str:
