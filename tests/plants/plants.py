@@ -196,7 +196,7 @@ PLANTS: Final = (
         "a counter not restored after a wait of a nested run",
         """\
         finally:
-            self.standstill.active_count += was_active
+            self.standstill.count_worker(was_active)
 """,
         """\
         finally:
@@ -997,11 +997,10 @@ PLANTS: Final = (
         f"{RUN}/_standstill.py",
         "a job starts, and the report of a wait for something outside comes all the same",
         """\
-        self.active_count += 1
-        self.close()
+        if number > 0:
+            self.close()
 """,
         """\
-        self.active_count += 1
 """,
     ),
     Plant(

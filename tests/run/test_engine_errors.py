@@ -228,7 +228,7 @@ def test_the_workers_of_each_nested_run_count_as_active(virtual: Virtual, is_cle
     async def count() -> None:
         await anyio.sleep(1)
         handle: Any = run_of(current_job())
-        counts.append(handle._run.standstill.active_count)
+        counts.append(handle._run.standstill._active_count)
 
     first = Job(fail, critical=True) if is_clean_up else Job(nap, 0)
     inner = Scheduler(Job(count), required=first, run_if="failed" if is_clean_up else "settled")

@@ -39,8 +39,9 @@ NASTY = "<img src=x onerror='document.title=1'><script>document.title=2</script>
 
 @pytest.fixture
 def browser(chromium: Browser) -> Browser:
-    """A browser without messages of earlier tests."""
+    """A browser without the page of the test before, which would go on asking, and without messages of it."""
     chromium.shape(1200, dark=False)
+    chromium.driver.get("about:blank")
     chromium.console_messages()
     return chromium
 

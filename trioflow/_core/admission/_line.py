@@ -476,7 +476,7 @@ class Tokens:
 
     async def _acquire(self, standstill: Any) -> bool:
         """Wait for a token; return False if no job waits any more, or the run of the worker was cancelled."""
-        standstill.active_count -= 1
+        standstill.count_worker(-1)
         borrower = self._request = object()
         try:
             with self._backend.create_scope() as self._request_scope:
@@ -485,7 +485,7 @@ class Tokens:
                     self.unused.append(borrower)
         finally:
             self._request = self._request_scope = None
-            standstill.count_worker()
+            standstill.count_worker(1)
         return borrower in self.unused
 
     def end_errand(self) -> None:

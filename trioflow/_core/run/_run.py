@@ -459,13 +459,13 @@ class Run:
     async def _wait_while_running(self) -> None:
         """Wait for a change, or for the time of a part. Meanwhile, the run's own worker is not active."""
         was_active = self.outer_worker is not None and not self.outer_worker.is_shielded
-        self.standstill.active_count -= was_active
+        self.standstill.count_worker(-was_active)
         self.standstill.suspect(self)
         try:
             if not await self.wait_until_due(min((part.due_at() for part in self.parts), default=math.inf)):
                 self.stop_cancelled()
         finally:
-            self.standstill.active_count += was_active
+            self.standstill.count_worker(was_active)
         self.call_parts()
 
     async def wait_until_due(self, due_at: float) -> bool:

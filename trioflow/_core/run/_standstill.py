@@ -49,13 +49,15 @@ class Standstill:
         self._run: Final = run
         # The number of workers in `Lane.alive`, in all runs, without those that host a nested run, while it waits,
         # that wait for a token, or that run a forever job.
-        self.active_count = 0
+        self._active_count = 0
         self._turns_left = 0  # the number of checks that still have to confirm a suspicion; 0 if there is none
         self._stop_timer: Callable[[], None] | None = None  # of the report of a wait for something outside
 
-    def count_worker(self) -> None:
-        self.active_count += 1
-        self.close()
+    def count_worker(self, number: int) -> None:
+        """Count one worker more that is active (1), or one fewer (-1); with 0, none."""
+        self._active_count += number
+        if number > 0:
+            self.close()
 
     def close(self) -> None:
         if self._stop_timer is not None:
@@ -63,14 +65,14 @@ class Standstill:
             self._stop_timer = None
 
     def suspect(self, run: Run) -> None:
-        """Check in the next turns whether nothing can happen any more. Call this when `active_count` may be 0.
+        """Check in the next turns whether nothing can happen any more. Call this when no worker may be active.
 
         Args:
             run: the run in which a worker has left, or that begins to wait, or whose jobs got nothing in
                 a round of admission.
 
         """
-        if self.active_count or self._turns_left or self._stop_timer is not None:
+        if self._active_count or self._turns_left or self._stop_timer is not None:
             return
         if _waits_outside(run, self._run):
             self._stop_timer = self._run.call_at(self._run.clock() + WAIT_REPORT_DELAY, self._report_wait)
@@ -102,7 +104,7 @@ class Standstill:
 
     def _may_progress(self) -> bool:
         """Return whether a job may settle or start, apart from calls that are due in the next turn."""
-        return self.active_count > 0 or any(_may_act(run, self._run) for run in self._run.with_nested())
+        return self._active_count > 0 or any(_may_act(run, self._run) for run in self._run.with_nested())
 
 
 def _may_act(run: Run, outermost: Run) -> bool:

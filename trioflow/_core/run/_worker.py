@@ -133,9 +133,7 @@ class TimeSlice:
         self.next_timed = math.inf  # no later than the first of these
         self.gathered: list[tuple[Line, AbstractJob[Any]]] = []  # each with the line in which the job will stand
         self.is_decision_due = False  # whether a worker will call `decide` in the next turn
-        self.reports: Final = ThreadReports(
-            backend
-        )  # progress reports from other threads, about jobs of all runs in the loop
+        self.reports: Final = ThreadReports(backend)  # about jobs of all runs in the loop
         self.ends_at = self.clock() + TURN_SECONDS
         self.waiting_count = 0
         self.max_waiting = MAX_WORKERS_IN_TURN
@@ -412,8 +410,9 @@ class Worker(WorkerTask):
                 if is_limited and (
                     job._successors is not None or error is not None or queue.order or time_slice.gathered
                 ):
-                    time_slice.call_due()
-                    is_certain = queue.is_alone(job) or run.is_draining_or_stopping or snapshot.is_same_iteration()
+                    if time_slice.timed:
+                        time_slice.call_due()
+                    is_certain = snapshot.is_same_iteration() or queue.is_alone(job) or run.is_draining_or_stopping
                     run.gathers = not is_certain
                 gathers = run.gathers
                 if error is None and snapshot.is_task_unchanged():
@@ -589,7 +588,7 @@ class Lane:
             worker.errand, worker.is_searching = errand, False
         self.alive[worker] = None
         try:
-            run.standstill.count_worker()
+            run.standstill.count_worker(1)
             run.time_slice.spawned.append(worker)
             group.spawn(worker)
         except BaseException as fault:  # of the program's task factory, or a lack of memory: no task will leave
@@ -626,7 +625,7 @@ class Lane:
             if worker.task_snapshot is None and worker in time_slice.spawned:  # it has not begun
                 time_slice.spawned.remove(worker)
             del self.alive[worker]
-            run.standstill.active_count -= not worker.is_shielded
+            run.standstill.count_worker(worker.is_shielded - 1)
             if run._stuck_jobs is not None:
                 run._stuck_jobs.forget(worker)
             self.group.forget(worker)
@@ -641,7 +640,7 @@ class Lane:
 
     def prepare_for_forever_job(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job, shielded until the end of the run."""
-        self.run.standstill.active_count -= 1
+        self.run.standstill.count_worker(-1)
         worker.is_shielded = worker.must_leave = True
         worker.group.shield(worker)
         self.ensure_searcher()
