@@ -124,7 +124,7 @@ SAMPLED = (
     "view/test_cost_of_reading.py",
     "view/trace/test_report_browser.py",
 )
-"""Files of many slow tests about one thing, of which the test command has every seventh alone, and CI all.
+"""Files of many slow tests about one thing: the test command has every seventh, CI a fifth of the others each day.
 
 Seven is odd, so that both backends are among them.
 """

@@ -1012,6 +1012,26 @@ SCENARIOS = {
         ),
         killed_at=0.3125,
     ),
+    "a forever group that fails in the instant in which the run could end has failed": Scenario(
+        root=Group(
+            name="runs",
+            jobs=(
+                Group(
+                    name="run",
+                    jobs=(
+                        Leaf(name="spends", needs=(("budget", 2.0),), bodies=((Nap(8.04),),)),
+                        Group(
+                            name="group",
+                            forever=True,
+                            jobs=(Leaf(name="waits", needs=(("budget", 3.0),), bodies=((Nap(math.inf),),)),),
+                        ),
+                    ),
+                ),
+            ),
+            pool=(Resource(name="budget", kind="budget", total=4.0),),
+        ),
+        apart=True,
+    ),
 }
 
 ORDERS = 6

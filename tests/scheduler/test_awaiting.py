@@ -826,3 +826,38 @@ def test_a_failure_counts_if_the_await_for_it_was_cancelled(virtual: Virtual) ->
         assert scheduler.culprit is fails
     else:
         assert (scheduler.culprit, waits.raised_exception()) == (waits, fails.raised_exception())
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("begins_after", [0, 3])
+def test_a_job_of_a_group_that_will_be_tried_again_is_awaited(virtual: Virtual, depth: int, begins_after: int) -> None:
+    """The next attempt reaches it, however deep in the group it is: from before the failure, or from the backoff on."""
+    calls: list[None] = []
+
+    async def flaky() -> None:
+        calls.append(None)
+        await anyio.sleep(1)
+        if len(calls) == 1:
+            raise OSError("the first attempt")
+
+    first = Job(flaky, critical=True)
+    jobs: Jobs = {"later": Job(nap, 0, required=first)}
+    group = Scheduler(first, jobs["later"], critical=True)
+    for _ in range(depth - 1):
+        group = Scheduler(group, critical=True)
+    group = Scheduler(group, retry=Retry(1, first=5, jitter=False))
+    waits = awaiting(jobs, "later", "waits", begins_after)
+    assert virtual(Scheduler(group, waits, awaiting(jobs, "later", "other")).co_run)
+    assert waits.state is SUCCEEDED
+
+
+@pytest.mark.parametrize("begins_after", [0, 3])
+def test_an_await_of_a_job_ends_with_the_last_attempt_of_its_group(virtual: Virtual, begins_after: int) -> None:
+    """A job that the last attempt has not reached, either, is not done; the one that awaits it says so."""
+    first = Job(fail, 1, critical=True)
+    jobs: Jobs = {"later": Job(nap, 0, required=first, label="later")}
+    group = Scheduler(Scheduler(first, jobs["later"], critical=True), retry=Retry(1, first=5, jitter=False))
+    waits = awaiting(jobs, "later", "waits", begins_after)
+    virtual(Scheduler(group, waits).co_run)
+    assert isinstance(waits.raised_exception(), JobNotDone)
+    assert waits.finished_at == 7

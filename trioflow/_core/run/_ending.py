@@ -323,9 +323,9 @@ def needs_clean_up(run: Run) -> bool:
 
 
 def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) -> bool:
-    """Return whether a job in a member is not reached any more: the run drains, or stops without another attempt."""
+    """Return whether a run that drains or stops without another attempt will not reach a job in a member any more."""
     may_come = may_clean_up(run, member) or any(each._options.retry is not None for each in enclosing_schedulers(job))
-    return job._state is JobState.IDLE and run.is_draining_or_stopping and (run.phase is DRAINING or not may_come)
+    return job._state is JobState.IDLE and (run.phase is DRAINING or not may_come)
 
 
 class CleanUp(Lane):

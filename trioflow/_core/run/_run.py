@@ -500,12 +500,17 @@ class Run:
         return not self._must_wait()
 
     def _forever_positions(self) -> list[Any]:
-        """Return where the forever jobs wait, for a comparison; what they await is new after each of their steps."""
-        workers = [worker for worker in self.workers.alive if worker.is_shielded]
+        """Return where the forever jobs wait, for a comparison; what they await is new after each of their steps.
+
+        A nested run that is ending waits for no input.
+        """
+        workers, positions = [worker for worker in self.workers.alive if worker.is_shielded], list[object]()
         for worker in workers:
             if (nested := worker.nested_run()) is not None:
                 workers += nested.workers.alive
-        return [[worker, *self.backend.frames(worker)] for worker in workers]
+            is_ending = nested is not None and nested.phase is STOPPING
+            positions.append(object() if is_ending else [worker, *self.backend.frames(worker)])
+        return positions
 
     def _must_wait(self) -> bool:
         """Return whether the run waits for jobs, for a part that may add some, or in a drain for workers to leave."""

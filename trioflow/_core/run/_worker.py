@@ -75,9 +75,8 @@ class ThreadReports:
 
     def __init__(self, backend: Backend) -> None:
         self.call_in_loop: Final = backend.threadsafe_caller()
-        self._lock: Final = threading.Lock()  # guards the fields below
-        self._latest_fractions: dict[AbstractJob[Any], float | None] = {}
-        self._is_delivery_scheduled = False
+        self._lock: Final = threading.Lock()  # guards what follows
+        self._latest_fractions: dict[AbstractJob[Any], float | None] = {}  # while there are any, a delivery is due
 
     def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
         """Store the report of a job, and schedule its delivery. Call this in the job's thread.
@@ -85,16 +84,14 @@ class ThreadReports:
         A report whose `fraction` is None does not replace an earlier fraction.
         """
         with self._lock:
+            is_delivery_due = bool(self._latest_fractions)
             self._latest_fractions[job] = self._latest_fractions.get(job) if fraction is None else fraction
-            if self._is_delivery_scheduled:
-                return
-            self._is_delivery_scheduled = True
-        self.call_in_loop(self._deliver)
+        if not is_delivery_due:
+            self.call_in_loop(self._deliver)
 
     def _deliver(self) -> None:
         with self._lock:
             fractions, self._latest_fractions = self._latest_fractions, {}
-            self._is_delivery_scheduled = False
         for job, fraction in fractions.items():
             if job._worker is not None:  # None if the job has settled meanwhile
                 run = job._worker.run
@@ -120,10 +117,10 @@ class TimeSlice:
     reverse, by chance, and on both backends, a new task would pass one that found the time used up.
 
     Whichever of the jobs that end in one turn the loop resumes first, those that become ready by their ends start in
-    the order in which they were added. So in runs with limits, these are `gathered`, with what becomes ready in the same
-    turn in other ways, and a worker whose job has waited yields before it takes the next one, unless older jobs take
-    all slots. The first worker that continues lets all of them stand in line; so does whoever admits jobs before, as
-    nobody may be passed over. While there are any, some worker is about to `decide`.
+    the order in which they were added. So in runs with limits, these are `gathered`, with what becomes ready in the
+    same turn in other ways, and a worker whose job has waited yields before it takes the next one, unless older jobs
+    take all slots. The first worker that continues lets all of them stand in line; so does whoever admits jobs before,
+    as nobody may be passed over. While there are any, some worker is about to `decide`.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -228,10 +225,6 @@ class TimeSlice:
         del self.queue[worker]
         self.waiting_count += 1
         worker.woken_in_turn = self.turn_number
-
-
-def needs_own_task(job: AbstractJob[Any]) -> bool:
-    return job._options.own_task or (job._extras is not None and job._extras.context is not None)
 
 
 MAX_JOBS_IN_TURN: Final = 200
@@ -367,11 +360,12 @@ class Worker(WorkerTask):
                     break
                 is_plain = job._is_plain
                 if not is_plain:
-                    if has_run_jobs and needs_own_task(job):
+                    context = None if job._extras is None else job._extras.context
+                    if has_run_jobs and (job._options.own_task or context is not None):
                         startable.appendleft(job)  # a new worker takes it
                         break
-                    if job._extras is not None and job._extras.context is not None:
-                        apply_context(job._extras.context)
+                    if context is not None:
+                        apply_context(context)
                 if is_limited and job._extras is not None and job._extras.grant is not None:
                     now = clock()  # admitting jobs may have taken long
                     job._extras.grant.let_accrue(now)

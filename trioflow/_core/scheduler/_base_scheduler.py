@@ -1234,14 +1234,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         Also record that a job or an iterator of `as_settled()` is waiting; see `_was_awaited`.
         """
-        schedulers = (self, *enclosing_schedulers(self))
+        schedulers, is_over = (self, *enclosing_schedulers(self)), False
         for scheduler, member in zip(schedulers, (job or self, *schedulers), strict=False):
             scheduler._was_awaited = True
-            if scheduler._run is not None:
-                return job is not None and _ending.will_not_start(scheduler._run, job, member)
-            if scheduler._state.is_settled or scheduler._is_closed:
-                return True
-        return schedulers[-1]._stop_reason is not None  # a nested scheduler between two attempts has one, too
+            if (run := scheduler._run) is not None:
+                if job is None or not run.is_draining_or_stopping:
+                    return is_over
+                return _ending.will_not_start(run, job, member)
+            is_over = scheduler._state.is_settled or scheduler._is_closed  # but one around it may have another attempt
+        return is_over or schedulers[-1]._stop_reason is not None  # between two attempts one has one, too
 
     def _notify_unreached(self) -> None:
         """Wake all jobs that await an IDLE job, which no run will reach."""

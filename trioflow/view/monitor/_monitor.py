@@ -164,6 +164,7 @@ class Monitor(Instrument):
         """Show the outcome of a job."""
         self._model.job_finished(scheduler, job)  # type: ignore[union-attr]
 
+    @_release_output_on_error
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a job is tried again, or what has blocked it."""
         self._model.job_reopened(job)  # type: ignore[union-attr]
