@@ -69,6 +69,7 @@ class World:
         self.woken_at = -1.0  # when that is, or last was
         self.was_woken_at = -1.0  # when it would have been, had not something else in that instant come first
         self.tied_at = -1.0  # when a second cause has come in one instant
+        self.last_blocked: tuple[float, object] | None = None  # when a budget was last spent, and in which scheduler
         self.failed_late = -1.0  # when a job failed because it was cancelled
         self.soon: deque[Callable[[], None]] = deque()  # at this instant, when all else has been done
         self._timers: list[Timer] = []

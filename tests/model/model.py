@@ -73,6 +73,7 @@ def cut(root: ModelScheduler) -> None:
 
 def resize(world: World, number: int, tokens: int) -> None:
     """A limiter's total may change at any time; what is taken stays taken until it is given back."""
+    world.doubt_wake()
     world.limiters[number].tokens = tokens
     admit_all(world)
 

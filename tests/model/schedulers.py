@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations, permutations
 from typing import Any
 
@@ -294,7 +294,7 @@ class ModelScheduler(ModelJob):
         self.check_order(before)
         if len(self.queue) > len(before):
             is_second = self.last_release == self.world.now
-            if self.size < math.inf or self.limiter() is not None:
+            if self.size < math.inf or self.limiter() is not None or any(job.plan.needs for job in self.jobs):
                 if is_second and self.world.is_direct_asyncio:  # which cannot tell whether a job has waited
                     self.world.doubt("jobs that have not waited end as others do")
             elif is_second and self.world.tied_at == self.world.now:
@@ -809,6 +809,16 @@ class ModelScheduler(ModelJob):
 
             self.timers.append(self.world.after(self.plan.stagger, due))
 
+    def decide(self, job: ModelJob, reason: str) -> None:
+        """End a `First`, whose result `job` has decided. What this job had is free before."""
+        self.decided, self.reason = True, reason
+        rivals = [one for one in self.competitors() if isinstance(one, ModelScheduler) and one is not job]
+        is_open = any(one.finished == self.world.now or (one.under_way and one.is_over()) for one in rivals)
+        admit_all(self.world)
+        if is_open or any(one.parent in rivals for one in self.world.admitted):  # it may be over as soon as that starts
+            self.world.doubt("a group of a First ends as another decides")
+        self.stop(reason)
+
     def judge_first(self, job: ModelJob) -> None:
         """It has succeeded as soon as `enough` of its jobs have; when too many have failed, it is FAILED."""
         line = self.competitors()
@@ -823,14 +833,8 @@ class ModelScheduler(ModelJob):
         if job.state == "SUCCEEDED":
             self.winners.append(job)
         if len(self.winners) >= self.plan.enough:
-            rivals = [one for one in self.running if isinstance(one, ModelScheduler) and one is not job]
-            if any(one.under_way and one.is_over() for one in rivals):
-                self.world.doubt("a group of a First ends as another decides")
-            self.decided = True
             self.world.mark("First" if self.plan.enough == 1 else "quorum")
-            self.reason = "COMPLETED"
-            admit_all(self.world)  # what its last job had is free before it ends
-            self.stop("COMPLETED")
+            self.decide(job, "COMPLETED")
             return
         left = [one for one in line if one.state in UNSETTLED]
         if len(self.winners) + len(left) < self.plan.enough:
@@ -839,7 +843,6 @@ class ModelScheduler(ModelJob):
             )
             if self.draining and any(one.state == "CANCELLED" for one in losers):
                 return  # the drain, not the losers, has kept it from its result
-            self.decided = True
             pairs = combinations([one for one in losers if isinstance(one, ModelScheduler)], 2)
             if any(one.finished == other.finished for one, other in pairs):
                 self.world.doubt("two groups of a First fail at one instant")
@@ -853,9 +856,7 @@ class ModelScheduler(ModelJob):
             )
             if all(one.text == "BudgetSpent" for one in why):
                 self.first_problem = why[0]
-            self.reason = "CRITICAL"
-            admit_all(self.world)  # what its last job had is free before it ends
-            self.stop("CRITICAL")
+            self.decide(job, "CRITICAL")
             return
         self.open_due_turns()
 
@@ -1281,10 +1282,18 @@ def admit_all(world: World) -> None:
     if world.next_start < math.inf:
         if abs(world.woken_at - world.now) < SAME:
             world.was_woken_at = world.now
-        world.wake = world.after(world.next_start - world.now, lambda: admit_all(world))
+        world.wake = world.after(world.next_start - world.now, partial(wake, world))
         world.woken_at = world.next_start
     for group in world.schedulers[::-1]:
         group.check_over()
+
+
+def wake(world: World) -> None:
+    """Time alone lets jobs start. What ends in the same instant may come first, and let others start before them."""
+    seen = len(world.hooks)
+    admit_all(world)
+    if len(world.hooks) > seen and world.is_tied():
+        world.doubt("time lets jobs start in the instant of something else")
 
 
 def block_unaffordable(world: World) -> None:
@@ -1296,6 +1305,9 @@ def block_unaffordable(world: World) -> None:
         found = [(group.find(name), need) for name, need in job.plan.needs]
         if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
             world.mark("budget spent")
+            last, world.last_blocked = world.last_blocked, (world.now, group)
+            if last is not None and last[0] == world.now and last[1] is not group:
+                world.doubt("a scheduler fails as another job does")
             around_stops = group.parent is not None and group.parent.stopping
             job.settle("BLOCKED", problem("BudgetSpent"))
             if around_stops and group.stopping:

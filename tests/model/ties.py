@@ -35,6 +35,7 @@ OPEN = {
     "an idle timeout ends in the instant of something else",
     "jobs of two schedulers become ready at one instant",
     "time lets jobs start in the instant of something else",
+    "what a job awaits ends as the job is cancelled",
     "what is not limited starts as several end at one instant",  # each at once, in the order of the loop
 }
 """Doubts of the model with which turns of the loop may decide."""
