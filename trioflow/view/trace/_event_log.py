@@ -282,9 +282,10 @@ class LiveJob:
         while state is not job.state:  # it has changed while it was read
             state = job.state
             self.state, self.started_at, self.finished_at, is_plain_success = _job_queries.end_facts(job)
-            self.outcome, self.command = (PLAIN_OUTCOME if is_plain_success else outcome(job)), None
             if state.is_settled and not is_plain_success:
                 self.outcome, self.command = record_outcome(job)
+            else:
+                self.outcome, self.command = (PLAIN_OUTCOME if is_plain_success else outcome(job)), None
             self.ready_at = self.outcome.ready_at
 
 
