@@ -591,6 +591,13 @@ def test_a_copy_without_files_is_rejected(kind: Any) -> None:
         kind(to="x")
 
 
+@pytest.mark.parametrize("kind", [Push, Pull])
+def test_a_copy_without_a_destination_is_named(kind: Any) -> None:
+    """The error has the name that the program has written."""
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}.* missing .*'to'"):
+        kind("a")
+
+
 def test_an_empty_destination_of_a_copy_is_rejected() -> None:
     """An empty destination of a copy raises when the job is created; once, such a job failed only on the node."""
     with pytest.raises(ValueError, match=r"Push\(\): to='' is empty: give a path on the node, or '~'"):

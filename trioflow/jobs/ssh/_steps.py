@@ -252,6 +252,9 @@ class Pull(CopyStep):
 
     __slots__ = ()
 
+    def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
+        super().__init__(*sources, to=to)  # here, so that a TypeError names this class
+
     def _files_written(self) -> Iterable[str]:
         """Return the copies whose names are known before the run: not those of jobs' results, nor of wildcards."""
         words: list[Any] = [*map(_expand_home, self.words)]

@@ -86,7 +86,7 @@ class Watch:
 
     def close(self) -> None:
         """Let the schedulers keep no jobs for this looking process any more."""
-        for scheduler, dropped in self._dropped.items():
+        for scheduler, dropped in list(self._dropped.items()):  # another thread may be answering
             stop_collecting(scheduler, dropped)
 
     def answer(self) -> Record:

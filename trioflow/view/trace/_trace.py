@@ -112,9 +112,11 @@ class Trace(EventRecorder):
 
     def _get_record(self) -> TraceRecord:
         """Return the record that is built from the event log. It is cached once the run has ended."""
-        if self._cached_record[0] != len(self._log):
-            self._cached_record = -1 if self._running_schedulers else len(self._log), build_record(self._log)
-        return self._cached_record[1]
+        length, record = self._cached_record
+        if length != len(self._log):
+            length, record = -1 if self._running_schedulers else len(self._log), build_record(self._log)
+            self._cached_record = length, record
+        return record
 
     def __repr__(self) -> str:
         """Return a text that contains the number of spans and says whether a run is in progress."""
