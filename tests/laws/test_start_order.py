@@ -18,15 +18,17 @@ import anyio
 import pytest
 import trio
 
-from trioflow import Job, JobState, PerKey, Pool, Scheduler
+from trioflow import Budget, Job, JobState, PerKey, Pool, Scheduler, current_job
 from trioflow.abc import BackendName
 
 from ..bodies import nap
+from ..conftest import Ordered
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
 COUNT = 20  # of graphs in a test
+ORDERS = 4  # in which tasks continue
 KINDS = {
     "window": lambda size, _: {"jobs_window": size},
     "priorities": lambda size, _: {"jobs_window": size},
@@ -218,3 +220,46 @@ def test_what_becomes_ready_later_in_an_instant_does_not_pass(
     scheduler = Scheduler(*jobs, jobs_window=2)
     assert virtual(scheduler.co_run)
     assert starts.index("ready") < starts.index("later")
+
+
+@pytest.mark.parametrize("order", range(ORDERS))
+def test_jobs_of_a_run_that_becomes_limited_start_in_the_order_of_adding(backend: BackendName, order: int) -> None:
+    """What is added with needs during a run orders the ends of jobs that began without any limit, too."""
+    starts: list[str] = []
+
+    async def note(name: str) -> None:
+        starts.append(name)
+        await anyio.sleep(1)
+
+    async def main() -> None:
+        async with Scheduler(pool=Pool(cpu=1)) as scheduler:
+            first, second = scheduler.add(Job(nap, 1)), scheduler.add(Job(nap, 1))
+            await anyio.sleep(0.5)
+            scheduler.add(Job(note, "of the second", required=second, needs={"cpu": 1}))
+            scheduler.add(Job(note, "of the first", required=first, needs={"cpu": 1}))
+
+    Ordered(backend, order)(main)
+    assert starts == ["of the second", "of the first"]
+
+
+@pytest.mark.parametrize("order", range(ORDERS))
+def test_what_a_job_returns_as_it_works_passes_over_nobody(backend: BackendName, order: int) -> None:
+    """What `used()` leaves of a reservation goes by the order, also in the instant in which a job has become ready."""
+    starts: list[str] = []
+    seen: list[JobState] = []
+
+    async def note(name: str) -> None:
+        starts.append(name)
+        await anyio.sleep(1)
+
+    async def use() -> None:
+        await anyio.sleep(1)
+        seen.append(high.state)
+        current_job().used(usd=1)
+        await anyio.sleep(3)
+
+    before, low = Job(nap, 1), Job(note, "low", needs={"usd": 5})
+    high = Job(note, "high", needs={"usd": 4.5}, priority=10, required=before)
+    scheduler = Scheduler(before, Job(use, needs={"usd": 8}), low, high, pool=Pool(usd=Budget(10)))
+    Ordered(backend, order)(scheduler.co_run)
+    assert starts == ["high" if seen == [JobState.SCHEDULED] else "low"]

@@ -37,7 +37,8 @@ class World:
     def __init__(self, implied: Iterable[tuple[str, str]], backend: str) -> None:
         self.now = 0.0
         self.cancels_once = backend == "asyncio"
-        self.is_direct_asyncio = self.cancels_once and isolations.ISOLATION == "direct"
+        self.is_direct = isolations.ISOLATION == "direct"
+        self.is_direct_asyncio = self.cancels_once and self.is_direct
         self.doubts: Counter[str] = Counter()  # why the outcome may depend on turns of the loop
         self.jobs: dict[str, ModelJob] = {}
         self.schedulers: list[ModelScheduler] = []  # those under way

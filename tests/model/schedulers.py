@@ -1099,7 +1099,9 @@ class ModelScheduler(ModelJob):
         self.doubt_awaits()
         groups = [job for job in self.running if isinstance(job, ModelScheduler)]
         inside = [job for group in groups for job in group.running]
-        if any(job.began_attempt == self.world.now or job.is_tied for job in inside):
+        is_left = any(job.finished == self.world.now for job in self.jobs)  # what it had may let others start
+        may_start = is_left and any(group.queue for group in groups)
+        if may_start or any(job.began_attempt == self.world.now or job.is_tied for job in inside):
             self.world.doubt("a job of a forever scheduler starts as that ends")
         self.phase, self.forever_ended = "telling", True
         for job in list(self.running):
@@ -1308,6 +1310,8 @@ def block_unaffordable(world: World) -> None:
             last, world.last_blocked = world.last_blocked, (world.now, group)
             if last is not None and last[0] == world.now and last[1] is not group:
                 world.doubt("a scheduler fails as another job does")
+            if group.began == world.now and world.is_direct:  # what has spent it may have ended some turns later
+                world.doubt("a budget is spent as others start")
             around_stops = group.parent is not None and group.parent.stopping
             job.settle("BLOCKED", problem("BudgetSpent"))
             if around_stops and group.stopping:

@@ -695,7 +695,7 @@ PLANTS: Final = (
         f"{ADMISSION}/_line.py",
         "what a pause takes back stands behind all that waited",
         """\
-        entries = [(self.entry_of(job)[0], next(throttled_numbers), job) for job in self.startable]
+        entries = [(self.entry_of(job)[0], next(returned_numbers), job) for job in reversed(self.startable)]
 """,
         """\
         entries = [self.entry_of(job) for job in self.startable]
@@ -916,14 +916,8 @@ PLANTS: Final = (
         "progress-outer",
         f"{RUN}/_worker.py",
         "progress of a job is no sign of life of the schedulers around that of its own",
-        """\
-            jobs.append(worker.run.scheduler)
-            worker = worker.run.outer_worker
-""",
-        """\
-            jobs.append(worker.run.scheduler)
-            worker = None
-""",
+        "(self.job, scheduler, *enclosing_schedulers(scheduler))",
+        "(self.job, scheduler)",
     ),
     Plant(
         "skipped-all-succeeded",
@@ -1282,8 +1276,8 @@ if run is not None:
         "tokens-throttled-order",
         f"{ADMISSION}/_line.py",
         "a throttled job that waits for a token is behind others in a new order",
-        "(LOWEST_KEY if number < 0 else order.key(job), number, job)",
-        "(order.key(job), number, job)",
+        "self.waiting[job] = (self.line.key_of(job, number), number, job)",
+        "self.waiting[job] = (self.line.order.key(job), number, job)",
     ),
     Plant(
         "tokens-resumed-priority",

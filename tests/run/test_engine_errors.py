@@ -13,12 +13,14 @@ import pytest
 from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, ThreadJob, Throttled, current_job
 from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._limits import RateResource
+from trioflow._core.admission._line import Line
 from trioflow._core.parts import SettledCalls
 from trioflow._core.run import _ending
 from trioflow._core.run._handle import TimeLimit
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Lane
+from trioflow._core.scheduler._members import Members
 from trioflow._core.words._failures import FailureLog
 from trioflow.abc import Instrument, incidents_of, run_of
 
@@ -318,3 +320,68 @@ def test_a_task_that_cannot_be_started_ends_the_run(
         assert await Scheduler(*[Job(nap) for _ in range(5)]).co_run()
 
     virtual(main)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_error_as_jobs_are_put_in_line_loses_none_of_another_run(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Two runs whose jobs end in one instant share what decides on their order: one fails, the other goes on."""
+    positions, left = Members.positions, [number]
+
+    def fail_once(self: Members, job: Any) -> list[int]:
+        left[0] -= 1
+        if left[0] == 0:
+            raise MemoryError("injected")
+        return positions(self, job)
+
+    def graph() -> Scheduler:
+        first, second = Job(nap, 1), Job(nap, 1)
+        return Scheduler(first, second, Job(nap, 1, required=first), Job(nap, 1, required=second), jobs_window=2)
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+
+        async def co_run(scheduler: Scheduler) -> None:
+            try:
+                found.append(await scheduler.co_run())
+            except MemoryError as error:
+                found.append(str(error))
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(co_run, graph())
+                group.start_soon(co_run, graph())
+        return found
+
+    monkeypatch.setattr(Members, "positions", fail_once)
+    assert sorted(virtual(main), key=str) == [True, "injected"]
+
+
+def test_an_error_in_a_round_ends_all_runs_of_a_pool(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job of another run that was about to be admitted is in no line any more: that run ends, too."""
+    admit_job, pool = Line.admit_job, Pool(cpu=1)
+
+    def fail_for(self: Line, entry: Any) -> None:
+        if entry[2].label == "admitted by the other run":
+            raise MemoryError("injected")
+        admit_job(self, entry)
+
+    async def main() -> list[str]:
+        found: list[str] = []
+
+        async def co_run(*jobs: Job[Any]) -> None:
+            try:
+                await Scheduler(*jobs, pool=pool).co_run()
+            except MemoryError as error:
+                found.append(str(error))
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(co_run, Job(nap, 1, needs={"cpu": 1}), Job(nap, 9))
+                await anyio.sleep(0.5)
+                group.start_soon(co_run, Job(nap, 1, needs={"cpu": 1}, label="admitted by the other run"))
+        return found
+
+    monkeypatch.setattr(Line, "admit_job", fail_for)
+    assert virtual(main) == ["injected", "injected"]

@@ -125,9 +125,8 @@ def test_what_is_given_back_starts_a_job_of_another_run(virtual: Virtual, way: s
 PASS_ON = {
     "refund": {
         "Run.settle_apart",
-        "Line._take_back_admitted",  # what returns to the line
-        "Line._return_early",  # and those below, which do it for one resource each
-        "Line.refund",
+        "Line._put_back",  # what returns to the line
+        "Line.refund",  # and those below, which do it for one resource each
         "Grant.refund",
         "Grant.refund_budgets",
     },
@@ -146,7 +145,7 @@ PASS_ON = {
         "Run.add_jobs",
         "Run._after_steering",
         "Run.on_service_ready",  # whatever becomes ready by a call of the user
-        "Admission.run_round",  # whatever a round has admitted
+        "Admission._admit",  # whatever a round has admitted
     },
 }
 """Who passes on what was given back, or lets what has become ready start; nobody else has to think of it."""

@@ -13,7 +13,7 @@ import pytest
 
 from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Service, StopReason
 from trioflow._core.words._run_view import run_steering
-from trioflow.abc import WaitCause, current_run, waiting
+from trioflow.abc import AbstractJob, Outlook, Policy, WaitCause, current_run, waiting
 
 from ..bodies import fail, later, nap, nothing
 
@@ -540,3 +540,68 @@ def test_random_pauses_break_no_law(virtual: Virtual, seed: int) -> None:
 
     virtual(main)
     assert not [when for when, _ in began for start, end in intervals if start < when < end]
+
+
+class CountsStarts(Policy):
+    """Order nothing, and keep what the outlook says of the number of starts when a job becomes ready."""
+
+    def __init__(self) -> None:
+        self.starts: dict[str, int] = {}
+
+    def key(self, job: AbstractJob[Any], outlook: Outlook) -> float:
+        """Return the same key for each job."""
+        self.starts[job.label] = outlook.starts
+        return 0
+
+
+@pytest.mark.parametrize(("kind", "steering"), [("window", "pause"), ("limiter", "pause"), ("window", "window")])
+def test_a_job_that_was_put_back_keeps_its_place_among_its_equals_alone(
+    virtual: Virtual, kind: str, steering: str
+) -> None:
+    """A pause, or a smaller window, puts back what has not begun: ahead of what waits, but not of higher priorities."""
+    order: list[str] = []
+
+    async def main() -> None:
+        window = 2 if kind == "window" else anyio.CapacityLimiter(2)
+        async with Scheduler(jobs_window=window) as scheduler:
+            for name in ("first", "second", "third"):
+                scheduler.add(Job(note, name))
+            for _ in range(3):
+                if steering == "pause":
+                    scheduler.pause()
+                    scheduler.resume()
+                else:
+                    scheduler.jobs_window = 1
+                    scheduler.jobs_window = 2
+            scheduler.pause()
+            scheduler.add(Job(note, "urgent", priority=10))
+            scheduler.resume()
+
+    async def note(name: str) -> None:
+        order.append(name)
+        await anyio.sleep(1)
+
+    virtual(main)
+    assert order == ["urgent", "first", "second", "third"]
+
+
+@pytest.mark.parametrize("steering", ["pause", "window"])
+def test_a_job_that_was_put_back_has_not_started(virtual: Virtual, steering: str) -> None:
+    """The number of starts that a policy sees does not grow by jobs that were admitted, and put back."""
+    policy = CountsStarts()
+
+    async def main() -> None:
+        async with Scheduler(jobs_window=2, policy=policy) as scheduler:
+            scheduler.add([Job(nap, 1, label=label) for label in "ab"])
+            for _ in range(3):
+                if steering == "pause":
+                    scheduler.pause()
+                    scheduler.resume()
+                else:
+                    scheduler.jobs_window = 1
+                    scheduler.jobs_window = 2
+            await anyio.sleep(0.5)
+            scheduler.add(Job(nap, 1, label="later"))
+
+    virtual(main)
+    assert policy.starts["later"] == 2

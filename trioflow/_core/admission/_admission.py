@@ -421,10 +421,16 @@ class Admission:
     def run_round(self, caller: OrderedPlaces | None = None) -> None:
         """Admit all jobs that can start, in order, and wake workers for them, except in the run of `caller`.
 
-        If time alone will let another job start, set a timer.
+        If time alone will let another job start, set a timer. An error ends all runs.
         """
-        if self.is_current:
-            return
+        try:
+            if not self.is_current:
+                self._admit(caller)
+        except BaseException as fault:
+            for queue in list(self.queues):
+                queue.run.interrupt(fault)
+
+    def _admit(self, caller: OrderedPlaces | None) -> None:
         served: dict[OrderedPlaces, None] = {}
         parked: dict[Any, None] = {}  # the keys and gates with which jobs have been parked in this round
         while True:
@@ -582,13 +588,11 @@ class Admission:
             queue.run.standstill.suspect(queue.run)
 
     def begin_round(self) -> None:
-        """Begin a round because of an event outside of the runs; an error in it ends all of them."""
+        """Begin a round because of an event that may come in the turn in which jobs end: what is ready takes part."""
+        for queue in list(self.queues)[:1]:
+            queue.run.guard(queue.run.time_slice.decide)
         self.is_current = False
-        try:
-            self.run_round()
-        except BaseException as fault:
-            for queue in list(self.queues):
-                queue.run.interrupt(fault)
+        self.run_round()
 
 
 def join_admission(queue: OrderedPlaces, resources: Iterable[PoolEntry]) -> None:

@@ -18,15 +18,14 @@ Invariants, whenever control returns to the loop:
    Each event that frees something, or makes a job ready, is followed by `take` or `ensure_searcher`, which call it.
    Events outside of the runs (a timer, `used()`, a gate, a token from the limiter) begin a round themselves.
 5. There is one order, that of the entries `(key, number, job)`. A job gets its entry when it begins to wait in
-   `places`, or, first in first out, when it leaves the deque. The entry goes with the job wherever it waits, also back
-   to its place. Throttled jobs, and those that were admitted before, have the lowest key and negative numbers: they
-   come first.
+   `places`, or, first in first out, when it leaves the deque. The entry goes with the job wherever it waits. A job that
+   was throttled in an attempt comes before all others; one that was admitted and returned, before those of its key.
 6. Each condition has one owner, which decides whether a job may start now, and sees to it that `admit` is called when
    that may have changed, as the table says. An owner knows nothing of the others.
 7. What several runs may have has an owner that they share: an `Admission` for needs, `Tokens` for a limiter. It serves
    the jobs of all of them in one order, and wakes workers of the runs whose jobs may start.
 8. What was admitted starts: nothing is taken back for a job that becomes ready later. But a throttle, a pause, and a
-   smaller window return jobs that have not begun to their old places.
+   smaller window return jobs that have not begun to the places.
 9. What time alone changes is in the timer of an owner (`Admission`), and moves when two owners become one (`merge`).
 10. If `places` is None, the run has no limit, and its jobs start in the order in which they become ready.
 
@@ -67,6 +66,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -74,7 +74,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob, is_scheduler, takes_slot
 from ._admission import MAX_ADMITTED, OrderedPlaces
-from ._policies import LOWEST_KEY, HeapEntry, StartKeys, ready_numbers, throttled_numbers
+from ._policies import LOWEST_KEY, HeapEntry, StartKeys, ready_numbers, returned_numbers, throttled_numbers
 from ._window import Adaptive
 
 if TYPE_CHECKING:
@@ -231,16 +231,22 @@ class Line:
 
         Those that could start come first, and those that waited for a token in their old places.
         """
-        places = self._ordered_places()
-        entries = [(self.entry_of(job)[0], next(throttled_numbers), job) for job in self.startable]
+        self._ordered_places()
+        entries = [(self.entry_of(job)[0], next(returned_numbers), job) for job in reversed(self.startable)]
         if self.tokens is not None:
             entries += self.tokens.drain()
         self.startable.clear()
         for entry in entries:
             if entry[2]._state is SCHEDULED:
-                self.refund(entry[2])
-                self.give_back(entry[2])
-                places.insert(entry)
+                self._put_back(entry)
+
+    def _put_back(self, entry: HeapEntry) -> None:
+        """Return an admitted job, which has not begun, to a place, without what it has."""
+        self.refund(entry[2])
+        self.give_back(entry[2])
+        if self.order is not None:
+            self.order.starts -= 1
+        self._ordered_places().insert(entry)
 
     @property
     def admission(self) -> Any:
@@ -324,9 +330,7 @@ class Line:
         grant = job._grant()
         if grant is None or self._behind is not None or not grant.must_wait():
             return False
-        self.refund(job)
-        self.give_back(job)
-        self._ordered_places().insert(grant.entry)
+        self._put_back(grant.entry)
         return True
 
     # ---- all ready jobs
@@ -359,7 +363,7 @@ class Line:
         """
         self.order = order
         if self.tokens is not None and order is not None:
-            self.tokens.use_order(order)
+            self.tokens.use_order()
         self._ordered_places(has_needs, is_new_order=True)
 
     def _ordered_places(self, has_needs: bool = False, is_new_order: bool = False) -> OrderedPlaces:
@@ -374,9 +378,14 @@ class Line:
         if has_needs and places.admission is None:
             places.join_others()
             self.passes_on = True
-        for _, number, job in entries:  # those that were throttled have negative numbers
-            places.insert((LOWEST_KEY if number < 0 else self.entry_of(job)[0], number, job))
+        for _, number, job in entries:
+            places.insert((self.key_of(job, number), number, job))
         return places
+
+    def key_of(self, job: AbstractJob[Any], number: int) -> Any:
+        """Return the key of a job that waits with a number; the lowest for `throttled_numbers`."""
+        has_lowest = self.order is None or number < -sys.maxsize // 2
+        return LOWEST_KEY if has_lowest else self.order.key(job)  # type: ignore[union-attr]
 
 
 class Tokens:
@@ -561,9 +570,9 @@ class RunTokens:
         self.limit.update_request()
         return entries
 
-    def use_order(self, order: StartKeys) -> None:
-        for job, (_, number, _) in self.waiting.items():  # those that were throttled have negative numbers
-            self.waiting[job] = (LOWEST_KEY if number < 0 else order.key(job), number, job)
+    def use_order(self) -> None:
+        for job, (_, number, _) in self.waiting.items():
+            self.waiting[job] = (self.line.key_of(job, number), number, job)
         self._heap[:] = sorted(self.waiting.values())
 
 

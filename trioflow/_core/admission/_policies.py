@@ -90,7 +90,8 @@ class Policy(Protocol):
     def key(self, job: AbstractJob[Any], outlook: Outlook) -> float | tuple[float, ...]:
         """Return the sort key of a ready job: a number, or a tuple of numbers. The smallest starts first.
 
-        The run calls this in its own thread when the job becomes ready, and again if added jobs change the order.
+        The run calls this in its own thread when the job becomes ready, and again if added jobs change the order, or a
+        pause or a smaller window puts the job back.
 
         Args:
             job: the job. In a simulation, this is the original job of the scenario, which stays IDLE.
@@ -145,6 +146,8 @@ ready_numbers: Final = itertools.count()
 """Ascending sequence numbers for jobs that become ready, shared by all runs."""
 throttled_numbers: Final = itertools.count(-sys.maxsize)
 """Ascending sequence numbers for jobs that were throttled, which start before all others."""
+returned_numbers: Final = itertools.count(-1, -1)
+"""Descending sequence numbers for jobs that were admitted, but put back before they began: they start before equals."""
 LOWEST_KEY: Final = (-math.inf,)
 """The key of these jobs, which sorts before the keys of all others."""
 DEFAULT_DURATION: Final = 1.0

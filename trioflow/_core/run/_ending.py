@@ -62,9 +62,8 @@ async def end(run: Run) -> None:
         is_unwinding = any(worker.job is not None and not worker.is_shielded for worker in leaving)
         if not (leaving and await run.group.host.yield_in_ending(is_unwinding)):
             break
-    has_more = run.shared or (run.cancel_reason is not COMPLETED and needs_clean_up(run))
-    has_more = has_more or bool(run.parts and overriding(run.parts, "close"))
-    if run.workers.alive or run.pending_shutdowns or has_more:
+    has_more = run.shared or run.pending_shutdowns or (run.parts and overriding(run.parts, "close"))
+    if run.workers.alive or has_more or (run.cancel_reason is not COMPLETED and needs_clean_up(run)):
         wind_up, on_interrupt = partial(_wind_up, run, not ends_forever_jobs), partial(run.stop, StopReason.CANCELLED)
         await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
     run.check_policy()  # for clean-up jobs

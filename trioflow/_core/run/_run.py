@@ -1028,8 +1028,8 @@ class Run:
     def abandon(self, worker: Worker, fault: BaseException) -> None:
         """Stop because of an error of the engine itself, with which the job of `worker` fails."""
         self.gathers = False
-        self.time_slice.decide()  # as this worker will not
         self.interrupt(fault)
+        self.guard(self.time_slice.decide)  # as this worker will not
         job = worker.job
         if job is not None and job._worker is worker:
             worker.job = None

@@ -48,6 +48,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ..admission._resource import TIME_TOLERANCE
 from ..backend import WorkerTask
 from ..base._states import CANCELLED, FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
+from ..job._ancestors import enclosing_schedulers
 from ..job._errors import UNCALLED, CancelledOutcome, JobCancelled, unawaited_coroutine_error
 from ..job._job import AbstractJob, is_scheduler
 from ._attempts import Verdict, call_job, judge
@@ -120,7 +121,8 @@ class TimeSlice:
     the order in which they were added. So in runs with limits, these are `gathered`, with what becomes ready in the
     same turn in other ways, and a worker whose job has waited yields before it takes the next one, unless older jobs
     take all slots. The first worker that continues lets all of them stand in line; so does whoever admits jobs before,
-    as nobody may be passed over. While there are any, some worker is about to `decide`.
+    as nobody may be passed over, such as a job that adds another, or steers. While there are any, some worker is about
+    to `decide`. A job that takes no time ends as it starts, and waits for no others.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -173,13 +175,16 @@ class TimeSlice:
 
     def decide(self) -> None:
         """Put what was gathered in line, in the order in which the jobs were added, enclosing schedulers first."""
-        gathered, self.gathered, self.is_decision_due = self.gathered, [], False
-        gathered = [each for each in gathered if each[1]._state is SCHEDULED]  # others may be no members any more
-        gathered.sort(key=lambda each: each[0].run.members.positions(each[1]))
-        for line, job in gathered:
+        gathered = self.gathered
+        gathered[:] = [each for each in gathered if each[1]._state is SCHEDULED]  # others may be no members any more
+        gathered.sort(key=lambda each: each[0].run.members.positions(each[1]), reverse=True)
+        runs = dict.fromkeys(line.run for line, _ in reversed(gathered))
+        while gathered:  # what is left if this fails is decided next
+            line, job = gathered.pop()
             line.places.push(job)
             line.on_change()  # its run takes part in the next round, whichever run begins that
-        for run in dict.fromkeys(line.run for line, _ in gathered):
+        self.gathered, self.is_decision_due = [], False
+        for run in runs:
             if not run.lane.searchers:  # all its workers have left, as there was nothing to take
                 run.lane.ensure_searcher()
 
@@ -262,12 +267,8 @@ class Worker(WorkerTask):
 
     def time_limits(self) -> list[TimeLimit]:
         """Return the time limits that progress of the current job postpones: its own, and those of its schedulers."""
-        jobs: list[AbstractJob[Any] | None] = [self.job]
-        worker: Worker | None = self
-        while worker is not None:
-            jobs.append(worker.run.scheduler)
-            worker = worker.run.outer_worker
-        extras = [job._extras for job in jobs if job is not None]
+        scheduler = self.run.scheduler
+        extras = [job._extras for job in (self.job, scheduler, *enclosing_schedulers(scheduler)) if job is not None]
         return [each.time_limit for each in extras if each is not None and each.time_limit is not None]
 
     def leave_unstarted(self, _task: Any = None) -> None:
@@ -401,7 +402,7 @@ class Worker(WorkerTask):
                     error = raised
                 # ---- settle it; where order matters, what becomes ready waits for what else ends in this turn
                 now = clock()
-                if is_limited and (
+                if queue.places is not None and (
                     job._successors is not None or error is not None or queue.order or time_slice.gathered
                 ):
                     if time_slice.timed:

@@ -45,7 +45,7 @@ class Members:
 
     def __init__(self, owner: BaseScheduler) -> None:
         self.owner: Final = owner
-        self.jobs: Final[dict[AbstractJob[Any], None]] = {}
+        self.jobs: Final[dict[AbstractJob[Any], int]] = {}  # each with a number, higher than those added before
         self.nested_schedulers: Final[dict[BaseScheduler, None]] = {}
         self.jobs_with_shutdown: Final[dict[AbstractJob[Any], None]] = {}
         self.services: Final[dict[AbstractJob[Any], None]] = {}
@@ -53,8 +53,7 @@ class Members:
         self.jobs_with_scheduling_options: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that were added during a run, each with the innermost run at that time. The next run removes them.
         self.jobs_added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
-        self._positions: Final[dict[AbstractJob[Any], int]] = {}  # of the jobs before the last one asked about
-        self._position_numbers: Final = itertools.count()
+        self._job_numbers: Final = itertools.count()
         self.is_unchecked = True
         # Of the jobs that were removed during the last run, because of `keep_jobs=False`, and of the jobs in them: how
         # many jobs (True) and groups (False) failed whose failures are logged, and the counts of all jobs by state,
@@ -94,16 +93,7 @@ class Members:
 
     def positions(self, job: AbstractJob[Any]) -> list[int]:
         """Return the position of a member in the order of adding, after those of the schedulers that contain it."""
-        found = [outer._members._position(member) for outer, member in ancestors_with_members(job)]
-        return found[::-1]
-
-    def _position(self, job: AbstractJob[Any]) -> int:
-        """Return a number that is higher than those of the members that were added before."""
-        positions = self._positions
-        if job not in positions:
-            new = list(itertools.takewhile(lambda each: each not in positions, reversed(self.jobs)))
-            positions.update(zip(reversed(new), self._position_numbers, strict=False))
-        return positions[job]
+        return [outer._members.jobs[member] for outer, member in ancestors_with_members(job)][::-1]
 
     def competitors(
         self, requirements: Mapping[AbstractJob[Any], Iterable[AbstractJob[Any]]]
@@ -251,9 +241,9 @@ class Members:
 
     def insert(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Add jobs that belong to no scheduler, without any checks."""
-        owner, members = self.owner, self.jobs
+        owner, members, numbers = self.owner, self.jobs, self._job_numbers
         for job in jobs:
-            members[job] = None
+            members[job] = next(numbers)
             job._scheduler = owner
             if job._has_own_shutdown:
                 self.jobs_with_shutdown[job] = None
@@ -315,7 +305,6 @@ class Members:
     def _discard(self, job: AbstractJob[Any]) -> None:
         del self.jobs[job]
         collections = (
-            self._positions,
             self.jobs_added_during_run,
             self.nested_schedulers,
             self.jobs_with_shutdown,
