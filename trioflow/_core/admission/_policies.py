@@ -160,9 +160,7 @@ def median_duration(known: Iterable[float]) -> float:
     Jobs of unknown duration are assumed to take this long. This does not use `statistics.median`, because importing
     `statistics` would import many other modules.
     """
-    ordered = sorted(known)
-    if not ordered:
-        return DEFAULT_DURATION
+    ordered = sorted(known) or [DEFAULT_DURATION]
     return ordered[(len(ordered) - 1) // 2] / 2 + ordered[len(ordered) // 2] / 2
 
 

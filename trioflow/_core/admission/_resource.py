@@ -10,7 +10,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from weakref import WeakSet
 
 from ..base import _amounts
@@ -429,8 +429,7 @@ class GatedResource(CountedResource):
         self._let_in()
         for group in list(self.parked):
             group.unpark(self, len(group.parked[self]))
-        admission: Any = self.admission  # only now, because it may have been merged with another one
-        admission.begin_round()
+        cast("Any", self.admission).begin_round()  # it may have been merged with another one
 
     def _next_jobs(self) -> list[AbstractJob[Any]]:
         """Return the parked jobs, in order, that could start together if the gate were open; at least the first."""

@@ -227,9 +227,8 @@ def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool
 
 def find_throttles(error: BaseException) -> tuple[_errors.Throttled, ...]:
     """Return the `Throttled` exceptions in `error`; none if it contains any other exception."""
-    leaves = leaf_exceptions(error)
-    throttles = tuple(leaf for leaf in leaves if isinstance(leaf, _errors.Throttled))
-    return throttles if len(throttles) == len(leaves) else ()
+    leaves: Any = leaf_exceptions(error)
+    return tuple(leaves) if all(isinstance(leaf, _errors.Throttled) for leaf in leaves) else ()
 
 
 class BackoffTimer(Part):

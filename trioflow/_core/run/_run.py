@@ -299,8 +299,7 @@ class Run:
 
     @property
     def stuck_jobs(self) -> StuckJobs:
-        if self._stuck_jobs is None:
-            self._stuck_jobs = StuckJobs(self)
+        self._stuck_jobs = self._stuck_jobs or StuckJobs(self)
         return self._stuck_jobs
 
     # ---- running

@@ -105,8 +105,7 @@ class RunPools:
     def _correct(self, resource: RateResource | BudgetResource, taken_amount: Any, used: Any) -> None:
         """Let waiting jobs of all runs take what has become available. The run itself may have ended meanwhile."""
         resource.correct(taken_amount, used)
-        admission: Any = self._run.queue.admission  # only jobs with needs have a grant
-        admission.begin_round()
+        self._run.queue.admission.begin_round()  # only jobs with needs have a grant
 
     def close(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> None:
         """Delay the starts of all jobs that need the throttled resources."""

@@ -177,7 +177,8 @@ class TimeSlice:
         """Put what was gathered in line, in the order in which the jobs were added, enclosing schedulers first."""
         gathered = self.gathered
         gathered[:] = [each for each in gathered if each[1]._state is SCHEDULED]  # others may be no members any more
-        gathered.sort(key=lambda each: each[0].run.members.positions(each[1]), reverse=True)
+        if len(gathered) > 1:
+            gathered.sort(key=lambda each: each[0].run.members.positions(each[1]), reverse=True)
         runs = dict.fromkeys(line.run for line, _ in reversed(gathered))
         while gathered:  # what is left if this fails is decided next
             line, job = gathered.pop()

@@ -45,7 +45,7 @@ class Members:
 
     def __init__(self, owner: BaseScheduler) -> None:
         self.owner: Final = owner
-        self.jobs: Final[dict[AbstractJob[Any], int]] = {}  # each with a number, higher than those added before
+        self.jobs: Final[dict[AbstractJob[Any], int | None]] = {}  # with what `_number` has given to those before some
         self.nested_schedulers: Final[dict[BaseScheduler, None]] = {}
         self.jobs_with_shutdown: Final[dict[AbstractJob[Any], None]] = {}
         self.services: Final[dict[AbstractJob[Any], None]] = {}
@@ -53,7 +53,7 @@ class Members:
         self.jobs_with_scheduling_options: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that were added during a run, each with the innermost run at that time. The next run removes them.
         self.jobs_added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
-        self._job_numbers: Final = itertools.count()
+        self._numbers: Final = itertools.count()
         self.is_unchecked = True
         # Of the jobs that were removed during the last run, because of `keep_jobs=False`, and of the jobs in them: how
         # many jobs (True) and groups (False) failed whose failures are logged, and the counts of all jobs by state,
@@ -93,7 +93,15 @@ class Members:
 
     def positions(self, job: AbstractJob[Any]) -> list[int]:
         """Return the position of a member in the order of adding, after those of the schedulers that contain it."""
-        return [outer._members.jobs[member] for outer, member in ancestors_with_members(job)][::-1]
+        return [outer._members._number(member) for outer, member in ancestors_with_members(job)][::-1]
+
+    def _number(self, job: AbstractJob[Any]) -> int:
+        """Return a number that is higher than those of members that were added before. The first call takes O(n)."""
+        jobs = self.jobs
+        if jobs[job] is None:
+            new = [*itertools.takewhile(lambda each: jobs[each] is None, reversed(jobs))]
+            jobs.update(zip(reversed(new), self._numbers, strict=False))
+        return cast("int", jobs[job])
 
     def competitors(
         self, requirements: Mapping[AbstractJob[Any], Iterable[AbstractJob[Any]]]
@@ -241,9 +249,9 @@ class Members:
 
     def insert(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Add jobs that belong to no scheduler, without any checks."""
-        owner, members, numbers = self.owner, self.jobs, self._job_numbers
+        owner, members = self.owner, self.jobs
         for job in jobs:
-            members[job] = next(numbers)
+            members[job] = None
             job._scheduler = owner
             if job._has_own_shutdown:
                 self.jobs_with_shutdown[job] = None
