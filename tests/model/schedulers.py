@@ -803,6 +803,7 @@ class ModelScheduler(ModelJob):
             def due() -> None:
                 if self.open_turns == turn and not self.stopping and not self.draining:
                     self.world.mark("stagger")
+                    self.show_signs()
                     self.open_turn()
                     self.open_due_turns()
                     self.move()
