@@ -309,3 +309,23 @@ def test_a_key_waits_as_long_in_another_loop(virtual: Virtual, clocks: tuple[int
 
     assert virtual(start, clocks[0], on("a", 0)) == 0
     assert 0 < virtual(start, clocks[1], on("a", 0)) <= 50
+
+
+def test_a_job_that_waits_for_a_token_keeps_no_other_from_its_key(virtual: Virtual) -> None:
+    """What accrues of a key is for the next job at once, so that this one asks before a job of another group does."""
+    order: list[str] = []
+
+    async def note(name: str) -> None:
+        order.append(name)
+        await anyio.sleep(1)
+
+    async def main() -> None:
+        pool = Pool(host=PerKey(Rate(requests=2, per=10, burst=2)))
+        async with Scheduler(jobs_window=anyio.CapacityLimiter(2), pool=pool) as scheduler:
+            scheduler.add([on("a", 30), on("a", 40)])
+            scheduler.add([Job(note, name, needs={"host": "a"}) for name in ("at 5 s", "at 10 s")])
+            await anyio.sleep(15)
+            scheduler.add(Scheduler(Job(note, "later")))
+
+    virtual(main)
+    assert order == ["at 5 s", "at 10 s", "later"]

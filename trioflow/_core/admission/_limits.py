@@ -1048,6 +1048,11 @@ class CountedKey(Key, CountedResource):
 
 
 class RateKey(Key, RateResource):
+    def take(self, job: AbstractJob[Any], need: RateNeed) -> RateShare:
+        share = super().take(job, need)
+        self.wake()  # for the next job, which need not wait until this one starts
+        return share
+
     def correct(self, share: RateShare, used: RateNeed) -> None:
         super().correct(share, used)
         self.family.keep(self)

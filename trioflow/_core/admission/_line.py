@@ -384,8 +384,7 @@ class Line:
 
     def key_of(self, job: AbstractJob[Any], number: int) -> Any:
         """Return the key of a job that waits with a number; the lowest for `throttled_numbers`."""
-        has_lowest = self.order is None or number < -sys.maxsize // 2
-        return LOWEST_KEY if has_lowest else self.order.key(job)  # type: ignore[union-attr]
+        return LOWEST_KEY if self.order is None or number < -sys.maxsize // 2 else self.order.key(job)
 
 
 class Tokens:

@@ -114,7 +114,7 @@ def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
                 if not (hasattr(value, "_state") or hasattr(value, "jobs")):
                     raise TypeError(f"{purpose}: {type(value).__name__}.__init__ must call super().__init__()")
                 yield from expand(value)
-            elif _is_collection(value):
+            elif issubclass(type(value), Iterable) and not isinstance(value, (str, bytes)):
                 stack.append(iter(value))
                 break
             else:
@@ -132,10 +132,6 @@ def _advice(value: object) -> str:
     if callable(value) and name:
         return f"write Job({name}, ...) for an async function, and ThreadJob({name}, ...) for a plain one"
     return "give jobs, Sequences, None, or collections of these"
-
-
-def _is_collection(value: object) -> bool:
-    return issubclass(type(value), Iterable) and not isinstance(value, (str, bytes))
 
 
 def flagged(required: StoredRequirements, flag: int) -> list[AbstractJob[Any]]:

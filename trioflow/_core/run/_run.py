@@ -26,7 +26,7 @@ from ..job import _errors, _requirements
 from ..job._errors import CancelledOutcome, Failure, add_remedy_notes, find_interruption, one_line_error
 from ..job._job import AbstractJob, Throttling
 from . import _ending
-from ._attempts import BackoffTimer, Verdict, drain_backoffs, report_unrepeated
+from ._attempts import BackoffTimer, Verdict, drain_backoffs, judge, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._instruments import Hook, Instrument, InstrumentSet, Part, with_parts
@@ -748,7 +748,9 @@ class Run:
             now: the time at which the job ended.
 
         """
-        verdict = worker.take_verdict(job, error)
+        verdict, worker.verdict = worker.verdict, None  # callbacks may have asked for it before
+        if verdict is None or verdict.judged is not error:
+            verdict = judge(worker, job, error)
         state, failure, throttles = verdict.state, verdict.failure, verdict.throttles
         if throttles:
             self.pools.close(job, throttles)

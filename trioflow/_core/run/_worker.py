@@ -51,7 +51,7 @@ from ..base._states import CANCELLED, FAILED, RUNNING, SCHEDULED, STOPPING, SUCC
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import UNCALLED, CancelledOutcome, JobCancelled, unawaited_coroutine_error
 from ..job._job import AbstractJob, is_scheduler
-from ._attempts import Verdict, call_job, judge
+from ._attempts import Verdict, call_job
 from ._current import apply_context, current_worker_var
 from ._instruments import MIN_BLOCKING_SECONDS
 
@@ -470,11 +470,6 @@ class Worker(WorkerTask):
             run.settle_error(self, job, error, awaitable, now)
         run.gathers = False
         error = None  # break the reference cycle: the traceback refers to the frames of the callers
-
-    def take_verdict(self, job: AbstractJob[Any], error: BaseException) -> Verdict:
-        """Return the verdict on an attempt that ended with `error`, which callbacks may have asked for before."""
-        verdict, self.verdict = self.verdict, None
-        return verdict if verdict is not None and verdict.judged is error else judge(self, job, error)
 
     def name_task(self, job: AbstractJob[Any]) -> None:
         """Give the job's label to the task, on asyncio only if its own task was asked for. Then the worker leaves."""

@@ -623,7 +623,8 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
     """Yield the jobs that must settle before `job`, that hold what it lacks now, or whose end may be its own."""
     yield from _jobs_that_settle_before(job)
     scheduler = job._scheduler
-    if scheduler is not None and job._options.forever and not (job._state.is_settled or _has_ordinary_jobs(job)):
+    is_lasting = not is_scheduler(job) or all(member._options.forever for member in job._members.jobs)
+    if scheduler is not None and job._options.forever and is_lasting and not job._state.is_settled:
         yield LASTS, [scheduler]
     if job._state is JobState.SCHEDULED:
         yield HELD_BY, _holders(job)
@@ -642,10 +643,6 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
     for enclosing in enclosing_schedulers(job):
         for iterator in enclosing._settled_iterators or ():
             yield ITERATES, iterator.awaited_by(job)
-
-
-def _has_ordinary_jobs(job: AbstractJob[Any]) -> bool:
-    return is_scheduler(job) and not all(member._options.forever for member in job._members.jobs)
 
 
 def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
