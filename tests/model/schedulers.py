@@ -1311,7 +1311,8 @@ def block_unaffordable(world: World) -> None:
             last, world.last_blocked = world.last_blocked, (world.now, group)
             if last is not None and last[0] == world.now and last[1] is not group:
                 world.doubt("a scheduler fails as another job does")
-            if group.began == world.now and world.is_direct:  # what has spent it may have ended some turns later
+            took_no_time = any(one.finished == one.began_attempt == world.now for one in world.jobs.values())
+            if took_no_time and group.began == world.now and world.is_direct:  # it may have ended some turns later
                 world.doubt("a budget is spent as others start")
             around_stops = group.parent is not None and group.parent.stopping
             job.settle("BLOCKED", problem("BudgetSpent"))

@@ -41,6 +41,7 @@ OPEN = {
 """Doubts of the model with which turns of the loop may decide."""
 if isolations.ISOLATION == "direct":  # each job begins in a task of its own, some turns later
     OPEN |= {
+        "a budget is spent as others start",
         "a drain comes in the instant of something else",
         "a scheduler stops as jobs of another in it start or end",
         "two schedulers ask for a token at one instant",
