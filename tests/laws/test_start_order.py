@@ -222,6 +222,7 @@ def test_what_becomes_ready_later_in_an_instant_does_not_pass(
     assert starts.index("ready") < starts.index("later")
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("order", range(ORDERS))
 def test_jobs_of_a_run_that_becomes_limited_start_in_the_order_of_adding(backend: BackendName, order: int) -> None:
     """What is added with needs during a run orders the ends of jobs that began without any limit, too."""
@@ -242,6 +243,7 @@ def test_jobs_of_a_run_that_becomes_limited_start_in_the_order_of_adding(backend
     assert starts == ["of the second", "of the first"]
 
 
+@pytest.mark.both_backends
 @pytest.mark.parametrize("order", range(ORDERS))
 def test_what_a_job_returns_as_it_works_passes_over_nobody(backend: BackendName, order: int) -> None:
     """What `used()` leaves of a reservation goes by the order, also in the instant in which a job has become ready."""
@@ -263,3 +265,24 @@ def test_what_a_job_returns_as_it_works_passes_over_nobody(backend: BackendName,
     scheduler = Scheduler(before, Job(use, needs={"usd": 8}), low, high, pool=Pool(usd=Budget(10)))
     Ordered(backend, order)(scheduler.co_run)
     assert starts == ["high" if seen == [JobState.SCHEDULED] else "low"]
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("order", range(ORDERS))
+def test_what_is_returned_in_the_instant_in_which_two_runs_meet_is_passed_on(backend: BackendName, order: int) -> None:
+    """The job that has become ready needs what another run has had: from then on, both have one order."""
+    pool = Pool(usd=Budget(10), cpu=1)
+
+    async def use() -> None:
+        await anyio.sleep(1)
+        current_job().used(usd=1)
+
+    async def main() -> None:
+        before, waits = Job(nap, 1), Job(nap, 1, needs={"usd": 5})
+        meets = Job(nap, 1, needs={"cpu": 1}, required=before)
+        async with anyio.create_task_group() as group:
+            group.start_soon(Scheduler(Job(nap, 0.5, needs={"cpu": 1}), Job(nap, 3), pool=pool).co_run)
+            group.start_soon(Scheduler(before, Job(use, needs={"usd": 8}), waits, meets, pool=pool).co_run)
+        assert (waits.started_at, meets.started_at) == (1, 1)
+
+    Ordered(backend, order)(main)

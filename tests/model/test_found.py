@@ -1012,6 +1012,39 @@ SCENARIOS = {
         ),
         killed_at=0.3125,
     ),
+    "a job that time has let start needs what another run has, as it becomes ready": Scenario(
+        root=Group(
+            name="runs",
+            jobs=(
+                Group(
+                    name="other run",
+                    jobs=(
+                        Leaf(name="fails", bodies=((Nap(0.25), Fail()),)),
+                        Leaf(
+                            name="clean-up",
+                            requires=("fails",),
+                            run_if="failed",
+                            needs=(("shared", 1.0),),
+                            bodies=((Nap(3.0),),),
+                        ),
+                    ),
+                ),
+                Group(
+                    name="run",
+                    jobs=(
+                        Leaf(name="first", bodies=((Nap(4.25),),)),
+                        Leaf(name="next", requires=("first",), needs=(("shared", 1.0),), bodies=((Nap(2.25),),)),
+                        Leaf(name="api", needs=(("rate", 1.0),), bodies=((Nap(3.75), Throttle("rate", 0.5)),)),
+                    ),
+                ),
+            ),
+            pool=(
+                Resource(name="rate", kind="rate", total=2.0, per=9.0, burst=2.0, give_up=3.5),
+                Resource(name="shared", kind="amount", total=1.0),
+            ),
+        ),
+        apart=True,
+    ),
     "a forever group that fails in the instant in which the run could end has failed": Scenario(
         root=Group(
             name="runs",

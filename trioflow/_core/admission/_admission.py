@@ -589,10 +589,10 @@ class Admission:
 
     def begin_round(self) -> None:
         """Begin a round because of an event that may come in the turn in which jobs end: what is ready takes part."""
-        for queue in list(self.queues)[:1]:
-            queue.run.guard(queue.run.time_slice.decide)
-        self.is_current = False
-        self.run_round()
+        for queue in list(self.queues)[:1]:  # none if the runs have ended
+            queue.run.guard(queue.run.time_slice.decide)  # which may merge this admission with another one
+            queue.admission.is_current = False
+            queue.admission.run_round()
 
 
 def join_admission(queue: OrderedPlaces, resources: Iterable[PoolEntry]) -> None:
