@@ -118,11 +118,18 @@ class TimeSlice:
     reverse, by chance, and on both backends, a new task would pass one that found the time used up.
 
     Whichever of the jobs that end in one turn the loop resumes first, those that become ready by their ends start in
-    the order in which they were added. So in runs with limits, these are `gathered`, with what becomes ready in the
-    same turn in other ways, and a worker whose job has waited yields before it takes the next one, unless older jobs
-    take all slots. The first worker that continues lets all of them stand in line; so does whoever admits jobs before,
-    as nobody may be passed over, such as a job that adds another, or steers. While there are any, some worker is about
-    to `decide`. A job that takes no time ends as it starts, and waits for no others.
+    the order in which they were added. In runs with limits, it goes like this:
+
+    1. A job has ended that has waited, so that others may end in this turn, too. While it settles, `Run.gathers` is
+       True, and `Line.push` appends what becomes ready to `gathered`. Once there is something, all that becomes ready
+       in the turn, in whatever way, goes there. A job that takes no time ends as it starts, and gathers nothing.
+    2. If what ends in this turn decides on what starts (`Line.has_to_decide`), the worker yields before it takes the
+       next job. Otherwise it takes that: older jobs wait for all slots that are free, and another worker has yielded.
+    3. The first worker that continues lets all that was gathered stand in line, by `decide`. So do those that would
+       pass it over otherwise: `Line.admit` and `Admission.begin_round`, also for a job that adds another one, or
+       steers; and those after which no worker would: a run that stops, or is abandoned.
+
+    So `gathered` has jobs only between the end of a job and the next turn.
     """
 
     def __init__(self, backend: Backend) -> None:
