@@ -286,3 +286,19 @@ def test_what_is_returned_in_the_instant_in_which_two_runs_meet_is_passed_on(bac
         assert (waits.started_at, meets.started_at) == (1, 1)
 
     Ordered(backend, order)(main)
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("order", range(ORDERS))
+@pytest.mark.parametrize("depth", [1, 2])
+def test_what_a_group_makes_ready_is_in_the_order_of_adding(backend: BackendName, order: int, depth: int) -> None:
+    """A group ends some turns later than a job that ends in the same instant, on asyncio later than on trio."""
+    group = Scheduler(Job(nap, 9), timeout=1, on_timeout="move_on")
+    for _ in range(depth - 1):
+        group = Scheduler(group)
+    other = Job(nap, 1)
+    first = Job(nap, 1, required=group, needs={"cpu": 1})
+    second = Job(nap, 1, required=other, needs={"cpu": 1})
+    scheduler = Scheduler(group, other, first, second, Job(nap, 5, needs={"cpu": 1}), pool=Pool(cpu=1))
+    Ordered(backend, order)(scheduler.co_run)
+    assert (first.started_at, second.started_at) == (5, 6)

@@ -400,7 +400,7 @@ class Tokens:
         self.waiting_count = 0  # how many jobs wait, which is the number of valid tickets
         self.unused: Final[list[object]] = []  # the borrowers of tokens that were given back, until these are passed on
         self.requester: Any = None  # the `Worker` that waits in the limiter's queue, or will
-        self._request: object = None  # its borrower, as soon as it waits
+        self.request: object = None  # its borrower, as soon as it waits
         self._request_scope: Scope | None = None
 
     def is_free(self) -> bool:
@@ -449,14 +449,11 @@ class Tokens:
             return available < 0
         statistics = self.limiter.statistics()
         waiting: int = statistics.tasks_waiting
-        if waiting != 1 or self._request is None:
+        if waiting != 1 or self.request is None:
             return waiting > 0
-        return self._request in statistics.borrowers  # it was granted and has left the queue, so another one waits
+        return self.request in statistics.borrowers  # it was granted and has left the queue, so another one waits
 
     # ---- the request in the limiter's queue
-
-    def is_requested(self) -> bool:
-        return self._request is not None
 
     def update_request(self) -> None:
         """Keep a worker in the limiter's queue as long as jobs wait: call this if a first one waits, or one leaves."""
@@ -485,14 +482,14 @@ class Tokens:
     async def _acquire(self, standstill: Any) -> bool:
         """Wait for a token; return False if no job waits any more, or the run of the worker was cancelled."""
         standstill.count_worker(-1)
-        borrower = self._request = object()
+        borrower = self.request = object()
         try:
             with self._backend.create_scope() as self._request_scope:
                 standstill.suspect(self._first_run())
                 if await self._backend.acquire(self.limiter, borrower):
                     self.unused.append(borrower)
         finally:
-            self._request = self._request_scope = None
+            self.request = self._request_scope = None
             standstill.count_worker(1)
         return borrower in self.unused
 

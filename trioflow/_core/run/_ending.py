@@ -52,7 +52,8 @@ async def end(run: Run) -> None:
     if run.pending_shutdowns is None:
         run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)
     run.guard(run.stop, COMPLETED)
-    run.workers.admit_queued()
+    for worker in [each for each in run.workers.alive if each in run.time_slice.queue]:
+        run.time_slice.admit_next(worker)  # it leaves
     ends_forever_jobs = run.reason is COMPLETED  # no clean-up job needs them, so they leave in these turns, too
     if ends_forever_jobs and (forever := _forever_workers(run)):
         _end_workers(run, forever)

@@ -10,8 +10,8 @@ Nothing can happen any more if all of this holds for a run and for each run nest
 - It is RUNNING, some of its jobs have not settled, and no part, such as the body of an `async with`, may add jobs.
 - No worker is alive but those that host a nested run, which only waits. So no job is running, not even a forever job,
   and no worker searches for a job or waits for a limiter's token.
-- No look-up in the journal and no turn of a part is due, and no timer of an admission is set; and no run outside, with
-  which this one shares a pool, waits for or holds resources.
+- No look-up in the journal and no turn of a part is due, nothing that was gathered has to be decided, and no timer of an
+  admission is set; and no run outside, with which this one shares a pool, waits for or holds resources.
 
 The deadlines of schedulers do not count: they end a run, but start no job.
 
@@ -109,7 +109,7 @@ class Standstill:
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its active workers."""
-    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.workers.searchers:
+    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.workers.searchers or run.time_slice.gathered:
         return True
     if any(worker.is_shielded for worker in run.workers.alive):
         return True
@@ -124,10 +124,10 @@ def _has_timer(run: Run) -> bool:
 
 def _waits_outside(run: Run, outermost: Run) -> bool:
     """Return whether something outside of a run may let its jobs start: a resume, a token, or another run."""
-    queue = run.queue
+    queue, tokens = run.queue, run.queue.tokens
     if not run.unsettled:
         return False
-    if queue.is_paused or (queue.tokens is not None and queue.tokens.waiting and queue.tokens.limit.is_requested()):
+    if queue.is_paused or (tokens is not None and tokens.waiting and tokens.limit.request is not None):
         return True
     admission = queue.admission
     return admission is not None and any(each.run.outermost() is not outermost for each in admission.queues)

@@ -66,6 +66,8 @@ TURN_SECONDS: Final = 0.001
 MIN_WORKERS_IN_TURN: Final = 2
 MAX_WORKERS_IN_TURN: Final = 24
 """The bounds of `TimeSlice.max_waiting`."""
+MAX_TURNS_OF_INSTANT: Final = 8
+"""How many turns `TimeSlice.decide_next_turn` waits at most: a nested scheduler needs some to end."""
 
 
 class ThreadReports:
@@ -125,9 +127,10 @@ class TimeSlice:
        in the turn, in whatever way, goes there. A job that takes no time ends as it starts, and gathers nothing.
     2. If what ends in this turn decides on what starts (`Line.has_to_decide`), the worker yields before it takes the
        next job. Otherwise it takes that: older jobs wait for all slots that are free, and another worker has yielded.
-    3. The first worker that continues lets all that was gathered stand in line, by `decide`. So do those that would
-       pass it over otherwise: `Line.admit` and `Admission.begin_round`, also for a job that adds another one, or
-       steers; and those after which no worker would: a run that stops, or is abandoned.
+    3. The first worker that continues, in the next turn or, on a virtual clock, some turns later, lets all that was
+       gathered stand in line, by `decide`. So do those that would pass it over otherwise: `Line.admit` and
+       `Admission.begin_round`, also for a job that adds another one, or steers; and those after which no worker would:
+       a run that stops, or is abandoned.
 
     So `gathered` has jobs only between the end of a job and the next turn.
     """
@@ -174,9 +177,15 @@ class TimeSlice:
                 run.lane.ensure_searcher()
 
     async def decide_next_turn(self, backend: Backend) -> None:
-        """Let all else end that ends in this turn; then `decide`, unless another worker has done so."""
-        gathered, self.is_decision_due = self.gathered, True
-        await backend.yield_to_loop()
+        """Let all else end that ends in this turn; then `decide`, unless another worker has done so.
+
+        On a clock that stands still meanwhile, a virtual one, let also end what takes some turns in this instant.
+        """
+        gathered, self.is_decision_due, now = self.gathered, True, self.clock()
+        for _ in range(MAX_TURNS_OF_INSTANT):
+            await backend.yield_to_loop()
+            if self.gathered is not gathered or self.clock() > now:
+                break
         if self.gathered is gathered:
             self.decide()
 
@@ -602,12 +611,6 @@ class Lane:
                 worker.mark_cancelled(CancelCause.STOP)
             self.group.cancel(workers)
         return [nested for worker in workers if (nested := worker.nested_run()) is not None]
-
-    def admit_queued(self) -> None:
-        """Admit all workers of this run that queue for a turn, so that they leave at its end."""
-        time_slice = self.run.time_slice
-        for worker in [each for each in self.alive if each in time_slice.queue]:
-            time_slice.admit_next(worker)
 
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. Other threads, such as monitors, can still read counts."""
