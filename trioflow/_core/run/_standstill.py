@@ -10,8 +10,8 @@ Nothing can happen any more if all of this holds for a run and for each run nest
 - It is RUNNING, some of its jobs have not settled, and no part, such as the body of an `async with`, may add jobs.
 - No worker is alive but those that host a nested run, which only waits. So no job is running, not even a forever job,
   and no worker searches for a job or waits for a limiter's token.
-- No look-up in the journal and no turn of a part is due, nothing that was gathered has to be decided, and no timer of an
-  admission is set; and no run outside, with which this one shares a pool, waits for or holds resources.
+- No look-up in the journal and no turn of a part is due, nothing that was gathered has to be decided, and no timer of
+  an admission is set; and no run outside, with which this one shares a pool, waits for or holds resources.
 
 The deadlines of schedulers do not count: they end a run, but start no job.
 
