@@ -554,6 +554,17 @@ class CountsStarts(Policy):
         return 0
 
 
+def put_back(scheduler: Scheduler, steering: str) -> None:
+    """Have what was admitted put back three times, by a pause or by a smaller window, and admitted again."""
+    for _ in range(3):
+        if steering == "pause":
+            scheduler.pause()
+            scheduler.resume()
+        else:
+            scheduler.jobs_window = 1
+            scheduler.jobs_window = 2
+
+
 @pytest.mark.parametrize(("kind", "steering"), [("window", "pause"), ("limiter", "pause"), ("window", "window")])
 def test_a_job_that_was_put_back_keeps_its_place_among_its_equals_alone(
     virtual: Virtual, kind: str, steering: str
@@ -566,13 +577,7 @@ def test_a_job_that_was_put_back_keeps_its_place_among_its_equals_alone(
         async with Scheduler(jobs_window=window) as scheduler:
             for name in ("first", "second", "third"):
                 scheduler.add(Job(note, name))
-            for _ in range(3):
-                if steering == "pause":
-                    scheduler.pause()
-                    scheduler.resume()
-                else:
-                    scheduler.jobs_window = 1
-                    scheduler.jobs_window = 2
+            put_back(scheduler, steering)
             scheduler.pause()
             scheduler.add(Job(note, "urgent", priority=10))
             scheduler.resume()
@@ -593,13 +598,7 @@ def test_a_job_that_was_put_back_has_not_started(virtual: Virtual, steering: str
     async def main() -> None:
         async with Scheduler(jobs_window=2, policy=policy) as scheduler:
             scheduler.add([Job(nap, 1, label=label) for label in "ab"])
-            for _ in range(3):
-                if steering == "pause":
-                    scheduler.pause()
-                    scheduler.resume()
-                else:
-                    scheduler.jobs_window = 1
-                    scheduler.jobs_window = 2
+            put_back(scheduler, steering)
             await anyio.sleep(0.5)
             scheduler.add(Job(nap, 1, label="later"))
 

@@ -384,6 +384,7 @@ class Worker(WorkerTask):
                         break
                     if context is not None:
                         apply_context(context)
+                        context = None  # this frame must not keep its variables alive
                 if is_limited and job._extras is not None and job._extras.grant is not None:
                     now = clock()  # admitting jobs may have taken long
                     job._extras.grant.let_accrue(now)
@@ -463,7 +464,7 @@ class Worker(WorkerTask):
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
             self = run = workers = scheduler = queue = startable = notify_start = first = nothing
-            time_slice = clock = snapshot = job = awaitable = value = error = nothing
+            time_slice = clock = snapshot = job = context = awaitable = value = error = nothing
 
     async def _settle_other(
         self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float, gathers: bool
