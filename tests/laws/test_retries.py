@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import First, Job, Pool, Retry, Scheduler
+from trioflow import Job, Retry, Scheduler
 
-from ..bodies import fail_now, nap
+from ..bodies import fail_now
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -79,28 +79,3 @@ def test_what_is_said_during_a_pause(virtual: Virtual) -> None:
     assert virtual(scheduler.co_run)
     assert explained == ["'job' will be retried in 3 s, attempt 2 of 5, after OSError: broken"]
     assert (job.state.name, job.attempts, job.elapsed) == ("CANCELLED", 1, 2)
-
-
-@pytest.mark.parametrize("kind", ["backoff", "turn"])
-@pytest.mark.parametrize("is_group", [True, False])
-def test_what_time_lets_start_comes_before_what_ends_in_that_instant_makes_ready(
-    virtual: Virtual, kind: str, is_group: bool
-) -> None:
-    """A backoff, or the turn of a `First`, ends as a job ends that another requires; both then need the same unit."""
-    order: list[str] = []
-
-    async def work(name: str, seconds: float, fails: int = 0) -> None:
-        order.append(name)
-        await nap(seconds)
-        if order.count(name) <= fails:
-            raise ValueError
-
-    timed: Job[None] | First = Job(work, "timed", 1, 1, retry=Retry(1, first=1, jitter=False), needs={"cpu": 1})
-    if kind == "turn":
-        timed = First(Job(work, "early", 9), Job(work, "timed", 1, needs={"cpu": 1}), stagger=2)
-    ends = Job(work, "ends", 2)
-    follows = Job(work, "follows", 1, required=ends, needs={"cpu": 1})
-    holds = Job(work, "holds", 1.5, required=Job(nap, 1), needs={"cpu": 1})
-    group = [Scheduler(ends, follows)] if is_group else [ends, follows]
-    virtual(Scheduler(timed, holds.required, holds, *group, pool=Pool(cpu=1)).co_run)
-    assert [name for name in order if name in ("timed", "follows")][-2:] == ["timed", "follows"]

@@ -887,15 +887,6 @@ PLANTS: Final = (
 """,
     ),
     Plant(
-        "due-before",
-        f"{RUN}/_worker.py",
-        "what is due by time is not asked before a job that ends in the same instant makes others ready",
-        """\
-                    time_slice.call_due()
-""",
-        "",
-    ),
-    Plant(
         "merge-budgets",
         f"{ADMISSION}/_admission.py",
         "runs that come to share an admission forget that it has budgets",

@@ -242,16 +242,6 @@ def test_a_drained_run_leaves_the_line_for_a_token(virtual: Virtual) -> None:
     assert virtual(main) == 1
 
 
-def test_a_turn_comes_before_a_drain_in_the_same_instant(virtual: Virtual) -> None:
-    """What time lets start is ready before a drain takes it back, whichever the loop tells first."""
-    late = Job(nap, 9)
-    first = First(Job(nap, 9), late, stagger=1, enough=2, log=False)
-    scheduler = Scheduler(first)
-    scheduler.add(Job(later, 1, scheduler.drain))
-    assert not virtual(scheduler.co_run)
-    assert late.state is JobState.CANCELLED
-
-
 def test_a_first_that_a_drain_keeps_from_its_result_is_cancelled(virtual: Virtual) -> None:
     """One of its jobs fails and the other one is not started any more: the drain has ended it, and no failure."""
     first = First(Job(fail, 2), Job(nap, 1), log=False)

@@ -20,7 +20,6 @@ from trioflow._core.run._handle import TimeLimit
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Lane
-from trioflow._core.scheduler._members import Members
 from trioflow._core.words._failures import FailureLog
 from trioflow.abc import Instrument, incidents_of, run_of
 
@@ -320,42 +319,6 @@ def test_a_task_that_cannot_be_started_ends_the_run(
         assert await Scheduler(*[Job(nap) for _ in range(5)]).co_run()
 
     virtual(main)
-
-
-@pytest.mark.parametrize("number", [1, 2])
-def test_an_error_as_jobs_are_put_in_line_loses_none_of_another_run(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    """Two runs whose jobs end in one instant share what decides on their order: one fails, the other goes on."""
-    positions, left = Members.positions, [number]
-
-    def fail_once(self: Members, job: Any) -> list[int]:
-        left[0] -= 1
-        if left[0] == 0:
-            raise MemoryError("injected")
-        return positions(self, job)
-
-    def graph() -> Scheduler:
-        first, second = Job(nap, 1), Job(nap, 1)
-        return Scheduler(first, second, Job(nap, 1, required=first), Job(nap, 1, required=second), jobs_window=2)
-
-    async def main() -> list[Any]:
-        found: list[Any] = []
-
-        async def co_run(scheduler: Scheduler) -> None:
-            try:
-                found.append(await scheduler.co_run())
-            except MemoryError as error:
-                found.append(str(error))
-
-        with anyio.fail_after(30):
-            async with anyio.create_task_group() as group:
-                group.start_soon(co_run, graph())
-                group.start_soon(co_run, graph())
-        return found
-
-    monkeypatch.setattr(Members, "positions", fail_once)
-    assert sorted(virtual(main), key=str) == [True, "injected"]
 
 
 def test_an_error_in_a_round_ends_all_runs_of_a_pool(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,8 +140,6 @@ PASS_ON = {
         "Run._wait_until_over",
         "CleanUp._wait_until_settled",
         "CleanUp.start",  # whatever the task of a run does
-        "TimeSlice.call_due",  # whatever becomes ready in this instant by time
-        "TimeSlice.decide",  # whatever becomes ready in it by what ends, in runs that have no worker left
         "Run.add_jobs",
         "Run._after_steering",
         "Run.on_service_ready",  # whatever becomes ready by a call of the user

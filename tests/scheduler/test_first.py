@@ -195,19 +195,6 @@ def test_a_turn_comes_so_long_after_the_first_attempt_in_the_one_before(virtual:
     assert (calls, hedge.started_at, first.finished_at) == ([0, 3], 4, 5)
 
 
-@pytest.mark.parametrize("window", [None, 3])
-@pytest.mark.parametrize("has_backoff", [False, True])
-def test_a_turn_comes_before_the_end_of_a_job_in_the_same_instant(
-    virtual: Virtual, window: int | None, has_backoff: bool
-) -> None:
-    """The turn of the third job is due as the second one ends, and decides: it was ready, on both loops."""
-    jobs = [Job(nap, seconds) for seconds in (1, 1, 9)]
-    first = First(*jobs, enough=2, stagger=1)
-    other = Job(fail, 1, retry=Retry(1, first=1, jitter=False))  # its backoff ends in this instant, too
-    assert virtual(Scheduler(*[other] * has_backoff, first, jobs_window=window).co_run) is not has_backoff
-    assert (first.finished_at, jobs[2].state, jobs[2].started_at) == (2 + jobs[0].started_at, CANCELLED, None)  # type: ignore[operator]
-
-
 def test_infinity_is_none_only_where_none_means_no_limit() -> None:
     """Of the options that are seconds, infinity becomes None only in those where None is no limit."""
     options = {

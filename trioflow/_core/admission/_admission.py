@@ -588,11 +588,9 @@ class Admission:
             queue.run.standstill.suspect(queue.run)
 
     def begin_round(self) -> None:
-        """Begin a round because of an event that may come in the turn in which jobs end: what is ready takes part."""
-        for queue in list(self.queues)[:1]:  # none if the runs have ended
-            queue.run.guard(queue.run.time_slice.decide)  # which may merge this admission with another one
-            queue.admission.is_current = False
-            queue.admission.run_round()
+        """Begin a round because of an event outside of the runs."""
+        self.is_current = False
+        self.run_round()
 
 
 def join_admission(queue: OrderedPlaces, resources: Iterable[PoolEntry]) -> None:

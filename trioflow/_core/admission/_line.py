@@ -7,9 +7,8 @@ push ──► wait in `places` for a slot and for needs ──► wait for a li
 
 Invariants, whenever control returns to the loop:
 
-1. A ready job stands in one place: in `places`, among those that wait for a token, or in `startable`; before, until all
-   has ended that ends in this turn, in `TimeSlice.gathered`. A job that runs, or waits for its next attempt, stands in
-   none.
+1. A ready job stands in one place: in `places`, among those that wait for a token, or in `startable`. A job that runs,
+   or waits for its next attempt, stands in none.
 2. A job that waits in `places` holds nothing. It gets its slot and its needs in one step, and a token after them, so no
    job holds a token while it waits for something else.
 3. What a job holds (a place in `holders`, a grant, a token) is the job's, from its admission until `give_back`, which
@@ -37,7 +36,7 @@ Invariants, whenever control returns to the loop:
 | its token                      | `Tokens`              | other tasks in the limiter's queue, each outermost run one  |
 |                                |                       | of them; in one, the oldest ticket: the first of that group |
 | time: rate, key, throttle      | the admission's timer | a round                                                     |
-| time: backoff, turn of a First | `TimeSlice.timed`     | they become ready, before what ends in this instant frees   |
+| time: backoff, turn of a First | the run's own task    | they become ready                                           |
 | `used()`; a budget             | the resource          | a round                                                     |
 | a gate has opened              | the `GatedResource`   | all that are parked at it; then a round                     |
 | a job that waited is cancelled | the place of its wait | those behind it                                             |
@@ -196,21 +195,6 @@ class Line:
         """Return whether no slot is free. More may be taken than there are, if the window has shrunk."""
         return self.size is not None and len(self.holders) >= self.size
 
-    def is_alone(self, job: AbstractJob[Any]) -> bool:
-        """Return whether no job but this one can end now and decide on what starts: it has the only slot in use."""
-        others = self.order or self.tokens or self.run.time_slice.gathered
-        return not others and len(self.holders) == 1 and job in self.holders
-
-    def has_to_decide(self) -> bool:
-        """Return whether what ends in this turn decides on what starts next, and not jobs that were ready before."""
-        time_slice = self.run.time_slice
-        return bool(self.order or time_slice.gathered) and not (time_slice.is_decision_due and self._has_enough())
-
-    def _has_enough(self) -> bool:
-        """Return whether older jobs wait for all slots that are free, whatever else becomes ready."""
-        places, size = self.places, self.size
-        return isinstance(places, FifoPlaces) and size is not None and len(places) >= size - len(self.holders)
-
     def resize(self, size: int) -> None:
         """Replace the number of slots; `admit` has to be called afterwards."""
         self.window = self.size = size
@@ -264,8 +248,6 @@ class Line:
         """Add a job that has become ready. Call `Lane.ensure_searcher` afterwards."""
         if self.places is None:
             self.startable.append(job)
-        elif self.run.gathers or self.run.time_slice.gathered:
-            self.run.time_slice.gathered.append((self, job))
         else:
             self.places.push(job)
 
@@ -277,12 +259,7 @@ class Line:
         return (LOWEST_KEY if self.order is None else self.order.key(job), next(ready_numbers), job)
 
     def admit(self, number: float = MAX_ADMITTED) -> None:
-        """Pass on what was given back: let waiting jobs take it, until `number` of them are startable.
-
-        Who does so before all has ended that ends in this turn decides with what has, and passes nobody over.
-        """
-        if self.run.time_slice.gathered and not self._has_enough():
-            self.run.time_slice.decide()
+        """Pass on what was given back: let waiting jobs take it, until `number` of them are startable."""
         if self._behind is not None:
             self._behind.admit()
         if self.places is not None:
@@ -336,8 +313,7 @@ class Line:
     # ---- all ready jobs
 
     def in_order(self) -> list[AbstractJob[Any]]:
-        gathered = [job for line, job in list(self.run.time_slice.gathered) if line is self]
-        return [] if self.places is None else [*(entry[2] for entry in self.places.entries()), *gathered]
+        return [] if self.places is None else [entry[2] for entry in self.places.entries()]
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Remove and return all jobs, in start order. They keep what they hold until it is given back."""
@@ -346,12 +322,10 @@ class Line:
         self.startable.clear()
         if self.places is not None:
             self.places.clear()
-            self.run.time_slice.gathered[:] = [each for each in self.run.time_slice.gathered if each[0] is not self]
         return [job for job in jobs if job._state is SCHEDULED]
 
     def drop_settled(self) -> None:
         """Remove the jobs that were cancelled while they waited: those that may be ready again come last. O(n)."""
-        self.run.time_slice.decide()
         _keep_scheduled(self.startable)
         if self.places is not None:
             self.places.drop_settled()

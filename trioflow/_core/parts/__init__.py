@@ -97,7 +97,6 @@ class FirstRule(Part, Instrument):
 
     def settled(self, job: AbstractJob[Any]) -> None:
         """Decide the result if it no longer depends on other jobs; open the next turn if nothing is in its way."""
-        self._run.time_slice.call_due()  # a turn that comes in this instant, whichever the loop tells first
         if self.is_decided or self._run.phase is RunPhase.STOPPING:  # a timeout or a cancellation has decided
             return
         if job in self._unsettled:

@@ -211,7 +211,6 @@ def end_after_crash(run: Run, main_task: Any) -> None:
     running = {one.scheduler for one in runs}
     *coroutines, main_coroutine = run.backend.abandoned_coroutines(main_task)
     pending = [_jobs_with_shutdown(one.scheduler) if (jobs := one.pending_shutdowns) is None else jobs for one in runs]
-    run.time_slice.timed.clear()  # nothing is due any more: it could start a task in the loop
     for one in runs:
         one.stop_after_crash()
     for coroutine in coroutines:
@@ -357,7 +356,7 @@ class CleanUp(Lane):
             scope.shield = True  # at the deadline, only the jobs are cancelled
             try:
                 while self.alive or self._backoff_until() < math.inf:
-                    if not await run.wait_until_due(self._backoff_until()):  # asyncio cancels all tasks of the loop
+                    if not await run.wait_for_change(self._backoff_until()):  # asyncio cancels all tasks of the loop
                         self.stop()
                     run.call_parts()
                     self.ensure_searcher()

@@ -139,7 +139,6 @@ class Run:
     # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
     cancelled_before_linking: tuple[AbstractJob[Any], ...]
     shared: Final[dict[Any, Any]]  # what the jobs of an outermost run share with those of nested runs
-    gathers: bool  # whether what becomes ready is gathered until this turn ends; see `TimeSlice`
     is_settling: bool  # whether hooks are told that a job has settled, which is not yet counted
     keeps_succeeded: bool  # whether members that succeeded in the last run have not been reset
     closes_scheduler: bool  # whether the scheduler is closed after the run, so that its jobs never run again
@@ -185,7 +184,7 @@ class Run:
         self.reason = self.culprit = self.cancel_reason = self.interruption = None
         self.pending_shutdowns = self.change_event = None
         self.is_draining_or_stopping = self.closes_scheduler = self.has_crashed = False
-        self.had_ordinary_jobs = self.is_settling = self.gathers = self.keeps_succeeded = False
+        self.had_ordinary_jobs = self.is_settling = self.keeps_succeeded = False
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
         self.cancelled_before_linking = ()
         self.waits_at_timeout = ""
@@ -461,24 +460,11 @@ class Run:
         self.standstill.count_worker(-was_active)
         self.standstill.suspect(self)
         try:
-            if not await self.wait_until_due(min((part.due_at() for part in self.parts), default=math.inf)):
+            if not await self.wait_for_change(min((part.due_at() for part in self.parts), default=math.inf)):
                 self.stop_cancelled()
         finally:
             self.standstill.count_worker(was_active)
         self.call_parts()
-
-    async def wait_until_due(self, due_at: float) -> bool:
-        """Wait as in `wait_for_change`, until something is due, which `TimeSlice.call_due` does in time."""
-        if due_at == math.inf:
-            return await self.wait_for_change(due_at)
-        time_slice = self.time_slice
-        time_slice.timed[self] = due_at
-        time_slice.next_timed = min(time_slice.next_timed, due_at)
-        try:
-            return await self.wait_for_change(due_at)
-        finally:
-            time_slice.call_due()  # also what is due in other runs, in one order
-            time_slice.timed.pop(self, None)
 
     def call_parts(self) -> None:
         """Let each part do what is due, in the clean-up only the backoffs. Then the caller lets a worker search."""
@@ -546,7 +532,7 @@ class Run:
         if queue.places is None:  # as `Line.push` does: a call would cost a twentieth of an empty job
             queue.startable.append(job)
         else:
-            queue.push(job)
+            queue.places.push(job)
         if self.notify_scheduled is not None:
             self.notify_scheduled(self.scheduler, job)
 
@@ -593,7 +579,6 @@ class Run:
 
         None of them is running.
         """
-        self.time_slice.call_due()  # a backoff that ends in this instant comes first, as a turn of a `First` does
         state = _states.CANCELLED if failure is None else JobState.BLOCKED
         for job in jobs:
             self.queue.refund(job)
@@ -806,7 +791,6 @@ class Run:
         While the run is stopping, a call of `cancel()`, an interruption, or the stop of an enclosing run is a further
         cause: it cancels the jobs again, which has an effect only on asyncio.
         """
-        self.time_slice.call_due()  # as in `drain`
         stopped: list[Run] = []
         runs = [self]
         for run in runs:  # a loop without recursion, because schedulers may be nested to any depth
@@ -857,7 +841,6 @@ class Run:
 
     def drain(self) -> None:
         """Start no more jobs, here and in nested runs, and end the run when the running jobs have ended."""
-        self.time_slice.call_due()  # a turn or a backoff that ends in this instant, whichever the loop tells first
         drained: list[Run] = []
         # While this run stops, its forever jobs and clean-up jobs may have runs inside, which go on.
         for run in () if self.is_draining_or_stopping else self.with_nested():
@@ -1028,9 +1011,7 @@ class Run:
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:
         """Stop because of an error of the engine itself, with which the job of `worker` fails."""
-        self.gathers = False
         self.interrupt(fault)
-        self.guard(self.time_slice.decide)  # as this worker will not
         job = worker.job
         if job is not None and job._worker is worker:
             worker.job = None

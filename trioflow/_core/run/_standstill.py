@@ -10,8 +10,8 @@ Nothing can happen any more if all of this holds for a run and for each run nest
 - It is RUNNING, some of its jobs have not settled, and no part, such as the body of an `async with`, may add jobs.
 - No worker is alive but those that host a nested run, which only waits. So no job is running, not even a forever job,
   and no worker searches for a job or waits for a limiter's token.
-- No look-up in the journal and no turn of a part is due, nothing that was gathered has to be decided, and no timer of
-  an admission is set; and no run outside, with which this one shares a pool, waits for or holds resources.
+- No look-up in the journal and no turn of a part is due, and no timer of an admission is set; and no run outside, with
+  which this one shares a pool, waits for or holds resources.
 
 The deadlines of schedulers do not count: they end a run, but start no job.
 
@@ -109,7 +109,7 @@ class Standstill:
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its active workers."""
-    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.workers.searchers or run.time_slice.gathered:
+    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.workers.searchers:
         return True
     if any(worker.is_shielded for worker in run.workers.alive):
         return True

@@ -41,11 +41,9 @@ import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from operator import itemgetter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ..admission._resource import TIME_TOLERANCE
 from ..backend import WorkerTask
 from ..base._states import CANCELLED, FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
 from ..job._ancestors import enclosing_schedulers
@@ -66,8 +64,6 @@ TURN_SECONDS: Final = 0.001
 MIN_WORKERS_IN_TURN: Final = 2
 MAX_WORKERS_IN_TURN: Final = 24
 """The bounds of `TimeSlice.max_waiting`."""
-MAX_TURNS_OF_INSTANT: Final = 8
-"""How many turns `TimeSlice.decide_next_turn` waits at most: a nested scheduler needs some to end."""
 
 
 class ThreadReports:
@@ -118,30 +114,11 @@ class TimeSlice:
     Workers begin in the order in which they were spawned, across all runs, so that the first jobs of sibling groups
     start in order. `spawned` has those that have not begun: trio resumes the new tasks of a turn in order or in
     reverse, by chance, and on both backends, a new task would pass one that found the time used up.
-
-    Whichever of the jobs that end in one turn the loop resumes first, those that become ready by their ends start in
-    the order in which they were added. In runs with limits, it goes like this:
-
-    1. A job has ended that has waited, so that others may end in this turn, too. While it settles, `Run.gathers` is
-       True, and `Line.push` appends what becomes ready to `gathered`. Once there is something, all that becomes ready
-       in the turn, in whatever way, goes there. A job that takes no time ends as it starts, and gathers nothing.
-    2. If what ends in this turn decides on what starts (`Line.has_to_decide`), the worker yields before it takes the
-       next job. Otherwise it takes that: older jobs wait for all slots that are free, and another worker has yielded.
-    3. The first worker that continues, in the next turn or, on a virtual clock, some turns later, lets all that was
-       gathered stand in line, by `decide`. So do those that would pass it over otherwise: `Line.admit` and
-       `Admission.begin_round`, also for a job that adds another one, or steers; and those after which no worker would:
-       a run that stops, or is abandoned.
-
-    So `gathered` has jobs only between the end of a job and the next turn.
     """
 
     def __init__(self, backend: Backend) -> None:
         self.clock: Final = backend.clock()
         self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
-        self.timed: Final[dict[Run, float]] = {}  # when the parts of runs have a turn, of those that wait for one
-        self.next_timed = math.inf  # no later than the first of these
-        self.gathered: list[tuple[Line, AbstractJob[Any]]] = []  # each with the line in which the job will stand
-        self.is_decision_due = False  # whether a worker will call `decide` in the next turn
         self.reports: Final = ThreadReports(backend)  # about jobs of all runs in the loop
         self.ends_at = self.clock() + TURN_SECONDS
         self.waiting_count = 0
@@ -161,49 +138,6 @@ class TimeSlice:
             return False
         self.workers_with_time += 1
         return True
-
-    def call_due(self) -> None:
-        """Let the parts of runs do what is due by time, before anything else becomes ready or free in the same instant.
-
-        A backoff that ends as a job ends comes first, whichever the loop tells us first.
-        """
-        if self.timed and self.next_timed <= (now := self.clock() + TIME_TOLERANCE):
-            due = [run for run, when in sorted(self.timed.items(), key=itemgetter(1)) if when <= now]
-            for run in due:
-                del self.timed[run]
-            self.next_timed = min(self.timed.values(), default=math.inf)
-            for run in due:
-                run.call_parts()
-                run.lane.ensure_searcher()
-
-    async def decide_next_turn(self, backend: Backend) -> None:
-        """Let all else end that ends in this turn; then `decide`, unless another worker has done so.
-
-        On a clock that stands still meanwhile, a virtual one, let also end what takes some turns in this instant.
-        """
-        gathered, self.is_decision_due, now = self.gathered, True, self.clock()
-        for _ in range(MAX_TURNS_OF_INSTANT):
-            await backend.yield_to_loop()
-            if self.gathered is not gathered or self.clock() > now:
-                break
-        if self.gathered is gathered:
-            self.decide()
-
-    def decide(self) -> None:
-        """Put what was gathered in line, in the order in which the jobs were added, enclosing schedulers first."""
-        gathered = self.gathered
-        gathered[:] = [each for each in gathered if each[1]._state is SCHEDULED]  # others may be no members any more
-        if len(gathered) > 1:
-            gathered.sort(key=lambda each: each[0].run.members.positions(each[1]), reverse=True)
-        runs = dict.fromkeys(line.run for line, _ in reversed(gathered))
-        while gathered:  # what is left if this fails is decided next
-            line, job = gathered.pop()
-            line.places.push(job)
-            line.on_change()  # its run takes part in the next round, whichever run begins that
-        self.gathered, self.is_decision_due = [], False
-        for run in runs:
-            if not run.lane.searchers:  # all its workers have left, as there was nothing to take
-                run.lane.ensure_searcher()
 
     def next_to_begin(self, worker: Worker, now: float) -> Worker | None:
         """Return the worker that the new task of `worker` has to be; None if the task has to wait for the next turn.
@@ -333,7 +267,7 @@ class Worker(WorkerTask):
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
             snapshot: Any = None
             job: Any = None  # an AbstractJob; the hot path also reads fields of Job
-            jobs_left, has_run_jobs, is_recorded = MAX_JOBS_IN_TURN, False, False
+            jobs_left, has_run_jobs = MAX_JOBS_IN_TURN, False
             snapshot = run.backend.isolation.attach_current_task(self)
             if snapshot and now >= workers.bounded_by.deadline:  # the loop has not yet said so
                 workers.bounded_by.stop(StopReason.TIMEOUT)
@@ -396,10 +330,10 @@ class Worker(WorkerTask):
                     workers.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
-                if self.woken_in_turn != time_slice.turn_number or not is_recorded or (is_limited and queue.order):
+                if self.woken_in_turn != time_slice.turn_number or not has_run_jobs or (is_limited and queue.order):
                     self.woken_in_turn = time_slice.turn_number
                     snapshot.record_iteration()
-                    has_run_jobs = is_recorded = True
+                    has_run_jobs = True
                 self.job = job
                 job._worker = self
                 job._started_at = now
@@ -418,35 +352,23 @@ class Worker(WorkerTask):
                         self.verdict = Verdict(FAILED, error, error)  # it would fail each time
                 except BaseException as raised:
                     error = raised
-                # ---- settle it; where order matters, what becomes ready waits for what else ends in this turn
+                # ---- settle it
                 now = clock()
-                if queue.places is not None and (
-                    job._successors is not None or error is not None or queue.order or time_slice.gathered
-                ):
-                    if time_slice.timed:
-                        time_slice.call_due()
-                    is_certain = snapshot.is_same_iteration() or queue.is_alone(job) or run.is_draining_or_stopping
-                    run.gathers = not is_certain
-                gathers = run.gathers
                 if error is None and snapshot.is_task_unchanged():
                     run.settle(job, SUCCEEDED, value, now)
                     if needs_own_tasks and not self.must_leave:
                         self.must_leave = not ((startable or is_limited) and run.backend.isolation.renew_task(self))
                 else:
-                    run.gathers = False  # closing what the job left open may take long
-                    await self._settle_other(job, awaitable, value, error, now, gathers)
+                    await self._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
-                if gathers:
-                    run.gathers = False
-                    if run.is_draining_or_stopping:
-                        time_slice.decide()
-                    elif queue.has_to_decide():
-                        self.start_searching()
-                        self.job = awaitable = value = None
-                        self.woken_in_turn, is_recorded = time_slice.turn_number, False
-                        await time_slice.decide_next_turn(run.backend)
-                        now = clock()
-                        self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
+                # ---- where a policy or priorities decide, let all else end that ends in this turn
+                if is_limited and queue.order and not (run.is_draining_or_stopping or snapshot.is_same_iteration()):
+                    self.start_searching()
+                    self.job = awaitable = value = None
+                    self.woken_in_turn = time_slice.turn_number
+                    await run.backend.yield_to_loop()
+                    now = clock()
+                    self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
             # ---- leave
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
@@ -467,7 +389,7 @@ class Worker(WorkerTask):
             time_slice = clock = snapshot = job = context = awaitable = value = error = nothing
 
     async def _settle_other(
-        self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float, gathers: bool
+        self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float
     ) -> None:
         """Settle a job, which ended at the time `now`, by the methods of its run; check whether it changed the task."""
         run, snapshot, isolation = self.run, self.task_snapshot, self.run.backend.isolation
@@ -480,12 +402,10 @@ class Worker(WorkerTask):
         self.must_leave |= isolation.gives_own_tasks or self.workers.is_closed or not snapshot.is_task_unchanged()
         if self.must_leave and not self.workers.is_closed:
             run.notice_cancellation(self)
-        run.gathers = gathers
         if error is None:
             run.settle(job, SUCCEEDED, value, now)
         else:
             run.settle_error(self, job, error, awaitable, now)
-        run.gathers = False
         error = None  # break the reference cycle: the traceback refers to the frames of the callers
 
     def name_task(self, job: AbstractJob[Any]) -> None:

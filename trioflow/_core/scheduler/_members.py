@@ -6,7 +6,6 @@ of `trioflow.graph` answer what users ask about the graph, and a `Sequence` is a
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, Self, cast, final
 from ..base import _graph_algorithms
 from ..base._text_forms import short_repr
 from ..job import _job_options
-from ..job._ancestors import ancestors_with_members, enclosing_schedulers, is_inside, is_logged, outermost_scheduler
+from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
 from ..job._errors import GrowingError
 from ..job._job import AbstractJob, AnyJob, is_job, is_scheduler, not_a_scheduler_error, state_of
 from ..job._requirements import ORDER_ONLY, SETTLED_ONLY, flagged, flatten, flatten_simple
@@ -45,7 +44,7 @@ class Members:
 
     def __init__(self, owner: BaseScheduler) -> None:
         self.owner: Final = owner
-        self.jobs: Final[dict[AbstractJob[Any], int | None]] = {}  # with what `_number` has given to those before some
+        self.jobs: Final[dict[AbstractJob[Any], None]] = {}
         self.nested_schedulers: Final[dict[BaseScheduler, None]] = {}
         self.jobs_with_shutdown: Final[dict[AbstractJob[Any], None]] = {}
         self.services: Final[dict[AbstractJob[Any], None]] = {}
@@ -53,7 +52,6 @@ class Members:
         self.jobs_with_scheduling_options: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that were added during a run, each with the innermost run at that time. The next run removes them.
         self.jobs_added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
-        self._numbers: Final = itertools.count()
         self.is_unchecked = True
         # Of the jobs that were removed during the last run, because of `keep_jobs=False`, and of the jobs in them: how
         # many jobs (True) and groups (False) failed whose failures are logged, and the counts of all jobs by state,
@@ -90,18 +88,6 @@ class Members:
                 members += self.member_requirements(other)
         implied = self.implied_requirements.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
-
-    def positions(self, job: AbstractJob[Any]) -> list[int]:
-        """Return the position of a member in the order of adding, after those of the schedulers that contain it."""
-        return [outer._members._number(member) for outer, member in ancestors_with_members(job)][::-1]
-
-    def _number(self, job: AbstractJob[Any]) -> int:
-        """Return a number that is higher than those of members that were added before. The first call takes O(n)."""
-        jobs = self.jobs
-        if jobs[job] is None:
-            new = [*itertools.takewhile(lambda each: jobs[each] is None, reversed(jobs))]
-            jobs.update(zip(reversed(new), self._numbers, strict=False))
-        return cast("int", jobs[job])
 
     def competitors(
         self, requirements: Mapping[AbstractJob[Any], Iterable[AbstractJob[Any]]]
