@@ -208,6 +208,9 @@ class Line:
             self.is_paused = is_paused
             if is_paused:
                 self._take_back_admitted()
+            elif self.size is self.order is self.tokens is self.admission is None:  # no job waits any more
+                self.places.admit(math.inf)
+                self.places = None
             self.on_change()
 
     def _take_back_admitted(self) -> None:
