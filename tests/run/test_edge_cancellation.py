@@ -246,9 +246,9 @@ def outside(scheduler: Scheduler, first: Callable[[], Any], second: Callable[[],
     return main
 
 
-def cancel_of_the_run_twice(body: Careful) -> Callable[[], Awaitable[Any]]:
-    scheduler = Scheduler(Scheduler(Job(body)))
-    return outside(scheduler, scheduler.cancel, scheduler.cancel)
+def stop_of_the_run_twice(body: Careful) -> Callable[[], Awaitable[Any]]:
+    scheduler = Scheduler(Scheduler(Job(body)), timeout=1)
+    return outside(scheduler, lambda: None, scheduler.cancel)
 
 
 def two_signals(body: Careful) -> Callable[[], Awaitable[Any]]:
@@ -292,7 +292,7 @@ def native_cancellations(body: Careful) -> Callable[[], Awaitable[Any]]:
     "causes",
     [
         timeout_then_end_of_the_run, timeout_then_cancel, cancel_twice, cancel_then_end_of_the_run,
-        cancel_of_the_run_twice, two_signals, timeouts_on_both_levels, timeouts_on_outer_levels,
+        stop_of_the_run_twice, two_signals, timeouts_on_both_levels, timeouts_on_outer_levels,
         timeout_of_a_run_in_a_job, cancel_of_a_job_that_awaits_a_run, timeout_around_a_job_that_awaits_a_run,
         native_cancellations,
     ],
@@ -302,6 +302,14 @@ def test_a_further_cause_cancels_a_job_once_more(causes: Any) -> None:
     body = Careful()
     assert ended_at(causes(body)) == 3
     assert (body.cancelled_at, body.tidied_at) == ([1, 3], [])
+
+
+def test_a_second_cancel_of_a_run_leaves_alone_what_cleans_up() -> None:
+    """Two parts of a program asked to stop, and none of the jobs could finish its clean-up, which trio shields."""
+    body = Careful()
+    scheduler = Scheduler(Scheduler(Job(body)))
+    assert ended_at(outside(scheduler, scheduler.cancel, scheduler.cancel)) == 9
+    assert (body.cancelled_at, body.tidied_at) == ([1], [9])
 
 
 @pytest.mark.parametrize("option", ["timeout", "idle_timeout"])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Answer, Budget, Job, JobState, Pool, Rate, Scheduler, StopReason, current_job
+from trioflow import Answer, Budget, CycleError, Job, JobState, Pool, Rate, Scheduler, StopReason, current_job
+from trioflow._core.scheduler import _sync_run
 from trioflow.abc import fraction_done
 
 from ..bodies import nothing
@@ -74,14 +75,60 @@ def test_a_call_from_another_thread_after_the_end_does_nothing(virtual: Virtual,
         ENDING[name](scheduler, other)
 
 
-@pytest.mark.parametrize("name", ENDING)
+@pytest.mark.parametrize("name", ["drain", "job.cancel"])
 def test_a_call_before_the_run_is_an_error_in_each_thread(name: str) -> None:
-    """Before the first run a call that ends it would be lost."""
+    """Before the first run a call that drains it, or ends one job, would be lost."""
     job = Job(nap, label="other")
     scheduler = Scheduler(job, label="home")
     error = in_thread(lambda: ENDING[name](scheduler, job))
     assert isinstance(error, RuntimeError)
     assert "not running" in str(error)
+
+
+@pytest.mark.parametrize("in_its_thread", [True, False])
+def test_a_run_that_was_cancelled_before_it_began_ends_at_once(virtual: Virtual, in_its_thread: bool) -> None:
+    """A `cancel()` while the first run still imported its loop was an error, and the run went on to its end."""
+    scheduler, runs = Scheduler(job := Job(nap)), list[Any]()
+    scheduler.cancel() if in_its_thread else in_thread(scheduler.cancel)
+    runs.append((virtual(scheduler.co_run), scheduler.stop_reason, job.state))
+    in_thread(scheduler.cancel)  # too late, so the next run knows nothing of it
+    runs.append((virtual(scheduler.co_run), scheduler.stop_reason, job.state))
+    assert runs == [
+        (False, StopReason.CANCELLED, JobState.IDLE),
+        (True, StopReason.COMPLETED, JobState.SUCCEEDED),
+    ]
+
+
+def test_each_run_may_be_cancelled_while_its_loop_begins(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the call of `run()` on, `cancel()` of another thread means that run, also after another has ended."""
+    scheduler = Scheduler(Job(anyio.sleep, 0), label="home", log=False)
+    assert scheduler.run(backend=backend)
+    scheduler.add(Job(anyio.sleep, 30))
+    monkeypatch.setattr(_sync_run.SignalHandler, "loop_started", lambda *_: in_thread(scheduler.cancel))
+    assert not scheduler.run(backend=backend)
+    assert scheduler.stop_reason is StopReason.CANCELLED
+
+
+def test_a_cancellation_is_not_kept_for_later_if_a_run_is_refused(virtual: Virtual) -> None:
+    """A scenario that could not begin is mended and run: the `cancel()` of a `finally` after the error is over."""
+    first = Job(nap)
+    last = Job(nap, required=first)
+    first.requires(last)
+    scheduler = Scheduler(first, last)
+    scheduler.cancel()
+    with pytest.raises(CycleError):
+        virtual(scheduler.co_run)
+    in_thread(scheduler.cancel)
+    first.requires(last, remove=True)
+    assert virtual(scheduler.co_run)
+
+
+def test_a_scheduler_cancelled_before_it_was_nested_is_cancelled_as_a_job(virtual: Virtual) -> None:
+    """Its own run ends at once, and as a job it is CANCELLED, as by a call of `cancel()` in the run around it."""
+    group = Scheduler(job := Job(nap), label="group")
+    group.cancel()
+    assert virtual(Scheduler(group).co_run)
+    assert (group.state, job.state) == (JobState.CANCELLED, JobState.IDLE)
 
 
 @pytest.mark.parametrize("name", ENDING)

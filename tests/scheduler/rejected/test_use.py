@@ -112,12 +112,13 @@ def test_closed_scheduler_rejects_runs_and_jobs(virtual: Virtual) -> None:
         scheduler.add(Job(nap))
 
 
-def test_cancel_outside_a_run_raises() -> None:
-    """`cancel()` of a job or a scheduler that is not running raises a RuntimeError that names it."""
+def test_cancel_outside_a_run_raises(virtual: Virtual) -> None:
+    """`cancel()` of a job that is not running, or of a scheduler whose run has ended, raises an error that names it."""
     job = Job(nap, label="idle")
     scheduler = Scheduler(job, label="home")
     with pytest.raises(RuntimeError, match="'idle'"):
         job.cancel()
+    assert virtual(scheduler.co_run)
     with pytest.raises(RuntimeError, match="'home'"):
         scheduler.cancel()
 

@@ -101,7 +101,7 @@ STOP_REASON_TEXTS: Final = {
 # | `pause`, `resume` | holds from the first job on | the same | at once | for the next attempt | the same |
 # | `jobs_window = n` | is the first size | at once | at once | changes the setting | the same |
 # | `drain` | stops, DRAINED | stops, DRAINED | drains | nothing | nothing |
-# | `cancel` of the run | stops | stops | stops | stops, still DRAINED | cancels the jobs again |
+# | `cancel` of the run | stops | stops | stops | stops, still DRAINED | cancels again, if it was not stopped by one |
 # | `cancel` of a job | when all are linked | the same; ENTERING: at once | at once | at once | at once |
 # | the deadline passes | at the first turn | stops | stops | stops, still DRAINED | nothing |
 class RunPhase(enum.Enum):

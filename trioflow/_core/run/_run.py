@@ -800,6 +800,11 @@ class Run:
         for run in stopped:  # only now, because they pass on what their jobs had
             run._cancel_scheduled()
 
+    def stop_once(self, reason: StopReason) -> None:
+        """Stop, unless the run stops for this reason already: jobs that are cleaning up are left to it."""
+        if self.cancel_reason is not reason:
+            self.stop(reason)
+
     def _stop_alone(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> list[Run]:
         """Begin to stop, and cancel the running jobs; return the nested runs that have to stop, too."""
         if self.has_crashed:

@@ -163,6 +163,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
     _run_steering: Steering  # what has changed while the run was in progress
     _run_thread: threading.Thread | None  # in which the run was; kept, because another thread may get its number
+    _is_cancelled_early: bool  # whether `cancel()` came before the next run had begun, which ends at once
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _was_awaited: bool
@@ -209,7 +210,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
         self._run = self._open_block = self._calls_after_signal = None
-        self._is_closed = self._was_awaited = False
+        self._is_closed = self._was_awaited = self._is_cancelled_early = False
         self._reset_outcome()
         self._settled_iterators = None
         for attribute, default in SETTING_DEFAULTS:
@@ -714,6 +715,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 if main_task is not None and self._run is not None:
                     _sync_run.end_after_crash(self._run, main_task, error)
                 raise
+            finally:
+                self._record_end()
 
         options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
         if _backend.loop_running() and not _sync_run.is_in_notebook_cell():
@@ -721,6 +724,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
             )
         with _sync_run.SignalHandler(self, handle_signals) as signal_handler:
+            if self._run is None:
+                self._run_thread = None  # from now on, `cancel()` in another thread means this run
             if _backend.loop_running():
                 return _sync_run.run_in_thread(run_loop, signal_handler.interrupt)
             return run_loop()
@@ -795,6 +800,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], _explain.RUNS)
                 run.parts = run.parts if watch is None else (*run.parts, watch)
             self._run = run
+            if self._is_cancelled_early and outer_worker is not None:  # before it was nested
+                outer_worker.cancel_alone()
+            elif self._is_cancelled_early:
+                run.stop(StopReason.CANCELLED)
             for _ in self._prepare(run):
                 await backend.checkpoint()
             calls = None if self._on_settled is None else run.part(SettledCalls)
@@ -811,6 +820,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             raise
         finally:
             self._run = None
+            self._record_end()
             if pool is not None:
                 pool._leave(self)
             if outer_worker is not None:
@@ -925,20 +935,25 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def cancel(self) -> None:
         """Cancel all jobs and end the run cleanly. Its `stop_reason` is then CANCELLED.
 
+        Before the first run, or while one begins, this ends that run at once, before its first job, as a cancel scope
+        that is cancelled before it is entered. Once more for the same run, it does nothing, so that jobs can clean up.
+
         A nested scheduler is cancelled or kept from starting like any other job. This is not a critical failure. From
         another thread than that of the run, this takes effect in the next turn of its loop, and does nothing after its
         end.
 
         Raises:
-            RuntimeError: neither this scheduler nor the one that contains it is running.
+            RuntimeError: the run has ended; or this is a nested scheduler, and the one around it is not running.
 
         """
+        if self._run is None and self._run_thread is None and self._scheduler is None:
+            self._is_cancelled_early = True  # before another look: a run of another thread looks after it has begun
         run = self._run
         if run is not None and self._worker is None:
-            run.steer(functools.partial(run.stop, StopReason.CANCELLED), f"cancel() of {self.label!r}")
+            run.steer(functools.partial(run.stop_once, StopReason.CANCELLED), f"cancel() of {self.label!r}")
             if self._open_block is not None:
                 self._open_block.on_cancel()
-        elif self._scheduler is not None or not self._has_ended_elsewhere():
+        elif self._scheduler is not None or not (self._is_cancelled_early or self._has_ended_elsewhere()):
             super().cancel()
 
     def progress(self, fraction: float | None = None) -> None:
@@ -1226,6 +1241,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _has_ended_elsewhere(self) -> bool:
         """Return whether the last run has ended, and was in another thread, whose caller cannot know that it has."""
         return self._run_thread not in (None, threading.current_thread())
+
+    def _record_end(self) -> None:
+        """Record that a run has ended, or could not begin, so that `cancel()` in another thread comes too late."""
+        if self._run is None:
+            self._is_cancelled_early = False
+            self._run_thread = self._run_thread or threading.current_thread()
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
         """Return whether the run has ended, or will not start `job`, as it drains or stops. False before the first run.
