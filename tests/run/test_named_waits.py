@@ -180,7 +180,8 @@ def test_a_pause_that_the_log_has_named_is_not_named_again(virtual: Virtual, cap
 
     async def pause_for_long() -> None:
         assert scheduler._run is not None
-        scheduler._run.set_pause(True, "trioflow look, pid 7, user me")
+        run = scheduler._run
+        run.steering.set_pause(run, scheduler, True, "trioflow look, pid 7, user me")
         await anyio.sleep(3)
         scheduler.resume()
 

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Service, StopReason
+from trioflow._core.run._steering import MAX_RECORDED
 from trioflow._core.words._run_view import run_steering
 from trioflow.abc import AbstractJob, Outlook, Policy, WaitCause, current_run, waiting
 
@@ -604,3 +605,41 @@ def test_a_job_that_was_put_back_has_not_started(virtual: Virtual, steering: str
 
     virtual(main)
     assert policy.starts["later"] == 2
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_a_run_that_was_paused_once_goes_on_as_one_that_was_not(virtual: Virtual, window: int | None) -> None:
+    """After one pause, each further job of a run without limits went through a heap, and cost 2.4 times as much."""
+    kinds: list[tuple[str, list[str]]] = []
+
+    async def steer() -> None:
+        queue = scheduler._run.queue  # type: ignore[union-attr]
+        before = type(queue.places)
+        scheduler.pause()
+        await anyio.sleep(1)
+        scheduler.resume()
+        assert type(queue.places) is before
+        kinds.append((before.__name__, [job.label for job in queue.in_order()]))
+
+    jobs = [Job(nap, 1, label=str(number)) for number in range(6)]
+    scheduler = Scheduler(Job(steer, forever=True), jobs, jobs_window=window)
+    assert virtual(scheduler.co_run)
+    starts = [job.started_at for job in jobs]
+    assert starts == sorted(starts)
+    assert kinds == [("NoneType", [])] if window is None else [("FifoPlaces", ["4", "5"])]
+
+
+def test_the_record_of_a_window_that_is_set_for_a_year_is_bounded(virtual: Virtual) -> None:
+    """A server that set its window each second kept all of them, and each cost time in proportion to those before."""
+
+    async def steer() -> None:
+        for number in range(3 * MAX_RECORDED):
+            scheduler.jobs_window = 2 + number % 2
+            scheduler.pause()
+            scheduler.resume()
+
+    scheduler = Scheduler(Job(steer), jobs_window=2)
+    assert virtual(scheduler.co_run)
+    record = run_steering(scheduler)
+    assert (len(record.window_sizes), len(record.pauses)) == (MAX_RECORDED, MAX_RECORDED)
+    assert record.window_sizes[-1][1] == 3

@@ -26,7 +26,8 @@ Invariants, whenever control returns to the loop:
 8. What was admitted starts: nothing is taken back for a job that becomes ready later. But a throttle, a pause, and a
    smaller window return jobs that have not begun to the places.
 9. What time alone changes is in the timer of an owner (`Admission`), and moves when two owners become one (`merge`).
-10. If `places` is None, the run has no limit, and its jobs start in the order in which they become ready.
+10. If `places` is None, the run has no limit, and its jobs start in the order in which they become ready. What a pause
+   makes it unmakes: where nothing but the pause needs an order, `resume()` gives the old places back.
 
 | what frees                     | who takes it back     | what is served next, in which order                         |
 |--------------------------------|-----------------------|-------------------------------------------------------------|
@@ -87,9 +88,9 @@ class FifoPlaces:
 
     admission: Final = None
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, jobs: Iterable[AbstractJob[Any]] = ()) -> None:
         self._line = line
-        self._jobs: Final[deque[AbstractJob[Any]]] = deque()
+        self._jobs: Final = deque(jobs)
 
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job. If it waits for no slot, it is admitted at once, after the jobs before it that can be."""
@@ -208,9 +209,9 @@ class Line:
             self.is_paused = is_paused
             if is_paused:
                 self._take_back_admitted()
-            elif self.size is self.order is self.tokens is self.admission is None:  # no job waits any more
+            elif self.order is self.tokens is self.admission is None:  # no other places are needed than before
                 self.places.admit(math.inf)
-                self.places = None
+                self.places = None if self.size is None else FifoPlaces(self, self.in_order())
             self.on_change()
 
     def _take_back_admitted(self) -> None:

@@ -746,7 +746,7 @@ class AbstractJob(Generic[T]):
         scheduler = self._scheduler
         run = None if scheduler is None else scheduler._run
         if run is not None:
-            run.steer(partial(run.cancel_job, self), f"cancel() of {self.label!r}")
+            run.steering.call(run, partial(run.cancel_job, self), f"cancel() of {self.label!r}")
         elif not (self._state.is_settled if scheduler is None else scheduler._has_ended_elsewhere()):
             raise RuntimeError(f"cancel() of {self.label!r}: its scheduler is not running")
 

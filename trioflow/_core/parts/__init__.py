@@ -22,7 +22,7 @@ from ..job import _errors, _job_options
 from ..job._job import AbstractJob, has_moved_on, takes_slot
 from ..run._handle import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument, Part
-from ..run._run import Pause, Run
+from ..run._run import Run
 from ..run._standstill import WAIT_REPORT_DELAY
 from ..run._worker import MAX_JOBS_IN_TURN
 
@@ -373,18 +373,20 @@ class Hold(Part):
             run.waits_for_jobs() or any(part.is_busy() for part in run.parts if part is not self)
         )
 
+    def _is_holding(self) -> bool:
+        return self._run.steering.hold is not None
+
     def due_at(self) -> float:
-        return math.inf if self.is_busy() is (self._run.hold is not None) else self._run.clock()
+        return math.inf if self.is_busy() is self._is_holding() else self._run.clock()
 
     def turn(self) -> None:
         """Begin or end to hold the run."""
         run = self._run
         self._is_released &= not run.waits_for_jobs()
-        if self.is_busy() is (run.hold is not None):
+        if self.is_busy() is self._is_holding():
             return
-        run.hold = None if run.hold is not None else Pause(run.clock(), "hold=True")
-        run.record_pause()
-        if run.hold is not None:
+        run.steering.set_hold(run, not self._is_holding())
+        if self._is_holding():
             advice = (
                 f"try_again() or `trioflow look {os.getpid()} --retry` tries them again, resume() or --resume ends it"
             )
@@ -395,7 +397,7 @@ class Hold(Part):
         self.turn()
 
     def on_resumed(self) -> None:
-        self._is_released = self._run.hold is not None
+        self._is_released = self._is_holding()
         self._run.wake()
 
 

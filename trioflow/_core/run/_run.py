@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from ..admission._line import Line, RunTokens, Tokens, ask_in_order
-from ..admission._policies import reject_call_from_policy
+from ..admission._line import Line, RunTokens, Tokens
 from ..base import _graph_algorithms, _logger, _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors, _requirements
@@ -35,6 +34,7 @@ from ._requirement_counts import RequirementCounts, count_consumer, link, reopen
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
+from ._steering import Steering
 from ._worker import Lane, TimeSlice, Worker
 
 if TYPE_CHECKING:
@@ -73,25 +73,6 @@ class SteeringIncident(Incident):
     __slots__ = ()
 
 
-class Pause(NamedTuple):
-    """The pause of a run: since when, on the run's clock, and who paused it; "" for the program itself."""
-
-    since: float
-    by: str
-
-
-class Steering(NamedTuple):
-    """What has changed while a run was in progress, by `pause()` or another `jobs_window`."""
-
-    pauses: tuple[tuple[float, float], ...] = ()
-    """The start and the end of each pause of the run itself; infinity is the end of one that goes on."""
-    window_sizes: tuple[tuple[float, int], ...] = ()
-    """Since when the run has had which number of slots; empty if it has always been the same."""
-
-
-NOT_STEERED: Final = Steering()
-
-
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
@@ -125,9 +106,7 @@ class Run:
     queue: Final[Line]
     workers: Final[Lane]
     lane: Lane  # where jobs become ready: in the clean-up phase, another one
-    pauses: dict[BaseScheduler, Pause]  # of all schedulers in the outermost run, whatever their phase
-    hold: Pause | None  # since when the run has been held, because failures count; `Hold` in `parts` sets it
-    steering: Steering
+    steering: Final[Steering]  # of the outermost run; made with it, because another thread may be the first to use it
     requirement_counts: RequirementCounts
     failures: Final[FailureCounts]
     members_critical: bool | None  # the criticality of members without a value of their own
@@ -179,7 +158,7 @@ class Run:
         self.context = contextvars.copy_context()
         self.phase = _states.CHECKING
         self.deadline = math.inf
-        self.instrument_set = self.journal_writer = self.hold = None
+        self.instrument_set = self.journal_writer = None
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.reason = self.culprit = self.cancel_reason = self.interruption = None
         self.pending_shutdowns = self.change_event = None
@@ -189,7 +168,6 @@ class Run:
         self.cancelled_before_linking = ()
         self.waits_at_timeout = ""
         self.shared = {}
-        self.steering = NOT_STEERED
         self.outer_worker = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
         self._outermost = None if outer is None else outer.outermost()
@@ -198,10 +176,10 @@ class Run:
             self.members_critical = outer.members_critical
         if outer is None:
             self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend))
-            self.standstill, self.limits, self.pauses = Standstill(self), {}, {}
+            self.standstill, self.limits, self.steering = Standstill(self), {}, Steering()
         else:
             self.time_slice, self.standstill = outer.time_slice, outer.standstill
-            self.limits, self.pauses = outer.limits, outer.pauses
+            self.limits, self.steering = outer.limits, outer.steering
         self.clock = self.time_slice.clock
         self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
         self.parts = make_parts(self, window)
@@ -214,9 +192,7 @@ class Run:
         if window is not None or outer is not None:
             self._use_limiter()
         self.workers = self.lane = Lane(self, self.queue)
-        if self.pauses:
-            self._take_pause()
-            self.record_pause()
+        self.steering.begin(self)
         self.requirement_counts = RequirementCounts(self)
         self.failures = FailureCounts(self)
 
@@ -275,11 +251,6 @@ class Run:
             workers = [*run.workers.alive, *(run.lane.alive if in_clean_up and run.lane is not run.workers else ())]
             runs += [nested for worker in workers if (nested := worker.nested_run()) is not None]
         return runs
-
-    @property
-    def pause(self) -> Pause | None:
-        """The pause of this scheduler; `current_pause` finds those of the ones around it."""
-        return self.pauses.get(self.scheduler)
 
     def part(self, kind: type[P]) -> P | None:
         """Return the part of this kind; None if the run has none."""
@@ -570,7 +541,7 @@ class Run:
         if until <= now and job._state is SCHEDULED:  # no hook has cancelled it
             push(job)
             if self.is_draining_or_stopping and self.lane is self.workers:  # a hook has ended the run meanwhile
-                self._cancel_scheduled()
+                self.cancel_scheduled()
 
     def settle_apart(
         self, jobs: Iterable[AbstractJob[Any]], failure: Failure | None = None, cause: CancelCause = CancelCause.STOP
@@ -798,7 +769,7 @@ class Run:
                 stopped.append(run)
             runs += run._stop_alone(*((reason, culprit) if run is self else (StopReason.CANCELLED, None)))
         for run in stopped:  # only now, because they pass on what their jobs had
-            run._cancel_scheduled()
+            run.cancel_scheduled()
 
     def stop_once(self, reason: StopReason) -> None:
         """Stop, unless the run stops for this reason already: jobs that are cleaning up are left to it."""
@@ -817,13 +788,13 @@ class Run:
             self.cancel_reason = reason
             if reason is _states.TIMEOUT:
                 self.waits_at_timeout = self.scheduler._describe_waits()
-            self._enter(STOPPING)
+            self.enter(STOPPING)
             self.wake()
             self.scheduler._notify_unreached()
             is_further_cause = reason is not _states.COMPLETED or self.unsettled > 0
         return self.workers.cancel() if is_further_cause else []
 
-    def _enter(self, phase: RunPhase) -> None:
+    def enter(self, phase: RunPhase) -> None:
         """Enter one of the last two phases, which are also in two flags: a call would cost too much for each job."""
         self.phase, self.is_draining_or_stopping, self.workers.is_closed = phase, True, phase is STOPPING
 
@@ -844,92 +815,7 @@ class Run:
             self.stop_cancelled()
         return is_over
 
-    def drain(self) -> None:
-        """Start no more jobs, here and in nested runs, and end the run when the running jobs have ended."""
-        drained: list[Run] = []
-        # While this run stops, its forever jobs and clean-up jobs may have runs inside, which go on.
-        for run in () if self.is_draining_or_stopping else self.with_nested():
-            if run.is_draining_or_stopping:
-                continue
-            if run.phase is not RunPhase.RUNNING:
-                run.stop(StopReason.DRAINED)  # there are no running jobs to wait for
-                continue
-            if run.stop_if_over():
-                continue
-            run.give_reason(StopReason.DRAINED)
-            run._enter(_states.DRAINING)
-            drained.append(run)
-        for run in drained:
-            run._cancel_scheduled()
-            run.scheduler._notify_unreached()
-            run.wake()
-
-    def set_pause(self, scheduler: BaseScheduler, is_paused: bool, by: str = "") -> None:
-        """Let no jobs of a scheduler start, and of those nested in it, or let them start again. What runs goes on.
-
-        Each run of the scheduler takes the pause: that in progress, unless it ends, and those that have not begun. One
-        that ends takes only the end of a pause.
-
-        Args:
-            scheduler: that of this run, or one in it that is not running now.
-            is_paused: False ends the scheduler's own pause.
-            by: who asks, in words for views and the log; "" for the program itself.
-
-        """
-        takes_it = scheduler is self.scheduler and not self.is_draining_or_stopping
-        if is_paused is (scheduler in self.pauses):
-            for part in self.parts if takes_it and not is_paused else ():
-                part.on_resumed()
-            return
-        if is_paused:
-            self.pauses[scheduler] = Pause(self.clock(), by)
-        else:
-            del self.pauses[scheduler]
-        # While the run ends, its forever jobs may have runs inside: these take no pause, but resume.
-        if not takes_it and (is_paused or scheduler is not self.scheduler):
-            return
-        self.record_pause()
-        for run in self.with_nested():  # enclosing runs come first
-            run._take_pause()
-        if not is_paused:
-            ask_in_order(self.with_nested())
-        self._after_steering()
-
-    def _take_pause(self) -> None:
-        """Be paused if this scheduler or one around it is."""
-        is_paused_around = self.outer_worker is not None and self.outer_worker.workers.queue.is_paused
-        self.queue.set_paused(is_paused_around or self.pause is not None)
-
-    def record_pause(self) -> None:
-        """Record that the run begins or ceases to be paused or held."""
-        is_open, now, pauses = self.pause is not None or self.hold is not None, self.clock(), self.steering.pauses
-        if is_open is not bool(pauses and pauses[-1][1] == math.inf):
-            pauses = (*pauses, (now, math.inf)) if is_open else (*pauses[:-1], (pauses[-1][0], now))
-            self.steering = self.steering._replace(pauses=pauses)
-
-    def set_window(self, size: int) -> None:
-        """Give the run another number of slots, at once."""
-        if self.phase is not _states.CHECKING:  # otherwise, the run will have had no other number
-            sizes = self.steering.window_sizes or ((self.began_at, self.queue.size),)
-            self.steering = self.steering._replace(window_sizes=(*sizes, (self.clock(), size)))
-        self.queue.resize(size)
-        self._after_steering()
-
-    def _after_steering(self) -> None:
-        for run in self.with_nested():
-            run.workers.ensure_searcher()
-            self.standstill.suspect(run)
-
-    def current_pause(self) -> Pause | None:
-        """Return the pause of this run, or else of the innermost paused run around it. Any thread may ask."""
-        run: Run | None = self
-        while run is not None and run.pause is None:
-            run = None if run.outer_worker is None else run.outer_worker.run
-        if self.is_draining_or_stopping:
-            return None
-        return self.hold if run is None or not self.queue.is_paused else run.pause
-
-    def _cancel_scheduled(self) -> None:
+    def cancel_scheduled(self) -> None:
         """Settle as CANCELLED the jobs that are ready but have not started, or wait for another attempt."""
         queue = self.queue
         if queue.startable or queue.places is not None or self.parts:
@@ -1004,9 +890,9 @@ class Run:
         """Stop because the event loop has crashed: nothing can be cancelled or woken any more."""
         self.has_crashed = True
         self.give_reason(StopReason.INTERRUPTED)
-        self._enter(STOPPING)
+        self.enter(STOPPING)
         self.change_event = None
-        self._cancel_scheduled()
+        self.cancel_scheduled()
 
     def settle_leftovers(self) -> None:
         """Settle as CANCELLED the jobs whose steps an error of the engine or a crash has interrupted in the middle."""
@@ -1032,7 +918,8 @@ class Run:
         call_text = f"try_again() of {(job or self.scheduler).label!r}"
         if reason := why_not(self, job):
             raise _errors.GrowingError(f"{call_text}: {reason}")
-        self.steer(partial(reopen_all, self) if job is None else partial(reopen, self, (job,)), call_text)
+        again = partial(reopen_all, self) if job is None else partial(reopen, self, (job,))
+        self.steering.call(self, again, call_text)
 
     def cancel_job(self, job: AbstractJob[Any]) -> None:
         """Cancel one job, or keep it from starting. Call this in the thread of the run."""
@@ -1044,61 +931,6 @@ class Run:
             self.settle_apart((job,), cause=CancelCause.JOB)
 
     # ---- growing
-
-    def check_thread(self, call_text: str) -> None:
-        """Reject a call from another thread or from a policy.
-
-        Args:
-            call_text: the call, for the error message.
-
-        Raises:
-            RuntimeError: the call comes from another thread, or from a policy, which must not change the run.
-
-        """
-        reject_call_from_policy(call_text)
-        if threading.get_ident() != self.thread_id:
-            raise RuntimeError(
-                f"{call_text}: {self.scheduler.label!r} runs in another thread; call it there, for instance through "
-                f"trio.from_thread.run_sync or loop.call_soon_threadsafe"
-            )
-
-    def steer(self, call: Callable[[], None], call_text: str) -> None:
-        """Make a call that ends, pauses or resumes the run, or ends a job, from any thread, but not from a policy.
-
-        For another thread than that of the run, the loop makes the call in its next turn, unless the run has ended.
-
-        Args:
-            call: the call.
-            call_text: what the user has called, for the error message.
-
-        Raises:
-            RuntimeError: the call comes from a policy, which must not change the run.
-
-        """
-        if threading.get_ident() != self.thread_id:
-            self.call_in_loop(lambda: call() if self.scheduler._run is self else None)
-        else:
-            reject_call_from_policy(call_text)
-            call()
-
-    def check_growing(self, call_text: str) -> None:
-        """Reject a change of the scenario from another thread or a policy, or before or after the phase RUNNING.
-
-        Args:
-            call_text: the call, for the error message.
-
-        Raises:
-            RuntimeError: the call comes from another thread, or from a policy.
-            RuntimeError: the run has not started yet, or is draining or stopping.
-
-        """
-        self.check_thread(call_text)
-        if self.phase is not RunPhase.RUNNING or self.stop_if_over():
-            label, state = self.scheduler.label, "has not started yet"
-            if self.reason is not None and self.is_draining_or_stopping:
-                culprit = "" if self.culprit is None else f": {self.culprit.label!r}"
-                state = f"{self.phase.value} ({self.reason.value}{culprit})"
-            raise _errors.GrowingError(f"{call_text}: {label!r} {state}; add jobs before a run or while it runs")
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Link jobs that were just added and checked, and make those without open requirements ready."""

@@ -83,7 +83,7 @@ class Standstill:
     def _report_wait(self) -> None:
         """Report the wait for something outside, unless time alone may end it; once, if it comes repeatedly."""
         self._stop_timer, run = None, self._run
-        if run.pause is not None and run.pause.by:  # the log says so
+        if (pause := run.steering.pauses.get(run.scheduler)) is not None and pause.by:  # the log says so
             return
         message = "" if any(map(_has_timer, run.with_nested())) else run.scheduler._describe_outside_wait()
         told = message.partition(" was paused ")[0]  # without the time, which differs

@@ -44,7 +44,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
 
     """
     if scheduler._run is not None:
-        scheduler._run.check_thread(f"await of {job.label!r}")
+        scheduler._run.steering.check_thread(scheduler._run, f"await of {job.label!r}")
     waiter = caller_in(scheduler)
     try:
         with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):

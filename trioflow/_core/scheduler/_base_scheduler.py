@@ -40,11 +40,11 @@ from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._labels import text_of
 from ..job._option_descriptors import Option
 from ..parts import SettledCalls, SettledFunction, check_on_settled, make_parts
-from ..run import _ending, _journaling, _requirement_counts
+from ..run import _ending, _journaling, _requirement_counts, _steering
 from ..run._current import current_worker_var, enclosing_workers
 from ..run._instruments import Instrument, check_instruments
 from ..run._journaling import JournalWriter
-from ..run._run import NOT_STEERED, Incident, Run, Steering
+from ..run._run import Incident, Run
 from ..words import _explain, _failures
 from ..words._job_queries import is_one_job, jobs_of_run, reported_state
 from . import _awaiting, _checks, _sync_run
@@ -89,7 +89,7 @@ class WindowOption(Option[Any, Any]):
             super().__set__(job, value)
             return
         assert enclosing is not None  # the run itself, or one around it, in which the scheduler has not begun
-        enclosing.check_thread(f"jobs_window of {job.label!r}")
+        enclosing.steering.check_thread(enclosing, f"jobs_window of {job.label!r}")
         if run is None:
             self.store(job, value)
             return
@@ -100,7 +100,7 @@ class WindowOption(Option[Any, Any]):
                 "a run a number can only be replaced by a number from 1 up; change the total of a limiter itself"
             )
         if size != run.queue.window:
-            run.set_window(size)
+            run.steering.set_window(run, size)
         self.store(job, size)
 
 
@@ -161,7 +161,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _counted_failures: _failures.CountedFailures
     _run_error: BaseException | None  # an error other than that of one job which stopped the run, e.g. in the policy
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
-    _run_steering: Steering  # what has changed while the run was in progress
+    _run_steering: _steering.SteeringRecord  # what has changed while the run was in progress
     _run_thread: threading.Thread | None  # in which the run was; kept, because another thread may get its number
     _is_cancelled_early: bool  # whether `cancel()` came before the next run had begun, which ends at once
     _incidents: list[Incident]
@@ -928,7 +928,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _reset_outcome(self) -> None:
         self._stop_reason = self._culprit = self._run_error = self._run_times = self._run_thread = None
         self._counted_failures = _failures.NO_FAILURES
-        self._run_steering = NOT_STEERED
+        self._run_steering = _steering.NOT_STEERED
         self._incidents = []
         self._members.forget_dropped()
 
@@ -950,7 +950,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             self._is_cancelled_early = True  # before another look: a run of another thread looks after it has begun
         run = self._run
         if run is not None and self._worker is None:
-            run.steer(functools.partial(run.stop_once, StopReason.CANCELLED), f"cancel() of {self.label!r}")
+            stop = functools.partial(run.stop_once, StopReason.CANCELLED)
+            run.steering.call(run, stop, f"cancel() of {self.label!r}")
             if self._open_block is not None:
                 self._open_block.on_cancel()
         elif self._scheduler is not None or not (self._is_cancelled_early or self._has_ended_elsewhere()):
@@ -1006,7 +1007,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             return
         if not run.is_draining_or_stopping:
             _failures.log_drain(self)
-        run.drain()
+        _steering.drain(run)
 
     def pause(self) -> None:
         """Start no jobs, at any depth, until `resume()`. What runs goes on, and so do timeouts, rates and services.
@@ -1030,11 +1031,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
-        self._steer(self._run_around(), lambda run: run.set_pause(self, True), "pause()")
+        self._steer(self._run_around(), lambda run: run.steering.set_pause(run, self, True), "pause()")
 
     def resume(self) -> None:
         """Let jobs start again after `pause()`; without one, do nothing. Threads and errors are as for `pause`."""
-        self._steer(self._run_around(), lambda run: run.set_pause(self, False), "resume()")
+        self._steer(self._run_around(), lambda run: run.steering.set_pause(run, self, False), "resume()")
 
     def try_again(self) -> None:
         """Try again all jobs that have failed in the run in progress, at any depth; see `try_again` of a job.
@@ -1058,7 +1059,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _steer(self, run: Run | None, call: Callable[[Run], None], call_text: str) -> None:
         if run is not None:
-            run.steer(functools.partial(call, run), f"{call_text} of {self.label!r}")
+            run.steering.call(run, functools.partial(call, run), f"{call_text} of {self.label!r}")
         elif not self._has_ended_elsewhere():
             raise RuntimeError(f"{call_text} of {self.label!r}: it is not running")
 
@@ -1066,7 +1067,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def is_paused(self) -> bool:
         """Whether no job of it starts in the run in progress, because this scheduler or one around it is paused."""
         run = self._run_around()
-        return run is not None and (self in run.pauses or run.current_pause() is not None)
+        return run is not None and (self in run.steering.pauses or run.steering.current_pause(run) is not None)
 
     async def __aenter__(self) -> Self:
         """Start the run, which accepts jobs until the end of the `async with` body.
@@ -1210,7 +1211,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         self._members.is_unchecked = True
         if self._run is not None:
-            self._run.check_growing(f"requires() of {job.label!r}")
+            self._run.steering.check_growing(self._run, f"requires() of {job.label!r}")
             _checks.check_new_requirements(self._members, job, requirements)
             _requirement_counts.link(job, requirements)
 
@@ -1280,7 +1281,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 run.culprit = self._counted_failures.first_member
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._run_times, self._run_thread = (run.began_at, run.clock()), threading.current_thread()
-        self._run_steering = run.steering
+        self._run_steering = run.steering.end_record(run)
         self._run = None
         self._notify_unreached()
         for iterator in tuple(self._settled_iterators or ()):

@@ -202,7 +202,7 @@ class Members:
                 why = "" if outermost.stop_reason is None else f" ({outermost.stop_reason.value})"
                 raise GrowingError(f"{call_text}: the run of {outermost.label!r} has ended{why}, and accepts no jobs")
         else:
-            run.check_growing(f"{call_text} of {owner.label!r}")
+            run.steering.check_growing(run, f"{call_text} of {owner.label!r}")
             if owner._run is None and owner._state.is_settled:
                 raise RuntimeError(
                     f"{call_text}: {owner.label!r} has settled already in the run of {run.scheduler.label!r}"

@@ -318,10 +318,10 @@ def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
 
 def pause_text(run: Run) -> str:
     """Return since when a run is paused, and by whom, or why it is held; "" if it is neither."""
-    pause = run.current_pause()
+    pause = run.steering.current_pause(run)
     if pause is None:
         return ""
-    if pause is run.hold:
+    if pause is run.steering.hold:
         return f"held: {run.failures.unblocked_number} failed; try again, or resume to end"
     since = duration_text(max(0.0, run.clock() - pause.since))
     return f"paused {since} ago{f' by {pause.by}' if pause.by else ''}"

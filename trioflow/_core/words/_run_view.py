@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 from ..admission._window import Adaptive, max_slots
 from ..base._states import JobState, RunPhase, StopReason
 from ..job._job import AbstractJob, takes_slot
-from ..run._run import RUNS_IN_PROGRESS, Run, Steering
+from ..run._run import RUNS_IN_PROGRESS, Run
+from ..run._steering import SteeringRecord
 from ._explain import pause_text
 
 if TYPE_CHECKING:
@@ -97,9 +98,10 @@ def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:
     return scheduler._run_times if scheduler._run is None else (scheduler._run.began_at, None)
 
 
-def run_steering(scheduler: BaseScheduler) -> Steering:
+def run_steering(scheduler: BaseScheduler) -> SteeringRecord:
     """Return when the last run of a scheduler was paused, and its numbers of slots if they have changed."""
-    return scheduler._run_steering if scheduler._run is None else scheduler._run.steering
+    run = scheduler._run
+    return scheduler._run_steering if run is None else run.steering.record_of(run)
 
 
 @final
@@ -114,7 +116,7 @@ class RunInProgress:
         self.thread_id: Final = run.thread_id  # the identifier of the thread of its event loop
         # Any thread may use the first of these; the others, only that of the loop.
         self.call_in_loop, self.report = run.call_in_loop, run.report
-        self.set_pause = partial(run.set_pause, run.scheduler)
+        self.set_pause = partial(run.steering.set_pause, run, run.scheduler)
 
     def has_ended(self) -> bool:
         return self.scheduler._run is not self._run

@@ -45,7 +45,7 @@ from ..._core.job._errors import BudgetSpent, RequirementFailed
 from ..._core.job._job import AnyJob, is_scheduler, takes_slot
 from ..._core.job._labels import PathCache, paths_of, paths_of_siblings
 from ..._core.run._instruments import Instrument
-from ..._core.run._run import Steering
+from ..._core.run._steering import SteeringRecord
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
 from ..._core.words._run_view import RunView, current_run, run_steering, run_times
@@ -311,7 +311,7 @@ class LiveRun:
         """The pauses of the run, and of those around it."""
         return self.own_pauses if self.enclosing is None else (*self.enclosing.pauses, *self.own_pauses)
 
-    def steer(self, steering: Steering) -> None:
+    def steer(self, steering: SteeringRecord) -> None:
         """Take over when the run was paused, and its numbers of slots if they have changed."""
         self.own_pauses = steering.pauses
         if steering.window_sizes:

@@ -1,0 +1,236 @@
+"""`Steering`: what comes from outside of the jobs while an outermost run is in progress, for it and all runs in it.
+
+A pause, another number of slots, a hold and `drain()` change which jobs may start, and nothing else. What a pause makes
+it unmakes: after the last `resume()`, a run takes the way again that it would have taken without one. The record of
+what has changed is bounded, because a server may adapt its window for a year.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ..admission._line import ask_in_order
+from ..admission._policies import reject_call_from_policy
+from ..base._states import CHECKING, DRAINING, RunPhase, StopReason
+from ..job._errors import GrowingError
+
+if TYPE_CHECKING:
+    from ..scheduler._base_scheduler import BaseScheduler
+    from ._run import Run
+
+MAX_RECORDED: Final = 1000
+"""How many pauses of a run, and how many of its numbers of slots, are recorded: the last ones."""
+
+
+class Pause(NamedTuple):
+    """The pause of a run: since when, on the run's clock, and who paused it; "" for the program itself."""
+
+    since: float
+    by: str
+
+
+class SteeringRecord(NamedTuple):
+    """What has changed while a run was in progress, by `pause()` or another `jobs_window`: the last of each."""
+
+    pauses: tuple[tuple[float, float], ...] = ()
+    """The start and the end of each pause of the run itself; infinity is the end of one that goes on."""
+    window_sizes: tuple[tuple[float, int], ...] = ()
+    """Since when the run has had which number of slots; empty if it has always been the same."""
+
+
+NOT_STEERED: Final = SteeringRecord()
+
+
+class Steering:
+    """The pauses, the hold and the record of an outermost run, which all runs in it share.
+
+    Their own threads call all methods but `call` and `current_pause`.
+    """
+
+    __slots__ = ("_records", "hold", "pauses")
+
+    def __init__(self) -> None:
+        self.pauses: Final[dict[BaseScheduler, Pause]] = {}  # of all schedulers in the run, whatever their phase
+        self.hold: Pause | None = None  # since when the outermost run is held, because failures count; see `Hold`
+        self._records: Final[dict[BaseScheduler, tuple[deque[tuple[float, float]], deque[tuple[float, int]]]]] = {}
+
+    # ---- who may call
+
+    def check_thread(self, run: Run, call_text: str) -> None:
+        """Reject a call from another thread or from a policy.
+
+        Args:
+            run: the run that is to change.
+            call_text: the call, for the error message.
+
+        Raises:
+            RuntimeError: the call comes from another thread, or from a policy, which must not change the run.
+
+        """
+        reject_call_from_policy(call_text)
+        if threading.get_ident() != run.thread_id:
+            raise RuntimeError(
+                f"{call_text}: {run.scheduler.label!r} runs in another thread; call it there, for instance through "
+                f"trio.from_thread.run_sync or loop.call_soon_threadsafe"
+            )
+
+    def check_growing(self, run: Run, call_text: str) -> None:
+        """Reject a change of the scenario from another thread or a policy, or before or after the phase RUNNING.
+
+        Raises:
+            RuntimeError: the call comes from another thread, or from a policy.
+            RuntimeError: the run has not started yet, or is draining or stopping.
+
+        """
+        self.check_thread(run, call_text)
+        if run.phase is not RunPhase.RUNNING or run.stop_if_over():
+            label, state = run.scheduler.label, "has not started yet"
+            if run.reason is not None and run.is_draining_or_stopping:
+                culprit = "" if run.culprit is None else f": {run.culprit.label!r}"
+                state = f"{run.phase.value} ({run.reason.value}{culprit})"
+            raise GrowingError(f"{call_text}: {label!r} {state}; add jobs before a run or while it runs")
+
+    def call(self, run: Run, function: Callable[[], None], call_text: str) -> None:
+        """Call a function that ends, pauses or resumes a run, or ends a job, from any thread, but not from a policy.
+
+        For another thread than that of the run, the loop makes the call in its next turn, unless the run has ended.
+
+        Raises:
+            RuntimeError: the call comes from a policy, which must not change the run.
+
+        """
+        if threading.get_ident() != run.thread_id:
+            run.call_in_loop(lambda: function() if run.scheduler._run is run else None)
+        else:
+            reject_call_from_policy(call_text)
+            function()
+
+    # ---- pauses
+
+    def set_pause(self, run: Run, scheduler: BaseScheduler, is_paused: bool, by: str = "") -> None:
+        """Let no jobs of a scheduler start, and of those nested in it, or let them start again. What runs goes on.
+
+        Each run of the scheduler takes the pause: that in progress, unless it ends, and those that have not begun. One
+        that ends takes only the end of a pause.
+
+        Args:
+            run: that of the scheduler, or the innermost one around it, if it is not running now.
+            scheduler: the scheduler.
+            is_paused: False ends the scheduler's own pause.
+            by: who asks, in words for views and the log; "" for the program itself.
+
+        """
+        takes_it = scheduler is run.scheduler and not run.is_draining_or_stopping
+        if is_paused is (scheduler in self.pauses):
+            for part in run.parts if takes_it and not is_paused else ():
+                part.on_resumed()
+            return
+        if is_paused:
+            self.pauses[scheduler] = Pause(run.clock(), by)
+        else:
+            del self.pauses[scheduler]
+        # While the run ends, its forever jobs may have runs inside: these take no pause, but resume.
+        if not takes_it and (is_paused or scheduler is not run.scheduler):
+            return
+        self._record_pause(run)
+        for each in run.with_nested():  # enclosing runs come first
+            self._take_pause(each)
+        if not is_paused:
+            ask_in_order(run.with_nested())
+        _let_search(run)
+
+    def begin(self, run: Run) -> None:
+        """Let a run begin in the pauses that are in force."""
+        if self.pauses:
+            self._take_pause(run)
+            self._record_pause(run)
+
+    def _take_pause(self, run: Run) -> None:
+        """Let a run be paused if its scheduler or one around it is."""
+        is_paused_around = run.outer_worker is not None and run.outer_worker.workers.queue.is_paused
+        run.queue.set_paused(is_paused_around or run.scheduler in self.pauses)
+
+    def set_hold(self, run: Run, is_held: bool) -> None:
+        """Let the outermost run be held or not, which only the record and the views ask: nothing is left to start."""
+        self.hold = Pause(run.clock(), "hold=True") if is_held else None
+        self._record_pause(run)
+
+    def current_pause(self, run: Run) -> Pause | None:
+        """Return the pause of a run, or else of the innermost paused run around it. Any thread may ask."""
+        if run.is_draining_or_stopping:
+            return None
+        around: Run | None = run if run.queue.is_paused else None
+        while around is not None and around.scheduler not in self.pauses:
+            around = None if around.outer_worker is None else around.outer_worker.run
+        return self._hold_of(run) if around is None else self.pauses.get(around.scheduler)
+
+    def _hold_of(self, run: Run) -> Pause | None:
+        return self.hold if run.outer_worker is None else None
+
+    # ---- the number of slots
+
+    def set_window(self, run: Run, size: int) -> None:
+        """Give a run another number of slots, at once."""
+        if run.phase is not CHECKING:  # otherwise, the run will have had no other number
+            sizes = self._record(run)[1]
+            if not sizes:
+                sizes.append((run.began_at, run.queue.size))
+            sizes.append((run.clock(), size))
+        run.queue.resize(size)
+        _let_search(run)
+
+    # ---- the record
+
+    def _record(self, run: Run) -> tuple[deque[tuple[float, float]], deque[tuple[float, Any]]]:
+        if run.scheduler not in self._records:
+            self._records[run.scheduler] = deque(maxlen=MAX_RECORDED), deque(maxlen=MAX_RECORDED)
+        return self._records[run.scheduler]
+
+    def _record_pause(self, run: Run) -> None:
+        """Record that a run begins or ceases to be paused by itself, or held."""
+        pauses, now = self._record(run)[0], run.clock()
+        is_open = run.scheduler in self.pauses or self._hold_of(run) is not None
+        if is_open is not bool(pauses and pauses[-1][1] == math.inf):
+            pauses.append((now, math.inf) if is_open else (pauses.pop()[0], now))
+
+    def record_of(self, run: Run) -> SteeringRecord:
+        """Return what has changed since a run began. Any thread may ask."""
+        record = self._records.get(run.scheduler)
+        return NOT_STEERED if record is None else SteeringRecord(*map(tuple, record))
+
+    def end_record(self, run: Run) -> SteeringRecord:
+        """Return what has changed in a run that has ended; another attempt has a record of its own."""
+        record = self.record_of(run)
+        self._records.pop(run.scheduler, None)
+        return record
+
+
+def _let_search(run: Run) -> None:
+    for each in run.with_nested():
+        each.workers.ensure_searcher()
+        run.standstill.suspect(each)
+
+
+def drain(run: Run) -> None:
+    """Start no more jobs, in a run and those nested in it, and end it when the running jobs have ended."""
+    drained: list[Run] = []
+    # While this run stops, its forever jobs and clean-up jobs may have runs inside, which go on.
+    for each in () if run.is_draining_or_stopping else run.with_nested():
+        if each.is_draining_or_stopping:
+            continue
+        if each.phase is not RunPhase.RUNNING:
+            each.stop(StopReason.DRAINED)  # there are no running jobs to wait for
+            continue
+        if each.stop_if_over():
+            continue
+        each.give_reason(StopReason.DRAINED)
+        each.enter(DRAINING)
+        drained.append(each)
+    for each in drained:
+        each.cancel_scheduled()
+        each.scheduler._notify_unreached()
+        each.wake()
