@@ -34,8 +34,8 @@ from ..conftest import Virtual
         (RequirementCounts, "count_down", {}, StopReason.INTERRUPTED, 1),  # afterwards
         (Lane, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
         (Run, "_wait_while_running", {}, StopReason.INTERRUPTED, 0),  # in the task that waits for the run
-        (Run, "_cancel_scheduled", {"timeout": 3}, StopReason.TIMEOUT, 3),  # at the deadline, as the run stops
-        (Run, "_cancel_scheduled", {}, StopReason.FAILED, 5),  # as the ending begins
+        (Run, "cancel_scheduled", {"timeout": 3}, StopReason.TIMEOUT, 3),  # at the deadline, as the run stops
+        (Run, "cancel_scheduled", {}, StopReason.FAILED, 5),  # as the ending begins
         (TimeLimit, "_check", {"idle_timeout": 2.75}, StopReason.INTERRUPTED, 2.75),  # in the timer of a part
         (FailureLog, "_on_timer", {}, StopReason.INTERRUPTED, 2.5),  # in the timer of what only words things
         (_ending, "_end_services", {"timeout": 3}, StopReason.TIMEOUT, 3),  # when the run ends
@@ -66,7 +66,7 @@ def test_an_error_in_the_engine_ends_the_run(
     assert scheduler.stop_reason is reason
     assert failing.state is (FAILED if end >= 1 else CANCELLED)
     assert behind.state is (SUCCEEDED if end >= 2 else IDLE)
-    notices = "timeout" in options and method == "_cancel_scheduled"  # on trio, `long` may notice the deadline first
+    notices = "timeout" in options and method == "cancel_scheduled"  # on trio, `long` may notice the deadline first
     assert long.state in ((SUCCEEDED,) if end >= 5 else (CANCELLED, FAILED) if notices else (CANCELLED,))
     assert (long.finished_at, forever.state, forever.finished_at) == (end, CANCELLED, end)
 
@@ -79,15 +79,15 @@ def test_after_an_error_while_a_run_stops_no_job_is_left_scheduled(
 
     def break_once(self: Run) -> None:
         if self.scheduler is inner:
-            monkeypatch.setattr(Run, "_cancel_scheduled", works)
+            monkeypatch.setattr(Run, "cancel_scheduled", works)
             self.queue.drain()
             raise Flaw
 
-    works = Run._cancel_scheduled
+    works = Run.cancel_scheduled
     jobs = [Job(nap, 2), Job(nap, 9), Job(nap, 9)]
     inner = Scheduler(jobs, jobs_window=1)
     scheduler = Scheduler(inner) if nested else inner
-    monkeypatch.setattr(Run, "_cancel_scheduled", break_once)
+    monkeypatch.setattr(Run, "cancel_scheduled", break_once)
     with contextlib.suppress(Flaw):  # if a nested run notices the deadline first, the error is that of its job
         virtual(functools.partial(scheduler.co_run, timeout=1))
     assert scheduler.stop_reason is not None

@@ -77,6 +77,35 @@ def test_a_run_asks_its_parts_in_order(virtual: Virtual, monkeypatch: pytest.Mon
     assert (held.started_at or 0) - (adder.started_at or 0) == 3.0
 
 
+class Late(Part):
+    """A part that joins a run while jobs run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.told: list[tuple[str, str]] = []
+
+    def may_start(self, job: Any) -> bool:
+        self.told.append(("may start", job.label))
+        return True
+
+    def settled(self, job: Any) -> None:
+        self.told.append(("settled", job.label))
+
+
+def test_a_part_that_joins_late_hears_all_that_is_still_to_come(virtual: Virtual) -> None:
+    """It was asked about added jobs alone, and heard of none that settled: what a run asks was fixed as it began."""
+    late: list[Late] = []
+
+    async def join() -> None:
+        assert scheduler._run is not None
+        late.append(scheduler._run.join(Late(scheduler._run)))
+
+    first = Job(join, label="first")
+    scheduler = Scheduler(first, Job(nothing, required=first, label="after"))
+    assert virtual(scheduler.co_run)
+    assert late[0].told == [("settled", "first"), ("may start", "after"), ("settled", "after")]
+
+
 def test_a_run_without_parts_calls_nothing_when_a_job_settles() -> None:
     """The hot loop asks nothing if there are neither parts nor instruments."""
     assert with_parts((), None) is None

@@ -262,9 +262,13 @@ class Part:
         """End what the part does, in the shutdown of the run."""
 
 
+def overrides(part: Part, method: str) -> bool:
+    return getattr(type(part), method) is not getattr(Part, method)
+
+
 def overriding(parts: tuple[Part, ...], method: str) -> list[Any]:
     """Return the bound methods of those parts that override a method of `Part`."""
-    return [getattr(part, method) for part in parts if getattr(type(part), method) is not getattr(Part, method)]
+    return [getattr(part, method) for part in parts if overrides(part, method)]
 
 
 def with_parts(parts: tuple[Part, ...], notify_end: Hook | None) -> Hook | None:

@@ -40,7 +40,7 @@ from ..base._text_forms import join_names, plural
 from ..job._errors import DROPPED, Failure, no_result_error, one_line_error
 from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler
 from ..job._requirements import certainly_runs, decide
-from ._instruments import Part, overriding
+from ._instruments import Part
 from ._worker import TURN_SECONDS
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ class RequirementCounts:
                 for job in settled:
                     run.notify_end(run.scheduler, job)
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
-        is_undecided = run.journal_writer is not None or bool(run.parts and overriding(run.parts, "may_start"))
-        self.is_undecided = is_undecided
+        self.is_undecided |= run.journal_writer is not None
+        is_undecided = self.is_undecided
         successors: Any
         entries: list[AbstractJob[Any]] = []
         forever = 0
@@ -244,9 +244,7 @@ def reopen(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
     What takes longer than a chunk is done in the next turns of the loop.
     """
     if failed := [job for job in jobs if not why_not(run, job)]:
-        if (part := run.part(Reopening)) is None:
-            run.parts = (*run.parts, part := Reopening(run))
-        part.add(failed)
+        (run.part(Reopening) or run.join(Reopening(run))).add(failed)
 
 
 class Reopening(Part):

@@ -28,7 +28,7 @@ from . import _ending
 from ._attempts import BackoffTimer, Verdict, drain_backoffs, judge, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
-from ._instruments import Hook, Instrument, InstrumentSet, Part, with_parts
+from ._instruments import Hook, Instrument, InstrumentSet, Part, overrides, with_parts
 from ._journaling import JournalWriter
 from ._requirement_counts import RequirementCounts, count_consumer, link, reopen, reopen_all, why_not
 from ._run_pools import RunPools
@@ -182,9 +182,11 @@ class Run:
             self.limits, self.steering = outer.limits, outer.steering
         self.clock = self.time_slice.clock
         self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
-        self.parts = make_parts(self, window)
+        self.parts = ()
+        parts = make_parts(self, window)
         self.notify_start = self.notify_end = self.notify_scheduled = None
-        if self.parts or instruments or (outer is not None and outer.instrument_set is not None):
+        if parts or instruments or (outer is not None and outer.instrument_set is not None):
+            instruments = (*[part for part in parts if isinstance(part, Instrument)], *instruments)
             self._set_hooks(instruments, None if outer is None else outer.instrument_set)
         if outer is not None and outer.journal_writer is not None:
             self.journal_writer = outer.journal_writer.nested(self)
@@ -195,15 +197,27 @@ class Run:
         self.steering.begin(self)
         self.requirement_counts = RequirementCounts(self)
         self.failures = FailureCounts(self)
+        for part in parts:
+            self.join(part)
+
+    def join(self, part: P) -> P:
+        """Let a part take part in what is still to come, after those that have joined before: the one way in.
+
+        Only those that `make_parts` makes can be instruments, because workers know the hooks from their start.
+        """
+        self.parts = (*self.parts, part)
+        self.requirement_counts.is_undecided |= overrides(part, "may_start")
+        if overrides(part, "settled"):
+            watchers = self.instrument_set
+            self.notify_end = with_parts(self.parts, None if watchers is None else watchers.fast_hook("job_finished"))
+        return part
 
     def _set_hooks(self, instruments: tuple[Instrument, ...], outer: InstrumentSet | None) -> None:
-        """Set the functions to call at the steps of a job, of the parts, the instruments and those of the outer run."""
-        instruments = (*[part for part in self.parts if isinstance(part, Instrument)], *instruments)
+        """Set the functions to call at the steps of a job, of the instruments and those of the outer run."""
         if instruments or outer:
             self.instrument_set = watchers = InstrumentSet(instruments, outer, self.interrupt)
             self.notify_start = watchers.fast_hook("job_started", "job_attempt")
             self.notify_scheduled, self.notify_end = map(watchers.fast_hook, ("job_scheduled", "job_finished"))
-        self.notify_end = with_parts(self.parts, self.notify_end)
 
     def _use_limiter(self) -> None:
         """Let jobs take tokens of the run's limiter, or else of the one that counts them further out, if any."""
@@ -533,9 +547,7 @@ class Run:
         job._state = SCHEDULED
         self.queue.give_back(job)
         if until > now:
-            if (backoffs := self.part(BackoffTimer)) is None:
-                self.parts = (*self.parts, backoffs := BackoffTimer(self))
-            backoffs.add(job, until)
+            (self.part(BackoffTimer) or self.join(BackoffTimer(self))).add(job, until)
         self.notify("job_scheduled", job)  # an `Adaptive` window may shrink, before the job takes a slot again
         extras.ended_attempt = None  # the traceback of an exception refers to much
         if until <= now and job._state is SCHEDULED:  # no hook has cancelled it

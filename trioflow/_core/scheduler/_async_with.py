@@ -61,7 +61,7 @@ class OpenBlock(Part):
     def attach(self, run: Run) -> None:
         """Become a part of the run, which is about to begin."""
         self.run = self._run = run
-        run.parts = (*run.parts, self)
+        run.join(self)
         run.closes_scheduler = True
 
     def enter(self, phase: RunPhase) -> None:

@@ -798,7 +798,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 pool = self._pool
             if outer_worker is None and current_worker_var in run.context:
                 watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], _explain.RUNS)
-                run.parts = run.parts if watch is None else (*run.parts, watch)
+                if watch is not None:
+                    run.join(watch)
             self._run = run
             if self._is_cancelled_early and outer_worker is not None:  # before it was nested
                 outer_worker.cancel_alone()
