@@ -775,7 +775,7 @@ PLANTS: Final = (
         f"{WORDS}/_explain.py",
         "explain reads the outcome of the last run while one is in progress",
         """\
-    reason = scheduler._stop_reason if (run := scheduler._run) is None else run.reason
+    reason = scheduler._stop_reason if (run := scheduler._run) is None else run.fate.reason
     if job.forever and""",
         """\
     reason = scheduler._stop_reason
@@ -1081,7 +1081,7 @@ if run is not None:
         f"{PARTS}/__init__.py",
         "a First that has its result in a drain keeps the reason of the drain",
         """\
-        self._run.give_reason(None, instead_of=StopReason.DRAINED)
+        self._run.fate.forget_drain()
 """,
     ),
     Plant(
@@ -1169,8 +1169,8 @@ if run is not None:
         "drain-cut-off",
         f"{RUN}/_run.py",
         "failures in a group that a drain cuts off do not count",
-        "is_cut_off = self.is_draining_or_stopping and self.cancel_reason is not _states.COMPLETED",
-        "is_cut_off = self.phase is STOPPING and self.cancel_reason is not _states.COMPLETED",
+        "is_cut_off = self.is_draining_or_stopping and self.fate.cancel_reason is not _states.COMPLETED",
+        "is_cut_off = self.phase is STOPPING and self.fate.cancel_reason is not _states.COMPLETED",
     ),
     Plant(
         "first-inherits-critical",

@@ -256,7 +256,7 @@ class FirstRule(Part, Instrument):
             if reason is COMPLETED:
                 writer.record_winners(self.winners)
             writer.records_results = False
-        self._run.give_reason(None, instead_of=StopReason.DRAINED)
+        self._run.fate.forget_drain()
         self._run.stop(reason)
 
 
@@ -339,7 +339,7 @@ class IdleTimeout(Part, Instrument):
             self._limit = None
 
     def _stop_run(self) -> None:
-        self.has_stopped_run = self._run.reason is None
+        self.has_stopped_run = self._run.fate.reason is None
         self._run.stop(StopReason.TIMEOUT)
 
     def _renew(self, scheduler: Any, job: AbstractJob[Any]) -> None:

@@ -54,7 +54,7 @@ async def end(run: Run) -> None:
     run.guard(run.stop, COMPLETED)
     for worker in [each for each in run.workers.alive if each in run.time_slice.queue]:
         run.time_slice.admit_next(worker)  # it leaves
-    ends_forever_jobs = run.reason is COMPLETED  # no clean-up job needs them, so they leave in these turns, too
+    ends_forever_jobs = run.fate.reason is COMPLETED  # no clean-up job needs them, so they leave in these turns, too
     if ends_forever_jobs and (forever := _forever_workers(run)):
         _end_workers(run, forever)
     for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
@@ -63,21 +63,21 @@ async def end(run: Run) -> None:
         if not (leaving and await run.group.host.yield_in_ending(is_unwinding)):
             break
     has_more = run.shared or run.pending_shutdowns or (run.parts and overriding(run.parts, "close"))
-    if run.workers.alive or has_more or (run.cancel_reason is not COMPLETED and needs_clean_up(run)):
+    if run.workers.alive or has_more or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run)):
         wind_up, on_interrupt = partial(_wind_up, run, not ends_forever_jobs), partial(run.stop, StopReason.CANCELLED)
         await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
     run.check_policy()  # for clean-up jobs
     if run.unsettled or run.forever_unsettled or run.interruption is not None:
         run.settle_leftovers()
-    is_stopped_inside = run.cancel_reason not in (COMPLETED, StopReason.CANCELLED)
+    is_stopped_inside = run.fate.cancel_reason not in (COMPLETED, StopReason.CANCELLED)
     is_undecided = run.unsettled or run.cancelled_count or run.scheduler._enough is not None
     if run.outer_worker is not None and not (is_stopped_inside or is_undecided):
         # A drain has kept no job of this nested run from its end: it has completed. A `First` completes as it decides.
-        run.give_reason(COMPLETED, instead_of=StopReason.DRAINED)
+        run.fate.forget_drain()
+        run.fate.give(COMPLETED)
     # Only now, because forever jobs and services may have failed last.
-    if run.reason is COMPLETED and run.failures.number:
-        run.give_reason(StopReason.FAILED, instead_of=COMPLETED)
-        run.cancel_reason = StopReason.FAILED
+    if run.failures.number:
+        run.fate.fail()
     run.scheduler._store_outcome(run)
     run.notify("after_run")
 
@@ -313,7 +313,7 @@ async def _close_each(run: Run) -> None:
 def may_clean_up(run: Run, job: AbstractJob[Any]) -> bool:
     """Return whether a critical failure or a timeout has stopped the run, and this is a clean-up job that is left."""
     is_left = job._options.run_if == "failed" and not job._options.forever and job._state is JobState.IDLE
-    return is_left and run.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
+    return is_left and run.fate.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
 
 
 def needs_clean_up(run: Run) -> bool:

@@ -282,12 +282,12 @@ class JournalWriter:
         If closing fails, report the error; a run that had completed then counts as failed.
         """
         run = self._run
-        outcome = run.reason.name if run.reason is not None else "refused"
+        outcome = run.fate.reason.name if run.fate.reason is not None else "refused"
         try:
             self.journal.close(None if self.fault is not None else outcome, partial(run.report, None))
         except Exception as error:
             self.fault = run.scheduler._run_error = self.fault or error
             run.report(None, str(error), error)
             if run.scheduler._stop_reason in RAN_TO_END:
-                run.give_reason(StopReason.CRITICAL, run.culprit, instead_of=run.reason)
-                run.scheduler._stop_reason = run.reason
+                run.fate.give(StopReason.CRITICAL, run.fate.culprit)
+                run.scheduler._stop_reason = run.fate.reason

@@ -28,6 +28,7 @@ from . import _ending
 from ._attempts import BackoffTimer, Verdict, drain_backoffs, judge, report_unrepeated
 from ._current import current_worker_var
 from ._failure_counts import FailureCounts
+from ._fate import Fate
 from ._instruments import Hook, Instrument, InstrumentSet, Part, overrides, with_parts
 from ._journaling import JournalWriter
 from ._requirement_counts import RequirementCounts, count_consumer, link, reopen, reopen_all, why_not
@@ -106,7 +107,7 @@ class Run:
     queue: Final[Line]
     workers: Final[Lane]
     lane: Lane  # where jobs become ready: in the clean-up phase, another one
-    steering: Final[Steering]  # of the outermost run; made with it, because another thread may be the first to use it
+    steering: Steering  # of the outermost run; made with it, because another thread may be the first to use it
     requirement_counts: RequirementCounts
     failures: Final[FailureCounts]
     members_critical: bool | None  # the criticality of members without a value of their own
@@ -127,9 +128,7 @@ class Run:
     _failure_log: Any  # a `FailureLog`, which is above this room, as all that only words things
     _stuck_jobs: StuckJobs | None
     # ---- its end
-    reason: StopReason | None  # why the run first stopped or drained
-    culprit: AbstractJob[Any] | None
-    cancel_reason: StopReason | None  # why the running jobs were cancelled; after a drain, it can differ from `reason`
+    fate: Final[Fate]  # why the run stops or drains, and whose fault it is
     waits_at_timeout: str  # what the jobs waited for when a timeout stopped the run
     # What `execute` raises: a KeyboardInterrupt or the like, or an error of the engine itself; the first one.
     interruption: BaseException | None
@@ -160,8 +159,8 @@ class Run:
         self.deadline = math.inf
         self.instrument_set = self.journal_writer = None
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
-        self.reason = self.culprit = self.cancel_reason = self.interruption = None
-        self.pending_shutdowns = self.change_event = None
+        self.fate = Fate()
+        self.interruption = self.pending_shutdowns = self.change_event = None
         self.is_draining_or_stopping = self.closes_scheduler = self.has_crashed = False
         self.had_ordinary_jobs = self.is_settling = self.keeps_succeeded = False
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
@@ -620,9 +619,10 @@ class Run:
         If a run was cut off by the one around it, the reason is there.
         """
         run, outer, is_alone = self, self.outer_worker, cause is CancelCause.JOB
-        while outer is not None and cause is not CancelCause.JOB and run.cancel_reason is StopReason.CANCELLED:
+        while outer is not None and cause is not CancelCause.JOB and run.fate.cancel_reason is StopReason.CANCELLED:
             cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
-        is_cut_off = cause is not CancelCause.JOB and run.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
+        is_cut_off = run.fate.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
+        is_cut_off = is_cut_off and cause is not CancelCause.JOB
         return CancelledOutcome(not is_cut_off, is_alone)
 
     def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
@@ -656,7 +656,7 @@ class Run:
             if failure is not None and not failure.is_from_cancel and job._criticality():
                 self.stop(StopReason.CRITICAL, job)
             self.settle(job, verdict, failure, self.clock())
-            if failure is not None and self.culprit is job:
+            if failure is not None and self.fate.culprit is job:
                 self.failure_log.add(self, job, failure)
             return
         if self.journal_writer is not None:
@@ -728,7 +728,7 @@ class Run:
             assert failure is not None
             self._fail(job, failure, awaitable, now)
         elif state is not SCHEDULED:
-            is_cut_off = self.is_draining_or_stopping and self.cancel_reason is not _states.COMPLETED
+            is_cut_off = self.is_draining_or_stopping and self.fate.cancel_reason is not _states.COMPLETED
             outcome = job._outcome if state is SUCCEEDED else self._cancelled_outcome(worker.cause)
             if is_cut_off and state is _states.CANCELLED and worker.cause is not CancelCause.JOB:
                 self.failures.count_cut_off(job, outcome)
@@ -785,7 +785,7 @@ class Run:
 
     def stop_once(self, reason: StopReason) -> None:
         """Stop, unless the run stops for this reason already: jobs that are cleaning up are left to it."""
-        if self.cancel_reason is not reason:
+        if self.fate.cancel_reason is not reason:
             self.stop(reason)
 
     def _stop_alone(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> list[Run]:
@@ -796,8 +796,7 @@ class Run:
         if self.phase is not STOPPING:
             if self.clock() >= self.deadline:
                 reason, culprit = _states.TIMEOUT, None
-            self.give_reason(reason, culprit)
-            self.cancel_reason = reason
+            self.fate.stop(reason, culprit)
             if reason is _states.TIMEOUT:
                 self.waits_at_timeout = self.scheduler._describe_waits()
             self.enter(STOPPING)
@@ -809,13 +808,6 @@ class Run:
     def enter(self, phase: RunPhase) -> None:
         """Enter one of the last two phases, which are also in two flags: a call would cost too much for each job."""
         self.phase, self.is_draining_or_stopping, self.workers.is_closed = phase, True, phase is STOPPING
-
-    def give_reason(
-        self, reason: StopReason | None, culprit: AbstractJob[Any] | None = None, instead_of: StopReason | None = None
-    ) -> None:
-        """Record why the run stops or drains. The first reason is kept, but for one that this one is `instead_of`."""
-        if self.reason is None or self.reason is instead_of:
-            self.reason, self.culprit = reason, culprit
 
     def stop_if_over(self) -> bool:
         """Stop if the deadline has passed or the run was cancelled, before the loop has said so; return whether it has.
@@ -832,7 +824,7 @@ class Run:
         queue = self.queue
         if queue.startable or queue.places is not None or self.parts:
             jobs = (*queue.drain(), *drain_backoffs(self))
-            self.settle_apart(job for job in jobs if job is not self.culprit)  # which is about to be BLOCKED
+            self.settle_apart(job for job in jobs if job is not self.fate.culprit)  # which is about to be BLOCKED
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call a function when the clock shows `when`; return a function that cancels the call.
@@ -891,17 +883,17 @@ class Run:
         if interruption is not None:
             self.interrupt(interruption)
             return
-        if self.phase is not STOPPING or self.reason is _states.COMPLETED:
+        if self.phase is not STOPPING or self.fate.reason is _states.COMPLETED:
             self.scheduler._run_error = error
         if self.phase is STOPPING:
-            self.give_reason(StopReason.CRITICAL, instead_of=_states.COMPLETED)
+            self.fate.give(StopReason.CRITICAL)
         self.report(job, message, error)
         self.stop(StopReason.CRITICAL)
 
     def stop_after_crash(self) -> None:
         """Stop because the event loop has crashed: nothing can be cancelled or woken any more."""
         self.has_crashed = True
-        self.give_reason(StopReason.INTERRUPTED)
+        self.fate.give(StopReason.INTERRUPTED)
         self.enter(STOPPING)
         self.change_event = None
         self.cancel_scheduled()

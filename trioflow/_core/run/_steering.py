@@ -89,9 +89,9 @@ class Steering:
         self.check_thread(run, call_text)
         if run.phase is not RunPhase.RUNNING or run.stop_if_over():
             label, state = run.scheduler.label, "has not started yet"
-            if run.reason is not None and run.is_draining_or_stopping:
-                culprit = "" if run.culprit is None else f": {run.culprit.label!r}"
-                state = f"{run.phase.value} ({run.reason.value}{culprit})"
+            if run.fate.reason is not None and run.is_draining_or_stopping:
+                culprit = "" if run.fate.culprit is None else f": {run.fate.culprit.label!r}"
+                state = f"{run.phase.value} ({run.fate.reason.value}{culprit})"
             raise GrowingError(f"{call_text}: {label!r} {state}; add jobs before a run or while it runs")
 
     def call(self, run: Run, function: Callable[[], None], call_text: str) -> None:
@@ -199,8 +199,8 @@ class Steering:
 
     def record_of(self, run: Run) -> SteeringRecord:
         """Return what has changed since a run began. Any thread may ask."""
-        record = self._records.get(run.scheduler)
-        return NOT_STEERED if record is None else SteeringRecord(*map(tuple, record))
+        pauses, window_sizes = self._records.get(run.scheduler, NOT_STEERED)
+        return SteeringRecord(tuple(pauses), tuple(window_sizes))
 
     def end_record(self, run: Run) -> SteeringRecord:
         """Return what has changed in a run that has ended; another attempt has a record of its own."""
@@ -227,7 +227,7 @@ def drain(run: Run) -> None:
             continue
         if each.stop_if_over():
             continue
-        each.give_reason(StopReason.DRAINED)
+        each.fate.give(StopReason.DRAINED)
         each.enter(DRAINING)
         drained.append(each)
     for each in drained:

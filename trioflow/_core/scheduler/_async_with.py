@@ -82,7 +82,7 @@ class OpenBlock(Part):
         finally:
             self._has_run_ended = True
             self._can_begin_event.set()
-            if self.run is None or self.run.cancel_reason not in RAN_TO_END:
+            if self.run is None or self.run.fate.cancel_reason not in RAN_TO_END:
                 self._tasks.cancel_scope.cancel()
 
     def on_cancel(self) -> None:
@@ -172,9 +172,9 @@ class OpenBlock(Part):
         if self._run_error is not None:
             raise self._run_error
         assert self.run is not None
-        if self._is_cancelled_by_body and self.run.cancel_reason is StopReason.CANCELLED:
+        if self._is_cancelled_by_body and self.run.fate.cancel_reason is StopReason.CANCELLED:
             return
-        _failures.raise_unless_completed(self.run, self.run.cancel_reason)
+        _failures.raise_unless_completed(self.run, self.run.fate.cancel_reason)
 
 
 def _chain_of(error: BaseException | None) -> list[BaseException]:

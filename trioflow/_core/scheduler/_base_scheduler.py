@@ -831,17 +831,17 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             ctrl_c.__exit__(None, None, None)
         if outer_worker is not None:
             return cast(bool, self._nested_result(run))
-        if run.failures.total or run.reason is not COMPLETED:
+        if run.failures.total or run.fate.reason is not COMPLETED:
             _failures.log_run_end(run)
         if check:
-            _failures.raise_unless_completed(run, run.reason, check == "first")
-        return run.reason is COMPLETED
+            _failures.raise_unless_completed(run, run.fate.reason, check == "first")
+        return run.fate.reason is COMPLETED
 
     def _nested_result(self, run: Run) -> Any:
         """Return the result as a job, after a run inside another one, or raise the exception that it fails with."""
-        _failures.raise_unless_completed(run, run.reason)
-        if run.reason is StopReason.CRITICAL and run.culprit is not None:  # its exception can be in no group
-            return run.culprit.result()
+        _failures.raise_unless_completed(run, run.fate.reason)
+        if run.fate.reason is StopReason.CRITICAL and run.fate.culprit is not None:  # its exception can be in no group
+            return run.fate.culprit.result()
         return True
 
     def _make_run(self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument]) -> Run:
@@ -1278,9 +1278,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Store the result of a run that has ended, and wake all that still wait for its jobs."""
         if run.failures.number or run.failures.total:
             self._counted_failures = _failures.counted_failures(self)
-            if run.reason is StopReason.FAILED:
-                run.culprit = self._counted_failures.first_member
-        self._stop_reason, self._culprit = run.reason, run.culprit
+            if run.fate.reason is StopReason.FAILED:
+                run.fate.culprit = self._counted_failures.first_member
+        self._stop_reason, self._culprit = run.fate.reason, run.fate.culprit
         self._run_times, self._run_thread = (run.began_at, run.clock()), threading.current_thread()
         self._run_steering = run.steering.end_record(run)
         self._run = None

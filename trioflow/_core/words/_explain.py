@@ -62,7 +62,7 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     cleans_up = may_clean_up(run, job) and (unsettled or decide(job)[0] is JobState.SCHEDULED)
     # The run may not have noticed yet that its time is over.
     if (run.phase is RunPhase.STOPPING or run.clock() >= run.deadline) and not cleans_up:
-        reason = run.reason or StopReason.TIMEOUT
+        reason = run.fate.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:
         exception = ", but for clean-up after a critical failure or a timeout" if job.run_if == "failed" else ""
@@ -405,7 +405,7 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return f"was drained {when}: it started no more jobs, and those that were running have ended"
     if job._outcome.is_alone:
         return f"was cancelled {when}, by its own cancel()"
-    reason = scheduler._stop_reason if (run := scheduler._run) is None else run.reason
+    reason = scheduler._stop_reason if (run := scheduler._run) is None else run.fate.reason
     if job.forever and reason in RAN_TO_END and job.started_at is not None:
         return f"ran alongside the others for {duration_text(job.elapsed or 0.0)}, and was then cancelled"
     if reason is StopReason.COMPLETED and scheduler._enough is not None:

@@ -123,7 +123,7 @@ class FailureLog:
             hint: advice to add to the log line; None if there is none.
 
         """
-        stopped = run.culprit is job and run.reason is StopReason.CRITICAL
+        stopped = run.fate.culprit is job and run.fate.reason is StopReason.CRITICAL
         name = shorten(run.scheduler.label)
         # The failure of its member has been logged.
         if is_scheduler(job) and _job_queries.failed_through_member(job):
@@ -149,7 +149,7 @@ class FailureLog:
         if stopped:
             consequence = f"it is critical, so the run of {name!r} stops"
         else:
-            fate = "the run goes on" if run.cancel_reason is None else "the run is ending"
+            fate = "the run goes on" if run.fate.cancel_reason is None else "the run is ending"
             consequence = f"it is tolerated, and {fate}" if job._criticality() is False else fate
         advice = "" if hint is None else f" ({hint})"
         remedy = _errors.remedy_of(error)
@@ -347,7 +347,7 @@ def log_run_end(run: Run) -> None:
     # `run.failures.total` is not used, because it also counts failures in earlier attempts of nested schedulers.
     failed = list(filter(is_logged, failed_jobs(scheduler))) if run.failures.total else []
     tolerated_count = 0
-    if run.reason is StopReason.FAILED:
+    if run.fate.reason is StopReason.FAILED:
         tolerated_count = sum(job._criticality() is False for job in failed)
         failed = [job for job in failed if job._criticality() is not False]
     dropped = sum((group._members.dropped_failures for group in _job_queries.groups_of_run(scheduler)), Counter[bool]())
@@ -358,20 +358,20 @@ def log_run_end(run: Run) -> None:
     is_shown = run.is_shown("end") and not has_idled(run) and not unpaid  # no display has the reasons
     if tolerated_count:
         failures_text += f", {tolerated_count} more {'was' if tolerated_count == 1 else 'were'} tolerated"
-    if run.reason in (StopReason.TIMEOUT, StopReason.DRAINED, StopReason.INTERRUPTED):
+    if run.fate.reason in (StopReason.TIMEOUT, StopReason.DRAINED, StopReason.INTERRUPTED):
         if has_idled(run):
             how = f"stopped after {scheduler.idle_timeout:g} s without {JOB_EVENTS_NOUN}"
-        elif run.reason is StopReason.TIMEOUT:
+        elif run.fate.reason is StopReason.TIMEOUT:
             how = f"stopped after its timeout of {run.timeout:g} s"
         else:
-            how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it cleanly"
-            how = f"{STOP_REASON_TEXTS[run.reason]}: {how}"
+            how = "no more jobs were started" if run.fate.reason is StopReason.DRAINED else "a signal ended it cleanly"
+            how = f"{STOP_REASON_TEXTS[run.fate.reason]}: {how}"
         texts = filter(None, (f"the run of {shorten(scheduler.label)!r} {how}", failures_text))
-        _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.reason, is_shown=is_shown)
-    elif count > (run.reason is StopReason.CRITICAL):  # a single critical failure has been logged already
+        _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.fate.reason, is_shown=is_shown)
+    elif count > (run.fate.reason is StopReason.CRITICAL):  # a single critical failure has been logged already
         advice = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
-        end_text = "the run has failed" if run.reason is StopReason.FAILED else "the run stopped"
-        if run.reason is COMPLETED:
+        end_text = "the run has failed" if run.fate.reason is StopReason.FAILED else "the run stopped"
+        if run.fate.reason is COMPLETED:
             end_text = "this failure was" if count == 1 else "each failure was"
             is_all = not dropped and all(job._criticality() is False for job in failed)
             end_text += " tolerated" if is_all else " tolerated, awaited, or in a cancelled group"

@@ -42,7 +42,7 @@ class RunView:
     @property
     def reason(self) -> StopReason | None:
         """The reason why the run drains or stops; None if it does neither."""
-        return self._run.reason
+        return self._run.fate.reason
 
     @property
     def pause_text(self) -> str:

@@ -1,0 +1,49 @@
+"""`Fate`: how one run ends, and which of several words about it counts."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..base._states import COMPLETED, StopReason
+from ..job._job import AbstractJob
+
+GIVES_WAY_TO: Final = {
+    COMPLETED: (StopReason.FAILED, StopReason.CRITICAL),  # forever jobs and services fail last; so do calls of the user
+    StopReason.FAILED: (StopReason.CRITICAL,),  # the journal could not be closed
+}
+"""The words that come in place of an earlier one. All others are kept, and the first one counts."""
+
+
+class Fate:
+    """How a run ends: nothing else says so. `Run.fate` is not replaced.
+
+    A drain is a word that stops nothing: then what cancels the jobs comes later, and `cancel_reason` can differ from
+    `reason`.
+    """
+
+    __slots__ = ("cancel_reason", "culprit", "reason")
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None  # why the run first stopped or drained
+        self.culprit: AbstractJob[Any] | None = None
+        self.cancel_reason: StopReason | None = None  # why the running jobs were cancelled
+
+    def give(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
+        """Give a word about the end of the run, which counts unless an earlier one is kept."""
+        if self.reason is None or reason in GIVES_WAY_TO.get(self.reason, ()):
+            self.reason, self.culprit = reason, culprit
+
+    def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> None:
+        """Give the word with which the running jobs are cancelled, or none are left."""
+        self.give(reason, culprit)
+        self.cancel_reason = reason
+
+    def forget_drain(self) -> None:
+        """Take back the word of a drain that has kept no job from its end."""
+        if self.reason is StopReason.DRAINED:
+            self.reason = None
+
+    def fail(self) -> None:
+        """Let failures count in a run that has completed, now that no more can come."""
+        if self.reason is COMPLETED:
+            self.stop(StopReason.FAILED, None)
