@@ -139,12 +139,12 @@ class TimeSlice:
         self.workers_with_time += 1
         return True
 
-    def next_to_begin(self, worker: Worker, now: float) -> Worker | None:
+    def next_to_begin(self, worker: Worker) -> Worker | None:
         """Return the worker that the new task of `worker` has to be; None if the task has to wait for the next turn.
 
         That is the one that was spawned first, if the task can be that, and if time is left for its first job.
         """
-        spawned, first = self.spawned, self.spawned[0]
+        spawned, first, now = self.spawned, self.spawned[0], self.clock()
         if worker.workers.is_closed and worker in spawned:
             spawned.remove(worker)
             return worker
@@ -156,6 +156,12 @@ class TimeSlice:
                 return spawned.popleft()  # without time, because it waits in `queue`, or leaves at once
         worker.woken_in_turn = self.turn_number
         return None
+
+    def take_unstarted(self, worker: Worker) -> Worker:
+        """Return the worker that is left without a task by the end of the one of `worker`, which has become none."""
+        lost = worker if worker in self.spawned else self.spawned[0]
+        self.spawned.remove(lost)
+        return lost
 
     async def wait(self, worker: Worker) -> None:
         """Wait for the next turn of the loop, or in the queue for a later one."""
@@ -245,21 +251,30 @@ class Worker(WorkerTask):
             nested.stop(StopReason.CANCELLED)
 
     async def work(self) -> None:
+        """Let the task that was spawned for this worker be that of the worker whose turn it is; see `TimeSlice`."""
+        time_slice = self.run.time_slice
+        try:
+            while (worker := time_slice.next_to_begin(self)) is None:
+                await self.run.backend.yield_to_loop()
+        except BaseException as fault:  # an error of the engine itself
+            worker = time_slice.take_unstarted(self)
+            worker.run.abandon(worker, fault)
+            worker.workers.leave(worker)
+            return
+        serving = worker._run_jobs()
+        del self, worker, time_slice  # an exception of a job may keep this frame alive, which must not keep the run
+        await serving
+
+    async def _run_jobs(self) -> None:
         """Run ready jobs until there are none left, or until one has changed the task: the hot loop.
 
         The simplest jobs are called in this frame, because a call costs up to a tenth of an empty job. `_settle_other`
         settles those that have failed or have changed the task.
-
-        The task may be that of another worker, which was spawned before this one: then `self` becomes it.
         """
         awaitable: Any
         value: Any
         error: BaseException | None
-        first: Worker | None = None
         try:
-            while (first := self.run.time_slice.next_to_begin(self, now := self.run.clock())) is None:
-                await self.run.backend.yield_to_loop()
-            self = first
             current_worker_var.set(self)
             run, workers, queue = self.run, self.workers, self.workers.queue
             scheduler, notify_start, startable = run.scheduler, run.notify_start, queue.startable
@@ -267,7 +282,7 @@ class Worker(WorkerTask):
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
             snapshot: Any = None
             job: Any = None  # an AbstractJob; the hot path also reads fields of Job
-            jobs_left, has_run_jobs = MAX_JOBS_IN_TURN, False
+            now, jobs_left, has_run_jobs = clock(), MAX_JOBS_IN_TURN, False
             snapshot = run.backend.isolation.attach_current_task(self)
             if snapshot and now >= workers.bounded_by.deadline:  # the loop has not yet said so
                 workers.bounded_by.stop(StopReason.TIMEOUT)
@@ -282,22 +297,12 @@ class Worker(WorkerTask):
                 if (now > time_slice.ends_at or not jobs_left) and (
                     startable or queue.places is not None or run.unsettled >= len(workers.alive)
                 ):  # otherwise, workers run all jobs that are left, and this one leaves at once
-                    is_same_iteration = has_run_jobs and snapshot.is_same_iteration()
-                    if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
-                        run.failure_log.report_block(run, job, now)
-                    if is_same_iteration or not time_slice.begin(self.woken_in_turn, now):
-                        self.start_searching()
-                        self.job = awaitable = value = None
-                        await time_slice.wait(self)
-                        now = clock()
-                        self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
-                        if self.must_leave or not time_slice.begin(self.woken_in_turn, now):
-                            continue
-                    if now >= workers.bounded_by.deadline:  # the loop has not yet said so
-                        workers.bounded_by.stop(StopReason.TIMEOUT)
-                        break
+                    awaitable = value = None
+                    has_time = await self._get_time(job if has_run_jobs else None, now)
+                    now = clock()
+                    if not has_time:
+                        continue
                     jobs_left = MAX_JOBS_IN_TURN
-                    snapshot.record_iteration()
                 # ---- take the next job that may start
                 is_limited = queue.places is not None
                 if is_limited and (queue.passes_on or not startable):
@@ -311,14 +316,9 @@ class Worker(WorkerTask):
                 else:
                     break
                 is_plain = job._is_plain
-                if not is_plain:
-                    context = None if job._extras is None else job._extras.context
-                    if has_run_jobs and (job._options.own_task or context is not None):
-                        startable.appendleft(job)  # a new worker takes it
-                        break
-                    if context is not None:
-                        apply_context(context)
-                        context = None  # this frame must not keep its variables alive
+                if not is_plain and not self._fits(job, has_run_jobs):
+                    startable.appendleft(job)  # a new worker takes it
+                    break
                 if is_limited and job._extras is not None and job._extras.grant is not None:
                     now = clock()  # admitting jobs may have taken long
                     job._extras.grant.let_accrue(now)
@@ -363,12 +363,9 @@ class Worker(WorkerTask):
                     awaitable = value = error = None
                 # ---- where a policy or priorities decide, let all else end that ends in this turn
                 if is_limited and queue.order and not (run.is_draining_or_stopping or snapshot.is_same_iteration()):
-                    self.start_searching()
-                    self.job = awaitable = value = None
-                    self.woken_in_turn = time_slice.turn_number
-                    await run.backend.yield_to_loop()
+                    awaitable = value = None
+                    await self._let_others_end()
                     now = clock()
-                    self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
             # ---- leave
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
@@ -377,16 +374,51 @@ class Worker(WorkerTask):
             if (is_changed or self.errand is not None) and run.phase is not STOPPING:
                 run.notice_cancellation(self)
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
-            spawned = () if first is not None else self.run.time_slice.spawned
-            if spawned and self not in spawned:  # another task is that worker already, and one is left without a task
-                self = spawned[0]
             self.run.abandon(self, fault)
         finally:
             self.workers.leave(self)
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
-            self = run = workers = scheduler = queue = startable = notify_start = first = nothing
-            time_slice = clock = snapshot = job = context = awaitable = value = error = nothing
+            self = run = workers = scheduler = queue = startable = notify_start = nothing
+            time_slice = clock = snapshot = job = awaitable = value = error = nothing
+
+    async def _get_time(self, last_job: AbstractJob[Any] | None, now: float) -> bool:
+        """Return whether there is time for another job after the last one, if any: now, or after a wait for a turn."""
+        run, workers, time_slice, snapshot = self.run, self.workers, self.run.time_slice, self.task_snapshot
+        is_same_iteration = last_job is not None and snapshot.is_same_iteration()
+        if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
+            run.failure_log.report_block(run, last_job, now)
+        if is_same_iteration or not time_slice.begin(self.woken_in_turn, now):
+            self.start_searching()
+            self.job = last_job = None
+            await time_slice.wait(self)
+            now = run.clock()
+            self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
+            if self.must_leave or not time_slice.begin(self.woken_in_turn, now):
+                return False
+        if now >= workers.bounded_by.deadline:  # the loop has not yet said so
+            workers.bounded_by.stop(StopReason.TIMEOUT)
+            self.must_leave = True
+            return False
+        snapshot.record_iteration()
+        return True
+
+    def _fits(self, job: AbstractJob[Any], has_run_jobs: bool) -> bool:
+        """Return whether the task of the worker fits a job with options; if it does, apply the context of the job."""
+        context = None if job._extras is None else job._extras.context
+        if has_run_jobs and (job._options.own_task or context is not None):
+            return False
+        if context is not None:
+            apply_context(context)
+        return True
+
+    async def _let_others_end(self) -> None:
+        """Yield to the loop once, so that what ends in this turn gives back before the policy passes over a job."""
+        self.start_searching()
+        self.job = None
+        self.woken_in_turn = self.run.time_slice.turn_number
+        await self.run.backend.yield_to_loop()
+        self.must_leave |= self.workers.is_closed or not self.task_snapshot.is_task_unchanged()
 
     async def _settle_other(
         self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float
