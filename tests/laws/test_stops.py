@@ -19,6 +19,7 @@ import pytest
 
 from trioflow import First, Job, Pool, Rate, Scheduler, Service, StopReason, current_job
 from trioflow._core.run._run import Run
+from trioflow._core.run._steering import Steering
 from trioflow.abc import AbstractJob, Instrument, JobKind, arguments_of, incidents_of
 
 from ..bodies import Odd, nap, pass_time
@@ -215,19 +216,19 @@ class Scenario:
 def run(seed: int, backend: str, monkeypatch: pytest.MonkeyPatch) -> Scenario:
     """Run a scenario; return it when its run has ended."""
     scenario = Scenario(seed)
-    stop, drain = Run.stop, Run.drain
+    stop, drain = Run.stop, Steering.drain
 
     def recorded_stop(run: Run, *args: Any) -> None:
         scenario.record_stop(run.scheduler)
         stop(run, *args)
 
-    def recorded_drain(run: Run) -> None:
+    def recorded_drain(steering: Steering, run: Run) -> None:
         scenario.record_stop(run.scheduler)
-        drain(run)
+        drain(steering, run)
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "stop", recorded_stop)
-        patch.setattr(Run, "drain", recorded_drain)
+        patch.setattr(Steering, "drain", recorded_drain)
         try:
             Ordered(backend, seed)(scenario.root.co_run)
         except Odd:

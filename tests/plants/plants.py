@@ -342,10 +342,10 @@ PLANTS: Final = (
         f"{RUN}/_worker.py",
         "a worker of a nested run looks only at its own deadline",
         """\
-                    if now >= workers.bounded_by.deadline:  # the loop has not yet said so
+        if now >= workers.bounded_by.deadline:  # the loop has not yet said so
 """,
         """\
-                    if now >= run.deadline:  # the loop has not yet said so
+        if now >= run.deadline:  # the loop has not yet said so
 """,
     ),
     Plant(
@@ -794,13 +794,13 @@ PLANTS: Final = (
     ),
     Plant(
         "pause-own",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steering.py",
         "resume() of a run resumes the groups in it that are paused themselves",
         """\
-        self.queue.set_paused(is_paused_around or self.pause is not None)
+        run.queue.set_paused(is_paused_around or run.scheduler in self.pauses)
 """,
         """\
-        self.queue.set_paused(is_paused_around)
+        run.queue.set_paused(is_paused_around)
 """,
     ),
     Plant(
@@ -1136,10 +1136,10 @@ if run is not None:
     ),
     Plant(
         "pause-around",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steering.py",
         "resume() of a group ends the pause around it",
-        "self.queue.set_paused(is_paused_around or self.pause is not None)",
-        "self.queue.set_paused(self.pause is not None or (is_paused_around and not self.queue.is_paused))",
+        "run.queue.set_paused(is_paused_around or run.scheduler in self.pauses)",
+        "run.queue.set_paused(run.scheduler in self.pauses or (is_paused_around and not run.queue.is_paused))",
     ),
     Plant(
         "failures-uncounted-kept",
@@ -1239,10 +1239,10 @@ if run is not None:
     ),
     Plant(
         "clean-up-group-paused",
-        f"{RUN}/_run.py",
+        f"{RUN}/_steering.py",
         "a group that cleans up is paused with the run whose clean-up it is",
-        "self.outer_worker.workers.queue.is_paused",
-        "self.outer_worker.run.queue.is_paused",
+        "run.outer_worker.workers.queue.is_paused",
+        "run.outer_worker.run.queue.is_paused",
     ),
     Plant(
         "again-ready-service",

@@ -133,7 +133,7 @@ PASS_ON = {
     "admit": {"Lane.ensure_searcher"},
     "ensure_searcher": {
         "Run.settle_apart",  # whatever settles outside of a worker
-        "Worker.work",
+        "Worker._run_jobs",
         "Lane.leave",
         "Lane.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends
         "Run._search_in_first_turns",
@@ -141,7 +141,7 @@ PASS_ON = {
         "CleanUp._wait_until_settled",
         "CleanUp.start",  # whatever the task of a run does
         "Run.add_jobs",
-        "Run._after_steering",
+        "Steering._let_search",
         "Run.on_service_ready",  # whatever becomes ready by a call of the user
         "Admission._admit",  # whatever a round has admitted
     },

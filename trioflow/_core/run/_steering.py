@@ -48,7 +48,8 @@ NOT_STEERED: Final = SteeringRecord()
 class Steering:
     """The pauses, the hold and the record of an outermost run, which all runs in it share.
 
-    Their own threads call all methods but `call` and `current_pause`.
+    It is made with the run, not at first use, because another thread may be the first to use it. Any thread may use
+    `call`, `current_pause` and `record_of`; the others belong to the thread of the run.
     """
 
     __slots__ = ("_records", "hold", "pauses")
@@ -141,7 +142,7 @@ class Steering:
             self._take_pause(each)
         if not is_paused:
             ask_in_order(run.with_nested())
-        _let_search(run)
+        self._let_search(run)
 
     def begin(self, run: Run) -> None:
         """Let a run begin in the pauses that are in force."""
@@ -181,7 +182,34 @@ class Steering:
                 sizes.append((run.began_at, run.queue.size))
             sizes.append((run.clock(), size))
         run.queue.resize(size)
-        _let_search(run)
+        self._let_search(run)
+
+    def _let_search(self, run: Run) -> None:
+        for each in run.with_nested():
+            each.workers.ensure_searcher()
+            run.standstill.suspect(each)
+
+    # ---- drain
+
+    def drain(self, run: Run) -> None:
+        """Start no more jobs, in a run and those nested in it, and end it when the running jobs have ended."""
+        drained: list[Run] = []
+        # While this run stops, its forever jobs and clean-up jobs may have runs inside, which go on.
+        for each in () if run.is_draining_or_stopping else run.with_nested():
+            if each.is_draining_or_stopping:
+                continue
+            if each.phase is not RunPhase.RUNNING:
+                each.stop(StopReason.DRAINED)  # there are no running jobs to wait for
+                continue
+            if each.stop_if_over():
+                continue
+            each.fate.give(StopReason.DRAINED)
+            each.enter(DRAINING)
+            drained.append(each)
+        for each in drained:
+            each.cancel_scheduled()
+            each.scheduler._notify_unreached()
+            each.wake()
 
     # ---- the record
 
@@ -207,30 +235,3 @@ class Steering:
         record = self.record_of(run)
         self._records.pop(run.scheduler, None)
         return record
-
-
-def _let_search(run: Run) -> None:
-    for each in run.with_nested():
-        each.workers.ensure_searcher()
-        run.standstill.suspect(each)
-
-
-def drain(run: Run) -> None:
-    """Start no more jobs, in a run and those nested in it, and end it when the running jobs have ended."""
-    drained: list[Run] = []
-    # While this run stops, its forever jobs and clean-up jobs may have runs inside, which go on.
-    for each in () if run.is_draining_or_stopping else run.with_nested():
-        if each.is_draining_or_stopping:
-            continue
-        if each.phase is not RunPhase.RUNNING:
-            each.stop(StopReason.DRAINED)  # there are no running jobs to wait for
-            continue
-        if each.stop_if_over():
-            continue
-        each.fate.give(StopReason.DRAINED)
-        each.enter(DRAINING)
-        drained.append(each)
-    for each in drained:
-        each.cancel_scheduled()
-        each.scheduler._notify_unreached()
-        each.wake()

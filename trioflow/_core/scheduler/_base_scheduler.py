@@ -1008,7 +1008,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             return
         if not run.is_draining_or_stopping:
             _failures.log_drain(self)
-        _steering.drain(run)
+        run.steering.drain(run)
 
     def pause(self) -> None:
         """Start no jobs, at any depth, until `resume()`. What runs goes on, and so do timeouts, rates and services.
