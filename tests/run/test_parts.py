@@ -47,7 +47,7 @@ class Seen(Part, Instrument):
     def due_at(self) -> float:
         return self.wakes_at
 
-    def turn(self) -> None:
+    def act(self) -> None:
         if self._run.clock() >= self.wakes_at:
             self.wakes_at = math.inf
             self._run.schedule([self.held])

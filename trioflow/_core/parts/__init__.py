@@ -128,7 +128,7 @@ class FirstRule(Part, Instrument):
             return math.inf
         return started_at + self._stagger
 
-    def turn(self) -> None:
+    def act(self) -> None:
         """Let restored jobs win, in the order in which they were recorded; let held jobs start if none has won."""
         if self._restored and not self._is_looking_up():
             restored, self._restored = sorted(self._restored, key=_recorded_at), []
@@ -379,7 +379,7 @@ class Hold(Part):
     def due_at(self) -> float:
         return math.inf if self.is_busy() is self._is_holding() else self._run.clock()
 
-    def turn(self) -> None:
+    def act(self) -> None:
         """Begin or end to hold the run."""
         run = self._run
         self._is_released &= not run.waits_for_jobs()
@@ -394,7 +394,7 @@ class Hold(Part):
             run.report(None, message, advice=f": {advice}", is_steering=True)
 
     def on_added(self) -> None:
-        self.turn()
+        self.act()
 
     def on_resumed(self) -> None:
         self._is_released = self._is_holding()
@@ -441,7 +441,7 @@ class SettledCalls(Part):
     def due_at(self) -> float:
         return self._report_at if self.wait_text() else math.inf
 
-    def turn(self) -> None:
+    def act(self) -> None:
         """Report, once, that the run waits for nothing but the call in progress."""
         if self._run.clock() >= self.due_at():
             self._run.report(self._current, f"{self._run.scheduler.label!r} {self.wait_text()}")

@@ -255,7 +255,7 @@ class BackoffTimer(Part):
     def due_at(self) -> float:
         return self._heap[0][0] if self._heap else math.inf
 
-    def turn(self) -> None:
+    def act(self) -> None:
         run, heap = self._run, self._heap
         now = run.clock() + TIME_TOLERANCE
         while heap and heap[0][0] <= now:

@@ -249,10 +249,10 @@ class Part:
         return False
 
     def due_at(self) -> float:
-        """Return when the run has to call `turn`, if that is not sooner; a part that changes this wakes the run."""
+        """Return when the run has to call `act`, if that is not sooner; a part that changes this wakes the run."""
         return math.inf
 
-    def turn(self) -> None:
+    def act(self) -> None:
         """Do what is due, by time, or because all jobs that became ready have been looked up in the journal."""
 
     def on_resumed(self) -> None:

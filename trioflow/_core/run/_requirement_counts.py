@@ -197,7 +197,7 @@ class RequirementCounts:
         self.queued.clear()
         self.counting_down = False
         for part in run.parts:
-            part.turn()
+            part.act()
 
 
 MAX_NAMED_JOBS: Final = 5

@@ -454,7 +454,7 @@ class Run:
         """Let each part do what is due, in the clean-up only the backoffs. Then the caller lets a worker search."""
         for part in self.parts:
             if self.lane is self.workers or isinstance(part, BackoffTimer):
-                part.turn()
+                part.act()
 
     async def _flush_forever_jobs(self) -> bool:
         """Let forever jobs process their pending input; return False if there are unsettled ordinary jobs again."""

@@ -155,7 +155,7 @@ async def wait_or_report(
         with _backend.current_backend().create_scope(watch.due_at()):
             await event.wait()
         if not event.is_set():
-            watch.turn()
+            watch.act()
     return watch.due_at() == math.inf
 
 

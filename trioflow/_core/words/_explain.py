@@ -485,7 +485,7 @@ class WaitWatch(Part):
     def due_at(self) -> float:
         return self._due_at
 
-    def turn(self) -> None:
+    def act(self) -> None:
         """If the check is due, report the wait, or set the time of the next check."""
         run = self._run
         if run.clock() < self._due_at:
