@@ -92,7 +92,7 @@ def test_a_cancelled_job_waits_for_no_key(virtual: Virtual) -> None:
     left: list[int] = []
 
     async def cancel() -> None:
-        queue: Any = current_scheduler()._run.queue
+        queue: Any = current_scheduler()._run.line
         await nap(1)
         left.append(len(queue.places.groups_by_needs))
         cancelled.cancel()

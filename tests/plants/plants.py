@@ -57,12 +57,12 @@ PLANTS: Final = (
         f"{RUN}/_run.py",
         "a release on one path forgotten: a job keeps slot and needs in its backoff",
         """\
-        self.queue.give_back(job)
+        self.line.give_back(job)
         if until > now:
 """,
         """\
         if until <= now:
-            self.queue.give_back(job)
+            self.line.give_back(job)
         if until > now:
 """,
     ),
@@ -104,7 +104,7 @@ PLANTS: Final = (
         f"{RUN}/_run.py",
         "rates and budgets of jobs that never start are not put back",
         """\
-            self.queue.refund(job)
+            self.line.refund(job)
             error = report_unrepeated(job, failure)
 """,
         """\
@@ -174,8 +174,8 @@ PLANTS: Final = (
         f"{RUN}/_run.py",
         "two lines in the other order: who awaits a job is told before its slot is back",
         """\
-        if self.queue.places is not None:
-            self.queue.give_back(job)
+        if self.line.places is not None:
+            self.line.give_back(job)
         if extras is not None:
             if state not in REOPENABLE:
                 extras.context = None
@@ -186,8 +186,8 @@ PLANTS: Final = (
             if state not in REOPENABLE:
                 extras.context = None
             extras.notify_listeners(job)
-        if self.queue.places is not None:
-            self.queue.give_back(job)
+        if self.line.places is not None:
+            self.line.give_back(job)
 """,
     ),
     Plant(
@@ -254,7 +254,7 @@ PLANTS: Final = (
         f"{ADMISSION}/_admission.py",
         "a clean-up job takes from an admission that its run does not belong to",
         """\
-        join_admission(self.run.queue.places, [entry for entry, _ in found])  # which passes on what the job gives back
+        join_admission(self.run.line.places, [entry for entry, _ in found])  # which passes on what the job gives back
 """,
     ),
     Plant(
@@ -398,10 +398,10 @@ PLANTS: Final = (
         f"{ADMISSION}/_admission.py",
         "> for >= in backfill",
         """\
-            if queue.overtaken[first := group.heap[0][2]] >= queue.backfill:
+            if places.overtaken[first := group.heap[0][2]] >= places.backfill:
 """,
         """\
-            if queue.overtaken[first := group.heap[0][2]] > queue.backfill:
+            if places.overtaken[first := group.heap[0][2]] > places.backfill:
 """,
     ),
     Plant(
@@ -411,14 +411,14 @@ PLANTS: Final = (
         """\
                 for other in self._passed:
                     if not other.resources.isdisjoint(group.resources):
-                        other.queue.overtaken[other.heap[0][2]] += 1
-                group.queue.admit_first(group)
+                        other.places.overtaken[other.heap[0][2]] += 1
+                group.places.admit_first(group)
 """,
         """\
-                group.queue.admit_first(group)
+                group.places.admit_first(group)
                 for other in self._passed:
                     if not other.resources.isdisjoint(group.resources):
-                        other.queue.overtaken[other.heap[0][2]] += 1
+                        other.places.overtaken[other.heap[0][2]] += 1
 """,
     ),
     Plant(
@@ -548,7 +548,7 @@ PLANTS: Final = (
         f"{PARTS}/__init__.py",
         "an Adaptive counts clean-up jobs",
         """\
-        if began is None or ended is None or job not in self._run.queue.holders or not self._is_counted(scheduler, job):
+        if began is None or ended is None or job not in self._run.line.holders or not self._is_counted(scheduler, job):
 """,
         """\
         if began is None or ended is None or not self._is_counted(scheduler, job):
@@ -757,10 +757,10 @@ PLANTS: Final = (
         f"{WORDS}/_explain.py",
         "a job that has a slot and waits for needs is said to wait for a slot",
         """\
-    if queue.is_full() and not job._options.forever and job not in queue.holders:
+    if line.is_full() and not job._options.forever and job not in line.holders:
 """,
         """\
-    if queue.is_full() and not job._options.forever:
+    if line.is_full() and not job._options.forever:
 """,
     ),
     Plant(
@@ -797,10 +797,10 @@ PLANTS: Final = (
         f"{RUN}/_steering.py",
         "resume() of a run resumes the groups in it that are paused themselves",
         """\
-        run.queue.set_paused(is_paused_around or run.scheduler in self.pauses)
+        run.line.set_paused(is_paused_around or run.scheduler in self.pauses)
 """,
         """\
-        run.queue.set_paused(is_paused_around)
+        run.line.set_paused(is_paused_around)
 """,
     ),
     Plant(
@@ -1138,8 +1138,8 @@ if run is not None:
         "pause-around",
         f"{RUN}/_steering.py",
         "resume() of a group ends the pause around it",
-        "run.queue.set_paused(is_paused_around or run.scheduler in self.pauses)",
-        "run.queue.set_paused(run.scheduler in self.pauses or (is_paused_around and not run.queue.is_paused))",
+        "run.line.set_paused(is_paused_around or run.scheduler in self.pauses)",
+        "run.line.set_paused(run.scheduler in self.pauses or (is_paused_around and not run.line.is_paused))",
     ),
     Plant(
         "failures-uncounted-kept",
@@ -1155,7 +1155,7 @@ if run is not None:
         f"{ADMISSION}/_admission.py",
         "jobs of other runs count as overtaking, whatever they need",
         "                    if not other.resources.isdisjoint(group.resources):\n",
-        "                    if other.queue is not group.queue or not other.resources.isdisjoint(group.resources):\n",
+        "                    if other.places is not group.places or not other.resources.isdisjoint(group.resources):\n",
     ),
     Plant(
         "hold-released-for-good",
@@ -1241,8 +1241,8 @@ if run is not None:
         "clean-up-group-paused",
         f"{RUN}/_steering.py",
         "a group that cleans up is paused with the run whose clean-up it is",
-        "run.outer_worker.workers.queue.is_paused",
-        "run.outer_worker.run.queue.is_paused",
+        "run.outer_worker.workers.line.is_paused",
+        "run.outer_worker.run.line.is_paused",
     ),
     Plant(
         "again-ready-service",

@@ -80,7 +80,7 @@ def test_after_an_error_while_a_run_stops_no_job_is_left_scheduled(
     def break_once(self: Run) -> None:
         if self.scheduler is inner:
             monkeypatch.setattr(Run, "cancel_scheduled", works)
-            self.queue.drain()
+            self.line.drain()
             raise Flaw
 
     works = Run.cancel_scheduled

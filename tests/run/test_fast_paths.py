@@ -372,4 +372,4 @@ def test_start_order_does_not_depend_on_the_number_of_searching_workers(
     assert order == list(range(40))
     assert [job.started_at for job in jobs] == sorted(job.started_at or 0.0 for job in jobs)
     assert workers[0].searchers == 0
-    assert not workers[0].queue.holders
+    assert not workers[0].line.holders

@@ -150,7 +150,7 @@ PASS_ON = {
 
 
 def callers(names: set[str]) -> dict[str, set[str]]:
-    """Return for each of these methods the functions of the engine that call it; `admit` only of a queue."""
+    """Return for each of these methods the functions of the engine that call it; `admit` only of a line."""
     found: dict[str, set[str]] = {name: set() for name in names}
     classes = [
         (each.name, function)
@@ -163,7 +163,7 @@ def callers(names: set[str]) -> dict[str, set[str]]:
     for owner, function in classes:
         calls = [each.func for each in ast.walk(function) if isinstance(each, ast.Call)]
         for call in [each for each in calls if isinstance(each, ast.Attribute) and each.attr in names]:
-            if call.attr != "admit" or ast.unparse(call.value).endswith("queue"):
+            if call.attr != "admit" or ast.unparse(call.value).endswith("line"):
                 found[call.attr].add(f"{owner}.{function.name}")
     return found
 

@@ -613,7 +613,7 @@ def test_a_run_that_was_paused_once_goes_on_as_one_that_was_not(virtual: Virtual
     kinds: list[tuple[str, list[str]]] = []
 
     async def steer() -> None:
-        queue = scheduler._run.queue  # type: ignore[union-attr]
+        queue = scheduler._run.line  # type: ignore[union-attr]
         before = type(queue.places)
         scheduler.pause()
         await anyio.sleep(1)

@@ -101,7 +101,7 @@ def test_a_run_that_has_ended_takes_no_part_when_its_pool_is_joined_to_another(v
 
     async def keep() -> None:
         run: Any = run_of(current_job())
-        kept.append(run._run.queue)
+        kept.append(run._run.line)
 
     for _ in range(20):
         assert virtual(Scheduler(Job(keep, needs={"disk": 1}), pool=pool).co_run)
@@ -346,7 +346,7 @@ def test_needs_without_waiting_jobs_are_removed_from_the_admission_queue(virtual
 
     async def body() -> None:
         run: Any = scheduler._run
-        asked.append(len(run.queue.places.group_entries))
+        asked.append(len(run.line.places.group_entries))
 
     jobs: list[Any] = []
     for number in range(20):
@@ -380,7 +380,7 @@ def test_a_queue_in_which_nothing_has_changed_is_not_scanned_again(
     scan, looks = Admission.scan, itertools.count()
 
     async def ask() -> None:
-        queue = waiting.scheduler._run.queue
+        queue = waiting.scheduler._run.line
         queue.admit()
         before = next(looks)
         for _ in range(5):

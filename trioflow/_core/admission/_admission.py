@@ -2,7 +2,7 @@
 
 Admission knows two things: what a `Resource` promises, and the keys of jobs, which say who goes first. There are three
 levels. A `WaitingGroup` has the waiting jobs of one run with equal needs; only the first of them can start next. An
-`OrderedPlaces` has the groups of one run, in the order of its policy. An `Admission` has the queues of all runs that
+`OrderedPlaces` has the groups of one run, in the order of its policy. An `Admission` has the places of all runs that
 share resources, and merges them: a higher priority comes first, then the job that became ready first.
 
 A **round** admits the waiting jobs that can start, in this order: their run has a slot for them, and their needs can be
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
     from ._line import Line
     from ._policies import HeapEntry
 
-    # Entries of sorted lists. A group is sorted by the key and the number of its first job; a queue by the priority and
+    # Entries of sorted lists. A group is sorted by the key and the number of its first job; places by the priority and
     # the number of the first job of its first group. All jobs have different numbers.
     GroupEntry = tuple[Any, int, "WaitingGroup"]
-    QueueEntry = tuple[float, int, "OrderedPlaces"]
+    PlacesEntry = tuple[float, int, "OrderedPlaces"]
     Timer = tuple[float, "OrderedPlaces | None", Callable[[], None]]
 
 MAX_ADMITTED: Final = 12
@@ -73,7 +73,7 @@ class WaitingGroup:
     that of a job that waits, and `needs`, `resources` and `entry` are always those of this job; see `update`.
 
     Args:
-        queue: the jobs of the run.
+        places: the jobs of the run.
         key: the group's key in `OrderedPlaces.groups_by_needs`.
         needs: the needs that all jobs of the group have in common.
         needs_slot: whether they need a slot.
@@ -82,9 +82,9 @@ class WaitingGroup:
     """
 
     def __init__(
-        self, queue: OrderedPlaces, key: Any, needs: Needs, needs_slot: bool, family: PerKeyResource | None
+        self, places: OrderedPlaces, key: Any, needs: Needs, needs_slot: bool, family: PerKeyResource | None
     ) -> None:
-        self.queue: Final = queue
+        self.places: Final = places
         self.key: Final = key
         self.common_needs: Final = needs
         self.needs_slot: Final = needs_slot
@@ -100,22 +100,22 @@ class WaitingGroup:
     def update(self) -> None:
         """Take the place of the first job, which may have settled, or may be another one; leave if no job is left."""
         _drop_settled(self.heap)
-        queue, first = self.queue, self.heap[0] if self.heap else None
+        places, first = self.places, self.heap[0] if self.heap else None
         if first is not None and self.entry is not None and first[1] == self.entry[1]:
             return
         if self.entry is not None:
-            del queue.group_entries[bisect.bisect_left(queue.group_entries, self.entry)]
+            del places.group_entries[bisect.bisect_left(places.group_entries, self.entry)]
         self.entry = None if first is None else (*first[:2], self)
         if self.entry is not None:
-            bisect.insort(queue.group_entries, self.entry)
-        elif not self.parked and queue.groups_by_needs.pop(self.key, None) is not None:
-            queue.count_group(self, -1)
+            bisect.insort(places.group_entries, self.entry)
+        elif not self.parked and places.groups_by_needs.pop(self.key, None) is not None:
+            places.count_group(self, -1)
         if first is not None and self.family is not None:
             job = first[2]
             self.needs = [*self.common_needs, self.family.resolve(job._options.needs[self.family.name], job)]
             self.resources = frozenset([resource for resource, _ in self.needs])
-        if queue.entry is not None:
-            queue.join()
+        if places.entry is not None:
+            places.join()
 
     def park(self, key: Key | GatedResource) -> None:
         """Let the first job wait with its key, or at a gate, so that the next one, which may not, is the first."""
@@ -134,7 +134,7 @@ class WaitingGroup:
         if not entries and self.parked.pop(key, None) is not None:
             del key.parked[self]
         self.update()
-        self.queue.join()
+        self.places.join()
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Drop a job that has settled while it waited, and let the next job with its key compete."""
@@ -157,9 +157,9 @@ class WaitingGroup:
 
         It reads what the last scan found, because a scan changes what the next round uses.
         """
-        if self.queue.is_inside_holder:
+        if self.places.is_inside_holder:
             return None
-        reserved = self.queue.admission.reserved
+        reserved = self.places.admission.reserved
         blockers = [reserved[resource] for resource, _ in self.needs_of(job) if resource in reserved]
         return next((other for other in blockers if other is not job and other._state is SCHEDULED), None)
 
@@ -191,13 +191,13 @@ class OrderedPlaces:
         self.group_entries: Final[list[GroupEntry]] = []  # those of them with jobs in `heap`, by their first jobs
         self.overtaken: Final[dict[AbstractJob[Any], int]] = {}  # all waiting jobs, and how many jobs overtook each
         self.slotless_count = 0  # how many of the groups have jobs that take no slot
-        # The entry of these places in `Admission.queue_entries`; None while the run has not joined the admission.
-        self.entry: QueueEntry | None = None
+        # The entry of these places in `Admission.places_in_order`; None while the run has not joined the admission.
+        self.entry: PlacesEntry | None = None
 
     def join_others(self) -> None:
         """Let jobs wait for resources, together with the runs that share them."""
         self.admission = Admission()
-        self.admission.queues.add(self)
+        self.admission.all_places.add(self)
         # Whether an enclosing scheduler, or that of the run, has needs. If so, its jobs ignore reservations.
         self.is_inside_holder = self.run.pools.resource_holder is not None
 
@@ -205,7 +205,7 @@ class OrderedPlaces:
         """Drop the references to the run, which has ended, and leave the admission for good."""
         del self.run, self.line
         if self.admission is not None:
-            self.admission.queues.discard(self)
+            self.admission.all_places.discard(self)
 
     def has_room(self) -> bool:
         """Return whether the run can start another job, and has not admitted enough others."""
@@ -283,7 +283,7 @@ class OrderedPlaces:
     def _grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
         found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
-        join_admission(self.run.queue.places, [entry for entry, _ in found])  # which passes on what the job gives back
+        join_admission(self.run.line.places, [entry for entry, _ in found])  # which passes on what the job gives back
         Grant(job, [entry.resolve(amount, job) for entry, amount in found]).let_accrue()
 
     def admit_first(self, group: WaitingGroup) -> None:
@@ -356,7 +356,7 @@ class OrderedPlaces:
     def join(self) -> None:
         """Take the place of the first job in the admission, where the next round finds it; none if no job competes.
 
-        The round removes the queue if it has no room.
+        The round removes the places of a run that has no room.
         """
         entry = None
         if self.group_entries:
@@ -364,11 +364,11 @@ class OrderedPlaces:
             entry = (key[0], number, self)
         self.set_entry(entry)
 
-    def set_entry(self, entry: QueueEntry | None) -> None:
+    def set_entry(self, entry: PlacesEntry | None) -> None:
         if entry == self.entry:
             return
         self.admission.is_current = False
-        entries = self.admission.queue_entries
+        entries = self.admission.places_in_order
         if self.entry is not None:
             del entries[bisect.bisect_left(entries, self.entry)]
             self.entry = None
@@ -378,11 +378,11 @@ class OrderedPlaces:
 
 
 class Admission:
-    """The queues of all runs that share resources, and the rounds in which their jobs are admitted."""
+    """The places of all runs that share resources, and the rounds in which their jobs are admitted."""
 
     def __init__(self) -> None:
-        self.queue_entries: list[QueueEntry] = []  # the queues that have joined, in the order in which they are served
-        self.queues: Final[WeakSet[OrderedPlaces]] = WeakSet()  # those of all runs in progress
+        self.places_in_order: list[PlacesEntry] = []  # those that have joined, in the order in which they are served
+        self.all_places: Final[WeakSet[OrderedPlaces]] = WeakSet()  # those of all runs in progress
         self.resources: Final[WeakSet[PoolEntry]] = WeakSet()
         # A heap of the times at which keys with parked jobs may be free by time alone, each with a sequence number.
         self.timed_keys: list[tuple[float, int, Key]] = []
@@ -391,27 +391,27 @@ class Admission:
         self.is_current = False  # whether nothing has changed since the last round
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
         # What the last scan has found: the groups that have to wait, of those before its result; the reserved
-        # resources, each with the first job that has a reservation of it; and the queues whose runs have no room.
+        # resources, each with the first job that has a reservation of it; and the places whose runs have no room.
         self._passed: list[WaitingGroup] = []
         self.reserved: dict[Resource, AbstractJob[Any]] = {}
         self._without_room: list[OrderedPlaces] = []
         # The earliest time at which a job that is not parked will be able to start without any other event, and the
-        # queue of the job. The timer has such a pair, too, and a function that cancels it.
+        # places of the job. The timer has such a pair, too, and a function that cancels it.
         self._earliest_start: tuple[float, OrderedPlaces | None] = (math.inf, None)
         self._timer: Timer = NO_TIMER
 
     def merge(self, other: Admission) -> None:
         """Move the runs and resources of another admission to this one. Its timer is set again by the next round."""
-        for queue in other.queues:
-            queue.admission = self
+        for places in other.all_places:
+            places.admission = self
         for resource in other.resources:
             resource.admission = self
-        self.queues.update(other.queues)
+        self.all_places.update(other.all_places)
         self.resources.update(other.resources)
         self.has_budgets |= other.has_budgets
         self.group_counts.update(other.group_counts)
         self.timed_keys = sorted(self.timed_keys + other.timed_keys)
-        self.queue_entries = sorted(self.queue_entries + other.queue_entries)
+        self.places_in_order = sorted(self.places_in_order + other.places_in_order)
         other._timer[2]()
         self.is_current = False
 
@@ -427,8 +427,8 @@ class Admission:
             if not self.is_current:
                 self._admit(caller)
         except BaseException as fault:
-            for queue in list(self.queues):
-                queue.run.interrupt(fault)
+            for places in list(self.all_places):
+                places.run.interrupt(fault)
 
     def _admit(self, caller: OrderedPlaces | None) -> None:
         served: dict[OrderedPlaces, None] = {}
@@ -436,8 +436,8 @@ class Admission:
         while True:
             self._wake_timed_keys()
             found = self.scan()
-            for queue in self._without_room:
-                queue.set_entry(None)
+            for places in self._without_room:
+                places.set_entry(None)
             if found is None:
                 break
             group, key = found
@@ -447,16 +447,16 @@ class Admission:
             else:
                 for other in self._passed:
                     if not other.resources.isdisjoint(group.resources):
-                        other.queue.overtaken[other.heap[0][2]] += 1
-                group.queue.admit_first(group)
-                served[group.queue] = None
+                        other.places.overtaken[other.heap[0][2]] += 1
+                group.places.admit_first(group)
+                served[group.places] = None
         for key in parked:
             key.wake()  # at the time at which it will be free; at once, if it was only reserved; a gate is opened
         self.is_current = True
         self._set_timer()
-        for queue in served:
-            if queue is not caller:
-                queue.run.workers.ensure_searcher()
+        for places in served:
+            if places is not caller:
+                places.run.workers.ensure_searcher()
         if self.has_budgets and not self._is_blocking:
             self._block_unaffordable_jobs()
 
@@ -470,10 +470,10 @@ class Admission:
         # Blocking a job may end a nested run, which leads to another round: this loop, not that round, blocks the next.
         self._is_blocking = True
         try:
-            while found := [each for queue in list(self.queues) for each in queue.unaffordable_jobs()]:
-                for _, queue, job, error in sorted(found, key=lambda each: each[0]):
-                    if job in queue.overtaken:
-                        queue.run.block(job, error)
+            while found := [each for places in list(self.all_places) for each in places.unaffordable_jobs()]:
+                for _, places, job, error in sorted(found, key=lambda each: each[0]):
+                    if job in places.overtaken:
+                        places.run.block(job, error)
         finally:
             self._is_blocking = False
 
@@ -484,7 +484,7 @@ class Admission:
             The group, and with what its first job must be parked: a `Key` that is taken or reserved, or a resource
             that is free, but whose gate is closed; None if the job can start. None if there is no such group.
 
-        A scan changes no queue and no resource; the private fields of the admission record what it has found. Before it
+        A scan changes no line and no resource; the private fields of the admission record what it has found. Before it
         looks at a group, this holds for the groups before it:
 
         - None of their first jobs can start. It lacks something, or needs what is reserved, or its run has no room, or
@@ -506,17 +506,17 @@ class Admission:
         self._passed, self._without_room, self.reserved = passed, [], reserved
         self._earliest_start = (math.inf, None)
         for group in self._groups_in_order():
-            resources, queue = group.resources, group.queue
-            if queue.slotless_count and group.needs_slot and queue.line.is_full():
+            resources, places = group.resources, group.places
+            if places.slotless_count and group.needs_slot and places.line.is_full():
                 continue
             if not resources.isdisjoint(saturated):
                 continue
             lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
-            waits_for = lacking or (() if queue.is_inside_holder else resources & reserved.keys())
+            waits_for = lacking or (() if places.is_inside_holder else resources & reserved.keys())
             if not waits_for:
                 first = group.heap[0][2]
                 gated: Any = next((resource for resource in resources if resource.is_closed_to(first)), None)
-                if gated is not None and group.needs_slot and queue.line.free < 1 and first not in gated.due:
+                if gated is not None and group.needs_slot and places.line.free < 1 and first not in gated.due:
                     return group, None  # it waits for a token next
                 if gated is not None and gated.is_crowded():
                     continue
@@ -526,8 +526,8 @@ class Admission:
                     return group, resource
             passed.append(group)
             if lacking and (available_at := max(lacking.values())) < self._earliest_start[0]:
-                self._earliest_start = available_at, queue
-            if queue.overtaken[first := group.heap[0][2]] >= queue.backfill:
+                self._earliest_start = available_at, places
+            if places.overtaken[first := group.heap[0][2]] >= places.backfill:
                 reserved.update(dict.fromkeys(resources - reserved.keys(), first))
             for resource in waits_for:
                 waiting_counts[resource] = count = waiting_counts.get(resource, 0) + 1
@@ -546,46 +546,46 @@ class Admission:
         return any(kind.isdisjoint(exhausted) and kind.isdisjoint(saturated) for kind in self.group_counts)
 
     def _groups_in_order(self) -> Iterator[WaitingGroup]:
-        """Yield the groups of all runs that have room, in order; add the queues of other runs to `_without_room`.
+        """Yield the groups of all runs that have room, in order; add the places of other runs to `_without_room`.
 
         The groups of a run are in the order of its policy. Of the next groups of all runs, that with the highest
         priority comes first, then that whose first job became ready first.
         """
-        # A heap of the next group of each queue, with the priority and the number of its first job, and its index.
+        # A heap of the next group of each run, with the priority and the number of its first job, and its index.
         heads: list[tuple[float, int, OrderedPlaces, int]] = []
-        entries: Iterable[Any] = itertools.chain(self.queue_entries, [LAST])
+        entries: Iterable[Any] = itertools.chain(self.places_in_order, [LAST])
         for entry, following in itertools.pairwise(entries):
-            queue: OrderedPlaces = entry[2]
-            if queue.has_room():
+            places: OrderedPlaces = entry[2]
+            if places.has_room():
                 heapq.heappush(heads, (*entry, 0))
             else:
-                self._without_room.append(queue)
+                self._without_room.append(places)
             while heads and heads[0] < following:
-                _, _, queue, index = heads[0]
-                yield queue.group_entries[index][2]
-                if index + 1 < len(queue.group_entries):
-                    key, number, _ = queue.group_entries[index + 1]
-                    heapq.heapreplace(heads, (key[0], number, queue, index + 1))
+                _, _, places, index = heads[0]
+                yield places.group_entries[index][2]
+                if index + 1 < len(places.group_entries):
+                    key, number, _ = places.group_entries[index + 1]
+                    heapq.heapreplace(heads, (key[0], number, places, index + 1))
                 else:
                     heapq.heappop(heads)
 
     def _set_timer(self) -> None:
         """Let a timer begin the next round when time alone lets a job start; cancel one that has another purpose."""
-        when, queue = self._earliest_start
+        when, places = self._earliest_start
         while self.timed_keys and not self.timed_keys[0][2].parked:
             heapq.heappop(self.timed_keys)[2].timed_at = math.inf
         if self.timed_keys and self.timed_keys[0][0] < when:
             when, _, key = self.timed_keys[0]
-            queue = next(iter(key.parked)).queue
-        if self._timer[:2] != (when, queue):
+            places = next(iter(key.parked)).places
+        if self._timer[:2] != (when, places):
             self._timer[2]()
-            self._timer = NO_TIMER if queue is None else (when, queue, queue.run.call_at(when, self._on_timer))
+            self._timer = NO_TIMER if places is None else (when, places, places.run.call_at(when, self._on_timer))
 
     def _on_timer(self) -> None:
         self._timer = NO_TIMER
         self.begin_round()
-        for queue in list(self.queues):
-            queue.run.standstill.suspect(queue.run)
+        for places in list(self.all_places):
+            places.run.standstill.suspect(places.run)
 
     def begin_round(self) -> None:
         """Begin a round because of an event outside of the runs."""
@@ -593,15 +593,15 @@ class Admission:
         self.run_round()
 
 
-def join_admission(queue: OrderedPlaces, resources: Iterable[PoolEntry]) -> None:
-    """Put a queue and these resources into the same admission; merge the admissions to which they already belong."""
+def join_admission(places: OrderedPlaces, resources: Iterable[PoolEntry]) -> None:
+    """Put places and these resources into the same admission; merge the admissions to which they already belong."""
     for resource in resources:
         if resource.admission is None:
-            resource.admission = queue.admission
-            queue.admission.resources.add(resource)
-            queue.admission.has_budgets |= resource.is_budget
-        elif resource.admission is not queue.admission:
-            resource.admission.merge(queue.admission)  # of a new run, most often, which has no other resources
+            resource.admission = places.admission
+            places.admission.resources.add(resource)
+            places.admission.has_budgets |= resource.is_budget
+        elif resource.admission is not places.admission:
+            resource.admission.merge(places.admission)  # of a new run, most often, which has no other resources
 
 
 def _drop_settled(entries: list[HeapEntry]) -> None:

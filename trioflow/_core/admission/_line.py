@@ -555,7 +555,7 @@ def ask_in_order(runs: Iterable[Any]) -> None:
 
     As in a round of the admission, each run keeps its own order, and between runs a higher priority comes first.
     """
-    waiting: list[RunTokens] = [run.queue.tokens for run in runs if run.queue.tokens is not None]
+    waiting: list[RunTokens] = [run.line.tokens for run in runs if run.line.tokens is not None]
     for each in waiting:
         each.is_held_back = True
     for each in waiting:
@@ -584,5 +584,5 @@ def token_holders(runs: Iterable[Any], limiter: Any) -> Iterator[AbstractJob[Any
     for run in runs:
         working = (worker.job for worker in list(run.workers.alive))
         yield from (job for job in working if job is not None and job._own_limiter is limiter)
-        if run.queue.tokens is not None and run.queue.tokens.limiter is limiter:
-            yield from list(run.queue.tokens.borrowers)
+        if run.line.tokens is not None and run.line.tokens.limiter is limiter:
+            yield from list(run.line.tokens.borrowers)

@@ -406,7 +406,7 @@ class GatedResource(CountedResource):
             if not self.parked and self._opener.cause is None:
                 self._opener.cancel_alone()
         elif self.parked:
-            run = next(iter(self.parked)).queue.run if self._run.workers.is_closed else self._run
+            run = next(iter(self.parked)).places.run if self._run.workers.is_closed else self._run
             self._opener = run.workers.spawn(self)
 
     async def do_errand(self) -> None:
@@ -438,7 +438,7 @@ class GatedResource(CountedResource):
         for entry, group in sorted((entry, waiting) for waiting in self.parked for entry in waiting.parked[self]):
             needs: dict[Any, Any] = {each: need for each, need in group.needs if isinstance(each, CountedResource)}
             if group.needs_slot:
-                needs[group.queue.line] = 1
+                needs[group.places.line] = 1
             left = {**{each: each.free for each in needs}, **left}
             if not jobs or all(left[each] >= need for each, need in needs.items()):
                 jobs.append(entry[2])

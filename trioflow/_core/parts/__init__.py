@@ -296,18 +296,18 @@ class AdaptiveWindow(Part, Instrument):
         Clean-up jobs have no slot, so they are not counted.
         """
         began, ended = job._started_at, job._finished_at
-        if began is None or ended is None or job not in self._run.queue.holders or not self._is_counted(scheduler, job):
+        if began is None or ended is None or job not in self._run.line.holders or not self._is_counted(scheduler, job):
             return
         has_timed_out = has_moved_on(job) and issubclass(_errors.JobTimeout, self._settings.slower_on)
         if has_timed_out or self._shows_overload(job.raised_exception()):
             self._count_overload(began, ended)
         elif job._state is JobState.SUCCEEDED:
-            self.controller.record_success(began, ended, is_full=self._run.queue.is_full())
-            self._run.queue.size = self.controller.size
+            self.controller.record_success(began, ended, is_full=self._run.line.is_full())
+            self._run.line.size = self.controller.size
 
     def _count_overload(self, started_at: float, now: float) -> None:
         self.controller.record_overload(started_at, now)
-        self._run.queue.size = self.controller.size
+        self._run.line.size = self.controller.size
 
     def _is_counted(self, scheduler: Any, job: AbstractJob[Any]) -> bool:
         return takes_slot(job) and scheduler is self._run.scheduler

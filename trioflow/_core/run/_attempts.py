@@ -262,7 +262,7 @@ class BackoffTimer(Part):
             until, _, job = heapq.heappop(heap)
             if _waits_until(job, until):
                 job._ensure_extras().backoff_until = None
-                run.lane.queue.push(job)
+                run.lane.line.push(job)
 
 
 def _waits_until(job: AbstractJob[Any], until: float) -> bool:

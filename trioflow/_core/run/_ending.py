@@ -330,7 +330,7 @@ class CleanUp(Lane):
     """The clean-up phase of one run: a lane of its own, shielded from the end of the run, with a deadline."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__(run, Line(run, None, behind=run.queue))
+        super().__init__(run, Line(run, None, behind=run.line))
         self.deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
         self.bounded_by = self
         group_class = run.backend.isolation.group_class
@@ -374,7 +374,7 @@ class CleanUp(Lane):
         self.is_closed = True
         for nested in self.cancel():
             nested.stop(StopReason.CANCELLED)
-        self.run.settle_apart([*self.queue.drain(), *drain_backoffs(self.run)])
+        self.run.settle_apart([*self.line.drain(), *drain_backoffs(self.run)])
         self.run.wake()
 
     def start(self, jobs: Iterable[AbstractJob[Any]]) -> None:

@@ -176,7 +176,7 @@ class RequirementCounts:
             ):
                 queued.append(successor)
                 continue
-            run.ready(successor, run.queue)
+            run.ready(successor, run.line)
             if run.is_draining_or_stopping:
                 return  # an instrument has drained or cancelled the run
         if queued and not self.counting_down:
@@ -288,7 +288,7 @@ class Reopening(Part):
                 self._blocked_count += job not in self._failed
                 self._failed.discard(job)
                 if job._started_at is None and not is_line_clean:  # it may have settled while it waited
-                    run.queue.drop_settled()
+                    run.line.drop_settled()
                     is_line_clean = True
                 self._reopen(job)
                 reopened.append(job)

@@ -104,7 +104,7 @@ class Run:
     notify_scheduled: Hook | None
     journal_writer: JournalWriter | None
     # ---- its jobs
-    queue: Final[Line]
+    line: Final[Line]
     workers: Final[Lane]
     lane: Lane  # where jobs become ready: in the clean-up phase, another one
     steering: Steering  # of the outermost run; made with it, because another thread may be the first to use it
@@ -189,10 +189,10 @@ class Run:
             self._set_hooks(instruments, None if outer is None else outer.instrument_set)
         if outer is not None and outer.journal_writer is not None:
             self.journal_writer = outer.journal_writer.nested(self)
-        self.queue = Line(self, window)
+        self.line = Line(self, window)
         if window is not None or outer is not None:
             self._use_limiter()
-        self.workers = self.lane = Lane(self, self.queue)
+        self.workers = self.lane = Lane(self, self.line)
         self.steering.begin(self)
         self.requirement_counts = RequirementCounts(self)
         self.failures = FailureCounts(self)
@@ -220,13 +220,13 @@ class Run:
 
     def _use_limiter(self) -> None:
         """Let jobs take tokens of the run's limiter, or else of the one that counts them further out, if any."""
-        limiter, host = self.queue.limiter, self.limiting_worker()
-        if limiter is None and host is not None and host.run.queue.tokens is not None:
-            limiter = host.run.queue.tokens.limiter  # it counts the jobs at any depth
+        limiter, host = self.line.limiter, self.limiting_worker()
+        if limiter is None and host is not None and host.run.line.tokens is not None:
+            limiter = host.run.line.tokens.limiter  # it counts the jobs at any depth
         if limiter is not None:
             if limiter not in self.limits:
                 self.limits[limiter] = Tokens(self.backend, limiter)
-            self.queue.use_tokens(RunTokens(self.queue, self.limits[limiter]))
+            self.line.use_tokens(RunTokens(self.line, self.limits[limiter]))
 
     # ---- attributes that few runs need, which are created on first use
 
@@ -415,7 +415,7 @@ class Run:
             if not self.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in workers.alive):
                 break
         workers.searchers -= 1
-        if self.queue.startable or self.queue.places is not None:
+        if self.line.startable or self.line.places is not None:
             workers.ensure_searcher()
             workers.spawn_more()
 
@@ -463,7 +463,7 @@ class Run:
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
             before, positions = positions, self._forever_positions()
-            turns, quiet = turns + 1, quiet + 1 if positions == before and not self.queue.startable else 0
+            turns, quiet = turns + 1, quiet + 1 if positions == before and not self.line.startable else 0
             if self.added_count != added_count:
                 added_count, turns = self.added_count, 0
         return not self._must_wait()
@@ -508,15 +508,15 @@ class Run:
         """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
         for job in jobs:
             if job._state is IDLE and (not self.is_draining_or_stopping or self.lane is not self.workers):
-                self.ready(job, self.lane.queue)
+                self.ready(job, self.lane.line)
 
-    def ready(self, job: AbstractJob[Any], queue: Line) -> None:
+    def ready(self, job: AbstractJob[Any], line: Line) -> None:
         """Put a job that is IDLE into a ready queue."""
         job._state = SCHEDULED
-        if queue.places is None:  # as `Line.push` does: a call would cost a twentieth of an empty job
-            queue.startable.append(job)
+        if line.places is None:  # as `Line.push` does: a call would cost a twentieth of an empty job
+            line.startable.append(job)
         else:
-            queue.places.push(job)
+            line.places.push(job)
         if self.notify_scheduled is not None:
             self.notify_scheduled(self.scheduler, job)
 
@@ -527,12 +527,12 @@ class Run:
         the end of the throttle. After a failure, a job comes after those that were ready before, as any that has just
         become ready.
         """
-        error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), self.lane.queue.push
+        error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), self.lane.line.push
         until = now + verdict.backoff
         assert error is not None
         assert began is not None
         if verdict.throttles:
-            resources, push = self.pools.resolve(job), self.queue.push_throttled
+            resources, push = self.pools.resolve(job), self.line.push_throttled
             closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
             extras.throttlings += (Throttling(began, now, closed),)
             if self.lane is not self.workers:
@@ -544,7 +544,7 @@ class Run:
         extras.fraction = job._worker = job._started_at = None
         extras.keeps_succeeded = False
         job._state = SCHEDULED
-        self.queue.give_back(job)
+        self.line.give_back(job)
         if until > now:
             (self.part(BackoffTimer) or self.join(BackoffTimer(self))).add(job, until)
         self.notify("job_scheduled", job)  # an `Adaptive` window may shrink, before the job takes a slot again
@@ -563,7 +563,7 @@ class Run:
         """
         state = _states.CANCELLED if failure is None else JobState.BLOCKED
         for job in jobs:
-            self.queue.refund(job)
+            self.line.refund(job)
             error = report_unrepeated(job, failure)
             self.settle(job, state, failure or self._cancelled_outcome(cause), self.clock())
             if error is not None:  # the job does not run, so it cannot fail with it
@@ -587,8 +587,8 @@ class Run:
             self.is_settling = True
             self.notify_end(self.scheduler, job)
             self.is_settling, extras = False, job._extras
-        if self.queue.places is not None:
-            self.queue.give_back(job)
+        if self.line.places is not None:
+            self.line.give_back(job)
         if extras is not None:
             if state not in REOPENABLE:
                 extras.context = None
@@ -821,9 +821,9 @@ class Run:
 
     def cancel_scheduled(self) -> None:
         """Settle as CANCELLED the jobs that are ready but have not started, or wait for another attempt."""
-        queue = self.queue
-        if queue.startable or queue.places is not None or self.parts:
-            jobs = (*queue.drain(), *drain_backoffs(self))
+        line = self.line
+        if line.startable or line.places is not None or self.parts:
+            jobs = (*line.drain(), *drain_backoffs(self))
             self.settle_apart(job for job in jobs if job is not self.fate.culprit)  # which is about to be BLOCKED
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
@@ -901,7 +901,7 @@ class Run:
     def settle_leftovers(self) -> None:
         """Settle as CANCELLED the jobs whose steps an error of the engine or a crash has interrupted in the middle."""
         for job in [job for job in self.members.jobs if job._state.is_settled]:  # perhaps not by all of `settle`
-            self.queue.give_back(job)
+            self.line.give_back(job)
         self.settle_apart([job for job in self.members.jobs if job._state in (SCHEDULED, JobState.RUNNING)])
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:

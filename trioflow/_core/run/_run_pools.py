@@ -105,14 +105,14 @@ class RunPools:
     def _correct(self, resource: RateResource | BudgetResource, taken_amount: Any, used: Any) -> None:
         """Let waiting jobs of all runs take what has become available. The run itself may have ended meanwhile."""
         resource.correct(taken_amount, used)
-        self._run.queue.admission.begin_round()  # only jobs with needs have a grant
+        self._run.line.admission.begin_round()  # only jobs with needs have a grant
 
     def close(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> None:
         """Delay the starts of all jobs that need the throttled resources."""
         for throttle in throttles:
             if (taken := _find_taken(job, throttle.key)) is not None:
                 taken[0].throttle(throttle.after)
-                self._run.queue.on_change()
+                self._run.line.on_change()
 
     def why_not_throttled(
         self, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException

@@ -39,7 +39,7 @@ class StartOrder:
         self._scheduler: Final = run.scheduler
         self._policies: Final = _policies.make_run_policies(run.scheduler._policy, self._record_fault)
         self._members: Final = run.members
-        self._queue: Final = run.queue
+        self._queue: Final = run.line
         # The estimated durations of nested schedulers, at any depth; None before they are estimated.
         self._nested_durations: dict[BaseScheduler, float] | None = None
         # The first exception that a user-defined policy raised, with the job for which it raised it.

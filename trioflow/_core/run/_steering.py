@@ -152,8 +152,8 @@ class Steering:
 
     def _take_pause(self, run: Run) -> None:
         """Let a run be paused if its scheduler or one around it is."""
-        is_paused_around = run.outer_worker is not None and run.outer_worker.workers.queue.is_paused
-        run.queue.set_paused(is_paused_around or run.scheduler in self.pauses)
+        is_paused_around = run.outer_worker is not None and run.outer_worker.workers.line.is_paused
+        run.line.set_paused(is_paused_around or run.scheduler in self.pauses)
 
     def set_hold(self, run: Run, is_held: bool) -> None:
         """Let the outermost run be held or not, which only the record and the views ask: nothing is left to start."""
@@ -164,7 +164,7 @@ class Steering:
         """Return the pause of a run, or else of the innermost paused run around it. Any thread may ask."""
         if run.is_draining_or_stopping:
             return None
-        around: Run | None = run if run.queue.is_paused else None
+        around: Run | None = run if run.line.is_paused else None
         while around is not None and around.scheduler not in self.pauses:
             around = None if around.outer_worker is None else around.outer_worker.run
         return self._hold_of(run) if around is None else self.pauses.get(around.scheduler)
@@ -179,9 +179,9 @@ class Steering:
         if run.phase is not CHECKING:  # otherwise, the run will have had no other number
             sizes = self._record(run)[1]
             if not sizes:
-                sizes.append((run.began_at, run.queue.size))
+                sizes.append((run.began_at, run.line.size))
             sizes.append((run.clock(), size))
-        run.queue.resize(size)
+        run.line.resize(size)
         self._let_search(run)
 
     def _let_search(self, run: Run) -> None:

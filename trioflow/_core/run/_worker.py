@@ -276,8 +276,8 @@ class Worker(WorkerTask):
         error: BaseException | None
         try:
             current_worker_var.set(self)
-            run, workers, queue = self.run, self.workers, self.workers.queue
-            scheduler, notify_start, startable = run.scheduler, run.notify_start, queue.startable
+            run, workers, line = self.run, self.workers, self.workers.line
+            scheduler, notify_start, startable = run.scheduler, run.notify_start, line.startable
             needs_own_tasks, time_slice, clock = run.needs_own_tasks, run.time_slice, run.clock
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
             snapshot: Any = None
@@ -295,7 +295,7 @@ class Worker(WorkerTask):
             while not self.must_leave:
                 # ---- yield to the loop, if the turn is used up
                 if (now > time_slice.ends_at or not jobs_left) and (
-                    startable or queue.places is not None or run.unsettled >= len(workers.alive)
+                    startable or line.places is not None or run.unsettled >= len(workers.alive)
                 ):  # otherwise, workers run all jobs that are left, and this one leaves at once
                     awaitable = value = None
                     has_time = await self._get_time(job if has_run_jobs else None, now)
@@ -304,9 +304,9 @@ class Worker(WorkerTask):
                         continue
                     jobs_left = MAX_JOBS_IN_TURN
                 # ---- take the next job that may start
-                is_limited = queue.places is not None
-                if is_limited and (queue.passes_on or not startable):
-                    job = queue.take()
+                is_limited = line.places is not None
+                if is_limited and (line.passes_on or not startable):
+                    job = line.take()
                     if job is None:
                         break
                 elif startable:
@@ -330,7 +330,7 @@ class Worker(WorkerTask):
                     workers.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
-                if self.woken_in_turn != time_slice.turn_number or not has_run_jobs or (is_limited and queue.order):
+                if self.woken_in_turn != time_slice.turn_number or not has_run_jobs or (is_limited and line.order):
                     self.woken_in_turn = time_slice.turn_number
                     snapshot.record_iteration()
                     has_run_jobs = True
@@ -362,7 +362,7 @@ class Worker(WorkerTask):
                     await self._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
                 # ---- where a policy or priorities decide, let all else end that ends in this turn
-                if is_limited and queue.order and not (run.is_draining_or_stopping or snapshot.is_same_iteration()):
+                if is_limited and line.order and not (run.is_draining_or_stopping or snapshot.is_same_iteration()):
                     awaitable = value = None
                     await self._let_others_end()
                     now = clock()
@@ -379,7 +379,7 @@ class Worker(WorkerTask):
             self.workers.leave(self)
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
-            self = run = workers = scheduler = queue = startable = notify_start = nothing
+            self = run = workers = scheduler = line = startable = notify_start = nothing
             time_slice = clock = snapshot = job = awaitable = value = error = nothing
 
     async def _get_time(self, last_job: AbstractJob[Any] | None, now: float) -> bool:
@@ -494,9 +494,9 @@ class Lane:
     # deadline comes first.
     bounded_by: Any
 
-    def __init__(self, run: Run, queue: Line) -> None:
+    def __init__(self, run: Run, line: Line) -> None:
         self.run = run
-        self.queue: Final = queue
+        self.line: Final = line
         self.is_closed = False  # whether no worker may take another job
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
@@ -509,13 +509,13 @@ class Lane:
 
         Call this after each event that makes a job ready, or after which another one can start.
         """
-        if self.queue.places is not None:
-            self.queue.admit()
+        if self.line.places is not None:
+            self.line.admit()
         self.spawn_searcher()
 
     def spawn_searcher(self) -> None:
         """Spawn a worker if a job is startable and no worker searches; no job is admitted."""
-        startable = self.queue.startable
+        startable = self.line.startable
         if self.searchers or self.is_closed:
             return
         while startable and startable[0]._state is not SCHEDULED:
@@ -525,7 +525,7 @@ class Lane:
 
     def has_work(self) -> bool:
         """Return whether a worker that begins may have a job to run, and not only to leave."""
-        return bool(not self.is_closed and (self.queue.startable or self.queue.places is not None))
+        return bool(not self.is_closed and (self.line.startable or self.line.places is not None))
 
     def spawn_more(self) -> None:
         """Spawn workers up to the maximum number of searchers, if jobs of other workers are suspended.
@@ -533,7 +533,7 @@ class Lane:
         A worker that begins to search calls this, and the run after its first turns. If nested schedulers are next, one
         more searcher is enough at a time, because their jobs need workers, too.
         """
-        startable = self.queue.startable
+        startable = self.line.startable
         if len(self.alive) > self.searchers < len(startable):
             number = self.searchers + 1 if is_scheduler(startable[0]) else MAX_SEARCHERS
             for _ in range(min(number, len(startable), MAX_SEARCHERS) - self.searchers):
@@ -567,13 +567,13 @@ class Lane:
 
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. Other threads, such as monitors, can still read counts."""
-        self.queue.detach()
+        self.line.detach()
         del self.run, self.group, self.bounded_by
 
     def leave(self, worker: Worker) -> None:
         """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""
         try:
-            run, time_slice, queue = self.run, self.run.time_slice, self.queue
+            run, time_slice, line = self.run, self.run.time_slice, self.line
             if worker.is_searching:
                 worker.stop_searching()
             if worker.task_snapshot is None and worker in time_slice.spawned:  # it has not begun
@@ -583,7 +583,7 @@ class Lane:
             if run._stuck_jobs is not None:
                 run._stuck_jobs.forget(worker)
             self.group.forget(worker)
-            if queue.startable or queue.places is not None:
+            if line.startable or line.places is not None:
                 self.ensure_searcher()
             if worker.errand is not None:
                 worker.errand.end_errand()

@@ -94,12 +94,12 @@ class WindowOption(Option[Any, Any]):
             self.store(job, value)
             return
         size = self.check(value, self.name, job._name_for_errors)
-        if not (isinstance(size, int) and isinstance(run.queue.window, int)):
+        if not (isinstance(size, int) and isinstance(run.line.window, int)):
             raise RuntimeError(
-                f"jobs_window={short_repr(value)} of {job.label!r}, where it is {short_repr(run.queue.window)}: during "
+                f"jobs_window={short_repr(value)} of {job.label!r}, where it is {short_repr(run.line.window)}: during "
                 "a run a number can only be replaced by a number from 1 up; change the total of a limiter itself"
             )
-        if size != run.queue.window:
+        if size != run.line.window:
             run.steering.set_window(run, size)
         self.store(job, size)
 
@@ -231,7 +231,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     @property
     def window_size(self) -> int | None:
         """The current size of the window; None for no limit. During a run, an `Adaptive` window changes its size."""
-        if self._run is not None and (size := self._run.queue.size) is not None:
+        if self._run is not None and (size := self._run.line.size) is not None:
             return size
         window = self.jobs_window
         return window.minimum if isinstance(window, Adaptive) else _window.max_slots(window)

@@ -171,8 +171,8 @@ def describe_standstill(scheduler: BaseScheduler) -> str:
 def describe_outside_wait(scheduler: BaseScheduler) -> str:
     """Return for what a run waits in which no job runs; "" if none of its jobs is ready."""
     # Jobs further out may wait for what a nested scheduler holds.
-    queues = [] if scheduler._run is None else [run.queue for run in scheduler._run.with_nested()[::-1]]
-    lines = (job for queue in queues for job in [*(queue.tokens.waiting if queue.tokens else ()), *queue.in_order()])
+    its_lines = [] if scheduler._run is None else [run.line for run in scheduler._run.with_nested()[::-1]]
+    lines = (job for line in its_lines for job in [*(line.tokens.waiting if line.tokens else ()), *line.in_order()])
     job = next((job for job in lines if job._state is JobState.SCHEDULED), None)
     return "" if job is None else f"no job of {scheduler.label!r} runs: {explain(job._scheduler or scheduler, job)}"
 
@@ -238,8 +238,8 @@ def _cancellation_text(job: AbstractJob[Any]) -> str | None:
 
 def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     """Return the wait of a SCHEDULED job; if there are several causes, the one that is checked first."""
-    queue, until = run.queue, None if job._extras is None else job._extras.backoff_until
-    if queue.is_paused and (paused := pause_text(run)):  # a hold keeps no job from its start
+    line, until = run.line, None if job._extras is None else job._extras.backoff_until
+    if line.is_paused and (paused := pause_text(run)):  # a hold keeps no job from its start
         return Waiting(WaitCause.PAUSE, text=paused)
     if until is not None:
         seconds = duration_text(max(0.0, until - run.clock()))
@@ -247,20 +247,20 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
             return Waiting(WaitCause.THROTTLED, name, f"{name}, throttled for {seconds}")
         limit = f" of {job.retry.times + 1}" if job.retry is not None and job.retry.times is not None else ""
         return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, attempt {job.attempts + 1}{limit}")
-    if queue.tokens is not None and job in queue.tokens.waiting:
+    if line.tokens is not None and job in line.tokens.waiting:
         return Waiting(WaitCause.TOKEN, text="no free token")
     group = group_of(run, job)
     needs = [] if group is None else group.needs_of(job)
     if (gated := _opening(needs, job)) is not None:
         return Waiting(WaitCause.RESOURCE, gated.name, gated.opening)
-    if queue.is_full() and not job._options.forever and job not in queue.holders:
+    if line.is_full() and not job._options.forever and job not in line.holders:
         return Waiting(WaitCause.SLOT, text="no free slot")
     waits = [resource.describe_wait(need) for resource, need in _unmet(needs)]
     return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else Waiting(WaitCause.LOOP)
 
 
 def group_of(run: Run | None, job: AbstractJob[Any]) -> WaitingGroup | None:
-    return None if run is None or run.queue.admission is None else run.queue.places.find_group(job)
+    return None if run is None or run.line.admission is None else run.line.places.find_group(job)
 
 
 def _opening(needs: Needs, job: AbstractJob[Any]) -> Resource | None:
@@ -298,9 +298,9 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
 
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     """Name the jobs of the scenario that have the tokens of a limiter, and count the other tasks that have some."""
-    tokens = run.queue.tokens
-    queues = ((level, level._run.queue) for level in enclosing_schedulers(job) if level._run is not None)
-    owner = next(level for level, queue in queues if queue.limiter is not None)
+    tokens = run.line.tokens
+    lines = ((level, level._run.line) for level in enclosing_schedulers(job) if level._run is not None)
+    owner = next(level for level, line in lines if line.limiter is not None)
     named = [each for each in token_holders(run.outermost().with_nested(), tokens.limiter) if each._own_limiter is None]
     elsewhere = tokens.limiter.borrowed_tokens - len(named)
     holders = ([_job_names(named)] if named else []) + ([f"{elsewhere} elsewhere"] if elsewhere else [])
@@ -311,8 +311,8 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
 
 
 def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
-    holders = sorted(run.queue.holders.copy(), key=lambda holder: holder._started_at or math.inf)
-    before_text = _earlier_jobs_text(run, job, run.queue.in_order())
+    holders = sorted(run.line.holders.copy(), key=lambda holder: holder._started_at or math.inf)
+    before_text = _earlier_jobs_text(run, job, run.line.in_order())
     return f"waits for a slot: the window is full, with {_job_names(holders)}{before_text}"
 
 
@@ -336,7 +336,7 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
         queued_jobs: all jobs that wait for the same thing as `job`, in the order in which they will start.
 
     """
-    order = run.queue.order
+    order = run.line.order
     if order is None:
         return ""
     scheduled_jobs = (other for other in queued_jobs if other._state is JobState.SCHEDULED)
@@ -651,15 +651,15 @@ def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
     if wait is None or run is None:
         return ()
     if wait.cause is WaitCause.SLOT:
-        return run.queue.holders
+        return run.line.holders
     lacking = run.pools.resolve(job).get(wait.resource)
     if isinstance(lacking, CountedResource):
         return lacking.holders.keys()
     # A limiter or a pool may be shared with other runs, also with those in the bodies of jobs.
     runs = [other for each in list(RUNS_IN_PROGRESS) if each.thread_id == run.thread_id for other in each.with_nested()]
     if wait.cause is WaitCause.TOKEN:
-        return list(token_holders(runs, run.queue.tokens.limiter))
+        return list(token_holders(runs, run.line.tokens.limiter))
     # What jobs have of a rate accrues again from their start.
-    unstarted = [other for each in runs if each.queue.tokens is not None for other in each.queue.tokens.waiting]
+    unstarted = [other for each in runs if each.line.tokens is not None for other in each.line.tokens.waiting]
     grants = [(other, grant.find(wait.resource)) for other in unstarted if (grant := other._grant()) is not None]
     return [other for other, found in grants if found is not None and found[0] is lacking]

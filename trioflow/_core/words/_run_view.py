@@ -52,7 +52,7 @@ class RunView:
     @property
     def window(self) -> int | None:
         """The maximum size of the window; None for no limit. `scheduler.window_size` is the current size."""
-        return max_slots(self._run.queue.window)
+        return max_slots(self._run.line.window)
 
     @property
     def backend(self) -> str:
@@ -67,7 +67,7 @@ class RunView:
     @property
     def tokens_taken(self) -> int | None:
         """The number of the limiter's tokens that are taken, by any user; None if the window is not a limiter."""
-        limiter: Any = self._run.queue.limiter
+        limiter: Any = self._run.line.limiter
         return None if limiter is None else limiter.borrowed_tokens
 
     @property
@@ -80,7 +80,7 @@ class RunView:
     @property
     def has_adaptive_window(self) -> bool:
         """Whether the window is an `Adaptive`, whose size changes during the run."""
-        return isinstance(self._run.queue.window, Adaptive)
+        return isinstance(self._run.line.window, Adaptive)
 
 
 def current_run(scheduler: BaseScheduler) -> RunView | None:
