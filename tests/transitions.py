@@ -16,7 +16,7 @@ from typing import Any
 from trioflow import AbstractJob, JobState
 from trioflow._core.base._states import TRANSITIONS
 
-# `Worker.work` calls `CheckedState.__set__`. By this name it is part of the engine, where no signal handler raises.
+# `Worker._run_jobs` calls `CheckedState.__set__`. By this name it is part of the engine, where no signal handler raises.
 __name__ = "trioflow.tests.transitions"
 TESTS = Path(__file__).parent
 CHECKS = {TESTS / "testing/kinds.py"}
@@ -30,7 +30,7 @@ WRITERS = {
     ("_core.run._run", "Run._requeue"): {JobState.SCHEDULED},
     ("_core.run._run", "Run.ready"): {JobState.SCHEDULED},
     ("_core.run._run", "Run.settle"): {state for state in JobState if state.is_settled},
-    ("_core.run._worker", "Worker.work"): {JobState.RUNNING},
+    ("_core.run._worker", "Worker._run_jobs"): {JobState.RUNNING},
 }
 """The functions of the package that write a job's state, each with its module, and which states; nobody else may."""
 
