@@ -16,7 +16,7 @@ from typing import Any
 from trioflow import AbstractJob, JobState
 from trioflow._core.base._states import TRANSITIONS
 
-# `Worker._run_jobs` calls `CheckedState.__set__`. By this name it is part of the engine, where no signal handler raises.
+# The hot loop calls `CheckedState.__set__`. By this name it is part of the engine, where no signal handler raises.
 __name__ = "trioflow.tests.transitions"
 TESTS = Path(__file__).parent
 CHECKS = {TESTS / "testing/kinds.py"}

@@ -117,7 +117,7 @@ PLANTS: Final = (
         "what a job has that never starts is not passed on",
         """\
         if not self.has_crashed:
-            self.lane.ensure_searcher()
+            self.open_lane.ensure_searcher()
 """,
     ),
     Plant(
@@ -163,7 +163,7 @@ PLANTS: Final = (
         f"{RUN}/_worker.py",
         "a clean-up job that the deadline has cancelled settles before the others know",
         """\
-        if self.must_leave and not self.workers.is_closed:
+        if self.must_leave and not self.lane.is_closed:
 """,
         """\
         if self.must_leave and run.phase is not STOPPING:
@@ -268,7 +268,7 @@ PLANTS: Final = (
         "verdict-clean-up",
         f"{RUN}/_attempts.py",
         "a clean-up job that fails, or is throttled, is not tried again",
-        "ends = run.is_draining_or_stopping and worker.workers is run.workers",
+        "ends = run.is_draining_or_stopping and not worker.lane.is_clean_up",
         "ends = run.is_draining_or_stopping",
     ),
     Plant(
@@ -342,7 +342,7 @@ PLANTS: Final = (
         f"{RUN}/_worker.py",
         "a worker of a nested run looks only at its own deadline",
         """\
-        if now >= workers.bounded_by.deadline:  # the loop has not yet said so
+        if now >= lane.bounded_by.deadline:  # the loop has not yet said so
 """,
         """\
         if now >= run.deadline:  # the loop has not yet said so
@@ -353,10 +353,10 @@ PLANTS: Final = (
         f"{RUN}/_run.py",
         "a drain waits for forever jobs, too",
         """\
-            return not all(worker.is_shielded for worker in self.workers.alive)
+            return not all(worker.is_shielded for worker in self.lane.alive)
 """,
         """\
-            return bool(self.workers.alive)
+            return bool(self.lane.alive)
 """,
     ),
     Plant(
@@ -1131,8 +1131,8 @@ if run is not None:
         "drain-retries",
         f"{RUN}/_attempts.py",
         "a job that fails in a drain is retried",
-        "ends = run.is_draining_or_stopping and worker.workers is run.workers",
-        "ends = run.workers.is_closed and worker.workers is run.workers",
+        "ends = run.is_draining_or_stopping and not worker.lane.is_clean_up",
+        "ends = run.lane.is_closed and not worker.lane.is_clean_up",
     ),
     Plant(
         "pause-around",
@@ -1241,7 +1241,7 @@ if run is not None:
         "clean-up-group-paused",
         f"{RUN}/_steering.py",
         "a group that cleans up is paused with the run whose clean-up it is",
-        "run.outer_worker.workers.line.is_paused",
+        "run.outer_worker.lane.line.is_paused",
         "run.outer_worker.run.line.is_paused",
     ),
     Plant(

@@ -51,7 +51,7 @@ class Seen(Part, Instrument):
         if self._run.clock() >= self.wakes_at:
             self.wakes_at = math.inf
             self._run.schedule([self.held])
-            self._run.workers.ensure_searcher()
+            self._run.lane.ensure_searcher()
 
     async def close(self, deadline: float) -> None:
         self.told.append("closed")

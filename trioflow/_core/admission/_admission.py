@@ -456,7 +456,7 @@ class Admission:
         self._set_timer()
         for places in served:
             if places is not caller:
-                places.run.workers.ensure_searcher()
+                places.run.lane.ensure_searcher()
         if self.has_budgets and not self._is_blocking:
             self._block_unaffordable_jobs()
 

@@ -411,7 +411,7 @@ class Tokens:
         if not self.waiting_count:
             self.update_request()
         if served is not caller:
-            served.line.run.workers.spawn_searcher()
+            served.line.run.lane.spawn_searcher()
 
     def _acquire_free(self) -> bool:
         borrower = object()
@@ -442,7 +442,7 @@ class Tokens:
         elif self.requester is None:
             run = self._first_run()
             home = run.outermost()  # it may have stopped, while its forever jobs and clean-up jobs go on
-            self.requester = (run if home.workers.is_closed else home).workers.spawn(self)
+            self.requester = (run if home.lane.is_closed else home).lane.spawn(self)
 
     def _first_run(self) -> Any:
         return next(ticket[0] for ticket in self.tickets if ticket[0] is not None).line.run
@@ -566,7 +566,7 @@ def ask_in_order(runs: Iterable[Any]) -> None:
     for *_, entry, each in heapq.merge(*asking):
         if each.ask(entry):
             each.line.startable.append(entry[2])
-            each.line.run.workers.spawn_searcher()
+            each.line.run.lane.spawn_searcher()
 
 
 def token_holder(workers: Iterable[Any], limiter: Any) -> AbstractJob[Any] | None:
@@ -582,7 +582,7 @@ def token_holders(runs: Iterable[Any], limiter: Any) -> Iterator[AbstractJob[Any
     A running job may have the limiter itself, in place of the window's.
     """
     for run in runs:
-        working = (worker.job for worker in list(run.workers.alive))
+        working = (worker.job for worker in list(run.lane.alive))
         yield from (job for job in working if job is not None and job._own_limiter is limiter)
         if run.line.tokens is not None and run.line.tokens.limiter is limiter:
             yield from list(run.line.tokens.borrowers)

@@ -183,7 +183,7 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     run = worker.run
     _, failure = run.backend.split_all_cancellations(error)
     was_cancelled = run.backend.isolation.was_cancelled(worker)
-    ends = run.is_draining_or_stopping and worker.workers is run.workers  # a clean-up job goes on
+    ends = run.is_draining_or_stopping and not worker.lane.is_clean_up  # a clean-up job goes on
     if failure is None:
         is_end = worker.cause is CancelCause.END_OF_RUN
         if is_end or was_cancelled:
@@ -262,7 +262,7 @@ class BackoffTimer(Part):
             until, _, job = heapq.heappop(heap)
             if _waits_until(job, until):
                 job._ensure_extras().backoff_until = None
-                run.lane.line.push(job)
+                run.open_lane.line.push(job)
 
 
 def _waits_until(job: AbstractJob[Any], until: float) -> bool:

@@ -52,18 +52,18 @@ async def end(run: Run) -> None:
     if run.pending_shutdowns is None:
         run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)
     run.guard(run.stop, COMPLETED)
-    for worker in [each for each in run.workers.alive if each in run.time_slice.queue]:
+    for worker in [each for each in run.lane.alive if each in run.time_slice.queue]:
         run.time_slice.admit_next(worker)  # it leaves
     ends_forever_jobs = run.fate.reason is COMPLETED  # no clean-up job needs them, so they leave in these turns, too
     if ends_forever_jobs and (forever := _forever_workers(run)):
         _end_workers(run, forever)
-    for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
-        leaving = [worker for worker in run.workers.alive if not worker.is_shielded or worker.cause is not None]
+    for _ in range(MAX_LEAVING_TURNS if run.lane.alive else 0):
+        leaving = [worker for worker in run.lane.alive if not worker.is_shielded or worker.cause is not None]
         is_unwinding = any(worker.job is not None and not worker.is_shielded for worker in leaving)
         if not (leaving and await run.group.host.yield_in_ending(is_unwinding)):
             break
     has_more = run.shared or run.pending_shutdowns or (run.parts and overriding(run.parts, "close"))
-    if run.workers.alive or has_more or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run)):
+    if run.lane.alive or has_more or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run)):
         wind_up, on_interrupt = partial(_wind_up, run, not ends_forever_jobs), partial(run.stop, StopReason.CANCELLED)
         await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
     run.check_policy()  # for clean-up jobs
@@ -105,7 +105,7 @@ async def take_step(run: Run, step: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _end_jobs(run: Run) -> None:
-    await _wait_until_left(run, [worker for worker in run.workers.alive if not worker.is_shielded])
+    await _wait_until_left(run, [worker for worker in run.lane.alive if not worker.is_shielded])
 
 
 async def _clean_up(run: Run) -> None:
@@ -135,7 +135,7 @@ async def _end_services(run: Run) -> None:
     At the deadline, cancel all remaining services together. Ready services end as SUCCEEDED.
     """
     deadline = run.deadline_in(run.scheduler.shutdown_timeout)
-    waves = _shutdown_waves(run, [worker for worker in run.workers.alive if _runs_service(worker)])
+    waves = _shutdown_waves(run, [worker for worker in run.lane.alive if _runs_service(worker)])
     for wave in waves:
         _end_workers(run, wave)
         await _wait_until_left(run, wave, deadline)
@@ -146,10 +146,10 @@ async def _end_services(run: Run) -> None:
 
 def _end_workers(run: Run, workers: Iterable[Worker], repeatedly: bool = False) -> None:
     """Cancel those of these workers that have not left."""
-    group, workers = run.group, [worker for worker in workers if worker in run.workers.alive]
+    group, workers = run.group, [worker for worker in workers if worker in run.lane.alive]
     for worker in workers:
         worker.mark_cancelled(CancelCause.END_OF_RUN)
-    if not repeatedly and run.workers.alive.keys() <= set(workers):
+    if not repeatedly and run.lane.alive.keys() <= set(workers):
         group.cancel_shielded(workers)  # on trio, one call for all costs a fifth of a call for each
     else:
         for worker in workers:
@@ -180,7 +180,7 @@ async def _wait_until_left(
 
     At the time `repeat_at`, cancel the remaining workers at each of their awaits.
     """
-    alive = run.workers.alive
+    alive = run.lane.alive
     remaining = deque(workers)
     while run.clock() < deadline:
         # Check only the first workers, because scanning all of them each time would take quadratic time.
@@ -251,7 +251,7 @@ def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None
 
 
 def _forever_workers(run: Run) -> list[Worker]:
-    return [worker for worker in run.workers.alive if worker.is_shielded and not _runs_service(worker)]
+    return [worker for worker in run.lane.alive if worker.is_shielded and not _runs_service(worker)]
 
 
 def _runs_service(worker: Worker) -> bool:
@@ -329,6 +329,8 @@ def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) ->
 class CleanUp(Lane):
     """The clean-up phase of one run: a lane of its own, shielded from the end of the run, with a deadline."""
 
+    is_clean_up = True
+
     def __init__(self, run: Run) -> None:
         super().__init__(run, Line(run, None, behind=run.line))
         self.deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
@@ -339,12 +341,12 @@ class CleanUp(Lane):
 
     async def execute(self) -> None:
         """Run the clean-up jobs, and return when they have settled."""
-        run, run.lane = self.run, self
+        run, run.open_lane = self.run, self
         try:
             await self.group.run(self._wait_until_settled)
         finally:  # also if asyncio cancels all tasks of the loop
             self.stop()
-            run.lane = run.workers
+            run.open_lane = run.lane
             self.detach()
 
     async def _wait_until_settled(self) -> None:

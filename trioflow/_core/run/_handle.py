@@ -473,7 +473,7 @@ class RunHandle:
         Otherwise, in a thread that outlives its job, `current_job()` might return the next job of the same worker.
         """
         worker = current_worker_var.get()
-        stand_in = type(worker)(worker.workers)
+        stand_in = type(worker)(worker.lane)
         stand_in.job = worker.job
         return partial(current_worker_var.set, stand_in)
 

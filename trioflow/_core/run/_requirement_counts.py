@@ -159,7 +159,7 @@ class RequirementCounts:
         if successors.__class__ is not list:
             successors = (successors,)
         if run.is_draining_or_stopping:
-            run.lane.start(successors)
+            run.open_lane.start(successors)
             return
         for successor in successors:
             pending = successor._pending - 1

@@ -105,8 +105,8 @@ class Run:
     journal_writer: JournalWriter | None
     # ---- its jobs
     line: Final[Line]
-    workers: Final[Lane]
-    lane: Lane  # where jobs become ready: in the clean-up phase, another one
+    lane: Final[Lane]  # of all its jobs but clean-up jobs
+    open_lane: Lane  # where jobs become ready: in the clean-up phase, another one
     steering: Steering  # of the outermost run; made with it, because another thread may be the first to use it
     requirement_counts: RequirementCounts
     failures: Final[FailureCounts]
@@ -192,7 +192,7 @@ class Run:
         self.line = Line(self, window)
         if window is not None or outer is not None:
             self._use_limiter()
-        self.workers = self.lane = Lane(self, self.line)
+        self.lane = self.open_lane = Lane(self, self.line)
         self.steering.begin(self)
         self.requirement_counts = RequirementCounts(self)
         self.failures = FailureCounts(self)
@@ -243,7 +243,7 @@ class Run:
         Return None if there is no such run, or if no limit applies, because the scheduler is a forever or clean-up job.
         """
         worker = self.outer_worker
-        is_unlimited = worker is None or worker.is_shielded or worker.workers is not worker.run.workers
+        is_unlimited = worker is None or worker.is_shielded or worker.lane.is_clean_up
         return None if is_unlimited else worker
 
     def is_shown(self, subject: str) -> bool:
@@ -261,7 +261,7 @@ class Run:
         """
         runs: list[Run] = [self]
         for run in runs:
-            workers = [*run.workers.alive, *(run.lane.alive if in_clean_up and run.lane is not run.workers else ())]
+            workers = [*run.lane.alive, *(run.open_lane.alive if in_clean_up and run.open_lane.is_clean_up else ())]
             runs += [nested for worker in workers if (nested := worker.nested_run()) is not None]
         return runs
 
@@ -297,13 +297,13 @@ class Run:
         """
         outer, context = self.outer_worker, self.context
         self.deadline = self.deadline_in(self.timeout)
-        self.workers.bounded_by = self
+        self.lane.bounded_by = self
         host = self.limiting_worker()
-        if host is not None and host.workers.bounded_by.deadline < self.deadline:
-            self.workers.bounded_by = host.workers.bounded_by
+        if host is not None and host.lane.bounded_by.deadline < self.deadline:
+            self.lane.bounded_by = host.lane.bounded_by
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
         group_class, outer_group = self.backend.isolation.group_class, None if outer is None else outer.group
-        self.group = self.workers.group = group_class(self.backend, self.deadline, context, variables, outer_group)
+        self.group = self.lane.group = group_class(self.backend, self.deadline, context, variables, outer_group)
         if self.phase is _states.CHECKING:
             self.phase = _states.LINKING
         try:
@@ -313,21 +313,21 @@ class Run:
             RUNS_IN_PROGRESS.pop(self, None)
             if self._stuck_jobs is not None:
                 self._stuck_jobs.stop()
-            if not (self.workers.alive or self.has_crashed):  # after a crash, `_ending` still settles what is left
+            if not (self.lane.alive or self.has_crashed):  # after a crash, `_ending` still settles what is left
                 self._break_reference_cycles()
         if self.interruption is not None:
             raise self.interruption
 
     def _break_reference_cycles(self) -> None:
         """Break the reference cycles of the run, so that it is freed without the garbage collector."""
-        self.workers.detach()
+        self.lane.detach()
         if self.instrument_set is not None:
             self.instrument_set.detach()
         for part in self.parts:
             del part._run
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.shared.clear()
-        del self.requirement_counts, self.group, self.standstill, self.lane
+        del self.requirement_counts, self.group, self.standstill, self.open_lane
 
     async def _run_until_deadline(self) -> None:
         stop_timer = self.call_at(self.deadline, partial(self.stop, StopReason.TIMEOUT))
@@ -406,18 +406,18 @@ class Run:
 
         If none of its jobs is suspended, a small run needs only this worker and these turns.
         """
-        workers = self.workers
-        workers.ensure_searcher()
-        workers.searchers += 1
+        lane = self.lane
+        lane.ensure_searcher()
+        lane.searchers += 1
         for _ in range(MAX_FIRST_WORKER_TURNS):
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
-            if not self.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in workers.alive):
+            if not self.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in lane.alive):
                 break
-        workers.searchers -= 1
+        lane.searchers -= 1
         if self.line.startable or self.line.places is not None:
-            workers.ensure_searcher()
-            workers.spawn_more()
+            lane.ensure_searcher()
+            lane.spawn_more()
 
     async def _wait_until_over(self) -> None:
         while self.phase is not STOPPING:
@@ -427,7 +427,7 @@ class Run:
                 await self._wait_while_running()
             elif self.phase is _states.DRAINING or not self.forever_unsettled or await self._flush_forever_jobs():
                 return
-            self.workers.ensure_searcher()  # for jobs that have become ready in a turn of a part or of the journal
+            self.lane.ensure_searcher()  # for jobs that have become ready in a turn of a part or of the journal
 
     async def wait_for_change(self, deadline: float) -> bool:
         """Wait for `wake`, or until the deadline, and return True. If the task is cancelled, return False at once."""
@@ -453,7 +453,7 @@ class Run:
     def call_parts(self) -> None:
         """Let each part do what is due, in the clean-up only the backoffs. Then the caller lets a worker search."""
         for part in self.parts:
-            if self.lane is self.workers or isinstance(part, BackoffTimer):
+            if not self.open_lane.is_clean_up or isinstance(part, BackoffTimer):
                 part.act()
 
     async def _flush_forever_jobs(self) -> bool:
@@ -473,10 +473,10 @@ class Run:
 
         A nested run that is ending waits for no input.
         """
-        workers, positions = [worker for worker in self.workers.alive if worker.is_shielded], list[object]()
+        workers, positions = [worker for worker in self.lane.alive if worker.is_shielded], list[object]()
         for worker in workers:
             if (nested := worker.nested_run()) is not None:
-                workers += nested.workers.alive
+                workers += nested.lane.alive
             is_ending = nested is not None and nested.phase is STOPPING
             positions.append(object() if is_ending else [worker, *self.backend.frames(worker)])
         return positions
@@ -486,7 +486,7 @@ class Run:
         if self.parts and any(part.is_busy() for part in self.parts):
             return True
         if self.phase is _states.DRAINING:
-            return not all(worker.is_shielded for worker in self.workers.alive)
+            return not all(worker.is_shielded for worker in self.lane.alive)
         return self.waits_for_jobs()
 
     def waits_for_jobs(self) -> bool:
@@ -507,8 +507,8 @@ class Run:
     def schedule(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
         for job in jobs:
-            if job._state is IDLE and (not self.is_draining_or_stopping or self.lane is not self.workers):
-                self.ready(job, self.lane.line)
+            if job._state is IDLE and (not self.is_draining_or_stopping or self.open_lane.is_clean_up):
+                self.ready(job, self.open_lane.line)
 
     def ready(self, job: AbstractJob[Any], line: Line) -> None:
         """Put a job that is IDLE into a ready queue."""
@@ -527,7 +527,7 @@ class Run:
         the end of the throttle. After a failure, a job comes after those that were ready before, as any that has just
         become ready.
         """
-        error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), self.lane.line.push
+        error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), self.open_lane.line.push
         until = now + verdict.backoff
         assert error is not None
         assert began is not None
@@ -535,7 +535,7 @@ class Run:
             resources, push = self.pools.resolve(job), self.line.push_throttled
             closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
             extras.throttlings += (Throttling(began, now, closed),)
-            if self.lane is not self.workers:
+            if self.open_lane.is_clean_up:
                 until = max(ends_at for _, ends_at in closed)
         else:
             extras.add_retry(began, now, error, verdict.backoff)
@@ -551,7 +551,7 @@ class Run:
         extras.ended_attempt = None  # the traceback of an exception refers to much
         if until <= now and job._state is SCHEDULED:  # no hook has cancelled it
             push(job)
-            if self.is_draining_or_stopping and self.lane is self.workers:  # a hook has ended the run meanwhile
+            if self.is_draining_or_stopping and not self.open_lane.is_clean_up:  # a hook has ended the run meanwhile
                 self.cancel_scheduled()
 
     def settle_apart(
@@ -569,7 +569,7 @@ class Run:
             if error is not None:  # the job does not run, so it cannot fail with it
                 self.stop_with_error(error, job, f"on_settled of {job.label!r} raised {one_line_error(error)}")
         if not self.has_crashed:
-            self.lane.ensure_searcher()
+            self.open_lane.ensure_searcher()
 
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
         """Give a job its final state and outcome, and make ready any jobs that were waiting only for it.
@@ -701,7 +701,7 @@ class Run:
         self.notify("job_ready", job)
         if successors is not None:
             self.requirement_counts.count_down(successors)
-        self.workers.ensure_searcher()
+        self.lane.ensure_searcher()
 
     def settle_error(
         self, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: Any, now: float
@@ -803,11 +803,11 @@ class Run:
             self.wake()
             self.scheduler._notify_unreached()
             is_further_cause = reason is not _states.COMPLETED or self.unsettled > 0
-        return self.workers.cancel() if is_further_cause else []
+        return self.lane.cancel() if is_further_cause else []
 
     def enter(self, phase: RunPhase) -> None:
         """Enter one of the last two phases, which are also in two flags: a call would cost too much for each job."""
-        self.phase, self.is_draining_or_stopping, self.workers.is_closed = phase, True, phase is STOPPING
+        self.phase, self.is_draining_or_stopping, self.lane.is_closed = phase, True, phase is STOPPING
 
     def stop_if_over(self) -> bool:
         """Stop if the deadline has passed or the run was cancelled, before the loop has said so; return whether it has.
@@ -859,10 +859,10 @@ class Run:
         worker may notice a cancellation of the run first.
         """
         if worker.cause is None and self.backend.isolation.was_cancelled(worker):
-            if worker.workers is self.workers:
-                self.stop_cancelled()
+            if worker.lane.is_clean_up:
+                worker.lane.bounded_by.stop(StopReason.TIMEOUT)
             else:
-                worker.workers.bounded_by.stop(StopReason.TIMEOUT)
+                self.stop_cancelled()
 
     def stop_cancelled(self) -> None:
         """Stop because a scope around the run was cancelled; if the deadline has passed, the reason is TIMEOUT."""
@@ -963,7 +963,7 @@ class Run:
             dropped = [job for job in jobs if job.restored and job not in self.members.jobs]
             self.journal_writer.restored_by_add.extend(dropped)
             self.wake()
-        self.workers.ensure_searcher()
+        self.lane.ensure_searcher()
 
     def _caller_context(self) -> contextvars.Context | None:
         """Return the context of the code that adds jobs, for the jobs to use; None if they use that of the run.

@@ -109,9 +109,9 @@ class Standstill:
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its active workers."""
-    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.workers.searchers:
+    if run.phase is not RunPhase.RUNNING or not run.unsettled or run.lane.searchers:
         return True
-    if any(worker.is_shielded for worker in run.workers.alive):
+    if any(worker.is_shielded for worker in run.lane.alive):
         return True
     return any(part.is_busy() for part in run.parts) or _has_timer(run) or _waits_outside(run, outermost)
 

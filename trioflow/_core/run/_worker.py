@@ -145,14 +145,14 @@ class TimeSlice:
         That is the one that was spawned first, if the task can be that, and if time is left for its first job.
         """
         spawned, first, now = self.spawned, self.spawned[0], self.clock()
-        if worker.workers.is_closed and worker in spawned:
+        if worker.lane.is_closed and worker in spawned:
             spawned.remove(worker)
             return worker
         if first is worker or worker.group.is_interchangeable(first.group):
             if now <= self.ends_at or self.begin(worker.woken_in_turn, now):
                 first.woken_in_turn = self.turn_number  # its first job waits for no other turn
                 return spawned.popleft()
-            if len(spawned) > MAX_WORKERS_IN_TURN or not first.workers.has_work():
+            if len(spawned) > MAX_WORKERS_IN_TURN or not first.lane.has_work():
                 return spawned.popleft()  # without time, because it waits in `queue`, or leaves at once
         worker.woken_in_turn = self.turn_number
         return None
@@ -205,12 +205,12 @@ class Errand(Protocol):
 class Worker(WorkerTask):
     """A task that runs the jobs of a run one after another. `job` is the current job, or None between jobs."""
 
-    __slots__ = ("cancelled_at", "errand", "is_searching", "run", "verdict", "woken_in_turn", "workers")
+    __slots__ = ("cancelled_at", "errand", "is_searching", "lane", "run", "verdict", "woken_in_turn")
 
-    def __init__(self, workers: Lane) -> None:
-        self.workers = workers
-        self.run = run = workers.run
-        self.group = workers.group
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.run = run = lane.run
+        self.group = lane.group
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
         self.cause, self.is_shielded = None, False
@@ -230,9 +230,9 @@ class Worker(WorkerTask):
 
     def leave_unstarted(self, _task: Any = None) -> None:
         """Leave if the task has ended before its first step, so that `work` will never run."""
-        if self in self.workers.alive:
+        if self in self.lane.alive:
             self.run.guard(self.run.notice_cancellation, self)
-            self.workers.leave(self)
+            self.lane.leave(self)
 
     def nested_run(self) -> Run | None:
         """Return the run in progress of the nested scheduler that the worker runs as its job; None if there is none."""
@@ -259,7 +259,7 @@ class Worker(WorkerTask):
         except BaseException as fault:  # an error of the engine itself
             worker = time_slice.take_unstarted(self)
             worker.run.abandon(worker, fault)
-            worker.workers.leave(worker)
+            worker.lane.leave(worker)
             return
         serving = worker._run_jobs()
         del self, worker, time_slice  # an exception of a job may keep this frame alive, which must not keep the run
@@ -276,7 +276,7 @@ class Worker(WorkerTask):
         error: BaseException | None
         try:
             current_worker_var.set(self)
-            run, workers, line = self.run, self.workers, self.workers.line
+            run, lane, line = self.run, self.lane, self.lane.line
             scheduler, notify_start, startable = run.scheduler, run.notify_start, line.startable
             needs_own_tasks, time_slice, clock = run.needs_own_tasks, run.time_slice, run.clock
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
@@ -284,18 +284,18 @@ class Worker(WorkerTask):
             job: Any = None  # an AbstractJob; the hot path also reads fields of Job
             now, jobs_left, has_run_jobs = clock(), MAX_JOBS_IN_TURN, False
             snapshot = run.backend.isolation.attach_current_task(self)
-            if snapshot and now >= workers.bounded_by.deadline:  # the loop has not yet said so
-                workers.bounded_by.stop(StopReason.TIMEOUT)
-            self.must_leave |= not snapshot or workers.is_closed
+            if snapshot and now >= lane.bounded_by.deadline:  # the loop has not yet said so
+                lane.bounded_by.stop(StopReason.TIMEOUT)
+            self.must_leave |= not snapshot or lane.is_closed
             if self.errand is not None:
                 await self.errand.do_errand()
                 self.must_leave = True
             elif not self.must_leave:
-                workers.spawn_more()
+                lane.spawn_more()
             while not self.must_leave:
                 # ---- yield to the loop, if the turn is used up
                 if (now > time_slice.ends_at or not jobs_left) and (
-                    startable or line.places is not None or run.unsettled >= len(workers.alive)
+                    startable or line.places is not None or run.unsettled >= len(lane.alive)
                 ):  # otherwise, workers run all jobs that are left, and this one leaves at once
                     awaitable = value = None
                     has_time = await self._get_time(job if has_run_jobs else None, now)
@@ -325,9 +325,9 @@ class Worker(WorkerTask):
                 if self.is_searching:
                     self.stop_searching()
                 if not is_plain and job._options.forever:
-                    workers.prepare_for_forever_job(self)
-                elif not workers.searchers and (startable or is_limited):
-                    workers.ensure_searcher()
+                    lane.prepare_for_forever_job(self)
+                elif not lane.searchers and (startable or is_limited):
+                    lane.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
                 if self.woken_in_turn != time_slice.turn_number or not has_run_jobs or (is_limited and line.order):
@@ -376,15 +376,15 @@ class Worker(WorkerTask):
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
             self.run.abandon(self, fault)
         finally:
-            self.workers.leave(self)
+            self.lane.leave(self)
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
-            self = run = workers = scheduler = line = startable = notify_start = nothing
+            self = run = lane = scheduler = line = startable = notify_start = nothing
             time_slice = clock = snapshot = job = awaitable = value = error = nothing
 
     async def _get_time(self, last_job: AbstractJob[Any] | None, now: float) -> bool:
         """Return whether there is time for another job after the last one, if any: now, or after a wait for a turn."""
-        run, workers, time_slice, snapshot = self.run, self.workers, self.run.time_slice, self.task_snapshot
+        run, lane, time_slice, snapshot = self.run, self.lane, self.run.time_slice, self.task_snapshot
         is_same_iteration = last_job is not None and snapshot.is_same_iteration()
         if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
             run.failure_log.report_block(run, last_job, now)
@@ -393,11 +393,11 @@ class Worker(WorkerTask):
             self.job = last_job = None
             await time_slice.wait(self)
             now = run.clock()
-            self.must_leave |= workers.is_closed or not snapshot.is_task_unchanged()
+            self.must_leave |= lane.is_closed or not snapshot.is_task_unchanged()
             if self.must_leave or not time_slice.begin(self.woken_in_turn, now):
                 return False
-        if now >= workers.bounded_by.deadline:  # the loop has not yet said so
-            workers.bounded_by.stop(StopReason.TIMEOUT)
+        if now >= lane.bounded_by.deadline:  # the loop has not yet said so
+            lane.bounded_by.stop(StopReason.TIMEOUT)
             self.must_leave = True
             return False
         snapshot.record_iteration()
@@ -418,7 +418,7 @@ class Worker(WorkerTask):
         self.job = None
         self.woken_in_turn = self.run.time_slice.turn_number
         await self.run.backend.yield_to_loop()
-        self.must_leave |= self.workers.is_closed or not self.task_snapshot.is_task_unchanged()
+        self.must_leave |= self.lane.is_closed or not self.task_snapshot.is_task_unchanged()
 
     async def _settle_other(
         self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float
@@ -431,8 +431,8 @@ class Worker(WorkerTask):
             return
         error = await self.with_leftovers(error)
         now = run.clock()  # closing what the job left open may take long
-        self.must_leave |= isolation.gives_own_tasks or self.workers.is_closed or not snapshot.is_task_unchanged()
-        if self.must_leave and not self.workers.is_closed:
+        self.must_leave |= isolation.gives_own_tasks or self.lane.is_closed or not snapshot.is_task_unchanged()
+        if self.must_leave and not self.lane.is_closed:
             run.notice_cancellation(self)
         if error is None:
             run.settle(job, SUCCEEDED, value, now)
@@ -450,12 +450,12 @@ class Worker(WorkerTask):
     def start_searching(self) -> None:
         if not self.is_searching:
             self.is_searching = True
-            self.workers.searchers += 1
+            self.lane.searchers += 1
 
     def stop_searching(self) -> None:
         if self.is_searching:
             self.is_searching = False
-            self.workers.searchers -= 1
+            self.lane.searchers -= 1
 
     async def with_leftovers(self, error: BaseException | None) -> BaseException | None:
         """Close the scopes and groups that a job has left open, and return the error with which it ends, if any.
@@ -489,6 +489,7 @@ class Lane:
     A run has one for all its jobs but clean-up jobs, and one for these.
     """
 
+    is_clean_up = False  # whether it is that of the clean-up jobs; the phase `CleanUp` is one
     group: WorkerGroup
     # What stops the workers at its `deadline`: the clean-up phase, or, of the run and those that limit it, that whose
     # deadline comes first.
