@@ -268,8 +268,8 @@ PLANTS: Final = (
         "verdict-clean-up",
         f"{RUN}/_attempts.py",
         "a clean-up job that fails, or is throttled, is not tried again",
-        "ends = run.is_draining_or_stopping and not worker.lane.is_clean_up",
-        "ends = run.is_draining_or_stopping",
+        "ends = run.is_ending and not worker.lane.is_clean_up",
+        "ends = run.is_ending",
     ),
     Plant(
         "verdict-service",
@@ -1019,7 +1019,7 @@ PLANTS: Final = (
         f"{SCHEDULER}/_async_with.py",
         "whether the run was ending is asked when the block has ended it",
         """\
-was_ending = run is None or run.is_draining_or_stopping
+was_ending = run is None or run.is_ending
         if run is not None:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
@@ -1028,7 +1028,7 @@ was_ending = run is None or run.is_draining_or_stopping
 if run is not None:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
-        was_ending = run is None or run.is_draining_or_stopping
+        was_ending = run is None or run.is_ending
         if run is not None:
 """,
     ),
@@ -1131,7 +1131,7 @@ if run is not None:
         "drain-retries",
         f"{RUN}/_attempts.py",
         "a job that fails in a drain is retried",
-        "ends = run.is_draining_or_stopping and not worker.lane.is_clean_up",
+        "ends = run.is_ending and not worker.lane.is_clean_up",
         "ends = run.lane.is_closed and not worker.lane.is_clean_up",
     ),
     Plant(
@@ -1169,7 +1169,7 @@ if run is not None:
         "drain-cut-off",
         f"{RUN}/_run.py",
         "failures in a group that a drain cuts off do not count",
-        "is_cut_off = self.is_draining_or_stopping and self.fate.cancel_reason is not _states.COMPLETED",
+        "is_cut_off = self.is_ending and self.fate.cancel_reason is not _states.COMPLETED",
         "is_cut_off = self.phase is STOPPING and self.fate.cancel_reason is not _states.COMPLETED",
     ),
     Plant(

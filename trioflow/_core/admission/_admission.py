@@ -209,7 +209,7 @@ class OrderedPlaces:
 
     def has_room(self) -> bool:
         """Return whether the run can start another job, and has not admitted enough others."""
-        if self.run.is_draining_or_stopping or self.line.is_paused:
+        if self.run.is_ending or self.line.is_paused:
             return False
         return len(self.line.startable) < MAX_ADMITTED and (self.slotless_count > 0 or not self.line.is_full())
 
@@ -301,7 +301,7 @@ class OrderedPlaces:
 
         With each comes the number that says in which order they became ready.
         """
-        for group in () if self.run.is_draining_or_stopping else self.groups_by_needs.values():
+        for group in () if self.run.is_ending else self.groups_by_needs.values():
             budget: Any
             for budget, need in group.common_needs:
                 if not budget.can_ever_meet(need):

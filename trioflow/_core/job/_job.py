@@ -561,7 +561,7 @@ class AbstractJob(Generic[T]):
             raise _errors.CycleError([self])
         scheduler = self._scheduler
         if scheduler is not None:
-            scheduler._admit_requirements(self, new)
+            scheduler._add_requirements(self, new)
         self._required = _requirements.extend_requirements(required, new)
         if (settled or order_only) and jobs:
             flags = _requirements.SETTLED_ONLY * settled | _requirements.ORDER_ONLY * order_only

@@ -124,7 +124,7 @@ class FirstRule(Part, Instrument):
     def due_at(self) -> float:
         """Return when the next turn opens because of the time; infinity if it waits for something else."""
         started_at = self._turn_started_at
-        if started_at is None or self._stagger is None or not self._closed_turns or self._run.is_draining_or_stopping:
+        if started_at is None or self._stagger is None or not self._closed_turns or self._run.is_ending:
             return math.inf
         return started_at + self._stagger
 

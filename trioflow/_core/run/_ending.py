@@ -53,7 +53,7 @@ async def end(run: Run) -> None:
         run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)
     run.guard(run.stop, COMPLETED)
     for worker in [each for each in run.lane.alive if each in run.time_slice.queue]:
-        run.time_slice.admit_next(worker)  # it leaves
+        run.time_slice.call_up(worker)  # it leaves
     ends_forever_jobs = run.fate.reason is COMPLETED  # no clean-up job needs them, so they leave in these turns, too
     if ends_forever_jobs and (forever := _forever_workers(run)):
         _end_workers(run, forever)

@@ -158,7 +158,7 @@ class RequirementCounts:
         run, queued = self._run, self.queued
         if successors.__class__ is not list:
             successors = (successors,)
-        if run.is_draining_or_stopping:
+        if run.is_ending:
             run.open_lane.start(successors)
             return
         for successor in successors:
@@ -177,7 +177,7 @@ class RequirementCounts:
                 queued.append(successor)
                 continue
             run.ready(successor, run.line)
-            if run.is_draining_or_stopping:
+            if run.is_ending:
                 return  # an instrument has drained or cancelled the run
         if queued and not self.counting_down:
             self.count_down_queued()
@@ -187,7 +187,7 @@ class RequirementCounts:
         run = self._run
         self.counting_down = True
         number = 0
-        while self.queued and not run.is_draining_or_stopping:
+        while self.queued and not run.is_ending:
             number += 1
             if run.journal_writer is not None and run.journal_writer.defer_lookups_if_late(number):
                 return

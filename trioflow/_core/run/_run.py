@@ -91,7 +91,7 @@ class Run:
     needs_own_tasks: bool  # whether each job needs its own task: the scheduler, or one around it, has `own_task`
     # ---- its time
     phase: RunPhase
-    is_draining_or_stopping: bool
+    is_ending: bool
     timeout: Final[float | None]
     began_at: float  # set just before instruments are notified
     deadline: float  # set in `execute`
@@ -161,7 +161,7 @@ class Run:
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.fate = Fate()
         self.interruption = self.pending_shutdowns = self.change_event = None
-        self.is_draining_or_stopping = self.closes_scheduler = self.has_crashed = False
+        self.is_ending = self.closes_scheduler = self.has_crashed = False
         self.had_ordinary_jobs = self.is_settling = self.keeps_succeeded = False
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
         self.cancelled_before_linking = ()
@@ -507,7 +507,7 @@ class Run:
     def schedule(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
         for job in jobs:
-            if job._state is IDLE and (not self.is_draining_or_stopping or self.open_lane.is_clean_up):
+            if job._state is IDLE and (not self.is_ending or self.open_lane.is_clean_up):
                 self.ready(job, self.open_lane.line)
 
     def ready(self, job: AbstractJob[Any], line: Line) -> None:
@@ -551,7 +551,7 @@ class Run:
         extras.ended_attempt = None  # the traceback of an exception refers to much
         if until <= now and job._state is SCHEDULED:  # no hook has cancelled it
             push(job)
-            if self.is_draining_or_stopping and not self.open_lane.is_clean_up:  # a hook has ended the run meanwhile
+            if self.is_ending and not self.open_lane.is_clean_up:  # a hook has ended the run meanwhile
                 self.cancel_scheduled()
 
     def settle_apart(
@@ -648,7 +648,7 @@ class Run:
 
     def make_ready(self, job: AbstractJob[Any]) -> None:
         """Schedule an IDLE job that has no open requirements, or settle it by its rule or from the journal."""
-        if job._state is not IDLE or self.is_draining_or_stopping:
+        if job._state is not IDLE or self.is_ending:
             return
         verdict, failure = _requirements.decide(job)
         if verdict is not SCHEDULED:
@@ -728,7 +728,7 @@ class Run:
             assert failure is not None
             self._fail(job, failure, awaitable, now)
         elif state is not SCHEDULED:
-            is_cut_off = self.is_draining_or_stopping and self.fate.cancel_reason is not _states.COMPLETED
+            is_cut_off = self.is_ending and self.fate.cancel_reason is not _states.COMPLETED
             outcome = job._outcome if state is SUCCEEDED else self._cancelled_outcome(worker.cause)
             if is_cut_off and state is _states.CANCELLED and worker.cause is not CancelCause.JOB:
                 self.failures.count_cut_off(job, outcome)
@@ -752,7 +752,7 @@ class Run:
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the ending if it may be waiting for a worker to leave."""
-        if not self.unsettled or self.is_draining_or_stopping:
+        if not self.unsettled or self.is_ending:
             self.wake()
         else:
             self.standstill.suspect(self)
@@ -807,7 +807,7 @@ class Run:
 
     def enter(self, phase: RunPhase) -> None:
         """Enter one of the last two phases, which are also in two flags: a call would cost too much for each job."""
-        self.phase, self.is_draining_or_stopping, self.lane.is_closed = phase, True, phase is STOPPING
+        self.phase, self.is_ending, self.lane.is_closed = phase, True, phase is STOPPING
 
     def stop_if_over(self) -> bool:
         """Stop if the deadline has passed or the run was cancelled, before the loop has said so; return whether it has.

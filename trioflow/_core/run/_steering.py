@@ -90,7 +90,7 @@ class Steering:
         self.check_thread(run, call_text)
         if run.phase is not RunPhase.RUNNING or run.stop_if_over():
             label, state = run.scheduler.label, "has not started yet"
-            if run.fate.reason is not None and run.is_draining_or_stopping:
+            if run.fate.reason is not None and run.is_ending:
                 culprit = "" if run.fate.culprit is None else f": {run.fate.culprit.label!r}"
                 state = f"{run.phase.value} ({run.fate.reason.value}{culprit})"
             raise GrowingError(f"{call_text}: {label!r} {state}; add jobs before a run or while it runs")
@@ -125,7 +125,7 @@ class Steering:
             by: who asks, in words for views and the log; "" for the program itself.
 
         """
-        takes_it = scheduler is run.scheduler and not run.is_draining_or_stopping
+        takes_it = scheduler is run.scheduler and not run.is_ending
         if is_paused is (scheduler in self.pauses):
             for part in run.parts if takes_it and not is_paused else ():
                 part.on_resumed()
@@ -162,7 +162,7 @@ class Steering:
 
     def current_pause(self, run: Run) -> Pause | None:
         """Return the pause of a run, or else of the innermost paused run around it. Any thread may ask."""
-        if run.is_draining_or_stopping:
+        if run.is_ending:
             return None
         around: Run | None = run if run.line.is_paused else None
         while around is not None and around.scheduler not in self.pauses:
@@ -195,8 +195,8 @@ class Steering:
         """Start no more jobs, in a run and those nested in it, and end it when the running jobs have ended."""
         drained: list[Run] = []
         # While this run stops, its forever jobs and clean-up jobs may have runs inside, which go on.
-        for each in () if run.is_draining_or_stopping else run.with_nested():
-            if each.is_draining_or_stopping:
+        for each in () if run.is_ending else run.with_nested():
+            if each.is_ending:
                 continue
             if each.phase is not RunPhase.RUNNING:
                 each.stop(StopReason.DRAINED)  # there are no running jobs to wait for

@@ -108,7 +108,7 @@ class TimeSlice:
 
     Up to `max_waiting` workers wait for the next turn of the loop, which wakes all of them. This is twice the number of
     workers that found time left in the last turn, within bounds. Further workers wait in `queue`. Each worker that has
-    waited admits the next ones from the queue, so while the queue has workers, at least one worker waits for a turn. If
+    waited calls up the next ones, so while the queue has workers, at least one worker waits for a turn. If
     all workers waited for each turn, a thousand might wake in a turn that the first job uses up.
 
     Workers begin in the order in which they were spawned, across all runs, so that the first jobs of sibling groups
@@ -173,17 +173,17 @@ class TimeSlice:
             self.queue[worker] = None
             await worker.run.backend.wait_until_woken(worker)
             if worker in self.queue:  # the worker was woken because its run was cancelled
-                self._admit(worker)
+                self._call_up(worker)
         self.waiting_count -= 1
         while self.queue and self.waiting_count < self.max_waiting:
-            self.admit_next(next(iter(self.queue)))
+            self.call_up(next(iter(self.queue)))
 
-    def admit_next(self, worker: Worker) -> None:
-        """Admit a queued worker to the next turn of the loop."""
-        self._admit(worker)
+    def call_up(self, worker: Worker) -> None:
+        """Let a queued worker come in the next turn of the loop."""
+        self._call_up(worker)
         worker.run.backend.wake(worker)
 
-    def _admit(self, worker: Worker) -> None:
+    def _call_up(self, worker: Worker) -> None:
         del self.queue[worker]
         self.waiting_count += 1
         worker.woken_in_turn = self.turn_number
@@ -362,7 +362,7 @@ class Worker(WorkerTask):
                     await self._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
                 # ---- where a policy or priorities decide, let all else end that ends in this turn
-                if is_limited and line.order and not (run.is_draining_or_stopping or snapshot.is_same_iteration()):
+                if is_limited and line.order and not (run.is_ending or snapshot.is_same_iteration()):
                     awaitable = value = None
                     await self._let_others_end()
                     now = clock()

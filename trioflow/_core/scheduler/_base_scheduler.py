@@ -265,7 +265,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             <AbstractJob a, idle>
 
         """
-        self._members.admit(job, "add()")
+        self._members.add(job, "add()")
         return job
 
     def update(self, jobs: Iterable[Required]) -> Self:
@@ -291,7 +291,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             2
 
         """
-        self._members.admit(jobs, "update()")
+        self._members.add(jobs, "update()")
         return self
 
     def remove(self, job: AbstractJob[Any]) -> Self:
@@ -1006,7 +1006,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if run.scheduler is not self:
             run.cancel_job(self)
             return
-        if not run.is_draining_or_stopping:
+        if not run.is_ending:
             _failures.log_drain(self)
         run.steering.drain(run)
 
@@ -1205,7 +1205,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             jobs = self._members.jobs_with_scheduling_options  # no other member has an `expected_duration`
         return {job: seconds for job in jobs if (seconds := job.expected_duration) is not None}
 
-    def _admit_requirements(self, job: AbstractJob[Any], requirements: list[AbstractJob[Any]]) -> None:
+    def _add_requirements(self, job: AbstractJob[Any], requirements: list[AbstractJob[Any]]) -> None:
         """Record that a member gets new requirements. During a run, check and count them, too.
 
         `AbstractJob.requires` calls this method.
@@ -1261,7 +1261,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         for scheduler, member in zip(schedulers, (job or self, *schedulers), strict=False):
             scheduler._was_awaited = True
             if (run := scheduler._run) is not None:
-                if job is None or not run.is_draining_or_stopping:
+                if job is None or not run.is_ending:
                     return is_over
                 return _ending.will_not_start(run, job, member)
             is_over = scheduler._state.is_settled or scheduler._is_closed  # but one around it may have another attempt

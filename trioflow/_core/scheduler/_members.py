@@ -157,7 +157,7 @@ class Members:
         has_needs = bool(self.jobs_with_scheduling_options) or self.owner._pool is not None
         return self.is_unchecked or self.needs_recheck or has_needs
 
-    def admit(self, argument: Any, call_text: str) -> None:
+    def add(self, argument: Any, call_text: str) -> None:
         """Add jobs, and those of their inputs that belong to no scheduler. If any job is rejected, add none of them.
 
         Args:
@@ -183,7 +183,7 @@ class Members:
             self.is_unchecked = True
             self.insert(new_jobs)
         else:
-            self._admit_during_run(list(new_jobs), run)
+            self._add_during_run(list(new_jobs), run)
 
     def check_open(self, call_text: str) -> Run | None:
         """Return the innermost run around the jobs, if there is one, to which jobs may be added now.
@@ -209,7 +209,7 @@ class Members:
                 )
         return run
 
-    def _admit_during_run(self, new_jobs: list[AbstractJob[Any]], run: Run) -> None:
+    def _add_during_run(self, new_jobs: list[AbstractJob[Any]], run: Run) -> None:
         """Add jobs while the owner or an enclosing scheduler is running."""
         owner = self.owner
         is_running = owner._run is not None
