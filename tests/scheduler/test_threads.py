@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Answer, Budget, CycleError, Job, JobState, Pool, Rate, Scheduler, StopReason, current_job
+from trioflow import (
+    Answer,
+    Budget,
+    CycleError,
+    Job,
+    JobCancelled,
+    JobState,
+    Pool,
+    Rate,
+    Scheduler,
+    StopReason,
+    current_job,
+)
 from trioflow._core.scheduler import _sync_run
 from trioflow.abc import fraction_done
 
@@ -129,6 +141,20 @@ def test_a_scheduler_cancelled_before_it_was_nested_is_cancelled_as_a_job(virtua
     group.cancel()
     assert virtual(Scheduler(group).co_run)
     assert (group.state, job.state) == (JobState.CANCELLED, JobState.IDLE)
+
+
+def test_an_open_block_that_was_cancelled_before_it_began_has_no_body(virtual: Virtual) -> None:
+    """`async with` raises JobCancelled, because a body can only be left out by an exception."""
+    scheduler = Scheduler(label="home")
+
+    async def main() -> None:
+        scheduler.cancel()
+        with pytest.raises(JobCancelled, match="'home' was cancelled"):
+            async with scheduler:
+                raise AssertionError
+
+    virtual(main)
+    assert scheduler.stop_reason is StopReason.CANCELLED
 
 
 @pytest.mark.parametrize("name", ENDING)
