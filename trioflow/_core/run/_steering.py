@@ -220,9 +220,10 @@ class Steering:
 
     def _record_pause(self, run: Run) -> None:
         """Record that a run begins or ceases to be paused by itself, or held."""
-        pauses, now = self._record(run)[0], run.clock()
         is_open = run.scheduler in self.pauses or self._hold_of(run) is not None
-        if is_open is not bool(pauses and pauses[-1][1] == math.inf):
+        known: Any = self._records.get(run.scheduler, NOT_STEERED)[0]
+        if is_open is not bool(known and known[-1][1] == math.inf):
+            pauses, now = self._record(run)[0], run.clock()
             pauses.append((now, math.inf) if is_open else (pauses.pop()[0], now))
 
     def record_of(self, run: Run) -> SteeringRecord:
