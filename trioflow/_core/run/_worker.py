@@ -363,9 +363,12 @@ class Worker(WorkerTask):
                     awaitable = value = error = None
                 # ---- where a policy or priorities decide, let all else end that ends in this turn
                 if is_limited and line.order and not (run.is_ending or snapshot.is_same_iteration()):
-                    awaitable = value = None
-                    await self._let_others_end()
+                    self.start_searching()
+                    self.job = awaitable = value = None
+                    self.woken_in_turn = time_slice.turn_number
+                    await run.backend.yield_to_loop()
                     now = clock()
+                    self.must_leave |= lane.is_closed or not snapshot.is_task_unchanged()
             # ---- leave
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
@@ -411,14 +414,6 @@ class Worker(WorkerTask):
         if context is not None:
             apply_context(context)
         return True
-
-    async def _let_others_end(self) -> None:
-        """Yield to the loop once, so that what ends in this turn gives back before the policy passes over a job."""
-        self.start_searching()
-        self.job = None
-        self.woken_in_turn = self.run.time_slice.turn_number
-        await self.run.backend.yield_to_loop()
-        self.must_leave |= self.lane.is_closed or not self.task_snapshot.is_task_unchanged()
 
     async def _settle_other(
         self, job: AbstractJob[Any], awaitable: Any, value: Any, error: BaseException | None, now: float
