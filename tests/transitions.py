@@ -30,7 +30,7 @@ WRITERS = {
     ("_core.run._run", "Run._requeue"): {JobState.SCHEDULED},
     ("_core.run._run", "Run.ready"): {JobState.SCHEDULED},
     ("_core.run._run", "Run.settle"): {state for state in JobState if state.is_settled},
-    ("_core.run._worker", "Worker._run_jobs"): {JobState.RUNNING},
+    ("_core.run._worker", "Worker.work"): {JobState.RUNNING},
 }
 """The functions of the package that write a job's state, each with its module, and which states; nobody else may."""
 

@@ -133,7 +133,7 @@ PASS_ON = {
     "admit": {"Lane.ensure_searcher"},
     "ensure_searcher": {
         "Run.settle_apart",  # whatever settles outside of a worker
-        "Worker._run_jobs",
+        "Worker.work",
         "Lane.leave",
         "Lane.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends
         "Run._search_in_first_turns",

@@ -189,7 +189,7 @@ class LoopIterations:
 
     def current(self) -> object:
         """Return an object that identifies the current iteration."""
-        frame = None if self._code is None else sys._getframe(2)  # of `Worker._run_jobs`, or of what it calls
+        frame = None if self._code is None else sys._getframe(2)  # of `Worker.work`, or of what it calls
         while frame is not None:
             if frame.f_code is self._code:
                 return frame

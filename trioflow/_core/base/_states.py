@@ -1,7 +1,7 @@
 """The states of a job and their transitions, the phases of a run, why a run stops, and the causes of waits.
 
 A job is IDLE since `AbstractJob.__init__` or `AbstractJob._reset`. Then its run moves it along `TRANSITIONS`:
-`Run.ready` makes it SCHEDULED, `Worker._run_jobs` RUNNING, and `Run.settle` gives it its final
+`Run.ready` makes it SCHEDULED, `Worker.work` RUNNING, and `Run.settle` gives it its final
 state; for another attempt, `Run._requeue` makes it SCHEDULED again. What is tried again is reset, too. Tests compare
 this list with all that writes a state, and the figure and the table of the states in the documentation with
 `TRANSITIONS` and the texts below.

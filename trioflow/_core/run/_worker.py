@@ -251,54 +251,44 @@ class Worker(WorkerTask):
             nested.stop(StopReason.CANCELLED)
 
     async def work(self) -> None:
-        """Let the task that was spawned for this worker be that of the worker whose turn it is; see `TimeSlice`."""
-        time_slice = self.run.time_slice
-        try:
-            while (worker := time_slice.next_to_begin(self)) is None:
-                await self.run.backend.yield_to_loop()
-        except BaseException as fault:  # an error of the engine itself
-            worker = time_slice.take_unstarted(self)
-            worker.run.abandon(worker, fault)
-            worker.lane.leave(worker)
-            return
-        serving = worker._run_jobs()
-        del self, worker, time_slice  # an exception of a job may keep this frame alive, which must not keep the run
-        await serving
-
-    async def _run_jobs(self) -> None:
         """Run ready jobs until there are none left, or until one has changed the task: the hot loop.
 
+        The task serves the `worker` whose turn it is to begin: this one, or one that was spawned before it.
+
         The simplest jobs are called in this frame, because a call costs up to a tenth of an empty job. `_settle_other`
-        settles those that have failed or have changed the task.
+        settles those that have failed or have changed the task. A frame between this one and the task would cost 2 %.
         """
         awaitable: Any
         value: Any
         error: BaseException | None
+        worker: Any = None
         try:
-            current_worker_var.set(self)
-            run, lane, line = self.run, self.lane, self.lane.line
+            while (worker := self.run.time_slice.next_to_begin(self)) is None:
+                await self.run.backend.yield_to_loop()
+            current_worker_var.set(worker)
+            run, lane, line = worker.run, worker.lane, worker.lane.line
             scheduler, notify_start, startable = run.scheduler, run.notify_start, line.startable
             needs_own_tasks, time_slice, clock = run.needs_own_tasks, run.time_slice, run.clock
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
             snapshot: Any = None
             job: Any = None  # an AbstractJob; the hot path also reads fields of Job
             now, jobs_left, has_run_jobs = clock(), MAX_JOBS_IN_TURN, False
-            snapshot = run.backend.isolation.attach_current_task(self)
+            snapshot = run.backend.isolation.attach_current_task(worker)
             if snapshot and now >= lane.bounded_by.deadline:  # the loop has not yet said so
                 lane.bounded_by.stop(StopReason.TIMEOUT)
-            self.must_leave |= not snapshot or lane.is_closed
-            if self.errand is not None:
-                await self.errand.do_errand()
-                self.must_leave = True
-            elif not self.must_leave:
+            worker.must_leave |= not snapshot or lane.is_closed
+            if worker.errand is not None:
+                await worker.errand.do_errand()
+                worker.must_leave = True
+            elif not worker.must_leave:
                 lane.spawn_more()
-            while not self.must_leave:
+            while not worker.must_leave:
                 # ---- yield to the loop, if the turn is used up
                 if (now > time_slice.ends_at or not jobs_left) and (
                     startable or line.places is not None or run.unsettled >= len(lane.alive)
                 ):  # otherwise, workers run all jobs that are left, and this one leaves at once
                     awaitable = value = None
-                    has_time = await self._get_time(job if has_run_jobs else None, now)
+                    has_time = await worker._get_time(job if has_run_jobs else None, now)
                     now = clock()
                     if not has_time:
                         continue
@@ -316,73 +306,74 @@ class Worker(WorkerTask):
                 else:
                     break
                 is_plain = job._is_plain
-                if not is_plain and not self._fits(job, has_run_jobs):
+                if not is_plain and not worker._fits(job, has_run_jobs):
                     startable.appendleft(job)  # a new worker takes it
                     break
                 if is_limited and job._extras is not None and job._extras.grant is not None:
                     now = clock()  # admitting jobs may have taken long
                     job._extras.grant.let_accrue(now)
-                if self.is_searching:
-                    self.stop_searching()
+                if worker.is_searching:
+                    worker.stop_searching()
                 if not is_plain and job._options.forever:
-                    lane.prepare_for_forever_job(self)
+                    lane.prepare_for_forever_job(worker)
                 elif not lane.searchers and (startable or is_limited):
                     lane.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
-                if self.woken_in_turn != time_slice.turn_number or not has_run_jobs or (is_limited and line.order):
-                    self.woken_in_turn = time_slice.turn_number
+                if worker.woken_in_turn != time_slice.turn_number or not has_run_jobs or (is_limited and line.order):
+                    worker.woken_in_turn = time_slice.turn_number
                     snapshot.record_iteration()
                     has_run_jobs = True
-                self.job = job
-                job._worker = self
+                worker.job = job
+                job._worker = worker
                 job._started_at = now
                 job._state = RUNNING
                 if needs_own_tasks or (not is_plain and job._options.own_task):
-                    self.name_task(job)
+                    worker.name_task(job)
                 value = error = None  # this frame must not keep a result alive
                 awaitable = UNCALLED
                 try:
                     if notify_start is not None:
                         notify_start(scheduler, job)
-                    awaitable = job._function(*job._args) if is_plain else call_job(self, job)
+                    awaitable = job._function(*job._args) if is_plain else call_job(worker, job)
                     value = await awaitable
                     if value is not None and type(value) is CoroutineType:
                         error = unawaited_coroutine_error(job.label, value)  # pyright: ignore[reportUnknownArgumentType]
-                        self.verdict = Verdict(FAILED, error, error)  # it would fail each time
+                        worker.verdict = Verdict(FAILED, error, error)  # it would fail each time
                 except BaseException as raised:
                     error = raised
                 # ---- settle it
                 now = clock()
                 if error is None and snapshot.is_task_unchanged():
                     run.settle(job, SUCCEEDED, value, now)
-                    if needs_own_tasks and not self.must_leave:
-                        self.must_leave = not ((startable or is_limited) and run.backend.isolation.renew_task(self))
+                    if needs_own_tasks and not worker.must_leave:
+                        worker.must_leave = not ((startable or is_limited) and run.backend.isolation.renew_task(worker))
                 else:
-                    await self._settle_other(job, awaitable, value, error, now)
+                    await worker._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
                 # ---- where a policy or priorities decide, let all else end that ends in this turn
                 if is_limited and line.order and not (run.is_ending or snapshot.is_same_iteration()):
-                    self.start_searching()
-                    self.job = awaitable = value = None
-                    self.woken_in_turn = time_slice.turn_number
+                    worker.start_searching()
+                    worker.job = awaitable = value = None
+                    worker.woken_in_turn = time_slice.turn_number
                     await run.backend.yield_to_loop()
                     now = clock()
-                    self.must_leave |= lane.is_closed or not snapshot.is_task_unchanged()
+                    worker.must_leave |= lane.is_closed or not snapshot.is_task_unchanged()
             # ---- leave
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
-            self.job = None
-            is_changed = self.must_leave and not (snapshot and snapshot.is_task_unchanged())
-            if (is_changed or self.errand is not None) and run.phase is not STOPPING:
-                run.notice_cancellation(self)
+            worker.job = None
+            is_changed = worker.must_leave and not (snapshot and snapshot.is_task_unchanged())
+            if (is_changed or worker.errand is not None) and run.phase is not STOPPING:
+                run.notice_cancellation(worker)
         except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
-            self.run.abandon(self, fault)
+            worker = worker or self.run.time_slice.take_unstarted(self)
+            worker.run.abandon(worker, fault)
         finally:
-            self.lane.leave(self)
+            worker.lane.leave(worker)
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
-            self = run = lane = scheduler = line = startable = notify_start = nothing
+            self = worker = run = lane = scheduler = line = startable = notify_start = nothing
             time_slice = clock = snapshot = job = awaitable = value = error = nothing
 
     async def _get_time(self, last_job: AbstractJob[Any] | None, now: float) -> bool:
