@@ -193,7 +193,8 @@ class Run:
         if window is not None or outer is not None:
             self._use_limiter()
         self.lane = self.open_lane = Lane(self, self.line)
-        self.steering.begin(self)
+        if self.steering.pauses:
+            self.steering.begin(self)
         self.requirement_counts = RequirementCounts(self)
         self.failures = FailureCounts(self)
         for part in parts:

@@ -146,9 +146,8 @@ class Steering:
 
     def begin(self, run: Run) -> None:
         """Let a run begin in the pauses that are in force."""
-        if self.pauses:
-            self._take_pause(run)
-            self._record_pause(run)
+        self._take_pause(run)
+        self._record_pause(run)
 
     def _take_pause(self, run: Run) -> None:
         """Let a run be paused if its scheduler or one around it is."""
@@ -228,11 +227,12 @@ class Steering:
 
     def record_of(self, run: Run) -> SteeringRecord:
         """Return what has changed since a run began. Any thread may ask."""
-        pauses, window_sizes = self._records.get(run.scheduler, NOT_STEERED)
-        return SteeringRecord(tuple(pauses), tuple(window_sizes))
+        record = self._records.get(run.scheduler)
+        return NOT_STEERED if record is None else SteeringRecord(tuple(record[0]), tuple(record[1]))
 
     def end_record(self, run: Run) -> SteeringRecord:
         """Return what has changed in a run that has ended; another attempt has a record of its own."""
         record = self.record_of(run)
-        self._records.pop(run.scheduler, None)
+        if record is not NOT_STEERED:
+            del self._records[run.scheduler]
         return record

@@ -139,12 +139,12 @@ class TimeSlice:
         self.workers_with_time += 1
         return True
 
-    def next_to_begin(self, worker: Worker) -> Worker | None:
+    def next_to_begin(self, worker: Worker, now: float) -> Worker | None:
         """Return the worker that the new task of `worker` has to be; None if the task has to wait for the next turn.
 
         That is the one that was spawned first, if the task can be that, and if time is left for its first job.
         """
-        spawned, first, now = self.spawned, self.spawned[0], self.clock()
+        spawned, first = self.spawned, self.spawned[0]
         if worker.lane.is_closed and worker in spawned:
             spawned.remove(worker)
             return worker
@@ -263,7 +263,7 @@ class Worker(WorkerTask):
         error: BaseException | None
         worker: Any = None
         try:
-            while (worker := self.run.time_slice.next_to_begin(self)) is None:
+            while (worker := self.run.time_slice.next_to_begin(self, now := self.run.clock())) is None:
                 await self.run.backend.yield_to_loop()
             current_worker_var.set(worker)
             run, lane, line = worker.run, worker.lane, worker.lane.line
@@ -272,7 +272,7 @@ class Worker(WorkerTask):
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
             snapshot: Any = None
             job: Any = None  # an AbstractJob; the hot path also reads fields of Job
-            now, jobs_left, has_run_jobs = clock(), MAX_JOBS_IN_TURN, False
+            jobs_left, has_run_jobs = MAX_JOBS_IN_TURN, False
             snapshot = run.backend.isolation.attach_current_task(worker)
             if snapshot and now >= lane.bounded_by.deadline:  # the loop has not yet said so
                 lane.bounded_by.stop(StopReason.TIMEOUT)
