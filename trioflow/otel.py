@@ -170,8 +170,6 @@ class Tracing(Instrument):
         span = self._spans.pop(job, None)
         is_waiting = job in self._waiting
         self._waiting.pop(job, None)
-        if span is None and job.is_succeeded() and not job.restored:
-            return  # its scheduler was tried again, and has kept it
         if span is None:  # the job never started
             span = self._start_span(scheduler, job)
         else:

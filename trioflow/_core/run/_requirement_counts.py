@@ -111,10 +111,7 @@ class RequirementCounts:
                 job._ensure_extras().runs_once = True
         elif run.keeps_succeeded:
             settled, jobs = [job for job in jobs if job._state is not IDLE], [job for job in jobs if job._state is IDLE]
-            run.had_ordinary_jobs |= bool(settled)
-            if run.notify_end is not None:
-                for job in settled:
-                    run.notify_end(run.scheduler, job)
+            run.had_ordinary_jobs |= bool(settled)  # their ends were told when they settled
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
         is_undecided = run.journal_writer is not None or bool(run.parts and overriding(run.parts, "may_start"))
         self.is_undecided = is_undecided

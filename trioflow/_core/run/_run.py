@@ -646,6 +646,13 @@ class Run:
         if not self.unsettled:
             self.wake()
 
+    def reset(self, scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
+        """Put a job back to IDLE, before the run begins; tell this if it had settled in the same outermost run."""
+        has_settled = self.outer_worker is not None and job._state.is_settled
+        job._reset()
+        if has_settled and self.instrument_set is not None:
+            self.instrument_set.notify("job_reopened", scheduler, job)
+
     def _cancelled_outcome(self, cause: CancelCause | None) -> CancelledOutcome:
         """Return the outcome of a job that ends CANCELLED, which says whether a failure or a timeout has done it.
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import math
 import weakref
-from collections import deque
-from collections.abc import Callable, Collection, Generator
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Generator, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, final
 
 from .. import backend as _backend
 from ..base import _logger
@@ -166,7 +166,7 @@ class SettledJobs(Generic[J]):
     def __init__(self, scheduler: BaseScheduler, jobs: Collection[J] | None = None) -> None:
         """Collect the jobs that have settled, and begin to watch the others; None: all jobs, also those added later."""
         self._scheduler = scheduler
-        self.includes_added_jobs: bool = jobs is None
+        self._chosen: Final = None if jobs is None else frozenset(jobs)
         # The job that iterates and its enclosing schedulers, which cannot settle before the iteration ends.
         self._iterating_jobs = {worker.job for worker in enclosing_workers()}
         self._waiter = caller_in(scheduler)
@@ -178,7 +178,7 @@ class SettledJobs(Generic[J]):
         writer = None if scheduler._run is None else scheduler._run.journal_writer
         restored = () if writer is None else writer.restored_by_add
         watched: Collection[Any] = [*restored, *scheduler] if jobs is None else jobs
-        self._settled_jobs: deque[J] = deque()
+        self._settled_jobs: OrderedDict[J, None] = OrderedDict()  # the first of a dict that shrank is found slowly
         for job in sorted(watched, key=lambda job: job.finished_at if job.is_settled() else math.inf):
             self.watch(job)
         if scheduler._settled_iterators is None:
@@ -196,6 +196,17 @@ class SettledJobs(Generic[J]):
             self._unsettled_jobs.add(job)
         job._ensure_extras().add_listener(self._listener)
 
+    @property
+    def includes_added_jobs(self) -> bool:
+        return self._chosen is None
+
+    def watch_new(self, jobs: Iterable[Any]) -> None:
+        """Watch jobs that were added, or that are tried again and will settle anew: it yields that end, not this."""
+        for job in jobs:
+            if self._chosen is None or job in self._chosen:
+                self._settled_jobs.pop(job, None)
+                self.watch(job)
+
     def end_iteration(self) -> None:
         """End the iteration because the run has ended. It does not include jobs that settle in a later run."""
         self._has_run_ended = True
@@ -204,7 +215,7 @@ class SettledJobs(Generic[J]):
     def _on_settled(self, job: J) -> None:
         self._unsettled_jobs.discard(job)
         if job.is_settled():
-            self._settled_jobs.append(job)
+            self._settled_jobs[job] = None
         self._wake()
 
     def _wake(self) -> None:
@@ -229,7 +240,7 @@ class SettledJobs(Generic[J]):
                     self._change_event, self._waiter, self._unsettled_jobs, _explain.ITERATES
                 )
             await self._change_event.wait()
-        return self._settled_jobs.popleft()
+        return self._settled_jobs.popitem(last=False)[0]
 
     def _is_exhausted(self) -> bool:
         """Return whether no further jobs are awaited, because the run has ended or all awaited jobs have settled."""

@@ -876,17 +876,17 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             is_fresh = not members.jobs_added_during_run and self._enough is None
             run.keeps_succeeded = self._extras.keeps_succeeded = is_fresh
             if is_fresh:
-                yield from self._reset_others()
+                yield from self._reset_others(run)
         if not is_fresh and (members.jobs_added_during_run or members.nested_schedulers):
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()
         if members.needs_check() if run.outer_worker is None else members.is_unchecked:
             yield from _checks.check_members(members)
         if not is_fresh:
-            yield from self._reset_jobs()
+            yield from self._reset_jobs(run)
         members.needs_reset = True
 
-    def _reset_jobs(self) -> Iterator[None]:
+    def _reset_jobs(self, run: Run) -> Iterator[None]:
         """Reset all jobs, at any depth, that the last run has changed. Yield whenever other tasks should get a turn."""
         for scheduler in iterate_schedulers(self):
             members = scheduler._members
@@ -894,22 +894,23 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             jobs = members.jobs if members.needs_reset else ()
             for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(jobs):
                 for job in chunk:
-                    job._reset()
+                    run.reset(scheduler, job)
                 if pause_is_due:
                     yield
             members.needs_reset = False
 
-    def _reset_others(self) -> Iterator[None]:
-        """Reset the members that have not succeeded, because the scheduler is tried again. Yield as above."""
+    def _reset_others(self, run: Run) -> Iterator[None]:
+        """Reset the members that run again, because the scheduler is tried again. Yield as above."""
         self._reset_outcome()
+        again = self._members.jobs_to_repeat()
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(self._members.jobs):
             for job in chunk:
-                if job._state is JobState.SUCCEEDED and not job._options.forever and job._outcome is not DROPPED:
+                if job not in again:
                     if job._extras is not None:
                         job._extras.consumer_count = 0
                 else:
                     keeps_succeeded = is_scheduler(job) and job._stop_reason is not None
-                    job._reset()
+                    run.reset(self, job)
                     if keeps_succeeded:
                         job._ensure_extras().keeps_succeeded = True
             if pause_is_due:
@@ -1268,8 +1269,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _extend_settled_iterators(self, jobs: list[AbstractJob[Any]]) -> None:
         for iterator in tuple(self._settled_iterators or ()):
-            for job in jobs if iterator.includes_added_jobs else ():
-                iterator.watch(job)
+            iterator.watch_new(jobs)
 
     def _interrupt(self, interruption: BaseException | None) -> bool:
         """Stop the run in progress because of a signal, and return whether there was one."""

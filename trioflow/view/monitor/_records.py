@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, cast
 
 from ..._core.base._states import JobState, ReportedState
@@ -162,6 +162,12 @@ class JobCounts(Tally):
         waiting = self.waiting_count
         for counts in self.iterate_outwards():
             counts.unreached_count += waiting
+
+    def expect_waiting(self, nested: Iterable[JobCounts]) -> None:
+        """Count as waiting again what only this scheduler, which had ended, has not reached."""
+        waiting = self.unreached_count - sum(each.unreached_count for each in nested if each.enclosing is self)
+        for counts in self.iterate_outwards():
+            counts.unreached_count -= waiting
 
     def subtract_from_enclosing(self) -> None:
         for counts in () if self.enclosing is None else self.enclosing.iterate_outwards():
