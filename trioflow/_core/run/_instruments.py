@@ -258,9 +258,6 @@ class Part:
     def on_resumed(self) -> None:
         """`resume()` was called, and the run is not paused."""
 
-    async def close(self, deadline: float) -> None:
-        """End what the part does, in the shutdown of the run."""
-
 
 def overriding(parts: tuple[Part, ...], method: str) -> list[Any]:
     """Return the bound methods of those parts that override a method of `Part`."""

@@ -206,8 +206,6 @@ def why_not(run: Run, job: AbstractJob[Any] | None) -> str:
     """Return why a job, or for None any, cannot be tried again now; "" if it can. Any thread may ask."""
     if run.phase is not RunPhase.RUNNING:
         return f"{run.scheduler.label!r} {run.phase.value}"
-    if run.is_settling:
-        return "a hook must not change the run while a job settles; use on_settled, or another job"
     if job is None:
         return ""
     state = job._state
@@ -243,7 +241,7 @@ def reopen(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
     if failed := [job for job in jobs if not why_not(run, job)]:
         if (part := run.part(Reopening)) is None:
             run.parts = (*run.parts, part := Reopening(run))
-        part.add(failed)
+        part.add([job for job in failed if not part.has(job)])
 
 
 class Reopening(Part):
@@ -265,13 +263,19 @@ class Reopening(Part):
     def is_busy(self) -> bool:
         return bool(self._todo) and self._run.phase is RunPhase.RUNNING
 
+    def has(self, job: AbstractJob[Any]) -> bool:
+        return job in self._failed
+
     def add(self, failed: list[AbstractJob[Any]]) -> None:
         self._reported += failed
         new_errors = failed[: MAX_NAMED_JOBS - len(self._errors)]
         self._errors += [f"{job.label!r} ({one_line_error(no_result_error(job))})" for job in new_errors]
         self._failed.update(failed)
         self._todo.extend(failed)
-        self._work()
+        if self._run.is_settling:  # a function that is told so asks for this: it takes effect when this is done
+            self._run.call_in_loop(self._work)
+        else:
+            self._work()
 
     def _work(self) -> None:
         """Reopen jobs for the time of a turn, and let the loop call this again for the others."""

@@ -617,9 +617,9 @@ class Run:
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
         if self.notify_end is not None:
-            self.is_settling = True
+            was_settling, self.is_settling = self.is_settling, True  # of another job, of which a hook cancels this one
             self.notify_end(self.scheduler, job)
-            self.is_settling, extras = False, job._extras
+            self.is_settling, extras = was_settling, job._extras
         if self.queue.places is not None:
             self.queue.give_back(job)
         if extras is not None:

@@ -23,8 +23,7 @@ from ..base import _logger
 from ..base._states import JobState
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
-from ..job._job import AbstractJob, is_scheduler
-from ..parts import SettledCalls
+from ..job._job import AbstractJob
 from ..run._current import current_worker_var, enclosing_workers
 from ..words import _explain
 
@@ -45,7 +44,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
     """
     if scheduler._run is not None:
         scheduler._run.check_thread(f"await of {job.label!r}")
-    waiter = caller_in(scheduler)
+    waiter = waiting_job()
     try:
         with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):
             while not job._state.is_settled:
@@ -72,18 +71,6 @@ def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator
         remaining = list(extras.awaited_jobs)
         remaining.remove(job)
         extras.awaited_jobs = tuple(remaining)
-
-
-def caller_in(scheduler: BaseScheduler) -> AbstractJob[Any] | None:
-    """Return the outermost scheduler if its `on_settled` calls this function; otherwise, the `waiting_job`.
-
-    If a nested scheduler does so, this is the waiting job.
-    """
-    outermost = outermost_scheduler(scheduler)
-    run = outermost._run
-    calls = None if run is None else run.part(SettledCalls)
-    is_call = run is not None and calls is not None and calls.task is run.backend.current_task()
-    return outermost if is_call else waiting_job()
 
 
 def waiting_job() -> AbstractJob[Any] | None:
@@ -127,10 +114,9 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
 def watch_of(
     waiter: AbstractJob[Any] | None, jobs: Collection[AbstractJob[Any]], verb: str
 ) -> _explain.WaitWatch | None:
-    """Return the watch of a wait, of a job or an outermost scheduler; None if no run goes on while it waits."""
+    """Return the watch of a wait of a job; None if no run goes on while it waits."""
     worker = None if waiter is None else waiter._worker
-    run = worker.run if worker is not None else waiter._run if waiter is not None and is_scheduler(waiter) else None
-    return None if waiter is None or run is None else _explain.WaitWatch(run, waiter, jobs, verb)
+    return None if waiter is None or worker is None else _explain.WaitWatch(worker.run, waiter, jobs, verb)
 
 
 async def wait_or_report(
@@ -140,7 +126,7 @@ async def wait_or_report(
 
     Args:
         event: set when one of the jobs has settled.
-        waiter: the waiting job, or the scheduler whose `on_settled` waits; if it is None, return at once.
+        waiter: the waiting job; if it is None, return at once.
         jobs: the jobs for which it waits, which may change.
         verb: the words that link the waiting job to these.
 
@@ -169,7 +155,7 @@ class SettledJobs(Generic[J]):
         self._chosen: Final = None if jobs is None else frozenset(jobs)
         # The job that iterates and its enclosing schedulers, which cannot settle before the iteration ends.
         self._iterating_jobs = {worker.job for worker in enclosing_workers()}
-        self._waiter = caller_in(scheduler)
+        self._waiter = waiting_job()
         self._is_reported = False  # whether it was reported that the iteration cannot go on
         self._listener = _weak_listener(self)
         self._unsettled_jobs: set[J] = set()  # the jobs that the iteration waits for

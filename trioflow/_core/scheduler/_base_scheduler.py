@@ -39,7 +39,7 @@ from ..job._job import AbstractJob, is_job, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._labels import text_of
 from ..job._option_descriptors import Option
-from ..parts import SettledCalls, SettledFunction, check_on_settled, make_parts
+from ..parts import SettledFunction, check_on_settled, make_parts
 from ..run import _ending, _journaling, _requirement_counts
 from ..run._current import current_worker_var, enclosing_workers
 from ..run._instruments import Instrument, check_instruments
@@ -137,10 +137,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         journal: a `Journal`, or the path of one, for each of its runs, and inside `async with`. It records each job
             that succeeds. A job that an earlier run has recorded is restored instead of being run again; a job that is
             added during a run is restored by `add`. On a nested scheduler this option has no effect.
-        on_settled: a function, plain or async, that is called with each of its jobs in the order in which they settle,
-            whatever their outcome: one call at a time, outside of all limits, and all of them before the run ends. It
-            may add jobs. If it raises, the run ends with that exception, and `stop_reason` is CRITICAL. When the run
-            stops, the calls that are left share the `shutdown_timeout` with the `co_shutdown` calls.
+        on_settled: a plain function that is called with each of its jobs as it settles, whatever its outcome: each time
+            that it settles, if it is tried again. It may add jobs, and try the job again. If it raises, the run ends
+            with that exception, and `stop_reason` is CRITICAL. To await something, iterate over `as_settled()`.
         hold: whether a run is held where it would end with failures that count, until `try_again()` tries one of them
             again, a job is added, or `resume()` ends the run. Timeouts go on, and end it as always. Only an outermost
             scheduler can have this.
@@ -797,8 +796,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             self._run = run
             for _ in self._prepare(run):
                 await backend.checkpoint()
-            calls = None if self._on_settled is None else run.part(SettledCalls)
-            await (run.execute() if calls is None else calls.run_beside(run.execute))
+            await run.execute()
         except Exception as error:  # raised by the checks in `_prepare`
             if run.interruption not in (None, error):
                 raise run.interruption from error

@@ -22,7 +22,7 @@ from ..job._errors import BudgetSpent, one_line_error, remedy_of
 from ..job._job import AbstractJob, has_moved_on, is_scheduler
 from ..job._labels import distinct_names, printable, shorten
 from ..job._requirements import decide, has_failed
-from ..parts import FirstRule, SettledCalls
+from ..parts import FirstRule
 from ..run._ending import may_clean_up
 from ..run._instruments import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
@@ -213,9 +213,6 @@ def get_status_text(job: AbstractJob[Any]) -> str:
         return ""
     if (cancellation := _cancellation_text(job)) is not None:
         return f"{cancellation}, still running"
-    run = job._run if is_scheduler(job) else None
-    if run is not None and (calls := run.part(SettledCalls)) is not None:
-        return calls.wait_text()
     if not job._has_status_text or job.redact:
         wait = waiting(job)
         return "" if wait is None else wait.text
@@ -469,7 +466,7 @@ class WaitWatch(Part):
     """The check of a wait, at `due_at`, until it is reported; a part of the run for which the body of a job waits."""
 
     def __init__(self, run: Run, waiter: AbstractJob[Any], jobs: Collection[AbstractJob[Any]], verb: str) -> None:
-        """Watch a wait of a job, or of a scheduler whose `on_settled` waits.
+        """Watch a wait of a job.
 
         Args:
             run: the run of the waiting job, to which a report is made.
@@ -519,8 +516,6 @@ def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
         link, last = path[-1]
         if link in (LASTS, ITERATES, RUNS) and last is not waiter:
             text = f"{text}, which waits for {waiter.label!r}"
-    if is_scheduler(waiter):
-        text = f"on_settled of {text}"
     if held:
         lacking = path[held[-1] - 1][1]
         return text if lacking._scheduler is None else f"{text}: {lacking._scheduler.explain(lacking)}"
