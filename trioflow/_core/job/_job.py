@@ -94,6 +94,7 @@ class RunExtras:
     earlier_retries = 0  # how many of these came before the job was tried again: its `retry` does not count them
     keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps what has succeeded in it
     first_started_at: float | None = None  # when the first attempt started, if the job was retried
+    earlier_seconds = 0.0  # in which the attempts before the current one ran
     backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
     # While instruments learn that the job is queued again: its attempt's start, end and error.
     ended_attempt: tuple[float, float, BaseException] | None = None
@@ -121,6 +122,7 @@ class RunExtras:
     def add_retry(self, began: float, failed_at: float, error: BaseException, backoff: float) -> None:
         """Count another attempt, after a backoff. The one before failed at `failed_at`, with `error`."""
         self.retry_count += 1
+        self.earlier_seconds += failed_at - began
         attempt = FailedAttempt(self.retry_count, began, failed_at, _errors.one_line_error(error), failed_at + backoff)
         self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
 

@@ -241,7 +241,12 @@ def reopen(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
     if failed := [job for job in jobs if not why_not(run, job)]:
         if (part := run.part(Reopening)) is None:
             run.parts = (*run.parts, part := Reopening(run))
-        part.add([job for job in failed if not part.has(job)])
+        part.add([job for job in failed if not is_about_to_reopen(run, job)])
+
+
+def is_about_to_reopen(run: Run, job: AbstractJob[Any]) -> bool:
+    """Return whether a hook has asked for another try of a job that was settling."""
+    return (part := run.part(Reopening)) is not None and job in part.failed
 
 
 class Reopening(Part):
@@ -250,7 +255,7 @@ class Reopening(Part):
     def __init__(self, run: Run) -> None:
         self._run = run
         self._todo: Final[deque[AbstractJob[Any]]] = deque()
-        self._failed: Final[set[AbstractJob[Any]]] = set()  # those of them that are tried again
+        self.failed: Final[set[AbstractJob[Any]]] = set()  # those of them that are tried again
         self._is_working = False
         self._clear_report()
 
@@ -263,14 +268,11 @@ class Reopening(Part):
     def is_busy(self) -> bool:
         return bool(self._todo) and self._run.phase is RunPhase.RUNNING
 
-    def has(self, job: AbstractJob[Any]) -> bool:
-        return job in self._failed
-
     def add(self, failed: list[AbstractJob[Any]]) -> None:
         self._reported += failed
         new_errors = failed[: MAX_NAMED_JOBS - len(self._errors)]
         self._errors += [f"{job.label!r} ({one_line_error(no_result_error(job))})" for job in new_errors]
-        self._failed.update(failed)
+        self.failed.update(failed)
         self._todo.extend(failed)
         if self._run.is_settling:  # a function that is told so asks for this: it takes effect when this is done
             self._run.call_in_loop(self._work)
@@ -287,9 +289,9 @@ class Reopening(Part):
         is_line_clean = False
         while self.is_busy() and (len(reopened) % JOBS_PER_CLOCK_READING or run.clock() <= until):
             job = todo.popleft()
-            if job in self._failed or (job._state is JobState.BLOCKED and not _lacks_input(job)):
-                self._blocked_count += job not in self._failed
-                self._failed.discard(job)
+            if job in self.failed or (job._state is JobState.BLOCKED and not _lacks_input(job)):
+                self._blocked_count += job not in self.failed
+                self.failed.discard(job)
                 if job._started_at is None and not is_line_clean:  # it may have settled while it waited
                     run.queue.drop_settled()
                     is_line_clean = True

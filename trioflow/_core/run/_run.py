@@ -31,7 +31,7 @@ from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._instruments import Hook, Instrument, InstrumentSet, Part, with_parts
 from ._journaling import JournalWriter
-from ._requirement_counts import RequirementCounts, count_consumer, link, reopen, reopen_all, why_not
+from ._requirement_counts import RequirementCounts, count_consumer, is_about_to_reopen, link, reopen, reopen_all, why_not
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
@@ -676,7 +676,7 @@ class Run:
 
     def drop(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
-        if self.members.can_be_dropped(job):
+        if self.members.can_be_dropped(job) and not is_about_to_reopen(self, job):
             if self.journal_writer is not None:
                 self.journal_writer.journal.forget(job)
             if self._start_order is not None:

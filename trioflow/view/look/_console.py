@@ -198,7 +198,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     tally, counted, failed_groups = run.counted()
     root = next((facts.span for facts in run.runs.values() if facts.span.parent is None), None)
     running = [one.span for one in counted if one.span.state is JobState.RUNNING]
-    running.sort(key=lambda span: (span.forever, span.started_at or now, span.number))
+    running.sort(key=lambda span: (span.forever, span.attempt_started_at or now, span.number))
     failed = [*(one for one in counted if one.failure is not None), *failed_groups]
     groups = group_failures((one, one.span.critical, one.failure.number, one.failure.kind) for one in failed)  # type: ignore[union-attr]
     elapsed = None if root is None or root.started_at is None else now - root.started_at
@@ -224,7 +224,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
                 span.number,
                 name_of(span.path),
                 "forever" if span.forever else f"attempt {len(span.attempts) + 1}" if span.attempts else "",
-                stopwatch_text(now - (now if span.started_at is None else span.started_at)),
+                stopwatch_text(now - (now if span.attempt_started_at is None else span.attempt_started_at)),
             ]
             for span in running[:MAX_RUNNING]
         ],

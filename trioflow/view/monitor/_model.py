@@ -26,7 +26,15 @@ from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
 from ..._core.words._failures import culprit_text
-from ..._core.words._job_queries import all_requirements, criticality, end_facts, is_failed_group, is_one_job
+from ..._core.words._job_queries import (
+    all_requirements,
+    criticality,
+    end_facts,
+    is_failed_group,
+    is_one_job,
+    latest_start,
+    seconds_taken,
+)
 from ..._core.words._run_view import current_run, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import PLAIN_OUTCOME, outcome
@@ -160,7 +168,7 @@ class RunModel:
     def job_started(self, started_job: AnyJob) -> None:
         job = self.records[started_job]
         previous_state = _counted_state(job)
-        job.state, job.started_at = JobState.RUNNING, started_job.started_at
+        job.state, job.started_at = JobState.RUNNING, latest_start(started_job)
         job.leave_ready_group()
         enclosing = job.enclosing
         assert enclosing is not None
@@ -177,6 +185,7 @@ class RunModel:
         job = self.records[settled_job]
         previous_state = _counted_state(job)
         state, job.started_at, job.finished_at, has_no_further_facts = end_facts(settled_job)
+        job.seconds = seconds_taken(settled_job)
         if not has_no_further_facts:
             job.outcome = outcome(settled_job)
         job.state = state

@@ -189,7 +189,10 @@ class JobRecord:
     # The fields below describe the current run. These are their values before a run.
     state = JobState.IDLE
     started_at: float | None = None
+    """When the current attempt has started."""
     finished_at: float | None = None
+    seconds: float | None = None
+    """How long its attempts have run, once it has settled."""
     outcome = PLAIN_OUTCOME
     """The outcome of the job, once it has settled."""
     ready_group: dict[JobRecord, None] | None = None
@@ -222,7 +225,7 @@ class JobRecord:
 
     def reset_run_fields(self) -> None:
         """Reset the fields that describe the current run to their values before a run."""
-        for name in ("state", "started_at", "finished_at", "outcome", "ready_group"):
+        for name in ("state", "started_at", "finished_at", "seconds", "outcome", "ready_group"):
             vars(self).pop(name, None)
 
     @property
