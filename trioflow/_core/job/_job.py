@@ -17,7 +17,7 @@ from ..base import _amounts
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from ..base._text_forms import short_repr
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
-from ._ancestors import enclosing_schedulers
+from ._ancestors import enclosing_schedulers, outermost_ended
 from ._job_options import BoxStyle, check_text, or_none
 from ._option_descriptors import Option, ReadOnlyOption, SharedOption
 from ._retry import Retry, check_retry
@@ -760,6 +760,9 @@ class AbstractJob(Generic[T]):
         log names it. A job that only its own `cancel()` has ended can be tried again, too. From another thread than
         that of the run, this takes effect in the next turn of its loop, if it still can.
 
+        In a nested scheduler that has ended, this tries again the outermost one around the job that has: it keeps what
+        has succeeded. A function that is told that a job settles may call this, too.
+
         Raises:
             RuntimeError: the scheduler is not running, or is draining or stopping; the job has not failed, can run
                 only once, was dropped, or is in a `First`; or an input was dropped by `keep_result=False`.
@@ -781,13 +784,13 @@ class AbstractJob(Generic[T]):
             (True, 'SUCCEEDED', 2)
 
         """
-        scheduler = self._scheduler
+        wanted = outermost_ended(self)
+        scheduler = wanted._scheduler
         run = None if scheduler is None else scheduler._run
         if run is not None:
-            run.try_again(self)
+            run.try_again(wanted, self)
         elif scheduler is None or not scheduler._has_ended_elsewhere():
-            advice = "" if scheduler is None or scheduler._scheduler is None else f"; try {scheduler.label!r} again"
-            raise RuntimeError(f"try_again() of {self.label!r}: its scheduler is not running{advice}")
+            raise RuntimeError(f"try_again() of {self.label!r}: its scheduler is not running")
 
     async def wait_settled(self) -> None:
         """Wait until the job has settled. This is always a checkpoint.

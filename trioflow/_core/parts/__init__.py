@@ -7,7 +7,6 @@ of a scheduler, the hold of a run with `hold=True`, and the calls of `on_settled
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -384,11 +383,8 @@ class Hold(Part):
         run.hold = None if run.hold is not None else Pause(run.clock(), "hold=True")
         run.record_pause()
         if run.hold is not None:
-            advice = (
-                f"try_again() or `trioflow look {os.getpid()} --retry` tries them again, resume() or --resume ends it"
-            )
             message = f"the run of {run.scheduler.label!r} has failures, and is held"
-            run.report(None, message, advice=f": {advice}", is_steering=True)
+            run.report(None, message, advice=f": {run.scheduler._hold_advice()}", is_steering=True)
 
     def on_added(self) -> None:
         self.turn()

@@ -1043,7 +1043,17 @@ class Run:
             worker.job = None
             self.settle(job, JobState.FAILED, Failure(fault), self.clock())
 
-    def try_again(self, job: AbstractJob[Any] | None) -> None:
+    def why_not_again(self, job: AbstractJob[Any] | None, wanted: AbstractJob[Any] | None = None) -> str:
+        """Return why a member, or for None all, cannot be tried again for the sake of `wanted` in it; "" if it can."""
+        wanted = wanted or job or self.scheduler
+        reason = why_not(self, job)
+        if wanted._state in (SUCCEEDED, JobState.SKIPPED):
+            reason = f"it is {wanted._state.value}, and only what has failed, or was cancelled alone, can be"
+        elif reason and job is not None and wanted is not job:
+            reason = f"it is in {job.label!r}, of which try_again() says: {reason}"
+        return reason and f"try_again() of {wanted.label!r}: {reason}"
+
+    def try_again(self, job: AbstractJob[Any] | None, wanted: AbstractJob[Any] | None = None) -> None:
         """Try again a failed member, or all that has failed at any depth. Any thread may call this.
 
         Raises:
@@ -1051,8 +1061,8 @@ class Run:
 
         """
         call_text = f"try_again() of {(job or self.scheduler).label!r}"
-        if reason := why_not(self, job):
-            raise _errors.GrowingError(f"{call_text}: {reason}")
+        if problem := self.why_not_again(job, wanted):
+            raise _errors.GrowingError(problem)
         self.steer(partial(reopen_all, self) if job is None else partial(reopen, self, (job,)), call_text)
 
     def cancel_job(self, job: AbstractJob[Any]) -> None:
