@@ -56,8 +56,6 @@ class ModelScheduler(ModelJob):
         self.stopping = self.draining = self.forever_ended = self.flushing = False
         self.paused = self.name in self.world.paused
         self.held_up = self.is_released = False  # whether the run is held, and was let go on by `resume()`
-        self.calls_due: deque[str] = deque()  # of on_settled
-        self.call_timer: Timer | None = None
         self.members: dict[str, ModelResource] = {}  # what it keeps for its members
         pools = self.world.pools  # they outlive the attempts of their scheduler
         if self.name not in pools:
@@ -596,8 +594,6 @@ class ModelScheduler(ModelJob):
 
     def is_over(self) -> bool:
         """The run ends when there have been other jobs than forever jobs and all of them have settled."""
-        if self.calls_due or self.call_timer is not None:
-            return False
         if self.draining:
             return not any(not job.plan.forever for job in self.running)
         ordinary = [job for job in self.jobs if not job.plan.forever]
@@ -671,24 +667,10 @@ class ModelScheduler(ModelJob):
             group = group.parent
 
     def note_settled(self, job: ModelJob) -> None:
-        """`on_settled` gets each of its jobs in the order in which they settle, one call at a time."""
+        """`on_settled` gets each of its jobs as it settles."""
         if self.plan.on_settled is not None:
             self.world.mark("on_settled")
-            self.calls_due.append(job.name)
-            if self.call_timer is None:
-                self.call_next()
-
-    def call_next(self) -> None:
-        """Begin the next call of `on_settled`."""
-        assert self.plan.on_settled is not None
-        self.call_timer = None
-        if self.calls_due:
-            self.world.settled.append((self.name, self.calls_due.popleft()))
-            self.call_timer = self.world.after(self.plan.on_settled, self.call_next)
-        elif self.phase == "calling":
-            self.end()
-        elif not self.stopping:
-            self.move()
+            self.world.settled.append((self.name, job.name))
 
     def has_become_ready(self, job: ModelJob) -> None:
         """Release the jobs that waited for a service."""
@@ -1006,34 +988,11 @@ class ModelScheduler(ModelJob):
         if self.phase == "unwinding services" and not self.running:
             self.drop_timers()
             self.phase = "shutting down"
-            self.shutdown_ends = self.world.now + self.plan.shutdown_timeout
             seconds = self.shut_down_jobs()
             if seconds:
-                self.world.after(seconds, self.finish_calls)
+                self.world.after(seconds, self.end)
             else:
-                self.finish_calls()
-
-    def finish_calls(self) -> None:
-        """All calls of `on_settled` are made before the run ends, within the shutdown timeout."""
-        if self.call_timer is None:
-            self.end()
-            return
-        self.phase = "calling"
-
-        def cut() -> None:
-            if self.phase == "calling":
-                assert self.call_timer is not None
-                self.call_timer.live = False
-                if self.calls_due:
-                    self.world.doubt("calls of on_settled are cut off")
-                self.calls_due.clear()
-                self.call_timer = None
                 self.end()
-
-        if self.shutdown_ends <= self.world.now:
-            cut()
-        else:
-            self.timers.append(self.world.after(self.shutdown_ends - self.world.now, cut))
 
     def begin_clean_up(self) -> None:
         """(2) After CRITICAL or TIMEOUT of this very scheduler, the clean-up jobs run."""

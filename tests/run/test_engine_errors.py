@@ -206,22 +206,6 @@ def test_an_error_in_the_round_that_a_timer_begins_ends_the_run(
         virtual(jobs_that_wait_for_a_rate().co_run)
 
 
-def test_an_error_in_the_task_that_calls_on_settled_ends_the_run(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An error of the engine in the task that makes the calls of `on_settled` ends the run, which raises it."""
-
-    def break_call(*_: object) -> None:
-        raise Flaw
-
-    monkeypatch.setattr(SettledCalls, "_call_pending", break_call)
-    long = Job(nap, 5)
-    scheduler = Scheduler(Job(nap, 1), long, on_settled=print)
-    with pytest.raises(Flaw):
-        virtual(scheduler.co_run)
-    assert (long.state, long.finished_at) == (CANCELLED, 1)
-
-
 @pytest.mark.parametrize("is_clean_up", [False, True])
 def test_the_workers_of_each_nested_run_count_as_active(virtual: Virtual, is_clean_up: bool) -> None:
     """While a job of a nested scheduler runs, its worker alone is active, even if the scheduler is a clean-up job."""

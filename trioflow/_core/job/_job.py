@@ -94,6 +94,7 @@ class RunExtras:
     earlier_retries = 0  # how many of these came before the job was tried again: its `retry` does not count them
     keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps what has succeeded in it
     first_started_at: float | None = None  # when the first attempt started, if the job was retried
+    is_untold = False  # whether `on_settled` was not called with its end, or has raised
     earlier_seconds = 0.0  # in which the attempts before the current one ran
     backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
     # While instruments learn that the job is queued again: its attempt's start, end and error.

@@ -414,6 +414,14 @@ class SettledCalls(Part):
         self._function: Final = function
         self._has_failed = False
 
+    def enter(self, phase: RunPhase) -> None:
+        """Tell the ends that were not taken, because the function has raised, and that the next try has kept."""
+        if phase is RunPhase.RUNNING and self._run.keeps_succeeded:
+            kept = [job for job in self._run.members.jobs if job._extras is not None and job._extras.is_untold]
+            for job in kept:
+                job._ensure_extras().is_untold = False
+                self.settled(job)
+
     def settled(self, job: AbstractJob[Any]) -> None:
         """Call the function; end the run with the exception that it raises, and make no more calls.
 
@@ -421,12 +429,14 @@ class SettledCalls(Part):
         """
         run = self._run
         if self._has_failed:
+            job._ensure_extras().is_untold = True
             return
         try:
             if _errors.is_awaitable(result := self._function(job)):
                 getattr(result, "close", lambda: None)()
                 raise TypeError(f"it returned an awaitable; {ASYNC_ADVICE}")
         except BaseException as error:
+            job._ensure_extras().is_untold = True
             # Without the frames of the engine, which would keep the run in memory.
             failure = _errors.Failure(error).exception
             name = f"on_settled of {run.scheduler.label!r}"
