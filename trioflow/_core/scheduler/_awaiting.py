@@ -57,6 +57,8 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
         raise
     if job._state is JobState.CANCELLED:
         await _backend.current_backend().checkpoint()  # the waiting job may have been cancelled by the same scope
+        if not job._state.is_settled:  # it is tried again
+            await wait_settled(scheduler, job, takes_failure)
 
 
 @contextlib.contextmanager
