@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from itertools import combinations, permutations
 from typing import Any
 
-from .clock import SAME, Timer, World
+from .clock import SAME, World
 from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
 from .scenario import Group, Leaf, Plan, Reaction, Resource, inputs_of, walk

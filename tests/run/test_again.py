@@ -208,7 +208,7 @@ def test_what_cleans_up_in_a_group_does_so_in_each_try(virtual: Virtual) -> None
 
     async def note(name: str) -> None:
         calls.append(name)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     deploy = Job(Broken(9), label="deploy", critical=True)
     back = Job(note, "back", required=deploy, run_if="failed")

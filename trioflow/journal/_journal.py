@@ -526,7 +526,9 @@ class JournalSession:
             return True
         return record is not None and self.run_number in (record.run, record.restored)
 
-    def _is_ambiguous(self, job: AbstractJob[Any], path: str, record: StoredJob | None, paths: RecordPaths, by_name_only: bool) -> bool:
+    def _is_ambiguous(
+        self, job: AbstractJob[Any], path: str, record: StoredJob | None, paths: RecordPaths, by_name_only: bool
+    ) -> bool:
         if record is not None and record.fingerprint.startswith(AMBIGUOUS_PREFIX):
             return True
         if paths.used is not None:

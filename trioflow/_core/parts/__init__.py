@@ -23,7 +23,9 @@ from ..run._instruments import Instrument, Part
 from ..run._run import Pause, Run
 
 SettledFunction = Callable[[AbstractJob[Any]], object]
-ASYNC_ADVICE: Final = "to await something for each job, iterate in a job: async for job in current_scheduler().as_settled()"
+ASYNC_ADVICE: Final = (
+    "to await something for each, let a job iterate: async for job in current_scheduler().as_settled()"
+)
 
 
 def make_parts(run: Run, window: Any) -> tuple[Part, ...]:

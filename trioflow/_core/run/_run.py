@@ -31,7 +31,15 @@ from ._current import current_worker_var
 from ._failure_counts import FailureCounts
 from ._instruments import Hook, Instrument, InstrumentSet, Part, with_parts
 from ._journaling import JournalWriter
-from ._requirement_counts import RequirementCounts, count_consumer, is_about_to_reopen, link, reopen, reopen_all, why_not
+from ._requirement_counts import (
+    RequirementCounts,
+    count_consumer,
+    is_about_to_reopen,
+    link,
+    reopen,
+    reopen_all,
+    why_not,
+)
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order

@@ -99,9 +99,7 @@ class Members:
         cleaned up after one of them does so again, and so does what follows that.
         """
         again = {
-            job
-            for job in self.jobs
-            if job._state is not SUCCEEDED or job._options.forever or job._outcome is DROPPED
+            job for job in self.jobs if job._state is not SUCCEEDED or job._options.forever or job._outcome is DROPPED
         }
         users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
         todo: list[AbstractJob[Any]] = []

@@ -95,7 +95,9 @@ def why_not_again(job: AbstractJob[Any]) -> str:
         return job._run.why_not_again(None)
     wanted = outermost_ended(job)
     run = None if wanted._scheduler is None else wanted._scheduler._run
-    return f"try_again() of {job.label!r}: its scheduler is not running" if run is None else run.why_not_again(wanted, job)
+    if run is None:
+        return f"try_again() of {job.label!r}: its scheduler is not running"
+    return run.why_not_again(wanted, job)
 
 
 def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:

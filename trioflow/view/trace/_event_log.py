@@ -322,7 +322,6 @@ class LiveRun:
         """The scheduler as a job in the enclosing run; None for an outermost scheduler."""
         return None if self.enclosing is None else self.enclosing.jobs[self.scheduler]
 
-
     def find_key(self, job: AnyJob | None) -> int | None:
         """Return the key of a job in this run or in an enclosing one; None if the job is in none of them."""
         run: LiveRun | None = self

@@ -144,7 +144,8 @@ class Span:
         """
         if self.restored or self.elapsed is None:
             return self.restored_elapsed if self.restored else None
-        return self.elapsed - sum(wait.seconds for wait in waits_after_start(self) if wait.cause is not WaitCause.MACHINE)
+        waits = (wait.seconds for wait in waits_after_start(self) if wait.cause is not WaitCause.MACHINE)
+        return self.elapsed - sum(waits)
 
     @property
     def attempt_started_at(self) -> float | None:
