@@ -89,7 +89,7 @@ class Instrument:
         """Called when `job` has settled, in any final state."""
 
     def job_reopened(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when `job`, which had settled, is IDLE again, as it, its scheduler or what blocked it is tried again."""
+        """Called when `job`, which had settled, is IDLE again: it, its scheduler or what blocked it is tried again."""
 
     def incident(
         self, scheduler: Scheduler, job: AbstractJob[Any] | None, message: str, exception: BaseException | None
