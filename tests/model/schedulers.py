@@ -11,7 +11,7 @@ from itertools import combinations, permutations
 from typing import Any
 
 from .clock import SAME, World
-from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
+from .jobs import SETTLED, UNSETTLED, ModelJob, ModelLeaf, Problem, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
 from .scenario import Group, Leaf, Plan, Reaction, Resource, inputs_of, walk
 
@@ -127,9 +127,14 @@ class ModelScheduler(ModelJob):
         self.reason = self.culprit = None
         self.under_way = True
         held, before, self.earlier = self.held, self.earlier, []
+        last = [] if self.parent is None else self.jobs
         self.fill()
         self.held = held
         kept = self.keep(before)
+        is_whole = not before or self.plan.enough is not None or len(before) != len(self.jobs)
+        for old in [one for job in last for one in (everything(job) if is_whole else [job])]:
+            if old not in kept and old.state in SETTLED:
+                self.world.hook("reopened", old.name)
         self.world.schedulers.append(self)
         self.world.hook("before_run", self.name)
         for name, need in self.plan.needs:
@@ -138,9 +143,6 @@ class ModelScheduler(ModelJob):
                 # A nested scheduler with needs is the pool of its members for exactly these names.
                 plan = Resource(name=name, kind=found.plan.kind, total=float(need))
                 self.members[name] = ModelResource(self.world, plan, found)
-        for job in kept:
-            self.world.hook("finished", job.name)
-            self.note_settled(job)
         self.link(self.jobs)
         self.rank_jobs()
         self.began = self.world.now
@@ -208,8 +210,9 @@ class ModelScheduler(ModelJob):
         kept: list[ModelJob] = []
         if self.plan.enough is not None or len(before) != len(self.jobs):
             return kept
+        again = self.to_repeat(before)
         for place, (old, new) in enumerate(zip(before, self.jobs, strict=True)):
-            if old.state == "SUCCEEDED" and not old.plan.forever:
+            if old.name not in again:
                 self.world.mark("kept")
                 self.jobs[place] = old
                 kept.append(old)
@@ -220,6 +223,16 @@ class ModelScheduler(ModelJob):
                 new.reason, new.culprit = old.reason, old.culprit
                 self.world.jobs.update({one.name: one for one in everything(old) if one is not old})
         return kept
+
+    def to_repeat(self, before: Sequence[ModelJob]) -> set[str]:
+        """Return the names of the members that run again: what cleans up after one of them does, and what follows."""
+        again = {job.name for job in before if job.state != "SUCCEEDED" or job.plan.forever}
+        todo = [job for job in before if job.plan.run_if == "failed" and again & self.required(job.plan)]
+        for job in todo:
+            if job.name not in again:
+                again.add(job.name)
+                todo += [user for user in before if job.name in self.required(user.plan)]
+        return again
 
     def make_ready(self, jobs: Iterable[ModelJob]) -> None:
         """Queue the jobs that wait for nothing, and settle those that will not run."""
