@@ -133,7 +133,7 @@ class ModelScheduler(ModelJob):
         kept = self.keep(before)
         is_whole = not before or self.plan.enough is not None or len(before) != len(self.jobs)
         for old in [one for job in last for one in (everything(job) if is_whole else [job])]:
-            if old not in kept and old.state in SETTLED:
+            if old not in kept and old.state in SETTLED and old.name in planned(self.plan):  # others are no members
                 self.world.hook("reopened", old.name)
         self.world.schedulers.append(self)
         self.world.hook("before_run", self.name)
@@ -1290,6 +1290,12 @@ def block_unaffordable(world: World) -> None:
             job.settle("BLOCKED", problem("BudgetSpent"))
             if around_stops and group.stopping:
                 world.doubt("a forever scheduler ends as the one around it does")
+
+
+def planned(group: Group) -> set[str]:
+    """Return the names of the jobs in a group, at any depth, that no job has added."""
+    inner = [planned(job) for job in group.jobs if isinstance(job, Group)]
+    return {job.name for job in group.jobs}.union(*inner)
 
 
 def everything(job: ModelJob) -> Iterator[ModelJob]:
