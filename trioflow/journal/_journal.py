@@ -532,8 +532,7 @@ class JournalSession:
         if record is not None and record.fingerprint.startswith(AMBIGUOUS_PREFIX):
             return True
         if paths.used is not None:
-            earlier = paths.used.setdefault(path, job)
-            return earlier is not job
+            return paths.used.setdefault(path, job) is not job
         earlier = self._running_paths.get(path)
         if earlier is job:  # it is tried again
             return False
