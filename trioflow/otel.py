@@ -23,8 +23,16 @@ except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(_message, name=_missing.name) from None
 
 from . import CommandJob, CommandService, JobState, __version__
-from ._core.words._job_queries import seconds_taken
-from .abc import Instrument, JobKind, explicit_label, is_scheduler, propagate_env, reported_state, waiting
+from .abc import (
+    Instrument,
+    JobKind,
+    explicit_label,
+    is_scheduler,
+    propagate_env,
+    reported_state,
+    seconds_taken,
+    waiting,
+)
 from .view.text._verdict import Tally, run_verdict
 
 if TYPE_CHECKING:
