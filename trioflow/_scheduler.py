@@ -181,6 +181,15 @@ class Scheduler(BaseScheduler):
             self._resolved_durations = _duration_sources.resolve_durations(self._durations, self)
         return run
 
+    def _hold_advice(self) -> str:
+        from .view.look._answers import answer_thread, start_or_warn
+
+        start_or_warn()  # nobody could come otherwise, and what the run has in memory would be lost
+        if not answer_thread.is_running():
+            return super()._hold_advice()
+        look = f"trioflow look {os.getpid()}"
+        return f"try_again() or `{look} --retry` tries them again, resume() or `{look} --resume` ends it"
+
     def _store_outcome(self, run: Run) -> None:
         super()._store_outcome(run)
         self._resolved_durations = NO_DURATIONS

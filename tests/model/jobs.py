@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .schedulers import ModelScheduler
 
 UNSETTLED = ("IDLE", "SCHEDULED", "RUNNING")
+SETTLED = ("SUCCEEDED", "FAILED", "CANCELLED", "BLOCKED", "SKIPPED")
 GOOD, BAD = ("SUCCEEDED", "SKIPPED"), ("FAILED", "CANCELLED")
 
 
@@ -726,13 +727,22 @@ def try_again(world: World, job: Any) -> None:
         failed = [one for one in world.jobs.values() if one.state == "FAILED" and not one.is_raised]
         groups = [one for one in world.schedulers if is_in(one, job)] if job.accepts_calls else []
     else:
-        failed = [] if job is None else [job]
+        failed = [] if job is None or job.state in ("SUCCEEDED", "SKIPPED") else [outermost_ended(job)]
         groups = [one for one in world.schedulers if failed and failed[0].parent is one]
     if any(one.times_out_now for one in groups):
         world.doubt("a scheduler times out as its jobs are tried again")
     done = [group.reopen_jobs([one for one in group.jobs if one in failed]) for group in groups if group.goes_on]
     if sum(done) > 1:
         world.doubt("several groups try again at one instant")
+
+
+def outermost_ended(job: ModelJob) -> ModelJob:
+    """Return the outermost nested scheduler around a job that has ended, with which the job runs; or else the job."""
+    group = job.parent
+    while group is not None:
+        job = group if group.parent is not None and group.state in SETTLED else job
+        group = group.parent
+    return job
 
 
 def is_in(job: ModelJob | None, group: ModelJob) -> bool:

@@ -391,11 +391,9 @@ class RealRun:
                     seen[f"{resource} of {name}"] = requests
             self.looks.append(seen)
 
-    async def note_settled(self, plan: Group, job: Any) -> None:
-        """Act as planned for `on_settled`."""
+    def note_settled(self, plan: Group, job: Any) -> None:
+        """Note a call of `on_settled`."""
         self.settled.append((plan.name, self.names[job]))
-        assert plan.on_settled is not None
-        await anyio.sleep(plan.on_settled)
 
     async def shut_down(self, plan: Leaf) -> None:
         """Act as planned for `co_shutdown`."""

@@ -10,8 +10,8 @@ from functools import cached_property, partial
 from itertools import combinations, permutations
 from typing import Any
 
-from .clock import SAME, Timer, World
-from .jobs import UNSETTLED, ModelJob, ModelLeaf, Problem, problem
+from .clock import SAME, World
+from .jobs import SETTLED, UNSETTLED, ModelJob, ModelLeaf, Problem, problem
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
 from .scenario import Group, Leaf, Plan, Reaction, Resource, inputs_of, walk
 
@@ -56,8 +56,6 @@ class ModelScheduler(ModelJob):
         self.stopping = self.draining = self.forever_ended = self.flushing = False
         self.paused = self.name in self.world.paused
         self.held_up = self.is_released = False  # whether the run is held, and was let go on by `resume()`
-        self.calls_due: deque[str] = deque()  # of on_settled
-        self.call_timer: Timer | None = None
         self.members: dict[str, ModelResource] = {}  # what it keeps for its members
         pools = self.world.pools  # they outlive the attempts of their scheduler
         if self.name not in pools:
@@ -129,9 +127,14 @@ class ModelScheduler(ModelJob):
         self.reason = self.culprit = None
         self.under_way = True
         held, before, self.earlier = self.held, self.earlier, []
+        last = [] if self.parent is None else self.jobs
         self.fill()
         self.held = held
         kept = self.keep(before)
+        is_whole = not before or self.plan.enough is not None or len(before) != len(self.jobs)
+        for old in [one for job in last for one in (everything(job) if is_whole else [job])]:
+            if old not in kept and old.state in SETTLED and old.name in planned(self.plan):  # others are no members
+                self.world.hook("reopened", old.name)
         self.world.schedulers.append(self)
         self.world.hook("before_run", self.name)
         for name, need in self.plan.needs:
@@ -140,9 +143,6 @@ class ModelScheduler(ModelJob):
                 # A nested scheduler with needs is the pool of its members for exactly these names.
                 plan = Resource(name=name, kind=found.plan.kind, total=float(need))
                 self.members[name] = ModelResource(self.world, plan, found)
-        for job in kept:
-            self.world.hook("finished", job.name)
-            self.note_settled(job)
         self.link(self.jobs)
         self.rank_jobs()
         self.began = self.world.now
@@ -210,8 +210,9 @@ class ModelScheduler(ModelJob):
         kept: list[ModelJob] = []
         if self.plan.enough is not None or len(before) != len(self.jobs):
             return kept
+        again = self.to_repeat(before)
         for place, (old, new) in enumerate(zip(before, self.jobs, strict=True)):
-            if old.state == "SUCCEEDED" and not old.plan.forever:
+            if old.name not in again:
                 self.world.mark("kept")
                 self.jobs[place] = old
                 kept.append(old)
@@ -222,6 +223,16 @@ class ModelScheduler(ModelJob):
                 new.reason, new.culprit = old.reason, old.culprit
                 self.world.jobs.update({one.name: one for one in everything(old) if one is not old})
         return kept
+
+    def to_repeat(self, before: Sequence[ModelJob]) -> set[str]:
+        """Return the names of the members that run again: what cleans up after one of them does, and what follows."""
+        again = {job.name for job in before if job.state != "SUCCEEDED" or job.plan.forever}
+        todo = [job for job in before if job.plan.run_if == "failed" and again & self.required(job.plan)]
+        for job in todo:
+            if job.name not in again:
+                again.add(job.name)
+                todo += [user for user in before if job.name in self.required(user.plan)]
+        return again
 
     def make_ready(self, jobs: Iterable[ModelJob]) -> None:
         """Queue the jobs that wait for nothing, and settle those that will not run."""
@@ -596,8 +607,6 @@ class ModelScheduler(ModelJob):
 
     def is_over(self) -> bool:
         """The run ends when there have been other jobs than forever jobs and all of them have settled."""
-        if self.calls_due or self.call_timer is not None:
-            return False
         if self.draining:
             return not any(not job.plan.forever for job in self.running)
         ordinary = [job for job in self.jobs if not job.plan.forever]
@@ -671,24 +680,10 @@ class ModelScheduler(ModelJob):
             group = group.parent
 
     def note_settled(self, job: ModelJob) -> None:
-        """`on_settled` gets each of its jobs in the order in which they settle, one call at a time."""
+        """`on_settled` gets each of its jobs as it settles."""
         if self.plan.on_settled is not None:
             self.world.mark("on_settled")
-            self.calls_due.append(job.name)
-            if self.call_timer is None:
-                self.call_next()
-
-    def call_next(self) -> None:
-        """Begin the next call of `on_settled`."""
-        assert self.plan.on_settled is not None
-        self.call_timer = None
-        if self.calls_due:
-            self.world.settled.append((self.name, self.calls_due.popleft()))
-            self.call_timer = self.world.after(self.plan.on_settled, self.call_next)
-        elif self.phase == "calling":
-            self.end()
-        elif not self.stopping:
-            self.move()
+            self.world.settled.append((self.name, job.name))
 
     def has_become_ready(self, job: ModelJob) -> None:
         """Release the jobs that waited for a service."""
@@ -1006,34 +1001,11 @@ class ModelScheduler(ModelJob):
         if self.phase == "unwinding services" and not self.running:
             self.drop_timers()
             self.phase = "shutting down"
-            self.shutdown_ends = self.world.now + self.plan.shutdown_timeout
             seconds = self.shut_down_jobs()
             if seconds:
-                self.world.after(seconds, self.finish_calls)
+                self.world.after(seconds, self.end)
             else:
-                self.finish_calls()
-
-    def finish_calls(self) -> None:
-        """All calls of `on_settled` are made before the run ends, within the shutdown timeout."""
-        if self.call_timer is None:
-            self.end()
-            return
-        self.phase = "calling"
-
-        def cut() -> None:
-            if self.phase == "calling":
-                assert self.call_timer is not None
-                self.call_timer.live = False
-                if self.calls_due:
-                    self.world.doubt("calls of on_settled are cut off")
-                self.calls_due.clear()
-                self.call_timer = None
                 self.end()
-
-        if self.shutdown_ends <= self.world.now:
-            cut()
-        else:
-            self.timers.append(self.world.after(self.shutdown_ends - self.world.now, cut))
 
     def begin_clean_up(self) -> None:
         """(2) After CRITICAL or TIMEOUT of this very scheduler, the clean-up jobs run."""
@@ -1318,6 +1290,12 @@ def block_unaffordable(world: World) -> None:
             job.settle("BLOCKED", problem("BudgetSpent"))
             if around_stops and group.stopping:
                 world.doubt("a forever scheduler ends as the one around it does")
+
+
+def planned(group: Group) -> set[str]:
+    """Return the names of the jobs in a group, at any depth, that no job has added."""
+    inner = [planned(job) for job in group.jobs if isinstance(job, Group)]
+    return {job.name for job in group.jobs}.union(*inner)
 
 
 def everything(job: ModelJob) -> Iterator[ModelJob]:

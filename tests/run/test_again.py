@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from trioflow import (
     First,
     Job,
     JobState,
+    Monitor,
     PerKey,
     Pool,
     Retry,
@@ -135,7 +137,7 @@ def test_what_cannot_be_tried_again_is_refused(virtual: Virtual) -> None:
     once, fine = Job(fail(), label="once"), Job(nap, label="fine")
     blocked, value = Job(nap, required=once, label="blocked"), Job(nap, keep_result=False)
     user, inner = Job(Broken(1), value), Job(fail)
-    first, group = First(inner, Job(anyio.sleep, 99)), Scheduler(ended := Job(fail))
+    first, group = First(inner, Job(anyio.sleep, 99)), Scheduler(Job(fail), ended := Job(nap))
     everything: list[AbstractJob[Any]] = [once, fine, blocked, user, inner, ended]
     scheduler = Scheduler(
         once, fine, blocked, user, first, group, Job(after, 5, lambda: refuse(*everything), first.cancel)
@@ -147,7 +149,7 @@ def test_what_cannot_be_tried_again_is_refused(virtual: Virtual) -> None:
         "it is blocked, and only what has failed, or was cancelled alone, can be; try again what has blocked it",
         "a result that it needs was dropped, because of keep_result=False",
         "'First' is a First, which has counted its failure; it can be tried again as a whole",
-        "its scheduler is not running; try 'Scheduler' again",
+        "it is succeeded, and only what has failed, or was cancelled alone, can be",
     ]
     refuse(once)
     assert refused[-1] == "its scheduler is not running"
@@ -173,8 +175,8 @@ def test_a_run_that_ends_tries_nothing_again(virtual: Virtual, end: str) -> None
     assert refused == [f"try_again() of 'failed': 's' {phase}", f"try_again() of 's': 's' {phase}"]
 
 
-def test_a_hook_cannot_try_again_what_is_settling(virtual: Virtual) -> None:
-    """`on_settled` can, also when nothing else runs."""
+def test_a_hook_tries_again_what_is_settling(virtual: Virtual) -> None:
+    """It runs again in the next turn, also when nothing else runs; that two ask for it is one try."""
     refused: list[str] = []
 
     class Eager(Instrument):
@@ -187,8 +189,81 @@ def test_a_hook_cannot_try_again_what_is_settling(virtual: Virtual) -> None:
     job = Job(Broken(3), label="a")
     scheduler = Scheduler(job, on_settled=lambda job: job.try_again() if job.raised_exception() else None)
     assert virtual(lambda: scheduler.co_run(instruments=[Eager()]))
-    assert (job.attempts, len(refused)) == (4, 4)
-    assert "a hook must not change the run" in refused[0]
+    assert (job.attempts, len(refused)) == (4, 1)
+    assert "it is succeeded" in refused[0]
+
+
+def test_a_job_in_a_group_that_has_ended_is_tried_again_with_the_group(virtual: Virtual) -> None:
+    """The outermost group that has ended runs again, and keeps what has succeeded."""
+    fine, broken = Broken(0), Broken(1)
+    inner = Scheduler(Job(fine), job := Job(broken), label="inner")
+    scheduler = Scheduler(Scheduler(inner, label="outer"), Job(after, 5, lambda: job.try_again()))
+    assert virtual(scheduler.co_run)
+    assert (fine.calls, broken.calls, job.state) == (1, 2, JobState.SUCCEEDED)
+
+
+def test_what_cleans_up_in_a_group_does_so_in_each_try(virtual: Virtual) -> None:
+    """So does what follows it; what has run in spite of the failure does not run again."""
+    calls: list[str] = []
+
+    async def note(name: str) -> None:
+        calls.append(name)
+        await anyio.lowlevel.checkpoint()
+
+    deploy = Job(Broken(9), label="deploy", critical=True)
+    back = Job(note, "back", required=deploy, run_if="failed")
+    told = Job(note, "told", required=back, run_if="settled")
+    group = Scheduler(deploy, back, told)
+    assert not virtual(Scheduler(group, Job(after, 5, group.try_again)).co_run)
+    assert calls.count("back") == 2
+
+
+def test_each_reader_of_a_group_that_is_tried_again_is_told_each_end_once(virtual: Virtual) -> None:
+    """Ends and reopenings of each job alternate, and views tell how long its attempts ran."""
+    story: dict[str, list[str]] = {}
+
+    class Told(Instrument):
+        def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+            story.setdefault(job.path, []).append(job.state.value)
+
+        def job_reopened(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+            story[job.path].append("reopened")
+
+    broken = Job(Broken(1), label="broken")
+    inner = Scheduler(Job(nap, label="fine"), broken, Job(nap, required=broken, label="next"), label="inner")
+    group = Scheduler(inner, Job(nap, label="kept"), label="group")
+    lines = io.StringIO()
+    scheduler = Scheduler(group, Job(after, 5, group.try_again, label="again"), label="s")
+    assert virtual(lambda: scheduler.co_run(instruments=[Told(), Monitor(file=lines)]))
+    twice = ["failed", "reopened", "succeeded"]
+    assert story == {
+        "group/inner/fine": ["succeeded"],
+        "group/inner/broken": twice,
+        "group/inner/next": ["blocked", "reopened", "succeeded"],
+        "group/inner": twice,
+        "group/kept": ["succeeded"],
+        "group": twice,
+        "again": ["succeeded"],
+    }
+    assert lines.getvalue().count(" group/kept") == 2  # it starts, and succeeds
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_an_iterator_yields_only_what_has_settled(virtual: Virtual, chosen: bool) -> None:
+    """What is tried again in the loop is yielded when it has settled again, and what it has blocked, too."""
+
+    async def main() -> None:
+        async with Scheduler() as scheduler:
+            first = scheduler.add(Job(Broken(1), label="first"))
+            jobs = [first, scheduler.add(Job(nap, required=first, label="second"))]
+            async for job in scheduler.as_settled(jobs) if chosen else scheduler.as_settled():
+                seen.append((job.label, job.state.value))
+                if job.state is JobState.FAILED:
+                    job.try_again()
+
+    seen: list[tuple[str, str]] = []
+    virtual(main)
+    assert seen == [("first", "failed"), ("first", "succeeded"), ("second", "succeeded")]
 
 
 def test_a_job_that_was_cancelled_alone_is_tried_again(virtual: Virtual) -> None:
@@ -360,7 +435,7 @@ def test_a_group_that_has_ended_keeps_what_has_succeeded(virtual: Virtual, tmp_p
     scheduler.add(Job(after, 9, group.try_again, scheduler.try_again, label="mend", save=None))
     assert virtual(lambda: scheduler.co_run(journal=journal, instruments=[finished, Trace()]))
     assert (body.calls, [each.calls for each in fine], group.attempts) == (3, [1, 1, 1, 1], 3)
-    assert finished.paths.count("group/one") == finished.paths.count("group/inner/two") == 3
+    assert finished.paths.count("group/one") == finished.paths.count("group/inner/two") == 1  # what is kept is not told
     if stores:
         assert virtual(lambda: build()[1].co_run(journal=journal))
         assert (body.calls, [each.calls for each in fine]) == (3, [1, 1, 1, 1])

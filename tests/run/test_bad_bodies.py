@@ -149,13 +149,13 @@ async def leaves_a_task_group_open() -> None:
 
 
 @pytest.mark.parametrize("leave", [leaves_a_scope_open, leaves_a_task_group_open])
-@pytest.mark.parametrize("place", ["on_settled", "co_shutdown", "close"])
+@pytest.mark.parametrize("place", ["co_shutdown", "close"])
 def test_what_a_function_of_the_user_leaves_open_is_its_own_error(
     virtual: Virtual, leave: Callable[[], Any], place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Wherever the engine awaits a function of a user, a scope or group left open is an error of this function alone.
 
-    One that `on_settled` or `co_shutdown` left open made `run()` raise an error of trio or anyio.
+    One that `co_shutdown` left open made `run()` raise an error of trio or anyio.
     """
     calls: list[str] = []
 
@@ -178,10 +178,7 @@ def test_what_a_function_of_the_user_leaves_open_is_its_own_error(
     def make_shared(handle: Any) -> Shared:
         return Shared()
 
-    async def on_settled(job: Any) -> None:
-        await call("on_settled")
-
-    scheduler = Scheduler(Sloppy(), Sequence(Job(nap, 1), Sloppy()), on_settled=on_settled, shutdown_timeout=60)
+    scheduler = Scheduler(Sloppy(), Sequence(Job(nap, 1), Sloppy()), shutdown_timeout=60)
     assert virtual(scheduler.co_run) is (place != "on_settled")
     assert scheduler.stop_reason is (StopReason.CRITICAL if place == "on_settled" else StopReason.COMPLETED)
     assert len(calls) == (2 if place == "co_shutdown" else 1)

@@ -14,7 +14,6 @@ from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, ThreadJob,
 from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._limits import RateResource
 from trioflow._core.admission._line import Line
-from trioflow._core.parts import SettledCalls
 from trioflow._core.run import _ending
 from trioflow._core.run._handle import TimeLimit
 from trioflow._core.run._requirement_counts import RequirementCounts
@@ -203,22 +202,6 @@ def test_an_error_in_the_round_that_a_timer_begins_ends_the_run(
     monkeypatch.setattr(Admission, "run_round", break_at_timer)
     with pytest.raises(Flaw):
         virtual(jobs_that_wait_for_a_rate().co_run)
-
-
-def test_an_error_in_the_task_that_calls_on_settled_ends_the_run(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An error of the engine in the task that makes the calls of `on_settled` ends the run, which raises it."""
-
-    def break_call(*_: object) -> None:
-        raise Flaw
-
-    monkeypatch.setattr(SettledCalls, "_call_pending", break_call)
-    long = Job(nap, 5)
-    scheduler = Scheduler(Job(nap, 1), long, on_settled=print)
-    with pytest.raises(Flaw):
-        virtual(scheduler.co_run)
-    assert (long.state, long.finished_at) == (CANCELLED, 1)
 
 
 @pytest.mark.parametrize("is_clean_up", [False, True])

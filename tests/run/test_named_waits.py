@@ -47,11 +47,6 @@ WAITS = {
         "'j' waits for a resume: its run was paused 3 s ago",
         "paused 3 s ago",
     ),
-    "on_settled": Wait(
-        "'n' waits for its on_settled, which was called with 'j'",
-        "'n' has been running for 3 s (waits for its on_settled, which was called with 'j')",
-        "waits for its on_settled, which was called with 'j'",
-    ),
     "question": Wait(
         "'j' asks: really?; it is in no journal, so only its method answer() can answer it",
         "'j' has been running for 3 s, and asks: really?",
@@ -102,14 +97,6 @@ async def pause(look: Look) -> None:
     job.requires(scheduler.add(Job(pause_all, required=service)))
     scheduler.add(job)
     await look(scheduler, job)
-
-
-async def on_settled(look: Look) -> None:
-    async def hang(_: object) -> None:
-        await anyio.sleep_forever()
-
-    nested = Scheduler(Job(nap, 0, label="j"), on_settled=hang, label="n")
-    await look(Scheduler(nested, label="s"), nested)
 
 
 async def question(look: Look) -> None:

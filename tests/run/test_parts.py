@@ -53,9 +53,6 @@ class Seen(Part, Instrument):
             self._run.schedule([self.held])
             self._run.lane.ensure_searcher()
 
-    async def close(self, deadline: float) -> None:
-        self.told.append("closed")
-
 
 def test_a_run_asks_its_parts_in_order(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part hears of the phases and of each job, before instruments; one that it holds back starts in its turn."""
@@ -73,7 +70,7 @@ def test_a_run_asks_its_parts_in_order(virtual: Virtual, monkeypatch: pytest.Mon
     scheduler = Scheduler(held, adder := Job(add, label="adder"))
     assert virtual(scheduler.co_run)
     jobs = [f"{label} {what}" for label in ("adder", "added", "held") for what in ("settled", "finished")]
-    assert made[0].told == ["LINKING", "RUNNING", "added", *jobs, "STOPPING", "closed"]
+    assert made[0].told == ["LINKING", "RUNNING", "added", *jobs, "STOPPING"]
     assert (held.started_at or 0) - (adder.started_at or 0) == 3.0
 
 

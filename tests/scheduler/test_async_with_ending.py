@@ -291,7 +291,7 @@ def test_timeout_of_a_block_raises_job_timeout(virtual: Virtual, where: str) -> 
     assert (job.state, job.finished_at, scheduler.timed_out) == (CANCELLED, 2, True)
 
 
-@pytest.mark.parametrize("who", ["a job", "another task", "on_settled"])
+@pytest.mark.parametrize("who", ["a job", "another task"])
 def test_cancel_of_a_block_by_others_raises_job_cancelled(virtual: Virtual, who: str) -> None:
     """After `cancel()`, the body of a block is cancelled at its next checkpoint, and the block raises JobCancelled."""
 
@@ -307,7 +307,7 @@ def test_cancel_of_a_block_by_others_raises_job_cancelled(virtual: Virtual, who:
             await anyio.sleep(9)
 
     job = Job(nap, 9)
-    scheduler = Scheduler(job, on_settled=stop if who == "on_settled" else None)
+    scheduler = Scheduler(job)
     error = virtual(raised_by, main)
     assert isinstance(error.exceptions[0] if isinstance(error, ExceptionGroup) else error, JobCancelled)
     assert (job.state, job.finished_at, scheduler.stop_reason) == (CANCELLED, 1, StopReason.CANCELLED)

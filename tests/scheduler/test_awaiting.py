@@ -434,22 +434,6 @@ def test_a_job_that_waits_again_and_again_is_named_once(virtual: Virtual) -> Non
         assert incidents(virtual, scheduler) == [f"'me' awaits 'f', which {LASTS}"]
 
 
-@pytest.mark.parametrize("nested", [False, True])
-def test_an_on_settled_that_awaits_a_forever_job_logs_a_warning(virtual: Virtual, nested: bool) -> None:
-    """A call of `on_settled` that awaits what lasts as long as the run is named in the log."""
-    f = Job(anyio.sleep_forever, label="f", forever=True)
-
-    async def wait(_: Any) -> None:
-        await f.wait_settled()
-
-    scheduler = Scheduler(f, Job(nap), on_settled=wait, label="s")
-    found = incidents(virtual, Scheduler(scheduler) if nested else scheduler)
-    assert found[0] == (
-        "on_settled of 's' awaits 'f', which may run until the end of 's': unless 'f' ends by itself, this wait does "
-        "not end"
-    )
-
-
 @pytest.mark.parametrize("kind", ["ends soon", "forever waiter", "forever scheduler", "of another run", "waits inside"])
 def test_waits_for_forever_jobs_that_end_log_nothing(virtual: Virtual, kind: str) -> None:
     """A forever job may end soon, and whatever does not keep the run may await one; neither stands still."""

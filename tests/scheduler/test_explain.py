@@ -251,7 +251,7 @@ def test_explain_gives_the_running_time(virtual: Virtual) -> None:
 def test_explain_gives_the_number_of_the_attempt(virtual: Virtual) -> None:
     """`explain` gives the number of the attempt, with the time of all attempts together."""
     job = Job(fail, 1.5, label="job", retry=5)
-    assert explained_during(Scheduler(job), job, virtual) == "'job' has been running for 2 s, in attempt 2"
+    assert explained_during(Scheduler(job), job, virtual) == "'job' has been running for 500 ms, in attempt 2"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`on_settled` of a scheduler gets each of its jobs as they settle, in a call beside the run."""
+"""`on_settled` of a scheduler gets each of its jobs in the step in which it settles."""
 
 from __future__ import annotations
 
@@ -9,35 +9,17 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Job, JobTimeout, Scheduler, Service, StopReason
+from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, Service, StopReason
 from trioflow.abc import AbstractJob, incidents_of
 
-from ..bodies import CANCELLED, FAILED, Flaw, fail, nap, nothing, serve
+from ..bodies import CANCELLED, FAILED, Flaw, nap, nothing, serve
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
 
-class Report:
-    """A function for `on_settled` that sleeps, and notes each call when it ends."""
-
-    def __init__(self, seconds: float = 0) -> None:
-        self.seconds = seconds
-        self.calls: list[tuple[str, str]] = []
-        self.ended_at: list[float] = []
-        self.running = 0
-
-    async def __call__(self, job: AbstractJob[Any]) -> None:
-        assert not self.running
-        self.running += 1
-        await anyio.sleep(self.seconds)
-        self.running -= 1
-        self.calls.append((job.label, job.state.value))
-        self.ended_at.append(anyio.current_time())
-
-
-def test_a_plain_function_does(virtual: Virtual) -> None:
-    """A plain function, which returns anything but an awaitable, gets the jobs with their results."""
+def test_it_gets_the_jobs_with_their_results(virtual: Virtual) -> None:
+    """It may return anything but an awaitable."""
     results: list[Any] = []
 
     def note(job: AbstractJob[Any]) -> int:
@@ -48,36 +30,11 @@ def test_a_plain_function_does(virtual: Virtual) -> None:
     assert results == ["a", "b"]
 
 
-def test_many_quick_calls_leave_turns_to_other_tasks(virtual: Virtual) -> None:
-    """A task of the program gets its turns while a function takes a long line of jobs: the clock of the test stands."""
-    turns: list[int] = []
-    count = 0
-
-    def note(_: AbstractJob[Any]) -> None:
-        nonlocal count
-        count += 1
-
-    async def tick(scheduler: Scheduler) -> None:
-        while count < 5000:
-            turns.append(count)
-            await anyio.lowlevel.checkpoint()
-
-    async def main() -> None:
-        scheduler = Scheduler([Job(nothing) for _ in range(5000)], on_settled=note)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(tick, scheduler)
-            await scheduler.co_run()
-
-    virtual(main)
-    assert len({turn for turn in turns if 0 < turn < 5000}) > 5
-
-
 def test_what_it_adds_is_run(virtual: Virtual) -> None:
     """The function may add jobs, even for the last job: the run goes on, and gives it these jobs too."""
     labels: list[str] = []
 
-    async def follow(job: AbstractJob[Any]) -> None:
-        await anyio.sleep(1)
+    def follow(job: AbstractJob[Any]) -> None:
         labels.append(job.label)
         if len(labels) < 4:
             scheduler.add(Job(nap, 1, label=f"{len(labels)}"))
@@ -87,16 +44,75 @@ def test_what_it_adds_is_run(virtual: Virtual) -> None:
     assert labels == ["0", "1", "2", "3"]
 
 
-def test_an_open_scheduler_that_keeps_no_jobs_gives_it_all(virtual: Virtual) -> None:
-    """With `keep_jobs=False`, each job reaches the function, with its result, after the scheduler has dropped it."""
-    results: list[Any] = []
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_it_tries_again_is_told_each_time_as_it_was(virtual: Virtual, keeps: bool) -> None:
+    """So is what the failure has blocked; with `keep_jobs=False`, what it tries again is not dropped."""
+    told: list[tuple[str, str]] = []
+    tries: list[int] = []
 
-    async def take(job: AbstractJob[Any]) -> None:
+    async def flaky() -> str:
+        tries.append(1)
         await anyio.sleep(1)
-        results.append(job.result())
+        if len(tries) < 3:
+            raise Flaw
+        return "value"
+
+    def mend(job: AbstractJob[Any]) -> None:
+        told.append((job.label, job.state.name))
+        assert job.is_settled()
+        if isinstance(job.raised_exception(), Flaw):
+            job.try_again()
+        elif job.raised_exception() is not None:
+            with pytest.raises(RequirementFailed):
+                job.result()
 
     async def main() -> None:
-        async with Scheduler(keep_jobs=False, on_settled=take) as scheduler:
+        async with Scheduler(on_settled=mend, keep_jobs=keeps) as scheduler:
+            first = scheduler.add(Job(flaky, label="first"))
+            if keeps:
+                scheduler.add(Job(nap, required=first, label="second"))
+
+    virtual(main)
+    first = [("first", "FAILED"), ("second", "BLOCKED")] * 2 + [("first", "SUCCEEDED"), ("second", "SUCCEEDED")]
+    assert told == [each for each in first if keeps or each[0] == "first"]
+
+
+def test_what_a_group_keeps_is_not_told_again(virtual: Virtual) -> None:
+    """A group that is tried again tells what runs again, and what the function has not taken as it raised."""
+    told: list[str] = []
+    tries: list[int] = []
+
+    async def flaky() -> None:
+        tries.append(1)
+        await anyio.sleep(2)
+        if len(tries) < 2:
+            raise Flaw
+
+    def note(job: AbstractJob[Any]) -> None:
+        told.append(f"{job.label} {job.state.value}")
+        if told == ["fine succeeded", "bad failed", "raises succeeded"]:
+            raise Flaw
+
+    jobs = Job(nap, 1, label="fine"), Job(flaky, label="bad"), Job(nap, 3, label="raises"), Job(nap, 3, label="late")
+    group = Scheduler(*jobs, label="group", on_settled=note)
+    scheduler = Scheduler(group)
+
+    async def again() -> None:
+        await anyio.sleep(5)
+        group.try_again()
+
+    scheduler.add(Job(again))
+    assert virtual(scheduler.co_run)
+    assert told[:3] == ["fine succeeded", "bad failed", "raises succeeded"]
+    assert sorted(told[3:]) == ["bad succeeded", "late succeeded", "raises succeeded"]
+
+
+def test_an_open_scheduler_that_keeps_no_jobs_gives_it_all(virtual: Virtual) -> None:
+    """With `keep_jobs=False`, each job reaches the function, with its result."""
+    results: list[Any] = []
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=False, on_settled=lambda job: results.append(job.result())) as scheduler:
             scheduler.map(nap, [0, 0, 0], "abc")
             await anyio.sleep(0.5)
             assert len(scheduler) == 0
@@ -105,15 +121,12 @@ def test_an_open_scheduler_that_keeps_no_jobs_gives_it_all(virtual: Virtual) -> 
     assert results == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("is_async", [False, True])
-def test_if_it_raises_the_run_ends_critical_with_this_exception(virtual: Virtual, is_async: bool) -> None:
+def test_if_it_raises_the_run_ends_critical_with_this_exception(virtual: Virtual) -> None:
     """The run is CRITICAL without a culprit, `check=True` raises the exception itself, and no further call is made."""
     flaw = Flaw()
 
-    def refuse(job: AbstractJob[Any]) -> object:
+    def refuse(job: AbstractJob[Any]) -> None:
         calls.append(job.label)
-        if is_async:
-            return fail(1, flaw)
         raise flaw
 
     calls: list[str] = []
@@ -143,8 +156,11 @@ def test_if_it_raises_in_a_nested_scheduler_this_has_failed(virtual: Virtual) ->
 def test_leaving_the_block_raises_what_it_raised(virtual: Virtual) -> None:
     """The body of `async with` is cancelled, and leaving it raises the exception of the function."""
 
+    def refuse(_: AbstractJob[Any]) -> None:
+        raise Flaw
+
     async def main() -> None:
-        async with Scheduler(Job(nap), on_settled=lambda _: fail(0, Flaw())):
+        async with Scheduler(Job(nap), on_settled=refuse):
             await anyio.sleep_forever()
 
     with pytest.raises(Flaw):
@@ -178,45 +194,32 @@ def test_an_interruption_leaves_the_run_as_it_is(virtual: Virtual) -> None:
 
 def test_a_cancelled_run_gives_it_the_cancelled_jobs(virtual: Virtual) -> None:
     """After a cancellation from outside, the function gets the cancelled jobs before the caller goes on."""
-    report = Report(0.25)
+    told: list[tuple[str, str]] = []
 
     async def main() -> None:
+        jobs = [Job(nap, 9, label=label) for label in "ab"]
         with anyio.move_on_after(1):
-            await Scheduler([Job(nap, 9, label=label) for label in "ab"], on_settled=report).co_run()
+            await Scheduler(jobs, on_settled=lambda job: told.append((job.label, job.state.value))).co_run()
 
     virtual(main)
-    assert sorted(report.calls) == [("a", "cancelled"), ("b", "cancelled")]
-
-
-def test_calls_that_are_left_when_the_run_stops_share_the_shutdown_timeout(virtual: Virtual) -> None:
-    """A call that hangs is cancelled `shutdown_timeout` after the run stopped; an incident counts what is missing."""
-    report = Report(100)
-    jobs = [Job(nap, 1), Job(nap, 1)]
-    scheduler = Scheduler(jobs, timeout=5, shutdown_timeout=2, on_settled=report)
-    with pytest.raises(JobTimeout):
-        virtual(lambda: scheduler.co_run(check=True))
-    assert [incident.message for incident in incidents_of(scheduler)] == [
-        "'Scheduler' waits for its on_settled, which was called with 'nap(1)'",
-        "on_settled of 'Scheduler' did not end within shutdown_timeout=2.0 s: 2 calls cancelled or not made",
-    ]
-    assert report.calls == []
+    assert sorted(told) == [("a", "cancelled"), ("b", "cancelled")]
 
 
 def test_a_call_that_raises_in_a_run_that_stops_leaves_the_others(virtual: Virtual) -> None:
     """A call cannot add a job to a run that has timed out; the calls for the other jobs are made."""
     got: list[str] = []
 
-    async def follow_up(job: AbstractJob[Any]) -> None:
-        await anyio.sleep(1)
+    def follow_up(job: AbstractJob[Any]) -> None:
         got.append(job.label)
-        scheduler.add(Job(nothing))
+        if job.state is CANCELLED:
+            scheduler.add(Job(nothing))
 
     scheduler = Scheduler(
-        *[Job(nap, 1, label=str(number)) for number in range(5)],
-        on_settled=follow_up, timeout=2.5, shutdown_timeout=10,
-    )  # fmt: skip
-    assert virtual(scheduler.co_run) is False
-    assert got[:5] == ["0", "1", "2", "3", "4"]
+        *[Job(nap, number, label=str(number)) for number in range(5)], on_settled=follow_up, timeout=2.5
+    )
+    with pytest.raises(JobTimeout):
+        virtual(lambda: scheduler.co_run(check=True))
+    assert sorted(got) == ["0", "1", "2", "3", "4"]
     assert scheduler.stop_reason is StopReason.TIMEOUT
 
 
@@ -241,14 +244,8 @@ def test_a_restored_job_reaches_it_too(virtual: Virtual, tmp_path: Path) -> None
         assert [job.result() for job in scheduler] == [2, 4, 8]
 
 
-def test_what_is_no_function_is_rejected() -> None:
-    """`on_settled` takes a function or None."""
-    with pytest.raises(TypeError, match="on_settled='print' of 'x': give a function of a job, plain or async, or None"):
-        Scheduler(label="x", on_settled="print")  # type: ignore[arg-type]
-
-
-def test_a_generator_function_is_rejected() -> None:
-    """A call of one runs nothing: each job was once lost without a word."""
+def test_what_is_no_plain_function_is_rejected() -> None:
+    """The error names `as_settled()`, in which a job may await something for each."""
 
     def note(job: AbstractJob[Any]) -> Any:
         yield job
@@ -256,6 +253,16 @@ def test_a_generator_function_is_rejected() -> None:
     async def note_later(job: AbstractJob[Any]) -> Any:
         yield job
 
-    for function in (note, note_later):
-        with pytest.raises(TypeError, match="give a function of a job"):
+    async def store(_: AbstractJob[Any]) -> None: ...
+
+    wrong: list[Any] = ["print", note, note_later, store]
+    for function in wrong:
+        with pytest.raises(TypeError, match=r"give a plain function of a job, or None; .*as_settled\(\)"):
             Scheduler(on_settled=function)
+
+
+def test_an_awaitable_that_it_returns_is_an_error(virtual: Virtual) -> None:
+    """A lambda may hide that the function is async: the run ends, and the error says what to write."""
+    scheduler = Scheduler(Job(nap), on_settled=lambda _: nap(1))
+    with pytest.raises(TypeError, match=r"it returned an awaitable; .*as_settled\(\)"):
+        virtual(lambda: scheduler.co_run(check=True))

@@ -152,9 +152,10 @@ def watching() -> Effect:
     return Effect(scheduler, scheduler, (starts,), starts.order, "", "a")
 
 
-async def nap_after(_: AbstractJob[Any]) -> None:
-    """Make the run a second longer, as a function for `on_settled`."""
-    await anyio.sleep(1)
+def settling() -> Effect:
+    told: list[str] = []
+    scheduler = Scheduler(Job(nothing, label="a"))
+    return Effect(scheduler, scheduler, lambda job: told.append(job.label), lambda _: "".join(told), "", "a")
 
 
 def keeping() -> Effect:
@@ -235,7 +236,7 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "instruments": watching,
     "keep_jobs": keeping,
     "hold": holding,
-    "on_settled": lambda: lasting(nap_after, 1, 2, *named("a")),
+    "on_settled": lambda: settling(),
     "durations": lambda: in_order("durations", {"a": 1, "b": 5}, "ab", "ba", *named("a", "b"), jobs_window=1),
     "processes": placing,
 }  # fmt: skip

@@ -330,7 +330,7 @@ class JournalSession:
                 record = self.store.find_job(path)
             except DamagedRow:
                 record, found = None, NotStored(DAMAGED_TEXT)
-            if self._is_ambiguous(path, record, paths, by_name_only):
+            if self._is_ambiguous(job, path, record, paths, by_name_only):
                 self._mark_ambiguous(path, fingerprint, record, by_name_only)
                 self._count_as_run(job, own)
                 return self._reject(job, AMBIGUOUS)
@@ -441,7 +441,7 @@ class JournalSession:
         path = members.prefix[:-1]
         record = self._find_record(path)
         counted, required = self._count_first(first)
-        if self._is_ambiguous(path, record, paths, False):
+        if self._is_ambiguous(first, path, record, paths, False):
             return ALWAYS_RUNS
         fingerprint = with_requirements(FIRST_FINGERPRINT, CUT_PART if has_cut_requirements(first) else required.part)
         self._undecided_firsts[first] = members, fingerprint
@@ -526,14 +526,16 @@ class JournalSession:
             return True
         return record is not None and self.run_number in (record.run, record.restored)
 
-    def _is_ambiguous(self, path: str, record: StoredJob | None, paths: RecordPaths, by_name_only: bool) -> bool:
+    def _is_ambiguous(
+        self, job: AbstractJob[Any], path: str, record: StoredJob | None, paths: RecordPaths, by_name_only: bool
+    ) -> bool:
         if record is not None and record.fingerprint.startswith(AMBIGUOUS_PREFIX):
             return True
         if paths.used is not None:
-            is_used = path in paths.used
-            paths.used.add(path)
-            return is_used
+            return paths.used.setdefault(path, job) is not job
         earlier = self._running_paths.get(path)
+        if earlier is job:  # it is tried again
+            return False
         if earlier is None:
             return self._was_used_in_run(path, record)
         # If a job has failed, another one may have its name, unless both could have the same fingerprint.

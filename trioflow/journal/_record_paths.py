@@ -75,7 +75,7 @@ class RecordPaths:
         find_identity: FindIdentity,
         prefix: str = "",
         is_added: bool = False,
-        used: set[str] | None = None,
+        used: dict[str, AbstractJob[Any]] | None = None,
         interchangeable: set[AbstractJob[Any]] | None = None,
     ) -> None:
         self.scheduler: Final = scheduler
@@ -114,7 +114,7 @@ class RecordPaths:
                 except NotSerializable as error:
                     raise NotSerializable(f"the key of {scheduler.label!r} ({error})") from None
             path = self.prefix + escape_label(name)
-        used = set[str]() if scheduler.attempts > 1 else self.used
+        used = dict[str, AbstractJob[Any]]() if scheduler.attempts > 1 else self.used
         return RecordPaths(scheduler, self._find_identity, f"{path}/", is_added, used, self._interchangeable)
 
     def forget(self, job: AbstractJob[Any]) -> None:

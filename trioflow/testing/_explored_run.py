@@ -190,6 +190,7 @@ class ExploredRun:
         raised: BaseException | None = None
         earlier_tasks: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks()
         self._host_task, self._native_cancel_count = None if is_trio else asyncio.current_task(), 0
+        scheduler.hold = False  # nobody can come in virtual time
         journal = None if self._journal_directory is None else os.path.join(self._journal_directory, "run.db")
         try:
             async with anyio.create_task_group() as self._task_group:

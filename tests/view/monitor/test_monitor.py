@@ -250,7 +250,7 @@ def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert jobs_only(lines) == [
-        "   ▸    5 s  again     attempt 3 of 4",
+        "   ▸    1 s  again     attempt 3 of 4",
         "   ▸    5 s  timed     of ≈10 s",
         "   ✗  2.0 s  hopeless  OSError: broken",
     ]

@@ -32,7 +32,7 @@ def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(virtual: Virtua
     virtual(scheduler.co_run)
     assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting")
     assert jobs_only(lines) == [
-        "   ▸    3 s  in    attempt 2 of 2, 1 ✓  2 ▸",
+        "   ▸    1 s  in    attempt 2 of 2, 1 ✓  2 ▸",
         "   ✓  1.0 s    x",
         " ! ▸    1 s    y",
         "   ▸    1 s    z",

@@ -310,9 +310,9 @@ class OrderedPlaces:
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
         if job._extras is not None and job._extras.grant is not None:
-            job._extras.earlier_use = budgets_used(job) or None
-            job._extras.grant.give_back()
-            job._extras.grant = None
+            used = budgets_used(job) or None
+            job._extras.grant.give_back()  # a budget sees whether an earlier attempt has used some
+            job._extras.earlier_use, job._extras.grant = used, None
         elif (group := self.find_group(job)) is not None:
             group.forget(job)
         self.overtaken.pop(job, None)

@@ -188,7 +188,8 @@ class BudgetResource(CountedResource):
     def count_used(self, job: AbstractJob[Any], used: Amount) -> None:
         if used:
             earlier, count = self._used_by_label.get(job.label, (0, 0))
-            self._used_by_label[job.label] = earlier + used, count + 1
+            has_used = job._extras is not None and self.name in (job._extras.earlier_use or ())
+            self._used_by_label[job.label] = earlier + used, count + (not has_used or not count)
             if len(self._used_by_label) > 2 * MAX_COUNTED_LABELS:
                 self._used_by_label = dict(self._most_used(MAX_COUNTED_LABELS))
 

@@ -48,6 +48,14 @@ def outermost_scheduler(scheduler: BaseScheduler) -> BaseScheduler:
     return scheduler
 
 
+def outermost_ended(job: AbstractJob[Any]) -> AbstractJob[Any]:
+    """Return the outermost nested scheduler around a job that has ended, with which the job runs; or else the job."""
+    for enclosing in enclosing_schedulers(job):
+        if enclosing._scheduler is not None and enclosing._state.is_settled:
+            job = enclosing
+    return job
+
+
 def is_inside(job: AbstractJob[Any], scheduler: AbstractJob[Any]) -> bool:
     """Return whether `scheduler` contains `job`, at any depth; no scheduler contains itself."""
     return any(enclosing is scheduler for enclosing in enclosing_schedulers(job))

@@ -17,7 +17,7 @@ from ..base import _amounts
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from ..base._text_forms import short_repr
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
-from ._ancestors import enclosing_schedulers
+from ._ancestors import enclosing_schedulers, outermost_ended
 from ._job_options import BoxStyle, check_text, or_none
 from ._option_descriptors import Option, ReadOnlyOption, SharedOption
 from ._retry import Retry, check_retry
@@ -94,6 +94,8 @@ class RunExtras:
     earlier_retries = 0  # how many of these came before the job was tried again: its `retry` does not count them
     keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps what has succeeded in it
     first_started_at: float | None = None  # when the first attempt started, if the job was retried
+    is_untold = False  # whether `on_settled` was not called with its end, or has raised
+    earlier_seconds = 0.0  # in which the attempts before the current one ran
     backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
     # While instruments learn that the job is queued again: its attempt's start, end and error.
     ended_attempt: tuple[float, float, BaseException] | None = None
@@ -121,6 +123,7 @@ class RunExtras:
     def add_retry(self, began: float, failed_at: float, error: BaseException, backoff: float) -> None:
         """Count another attempt, after a backoff. The one before failed at `failed_at`, with `error`."""
         self.retry_count += 1
+        self.earlier_seconds += failed_at - began
         attempt = FailedAttempt(self.retry_count, began, failed_at, _errors.one_line_error(error), failed_at + backoff)
         self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
 
@@ -758,6 +761,9 @@ class AbstractJob(Generic[T]):
         log names it. A job that only its own `cancel()` has ended can be tried again, too. From another thread than
         that of the run, this takes effect in the next turn of its loop, if it still can.
 
+        In a nested scheduler that has ended, this tries again the outermost one around the job that has: it keeps what
+        has succeeded. A function that is told that a job settles may call this, too.
+
         Raises:
             RuntimeError: the scheduler is not running, or is draining or stopping; the job has not failed, can run
                 only once, was dropped, or is in a `First`; or an input was dropped by `keep_result=False`.
@@ -779,13 +785,13 @@ class AbstractJob(Generic[T]):
             (True, 'SUCCEEDED', 2)
 
         """
-        scheduler = self._scheduler
+        wanted = outermost_ended(self)
+        scheduler = wanted._scheduler
         run = None if scheduler is None else scheduler._run
         if run is not None:
-            run.try_again(self)
+            run.try_again(wanted, self)
         elif scheduler is None or not scheduler._has_ended_elsewhere():
-            advice = "" if scheduler is None or scheduler._scheduler is None else f"; try {scheduler.label!r} again"
-            raise RuntimeError(f"try_again() of {self.label!r}: its scheduler is not running{advice}")
+            raise RuntimeError(f"try_again() of {self.label!r}: its scheduler is not running")
 
     async def wait_settled(self) -> None:
         """Wait until the job has settled. This is always a checkpoint.

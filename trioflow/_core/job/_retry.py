@@ -145,7 +145,7 @@ class Retry:
         try:
             backoff = min(self.first * self.factor ** (number - 1), self.cap)
         except OverflowError:
-            backoff = self.cap
+            backoff = self.cap if self.first else 0.0
         return backoff * jitter_source.uniform(MIN_JITTER, 1.0) if self.jitter and backoff else backoff
 
     def __repr__(self) -> str:

@@ -7,10 +7,8 @@ of a scheduler, the hold of a run with `hold=True`, and the calls of `on_settled
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict, deque
-from collections.abc import Callable, Coroutine, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
@@ -23,10 +21,11 @@ from ..job._job import AbstractJob, has_moved_on, takes_slot
 from ..run._handle import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument, Part
 from ..run._run import Run
-from ..run._standstill import WAIT_REPORT_DELAY
-from ..run._worker import MAX_JOBS_IN_TURN
 
 SettledFunction = Callable[[AbstractJob[Any]], object]
+ASYNC_ADVICE: Final = (
+    "to await something for each, let a job iterate: async for job in current_scheduler().as_settled()"
+)
 
 
 def make_parts(run: Run, window: Any) -> tuple[Part, ...]:
@@ -387,11 +386,8 @@ class Hold(Part):
             return
         run.steering.set_hold(run, not self._is_holding())
         if self._is_holding():
-            advice = (
-                f"try_again() or `trioflow look {os.getpid()} --retry` tries them again, resume() or --resume ends it"
-            )
             message = f"the run of {run.scheduler.label!r} has failures, and is held"
-            run.report(None, message, advice=f": {advice}", is_steering=True)
+            run.report(None, message, advice=f": {run.scheduler._hold_advice()}", is_steering=True)
 
     def on_added(self) -> None:
         self.act()
@@ -402,146 +398,50 @@ class Hold(Part):
 
 
 def check_on_settled(value: Any, name: str, subject: _job_options.Subject) -> SettledFunction | None:
-    if value is not None and (not callable(value) or _user_code.is_generator(value)):
-        advice = "give a function of a job, plain or async, or None"
+    if value is None:
+        return None
+    if not callable(value) or _user_code.is_generator(value) or _user_code.is_async(value):
+        advice = "give a plain function of a job, or None; " + ASYNC_ADVICE
         raise _job_options.bad_value_error(TypeError, value, name, subject, advice)
     return value  # type: ignore[no-any-return]
 
 
 class SettledCalls(Part):
-    """The calls of `on_settled`, a function of the user that gets the jobs of one run as they settle.
+    """The calls of `on_settled`, a function of the user that gets each job of one run in the step in which it settles.
 
-    Each job that has settled is queued, and a task beside that of the run makes the calls, each async one in a task of
-    its own. So they take no slot, and no stop of the run cancels them. Before the ending, the run waits until the queue
-    is empty; in the ending, the jobs that are left share the `shutdown_timeout` of the `co_shutdown` calls.
+    So the job is as it has settled, and nothing has happened since: what is tried again is told again when it ends.
     """
 
     def __init__(self, run: Run, function: SettledFunction) -> None:
         self._run = run
         self._function: Final = function
-        self._pending: Final[deque[AbstractJob[Any]]] = deque()
-        self._current: AbstractJob[Any] | None = None  # the job of the call in progress
-        self._report_at = math.inf  # when the log names that call, for which the run then waits
-        self.task: Any = None  # the task of the last call that was awaited
-        self._scope: Final = run.backend.create_scope()
-        self._scope.shield = True
-        self._change_event = run.backend.create_event()  # wakes the task that makes the calls
-        self._end_event = run.backend.create_event()  # set when that task has made its last call
-        self._is_ending = False  # whether all jobs of the run have settled
-        self._has_failed = self._is_reported = False
+        self._has_failed = False
+
+    def enter(self, phase: RunPhase) -> None:
+        """Tell the ends that were not taken, because the function has raised, and that the next try has kept."""
+        if phase is RunPhase.RUNNING and self._run.keeps_succeeded:
+            kept = [job for job in self._run.members.jobs if job._extras is not None and job._extras.is_untold]
+            for job in kept:
+                job._ensure_extras().is_untold = False
+                self.settled(job)
 
     def settled(self, job: AbstractJob[Any]) -> None:
-        if not self._has_failed:
-            self._pending.append(job)
-            self._change_event.set()
-
-    def is_busy(self) -> bool:
-        return bool(self._pending) or self._current is not None
-
-    def due_at(self) -> float:
-        return self._report_at if self.wait_text() else math.inf
-
-    def act(self) -> None:
-        """Report, once, that the run waits for nothing but the call in progress."""
-        if self._run.clock() >= self.due_at():
-            self._run.report(self._current, f"{self._run.scheduler.label!r} {self.wait_text()}")
-            self._is_reported, self._report_at = True, math.inf
-
-    def wait_text(self) -> str:
-        """Return for which call the run waits; "" while it waits for jobs, as the call may, or for nothing."""
-        extras = self._run.scheduler._extras
-        if self._run.unsettled or self._current is None or (extras is not None and extras.awaited_jobs):
-            return ""
-        return f"waits for its on_settled, which was called with {self._current.label!r}"
-
-    async def run_beside(self, execute: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `execute()` of the run, and make the calls in a task beside it."""
-        error: BaseException | None = None
-        try:
-            async with self._run.backend.create_task_group() as tasks:
-                tasks.start_soon(self._make_calls)
-                try:
-                    await execute()
-                except BaseException as raised:  # otherwise, the task group would put it into a group
-                    error = raised
-                self._scope.cancel()  # it has an effect only if the ending did not reach `close`
-            if error is not None:
-                raise error
-        finally:
-            del error  # break a reference cycle
-
-    async def close(self, deadline: float) -> None:
-        """Wait until the calls for all jobs have been made, or until the deadline; report those that were not."""
-        run = self._run
-        self._scope.deadline = deadline
-        self._is_ending = True
-        self._change_event.set()
-        await self._end_event.wait()
-        missed = len(self._pending) + (self._current is not None)
-        if missed:
-            run.report(
-                self._current,
-                f"on_settled of {run.scheduler.label!r} did not end within "
-                f"shutdown_timeout={run.scheduler.shutdown_timeout} s: {plural(missed, 'call')} cancelled or not made",
-            )
-
-    async def _make_calls(self) -> None:
-        run = self._run
-        try:
-            with self._scope:
-                while not self._is_ending:
-                    await self._change_event.wait()
-                    self._change_event = run.backend.create_event()
-                    await self._call_pending()
-                    run.wake()
-        except BaseException as interruption:
-            # asyncio cancels all tasks of a loop that it closes
-            if isinstance(interruption, KeyboardInterrupt) or not run.group.is_cancelled():
-                run.interrupt(interruption)
-        self._end_event.set()
-
-    async def _call_pending(self) -> None:
-        """Make the pending calls; yield to the loop when the calls and the jobs of a turn have used up its time."""
-        time_slice, clock, calls_left = self._run.time_slice, self._run.clock, MAX_JOBS_IN_TURN
-        while self._pending and clock() < self._scope.deadline:
-            self._current = job = self._pending.popleft()
-            try:
-                result = self._function(job)
-                if _errors.is_awaitable(result):
-                    self._report_at = math.inf if self._is_reported else clock() + WAIT_REPORT_DELAY
-                    await self._run.backend.call_apart(partial(self._await_call, result))
-            except BaseException as error:
-                self._handle_error(job, error)
-            self._current = None
-            calls_left -= 1
-            if not calls_left or clock() > time_slice.ends_at:
-                number, calls_left = time_slice.turn_number, MAX_JOBS_IN_TURN
-                await self._run.backend.yield_to_loop()
-                time_slice.begin(number, clock())
-
-    async def _await_call(self, awaitable: Any) -> None:
-        self.task = self._run.backend.current_task()
-        await awaitable
-
-    def _handle_error(self, job: AbstractJob[Any], error: BaseException) -> None:
-        """End the run with the exception that the function has raised for `job`, and make no more calls.
+        """Call the function; end the run with the exception that it raises, and make no more calls.
 
         In a run that is stopping already, report it, and go on: the function may only have added a job.
-
-        Raises:
-            BaseException: the deadline has cancelled the call, or the event loop is being closed.
-
         """
         run = self._run
-        _, failure = run.backend.split_cancellations(error)
-        if failure is None:
-            if self._scope.cancel_called or run.group.is_cancelled():
-                raise error
-            failure = _errors.JobCancelled("the function raised a cancellation that was not requested")
-        # Without the frames of the engine, which would keep the run in memory.
-        failure = _errors.Failure(failure).exception
-        message = f"on_settled of {run.scheduler.label!r} raised {_errors.one_line_error(failure)} for {job.label!r}"
-        if run.phase is not STOPPING:
-            self._has_failed = True
-            self._pending.clear()
-        run.stop_with_error(failure, job, message)
+        if self._has_failed:
+            job._ensure_extras().is_untold = True
+            return
+        try:
+            if _errors.is_awaitable(result := self._function(job)):
+                getattr(result, "close", lambda: None)()
+                raise TypeError(f"it returned an awaitable; {ASYNC_ADVICE}")
+        except BaseException as error:
+            job._ensure_extras().is_untold = True
+            # Without the frames of the engine, which would keep the run in memory.
+            failure = _errors.Failure(error).exception
+            name = f"on_settled of {run.scheduler.label!r}"
+            self._has_failed = run.phase is not STOPPING
+            run.stop_with_error(failure, job, f"{name} raised {_errors.one_line_error(failure)} for {job.label!r}")

@@ -8,9 +8,8 @@
 3. Forever jobs that are not services are cancelled and unwind.
 4. Services are cancelled and unwind, each one before the services that it requires. After `shutdown_timeout` seconds,
    the remaining ones are cancelled together.
-5. The `co_shutdown` methods of all jobs are called concurrently, within `shutdown_timeout` seconds. So are the calls
-   of `on_settled` that are left. At the end of the outermost run, the objects that jobs share are then closed, within
-   another `shutdown_timeout` seconds.
+5. The `co_shutdown` methods of all jobs are called concurrently, within `shutdown_timeout` seconds. At the end of the
+   outermost run, the objects that jobs share are then closed, within another `shutdown_timeout` seconds.
 6. Instruments are notified by `after_run`.
 """
 
@@ -31,7 +30,6 @@ from ..job._ancestors import enclosing_schedulers
 from ..job._errors import find_interruption, one_line_error
 from ..job._job import AbstractJob
 from ._attempts import BackoffTimer, drain_backoffs
-from ._instruments import overriding
 from ._worker import Lane, Worker
 
 if TYPE_CHECKING:
@@ -62,7 +60,7 @@ async def end(run: Run) -> None:
         is_unwinding = any(worker.job is not None and not worker.is_shielded for worker in leaving)
         if not (leaving and await run.group.host.yield_in_ending(is_unwinding)):
             break
-    has_more = run.shared or run.pending_shutdowns or (run.parts and overriding(run.parts, "close"))
+    has_more = run.shared or run.pending_shutdowns
     if run.lane.alive or has_more or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run)):
         wind_up, on_interrupt = partial(_wind_up, run, not ends_forever_jobs), partial(run.stop, StopReason.CANCELLED)
         await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
@@ -114,10 +112,7 @@ async def _clean_up(run: Run) -> None:
 
 
 async def _shut_down_all(run: Run) -> None:
-    deadline = run.deadline_in(run.scheduler.shutdown_timeout)
     await _shut_down(run, run.pending_shutdowns or {}, run.scheduler._shutdown_timeout)
-    for part in run.parts:
-        await part.close(deadline)
 
 
 async def _end_forever_jobs(run: Run, cancels: bool) -> None:

@@ -89,7 +89,7 @@ class Instrument:
         """Called when `job` has settled, in any final state."""
 
     def job_reopened(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when `job`, which had settled, is IDLE again: it is tried again, or what has blocked it is."""
+        """Called when `job`, which had settled, is IDLE again: it, its scheduler or what blocked it is tried again."""
 
     def incident(
         self, scheduler: Scheduler, job: AbstractJob[Any] | None, message: str, exception: BaseException | None
@@ -257,9 +257,6 @@ class Part:
 
     def on_resumed(self) -> None:
         """`resume()` was called, and the run is not paused."""
-
-    async def close(self, deadline: float) -> None:
-        """End what the part does, in the shutdown of the run."""
 
 
 def overrides(part: Part, method: str) -> bool:

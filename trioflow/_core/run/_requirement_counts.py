@@ -111,10 +111,7 @@ class RequirementCounts:
                 job._ensure_extras().runs_once = True
         elif run.keeps_succeeded:
             settled, jobs = [job for job in jobs if job._state is not IDLE], [job for job in jobs if job._state is IDLE]
-            run.had_ordinary_jobs |= bool(settled)
-            if run.notify_end is not None:
-                for job in settled:
-                    run.notify_end(run.scheduler, job)
+            run.had_ordinary_jobs |= bool(settled)  # their ends were told when they settled
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
         self.is_undecided |= run.journal_writer is not None
         is_undecided = self.is_undecided
@@ -209,8 +206,6 @@ def why_not(run: Run, job: AbstractJob[Any] | None) -> str:
     """Return why a job, or for None any, cannot be tried again now; "" if it can. Any thread may ask."""
     if run.phase is not RunPhase.RUNNING:
         return f"{run.scheduler.label!r} {run.phase.value}"
-    if run.is_settling:
-        return "a hook must not change the run while a job settles; use on_settled, or another job"
     if job is None:
         return ""
     state = job._state
@@ -244,7 +239,13 @@ def reopen(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
     What takes longer than a chunk is done in the next turns of the loop.
     """
     if failed := [job for job in jobs if not why_not(run, job)]:
-        (run.part(Reopening) or run.join(Reopening(run))).add(failed)
+        part = run.part(Reopening) or run.join(Reopening(run))
+        part.add([job for job in failed if not is_about_to_reopen(run, job)])
+
+
+def is_about_to_reopen(run: Run, job: AbstractJob[Any]) -> bool:
+    """Return whether a hook has asked for another try of a job that was settling."""
+    return (part := run.part(Reopening)) is not None and job in part.failed
 
 
 class Reopening(Part):
@@ -253,7 +254,7 @@ class Reopening(Part):
     def __init__(self, run: Run) -> None:
         self._run = run
         self._todo: Final[deque[AbstractJob[Any]]] = deque()
-        self._failed: Final[set[AbstractJob[Any]]] = set()  # those of them that are tried again
+        self.failed: Final[set[AbstractJob[Any]]] = set()  # those of them that are tried again
         self._is_working = False
         self._clear_report()
 
@@ -270,9 +271,12 @@ class Reopening(Part):
         self._reported += failed
         new_errors = failed[: MAX_NAMED_JOBS - len(self._errors)]
         self._errors += [f"{job.label!r} ({one_line_error(no_result_error(job))})" for job in new_errors]
-        self._failed.update(failed)
+        self.failed.update(failed)
         self._todo.extend(failed)
-        self._work()
+        if self._run.is_settling:  # a function that is told so asks for this: it takes effect when this is done
+            self._run.call_in_loop(self._work)
+        else:
+            self._work()
 
     def _work(self) -> None:
         """Reopen jobs for the time of a turn, and let the loop call this again for the others."""
@@ -284,9 +288,9 @@ class Reopening(Part):
         is_line_clean = False
         while self.is_busy() and (len(reopened) % JOBS_PER_CLOCK_READING or run.clock() <= until):
             job = todo.popleft()
-            if job in self._failed or (job._state is JobState.BLOCKED and not _lacks_input(job)):
-                self._blocked_count += job not in self._failed
-                self._failed.discard(job)
+            if job in self.failed or (job._state is JobState.BLOCKED and not _lacks_input(job)):
+                self._blocked_count += job not in self.failed
+                self.failed.discard(job)
                 if job._started_at is None and not is_line_clean:  # it may have settled while it waited
                     run.line.drop_settled()
                     is_line_clean = True

@@ -31,7 +31,15 @@ from ._failure_counts import FailureCounts
 from ._fate import Fate
 from ._instruments import Hook, Instrument, InstrumentSet, Part, overrides, with_parts
 from ._journaling import JournalWriter
-from ._requirement_counts import RequirementCounts, count_consumer, link, reopen, reopen_all, why_not
+from ._requirement_counts import (
+    RequirementCounts,
+    count_consumer,
+    is_about_to_reopen,
+    link,
+    reopen,
+    reopen_all,
+    why_not,
+)
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
@@ -585,9 +593,9 @@ class Run:
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
         if self.notify_end is not None:
-            self.is_settling = True
+            was_settling, self.is_settling = self.is_settling, True  # of another job, of which a hook cancels this one
             self.notify_end(self.scheduler, job)
-            self.is_settling, extras = False, job._extras
+            self.is_settling, extras = was_settling, job._extras
         if self.line.places is not None:
             self.line.give_back(job)
         if extras is not None:
@@ -614,6 +622,13 @@ class Run:
         if not self.unsettled:
             self.wake()
 
+    def reset(self, scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
+        """Put a job back to IDLE, before the run begins; tell this if it had settled in the same outermost run."""
+        has_settled = self.outer_worker is not None and job._state.is_settled
+        job._reset()
+        if has_settled and self.instrument_set is not None:
+            self.instrument_set.notify("job_reopened", scheduler, job)
+
     def _cancelled_outcome(self, cause: CancelCause | None) -> CancelledOutcome:
         """Return the outcome of a job that ends CANCELLED, which says whether a failure or a timeout has done it.
 
@@ -638,7 +653,7 @@ class Run:
 
     def drop(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
-        if self.members.can_be_dropped(job):
+        if self.members.can_be_dropped(job) and not is_about_to_reopen(self, job):
             if self.journal_writer is not None:
                 self.journal_writer.journal.forget(job)
             if self._start_order is not None:
@@ -913,7 +928,17 @@ class Run:
             worker.job = None
             self.settle(job, JobState.FAILED, Failure(fault), self.clock())
 
-    def try_again(self, job: AbstractJob[Any] | None) -> None:
+    def why_not_again(self, job: AbstractJob[Any] | None, wanted: AbstractJob[Any] | None = None) -> str:
+        """Return why a member, or for None all, cannot be tried again for the sake of `wanted` in it; "" if it can."""
+        wanted = wanted or job or self.scheduler
+        reason = why_not(self, job)
+        if wanted._state in (SUCCEEDED, JobState.SKIPPED):
+            reason = f"it is {wanted._state.value}, and only what has failed, or was cancelled alone, can be"
+        elif reason and job is not None and wanted is not job:
+            reason = f"it is in {job.label!r}, of which try_again() says: {reason}"
+        return reason and f"try_again() of {wanted.label!r}: {reason}"
+
+    def try_again(self, job: AbstractJob[Any] | None, wanted: AbstractJob[Any] | None = None) -> None:
         """Try again a failed member, or all that has failed at any depth. Any thread may call this.
 
         Raises:
@@ -921,8 +946,8 @@ class Run:
 
         """
         call_text = f"try_again() of {(job or self.scheduler).label!r}"
-        if reason := why_not(self, job):
-            raise _errors.GrowingError(f"{call_text}: {reason}")
+        if problem := self.why_not_again(job, wanted):
+            raise _errors.GrowingError(problem)
         again = partial(reopen_all, self) if job is None else partial(reopen, self, (job,))
         self.steering.call(self, again, call_text)
 

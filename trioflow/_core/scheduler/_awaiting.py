@@ -13,18 +13,17 @@ from __future__ import annotations
 import contextlib
 import math
 import weakref
-from collections import deque
-from collections.abc import Callable, Collection, Generator
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Generator, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, final
 
 from .. import backend as _backend
 from ..base import _logger
 from ..base._states import JobState
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
-from ..job._job import AbstractJob, is_scheduler
-from ..parts import SettledCalls
+from ..job._job import AbstractJob
 from ..run._current import current_worker_var, enclosing_workers
 from ..words import _explain
 
@@ -45,7 +44,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
     """
     if scheduler._run is not None:
         scheduler._run.steering.check_thread(scheduler._run, f"await of {job.label!r}")
-    waiter = caller_in(scheduler)
+    waiter = waiting_job()
     try:
         with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):
             while not job._state.is_settled:
@@ -58,6 +57,8 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
         raise
     if job._state is JobState.CANCELLED:
         await _backend.current_backend().checkpoint()  # the waiting job may have been cancelled by the same scope
+        if not job._state.is_settled:  # it is tried again
+            await wait_settled(scheduler, job, takes_failure)
 
 
 @contextlib.contextmanager
@@ -72,18 +73,6 @@ def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator
         remaining = list(extras.awaited_jobs)
         remaining.remove(job)
         extras.awaited_jobs = tuple(remaining)
-
-
-def caller_in(scheduler: BaseScheduler) -> AbstractJob[Any] | None:
-    """Return the outermost scheduler if its `on_settled` calls this function; otherwise, the `waiting_job`.
-
-    If a nested scheduler does so, this is the waiting job.
-    """
-    outermost = outermost_scheduler(scheduler)
-    run = outermost._run
-    calls = None if run is None else run.part(SettledCalls)
-    is_call = run is not None and calls is not None and calls.task is run.backend.current_task()
-    return outermost if is_call else waiting_job()
 
 
 def waiting_job() -> AbstractJob[Any] | None:
@@ -127,10 +116,9 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
 def watch_of(
     waiter: AbstractJob[Any] | None, jobs: Collection[AbstractJob[Any]], verb: str
 ) -> _explain.WaitWatch | None:
-    """Return the watch of a wait, of a job or an outermost scheduler; None if no run goes on while it waits."""
+    """Return the watch of a wait of a job; None if no run goes on while it waits."""
     worker = None if waiter is None else waiter._worker
-    run = worker.run if worker is not None else waiter._run if waiter is not None and is_scheduler(waiter) else None
-    return None if waiter is None or run is None else _explain.WaitWatch(run, waiter, jobs, verb)
+    return None if waiter is None or worker is None else _explain.WaitWatch(worker.run, waiter, jobs, verb)
 
 
 async def wait_or_report(
@@ -140,7 +128,7 @@ async def wait_or_report(
 
     Args:
         event: set when one of the jobs has settled.
-        waiter: the waiting job, or the scheduler whose `on_settled` waits; if it is None, return at once.
+        waiter: the waiting job; if it is None, return at once.
         jobs: the jobs for which it waits, which may change.
         verb: the words that link the waiting job to these.
 
@@ -166,10 +154,10 @@ class SettledJobs(Generic[J]):
     def __init__(self, scheduler: BaseScheduler, jobs: Collection[J] | None = None) -> None:
         """Collect the jobs that have settled, and begin to watch the others; None: all jobs, also those added later."""
         self._scheduler = scheduler
-        self.includes_added_jobs: bool = jobs is None
+        self._chosen: Final = None if jobs is None else frozenset(jobs)
         # The job that iterates and its enclosing schedulers, which cannot settle before the iteration ends.
         self._iterating_jobs = {worker.job for worker in enclosing_workers()}
-        self._waiter = caller_in(scheduler)
+        self._waiter = waiting_job()
         self._is_reported = False  # whether it was reported that the iteration cannot go on
         self._listener = _weak_listener(self)
         self._unsettled_jobs: set[J] = set()  # the jobs that the iteration waits for
@@ -178,7 +166,7 @@ class SettledJobs(Generic[J]):
         writer = None if scheduler._run is None else scheduler._run.journal_writer
         restored = () if writer is None else writer.restored_by_add
         watched: Collection[Any] = [*restored, *scheduler] if jobs is None else jobs
-        self._settled_jobs: deque[J] = deque()
+        self._settled_jobs: OrderedDict[J, None] = OrderedDict()  # the first of a dict that shrank is found slowly
         for job in sorted(watched, key=lambda job: job.finished_at if job.is_settled() else math.inf):
             self.watch(job)
         if scheduler._settled_iterators is None:
@@ -196,6 +184,17 @@ class SettledJobs(Generic[J]):
             self._unsettled_jobs.add(job)
         job._ensure_extras().add_listener(self._listener)
 
+    @property
+    def includes_added_jobs(self) -> bool:
+        return self._chosen is None
+
+    def watch_new(self, jobs: Iterable[Any]) -> None:
+        """Watch jobs that were added, or that are tried again and will settle anew: it yields that end, not this."""
+        for job in jobs:
+            if self._chosen is None or job in self._chosen:
+                self._settled_jobs.pop(job, None)
+                self.watch(job)
+
     def end_iteration(self) -> None:
         """End the iteration because the run has ended. It does not include jobs that settle in a later run."""
         self._has_run_ended = True
@@ -204,7 +203,7 @@ class SettledJobs(Generic[J]):
     def _on_settled(self, job: J) -> None:
         self._unsettled_jobs.discard(job)
         if job.is_settled():
-            self._settled_jobs.append(job)
+            self._settled_jobs[job] = None
         self._wake()
 
     def _wake(self) -> None:
@@ -229,7 +228,7 @@ class SettledJobs(Generic[J]):
                     self._change_event, self._waiter, self._unsettled_jobs, _explain.ITERATES
                 )
             await self._change_event.wait()
-        return self._settled_jobs.popleft()
+        return self._settled_jobs.popitem(last=False)[0]
 
     def _is_exhausted(self) -> bool:
         """Return whether no further jobs are awaited, because the run has ended or all awaited jobs have settled."""

@@ -39,7 +39,7 @@ from ..job._job import AbstractJob, is_job, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._labels import text_of
 from ..job._option_descriptors import Option
-from ..parts import SettledCalls, SettledFunction, check_on_settled, make_parts
+from ..parts import SettledFunction, check_on_settled, make_parts
 from ..run import _ending, _journaling, _requirement_counts, _steering
 from ..run._current import current_worker_var, enclosing_workers
 from ..run._instruments import Instrument, check_instruments
@@ -137,10 +137,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         journal: a `Journal`, or the path of one, for each of its runs, and inside `async with`. It records each job
             that succeeds. A job that an earlier run has recorded is restored instead of being run again; a job that is
             added during a run is restored by `add`. On a nested scheduler this option has no effect.
-        on_settled: a function, plain or async, that is called with each of its jobs in the order in which they settle,
-            whatever their outcome: one call at a time, outside of all limits, and all of them before the run ends. It
-            may add jobs. If it raises, the run ends with that exception, and `stop_reason` is CRITICAL. When the run
-            stops, the calls that are left share the `shutdown_timeout` with the `co_shutdown` calls.
+        on_settled: a plain function that is called with each of its jobs as it settles, whatever its outcome: each time
+            that it settles, if it is tried again. It may add jobs, and try the job again. If it raises, the run ends
+            with that exception, and `stop_reason` is CRITICAL. To await something, iterate over `as_settled()`.
         hold: whether a run is held where it would end with failures that count, until `try_again()` tries one of them
             again, a job is added, or `resume()` ends the run. Timeouts go on, and end it as always. Only an outermost
             scheduler can have this.
@@ -807,8 +806,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 run.stop(StopReason.CANCELLED)
             for _ in self._prepare(run):
                 await backend.checkpoint()
-            calls = None if self._on_settled is None else run.part(SettledCalls)
-            await (run.execute() if calls is None else calls.run_beside(run.execute))
+            await run.execute()
         except Exception as error:  # raised by the checks in `_prepare`
             if run.interruption not in (None, error):
                 raise run.interruption from error
@@ -872,6 +870,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Return the value of an argument of `run`, checked as the option of the same name."""
         return self._declared_options[name].check(argument, name, self._name_for_errors)
 
+    def _hold_advice(self) -> str:
+        """Say how a held run goes on. `trioflow.Scheduler` overrides this method, and lets others steer the run."""
+        return "try_again() tries them again, resume() ends it"
+
     def _open_journal(self, journal: Any) -> RunJournal:
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
@@ -887,17 +889,17 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             is_fresh = not members.jobs_added_during_run and self._enough is None
             run.keeps_succeeded = self._extras.keeps_succeeded = is_fresh
             if is_fresh:
-                yield from self._reset_others()
+                yield from self._reset_others(run)
         if not is_fresh and (members.jobs_added_during_run or members.nested_schedulers):
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()
         if members.needs_check() if run.outer_worker is None else members.is_unchecked:
             yield from _checks.check_members(members)
         if not is_fresh:
-            yield from self._reset_jobs()
+            yield from self._reset_jobs(run)
         members.needs_reset = True
 
-    def _reset_jobs(self) -> Iterator[None]:
+    def _reset_jobs(self, run: Run) -> Iterator[None]:
         """Reset all jobs, at any depth, that the last run has changed. Yield whenever other tasks should get a turn."""
         for scheduler in iterate_schedulers(self):
             members = scheduler._members
@@ -905,22 +907,23 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             jobs = members.jobs if members.needs_reset else ()
             for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(jobs):
                 for job in chunk:
-                    job._reset()
+                    run.reset(scheduler, job)
                 if pause_is_due:
                     yield
             members.needs_reset = False
 
-    def _reset_others(self) -> Iterator[None]:
-        """Reset the members that have not succeeded, because the scheduler is tried again. Yield as above."""
+    def _reset_others(self, run: Run) -> Iterator[None]:
+        """Reset the members that run again, because the scheduler is tried again. Yield as above."""
         self._reset_outcome()
+        again = self._members.jobs_to_repeat()
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(self._members.jobs):
             for job in chunk:
-                if job._state is JobState.SUCCEEDED and not job._options.forever and job._outcome is not DROPPED:
+                if job not in again:
                     if job._extras is not None:
                         job._extras.consumer_count = 0
                 else:
                     keeps_succeeded = is_scheduler(job) and job._stop_reason is not None
-                    job._reset()
+                    run.reset(self, job)
                     if keeps_succeeded:
                         job._ensure_extras().keeps_succeeded = True
             if pause_is_due:
@@ -1291,8 +1294,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _extend_settled_iterators(self, jobs: list[AbstractJob[Any]]) -> None:
         for iterator in tuple(self._settled_iterators or ()):
-            for job in jobs if iterator.includes_added_jobs else ():
-                iterator.watch(job)
+            iterator.watch_new(jobs)
 
     def _interrupt(self, interruption: BaseException | None) -> bool:
         """Stop the run in progress because of a signal, and return whether there was one."""

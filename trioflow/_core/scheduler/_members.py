@@ -12,10 +12,11 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final, Never, Self, cast, final
 
 from ..base import _graph_algorithms
+from ..base._states import SUCCEEDED
 from ..base._text_forms import short_repr
 from ..job import _job_options
 from ..job._ancestors import enclosing_schedulers, is_inside, is_logged, outermost_scheduler
-from ..job._errors import GrowingError
+from ..job._errors import DROPPED, GrowingError
 from ..job._job import AbstractJob, AnyJob, is_job, is_scheduler, not_a_scheduler_error, state_of
 from ..job._requirements import ORDER_ONLY, SETTLED_ONLY, flagged, flatten, flatten_simple
 from ..words._job_queries import CountKey, count_key, groups_of_run, has_own_failure, inputs_of, is_one_job, jobs_of_run
@@ -88,6 +89,28 @@ class Members:
                 members += self.member_requirements(other)
         implied = self.implied_requirements.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
+
+    def jobs_to_repeat(self) -> set[AbstractJob[Any]]:
+        """Return the members that run again if their scheduler, which has run, is tried again. O(V + E).
+
+        These are all that have not succeeded, whose results were dropped, or that last as long as a run. What has
+        cleaned up after one of them does so again, and so does what follows that.
+        """
+        again = {
+            job for job in self.jobs if job._state is not SUCCEEDED or job._options.forever or job._outcome is DROPPED
+        }
+        users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
+        todo: list[AbstractJob[Any]] = []
+        for job in self.jobs if any(job._options.run_if == "failed" for job in self.jobs) else ():
+            for requirement in self.all_requirements(job):
+                users.setdefault(requirement, []).append(job)
+                if job not in again and job._options.run_if == "failed" and requirement in again:
+                    todo.append(job)
+        for job in todo:
+            if job not in again:
+                again.add(job)
+                todo += users.get(job, ())
+        return again
 
     def competitors(
         self, requirements: Mapping[AbstractJob[Any], Iterable[AbstractJob[Any]]]

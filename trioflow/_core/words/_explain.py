@@ -22,11 +22,11 @@ from ..job._errors import BudgetSpent, one_line_error, remedy_of
 from ..job._job import AbstractJob, has_moved_on, is_scheduler
 from ..job._labels import distinct_names, printable, shorten
 from ..job._requirements import decide, has_failed
-from ..parts import FirstRule, SettledCalls
+from ..parts import FirstRule
 from ..run._ending import may_clean_up
 from ..run._instruments import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
-from ._job_queries import failed_attempts, fraction_done, reason_not_restored, throttled_attempts
+from ._job_queries import failed_attempts, fraction_done, reason_not_restored, seconds_taken, throttled_attempts
 
 if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
@@ -213,9 +213,6 @@ def get_status_text(job: AbstractJob[Any]) -> str:
         return ""
     if (cancellation := _cancellation_text(job)) is not None:
         return f"{cancellation}, still running"
-    run = job._run if is_scheduler(job) else None
-    if run is not None and (calls := run.part(SettledCalls)) is not None:
-        return calls.wait_text()
     if not job._has_status_text or job.redact:
         wait = waiting(job)
         return "" if wait is None else wait.text
@@ -354,7 +351,9 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     cancellation = _cancellation_text(job)
     has_status = cancellation is None and (job._has_status_text or is_scheduler(job))
     status = get_status_text(job) if has_status else ""
-    parts = [f"has been running for {duration_text(job.elapsed or 0.0)}"]
+    now, since = job.started_at, job._started_at  # that of its attempt, as what runs now does so since then
+    seconds = 0.0 if since is None or now is None else (job.elapsed or 0.0) - (since - now)
+    parts = [f"has been running for {duration_text(seconds)}"]
     if cancellation is not None:
         parts.append(f"was {cancellation}, and is still running")
     elif status and job._takes_slot:
@@ -383,7 +382,7 @@ def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if skip_reason := job._skip_reason():
         return f"was skipped, and has the result None: {skip_reason}"
     timeout_text = ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
-    duration = duration_text(job.elapsed or 0.0)
+    duration = duration_text(seconds_taken(job) or 0.0)
     return f"succeeded after {duration}{timeout_text if has_moved_on(job) else ''}"
 
 
@@ -396,11 +395,11 @@ def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         effect = "; it was critical, and ended the run"
     elif job._criticality() is False:
         effect = "; that is tolerated"
-    return f"failed after {duration_text(job.elapsed or 0.0)}, with {one_line_error(error)}{effect}"
+    return f"failed after {duration_text(seconds_taken(job) or 0.0)}, with {one_line_error(error)}{effect}"
 
 
 def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    when = "before it started" if job.started_at is None else f"after {duration_text(job.elapsed or 0.0)}"
+    when = "before it started" if job.started_at is None else f"after {duration_text(seconds_taken(job) or 0.0)}"
     if is_scheduler(job) and job._stop_reason is StopReason.DRAINED:
         return f"was drained {when}: it started no more jobs, and those that were running have ended"
     if job._outcome.is_alone:
@@ -441,7 +440,8 @@ EXPLAIN_FUNCTIONS = {
 
 def _progress_text(job: AbstractJob[Any], now: float) -> str:
     if job._started_at is None:
-        return f"{job.label!r} has not started"
+        waits = f"waits for attempt {job.attempts + 1}" if job.attempts else "has not started"
+        return f"{job.label!r} {waits}"
     return f"{job.label!r} has been running for {duration_text(now - job._started_at)}"
 
 
@@ -469,7 +469,7 @@ class WaitWatch(Part):
     """The check of a wait, at `due_at`, until it is reported; a part of the run for which the body of a job waits."""
 
     def __init__(self, run: Run, waiter: AbstractJob[Any], jobs: Collection[AbstractJob[Any]], verb: str) -> None:
-        """Watch a wait of a job, or of a scheduler whose `on_settled` waits.
+        """Watch a wait of a job.
 
         Args:
             run: the run of the waiting job, to which a report is made.
@@ -519,8 +519,6 @@ def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
         link, last = path[-1]
         if link in (LASTS, ITERATES, RUNS) and last is not waiter:
             text = f"{text}, which waits for {waiter.label!r}"
-    if is_scheduler(waiter):
-        text = f"on_settled of {text}"
     if held:
         lacking = path[held[-1] - 1][1]
         return text if lacking._scheduler is None else f"{text}: {lacking._scheduler.explain(lacking)}"

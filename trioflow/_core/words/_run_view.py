@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from ..admission._window import Adaptive, max_slots
 from ..base._states import JobState, RunPhase, StopReason
-from ..job._job import AbstractJob, takes_slot
+from ..job._ancestors import outermost_ended
+from ..job._job import AbstractJob, is_scheduler, takes_slot
 from ..run._run import RUNS_IN_PROGRESS, Run
 from ..run._steering import SteeringRecord
 from ._explain import pause_text
@@ -87,6 +88,17 @@ def current_run(scheduler: BaseScheduler) -> RunView | None:
     """Return a view of the scheduler's run in progress; None if the scheduler is not running."""
     run = scheduler._run
     return None if run is None else RunView(run)
+
+
+def why_not_again(job: AbstractJob[Any]) -> str:
+    """Return why a job, or a scheduler that runs, cannot be tried again now, in words; "" if it can."""
+    if is_scheduler(job) and job._run is not None:
+        return job._run.why_not_again(None)
+    wanted = outermost_ended(job)
+    run = None if wanted._scheduler is None else wanted._scheduler._run
+    if run is None:
+        return f"try_again() of {job.label!r}: its scheduler is not running"
+    return run.why_not_again(wanted, job)
 
 
 def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:

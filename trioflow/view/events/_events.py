@@ -30,6 +30,7 @@ from ..._core.words._job_queries import (
     fraction_done,
     is_one_job,
     is_service,
+    latest_start,
     nested_schedulers,
     runs_commands,
     throttled_attempts,
@@ -241,7 +242,7 @@ class Events(Instrument):
         granted = {
             name: "(redacted)" if job.redact and isinstance(need, str) else need for name, need in job.granted.items()
         }
-        self._write_event(self._format.JobStarted(*self._common_fields(path, job.started_at), granted))
+        self._write_event(self._format.JobStarted(*self._common_fields(path, latest_start(job)), granted))
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobAttempt` event for each attempt after the first one."""

@@ -21,7 +21,7 @@ from ..monitor._run_header import elapsed_text, estimate_text
 from ..text._failure_text import group_failures
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally
 from ..trace._record_builder import JobFacts, RecordBuilder, RunFacts
-from ..trace._spans import HostFacts, IncidentMark
+from ..trace._spans import HostFacts, IncidentMark, Span
 from ..trace._trace_file import read_plain
 from ..trace._trace_record import GraphDescription, LiveObjects, TraceRecord, tally_of
 from ..trace.report import _report
@@ -198,7 +198,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     tally, counted, failed_groups = run.counted()
     root = next((facts.span for facts in run.runs.values() if facts.span.parent is None), None)
     running = [one.span for one in counted if one.span.state is JobState.RUNNING]
-    running.sort(key=lambda span: (span.forever, span.started_at or now, span.number))
+    running.sort(key=lambda span: (span.forever, span.attempt_started_at or now, span.number))
     failed = [*(one for one in counted if one.failure is not None), *failed_groups]
     groups = group_failures((one, one.span.critical, one.failure.number, one.failure.kind) for one in failed)  # type: ignore[union-attr]
     elapsed = None if root is None or root.started_at is None else now - root.started_at
@@ -224,7 +224,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
                 span.number,
                 name_of(span.path),
                 "forever" if span.forever else f"attempt {len(span.attempts) + 1}" if span.attempts else "",
-                stopwatch_text(now - (now if span.started_at is None else span.started_at)),
+                stopwatch_text(now - (now if span.attempt_started_at is None else span.attempt_started_at)),
             ]
             for span in running[:MAX_RUNNING]
         ],
@@ -316,6 +316,15 @@ def _links(run: WatchedRun, keys: list[int]) -> list[Any]:
     return [*links, *([[None, f"and {len(keys) - MAX_LINKS} more", ""]] if len(keys) > MAX_LINKS else [])]
 
 
+def _seconds_of(span: Span, now: float) -> float:
+    """Return how long the current attempt of a job has run, or, once it has ended, all of its attempts have."""
+    started, ended = span.started_at or now, span.finished_at
+    if ended is None:
+        return now - (span.attempt_started_at or now)
+    ends = {number: end for number, end, _ in span.failed_attempts}
+    return ended - started - sum(start - ends.get(number, start) for number, start in enumerate(span.attempts, 1))
+
+
 def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     span, now = facts.span, run.answer["now"]
     yield "kind", span.kind + ", forever" * span.forever
@@ -324,7 +333,7 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     if span.started_at is not None:
         yield "started", run.clock_time(span.started_at)
         end = "" if span.finished_at is None else f", until {run.clock_time(span.finished_at)}"
-        yield "has run for" if not end else "took", duration_text((span.finished_at or now) - span.started_at) + end
+        yield "has run for" if not end else "took", duration_text(_seconds_of(span, now)) + end
         yield "attempts", str(len(span.attempts) + 1)
     for number, ended, error in span.failed_attempts:
         yield f"attempt {number}" if number else "was blocked", f"{error}, at {run.clock_time(ended)}"

@@ -28,6 +28,7 @@ from ..._core.words._job_queries import (
     failure_of,
     has_own_failure,
     is_in_first,
+    latest_start,
     runs_commands,
 )
 from ..._core.words._run_view import RunInProgress, RunView, job_frames, runs_in_progress, slots_in_use
@@ -94,7 +95,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     idle = [job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended]
     failed = [job for job in jobs if has_own_failure(job) and not is_in_first(job, scheduler)]
     waiters = scheduled + idle
-    running.sort(key=lambda job: job.started_at or now)
+    running.sort(key=lambda job: latest_start(job) or now)
     thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
     blocker = next((job for job, blocked_id in blocking.items() if blocked_id == thread_id), None)
     omitted = {"running": running[MAX_JOBS:], "waiting": waiters[MAX_JOBS:], "failures": failed[MAX_JOBS:]}
@@ -129,7 +130,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
 
 def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
     for job in jobs:
-        started_at = job.started_at
+        started_at = latest_start(job)
         record = {
             "path": path_in(paths, job),
             "kind": type(job).__name__,

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from ..._core.base._states import RunPhase
 from ..._core.base._text_forms import join_names, short_repr
+from ..._core.job._ancestors import outermost_ended
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of, printable
 from ..._core.words._job_queries import is_one_job
-from ..._core.words._run_view import RunInProgress
+from ..._core.words._run_view import RunInProgress, why_not_again
 from ..text._selection import suggest_paths
 from ._process_record import MAX_JOBS
 
@@ -105,6 +106,9 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         if jobs == [None]:
             jobs = [scheduler if value is None else _find(scheduler, value, has_settled=True)]
         settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
+        if problem := next(filter(None, map(why_not_again, jobs)), ""):
+            raise ValueError(problem)
+        jobs = [*dict.fromkeys(map(outermost_ended, jobs))]
         for each in jobs:
             each.try_again()
         paths = paths_of(scheduler)
@@ -146,5 +150,8 @@ def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:
         if path in (its_path, printable(its_path)) and job.is_settled() is has_settled:
             return job
     wanted = "has settled" if has_settled else "runs or waits"
+    for job, its_path in paths.items():
+        if path in (its_path, printable(its_path)):
+            raise ValueError(f"'{printable(its_path)}' is {job.state.value}")
     hint = suggest_paths(paths, str(path)) or f"; --json has up to {MAX_JOBS} of each kind, unshortened"
     raise ValueError(f"no job with the path {short_repr(path)} {wanted}{hint}")

@@ -167,7 +167,9 @@ class Watch:
             # While its instruments are told, the begin of a run is not final yet.
             run.number += view is None or view.phase is not RunPhase.LINKING
             if run.started_at != times[0] and keeps_succeeded(scheduler):
-                run.reopen_jobs()
+                for live in run.jobs.values():
+                    if live.finished_at is not None and live.finished_at != live.job.finished_at:
+                        live.reopen(keeps_attempts=False)
             self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
         if run.ended_at is not None:
             run.stop_reason, run.culprit = scheduler.stop_reason, scheduler.culprit

@@ -86,7 +86,6 @@ class LogDisplay(Display):
         self._has_failed = stream is None
         self._last_line_at = time.monotonic()
         self._progress_step = 0  # the step, out of `PROGRESS_LINE_COUNT`, that the latest progress line showed
-        self._start_times: Final[dict[JobRecord, float | None]] = {}  # of the listed jobs
         self._ticker: Final = Ticker(self._report_if_silent, 0, SILENCE_CHECK_INTERVAL)
         self._get_tag: Final = get_tag
         self._fold: Final = fold
@@ -118,11 +117,9 @@ class LogDisplay(Display):
     def job_started(self, job: JobRecord) -> None:
         """Write a line for the start of a job, if there are few jobs.
 
-        A job that is retried keeps the time of its start, and has a line for the retry instead.
+        A job that is retried has a line for the retry instead.
         """
-        is_retry = job in self._start_times and self._start_times[job] == job.started_at
-        if self._model.root.counts.job_count <= MAX_LISTED_JOBS and not is_retry:
-            self._start_times[job] = job.started_at
+        if self._model.root.counts.job_count <= MAX_LISTED_JOBS and job.job.attempts < 2:
             self._write_line(f"{'start':<9} {full_name(job, self._symbols)}")
 
     def job_finished(self, job: JobRecord) -> None:
@@ -156,8 +153,7 @@ class LogDisplay(Display):
         self._write_line(self._apply_style(message, "good" if progress.verdict.is_good else "failed") + counts)
 
     def _write_outcome(self, job: JobRecord) -> None:
-        started, finished = job.started_at, job.finished_at
-        duration = "" if started is None or finished is None else duration_text(finished - started, in_column=True)
+        duration = "" if job.seconds is None or job.restored else duration_text(job.seconds, in_column=True)
         error = job.error if not self._model.are_failures_shown_elsewhere else None
         message = self._symbols.escape(_failure_text.one_line_text(error)) if error is not None else ""
         tolerated = " (tolerated)" * job.is_tolerated

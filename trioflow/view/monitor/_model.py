@@ -26,7 +26,15 @@ from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
 from ..._core.words._failures import culprit_text
-from ..._core.words._job_queries import all_requirements, criticality, end_facts, is_failed_group, is_one_job
+from ..._core.words._job_queries import (
+    all_requirements,
+    criticality,
+    end_facts,
+    is_failed_group,
+    is_one_job,
+    latest_start,
+    seconds_taken,
+)
 from ..._core.words._run_view import current_run, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import PLAIN_OUTCOME, outcome
@@ -123,10 +131,8 @@ class RunModel:
         """Record that a nested scheduler runs again, or begins its first run with changed members."""
         collect_dropped(scheduler, self._dropped_jobs)
         record = cast(SchedulerRecord, self.records[scheduler])
-        if record.counts.waiting_count == record.counts.job_count and [*scheduler] == [
-            job.job for job in record.members
-        ]:
-            return  # nothing to reset: no job has started, and the members have not changed
+        if [*scheduler] == [job.job for job in record.members]:
+            return  # what had settled, and runs again, was reopened
         record.counts.subtract_from_enclosing()
         failed_jobs = (failures.jobs for failures in self.failed_jobs_by_kind.values())
         for jobs in (self.running_jobs, self.forever_jobs, *failed_jobs):
@@ -162,7 +168,7 @@ class RunModel:
     def job_started(self, started_job: AnyJob) -> None:
         job = self.records[started_job]
         previous_state = _counted_state(job)
-        job.state, job.started_at = JobState.RUNNING, started_job.started_at
+        job.state, job.started_at = JobState.RUNNING, latest_start(started_job)
         job.leave_ready_group()
         enclosing = job.enclosing
         assert enclosing is not None
@@ -179,16 +185,14 @@ class RunModel:
         job = self.records[settled_job]
         previous_state = _counted_state(job)
         state, job.started_at, job.finished_at, has_no_further_facts = end_facts(settled_job)
+        job.seconds = seconds_taken(settled_job)
         if not has_no_further_facts:
             job.outcome = outcome(settled_job)
-        is_kept = isinstance(job, SchedulerRecord) and job.state is JobState.IDLE and state is JobState.SUCCEEDED
         job.state = state
         enclosing = job.enclosing
         self.running_jobs.pop(job, None)
         job.leave_ready_group()
         if isinstance(job, SchedulerRecord):
-            for member in list(job.members) if is_kept else ():  # its run was before the scheduler was tried again
-                self.job_finished(job.scheduler, member.job)
             job.counts.count_waiting_as_unreached()
             job.counts.of_first = None
         if job.is_one_job:
@@ -206,16 +210,25 @@ class RunModel:
     def _count_settled_job(self, job: JobRecord, previous_state: JobState) -> None:
         assert job.enclosing is not None
         job.enclosing.counts.move(tally_key(previous_state, job.forever), job.tally_key)
-        if (facts := job.outcome) is not PLAIN_OUTCOME:
+        self._add_journal_facts(job, 1)
+
+    def _add_journal_facts(self, job: JobRecord, number: int) -> None:
+        if (facts := job.outcome) is not PLAIN_OUTCOME and job.enclosing is not None:
             for counts in job.enclosing.counts.iterate_outwards():
-                counts.add_journal_facts(facts.restoration, facts.rerun_cause)
+                counts.add_journal_facts(facts.restoration, facts.rerun_cause, number)
 
     def job_reopened(self, reopened_job: AnyJob) -> None:
         """Record that a job that had settled is IDLE again."""
-        job = self.records[reopened_job]
+        job = self.records.get(reopened_job)
+        if job is None:  # its scheduler has dropped it
+            return
         assert job.enclosing is not None
+        if isinstance(job, SchedulerRecord):
+            job.counts.expect_waiting(inner.counts for inner in job.nested_schedulers)
+            job.counts.of_first = job.enclosing.counts if job.is_first and not job.forever else None
         if job.is_one_job:
             job.enclosing.counts.move(job.tally_key, tally_key(JobState.IDLE, job.forever))
+            self._add_journal_facts(job, -1)
         elif job.failed_by_itself and job.first is None:
             for counts in job.enclosing.counts.iterate_outwards():
                 counts.failed_groups -= criticality(reopened_job) is not False

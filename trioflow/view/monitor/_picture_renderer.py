@@ -367,12 +367,10 @@ class PictureRenderer:
         return label
 
     def _time_text(self, job: JobRecord) -> str:
-        started, finished = job.started_at, job.finished_at
-        if started is None:
-            return ""
-        if finished is None:
-            return elapsed_text(self._model.clock() - started)
-        return duration_text(finished - started, in_column=True)
+        started, seconds = job.started_at, job.seconds
+        if seconds is not None and not job.restored:
+            return duration_text(seconds, in_column=True)
+        return "" if started is None else elapsed_text(self._model.clock() - started)
 
     def _detail_text(self, job: JobRecord) -> str:
         """Return the details of a job: its exception, or else its attempt, counts, expected duration and status."""

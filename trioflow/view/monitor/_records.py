@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, cast
 
 from ..._core.base._states import JobState, ReportedState
@@ -163,6 +163,12 @@ class JobCounts(Tally):
         for counts in self.iterate_outwards():
             counts.unreached_count += waiting
 
+    def expect_waiting(self, nested: Iterable[JobCounts]) -> None:
+        """Count as waiting again what only this scheduler, which had ended, has not reached."""
+        waiting = self.unreached_count - sum(each.unreached_count for each in nested if each.enclosing is self)
+        for counts in self.iterate_outwards():
+            counts.unreached_count -= waiting
+
     def subtract_from_enclosing(self) -> None:
         for counts in () if self.enclosing is None else self.enclosing.iterate_outwards():
             counts.unreached_count -= self.unreached_count
@@ -183,7 +189,10 @@ class JobRecord:
     # The fields below describe the current run. These are their values before a run.
     state = JobState.IDLE
     started_at: float | None = None
+    """When the current attempt has started."""
     finished_at: float | None = None
+    seconds: float | None = None
+    """How long its attempts have run, once it has settled."""
     outcome = PLAIN_OUTCOME
     """The outcome of the job, once it has settled."""
     ready_group: dict[JobRecord, None] | None = None
@@ -216,7 +225,7 @@ class JobRecord:
 
     def reset_run_fields(self) -> None:
         """Reset the fields that describe the current run to their values before a run."""
-        for name in ("state", "started_at", "finished_at", "outcome", "ready_group"):
+        for name in ("state", "started_at", "finished_at", "seconds", "outcome", "ready_group"):
             vars(self).pop(name, None)
 
     @property

@@ -197,7 +197,8 @@ class Listing:
 
 def shown_elapsed(job: AnyJob) -> float | None:
     """Return the seconds that a job took, if listings and graphs show them; otherwise None."""
-    return job.elapsed if (job.elapsed or 0.0) >= MIN_SHOWN_DURATION else None
+    seconds = _job_queries.seconds_taken(job)
+    return seconds if (seconds or 0.0) >= MIN_SHOWN_DURATION else None
 
 
 def listing_rows(scheduler: BaseScheduler) -> Iterator[ListingRow]:

@@ -57,16 +57,17 @@ class RestoredJobs:
         self.seconds = 0.0
         self._first_date, self._last_date = "", ""  # in ISO 8601, of the jobs whose time is known
 
-    def add(self, settled_at: float | None, elapsed: float | None) -> None:
-        """Count a restored job.
+    def add(self, settled_at: float | None, elapsed: float | None, number: int = 1) -> None:
+        """Count a restored job, or with `number=-1` no more; its date stays.
 
         Args:
             settled_at: the time when it settled in the run that ran it, in seconds since 1970; None if unknown.
             elapsed: the seconds that it took in that run; None if unknown.
+            number: how many such jobs.
 
         """
-        self.number += 1
-        self.seconds += elapsed or 0.0
+        self.number += number
+        self.seconds += number * (elapsed or 0.0)
         with contextlib.suppress(OverflowError, ValueError, OSError):  # the journal may be damaged
             if settled_at is not None:
                 date = time.strftime("%Y-%m-%d", time.localtime(settled_at))
@@ -134,12 +135,12 @@ class Tally:
         """Count `number` more jobs with a key of `count_key`."""
         self._counts[tally_key(state, forever, tolerated)] += number
 
-    def add_journal_facts(self, restoration: Restoration | None, rerun_cause: str | None) -> None:
-        """Count a job that a journal restored, or that ran again."""
+    def add_journal_facts(self, restoration: Restoration | None, rerun_cause: str | None, number: int = 1) -> None:
+        """Count a job that a journal restored, or that ran again; with `number=-1`, no more."""
         if restoration is not None:
-            self.restored.add(restoration.settled_at, restoration.elapsed)
+            self.restored.add(restoration.settled_at, restoration.elapsed, number)
         if rerun_cause is not None:
-            self.reruns[rerun_cause] += 1
+            self.reruns[rerun_cause] += number
 
     def replace(self, old: ReportedState | str | None, new: ReportedState | str | None) -> None:
         """Count a job under another key of `tally_key`. None stands for a job that is not counted."""

@@ -322,13 +322,6 @@ class LiveRun:
         """The scheduler as a job in the enclosing run; None for an outermost scheduler."""
         return None if self.enclosing is None else self.enclosing.jobs[self.scheduler]
 
-    def reopen_jobs(self) -> list[LiveJob]:
-        """Record that the scheduler is tried again, so that this run goes on; return the jobs that may run again."""
-        reopened = [live for live in self.jobs.values() if live.state is not JobState.SUCCEEDED]
-        for live in reopened:
-            live.reopen(keeps_attempts=False)
-        return reopened
-
     def find_key(self, job: AnyJob | None) -> int | None:
         """Return the key of a job in this run or in an enclosing one; None if the job is in none of them."""
         run: LiveRun | None = self
@@ -348,6 +341,7 @@ class LogReader:
         # Only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
         self._recorded_paths: Final[dict[LiveJob | None, str]] = {}
         self._reopened: Final[set[LiveJob]] = set()  # among them schedulers, whose next run continues the last one
+        self._reset: Final[dict[LiveRun, list[LiveJob]]] = {}  # by their last run, those that the next one will repeat
         self._last_start = NO_START
         items = iter(log)
         for event in zip(*[items] * ITEMS_PER_EVENT, strict=True):
@@ -369,8 +363,11 @@ class LogReader:
             self._get_or_create(run, job).later_attempt_starts += (time,)
         elif kind is EventKind.JOB_REOPENED:
             live = self._get_or_create(run, job)
-            live.reopen(keeps_attempts=True)
-            self._reopened.add(live)
+            if run.ended_at is None:
+                live.reopen(keeps_attempts=True)
+                self._reopened.add(live)
+            else:
+                self._reset.setdefault(run, []).append(live)
         elif kind is EventKind.JOB_ADDED:
             self._get_or_create(run, job).added_at = time
         elif kind is EventKind.JOB_PATH:
@@ -398,7 +395,9 @@ class LogReader:
         self._reopened.discard(live)
         if previous_run is not None and is_reopened and all(job in scheduler for job in previous_run.jobs):
             previous_run.is_continued, previous_run.ended_at = True, None
-            self._reopened.update(previous_run.reopen_jobs())
+            for each in self._reset.pop(previous_run, ()):
+                each.reopen(keeps_attempts=False)
+                self._reopened.add(each)
             return
         number = 1 if previous_run is None else previous_run.number + 1
         self._latest_runs[scheduler] = self._add_run(LiveRun(scheduler, enclosing, number, start, time))

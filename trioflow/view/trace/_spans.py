@@ -138,8 +138,19 @@ class Span:
 
     @property
     def took(self) -> float | None:
-        """The seconds that the job took: `elapsed`, or for a restored job `restored_elapsed`."""
-        return self.restored_elapsed if self.restored else self.elapsed
+        """The seconds in which the attempts of the job ran; for a restored job, `restored_elapsed`.
+
+        Unlike `elapsed`, it is without the waits between attempts, which are in `waits`.
+        """
+        if self.restored or self.elapsed is None:
+            return self.restored_elapsed if self.restored else None
+        waits = (wait.seconds for wait in waits_after_start(self) if wait.cause is not WaitCause.MACHINE)
+        return self.elapsed - sum(waits)
+
+    @property
+    def attempt_started_at(self) -> float | None:
+        """The start of the last attempt. None if the job has not started."""
+        return self.attempts[-1] if self.attempts else self.started_at
 
     @property
     def waited(self) -> float | None:

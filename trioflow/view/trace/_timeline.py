@@ -169,7 +169,7 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     yield span.name
     yield f"{span.kind}, {recorded_state(span).value}{', critical' * bool(span.critical)}"
     if span.started_at is not None:  # a job of which each attempt was throttled has bars, but never started
-        duration = "still running" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
+        duration = "still running" if span.took is None else f"took {duration_text(span.took)}"
         yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
     for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):  # waits for jobs come last
         yield wait_text(record.spans, wait)
