@@ -697,8 +697,10 @@ class JournalSession:
         except DamagedRow:  # the stamps from the previous start are lost
             previous_stamps = {}
         if previous_stamps:
-            others = self.store.outputs_of_other_jobs(path) if any(map(os.path.isdir, work.writes)) else []
-            self._file_stamper.set_aside_partial_files(job, work, previous_stamps, {*map(os.path.abspath, others)})
+            others = {*map(os.path.realpath, self.store.outputs_of_other_jobs(path))}
+            if moved := self._file_stamper.set_aside_partial_files(job, work, previous_stamps, others):
+                shown = "what it had begun to write has other names" if job.redact else moved
+                warn(f"{job.label!r} did not succeed in the run before: {shown}")
         try:
             stamps = self._file_stamper.stamps_of_writes(work.writes, job.redact)
         except NotSerializable:

@@ -63,7 +63,7 @@ class ProcessRun:
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait_readable: Final = run.wait_readable
-        self._set_aside_outputs: Callable[[], None] | None = None  # set before the start of a command that has some
+        self._set_aside_outputs: Callable[[], str] | None = None  # set before the start of a command that has some
         self._job_timeout: JobTimeout | None = None  # set if the timeout has ended the process or the rest of its group
 
     async def run(self) -> CommandResult:
@@ -78,8 +78,9 @@ class ProcessRun:
         try:
             return await self._run_to_success()
         except BaseException:
-            if self._set_aside_outputs is not None:
-                await call_in_thread(self._set_aside_outputs)
+            if self._set_aside_outputs is not None and (moved := await call_in_thread(self._set_aside_outputs)):
+                shown = "what it had begun to write has other names" if self._job.redact else moved
+                self._run.report(f"{self._job.label!r} has not succeeded: {shown}", self._job)
             raise
 
     async def _run_to_success(self) -> CommandResult:
