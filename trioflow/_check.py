@@ -3,7 +3,8 @@
 The checks before a run stop at the first problem. `findings` makes every check for every job, without running or
 changing anything, so that users can fix a scenario in one go.
 
-Two jobs that write one file are an error, a reader beside a writer is a warning. Only what jobs declare counts, in
+Two jobs that write one file are an error, a reader beside a writer is a warning. Alternatives of a `First` that begin in
+turn, by `stagger=inf`, have an order. Only what jobs declare counts, in
 `reads=`, `writes=`, `stdin=`, in the steps of an `SshJob` and, with `append=False`, in `stdout=` and `stderr=`. Jobs
 may append to one file in any order.
 """
@@ -14,6 +15,7 @@ import bisect
 import contextlib
 import fnmatch
 import itertools
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -26,6 +28,7 @@ from ._core.job._errors import CycleError
 from ._core.job._job import AnyJob, is_scheduler, takes_slot
 from ._core.scheduler import _checks
 from ._core.scheduler._base_scheduler import BaseScheduler
+from ._core.scheduler._members import exit_jobs, first_options
 from ._core.words._job_queries import all_requirements, members_in_order
 
 MAX_NAMED_READERS: Final = 3
@@ -220,17 +223,20 @@ class FileUses:
         """Number the jobs that use files, each after those that it waits for, and compute the bits of these."""
         users = {job for jobs in self._writers.values() for job in jobs} | {job for _, job in self._readers}
         reached: dict[AnyJob, int] = {}  # for each job, the bits of itself or its members, and of what these wait for
+        earlier: dict[AnyJob, tuple[AnyJob]] = {}  # what begins only when the one before has failed
         self._waits[self._scheduler] = 0
         todo = [(self._scheduler, iter(members_in_order(self._scheduler)))]
         while todo:
             level, members = todo[-1]
             for job in members:
                 waits = self._waits[level]
-                for required in all_requirements(level, job):
+                for required in (*all_requirements(level, job), *earlier.get(job, ())):
                     waits |= reached.get(required, 0)
                 self._waits[job] = reached[job] = waits
                 if is_scheduler(job):
                     todo.append((job, iter(members_in_order(job))))
+                    if first_options(job)[1] == math.inf:
+                        earlier |= {later: (one,) for one, later in itertools.pairwise(exit_jobs(job))}
                     break
                 if job in users:
                     self._positions[job] = len(self._positions)

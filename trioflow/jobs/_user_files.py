@@ -141,7 +141,7 @@ def set_aside(
             is_made = entry not in before
             if was_begun_anew(entry) if not is_made else not (is_directory and holds_foreign(entry)):
                 new_name = _rename_aside(entry, target, job, began if is_made else sys.maxsize)
-                moved.append(f"{os.path.relpath(entry)!r} is now {new_name!r}")
+                moved.append(f"{_shown(entry)} is now {_shown(new_name)}")
             elif is_directory:
                 todo += ((os.path.join(entry, other), os.path.join(target, other)) for other in os.listdir(entry))
     more = f", and {len(moved) - MAX_NAMED_FILES} more likewise" if len(moved) > MAX_NAMED_FILES else ""
@@ -173,7 +173,12 @@ def _rename_aside(entry: str, target: str, job: Any, began: int) -> str:
     made.pop(free, None)
     if all(stamp[2] >= began for stamp in snapshot.values() if stamp):
         made[free] = snapshot
-    return os.path.relpath(free)
+    return free
+
+
+def _shown(path: str) -> str:
+    relative = os.path.relpath(path)
+    return repr(path if relative.startswith(os.pardir) else relative)
 
 
 def _file_time() -> int:
