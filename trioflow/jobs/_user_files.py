@@ -32,6 +32,8 @@ MAX_NAMED_FILES: Final = 3
 """How many files of a directory a line of the log names."""
 CLOCK_REALTIME_COARSE: Final = 5
 """The clock of Linux that files get their times from; Python has no name for it."""
+CLOCK_TICK: Final = 10_000_000
+"""For how many nanoseconds that clock may stand still: what was written before an attempt may have the time of it."""
 Snapshot = dict[str, tuple[int, ...]]
 """The entries at and below a path, with what changes when a file is written; of a directory, just that it is there."""
 
@@ -128,10 +130,11 @@ def set_aside(
         return not is_other and bool(stamp := before[entry]) and os.lstat(entry).st_size < stamp[1]
 
     moved: list[str] = []
+    parent, name = os.path.split(os.path.abspath(_clean(path)))
+    link = os.path.join(os.path.realpath(parent), name)
     todo = [(place, place + PARTIAL_SUFFIX)]
-    name = _clean(path)
-    if place != os.path.abspath(name) and not os.path.islink(name):  # the job has put a file in the place of a link
-        todo.append((os.path.abspath(name), os.path.abspath(name) + PARTIAL_SUFFIX))
+    if link != place and place not in before and not os.path.islink(link):  # the job has put its output in its place
+        todo.append((link, link + PARTIAL_SUFFIX))
     while todo:
         entry, target = todo.pop()
         with contextlib.suppress(OSError):  # the failure of the job is reported
@@ -154,7 +157,7 @@ def _rename_aside(entry: str, target: str, job: Any, began: int) -> str:
     If the target cannot be, such as on another file system that is mounted there, or below a file, its name is that of
     the entry with `PARTIAL_SUFFIX`.
     """
-    made = _partial_files.setdefault(job, {})
+    made, is_own = _partial_files.setdefault(job, {}), _is_younger(entry, began)
     free, number = target, 1
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -169,11 +172,19 @@ def _rename_aside(entry: str, target: str, job: Any, began: int) -> str:
         if target == entry + PARTIAL_SUFFIX:
             raise
         return _rename_aside(entry, entry + PARTIAL_SUFFIX, job, began)
-    snapshot = take_snapshot(free)
     made.pop(free, None)
-    if all(stamp[2] >= began for stamp in snapshot.values() if stamp):
-        made[free] = snapshot
+    if is_own:
+        made[free] = take_snapshot(free)
     return free
+
+
+def _is_younger(path: str, began: int) -> bool:
+    """Return whether all files at and below a path were written since then: a command may move older ones there."""
+    for entry, stamp in take_snapshot(path).items():
+        changed = os.lstat(entry).st_ctime_ns  # later than the last write, if the file was moved
+        if stamp and not (stamp[2] >= began and (changed == stamp[2] or stamp[2] > began + CLOCK_TICK)):
+            return False
+    return True
 
 
 def _shown(path: str) -> str:
