@@ -85,6 +85,7 @@ class RunExtras:
 
     has_timed_out = False  # whether a timeout ended a call of the job
     is_in_callback = False  # whether `on_done` or `on_settled` runs after a success, and may read the result
+    coming_state: JobState | None = None  # while `on_settled` runs, the state that the job will have
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
     consumer_count = 0  # how many jobs that have not started need the result; counted with `keep_result=False`
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
@@ -596,8 +597,9 @@ class AbstractJob(Generic[T]):
 
     @property
     def state(self) -> JobState:
-        """The state of the job."""
-        return self._state
+        """The state of the job; while its own `on_settled` is called, the one that it is about to have."""
+        extras = self._extras
+        return self._state if extras is None or extras.coming_state is None else extras.coming_state
 
     def is_idle(self) -> bool:
         """Return whether the job is IDLE: it waits for its requirements or for a run to begin."""
@@ -613,15 +615,15 @@ class AbstractJob(Generic[T]):
 
     def is_done(self) -> bool:
         """Return whether the job ran to its end: SUCCEEDED or FAILED."""
-        return self._state is JobState.SUCCEEDED or self._state is JobState.FAILED
+        return self.state in (JobState.SUCCEEDED, JobState.FAILED)
 
     def is_succeeded(self) -> bool:
         """Return whether the job SUCCEEDED. A ready service has a result, but does not succeed until the run ends."""
-        return self._state is JobState.SUCCEEDED
+        return self.state is JobState.SUCCEEDED
 
     def is_settled(self) -> bool:
         """Return whether the job is in a final state."""
-        return self._state.is_settled
+        return self.state.is_settled
 
     @property
     def started_at(self) -> float | None:
@@ -730,7 +732,8 @@ class AbstractJob(Generic[T]):
 
     def raised_exception(self) -> BaseException | None:
         """Return the exception of a FAILED job, the `RequirementFailed` of a BLOCKED job, or None."""
-        return self._outcome.exception if type(self._outcome) is _errors.Failure else None
+        has_raised = type(self._outcome) is _errors.Failure and self.state is not JobState.CANCELLED
+        return cast(_errors.Failure, self._outcome).exception if has_raised else None
 
     def cancel(self) -> None:
         """Cancel the job if it is running, or keep it from starting. If it has settled, do nothing.

@@ -75,16 +75,19 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
         worker.verdict = worker.verdict or judge(worker, job, error)
         if worker.verdict.state.is_settled:
             is_cancelled = worker.run.backend.split_cancellations(error)[1] is None
-            _run_last_callback(worker, job, on_settled, Failure(_cancelled_error(job) if is_cancelled else error))
+            outcome = Failure(_cancelled_error(job) if is_cancelled else error)
+            _run_last_callback(worker, job, on_settled, outcome, worker.verdict.state)
         raise
-    _run_last_callback(worker, job, on_settled, value)
+    _run_last_callback(worker, job, on_settled, value, SUCCEEDED)
     return value
 
 
-def _run_last_callback(worker: Worker, job: Any, callback: Any, outcome: Any) -> None:
+def _run_last_callback(
+    worker: Worker, job: Any, callback: Any, outcome: Any, state: JobState | None = None
+) -> None:
     """Run a callback after the last attempt of a job; what it raises is the job's failure, and final."""
     try:
-        job._run_callback(callback, outcome)
+        job._run_callback(callback, outcome, state)
     except BaseException as error:
         worker.verdict = Verdict(FAILED, error, error)
         raise
@@ -109,7 +112,8 @@ def report_unrepeated(job: Any, failure: Failure | None) -> BaseException | None
     extras: RunExtras | None = job._extras
     if job._callbacks is not None and extras is not None and (extras.retry_count or extras.throttlings):
         try:
-            job._run_callback(job._callbacks[1], failure or Failure(_cancelled_error(job)))
+            outcome = failure or Failure(_cancelled_error(job))
+            job._run_callback(job._callbacks[1], outcome, CANCELLED if failure is None else FAILED)
         except BaseException as error:
             return error
     return None

@@ -64,8 +64,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         on_start: called with the job at each attempt, as soon as its process exists. Callbacks are plain functions,
             called in the event loop. If a callback raises, the job fails.
         on_done: called with the job when it has succeeded. It may call `result()`, and the job still holds its slot.
-        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. It may call
-            `result()`, and the job still holds its slot.
+        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. The job has
+            the state and the result that it will have, and still holds its slot.
         on_line: called with the job and each line of output as it arrives, without the line ending. With `on_line`, a
             stream whose option is None is not printed. A line of more than 16 MiB arrives in pieces.
         tag: True prints each line as it arrives, prefixed with the job's label. A string is a template for the prefix,
@@ -82,8 +82,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             have changed.
         writes: the output files and directories. If one is missing after the command has succeeded, the job fails with
             a `CommandError`. With a journal, the command runs again when an output file has changed. If the command
-            fails, times out or is cancelled, the files that it has written are renamed to NAME.partial at once: in a
-            directory, those that were not there before, but for files of other jobs.
+            fails, times out or is cancelled, what it has begun to write is renamed to NAME.partial at once: what was
+            not there before, but for files of other jobs, and a file of `writes` that has become shorter.
         append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
             If False, each attempt first truncates the files.
         options: the options of every job; see `AbstractJob`. An `idle_timeout` of the command, or of an enclosing

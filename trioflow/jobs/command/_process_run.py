@@ -32,7 +32,7 @@ from ..posix._processes import REAPED_MESSAGE, Process, spawn
 from . import _argv, _resource_limits
 from ._output_sinks import MAX_TAIL_BYTES, SPOOL_LIMIT_BYTES, OutputSpool, file_size, file_tail
 from ._resource_limits import RESOURCE_ADVICE, RESOURCE_ERROR_MESSAGES, PinnedCommands, SpawnQueue
-from ._result import CommandError, CommandResult, describe_failure
+from ._result import CommandError, CommandResult, captured_tail, describe_failure, with_output
 from ._spawn_options import is_path
 from ._streams import ProcessStreams
 
@@ -99,7 +99,8 @@ class ProcessRun:
         if self._streams.pipes.sink_error is not None:
             raise self._streams.pipes.sink_error
         if self._job_timeout is not None:
-            raise self._job_timeout
+            is_merged = self._options.stderr == subprocess.STDOUT
+            raise with_output(self._job_timeout, self._result, None if is_merged else self._stderr_tail())
         result = self._result
         failure = describe_failure(self._options.success_codes, result.returncode)
         failure = failure or self._options.describe_missing_output(job.redact)
@@ -307,12 +308,9 @@ class ProcessRun:
 
     def _stderr_tail(self) -> bytes | None:
         """Return the last bytes of standard error; None if it was neither captured nor written to a file."""
-        result, is_merged = self._result, self._options.stderr == subprocess.STDOUT
-        output = result._stdout if is_merged else result._stderr
-        if output is not None:
-            with result.open("stdout" if is_merged else "stderr") as file:
-                file.seek(max(0, len(output) - MAX_TAIL_BYTES))
-                return file.read(MAX_TAIL_BYTES)
+        tail = captured_tail(self._result, "stdout" if self._options.stderr == subprocess.STDOUT else "stderr")
+        if tail is not None:
+            return tail
         path = self._stderr_path()
         return None if path is None else file_tail(path, MAX_TAIL_BYTES, self._initial_stderr_size)
 
