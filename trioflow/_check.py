@@ -155,7 +155,7 @@ class FileUses:
         self._readers: Final[list[tuple[str, AnyJob]]] = []
         kinds = {kind for kind in set(map(type, scheduler.iterate_jobs())) if hasattr(kind, "for_journal")}
         # A run of jobs without files pays nothing for each.
-        for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds) if kinds else ():
+        for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds or job.reads or job.writes):
             writes, reads = declared_files(job)
             for path in {os.path.abspath(os.fsdecode(path)) for path in writes}:
                 if not path.startswith("/dev/"):
@@ -249,6 +249,11 @@ class FileUses:
 
 def declared_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
     """Return the files that a job declares to write anew, and to read."""
+    writes, reads = _described_files(job)
+    return [*job.writes, *writes], [*job.reads, *reads]
+
+
+def _described_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
     options: Any = getattr(job, "_command_options", None)
     if options is None:
         describe = getattr(type(job), "for_journal", None)
@@ -264,7 +269,7 @@ def declared_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
     anew = [path for path in outputs if _is_path(path) and not (steps and "{" in os.fspath(path))]
     anew += [path for step in steps for path in step._files_written() if "{" not in path]
     read = [options.stdin, *(path for step in steps for path in step._files_read())]
-    return [*options.writes, *anew], [*options.reads, *(path for path in read if _is_path(path))]
+    return anew, [path for path in read if _is_path(path)]
 
 
 def _is_path(value: Any) -> bool:

@@ -206,6 +206,11 @@ class Scheduler(BaseScheduler):
             durations.update({job: resolved[job] for job in members if job in resolved})
         return durations
 
+    async def _begin_outputs(self, job: AnyJob) -> Callable[[bool], Awaitable[str]]:
+        from .jobs._user_files import begin_outputs
+
+        return await begin_outputs(job)
+
     def _check_files(self) -> None:
         from . import _check
 

@@ -22,12 +22,14 @@ import stat
 import sys
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final, cast
 
-from .posix._files import is_named_pipe
+from ..abc import name_in_errors, shown_value
+from .posix._files import call_in_thread, is_named_pipe
 
 PARTIAL_SUFFIX: Final = ".partial"
+HIDDEN_TEXT: Final = "what it had begun to write has other names"
 MAX_NAMED_FILES: Final = 3
 """How many files of a directory a line of the log names."""
 CLOCK_REALTIME_COARSE: Final = 5
@@ -56,26 +58,42 @@ def claim(owner: Any, paths: Iterable[Any]) -> None:
 # ---- outputs
 
 
-def claim_outputs(job: Any, writes: Collection[Any], reads: Iterable[Any]) -> Callable[[], str]:
-    """Note who writes these files and directories, and return what sets aside all that is new in them.
+async def begin_outputs(job: Any) -> Callable[[bool], Awaitable[str]]:
+    """Note who writes the files that a job names, and what there is, and return what ends the attempt.
 
-    That returns which files now have another name, or an empty text.
-
-    Args:
-        job: the command, which has not started.
-        writes: its output files and directories.
-        reads: its input files.
-
+    That is called with whether the job has succeeded. If so, it checks that the job has written its files. Otherwise it
+    sets aside all that is new in them, and returns a line for the log, or an empty text.
     """
-    claim(job, writes)
-    began = _file_time()
-    snapshots = [(path, place, take_snapshot(place)) for path in writes for place in [os.path.realpath(_clean(path))]]
+    snapshots, began = await call_in_thread(_claim_outputs, job)
 
     def set_aside_new() -> str:
-        moved = [set_aside(path, place, before, job, reads, began) for path, place, before in snapshots]
+        moved = [set_aside(path, place, before, job, began) for path, place, before in snapshots]
         return ", ".join(filter(None, moved))
 
-    return set_aside_new
+    async def end_attempt(has_succeeded: bool) -> str:
+        if has_succeeded:
+            if (missing := describe_missing_output(job)) is not None:
+                raise FileNotFoundError(errno.ENOENT, f"{job.label!r} has ended, but {missing}")
+            return ""
+        moved = await call_in_thread(set_aside_new)
+        return moved and f"{job.label!r} has not succeeded: {HIDDEN_TEXT if job.redact else moved}"
+
+    return end_attempt
+
+
+def _claim_outputs(job: Any) -> tuple[list[tuple[Any, str, Snapshot]], int]:
+    claim(job, job.writes)
+    places = [(path, os.path.realpath(_clean(path))) for path in job.writes]
+    return [(path, place, take_snapshot(place)) for path, place in places], _file_time()
+
+
+def describe_missing_output(job: Any) -> str | None:
+    """Return a message about the first missing file among the outputs of a job, or None if all exist."""
+    for path in job.writes:
+        if not os.path.exists(path):
+            hint = "; patterns are for reads=" if not set("*?[").isdisjoint(os.fsdecode(path)) else ""
+            return f"it did not write {shown_value(os.fsdecode(path), name_in_errors('', job.redact))}{hint}"
+    return None
 
 
 def take_snapshot(place: str) -> Snapshot:
@@ -99,7 +117,6 @@ def set_aside(
     place: str,
     before: Snapshot,
     job: Any,
-    reads: Iterable[Any],
     began: int,
     others: Collection[str] = (),
 ) -> str:
@@ -110,12 +127,11 @@ def set_aside(
         place: where links led from there when the job began.
         before: what there was then.
         job: the job that has written it.
-        reads: the input files of the job.
         began: when the job began, as `_file_time` says; what is older was made by others.
         others: resolved paths of files of other jobs, besides those that `claim` knows.
 
     """
-    if place in {os.path.realpath(read) for read in reads}:
+    if place in {os.path.realpath(read) for read in job.reads}:
         return ""
 
     def is_foreign(entry: str) -> bool:

@@ -111,7 +111,7 @@ class FileStamper:
             size, *_ = stamp.split() or [""]
             if stamp == ABSENT_STAMP or (size.isdecimal() and len(size) < MAX_SIZE_DIGITS):
                 before = {} if stamp == ABSENT_STAMP else {place: (0, int(size), 0)}
-                moved.append(set_aside(path, place, before, job, work.reads, sys.maxsize, others))
+                moved.append(set_aside(path, place, before, job, sys.maxsize, others))
         return ", ".join(filter(None, moved))
 
     # ---- stamps

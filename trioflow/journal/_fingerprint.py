@@ -137,6 +137,8 @@ class FingerprintBuilder:
             self._add_call(job, parts)
         elif work is not None:
             self._add_work(work, parts)
+        if work is not None and (reads := self._file_stamper.input_stamps(work, self._hashes_all_values)):
+            parts["r"] = reads
         if type(job).__module__.partition(".")[0] != PACKAGE_PREFIX:
             self._add_class(job, parts)
         if options.version is not None:
@@ -257,8 +259,6 @@ class FingerprintBuilder:
                 name: self._value_form(option, f"its {name}")
                 for name, option in zip(named, options, strict=True) if option is not None and option is not False
             }  # fmt: skip
-        if reads := self._file_stamper.input_stamps(work, self._hashes_all_values):
-            parts["r"] = reads
 
     def _find_relative_directory(self, current: str, directory: str) -> str:
         """Return a directory relative to that of the journal; `current`, the current one, is a key of the cache."""

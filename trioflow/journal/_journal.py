@@ -51,7 +51,7 @@ from .._core.words._job_queries import (
     worked_seconds,
 )
 from .._core.words._run_view import run_times
-from ..jobs._user_files import claim
+from ..jobs._user_files import HIDDEN_TEXT, claim
 from ..jobs.command._output_sinks import OutputSpool
 from ._file_stamps import FileStamper, path_text
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
@@ -652,7 +652,7 @@ class JournalSession:
         if self._writers is None:
             self._writers = defaultdict(list)
             for other in self._scheduler.iterate_jobs():
-                for written in getattr(getattr(other, "_command_options", None), "writes", ()):
+                for written in other.writes:
                     self._writers[path_text(written, other.redact)].append(other)
         records: dict[AbstractJob[Any], StoredJob] = {}
         for taker in self._writers.get(path, ()):
@@ -699,7 +699,7 @@ class JournalSession:
         if previous_stamps:
             others = {*map(os.path.realpath, self.store.outputs_of_other_jobs(path))}
             if moved := self._file_stamper.set_aside_partial_files(job, work, previous_stamps, others):
-                shown = "what it had begun to write has other names" if job.redact else moved
+                shown = HIDDEN_TEXT if job.redact else moved
                 warn(f"{job.label!r} did not succeed in the run before: {shown}")
         try:
             stamps = self._file_stamper.stamps_of_writes(work.writes, job.redact)
@@ -1008,9 +1008,14 @@ def _call_for_journal(job: AbstractJob[Any]) -> Work | None:
     """
     describe: Callable[[Any], Work | None] | None = getattr(type(job), "for_journal", None)
     try:
-        return describe(job) if callable(describe) else None
+        work = describe(job) if callable(describe) else None
     except Exception as error:  # a user-defined class can raise anything
         raise NotSerializable("its work, because for_journal() raised", error) from None
+    options = options_of(job)
+    if not options.has_files:
+        return work
+    work = work or Work(what="")
+    return dataclasses.replace(work, reads=[*options.reads, *work.reads], writes=[*options.writes, *work.writes])
 
 
 def _serialize_result(save: Save, value: Any, spools: Spools) -> str | bytes:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..run._run import Run
     from ..run._worker import Worker
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._job_options import JobOptions, JobSave, RetryOption
+    from ._job_options import AnyPath, JobOptions, JobSave, RetryOption
     from ._requirements import Required, StoredRequirements
 
     T = TypeVarWithDefault("T", default=Any)  # the default lets a bare `AbstractJob` stand for a job with any result
@@ -224,6 +224,12 @@ class AbstractJob(Generic[T]):
             job runs in each run.
         key: the identity of the job's work for a journal, in place of its function, arguments and files: any JSON data.
         version: the version of the job's code for a journal: if it has changed, the job runs again.
+        reads: the files that the job reads: files, directories, and patterns such as `"src/**/*.h"`. With a journal,
+            the job runs again when one has changed. Files that are not named do not count.
+        writes: the files and directories that the job writes. If one is missing after the job has succeeded, it has
+            failed. With a journal, the job runs again when one has changed. If it fails, times out or is cancelled,
+            what it has begun to write is renamed to NAME.partial at once: what was not there before, but for files of
+            other jobs, and a file of `writes` that has become shorter.
         priority: a whole number. Among the ready jobs of a scheduler, those with the highest priority start first,
             whatever the scheduler's policy.
         expected_duration: the expected duration in seconds, finite, 0 or more; None if unknown. The policy of the
@@ -322,6 +328,8 @@ class AbstractJob(Generic[T]):
     save: Option[JobSave] = SharedOption("default", _job_options.check_save)
     key: Option[Any, object] = SharedOption(None, _job_options.accept_any)
     version: Option[Any, object] = SharedOption(None, _job_options.accept_any)
+    reads: Option[tuple[Any, ...], AnyPath | Iterable[AnyPath]] = SharedOption((), _job_options.check_paths)
+    writes: Option[tuple[Any, ...], AnyPath | Iterable[AnyPath]] = SharedOption((), _job_options.check_paths)
     priority: Option[int] = SharedOption(0, _job_options.check_priority)
     expected_duration: Option[float | None] = SharedOption(None, or_none(_job_options.duration))
     needs: Option[dict[str, Any], Mapping[str, Need] | None] = SharedOption(None, _job_options.check_needs, _get_needs)

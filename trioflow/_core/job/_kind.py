@@ -9,7 +9,7 @@ from ..base._text_forms import name_in_errors
 from ._errors import Failure
 from ._function import ArgumentSearch, original_arguments, reject_text
 from ._job import AbstractJob, T
-from ._job_options import BoxStyle, JobOptions, callback
+from ._job_options import OPTIONS_IN_FINGERPRINTS, BoxStyle, JobOptions, callback
 from ._labels import MAX_DEPTH
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class JobKind(AbstractJob[T]):
     ) -> None:
         subject = name_in_errors(repr(options.get("label") or type(self).__name__), options.get("redact", False))
         search = ArgumentSearch(lambda: subject)
-        reject_text((arguments, options.get("key"), options.get("version")), subject)
+        reject_text((arguments, *map(options.get, OPTIONS_IN_FINGERPRINTS)), subject)
         self._arguments = search.search_positional(arguments)
         self._callbacks = None
         if on_done is not None or on_settled is not None:

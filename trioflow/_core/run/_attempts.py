@@ -29,6 +29,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..admission._resource import TIME_TOLERANCE
@@ -56,7 +57,7 @@ def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
     options = job._options
     if job._callbacks is not None:
         return _call_with_callbacks(worker, job, options)
-    if options.timeout is options.idle_timeout is None:
+    if options.timeout is options.idle_timeout is None and not options.writes:
         return job._call_once()
     return _call_with_timeouts(worker, job, options)
 
@@ -127,21 +128,22 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
 
     """
     timeout, idle_timeout = options.timeout, options.idle_timeout
+    call = partial(_call_with_outputs, worker, job) if options.writes else job._call_once
     if timeout is idle_timeout is None:
-        return await job._call_once()
+        return await call()
     run, traceback = worker.run, None
     now: Any = job._started_at
     try:
         if job._keeps_time:
-            return await job._call_once()
+            return await call()
         if timeout is not None:
             run.stuck_jobs.watch_deadline(worker, now, now + timeout)
         if timeout is None or idle_timeout is not None or job._is_service:
             with TimeLimit(run, job, timeout=timeout, idle_timeout=idle_timeout, cancels=True):
-                return await job._call_once()
+                return await call()
         with run.backend.isolation.create_call_scope(worker, now + timeout):  # a `TimeLimit` would cost 1 µs
             try:
-                return await job._call_once()
+                return await call()
             except BaseException as error:
                 traceback = get_traceback(error)
                 raise
@@ -156,6 +158,19 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
         if run.clock() > now + LONG_CALL_SECONDS:
             worker.must_leave = True
         traceback = None  # break the reference cycle: the traceback refers to this frame
+
+
+async def _call_with_outputs(worker: Worker, job: AbstractJob[Any]) -> Any:
+    """Call a job once, and set aside what it has begun to write if it does not succeed."""
+    end_outputs = await worker.run.scheduler._begin_outputs(job)
+    try:
+        value = await job._call_once()
+        await end_outputs(True)
+    except BaseException:
+        if text := await end_outputs(False):
+            worker.run.report(job, text)
+        raise
+    return value
 
 
 def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool:

@@ -77,13 +77,6 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             modulo the number of CPUs. This needs Linux.
         leftovers: what happens to processes left in the group after the program has exited by itself. "wait" gives them
             `terminate_grace` seconds to exit; "end" ends them at once.
-        reads: the input files: files, directories, and patterns such as `"src/**/*.h"`. With a journal, the command
-            runs again when an input file has changed. Without `reads`, the job's result is restored even if input files
-            have changed.
-        writes: the output files and directories. If one is missing after the command has succeeded, the job fails with
-            a `CommandError`. With a journal, the command runs again when an output file has changed. If the command
-            fails, times out or is cancelled, what it has begun to write is renamed to NAME.partial at once: what was
-            not there before, but for files of other jobs, and a file of `writes` that has become shorter.
         append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
             If False, each attempt first truncates the files.
         options: the options of every job; see `AbstractJob`. An `idle_timeout` of the command, or of an enclosing
@@ -133,8 +126,6 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         memory_limit: int | None = None,
         pin: PinOption | None = None,
         leftovers: LeftoversOption = "wait",
-        reads: AnyPath | Iterable[AnyPath] = (),
-        writes: AnyPath | Iterable[AnyPath] = (),
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
@@ -145,8 +136,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         self._command_options: Final = CommandOptions(
             shell, cwd, _argv.encode_environment(env, subject), stdin_value,
             stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, tag,
-            nice, memory_limit, pin, leftovers,
-            path_tuple(reads, "reads", subject), path_tuple(writes, "writes", subject), append,
+            nice, memory_limit, pin, leftovers, append,
         )  # fmt: skip
         self._command_options.validate(subject)
         self._command: Final = arguments

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ... import _posix as posix
 from ..._core.job._errors import JobTimeout
 from ...abc import RunHandle, TimeLimit, arguments_of, name_in_errors
-from .._user_files import claim_outputs
+from .._user_files import describe_missing_output
 from ..posix import _processes
 from ..posix._files import call_in_thread
 from ..posix._guard import Guard
@@ -63,7 +63,6 @@ class ProcessRun:
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait_readable: Final = run.wait_readable
-        self._set_aside_outputs: Callable[[], str] | None = None  # set before the start of a command that has some
         self._job_timeout: JobTimeout | None = None  # set if the timeout has ended the process or the rest of its group
 
     async def run(self) -> CommandResult:
@@ -75,15 +74,6 @@ class ProcessRun:
             BaseException: the cancellation that ended the command, or the error of a callback.
 
         """
-        try:
-            return await self._run_to_success()
-        except BaseException:
-            if self._set_aside_outputs is not None and (moved := await call_in_thread(self._set_aside_outputs)):
-                shown = "what it had begun to write has other names" if self._job.redact else moved
-                self._run.report(f"{self._job.label!r} has not succeeded: {shown}", self._job)
-            raise
-
-    async def _run_to_success(self) -> CommandResult:
         job = self._job
         self._options.check_files_open(repr(job.label))
         spawn_queue = self._run.shared(SpawnQueue)
@@ -103,7 +93,7 @@ class ProcessRun:
             raise with_output(self._job_timeout, self._result, None if is_merged else self._stderr_tail())
         result = self._result
         failure = describe_failure(self._options.success_codes, result.returncode)
-        failure = failure or self._options.describe_missing_output(job.redact)
+        failure = failure or describe_missing_output(job)
         if failure is not None:
             stream_name = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
             raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), stream_name)
@@ -123,9 +113,6 @@ class ProcessRun:
         if isinstance(stdin, _argv.BYTES_TYPES) and len(stdin) > SPOOL_LIMIT_BYTES:
             self._stdin = OutputSpool("standard input")
             await call_in_thread(self._stdin.write, stdin)
-        if self._options.writes:
-            outputs = job, self._options.writes, self._options.reads
-            self._set_aside_outputs = await call_in_thread(claim_outputs, *outputs)
 
     def _start(self, cpu: int | None) -> None:
         job = self._job
