@@ -158,7 +158,7 @@ class FileUses:
         for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds or job.reads or job.writes):
             writes, reads = declared_files(job)
             for path in {os.path.abspath(os.fsdecode(path)) for path in writes}:
-                if not path.startswith("/dev/"):
+                if not path.startswith("/dev/") or path.startswith("/dev/shm/"):  # files, in memory
                     self._writers[path].append(job)
             self._readers.extend((os.path.abspath(os.fsdecode(path)), job) for path in reads)
         self._sorted_paths: list[str] = []

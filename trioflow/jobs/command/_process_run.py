@@ -89,8 +89,10 @@ class ProcessRun:
         if self._streams.pipes.sink_error is not None:
             raise self._streams.pipes.sink_error
         if self._job_timeout is not None:
-            is_merged = self._options.stderr == subprocess.STDOUT
-            raise with_output(self._job_timeout, self._result, None if is_merged else self._stderr_tail())
+            if self._process.returncode is not None:  # it belongs to no other user
+                is_merged = self._options.stderr == subprocess.STDOUT
+                with_output(self._job_timeout, self._result, None if is_merged else self._stderr_tail())
+            raise self._job_timeout
         result = self._result
         failure = describe_failure(self._options.success_codes, result.returncode)
         failure = failure or describe_missing_output(job)

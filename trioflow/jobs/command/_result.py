@@ -201,8 +201,8 @@ def captured_tail(result: CommandResult, stream: Literal["stdout", "stderr"]) ->
         return file.read(MAX_TAIL_BYTES)
 
 
-def with_output(error: JobTimeout, result: CommandResult, stderr: bytes | None = None) -> JobTimeout:
-    """Add to the timeout of a command what it had written, unless the job is redacted, and return it.
+def with_output(error: JobTimeout, result: CommandResult, stderr: bytes | None = None) -> None:
+    """Add to the timeout of a command what it had written, unless the job is redacted.
 
     Args:
         error: the timeout.
@@ -214,7 +214,6 @@ def with_output(error: JobTimeout, result: CommandResult, stderr: bytes | None =
     for name, tail in outputs.items():
         if tail and tail.strip() and not error.job.redact:  # the output may quote redacted arguments
             error.add_note(f"Its standard {name} ended with:\n{tail.strip().decode(errors='backslashreplace')}")
-    return error
 
 
 REDACTED_COMMAND: Final = "command …"
