@@ -14,7 +14,7 @@ from ._core.parts import FirstRule, SettledFunction
 from ._core.scheduler._base_scheduler import BaseScheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 
     from graphviz import Digraph
 

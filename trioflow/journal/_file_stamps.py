@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from .._core.job._job import AbstractJob
 from .._core.job._work_spec import Work
-from ..jobs._user_files import set_aside
+from ..jobs._user_files import Snapshot, set_aside
 from ._serialization import NotSerializable, digest, escape_surrogates
 
 ABSENT_STAMP: Final = "absent"
@@ -107,10 +107,10 @@ class FileStamper:
         """
         moved: list[str] = []
         for path in work.writes:
-            place, stamp = os.path.realpath(path), old_stamps.get(path_text(path, job.redact), "")
+            place, stamp = os.path.realpath(os.fsdecode(path)), old_stamps.get(path_text(path, job.redact), "")
             size, *_ = stamp.split() or [""]
             if stamp == ABSENT_STAMP or (size.isdecimal() and len(size) < MAX_SIZE_DIGITS):
-                before = {} if stamp == ABSENT_STAMP else {place: (0, int(size), 0)}
+                before: Snapshot = {} if stamp == ABSENT_STAMP else {place: (0, int(size), 0)}
                 moved.append(set_aside(path, place, before, job, sys.maxsize, others))
         return ", ".join(filter(None, moved))
 

@@ -270,10 +270,11 @@ def check_paths(value: Any, name: str, subject: Subject) -> tuple[AnyPath, ...]:
     paths: Any = (value,) if isinstance(value, (str, os.PathLike)) else value
     if not isinstance(paths, Iterable) or isinstance(paths, bytes):
         raise bad_value_error(TypeError, value, name, subject, "give a list of paths")
-    for path in (paths := tuple(paths)):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    result: tuple[Any, ...] = tuple(paths)  # pyright: ignore[reportUnknownArgumentType]
+    for path in result:
         if not isinstance(path, (str, os.PathLike)):
             raise bad_value_error(TypeError, path, name, subject, "give a list of paths")
-    return paths  # pyright: ignore[reportUnknownVariableType]
+    return result
 
 
 def seconds(value: float | None, name: str, subject: Subject) -> float | None:

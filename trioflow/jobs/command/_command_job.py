@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
@@ -15,7 +15,7 @@ from . import _argv
 from ._argv import Template
 from ._process_run import ProcessRun
 from ._result import CheckOption, CommandResult, parse_check
-from ._spawn_options import AnyPath, CommandOptions, LeftoversOption, PinOption, path_tuple
+from ._spawn_options import AnyPath, CommandOptions, LeftoversOption, PinOption
 from ._streams import ProcessStreams
 
 if TYPE_CHECKING:

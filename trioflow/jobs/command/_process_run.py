@@ -18,7 +18,7 @@ import contextlib
 import errno
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix

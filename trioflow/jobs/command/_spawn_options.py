@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, reject_text, shown_value
+from ...abc import callback, duration, file_path, flag, is_among, reject_text, shown_value
 from ..posix._processes import check_limits
 from ._argv import check_stdin
 from ._result import ZERO_ONLY, describe_failure
