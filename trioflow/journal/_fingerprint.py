@@ -106,6 +106,8 @@ class FingerprintBuilder:
         self.is_by_name_only = False
         """Whether the last fingerprint identifies a function by its name alone, such as a closure: another function may
         have the same fingerprint."""
+        self.function: Any = None
+        """The function of the job of the last fingerprint, if that counts."""
         self.identified_by_name_only: Final[dict[str, None]] = {}
         """The labels of the first jobs for which this is so."""
 
@@ -122,7 +124,7 @@ class FingerprintBuilder:
 
         """
         parts: dict[str, Any] = {}
-        self.is_by_name_only = False
+        self.is_by_name_only, self.function = False, None
         self._hashes_all_values = options.redact
         self._current_job = job
         if (
@@ -189,6 +191,7 @@ class FingerprintBuilder:
             if keywords:
                 parts["k"] = dict(sorted((keywords | parts.get("k", {})).items()))
             function = partial.func
+        self.function = function
         try:
             parts["f"] = self._identities_by_function[function]
         except (KeyError, TypeError):
