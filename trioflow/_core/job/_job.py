@@ -15,7 +15,7 @@ from ... import _hints
 from .. import backend as _backend
 from ..base import _amounts
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
-from ..base._text_forms import name_in_errors, short_repr
+from ..base._text_forms import short_repr
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
 from ._ancestors import enclosing_schedulers
 from ._job_options import BoxStyle, check_text, or_none
@@ -870,7 +870,7 @@ class AbstractJob(Generic[T]):
         return ""
 
     def _name_for_errors(self) -> str:
-        return name_in_errors(repr(self.label), self._options.redact)
+        return repr(self.label)
 
     def _reject_during_run(self, action: str) -> None:
         """Raise RuntimeError if a run that contains the job is in progress.
@@ -902,6 +902,8 @@ class AbstractJob(Generic[T]):
 
         """
         options = self._options
+        if options.has_files and self._is_scheduler:
+            raise ValueError(f"reads= and writes= of {self._name_for_errors()}: give them to the jobs in it")
         if options.on_timeout != "fail" and options.timeout is options.idle_timeout is None:
             raise ValueError(
                 f"on_timeout={options.on_timeout!r} of {self._name_for_errors()}: it has no timeout; "

@@ -266,14 +266,13 @@ def file_path(value: Any, name: str, subject: Subject) -> str:
 
 
 def check_paths(value: Any, name: str, subject: Subject) -> tuple[AnyPath, ...]:
-    """Check a path, or several, and return them as a tuple."""
-    paths: Any = (value,) if isinstance(value, (str, os.PathLike)) else value
-    if not isinstance(paths, Iterable) or isinstance(paths, bytes):
-        raise bad_value_error(TypeError, value, name, subject, "give a list of paths")
-    result: tuple[Any, ...] = tuple(paths)  # pyright: ignore[reportUnknownArgumentType]
+    """Check a path, or several, and return them as a tuple. The errors show no values, which may be secret."""
+    paths: Any = (value,) if isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable) else value
+    result = tuple(paths) if not isinstance(paths, bytes) else (paths,)
     for path in result:
         if not isinstance(path, (str, os.PathLike)):
-            raise bad_value_error(TypeError, path, name, subject, "give a list of paths")
+            found = type(path).__name__
+            raise TypeError(f"{name}= of {subject_text(subject)}: found {found}; give a path, or a list of paths")
     return result
 
 
