@@ -23,11 +23,15 @@ from trioflow import CommandJob, LocalNode, Pull, Push, Retry, Scheduler, SshJob
 from ..places import ROOT
 from ..pythons import python
 
-DRAWS = 60
+DRAWS = 25
 """How many draws the short test takes; the soak test takes two thousand."""
-PLACES = {"out": "out", "dir/out": "dir/out", "dir": "dir", "to file": "data/file", "to tree": "far", "far/out": "far/out"}
+PLACES = {
+    "out": "out", "dir/out": "dir/out", "dir": "dir", "to file": "data/file", "to tree": "far", "far/out": "far/out",
+}  # fmt: skip
 """What a job names in `writes=`, and what is there: two of them are links, and `far` is on another file system."""
-IN_PLACE = ["echo added >> {}", "printf x | dd of={} bs=1 conv=notrunc 2>&-", "touch {}", "cat {} > {}.new && mv {}.new {}"]
+IN_PLACE = [
+    "echo added >> {}", "printf x | dd of={} bs=1 conv=notrunc 2>&-", "touch {}", "cat {} > {}.new && mv {}.new {}",
+]  # fmt: skip
 ANEW = ["test -e {0} || echo half-{1} > {0}", "test -e {0} || ln stray {0}", "test -e {0} || mv stray {0}"]
 INSIDE = [
     "echo half-{1} > {0}/new-{1}", "mkdir -p {0}/deep; echo half-{1} > {0}/deep/new-{1}", "mv stray {0}/stray",
@@ -68,7 +72,8 @@ class Draw:
 
     def asides(self) -> list[str]:
         """Return what has the name to which something may be renamed."""
-        return ["out.partial", "out.partial-2", "dir.partial", "dir/out.partial", "data/file.partial", "far/out.partial"]
+        files = ["out", "dir", "dir/out", "data/file", "far/out"]
+        return [*(f"{name}.partial" for name in files), "out.partial-2"]
 
     def write(self, name: str) -> None:
         text = f"#older-{len(self.others)}-{name}\n"
@@ -96,7 +101,8 @@ class Draw:
         os.chdir(self.here)
         target, name = self.here / PLACES[self.place], self.place.replace(" ", "\\ ")
         is_directory = target.is_dir() or self.place in ("dir", "to tree")
-        codes = ["test -d {0} || mkdir {0}", *dice.sample(INSIDE, 3)] if is_directory else [*dice.sample(IN_PLACE, 1), *dice.sample(ANEW, 1)]
+        codes = ["test -d {0} || mkdir {0}", *dice.sample(INSIDE, 3)]
+        codes = codes if is_directory else [*dice.sample(IN_PLACE, 1), *dice.sample(ANEW, 1)]
         code = "; ".join(f"{{ {code.replace('{}', '{0}').format(name, '$$')}; }} 2>&-" for code in codes)
         options: dict[str, Any] = {"retry": Retry(self.retries, first=0), "label": "job", "log": False}
         if self.kind == "stdout":
@@ -131,7 +137,8 @@ class Draw:
             is_aside = re.search(r"\.partial(-\d+)?(/|$)", str(path)) is not None
             if "half-" in text and not is_aside and "older-" not in text and not was_killed:
                 faults.append(f"{path} is half-written")
-            if is_aside and "#older" in text and not re.search(r"\.partial", text) and "more likewise" not in "".join(lines):
+            was_there = re.search(r"\.partial", text) is not None
+            if is_aside and "#older" in text and not was_there and "more likewise" not in "".join(lines):
                 names = [path.name, *(parent.name for parent in path.parents)]
                 if not any("is now" in line and any(f"{name}'" in line for name in names) for line in lines):
                     faults.append(f"{path} was renamed without a word")
