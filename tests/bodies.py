@@ -300,10 +300,10 @@ async def own_nursery(error: Exception | None = None) -> None:
 class Counting(AbstractJob[None]):
     """A job that counts how often the requirements of any such job are read."""
 
-    reads = itertools.count()
+    looks = itertools.count()
 
     def counted(self) -> Any:
-        next(self.reads)
+        next(self.looks)
         return super().required
 
 

@@ -3,9 +3,9 @@
 The checks before a run stop at the first problem. `findings` makes every check for every job, without running or
 changing anything, so that users can fix a scenario in one go.
 
-Two jobs that write one file are an error, a reader beside a writer is a warning. Only what jobs declare counts, in
-`reads=`, `writes=`, `stdin=`, in the steps of an `SshJob` and, with `append=False`, in `stdout=` and `stderr=`. Jobs
-may append to one file in any order.
+Two jobs that write one file are an error, a reader beside a writer is a warning. Alternatives of a `First` that begin
+in turn, by `stagger=inf`, have an order. Only what jobs declare counts, in `reads=`, `writes=`, `stdin=`, in the steps
+of an `SshJob` and, with `append=False`, in `stdout=` and `stderr=`. Jobs may append to one file in any order.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import bisect
 import contextlib
 import fnmatch
 import itertools
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -26,6 +27,7 @@ from ._core.job._errors import CycleError
 from ._core.job._job import AnyJob, is_scheduler, takes_slot
 from ._core.scheduler import _checks
 from ._core.scheduler._base_scheduler import BaseScheduler
+from ._core.scheduler._members import exit_jobs, first_options
 from ._core.words._job_queries import all_requirements, members_in_order
 
 MAX_NAMED_READERS: Final = 3
@@ -152,10 +154,10 @@ class FileUses:
         self._readers: Final[list[tuple[str, AnyJob]]] = []
         kinds = {kind for kind in set(map(type, scheduler.iterate_jobs())) if hasattr(kind, "for_journal")}
         # A run of jobs without files pays nothing for each.
-        for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds) if kinds else ():
+        for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds or job.reads or job.writes):
             writes, reads = declared_files(job)
             for path in {os.path.abspath(os.fsdecode(path)) for path in writes}:
-                if not path.startswith("/dev/"):
+                if not path.startswith("/dev/") or path.startswith("/dev/shm/"):  # files, in memory
                     self._writers[path].append(job)
             self._readers.extend((os.path.abspath(os.fsdecode(path)), job) for path in reads)
         self._sorted_paths: list[str] = []
@@ -220,17 +222,20 @@ class FileUses:
         """Number the jobs that use files, each after those that it waits for, and compute the bits of these."""
         users = {job for jobs in self._writers.values() for job in jobs} | {job for _, job in self._readers}
         reached: dict[AnyJob, int] = {}  # for each job, the bits of itself or its members, and of what these wait for
+        earlier: dict[AnyJob, tuple[AnyJob]] = {}  # what begins only when the one before has failed
         self._waits[self._scheduler] = 0
         todo = [(self._scheduler, iter(members_in_order(self._scheduler)))]
         while todo:
             level, members = todo[-1]
             for job in members:
                 waits = self._waits[level]
-                for required in all_requirements(level, job):
+                for required in (*all_requirements(level, job), *earlier.get(job, ())):
                     waits |= reached.get(required, 0)
                 self._waits[job] = reached[job] = waits
                 if is_scheduler(job):
                     todo.append((job, iter(members_in_order(job))))
+                    if first_options(job)[1] == math.inf:
+                        earlier |= {later: (one,) for one, later in itertools.pairwise(exit_jobs(job))}
                     break
                 if job in users:
                     self._positions[job] = len(self._positions)
@@ -243,6 +248,11 @@ class FileUses:
 
 def declared_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
     """Return the files that a job declares to write anew, and to read."""
+    writes, reads = _described_files(job)
+    return [*job.writes, *writes], [*job.reads, *reads]
+
+
+def _described_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
     options: Any = getattr(job, "_command_options", None)
     if options is None:
         describe = getattr(type(job), "for_journal", None)
@@ -258,7 +268,7 @@ def declared_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
     anew = [path for path in outputs if _is_path(path) and not (steps and "{" in os.fspath(path))]
     anew += [path for step in steps for path in step._files_written() if "{" not in path]
     read = [options.stdin, *(path for step in steps for path in step._files_read())]
-    return [*options.writes, *anew], [*options.reads, *(path for path in read if _is_path(path))]
+    return anew, [path for path in read if _is_path(path)]
 
 
 def _is_path(value: Any) -> bool:

@@ -14,7 +14,7 @@ from ._core.parts import FirstRule, SettledFunction
 from ._core.scheduler._base_scheduler import BaseScheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 
     from graphviz import Digraph
 
@@ -214,6 +214,11 @@ class Scheduler(BaseScheduler):
             members = self if jobs is None else jobs
             durations.update({job: resolved[job] for job in members if job in resolved})
         return durations
+
+    async def _begin_outputs(self, job: AnyJob) -> Callable[[bool], Awaitable[str]]:
+        from .jobs._user_files import begin_outputs
+
+        return await begin_outputs(job)
 
     def _check_files(self) -> None:
         from . import _check

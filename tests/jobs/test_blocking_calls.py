@@ -63,7 +63,8 @@ STAMP = "the journal decides in one step what runs; Journal(hash=True) and large
 ALLOWED: Final = {
     "_posix.py:open_regular": ONE_NAME,
     "jobs/command/_output_sinks.py:OutputSpool": OWN_FILE,
-    "jobs/command/_spawn_options.py:CommandOptions.describe_missing_output": ONE_NAME,
+    "jobs/_user_files.py:describe_missing_output": ONE_NAME,
+    "jobs/_user_files.py:claim": ONE_STREAM,
     "jobs/command/_shell_places.py": ONE_NAME,
     "jobs/command/_process_run.py:ProcessRun._start_error_reason": ONE_STREAM,
     "jobs/command/_output_sinks.py:_open_at_once": ONE_STREAM,

@@ -257,7 +257,7 @@ def test_reads_and_writes_accept_a_single_path_and_reject_other_objects() -> Non
         options: Any = {name: "one"}
         CommandJob(["true"], **options)
         options = {name: [3]}
-        with pytest.raises(TypeError, match=f"{name}=3 of 'CommandJob': give a list of paths"):
+        with pytest.raises(TypeError, match=f"{name}= of 'true': found int; give a path"):
             CommandJob(["true"], **options)
 
 

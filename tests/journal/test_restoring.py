@@ -715,7 +715,7 @@ def test_a_pickle_in_a_journal_is_not_loaded_without_save_pickle(virtual: Virtua
     db = sqlite3.connect(file)
     (path, fingerprint), data = db.execute("SELECT path, fingerprint FROM jobs").fetchone(), pickle.dumps(Evil())
     right = checksum((path, fingerprint, "pickle", data, None, None))
-    db.execute("UPDATE jobs SET saved = 'pickle', result = ?, checksum = ?", (data, right))
+    db.execute("UPDATE jobs SET saved = 'pickle', result = ?, outputs = NULL, checksum = ?", (data, right))
     db.commit()
     db.close()
     scheduler = again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))

@@ -162,7 +162,7 @@ def test_the_order_of_jobs_is_that_of_all_paths_between_them() -> None:
         scheduler = Scheduler(*dice.sample(members, len(members)))
         place = {job: next(each for each in members if each is job or each is job.scheduler) for job in jobs}
         clashes = any(
-            set(one._command_options.writes) & set(two._command_options.writes)
+            set(one.writes) & set(two.writes)
             and (place[one] is place[two] or not (place[one] in before[place[two]] or place[two] in before[place[one]]))
             for number, one in enumerate(jobs) for two in jobs[:number]
         )  # fmt: skip

@@ -241,7 +241,7 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "processes": placing,
 }  # fmt: skip
 """How to see that an option is in effect. Options of journals are tested in tests/journal."""
-IN_JOURNALS = {"save": "json", "key": "what it does", "version": 2, "journal": "run.db"}
+IN_JOURNALS = {"save": "json", "key": "what it does", "version": 2, "reads": "in", "writes": "out", "journal": "run.db"}
 VALUES: dict[str, Any] = {**{name: make().value for name, make in EFFECTS.items()}, **IN_JOURNALS}
 
 

@@ -1,13 +1,15 @@
 """Users' files: the only place where jobs and journals rename, replace, empty or remove them, here and on nodes.
 
-Nothing is touched that this run has not made. So
+What was there when an attempt began stays where it is, whatever becomes of the attempt. So
 
 - a copy has a temporary name until it is complete; then a file replaces a file, or goes into a directory that has its
   name, and a tree is merged into one that is there, where all else stays;
-- what an unsuccessful command has written is renamed to NAME.partial: in a directory only what was not there before,
-  and neither files of other jobs nor of a journal;
-- a NAME.partial of this job is replaced while it is as this run has left it; any other stays, and the next choice is
-  NAME.partial-2.
+- of what an unsuccessful attempt has written, what was not there before is renamed to NAME.partial, but for files of
+  other jobs and of a journal; what it has changed in place stays. A file in `writes=` that has become shorter was begun
+  anew, and is half-written: it is renamed, too, unless another job has made it, and what it then holds is kept;
+- NAME is where links lead, as they were before: what is set aside stays on its file system, and the links stay;
+- a NAME.partial of this job is replaced while it is as this run has left it, and if nothing in it is older than the
+  attempt that left it; any other stays, and the next choice is NAME.partial-2.
 """
 
 from __future__ import annotations
@@ -17,59 +19,91 @@ import errno
 import os
 import shutil
 import stat
+import sys
+import time
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final, cast
 
-from .posix._files import is_named_pipe
+from ..abc import name_in_errors, shown_value
+from .posix._files import call_in_thread, is_named_pipe
 
 PARTIAL_SUFFIX: Final = ".partial"
+HIDDEN_TEXT: Final = "what it had begun to write has other names"
+MAX_NAMED_FILES: Final = 3
+"""How many files of a directory a line of the log names."""
+CLOCK_REALTIME_COARSE: Final = 5
+"""The clock of Linux that files get their times from; Python has no name for it."""
+CLOCK_TICK: Final = 10_000_000
+"""For how many nanoseconds that clock may stand still: what was written before an attempt may have the time of it."""
 Snapshot = dict[str, tuple[int, ...]]
 """The entries at and below a path, with what changes when a file is written; of a directory, just that it is there."""
 
 _claimed: Final[weakref.WeakValueDictionary[str, Any]] = weakref.WeakValueDictionary()
-"""For each path that a job writes, or that is a journal's, the job or the journal's session."""
+"""For each path that a job writes, or that is a journal's, where links lead, the job or the journal's session."""
 _partial_files: Final[weakref.WeakKeyDictionary[Any, dict[str, Snapshot]]] = weakref.WeakKeyDictionary()
-"""For each job, what it has set aside in this run, as it was then."""
+"""For each job, what it has made and set aside in this run, as it was then."""
+_taken_over: Final[weakref.WeakKeyDictionary[Any, set[str]]] = weakref.WeakKeyDictionary()
+"""For each job, the files that it writes and another job has written before: it changes them in place."""
 
 
 def claim(owner: Any, paths: Iterable[Any]) -> None:
     """Note who writes these files, so that they stay where they are when another job fails."""
-    for path in paths:
-        _claimed[os.path.abspath(os.fsdecode(path))] = owner
+    for place in (os.path.realpath(os.fsdecode(path)) for path in paths):
+        if _claimed.get(place, owner) is not owner:
+            _taken_over.setdefault(owner, set()).add(place)
+        _claimed[place] = owner
 
 
 # ---- outputs
 
 
-def claim_outputs(job: Any, writes: Collection[Any], reads: Iterable[Any]) -> Callable[[], None]:
-    """Note who writes these files and directories, and return what sets aside all that is new in them.
+async def begin_outputs(job: Any) -> Callable[[bool], Awaitable[str]]:
+    """Note who writes the files that a job names, and what there is, and return what ends the attempt.
 
-    Args:
-        job: the command, which has not started.
-        writes: its output files and directories.
-        reads: its input files.
-
+    That is called with whether the job has succeeded. If so, it checks that the job has written its files. Otherwise it
+    sets aside all that is new in them, and returns a line for the log, or an empty text.
     """
-    claim(job, writes)
-    snapshots = {path: take_snapshot(path) for path in writes}
+    snapshots, began = await call_in_thread(_claim_outputs, job)
 
-    def set_aside_new() -> None:
-        for path, before in snapshots.items():
-            set_aside(path, before, job, reads)
+    def set_aside_new() -> str:
+        moved = [set_aside(path, place, before, job, began) for path, place, before in snapshots]
+        return ", ".join(filter(None, moved))
 
-    return set_aside_new
+    async def end_attempt(has_succeeded: bool) -> str:
+        if has_succeeded:
+            if (missing := describe_missing_output(job)) is not None:
+                raise FileNotFoundError(errno.ENOENT, f"{job.label!r} has ended, but {missing}")
+            return ""
+        moved = await call_in_thread(set_aside_new)
+        return moved and f"{job.label!r} has not succeeded: {HIDDEN_TEXT if job.redact else moved}"
+
+    return end_attempt
 
 
-def take_snapshot(path: Any) -> Snapshot:
-    """Return what there is at a path, without what is behind links in a directory."""
-    name = _clean(path)
+def _claim_outputs(job: Any) -> tuple[list[tuple[Any, str, Snapshot]], int]:
+    claim(job, job.writes)
+    places = [(path, os.path.realpath(_clean(path))) for path in job.writes]
+    return [(path, place, take_snapshot(place)) for path, place in places], _file_time()
+
+
+def describe_missing_output(job: Any) -> str | None:
+    """Return a message about the first missing file among the outputs of a job, or None if all exist."""
+    for path in job.writes:
+        if not os.path.exists(path):
+            hint = "; patterns are for reads=" if not set("*?[").isdisjoint(os.fsdecode(path)) else ""
+            return f"it did not write {shown_value(os.fsdecode(path), name_in_errors('', job.redact))}{hint}"
+    return None
+
+
+def take_snapshot(place: str) -> Snapshot:
+    """Return what there is at a path, without what is behind links."""
     entries: Snapshot = {}
-    todo = [name]
+    todo = [place]
     while todo:
         entry = todo.pop()
         with contextlib.suppress(OSError):
-            status = os.stat(entry, follow_symlinks=entry == name)
+            status = os.lstat(entry)
             entries[entry] = ()
             if stat.S_ISDIR(status.st_mode):
                 todo += (os.path.join(entry, other) for other in os.listdir(entry))
@@ -78,56 +112,107 @@ def take_snapshot(path: Any) -> Snapshot:
     return entries
 
 
-def set_aside(path: Any, before: Snapshot, job: Any, reads: Iterable[Any], others: Collection[str] = ()) -> None:
-    """Rename a file that was written, or what is new in a directory, to NAME.partial, unless its job also reads it.
+def set_aside(
+    path: Any,
+    place: str,
+    before: Snapshot,
+    job: Any,
+    began: int,
+    others: Collection[str] = (),
+) -> str:
+    """Rename what is new at a path, and below it, to NAME.partial, unless its job also reads it; return how.
 
     Args:
-        path: the file or directory.
-        before: what was there before.
+        path: the file or directory, as the user has named it.
+        place: where links led from there when the job began.
+        before: what there was then.
         job: the job that has written it.
-        reads: the input files of the job.
-        others: absolute paths of files of other jobs, besides those that `claim` knows.
+        began: when the job began, as `_file_time` says; what is older was made by others.
+        others: resolved paths of files of other jobs, besides those that `claim` knows.
 
     """
-    name = _clean(path)
-    if os.path.realpath(name) in {os.path.realpath(read) for read in reads}:
-        return
+    if place in {os.path.realpath(read) for read in job.reads}:
+        return ""
 
-    def is_foreign(absolute: str) -> bool:
-        return absolute in others or _claimed.get(absolute, job) is not job
+    def is_foreign(entry: str) -> bool:
+        return entry in others or _claimed.get(entry, job) is not job
 
     def holds_foreign(directory: str) -> bool:
         known = (*others, *(cast(Any, reference).key for reference in _claimed.valuerefs()))
         return any(other.startswith(f"{directory}/") and is_foreign(other) for other in known)
 
-    todo = [(name, name + PARTIAL_SUFFIX)]
+    def was_begun_anew(entry: str) -> bool:
+        is_other = entry != place or is_foreign(entry) or entry in _taken_over.get(job, ())
+        return not is_other and bool(stamp := before[entry]) and os.lstat(entry).st_size < stamp[1]
+
+    moved: list[str] = []
+    parent, name = os.path.split(os.path.abspath(_clean(path)))
+    link = os.path.join(os.path.realpath(parent), name)
+    todo = [(place, place + PARTIAL_SUFFIX)]
+    if link != place and place not in before and not os.path.islink(link):  # the job has put its output in its place
+        todo.append((link, link + PARTIAL_SUFFIX))
     while todo:
         entry, target = todo.pop()
-        absolute = os.path.abspath(entry)
         with contextlib.suppress(OSError):  # the failure of the job is reported
-            if not os.path.lexists(entry) or is_foreign(absolute):
+            if not os.path.lexists(entry) or is_foreign(entry):
                 continue
-            is_directory = os.path.isdir(entry) and (entry == name or not os.path.islink(entry))
-            is_new = entry not in before or (entry == name and not is_directory and take_snapshot(entry) != before)
-            if is_new and not (is_directory and holds_foreign(absolute)):
-                _rename_aside(entry, target, job)
+            is_directory = os.path.isdir(entry) and not os.path.islink(entry)
+            is_made = entry not in before
+            if was_begun_anew(entry) if not is_made else not (is_directory and holds_foreign(entry)):
+                new_name = _rename_aside(entry, target, job, began if is_made else sys.maxsize)
+                moved.append(f"{_shown(entry)} is now {_shown(new_name)}")
             elif is_directory:
                 todo += ((os.path.join(entry, other), os.path.join(target, other)) for other in os.listdir(entry))
+    more = f", and {len(moved) - MAX_NAMED_FILES} more likewise" if len(moved) > MAX_NAMED_FILES else ""
+    return ", ".join(moved[:MAX_NAMED_FILES]) + more
 
 
-def _rename_aside(entry: str, target: str, job: Any) -> None:
-    """Rename an entry. What has the name already stays, unless this job has set it aside in this run."""
-    made = _partial_files.setdefault(job, {})
-    os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+def _rename_aside(entry: str, target: str, job: Any, began: int) -> str:
+    """Rename an entry, and return its new name. What has the name already stays, unless this job has made it.
+
+    If the target cannot be, such as on another file system that is mounted there, or below a file, its name is that of
+    the entry with `PARTIAL_SUFFIX`.
+    """
+    made, is_own = _partial_files.setdefault(job, {}), _is_younger(entry, began)
     free, number = target, 1
-    while os.path.lexists(free):
-        if free in made and take_snapshot(free) == made[free]:
-            remove_own(free)
-        else:
-            number += 1
-            free = f"{target}-{number}"
-    os.rename(entry, free)
-    made[free] = take_snapshot(free)
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        while os.path.lexists(free):
+            if free in made and take_snapshot(free) == made[free]:
+                remove_own(free)
+            else:
+                number += 1
+                free = f"{target}-{number}"
+        os.rename(entry, free)
+    except OSError:
+        if target == entry + PARTIAL_SUFFIX:
+            raise
+        return _rename_aside(entry, entry + PARTIAL_SUFFIX, job, began)
+    made.pop(free, None)
+    if is_own:
+        made[free] = take_snapshot(free)
+    return free
+
+
+def _is_younger(path: str, began: int) -> bool:
+    """Return whether all files at and below a path were written since then: a command may move older ones there."""
+    for entry, stamp in take_snapshot(path).items():
+        changed = os.lstat(entry).st_ctime_ns  # later than the last write, if the file was moved
+        if stamp and not (stamp[2] >= began and (changed == stamp[2] or stamp[2] > began + CLOCK_TICK)):
+            return False
+    return True
+
+
+def _shown(path: str) -> str:
+    relative = os.path.relpath(path)
+    return repr(path if relative.startswith(os.pardir) else relative)
+
+
+def _file_time() -> int:
+    """Return the time that a file would get that is written now, on this machine, in nanoseconds."""
+    with contextlib.suppress(OSError):
+        return time.clock_gettime_ns(CLOCK_REALTIME_COARSE) if sys.platform == "linux" else time.time_ns()
+    return time.time_ns()
 
 
 def _clean(path: Any) -> str:

@@ -12,17 +12,20 @@ import glob
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from typing import Any, Final
 
 from .._core.job._job import AbstractJob
 from .._core.job._work_spec import Work
-from ..jobs._user_files import set_aside
+from ..jobs._user_files import Snapshot, set_aside
 from ._serialization import NotSerializable, digest, escape_surrogates
 
 ABSENT_STAMP: Final = "absent"
 DIRECTORY_PREFIX: Final = "directory "
 HASH_DIGITS: Final = 24
+MAX_SIZE_DIGITS: Final = 20
+"""The digits of the largest size; a forged stamp may have more."""
 END_BYTES: Final = 4096
 """The number of bytes at the end of a file to hash if a job appends to the file."""
 
@@ -90,8 +93,8 @@ class FileStamper:
 
     def set_aside_partial_files(
         self, job: AbstractJob[Any], work: Work, old_stamps: dict[str, str], others: Collection[str]
-    ) -> None:
-        """Rename the files that a killed attempt may have left half-written, except those that the job also reads.
+    ) -> str:
+        """Rename what a killed attempt may have left half-written, except files that the job also reads; return how.
 
         A directory that was there before stays as it is, because nothing tells what in it is of that attempt.
 
@@ -99,16 +102,17 @@ class FileStamper:
             job: the job.
             work: the description of its work.
             old_stamps: the stamps of the files before that attempt, keyed by path.
-            others: the absolute paths of files that other jobs have written.
+            others: the resolved paths of files that other jobs have written.
 
         """
+        moved: list[str] = []
         for path in work.writes:
-            old_stamp = old_stamps.get(path_text(path, job.redact))
-            with contextlib.suppress(OSError):  # the job will report the error
-                if old_stamp is None or (stamp := self._stamp(path)) == old_stamp:
-                    continue
-                if not (stamp.startswith(DIRECTORY_PREFIX) and old_stamp.startswith(DIRECTORY_PREFIX)):
-                    set_aside(path, {}, job, work.reads, others)
+            place, stamp = os.path.realpath(os.fsdecode(path)), old_stamps.get(path_text(path, job.redact), "")
+            size, *_ = stamp.split() or [""]
+            if stamp == ABSENT_STAMP or (size.isdecimal() and len(size) < MAX_SIZE_DIGITS):
+                before: Snapshot = {} if stamp == ABSENT_STAMP else {place: (0, int(size), 0)}
+                moved.append(set_aside(path, place, before, job, sys.maxsize, others))
+        return ", ".join(filter(None, moved))
 
     # ---- stamps
 

@@ -106,6 +106,8 @@ class FingerprintBuilder:
         self.is_by_name_only = False
         """Whether the last fingerprint identifies a function by its name alone, such as a closure: another function may
         have the same fingerprint."""
+        self.function: Any = None
+        """The function of the job of the last fingerprint, if that counts."""
         self.identified_by_name_only: Final[dict[str, None]] = {}
         """The labels of the first jobs for which this is so."""
 
@@ -122,7 +124,7 @@ class FingerprintBuilder:
 
         """
         parts: dict[str, Any] = {}
-        self.is_by_name_only = False
+        self.is_by_name_only, self.function = False, None
         self._hashes_all_values = options.redact
         self._current_job = job
         if (
@@ -137,6 +139,8 @@ class FingerprintBuilder:
             self._add_call(job, parts)
         elif work is not None:
             self._add_work(work, parts)
+        if work is not None and (reads := self._file_stamper.input_stamps(work, self._hashes_all_values)):
+            parts["r"] = reads
         if type(job).__module__.partition(".")[0] != PACKAGE_PREFIX:
             self._add_class(job, parts)
         if options.version is not None:
@@ -187,6 +191,7 @@ class FingerprintBuilder:
             if keywords:
                 parts["k"] = dict(sorted((keywords | parts.get("k", {})).items()))
             function = partial.func
+        self.function = function
         try:
             parts["f"] = self._identities_by_function[function]
         except (KeyError, TypeError):
@@ -257,8 +262,6 @@ class FingerprintBuilder:
                 name: self._value_form(option, f"its {name}")
                 for name, option in zip(named, options, strict=True) if option is not None and option is not False
             }  # fmt: skip
-        if reads := self._file_stamper.input_stamps(work, self._hashes_all_values):
-            parts["r"] = reads
 
     def _find_relative_directory(self, current: str, directory: str) -> str:
         """Return a directory relative to that of the journal; `current`, the current one, is a key of the cache."""

@@ -51,8 +51,9 @@ from .._core.words._job_queries import (
     worked_seconds,
 )
 from .._core.words._run_view import run_times
-from ..jobs._user_files import claim
+from ..jobs._user_files import HIDDEN_TEXT, claim
 from ..jobs.command._output_sinks import OutputSpool
+from ._code_digests import code_digest, has_changed
 from ._file_stamps import FileStamper, path_text
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
@@ -188,6 +189,8 @@ class JobFacts:
     """The winners of a `First`; see `_record_paths`."""
     redacted: bool = False
     """Whether its result is shown nowhere."""
+    code: str = ""
+    """The digest of the code of its function, if it has one, and neither `version=` nor `key=`."""
 
     @classmethod
     def parse(cls, text: str | None) -> JobFacts:
@@ -215,6 +218,7 @@ class RunningJob(NamedTuple):
     """Whether a timeout counts as success."""
     by_name_only: bool
     """Whether the fingerprint identifies the function by its name alone."""
+    code: str
 
 
 class StoredResult(NamedTuple):
@@ -273,6 +277,7 @@ class JournalSession:
         self._reported_reasons: Final[set[str]] = set()
         self._open_questions: Final[dict[str, bool]] = {}  # by path, whether the question has been answered
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
+        self._changed_code: Final[dict[str, None]] = {}  # labels of restored jobs whose functions have changed since
         self._changed_arguments: Final[dict[str, None]] = {}  # labels of the first jobs that have changed theirs
         self._tally: Final = JobTally()
         # ---- changes that the next commit writes
@@ -304,7 +309,8 @@ class JournalSession:
             self._record_unstorable(job, reason)
             self._count_as_run(job, "")
             return NotStored(f"its fingerprint cannot be computed: {reason}")
-        by_name_only = self.fingerprint_builder.is_by_name_only
+        by_name_only, function = self.fingerprint_builder.is_by_name_only, self.fingerprint_builder.function
+        code = "" if function is None or options.version is not None else code_digest(function)
         path = paths.find(job)
         if path is None or paths.is_added:
             self._has_added_jobs = True
@@ -343,6 +349,9 @@ class JournalSession:
                     changed = self._find_change(job, record, own, None if has_key else required)
                 found = changed or self._restore_from_record(job, record, save, work, paths)
                 if isinstance(found, Restored):
+                    stored_code = JobFacts.parse(record.outputs).code
+                    if stored_code and has_changed(stored_code, code):
+                        self._changed_code[job.label] = None
                     counted.ran, counted.cause = (record.run, record.settled), None
                     self._complete(job, record, fingerprint)
         if isinstance(found, NotStored):
@@ -350,7 +359,7 @@ class JournalSession:
             writes = work is not None and bool(work.writes)
             why = None if found is NO_RECORD else found.reason
             moves_on = options.on_timeout == "move_on"
-            self._running_jobs[job] = RunningJob(path, fingerprint, save, why, work, moves_on, by_name_only)
+            self._running_jobs[job] = RunningJob(path, fingerprint, save, why, work, moves_on, by_name_only, code)
             self._running_paths[path] = job
             if work is not None and writes:
                 self._record_start(job, work, path)
@@ -654,7 +663,7 @@ class JournalSession:
         if self._writers is None:
             self._writers = defaultdict(list)
             for other in self._scheduler.iterate_jobs():
-                for written in getattr(getattr(other, "_command_options", None), "writes", ()):
+                for written in other.writes:
                     self._writers[path_text(written, other.redact)].append(other)
         records: dict[AbstractJob[Any], StoredJob] = {}
         for taker in self._writers.get(path, ()):
@@ -699,8 +708,10 @@ class JournalSession:
         except DamagedRow:  # the stamps from the previous start are lost
             previous_stamps = {}
         if previous_stamps:
-            others = self.store.outputs_of_other_jobs(path) if any(map(os.path.isdir, work.writes)) else []
-            self._file_stamper.set_aside_partial_files(job, work, previous_stamps, {*map(os.path.abspath, others)})
+            others = {*map(os.path.realpath, self.store.outputs_of_other_jobs(path))}
+            if moved := self._file_stamper.set_aside_partial_files(job, work, previous_stamps, others):
+                shown = HIDDEN_TEXT if job.redact else moved
+                warn(f"{job.label!r} did not succeed in the run before: {shown}")
         try:
             stamps = self._file_stamper.stamps_of_writes(work.writes, job.redact)
         except NotSerializable:
@@ -761,7 +772,7 @@ class JournalSession:
         running = self._take_running(job)
         if running is None:
             return  # the job was restored, or it is never recorded
-        path, fingerprint, save, why, work, moves_on, _ = running
+        path, fingerprint, save, why, work, moves_on, _, code = running
         self._note_changed_arguments(job, fingerprint)
         prepared_value, prepared = self._prepared.pop(job, (None, None))
         saved: str | None = None
@@ -780,8 +791,8 @@ class JournalSession:
                     prepared = self._store_result(save, value)
                 stamps = {} if work is None else self._file_stamper.output_stamps(work, job.redact)
                 used = budget_use(job)
-                if used or stamps or job.redact:
-                    facts = JobFacts(stamps, used, redacted=job.redact)
+                if used or stamps or job.redact or code:
+                    facts = JobFacts(stamps, used, redacted=job.redact, code=code)
                 saved, (data, large, self._result_forms[job]) = _save_format(save), prepared
             except NotSerializable as error:
                 why, facts = error.shown(job.redact), NO_FACTS
@@ -958,6 +969,12 @@ class JournalSession:
                 f"jobs have changed their arguments in place, {changed}: a run that restores them gives others to "
                 f"the jobs after them; let each return what is new instead"
             )
+        if self._changed_code:
+            changed = join_names([*map(repr, self._changed_code)], MAX_NAMED_JOBS)
+            warn(
+                f"the code of {len(self._changed_code)} restored jobs has changed since, {changed}: that counts only "
+                f"with version=, or after trioflow journal {self.store.path} forget NAME"
+            )
         by_name_only = list(self.fingerprint_builder.identified_by_name_only)
         if by_name_only:
             warn(
@@ -1008,9 +1025,14 @@ def _call_for_journal(job: AbstractJob[Any]) -> Work | None:
     """
     describe: Callable[[Any], Work | None] | None = getattr(type(job), "for_journal", None)
     try:
-        return describe(job) if callable(describe) else None
+        work = describe(job) if callable(describe) else None
     except Exception as error:  # a user-defined class can raise anything
         raise NotSerializable("its work, because for_journal() raised", error) from None
+    options = options_of(job)
+    if not options.has_files:
+        return work
+    work = work or Work(what="")
+    return dataclasses.replace(work, reads=[*options.reads, *work.reads], writes=[*options.writes, *work.writes])
 
 
 def _serialize_result(save: Save, value: Any, spools: Spools) -> str | bytes:

@@ -46,7 +46,10 @@ class Told:
         return {"on_start": self("start"), "on_done": self("done"), "on_settled": self("settled")}
 
     def outcomes(self) -> list[tuple[str, Any]]:
-        return [(name, outcome) for name, state, outcome in self.calls if state is JobState.RUNNING]
+        return [(name, outcome) for name, _, outcome in self.calls]
+
+    def states(self) -> list[tuple[str, str]]:
+        return [(name, state.value) for name, state, _ in self.calls]
 
 
 NOT_YET = ("start", __import__("trioflow").JobNotDone)
@@ -118,6 +121,31 @@ def test_on_settled_is_called_once_after_the_last_attempt(backend: str) -> None:
     run(backend, job)
     assert told.outcomes() == [NOT_YET, NOT_YET, NOT_YET, ("settled", CommandError)]
     assert (job.retry, job.attempts) == (Retry(2, first=0), 3)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "state"),
+    [
+        (["true"], {}, "succeeded"), (["false"], {}, "failed"), (["false"], {"check": False}, "succeeded"),
+        (["false"], {"retry": 1}, "failed"), (["sleep", 100], {"timeout": 0.05}, "failed"),
+        (["sleep", 100], {"timeout": 0.05, "on_timeout": "move_on"}, "succeeded"), (["sleep", 100], {}, "cancelled"),
+    ],
+)  # fmt: skip
+def test_in_its_own_on_settled_a_job_has_the_state_that_it_will_have(
+    backend: str, command: Any, options: Any, state: str
+) -> None:
+    """The state was "running" in `on_settled` for each outcome, and a cancelled job had raised a JobCancelled."""
+    told, raised = Told(), list[Any]()
+
+    def settled(job: CommandJob) -> None:
+        told("settled")(job)
+        raised.append((job.is_settled(), job.is_succeeded(), type(job.raised_exception()).__name__))
+
+    job = CommandJob(command, **options, terminate_grace=0.1, on_done=told("done"), on_settled=settled)
+    run(backend, job, Job(fail, 0.3, critical=True))
+    assert told.states()[-1] == ("settled", state) == ("settled", job.state.value)
+    assert told.states()[:-1] == [("done", "running")] * (state == "succeeded")
+    assert raised == [(True, job.is_succeeded(), type(job.raised_exception()).__name__)]
 
 
 def test_on_done_is_called_after_a_timeout_with_move_on(backend: str) -> None:

@@ -629,7 +629,7 @@ def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
 
 
 def _reject_text(function: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> None:
-    values = function, args, kwargs, options.get("key"), options.get("version")
+    values = function, args, kwargs, *map(options.get, _job_options.OPTIONS_IN_FINGERPRINTS)
     reject_text(values, repr(options.get("label") or name_of(function)))
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..run._run import Run
     from ..run._worker import Worker
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._job_options import JobOptions, JobSave, RetryOption
+    from ._job_options import AnyPath, JobOptions, JobSave, RetryOption
     from ._requirements import Required, StoredRequirements
 
     T = TypeVarWithDefault("T", default=Any)  # the default lets a bare `AbstractJob` stand for a job with any result
@@ -85,6 +85,7 @@ class RunExtras:
 
     has_timed_out = False  # whether a timeout ended a call of the job
     is_in_callback = False  # whether `on_done` or `on_settled` runs after a success, and may read the result
+    coming_state: JobState | None = None  # while `on_settled` runs, the state that the job will have
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
     consumer_count = 0  # how many jobs that have not started need the result; counted with `keep_result=False`
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
@@ -226,6 +227,12 @@ class AbstractJob(Generic[T]):
             job runs in each run.
         key: the identity of the job's work for a journal, in place of its function, arguments and files: any JSON data.
         version: the version of the job's code for a journal: if it has changed, the job runs again.
+        reads: the files that the job reads: files, directories, and patterns such as `"src/**/*.h"`. With a journal,
+            the job runs again when one has changed. Files that are not named do not count.
+        writes: the files and directories that the job writes. If one is missing after the job has succeeded, it has
+            failed. With a journal, the job runs again when one has changed. If it fails, times out or is cancelled,
+            what it has begun to write is renamed to NAME.partial at once: what was not there before, but for files of
+            other jobs, and a file of `writes` that has become shorter.
         priority: a whole number. Among the ready jobs of a scheduler, those with the highest priority start first,
             whatever the scheduler's policy.
         expected_duration: the expected duration in seconds, finite, 0 or more; None if unknown. The policy of the
@@ -324,6 +331,8 @@ class AbstractJob(Generic[T]):
     save: Option[JobSave] = SharedOption("default", _job_options.check_save)
     key: Option[Any, object] = SharedOption(None, _job_options.accept_any)
     version: Option[Any, object] = SharedOption(None, _job_options.accept_any)
+    reads: Option[tuple[Any, ...], AnyPath | Iterable[AnyPath]] = SharedOption((), _job_options.check_paths)
+    writes: Option[tuple[Any, ...], AnyPath | Iterable[AnyPath]] = SharedOption((), _job_options.check_paths)
     priority: Option[int] = SharedOption(0, _job_options.check_priority)
     expected_duration: Option[float | None] = SharedOption(None, or_none(_job_options.duration))
     needs: Option[dict[str, Any], Mapping[str, Need] | None] = SharedOption(None, _job_options.check_needs, _get_needs)
@@ -599,8 +608,9 @@ class AbstractJob(Generic[T]):
 
     @property
     def state(self) -> JobState:
-        """The state of the job."""
-        return self._state
+        """The state of the job; while its own `on_settled` is called, the one that it is about to have."""
+        extras = self._extras
+        return self._state if extras is None or extras.coming_state is None else extras.coming_state
 
     def is_idle(self) -> bool:
         """Return whether the job is IDLE: it waits for its requirements or for a run to begin."""
@@ -616,15 +626,15 @@ class AbstractJob(Generic[T]):
 
     def is_done(self) -> bool:
         """Return whether the job ran to its end: SUCCEEDED or FAILED."""
-        return self._state is JobState.SUCCEEDED or self._state is JobState.FAILED
+        return self.state in (JobState.SUCCEEDED, JobState.FAILED)
 
     def is_succeeded(self) -> bool:
         """Return whether the job SUCCEEDED. A ready service has a result, but does not succeed until the run ends."""
-        return self._state is JobState.SUCCEEDED
+        return self.state is JobState.SUCCEEDED
 
     def is_settled(self) -> bool:
         """Return whether the job is in a final state."""
-        return self._state.is_settled
+        return self.state.is_settled
 
     @property
     def started_at(self) -> float | None:
@@ -733,7 +743,8 @@ class AbstractJob(Generic[T]):
 
     def raised_exception(self) -> BaseException | None:
         """Return the exception of a FAILED job, the `RequirementFailed` of a BLOCKED job, or None."""
-        return self._outcome.exception if type(self._outcome) is _errors.Failure else None
+        has_raised = type(self._outcome) is _errors.Failure and self.state is not JobState.CANCELLED
+        return cast(_errors.Failure, self._outcome).exception if has_raised else None
 
     def cancel(self) -> None:
         """Cancel the job if it is running, or keep it from starting. If it has settled, do nothing.
@@ -897,6 +908,8 @@ class AbstractJob(Generic[T]):
 
         """
         options = self._options
+        if options.has_files and self._is_scheduler:
+            raise ValueError(f"reads= and writes= of {self._name_for_errors()}: give them to the jobs in it")
         if options.on_timeout != "fail" and options.timeout is options.idle_timeout is None:
             raise ValueError(
                 f"on_timeout={options.on_timeout!r} of {self._name_for_errors()}: it has no timeout; "

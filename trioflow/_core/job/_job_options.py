@@ -14,6 +14,7 @@ from ..base._states import OnTimeout, RunIf
 from ..base._text_forms import is_among, short_repr, shown_value
 
 SaveName = Literal["json", "pickle"]
+AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Subject = str | Callable[[], str]
 E = TypeVar("E", TypeError, ValueError)
 
@@ -47,6 +48,8 @@ class NestedJobOptions(TypedDict, total=False):
     save: JobSave
     key: object
     version: object
+    reads: AnyPath | Iterable[AnyPath]
+    writes: AnyPath | Iterable[AnyPath]
     priority: int
     expected_duration: float | None
     needs: Mapping[str, Need] | None
@@ -98,21 +101,24 @@ class OptionRecord:
     save: JobSave
     key: object
     version: object
+    reads: tuple[AnyPath, ...]
+    writes: tuple[AnyPath, ...]
     priority: int
     expected_duration: float | None
     needs: Mapping[str, CheckedNeed]
-    __slots__ = (*__annotations__, "affects_order", "is_plain", "is_shared")
+    __slots__ = (*__annotations__, "affects_order", "has_files", "is_plain", "is_shared")
 
     def __init__(self, values: Iterable[Any], is_shared: bool = False) -> None:
         (
             self.critical, self.forever, self.timeout, self.idle_timeout, self.on_timeout, self.own_task,
             self.retry, self.run_if, self.keep_result, self.redact, self.log, self.save, self.key, self.version,
-            self.priority, self.expected_duration, self.needs,
+            self.reads, self.writes, self.priority, self.expected_duration, self.needs,
         ) = values  # fmt: skip
         self.is_shared: Final = is_shared
         has_timeout = self.timeout is not None or self.idle_timeout is not None
         # Whether a worker may call a job with these options itself, and settle it.
-        self.is_plain: Final = not (has_timeout or self.forever or self.own_task) and self.retry is None
+        self.has_files: Final = bool(self.reads or self.writes)
+        self.is_plain: Final = not (has_timeout or self.forever or self.own_task or self.has_files or self.retry)
         # Whether the order in which ready jobs start may depend on these options.
         self.affects_order: Final = self.expected_duration is not None or bool(self.priority or self.needs)
 
@@ -123,6 +129,7 @@ class OptionRecord:
 
 
 OPTION_FIELDS: Final = tuple(OptionRecord.__annotations__)
+OPTIONS_IN_FINGERPRINTS: Final = "key", "version", "reads", "writes"
 _values_of: Final = operator.attrgetter(*OPTION_FIELDS)
 
 
@@ -256,6 +263,17 @@ def file_path(value: Any, name: str, subject: Subject) -> str:
     if not path or "\0" in path:
         raise bad_value_error(ValueError, value, name, subject, "a path cannot contain NUL" if path else "give a path")
     return path
+
+
+def check_paths(value: Any, name: str, subject: Subject) -> tuple[AnyPath, ...]:
+    """Check a path, or several, and return them as a tuple. The errors show no values, which may be secret."""
+    paths: Any = (value,) if isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable) else value
+    result = tuple(paths) if not isinstance(paths, bytes) else (paths,)
+    for path in result:
+        if not isinstance(path, (str, os.PathLike)):
+            found = type(path).__name__
+            raise TypeError(f"{name}= of {subject_text(subject)}: found {found}; give a path, or a list of paths")
+    return result
 
 
 def seconds(value: float | None, name: str, subject: Subject) -> float | None:

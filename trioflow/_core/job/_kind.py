@@ -9,10 +9,11 @@ from ..base._text_forms import name_in_errors
 from ._errors import Failure
 from ._function import ArgumentSearch, original_arguments, reject_text
 from ._job import AbstractJob, T
-from ._job_options import BoxStyle, JobOptions, callback
+from ._job_options import OPTIONS_IN_FINGERPRINTS, BoxStyle, JobOptions, callback
 from ._labels import MAX_DEPTH
 
 if TYPE_CHECKING:
+    from ..base._states import JobState
     from ._work_spec import Work
 
 Callback = Callable[[Any], object]
@@ -31,8 +32,9 @@ class JobKind(AbstractJob[T]):
         arguments: the arguments of the work; jobs among them, or at any depth in plain lists, tuples and dicts, are
             inputs, as for a `Job`. A journal identifies the work by these arguments and the job's public attributes.
         on_done: a plain function, called with the job when it has succeeded.
-        on_settled: a plain function, called with the job, after `on_done`, when it is about to settle with any outcome.
-            Both functions may call `result()`. The job still has its slot, and fails if one of them raises.
+        on_settled: a plain function, called with the job, after `on_done`, when it is about to settle with any outcome;
+            the job has that state already. Both functions may call `result()`. The job still has its slot, and fails if
+            one of them raises.
         options: the options of every job; see `AbstractJob`.
 
     Raises:
@@ -70,7 +72,7 @@ class JobKind(AbstractJob[T]):
     ) -> None:
         subject = name_in_errors(repr(options.get("label") or type(self).__name__), options.get("redact", False))
         search = ArgumentSearch(lambda: subject)
-        reject_text((arguments, options.get("key"), options.get("version")), subject)
+        reject_text((arguments, *map(options.get, OPTIONS_IN_FINGERPRINTS)), subject)
         self._arguments = search.search_positional(arguments)
         self._callbacks = None
         if on_done is not None or on_settled is not None:
@@ -138,19 +140,20 @@ class JobKind(AbstractJob[T]):
 
     # ---- for the engine
 
-    def _run_callback(self, function: Callback | None, outcome: Any) -> None:
+    def _run_callback(self, function: Callback | None, outcome: Any, state: JobState | None = None) -> None:
         """Call a function with the job; do nothing for None.
 
-        During the call, the job's `result()` returns `outcome` or, if that is a `Failure`, raises its exception.
+        During the call, the job's `result()` returns `outcome` or, if that is a `Failure`, raises its exception. Its
+        state is `state`, if that is not None.
         """
         if function is None:
             return
         extras = self._ensure_extras()
-        self._outcome, extras.is_in_callback = outcome, type(outcome) is not Failure
+        self._outcome, extras.is_in_callback, extras.coming_state = outcome, type(outcome) is not Failure, state
         try:
             function(self)
         finally:
-            self._outcome, extras.is_in_callback = None, False
+            self._outcome, extras.is_in_callback, extras.coming_state = None, False, None
 
     def _default_label(self, depth: int = MAX_DEPTH) -> str:
         return self.redacted_label() if self.redact else self.default_label(depth)

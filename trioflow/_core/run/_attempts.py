@@ -29,6 +29,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..admission._resource import TIME_TOLERANCE
@@ -56,7 +57,7 @@ def call_job(worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
     options = job._options
     if job._callbacks is not None:
         return _call_with_callbacks(worker, job, options)
-    if options.timeout is options.idle_timeout is None:
+    if options.timeout is options.idle_timeout is None and not options.writes:
         return job._call_once()
     return _call_with_timeouts(worker, job, options)
 
@@ -75,16 +76,19 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
         worker.verdict = worker.verdict or judge(worker, job, error)
         if worker.verdict.state.is_settled:
             is_cancelled = worker.run.backend.split_cancellations(error)[1] is None
-            _run_last_callback(worker, job, on_settled, Failure(_cancelled_error(job) if is_cancelled else error))
+            outcome = Failure(_cancelled_error(job) if is_cancelled else error)
+            _run_last_callback(worker, job, on_settled, outcome, worker.verdict.state)
         raise
-    _run_last_callback(worker, job, on_settled, value)
+    _run_last_callback(worker, job, on_settled, value, SUCCEEDED)
     return value
 
 
-def _run_last_callback(worker: Worker, job: Any, callback: Any, outcome: Any) -> None:
+def _run_last_callback(
+    worker: Worker, job: Any, callback: Any, outcome: Any, state: JobState | None = None
+) -> None:
     """Run a callback after the last attempt of a job; what it raises is the job's failure, and final."""
     try:
-        job._run_callback(callback, outcome)
+        job._run_callback(callback, outcome, state)
     except BaseException as error:
         worker.verdict = Verdict(FAILED, error, error)
         raise
@@ -109,7 +113,8 @@ def report_unrepeated(job: Any, failure: Failure | None) -> BaseException | None
     extras: RunExtras | None = job._extras
     if job._callbacks is not None and extras is not None and (extras.retry_count or extras.throttlings):
         try:
-            job._run_callback(job._callbacks[1], failure or Failure(_cancelled_error(job)))
+            outcome = failure or Failure(_cancelled_error(job))
+            job._run_callback(job._callbacks[1], outcome, CANCELLED if failure is None else FAILED)
         except BaseException as error:
             return error
     return None
@@ -123,21 +128,22 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
 
     """
     timeout, idle_timeout = options.timeout, options.idle_timeout
+    call = partial(_call_with_outputs, worker, job) if options.writes else job._call_once
     if timeout is idle_timeout is None:
-        return await job._call_once()
+        return await call()
     run, traceback = worker.run, None
     now: Any = job._started_at
     try:
         if job._keeps_time:
-            return await job._call_once()
+            return await call()
         if timeout is not None:
             run.stuck_jobs.watch_deadline(worker, now, now + timeout)
         if timeout is None or idle_timeout is not None or job._is_service:
             with TimeLimit(run, job, timeout=timeout, idle_timeout=idle_timeout, cancels=True):
-                return await job._call_once()
+                return await call()
         with run.backend.isolation.create_call_scope(worker, now + timeout):  # a `TimeLimit` would cost 1 µs
             try:
-                return await job._call_once()
+                return await call()
             except BaseException as error:
                 traceback = get_traceback(error)
                 raise
@@ -152,6 +158,19 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
         if run.clock() > now + LONG_CALL_SECONDS:
             worker.must_leave = True
         traceback = None  # break the reference cycle: the traceback refers to this frame
+
+
+async def _call_with_outputs(worker: Worker, job: AbstractJob[Any]) -> Any:
+    """Call a job once, and set aside what it has begun to write if it does not succeed."""
+    end_outputs = await worker.run.scheduler._begin_outputs(job)
+    try:
+        value = await job._call_once()
+        await end_outputs(True)
+    except BaseException:
+        if text := await end_outputs(False):
+            worker.run.report(job, text)
+        raise
+    return value
 
 
 def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool:

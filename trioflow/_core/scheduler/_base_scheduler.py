@@ -878,6 +878,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
+    async def _begin_outputs(self, job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str]]:
+        """Note what there is where a job writes, and return what ends its attempt. `trioflow.Scheduler` overrides this.
+
+        That is called with whether the attempt has succeeded, and returns what is to be logged about its outputs.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no outputs")
+
     def _check_files(self) -> None:
         """Check the files that jobs declare. `trioflow.Scheduler` overrides this method."""
 

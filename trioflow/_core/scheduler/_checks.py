@@ -95,7 +95,7 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
             if job._is_plain or not job._options.forever:
                 checked.add(job)
             if not job._is_plain:
-                members.has_kinds |= hasattr(type(job), "for_journal")
+                members.has_kinds |= hasattr(type(job), "for_journal") or job._options.has_files
                 if job._has_own_check or job._is_one_shot():
                     members.needs_recheck = True
                     check_one_shot(job, may_repeat)

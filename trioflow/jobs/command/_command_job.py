@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
@@ -15,7 +15,7 @@ from . import _argv
 from ._argv import Template
 from ._process_run import ProcessRun
 from ._result import CheckOption, CommandResult, parse_check
-from ._spawn_options import AnyPath, CommandOptions, LeftoversOption, PinOption, path_tuple
+from ._spawn_options import AnyPath, CommandOptions, LeftoversOption, PinOption
 from ._streams import ProcessStreams
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         on_start: called with the job at each attempt, as soon as its process exists. Callbacks are plain functions,
             called in the event loop. If a callback raises, the job fails.
         on_done: called with the job when it has succeeded. It may call `result()`, and the job still holds its slot.
-        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. It may call
-            `result()`, and the job still holds its slot.
+        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. The job has
+            the state and the result that it will have, and still holds its slot.
         on_line: called with the job and each line of output as it arrives, without the line ending. With `on_line`, a
             stream whose option is None is not printed. A line of more than 16 MiB arrives in pieces.
         tag: True prints each line as it arrives, prefixed with the job's label. A string is a template for the prefix,
@@ -77,13 +77,6 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             modulo the number of CPUs. This needs Linux.
         leftovers: what happens to processes left in the group after the program has exited by itself. "wait" gives them
             `terminate_grace` seconds to exit; "end" ends them at once.
-        reads: the input files: files, directories, and patterns such as `"src/**/*.h"`. With a journal, the command
-            runs again when an input file has changed. Without `reads`, the job's result is restored even if input files
-            have changed.
-        writes: the output files and directories. If one is missing after the command has succeeded, the job fails with
-            a `CommandError`. With a journal, the command runs again when an output file has changed. If the command
-            fails, times out or is cancelled, the files that it has written are renamed to NAME.partial at once: in a
-            directory, those that were not there before, but for files of other jobs.
         append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
             If False, each attempt first truncates the files.
         options: the options of every job; see `AbstractJob`. An `idle_timeout` of the command, or of an enclosing
@@ -133,8 +126,6 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         memory_limit: int | None = None,
         pin: PinOption | None = None,
         leftovers: LeftoversOption = "wait",
-        reads: AnyPath | Iterable[AnyPath] = (),
-        writes: AnyPath | Iterable[AnyPath] = (),
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
@@ -145,8 +136,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         self._command_options: Final = CommandOptions(
             shell, cwd, _argv.encode_environment(env, subject), stdin_value,
             stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, tag,
-            nice, memory_limit, pin, leftovers,
-            path_tuple(reads, "reads", subject), path_tuple(writes, "writes", subject), append,
+            nice, memory_limit, pin, leftovers, append,
         )  # fmt: skip
         self._command_options.validate(subject)
         self._command: Final = arguments

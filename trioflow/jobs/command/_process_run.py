@@ -18,13 +18,13 @@ import contextlib
 import errno
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
 from ..._core.job._errors import JobTimeout
 from ...abc import RunHandle, TimeLimit, arguments_of, name_in_errors
-from .._user_files import claim_outputs
+from .._user_files import describe_missing_output
 from ..posix import _processes
 from ..posix._files import call_in_thread
 from ..posix._guard import Guard
@@ -32,7 +32,7 @@ from ..posix._processes import REAPED_MESSAGE, Process, spawn
 from . import _argv, _resource_limits
 from ._output_sinks import MAX_TAIL_BYTES, SPOOL_LIMIT_BYTES, OutputSpool, file_size, file_tail
 from ._resource_limits import RESOURCE_ADVICE, RESOURCE_ERROR_MESSAGES, PinnedCommands, SpawnQueue
-from ._result import CommandError, CommandResult, describe_failure
+from ._result import CommandError, CommandResult, captured_tail, describe_failure, with_output
 from ._spawn_options import is_path
 from ._streams import ProcessStreams
 
@@ -63,7 +63,6 @@ class ProcessRun:
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait_readable: Final = run.wait_readable
-        self._set_aside_outputs: Callable[[], None] | None = None  # set before the start of a command that has some
         self._job_timeout: JobTimeout | None = None  # set if the timeout has ended the process or the rest of its group
 
     async def run(self) -> CommandResult:
@@ -75,14 +74,6 @@ class ProcessRun:
             BaseException: the cancellation that ended the command, or the error of a callback.
 
         """
-        try:
-            return await self._run_to_success()
-        except BaseException:
-            if self._set_aside_outputs is not None:
-                await call_in_thread(self._set_aside_outputs)
-            raise
-
-    async def _run_to_success(self) -> CommandResult:
         job = self._job
         self._options.check_files_open(repr(job.label))
         spawn_queue = self._run.shared(SpawnQueue)
@@ -98,10 +89,13 @@ class ProcessRun:
         if self._streams.pipes.sink_error is not None:
             raise self._streams.pipes.sink_error
         if self._job_timeout is not None:
+            if self._process.returncode is not None:  # it belongs to no other user
+                is_merged = self._options.stderr == subprocess.STDOUT
+                with_output(self._job_timeout, self._result, None if is_merged else self._stderr_tail())
             raise self._job_timeout
         result = self._result
         failure = describe_failure(self._options.success_codes, result.returncode)
-        failure = failure or self._options.describe_missing_output(job.redact)
+        failure = failure or describe_missing_output(job)
         if failure is not None:
             stream_name = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
             raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), stream_name)
@@ -121,9 +115,6 @@ class ProcessRun:
         if isinstance(stdin, _argv.BYTES_TYPES) and len(stdin) > SPOOL_LIMIT_BYTES:
             self._stdin = OutputSpool("standard input")
             await call_in_thread(self._stdin.write, stdin)
-        if self._options.writes:
-            outputs = job, self._options.writes, self._options.reads
-            self._set_aside_outputs = await call_in_thread(claim_outputs, *outputs)
 
     def _start(self, cpu: int | None) -> None:
         job = self._job
@@ -306,12 +297,9 @@ class ProcessRun:
 
     def _stderr_tail(self) -> bytes | None:
         """Return the last bytes of standard error; None if it was neither captured nor written to a file."""
-        result, is_merged = self._result, self._options.stderr == subprocess.STDOUT
-        output = result._stdout if is_merged else result._stderr
-        if output is not None:
-            with result.open("stdout" if is_merged else "stderr") as file:
-                file.seek(max(0, len(output) - MAX_TAIL_BYTES))
-                return file.read(MAX_TAIL_BYTES)
+        tail = captured_tail(self._result, "stdout" if self._options.stderr == subprocess.STDOUT else "stderr")
+        if tail is not None:
+            return tail
         path = self._stderr_path()
         return None if path is None else file_tail(path, MAX_TAIL_BYTES, self._initial_stderr_size)
 

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterable
 from typing import Any, BinaryIO, Final, Literal, final
 
-from ..._core.job._errors import TrioflowError
+from ..._core.job._errors import JobTimeout, TrioflowError
 from ...abc import AbstractJob, printable, shown_value
 from ..posix._processes import Rusage, as_signal, describe_exit
-from ._output_sinks import OutputSpool
+from ._output_sinks import MAX_TAIL_BYTES, OutputSpool
 
 RSS_UNIT_BYTES: Final = 1 if sys.platform == "darwin" else 1024
 
@@ -189,6 +189,31 @@ class CommandError(TrioflowError):
 def text_with_notes(error: BaseException) -> str:
     """Return the text of an exception and its notes, which have the advice, on one line."""
     return "; ".join([str(error), *getattr(error, "__notes__", ())])
+
+
+def captured_tail(result: CommandResult, stream: Literal["stdout", "stderr"]) -> bytes | None:
+    """Return the last bytes of a stream of an ended command; None if it was not captured."""
+    output = result._stdout if stream == "stdout" else result._stderr
+    if output is None:
+        return None
+    with result.open(stream) as file:
+        file.seek(max(0, len(output) - MAX_TAIL_BYTES))
+        return file.read(MAX_TAIL_BYTES)
+
+
+def with_output(error: JobTimeout, result: CommandResult, stderr: bytes | None = None) -> None:
+    """Add to the timeout of a command what it had written, unless the job is redacted.
+
+    Args:
+        error: the timeout.
+        result: the result of the command, which was ended.
+        stderr: the end of standard error, if it was not captured.
+
+    """
+    outputs = {"output": captured_tail(result, "stdout"), "error": captured_tail(result, "stderr") or stderr}
+    for name, tail in outputs.items():
+        if tail and tail.strip() and not error.job.redact:  # the output may quote redacted arguments
+            error.add_note(f"Its standard {name} ended with:\n{tail.strip().decode(errors='backslashreplace')}")
 
 
 REDACTED_COMMAND: Final = "command …"

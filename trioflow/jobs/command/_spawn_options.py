@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from ...abc import callback, duration, file_path, flag, is_among, name_in_errors, reject_text, shown_value
+from ...abc import callback, duration, file_path, flag, is_among, reject_text, shown_value
 from ..posix._processes import check_limits
 from ._argv import check_stdin
 from ._result import ZERO_ONLY, describe_failure
@@ -44,8 +44,6 @@ class CommandOptions:
     memory_limit: int | None = None
     pin: PinOption | None = None
     leftovers: LeftoversOption = "wait"
-    reads: tuple[AnyPath, ...] = ()
-    writes: tuple[AnyPath, ...] = ()
     append: bool = True
 
     def validate(self, subject: str) -> None:
@@ -55,7 +53,7 @@ class CommandOptions:
             TypeError, ValueError: an option is invalid.
 
         """
-        texts = self.cwd, self.env, self.stdin, self.stdout, self.stderr, self.reads, self.writes
+        texts = self.cwd, self.env, self.stdin, self.stdout, self.stderr
         reject_text(texts, f"an option of {subject}")
         duration(self.terminate_grace, "terminate_grace", subject)
         for name in ("on_start", "on_line"):
@@ -83,10 +81,6 @@ class CommandOptions:
             raise ValueError(
                 f"stdin of {subject}: PIPE and STDOUT are only for output; give bytes, a path, an open file, or a job"
             )
-        for name in ("reads", "writes"):
-            for entry in getattr(self, name):
-                if not is_path(entry):
-                    raise TypeError(f"{name}={shown_value(entry, subject)} of {subject}: give a list of paths")
         self._check_output("stdout", self.stdout, subject)
         self._check_output("stderr", self.stderr, subject)
 
@@ -100,14 +94,6 @@ class CommandOptions:
         for name in ("stdin", "stdout", "stderr"):
             if getattr(getattr(self, name), "closed", False) is True:
                 raise ValueError(f"{name} of {subject} is a closed file: keep it open until the job has ended")
-
-    def describe_missing_output(self, redact: bool) -> str | None:
-        """Return a message about the first missing file among `writes`, or None if all exist."""
-        for path in self.writes:
-            if not os.path.exists(path):
-                hint = "; patterns are for reads=" if not set("*?[").isdisjoint(os.fsdecode(path)) else ""
-                return f"it did not write {shown_value(os.fsdecode(path), name_in_errors('', redact))}{hint}"
-        return None
 
     def work(
         self, what: str, arguments: Sequence[Any], stdin_job: Any, options: Mapping[str, Any], reads: Iterable[Any] = ()
@@ -139,8 +125,7 @@ class CommandOptions:
                 "option stdout=": _output_kind(self.stdout),
                 "option stderr=": _output_kind(self.stderr),
             },
-            reads=[*self.reads, *([self.stdin] if has_input_file else ()), *reads],
-            writes=self.writes,
+            reads=[*([self.stdin] if has_input_file else ()), *reads],
             appends=files_written if self.append else (),
             begins_anew=() if self.append else files_written,
             rejects=self._describe_failure_now,

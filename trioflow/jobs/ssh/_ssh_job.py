@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import IO, Any, ClassVar, Final, Unpack
 
 from ... import _posix as posix
+from ..._core.job._errors import JobTimeout
 from ..._core.job._job import is_job
 from ..._core.run._current import current_job
 from ..._hints import explain_form
@@ -32,7 +33,7 @@ from ...abc import (
 from ..command import _argv
 from ..command._argv import Template, check_line, granted, join_line
 from ..command._output_sinks import make_tag_function
-from ..command._result import REDACTED_COMMAND, CheckOption, CommandResult, parse_check
+from ..command._result import REDACTED_COMMAND, CheckOption, CommandResult, parse_check, with_output
 from ..command._spawn_options import CommandOptions, is_path
 from . import _sftp_transfers
 from ._connections import Connections, need_session
@@ -241,6 +242,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
                 finally:
                     self._last_result = runner.session.latest_result
             return results if self._is_list else results[0]
+        except JobTimeout as error:
+            if self._last_result is not None:
+                with_output(error, self._last_result)
+            raise
         except Unreachable as failure:
             if not isinstance(self._node, SshNode) or self._node.on_unreachable == "fail":
                 raise

@@ -1,0 +1,207 @@
+"""No byte that was there before an attempt is lost to a failure, whatever becomes of the attempt, and of the next ones.
+
+Each draw fills the places that a job writes with files of others, lets the job fail once, twice and three times, by a
+retry, in further runs, or killed with its conductor, in place and anew, through links and on another file system.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import CommandJob, LocalNode, Pull, Push, Retry, Scheduler, SshJob
+
+from ..places import ROOT
+from ..pythons import python
+
+DRAWS = 25
+"""How many draws the short test takes; the soak test takes two thousand."""
+PLACES = {
+    "out": "out", "dir/out": "dir/out", "dir": "dir", "to file": "data/file", "to tree": "far", "far/out": "far/out",
+}  # fmt: skip
+"""What a job names in `writes=`, and what is there: two of them are links, and `far` is on another file system."""
+IN_PLACE = [
+    "echo added >> {}", "printf x | dd of={} bs=1 conv=notrunc 2>&-", "touch {}", "cat {} > {}.new && mv {}.new {}",
+]  # fmt: skip
+ANEW = ["test -e {0} || echo half-{1} > {0}", "test -e {0} || ln stray {0}", "test -e {0} || mv stray {0}"]
+INSIDE = [
+    "echo half-{1} > {0}/new-{1}", "mkdir -p {0}/deep; echo half-{1} > {0}/deep/new-{1}", "mv stray {0}/stray",
+    "echo added >> {0}/old", "mkdir -p {0}/deep; mv stray {0}/deep",
+]  # fmt: skip
+ENDS = ["exit 1", "kill -9 $$", "sleep 100", "kill -9 $PPID; sleep 100"]
+
+
+class Draw:
+    """One draw: files of others in and beside the places that the job writes, its attempts, and how they end."""
+
+    def __init__(self, number: int, backend: str, here: Path, far: Path) -> None:
+        dice = self.dice = random.Random(f"{number} {backend}")
+        self.backend, self.here, self.far = backend, here, far
+        self.kind = dice.choice(["command"] * 6 + ["stdout", "Pull", "Push"])
+        self.place = dice.choice([*PLACES])
+        self.end = dice.choice(ENDS)
+        self.journal = dice.random() < 0.5 or "PPID" in self.end
+        self.runs, self.retries = dice.choice([(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0)])
+        self.is_there = dice.random() < 0.5
+        self.others: set[str] = set()
+
+    def fill(self) -> None:
+        """Write the files of others; each has a text that is nowhere else."""
+        for folder in (self.here / "dir", self.here / "data", self.far):
+            folder.mkdir(parents=True, exist_ok=True)
+        (self.here / "far").symlink_to(self.far)
+        (self.here / "to file").symlink_to("data/file")
+        (self.here / "to tree").symlink_to(self.far)
+        for name in ("dir/old", "far/old", "dir/sub/old", "stray", *self.dice.sample(self.asides(), 3)):
+            self.write(name)
+        target = self.here / PLACES[self.place]
+        if self.is_there and not target.is_dir():
+            self.write(PLACES[self.place])
+        elif not self.is_there and self.place == "dir":
+            self.others -= {text for text in self.others if "-dir/" in text}
+            shutil.rmtree(target)
+
+    def asides(self) -> list[str]:
+        """Return what has the name to which something may be renamed."""
+        files = ["out", "dir", "dir/out", "data/file", "far/out"]
+        return [*(f"{name}.partial" for name in files), "out.partial-2"]
+
+    def write(self, name: str) -> None:
+        text = f"#older-{len(self.others)}-{name}\n"
+        (self.here / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.here / name).write_text(text)
+        self.others.add(text[1:-1])
+
+    def run(self, caught: list[str]) -> None:
+        """Run the job as often as the draw says; a conductor that is killed has a process of its own."""
+        for number in range(self.runs):
+            if "PPID" in self.end and self.kind in ("command", "stdout"):
+                code = f"from tests.jobs.test_older_files import run_one; run_one(*{self.arguments(number)!r})"
+                found = python("-c", code, cwd=ROOT, text=True)
+                caught += (found.stderr or "").splitlines()
+            else:
+                self.run_once(number)
+
+    def arguments(self, number: int) -> tuple[Any, ...]:
+        return (*self.identity, str(self.here), str(self.far), number)
+
+    identity: tuple[int, str]
+
+    def run_once(self, number: int) -> None:
+        dice = random.Random(f"{self.identity} {number}")
+        os.chdir(self.here)
+        target, name = self.here / PLACES[self.place], self.place.replace(" ", "\\ ")
+        is_directory = target.is_dir() or self.place in ("dir", "to tree")
+        codes = ["test -d {0} || mkdir {0}", *dice.sample(INSIDE, 3)]
+        codes = codes if is_directory else [*dice.sample(IN_PLACE, 1), *dice.sample(ANEW, 1)]
+        code = "; ".join(f"{{ {code.replace('{}', '{0}').format(name, '$$')}; }} 2>&-" for code in codes)
+        options: dict[str, Any] = {"retry": Retry(self.retries, first=0), "label": "job", "log": False}
+        if self.kind == "stdout":
+            job: Any = CommandJob(f"echo line; {self.end}", shell=True, stdout="dir/log", timeout=0.1, **options)
+        elif self.kind == "command":
+            timeout = 0.1 if self.end == "sleep 100" else None
+            line = f"{code}; {self.end}"
+            job = CommandJob(line, shell=True, writes=[self.place], timeout=timeout, terminate_grace=0.02, **options)
+        else:
+            source = self.here.with_name("source")
+            source.mkdir(exist_ok=True)
+            (source / "half").write_text("copied\n")
+            step = (Pull if self.kind == "Pull" else Push)(f"{source}/half", f"{source}/none", to=f"{self.here}/dir/")
+            job = SshJob(LocalNode(), [step], **options)
+        assert not Scheduler(job, log=False).run(backend=self.backend, journal="run.db" if self.journal else None)
+
+    # ---- what is there afterwards
+
+    def files(self) -> Iterator[tuple[Path, str]]:
+        for top in (self.here, self.far, self.far.with_name(f"{self.far.name}.partial")):
+            for path in top.rglob("*"):
+                if path.is_file() and not path.is_symlink() and not path.name.startswith("run.db"):
+                    yield path, path.read_text()
+
+    def faults(self, lines: list[str]) -> list[str]:
+        """Return which law does not hold."""
+        found = [*self.files()]
+        texts = "".join(text for _, text in found)
+        faults = [f"{text} is in no file" for text in self.others if text not in texts]
+        was_killed = "PPID" in self.end and self.kind == "command"
+        for path, text in found:
+            is_aside = re.search(r"\.partial(-\d+)?(/|$)", str(path)) is not None
+            if "half-" in text and not is_aside and "older-" not in text and not was_killed:
+                faults.append(f"{path} is half-written")
+            was_there = re.search(r"\.partial", text) is not None
+            if is_aside and "#older" in text and not was_there and "more likewise" not in "".join(lines):
+                names = [path.name, *(parent.name for parent in path.parents)]
+                if not any("is now" in line and any(f"{name}'" in line for name in names) for line in lines):
+                    faults.append(f"{path} was renamed without a word")
+        return faults
+
+
+def run_one(number: int, backend: str, here: str, far: str, run: int) -> None:
+    """Run the job of a draw in this process, which it kills."""
+    draw = make(number, backend, Path(here), Path(far))
+    draw.run_once(run)
+
+
+def make(number: int, backend: str, here: Path, far: Path) -> Draw:
+    draw = Draw(number, backend, here, far)
+    draw.identity = number, backend
+    return draw
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """Return a directory on another file system, if there is one."""
+    shared = Path("/dev/shm")
+    is_other = shared.is_dir() and shared.stat().st_dev != tmp_path.stat().st_dev
+    with tempfile.TemporaryDirectory(dir=shared if is_other else ("/var/tmp" if os.path.isdir("/var/tmp") else None)) as place:
+        yield Path(place)
+
+
+def compare(draws: range, backend: str, tmp_path: Path, elsewhere: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
+    found: list[str] = []
+    before = os.getcwd()
+    for number in draws:
+        here, far = tmp_path / f"{number}" / "here", elsewhere / f"{number}" / "far"
+        here.mkdir(parents=True)
+        draw = make(number, backend, here, far)
+        draw.fill()
+        caplog.clear()
+        lines: list[str] = []
+        try:
+            with caplog.at_level(logging.WARNING, "trioflow"):
+                draw.run(lines)
+        finally:
+            os.chdir(before)
+        faults = draw.faults([*lines, *(record.getMessage() for record in caplog.records)])
+        if faults:
+            found.append(f"draw {number} on {backend}, {vars(draw)}: {faults}; {caplog.messages} {lines}")
+        else:
+            shutil.rmtree(here.parent)
+            shutil.rmtree(far.parent)
+    return found
+
+
+def test_older_bytes_survive_failures(
+    tmp_path: Path, elsewhere: Path, backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each older byte is in some file, each move is a line of the log, and nothing half-written keeps its name."""
+    assert compare(range(DRAWS), backend, tmp_path, elsewhere, caplog) == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.both_backends
+def test_older_bytes_survive_failures_in_two_thousand_draws(
+    tmp_path: Path, elsewhere: Path, backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The law holds in two thousand draws on each backend."""
+    assert compare(range(2000), backend, tmp_path, elsewhere, caplog) == []

@@ -1,0 +1,184 @@
+"""`reads=` and `writes=` of jobs that call functions: as those of commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Answer, CommandJob, Job, LocalNode, ProcessJob, Scheduler, SshJob, ThreadJob, job
+
+from ..pythons import python
+
+TOTAL = "total"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path) -> Iterator[Path]:
+    """Work in a directory of its own."""
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    Path("in").write_text("1 2")
+    yield tmp_path
+    os.chdir(before)
+
+
+def add(target: str = TOTAL) -> int:
+    """Add the numbers in a file, and write their sum into another one."""
+    result = sum(map(int, Path("in").read_text().split()))
+    Path(target).write_text(f"{result}")
+    return result
+
+
+async def add_async(target: str = TOTAL) -> int:
+    return add(target)
+
+
+def fail(target: str = TOTAL) -> None:
+    """Write half of a file."""
+    Path(target).write_text("half")
+    raise OSError("full")
+
+
+class Own(AbstractJob[int]):
+    """A kind of one's own, without a `for_journal`."""
+
+    async def co_run(self) -> int:
+        """Do as the others do."""
+        return add()
+
+
+KINDS: dict[str, Any] = {
+    "job": lambda **options: Job(add_async, **options),
+    "thread": lambda **options: ThreadJob(add, **options),
+    "process": lambda **options: ProcessJob(add, **options),
+    "decorator": lambda **options: job(add_async).options(**options)(),
+    "own": Own,
+    "command": lambda **options: CommandJob(["sh", "-c", f"cat in > {TOTAL}"], **options),
+    "ssh": lambda **options: SshJob(LocalNode(), f"cat in > {os.path.abspath(TOTAL)}", **options),
+}
+
+
+def why(make: Any, backend: str, **options: Any) -> str:
+    """Return why a job ran, and "" if it was restored."""
+    one = make(reads=["in"], writes=[TOTAL], label="total", **options)
+    scheduler = Scheduler(one)
+    assert scheduler.run(backend=backend, journal="run.db")
+    return "" if one.restored else scheduler.explain(one).partition("restored: ")[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_changed_file_runs_a_job_again_whatever_its_kind(backend: str, kind: str) -> None:
+    """A step in Python could not name its files: with a changed one it was restored, and the run was a success."""
+    make = KINDS[kind]
+    assert why(make, backend) == "it has no result in the journal"
+    assert why(make, backend) == ""
+    Path("in").write_text("1 2 3")
+    assert why(make, backend) == "file 'in' has changed"
+    Path(TOTAL).write_text("other")
+    assert why(make, backend) == f"its output '{TOTAL}' has changed"
+    Path(TOTAL).unlink()
+    assert why(make, backend) == f"its output '{TOTAL}' does not exist"
+    Path("in").write_text("4")
+    assert why(make, backend, key="the same") != ""
+    Path("in").write_text("5")
+    assert why(make, backend, key="the same") == ""
+
+
+@pytest.mark.parametrize("make", [ThreadJob, ProcessJob])
+def test_what_a_function_has_begun_to_write_is_set_aside_at_once(backend: str, make: Any) -> None:
+    """Half of an output keeps its name no longer, also after a timeout, and before a retry."""
+    half = make(fail, writes=[TOTAL], retry=1, log=False)
+    assert not Scheduler(half, log=False).run(backend=backend)
+    assert sorted(os.listdir()) == ["in", f"{TOTAL}.partial"]
+
+
+def test_an_output_that_a_function_has_not_written_is_its_failure(backend: str) -> None:
+    """As for a command: a job that succeeds without writing what it names has failed."""
+    lazy = ThreadJob(print, writes=["none"], label="lazy", log=False)
+    assert not Scheduler(lazy, log=False).run(backend=backend)
+    assert "'lazy' has ended, but it did not write 'none'" in str(lazy.raised_exception())
+
+
+def test_two_functions_that_write_one_file_need_an_order() -> None:
+    """As for commands, the run is refused, and a reader without an order is named."""
+    with pytest.raises(ValueError, match="both write 'total'"):
+        Scheduler(Job(add_async, writes=TOTAL), ThreadJob(add, writes=TOTAL)).run()
+
+
+def test_a_question_is_asked_again_when_a_file_has_changed(backend: str) -> None:
+    """An `Answer` was given to what its question was about."""
+    for text, restored in (("a", False), ("a", True), ("longer", False)):
+        if not restored:
+            Path("draft").write_text(text)
+        ask = Answer("publish?", reads="draft", label="ask", timeout=30)
+
+        async def say(ask: Any = ask) -> None:
+            await anyio.sleep(0.05)
+            if not ask.is_settled():
+                ask.answer("yes")
+
+        scheduler = Scheduler(ask, Job(say, save=None))
+        assert scheduler.run(backend=backend, journal="run.db")
+        assert ask.restored is restored
+
+
+STEPS = '''
+import functools
+from trioflow import Job, Scheduler, ThreadJob
+
+def twice(function):
+    @functools.wraps(function)
+    def call(*args):
+        return function(*args) * 2
+    return call
+
+def load(n):
+    """Load it."""
+    return n + 2
+
+@twice
+def decorated(n):
+    return n + 3
+
+async def many(n):
+    return [item + 1 for item in range(n)]
+
+s = Scheduler(
+    ThreadJob(load, 1, label="load"), ThreadJob(decorated, 1, label="decorated"), Job(many, 3, label="many"),
+    ThreadJob(load, 2, version=1, label="versioned"), ThreadJob(load, 3, key="k", label="keyed"),
+    ThreadJob(lambda: 1 + 2, label="lambda"),
+)
+assert s.run(journal="run.db")
+print(sum(job.restored for job in s))
+'''
+HARMLESS = {
+    "layout": [("(n):", "( n ) :  # the number"), ("+ 2", "+ (\n        2\n    )")], "docstring": [("Load it.", "Loads.")],
+    "lines": [("import functools", "# moved\n\n\nimport functools")], "decorator": [("* 2", "* 3")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("harmless", HARMLESS)
+def test_a_verdict_names_the_restored_jobs_whose_code_has_changed(harmless: str) -> None:
+    """After a change of its code a job was restored, and no word said so; a change of its layout is none."""
+
+    def run_steps(*changes: tuple[str, str]) -> tuple[str, str]:
+        text = STEPS
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        Path("steps.py").write_text(text)
+        os.utime("steps.py", (1, 1))
+        done = python("steps.py", text=True)
+        return done.stdout.strip(), done.stderr
+
+    assert run_steps()[0] == "0"
+    restored, said = run_steps(*HARMLESS[harmless])
+    assert (restored, "has changed since" in said) == ("6", False)
+    restored, said = run_steps((" + ", " - "))
+    assert restored == "6"
+    assert "the code of 3 restored jobs has changed since, 'load', 'decorated', 'many': that counts only with" in said
