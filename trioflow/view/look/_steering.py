@@ -105,6 +105,7 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         if jobs == [None]:
             jobs = [scheduler if value is None else _find(scheduler, value, has_settled=True)]
         settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
+        jobs = list(dict.fromkeys(_in_progress(each) for each in jobs))
         for each in jobs:
             each.try_again()
         paths = paths_of(scheduler)
@@ -137,6 +138,16 @@ def _groups_text(scheduler: Any) -> str:
     ]
     names = join_names(own, MAX_GROUPS)
     return f"; a group counts as one job there, and keeps a window of its own: {names}" if own else ""
+
+
+def _in_progress(job: AnyJob) -> AnyJob:
+    """Return the job, or the outermost group around it that has ended: it keeps what has succeeded in it."""
+    group, wanted = job.scheduler, job
+    while group is not None:
+        if group.is_settled() and group.scheduler is not None:
+            wanted = group
+        group = group.scheduler
+    return wanted
 
 
 def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:

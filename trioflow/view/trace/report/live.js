@@ -63,7 +63,10 @@
       lists.querySelectorAll("li").forEach((row) => row.remove());
     }
     document.title = next.title || "trioflow";
+    const focused = document.activeElement?.dataset?.do;
     live.dataset.paused = next.paused !== "";
+    if (focused === "pause" && next.paused) $('[data-do="resume"]').focus(); // the one takes the place of the other
+    if (focused === "resume" && !next.paused) $('[data-do="pause"]').focus();
     live.dataset.steered = next.steered;
     live.dataset.ended = next.ended;
     live.dataset.failed = next.failed_count > 0;
@@ -165,6 +168,7 @@
     const held = isHeld();
     known.forEach((row, key) => {
       if (wanted.has(key)) return;
+      if (row.contains(document.activeElement)) row.firstChild.focus(); // its other buttons are about to go
       if (held || row.contains(document.activeElement)) row.classList.add("gone");
       else row.remove();
     });
@@ -231,6 +235,7 @@
     });
     set($("#running .note"), hidden > 0 && isLong ? `and ${hidden} more, in the report` : next.running_count ? "" : "Nothing.");
     $("#running").hidden = next.ended;
+    if (!next.failed.length && $("#failed").contains(document.activeElement)) $("#running .pick")?.focus();
     $("#failed").hidden = !next.failed.length;
     set($("#failed .total"), String(next.failed_count));
     patch($("#failed ol"), next.failed, (row, [, count, names, headline, tag, place, keys]) => {
@@ -327,6 +332,7 @@
   // ---- the chosen job
 
   function choose(key) {
+    if (key === null && panel.contains(document.activeElement)) lists.querySelector(`li[data-key="${chosen}"] .pick`)?.focus();
     chosen = key;
     panel.hidden = true;
     delete panel.dataset.key;
