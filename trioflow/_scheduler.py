@@ -170,7 +170,7 @@ class Scheduler(BaseScheduler):
 
     def _make_run(self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument]) -> Run:
         run = super()._make_run(backend, timeout, jobs_window, instruments)
-        if LOOK_IS_ENABLED and run.outer_worker is None:
+        if (LOOK_IS_ENABLED or self.hold) and run.outer_worker is None:  # who is to mend something can look
             from .view.look._answers import start_or_warn
 
             start_or_warn()

@@ -28,6 +28,8 @@ from ..._core.words._job_queries import (
     failure_of,
     has_own_failure,
     is_in_first,
+    latest_start,
+    may_ask,
     runs_commands,
 )
 from ..._core.words._run_view import RunInProgress, RunView, job_frames, runs_in_progress, slots_in_use
@@ -94,7 +96,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     idle = [job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended]
     failed = [job for job in jobs if has_own_failure(job) and not is_in_first(job, scheduler)]
     waiters = scheduled + idle
-    running.sort(key=lambda job: job.started_at or now)
+    running.sort(key=lambda job: latest_start(job) or now)
     thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
     blocker = next((job for job, blocked_id in blocking.items() if blocked_id == thread_id), None)
     omitted = {"running": running[MAX_JOBS:], "waiting": waiters[MAX_JOBS:], "failures": failed[MAX_JOBS:]}
@@ -129,7 +131,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
 
 def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
     for job in jobs:
-        started_at = job.started_at
+        started_at = latest_start(job)
         record = {
             "path": path_in(paths, job),
             "kind": type(job).__name__,
@@ -148,8 +150,9 @@ def describe_place(job: AnyJob) -> Record:
     frames, is_executing = job_frames(job)
     thread_frames = None if is_executing else _frames_in_thread(job)
     has_command = runs_commands(job)  # it is at its command line, not in the loop that awaits the process
+    is_ours = has_command or is_scheduler(job) or may_ask(job)  # it stands in trioflow, at no line of the user
     return {
-        "line": None if has_command else _describe_line(frames if thread_frames is None else thread_frames),
+        "line": None if is_ours else _describe_line(frames if thread_frames is None else thread_frames),
         "command": command_line_of(job) if has_command else None,
         "status": get_status_text(job),
         "explanation": explain(job),
@@ -236,7 +239,9 @@ def explain(job: AnyJob) -> str:
 
 def describe_progress(run: RunView, estimate: Estimate) -> Record:
     """Describe what all who look at a run in progress are told first."""
-    return {"phase": run.phase.value, "pause": run.pause_text, "left": estimate.seconds_left()}
+    left = estimate.time_left()
+    seconds, is_least = (None, False) if left is None else left
+    return {"phase": run.phase.value, "pause": run.pause_text, "left": seconds, "left_is_least": is_least}
 
 
 def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
