@@ -331,13 +331,20 @@ def command_line_of(job: AnyJob) -> str:
     return str(command._command_line())
 
 
-def output_tails(job: AnyJob, size: int) -> Iterable[tuple[str, bytes | None]]:
-    """Return the end of each output of the command that a job runs; None for what goes to this program's own output.
+def output_tails(job: AnyJob, size: int) -> Iterable[tuple[str, bytes]]:
+    """Return the end of each output of the command that a job runs, as far as this program or a file has it.
 
     Any thread may call this. For a job with `redact=True`, return nothing.
     """
     streams: Any = getattr(job, "_open_streams", None)  # only kinds that run commands have it, while one runs
     return () if streams is None or job.redact else streams.tails(size)
+
+
+def unkept_outputs(job: AnyJob) -> list[str]:
+    """Return the names of the outputs that the command of a job writes to the terminal or the log of this program."""
+    streams: Any = getattr(job, "_open_streams", None)
+    names: list[str] = getattr(streams, "unkept", list)()
+    return names
 
 
 Question = tuple[str, list[str] | None, bool, str]

@@ -188,8 +188,8 @@ class ProcessStreams:
         capture = self._captures_by_stream.get(name)
         return None if capture is None else capture.output()
 
-    def tails(self, size: int) -> Iterator[tuple[str, bytes | None]]:
-        """Yield the end of each stream that is captured, kept or goes to a file; None for what passes this program by.
+    def tails(self, size: int) -> Iterator[tuple[str, bytes]]:
+        """Yield the end of each stream that is captured, passes through this program, or goes to a file.
 
         Any thread may call this.
         """
@@ -199,9 +199,12 @@ class ProcessStreams:
         for name, target in (("stdout", options.stdout), ("stderr", options.stderr)):
             if is_path(target):
                 yield name, file_tail(target, size) or b""
-            elif target is None:
-                kept = self._tails_by_stream.get(name)
-                yield name, None if kept is None else kept.tail(size)
+            elif name in self._tails_by_stream and (end := self._tails_by_stream[name].tail(size)):
+                yield name, end
+
+    def unkept(self) -> list[str]:
+        """Return the names of the streams that the process has inherited from this program."""
+        return [name for name, descriptor in (("stdout", self.stdout), ("stderr", self.stderr)) if descriptor is None]
 
     def _close_inherited_descriptors(self) -> None:
         for descriptor in self._inherited_descriptors:

@@ -379,7 +379,7 @@ class RemoteCommand:
         """
         return bytes(self._tail.data if self.report.started else self._login_tail.data)
 
-    def tails(self, size: int) -> Iterator[tuple[str, bytes | None]]:
+    def tails(self, size: int) -> Iterator[tuple[str, bytes]]:
         """Yield the end of each stream that is captured or goes to a file. Any thread may call this."""
         for name, output in (("stdout", self._stdout), ("stderr", self._stderr)):
             if (tail := output.tail(size)) is not None:

@@ -340,8 +340,8 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "command_facts": "" if command is None else " · ".join(_report.command_fact_texts(command)),
         "files": [] if command is None else list(_report.file_links(command, None)),
         "outputs": [[title, text] for title, text in outputs]
-        or [[f"{name} so far", _report.printable_lines(text)] for name, text in told.get("output", ()) if text is not None],
-        "unkept": _unkept_text([name for name, text in told.get("output", ()) if text is None], span, told),
+        or [[f"{name} so far", _report.printable_lines(text)] for name, text in told.get("output", ())],
+        "unkept": _unkept_text(list(told.get("unkept", ())), span, told),
     }
 
 

@@ -32,6 +32,7 @@ from ..._core.words._job_queries import (
     may_ask,
     output_tails,
     question_of,
+    unkept_outputs,
 )
 from ..._core.words._run_view import RunInProgress, current_run, run_steering, run_times, slots_in_use
 from .._estimate import Estimate
@@ -299,10 +300,8 @@ class Watch:
     def describe_one(self, key: Any) -> Record:
         """Return what nobody needs but who looks at this job: why it waits, where it is, the end of its output."""
         job = self.find(key)
-        outputs = [
-            (name, None if data is None else data.decode(errors="replace")) for name, data in output_tails(job, MAX_TAIL)
-        ]
-        told = describe_place(job) | {"output": outputs}
+        outputs = [(name, data.decode(errors="replace")) for name, data in output_tails(job, MAX_TAIL)]
+        told = describe_place(job) | {"output": outputs, "unkept": unkept_outputs(job)}
         return told | {"explanation": ""} if job.state is JobState.RUNNING else told
 
 
