@@ -44,9 +44,9 @@ NOTHING: Final = object()
 
 def look_advice(path: str) -> str:
     """Return how a person answers a job of this process from outside."""
-    needs = "" if sys.version_info >= (3, 14) else "if the program has TRIOFLOW_LOOK=1 or runs by `trioflow run`, "
+    needs = "" if sys.version_info >= (3, 14) else ", which need TRIOFLOW_LOOK=1 or `trioflow run`"
     command = printable(shlex.join(["trioflow", "look", str(os.getpid()), "--answer", path, "VALUE"]))
-    return f"{needs}by `{command}` or on its page"
+    return f"`{command}` or --web{needs}"
 
 
 class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slot=False):
@@ -257,8 +257,8 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         try:
             is_unpublished = published is None and self._given is NOTHING
             if is_unpublished and not await self._event.wait(run.clock() + REPORT_SECONDS) and self.log:
-                advice = f"it is in no journal: answer it by its method answer(), or, {look_advice(self.path)}"
-                run.report(f"{self.label!r} {self.status_text()}; {advice}", self)
+                advice = f"; it is in no journal: answer it by its method answer(), {look_advice(self.path)}"
+                run.report(f"{self.label!r} {self.status_text()}", self, advice=advice)
             while self._given is NOTHING:
                 text = None if published is None else published.poll()
                 if published is None:

@@ -332,6 +332,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "status": printable(" · ".join(filter(None, (str(told.get("status", "")), line_text(told.get("line")))))),
         "inside": _inside(run, key),
         "group": _links(run, [] if span.parent is None else [span.parent]),
+        "blocked_by": _links(run, _blocking(run, span)),
         "requires": _links(run, list(span.required)),
         "required_by": _links(run, required_by),
         "error": "" if failure is None else printable(failure.headline),
@@ -353,6 +354,14 @@ def jobs_in(run: WatchedRun, key: int) -> list[JobFacts]:
         if parent is not None and parent in run.jobs and run.jobs[parent][1].span.parent in groups:
             groups.add(parent)
     return [facts for facts in run.counted()[1] if facts.span.parent in groups]
+
+
+def _blocking(run: WatchedRun, span: Span) -> list[int]:
+    """Return the job whose failure has blocked a job, over any number of others; none if it is not blocked."""
+    key = span.blocked_by
+    while key in run.jobs and (further := run.jobs[key][1].span.blocked_by) is not None:
+        key = further
+    return [] if key is None else [key]
 
 
 def _inside(run: WatchedRun, key: int) -> str:

@@ -33,7 +33,7 @@ def find_jobs(run: WatchedRun, picture: Picture, which: str, words: str) -> Reco
     keys: Iterable[int] | None = None
     title = ""
     if kind == "state":
-        counted, title = [facts for facts in counted if recorded_state(facts.span).value == value], value
+        counted = [facts for facts in counted if recorded_state(facts.span).value == value]
     elif kind == "box":
         keys, title = picture.jobs_of_box(int(value))
     elif kind == "in":
@@ -55,8 +55,8 @@ def find_jobs(run: WatchedRun, picture: Picture, which: str, words: str) -> Reco
         "count": len(spans),
         "counts": states_text(spans),
         "jobs": [
-            [span.number, name_of(span.path), state_class(recorded_state(span)), recorded_state(span).value, _time(run, span)]
-            for span in spans[:MAX_FOUND]
+            [span.number, name_of(span.path), state_class(state), str(state.value), _time(run, span), _attempt(span)]
+            for span, state in ((span, recorded_state(span)) for span in spans[:MAX_FOUND])
         ],
     }
 
@@ -73,3 +73,9 @@ def _time(run: WatchedRun, span: Span) -> str:
         return ""
     now = run.answer["now"]
     return stopwatch_text(now - (attempt_start(span) or now))
+
+
+def _attempt(span: Span) -> str:
+    """Return which attempt a job makes, or waits for, if it is not the first."""
+    number = max(len(span.attempts), *(number for number, _, _ in span.failed_attempts), 0) + 1 if span.failed_attempts else 1
+    return f"attempt {number}" if number > 1 and not span.state.is_settled else ""

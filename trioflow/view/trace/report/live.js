@@ -219,9 +219,10 @@
   }
 
   function showAsks(next) {
+    if (!next.asks.length && $("#asks").contains(document.activeElement)) ($("#running .pick") ?? finder).focus();
     $("#asks").hidden = !next.asks.length;
     set($("#asks .total"), next.asks.length > 1 ? String(next.asks.length) : "");
-    patch($("#asks ol"), next.asks, (row, [key, name, question, choices, isSecret, refusal]) => {
+    patch($("#asks > ol"), next.asks, (row, [key, name, question, choices, isSecret, refusal]) => {
       fillRow(row, "running", name, "", 1);
       if (row.children.length === 1) {
         const place = element("div", "choices");
@@ -249,11 +250,11 @@
   function showLists(next) {
     showAsks(next);
     const rows = isLong ? next.running : next.running.slice(0, SHORT), more = next.running.length - SHORT;
-    const hidden = next.running_count - next.running.length, all = $("#running .all");
+    const hidden = next.running_count - next.running.length, all = $("#running > .all");
     all.hidden = more < 1;
     set(all, isLong ? "Show fewer" : `and ${more} more`);
     set($("#running .total"), `${next.running_count - next.running_forever}${next.running_forever ? ` and ${next.running_forever} forever` : ""}`);
-    patch($("#running ol"), rows, (row, [, name, tag, time]) => {
+    patch($("#running > ol"), rows, (row, [, name, tag, time]) => {
       fillRow(row, "running", name, tag, 1);
       if (row.children.length === 1) {
         const button = element("button", "cancel", "×");
@@ -264,12 +265,12 @@
       set(row.children[1], time);
       row.children[2].setAttribute("aria-label", `Cancel ${name}`);
     });
-    set($("#running .note"), hidden > 0 && isLong ? `and ${hidden} more, in the report` : next.running_count ? "" : "Nothing.");
+    set($("#running > .note"), hidden > 0 && isLong ? `and ${hidden} more, in the report` : next.running_count ? "" : "Nothing.");
     $("#running").hidden = next.ended;
     if (!next.failed.length && $("#failed").contains(document.activeElement)) $("#running .pick")?.focus();
     $("#failed").hidden = !next.failed.length;
     set($("#failed .total"), String(next.failed_count));
-    patch($("#failed ol"), next.failed, (row, [, count, names, headline, tag, place, keys]) => {
+    patch($("#failed > ol"), next.failed, (row, [, count, names, headline, tag, place, keys]) => {
       fillRow(row, "failed", names, tag, count);
       row.dataset.keys = keys;
       row.dataset.which = count > 1 ? `failure ${row.dataset.key}` : "";
@@ -283,8 +284,8 @@
       set(row.children[2], headline + (place && ` · ${place}`));
       row.children[1].setAttribute("aria-label", `Try ${names} again`);
     });
-    set($("#failed .note"), next.failed_more ? `and ${next.failed_more} more, in the report` : "");
-    patch($("#waiting ol"), next.waiting, (row, [, key, count, names, text]) => {
+    set($("#failed > .note"), next.failed_more ? `and ${next.failed_more} more, in the report` : "");
+    patch($("#waiting > ol"), next.waiting, (row, [, key, count, names, text]) => {
       fillRow(row, "scheduled", names, "", count);
       row.dataset.job = key;
       row.dataset.which = count > 1 ? `wait ${row.dataset.key}` : "";
@@ -294,17 +295,17 @@
     const words = (count, text) => (count ? [`${count} ${count === 1 ? "waits" : "wait"} ${text}`] : []);
     const notes = [...(next.unexplained ? [`and ${next.unexplained} more, not looked at`] : []), ...words(next.idle, "for other jobs to end")];
     $("#waiting").hidden = next.ended || !(next.waiting.length || notes.length);
-    set($("#waiting .note"), notes.join(" · "));
+    set($("#waiting > .note"), notes.join(" · "));
     if (!isWholeLog && !log.querySelector("input").value) fillLog(next.log);
   }
 
   // ---- the log of the run
 
   function fillLog({ lines, count }) {
-    const all = log.querySelector(".all"), isFiltered = log.querySelector("input").value !== "";
+    const all = log.querySelector(":scope > .all"), isFiltered = log.querySelector("input").value !== "";
     log.hidden = !count && !isFiltered && !isWholeLog;
     set(log.querySelector(".total"), String(count));
-    patch(log.querySelector("ol"), lines, (row, [, kind, key, name, time, text]) => {
+    patch(log.querySelector(":scope > ol"), lines, (row, [, kind, key, name, time, text]) => {
       fillRow(row, kind, name || "the run", "", 1);
       if (row.children.length === 1) row.append(element("span", "number"), element("div", "sub"));
       row.dataset.job = key ?? "";
@@ -312,7 +313,7 @@
       set(row.children[1], time);
       set(row.children[2], text);
     });
-    set(log.querySelector(".note"), count ? (count > lines.length && (isWholeLog || isFiltered) ? `and ${count - lines.length} earlier` : "") : "Nothing.");
+    set(log.querySelector(":scope > .note"), count ? (count > lines.length && (isWholeLog || isFiltered) ? `and ${count - lines.length} earlier` : "") : "Nothing.");
     all.hidden = isFiltered || (!isWholeLog && count <= lines.length);
     set(all, isWholeLog ? "Show fewer" : `and ${count - lines.length} earlier`);
   }
@@ -323,7 +324,7 @@
   }
   const noAnswer = () => say("trioflow look does not answer.", true);
   log.querySelector("input").addEventListener("input", (event) => (event.target.value || isWholeLog ? showLog().catch(noAnswer) : fillLog(state.log)));
-  log.querySelector(".all").addEventListener("click", () => {
+  log.querySelector(":scope > .all").addEventListener("click", () => {
     isWholeLog = !isWholeLog;
     if (isWholeLog) showLog().catch(noAnswer);
     else fillLog(state.log);
@@ -350,8 +351,8 @@
     found.hidden = false;
     set(found.querySelector("bdi"), [words && `“${words}”`, title].filter(Boolean).join(" in "));
     set(found.querySelector(".total"), counts || "nothing");
-    patch(found.querySelector("ol"), jobs, (row, [, name, style, text, time]) => {
-      fillRow(row, style, name, "", 1);
+    patch(found.querySelector("ol"), jobs, (row, [, name, style, text, time, tag]) => {
+      fillRow(row, style, name, tag, 1);
       row.querySelector(".swatch").className = `swatch s-${style}`;
       if (row.children.length === 1) row.append(element("span", "number"));
       set(row.children[1], [text, time].filter(Boolean).join(" "));
@@ -491,7 +492,7 @@
     part(".state", [job.style, job.state], (node) => node.replaceChildren(element("i", `swatch s-${job.style}`), job.state));
     set(panel.querySelector(".unkept"), job.unkept);
     part("dl", job.facts, (node) => node.replaceChildren(...job.facts.flatMap(([name, text]) => [element("dt", "", name), element("dd", "", text)])));
-    part(".links", [job.group, job.requires, job.required_by, job.inside], (node) => node.replaceChildren(...(job.inside ? [element("span", "", "has"), whole(key, job.inside)] : []), ...[["in group", job.group], ["requires", job.requires], ["required by", job.required_by]].flatMap(([title, links]) => {
+    part(".links", [job.blocked_by, job.group, job.requires, job.required_by, job.inside], (node) => node.replaceChildren(...(job.inside ? [element("span", "", "has"), whole(key, job.inside)] : []), ...[["blocked by", job.blocked_by], ["in group", job.group], ["requires", job.requires], ["required by", job.required_by]].flatMap(([title, links]) => {
       if (!links.length) return [];
       const line = element("span");
       links.forEach(([number, name, style]) => {
@@ -580,7 +581,7 @@
     }
     steer(request);
   });
-  $("#running .all").addEventListener("click", () => {
+  $("#running > .all").addEventListener("click", () => {
     isLong = !isLong;
     showLists(state);
   });
@@ -598,7 +599,7 @@
     if (!pick) return;
     const row = pick.closest("li");
     if (pick.dataset.which) return find(pick.dataset.which);
-    if (row?.dataset.which) find(row.dataset.which, row);
+    if (row?.dataset.which) return find(row.dataset.which, row); // of several: each of them leads to its own
     if (row?.dataset.job === "") return;
     choose(pick.matches(".close") ? null : Number(pick.dataset.job ?? row?.dataset.job ?? row?.dataset.key));
   });
