@@ -341,7 +341,10 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "command_facts": "" if command is None else " · ".join(_report.command_fact_texts(command)),
         "files": [] if command is None else list(_report.file_links(command, None)),
         "outputs": [[title, text] for title, text in outputs]
-        or [[f"{name} so far", _report.printable_lines(text)] for name, text in told.get("output", ())],
+        or [
+            [name + " so far" * (not span.state.is_settled), _report.printable_lines(text)]
+            for name, text in told.get("output", ())
+        ],
         "unkept": _unkept_text(list(told.get("unkept", ())), span, told),
     }
 
@@ -380,7 +383,7 @@ def _unkept_text(streams: list[str], span: Span, told: Record) -> str:
     """Say of a job that runs what of its output the page cannot show."""
     if streams:
         return f"{join_names(streams)}: {'goes' if len(streams) == 1 else 'go'} to the terminal or the log of the program"
-    if span.state is JobState.RUNNING and told.get("line") is not None:
+    if span.state is JobState.RUNNING and told.get("line") is not None and not told["output"]:
         return "What it prints goes to the terminal or the log of the program."
     return ""
 

@@ -167,8 +167,7 @@ class Page:
         with self._lock:
             if seen != self._run.answer["seen"] or key not in self._run.jobs:
                 return {}
-            is_settled = self._run.jobs[key][1].span.state.is_settled
-        if not (is_settled or self.has_ended):
+        if not self.has_ended:
             with contextlib.suppress(_client.NoAnswer):  # it has just ended
                 told = self._request({"seen": seen, "detail": key})
         with self._lock:

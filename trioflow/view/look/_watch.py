@@ -37,6 +37,7 @@ from ..._core.words._job_queries import (
 from ..._core.words._run_view import RunInProgress, current_run, run_steering, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import PLAIN_OUTCOME, Outcome
+from .._print_ends import end_of_prints
 from ..text._verdict import Tally
 from ..trace import _event_log
 from ..trace._record_builder import RunFacts
@@ -299,9 +300,14 @@ class Watch:
 
     def describe_one(self, key: Any) -> Record:
         """Return what nobody needs but who looks at this job: why it waits, where it is, the end of its output."""
-        job = self.find(key)
+        job = next((job for job, live in list(self._jobs.items()) if live.key == key), None)
+        if job is None:
+            raise ValueError("this job has ended")
+        printed = [("printed", end)] if (end := end_of_prints(job)) else []
+        if job.is_settled():
+            return {"output": printed}
         outputs = [(name, data.decode(errors="replace")) for name, data in output_tails(job, MAX_TAIL)]
-        told = describe_place(job) | {"output": outputs, "unkept": unkept_outputs(job)}
+        told = describe_place(job) | {"output": [*outputs, *printed], "unkept": unkept_outputs(job)}
         return told | {"explanation": ""} if job.state is JobState.RUNNING else told
 
 
