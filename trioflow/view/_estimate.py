@@ -107,7 +107,7 @@ class Estimate:
             if seconds is None and (not takes_slot(job) or (seconds := means.get(self._family(job))) is None):
                 unknown += 1  # nobody knows how long it takes, least of all a person who is asked
                 seconds = ran
-                if 2 * unknown > len(jobs):
+                if not (means or expected) or 2 * unknown > len(jobs):
                     return None
             least[job], most[job] = max(0.0, seconds - ran), seconds - ran if seconds > ran else ran
         shortest, longest = _bound(groups, least), _bound(groups, most)

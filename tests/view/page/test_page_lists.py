@@ -18,6 +18,7 @@ from trioflow import Answer, CommandJob, Job, Retry, Scheduler, ThreadJob
 from trioflow.abc import incidents_of
 from trioflow.view.look import _answers
 from trioflow.view.look._page import Page
+from trioflow.view.monitor._output_buffer import LogOutput
 
 from ...bodies import nothing
 from .pages import ROOT
@@ -186,6 +187,35 @@ def test_a_running_command_has_its_line_and_says_where_its_output_goes(backend: 
         assert page.job(seen, keys["looking"])["unkept"].startswith("What it prints goes to the terminal")
 
     paged(backend, use, through, by)
+
+
+def test_what_a_job_prints_is_kept_where_it_passes_through_a_monitor(backend: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """That of tasks and of threads, while the job runs and afterwards; of a redacted job nothing."""
+
+    async def task(word: str) -> None:
+        print(word)
+        await anyio.sleep_forever()
+
+    def bad() -> None:
+        print("about to fail")
+        raise ValueError("broken")
+
+    def use(page: Page) -> None:
+        state = until(page, lambda state: state["failed"] and state["running_count"] == 3)
+        keys = {name: key for key, name, *_ in (*state["running"], [state["failed"][0][0], "bad"])}
+        told = {name: page.job(state["seen"], key) for name, key in keys.items()}
+        assert (told["task"]["outputs"], told["task"]["unkept"]) == ([["printed so far", "hello"]], "")
+        assert told["bad"]["outputs"][0][0] == "printed"
+        assert told["bad"]["outputs"][0][1].startswith("about to fail")
+        assert told["secret"]["outputs"] == []
+
+    output = LogOutput(["stdout"])
+    try:
+        jobs = Job(task, "hello", label="task"), Job(task, "abc", label="secret", redact=True), ThreadJob(bad, label="bad")
+        paged(backend, use, *jobs)
+    finally:
+        output.restore()
+    assert "hello" in capsys.readouterr().out
 
 
 def test_an_attempt_has_its_age_and_the_job_another(backend: Any) -> None:

@@ -321,7 +321,7 @@ def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     reason = f" ({run['reason']})" if run["reason"] and phase else ""
     place = f"on {run['backend']} in {run['thread'] or 'an unknown thread'}"
     yield printable(f"{run['label']}  {run['verdict']}")
-    left = "" if run.get("left") is None else f", {estimate_words(run['left'], run.get('left_is_least'))} left"
+    left = "" if run.get("left") is None else f", {estimate_words(run['left'], bool(run.get('left_is_least')))} left"
     yield printable(f"  {place} for {duration_text(run['seconds'])}{phase}{reason}{left}")
     if run.get("pause"):
         yield f"  {run['pause']}"

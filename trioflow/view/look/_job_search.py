@@ -37,8 +37,7 @@ def find_jobs(run: WatchedRun, picture: Picture, which: str, words: str) -> Reco
     elif kind == "box":
         keys, title = picture.jobs_of_box(int(value))
     elif kind == "in":
-        group = run.jobs[int(value)][1].span
-        counted, title = jobs_in(run, int(value)), name_of(group.path)
+        counted, title = jobs_in(run, int(value)), name_of(run.jobs[int(value)][1].span.path)
     elif kind == "failure":
         group = next((group for group in failure_groups(run) if str(group[0].span.number) == value), [])
         keys = [facts.span.number for facts in group]
