@@ -552,10 +552,9 @@
         method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request),
       });
       const { done, error } = await response.json();
-      say(error ?? done, error !== undefined);
-      if (request.do !== "answer") return;
-      if (error === undefined) refused.delete(request.job);
-      else refused.set(request.job, error);
+      if (request.do !== "answer") return say(error ?? done, error !== undefined);
+      if (error === undefined) say(done, false);
+      refused.set(request.job, error ?? ""); // stands below its question
       showAsks(state);
     } catch {
       say("trioflow look does not answer.", true);
