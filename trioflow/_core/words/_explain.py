@@ -440,6 +440,8 @@ EXPLAIN_FUNCTIONS = {
 
 
 def _progress_text(job: AbstractJob[Any], now: float) -> str:
+    if job._started_at is None and (attempts := failed_attempts(job)):
+        return f"{job.label!r} waits for attempt {attempts[-1].number + 1}, after {attempts[-1].error}"
     if job._started_at is None:
         return f"{job.label!r} has not started"
     return f"{job.label!r} has been running for {duration_text(now - job._started_at)}"

@@ -167,9 +167,12 @@ def _in_progress(job: AnyJob) -> AnyJob:
 def _find(scheduler: Any, path: Any, has_settled: bool = False) -> AnyJob:
     """Return the one job that is meant by a path, as it is or as it is printed."""
     paths = paths_of(scheduler)
-    for job, its_path in paths.items():
-        if path in (its_path, printable(its_path)) and job.is_settled() is has_settled:
+    named = [job for job, its_path in paths.items() if path in (its_path, printable(its_path))]
+    for job in named:
+        if job.is_settled() is has_settled:
             return job
+    if named:
+        raise ValueError(f"'{printable(str(path))}' is {named[0].state.value}")
     wanted = "has settled" if has_settled else "runs or waits"
     hint = suggest_paths(paths, str(path)) or f"; --json has up to {MAX_JOBS} of each kind, unshortened"
     raise ValueError(f"no job with the path {short_repr(path)} {wanted}{hint}")
