@@ -11,6 +11,7 @@ from typing import Final
 from ...batch._batch import Batch
 from ...view._estimate import MIN_ENDED
 from ...view.monitor._records import StyledLine
+from ...view._estimate import TimeLeft
 from ...view.monitor._run_header import RunHeader, RunProgress
 from ...view.monitor._terminal import TerminalDisplay
 from ...view.text._symbols import Symbols
@@ -69,4 +70,6 @@ class ProgressBar:
         if (batch := self._batch) is None:
             return []
         progress = batch_progress(batch, self._started_at)
-        return self._header.lines(progress, columns, remaining_seconds(batch, self._started_at))[:height]
+        seconds = remaining_seconds(batch, self._started_at)
+        left = None if seconds is None else TimeLeft(seconds, is_least=False)
+        return self._header.lines(progress, columns, left)[:height]

@@ -482,8 +482,10 @@
     const key = chosen;
     const job = await (await fetch(`job?seen=${seen}&key=${key}`, { cache: "no-store" })).json();
     if (chosen !== key || job.key !== key) return;
+    const isSame = !panel.hidden && panel.dataset.key === String(key);
     panel.dataset.key = key;
     panel.dataset.seen = seen;
+    panel.hidden = false; // what is hidden has no height, and no end to follow
     set(panel.querySelector("h2 bdi"), job.name);
     set(panel.querySelector(".why"), [job.why, job.status].filter(Boolean).join(" · "));
     set(panel.querySelector(".error"), job.error);
@@ -518,11 +520,10 @@
     })));
     const texts = [["traceback", job.traceback], [job.command_facts || "command", job.command], ...job.outputs].filter(([, text]) => text);
     part(".texts", texts, (node) => {
-      const end = [...node.querySelectorAll("pre")].map((pre) => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 4);
+      const tops = (isSame ? [...node.querySelectorAll("pre")] : []).map((pre) => (pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 4 ? undefined : pre.scrollTop));
       node.replaceChildren(...texts.flatMap(([title, text]) => [element("p", "note", title), element("pre", "", text)]));
-      node.querySelectorAll("pre").forEach((pre, index) => (pre.scrollTop = end[index] === false ? 0 : pre.scrollHeight));
+      node.querySelectorAll("pre").forEach((pre, index) => (pre.scrollTop = tops[index] ?? pre.scrollHeight));
     });
-    panel.hidden = false;
   }
 
   // ---- words: what ends something asks in its own button, and a second click there says yes
