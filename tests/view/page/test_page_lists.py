@@ -23,13 +23,7 @@ from trioflow.view.monitor._output_buffer import LogOutput
 from ...bodies import nothing
 from .pages import ROOT
 
-pytestmark = pytest.mark.usefixtures("answers")
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a program wait for changes for a moment only."""
-    monkeypatch.setattr(_answers, "WATCH_INTERVAL", 0.02)
+pytestmark = pytest.mark.usefixtures("impatient", "answers")
 
 
 def paged(backend: Any, use: Callable[[Page], None], *jobs: Any, **options: Any) -> Scheduler:
@@ -84,7 +78,7 @@ def test_a_question_comes_first_and_is_answered_from_the_page(backend: Any) -> N
         assert steer(page, "answer", "yes", asks["approve"][0]) == {"done": "'approve': answered 'yes'"}
         assert steer(page, "answer", "7", asks["count"][0]) == {"done": "'count': answered '7'"}
         assert steer(page, "answer", "abc", asks["secret"][0]) == {"done": "'secret': answered"}
-        until(page, lambda state: not state["asks"])
+        assert until(page, lambda state: not state["asks"])
         assert "asks nothing now" in steer(page, "answer", "yes", page.state()["running"][0][0])["error"]
 
     scheduler = paged(backend, use, approve, count, secret)
@@ -119,9 +113,9 @@ def test_the_log_has_what_happened_and_not_what_went_well(backend: Any) -> None:
     inner = Scheduler(Job(once, label="flaky", retry=Retry(1, first=0)), label="inner")
 
     def use(page: Page) -> None:
-        until(page, lambda state: state["settled"] == 4)
+        assert until(page, lambda state: state["settled"] == 4)
         page.steer({"do": "pause", "seen": page._run.answer["seen"]})
-        until(page, lambda state: state["log"]["count"] == 4)
+        assert until(page, lambda state: state["log"]["count"] == 4)
         lines = page.log("")["lines"]
         told = {(kind, name): text for _, kind, _, name, _, text in lines}
         assert told["retried", "inner/flaky"] == "attempt 1 failed: OSError: not yet"
@@ -148,7 +142,7 @@ def test_jobs_are_found_by_state_group_row_and_name(backend: Any) -> None:
     inner = Scheduler([Job(anyio.sleep_forever, label=f"step {number}") for number in range(9)], jobs_window=2, label="inner")
 
     def use(page: Page) -> None:
-        state = until(page, lambda state: len(state["failed"]) == 1 and state["waiting"])
+        state = until(page, lambda state: state["settled"] == 6 and [row[2] for row in state["waiting"]] == [7])
         seen, run = state["seen"], page._run
         inner_key = next(key for key, (_, facts) in run.jobs.items() if facts.span.label == "inner")
 
