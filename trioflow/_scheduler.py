@@ -181,10 +181,14 @@ class Scheduler(BaseScheduler):
             self._resolved_durations = _duration_sources.resolve_durations(self._durations, self)
         return run
 
-    def _hold_advice(self) -> str:
-        from .view.look._answers import answer_thread, start_or_warn
+    def _begin_hold(self) -> None:
+        from .view.look._answers import start_or_warn
 
-        start_or_warn()  # nobody could come otherwise, and what the run has in memory would be lost
+        start_or_warn()  # who is to mend something can look
+
+    def _hold_advice(self) -> str:
+        from .view.look._answers import answer_thread
+
         if not answer_thread.is_running():
             return super()._hold_advice()
         look = f"trioflow look {os.getpid()}"

@@ -162,7 +162,9 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
     """Return a directory on another file system, if there is one."""
     shared = Path("/dev/shm")
     is_other = shared.is_dir() and shared.stat().st_dev != tmp_path.stat().st_dev
-    with tempfile.TemporaryDirectory(dir=shared if is_other else ("/var/tmp" if os.path.isdir("/var/tmp") else None)) as place:
+    with tempfile.TemporaryDirectory(
+        dir=shared if is_other else ("/var/tmp" if os.path.isdir("/var/tmp") else None)
+    ) as place:
         yield Path(place)
 
 

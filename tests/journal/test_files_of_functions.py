@@ -157,7 +157,8 @@ assert s.run(journal="run.db")
 print(sum(job.restored for job in s))
 '''
 HARMLESS = {
-    "layout": [("(n):", "( n ) :  # the number"), ("+ 2", "+ (\n        2\n    )")], "docstring": [("Load it.", "Loads.")],
+    "layout": [("(n):", "( n ) :  # the number"), ("+ 2", "+ (\n        2\n    )")],
+    "docstring": [("Load it.", "Loads.")],
     "lines": [("import functools", "# moved\n\n\nimport functools")], "decorator": [("* 2", "* 3")],
 }  # fmt: skip
 

@@ -129,6 +129,24 @@ def test_nothing_is_said_of_jobs_of_which_nothing_is_known(virtual: Virtual) -> 
     assert all(seconds == pytest.approx(left, rel=0.2) for left, seconds in said if 30 < left < 60)
 
 
+def test_what_few_unlike_jobs_take_is_not_in_a_lower_bound(virtual: Virtual) -> None:
+    """One step at the end that is unlike the others once kept a run without any estimate."""
+    steps = [Job(take, 1, label=f"step {number}") for number in range(20)]
+    scheduler, said = Scheduler(steps, Job(take, 5, required=steps, label="last"), jobs_window=2), list[Any]()
+
+    async def ask() -> None:
+        while True:
+            await anyio.sleep(1)
+            said.append(Estimate(scheduler).time_left())
+
+    scheduler.add(Job(ask, forever=True, label="who asks"))
+    virtual(scheduler.co_run)
+    assert said[0] is None
+    assert said[3].is_least
+    assert 5 <= said[3].seconds <= 7
+    assert said[11] is None  # only the last one is left
+
+
 def test_restored_jobs_are_no_evidence(virtual: Virtual, tmp_path: Path) -> None:
     """Of a chain behind 20 restored jobs, what is said comes from the chain: its pace once was that of all jobs."""
 

@@ -126,7 +126,11 @@ def what_is_said(run: Any, model: RunModel) -> dict[str, dict[str, Any]]:
             "page": [[count, text] for _, _, count, text in answer["waiting"]],
         },
         "pause": {"JSON": record["pause"], "page": page["paused"], "monitor": progress.phase_text},
-        "left": {"JSON": record["left"], "page": answer["left"], "monitor": model.estimate.seconds_left()},
+        "left": {
+            "JSON": record["left"],
+            "page": answer["left"],
+            "monitor": getattr(model.estimate.time_left(), "seconds", None),
+        },
         "failures": {
             "JSON": sorted([len(failure["paths"]), failure["headline"]] for failure in record["failures"]),
             "page": sorted([count, headline] for _, count, _, headline, *_ in page["failed"]),

@@ -27,6 +27,7 @@ Examples:
   trioflow look 4242 --pause
   trioflow look 4242 --cancel "build/test 7"
   trioflow look 4242 --retry "build/test 7"
+  trioflow look 4242 --answer approve yes
 """
 WHOLE_RUN = "\n"
 """The value of `--cancel` without a path."""
@@ -65,6 +66,7 @@ def parse_slots(value: str) -> int:
     "--retry", is_flag=False, flag_value=WHOLE_RUN, metavar="[PATH]",
     help="Try again all that has failed, with what it has blocked, or only the job at PATH.",
 )  # fmt: skip
+@click.option("--answer", nargs=2, metavar="PATH VALUE", help="Answer the question of the job at PATH.")
 @click.option("--run", "label", metavar="LABEL", help="The run, if there are several; for --window also a path.")
 def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
     """Show what a program that runs is doing: what runs, since when and where; what waits, and why; what has failed.
@@ -76,7 +78,7 @@ def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
 
     With --web, PID may also be a file written by `trioflow run --trace FILE.json`, whose run has ended.
 
-    The options from --pause to --retry steer the run instead. The log of the program says who did so.
+    The options from --pause to --answer steer the run instead. The log of the program says who did so.
     """
     from ..view.look import _client
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
@@ -22,6 +25,7 @@ from ..abc import (
     name_in_errors,
     name_of,
     original_arguments_of,
+    printable,
     run_of,
     shown_value,
 )
@@ -36,6 +40,13 @@ POLL_SECONDS: Final = 0.5
 REPORT_SECONDS: Final = 1.0
 """The time after which the log names a question that only this program can answer."""
 NOTHING: Final = object()
+
+
+def look_advice(path: str) -> str:
+    """Return how a person answers a job of this process from outside."""
+    needs = "" if sys.version_info >= (3, 14) else ", which need TRIOFLOW_LOOK=1 or `trioflow run`"
+    command = printable(shlex.join(["trioflow", "look", str(os.getpid()), "--answer", path, "VALUE"]))
+    return f"`{command}` or --web{needs}"
 
 
 class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slot=False):
@@ -65,7 +76,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
 
     """
 
-    __slots__ = ("_choices", "_event", "_given", "_parse", "_question")
+    __slots__ = ("_choices", "_event", "_given", "_parse", "_question", "_refusal")
 
     @overload
     def __init__(
@@ -104,6 +115,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         self._question = question if isinstance(question, str) else ""
         self._given: Any = NOTHING
         self._event: ThreadEvent | None = None
+        self._refusal = ""
         super().__init__(question, **options)
 
     @property
@@ -194,6 +206,14 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         choices = f" ({self._choices_text()})" if self._choices is not None else ""
         return f"asks: {self._question}{choices}"
 
+    def _open_question(self) -> tuple[str, list[str] | None, bool, str] | None:
+        """Return the question, the choices, whether it is secret, and the last refusal; None if it does not wait."""
+        if self._event is None or self._given is not NOTHING:
+            return None
+        if self.redact:
+            return self.redacted_label(), None, True, self._refusal
+        return self._question, None if self._choices is None else list(map(str, self._choices)), False, self._refusal
+
     def for_journal(self) -> Work:
         """Return the question, the choices, and the function that reads the answer."""
         from ..abc import Work  # imported late, because few runs have a journal, and the import is slow
@@ -224,7 +244,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
             shown = shown_value(question, name_in_errors("", self.redact))
             raise TypeError(f"{self.label!r}: the question is {shown}, which is no text")
         self._question = question
-        self._event = ThreadEvent()
+        self._event, self._refusal = ThreadEvent(), ""
         published = run.open_question(
             self,
             {
@@ -237,8 +257,8 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         try:
             is_unpublished = published is None and self._given is NOTHING
             if is_unpublished and not await self._event.wait(run.clock() + REPORT_SECONDS) and self.log:
-                advice = "it is in no journal, so only its method answer() can answer it"
-                run.report(f"{self.label!r} {self.status_text()}; {advice}", self)
+                advice = f"; it is in no journal: answer it by its method answer(), {look_advice(self.path)}"
+                run.report(f"{self.label!r} {self.status_text()}", self, advice=advice)
             while self._given is NOTHING:
                 text = None if published is None else published.poll()
                 if published is None:
@@ -249,7 +269,8 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
                     try:
                         self._given = self._read(text)
                     except ValueError as error:
-                        published.refuse(str(error))
+                        self._refusal = str(error)
+                        published.refuse(self._refusal)
             if published is not None:
                 published.close()
             answer, self._given = self._given, NOTHING

@@ -5,8 +5,8 @@ Without other limits, it takes at most the sum of both (Graham, 1966), so that t
 of two. Each resource of its pool sets such a bound, too. A nested scheduler is a job that takes its own estimate.
 
 A job takes its expected duration, corrected by those that have ended, or the mean of its family. While too few of a
-family have succeeded, nothing is known of it, and so nothing of the run. A job that has run for longer may end now, or
-take as long again: if that makes a difference, there is no estimate, either.
+family have succeeded, nothing is known of it: what the others take is then a lower bound, if these are the most. A job
+that has run for longer may end now, or take as long again: if that makes a difference, there is no estimate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from functools import partial
 from statistics import fmean
-from typing import Final
+from typing import Final, NamedTuple
 
 from .._core.admission._limits import ResourceView, resource_views
 from .._core.admission._window import Adaptive, max_slots
@@ -37,6 +37,12 @@ PAUSE_FACTOR: Final = 200
 """The least pause between two estimates, as a multiple of the CPU time that one takes."""
 
 
+class TimeLeft(NamedTuple):
+    seconds: float
+    is_least: bool
+    """Whether the run goes on for longer, because it is unknown how long some jobs take."""
+
+
 class Estimate:
     """The estimate for one run. Each thread that asks for it has its own."""
 
@@ -44,25 +50,32 @@ class Estimate:
         self._scheduler: Final = scheduler
         self._families: Final[dict[AnyJob, str]] = {}
         self._next_at = -math.inf
-        self._last: tuple[float | None, float] = None, 0.0
+        self._last: tuple[TimeLeft | None, float] = None, 0.0
         """The last estimate, and when it was made on the clock of the run."""
 
     def seconds_left(self) -> float | None:
         """Return about how long the run goes on; None if that is unknown, or if no further jobs may start."""
+        left = self.time_left()
+        return None if left is None or left.is_least else left.seconds
+
+    def time_left(self) -> TimeLeft | None:
+        """Return about or at least how long the run goes on; None if nothing is known, or no further jobs may start."""
         run = current_run(self._scheduler)
         if run is None or run.phase is not RunPhase.RUNNING or run.pause_text:
             return None
         now = run.clock()
         if time.monotonic() >= self._next_at:
-            began, seconds = time.thread_time(), None
+            began, left = time.thread_time(), None
             with contextlib.suppress(RuntimeError):  # the thread of the run has changed the graph
-                seconds = self._estimate(now)
-            self._last = seconds, now
+                left = self._estimate(now)
+            self._last = left, now
             self._next_at = time.monotonic() + PAUSE_FACTOR * (time.thread_time() - began)
-        seconds, estimated_at = self._last
-        return None if seconds is None else max(0.0, seconds - (now - estimated_at))
+        left, estimated_at = self._last
+        if left is None or (left.is_least and left.seconds <= now - estimated_at):
+            return None
+        return left._replace(seconds=max(0.0, left.seconds - (now - estimated_at)))
 
-    def _estimate(self, now: float) -> float | None:
+    def _estimate(self, now: float) -> TimeLeft | None:
         groups = [self._scheduler]
         for group in _job_queries.groups_of_run(self._scheduler)[1:]:  # those around a group come before it
             groups += [group] if group.scheduler in groups and not group.forever else []
@@ -81,7 +94,7 @@ class Estimate:
                 ended += [(expected[job], seconds)] if job in expected else []
         ratio = sum(took for _, took in ended) / (sum(seconds for seconds, _ in ended) or 1.0)
         means = {family: fmean(times) for family, times in seconds_by_family.items() if len(times) >= MIN_ENDED}
-        least, most = dict[AnyJob, float](), dict[AnyJob, float]()
+        least, most, unknown = dict[AnyJob, float](), dict[AnyJob, float](), 0
         for job in jobs:
             if job.state.is_settled or (job.scheduler is not None and job.scheduler.is_settled()):
                 continue
@@ -92,10 +105,15 @@ class Estimate:
                 continue
             seconds = expected[job] * (ratio if len(ended) >= MIN_ENDED else 1.0) if job in expected else None
             if seconds is None and (not takes_slot(job) or (seconds := means.get(self._family(job))) is None):
-                return None  # nobody knows how long it takes, least of all a person who is asked
+                unknown += 1  # nobody knows how long it takes, least of all a person who is asked
+                seconds = ran
+                if not (means or expected) or 2 * unknown > len(jobs):
+                    return None
             least[job], most[job] = max(0.0, seconds - ran), seconds - ran if seconds > ran else ran
         shortest, longest = _bound(groups, least), _bound(groups, most)
-        return (shortest + longest) / 2 if longest <= MAX_RATIO * shortest else None
+        if unknown:
+            return TimeLeft(shortest, is_least=True) if 2 * unknown <= len(least) and shortest else None
+        return TimeLeft((shortest + longest) / 2, is_least=False) if longest <= MAX_RATIO * shortest else None
 
     def _family(self, job: AnyJob) -> str:
         if (family := self._families.get(job)) is None:

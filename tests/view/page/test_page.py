@@ -42,13 +42,7 @@ from ...jobs.posix.process_trees import until_there
 from ...places import PATIENCE
 from .pages import PROGRAM, ROOT, program, serving
 
-pytestmark = pytest.mark.usefixtures("answers")
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a program wait for changes for a moment only."""
-    monkeypatch.setattr(_answers, "WATCH_INTERVAL", 0.02)
+pytestmark = pytest.mark.usefixtures("impatient", "answers")
 
 
 def request(server: PageServer, method: str, name: str, body: Any = None, **headers: str) -> Any:
@@ -516,7 +510,7 @@ def test_a_page_waits_for_a_run(backend: Any) -> None:
     assert "choose a run by --run LABEL: in progress are 'night'" in str(other.raised_exception())
 
 
-@pytest.mark.usefixtures("answers")
+@pytest.mark.usefixtures("impatient", "answers")
 @pytest.mark.parametrize("is_own", [False, True])
 def test_a_page_shows_a_run_that_has_ended_before_its_first_answer(backend: Any, is_own: bool) -> None:
     """Who has come before the run gets its end, however short it is; so does the page that a program starts itself."""

@@ -24,7 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from trioflow import CommandJob, Job, Scheduler, ThreadJob
+from trioflow import Answer, CommandJob, Job, Scheduler, ThreadJob
 from trioflow.view.look import _client
 from trioflow.view.look._page import PageHandler, PageServer
 
@@ -159,9 +159,9 @@ def test_what_has_failed_is_mended_and_tried_again_from_a_page(browser: Browser)
         assert text(browser, "#problem") == "held: 3 failed; try again, or resume to end"
         assert text(browser, "[data-do=resume]") == "End as failed"
         until(browser, lambda: text(browser, "#failed .total") == "3")
-        click(browser, "#counts [data-state=failed]")  # which lists its jobs in the report
-        until(browser, lambda: [chip.text for chip in browser.all("#states [aria-pressed=true]")] == ["3 failed"])
-        browser.driver.execute_script("scrollTo(0, 0)")
+        click(browser, "#counts [data-state=failed]")  # which lists its jobs
+        until(browser, lambda: len(browser.all("#found li")) == 3)
+        click(browser, "#found .close")
         broken.discard("login")
         rows = {row.find_element("css selector", "bdi").text: row for row in browser.all("#failed li")}
         assert "Try 2 again" in rows["one, two"].text
@@ -386,3 +386,36 @@ def test_the_page_of_a_run_of_the_command_gets_its_end(browser: Browser, tmp_pat
     assert not browser.first("#answer").get_attribute("class")
     until(browser, lambda: str(browser.first("#words a").get_attribute("href")).startswith("blob:"))
     assert browser.console_messages() == []
+
+
+def test_the_keyboard_finds_a_job_and_answers_a_question(browser: Browser) -> None:
+    """A slash goes to the search, Enter to the first that it has found, Escape back; a list opens below its row."""
+    ask = Answer("publish?", choices=["yes", "no"], label="approve")
+    inner = [Job(anyio.sleep_forever, label=f"step {number}") for number in range(9)]
+    with watched(ask, Scheduler(inner, jobs_window=2, label="inner")) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: text(browser, "#asks .sub") == "publish?")
+        keys = lambda *pressed: ActionChains(browser.driver).send_keys(*pressed).perform()  # noqa: E731
+        keys("/", "step 7")
+        until(browser, lambda: [row.text.split()[0] for row in browser.all("#found li")] == ["inner/step"])
+        keys(Keys.ENTER)
+        until(browser, lambda: text(browser, "#job h2") == "inner/step 7")
+        keys(Keys.ARROW_DOWN, Keys.ESCAPE)
+        until(browser, lambda: not browser.first("#job").is_displayed())
+        assert browser.evaluate("document.activeElement.innerText") == "inner/step 7"
+        keys(Keys.ESCAPE)
+        until(browser, lambda: not browser.first("#found").is_displayed())
+        click(browser, "#waiting .pick")
+        until(browser, lambda: len(browser.all("#waiting li #found li")) == 7)
+        time.sleep(1)
+        assert len(browser.all("#waiting li #found li")) == 7
+        browser.evaluate("document.querySelector('#asks [data-value=yes]').focus()")
+        keys(Keys.ENTER)
+        until(browser, lambda: browser.evaluate("document.activeElement.textContent") == "Answer yes?")
+        keys(Keys.ENTER)
+        until(browser, lambda: text(browser, "#answer") == "'approve': answered 'yes'")
+        until(browser, lambda: not browser.first("#asks").is_displayed())
+        assert browser.evaluate("document.activeElement.className") == "pick"
+        assert "answered 'yes' by trioflow look" in text(browser, "#log")
+        assert browser.console_messages() == []
+    assert ask.result() == "yes"

@@ -361,6 +361,7 @@ class Hold(Part):
     """
 
     def __init__(self, run: Run) -> None:
+        run.scheduler._begin_hold()
         self._run = run
         self._is_released = False  # whether `resume()` was called, since when no job has been added or tried again
 

@@ -83,9 +83,7 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
     return value
 
 
-def _run_last_callback(
-    worker: Worker, job: Any, callback: Any, outcome: Any, state: JobState | None = None
-) -> None:
+def _run_last_callback(worker: Worker, job: Any, callback: Any, outcome: Any, state: JobState | None = None) -> None:
     """Run a callback after the last attempt of a job; what it raises is the job's failure, and final."""
     try:
         job._run_callback(callback, outcome, state)

@@ -378,9 +378,19 @@ class RunHandle:
             enclosing=() if worker is None else tuple(worker.time_limits()),
         )
 
-    def report(self, message: str, job: AbstractJob[Any] | None = None, exception: BaseException | None = None) -> None:
-        """Report an incident that is not the outcome of a job, to the log, to `debrief()` and to instruments."""
-        self._run.report(job, message, exception)
+    def report(
+        self,
+        message: str,
+        job: AbstractJob[Any] | None = None,
+        exception: BaseException | None = None,
+        *,
+        advice: str = "",
+    ) -> None:
+        """Report an incident that is not the outcome of a job, to the log, to `debrief()` and to instruments.
+
+        Only the log, which is read during the run, has the advice.
+        """
+        self._run.report(job, message, exception, advice=advice)
 
     def record_machine_wait(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
         """Record, for traces, that a running job has waited for free capacity on its machine.

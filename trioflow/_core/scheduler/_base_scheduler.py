@@ -870,8 +870,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Return the value of an argument of `run`, checked as the option of the same name."""
         return self._declared_options[name].check(argument, name, self._name_for_errors)
 
+    def _begin_hold(self) -> None:
+        """Begin a run that may be held. `trioflow.Scheduler` overrides this method, and lets others steer the run."""
+
     def _hold_advice(self) -> str:
-        """Say how a held run goes on. `trioflow.Scheduler` overrides this method, and lets others steer the run."""
+        """Say how a held run goes on. `trioflow.Scheduler` overrides this method."""
         return "try_again() tries them again, resume() ends it"
 
     def _open_journal(self, journal: Any) -> RunJournal:

@@ -346,12 +346,34 @@ def command_line_of(job: AnyJob) -> str:
 
 
 def output_tails(job: AnyJob, size: int) -> Iterable[tuple[str, bytes]]:
-    """Return the end of each output of the command that a job runs, as far as it is captured or goes to a file.
+    """Return the end of each output of the command that a job runs, as far as this program or a file has it.
 
     Any thread may call this. For a job with `redact=True`, return nothing.
     """
     streams: Any = getattr(job, "_open_streams", None)  # only kinds that run commands have it, while one runs
     return () if streams is None or job.redact else streams.tails(size)
+
+
+def unkept_outputs(job: AnyJob) -> list[str]:
+    """Return the names of the outputs that the command of a job writes to the terminal or the log of this program."""
+    streams: Any = getattr(job, "_open_streams", None)
+    names: list[str] = getattr(streams, "unkept", list)()
+    return names
+
+
+Question = tuple[str, list[str] | None, bool, str]
+"""What a job asks a person, the texts that it accepts (None for any), whether it is secret, and the last refusal."""
+
+
+def may_ask(job: AnyJob) -> bool:
+    """Return whether a job is of a kind that asks a person."""
+    return hasattr(type(job), "_open_question")
+
+
+def question_of(job: Any) -> Question | None:
+    """Return what a job asks while it waits for the answer; None for other jobs. Any thread may call this."""
+    question: Question | None = job._open_question() if may_ask(job) else None
+    return question
 
 
 def runs_outside_loop(job: AbstractJob[Any]) -> bool:

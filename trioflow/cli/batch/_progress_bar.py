@@ -9,7 +9,7 @@ from collections.abc import Generator
 from typing import Final
 
 from ...batch._batch import Batch
-from ...view._estimate import MIN_ENDED
+from ...view._estimate import MIN_ENDED, TimeLeft
 from ...view.monitor._records import StyledLine
 from ...view.monitor._run_header import RunHeader, RunProgress
 from ...view.monitor._terminal import TerminalDisplay
@@ -69,4 +69,6 @@ class ProgressBar:
         if (batch := self._batch) is None:
             return []
         progress = batch_progress(batch, self._started_at)
-        return self._header.lines(progress, columns, remaining_seconds(batch, self._started_at))[:height]
+        seconds = remaining_seconds(batch, self._started_at)
+        left = None if seconds is None else TimeLeft(seconds, is_least=False)
+        return self._header.lines(progress, columns, left)[:height]

@@ -23,6 +23,8 @@ SPOOL_LIMIT_BYTES: Final = 1 << 20
 SPOOL_BUFFER_BYTES: Final = 1 << 16
 MAX_TAIL_BYTES: Final = 2000
 """The maximum size, in bytes, of the end of standard error that a `CommandError` shows."""
+MAX_KEPT_TAIL_BYTES: Final = 4000
+"""How many bytes at the end of an output that passes through this program are kept while the command runs."""
 MAX_LINE_BYTES: Final = 1 << 24
 """The size, in bytes, of the longest line that is not cut into pieces of this size."""
 
@@ -129,6 +131,21 @@ class CaptureSink(OutputSink):
 
     def output(self) -> bytes | OutputSpool:
         return bytes(self._buffer) if self._spool is None else self._spool
+
+
+class TailSink(OutputSink):
+    """A sink that keeps the end of the output, for who looks at the command while it runs."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end = b""
+
+    def write(self, data: bytes) -> None:
+        self._end = (self._end + data)[-MAX_KEPT_TAIL_BYTES:]
+
+    def tail(self, size: int) -> bytes:
+        return self._end[-size:]
 
 
 class LineSink:

@@ -25,7 +25,7 @@ from .._user_files import open_output_file
 from ..posix._files import explain_temporary_file, is_named_pipe, write_all
 from . import _output_sinks
 from ._argv import BYTES_TYPES
-from ._output_sinks import CaptureSink, DescriptorSink, LineSink, OutputSink, OutputSpool, file_tail
+from ._output_sinks import CaptureSink, DescriptorSink, LineSink, OutputSink, OutputSpool, TailSink, file_tail
 from ._spawn_options import is_path
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class ProcessStreams:
         self._write_ends: Final[set[int]] = set()
         self._inherited_descriptors: Final[list[int]] = []  # descriptors to close once the process has inherited them
         self._captures_by_stream: Final[dict[str, CaptureSink]] = {}
+        self._tails_by_stream: Final[dict[str, TailSink]] = {}  # of what passes through to this program's own output
         # What a shell in front of the program redirects: opening a named pipe waits for the program at its other end.
         self._redirections: Final[list[tuple[str, str]]] = []
         try:
@@ -104,7 +105,7 @@ class ProcessStreams:
         tag = _output_sinks.make_tag_function(options.tag, job.label, {"label": str(job.label)})
         sinks += _output_sinks.make_line_sinks(name, None if on_line is None else partial(on_line, job), tag)
         if sinks:
-            return self._open_pipe(sinks)
+            return self._open_pipe([*sinks, *([] if value == subprocess.PIPE else [self._keep_tail(name)])])
         if isinstance(value, int):
             return value
         if is_path(value):
@@ -142,7 +143,10 @@ class ProcessStreams:
         if not has_picture and (value is not None or has_picture is not None or isinstance(file, io.TextIOWrapper)):
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 return int(file.fileno())
-        return self._open_pipe([_output_sinks.stream_sink(file)])
+        return self._open_pipe([_output_sinks.stream_sink(file), *([self._keep_tail(name)] if value is None else [])])
+
+    def _keep_tail(self, name: str) -> TailSink:
+        return self._tails_by_stream.setdefault(name, TailSink())
 
     def _open_pipe(self, sinks: list[OutputSink]) -> int:
         if self._on_output is not None:
@@ -185,13 +189,22 @@ class ProcessStreams:
         return None if capture is None else capture.output()
 
     def tails(self, size: int) -> Iterator[tuple[str, bytes]]:
-        """Yield the end of each stream that is captured or goes to a file. Any thread may call this."""
+        """Yield the end of each stream that is captured, passes through this program, or goes to a file.
+
+        Any thread may call this.
+        """
         for name, capture in list(self._captures_by_stream.items()):
             yield name, capture.tail(size)
         options = self._job._command_options
         for name, target in (("stdout", options.stdout), ("stderr", options.stderr)):
             if is_path(target):
                 yield name, file_tail(target, size) or b""
+            elif name in self._tails_by_stream and (end := self._tails_by_stream[name].tail(size)):
+                yield name, end
+
+    def unkept(self) -> list[str]:
+        """Return the names of the streams that the process has inherited from this program."""
+        return [name for name, descriptor in (("stdout", self.stdout), ("stderr", self.stderr)) if descriptor is None]
 
     def _close_inherited_descriptors(self) -> None:
         for descriptor in self._inherited_descriptors:

@@ -178,7 +178,8 @@ class AnswerThread:
             watches.clear()
         for thread in threading.enumerate():
             if thread.name == CLIENT_THREAD:  # it sends its answer
-                thread.join(max(0.0, deadline - time.monotonic()))
+                with contextlib.suppress(RuntimeError):  # `enumerate` has threads that have not started yet, too
+                    thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _answer_client(connection: socket.socket) -> None:

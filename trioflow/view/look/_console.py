@@ -9,16 +9,17 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from ..._core.base._states import JobState
 from ..._core.base._text_forms import duration_text, join_names
 from ..._core.job._labels import printable, shorten
-from .._state_styles import STATE_STYLES, recorded_state, state_class
+from .._state_styles import STATE_PRECEDENCE, STATE_STYLES, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
-from ..text._failure_text import group_failures
+from ..text._failure_text import FailureText, group_failures
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally
 from ..trace._record_builder import JobFacts, RecordBuilder, RunFacts
 from ..trace._spans import HostFacts, IncidentMark, Span
@@ -37,9 +38,11 @@ NO_ANSWER: Final[Record] = {
     "now": 0.0,
     "phase": "waits for a run",
     "left": None,
+    "left_is_least": False,
     "pause": "",
     "windows": (),
     "waiting": (),
+    "questions": (),
     "unexplained": 0,
     "tally": None,
     "keeps_jobs": True,
@@ -58,7 +61,7 @@ class WatchedRun:
         """The facts about each job by its key, with the index of its run."""
         self.opened_at = 0.0
         """When the first answer was made, on the clock of the run."""
-        self._incidents: Final[list[IncidentMark]] = []
+        self.incidents: Final[list[IncidentMark]] = []
         self._constant_fields: Final[dict[str, Any]] = {"wall_offset": 0.0}
 
     def place(self) -> Record:
@@ -70,7 +73,7 @@ class WatchedRun:
         if answer["number"] == 0:  # no run is in progress yet
             return
         if answer["number"] == 1:
-            for known in (self.runs, self.jobs, self._incidents):
+            for known in (self.runs, self.jobs, self.incidents):
                 known.clear()
             host = read_plain(answer["host"], HostFacts)
             self._constant_fields.update(host=host, wall_offset=answer["wall_offset"])
@@ -85,7 +88,7 @@ class WatchedRun:
                 facts.span, state=JobState(state), started_at=started_at, finished_at=finished_at
             )
             self.jobs[key] = index, dataclasses.replace(facts, span=span)
-        self._incidents.extend(IncidentMark(answer["now"], 0, *details) for details in answer["incidents"])
+        self.incidents.extend(IncidentMark(answer["now"], *details) for details in answer["incidents"])
         if answer["graphs"]:
             graphs = read_plain(answer["graphs"], tuple[GraphDescription, ...])
             self._constant_fields["stored_graphs"] = graphs
@@ -101,6 +104,7 @@ class WatchedRun:
                 span = dataclasses.replace(record.spans[number], attempts=record.spans[number].attempts[1:])
                 failure, command = record.failures.get(number), record.commands.get(number)
                 self.jobs[number] = index, JobFacts(span, 0, failure=failure, command=command)
+        self.incidents.extend(record.incidents)
         self.answer = NO_ANSWER | {"is_over": True, "phase": "", "now": record.end_time}
         self._constant_fields["wall_offset"] = record.wall_offset
 
@@ -111,7 +115,7 @@ class WatchedRun:
             members[index].append(facts)
         runs = [dataclasses.replace(run, jobs=tuple(members[index])) for index, run in sorted(self.runs.items())]
         live = LiveObjects(tally=None if self.answer["keeps_jobs"] else self.counted()[0])
-        return RecordBuilder(runs).build(self._incidents, self.answer["now"], live=live, **self._constant_fields)
+        return RecordBuilder(runs).build(self.incidents, self.answer["now"], live=live, **self._constant_fields)
 
     def counted(self) -> tuple[Tally, list[JobFacts], list[JobFacts]]:
         """Return the counts of all jobs, those of them that are known, and the groups that failed by themselves.
@@ -166,8 +170,9 @@ MAX_RUNNING: Final = 200
 MAX_FAILED: Final = 8
 MAX_RETRIED: Final = 50
 MAX_LINKS: Final = 40
-"""The maximum numbers of lines for what runs and what has failed, of jobs that a button tries again, and of those
-that one job requires."""
+MAX_NAMED: Final = 3
+"""The maximum numbers of lines for what runs and what has failed, of jobs that a button tries again, of those that one
+job requires, and of names in a line."""
 
 
 def name_of(path: str) -> str:
@@ -197,10 +202,11 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     answer, now = run.answer, run.answer["now"]
     tally, counted, failed_groups = run.counted()
     root = next((facts.span for facts in run.runs.values() if facts.span.parent is None), None)
-    running = [one.span for one in counted if one.span.state is JobState.RUNNING]
+    asking = {key for key, *_ in answer["questions"]}
+    running = [one.span for one in counted if one.span.state is JobState.RUNNING and one.span.number not in asking]
     running.sort(key=lambda span: (span.forever, span.attempt_started_at or now, span.number))
-    failed = [*(one for one in counted if one.failure is not None), *failed_groups]
-    groups = group_failures((one, one.span.critical, one.failure.number, one.failure.kind) for one in failed)  # type: ignore[union-attr]
+    failed = _own_failures(counted, failed_groups)
+    groups = _group_failures(failed)
     elapsed = None if root is None or root.started_at is None else now - root.started_at
     return head(tally) | {
         "title": "" if root is None else name_of(root.label),
@@ -214,6 +220,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "lacks": run.lacks(tally, counted),
         "elapsed": "" if elapsed is None else elapsed_text(elapsed),
         "left": "" if answer["left"] is None else estimate_text(answer["left"]),
+        "left_is_least": answer["left_is_least"],
         "time": run.clock_time(now),
         "windows": [
             [key, "" if key is None else name_of(run.jobs[key][1].span.path), *slots]
@@ -224,9 +231,14 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
                 span.number,
                 name_of(span.path),
                 "forever" if span.forever else f"attempt {len(span.attempts) + 1}" if span.attempts else "",
-                stopwatch_text(now - (now if span.attempt_started_at is None else span.attempt_started_at)),
+                stopwatch_text(now - (span.attempt_started_at or now)),
             ]
             for span in running[:MAX_RUNNING]
+        ],
+        "asks": [
+            [key, name_of(run.jobs[key][1].span.path), printable(question), choices, is_secret, printable(refusal)]
+            for key, question, choices, is_secret, refusal in answer["questions"]
+            if key in run.jobs and not has_ended
         ],
         "running_count": len(running),
         "running_forever": sum(span.forever for span in running),
@@ -234,7 +246,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "failed_more": sum(map(len, groups[MAX_FAILED:])),
         "failed_count": len(failed),
         "waiting": [
-            [name, keys[0], count, names_of(run, keys, count), _in_plural(text, count)]
+            [name, keys[0], count, names_of(run, keys[:MAX_NAMED], count), _in_plural(text, count)]
             for name, keys, count, text in answer["waiting"]
         ],
         "unexplained": answer["unexplained"],
@@ -251,6 +263,23 @@ def ending(record: TraceRecord) -> Record:
     }
 
 
+def _own_failures(counted: list[JobFacts], failed_groups: list[JobFacts]) -> list[JobFacts]:
+    return [*(one for one in counted if one.failure is not None), *failed_groups]
+
+
+def _group_failures(failed: list[JobFacts]) -> list[list[JobFacts]]:
+    return group_failures((one, one.span.critical, one.failure.number, one.failure.kind) for one in failed)  # type: ignore[union-attr]
+
+
+def failure_groups(run: WatchedRun) -> list[list[JobFacts]]:
+    """Return what has failed, similar failures together, as the rows of the page have them."""
+    return _group_failures(_own_failures(*run.counted()[1:]))
+
+
+def place_text(failure: FailureText) -> str:
+    return "" if failure.location is None else f"{Path(failure.location.file).name}:{failure.location.line}"
+
+
 def _in_plural(text: str, count: int) -> str:
     return f"wait {text[6:]}" if count > 1 and text.startswith("waits ") else text
 
@@ -258,11 +287,10 @@ def _in_plural(text: str, count: int) -> str:
 def _failure_row(group: list[JobFacts]) -> list[Any]:
     first, failure = group[0].span, group[0].failure
     assert failure is not None
-    place = "" if failure.location is None else f"{Path(failure.location.file).name}:{failure.location.line}"
     tag = {True: "critical", None: "", False: "tolerated"}[first.critical]
     names = join_names([name_of(one.span.path) for one in group], 3)
     keys = [one.span.number for one in group[:MAX_RETRIED]]
-    return [first.number, len(group), names, printable(failure.headline), tag, printable(place), keys]
+    return [first.number, len(group), names, printable(failure.headline), tag, printable(place_text(failure)), keys]
 
 
 def stopwatch_text(seconds: float) -> str:
@@ -297,17 +325,64 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
         "why": printable(str(told.get("explanation", ""))),
         "status": printable(" · ".join(filter(None, (str(told.get("status", "")), line_text(told.get("line")))))),
+        "inside": _inside(run, key),
         "group": _links(run, [] if span.parent is None else [span.parent]),
+        "blocked_by": _links(run, _blocking(run, span)),
         "requires": _links(run, list(span.required)),
         "required_by": _links(run, required_by),
         "error": "" if failure is None else printable(failure.headline),
         "traceback": "" if failure is None else _report.printable_lines(failure.traceback),
-        "command": "" if command is None else printable(command.line),
+        "command": printable(str(told.get("command") or "") if command is None else command.line),
         "command_facts": "" if command is None else " · ".join(_report.command_fact_texts(command)),
         "files": [] if command is None else list(_report.file_links(command, None)),
         "outputs": [[title, text] for title, text in outputs]
-        or [[f"{name} so far", _report.printable_lines(text)] for name, text in told.get("output", ())],
+        or [
+            [name + " so far" * (not span.state.is_settled), _report.printable_lines(text)]
+            for name, text in told.get("output", ())
+        ],
+        "unkept": _unkept_text(list(told.get("unkept", ())), span, told),
     }
+
+
+def jobs_in(run: WatchedRun, key: int) -> list[JobFacts]:
+    """Return the jobs that count in a group, at any depth."""
+    groups = {key}
+    for _, facts in sorted(run.runs.items()):  # enclosing runs come first
+        parent = facts.span.parent
+        if parent is not None and parent in run.jobs and run.jobs[parent][1].span.parent in groups:
+            groups.add(parent)
+    return [facts for facts in run.counted()[1] if facts.span.parent in groups]
+
+
+def _blocking(run: WatchedRun, span: Span) -> list[int]:
+    """Return the job whose failure has blocked a job, over any number of others; none if it is not blocked."""
+    key = span.blocked_by
+    while key in run.jobs and (further := run.jobs[key][1].span.blocked_by) is not None:
+        key = further
+    return [] if key is None else [key]
+
+
+def _inside(run: WatchedRun, key: int) -> str:
+    """Return how many jobs of a group are in which state; "" of another job."""
+    if all(facts.span.parent != key for facts in run.runs.values()):
+        return ""
+    return states_text(facts.span for facts in jobs_in(run, key))
+
+
+def states_text(spans: Iterable[Span]) -> str:
+    counts = Counter(map(recorded_state, spans))
+    return ", ".join(f"{counts[state]} {state.value}" for state in STATE_PRECEDENCE if counts[state])
+
+
+def _unkept_text(streams: list[str], span: Span, told: Record) -> str:
+    """Say of a job that runs what of its output the page cannot show."""
+    if streams:
+        return (
+            f"{join_names(streams)}: {'goes' if len(streams) == 1 else 'go'} to the terminal or the log of the program"
+        )
+    if span.state is JobState.RUNNING and told.get("line") is not None and not told["output"]:
+        return "What it prints goes to the terminal or the log of the program."
+    return ""
 
 
 def _links(run: WatchedRun, keys: list[int]) -> list[Any]:
@@ -330,10 +405,13 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     yield "kind", span.kind + ", forever" * span.forever
     if span.critical is not None:
         yield "a failure", "ends the run" if span.critical else "is tolerated"
-    if span.started_at is not None:
-        yield "started", run.clock_time(span.started_at)
+    if span.started_at is not None and (began := span.attempt_started_at) is not None:
         end = "" if span.finished_at is None else f", until {run.clock_time(span.finished_at)}"
-        yield "has run for" if not end else "took", duration_text(_seconds_of(span, now)) + end
+        if span.attempts:  # two ages: that of the attempt, and that of the job
+            yield "first started", run.clock_time(span.started_at)
+        yield "started", run.clock_time(began)
+        if end or span.state is JobState.RUNNING:
+            yield "took" if end else "has run for", duration_text(_seconds_of(span, now)) + end
         yield "attempts", str(len(span.attempts) + 1)
     for number, ended, error in span.failed_attempts:
         yield f"attempt {number}" if number else "was blocked", f"{error}, at {run.clock_time(ended)}"

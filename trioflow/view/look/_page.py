@@ -29,7 +29,7 @@ from urllib.parse import parse_qs
 from ... import _posix as posix
 from ..trace._trace_record import TraceRecord
 from ..trace.report import _report
-from . import _answers, _client, _console
+from . import _answers, _client, _console, _job_search, _run_log
 from ._console import WatchedRun
 from ._picture import Picture
 from ._process_record import Record
@@ -42,6 +42,8 @@ RETRY_INTERVAL: Final = 0.5
 """How long, in seconds, to wait before the next question to a program that has not answered."""
 ANYWHERE: Final = Path(os.devnull)
 """The directory of a saved report, in which no file is: links to files are absolute."""
+MAX_NEWS: Final = 8
+"""How many lines of the log the page shows at once."""
 GONE: Final = "The program was killed, or has ended without a word."
 
 
@@ -156,6 +158,7 @@ class Page:
             "graph": self.picture.number if self.picture.svg else 0,
             "graph_note": self.picture.note,
             "nodes": self.picture.states(self._run),
+            "log": _run_log.log(self._run, "", MAX_NEWS),
         }
 
     def job(self, seen: str, key: int) -> Record:
@@ -164,12 +167,23 @@ class Page:
         with self._lock:
             if seen != self._run.answer["seen"] or key not in self._run.jobs:
                 return {}
-            is_settled = self._run.jobs[key][1].span.state.is_settled
-        if not (is_settled or self.has_ended):
+        if not self.has_ended:
             with contextlib.suppress(_client.NoAnswer):  # it has just ended
                 told = self._request({"seen": seen, "detail": key})
         with self._lock:
             return _console.describe_job(self._run, key, told) if key in self._run.jobs else {}
+
+    def find_jobs(self, seen: str, which: str, words: str) -> Record:
+        """Return the jobs that are meant in the run that the page has shown."""
+        with self._lock:
+            if seen != self._run.answer["seen"]:
+                return {}
+            return _job_search.find_jobs(self._run, self.picture, which, words)
+
+    def log(self, words: str) -> Record:
+        """Return what has happened in the run."""
+        with self._lock:
+            return _run_log.log(self._run, words)
 
     def shell(self) -> str:
         """Return the page without the run, which it asks for."""
@@ -345,6 +359,11 @@ class PageHandler(BaseHTTPRequestHandler):
         elif name == "job":
             key = words.get("key", "")
             self._send_data(page.job(words.get("seen", ""), int(key)) if key.isdecimal() else {})
+        elif name == "jobs":
+            which = words.get("which", "")
+            self._send_data(page.find_jobs(words.get("seen", ""), which, words.get("words", "")))
+        elif name == "log":
+            self._send_data(page.log(words.get("words", "")))
         elif name == "file" and words.get("path") in page.files():
             self._send_file(words["path"])
         elif name == "page":

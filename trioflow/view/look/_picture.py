@@ -180,6 +180,14 @@ class Picture:
             self.note = MISSING if "dot, which" in str(error) else f"No graph: {str(error)[:200].lstrip(': ')}"
         return self
 
+    def jobs_of_box(self, key: int) -> tuple[list[int], str]:
+        """Return the keys of the jobs in the box that shows a job, or in the frame of a group, and its title."""
+        plan = self.plan
+        frame = next((place for place in self.names if place in plan.members and plan.owners[place] == key), None)
+        boxes = (place for place in self.names if place not in plan.members and key in plan.jobs[place])
+        place = frame or next(boxes, None)
+        return ([], "") if place is None else (plan.jobs[place], plan.titles[place])
+
     def states(self, run: WatchedRun) -> dict[str, list[Any]]:
         """Return what each box and frame shows.
 

@@ -6,6 +6,7 @@ go on, so its parts may be some milliseconds apart. Making it changes nothing in
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -42,6 +43,8 @@ STALL_SECONDS: Final = 0.05
 MAX_JOBS: Final = 1000
 """The maximum number of running jobs, of waiting jobs and of failures in a record. The others are only counted."""
 WAITING_STATES: Final = frozenset({JobState.IDLE, JobState.SCHEDULED})
+
+KINDS_PREFIX: Final = os.path.join(PACKAGE_PREFIX, "jobs", "")
 
 Record = dict[str, Any]
 
@@ -150,7 +153,9 @@ def describe_place(job: AnyJob) -> Record:
     thread_frames = None if is_executing else _frames_in_thread(job)
     has_command = runs_commands(job)  # it is at its command line, not in the loop that awaits the process
     return {
-        "line": None if has_command else _describe_line(frames if thread_frames is None else thread_frames),
+        "line": None
+        if has_command or is_scheduler(job)
+        else _describe_line(frames if thread_frames is None else thread_frames),
         "command": command_line_of(job) if has_command else None,
         "status": get_status_text(job),
         "explanation": explain(job),
@@ -173,9 +178,12 @@ def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
 def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
     """Describe the innermost line of the user's own code, or else the line in the function that the job calls."""
     place: tuple[FrameType, int] | None = None
+    has_kind = False  # a library that a kind of trioflow's calls is at no line of the user
     for frame, number in frames:
         file = frame.f_code.co_filename
-        if not file.startswith(library_prefixes()) or (place is None and not file.startswith(PACKAGE_PREFIX)):
+        has_kind |= file.startswith(KINDS_PREFIX)
+        is_callee = place is None and not has_kind and not file.startswith(PACKAGE_PREFIX)
+        if not file.startswith(library_prefixes()) or is_callee:
             place = frame, number
     if place is None:
         return None
@@ -237,7 +245,9 @@ def explain(job: AnyJob) -> str:
 
 def describe_progress(run: RunView, estimate: Estimate) -> Record:
     """Describe what all who look at a run in progress are told first."""
-    return {"phase": run.phase.value, "pause": run.pause_text, "left": estimate.seconds_left()}
+    left = estimate.time_left()
+    seconds, is_least = (None, False) if left is None else left
+    return {"phase": run.phase.value, "pause": run.pause_text, "left": seconds, "left_is_least": is_least}
 
 
 def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:

@@ -11,7 +11,7 @@ from ..._core.base._text_forms import join_names, short_repr
 from ..._core.job._ancestors import outermost_ended
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of, printable
-from ..._core.words._job_queries import is_one_job
+from ..._core.words._job_queries import is_one_job, question_of
 from ..._core.words._run_view import RunInProgress, why_not_again
 from ..text._selection import suggest_paths
 from ._process_record import MAX_JOBS
@@ -25,6 +25,7 @@ ACTIONS: Final = {
     "drain": "drained",
     "cancel": "cancelled",
     "retry": "tried again",
+    "answer": "answered",
 }
 """What can be done, and how the log says it."""
 WINDOW_ADVICE: Final = "give a whole number from 1 up"
@@ -43,10 +44,10 @@ def steer(
         run: the run. The call comes from another thread.
         action: one of `ACTIONS`.
         value: the number of slots for "window"; the path of a job for "cancel" and "retry", or None for the run; for
-            "retry" also a list of jobs.
+            "retry" also a list of jobs; for "answer" the text, or the path and the text.
         by: who asks, for the log.
         target: the path of the nested scheduler that gets the window; None or the run's own label for the run.
-        job: the job to cancel, or the nested scheduler that gets the window, in place of a path.
+        job: the job to cancel or to answer, or the nested scheduler that gets the window, in place of a path.
 
     Raises:
         ValueError: it cannot be done. The message says why.
@@ -117,6 +118,17 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
             raise ValueError(f"'{printable(subject)}': nothing has failed that can be tried again")
         subject = join_names([paths.get(each, subject) for each in jobs], MAX_GROUPS)
         note = f"; these wait or run again: {join_names(names, MAX_GROUPS)}" if names else ""
+    elif action == "answer":
+        path, text = (None, value) if job is not None else value
+        job = _find(scheduler, path) if job is None else job
+        asking: Any = job
+        subject = job.path
+        if question_of(job) is None:
+            raise ValueError(f"'{printable(subject)}' asks nothing now")
+        if type(text) is not str:
+            raise ValueError(f"the answer to '{printable(subject)}': give it as text")
+        asking.answer(text)
+        note = "" if job.redact else f" {short_repr(text)}"
     elif action == "drain":
         scheduler.drain()
     elif value is None and job is None:
@@ -128,6 +140,8 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
             raise ValueError(f"'{printable(subject)}' has ended")
         job.cancel()
     done = f"'{printable(subject)}': {ACTIONS[action].format(value)}"  # pyright: ignore[reportUnknownArgumentType]
+    if action == "answer":  # not only who, also what
+        done, note = done + note, ""
     run.report(job, f"{done} by {by}", is_steering=True)
     return done + note
 

@@ -21,13 +21,23 @@ from typing import Any, Final
 from ..._core.base._states import JobState, RunPhase
 from ..._core.job._job import AnyJob, is_scheduler, state_of
 from ..._core.job._labels import escape_label, paths_of
-from ..._core.run._run import SteeringIncident
+from ..._core.run._run import Incident, SteeringIncident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, stop_collecting
-from ..._core.words._job_queries import counted_state, incidents_of, keeps_succeeded, latest_start, output_tails
+from ..._core.words._job_queries import (
+    counted_state,
+    incidents_of,
+    keeps_succeeded,
+    latest_start,
+    may_ask,
+    output_tails,
+    question_of,
+    unkept_outputs,
+)
 from ..._core.words._run_view import RunInProgress, current_run, run_steering, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import PLAIN_OUTCOME, Outcome
+from .._print_ends import end_of_prints
 from ..text._verdict import Tally
 from ..trace import _event_log
 from ..trace._record_builder import RunFacts
@@ -46,7 +56,6 @@ MAX_TOLD: Final = 1000
 """How many jobs one answer describes; more are in the next one, so that no answer takes longer than 0.1 s."""
 MAX_TAIL: Final = 4000
 """The number of bytes at the end of the output of a running command that are told of the job that somebody looks at."""
-MAX_NAMED: Final = 3
 Told = tuple[JobState | None, int]
 """The state and the attempt of a job that were told; the state is None for all that has to be told anew."""
 Step = tuple[int, str, float | None, float | None]
@@ -79,7 +88,8 @@ class Watch:
         self._keys: Final[dict[str, dict[str, str]]] = {}
         self._changed_runs: Final[dict[int, None]] = {}  # those that may have changed since they were told
         self._dropped: Final[dict[BaseScheduler, deque[AnyJob]]] = {}
-        self._incident_count = self._all_incidents = 0  # the latter with those of nested schedulers
+        self._last_incidents: Final[dict[BaseScheduler, Incident]] = {}
+        self._asking: Final[dict[AnyJob, None]] = {}  # those that may ask a person
         self._new_keys: Final = itertools.count()
         self._estimate: Final = Estimate(self._scheduler)
         self._add_run(self._scheduler, None)
@@ -96,10 +106,9 @@ class Watch:
         found_dropped = [(dropped, job) for dropped in self._dropped.values() for job in dropped.copy()]
         for index, run in enumerate(self._runs):  # the loop appends the runs of nested schedulers
             self._update_run(index, run)
-        incidents, graphs = incidents_of(self._scheduler), None
-        before = self._all_incidents
-        self._all_incidents = sum(len(incidents_of(run.scheduler)) for run in self._runs)
-        if self._all_incidents > before:  # one may be that jobs are tried again
+        graphs = None
+        incidents = [(index, new) for index, run in enumerate(self._runs) for new in self._new_incidents(run.scheduler)]
+        if incidents:  # one may be that jobs are tried again
             settled = (job for job, live in self._jobs.items() if live.finished_at != job.finished_at)
             self._unsettled.update(dict.fromkeys((job for job in settled if job not in self._unsettled), (None, 0)))
         told, steps, jobs, has_more = self._describe_changed_jobs()
@@ -123,9 +132,8 @@ class Watch:
             "runs": {index: self._describe_run(index) for index in self._changed_runs},
             "jobs": jobs,
             "steps": steps,
-            "incidents": [
-                (new.message, isinstance(new, SteeringIncident)) for new in incidents[self._incident_count :]
-            ],
+            "incidents": [self._describe_incident(*new) for new in incidents],
+            "questions": list(self._describe_questions()) if is_last else [],
             **describe_progress(self._view, self._estimate),
             "windows": list(self._describe_windows()) if is_last else [],
             "keeps_jobs": keeps_jobs,
@@ -143,7 +151,7 @@ class Watch:
         for dropped, job in found_dropped:
             if dropped and dropped[0] is job and job not in self._unsettled:  # the loop appends others meanwhile
                 dropped.popleft()
-        self._incident_count = len(incidents)
+        self._last_incidents.update((self._runs[index].scheduler, new) for index, new in incidents)
         self.number, self.is_over, self.has_more = self.number + 1, is_over, has_more
         return answer
 
@@ -192,8 +200,26 @@ class Watch:
                 live.added_at = self._view.clock()
             self._unsettled[job] = None, 0
             _event_log.add_keys(job, self._owners, self._keys)
+            if may_ask(job):
+                self._asking[job] = None
             if is_scheduler(job):
                 self._add_run(job, run)
+
+    def _new_incidents(self, scheduler: BaseScheduler) -> tuple[Incident, ...]:
+        """Return the incidents of the last run of a scheduler after the last one that was told."""
+        incidents, last = incidents_of(scheduler), self._last_incidents.get(scheduler)
+        told = next((number for number, each in enumerate(incidents, 1) if each is last), 0)
+        return incidents[told:]
+
+    def _describe_incident(self, index: int, incident: Incident) -> tuple[int, str, bool, int | None]:
+        live = None if incident.job is None else self._jobs.get(incident.job)
+        return index, incident.message, isinstance(incident, SteeringIncident), None if live is None else live.key
+
+    def _describe_questions(self) -> Iterator[tuple[int, str, list[str] | None, bool, str]]:
+        """Yield the key of each job that waits for an answer, its question, its choices, and why one was refused."""
+        for job in self._asking:
+            if (question := question_of(job)) is not None and job in self._jobs:
+                yield self._jobs[job].key, *question
 
     def _last_dropped(self, scheduler: BaseScheduler) -> list[AnyJob]:
         """Return the last jobs that a scheduler has dropped since the last answer, or since this was called first."""
@@ -247,7 +273,7 @@ class Watch:
     def _describe_waiting(self) -> tuple[list[tuple[str, list[int], int, str]], int]:
         """Return what SCHEDULED jobs wait for, and the number of those that nobody has looked at.
 
-        What several wait for has a name, the keys of some of them, their number, and the explanation of the first.
+        What several wait for has a name, their keys, their number, and the explanation of the first.
         """
         states = zip(self._unsettled, map(state_of, self._unsettled), strict=True)
         scheduled = [job for job, state in states if state is JobState.SCHEDULED]
@@ -257,7 +283,7 @@ class Watch:
         share = max(1, MAX_EXPLAINED // max(1, len(lines)))  # so that none waits unseen behind a long line of another
         asked = [job for line in lines.values() for job in line[:share]][:MAX_EXPLAINED]
         told = [
-            (group.name, [self._jobs[job].key for job in group.jobs[:MAX_NAMED]], len(group.jobs), group.explanation)
+            (group.name, [self._jobs[job].key for job in group.jobs], len(group.jobs), group.explanation)
             for group in itertools.islice(group_waits(asked), MAX_GROUPS)
         ]
         return told, len(scheduled) - sum(count for _, _, count, _ in told)
@@ -276,9 +302,14 @@ class Watch:
 
     def describe_one(self, key: Any) -> Record:
         """Return what nobody needs but who looks at this job: why it waits, where it is, the end of its output."""
-        job = self.find(key)
+        job = next((job for job, live in list(self._jobs.items()) if live.key == key), None)
+        if job is None:
+            raise ValueError("this job has ended")
+        printed = [("printed", end)] if (end := end_of_prints(job)) else []
+        if job.is_settled():
+            return {"output": printed}
         outputs = [(name, data.decode(errors="replace")) for name, data in output_tails(job, MAX_TAIL)]
-        told = describe_place(job) | {"output": outputs}
+        told = describe_place(job) | {"output": [*outputs, *printed], "unkept": unkept_outputs(job)}
         return told | {"explanation": ""} if job.state is JobState.RUNNING else told
 
 

@@ -53,6 +53,7 @@ from ... import _posix as posix
 from ..._core.base._states import JobState
 from ..._core.job._job import AnyJob
 from ..._core.run._current import current_job
+from .._print_ends import keep_end
 
 MAX_BUFFERED_CHARACTERS: Final = 1 << 16
 MAX_PARTIAL_LINE_CHARACTERS: Final = 1 << 16
@@ -186,6 +187,7 @@ class OutputBuffer:
             if partial:
                 self._partial_lines[key] = partial
             self.add_lines(lines, job)
+            keep_end(job, lines)
         if lines:
             self.schedule_update()
 
@@ -616,6 +618,7 @@ class FdCapture:
         """Add lines to the buffer. After the end of the picture, write them to the terminal instead."""
         if lines and self._is_buffering:
             self._buffer.add_lines(lines, pipe.job)
+            keep_end(pipe.job, lines)
         elif lines:
             self._copy_to_terminal("\n".join([*lines, ""]).encode(self.encoding, "replace"))
 

@@ -243,7 +243,7 @@ class PictureRenderer:
         The last picture of a run may have more lines, because it shows up to `MAX_FAILURE_ROWS` failures. It may scroll
         out of the terminal, because no later picture replaces it.
         """
-        remaining = self._model.estimate.seconds_left()
+        remaining = self._model.estimate.time_left()
         header_lines = self._header.lines(self._model.progress(), columns, remaining)[: max(1, height)]
         lines_left = height - len(header_lines)
         if lines_left < 1:

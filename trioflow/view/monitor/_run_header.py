@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from ..._core.base._states import MOVED_ON, JobState, ReportedState
 from ..._core.base._text_forms import duration_text, fit
+from .._estimate import TimeLeft
 from .._state_styles import FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
 from ..text._symbols import Symbols, display_width
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, Verdict
@@ -66,7 +67,7 @@ class RunHeader:
         self._elapsed_width = MIN_TIME_WIDTH
         self._remaining_text_width = len("≈ 30 min left")
 
-    def lines(self, progress: RunProgress, columns: int, remaining: float | None) -> list[StyledLine]:
+    def lines(self, progress: RunProgress, columns: int, remaining: TimeLeft | None) -> list[StyledLine]:
         """Return the two lines, and a third one for budgets that have no room in the second.
 
         After the run, omit the second line if its counts only repeat the verdict.
@@ -98,7 +99,7 @@ class RunHeader:
 
     # ---- the first line
 
-    def _progress_line(self, progress: RunProgress, columns: int, remaining: float | None) -> StyledLine:
+    def _progress_line(self, progress: RunProgress, columns: int, remaining: TimeLeft | None) -> StyledLine:
         """Return the first line: the label of the run, a bar, the percentage, the counts, and the times.
 
         In a narrow terminal, omit the label, the counts or the estimate.
@@ -111,7 +112,7 @@ class RunHeader:
         elapsed = elapsed.rjust(self._elapsed_width)
         label = self._symbols.escape(progress.label)
         # In a narrow terminal, this is shown instead of the label.
-        about = "" if remaining is None else f"{self._symbols.about_sign} {estimate_text(remaining)} left"
+        about = "" if remaining is None else f"{estimate_words(*remaining, self._symbols.about_sign)} left"
         remaining_text = progress.phase_text or about
         self._remaining_text_width = max(self._remaining_text_width, len(remaining_text))
         padded_remaining = remaining_text.ljust(self._remaining_text_width)
@@ -232,6 +233,10 @@ def estimate_text(seconds: float) -> str:
     """
     step = 1 if seconds < 10 else 5 if seconds < 120 else 30 if seconds < 600 else 60
     return duration_text(max(1, math.ceil(seconds / step)) * step)
+
+
+def estimate_words(seconds: float, is_least: bool, about: str = "about") -> str:
+    return f"{'more than' if is_least else about} {estimate_text(seconds)}"
 
 
 def _total_width(texts: list[StyledText], gap: int) -> int:

@@ -336,7 +336,7 @@ class LogReader:
     def __init__(self, log: list[Any]) -> None:
         self.runs: Final[list[LiveRun]] = []
         self._jobs: Final[list[AnyJob]] = []  # by their keys
-        self._incidents: Final[list[tuple[LiveRun, float, tuple[str, bool]]]] = []
+        self._incidents: Final[list[tuple[LiveRun, float, tuple[str, bool, int | None]]]] = []
         self._latest_runs: Final[dict[BaseScheduler, LiveRun]] = {}
         # Only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
         self._recorded_paths: Final[dict[LiveJob | None, str]] = {}
@@ -375,7 +375,7 @@ class LogReader:
         elif kind is EventKind.WINDOW_RESIZED:
             run.window_sizes.append((time, details))
         elif kind is EventKind.INCIDENT:
-            self._incidents.append((run, time, details))
+            self._incidents.append((run, time, (*details, self._key_of(job))))
         else:
             run.started_at, run.ended_at = run.started_at if run.is_continued else time, finished_at
             run.stop_reason, run.culprit, steering, unsettled_jobs = details
@@ -407,6 +407,10 @@ class LogReader:
             self._last_start = run.start
         self.runs.append(run)
         return run
+
+    def _key_of(self, job: AnyJob | None) -> int | None:
+        run = None if job is None or job.scheduler is None else self._latest_runs.get(job.scheduler)
+        return None if run is None or job is None else run.find_key(job)
 
     def _get_or_create(self, run: LiveRun, job: AnyJob) -> LiveJob:
         live = run.jobs.get(job)

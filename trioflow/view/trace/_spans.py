@@ -240,6 +240,7 @@ class IncidentMark:
     run_index: int  # the index of the run in `TraceRecord.runs`
     message: str
     is_steering: bool = False
+    job_number: int | None = None  # that of the span of its job, if it is about one
 
 
 @dataclass(frozen=True, slots=True)

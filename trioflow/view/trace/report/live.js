@@ -5,7 +5,8 @@
   const [live, lists, rest, answer, panel, map] = ["#live", "#lists", "#rest", "#answer", "#job", "#map"].map($);
   const SHORT = 12, HELD = 8000, ARMED = 6000, STILL = 400; // milliseconds
   let version = "", seen = "", state = null, chosen = null, armed = null, fade = 0, moved = -Infinity, picture = 0;
-  let isLong = false, failures = 0, silentSince = "", reportVersion = "", following = null;
+  const [found, finder, log] = ["#found", "#find", "#log"].map($), refused = new Map();
+  let isLong = false, isWholeLog = false, wanted = null, failures = 0, silentSince = "", reportVersion = "", following = null;
 
   function element(tag, className, text) {
     const node = document.createElement(tag);
@@ -30,6 +31,8 @@
       if (next.version !== version) show(next);
       version = next.version;
       if (chosen !== null) await showJob();
+      await showFound();
+      if (isWholeLog || log.querySelector("input").value) await showLog();
       if (state.ended) return void end().catch(() => say("The report could not be kept.", true, Infinity));
     } catch {
       failures += 1;
@@ -60,10 +63,15 @@
       seen = next.seen;
       disarm();
       choose(null);
+      find(null);
+      refused.clear();
       lists.querySelectorAll("li").forEach((row) => row.remove());
     }
     document.title = next.title || "trioflow";
+    const focused = document.activeElement?.dataset?.do;
     live.dataset.paused = next.paused !== "";
+    if (focused === "pause" && next.paused) $('[data-do="resume"]').focus(); // the one takes the place of the other
+    if (focused === "resume" && !next.paused) $('[data-do="pause"]').focus();
     live.dataset.steered = next.steered;
     live.dataset.ended = next.ended;
     live.dataset.failed = next.failed_count > 0;
@@ -79,6 +87,7 @@
     set($("#settled"), next.count ? `${next.settled} of ${next.count}${next.may_grow ? "+" : ""}` : "");
     set($("#elapsed"), next.elapsed);
     set($("#left"), next.ended ? "" : next.left);
+    set($("#about"), next.left_is_least ? "left, more than" : "left, about");
     const [root, ...groups] = next.windows;
     const limited = root && root[3] !== null ? [root] : groups.filter((row) => row[3] !== null); // a group counts as one in the window around it
     const sum = (column) => limited.reduce((total, row) => total + row[column], 0);
@@ -100,7 +109,7 @@
     if (!next.ended && rest.open) followReport();
   }
 
-  // Each count leads to its jobs in the report.
+  // Each count leads to its jobs.
   function showCounts(next) {
     const place = $("#counts"), known = new Map([...place.children].map((part) => [part.dataset.state, part]));
     const parts = next.counts.map(([style, , count, name]) => {
@@ -122,16 +131,11 @@
     }
     if (parts.length !== place.children.length || parts.some((part, index) => part !== place.children[index])) place.replaceChildren(...parts);
   }
-  $("#counts").addEventListener("click", async (event) => {
-    const wanted = event.target.closest("a")?.dataset.state;
-    if (!wanted) return;
+  $("#counts").addEventListener("click", (event) => {
+    const name = event.target.closest("a")?.dataset.state;
+    if (!name) return;
     event.preventDefault();
-    rest.open = true;
-    await followReport();
-    document.querySelectorAll("#states button").forEach((chip) => {
-      if ((chip.dataset.state === wanted) !== (chip.getAttribute("aria-pressed") === "true")) chip.click();
-    });
-    $("#states").scrollIntoView();
+    find(`state ${name}`);
   });
 
   function showWindows(rows) {
@@ -165,6 +169,8 @@
     const held = isHeld();
     known.forEach((row, key) => {
       if (wanted.has(key)) return;
+      if (row.contains(document.activeElement) && !found.contains(document.activeElement)) row.firstChild.focus(); // its other buttons are about to go
+      if (row.contains(found)) $("#asks").after(found);
       if (held || row.contains(document.activeElement)) row.classList.add("gone");
       else row.remove();
     });
@@ -212,13 +218,43 @@
     });
   }
 
+  function showAsks(next) {
+    if (!next.asks.length && $("#asks").contains(document.activeElement)) ($("#running .pick") ?? finder).focus();
+    $("#asks").hidden = !next.asks.length;
+    set($("#asks .total"), next.asks.length > 1 ? String(next.asks.length) : "");
+    patch($("#asks > ol"), next.asks, (row, [key, name, question, choices, isSecret, refusal]) => {
+      fillRow(row, "running", name, "", 1);
+      if (row.children.length === 1) {
+        const place = element("div", "choices");
+        (choices ?? [null]).forEach((choice) => {
+          const button = element("button", "", choice ?? "Answer");
+          button.type = "button";
+          button.dataset.do = "answer";
+          if (choice !== null) Object.assign(button.dataset, { value: choice, question: `Answer ${choice}?` });
+          place.append(button);
+        });
+        if (!choices) {
+          const field = element("input");
+          field.type = isSecret ? "password" : "text";
+          field.autocomplete = "off";
+          field.setAttribute("aria-label", `Answer to ${name}`);
+          place.prepend(field);
+        }
+        row.append(element("div", "sub more"), place, element("p", "error"));
+      }
+      set(row.children[1], question);
+      set(row.children[3], refused.get(key) ?? refusal);
+    });
+  }
+
   function showLists(next) {
+    showAsks(next);
     const rows = isLong ? next.running : next.running.slice(0, SHORT), more = next.running.length - SHORT;
-    const hidden = next.running_count - next.running.length, all = $("#running .all");
+    const hidden = next.running_count - next.running.length, all = $("#running > .all");
     all.hidden = more < 1;
     set(all, isLong ? "Show fewer" : `and ${more} more`);
     set($("#running .total"), `${next.running_count - next.running_forever}${next.running_forever ? ` and ${next.running_forever} forever` : ""}`);
-    patch($("#running ol"), rows, (row, [, name, tag, time]) => {
+    patch($("#running > ol"), rows, (row, [, name, tag, time]) => {
       fillRow(row, "running", name, tag, 1);
       if (row.children.length === 1) {
         const button = element("button", "cancel", "×");
@@ -229,13 +265,15 @@
       set(row.children[1], time);
       row.children[2].setAttribute("aria-label", `Cancel ${name}`);
     });
-    set($("#running .note"), hidden > 0 && isLong ? `and ${hidden} more, in the report` : next.running_count ? "" : "Nothing.");
+    set($("#running > .note"), hidden > 0 && isLong ? `and ${hidden} more, in the report` : next.running_count ? "" : "Nothing.");
     $("#running").hidden = next.ended;
+    if (!next.failed.length && $("#failed").contains(document.activeElement)) $("#running .pick")?.focus();
     $("#failed").hidden = !next.failed.length;
     set($("#failed .total"), String(next.failed_count));
-    patch($("#failed ol"), next.failed, (row, [, count, names, headline, tag, place, keys]) => {
+    patch($("#failed > ol"), next.failed, (row, [, count, names, headline, tag, place, keys]) => {
       fillRow(row, "failed", names, tag, count);
       row.dataset.keys = keys;
+      row.dataset.which = count > 1 ? `failure ${row.dataset.key}` : "";
       if (row.children.length === 1) {
         const button = element("button", "retry");
         button.type = "button";
@@ -246,18 +284,98 @@
       set(row.children[2], headline + (place && ` · ${place}`));
       row.children[1].setAttribute("aria-label", `Try ${names} again`);
     });
-    set($("#failed .note"), next.failed_more ? `and ${next.failed_more} more, in the report` : "");
-    patch($("#waiting ol"), next.waiting, (row, [, key, count, names, text]) => {
+    set($("#failed > .note"), next.failed_more ? `and ${next.failed_more} more, in the report` : "");
+    patch($("#waiting > ol"), next.waiting, (row, [, key, count, names, text]) => {
       fillRow(row, "scheduled", names, "", count);
       row.dataset.job = key;
+      row.dataset.which = count > 1 ? `wait ${row.dataset.key}` : "";
       if (row.children.length === 1) row.append(element("div", "sub"));
       set(row.children[1], text);
     });
     const words = (count, text) => (count ? [`${count} ${count === 1 ? "waits" : "wait"} ${text}`] : []);
     const notes = [...(next.unexplained ? [`and ${next.unexplained} more, not looked at`] : []), ...words(next.idle, "for other jobs to end")];
     $("#waiting").hidden = next.ended || !(next.waiting.length || notes.length);
-    set($("#waiting .note"), notes.join(" · "));
+    set($("#waiting > .note"), notes.join(" · "));
+    if (!isWholeLog && !log.querySelector("input").value) fillLog(next.log);
   }
+
+  // ---- the log of the run
+
+  function fillLog({ lines, count }) {
+    const all = log.querySelector(":scope > .all"), isFiltered = log.querySelector("input").value !== "";
+    log.hidden = !count && !isFiltered && !isWholeLog;
+    set(log.querySelector(".total"), String(count));
+    patch(log.querySelector(":scope > ol"), lines, (row, [, kind, key, name, time, text]) => {
+      fillRow(row, kind, name || "the run", "", 1);
+      if (row.children.length === 1) row.append(element("span", "number"), element("div", "sub"));
+      row.dataset.job = key ?? "";
+      row.firstChild.disabled = key === null;
+      set(row.children[1], time);
+      set(row.children[2], text);
+    });
+    set(log.querySelector(":scope > .note"), count ? (count > lines.length && (isWholeLog || isFiltered) ? `and ${count - lines.length} earlier` : "") : "Nothing.");
+    all.hidden = isFiltered || (!isWholeLog && count <= lines.length);
+    set(all, isWholeLog ? "Show fewer" : `and ${count - lines.length} earlier`);
+  }
+  async function showLog() {
+    const words = log.querySelector("input").value;
+    const lines = await (await fetch(`log?words=${encodeURIComponent(words)}`, { cache: "no-store" })).json();
+    if (words === log.querySelector("input").value && (words || isWholeLog)) fillLog(lines);
+  }
+  const noAnswer = () => say("trioflow look does not answer.", true);
+  log.querySelector("input").addEventListener("input", (event) => (event.target.value || isWholeLog ? showLog().catch(noAnswer) : fillLog(state.log)));
+  log.querySelector(":scope > .all").addEventListener("click", () => {
+    isWholeLog = !isWholeLog;
+    if (isWholeLog) showLog().catch(noAnswer);
+    else fillLog(state.log);
+  });
+
+  // ---- jobs by name, state, box or row: a list below the row that was chosen, or above all
+
+  function find(which, row) {
+    const isSame = wanted !== null && which === wanted.which && row !== undefined;
+    if (found.contains(document.activeElement)) found.closest("li")?.querySelector(".pick").focus();
+    wanted = which === null || isSame ? null : { which };
+    if (row && wanted) row.append(found);
+    else $("#asks").after(found);
+    found.hidden = true;
+    found.querySelectorAll("li").forEach((one) => one.remove());
+    if (wanted) showFound().then(() => row || finder === document.activeElement || found.scrollIntoView({ block: "nearest" })).catch(noAnswer);
+  }
+  async function showFound() {
+    const words = finder.value.trim(), which = wanted?.which ?? "";
+    if (!words && !which) return void (found.hidden = true);
+    const query = new URLSearchParams({ seen, which, words });
+    const { title, count, counts, jobs } = await (await fetch(`jobs?${query}`, { cache: "no-store" })).json();
+    if (!jobs || words !== finder.value.trim() || which !== (wanted?.which ?? "")) return;
+    found.hidden = false;
+    set(found.querySelector("bdi"), [words && `“${words}”`, title].filter(Boolean).join(" in "));
+    set(found.querySelector(".total"), counts || "nothing");
+    patch(found.querySelector("ol"), jobs, (row, [, name, style, text, time, tag]) => {
+      fillRow(row, style, name, tag, 1);
+      row.querySelector(".swatch").className = `swatch s-${style}`;
+      if (row.children.length === 1) row.append(element("span", "number"));
+      set(row.children[1], [text, time].filter(Boolean).join(" "));
+    });
+    set(found.querySelector(".more"), count > jobs.length ? `and ${count - jobs.length} more: type a part of their names` : "");
+  }
+  finder.addEventListener("input", () => {
+    if (finder.value && found.closest("li")) find(null);
+    showFound().catch(noAnswer);
+  });
+  finder.addEventListener("keydown", (event) => {
+    const first = found.hidden ? null : found.querySelector(".pick");
+    if (event.key === "Enter" && first) choose(Number(first.closest("li").dataset.key));
+    if (event.key === "ArrowDown" && first) {
+      event.preventDefault();
+      event.stopPropagation();
+      first.focus();
+    }
+  });
+  found.querySelector(".close").addEventListener("click", () => {
+    finder.value = "";
+    find(null);
+  });
 
   // ---- the graph
 
@@ -327,12 +445,21 @@
   // ---- the chosen job
 
   function choose(key) {
+    if (key === null && panel.contains(document.activeElement)) lists.querySelector(`li[data-key="${chosen}"] .pick`)?.focus();
     chosen = key;
     panel.hidden = true;
     delete panel.dataset.key;
     lists.querySelectorAll("li").forEach((row) => row.classList.toggle("chosen", row.dataset.key === String(key)));
     if (state) showMap(state);
     if (key !== null) showJob().catch(() => say("trioflow look does not answer.", true));
+  }
+
+  // A box of many jobs opens to all of them; a frame is that of a group, which is a job, too.
+  function pickBox(node) {
+    const [style, , key, count] = state.nodes[node.id] ?? [];
+    if (key === undefined) return;
+    if (style.startsWith("many ") || count) find(`box ${key}`);
+    if (!style.startsWith("many ") || node.classList.contains("cluster")) choose(key);
   }
 
   const drawn = new Map();
@@ -343,20 +470,31 @@
     fill(node, value);
   }
 
+  function whole(key, text) {
+    const link = element("button", "whole", text), line = element("span");
+    link.type = "button";
+    link.dataset.which = `in ${key}`;
+    line.append(link);
+    return line;
+  }
+
   async function showJob() {
     const key = chosen;
     const job = await (await fetch(`job?seen=${seen}&key=${key}`, { cache: "no-store" })).json();
     if (chosen !== key || job.key !== key) return;
+    const isSame = !panel.hidden && panel.dataset.key === String(key);
     panel.dataset.key = key;
     panel.dataset.seen = seen;
+    panel.hidden = false; // what is hidden has no height, and no end to follow
     set(panel.querySelector("h2 bdi"), job.name);
     set(panel.querySelector(".why"), [job.why, job.status].filter(Boolean).join(" · "));
     set(panel.querySelector(".error"), job.error);
     panel.querySelector(".cancel").hidden = !job.can_cancel;
     panel.querySelector(".retry").hidden = !job.can_retry;
     part(".state", [job.style, job.state], (node) => node.replaceChildren(element("i", `swatch s-${job.style}`), job.state));
+    set(panel.querySelector(".unkept"), job.unkept);
     part("dl", job.facts, (node) => node.replaceChildren(...job.facts.flatMap(([name, text]) => [element("dt", "", name), element("dd", "", text)])));
-    part(".links", [job.group, job.requires, job.required_by], (node) => node.replaceChildren(...[["in group", job.group], ["requires", job.requires], ["required by", job.required_by]].flatMap(([title, links]) => {
+    part(".links", [job.blocked_by, job.group, job.requires, job.required_by, job.inside], (node) => node.replaceChildren(...(job.inside ? [element("span", "", "has"), whole(key, job.inside)] : []), ...[["blocked by", job.blocked_by], ["in group", job.group], ["requires", job.requires], ["required by", job.required_by]].flatMap(([title, links]) => {
       if (!links.length) return [];
       const line = element("span");
       links.forEach(([number, name, style]) => {
@@ -382,11 +520,10 @@
     })));
     const texts = [["traceback", job.traceback], [job.command_facts || "command", job.command], ...job.outputs].filter(([, text]) => text);
     part(".texts", texts, (node) => {
-      const end = [...node.querySelectorAll("pre")].map((pre) => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 4);
+      const tops = (isSame ? [...node.querySelectorAll("pre")] : []).map((pre) => (pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 4 ? undefined : pre.scrollTop));
       node.replaceChildren(...texts.flatMap(([title, text]) => [element("p", "note", title), element("pre", "", text)]));
-      node.querySelectorAll("pre").forEach((pre, index) => (pre.scrollTop = end[index] === false ? 0 : pre.scrollHeight));
+      node.querySelectorAll("pre").forEach((pre, index) => (pre.scrollTop = tops[index] ?? pre.scrollHeight));
     });
-    panel.hidden = false;
   }
 
   // ---- words: what ends something asks in its own button, and a second click there says yes
@@ -416,7 +553,10 @@
         method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request),
       });
       const { done, error } = await response.json();
-      say(error ?? done, error !== undefined);
+      if (request.do !== "answer") return say(error ?? done, error !== undefined);
+      if (error === undefined) say(done, false);
+      refused.set(request.job, error ?? ""); // stands below its question
+      showAsks(state);
     } catch {
       say("trioflow look does not answer.", true);
     }
@@ -434,26 +574,33 @@
     const request = { do: action, seen: armed?.seen ?? owner?.dataset.seen ?? seen, job: key };
     disarm();
     if (action === "retry" && owner) request.value = (owner.dataset.keys ?? owner.dataset.key).split(",").map(Number);
+    if (action === "answer") request.value = button.dataset.value ?? owner.querySelector("input").value;
     if (action === "window") {
       request.value = Number(owner.querySelector("input").value);
       if (!Number.isInteger(request.value) || request.value < 1) return say("give a whole number from 1 up", true);
     }
     steer(request);
   });
-  $("#running .all").addEventListener("click", () => {
+  $("#running > .all").addEventListener("click", () => {
     isLong = !isLong;
     showLists(state);
   });
   $("#windows ul").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && event.target.matches("input")) event.target.closest("li").querySelector("button").click();
   });
+  $("#asks").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches("input")) event.target.parentNode.querySelector("button").click();
+  });
   document.addEventListener("pointermove", () => (moved = performance.now()), { passive: true });
   document.addEventListener("click", (event) => {
     const pick = event.target.closest(".pick, #job .links button, #job .close"), node = event.target.closest("#map :is(.node, .cluster)");
-    if (node) choose(state.nodes[node.id]?.[2] ?? chosen);
+    if (node) pickBox(node);
     if (!event.target.closest("#windows")) $("#windows").open = false;
     if (!pick) return;
     const row = pick.closest("li");
+    if (pick.dataset.which) return find(pick.dataset.which);
+    if (row?.dataset.which) return find(row.dataset.which, row); // of several: each of them leads to its own
+    if (row?.dataset.job === "") return;
     choose(pick.matches(".close") ? null : Number(pick.dataset.job ?? row?.dataset.job ?? row?.dataset.key));
   });
   map.addEventListener("focusin", (event) => {
@@ -466,12 +613,18 @@
     if (event.key === "Escape") {
       if (armed) disarm();
       else if ($("#windows").open) $("#windows").open = false;
-      else choose(null);
+      else if (!panel.hidden && !finder.matches(":focus")) choose(null);
+      else if (!found.hidden) found.querySelector(".close").click();
     }
     const node = event.target.closest?.("#map .node");
     if (node && (event.key === "Enter" || event.key === " ")) {
       event.preventDefault();
-      choose(state.nodes[node.id]?.[2] ?? chosen);
+      pickBox(node);
+    }
+    if (event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.matches("input")) {
+      event.preventDefault();
+      finder.focus();
+      finder.select();
     }
     if (node && ARROWS[event.key]) {
       event.preventDefault();

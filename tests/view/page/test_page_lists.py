@@ -1,0 +1,270 @@
+"""What a page lists beside what runs, has failed and waits: questions to a person, what has happened, some jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Answer, CommandJob, Job, Retry, Scheduler, ThreadJob
+from trioflow.abc import incidents_of
+from trioflow.view.look import _answers
+from trioflow.view.look._page import Page
+from trioflow.view.monitor._output_buffer import LogOutput
+
+from ...bodies import nothing
+from .pages import ROOT
+
+pytestmark = pytest.mark.usefixtures("impatient", "answers")
+
+
+def paged(backend: Any, use: Callable[[Page], None], *jobs: Any, **options: Any) -> Scheduler:
+    """Run jobs, and let a function use the page of the run meanwhile, which it ends."""
+    errors: list[BaseException] = []
+
+    def look() -> None:
+        page = Page(os.getpid(), None)
+        page.ask()
+        try:
+            use(page)
+        except BaseException as error:
+            errors.append(error)
+        page.steer({"do": "cancel", "seen": page._run.answer["seen"]})
+
+    scheduler = Scheduler(ThreadJob(look, label="looking"), *jobs, label="night", **options)
+    scheduler.run(backend=backend)
+    for error in errors:
+        raise error
+    return scheduler
+
+
+def until(page: Page, is_true: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """Ask until the page shows something, and return its state."""
+    deadline = time.monotonic() + 20
+    while not is_true(state := page.state()):
+        assert time.monotonic() < deadline, state
+        page.ask()
+    return state
+
+
+def steer(page: Page, do: str, value: Any, key: int) -> dict[str, Any]:
+    return page.steer({"do": do, "value": value, "job": key, "seen": page._run.answer["seen"]})
+
+
+def test_a_question_comes_first_and_is_answered_from_the_page(backend: Any) -> None:
+    """It is not among what runs; a refused answer says why, of a secret nothing is shown; the log says who gave it."""
+    approve = Answer("publish?", choices=["yes", "no"], label="approve")
+    count = Answer("how many?", parse=int, label="count")
+    secret = Answer("token?", redact=True, label="secret")
+
+    def use(page: Page) -> None:
+        asks = {name: row for row in until(page, lambda state: len(state["asks"]) == 3)["asks"] for name in [row[1]]}
+        assert asks["approve"][2:] == ["publish?", ["yes", "no"], False, ""]
+        assert asks["count"][2:] == ["how many?", None, False, ""]
+        assert "token" not in json.dumps(asks["secret"])
+        assert asks["secret"][4] is True
+        assert [name for _, name, *_ in page.state()["running"]] == ["looking"]
+        assert "is no choice; choose yes or no" in steer(page, "answer", "maybe", asks["approve"][0])["error"]
+        assert "invalid literal" in steer(page, "answer", "many", asks["count"][0])["error"]
+        assert "give it as text" in steer(page, "answer", 7, asks["count"][0])["error"]
+        assert steer(page, "answer", "yes", asks["approve"][0]) == {"done": "'approve': answered 'yes'"}
+        assert steer(page, "answer", "7", asks["count"][0]) == {"done": "'count': answered '7'"}
+        assert steer(page, "answer", "abc", asks["secret"][0]) == {"done": "'secret': answered"}
+        assert until(page, lambda state: not state["asks"])
+        assert "asks nothing now" in steer(page, "answer", "yes", page.state()["running"][0][0])["error"]
+
+    scheduler = paged(backend, use, approve, count, secret)
+    assert (approve.result(), count.result(), secret.result()) == ("yes", 7, "abc")
+    assert "abc" not in "".join(incident.message for incident in incidents_of(scheduler))
+
+
+def test_a_program_that_is_not_to_be_steered_takes_no_answer(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question is shown all the same."""
+    monkeypatch.setattr(_answers.answer_thread, "may_steer", False)
+
+    def use(page: Page) -> None:
+        [row] = until(page, lambda state: state["asks"])["asks"]
+        assert "refuses to be steered" in steer(page, "answer", "yes", row[0])["error"]
+        monkeypatch.setattr(_answers.answer_thread, "may_steer", True)
+
+    paged(backend, use, Answer("publish?", label="approve"))
+
+
+def test_the_log_has_what_happened_and_not_what_went_well(backend: Any) -> None:
+    """Failed attempts, failures, jobs that moved on, who steered; the newest first, each leads to its job."""
+    tries = iter([True, False])
+
+    async def once() -> None:
+        if next(tries):
+            raise OSError("not yet")
+
+    async def bad() -> None:
+        raise ValueError("broken")
+
+    late = Job(anyio.sleep_forever, timeout=0.01, on_timeout="move_on", label="late")
+    inner = Scheduler(Job(once, label="flaky", retry=Retry(1, first=0)), label="inner")
+
+    def use(page: Page) -> None:
+        assert until(page, lambda state: state["settled"] == 4)
+        page.steer({"do": "pause", "seen": page._run.answer["seen"]})
+        assert until(page, lambda state: state["log"]["count"] == 4)
+        lines = page.log("")["lines"]
+        told = {(kind, name): text for _, kind, _, name, _, text in lines}
+        assert told["retried", "inner/flaky"] == "attempt 1 failed: OSError: not yet"
+        assert told["failed", "bad"].startswith("failed, which is tolerated: ValueError: broken · test_page_lists.py:")
+        assert told["moved-on", "late"] == "its timeout ended it, and the run goes on"
+        assert told["steered", ""].startswith("'night': paused by trioflow look")
+        assert lines[0][1] == "steered"
+        assert [line[3] for line in page.log("NOT yet")["lines"]] == ["inner/flaky"]
+        assert page.log("nowhere") == {"lines": [], "count": 0}
+        key = page.log("moved timeout")["lines"] or page.log("timeout")["lines"]
+        assert page.job(page._run.answer["seen"], key[0][2])["name"] == "late"
+
+    paged(backend, use, late, inner, Job(bad, critical=False, label="bad"), Job(nothing, label="fine"))
+
+
+def test_jobs_are_found_by_state_group_row_and_name(backend: Any) -> None:
+    """What needs attention comes first; a row of several jobs leads to all of them."""
+
+    async def bad() -> None:
+        raise ValueError("broken")
+
+    first = [Job(bad, label=f"bad {number}") for number in range(5)]
+    blocked = Job(nothing, required=first, label="blocked")
+    inner = Scheduler(
+        [Job(anyio.sleep_forever, label=f"step {number}") for number in range(9)], jobs_window=2, label="inner"
+    )
+
+    def use(page: Page) -> None:
+        state = until(page, lambda state: state["settled"] == 6 and [row[2] for row in state["waiting"]] == [7])
+        seen, run = state["seen"], page._run
+        inner_key = next(key for key, (_, facts) in run.jobs.items() if facts.span.label == "inner")
+
+        def names(which: str, words: str = "") -> list[str]:
+            return [name for _, name, *_ in page.find_jobs(seen, which, words)["jobs"]]
+
+        assert names("state blocked") == ["blocked"]
+        assert names(f"failure {state['failed'][0][0]}") == [f"bad {number}" for number in range(5)]
+        assert names(f"in {inner_key}") == [f"inner/step {number}" for number in range(9)]
+        assert names(f"wait {state['waiting'][0][0]}") == [f"inner/step {number}" for number in range(2, 9)]
+        assert names("", "STEP 7 inner") == ["inner/step 7"]
+        assert page.find_jobs(seen, "", "")["counts"] == "5 failed, 1 blocked, 3 running, 7 scheduled"
+        assert names("box 99") == names("wait nothing") == names("failure 99") == []
+        assert page.find_jobs("another", "", "") == {}
+        told = page.job(seen, inner_key)
+        assert told["inside"] == "2 running, 7 scheduled"
+        told = page.job(seen, next(key for key, (_, facts) in run.jobs.items() if facts.span.label == "blocked"))
+        assert told["blocked_by"][0][1].startswith("bad ")
+
+    paged(backend, use, first, blocked, inner)
+
+
+def test_a_running_command_has_its_line_and_says_where_its_output_goes(backend: Any) -> None:
+    """What passes through this program is kept at its end; of the rest, the page says that it cannot show it."""
+    script = "echo one; echo two >&2; sleep 60"
+    by, through = (
+        CommandJob(["sh", "-c", script], label=label, tag=tag) for label, tag in (("by", False), ("through", True))
+    )
+
+    def use(page: Page) -> None:
+        keys = {name: key for key, name, *_ in until(page, lambda state: state["running_count"] == 3)["running"]}
+        seen, deadline = page._run.answer["seen"], time.monotonic() + 20
+        while not (told := page.job(seen, keys["through"]))["outputs"]:
+            assert time.monotonic() < deadline
+        assert told["command"].startswith("sh -c 'echo one")
+        assert ["stdout so far", "one"] in told["outputs"]
+        assert told["unkept"] == ""
+        assert page.job(seen, keys["looking"])["unkept"].startswith("What it prints goes to the terminal")
+
+    paged(backend, use, through, by)
+
+
+def test_what_a_job_prints_is_kept_where_it_passes_through_a_monitor(
+    backend: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That of tasks and of threads, while the job runs and afterwards; of a redacted job nothing."""
+
+    async def task(word: str) -> None:
+        print(word)
+        await anyio.sleep_forever()
+
+    def bad() -> None:
+        print("about to fail")
+        raise ValueError("broken")
+
+    def use(page: Page) -> None:
+        state = until(page, lambda state: state["failed"] and state["running_count"] == 3)
+        keys = {name: key for key, name, *_ in (*state["running"], [state["failed"][0][0], "bad"])}
+        told = {name: page.job(state["seen"], key) for name, key in keys.items()}
+        assert (told["task"]["outputs"], told["task"]["unkept"]) == ([["printed so far", "hello"]], "")
+        assert told["bad"]["outputs"][0][0] == "printed"
+        assert told["bad"]["outputs"][0][1].startswith("about to fail")
+        assert told["secret"]["outputs"] == []
+
+    output = LogOutput(["stdout"])
+    try:
+        jobs = (
+            Job(task, "hello", label="task"),
+            Job(task, "abc", label="secret", redact=True),
+            ThreadJob(bad, label="bad"),
+        )
+        paged(backend, use, *jobs)
+    finally:
+        output.restore()
+    assert "hello" in capsys.readouterr().out
+
+
+def test_an_attempt_has_its_age_and_the_job_another(backend: Any) -> None:
+    """What runs again once was as old as its first attempt: after a night's hold, eight hours."""
+    tries = iter([True, False])
+
+    async def work() -> None:
+        if next(tries):
+            raise OSError("not yet")
+        await anyio.sleep_forever()
+
+    def use(page: Page) -> None:
+        row = next(row for row in until(page, lambda state: state["running_count"] == 2)["running"] if row[1] == "work")
+        assert row[2:] == ["attempt 2", "0:00"]
+        facts = dict(page.job(page._run.answer["seen"], row[0])["facts"])
+        assert facts["attempts"] == "2"
+        assert float(facts["has run for"].split()[0]) < 500 or facts["has run for"].endswith("ms")
+        assert {"first started", "started"} <= facts.keys()
+
+    paged(backend, use, Job(work, label="work", retry=Retry(1, first=1.2)))
+
+
+HELD = """
+from trioflow import Job, Scheduler
+broken = [True]
+async def work():
+    if broken.pop():
+        raise OSError("broken")
+broken.insert(0, False)
+print(Scheduler(Job(work, label="work"), label="plain", hold=True).run())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets")
+def test_a_plain_program_that_is_held_answers() -> None:
+    """The log once named a command that could not work, and the run waited for ever."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("TRIOFLOW_LOOK", None)
+    with subprocess.Popen([sys.executable, "-c", HELD], env=environment, stdout=-1, stderr=-1, text=True) as process:
+        try:
+            assert process.stderr is not None
+            while "is held" not in (line := process.stderr.readline()):
+                assert line
+            look = [sys.executable, "-m", "trioflow", "look", str(process.pid), "--retry"]
+            done = subprocess.run(look, env=environment, capture_output=True, text=True, timeout=60)
+            assert done.stdout.startswith("'plain': tried again")
+            assert process.communicate(timeout=60)[0] == "True\n"
+        finally:
+            process.kill()
