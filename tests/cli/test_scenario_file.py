@@ -217,3 +217,15 @@ def test_set_is_rejected_for_a_global_scheduler(tmp_path: Path) -> None:
     done = trioflow("list", written(tmp_path, "x = Scheduler(label='s')"), "--set", "a=1")
     assert done.exit_code == 2
     assert "'s' is a Scheduler" in done.stderr
+
+
+def test_a_file_has_only_its_own_future_imports(tmp_path: Path) -> None:
+    """As under `python FILE`, an annotation is the object that it names: it was text, as in trioflow's own modules."""
+    file = tmp_path / "flow.py"
+    file.write_text("""
+import anyio
+from trioflow import Job, Scheduler
+def kinds(number: int) -> None: ...
+scheduler = Scheduler(Job(anyio.sleep, 0, label=kinds.__annotations__["number"].__name__))
+""")
+    assert listed(str(file)) == ["int"]

@@ -130,8 +130,9 @@ def load_file(path: Path) -> ModuleType:
         raise CliError(f"cannot read {printable(str(path))!r}: {error.strerror}") from None
     sys.path.insert(0, str(path.resolve().parent))
     sys.modules.update(dict.fromkeys((name, "__main__", "__mp_main__"), module))
+    # The file has its own future imports, not those of this module: https://docs.python.org/3/library/functions.html#compile
     call_user_function(
-        lambda: exec(compile(source, str(path), "exec"), module.__dict__),
+        lambda: exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__),
         f"{path} raised an exception while it was being loaded",
     )
     loaded_modules[:] = [module]
