@@ -134,8 +134,8 @@ def check_files(scheduler: BaseScheduler) -> None:
 
     """
     uses = FileUses(scheduler)
-    for _, text in uses.unordered_writers():
-        raise ValueError(text)
+    if (conflict := next(uses.unordered_writers(), None)) is not None:
+        raise ValueError(conflict[1])
     if texts := list(uses.unordered_readers()):
         more = f"; {len(texts) - MAX_NAMED_READERS} more" if len(texts) > MAX_NAMED_READERS else ""
         warn("; ".join(texts[:MAX_NAMED_READERS]) + more, about="files")

@@ -39,7 +39,7 @@ def _click_option(field: dataclasses.Field[Any]) -> Callable[[Callable[..., T]],
     settings = dict(field.metadata)
     flags = settings.pop("flags") or [f"--{field.name.replace('_', '-')}"]
     parse = settings.pop("parse", None)
-    if field.type == "bool":
+    if field.type in (bool, "bool"):  # text, if its module postpones annotations
         settings["is_flag"] = True
     elif parse is not None:
         settings["type"] = option_type(parse)

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -65,9 +66,9 @@ class RunSummaryText:
         reason = self._scheduler.stop_reason or StopReason.INTERRUPTED
         verdict = _verdict.run_verdict(self._scheduler, reason, has_duration=True)
         yield self._format(verdict)
-        counts = _verdict.Tally.for_scheduler(self._scheduler).describe()
-        if {",", "("} & {*counts} or not verdict.is_good:
-            yield counts
+        tally = _verdict.Tally.for_scheduler(self._scheduler)
+        if tally.has_several_counts or not verdict.is_good:
+            yield tally.describe()
 
     def _format(self, verdict: Verdict) -> str:
         line = verdict.format_line(self._scheduler.label, self._symbols)
@@ -120,7 +121,7 @@ class RunSummaryText:
             if job.state is JobState.CANCELLED and not (job.forever or is_scheduler(job))
             if job.started_at is not None and job.finished_at is not None
         ]
-        ended.sort(key=lambda entry: -entry[0])
+        ended.sort(key=itemgetter(0), reverse=True)
         shown = [(-took, f"{self._short_path(job.path)} {duration_text(took, in_column=True)}") for took, job in ended]
         return self._fit_items(shown)
 

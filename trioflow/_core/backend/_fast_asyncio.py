@@ -91,7 +91,9 @@ class FastAsyncioGroup(EdgeGroup):
 def _innermost_scope(task: Any) -> Any:
     """Return the innermost scope of a task, except the one that a worker's task has between its jobs."""
     state = STATES_BY_REF.get(weakref.ref(task))
-    return state.innermost_scope if isinstance(state, WorkerState) else None if state is None else state.cancel_scope
+    if isinstance(state, WorkerState):
+        return state.innermost_scope  # `cancel_scope` would create a scope
+    return None if state is None else state.cancel_scope
 
 
 class WorkerScope(anyio_asyncio.CancelScope):

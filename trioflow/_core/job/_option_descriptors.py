@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import operator
 import re
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, cast, overload
 
@@ -171,9 +170,10 @@ def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[.
         constructor: its `__init__`, which takes the options as `**options`.
 
     """
-    # the indentation of the entries under Args; Python 3.13 and later strip 4 columns of it
-    indent = " " * (4 if sys.version_info >= (3, 13) else 8)
-    descriptions = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", kind.__doc__ or "", re.MULTILINE))
+    doc = kind.__doc__ or ""
+    heading = re.search(r"^( *)Args:", doc, re.MULTILINE)  # Python 3.13 and later strip the indentation of docstrings
+    indent = "    " if heading is None else f"{heading[1]}    "
+    descriptions = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", doc, re.MULTILINE))
     for option in kind._declared_options.values():
         if option.name in descriptions and "__doc__" not in vars(option):
             option.__doc__ = re.sub(r"\n +", "\n", descriptions[option.name])
