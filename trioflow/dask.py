@@ -143,7 +143,8 @@ class ResultUses:
                 for input_job in inputs_of(user):
                     if self._sole_client_by_job.setdefault(input_job, user_client) is not user_client:
                         self._sole_client_by_job[input_job] = None
-        users, sole_clients = users_of(job), self._sole_client_by_job  # users may have been added since the search
+        # Users may have been added since the search.
+        users, sole_clients = users_of(job), self._sole_client_by_job
         is_used = sole_clients[job] is client if job in sole_clients else bool(users)
         return is_used and all(_find_client(user) is client for user in users)
 
@@ -247,7 +248,8 @@ async def call_on_cluster(
         future = _submit_call(job, client, call, options)
         future.add_done_callback(mark_ended)
         try:
-            if client.status != "running":  # in this case, the future might never be done
+            if client.status != "running":
+                # In this case, the future might never be done.
                 raise lost_cluster_error(job, client, address)
             await ended_event.wait()
         except BaseException:
@@ -275,7 +277,8 @@ def _submit_call(job: FunctionJob[Any], client: Any, call: partial[Any], options
     name, variables = getattr(call.func, "__name__", "call"), propagated_env()
     try:
         function = _sent_calls.wrap_with_variables(call.func, dict(variables)) if variables else call.func
-        pickled = import_dask("cloudpickle").dumps(function)  # by value, if it cannot be imported by name
+        # By value, if it cannot be imported by name.
+        pickled = import_dask("cloudpickle").dumps(function)
         key = f"{name}-{os.urandom(16).hex()}"
         return client.submit(_worker_function(), pickled, call.keywords, *call.args, key=key, pure=False, **options)
     except Exception as error:
@@ -292,7 +295,8 @@ async def _cancel_call(future: Any, run: RunHandle) -> None:
             await anyio.to_thread.run_sync(future.cancel, abandon_on_cancel=True)
         return True
 
-    with contextlib.suppress(Exception):  # the connection to the cluster may be lost
+    with contextlib.suppress(Exception):
+        # The connection to the cluster may be lost.
         await run.outlast(cancel)
 
 

@@ -93,7 +93,8 @@ class Tracing(Instrument):
         self._running: Final = meter.create_up_down_counter("trioflow.jobs.running", "{job}", "Running jobs.")
         self._failures: Final = meter.create_counter("trioflow.jobs.failures", "{job}", "Failed jobs.")
         self._duration: Final = meter.create_histogram("trioflow.job.duration", "s", "Duration of jobs.")
-        self_ref = weakref.ref(self)  # a provider never forgets its callbacks
+        # A provider never forgets its callbacks.
+        self_ref = weakref.ref(self)
         meter.create_observable_gauge(
             "trioflow.jobs.waiting", [lambda _: _observe_waiting(self_ref())], "{job}", "Ready jobs that are waiting."
         )
@@ -130,7 +131,8 @@ class Tracing(Instrument):
         for job in [job for job in self._waiting if job.scheduler is scheduler]:
             del self._waiting[job]
         if scheduler.is_running() or (span := self._spans.pop(scheduler, None)) is None:
-            return  # the run is nested: `job_finished` ends its span
+            # The run is nested: `job_finished` ends its span.
+            return
         reason = scheduler.stop_reason
         if reason is not None:
             span.set_attribute("trioflow.stop_reason", reason.value)
@@ -159,7 +161,8 @@ class Tracing(Instrument):
         self._waiting.pop(job, None)
         self._spans[job] = span = self._spans.get(job) or self._start_span(scheduler, job)
         context = trace.set_span_in_context(span)
-        otel_context.attach(context)  # no token is kept: the context is the job's own, and ends with it
+        # No token is kept: the context is the job's own, and ends with it.
+        otel_context.attach(context)
         carrier: dict[str, str] = {}
         propagate.inject(carrier, context)
         propagate_env({name.upper(): value for name, value in carrier.items() if name in PROPAGATION_FIELDS})
@@ -179,7 +182,8 @@ class Tracing(Instrument):
         span = self._spans.pop(job, None)
         is_waiting = job in self._waiting
         self._waiting.pop(job, None)
-        if span is None:  # the job never started
+        if span is None:
+            # The job never started.
             span = self._start_span(scheduler, job)
         else:
             self._running.add(-1 if not is_waiting else 0)
@@ -201,12 +205,14 @@ class Tracing(Instrument):
     def _start_span(self, scheduler: Scheduler, job: AnyJob) -> trace.Span:
         scheduler_span = self._spans.get(scheduler)
         parent = None if scheduler_span is None else trace.set_span_in_context(scheduler_span)
-        linked = (*job.required, job)  # the job itself, if it is tried again
+        # The job itself, if it is tried again.
+        linked = (*job.required, job)
         links = [trace.Link(context) for needed in linked if (context := self._span_context(needed)) is not None]
         return self._tracer.start_span(_span_name(job), parent, links=links, attributes=_span_attributes(job))
 
     def _span_context(self, job: AnyJob) -> trace.SpanContext | None:
-        running = self._spans.get(job)  # a required service may be running; all other requirements have ended
+        # A required service may be running; all other requirements have ended.
+        running = self._spans.get(job)
         return self._ended_contexts.get(job) if running is None else running.get_span_context()
 
     def _count_causes(self) -> Counter[str]:
@@ -263,7 +269,8 @@ def _program_name(job: AnyJob) -> str | None:
     if not isinstance(job, JobKind):
         return None
     group = job.failure_group()
-    if isinstance(group, str) and not group.startswith("<") and not job.redact:  # "<...>": the program is an input
+    if isinstance(group, str) and not group.startswith("<") and not job.redact:
+        # "<...>": the program is an input.
         return posixpath.basename(group)
     return type(job).__name__
 

@@ -52,7 +52,8 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
     if backend == "trio":
         import trio
 
-        return trio.run(async_fn, *args, **options)  # anyio.run drops trio's options before 4.14 (anyio#1162)
+        # anyio.run drops trio's options before 4.14 (anyio#1162).
+        return trio.run(async_fn, *args, **options)
     return anyio.run(async_fn, *args, backend=backend, backend_options=options)
 
 
@@ -81,7 +82,8 @@ def virtual_options(backend: str) -> dict[str, Any]:
     if not isinstance(cast("object", backend), str):
         raise TypeError(f"backend={short_repr(backend)}: choose 'trio' or 'asyncio'")
     if backend == "trio":
-        from ._trio import make_clock  # imported late, because asyncio does not need it
+        # Imported late, because asyncio does not need it.
+        from ._trio import make_clock
 
         return {"clock": make_clock()}
     if backend == "asyncio":
@@ -188,7 +190,8 @@ class _AutojumpSelector(selectors.DefaultSelector):
         self._begin_iteration()
         if timeout is None:
             return super().select(None)
-        ready = super().select(0)  # I/O that is ready now takes precedence over a jump in time
+        # I/O that is ready now takes precedence over a jump in time.
+        ready = super().select(0)
         if ready or timeout <= 0 or self._autojump():
             return ready
         return super().select(timeout)

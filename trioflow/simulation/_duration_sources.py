@@ -140,6 +140,7 @@ def _parse_file(path: Path) -> dict[str, float]:
 def _lock_file(path: Path) -> Generator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(posix.open_regular(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT), "wb") as lock:
-        if posix.IS_POSIX:  # on Windows, there is no lock, and the last writer wins
+        if posix.IS_POSIX:
+            # On Windows, there is no lock, and the last writer wins.
             posix.fcntl.flock(lock, posix.fcntl.LOCK_EX)
         yield

@@ -110,7 +110,8 @@ class SchedulerCopy(BaseScheduler):
     __slots__ = ("_enough", "_stagger", "resource_totals")
 
     _opens_gates = False
-    _can_be_input = True  # only a `First` is an input in the original scenario
+    # Only a `First` is an input in the original scenario.
+    _can_be_input = True
 
     def __init__(self, original: BaseScheduler, **options: Any) -> None:
         # The totals of a run's own resources, such as worker processes.
@@ -187,7 +188,8 @@ class ScenarioCopy:
                 owner, total, _ = _job_queries.find_run_resource(job.scheduler or scheduler, name)
                 self.copies.get(owner, self.scheduler).resource_totals[name] = total
             if is_scheduler(job) and is_scheduler(copy):
-                insert_members(copy, [self.copies[member] for member in job])  # an input may be in another scheduler
+                # An input may be in another scheduler.
+                insert_members(copy, [self.copies[member] for member in job])
 
     def _copy_scheduler(self, original: BaseScheduler, window: Any, options: dict[str, Any]) -> SchedulerCopy:
         """Copy a scheduler without its jobs; `options` replace its own.
@@ -223,7 +225,8 @@ class ScenarioCopy:
         retry = job.retry
         return {
             **{name: getattr(job, name) for name in UNCHANGED_OPTIONS},
-            "critical": _job_queries.criticality(job),  # has an effect here, because jobs may time out in a simulation
+            # Has an effect here, because jobs may time out in a simulation.
+            "critical": _job_queries.criticality(job),
             "required": [self.copies[required] for required in job.required if required in self.copies],
             "expected_duration": self._known_durations.get(job),
             "retry": None if retry is None else self._copy_retry(retry),

@@ -295,7 +295,8 @@ def _peak_results(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) 
         if not job.keep_result and job in last_use:
             changes.append((last_use[job], -1))
     peak = kept = 0
-    for _, change in sorted(changes):  # at equal times, dropped results (-1) are sorted before new ones (+1)
+    # At equal times, dropped results (-1) are sorted before new ones (+1).
+    for _, change in sorted(changes):
         kept += change
         peak = max(peak, kept)
     return peak
@@ -314,7 +315,8 @@ def slot_users(scheduler: BaseScheduler, window: Any) -> list[AnyJob]:
         return [job for job in scheduler if not job.forever]
     jobs: list[AnyJob] = []
     schedulers = [scheduler]
-    for current in schedulers:  # the loop appends nested schedulers to the list
+    # The loop appends nested schedulers to the list.
+    for current in schedulers:
         for job in current:
             if job.forever:
                 continue
@@ -352,7 +354,8 @@ class PathAnalysis:
 
     def __init__(self, scheduler: BaseScheduler, work: Mapping[AnyJob, float], window: Any) -> None:
         self._scheduler: Final = scheduler
-        self._seconds: Final = dict(work)  # of schedulers, too, nested ones before those around them
+        # Of schedulers, too, nested ones before those around them.
+        self._seconds: Final = dict(work)
         schedulers = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
         self._paths: Final[dict[AnyJob, LongestPath]] = {}
         for current in reversed(schedulers):
@@ -376,7 +379,8 @@ class PathAnalysis:
 
     def slack(self) -> dict[AnyJob, float]:
         slack: dict[AnyJob, float] = {}
-        for scheduler in reversed(self._paths):  # enclosing schedulers first
+        # Enclosing schedulers first.
+        for scheduler in reversed(self._paths):
             outer = slack.get(scheduler, 0.0)
             slack.update({job: outer + seconds for job, seconds in self._paths[scheduler].slack.items()})
         return slack
@@ -392,14 +396,17 @@ class PathAnalysis:
             ends[job] = seconds[job] + (0.0 if last is None else ends[last])
         last = max(order, key=ends.__getitem__, default=None)
         enough = first_options(scheduler)[0]
-        if enough is not None and order:  # decided when so many have succeeded, or too many others have failed
+        if enough is not None and order:
+            # Decided when so many have succeeded, or too many others have failed.
             number = min(enough, len(order) - enough + 1)
             last = sorted(order, key=ends.__getitem__)[max(0, number - 1)]
         length = 0.0 if last is None else ends[last]
-        remaining = longest_path_lengths(order, predecessors, seconds, 0.0)  # from its start to the end of the run
+        # From its start to the end of the run.
+        remaining = longest_path_lengths(order, predecessors, seconds, 0.0)
         slack = {job: max(0.0, length - (ends[job] - seconds[job]) - remaining[job]) for job in order}
         seconds[scheduler] = length
-        if enough is not None:  # which of its jobs do their work is another question in another order
+        if enough is not None:
+            # Which of its jobs do their work is another question in another order.
             seconds.update(dict.fromkeys(scheduler.iterate_jobs(), 0.0))
         elif size := max_slots(window):
             slot_seconds = sum(seconds[job] for job in slot_users(scheduler, window))

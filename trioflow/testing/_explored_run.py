@@ -90,7 +90,8 @@ class ExploredRun:
     ) -> None:
         self._make_scheduler: Final = make
         self.plan: Final = plan
-        self._changes_by_place: Final[dict[str, dict[int, list[Change]]]] = {}  # by the name of the job, then the place
+        # By the name of the job, then the place.
+        self._changes_by_place: Final[dict[str, dict[int, list[Change]]]] = {}
         order_changes = [change for change in plan.changes if FAULT_OF_KIND[change.kind] == "order"]
         for change in plan.changes:
             if change not in order_changes:
@@ -105,11 +106,14 @@ class ExploredRun:
             self._story, self._judge, self.task_order, round_size, self._cancel_run, self.reject_scenario
         )
         self._world: dict[Any, Any] = {}
-        self._crash_copy: dict[Any, Any] = {}  # a copy of the world at the moment of the crash
-        self._waits_before_crash: Counter[str] = Counter()  # by the name of the job
+        # A copy of the world at the moment of the crash.
+        self._crash_copy: dict[Any, Any] = {}
+        # By the name of the job.
+        self._waits_before_crash: Counter[str] = Counter()
         self._is_crashed = False
         self._scheduler: Any = None
-        self._cut_scope: Any = None  # around the run, for `cut` and for giving up; None while there is no run
+        # Around the run, for `cut` and for giving up; None while there is no run.
+        self._cut_scope: Any = None
         self._host_task: Any = None
         self._task_group: Any = None
         self._native_cancel_count = 0
@@ -125,7 +129,8 @@ class ExploredRun:
             Exception: the scenario cannot be explored, for example because it cannot start.
 
         """
-        jitter_source.seed(0)  # the backoffs of retries are the same in each run of a plan
+        # The backoffs of retries are the same in each run of a plan.
+        jitter_source.seed(0)
         crashes = any(change.kind == "crash" for change in self.plan.changes)
         with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
             self._journal_directory = None if directory is None else os.path.join(directory, "0")
@@ -190,7 +195,8 @@ class ExploredRun:
         raised: BaseException | None = None
         earlier_tasks: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks()
         self._host_task, self._native_cancel_count = None if is_trio else asyncio.current_task(), 0
-        scheduler.hold = False  # nobody can come in virtual time
+        # Nobody can come in virtual time.
+        scheduler.hold = False
         journal = None if self._journal_directory is None else os.path.join(self._journal_directory, "run.db")
         try:
             async with anyio.create_task_group() as self._task_group:
@@ -267,7 +273,8 @@ class ExploredRun:
         stepped.is_running = True
         task_id = anyio.get_current_task().id
         self.task_order.job_names[task_id] = stepped.name
-        changes_by_place = self._changes_by_place.get(stepped.name)  # each change is removed when it is applied
+        # Each change is removed when it is applied.
+        changes_by_place = self._changes_by_place.get(stepped.name)
         coroutine: Any = None
         try:
             changes = changes_by_place.pop(0, NO_CHANGES) if changes_by_place else NO_CHANGES
@@ -301,7 +308,8 @@ class ExploredRun:
                 if changes:
                     try:
                         yield from self._delay_resumption(stepped, changes).__await__()
-                    except asyncio.CancelledError as raised:  # on trio, the delay is shielded
+                    except asyncio.CancelledError as raised:
+                        # On trio, the delay is shielded.
                         error = raised
                     error = self._choose_error(stepped, changes, error)
                 stepped.waiting_coroutine = None
@@ -426,7 +434,8 @@ class ExploredRun:
 
         A failure is injected only after a sleep, and only if the loop raised nothing, or a `Cancelled` of trio.
         """
-        is_trio = self.plan.backend == "trio"  # trio ends even a sleep with `Cancelled` when the sleep's time is up
+        # trio ends even a sleep with `Cancelled` when the sleep's time is up.
+        is_trio = self.plan.backend == "trio"
         if error is not None and not (is_trio and isinstance(error, anyio.get_cancelled_exc_class())):
             return error
         for change in changes:

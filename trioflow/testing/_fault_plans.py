@@ -255,7 +255,8 @@ class PlanGenerator:
         changes: dict[tuple[str, str, int], Change] = {}
         kind = name = ""
         for _ in range(rng.choice((0, 1, 1, 2, 2, 3))) if self._kinds and names else ():
-            if not changes or rng.random() < 0.5:  # otherwise, the same kind of change to the same job again
+            if not changes or rng.random() < 0.5:
+                # Otherwise, the same kind of change to the same job again.
                 kind, name = rng.choice(self._kinds), rng.choice(names)
             change = self._draw_change(kind, name)
             if self._is_applicable(change.kind, change.name, change.at):

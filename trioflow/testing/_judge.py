@@ -156,7 +156,8 @@ class Judge:
         """
         if raised is not None and raised is not self.allowed_error and not isinstance(raised, EndlessRun):
             if self._outcome.violated_invariant is None and not self._has_run_jobs():
-                raise raised  # the scenario cannot start
+                # The scenario cannot start.
+                raise raised
             name = type(raised).__name__
             self.record_violation(f"the run raises {name}", f"the run raises {describe_error(raised)}", raised)
         if self._outcome.violated_invariant is not None:
@@ -333,7 +334,8 @@ class ProgressWatch:
             )
             return
         self._give_up_because("stalls", "no task can resume:", self._story.last_activity_time())
-        await anyio.sleep_until(2 * STALL_LIMIT)  # reached only if the cancellation has not ended the run
+        # Reached only if the cancellation has not ended the run.
+        await anyio.sleep_until(2 * STALL_LIMIT)
         if self._backend == "asyncio":
             for task in asyncio.all_tasks():
                 task.cancel()

@@ -126,7 +126,8 @@ def set_task_order(task_order: TaskOrder, backend: str) -> Generator[dict[str, A
     previous = trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING
     trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING = task_order, True
     try:
-        yield {"clock": trio.testing.MockClock(autojump_threshold=0)}  # not `virtual_options`, which sets another order
+        # Not `virtual_options`, which sets another order.
+        yield {"clock": trio.testing.MockClock(autojump_threshold=0)}
     finally:
         trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING = previous
 
@@ -146,7 +147,8 @@ def timers_before(limit: float, backend: str) -> frozenset[tuple[object, float]]
     """Return the pending timers and cancel scopes of the event loop that expire before `limit`, with their times."""
     if backend == "trio":
         deadlines: Any = _trio_internals().GLOBAL_RUN_CONTEXT.runner.deadlines
-        deadlines._prune()  # removes the deadlines of closed scopes, as trio does from time to time
+        # Removes the deadlines of closed scopes, as trio does from time to time.
+        deadlines._prune()
         return frozenset((scope, at) for at, _, scope in deadlines._heap if at < limit)
     loop: Any = asyncio.get_running_loop()
     timers = (timer for timer in loop._scheduled if timer.when() < limit and not timer.cancelled())

@@ -46,9 +46,11 @@ BACKEND_LIBRARIES: Final[dict[str, str]] = {"trio": "trio", "asyncio": "anyio"}
 
 ISOLATIONS: Final = ("fast", "direct")
 
-_chosen_isolation = ""  # "" for fast isolation, with direct isolation in its place if necessary
+# "" for fast isolation, with direct isolation in its place if necessary.
+_chosen_isolation = ""
 _loaded_backends: Final[dict[str, Backend]] = {}
-_load_lock: Final = threading.RLock()  # two threads may start a run at the same time
+# Two threads may start a run at the same time.
+_load_lock: Final = threading.RLock()
 
 
 def get_backend(name: str) -> Backend:
@@ -105,7 +107,8 @@ def _load_and_cache(name: str) -> Backend:
     with _load_lock:
         try:
             backend: Backend = import_module(f"._{name}", __name__).LOOP_CLASS()
-            if name == "trio" and "anyio" in sys.modules:  # now, because anyio would import it later and block the loop
+            if name == "trio" and "anyio" in sys.modules:
+                # Now, because anyio would import it later and block the loop.
                 import_module("anyio._backends._trio")
         except Exception as error:
             raise ImportError(
@@ -131,7 +134,8 @@ def _import_isolation(kind: str, backend: Backend) -> Isolation:
 
 
 def _describe_mismatch(name: str, mismatch: Exception) -> str:
-    from importlib import metadata  # imported late, because this takes longer than importing the rest of the engine
+    # Imported late, because this takes longer than importing the rest of the engine.
+    from importlib import metadata
 
     if isinstance(mismatch, ReplacedClass):
         return str(mismatch)

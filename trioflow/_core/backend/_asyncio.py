@@ -51,7 +51,8 @@ class AsyncioHost(HostTask):
 
     def __init__(self, backend: Backend, task: Any, is_being_cancelled: bool, context: contextvars.Context) -> None:
         self._backend = backend
-        self.task: Any = task  # None after the run: the task of a worker retires if a reference to it is left behind
+        # None after the run: the task of a worker retires if a reference to it is left behind.
+        self.task: Any = task
         # How many times the task was cancelled before the run, except for a pending cancellation: that cancels the run.
         self._initial_request_count = task.cancelling() - is_being_cancelled
         # The last native cancellation of the task, which is raised again at the end of the run.
@@ -71,11 +72,13 @@ class AsyncioHost(HostTask):
                 raise self._cancellation
             finally:
                 self._cancellation = None
-        if is_cancelled:  # since the last await, so this one raises the cancellation
+        if is_cancelled:
+            # Since the last await, so this one raises the cancellation.
             await asyncio.sleep(0)
 
     def keep(self, cancellation: BaseException) -> None:
-        if asyncio.current_task() is self.task:  # otherwise, it is the task of the ending, which nobody awaits
+        if asyncio.current_task() is self.task:
+            # Otherwise, it is the task of the ending, which nobody awaits.
             self._cancellation = cancellation
 
     async def yield_in_ending(self, is_unwinding: bool) -> bool:
@@ -96,9 +99,11 @@ class AsyncioHost(HostTask):
                     try:
                         await asyncio.wait([task])
                     except asyncio.CancelledError as cancellation:
-                        self._cancellation = cancellation  # it is raised when the ending is over
+                        # It is raised when the ending is over.
+                        self._cancellation = cancellation
                         on_interrupt()
-            if not task.cancelled():  # otherwise repeat: it was cancelled with all other tasks of the loop
+            if not task.cancelled():
+                # Otherwise repeat: it was cancelled with all other tasks of the loop.
                 return task.result()
 
     def is_cancelled(self) -> bool:
@@ -126,7 +131,8 @@ class AsyncioLoop(Backend):
     def current_task(self) -> Any:
         try:
             return asyncio.current_task()
-        except RuntimeError:  # this thread has no loop
+        except RuntimeError:
+            # This thread has no loop.
             return None
 
     def ancestry(self, task: Any) -> Iterator[object]:
@@ -155,18 +161,21 @@ class AsyncioLoop(Backend):
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
         context, sniffio = contextvars.copy_context(), sys.modules.get("sniffio")
-        if sniffio is not None:  # anyio asks it; a thread of `asyncio.to_thread` has inherited the name of a loop
+        if sniffio is not None:
+            # anyio asks it; a thread of `asyncio.to_thread` has inherited the name of a loop.
             context.run(sniffio.current_async_library_cvar.set, None if options else self.name)
         if options:
             run = functools.partial(anyio.run, main, backend=self.name, backend_options=dict(options))
             return context.run(run)
-        with asyncio.Runner() as runner:  # as `anyio.run`, which takes 20 µs more: a sixteenth of a small run
+        # As `anyio.run`, which takes 20 µs more: a sixteenth of a small run.
+        with asyncio.Runner() as runner:
             return runner.run(main(), context=context)
 
     @contextlib.contextmanager
     def woken_by_signals(self) -> Generator[None]:
         loop = asyncio.get_running_loop()
-        if not isinstance(loop, asyncio.SelectorEventLoop):  # others do so themselves
+        if not isinstance(loop, asyncio.SelectorEventLoop):
+            # Others do so themselves.
             yield
             return
         with contextlib.ExitStack() as stack:
@@ -181,7 +190,8 @@ class AsyncioLoop(Backend):
     def clock(self) -> Callable[[], float]:
         loop_time = asyncio.get_running_loop().time
         if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time:
-            return time.monotonic  # what `loop.time` itself calls
+            # What `loop.time` itself calls.
+            return time.monotonic
         return loop_time
 
     def get_or_create_in_loop(self, make: Callable[[], T]) -> T:
@@ -192,25 +202,29 @@ class AsyncioLoop(Backend):
         return shared
 
     def name_task(self, task: Any, name: str) -> None:
-        if sys.version_info >= (3, 14) and not name.isascii():  # asyncio's tools take the bytes of a name for ASCII
+        if sys.version_info >= (3, 14) and not name.isascii():
+            # asyncio's tools take the bytes of a name for ASCII.
             name = name.replace("…", "...").encode("ascii", "backslashreplace").decode()
         task.set_name(name)
 
     async def yield_to_loop(self) -> None:
         try:  # noqa: SIM105 - `suppress` would double the time
             await asyncio.sleep(0)
-        except asyncio.CancelledError:  # dropped, because the worker will check its scope
+        except asyncio.CancelledError:
+            # Dropped, because the worker will check its scope.
             pass
 
     async def wait_until_woken(self, worker: WorkerTask) -> None:
         worker.wake_handle = asyncio.get_running_loop().create_future()
         try:  # noqa: SIM105 - `suppress` would double the time
             await worker.wake_handle
-        except asyncio.CancelledError:  # dropped, because the worker will check its scope
+        except asyncio.CancelledError:
+            # Dropped, because the worker will check its scope.
             pass
 
     def wake(self, worker: WorkerTask) -> None:
-        if not worker.wake_handle.done():  # it is done if the worker was cancelled in this iteration of the loop
+        if not worker.wake_handle.done():
+            # It is done if the worker was cancelled in this iteration of the loop.
             worker.wake_handle.set_result(None)
 
     async def sleep_until(self, deadline: float) -> None:
@@ -218,7 +232,8 @@ class AsyncioLoop(Backend):
 
     async def wait_readable(self, descriptor: int, deadline: float = math.inf) -> bool:
         loop = asyncio.get_running_loop()
-        if loop.time() >= deadline:  # checked first because, if the descriptor is always readable, no timer fires
+        if loop.time() >= deadline:
+            # Checked first because, if the descriptor is always readable, no timer fires.
             await asyncio.sleep(0)
             return False
         is_readable: asyncio.Future[bool] = loop.create_future()
@@ -236,7 +251,8 @@ class AsyncioLoop(Backend):
             exception,
             (RuntimeError, "must be called from async context"),
             (RuntimeError, "Task got bad yield"),
-            (AttributeError, "'RunContext' object has no attribute 'runner'"),  # from open_nursery()
+            # From open_nursery().
+            (AttributeError, "'RunContext' object has no attribute 'runner'"),
         )
         return "trio" if is_foreign else None
 
@@ -244,7 +260,8 @@ class AsyncioLoop(Backend):
         loop = asyncio.get_running_loop()
 
         def call(function: Callable[[], None]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
+            with contextlib.suppress(RuntimeError):
+                # The loop is closed.
                 loop.call_soon_threadsafe(function)
 
         return call
@@ -300,14 +317,16 @@ class EdgeGroup(WorkerGroup):
         worker.task = task = self._loop.create_task(work, context=worker.context, name=IDLE_TASK_NAME)
         if add_awaiter is not None:
             add_awaiter(task, self._host.task)
-        task.add_done_callback(worker.leave_unstarted, context=self._context)  # until the first step
+        # Until the first step.
+        task.add_done_callback(worker.leave_unstarted, context=self._context)
 
     async def _work_after_spawn(self, worker: WorkerTask) -> None:
         """Run the worker's function in a task of the program's factory. If it is eager, let `spawn` record the task."""
         if worker.task is None:
             await asyncio.sleep(0)
         coroutine = worker.work()
-        del self, worker  # an exception of a job may keep this frame alive, and the frame must not keep the run alive
+        # An exception of a job may keep this frame alive, and the frame must not keep the run alive.
+        del self, worker
         await coroutine
 
     def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
@@ -362,7 +381,8 @@ class EdgeGroup(WorkerGroup):
     def forget(self, worker: WorkerTask) -> None:
         if worker.timer is not None:
             self.stop_timer(worker)
-        if discard_awaiter is not None:  # the edge refers to the host, which may be the task of a worker, too
+        if discard_awaiter is not None:
+            # The edge refers to the host, which may be the task of a worker, too.
             discard_awaiter(worker.task, self._host.task)
         worker.task = worker.context = worker.task_snapshot = worker.scope = None
 
@@ -376,7 +396,8 @@ class CallScope:
         self._worker = worker
         self._group: Any = worker.group  # an `EdgeGroup`
         self._deadline = deadline
-        self._outer_deadline = math.inf  # the deadline of the scope of the same worker around this one
+        # The deadline of the scope of the same worker around this one.
+        self._outer_deadline = math.inf
         self._is_open = self._is_cancelled = False
 
     @property
@@ -414,11 +435,13 @@ class CallScope:
         was_open, self._is_open = self._is_open, False
         if not was_open:
             return False
-        if worker.deadline != -math.inf:  # the time is not over, so the timer fires no later than the outer deadline
+        if worker.deadline != -math.inf:
+            # The time is not over, so the timer fires no later than the outer deadline.
             worker.deadline = self._outer_deadline
             return False
         if not self._is_cancelled and self._outer_deadline < self._deadline:
-            return False  # the time of a scope around this one is over
+            # The time of a scope around this one is over.
+            return False
         is_caught = (
             error is not None
             and not self._group.is_unwinding(worker)
@@ -447,7 +470,8 @@ class DirectAsyncioGroup(EdgeGroup):
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._host.run(body)
-        await anyio.lowlevel.checkpoint_if_cancelled()  # which the host's shield has blocked
+        # The host's shield has blocked this cancellation.
+        await anyio.lowlevel.checkpoint_if_cancelled()
 
     def is_cancelled(self) -> bool:
         """Return whether the host was cancelled; only the host itself sees at once that a scope around it was."""

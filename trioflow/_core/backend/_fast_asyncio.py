@@ -42,7 +42,8 @@ class FastAsyncioGroup(EdgeGroup):
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._host.run(body)
-        if self._scope is not None and self._scope._effectively_cancelled:  # which the host's shield has blocked
+        if self._scope is not None and self._scope._effectively_cancelled:
+            # The host's shield has blocked this cancellation.
             await anyio.lowlevel.checkpoint_if_cancelled()
 
     def is_cancelled(self) -> bool:
@@ -65,7 +66,8 @@ class FastAsyncioGroup(EdgeGroup):
         """
         snapshot: WorkerState | None = worker.task_snapshot
         if snapshot is None:
-            return  # its first step will check whether the run is stopping
+            # Its first step will check whether the run is stopping.
+            return
         worker.must_leave = True
         if worker.scope is None and not repeatedly and worker.task is not asyncio.current_task(self._loop):
             worker.task.cancel()
@@ -85,14 +87,16 @@ class FastAsyncioGroup(EdgeGroup):
             worker.scope.close()
         # The key is only a weak reference to the task, but the value refers to the task, and would keep it alive.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
-        EdgeGroup.forget(self, worker)  # `super` would cost as much as all else here
+        # `super` would cost as much as all else here.
+        EdgeGroup.forget(self, worker)
 
 
 def _innermost_scope(task: Any) -> Any:
     """Return the innermost scope of a task, except the one that a worker's task has between its jobs."""
     state = STATES_BY_REF.get(weakref.ref(task))
     if isinstance(state, WorkerState):
-        return state.innermost_scope  # `cancel_scope` would create a scope
+        # `cancel_scope` would create a scope.
+        return state.innermost_scope
     return None if state is None else state.cancel_scope
 
 
@@ -111,7 +115,8 @@ class WorkerScope(anyio_asyncio.CancelScope):
         return object.__new__(cls)
 
     def __init__(self: Any, worker: WorkerTask) -> None:
-        self.is_repeated = False  # whether the task is cancelled at each await, as by scopes of anyio
+        # Whether the task is cancelled at each await, as by scopes of anyio.
+        self.is_repeated = False
         self._worker = worker
         super().__init__()
         self._host_task = worker.task
@@ -151,7 +156,8 @@ class WorkerScope(anyio_asyncio.CancelScope):
         if self.is_pending:
             scopes = self._scopes_outside_shields()
             for other in [other for scope in scopes for other in scope._tasks]:
-                if other is not task and TASK_STATES[other].parent_id is None:  # begun by a function in a thread
+                if other is not task and TASK_STATES[other].parent_id is None:
+                    # Begun by a function in a thread.
                     other.cancel()
             if self._worker.group._backend.current_task() is task:
                 self._cancel_handle = task.get_loop().call_soon(self._deliver_cancellation, self)
@@ -191,7 +197,8 @@ class LoopIterations:
 
     def current(self) -> object:
         """Return an object that identifies the current iteration."""
-        frame = None if self._code is None else sys._getframe(2)  # of `Worker.work`, or of what it calls
+        # Of `Worker.work`, or of what it calls.
+        frame = None if self._code is None else sys._getframe(2)
         while frame is not None:
             if frame.f_code is self._code:
                 return frame
@@ -224,14 +231,18 @@ class WorkerState(anyio_asyncio.TaskState):
     def __init__(self, worker: WorkerTask) -> None:
         group: Any = worker.group
         self.parent_id = group.host_task_id
-        self.innermost_scope: Any = None  # the current innermost scope of the task
-        self.base_scope: Any = None  # its innermost scope between jobs, which is that of the worker
+        # The current innermost scope of the task.
+        self.innermost_scope: Any = None
+        # Its innermost scope between jobs, which is that of the worker.
+        self.base_scope: Any = None
         self.worker = worker
         self._task = worker.task
         self.context = worker.context
         self._variables = group.variables
-        self._variable_count = len(group.variables) + 1  # plus 1 for the variable that holds the worker
-        self.reference_count = 0  # the number of references to the task and to its context between jobs
+        # Plus 1 for the variable that holds the worker.
+        self._variable_count = len(group.variables) + 1
+        # The number of references to the task and to its context between jobs.
+        self.reference_count = 0
         self._iterations = group.iterations
         self._recorded_iteration: object = None
 
@@ -241,7 +252,8 @@ class WorkerState(anyio_asyncio.TaskState):
         if worker.scope is None:
             scope: Any = WorkerScope(worker)
             worker.scope = self.base_scope = self.innermost_scope = scope
-            self.reference_count += 2  # the scope refers to the task twice
+            # The scope refers to the task twice.
+            self.reference_count += 2
         return worker.scope
 
     @property
@@ -289,7 +301,8 @@ class FastAsyncio(EdgeIsolation):
         later, or set variables in its context. Examples are a variable, an `asyncio.timeout` or TaskGroup in an
         abandoned generator, and a task or callback that runs in the job's own context.
         """
-        task, context = worker.task, worker.context  # local variables, which `is_task_unchanged` has as well
+        # Local variables, which `is_task_unchanged` has as well.
+        task, context = worker.task, worker.context
         task.remove_done_callback(worker.leave_unstarted)
         STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot = snapshot = WorkerState(worker)
         snapshot.reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)

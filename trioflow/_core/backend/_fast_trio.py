@@ -19,7 +19,8 @@ from ._shared import IDLE_TASK_NAME, await_chain, expect, expect_attributes, get
 from ._trio import CANCELLATION_REFERENCE_COUNT, DirectTrioGroup, DirectTrioSnapshot, TrioHost
 
 TRIO_RUN_MODULE: Final = cast(Any, trio)._core._run
-CancelStatus: Final = TRIO_RUN_MODULE.CancelStatus  # a node in trio's tree of cancel scopes
+# A node in trio's tree of cancel scopes.
+CancelStatus: Final = TRIO_RUN_MODULE.CancelStatus
 NURSERY_CLASS: Final[Any] = trio.Nursery
 TASK_CLASS: Final[Any] = trio.lowlevel.Task
 get_stored_name: Final = TASK_CLASS.name.__get__
@@ -44,9 +45,11 @@ class FastTrioGroup(DirectTrioGroup):
         with CallScope(deadline=self._deadline) as self._scope:
             self._cancel_status = self._scope._cancel_status
             await (self._run_in_nursery(body) if self._outer_group is None else body())
-            if self._shielded_scope is not None:  # its workers have left
+            if self._shielded_scope is not None:
+                # Its workers have left.
                 self._shielded_scope._cancel_status.close()
-                self._shielded_scope._cancel_status = None  # break the reference cycle
+                # Break the reference cycle.
+                self._shielded_scope._cancel_status = None
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def _run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -59,7 +62,8 @@ class FastTrioGroup(DirectTrioGroup):
         self._host.nursery = nursery = NURSERY_CLASS._create(task, self._scope, True)
         try:
             await body()
-        except BaseException as error:  # of the engine itself
+        except BaseException as error:
+            # Of the engine itself.
             fault = error
         nursery._nested_child_running = False
         nursery._check_nursery_closed()
@@ -109,9 +113,11 @@ class FastTrioGroup(DirectTrioGroup):
             if worker.task._cancel_status is status:
                 worker.task._activate_cancel_status(status.parent)
             status.close()
-            status._scope._cancel_status = None  # break the reference cycle
+            # Break the reference cycle.
+            status._scope._cancel_status = None
         if worker.task is not None:
-            set_stored_name(worker.task, IDLE_TASK_NAME)  # break the reference cycle
+            # Break the reference cycle.
+            set_stored_name(worker.task, IDLE_TASK_NAME)
         worker.task = worker.task_snapshot = worker.scope = None
 
     def _insert_scope(self, worker: WorkerTask) -> Any:
@@ -199,7 +205,8 @@ class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mis
         outermost = None if innermost is status else innermost
         while outermost is not None and outermost.parent is not status:
             outermost = outermost.parent
-        if outermost is None:  # the job has left nothing open; or it has left this scope, which is an error
+        if outermost is None:
+            # The job has left nothing open; or it has left this scope, which is an error.
             return bool(super().__exit__(kind, error, traceback))  # pyright: ignore
         outermost.parent = status.parent
         task._activate_cancel_status(status)
@@ -209,7 +216,8 @@ class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mis
             task._activate_cancel_status(innermost)
 
 
-CallScope: Final[Any] = _CallScope  # the parameters of trio's class are hidden
+# The parameters of trio's class are hidden.
+CallScope: Final[Any] = _CallScope
 
 
 class Timer:
@@ -220,7 +228,8 @@ class Timer:
         deadlines.add(when, self)
 
     def cancel(self) -> None:
-        self._action = self._call_soon = bool  # which does nothing; the call may wait for its turn already
+        # `bool` does nothing. The call may wait for its turn already.
+        self._action = self._call_soon = bool
         self._cancel(None)
 
     def _cancel(self, reason: object) -> None:
@@ -228,7 +237,8 @@ class Timer:
         if self._registered_deadline != math.inf:
             self._deadlines.remove(self._registered_deadline, self)
             self._registered_deadline = math.inf
-            with suppress(trio.RunFinishedError):  # trio is about to end, and calls nothing any more
+            # trio is about to end, and calls nothing any more.
+            with suppress(trio.RunFinishedError):
                 self._call_soon(lambda: self._action())
 
 
@@ -257,7 +267,8 @@ class TrioTaskSnapshot(DirectTrioSnapshot):
         self.cancel_status: Any = task._cancel_status
         self._nurseries = task._child_nurseries
         self._variables = worker.group.variables
-        self._variable_count = len(self._variables) + 1  # plus 1 for the variable that holds the worker
+        # Plus 1 for the variable that holds the worker.
+        self._variable_count = len(self._variables) + 1
         # The number of times that the task had been scheduled by the last `record_iteration`.
         self._recorded_schedule_points = task._schedule_points
 
@@ -284,7 +295,8 @@ class FastTrio(Isolation):
     group_class = FastTrioGroup
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
-        worker.task = trio.lowlevel.current_task()  # no local variable, because `TrioTaskSnapshot` would count it
+        # No local variable, because `TrioTaskSnapshot` would count it.
+        worker.task = trio.lowlevel.current_task()
         worker.task.__class__ = JobTask
         set_stored_name(worker.task, worker)
         group: Any = worker.group
@@ -325,7 +337,8 @@ async def _close_nursery(nursery: Any) -> BaseException | None:
     task would wait forever, because a nursery wakes only the task that opened it. So this function wakes it.
     """
     if nursery._nested_child_running:
-        nursery._nested_child_finished = _return_error  # if a generator opened the nursery, its finalizer calls this
+        # If a generator opened the nursery, its finalizer calls this.
+        nursery._nested_child_finished = _return_error
         finished: Any = cast(Any, type(nursery))._nested_child_finished
         error: BaseException | None = await finished(nursery, None)
         return error

@@ -67,7 +67,8 @@ class WorkerTask:
     # Whether the worker must leave after its job: the job has changed its task, was cancelled in it, or has given it a
     # name; or the run stops.
     must_leave: bool
-    is_shielded: bool  # whether the worker runs a forever job, which outlasts the other jobs
+    # Whether the worker runs a forever job, which outlasts the other jobs.
+    is_shielded: bool
     __slots__ = (*__annotations__,)
 
     async def work(self) -> None:
@@ -247,7 +248,8 @@ class Isolation(Protocol):
         If that is unknown, as in threads and in tasks of `asyncio.create_task`, return True.
         """
         task, caller = worker.task, self._loop.current_task()
-        if caller is task or caller is None:  # in a thread there is no calling task
+        if caller is task or caller is None:
+            # In a thread there is no calling task.
             return True
         own = list(self._loop.ancestry(task))
         return next((each for each in self._loop.ancestry(caller) if each in own), own[0]) == own[0]
@@ -291,7 +293,8 @@ class Backend(Protocol):
 
     name: str
     cancellation_type: type[BaseException]
-    other_cancellation: tuple[str, str]  # the module and the name of that of the other library
+    # The module and the name of that of the other library.
+    other_cancellation: tuple[str, str]
     isolation: Isolation
 
     # ---- the loop
@@ -353,7 +356,8 @@ class Backend(Protocol):
                 scope.shield = True
                 try:
                     return await wait()
-                except self.cancellation_type:  # a native cancellation, which a shield does not block
+                except self.cancellation_type:
+                    # A native cancellation, which a shield does not block.
                     continue
 
     async def call_apart(self, function: Callable[[], Awaitable[object]]) -> None:
@@ -375,23 +379,27 @@ class Backend(Protocol):
                 error = raised
             try:
                 scope.__exit__(None, None, None)
-            except RuntimeError:  # the error of trio or anyio for a scope that is not the innermost one
+            except RuntimeError:
+                # The error of trio or anyio for a scope that is not the innermost one.
                 kind = await self.end_tasks_in(self.current_task(), scope)
                 error = error or RuntimeError(f"it has left a {kind} open: close it with a with statement")
 
         try:
             scope = self.create_scope()
             try:
-                with contextlib.suppress(BaseExceptionGroup):  # the task has ended in a scope that was left open
+                with contextlib.suppress(BaseExceptionGroup):
+                    # The task has ended in a scope that was left open.
                     async with self.create_task_group() as tasks:
                         tasks.start_soon(call)
-            except BaseException:  # a cancellation, which comes again at the next checkpoint of the caller
+            except BaseException:
+                # A cancellation, which comes again at the next checkpoint of the caller.
                 if not isinstance(cast(Any, error), Exception):
                     raise
             if error is not None:
                 raise error
         finally:
-            error = None  # break the reference cycle: the traceback refers to this frame
+            # Break the reference cycle: the traceback refers to this frame.
+            error = None
 
     async def run_concurrently(
         self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
@@ -488,7 +496,8 @@ class Backend(Protocol):
         if not isinstance(limiter, anyio.CapacityLimiter):
             return "give a positive whole number, None, or a CapacityLimiter of anyio or, on trio, of trio"
         other = self.other_cancellation[0]
-        module = type(getattr(limiter, "_internal_limiter", None) or limiter).__module__  # it has the backend's name
+        # It has the backend's name.
+        module = type(getattr(limiter, "_internal_limiter", None) or limiter).__module__
         if module.endswith(f"_{other}"):
             return f"this CapacityLimiter was created or used on {other}; create a new one"
         return None

@@ -51,7 +51,8 @@ def split_cancellations(
     If nothing remains, the second value is None. A group without a cancellation is returned unchanged. If the group's
     own `derive` raises an `Exception`, a plain group takes its place.
     """
-    if type(exception) is cancellation_type or isinstance(exception, cancellation_type):  # the first test is faster
+    if type(exception) is cancellation_type or isinstance(exception, cancellation_type):
+        # The first test is faster.
         return True, None
     if not isinstance(exception, BaseExceptionGroup):
         return False, exception
@@ -64,7 +65,8 @@ def split_cancellations(
         return True, None
     try:
         return True, BaseExceptionGroup.split(group, cancellation_type)[1]
-    except Exception:  # raised by the group's own `derive`
+    except Exception:
+        # Raised by the group's own `derive`.
         return True, BaseExceptionGroup(get_group_message(group), other_leaves)
 
 

@@ -47,7 +47,8 @@ class TrioHost(HostTask):
     def __init__(self, backend: Backend, context: contextvars.Context, nursery: Any = None) -> None:
         self._backend = backend
         self._context = context
-        self.nursery: Any = nursery  # None until the outermost run opens it
+        # None until the outermost run opens it.
+        self.nursery: Any = nursery
 
     def keep(self, cancellation: BaseException) -> None:
         """Do nothing: trio raises it again at the next checkpoint."""
@@ -82,7 +83,8 @@ class CtrlC:
 
     def __init__(self, trio_handler: SignalFunction) -> None:
         self.trio_handler: Final = trio_handler
-        self.run_count = 0  # how many runs in this loop use the handler
+        # How many runs in this loop use the handler.
+        self.run_count = 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal. Python may call this between any two instructions of the program."""
@@ -192,11 +194,13 @@ class TrioLoop(Backend):
         worker.wake_handle = worker.task
         try:  # noqa: SIM105 - `suppress` would double the time
             await trio.lowlevel.wait_task_rescheduled(abort)
-        except trio.Cancelled:  # dropped, because the worker will check its scope
+        except trio.Cancelled:
+            # Dropped, because the worker will check its scope.
             pass
 
     def wake(self, worker: WorkerTask) -> None:
-        if worker.wake_handle is not None:  # it is None if the worker was cancelled in this iteration of the loop
+        if worker.wake_handle is not None:
+            # It is None if the worker was cancelled in this iteration of the loop.
             worker.wake_handle = None
             trio.lowlevel.reschedule(worker.task)
 
@@ -334,7 +338,8 @@ class DirectTrioSnapshot(TaskSnapshot):
         """Return whether the task has these context variables, and no further references."""
         task, context = self._task, self._context
         count = getrefcount(task) + getweakrefcount(task) + getrefcount(context) - self._reference_count
-        if count not in (0, CANCELLATION_REFERENCE_COUNT) or len(context) != len(variables) + 1:  # 1: for the worker
+        if count not in (0, CANCELLATION_REFERENCE_COUNT) or len(context) != len(variables) + 1:
+            # One variable more holds the worker.
             return False
         return has_values(context, variables)
 

@@ -24,7 +24,8 @@ from .scheduler import Scheduler as Scheduler
 from .sequence import Sequence as Sequence
 from .watch import Watch as Watch
 
-_load_backend("asyncio")  # takes 40 ms, which would delay the first run
+# Takes 40 ms, which would delay the first run.
+_load_backend("asyncio")
 
 __all__ = [
     "AbstractJob",

@@ -177,7 +177,8 @@ def _body_lines(scheduler: PureScheduler) -> Iterator[str]:
         else:
             yield f"subgraph {nested.dot_cluster_name()} {{"
             yield f"graph [{_attributes(job)}];"
-            if not nested.jobs:  # dot draws no frame without content, and edges could not end at it
+            if not nested.jobs:
+                # dot draws no frame without content, and edges could not end at it.
                 yield f'{job.repr_id()} [style=invis, label=""];'
         edges += _edge_lines(job)
     yield from edges
@@ -224,5 +225,6 @@ def _attributes(job: AbstractJob) -> str:
 
 
 def _quote(text: str) -> str:
-    text = re.sub(r"\\(?![nlr])", r"\\\\", text)  # keeps \n, \l and \r, the line breaks of Graphviz
+    # Keeps \n, \l and \r, the line breaks of Graphviz.
+    text = re.sub(r"\\(?![nlr])", r"\\\\", text)
     return '"' + text.replace('"', r"\"").replace("\n", r"\n") + '"'

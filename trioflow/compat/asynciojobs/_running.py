@@ -34,7 +34,8 @@ class JobAdapter(trioflow.AbstractJob[Any]):
     """The required forever jobs. This job awaits them itself, because trioflow rejects forever jobs as requirements."""
 
     def __init__(self, job: AbstractJob, critical: bool, forever: bool) -> None:
-        if critical and not forever:  # the defaults here; options cost as much as all the rest
+        if critical and not forever:
+            # The defaults here; options cost as much as all the rest.
             super().__init__()
         else:
             super().__init__(critical=None if critical else False, forever=forever)
@@ -58,7 +59,8 @@ class JobAdapter(trioflow.AbstractJob[Any]):
     async def co_shutdown(self) -> None:
         await self.job.co_shutdown()
 
-    def _needs_shutdown(self) -> bool:  # a call costs as much as an empty job
+    # A call costs as much as an empty job.
+    def _needs_shutdown(self) -> bool:
         return self.job._trioflow_needs_shutdown()
 
 
@@ -78,7 +80,8 @@ def run_in_event_loop(function: Callable[[], Awaitable[Any]], backend: BackendNa
         nonlocal result, error
         try:
             result = await function()
-        except Exception as raised:  # raised in the caller below; the trioflow job itself must not fail
+        except Exception as raised:
+            # Raised in the caller below; the trioflow job itself must not fail.
             error = raised
 
     trioflow.Scheduler(trioflow.Job(call, label=label), label=label, shutdown_timeout=None).run(backend=backend)

@@ -259,7 +259,8 @@ class Job(AbstractJob):
     def __init__(self, corun: Any, *, coshutdown: Any = None, **kwds: Any) -> None:
         for name, value in (("corun", corun), ("coshutdown", coshutdown)):
             is_absent = value is None and name == "coshutdown"
-            if not (is_absent or isinstance(value, (CoroutineType, Awaitable))):  # the second is an ABC, and slow
+            if not (is_absent or isinstance(value, (CoroutineType, Awaitable))):
+                # The second is an ABC, and slow.
                 called = getattr(value, "__name__", "function")
                 raise TypeError(
                     f"Job({name}={value!r}): give a coroutine object, the call of an async function: Job({called}(...))"

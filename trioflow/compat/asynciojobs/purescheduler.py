@@ -98,7 +98,8 @@ class PureScheduler:
         self.update(jobs_or_sequences)
         if kwds and not isinstance(self, AbstractJob):
             raise TypeError(f"{type(self).__name__}() takes no {next(iter(kwds))!r}, which is for jobs: use Scheduler")
-        super().__init__(**kwds)  # that of `AbstractJob`, if this is a job
+        # That of `AbstractJob`, if this is a job.
+        super().__init__(**kwds)
 
     # ---- the jobs
 
@@ -195,7 +196,8 @@ class PureScheduler:
             for requirement in requirements:
                 successors.setdefault(requirement, []).append(job)
         order = [job for job in jobs if not waits_for.get(job)]
-        for job in order:  # Kahn 1962, O(V + E)
+        # Kahn 1962, O(V + E).
+        for job in order:
             for successor in successors.get(job, ()):
                 waits_for[successor].remove(job)
                 if not waits_for[successor]:
@@ -407,7 +409,8 @@ class PureScheduler:
             adapter.job._trioflow.adapter = adapter
         self._trioflow_run_scheduler = run
         self._trioflow_time_limit = timeout
-        self._trioflow_is_shut_down = True  # the run shuts its jobs down at its end
+        # The run shuts its jobs down at its end.
+        self._trioflow_is_shut_down = True
         instruments = tuple(self._trioflow_instruments)
         if self.verbose or _is_debugging:
             self._trioflow_print(f"SCHEDULER {self.stats()}: {len(self.jobs)} jobs to run")

@@ -37,7 +37,8 @@ Without a limit, a callback that blocks would keep the program alive.
 """
 
 
-class JobRun(AbstractJob[None], keeps_time=True):  # cancelling it may take as long as the `terminate_grace`
+# Cancelling it may take as long as the `terminate_grace`.
+class JobRun(AbstractJob[None], keeps_time=True):
     """The run of one job, including all its restarts.
 
     If `execute` waits for the job to end, the job takes no slot and does not use the gate, so that it starts at once.
@@ -50,7 +51,8 @@ class JobRun(AbstractJob[None], keeps_time=True):  # cancelling it may take as l
     ```
     """
 
-    batch: Batch  # set when the batch has accepted the job
+    # Set when the batch has accepted the job.
+    batch: Batch
 
     def __init__(self, job: Job, is_concurrent: bool) -> None:
         super().__init__(label=job.name, forever=not is_concurrent)
@@ -176,7 +178,8 @@ class JobRun(AbstractJob[None], keeps_time=True):  # cancelling it may take as l
         except CommandError as error:
             if not _is_exit_code_unknown(error) or piped:
                 raise
-            if job.proc is None:  # the process ended before it could be recorded
+            if job.proc is None:
+                # The process ended before it could be recorded.
                 self._record_start(command)
             await trio.lowlevel.checkpoint_if_cancelled()
             if trio.current_time() >= deadline:
@@ -203,7 +206,8 @@ def _send_signal(command: CommandJob, signal_number: int) -> None:
     Call this only in the event loop. The event loop reaps the process, so the pid cannot belong to another one here.
     """
     if command.pid is not None:
-        with contextlib.suppress(OSError):  # the process has ended, or runs as another user
+        with contextlib.suppress(OSError):
+            # The process has ended, or runs as another user.
             posix.has_exited(command.pid)
             os.kill(command.pid, signal_number)
 
@@ -246,14 +250,16 @@ class Batch(Instrument):
         self._unsettled_runs: Final[dict[JobRun, None]] = {}  # an ordered set
         self._concurrent_count = 0  # the number of unsettled jobs that have a slot or wait for one
         self._timers_by_task: Final[dict[Task, TrioflowJob[None]]] = {}
-        self._tasks: Final[dict[Task, None]] = {}  # an ordered set of the tasks of all jobs
+        # An ordered set of the tasks of all jobs.
+        self._tasks: Final[dict[Task, None]] = {}
         self._ready_latch: Final = Latch()
         self._thread: Final = threading.Thread(target=self._run_thread, name=f"pyexpool {name}", daemon=True)
         self._is_abandoned = False
         try:
             self._thread.start()
             self._ready_latch.wait()
-        except BaseException:  # a signal handler has raised, so the caller does not get this batch
+        except BaseException:
+            # A signal handler has raised, so the caller does not get this batch.
             self._is_abandoned = True
             # If the thread has not created `_close_event` yet, it will see `_is_abandoned`.
             with contextlib.suppress(AttributeError):
@@ -281,7 +287,8 @@ class Batch(Instrument):
             return True
         try:
             self.callbacks.wait(run.started_latch if run.is_concurrent else run.ended_latch)
-        except BaseException:  # a signal handler has raised
+        except BaseException:
+            # A signal handler has raised.
             if not run.is_concurrent:
                 self.post(self._cancel_run, run)
             raise
@@ -328,7 +335,8 @@ class Batch(Instrument):
         finally:
             self._ready_latch.open()
             self.ended_latch.open()
-            for run in self._unsettled_runs:  # empty unless the scheduler has crashed
+            # Empty unless the scheduler has crashed.
+            for run in self._unsettled_runs:
                 run.started_latch.open()
                 run.ended_latch.open()
 
@@ -338,8 +346,10 @@ class Batch(Instrument):
         self.callbacks = CallbackThread(self._interrupt)
         self._scheduler = Scheduler(
             jobs_window=self._workers, label=self._name, instruments=[self],
-            log=False,  # the batch logs failures
-            critical_jobs=False,  # jobs that require a failed one run
+            # The batch logs failures.
+            log=False,
+            # Jobs that require a failed one run.
+            critical_jobs=False,
         )  # fmt: skip
         try:
             with contextlib.suppress(JobCancelled):
@@ -417,7 +427,8 @@ class Batch(Instrument):
         if isinstance(job, JobRun):
             try:
                 self._record_outcome(job)
-            except Exception as error:  # if it were not caught, trioflow would remove the instrument
+            except Exception as error:
+                # If it were not caught, trioflow would remove the instrument.
                 self._interrupt(error)
             finally:
                 job.started_latch.open()

@@ -64,11 +64,13 @@ class Latch:
                 self._lock.acquire(timeout=min(SIGNAL_CHECK_INTERVAL, remaining))
             finally:
                 if self._is_open:
-                    self._wake_waiter()  # wakes the next waiter
+                    # Wakes the next waiter.
+                    self._wake_waiter()
         return True
 
     def _wake_waiter(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the lock is not held
+        with contextlib.suppress(RuntimeError):
+            # The lock is not held.
             self._lock.release()
 
 
@@ -139,7 +141,8 @@ class CallbackThread:
             thread = threading.Thread(target=self._run_thread, name="pyexpool callbacks", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the interpreter is shutting down, and cannot start threads
+            except RuntimeError:
+                # The interpreter is shutting down, and cannot start threads.
                 call()
                 return
             self._thread = thread

@@ -170,9 +170,11 @@ class Task(Unit):
         self.numadded: int = 0
         self.numdone: int = 0
         self.numterm: int = 0
-        self._deadline: float | None = None  # on time.monotonic; set when the first job is executed
+        # On time.monotonic; set when the first job is executed.
+        self._deadline: float | None = None
         self._has_timed_out = False
-        self._is_closed = False  # whether the task is over, and has been counted in its outer task
+        # Whether the task is over, and has been counted in its outer task.
+        self._is_closed = False
         if task is not None:
             task.add(self)
 

@@ -81,7 +81,8 @@ class ExecPool:
         self.tasks: Final[set[Task]] = self._outcomes.tasks
         self._batch: Batch | None = None
         self._finalizer: weakref.finalize[..., ExecPool] | None = None
-        self._lock: Final = threading.RLock()  # reentrant, because a signal handler may interrupt its holder
+        # Reentrant, because a signal handler may interrupt its holder.
+        self._lock: Final = threading.RLock()
 
     @property
     def jobsdone(self) -> int:
@@ -136,7 +137,8 @@ class ExecPool:
                 return batch
             if batch.owns_current_thread():
                 return None
-            batch.ended_latch.wait()  # the batch was about to end
+            # The batch was about to end.
+            batch.ended_latch.wait()
             run.reset()
 
     def _get_or_start_batch(self) -> Batch:
@@ -144,7 +146,8 @@ class ExecPool:
             batch = self._current_batch()
             if batch is None or batch.ended_latch.is_open():
                 self._batch = batch = Batch(self._workers, self.name or "ExecPool", self._outcomes)
-                self._finalizer = weakref.finalize(self, Batch.terminate, batch)  # is called at program exit, too
+                # Is called at program exit, too.
+                self._finalizer = weakref.finalize(self, Batch.terminate, batch)
             return batch
 
     def _current_batch(self) -> Batch | None:
@@ -221,7 +224,8 @@ class ExecPool:
 
     def __del__(self) -> None:
         """Terminate all jobs."""
-        with contextlib.suppress(AttributeError):  # `__init__` has raised
+        with contextlib.suppress(AttributeError):
+            # `__init__` has raised.
             self.__finalize__()
 
     def __repr__(self) -> str:

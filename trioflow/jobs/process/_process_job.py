@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
-INTERPRETER_POOL: Final = "InterpreterPoolExecutor"  # of Python 3.14; it is a ThreadPoolExecutor, too
+# Of Python 3.14; it is a ThreadPoolExecutor, too.
+INTERPRETER_POOL: Final = "InterpreterPoolExecutor"
 
 
 class ProcessOptions(JobOptions, total=False):
@@ -343,7 +344,8 @@ class ProcessJob(
         if self._memory_limit is not None and isinstance(value, MemoryError):
             advice = "raise the limit, or use less memory at a time"
             _worker_main.add_note(value, f"{self.label!r} had memory_limit={self._memory_limit}: {advice}")
-        if not isinstance(value, Exception):  # a sys.exit() or Ctrl-C in the worker must not end this program
+        if not isinstance(value, Exception):
+            # A sys.exit() or Ctrl-C in the worker must not end this program.
             raise RuntimeError(f"{self.label!r}: its function raised {value!r} in its process") from value
         raise value
 
@@ -394,7 +396,8 @@ async def call_in_executor(executor: Executor, job: FunctionJob[T]) -> T:
     except BrokenExecutor as error:
         raise _add_advice(error, job, executor) from None
     finally:
-        del future  # breaks a reference cycle: the future refers to the exception, whose traceback refers to this frame
+        # Breaks a reference cycle: the future refers to the exception, whose traceback refers to this frame.
+        del future
 
 
 def _cancel_call(future: Future[Any], job: FunctionJob[Any]) -> bool:
@@ -473,7 +476,8 @@ def _calls_in_threads(executor: Executor) -> bool:
 
 def _uses_cloudpickle(executor: Executor) -> bool:
     """Return whether an executor is one of loky, whose cloudpickle can also pickle lambdas and local functions."""
-    return is_made_by(executor, "loky", "joblib")  # joblib has a copy of loky
+    # joblib has a copy of loky.
+    return is_made_by(executor, "loky", "joblib")
 
 
 def _executor_pickler(executor: Executor) -> _sent_calls.PicklerFactory | None:

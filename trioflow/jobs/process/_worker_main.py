@@ -102,18 +102,22 @@ def main() -> None:
     if not preparation:
         return
     prepare_process(pickle.loads(preparation))
-    with contextlib.suppress(ConnectionError):  # the controlling program was killed
+    with contextlib.suppress(ConnectionError):
+        # The controlling program was killed.
         send_message(stream, True, b"")
     while (request := receive_request(stream))[0]:
         current_call = WorkerCall(stream)
         message = call_and_pickle(*request)
-        flush_output()  # not left to the exit of the interpreter, which comes late
+        # Not left to the exit of the interpreter, which comes late.
+        flush_output()
         try:
             current_call.send_answer(message)
-        except ConnectionError:  # the controlling program was killed
+        except ConnectionError:
+            # The controlling program was killed.
             return
         current_call = None
-    gc.freeze()  # the exit of the interpreter looks for no garbage, which takes most of its 14 ms
+    # The exit of the interpreter looks for no garbage, which takes most of its 14 ms.
+    gc.freeze()
 
 
 def prepare_process(preparation: Any) -> None:
@@ -125,7 +129,8 @@ def prepare_process(preparation: Any) -> None:
 
     """
     process: Any = multiprocessing.current_process()
-    process._inheriting = True  # as multiprocessing does in its own workers
+    # As multiprocessing does in its own workers.
+    process._inheriting = True
     try:
         spawn.prepare(preparation)
     finally:
@@ -135,7 +140,8 @@ def prepare_process(preparation: Any) -> None:
 
 def flush_output() -> None:
     for output in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the stream is closed or broken, or the user has replaced it
+        with contextlib.suppress(Exception):
+            # The stream is closed or broken, or the user has replaced it.
             output.flush()
 
 
@@ -166,7 +172,8 @@ def read_exactly(stream: Any, size: int) -> bytearray:
     while view:
         try:
             count = stream.readinto(view)
-        except ConnectionError:  # the program has exited without reading the last answer
+        except ConnectionError:
+            # The program has exited without reading the last answer.
             count = 0
         if not count:
             return bytearray()
@@ -249,11 +256,14 @@ def call_and_pickle(request: bytes | bytearray, memory_limit: int = 0) -> bytes:
         with MemoryLimit(memory_limit), EnvironmentVariables(variables):
             value = function(*args, **kwargs)
     except BaseException as error:
-        frames: Any = vars(BaseException)["__traceback__"].__get__(error)  # the class may have an attribute so named
-        frames = frames and frames.tb_next  # without the frame of this function
+        # The class may have an attribute so named.
+        frames: Any = vars(BaseException)["__traceback__"].__get__(error)
+        # Without the frame of this function.
+        frames = frames and frames.tb_next
         try:
             traceback_text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
-        except Exception:  # from the code of the exception's class
+        except Exception:
+            # From the code of the exception's class.
             traceback_text = "".join(traceback.format_tb(frames)).rstrip()
         return pickle_error(error, f"in a worker process:\n{traceback_text}")
     return pickle_return_value(value, function)
@@ -371,10 +381,12 @@ def rebuild_error(parts: bytes | tuple[Any, ...]) -> BaseException:
         args = *args, [rebuild_error(member) for member in members]
     builtin_type = find_builtin_type(error_type)
     error: BaseException = builtin_type.__new__(error_type, *args)
-    with contextlib.suppress(Exception):  # fails if `__init__` takes other arguments; the attributes are set below
+    with contextlib.suppress(Exception):
+        # Fails if `__init__` takes other arguments; the attributes are set below.
         builtin_type.__init__(error, *args)
     for name, value in attributes.items():
-        object.__setattr__(error, name, value)  # works even for a frozen type
+        # Works even for a frozen type.
+        object.__setattr__(error, name, value)
     for description in omitted_parts:
         add_note(error, f"it came from a worker process without its {description}, which cannot be pickled")
     return error

@@ -76,7 +76,8 @@ class WorkerProcess:
         self._received = 0  # how many bytes of the part have arrived
         message = pickle.dumps(preparation)
         self._unsent = memoryview(_worker_main.REQUEST_HEADER.pack(len(message), 0) + message)
-        self.started_at: Final = time.monotonic()  # a worker takes real time, also if the run's clock is virtual
+        # A worker takes real time, also if the run's clock is virtual.
+        self.started_at: Final = time.monotonic()
 
     def is_alive(self) -> bool:
         """Return whether the worker has not exited, and so can make calls."""
@@ -205,12 +206,14 @@ class WorkerPool:
 
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
-        run.shared(Guard)  # created before the pool, so that it is closed after the pool
+        # Created before the pool, so that it is closed after the pool.
+        run.shared(Guard)
         self._starting: Final[list[WorkerProcess]] = []
         # Workers that have imported the program, and errors in place of those that could not, by their `nice`.
         self._idle: Final[dict[int, list[WorkerProcess | BaseException]]] = {}
         self._claimed: Final[dict[AbstractJob[Any], WorkerProcess | BaseException]] = {}
-        self._lock: Final = anyio.Lock()  # held while waiting for workers: one task at a time may wait for a socket
+        # Held while waiting for workers: one task at a time may wait for a socket.
+        self._lock: Final = anyio.Lock()
         self._was_reported = False
 
     # ---- the gate
@@ -386,13 +389,15 @@ def _preparation_data() -> dict[str, Any]:
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(RUN_DURING_IMPORT_MESSAGE)
     main = sys.modules["__main__"]
-    vars(main).setdefault("__spec__", None)  # a debugger may have left it out
+    # A debugger may have left it out.
+    vars(main).setdefault("__spec__", None)
     try:
         preparation: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
     except FileNotFoundError as error:
         advice = "the working directory of this program has been removed: change to another one with os.chdir"
         raise FileNotFoundError(error.errno, f"a worker process could not be started: {advice}") from None
-    if not os.path.exists(preparation.get("init_main_from_path", "")):  # the program was read from a pipe
+    if not os.path.exists(preparation.get("init_main_from_path", "")):
+        # The program was read from a pipe.
         preparation.pop("init_main_from_path", None)
     # Proxies of a `multiprocessing.Manager` need the key. It is sent as bytes, because it refuses to be pickled itself.
     preparation["authkey"] = bytes(preparation["authkey"])

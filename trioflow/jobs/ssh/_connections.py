@@ -92,7 +92,8 @@ class Connections:
 
     def __init__(self, run: RunHandle) -> None:
         self.run: Final = run
-        self.guard: Final = run.shared(Guard)  # created first, and therefore closed last
+        # Created first, and therefore closed last.
+        self.guard: Final = run.shared(Guard)
         self.transport: Final = OpenSsh()
         self._connections_by_node: Final[dict[SshNode, Connection]] = {}
         self._local_connections: Final[dict[LocalNode, LocalConnection]] = {}
@@ -143,7 +144,8 @@ def need_session(job: AbstractJob[Any], node: Node) -> None:
     if isinstance(node, SshNode):
         if node not in _SESSION_RESOURCES:
             name = f"sessions of {node.name}"
-            if name in _SESSION_RESOURCES.values():  # for another user, or with other options
+            if name in _SESSION_RESOURCES.values():
+                # For another user, or with other options.
                 name += f" ({len(_SESSION_RESOURCES)})"
             declare_run_resource(name, lambda: node.max_sessions, f"connecting to {node.name}", _find_connection)
             _SESSION_RESOURCES[node] = name
@@ -173,7 +175,8 @@ class Connection:
         self._failure: Exception | None = None  # the failure of the last attempt; None if it has succeeded
         # Who has had this failure, jobs and connections behind this one: for them, another attempt is made.
         self._told: WeakSet[object] = WeakSet()
-        self._settings: dict[str, str] | None = None  # ssh's settings for this node, once queried
+        # ssh's settings for this node, once queried.
+        self._settings: dict[str, str] | None = None
 
     @property
     def socket(self) -> str:
@@ -186,8 +189,10 @@ class Connection:
 
     # ---- sessions and transfers
 
-    directory: Final = None  # ssh and sftp run in this program's working directory
-    scratch: Final = ""  # the path prefix of temporary files; relative paths start at the home directory
+    # ssh and sftp run in this program's working directory.
+    directory: Final = None
+    # The path prefix of temporary files; relative paths start at the home directory.
+    scratch: Final = ""
 
     def command(self, line: str) -> Sequence[str]:
         return self.transport.run(self.node, self.socket, line)
@@ -245,7 +250,8 @@ class Connection:
                     await self._try_to_open()
                 if self._failure is not None:
                     self._told.add(user)
-                    raise copy.copy(self._failure)  # raised in several jobs, it would accumulate their tracebacks
+                    # Raised in several jobs, it would accumulate their tracebacks.
+                    raise copy.copy(self._failure)
 
     async def _try_to_open(self) -> None:
         failure: Exception | None = None
@@ -257,10 +263,12 @@ class Connection:
         self._told.clear()
 
     async def _open(self) -> None:
-        await self.end()  # clean up after a lost connection
+        # Clean up after a lost connection.
+        await self.end()
         gateway = await self._open_gateway()
         handshakes = self._connections.handshakes[await self._server_key()]
-        seconds_left = self.node.connect_timeout  # attempts and pauses count, waiting for other connections does not
+        # Attempts and pauses count, waiting for other connections does not.
+        seconds_left = self.node.connect_timeout
         pause, attempts = INITIAL_RETRY_DELAY, 0
         while True:
             async with handshakes:
@@ -296,7 +304,8 @@ class Connection:
     async def _server_key(self) -> Hashable:
         """Return a key for the server to which ssh connects first, according to its settings; possibly a jump host."""
         node, settings = self.node, await self._query_settings()
-        if node.gateway is not None:  # its connection is open already
+        if node.gateway is not None:
+            # Its connection is open already.
             return node.gateway, node.hostname, node.port
         for name in ("proxyjump", "proxycommand"):
             if settings.get(name, "none") != "none":
@@ -339,12 +348,14 @@ class Connection:
         """Start the ssh that holds the connection, and return the descriptor of its output."""
         command = self.transport.connect(self.node, self.socket, gateway)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.socket)  # if a killed ssh has left its socket, the new one would not share its connection
+            # If a killed ssh has left its socket, the new one would not share its connection.
+            os.unlink(self.socket)
         read_end, write_end = os.pipe()
         try:
             with open(self._log_file, "wb") as errors:
                 self.process = spawn(self._connections.guard, command, stdout=write_end, stderr=errors.fileno())
-            if sys.platform == "linux":  # what a server says before the login has no end of its own
+            if sys.platform == "linux":
+                # What a server says before the login has no end of its own.
                 posix.resource.prlimit(self.process.pid, posix.resource.RLIMIT_FSIZE, (MAX_LOG_SIZE, MAX_LOG_SIZE))
         except OSError as error:
             os.close(read_end)
@@ -358,7 +369,8 @@ class Connection:
         return self.socket + ".log"
 
     def _read_log(self) -> str:
-        log = file_tail(self._log_file, MAX_TAIL_BYTES) or b""  # it has the banner of the server, too
+        # It has the banner of the server, too.
+        log = file_tail(self._log_file, MAX_TAIL_BYTES) or b""
         return log.decode(errors="backslashreplace")
 
     async def _wait_until_ready(self, descriptor: int, deadline: float) -> bool:
@@ -368,7 +380,8 @@ class Connection:
             output = output[-len(READY) :] + data
             if READY.encode() in output:
                 return True
-            if not data:  # ssh has closed its output, so it has exited or will soon
+            if not data:
+                # ssh has closed its output, so it has exited or will soon.
                 assert self.process is not None
                 await wait(self.process.exit_descriptor, deadline)
                 return False
@@ -490,7 +503,8 @@ class PrivateDirectory:
     def __init__(self) -> None:
         self.path: Final = _make_private_directory()
         environment = dict(posix.environb)
-        environment.pop(MARK_VARIABLE, None)  # otherwise the guard of an enclosing run would kill the shell
+        # Otherwise the guard of an enclosing run would kill the shell.
+        environment.pop(MARK_VARIABLE, None)
         read_end, self._pipe = os.pipe()
         try:
             self._remover: Final = subprocess.Popen(
@@ -511,7 +525,8 @@ class PrivateDirectory:
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        with contextlib.suppress(BrokenPipeError):  # the shell was killed
+        with contextlib.suppress(BrokenPipeError):
+            # The shell was killed.
             os.write(self._pipe, b"removed\n")
         os.close(self._pipe)
         self._remover.wait()

@@ -41,7 +41,8 @@ def put(source: str, target: str) -> None:
     else:
         raise OSError(f"{source!r} is not a file or a directory")
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-    os.chmod(target, status.st_mode & 0o777)  # as sftp does: no copy lets others act as its owner
+    # As sftp does: no copy lets others act as its owner.
+    os.chmod(target, status.st_mode & 0o777)
 
 
 def get(pattern: str, directory: str) -> None:

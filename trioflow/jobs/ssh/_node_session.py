@@ -66,7 +66,8 @@ class NodeSession:
         self.job: Final[Any] = job
         self.connection: Final = connection
         self.grace: Final = grace
-        self._user: Final = current_job()  # the job, or the service that it runs for
+        # The job, or the service that it runs for.
+        self._user: Final = current_job()
 
     async def run(
         self,
@@ -214,7 +215,8 @@ class NodeSession:
         """
         connection = self.connection
         async with connection.sessions:
-            await connection.ensure(self._user)  # it may have been lost while waiting
+            # It may have been lost while waiting.
+            await connection.ensure(self._user)
             paths, connection.leftover_files = connection.leftover_files, []
             await self.remove_files(paths)
             yield connection.sessions.borrowed_tokens - 1
@@ -236,7 +238,8 @@ class _RetryPolicy:
         self._connection: Final = connection
         self._redact: Final = redact
         self._description: Final = description
-        self._lost_count = 0  # attempts that failed for another reason than a refused session
+        # Attempts that failed for another reason than a refused session.
+        self._lost_count = 0
         self._refusal_count = 0
 
     async def wait_for_retry(self, message: bytes, others: int, advice: str = "") -> None:
@@ -254,7 +257,8 @@ class _RetryPolicy:
         connection, text = self._connection, message.decode(errors="backslashreplace")
         if connection.is_session_limit_error(text) and self._refusal_count < MAX_REFUSALS:
             self._refusal_count += 1
-            limiter = connection.sessions  # of the number that the node has accepted, but not below one
+            # Of the number that the node has accepted, but not below one.
+            limiter = connection.sessions
             limiter.total_tokens = max(1, min(limiter.total_tokens, others))
             await anyio.sleep(min(1.0, 0.01 * 2**self._refusal_count))
             return
@@ -281,13 +285,15 @@ MAX_VARIABLE_BYTES: Final = 100_000
 class Stdio:
     """The redirections of a command's standard streams, and its environment variables."""
 
-    stdin: str = ""  # a file on the node
+    # A file on the node.
+    stdin: str = ""
     stdout: Any = None
     stderr: Any = None
     on_start: Callable[[], object] | None = None
     on_line: Callable[[str], object] | None = None
     tag: Callable[[], str] | None = None
-    truncate: bool = False  # empty the output files first
+    # Empty the output files first.
+    truncate: bool = False
     env: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -347,7 +353,8 @@ class RemoteCommand:
             check=False,
             terminate_grace=session.grace + KILL_MARGIN,
             label=job.label,
-            redact=True,  # its command line, with the wrapper, explains nothing
+            # Its command line, with the wrapper, explains nothing.
+            redact=True,
         )
         self._process._initial_input = initial_input
 
@@ -437,8 +444,10 @@ class _LocalEnd(CommandJob):
 
     __slots__ = ("_initial_input", "_other_end", "_own_end")
 
-    _initial_input: bytes  # the first bytes of its input
-    _own_end: socket.socket  # this program's end of the input
+    # The first bytes of its input.
+    _initial_input: bytes
+    # This program's end of the input.
+    _own_end: socket.socket
     _other_end: socket.socket
 
     async def co_run(self) -> CommandResult:

@@ -242,7 +242,8 @@ def _check_word(word: Any, name: str, subject: str) -> None:
             f"{name}={short_repr(word)} of {subject}: give a name without spaces, quotes, shell metacharacters, "
             f"or a leading '-'"
         )
-    if "/" in word or ".." in word or word == "." or word.startswith("~"):  # `{node}` stands for it in names of files
+    if "/" in word or ".." in word or word == "." or word.startswith("~"):
+        # `{node}` stands for it in names of files.
         raise ValueError(f"{name}={short_repr(word)} of {subject}: give a name that is not a path")
 
 
@@ -264,7 +265,8 @@ def _iterate_entries(nodes: Any) -> Iterator[Any]:
 
 
 def _split_names(text: str, place: str = "") -> list[str]:
-    names = re.findall(r"(?:\[[^\[\]]*\]|[^\s,])++", text)  # it never goes back: that would take 100 bytes for each
+    # It never goes back: that would take 100 bytes for each.
+    names = re.findall(r"(?:\[[^\[\]]*\]|[^\s,])++", text)
     for name in names:
         if _FOREIGN_PATTERN.fullmatch(name):
             raise ValueError(f"{short_repr(name)}{place} is for another tool, and no name of a node: leave it out")
@@ -273,7 +275,8 @@ def _split_names(text: str, place: str = "") -> list[str]:
 
 def _expand_range(text: str, limit: int) -> Iterator[str]:
     """Return an iterator over the names in a range, at most `limit`; a text without brackets is its only name."""
-    pieces = _BRACKETS_PATTERN.split(text)  # alternating: text outside of brackets, text inside
+    # Alternating: text outside of brackets, text inside.
+    pieces = _BRACKETS_PATTERN.split(text)
     if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
         raise ValueError(f"{short_repr(text)}: unbalanced or nested brackets; write, for example, 'node[01-37,40]'")
     choices, size, length = list[list[str]](), 1, 0
@@ -290,7 +293,8 @@ def _expand_range(text: str, limit: int) -> Iterator[str]:
 
 def _alternatives(inside: str, text: str) -> list[str]:
     """Return the alternatives in one pair of brackets; the numbers of "01-37" keep their leading zeros."""
-    if inside.count(":") > 1:  # an IPv6 address, whose brackets separate it from a port
+    if inside.count(":") > 1:
+        # An IPv6 address, whose brackets separate it from a port.
         return [f"[{inside}]"]
     choices: list[str] = []
     for part in inside.split(","):

@@ -167,7 +167,8 @@ async def _local_temporary_file() -> AsyncGenerator[tuple[Any, str]]:
     try:
         yield file, name
     finally:
-        await call_in_thread(file.close)  # it takes the kernel half a second to free a gigabyte
+        # It takes the kernel half a second to free a gigabyte.
+        await call_in_thread(file.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +176,18 @@ class Copy:
     """A file or directory to copy to a node."""
 
     source: str
-    target: str  # its path on the node
-    temporary_path: str  # its temporary path on the node
+    # Its path on the node.
+    target: str
+    # Its temporary path on the node.
+    temporary_path: str
 
 
 def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]:
     to_directory = is_directory(to, len(sources))
     token, copies = os.urandom(6).hex(), list[Copy]()
     for number, source in enumerate(map(os.path.expanduser, sources)):
-        mode = os.stat(source).st_mode  # its error is clearer than sftp's
+        # Its error is clearer than sftp's.
+        mode = os.stat(source).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ValueError(f"{source!r} is a pipe, a socket or a device; only files and directories can be copied")
         path = os.path.abspath(source)

@@ -22,7 +22,8 @@ class SshError(TrioflowError):
 
     """
 
-    __module__ = "trioflow"  # for tracebacks of programs that never access `trioflow.SshError`, which sets it
+    # For tracebacks of programs that never access `trioflow.SshError`, which sets it.
+    __module__ = "trioflow"
 
     def __init__(self, node: Node, what: str, advice: str = "", *, started: bool = False) -> None:
         """Build the message from the node's name and a description of the problem; advice is a note."""

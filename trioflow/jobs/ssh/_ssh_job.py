@@ -143,7 +143,8 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         "_unreachable", "_values",
     )  # fmt: skip
     _last_result: CommandResult | None
-    _open_streams: RemoteCommand | None  # the command that runs, for who looks at the end of its output
+    # The command that runs, for who looks at the end of its output.
+    _open_streams: RemoteCommand | None
     _unreachable: Unreachable | None
 
     @explain_form
@@ -173,7 +174,8 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         self._steps: Final = parse_steps(command, subject)
         self._is_list: Final = isinstance(command, list)
         if all(isinstance(step, Pull) for step in self._steps):
-            options.setdefault("save", None)  # the files on the node may have changed, which no journal can tell
+            # The files on the node may have changed, which no journal can tell.
+            options.setdefault("save", None)
         job, read = (stdin, None) if is_job(stdin) else (None, stdin)
         self._command_options: Final = CommandOptions(
             cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, success_codes=parse_check(check, subject),
@@ -302,7 +304,8 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
 class _StepRunner:
     """A runner for the steps of a job, which fills in the values of their placeholders."""
 
-    session: NodeSession  # set when the connection is open
+    # Set when the connection is open.
+    session: NodeSession
 
     def __init__(self, job: SshJob, values: PlaceholderValues, stdin: Any) -> None:
         job._command_options.check_files_open(repr(job.label))
@@ -311,8 +314,10 @@ class _StepRunner:
         self._values: Final = values
         subject = name_in_errors(repr(job.label), job.redact)
         self._stdin: Final = _argv.check_stdin(self._options.stdin if stdin is None else stdin, subject)
-        self._truncates = not job._command_options.append  # whether the next command empties its output files
-        self._on_start: Any = job._command_options.on_start  # None once the first command has begun
+        # Whether the next command empties its output files.
+        self._truncates = not job._command_options.append
+        # None once the first command has begun.
+        self._on_start: Any = job._command_options.on_start
 
     async def run(self, step: Step, words: list[str]) -> Any:
         """Run one step, whose words have been filled in, and return its result."""

@@ -253,7 +253,8 @@ class Pull(CopyStep):
     __slots__ = ()
 
     def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
-        super().__init__(*sources, to=to)  # here, so that a TypeError names this class
+        # Here, so that a TypeError names this class.
+        super().__init__(*sources, to=to)
 
     def _files_written(self) -> Iterable[str]:
         """Return the copies whose names are known before the run: not those of jobs' results, nor of wildcards."""

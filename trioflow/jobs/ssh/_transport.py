@@ -67,11 +67,13 @@ class OpenSsh:
             *("-N", "-M", "-S", _escape_percent(socket)),
             *_setting_options(
                 ControlPersist="no",
-                BatchMode="yes",  # never prompt: there is no terminal
+                # Never prompt: there is no terminal.
+                BatchMode="yes",
                 ConnectTimeout=str(max(1, round(node.connect_timeout))),
                 PermitLocalCommand="yes",
                 LocalCommand=f"echo {READY}",
-                LogLevel="INFO",  # the error messages are parsed
+                # The error messages are parsed.
+                LogLevel="INFO",
             ),
             *self._new_options(),
         ]
@@ -180,7 +182,8 @@ def _control_options(socket: str) -> list[str]:
         BatchMode="yes",
         RemoteCommand="none",
         RequestTTY="no",
-        LogLevel="INFO",  # the error messages are parsed, and sftp -q would suppress them
+        # The error messages are parsed, and sftp -q would suppress them.
+        LogLevel="INFO",
     )
     return [*path, *settings]
 
@@ -193,7 +196,8 @@ def _node_options(node: SshNode) -> list[str]:
         options += ["-l", node.username]
     if node.port is not None:
         options += ["-p", str(node.port)]
-    if node.identity is not None:  # not -i, which checks the file before it expands %
+    if node.identity is not None:
+        # Not -i, which checks the file before it expands %.
         options += _setting_options(IdentityFile=_file_setting(node.identity))
     if node.known_hosts is not None:
         options += _setting_options(UserKnownHostsFile=_file_setting(node.known_hosts))
@@ -299,7 +303,8 @@ class Get:
 
     def sftp_command(self) -> str:
         """Return the sftp command; if the pattern has wildcards, a command that lists its matches comes first."""
-        _quote_path(self.pattern)  # raises an error for a line break
+        # Raises an error for a line break.
+        _quote_path(self.pattern)
         pattern = "".join(f"\\{character}" if character in " \t\"'#" else character for character in self.pattern)
         get = f"get -pR {pattern} {_quote_path(self.directory + '/')}"
         return f"{LISTING_COMMAND}{pattern}\n{get}" if self.has_wildcards else get

@@ -150,7 +150,8 @@ class WrapperReport:
     """The wrapper's report on one command."""
 
     started: bool = False
-    returncode: int | None = None  # as in a shell: 128 plus the signal's number if a signal ended the command
+    # As in a shell: 128 plus the signal's number if a signal ended the command.
+    returncode: int | None = None
     user_time: float = 0.0
     system_time: float = 0.0
 
@@ -188,11 +189,13 @@ class ReportFilter:
                 return
             self._forward(before)
             matched = _REPORT_PATTERN.match(rest)
-            if matched is None and len(rest) > MAX_REPORT_BYTES:  # the node has written something else after the mark
+            if matched is None and len(rest) > MAX_REPORT_BYTES:
+                # The node has written something else after the mark.
                 self._forward(mark)
                 data = rest
                 continue
-            if matched is None:  # the report is incomplete
+            if matched is None:
+                # The report is incomplete.
                 self._unparsed = mark + rest
                 return
             self._record(matched)

@@ -43,7 +43,8 @@ LINE_COLOR: Final = "#757575"
 FONT_FAMILIES: Final = "Helvetica,Arial,sans-serif"
 GRAPH_DEFAULTS: Final[DotAttributes] = {
     "compound": "true",
-    "newrank": "true",  # otherwise dot may give the two ends of an edge between frames the same rank
+    # Otherwise dot may give the two ends of an edge between frames the same rank.
+    "newrank": "true",
     "fontname": FONT_FAMILIES,
     "fontsize": "11",
     "nodesep": "0.25",
@@ -119,7 +120,8 @@ class Statement:
             else:
                 texts["label"] = _html_label(self.label, self.remarks) if self.remarks else plain_label(self.label)
         if self.tooltip:
-            texts["tooltip"] = escape_line(self.tooltip).replace("\\", "\\\\")  # dot unescapes tooltips twice
+            # dot unescapes tooltips twice.
+            texts["tooltip"] = escape_line(self.tooltip).replace("\\", "\\\\")
         return {**self.attributes, **texts}
 
 
@@ -142,7 +144,8 @@ def digraph_of(statements: Iterable[Statement], direction: Direction, defaults: 
 
     """
     try:
-        from graphviz import Digraph  # imported here, because most programs draw nothing
+        # Imported here, because most programs draw nothing.
+        from graphviz import Digraph
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "graph() needs the package graphviz, which is not installed: pip install 'trioflow[graph]'", name=error.name
@@ -186,7 +189,8 @@ def _html_label(label: str, remarks: Sequence[str], tag: str = "", line_end: str
 
 def _tag_line(line: str, tag: str) -> str:
     escaped = escape_line(line)
-    return f"<{tag}>{escaped}</{tag}>" if tag and escaped else escaped  # dot rejects an empty element
+    # dot rejects an empty element.
+    return f"<{tag}>{escaped}</{tag}>" if tag and escaped else escaped
 
 
 def _wrap_label(label: str) -> list[str]:
@@ -273,7 +277,8 @@ class DotWriter(ABC, Generic[Key]):
         self._grid_ratio: Final = grid_ratio
         # Invisible edges are written last, because dot puts a box into the frame where an edge first mentions it.
         self._invisible_edges: Final[list[tuple[Anchor[Key], Anchor[Key]]]] = []
-        self._below_first_rank: Final[set[Anchor[Key]]] = set()  # the boxes of grids, without those of the first rank
+        # The boxes of grids, without those of the first rank.
+        self._below_first_rank: Final[set[Anchor[Key]]] = set()
         self._above_last_rank: Final[set[Anchor[Key]]] = set()
         self._heads: Final = {head for _, head in edges}
         frame_of = {key: frame for frame, keys in members.items() for key in keys}
@@ -305,7 +310,8 @@ class DotWriter(ABC, Generic[Key]):
     def statements(self) -> Iterator[Statement]:
         """Yield the boxes and frames, then the edges."""
         todo = [(key, False) for key in reversed(next(iter(self._members.values())))]
-        while todo:  # a loop without recursion, because frames may be nested to any depth
+        # A loop without recursion, because frames may be nested to any depth.
+        while todo:
             key, is_end = todo.pop()
             if is_end:
                 yield from self._close_frame(key)
@@ -321,7 +327,8 @@ class DotWriter(ABC, Generic[Key]):
 
     def _open_frame(self, frame: Key) -> Iterator[Statement]:
         yield self.frame(frame)
-        if not self._members[frame]:  # dot draws no frame without content
+        if not self._members[frame]:
+            # dot draws no frame without content.
             point = InvisiblePoint(frame, "empty")
             yield Statement("node", (self._anchor_name(point),), EMPTY_FRAME_TEXT, "(empty)")
         for borders, inner in ((self._tops, self._below_first_rank), (self._bottoms, self._above_last_rank)):
@@ -397,9 +404,11 @@ class FrameBorders(Generic[Key]):
         self.replaced_boxes: Final[dict[InvisiblePoint, list[Anchor[Key]]]] = {}
         """The boxes that each point replaces. They belong below a point at the top, and above one at the bottom."""
         self._anchors: Final[dict[Key, list[Anchor[Key]]]] = {}
-        borders: dict[Key, list[Key]] = {}  # of the frames at which edges end, and of those in them that touch theirs
+        # Of the frames at which edges end, and of those in them that touch theirs.
+        borders: dict[Key, list[Key]] = {}
         wanted = set(ends)
-        for frame, keys in members.items():  # the outermost frame first
+        # The outermost frame first.
+        for frame, keys in members.items():
             if frame in wanted:
                 borders[frame] = [key for key in keys if key not in inner_ends] or keys[:1]
                 wanted.update(borders[frame])

@@ -119,7 +119,8 @@ class Drawing:
 
     def _find_stand_ins(self) -> dict[AnyJob, AnyJob]:
         stand_ins: dict[AnyJob, AnyJob] = {}
-        folded: AnyJob | None = None  # the folded scheduler that stands in for its members
+        # The folded scheduler that stands in for its members.
+        folded: AnyJob | None = None
         for row in self._rows:
             if isinstance(row, EndRow):
                 folded = None if row.job is folded else folded
@@ -261,7 +262,8 @@ class JobWriter(DotWriter[AnyJob]):
         attributes = job_attributes(key)
         if key in self._drawing.critical_path_jobs:
             attributes["peripheries"] = "2"
-            if attributes.get("shape") == "cylinder":  # the upper edge of its inner border would cross the label
+            if attributes.get("shape") == "cylinder":
+                # The upper edge of its inner border would cross the label.
                 attributes |= {"margin": "0.14,0.12", "labelloc": "b"}
         label, remarks = caption(key)
         tooltip = tooltip_text(key, self._drawing.paths[key])
@@ -273,7 +275,8 @@ class JobWriter(DotWriter[AnyJob]):
             **FRAME_DEFAULTS,
             "fillcolor": STATE_STYLES[shown_state(key)].colors.frame,
             "color": box_colors(key).outline,
-            "penwidth": "1",  # otherwise a frame inherits the width of the enclosing frame's border
+            # Otherwise a frame inherits the width of the enclosing frame's border.
+            "penwidth": "1",
             **_mark_attributes(key, FRAME_DEFAULTS),
         }
         tooltip = tooltip_text(key, self._drawing.paths[key])
@@ -422,7 +425,8 @@ class MermaidWriter:
         label, remarks = caption(job)
         self._add_marks(job)
         fill, outline, text, _ = box_colors(job)
-        if fill != STATE_STYLES[state].colors.fill:  # some of its jobs have failed or are blocked
+        if fill != STATE_STYLES[state].colors.fill:
+            # Some of its jobs have failed or are blocked.
             self._add_style(job, f"fill:{fill},stroke:{outline},color:{text}")
         return f"{self._node_names[job]}{opening}{quote_lines(label, *remarks)}{closing}:::{state_class(state)}"
 
