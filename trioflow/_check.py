@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from ._core.base._graph_algorithms import backlinks, find_cycle, reachable
 from ._core.base._logger import warn
+from ._core.base._user_code import is_from_package
 from ._core.job._errors import CycleError
 from ._core.job._job import AnyJob, is_scheduler, takes_slot
 from ._core.scheduler import _checks
@@ -256,7 +257,7 @@ def _described_files(job: AnyJob) -> tuple[list[Any], list[Any]]:
     options: Any = getattr(job, "_command_options", None)
     if options is None:
         describe = getattr(type(job), "for_journal", None)
-        if describe is None or describe.__module__.partition(".")[0] == __package__:
+        if describe is None or is_from_package(describe):
             return [], []
         with contextlib.suppress(Exception):  # of a user's kind: a journal reports it
             work = describe(job)

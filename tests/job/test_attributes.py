@@ -65,6 +65,12 @@ def test_a_job_class_that_hides_an_attribute_of_all_jobs_raises(base: type[Abstr
             type("Hiding", (base,), {name: value})
 
 
+def test_a_class_of_a_package_with_a_similar_name_is_checked_too() -> None:
+    """A package named `trioflow_extras` is a user's: its classes may hide no attribute of jobs."""
+    with pytest.raises(AttributeError, match="class Hiding: 'state' hides AbstractJob.state; "):
+        type("Hiding", (AbstractJob,), {"__module__": "trioflow_extras", "state": 5})
+
+
 @pytest.mark.parametrize("name", ["cancel", "is_running", "requires", "co_run"])
 def test_a_job_class_may_override_a_method_only_with_a_function(name: str) -> None:
     """A number in place of a method such as `cancel` raises when the class is created, while a function is accepted."""

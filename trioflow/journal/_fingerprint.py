@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
 from .._core.base._text_forms import join_names, plural
+from .._core.base._user_code import is_from_package
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._function import FunctionJob, call_parts, input_at, is_found_by_name, substitute_inputs, unwrap_partial
 from .._core.job._job import AbstractJob, is_job, is_scheduler
@@ -54,7 +55,6 @@ from ._serialization import (
 
 GetResultForm = Callable[[AbstractJob[Any]], str]
 
-PACKAGE_PREFIX: Final = __name__.partition(".")[0]
 MAX_FUNCTIONS: Final = 1000
 """The maximum number of functions whose identities are cached: each job of an open scheduler may have its own."""
 MAX_REPORTED_JOBS: Final = 1000
@@ -141,7 +141,7 @@ class FingerprintBuilder:
             self._add_work(work, parts)
         if work is not None and (reads := self._file_stamper.input_stamps(work, self._hashes_all_values)):
             parts["r"] = reads
-        if type(job).__module__.partition(".")[0] != PACKAGE_PREFIX:
+        if not is_from_package(type(job)):
             self._add_class(job, parts)
         if options.version is not None:
             parts["v"] = self._value_form(options.version, "its version")
@@ -276,7 +276,7 @@ class FingerprintBuilder:
         slots = [
             name
             for base in type(job).__mro__
-            if base.__module__.partition(".")[0] != PACKAGE_PREFIX
+            if not is_from_package(base)
             for name in own_slots(base)
             if hasattr(job, name)
         ]

@@ -21,6 +21,7 @@ from ..._hints import WRONG_BACKEND_REMEDY
 if TYPE_CHECKING:
     import inspect
 
+PACKAGE_NAME: Final = __name__.partition(".")[0]
 _base: Final[Any] = BaseException
 _group: Final[Any] = BaseExceptionGroup
 
@@ -47,6 +48,11 @@ def leaf_exceptions(error: BaseException) -> list[BaseException]:
         todo += reversed(members)
         leaves += [] if members else [current]
     return leaves
+
+
+def is_from_package(definition: Any) -> bool:
+    """Return whether a class or function is defined in trioflow; a package with a similar name does not count."""
+    return str(definition.__module__).partition(".")[0] == PACKAGE_NAME
 
 
 class WrongBackendNote(str):

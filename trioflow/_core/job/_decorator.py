@@ -61,6 +61,7 @@ class KindFunction(Protocol[T]):
 class JobFunction(Generic[P, T]):
     """The result of `@job`: a callable that builds a job at each call."""
 
+    # Other modules ask for this attribute, because they cannot import this one.
     _builds_jobs = True
 
     def __init__(self, function: Callable[P, Awaitable[T]], options: JobOptions, kind: Kind = Job) -> None:
@@ -175,9 +176,10 @@ def _make_job_function(function: Any, options: JobOptions, kind: Kind) -> JobFun
     if isinstance(function, Coroutine):
         raise TypeError(f"job({short_repr(function)}): found a coroutine object; decorate its async function")
     check_kind(kind, "job()")
-    # A trial job checks the function and the options. It must not join a scheduler.
+    # A trial job checks the function and the options. It must not join a scheduler, so it gets no requirements either.
     trial_options: Any = {key: value for key, value in options.items() if key not in ("required", "scheduler")}
     trial_job = kind(function, **trial_options)
     if isinstance(trial_job, Job):
+        # Only a `Job` may hold a coroutine, which would warn that it was never awaited.
         trial_job.close()
     return JobFunction(function, options, kind)

@@ -16,6 +16,7 @@ from .. import backend as _backend
 from ..base import _amounts
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from ..base._text_forms import short_repr
+from ..base._user_code import is_from_package
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
 from ._ancestors import enclosing_schedulers, outermost_ended
 from ._job_options import BoxStyle, check_text, or_none
@@ -148,7 +149,7 @@ def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
 
     """
     job_classes: list[Any] = [base for base in kind.__mro__[1:] if issubclass(base, AbstractJob)]
-    bases = [base for base in job_classes if base.__module__.startswith("trioflow")]
+    bases = [base for base in job_classes if is_from_package(base)]
     for name, value in vars(kind).items():
         base = next((base for base in bases if name in vars(base)), AbstractJob)
         hidden, is_option = vars(base).get(name), name in kind._declared_options
@@ -414,7 +415,7 @@ class AbstractJob(Generic[T]):
 
         """
         super().__init_subclass__(**kwargs)
-        if not cls.__module__.startswith("trioflow."):
+        if not is_from_package(cls):
             _reject_hiding_attributes(cls)
         if box is not None:
             if not isinstance(box, BoxStyle):  # pyright: ignore[reportUnnecessaryIsInstance]

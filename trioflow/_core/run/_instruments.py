@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
 from ..base._text_forms import join_names, short_repr
-from ..base._user_code import is_async
+from ..base._user_code import is_async, is_from_package
 from ..job import _job_options
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class InstrumentSet:
                 self._slow_hooks.add(hooks)
                 owners = [getattr(method, "__self__", method) for method, _ in methods]
                 # The package's own instruments are not the user's to mend.
-                owners = [owner for owner in owners if type(owner).__module__.partition(".")[0] != "trioflow"]
+                owners = [owner for owner in owners if not is_from_package(type(owner))]
                 names, advice = join_names(list(map(short_repr, owners))), "do slow work in a thread"
                 if names:
                     _logger.warn(f"{names} blocked the event loop for {seconds:.1f} s in {hooks[0]}; {advice}")
