@@ -5,6 +5,7 @@ It contains the failures, the verdict, the slowest chain of jobs, the written fi
 
 from __future__ import annotations
 
+import functools
 import shlex
 import shutil
 import sys
@@ -19,7 +20,7 @@ from .. import JobState, JournalError, Scheduler, StopReason
 from ..abc import duration_text, fit, is_scheduler, printable
 from ..view.monitor._monitor import can_move_cursor, has_colors
 from ..view.text import _debrief, _symbols, _verdict
-from ..view.text._verdict import Verdict
+from ..view.text._verdict import Tally, Verdict
 from . import SUCCESS_CODE, _outputs
 from ._commands import CommandLine
 
@@ -31,6 +32,8 @@ SEARCH_SECONDS_PER_JOB: Final = 50e-6
 """An estimate of the time, in seconds per job, to find the slowest chain of a run that was not traced."""
 MAX_SEARCH_SHARE: Final = 0.02
 """The maximum time to spend on finding the slowest chain of an untraced run, as a fraction of the run's duration."""
+CHAIN_HEADING: Final = "slowest chain"
+"""The longest heading of a line."""
 MAX_NAMED_JOBS: Final = 3
 MAX_PATH_LENGTH: Final = 40
 DEFAULT_WIDTH: Final = 120
@@ -52,6 +55,11 @@ class RunSummaryText:
         self._trace: Final = trace
         self._symbols: Final = _symbols.Symbols.for_stream(sys.stdout)
 
+    @functools.cached_property
+    def _tally(self) -> Tally:
+        """The counts of the run's jobs, which takes a walk over all of them."""
+        return Tally.for_scheduler(self._scheduler)
+
     def details(self) -> str:
         """Return the details of a run that was not fine: its failures, and why other jobs did not run.
 
@@ -62,13 +70,15 @@ class RunSummaryText:
         return _debrief.details_text(self._scheduler, _symbols.Symbols.for_stream(sys.stderr))
 
     def verdict_lines(self) -> Iterator[str]:
-        """Yield the line of the verdict and, unless all jobs simply succeeded, the number of jobs in each state."""
+        """Yield the line of the verdict.
+
+        If the jobs ended in several ways, or the run was not good, then yield the number of jobs in each state.
+        """
         reason = self._scheduler.stop_reason or StopReason.INTERRUPTED
         verdict = _verdict.run_verdict(self._scheduler, reason, has_duration=True)
         yield self._format(verdict)
-        tally = _verdict.Tally.for_scheduler(self._scheduler)
-        if tally.has_several_counts or not verdict.is_good:
-            yield tally.describe()
+        if self._tally.has_several_counts or not verdict.is_good:
+            yield self._tally.describe()
 
     def _format(self, verdict: Verdict) -> str:
         line = verdict.format_line(self._scheduler.label, self._symbols)
@@ -80,7 +90,7 @@ class RunSummaryText:
 
         Then yield the command to run again. Lines that do not apply are left out.
         """
-        facts = [("was running", self.running_at_timeout()), ("slowest chain", self.slowest_chain())]
+        facts = [("was running", self.running_at_timeout()), (CHAIN_HEADING, self.slowest_chain())]
         facts += [(name, shown_path(path)) for name, path in written]
         facts.append(("run again", "" if self._is_fine else self.rerun_hint(journal)))
         shown = [(name, text) for name, text in facts if text]
@@ -95,10 +105,10 @@ class RunSummaryText:
 
         Return "" if the run was short, or if the search for the critical path would take too long.
         """
-        jobs = _verdict.Tally.for_scheduler(self._scheduler).job_count
+        job_count = self._tally.job_count
         elapsed = _verdict.run_seconds(self._scheduler) or 0.0
-        is_cheap = self._trace is not None or jobs * SEARCH_SECONDS_PER_JOB <= elapsed * MAX_SEARCH_SHARE
-        if jobs < 2 or elapsed < MIN_SECONDS_FOR_CHAIN or not is_cheap:
+        is_cheap = self._trace is not None or job_count * SEARCH_SECONDS_PER_JOB <= elapsed * MAX_SEARCH_SHARE
+        if job_count < 2 or elapsed < MIN_SECONDS_FOR_CHAIN or not is_cheap:
             return ""
         from ..view.trace._trace import find_critical_path_parts  # imported here, because most runs are shorter
 
@@ -122,8 +132,8 @@ class RunSummaryText:
             if job.started_at is not None and job.finished_at is not None
         ]
         ended.sort(key=itemgetter(0), reverse=True)
-        shown = [(-took, f"{self._short_path(job.path)} {duration_text(took, in_column=True)}") for took, job in ended]
-        return self._fit_items(shown)
+        texts = [f"{self._short_path(job.path)} {duration_text(took, in_column=True)}" for took, job in ended]
+        return self._fit_items(list(enumerate(texts)))
 
     def _short_path(self, path: str) -> str:
         return self._symbols.escape(fit(printable(path), min(MAX_PATH_LENGTH, line_width() // 2 - 12), keep="ends"))
@@ -136,7 +146,7 @@ class RunSummaryText:
 
         """
         separator = " · " if self._symbols.is_unicode else ", "
-        columns = line_width() - len("slowest chain") - 2
+        columns = line_width() - len(CHAIN_HEADING) - 2
         for count in range(min(MAX_NAMED_JOBS, len(items)), 0, -1):
             omitted = [f"{len(items) - count} more"] if len(items) > count else []
             line = separator.join([*(text for _, text in sorted(items[:count])), *omitted])
@@ -153,8 +163,8 @@ class RunSummaryText:
         """
         line = printable(shlex.join(["trioflow", *CommandLine.current().arguments]))
         kept = None if journal is None else count_restorable_jobs(journal)
-        note = _outputs.kept_note(kept, _verdict.Tally.for_scheduler(self._scheduler).job_count, "job")
-        is_wide = _symbols.display_width(f"slowest chain  {line}  {note}") > line_width()
+        note = _outputs.kept_note(kept, self._tally.job_count, "job")
+        is_wide = _symbols.display_width(f"{CHAIN_HEADING}  {line}  {note}") > line_width()
         return f"{line}\n{note}" if is_wide and can_move_cursor(sys.stdout) else f"{line}  {note}"
 
 

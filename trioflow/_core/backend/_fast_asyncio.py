@@ -5,6 +5,9 @@ happens before a job enters a scope. anyio notifies this scope when a job leaves
 workers are cancelled directly.
 """
 
+# anyio annotates tasks as `asyncio.Task`, without the type of their results.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import asyncio
@@ -111,10 +114,10 @@ class WorkerScope(anyio_asyncio.CancelScope):
     __slots__ = ("_worker", "is_pending", "is_repeated")
 
     def __new__(cls, worker: WorkerTask) -> Any:
-        """Create the scope; that of anyio takes no argument."""
+        """Create the scope. The `__new__` of anyio's class takes no worker."""
         return object.__new__(cls)
 
-    def __init__(self: Any, worker: WorkerTask) -> None:
+    def __init__(self, worker: WorkerTask) -> None:
         # Whether the task is cancelled at each await, as by scopes of anyio.
         self.is_repeated = False
         self._worker = worker
@@ -123,32 +126,34 @@ class WorkerScope(anyio_asyncio.CancelScope):
         self._tasks.add(worker.task)
 
     @property
-    def _cancel_called(self: Any) -> Any:
+    def _cancel_called(self) -> Any:
         """Whether a request is pending, as anyio asks in the task that makes the call."""
         return self.is_shown_to(self._worker.group._backend.current_task())
 
     @_cancel_called.setter
-    def _cancel_called(self: Any, is_called: bool) -> None:
+    def _cancel_called(self, is_called: bool) -> None:
         self.is_pending = is_called
 
-    def is_shown_to(self: Any, task: Any) -> bool:
+    def is_shown_to(self, task: Any) -> bool:
         """Return whether a pending request is shown to code in a task; None stands for a function in a thread."""
         return bool(self.is_pending and (self.is_repeated or task in (self._host_task, None)))
 
     @property  # type: ignore[misc]  # anyio's can be set, too
-    def deadline(self: Any) -> float:  # pyright: ignore
-        """The nearest deadline outside the job: its own, that of its run, or of a scope around the run."""
+    def deadline(self) -> float:  # pyright: ignore
+        """The nearest deadline outside the job: the job's own, the run's, or the deadline of a scope around the run."""
         worker = self._worker
+        # A worker whose time is over has the deadline -inf. Its job has no time limit any more.
         own_deadline = math.inf if worker.deadline == -math.inf else worker.deadline
-        is_alone = worker.task_snapshot is None or worker.is_shielded
-        return own_deadline if is_alone else min(own_deadline, worker.group.effective_deadline())
+        if worker.task_snapshot is None or worker.is_shielded:
+            return own_deadline
+        return min(own_deadline, cast(FastAsyncioGroup, worker.group).effective_deadline())
 
-    def request(self: Any) -> None:
+    def request(self) -> None:
         """Cancel the task, or remember to do so when it has left its shields."""
         self.is_pending = True
         self._deliver_cancellation(self)
 
-    def _deliver_cancellation(self: Any, origin: Any) -> bool:
+    def _deliver_cancellation(self, origin: Any) -> bool:
         task = self._host_task
         if self.is_repeated or task is None:
             return bool(super()._deliver_cancellation(origin))
@@ -166,7 +171,7 @@ class WorkerScope(anyio_asyncio.CancelScope):
                 task.cancel()
         return False
 
-    def _scopes_outside_shields(self: Any) -> list[Any]:
+    def _scopes_outside_shields(self) -> list[Any]:
         """Return the scopes of the task, from the innermost one outwards, without shields and those inside them."""
         scopes: list[Any] = []
         scope = self._worker.task_snapshot.innermost_scope
@@ -177,7 +182,7 @@ class WorkerScope(anyio_asyncio.CancelScope):
             scope = scope._parent_scope
         return scopes
 
-    def close(self: Any) -> None:
+    def close(self) -> None:
         self.is_pending, self._host_task = False, None
         self._tasks.clear()
 
@@ -337,7 +342,7 @@ class _RecordingScope(WorkerScope):
 
     __slots__ = ()
 
-    def _deliver_cancellation(self: Any, origin: Any) -> bool:
+    def _deliver_cancellation(self, origin: Any) -> bool:
         self.is_pending = False
         return False
 
@@ -365,6 +370,13 @@ def _check_private_attributes() -> None:
     worker.task_snapshot = TASK_STATES[task] = state = WorkerState(worker)
     expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
     expect(STATES_BY_REF.get(weakref.ref(task)) is state, "it records the scopes of tasks differently")
+    _check_request_in_shield(task, state)
+    _check_cancelled_parent(worker)
+    group.forget(worker)
+
+
+def _check_request_in_shield(task: Any, state: WorkerState) -> None:
+    """Raise an error unless a request waits until the task has left its shield, and then cancels the task once."""
     shield: Any = anyio_asyncio.CancelScope(shield=True)
     shield._parent_scope = base_scope = state.cancel_scope
     state.cancel_scope = shield
@@ -373,13 +385,17 @@ def _check_private_attributes() -> None:
     state.cancel_scope = base_scope
     base_scope.request()
     expect(not base_scope.is_pending and task.cancel_count == 1, "a task outside of shields is not cancelled")
+
+
+def _check_cancelled_parent(worker: WorkerTask) -> None:
+    """Raise an error unless a shield hides the cancellation of its parent, and notifies the parent when it is left."""
+    shield: Any = anyio_asyncio.CancelScope(shield=True)
     shield._parent_scope = recording = _RecordingScope(worker)
     recording.is_pending = recording.is_repeated = True
     expect(recording.cancel_called and recording._effectively_cancelled, "a scope ignores its cancellation")
     expect(not shield._effectively_cancelled, "a shield does not hide the cancellation of its parent")
     shield._restart_cancellation_in_parent()
     expect(not recording.is_pending, "a scope is not notified when a shield inside it is left")
-    group.forget(worker)
 
 
 _check_private_attributes()

@@ -417,7 +417,7 @@ class Backend(Protocol):
         """Return the task that is running in this thread; None if there is none."""
         ...
 
-    def handle_ctrl_c(self) -> AbstractContextManager[None]:
+    def install_ctrl_c_handler(self) -> AbstractContextManager[None]:
         """Return a context manager in which trio raises no KeyboardInterrupt in the middle of the engine."""
         return NO_HANDLER
 

@@ -120,7 +120,7 @@ class TrioLoop(Backend):
     cancellation_type = trio.Cancelled
     other_cancellation = "asyncio", "CancelledError"
 
-    def handle_ctrl_c(self) -> contextlib.AbstractContextManager[None]:
+    def install_ctrl_c_handler(self) -> contextlib.AbstractContextManager[None]:
         is_main_thread = threading.current_thread() is threading.main_thread()
         handler: Any = _shared.SIGNALS.getsignal(signal.SIGINT) if is_main_thread else None
         if getattr(handler, "__module__", "").partition(".")[0] == trio.__name__:

@@ -30,7 +30,7 @@ class OpenBlock(Part):
         self._scheduler = scheduler
         self._backend = backend = _backend.current_backend()
         self._task_group = backend.create_task_group()
-        self._ctrl_c = backend.handle_ctrl_c()
+        self._ctrl_c = backend.install_ctrl_c_handler()
         self._can_begin_event = backend.create_event()
         self._has_run_ended = False
         self._is_open = True  # whether the body may add jobs

@@ -784,7 +784,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
         run = self._make_run(backend, timeout, jobs_window, instruments)
         outer_worker, pool = run.outer_worker, None
-        ctrl_c = backend.handle_ctrl_c() if outer_worker is None else contextlib.nullcontext()
+        ctrl_c = backend.install_ctrl_c_handler() if outer_worker is None else contextlib.nullcontext()
         try:
             ctrl_c.__enter__()
             journal = self._journal if journal is OWN_SETTING else self._checked("journal", journal)
