@@ -21,7 +21,7 @@ def option(*flags: str, **settings: Any) -> Any:
     """Declare the option of a field.
 
     Args:
-        flags: its names on the command line; by default, that of the field.
+        flags: its names on the command line; by default, the field's name.
         settings: its settings, as `click.option` has them, and `parse`, which converts the text of the value or raises
             ValueError.
 

@@ -1,6 +1,6 @@
 """Names and forms that were meant: what programs for other libraries write, each with what to write here.
 
-The words are those of asyncio, concurrent.futures, asynciojobs, Dask, Prefect and the command lines of others. Errors
+The words come from asyncio, concurrent.futures, asynciojobs, Dask, Prefect and the command lines of others. Errors
 about unknown options, attributes, names and arguments take their hints from this table.
 """
 

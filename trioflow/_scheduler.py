@@ -38,7 +38,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class SchedulerOptions(JobOptions, total=False):
-    """The types of the options of a `First`: those of a `Scheduler`, which include those of every job."""
+    """The types of the options of a `First`: the options of a `Scheduler`, which include the options of every job."""
 
     jobs_window: Window | None
     shutdown_timeout: float | None
@@ -103,7 +103,7 @@ class Scheduler(BaseScheduler):
         processes: where its ProcessJobs run: a number of workers, an executor, or a cluster.
         shutdown_timeout: seconds for `co_shutdown`.
         cleanup_timeout: seconds for `run_if="failed"` jobs after the run stopped.
-        options: those of every job, for a nested scheduler; see `JobOptions`.
+        options: the options of every job, for a nested scheduler; see `JobOptions`.
 
     Raises:
         TypeError: an argument is not a job, or an option has the wrong type.
@@ -425,7 +425,7 @@ class First(Scheduler, Generic[T_co]):
         enough: how many of them have to succeed, 1 or more.
         stagger: seconds between the starts, more than 0: a job starts when the one before it has failed, or this long
             after the one before it has started (infinity: only when that has settled). None starts all at once.
-        options: those of a `Scheduler`, and of every job.
+        options: the options of a `Scheduler`, and of every job.
 
     Raises:
         TypeError: an argument is not a job, or an option has the wrong type.

@@ -46,13 +46,13 @@ FAILURE_STATES: Final = frozenset({JobState.FAILED, JobState.BLOCKED, JobState.C
 class Tracing(Instrument):
     """An instrument that records a run with OpenTelemetry.
 
-    The run has a span, and each job has a span inside that of its scheduler, with links to those of its requirements.
-    The parent of the run's span is the current span, or else the span that the environment variable `TRACEPARENT`
-    names, as CI systems set it. The name of a job's span is the label of the job; without a label, the name of its
-    program or function, or of its class if it has `redact=True`. A job's span is the current one in its body, in
-    threads that it calls, and in tasks that it starts, so the spans and logs of instrumented libraries belong to it.
-    Commands, here and on nodes, and functions in processes and on a cluster find it in the variables `TRACEPARENT`,
-    `TRACESTATE` and `BAGGAGE`; see `remote_context`.
+    The run has a span, and each job has a span inside its scheduler's span, with links to the spans of its
+    requirements. The parent of the run's span is the current span, or else the span that the environment variable
+    `TRACEPARENT` names, as CI systems set it. The name of a job's span is the label of the job; without a label, the
+    name of its program or function, or of its class if it has `redact=True`. A job's span is the current one in its
+    body, in threads that it calls, and in tasks that it starts, so the spans and logs of instrumented libraries belong
+    to it. Commands, here and on nodes, and functions in processes and on a cluster find it in the variables
+    `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`; see `remote_context`.
     Jobs that never start, and those that a journal restores, have a span without duration. A job with `redact=True`
     records no command line, and only the type of its exception.
 

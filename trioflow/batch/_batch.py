@@ -364,7 +364,7 @@ class Batch:
         return TaggedLineStream(lambda data: print_live(command.sequence, stream, data), command.tag)
 
     async def find_other_node(self, error: Unreachable) -> Node | None:
-        """Wait for a slot on another node than that of the error, which is reported once, and return that node.
+        """Wait for a slot on another node than the node of the error, which is reported once, and return that node.
 
         Raises:
             Unreachable: no reachable node is left, or the batch has stopped.

@@ -195,7 +195,7 @@ class KeptFailure:
     waits: str = ""
     """As in `JobTimeout`."""
     options: dict[str, str] = field(default_factory=dict[str, str])
-    """Those of `OUTCOME_OPTIONS` that were not the defaults."""
+    """The options of `OUTCOME_OPTIONS` whose values were not the defaults."""
 
     @classmethod
     def of(cls, error: Exception, result: CommandResult | None, options: dict[str, str]) -> KeptFailure | None:

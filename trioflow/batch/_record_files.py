@@ -40,7 +40,7 @@ class RecordFile:
     Args:
         path: the file.
         row_format: the format of its rows.
-        append: whether to keep the rows of an existing file. Then those of restored commands are not written again.
+        append: whether to keep the rows of an existing file. Then the rows of restored commands are not written again.
         resumes: whether the batch has a journal. An existing file is then emptied at the first row, which a batch whose
             journal another one is using does not reach.
 

@@ -1,6 +1,6 @@
 """Templates of command lines: replacement strings such as `{}`, their replacement by arguments, and the shell.
 
-The syntax is that of GNU parallel: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`. A replacement string for an argument may have a
+The syntax is GNU parallel's: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`. A replacement string for an argument may have a
 modifier (`.`, `/`, `//` or `/.`) before the closing brace. The names of resources are replacement strings, too.
 """
 
@@ -168,7 +168,7 @@ class CommandTemplate:
         is_command: whether the words are a command line. In other texts, such as the name of a file, arguments are
             neither appended nor quoted.
         repeats_words: whether each argument gets the text around `{}` in its word, as in `dir/{}.txt`.
-        shell: the path of the shell that will run the line; "" for that of a node, which may be any.
+        shell: the path of the shell that will run the line; "" for the shell of a node, which may be any.
         has_several: whether a command may get several arguments.
 
     Raises:

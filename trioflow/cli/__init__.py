@@ -11,7 +11,7 @@ STOPPED_CODE: Final = 1
 USAGE_ERROR_CODE: Final = 2
 FAILURE_CODE: Final = 3
 INTERRUPTED_CODE: Final = 130
-"""The code that shells report for a program ended by Ctrl-C. `ExitOnSecondSignal` has those of other signals."""
+"""The code that shells report for a program ended by Ctrl-C. `ExitOnSecondSignal` has the codes of other signals."""
 OTHER_ERROR_CODE: Final = 255
 """The exit code of `batch` and `ssh` if they could not run, as in GNU parallel."""
 

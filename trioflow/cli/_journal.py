@@ -188,7 +188,7 @@ def translated_journal_errors() -> Generator[None]:
 
 
 def match_records(records: list[StoredJob], pattern: str, path: Path) -> list[StoredJob]:
-    """Return the records of the jobs that match a pattern; those of a command in all of its directories."""
+    """Return the records of the jobs that match a pattern. The records of a command count in all of its directories."""
     paths = {record: record.path for record in records}
     jobs = {record: job_path(record.path, record.fingerprint) for record in records}
     matches = [*dict.fromkeys([*match_paths(paths, pattern), *match_paths(jobs, pattern)])]

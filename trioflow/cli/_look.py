@@ -123,7 +123,7 @@ def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
 
 
 def serve_page(source: int | Path, label: str | None) -> None:
-    """Serve the page of a run of a program, or that of a trace, until Ctrl-C."""
+    """Serve the page of a run of a program, or the page of a trace, until Ctrl-C."""
     from ..view.look import _page
     from ..view.trace import _trace_file
 

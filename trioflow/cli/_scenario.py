@@ -90,7 +90,7 @@ def parse_file_argument(argument: str) -> tuple[Path, str | None]:
 
 
 class InputFile(click.Path):
-    """The type of an option or argument for a file to read. The message for a missing file is that of all commands."""
+    """The type of an option or argument for a file to read. All commands have the same message for a missing file."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not (self.allow_dash and value == "-"):
@@ -328,7 +328,7 @@ def translate_errors(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
 def bind_settings(function: Callable[..., Any], settings: Iterable[str]) -> inspect.BoundArguments:
     """Return the arguments to call `function` with, which come from the settings on the command line.
 
-    Each value is converted to the type of the parameter's annotation, or to that of its default.
+    Each value is converted to the type of the parameter's annotation, or to the type of its default.
 
     Raises:
         UsageError: a setting has no `=`.
@@ -438,7 +438,7 @@ def keep_selected_jobs(scheduler: Scheduler, patterns: Sequence[str]) -> None:
 
 
 def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:
-    """Return the jobs whose paths match a pattern. Patterns have the same form as those of `graph(only=)`.
+    """Return the jobs whose paths match a pattern. Patterns have the same form as in `graph(only=)`.
 
     Raises:
         UsageError: no job matches.

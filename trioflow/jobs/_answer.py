@@ -182,7 +182,7 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         """Reject a question of an open scheduler with a journal that could not be told from another one.
 
         Raises:
-            ValueError: the label is that of another question, and neither has a `key`.
+            ValueError: another question has the label, and neither has a `key`.
 
         """
         run = None if self.scheduler is None or self.key is not None else current_run(self.scheduler)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ThreadOptions(JobOptions, total=False):
-    """The keyword options of a `ThreadJob`, with those of every job."""
+    """The keyword options of a `ThreadJob`, with the options of every job."""
 
     abandon_on_cancel: bool
     on_cancel: Callable[[], object] | None

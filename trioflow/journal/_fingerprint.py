@@ -11,7 +11,7 @@ differs:
 | `o` | options of a command, by name: its variables, input and kinds of output |
 | `r` | the files that it reads, each with its stamp |
 | `c`, `d` | the class of a job whose class the user defined, and its public attributes |
-| `w` | the directory in which a command works, relative to that of the journal |
+| `w` | the directory in which a command works, relative to the journal's |
 | `q` | what the job requires, see `_requirement_forms` |
 | `h` | true if files are compared by their contents, with `Journal(hash=True)` |
 | `key`, `l` | `key=`, which replaces all other parts but `h`; and the hash of a label with a "/" |
@@ -264,7 +264,7 @@ class FingerprintBuilder:
             }  # fmt: skip
 
     def _find_relative_directory(self, current: str, directory: str) -> str:
-        """Return a directory relative to that of the journal; `current`, the current one, is a key of the cache."""
+        """Return a directory relative to the journal's; `current`, the current one, is a key of the cache."""
         directory = os.path.realpath(directory)
         try:
             return escape_surrogates(os.path.relpath(directory, self._directory))

@@ -169,7 +169,7 @@ UNIDENTIFIED: Final = "only the name of its function identifies it, and other fu
 AMBIGUOUS: Final = "several jobs have had this name"
 FIRST_FINGERPRINT: Final = "{" + END_OF_FIRST
 AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
-"""The beginning of the fingerprint of the record of an ambiguous path. That of one of the jobs follows."""
+"""The beginning of the fingerprint of the record of an ambiguous path. The fingerprint of one of the jobs follows."""
 UNSTORED_FORM: Final = "unstored"
 """The form of a result that cannot be stored and need not be, because of `save=None`; or that there is not yet."""
 CUT_SHORT_REASON: Final = "incomplete because of its timeout"

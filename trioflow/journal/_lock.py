@@ -1,6 +1,6 @@
 """The locks of a journal, which are kept even if a job opens and closes the journal's files.
 
-A POSIX record lock, such as those of SQLite, belongs to a process and a file. The process loses the lock when it closes
+A POSIX record lock, such as SQLite's, belongs to a process and a file. The process loses the lock when it closes
 any descriptor of the file, for example in a job that copies the directory. Linux also has locks that belong to an open
 file description, and are not lost in this way. A journal has the following locks:
 

@@ -8,10 +8,10 @@ run.db-answers/
   HASH.refused     written by the run: why it has refused an answer
 ```
 
-HASH is that of the job's path in the journal. Each file is written under another name, so it is never read while it is
-written. An answer for which a run waits gets its name by a link, which succeeds for the first of several writers alone;
-so the answer that has the name is the one that the run takes. While nothing runs, an answer gets its name by a rename,
-and the last one counts. The run removes question and answer when it has committed the job's result.
+HASH is the hash of the job's path in the journal. Each file is written under another name, so it is never read while it
+is written. An answer for which a run waits gets its name by a link, which succeeds for the first of several writers
+alone; so the answer that has the name is the one that the run takes. While nothing runs, an answer gets its name by a
+rename, and the last one counts. The run removes question and answer when it has committed the job's result.
 
 The directory can be entered by this user alone. It is not used if another user could have written to it, since an
 answer may be an approval.
@@ -68,7 +68,7 @@ class GivenAnswer(NamedTuple):
     id: str
     path: str
     fingerprint: str | None
-    """That of the question; None if it had not been asked."""
+    """The question's; None if the question had not been asked."""
     text: str
     created_at: float
     """In seconds since 1970."""

@@ -124,7 +124,7 @@ class RecordPaths:
 
 
 def _find_interchangeable(scheduler: BaseScheduler, find_identity: FindIdentity) -> Iterator[AbstractJob[Any]]:
-    """Yield the jobs, at any depth, whose paths differ from those of others only in ordinals, and that may be others.
+    """Yield the jobs, at any depth, whose paths differ from other paths only in ordinals, and that may be others.
 
     In a nested scheduler whose label no other member has, only ordinals of its own members would differ: they are left
     out here, because they are found when its jobs are named.

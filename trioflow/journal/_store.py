@@ -414,11 +414,11 @@ class JournalStore:
     def _read_schema(self, connection: sqlite3.Connection) -> frozenset[tuple[Any, ...]]:
         """Return the schema of the database, without evaluating any expression in it.
 
-        The schema of a file from elsewhere may be so large that parsing it would take minutes. That of a journal takes
-        some hundred steps of SQLite's virtual machine.
+        The schema of a file from elsewhere may be so large that parsing it would take minutes. The schema of a journal
+        takes some hundred steps of SQLite's virtual machine.
 
         Raises:
-            JournalError: the schema is larger than that of a journal.
+            JournalError: the schema is larger than a journal's.
 
         """
         limits = {limit: connection.setlimit(limit, MAX_SCHEMA_TEXT) for limit in SCHEMA_LIMITS}

@@ -130,7 +130,7 @@ OUTERMOST_OPTIONS: Final[dict[str, Any]] = {
     "retry": None,
     "run_if": "succeeded",
 }
-"""The options that replace those of a scheduler whose copy is outermost, even if it is nested itself."""
+"""The options that replace the options of a scheduler whose copy is outermost, even if it is nested itself."""
 UNCHANGED_OPTIONS: Final = ("label", "forever", "run_if", "keep_result", "timeout", "on_timeout", "priority")
 """The options that a copy has as the original has them."""
 

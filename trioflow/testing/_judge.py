@@ -245,7 +245,7 @@ def count_arguments(function: Callable[..., object], name: str, max_count: int) 
 
 
 def call_user_function(function: Callable[..., Any], name: str, scheduler: Any, world: dict[Any, Any]) -> Any:
-    """Call a function of the user with those of the arguments that it takes."""
+    """Call a function of the user with the arguments that it takes."""
     if scheduler is None:
         return function(world) if count_arguments(function, name, 1) else function()
     return function(scheduler, world) if count_arguments(function, name, 2) == 2 else function(scheduler)

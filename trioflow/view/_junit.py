@@ -26,7 +26,7 @@ from .trace._spans import Span, or_infinity
 from .trace._trace_record import TraceRecord
 
 MAX_SUITE_NAME_LENGTH: Final = 200
-"""Longer paths of nested schedulers are cut, because each case repeats that of its suite."""
+"""Longer paths of nested schedulers are cut, because each case repeats the path of its suite."""
 OUTPUT_NAMES: Final = {"stdout": "output", "stderr": "standard error"}
 ANSI_ESCAPE_PATTERN: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 INVALID_XML_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

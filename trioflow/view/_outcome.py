@@ -10,7 +10,7 @@ from .._core.words import _job_queries
 
 
 class Outcome(NamedTuple):
-    """The facts about the end of a job, besides its state and its times. The defaults are those of a plain success."""
+    """The facts about the end of a job, besides its state and its times. The defaults describe a plain success."""
 
     attempts: int = 1
     failure: Failure | None = None  # also that of a BLOCKED job

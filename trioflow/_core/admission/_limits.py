@@ -169,7 +169,7 @@ class BudgetResource(CountedResource):
             share.amount = 0
 
     def give_back(self, job: AbstractJob[Any], share: BudgetShare) -> None:  # type: ignore[override]
-        """Count the share of a job as used; that of a scheduler is what its members have used."""
+        """Count the share of a job as used. The share of a scheduler is the sum that its members have used."""
         del self.holders[job], self.shares[job]
         if share.members is not None:
             self.correct(share, share.used)
@@ -285,7 +285,7 @@ class Pool:
 
     @property
     def total(self) -> dict[str, Any]:
-        """The total of each resource, by name; for a `Rate`, its burst by key; for a `PerKey`, that of each key."""
+        """The total of each resource, by name: of a `Rate`, the burst by key; of a `PerKey`, the amount of each key."""
         return {name: resource.public_total() for name, resource in self._resources.items()}
 
     @property

@@ -177,7 +177,7 @@ class WorkerGroup(Protocol):
         """Start a task for `worker`, in a copy of the run's context."""
 
     def is_interchangeable(self, other: WorkerGroup) -> bool:
-        """Return whether a task that was spawned for a worker of this group can be that of one of another group."""
+        """Return whether a task that was spawned for a worker of this group can serve a worker of another group."""
         return False
 
     def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
@@ -276,7 +276,7 @@ class Isolation(Protocol):
     def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Scope:
         """Return a scope for one call of a job that `worker` runs, which is cancelled at the deadline.
 
-        On asyncio, the scope cancels the call once, if the calling task is that of `worker`.
+        On asyncio, the scope cancels the call once, if `worker` runs in the calling task.
         """
         return self._loop.create_scope(deadline)
 
@@ -306,7 +306,7 @@ class Backend(Protocol):
         return self.run(main, {})
 
     def abandoned_coroutines(self, main_task: Any) -> list[Any]:
-        """Return the coroutines of the tasks that a crashed loop has left behind, that of `main_task` last."""
+        """Return the coroutines of the tasks that a crashed loop has left behind, the coroutine of `main_task` last."""
         ...
 
     def clock(self) -> Callable[[], float]:

@@ -32,7 +32,7 @@ ContextVariables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)
 IDLE_TASK_NAME: Final = "trioflow worker"
 OPAQUE_AWAITABLES: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
-"""The names of the types of awaitables that have no attribute for what they resume, such as that of `__anext__()`."""
+"""The types of awaitables, by name, without an attribute for the object that they resume. `__anext__()` gives one."""
 
 
 def has_values(context: contextvars.Context, variables: ContextVariables) -> bool:
@@ -105,7 +105,7 @@ def matches_any(exception: BaseException, *patterns: tuple[type[BaseException], 
 
 
 def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
-    """Yield the frame of a suspended coroutine, then that of the coroutine it awaits, and so on, with line numbers."""
+    """Yield the frames, with line numbers, of a suspended coroutine, of the coroutine that it awaits, and so on."""
     inner: Any
     while coroutine is not None:
         if isinstance(coroutine, CoroutineType):

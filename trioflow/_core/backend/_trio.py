@@ -74,7 +74,7 @@ class TrioHost(HostTask):
 
 
 class CtrlC:
-    """A SIGINT handler around that of trio: Ctrl-C interrupts the code of a job, and never the engine.
+    """A SIGINT handler around trio's handler: Ctrl-C interrupts the code of a job, and never the engine.
 
     trio raises KeyboardInterrupt in the code that is running, unless a function in its stack is protected; otherwise in
     the main task at its next checkpoint, where a run can end cleanly. So this handler passes a protected frame to the

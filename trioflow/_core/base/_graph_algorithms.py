@@ -141,7 +141,7 @@ def has_path(
     """Return whether a path leads from one of `sources` to one of `targets`.
 
     Two searches, forwards from `sources` and backwards from `targets`, take turns until they meet or one of them is
-    exhausted. So the cost is that of the smaller search. `backwards` must be the inverse of `forwards`.
+    exhausted. So the smaller search decides the cost. `backwards` must be the inverse of `forwards`.
     """
     ahead, behind = dict.fromkeys(sources), dict.fromkeys(targets)
     searches = deque([(ahead, behind, deque(ahead), forwards), (behind, ahead, deque(behind), backwards)])

@@ -47,7 +47,7 @@ class RedactedName(str):
 
 
 def name_in_errors(name: str, redact: bool) -> str:
-    """Return the name of a job for errors. `shown_value` recognizes that of a job whose values are secret."""
+    """Return the name of a job for errors. `shown_value` recognizes the name of a job whose values are secret."""
     return RedactedName(name) if redact else name
 
 

@@ -338,8 +338,8 @@ def _clear_frame(frame: FrameType) -> None:
     """Clear the variables of a frame, if it has ended.
 
     If several jobs raise the same exception object, its traceback has the frames of all of them. Some of the frames may
-    still run, for example that of a job that makes another attempt. Before CPython 3.13, `frame.clear()` would close
-    such a frame. The garbage collector sees the reference from a frame to its code only when the frame has ended.
+    still run, for example the frame of a job that makes another attempt. Before CPython 3.13, `frame.clear()` would
+    close such a frame. The garbage collector sees the reference from a frame to its code only when the frame has ended.
     """
     if any(value is frame.f_code for value in gc.get_referents(frame)):
         frame.clear()
@@ -473,7 +473,7 @@ def remedy_of(error: BaseException) -> str:
 def one_line_error(error: BaseException) -> str:
     """Return the type and text of an exception as one short line, even if its `__str__` raises.
 
-    What is cut is in the middle: the message of a command that failed ends with that of its program.
+    What is cut is in the middle: the message of a failed command ends with the message of its program.
     """
     error, before, after = _user_code.shown_exception(error)
     text = fit(" ".join((before + error_text(error) + after).split()), MAX_ERROR_LENGTH, keep="ends")

@@ -221,7 +221,7 @@ class AbstractJob(Generic[T]):
             factory makes the tasks.
         redact: whether the job's arguments are secret. True keeps them (of a command, its command line and environment)
             out of labels, logs, traces and reports.
-        log: whether a failure of the job is logged; on a scheduler, whether those of its jobs are, at any depth, and
+        log: whether a failure of the job is logged; on a scheduler, whether failures of its jobs are, at any depth, and
             the line at the end of its run. Incidents, such as an instrument that raises, are always logged.
         save: how a journal stores the result: "default", by the journal's own default; "json"; "pickle"; a pair of
             functions (dump, load), of which the first returns JSON data; or None, which stores nothing, so that the
@@ -510,8 +510,9 @@ class AbstractJob(Generic[T]):
         r"""The labels of the job's enclosing schedulers, except the outermost, and of the job, joined by "/".
 
         No other job in the outermost scheduler has the same path. If several members of a scheduler have the same
-        label, "#2" is appended to that of the second, and so on. In a label, "\" precedes each "/" and "\", and a "#"
-        before a final number: only a job in a nested scheduler has the path "eu/db"; a job labelled so has "eu\/db".
+        label, "#2" is appended to the label of the second, and so on. In a label, "\" precedes each "/" and "\", and a
+        "#" before a final number: only a job in a nested scheduler has the path "eu/db"; a job labelled so has
+        "eu\/db".
         """
         return _labels.path_of_job(self)
 

@@ -179,7 +179,7 @@ NO_CONDITION: Final = (
 
 
 def choice_of(literal: Any, instead_of_function: str = "") -> Callable[[Any, str, Subject], Any]:
-    """Return the check that a value is one of those of a `Literal` type; a function gets more advice."""
+    """Return the check that a value belongs to a `Literal` type; a function gets more advice."""
 
     def check(value: Any, name: str, subject: Subject) -> Any:
         if is_among(value, get_args(literal)):

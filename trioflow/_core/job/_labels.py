@@ -129,7 +129,7 @@ def label_inside(job: AbstractJob[Any], depth: int) -> str:
 
     Args:
         job: the job among the arguments.
-        depth: the number of nested calls that the text may show, including that of `job`.
+        depth: the number of nested calls that the text may show, including the call of `job`.
 
     """
     if not depth:
@@ -231,7 +231,7 @@ def paths_of_siblings(jobs: Iterable[AbstractJob[Any]], prefix: str = "") -> dic
 def _next_name(label: str, counts: Counter[str]) -> str:
     """Return the escaped label of the next member of a scheduler for its path, and count it.
 
-    If several members have the same label, "#2" is appended to that of the second, and so on.
+    If several members have the same label, "#2" is appended to the label of the second, and so on.
     """
     counts[label] += 1
     return escape_label(label) if counts[label] == 1 else f"{escape_label(label)}#{counts[label]}"

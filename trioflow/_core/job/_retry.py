@@ -38,7 +38,7 @@ class Retry:
             failed together do not come back together.
         on: the exceptions after which the job is retried: a class, a tuple of classes, or a function of the exception.
             The function returns whether to retry, or the seconds to wait, such as the `Retry-After` of a server, which
-            take the place of the backoff. Of a group, such as that of a nested scheduler, each exception in it must be
+            take the place of the backoff. Of a group, such as the group of a nested scheduler, each exception must be
             accepted, at any depth, and the longest time counts.
 
     Raises:

@@ -51,7 +51,7 @@ class ServiceFunction3(Protocol[T_co]):
 
 
 class ServiceOptions(JobOptions, total=False):
-    """The keyword options of a `Service`: the arguments of its function's call, and those of every job."""
+    """The keyword options of a `Service`: the arguments of its function's call, and the options of every job."""
 
     kwargs: Mapping[str, Any] | None
 

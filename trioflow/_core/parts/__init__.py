@@ -248,7 +248,7 @@ class FirstRule(Part, Instrument):
         self._decide(StopReason.CRITICAL)
 
     def _decide(self, reason: StopReason) -> None:
-        """Stop the run with its result, which is that of the running jobs, even if the run drains."""
+        """Stop the run. The running jobs decide its result, even if the run drains."""
         self.is_decided = True
         writer = self._run.journal_writer
         if writer is not None:

@@ -24,7 +24,7 @@ _carried_env: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.Con
 
 
 def enclosing_workers() -> Iterator[Worker]:
-    """Yield the current worker and those of all enclosing runs, innermost first.
+    """Yield the current worker and the workers of all enclosing runs, innermost first.
 
     A run that the body of a job has started counts as enclosed by the run of that job.
     """

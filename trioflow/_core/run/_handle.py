@@ -161,7 +161,7 @@ class TimeLimit:
         return bool(self._enclosing) or self._idle_timeout < math.inf
 
     def heartbeat(self) -> None:
-        """Record a sign of life, for this limit and those of the enclosing jobs and schedulers."""
+        """Record a sign of life, for this limit and the limits of the enclosing jobs and schedulers."""
         self._renew()
         for limit in self._enclosing:
             limit._renew()

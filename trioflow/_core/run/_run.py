@@ -221,7 +221,7 @@ class Run:
         return part
 
     def _set_hooks(self, instruments: tuple[Instrument, ...], outer: InstrumentSet | None) -> None:
-        """Set the functions to call at the steps of a job, of the instruments and those of the outer run."""
+        """Set the functions to call at the steps of a job, of its own instruments and of the outer run's."""
         if instruments or outer:
             self.instrument_set = watchers = InstrumentSet(instruments, outer, self.interrupt)
             self.notify_start = watchers.fast_hook("job_started", "job_attempt")

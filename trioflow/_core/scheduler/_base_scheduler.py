@@ -224,7 +224,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     @property
     def state(self) -> JobState:
-        """The state of the scheduler; that of an outermost one is RUNNING during its run, and otherwise IDLE."""
+        """The state of the scheduler. An outermost scheduler is RUNNING during its run, and otherwise IDLE."""
         return self._state if self._run is None else JobState.RUNNING
 
     @property

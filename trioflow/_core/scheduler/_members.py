@@ -582,7 +582,7 @@ class Sequence:
     """A chain of jobs, in which each job requires the one before it.
 
     If you add a sequence to a scheduler, its jobs become members, but not the sequence itself. If a job requires a
-    sequence, it requires the last job of the sequence. The requirements of a sequence are those of its first job.
+    sequence, it requires the last job of the sequence. A sequence has the requirements of its first job.
 
     Args:
         jobs_or_sequences: the jobs, in order; None is skipped.

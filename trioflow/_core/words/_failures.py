@@ -36,7 +36,7 @@ SIMILARITY_PERIOD: Final = 60.0
 """The time, in seconds, after which a similar failure gets its own line again."""
 MAX_NAMED_JOBS: Final = 5
 MAX_MESSAGE_LENGTH: Final = 60
-"""The maximum number of characters of a message that differs from that of the failure that was logged."""
+"""The maximum number of characters of a message that differs from the logged failure's message."""
 FAILURE_SUBJECT: Final = "failure"
 """The value of the attribute `about` of log records about failures."""
 MAX_COMPARED_FRAMES: Final = 50

@@ -51,7 +51,7 @@ def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
 
 
 def criticality(job: AnyJob) -> bool | None:
-    """Return the effective value of `critical`: the job's own, or that of the nearest `critical_jobs` around it.
+    """Return the effective value of `critical`: the job's own, or the value of the nearest `critical_jobs` around it.
 
     True: a failure of the job ends the run of its scheduler at once. False: it is tolerated. None: it fails the run.
     """

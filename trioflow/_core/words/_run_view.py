@@ -143,7 +143,7 @@ def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool
     """Return the frames of a running job, the outermost first, with their lines, and whether the job is executing.
 
     A job that is executing keeps the event loop from running anything else until its next `await`. The frames include
-    those of the worker. They are empty if the worker is not known. Any thread may call this function.
+    the worker's own. They are empty if the worker is not known. Any thread may call this function.
     """
     worker = job._worker
     if worker is None:

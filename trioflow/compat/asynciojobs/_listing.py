@@ -88,7 +88,7 @@ def walk_jobs(
     Args:
         scheduler: the scheduler.
         jobs: the direct members of the scheduler in topological order; None to compute the order.
-        is_valid: whether there is such an order; otherwise, take that of creation.
+        is_valid: whether there is such an order; otherwise, take the order of creation.
 
     """
 
@@ -120,7 +120,7 @@ def assign_numbers(
     Args:
         scheduler: the scheduler.
         jobs: the direct members of the scheduler in topological order; None to compute the order.
-        is_valid: whether there is such an order; otherwise, take that of creation.
+        is_valid: whether there is such an order; otherwise, take the order of creation.
 
     Raises:
         Exception: requirements form a cycle, or are not in the same scheduler.

@@ -37,7 +37,7 @@ class JobFields:
 class AbstractJob:
     """The base class of jobs: a subclass defines `co_run`, and `co_shutdown` if it has resources to release.
 
-    A subclass may use any attribute name except those of this class and those that begin with `_trioflow`.
+    A subclass may use any attribute name except the names in this class and names that begin with `_trioflow`.
 
     Args:
         forever: whether the run does not wait for the job, and cancels it at the end.

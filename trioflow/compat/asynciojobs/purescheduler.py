@@ -513,7 +513,7 @@ class PureScheduler:
                 job.close()
 
     def close_all_jobs(self) -> None:
-        """Close all coroutine objects that have not been awaited, including those of jobs in nested schedulers."""
+        """Close all coroutine objects that have not been awaited, including coroutines of jobs in nested schedulers."""
         for job in self.iterate_jobs():
             if isinstance(job, Job):
                 job.close()

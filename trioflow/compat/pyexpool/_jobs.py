@@ -245,7 +245,7 @@ class Job(Unit):
 
     Args:
         name: the name of the job.
-        workdir: the working directory of the process; None for that of this program.
+        workdir: the working directory of the process; None for this program's directory.
         args: the program and its arguments. If this is None or empty, the job starts no process, but its callbacks are
             called.
         timeout: the time limit of the process in seconds, after which it is terminated; 0 for no limit. A restarted
@@ -256,10 +256,10 @@ class Job(Unit):
             next job starts.
         onstart: called before each start of the process. If it raises, the process is not started.
         ondone: called if the exit code is 0; it can read `proc.stdout`.
-        params: any object, for callbacks; by default that of the task.
+        params: any object, for callbacks; by default the task's object.
         stdout: the target of standard output: the name of a file to append to, relative to the working directory
             of this program; `subprocess.PIPE`, `DEVNULL`, or an open file; None for the target of `print`. By default
-            that of the task, or `sys.stdout`.
+            the task's target, or `sys.stdout`.
         stderr: the target of standard error, in the same forms; `subprocess.STDOUT` for the same target as standard
             output.
         rsrtonto: the newer name of `ontimeout`.

@@ -46,8 +46,9 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         shell: whether the command is a single string that `/bin/sh` executes. In a t-string (Python 3.14), such as
             `t"tar xf {path} | wc -l"`, each value is what an argument may be, and is quoted: the shell takes it for one
             word, whatever is in it.
-        cwd: the working directory of the command; None for that of this program.
-        env: a mapping with the complete environment; None for that of this program. A value may be `granted("gpu")`.
+        cwd: the working directory of the command; None for this program's directory.
+        env: a mapping with the complete environment; None for this program's environment. A value may be
+            `granted("gpu")`.
         stdin: standard input: bytes, a path, an open file, or a job whose result is bytes or a `CommandResult`;
             None for an empty input.
         stdout: the destination of standard output: the path of a file, an open file, `subprocess.PIPE` to capture

@@ -8,7 +8,7 @@ start ──► wait and read its pipes ──► the process has exited: reap i
           SIGTERM to the group ──► terminate_grace seconds ──► SIGKILL to the group ──► empty the pipes
 ```
 
-The errors of a command that cannot be started, or fails, are here, too; those of failures show the end of standard
+The errors of a command that cannot be started, or fails, are here, too; errors of failures show the end of standard
 error.
 """
 

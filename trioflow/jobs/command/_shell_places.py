@@ -2,7 +2,8 @@ r"""The gate for every value that becomes a part of a shell's line: where it may
 
 `trioflow batch`, t-strings and `SshJob(values=)` ask it. A place is safe because it is known to be: a value is quoted
 outside of quotes, in a word of a command whose arguments no shell evaluates. In quotes, and where else its text is as
-good as the text around it, only a value without special characters may stand. No value makes a name that of a builtin.
+good as the text around it, only a value without special characters may stand. No value turns a name into the name of a
+builtin.
 
 A value reaches other parts of its line, by variables and pipes. So a line with a value that has special characters must
 be known as a whole: commands with their redirections, in lists, pipes, brackets, `$(...)`, loops and `if`. It computes
@@ -27,7 +28,7 @@ MANY: Final = "\0\2"
 NUMBER: Final = f"{PLAIN}0"
 """The marks of arguments with blanks between them, which may be several words, and of a natural number."""
 PLAIN_VALUE: Final = re.compile(r"(?!/dev/(?:tcp|udp)/)[+\-./0-9A-Z_a-z]+")
-"""Matches a value that needs no quotes. Shells need fewer, but these make the job logs of batches those of parallel."""
+"""Matches a value that needs no quotes. Shells need fewer, but with these, the job logs of batches equal parallel's."""
 COMMENT: Final = "comment"
 FILE: Final = "file"
 """The places of values that are no other words: in a comment, and in the name of a file after `<` or `>`."""

@@ -108,7 +108,7 @@ class CommandOptions:
             arguments: the arguments of the work.
             stdin_job: the job whose result is standard input; None if it is no job.
             options: the other options that count, by name.
-            reads: files that the job reads, besides those of these options.
+            reads: files that the job reads, besides the files of these options.
 
         """
         from ...abc import Work  # imported late, because few runs have a journal, and the import is slow

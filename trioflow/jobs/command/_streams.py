@@ -38,7 +38,7 @@ class ProcessStreams:
     Attributes:
         pipes: the pipes for output that passes through this program.
         stdin: the descriptor that the process inherits; None for an empty input.
-        stdout: the descriptor that the process inherits, or `subprocess.DEVNULL`; None for that of this program.
+        stdout: the descriptor that the process inherits, or `subprocess.DEVNULL`; None for this program's input.
         stderr: likewise for standard error, or `subprocess.STDOUT`.
 
     """
@@ -160,7 +160,7 @@ class ProcessStreams:
         return subprocess.DEVNULL
 
     def wrap_command(self, command: Sequence[str | bytes]) -> Sequence[str | bytes]:
-        """Return the command; if its streams are named pipes, that of a shell that opens them and execs the command.
+        """Return the command. If its streams are named pipes, return a shell's command that opens them and execs it.
 
         So this program does not wait for the programs at their other ends; the command can be ended meanwhile.
         """

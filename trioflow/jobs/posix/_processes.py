@@ -189,9 +189,9 @@ def spawn(
     Args:
         guard: the guard of the run.
         command: the program and its arguments.
-        environment: the environment of the program; None for that of this program.
+        environment: the environment of the program; None for this program's environment.
         overrides: variables that take precedence over the environment.
-        cwd: the directory to run the program in; None for that of this program.
+        cwd: the directory to run the program in; None for this program's directory.
         stdin: the descriptor for standard input; None for an empty input.
         stdout: the descriptor for standard output, or `subprocess.DEVNULL`; None for that of this program.
         stderr: the descriptor for standard error, `subprocess.DEVNULL`, or `subprocess.STDOUT`; None for that of this
@@ -396,7 +396,7 @@ def check_limits(nice: Any, memory_limit: Any, subject: str) -> None:
 
 
 def renice(process: Process, nice: int) -> None:
-    """Set the niceness of a newly started group to that of this program plus `nice`.
+    """Set the niceness of a newly started group to this program's niceness plus `nice`.
 
     To set it before the start, this program would have to raise its own niceness, which only root can lower again.
 

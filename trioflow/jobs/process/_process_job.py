@@ -46,7 +46,7 @@ INTERPRETER_POOL: Final = "InterpreterPoolExecutor"
 
 
 class ProcessOptions(JobOptions, total=False):
-    """The keyword options of a `ProcessJob`, with those of every job."""
+    """The keyword options of a `ProcessJob`, with the options of every job."""
 
     memory_limit: int | None
     nice: int | None

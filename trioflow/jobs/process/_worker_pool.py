@@ -89,7 +89,7 @@ class WorkerProcess:
             self._output.attribute_output_to(job)
 
     def renice(self, nice: int) -> None:
-        """Set the niceness of the worker to that of this program plus `nice`.
+        """Set the niceness of the worker to this program's niceness plus `nice`.
 
         Call this at most once for each worker, because only root may reduce the niceness again.
         """
@@ -348,7 +348,7 @@ def _nice_of(job: Any) -> int:
 def _worker_command() -> Sequence[str | bytes]:
     """Return the command of a worker, with the options of this interpreter, as `multiprocessing` has them.
 
-    Python caches the bytecode of a module, not that of a script. A module is also found in a zip.
+    Python caches the bytecode of a module, but not of a script. A module is also found in a zip.
 
     Raises:
         RuntimeError: this program is no Python, and has not named one.

@@ -395,7 +395,7 @@ class RemoteCommand:
     def check_login(self) -> None:
         """Raise an error if the login shell ended the session before the command started.
 
-        The exit code of ssh is then that of the login shell; its own is 255.
+        The exit code of ssh is then the login shell's. ssh's own is 255.
 
         Raises:
             SshError: the login shell of the node, or a forced command in its place, does not run commands.
@@ -609,7 +609,7 @@ def _make_sinks(file: Any) -> list[OutputSink]:
 
 
 def _to_subprocess_code(code: int) -> int:
-    """Convert a shell's exit code to that of `subprocess`: if a signal ended the command, from 128 + N to -N."""
+    """Convert a shell's exit code to the code of `subprocess`: if a signal ended the command, from 128 + N to -N."""
     with contextlib.suppress(ValueError):
         return -signal.Signals(code - 128)
     return code

@@ -261,7 +261,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_
         return "" if self._unreachable is None else str(self._unreachable)
 
     def _placeholder_values(self, values: Iterable[Any]) -> PlaceholderValues:
-        """Return the values of the placeholders. `values` are those of `values=`, with the results of jobs."""
+        """Return the values of the placeholders. `values` are the values of `values=`, with the results of jobs."""
         filled = [fill_word(value, repr(name), self) for name, value in zip(self._values, values, strict=True)]
         return PlaceholderValues(dict(zip(self._values, filled, strict=True), node=self._node.hostname))
 

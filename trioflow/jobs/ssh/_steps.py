@@ -257,7 +257,7 @@ class Pull(CopyStep):
         super().__init__(*sources, to=to)
 
     def _files_written(self) -> Iterable[str]:
-        """Return the copies whose names are known before the run: not those of jobs' results, nor of wildcards."""
+        """Return the copies with names known before the run: no wildcards, no results of jobs."""
         words: list[Any] = [*map(_expand_home, self.words)]
         paths: list[Any] = [os.fspath(word) if is_path(word) else None for word in words]
         *sources, to = paths

@@ -395,7 +395,7 @@ class FrameBorders(Generic[Key]):
         position: which of the two.
         members: the frames.
         ends: the boxes and frames at which edges end, or begin, if it is the bottom.
-        inner_ends: those of edges inside of one frame, which are not at the border.
+        inner_ends: the ends of edges inside of one frame, which are not at the border.
 
     """
 

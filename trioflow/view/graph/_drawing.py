@@ -226,7 +226,7 @@ def graph(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSe
     Args:
         scheduler: the scheduler to draw.
         critical_path: the critical path of its last run.
-        collapse: that of `Scheduler.graph`.
+        collapse: the argument of `Scheduler.graph`.
 
     """
     drawing = Drawing(scheduler, collapse, critical_path)

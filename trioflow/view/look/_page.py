@@ -37,7 +37,7 @@ from ._process_record import Record
 PAUSE_FACTOR: Final = 2
 """The pause before a report is made, or a graph laid out, again, as a multiple of the time that it took."""
 PLAN_PAUSE_FACTOR: Final = 50
-"""That of a graph whose jobs have changed and whose boxes have not: of a run that grows, it is planned all the time."""
+"""The factor for a graph whose jobs changed but whose boxes did not: a growing run would replan it all the time."""
 RETRY_INTERVAL: Final = 0.5
 """How long, in seconds, to wait before the next question to a program that has not answered."""
 ANYWHERE: Final = Path(os.devnull)

@@ -213,7 +213,7 @@ class Picture:
 
 
 class PictureWriter(_dot.DotWriter[Place]):
-    """A writer of a plan. All colors are those of the page."""
+    """A writer of a plan. It uses the page's colors."""
 
     def __init__(self, plan: Plan, names: Mapping[Place, str], has_labels: bool, direction: _dot.Direction) -> None:
         ratio = _dot.GRID_RATIO if has_labels else SQUARES_RATIO

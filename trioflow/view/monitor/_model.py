@@ -10,7 +10,7 @@ drawing never makes the run wait. This is safe for three reasons:
 - The drawing thread reads a time only once before it tests and uses it.
 
 Handling an event of one job takes time proportional to the job's depth of nesting, because the counts of a scheduler
-include those of its nested schedulers. Forever jobs, and all jobs nested in them, are counted separately.
+include its nested schedulers' jobs. Forever jobs, and all jobs nested in them, are counted separately.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ A printed line may need three locks. A thread that holds one takes only those be
 `BufferedStream`s replace `sys.stdout` and `sys.stderr`. They also replace these streams in `logging` handlers, because
 a handler keeps the stream that it was created with. If `has_picture` of a stream is true, command jobs print the output
 of their processes to that stream line by line. An `FdCapture` captures output that bypasses the streams because it
-is written to a file descriptor, such as that of child processes:
+is written to a file descriptor, as child processes do:
 
 ```
 print ─────────────────────────────────────────────────┐
@@ -209,7 +209,7 @@ class OutputBuffer:
             self._wake()
 
     def finish_partial_lines(self, job: object = None) -> None:
-        """Add the incomplete lines of a job to the buffer, or those of all jobs if `job` is None."""
+        """Add the incomplete lines of a job to the buffer, or of all jobs if `job` is None."""
         if not self._partial_lines:
             return
         with self._lock:
@@ -239,7 +239,7 @@ class OutputBuffer:
             self.fd_capture = FdCapture(self, stream.fileno(), stream.encoding) if posix.IS_POSIX else None
 
     def replace_terminal_streams(self) -> None:
-        """Replace those of `sys.stdout` and `sys.stderr` that are terminals."""
+        """Replace `sys.stdout` and `sys.stderr` where they are terminals."""
         self._owner_pid = os.getpid()
         for name in ("stdout", "stderr"):
             if is_terminal(getattr(sys, name)):

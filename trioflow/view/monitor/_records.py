@@ -112,7 +112,7 @@ class Ticker(threading.Thread):
 
 
 class JobCounts(Tally):
-    """The tally of a scheduler's jobs, including those of nested schedulers, kept up to date event by event.
+    """The tally of a scheduler's jobs, including jobs of nested schedulers, kept up to date event by event.
 
     Jobs that may still start are counted as IDLE, even if they are SCHEDULED. A `First` is RUNNING while a job in it
     is, because otherwise it only waits.

@@ -32,7 +32,7 @@ INTERMEDIATE_LIBRARIES: Final = (
     "distributed",
     *sorted(LOOP_PACKAGES - {"asyncio"}),
 )
-"""Libraries whose frames may lie between those of trioflow and those of the user's code."""
+"""Libraries whose frames may lie between trioflow's frames and the user's code."""
 MAX_STORED_LENGTH: Final = 1000
 MAX_HEADLINE_LENGTH: Final = 300
 DEFAULT_MAX_LENGTH: Final = 100

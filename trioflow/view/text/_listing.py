@@ -88,7 +88,7 @@ class LineParts(NamedTuple):
 
 
 class Listing:
-    """The listing of a scheduler: numbered lines for its jobs, including those of nested schedulers."""
+    """The listing of a scheduler: numbered lines for its jobs, including jobs of nested schedulers."""
 
     def __init__(self, scheduler: BaseScheduler, symbols: Symbols) -> None:
         """Order and number the jobs. Their states are read only when `text` is called."""
@@ -258,7 +258,7 @@ def closed_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
 
 
 def _omit_done_jobs(rows: Iterable[ListingRow]) -> Iterator[ListingRow]:
-    """Yield all rows except those of jobs that ran to their end, and of jobs nested in them."""
+    """Yield all rows except rows of jobs that ran to their end, and of jobs nested in them."""
     done_scheduler: BaseScheduler | None = None
     for row in rows:
         if done_scheduler is not None:

@@ -24,7 +24,7 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection) -> set[AnyJob
     selects all jobs whose paths match the pattern, as described in `match_paths`.
 
     Args:
-        scheduler: the scheduler whose jobs are searched, including those of nested schedulers.
+        scheduler: the scheduler whose jobs are searched, including jobs of nested schedulers.
         selection: a job, a path or pattern, or a collection of these.
 
     Raises:

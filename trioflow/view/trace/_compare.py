@@ -105,7 +105,7 @@ class CriticalPathChange:
     """The change of one part of the critical path between two runs."""
 
     path: str
-    """The path of the job, or an empty string if the change is not that of a single job."""
+    """The path of the job, or an empty string if the change concerns more than a single job."""
     description: str
     """The change in words, such as "waited longer for gpu"."""
     seconds_before: float | None

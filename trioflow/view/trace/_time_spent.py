@@ -153,7 +153,7 @@ def measured_spans(record: TraceRecord) -> list[Span]:
     """Return the spans whose work and waits are counted.
 
     Restored jobs, jobs that take no slot and the members of forever schedulers are left out. A nested scheduler is
-    included only if it waited, because its work is that of its members.
+    included only if it waited, because its members do its work.
     """
     forever_numbers: set[int] = set()
     for run in record.runs:  # enclosing runs come first

@@ -258,7 +258,7 @@ def _assign_forever_rows(record: TraceRecord, slot_use: SlotUse) -> list[list[Sp
 
 @dataclass(slots=True)
 class FamilySummary:
-    """The jobs of one family in the slots, as summarized in the legend. The times are those of the report's table."""
+    """The jobs of one family in the slots, as summarized in the legend, with the times of the report's table."""
 
     times: FamilyTime
     succeeded_count: int

@@ -3,7 +3,7 @@
 The record has only data: dataclasses, tuples, dicts, enumerations and numbers. An exception is written as its type and
 message, and read as a placeholder that has the same text. Fields with their default values are left out.
 
-Trace events are those of Chrome, with times in microseconds:
+Trace events have Chrome's form, with times in microseconds:
 "Trace Event Format", Google, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 """
 

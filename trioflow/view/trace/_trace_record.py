@@ -129,7 +129,7 @@ class TraceRecord:
         return self.end_time if span.finished_at is None else span.finished_at
 
     def is_group(self, number: int) -> bool:
-        """Return whether a span is that of a nested scheduler, but not a `First`, which is one job."""
+        """Return whether a span belongs to a nested scheduler, but not to a `First`, which is one job."""
         return number in self.scheduler_numbers and not self.spans[number].is_first
 
     @property
