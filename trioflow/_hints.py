@@ -36,7 +36,7 @@ OPTION_HINTS: Final = {
 }
 """Options of others without one option in their place."""
 OPTION_REPLACEMENTS: Final = {"jobs_window": "jobs_window of the Scheduler", "verbose": "run(instruments=[Monitor()])"}
-"""What takes the place of an option where there is no such option."""
+"""The replacement of an option that a class does not have."""
 
 ATTRIBUTE_HINTS: Final = {
     "cancelled": "compare state with JobState.CANCELLED",

@@ -164,7 +164,7 @@ RESULT_NOT_SAVED: Final = NotStored(NOT_SAVED_REASON)
 NO_RECORD: Final = NotStored(NOT_IN_JOURNAL_REASON)
 RAN_BEFORE: Final = NotStored("it already ran in this run, in an earlier attempt of its scheduler")
 MUTABLE_FORM: Final = re.compile(r'"(?:a":\[|k":\{).*"(?:\[|\{|~)')
-"""What a fingerprint has if an argument may be a container or an object."""
+"""The part of a fingerprint that says that an argument may be a container or an object."""
 UNIDENTIFIED: Final = "only the name of its function identifies it, and other functions may have the same name"
 AMBIGUOUS: Final = "several jobs have had this name"
 FIRST_FINGERPRINT: Final = "{" + END_OF_FIRST
@@ -179,7 +179,7 @@ SKIPPED_REASON: Final = "its node was skipped"
 
 @dataclasses.dataclass(frozen=True)
 class JobFacts:
-    """What the column `outputs` of a job has, as JSON."""
+    """The content of the column `outputs` of a job, as JSON."""
 
     stamps: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     """The stamps of the files that the job wrote, by path."""

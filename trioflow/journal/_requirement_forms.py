@@ -1,4 +1,4 @@
-"""What the requirements of a job count in its fingerprint, so that what follows a changed step runs again, as in make.
+"""The share of a job's requirements in its fingerprint: jobs that follow a changed step run again, as in make.
 
 | a requirement | what counts |
 |---|---|
@@ -48,7 +48,7 @@ ORDER_ONLY_HINT: Final = "if only the order counts: order_only=True"
 
 
 class Counted:
-    """What a job, or several jobs together, count for those that require them.
+    """The share of a job, or of several jobs together, in the fingerprints of jobs that require them.
 
     Args:
         text: the fingerprint, or another text that changes with what counts; "" if nothing does.
@@ -97,7 +97,7 @@ NOTHING: Final = Counted()
 
 
 class RequirementForms:
-    """What the jobs of a run count for those that require them. A job is added when it is looked up."""
+    """The shares of a run's jobs in the fingerprints of jobs that require them. Looking a job up adds it."""
 
     def __init__(self) -> None:
         # Weak, because with keep_jobs=False a job is dropped before those that require it are looked up.

@@ -1,4 +1,4 @@
-"""What is wrong with an explored run.
+"""The judgement on an explored run.
 
 `Story` tells its events, and where its jobs wait. `ProgressWatch` notices that it stalls, never ends, or is ended only
 by a timeout, and gives it up. `Judge` checks the invariants that hold after each run, and calls the check that the user

@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 PLAIN_OUTCOME: Final = Outcome()
 """The outcome of a job that has not settled, or succeeded with nothing else to report."""
 NOT_BEGUN: Final = Outcome(attempts=0)
-"""What many jobs share: each further object would let Python collect all its garbage more often."""
+"""An outcome that many jobs share: each further object would let Python collect all its garbage more often."""
 
 
 def outcome(job: AnyJob) -> Outcome:

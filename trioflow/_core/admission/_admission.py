@@ -60,10 +60,10 @@ for jobs at the same time. Jobs that become ready later cannot overtake admitted
 MAX_GROUPS_PER_RESOURCE: Final = 64
 """The maximum number of groups that one scan looks at for each scarce resource."""
 NOW: Final = -math.inf
-"""What `Resource.available_at` returns for a need that can be met now."""
+"""The value of `Resource.available_at` for a need that can be met now."""
 NO_TIMER: Final[Timer] = (math.inf, None, lambda: None)
 LAST: Final = (math.inf,)
-"""What sorts after all entries."""
+"""A key that sorts after all entries."""
 
 
 class WaitingGroup:

@@ -1,4 +1,4 @@
-"""What jobs may need: a `Pool` of limited resources, and in it a `Budget`, a `Rate`, or a limit for each key, `PerKey`.
+"""Limits on needs: a `Pool` of limited resources, and in it a `Budget`, a `Rate`, or a limit for each key, `PerKey`.
 
 **Pools and budgets.** A pool has amounts that come back, and budgets, which are used up. Views of them are for users.
 
@@ -298,7 +298,7 @@ class Pool:
 
     @property
     def budgets(self) -> dict[str, float]:
-        """What is left of each `Budget`, by name. It is negative if jobs have used more than they needed."""
+        """The rest of each `Budget`, by name. It is negative if jobs have used more than they needed."""
         return {name: resource.public_free() for name, resource in self._resources.items() if resource.is_budget}
 
     def __repr__(self) -> str:
@@ -429,7 +429,7 @@ class ResourceView:
 
     @property
     def budget_text(self) -> str:
-        """What is spent of a `Budget`, such as "usd 4.5 of 5 spent"; empty for other resources."""
+        """The spent part of a `Budget` as text, such as "usd 4.5 of 5 spent"; empty for other resources."""
         return f"{self.name} {self._resource.describe_spent()}" if isinstance(self._resource, BudgetResource) else ""
 
     @property
@@ -630,7 +630,7 @@ class TokenBucket:
 
 
 class SlidingWindow(TokenBucket):
-    """What the jobs that started within the last `per` seconds have taken, for one key."""
+    """The amounts that the jobs started within the last `per` seconds have taken, for one key."""
 
     __slots__ = ("_period", "_started", "_started_amount")
 
@@ -679,7 +679,7 @@ class SlidingWindow(TokenBucket):
 
 
 class RateShare(dict[str, Amount]):
-    """What a job has taken of a rate, by key.
+    """The amounts that a job has taken of a rate, by key.
 
     Attributes:
         started_at: when the job has started; minus infinity before.

@@ -40,7 +40,7 @@ class Cooldown:
 
 
 class PoolEntry(ABC):
-    """What a pool has for one name: a `Resource`, or a family of resources, one for each key.
+    """The entry of a pool for one name: a `Resource`, or a family of resources, one for each key.
 
     A *need* is how much of the resource a job asks for, and a *share* is what the job has taken. Each subclass has its
     own types for both.
@@ -104,7 +104,7 @@ class PoolEntry(ABC):
 
 
 class Resource(PoolEntry):
-    """What jobs take.
+    """A limited supply from which jobs take.
 
     The admission relies on these promises:
 

@@ -221,7 +221,7 @@ CallScope: Final[Any] = _CallScope
 
 
 class Timer:
-    """What trio takes for a cancel scope: at its deadline, it calls a function, in a later turn of the loop."""
+    """A timer in the form of a trio cancel scope: at its deadline, it calls a function, in a later turn of the loop."""
 
     def __init__(self, deadlines: Any, when: float, call_soon: Callable[..., Any], action: Callable[[], Any]) -> None:
         self._deadlines, self._registered_deadline, self._call_soon, self._action = deadlines, when, call_soon, action

@@ -9,7 +9,7 @@ from typing import Final
 from ._user_code import get_traceback, innermost_own
 
 UNKNOWN_PLACE: Final[tuple[str, int, str | None]] = "(unknown file)", 0, None
-"""What `logging` itself uses for the file, the line and the function if there are none."""
+"""The values of `logging` itself for a missing file, line and function."""
 
 
 def warn(

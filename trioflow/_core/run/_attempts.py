@@ -181,18 +181,18 @@ def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool
 
 
 class Verdict(NamedTuple):
-    """What becomes of a job."""
+    """The next state of the job."""
 
     state: JobState
     """A final state; SCHEDULED for another attempt."""
     judged: BaseException | None
-    """What had left the body."""
+    """The exception that left the body."""
     failure: BaseException | None = None
     """The exception of the attempt, without cancellations."""
     backoff: float = 0.0
     """The seconds before another attempt."""
     throttles: tuple[_errors.Throttled, ...] = ()
-    """What it has raised of these: their keys have to be closed, whatever becomes of the job."""
+    """The attempt's `Throttled` exceptions. Their keys are closed even if the job failed."""
 
 
 def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdict:

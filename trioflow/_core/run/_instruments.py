@@ -59,7 +59,7 @@ class Instrument:
 
     @property
     def shown_subjects(self) -> Collection[str]:
-        """What the instrument shows where Python prints the log, so that it need not be printed there again.
+        """The kinds of records that the instrument shows where Python prints the log, so that Python need not.
 
         These are the values of `about` in the log records of the outermost run: "failure" for failures of jobs, "end"
         for the failure of the run. Handlers of `logging` still get these records; only if there are none, the records

@@ -63,7 +63,7 @@ QUIET_TURNS: Final = 2
 RUNS_IN_PROGRESS: Final[dict[Run, None]] = {}
 """The outermost runs in progress, in all threads of the process."""
 BEGIN_HOOKS: Final[dict[Callable[[Run], None], None]] = {}
-"""What is called as an outermost run begins, in the thread of its loop. It must not raise."""
+"""A function to call as an outermost run begins, in the thread of its loop. It must not raise."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=RUNS_IN_PROGRESS.clear)
 

@@ -34,7 +34,7 @@ class Pause(NamedTuple):
 
 
 class SteeringRecord(NamedTuple):
-    """What has changed while a run was in progress, by `pause()` or another `jobs_window`: the last of each."""
+    """The changes of a run in progress by `pause()` or another `jobs_window`: the last of each."""
 
     pauses: tuple[tuple[float, float], ...] = ()
     """The start and the end of each pause of the run itself; infinity is the end of one that goes on."""

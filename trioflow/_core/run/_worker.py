@@ -194,7 +194,7 @@ MAX_JOBS_IN_TURN: Final = 200
 
 
 class Errand(Protocol):
-    """What a worker does instead of running jobs."""
+    """Work of a worker besides running jobs."""
 
     async def do_errand(self) -> None: ...
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 REFUSALS: Final = (GrowingError, JobCancelled, JobNotDone)
-"""What the body gets that adds a job to a run which is ending, or awaits one of its jobs."""
+"""The errors of a body that adds a job to an ending run, or awaits a job of it."""
 
 
 class OpenBlock(Part):

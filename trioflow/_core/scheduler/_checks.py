@@ -110,7 +110,7 @@ CURES_OF_NESTED_OPTIONS: Final = {
     "on_timeout": "leave it out: after a timeout, run() returns False, and stop_reason is TIMEOUT",
     "critical": "for its jobs, write critical_jobs={}",
 }
-"""What to do about each option, except `required`, that has an effect only on a job of a scheduler."""
+"""The remedy for each option, except `required`, that has an effect only on a job of a scheduler."""
 
 
 def reject_options_of_nested(scheduler: BaseScheduler) -> None:

@@ -1,1 +1,1 @@
-"""What is said about runs: explanations, reports, log lines, and what views ask. It only reads; no run needs it."""
+"""Texts about runs: explanations, reports, log lines, and answers for views. They only read. No run needs them."""

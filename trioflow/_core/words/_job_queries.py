@@ -161,7 +161,7 @@ def reported_state(job: AnyJob) -> ReportedState:
 
 
 CountKey: TypeAlias = tuple[ReportedState, bool, bool]
-"""What counts of jobs distinguish: the state, whether it is a forever job, and whether its failure is tolerated."""
+"""A key of counts of jobs: the state, whether it is a forever job, and whether its failure is tolerated."""
 
 
 def count_key(job: AnyJob) -> CountKey:
@@ -362,7 +362,7 @@ def unkept_outputs(job: AnyJob) -> list[str]:
 
 
 Question = tuple[str, list[str] | None, bool, str]
-"""What a job asks a person, the texts that it accepts (None for any), whether it is secret, and the last refusal."""
+"""A question to a person, the texts that it accepts (None for any), whether it is secret, and the last refusal."""
 
 
 def may_ask(job: AnyJob) -> bool:

@@ -1,4 +1,4 @@
-"""What a pool runs: `Job`, a program, with its `Process` and its outcome, `JobInfo`; and `Task`, a group of jobs."""
+"""The work of a pool: `Job`, a program, with its `Process` and its outcome, `JobInfo`; and `Task`, a group of jobs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def reject_unsupported(value: Any, default: Any, option: str, subject: str, hint
 
 
 class Unit:
-    """What jobs and tasks have in common."""
+    """The common base of jobs and tasks."""
 
     def __init__(
         self,

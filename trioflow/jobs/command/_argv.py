@@ -1,4 +1,4 @@
-"""What a command is given: its arguments, its environment, placeholders in both, and lines for a shell.
+"""The input of a command: its arguments, its environment, placeholders in both, and lines for a shell.
 
 A line for a shell is a sequence of parts: texts at the even places, and at the odd ones the values of a t-string
 (Python 3.14) between them, of which the shell gets each as one word.
@@ -35,7 +35,7 @@ BYTES_TYPES: Final[Any] = (bytes, bytearray, memoryview)
 JOB_TYPE: Final[Any] = AbstractJob
 SHELL_PATH: Final = "/bin/sh"
 SHELL_SIGNS: Final = frozenset("|&;<>()$`*?[\"'\\")
-"""What only a shell gives a meaning to."""
+"""Characters that have a meaning only in a shell."""
 MAX_LABEL_ARGUMENTS_PER_END: Final = 20
 """The maximum number of arguments from the start of a command, and also from its end, in a default label."""
 

@@ -219,7 +219,7 @@ class ProcessJob(
 
     @property
     def processes(self) -> JobProcesses:
-        """What makes the call of this job; None if its scheduler decides that."""
+        """The executor, cluster or number of workers that makes the call; None if the scheduler decides."""
         return self._processes
 
     def status_text(self) -> str:

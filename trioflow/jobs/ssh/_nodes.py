@@ -226,7 +226,7 @@ MAX_CHARACTERS: Final = 10_000_000
 MAX_DIGITS: Final = 20
 _WORD_PATTERN: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
 _FOREIGN_PATTERN: Final = re.compile(r".*=.*|\d+|\[[^\[\]:,-]*(:[^\[\]:]*)?\]")
-"""What files of nodes for MPI, Slurm or Ansible have besides names: options, numbers of slots, and headings."""
+"""Matches the parts of files of nodes for MPI, Slurm or Ansible besides names: options, numbers of slots, headings."""
 _BRACKETS_PATTERN: Final = re.compile(r"\[([^\[\]]*)\]")
 _NODE_PATTERN: Final = re.compile(
     r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|(?!\[)[^:]*:[^:]*:.*)(?::(?P<port>\d+))?"

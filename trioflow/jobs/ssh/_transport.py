@@ -155,7 +155,7 @@ class OpenSsh:
 
 
 NEW_SETTINGS: Final = {"StdinNull": "no", "ForkAfterAuthentication": "no"}
-"""What sessions need whatever the configuration says, as SessionType of a command: settings since OpenSSH 8.7."""
+"""Settings that sessions need against any configuration, such as the SessionType of a command since OpenSSH 8.7."""
 BAD_SETTINGS_MESSAGES: Final = (
     "ad configuration option",
     "command-line line",

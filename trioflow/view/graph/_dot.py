@@ -206,7 +206,7 @@ def escape_line(line: str) -> str:
 # ---- the arrangement
 
 Key = TypeVar("Key", bound=Hashable)
-"""What stands for a box or a frame."""
+"""The key of a box or a frame."""
 Members = Mapping[Key, list[Key]]
 """The boxes and frames directly in each frame; first, for a key that stands for the whole, those in none.
 

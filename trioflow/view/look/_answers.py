@@ -39,7 +39,7 @@ SEND_TIMEOUT: Final = 10.0
 REQUEST_TIMEOUT: Final = 1.0
 """How long, in seconds, a client may take to send its request."""
 RECEIVED: Final = b" "
-"""What precedes an answer in JSON: if the program then ends instead of answering, it has received the request."""
+"""The prefix of an answer in JSON: if the program then ends instead of answering, it has received the request."""
 BACKLOG: Final = 16
 STRANGER_PAUSE: Final = 0.01
 """The pause, in seconds, after a connection of another user: a loop of them would take 40 % of a core otherwise."""

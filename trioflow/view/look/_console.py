@@ -47,11 +47,11 @@ NO_ANSWER: Final[Record] = {
     "tally": None,
     "keeps_jobs": True,
 }
-"""What stands in place of an answer until a run begins."""
+"""The placeholder for an answer until a run begins."""
 
 
 class WatchedRun:
-    """What a program has told of one run."""
+    """The facts that a program has told of one run."""
 
     def __init__(self) -> None:
         self.answer: Record = NO_ANSWER

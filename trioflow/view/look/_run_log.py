@@ -1,4 +1,4 @@
-"""What has happened in a run, newest first: the log of its page.
+"""The log of a run on its page, newest first.
 
 It is computed from the facts that the page has, those of `Events`: failures, attempts that failed, throttles, timeouts
 after which a job moved on, and incidents: who steered, holds, and what went wrong beside the jobs. That a job has

@@ -27,7 +27,7 @@ ACTIONS: Final = {
     "retry": "tried again",
     "answer": "answered",
 }
-"""What can be done, and how the log says it."""
+"""The possible actions, and how the log says each."""
 WINDOW_ADVICE: Final = "give a whole number from 1 up"
 MAX_GROUPS: Final = 5
 """The maximum number of nested schedulers that the answer to another window names."""

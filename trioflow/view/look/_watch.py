@@ -1,4 +1,4 @@
-"""What has changed in a run since a looking process asked last: the facts of which it builds its `TraceRecord`.
+"""The changes of a run since a looking process asked last: the facts of which it builds its `TraceRecord`.
 
 A job is described when its state or its attempt has changed, so that an answer takes time in proportion to the changes,
 and some nanoseconds for each job that has not settled. Nothing is recorded between two answers, but a scheduler with
@@ -63,12 +63,12 @@ Step = tuple[int, str, float | None, float | None]
 
 
 class Watch:
-    """What one looking process has been told about a run, and about those that its scheduler begins afterwards."""
+    """The state of knowledge of one looking process about a run, and about later runs of its scheduler."""
 
     def __init__(self, in_progress: RunInProgress) -> None:
         self.in_progress: Final = in_progress
         self.identity: Final = secrets.token_hex(8)
-        """What the keys of jobs belong to: who steers names it, so that no word is for a run that was not seen."""
+        """The run that the keys of jobs belong to. Who steers names it, to meet no run that was not seen."""
         self.lock: Final = threading.Lock()  # of `answer`; the end of the program does not take it
         self.has_more = False
         """Whether there is more to tell than the last answer has."""

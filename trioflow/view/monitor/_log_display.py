@@ -93,7 +93,7 @@ class LogDisplay(Display):
 
     @property
     def shown_subjects(self) -> Collection[str]:
-        """What the display shows beside the log: not the failures if there are many jobs."""
+        """The kinds of records that the display shows beside the log: no failures if there are many jobs."""
         is_long = self._model.root.counts.job_count > MAX_LISTED_JOBS
         return [*super().shown_subjects][is_long:]
 

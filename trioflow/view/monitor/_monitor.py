@@ -112,7 +112,7 @@ class Monitor(Instrument):
 
     @property
     def shown_subjects(self) -> Collection[str]:
-        """What the monitor shows in place of the log: the failures of a run, unless it has too many jobs, and its end.
+        """The kinds of records that the monitor shows in place of the log: the end of a run, and failures.
 
         It shows nothing in place of the log if its output is not where Python prints log records.
         """

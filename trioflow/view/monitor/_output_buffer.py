@@ -372,7 +372,7 @@ def gitlab_section(name: str, lines: str) -> str:
 
 _SECTION_NUMBERS: Final = itertools.count(1)
 FOLDS: Final[dict[str, Fold]] = {"GITHUB_ACTIONS": github_group, "GITLAB_CI": gitlab_section}
-"""What folds lines in the log of a CI system, by the environment variable that such a system sets to `true`."""
+"""How to fold lines in the log of a CI system, by the environment variable that such a system sets to `true`."""
 MAX_HELD_CHARACTERS: Final = 1 << 20
 
 

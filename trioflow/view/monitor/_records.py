@@ -43,7 +43,7 @@ class Display:
 
     @property
     def shown_subjects(self) -> Collection[str]:
-        """What the display shows beside the log, which need not repeat it; see `Instrument`."""
+        """The kinds of records that the display shows, which the log need not repeat; see `Instrument`."""
         return ("failure", "end") if self.is_beside_log else ()
 
     def start(self) -> None:

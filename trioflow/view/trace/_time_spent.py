@@ -146,7 +146,7 @@ def _percentile(sorted_values: Sequence[float], fraction: float) -> float | None
 WORK: Final = "work", ""
 """The `Activity` of a job that neither waits nor has ended."""
 Activity = tuple[WaitCause | Literal["work"], str]
-"""What a job does in an interval: `WORK`, or a wait, which is a pair of its cause and the name of the resource."""
+"""A job's activity in an interval: `WORK`, or a wait, which is a pair of its cause and the name of the resource."""
 
 
 def measured_spans(record: TraceRecord) -> list[Span]:
@@ -397,7 +397,7 @@ def critical_path_parts(record: TraceRecord) -> list[CriticalPathPart]:
 
 
 NOT_ADDED: Final = "jobs to be added"
-"""What a job waited for whose predecessors had ended before it was ready."""
+"""The cause of a wait of a job whose predecessors had ended before it was ready."""
 
 
 def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:

@@ -36,7 +36,7 @@ class GraphDescription:
     """The graph of a scheduler after its run."""
 
     statements: tuple[Statement, ...] = ()
-    """What is drawn; nothing if there are too many boxes."""
+    """The drawing; nothing if there are too many boxes."""
     direction: Direction = "TB"
     paths: dict[str, str] | None = None
     """The path of the job of each box or frame, by its name in the statements."""
@@ -66,7 +66,7 @@ class LiveObjects(NamedTuple):
     schedulers: tuple[BaseScheduler, ...] = ()
     jobs: tuple[AnyJob, ...] = ()
     tally: Tally | None = None
-    """What the scheduler has counted itself, because the record lacks jobs."""
+    """The scheduler's own counts, because the record lacks jobs."""
 
 
 def tally_of(spans: Iterable[Span], failed_groups: Iterable[Span]) -> Tally:
@@ -107,7 +107,7 @@ class TraceRecord:
     stored_graphs: tuple[GraphDescription, ...] = ()
     """The graphs of the outermost schedulers, if the record was read from a file."""
     live: LiveObjects = field(default_factory=LiveObjects, compare=False)
-    """What exists only in the process that ran, and is not written to a file."""
+    """Facts that exist only in the process of the run, and are not written to a file."""
 
     @property
     def root_runs(self) -> list[RunSpan]:
@@ -253,12 +253,12 @@ class TraceRecord:
 
     @cached_property
     def _roots(self) -> dict[int, Span]:
-        """What `find_root_failure` has found, by the number of the span, so that no part of a chain is walked twice."""
+        """The results of `find_root_failure`, by the number of the span, so that no part of a chain is walked twice."""
         return {}
 
     @cached_property
     def derived(self) -> dict[Any, Any]:
-        """What functions have derived from the record; see `once_for_each_record`."""
+        """Values that functions have derived from the record; see `once_for_each_record`."""
         return {}
 
 
