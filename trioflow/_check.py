@@ -47,7 +47,7 @@ def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
 
 
 def notes(scheduler: BaseScheduler, *, starts: bool) -> Iterator[str]:
-    """Yield what is no error: more jobs at once than a window says and, if a run starts, readers beside writers."""
+    """Yield warnings: windows that admit more jobs than they say and, before a run, files read without an order."""
     window, most = scheduler.jobs_window, _most_at_once(scheduler)
     if isinstance(window, int) and most > window:
         yield (

@@ -263,10 +263,10 @@ def stored_result(
 def used_around(
     first: AbstractJob[Any], members: RecordPaths, find_used: Callable[[str], Mapping[str, float]]
 ) -> Counter[str]:
-    """Return what the jobs in a `First` had used of budgets that they still need, without those of pools in it.
+    """Return the budget amounts that jobs of a `First` used and still need, except from pools inside the `First`.
 
-    What losers, and what they required, had used counts, too. `find_used` returns what the job with this path, or the
-    losers of the `First` with this path, had used.
+    Losers and their requirements count, too. `find_used` returns the amounts that the job with this path, or the losers
+    of the `First` with this path, had used.
     """
     paths, used = PathsInside(members), Counter[str]()
     lost, needed_by_any = find_used(members.prefix[:-1]), set[str]()
@@ -279,7 +279,7 @@ def used_around(
 
 
 def used_by_losers(first: AbstractJob[Any]) -> Counter[str]:
-    """Return what the jobs in a decided `First` that have no result have used of budgets of pools around it."""
+    """Return the budget amounts, from pools around a decided `First`, that its jobs without a result used."""
     used = Counter[str]()
     for job, needed in budgets_needed_around(first):
         if not is_scheduler(job) and not job.is_succeeded():

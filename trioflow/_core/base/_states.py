@@ -165,7 +165,7 @@ class CancelCause(enum.Enum):
     JOB = enum.auto()
     """A call of the job's `cancel()`."""
     END_OF_RUN = enum.auto()
-    """The run ends its forever jobs, of which a ready service has succeeded."""
+    """The run ends and cancels its forever jobs. A ready service counts as succeeded."""
     STOP = enum.auto()
     """The whole run stops, or its clean-up does."""
 

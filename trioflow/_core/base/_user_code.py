@@ -80,7 +80,7 @@ def shown_exception(error: BaseException) -> tuple[BaseException, str, str]:
     """Return the exception that a short text shows, and the texts to add before and after its message.
 
     For a group of exceptions of one type, at any depth, this is the first of them, because the group says only their
-    number. Otherwise it is the exception itself. A remedy stands first, because what is long is cut.
+    number. Otherwise it is the exception itself. The remedy comes first, because long texts are cut at the end.
     """
     leaves = leaf_exceptions(error)
     remedy = wrong_backend_remedy(error)

@@ -28,11 +28,11 @@ E = TypeVar("E", bound="TrioflowError")
 class TrioflowError(Exception):
     """The base class of the exceptions that trioflow defines.
 
-    They can be copied and pickled. A copy refers to the same jobs. An exception that comes from a pickle, as from
-    another process, has its message, but None in place of each attribute that cannot be pickled, such as a job.
+    They can be copied and pickled. A copy refers to the same jobs. Unpickling, for example in another process, restores
+    the message. Attributes that cannot be pickled, such as jobs, become None.
 
-    What a job or a run may raise has facts as its `str`, which a server may show to its clients. Advice for developers
-    is a note, which tracebacks and the log show.
+    The `str` of an exception of a job or a run contains only facts, so a server may show it to its clients. Advice for
+    developers is a note, which tracebacks and the log show.
     """
 
     _advice: str = ""

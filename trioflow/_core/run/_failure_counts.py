@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ._run import Run
 
 MAX_COUNTED_KEPT: Final = 16
-"""How many jobs are kept with `keep_jobs=False` of those whose failures count, and as many that are BLOCKED."""
+"""With `keep_jobs=False`: the number of failed jobs to keep, and the same number of blocked jobs."""
 
 
 class FailureCounts:

@@ -234,9 +234,9 @@ def reopen_all(run: Run) -> None:
 
 
 def reopen(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
-    """Let those of these members of a run be tried again that can be, with what they have blocked. O(V + E) of these.
+    """Reset these failed members and the jobs that they blocked, so that the run tries them again. O(V + E) of these.
 
-    What takes longer than a chunk is done in the next turns of the loop.
+    Members that cannot be tried again stay as they are. After a chunk, the work goes on in the next turns of the loop.
     """
     if failed := [job for job in jobs if not why_not(run, job)]:
         part = run.part(Reopening) or run.join(Reopening(run))

@@ -58,7 +58,7 @@ MAX_FIRST_WORKER_TURNS: Final = 2
 PENDING_INPUT_TURNS: Final = 16
 """The maximum number of turns of the loop in which forever jobs process pending input after the others have settled."""
 QUIET_TURNS: Final = 2
-"""The number of turns in which none of them has moved, after which nothing is pending: one wakes a job, one runs it."""
+"""Input counts as processed after this many turns of the loop without progress: one wakes a job, one runs it."""
 
 RUNS_IN_PROGRESS: Final[dict[Run, None]] = {}
 """The outermost runs in progress, in all threads of the process."""
@@ -782,7 +782,7 @@ class Run:
     # ---- stopping
 
     def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
-        """Start no more jobs, and cancel the running ones, except forever jobs. The first reason is kept.
+        """Start no more jobs, and cancel the running ones, except forever jobs. Keep the first reason.
 
         If the deadline of the run has passed, the reason is TIMEOUT instead. Runs nested in cancelled workers stop at
         once: their workers may start jobs before the loop delivers a cancellation.

@@ -477,8 +477,8 @@ class Lane:
 
     is_clean_up = False  # whether it is that of the clean-up jobs; the phase `CleanUp` is one
     group: WorkerGroup
-    # What stops the workers at its `deadline`: the clean-up phase, or, of the run and those that limit it, that whose
-    # deadline comes first.
+    # Has the deadline of these workers: the clean-up phase, or the run with the earliest deadline among this run and
+    # the runs that limit it.
     bounded_by: Any
 
     def __init__(self, run: Run, line: Line) -> None:

@@ -169,7 +169,7 @@ def describe_standstill(scheduler: BaseScheduler) -> str:
 
 
 def describe_outside_wait(scheduler: BaseScheduler) -> str:
-    """Return for what a run waits in which no job runs; "" if none of its jobs is ready."""
+    """Describe what the ready jobs wait for when no job runs; "" if no job is ready."""
     # Jobs further out may wait for what a nested scheduler holds.
     its_lines = [] if scheduler._run is None else [run.line for run in scheduler._run.with_nested()[::-1]]
     lines = (job for line in its_lines for job in [*(line.tokens.waiting if line.tokens else ()), *line.in_order()])

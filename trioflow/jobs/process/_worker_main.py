@@ -294,8 +294,8 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
 
     The values are the type of the exception, its arguments, its attributes, the members if it is a group, and the names
     of the parts that were omitted because they cannot be pickled: a plain pickle loses or changes what a type's
-    `__init__` makes of its arguments. Of an exception that cannot be made of these, such as one of a type in C, the
-    pickle is returned; if that cannot be restored either, e.g. because its type cannot be imported by name, that of a
+    `__init__` makes of its arguments. If the exception cannot be taken apart, for example a type in C, return its
+    pickle. If the pickle does not load, for example because the type cannot be imported by name, return the pickle of a
     RuntimeError.
     """
     error_type: type[BaseException] = type(error)
