@@ -165,7 +165,7 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "Events", trioflow.Events, {"file": "events"}
     yield "JUnit", trioflow.JUnit, {"path": "junit.xml"}
     yield "simulate", trioflow.simulate, {"scheduler": home()}
-    yield "ref", trioflow.ref, {"job": Job(nothing)}
+    yield "ref", trioflow.ref, {"value": Job(nothing)}
     for name, needed in METHODS.items():
         yield f"scheduler.{name}", method(home, name), needed
     yield "view.save", trioflow.view.save, {"source": home(), "path": "graph.mmd"}
@@ -343,7 +343,7 @@ def test_an_object_of_a_foreign_type_is_rejected() -> None:
         for call, parameter, rejected in walk()
         if "object" not in {one.value for one in rejected}
     ]
-    assert taken == ["abc.JobKind(arguments)"]  # what a kind of one's own gets
+    assert taken == ["ref(value)", "abc.JobKind(arguments)"]  # what a function or a kind of one's own gets
 
 
 def is_to_be_tried(thing: object) -> bool:

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from trioflow import AbstractJob, Job, Scheduler, Trace, ref
+from trioflow import AbstractJob, Job, Scheduler, Trace
 from trioflow._core.job._job import is_job
 from trioflow.view import listing
 
@@ -68,7 +68,7 @@ def test_what_only_says_to_be_a_job_is_no_member_and_no_requirement(name: str) -
     value = LIKE_JOBS[name]()
     for call in (
         lambda: Scheduler(value), lambda: Job(nothing, required=value), lambda: Job(nothing, required=[value]),
-        lambda: Job(nothing).requires(value), lambda: ref(value), lambda: Scheduler().explain(value),
+        lambda: Job(nothing).requires(value), lambda: Scheduler().explain(value),
     ):  # fmt: skip
         with pytest.raises(TypeError, match=r"is not a job|give a job"):
             call()

@@ -27,7 +27,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, cast
 
 from .._core.base._text_forms import join_names, plural
@@ -37,7 +37,7 @@ from .._core.job._function import FunctionJob, call_parts, input_at, is_found_by
 from .._core.job._job import AbstractJob, is_job, is_scheduler
 from .._core.job._job_options import OptionRecord
 from .._core.job._work_spec import LocalDirectory, Work
-from .._core.words._job_queries import options_of
+from .._core.words._job_queries import inputs_of, options_of
 from ._file_stamps import FileStamper, describe_stamp_change
 from ._serialization import (
     MIN_SLOW_INTEGER,
@@ -247,10 +247,10 @@ class FingerprintBuilder:
 
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         parts["f"] = work.what
-        parts["a"] = self._positional_forms(substitute_inputs(work.arguments, self._make_placeholder))
+        parts["a"] = self._positional_forms(self._with_placeholders(work.arguments))
         given: Any = work.options
         named: dict[str, Any] | None = given if type(given) is dict else None  # pyright: ignore[reportUnknownVariableType]
-        options = [*substitute_inputs(named.values() if named else work.options, self._make_placeholder)]
+        options = [*self._with_placeholders(named.values() if named else work.options)]
         for index, option in enumerate(options):
             if type(option) is LocalDirectory:
                 options[index] = None
@@ -262,6 +262,14 @@ class FingerprintBuilder:
                 name: self._value_form(option, f"its {name}")
                 for name, option in zip(named, options, strict=True) if option is not None and option is not False
             }  # fmt: skip
+
+    def _with_placeholders(self, values: Iterable[Any]) -> tuple[Any, ...]:
+        """Return values of a `Work` with placeholders for the inputs among them. Other jobs are passed as they are."""
+        inputs = frozenset(inputs_of(cast("AbstractJob[Any]", self._current_job)))
+        try:
+            return substitute_inputs(values, lambda job: self._make_placeholder(job) if job in inputs else job)
+        except (TypeError, ValueError) as error:
+            raise NotSerializable("its work", error) from None
 
     def _find_relative_directory(self, current: str, directory: str) -> str:
         """Return a directory relative to the journal's; `current`, the current one, is a key of the cache."""

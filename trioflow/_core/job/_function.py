@@ -31,7 +31,7 @@ from ._argument_types import A, AsyncOrThreadFunction1, AsyncOrThreadFunction2, 
 from ._errors import DROPPED, is_awaitable, not_awaitable_message
 from ._job import AbstractJob, T, is_job
 from ._job_options import JobOptions, check_keywords
-from ._labels import TEXTS, job_in
+from ._labels import TEXTS, Ref, job_in, without_ref
 
 ValueOf = Callable[[AbstractJob[Any]], Any]
 """A function that returns the value to pass in place of an input."""
@@ -81,26 +81,17 @@ UNFINISHED_SEARCH: Final = object()
 # ---- jobs among the arguments
 
 
-class Ref:
-    """A placeholder, returned by `ref`, for a job that is passed as the job itself, not as its result."""
+def ref(value: T) -> T:
+    """Pass a value as it is: it is not searched for jobs, and a job is not replaced by its result.
 
-    __slots__ = ("job",)
-
-    def __init__(self, job: AbstractJob[Any]) -> None:
-        self.job: Final = job
-
-
-def ref(job: AbstractJob[Any]) -> Any:
-    """Pass the job itself as an argument: it does not become an input, and is not replaced by its result.
+    Use it for a job that the function should get itself, and for values of which you know nothing, such as those that a
+    library hands on for its callers: large ones cost nothing, and whatever they contain is passed on.
 
     Args:
-        job: the job that the function should get.
+        value: the argument that the function should get.
 
     Returns:
-        A placeholder for the job, to be used among the arguments of another job.
-
-    Raises:
-        TypeError: `job` is not a job.
+        A placeholder for the value, to be used among the arguments of a job. Type checkers see the value.
 
     Example:
         >>> async def label(job):
@@ -111,9 +102,7 @@ def ref(job: AbstractJob[Any]) -> Any:
         0
 
     """
-    if not is_job(job):
-        raise TypeError(f"ref({short_repr(job)}): give a job")
-    return Ref(job)
+    return cast(T, value if type(value) is Ref else Ref(value))
 
 
 def result_of(job: AbstractJob[Any]) -> Any:
@@ -131,7 +120,7 @@ class Template:
         items: a copy of the container, or a list or dict with its items.
         finish: makes the object to pass of such a copy; None if it is the copy.
         jobs: for each item that is an input, its key or index, and the input.
-        nested: for each item that is itself such a container, its key or index, and its template.
+        nested: for each item that is itself such a container, or a `Ref`, its key or index, and its template.
 
     """
 
@@ -142,14 +131,14 @@ class Template:
         items: Any,
         finish: Callable[[Any], Any] | None,
         jobs: list[tuple[Any, AbstractJob[Any]]],
-        nested: list[tuple[Any, Template]],
+        nested: list[tuple[Any, Template | Ref]],
     ) -> None:
         self._finish = finish
-        self.original: Any = items  # each `Ref` in it is replaced by its job
+        self.original: Any = items
         self._jobs = tuple(jobs)
         self._nested = tuple(nested)
 
-    def substitute_inputs(self, value_of: ValueOf, copies: dict[Template, Any] | None = None) -> Any:
+    def substitute_inputs(self, value_of: ValueOf, copies: dict[Template | Ref, Any] | None = None) -> Any:
         """Return a copy of the container with `value_of(job)` in place of each input.
 
         Args:
@@ -354,8 +343,7 @@ class ArgumentSearch:
         kind: Any = cast(Any, type(container))
         contents, finish = (container, None) if kind in PLAIN_CONTAINERS else _unpack(container)
         jobs: list[tuple[Any, AbstractJob[Any]]] = []
-        refs: list[tuple[Any, AbstractJob[Any]]] = []
-        nested: list[tuple[Any, Template]] = []
+        nested: list[tuple[Any, Template | Ref]] = []
         is_mapping = isinstance(contents, (dict, UserDict))
         if is_mapping and not ATOMIC_TYPES.issuperset(map(type, cast(Any, contents))):
             self._reject_jobs_inside([*contents], "a key of a dict")
@@ -372,15 +360,13 @@ class ArgumentSearch:
                 self.inputs[value] = None
                 jobs.append((key, cast(Any, value)))
             elif kind is Ref:
-                refs.append((key, value.job))
+                nested.append((key, value))
             elif may_hold_jobs(kind):
                 self._reject_jobs_inside(value, f"in a {kind.__name__}")
         found: Template | None = None
-        if jobs or refs or nested:
+        if jobs or nested:
             contents, finish = _unpack(container) if contents is container else (contents, finish)
             found = Template(contents, finish, jobs, nested)
-            for key, job in refs:
-                contents[key] = job
         known[id(container)] = found
         return found
 
@@ -404,10 +390,11 @@ class ArgumentSearch:
     def _reject_jobs_inside(self, value: Any, where: str) -> None:
         """Reject a value that is or contains a job, at any depth, because no result can be filled in there."""
         for item in _contents(value):
-            if type(item) is Ref or is_job(item):
-                label = item.job.label if isinstance(item, Ref) else item.label  # pyright: ignore[reportUnknownMemberType]
+            passed = without_ref(item)
+            if passed is not item or is_job(passed):
+                name = repr(passed.label if is_job(passed) else item)
                 raise TypeError(
-                    f"{label!r} is {where} in the arguments of {self._subject()}, where its result cannot replace it; "
+                    f"{name} is {where} in the arguments of {self._subject()}, where nothing can be filled in; "
                     f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
             if issubclass(type(item), LAZY_ITERATORS):
@@ -454,9 +441,8 @@ def reject_text(values: Any, subject: str) -> None:
 
 def _has_only_atoms(container: Any) -> bool:
     """Return whether a plain container has no job, because all its items are atoms. Several jobs may share it."""
-    if cast(Any, type(container)) is dict and not ATOMIC_TYPES.issuperset(map(type, container.values())):
-        return False
-    return ATOMIC_TYPES.issuperset(map(type, container))
+    values = container.values() if cast(Any, type(container)) is dict else ()
+    return ATOMIC_TYPES.issuperset(map(type, container)) and ATOMIC_TYPES.issuperset(map(type, values))
 
 
 def substitute_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ...]:
@@ -722,8 +708,8 @@ class Job(FunctionJob[T]):
         function: an async function; a lambda, partial or callable object that returns an awaitable; or a coroutine
             object, which takes no further arguments.
         args: positional arguments of the call. A job among them, or at any depth in lists, tuples, deques and values
-            of dicts, is an input: the new job requires it, and gets its result in its place. `ref(job)` passes the job
-            itself. The same holds for the arguments of a `functools.partial`.
+            of dicts, is an input: the new job requires it, and gets its result in its place. `ref(value)` passes a job
+            itself, or any value unsearched. The same holds for the arguments of a `functools.partial`.
         kwargs: keyword arguments of the call; jobs among them are inputs too.
         options: the options of every job; see `AbstractJob`.
 

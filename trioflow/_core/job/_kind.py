@@ -10,7 +10,7 @@ from ._errors import Failure
 from ._function import ArgumentSearch, original_arguments, reject_text
 from ._job import AbstractJob, T
 from ._job_options import OPTIONS_IN_FINGERPRINTS, BoxStyle, JobOptions, callback
-from ._labels import MAX_DEPTH
+from ._labels import MAX_DEPTH, without_ref
 
 if TYPE_CHECKING:
     from ..base._states import JobState
@@ -181,4 +181,4 @@ def arguments_of(job: JobKind[Any]) -> tuple[Any, ...]:
 
 def original_arguments_of(job: JobKind[Any]) -> tuple[Any, ...]:
     """Return the arguments of a job as the user gave them, with the inputs among them."""
-    return tuple(original_arguments(job._arguments))
+    return tuple(map(without_ref, original_arguments(job._arguments)))

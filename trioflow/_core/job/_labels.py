@@ -50,6 +50,28 @@ SPECIAL_IN_PATHS: Final = re.compile(r"[\\/]|#(?=\d+\Z)")
 NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
+class Ref:
+    """A placeholder, returned by `ref`, for an argument that is passed as it is. A label shows the value.
+
+    It is the template of its value; see `Template` in `_function`.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value: Final = value
+
+    def substitute_inputs(self, *_: object) -> Any:
+        return self.value
+
+    def __repr__(self) -> str:
+        return f"ref({_format_argument(self.value)})"
+
+
+def without_ref(argument: Any) -> Any:
+    return argument.value if type(argument) is Ref else argument
+
+
 def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = MAX_DEPTH) -> str:
     """Return the default label of a job that calls a function: the function's name with shortened arguments.
 
@@ -77,6 +99,7 @@ def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth:
 
 def _format_argument(value: Any, depth: int = MAX_DEPTH) -> str:
     """Return one argument as short text, without running the user's code."""
+    value = without_ref(value)
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is int:
         return repr(value) if -MIN_HIDDEN_INT < value < MIN_HIDDEN_INT else "<int>"
@@ -112,13 +135,13 @@ def _format_float(value: float) -> str:
 def _format_container(value: Any, brackets: str, depth: int) -> str:
     """Return a container as short text. Its items are shown only if they are few and are not containers."""
     left, right = brackets[0], brackets[1]
-    if len(value) > MAX_ITEMS or any(type(item) in BRACKETS for item in value):
+    if len(value) > MAX_ITEMS or any(type(without_ref(item)) in BRACKETS for item in value):
         return f"{left}…{right}"
     if type(value) is not dict:
         return f"{left}{', '.join(_format_argument(item, depth) for item in value)}{right}"
     pairs: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
     items = (
-        f"{_format_argument(key)}: {'…' if type(item) in BRACKETS else _format_argument(item, depth)}"
+        f"{_format_argument(key)}: {'…' if type(without_ref(item)) in BRACKETS else _format_argument(item, depth)}"
         for key, item in pairs
     )
     return f"{left}{', '.join(items)}{right}"

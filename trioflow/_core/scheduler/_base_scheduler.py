@@ -1344,7 +1344,7 @@ def _made_by_user(subject: str, name: str, maker: Any, arguments: tuple[Any, ...
     """Return the label or the key of a job, which `label=` or `key=` of `map` makes from the arguments of the job."""
     is_format = isinstance(maker, str)
     try:
-        made = (maker.format if is_format else maker)(*arguments)
+        made = (maker.format if is_format else maker)(*map(_labels.without_ref, arguments))
     except Exception as error:
         problem = f"{name}={maker!r} cannot be filled in" if is_format else f"the function of {name}= raised"
         call_text = _labels.call_label(name, arguments, {})

@@ -1,0 +1,172 @@
+"""`ref(value)`: an argument that is passed as it is, in each place in which a value can stand, and to each reader."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import pytest
+
+from trioflow import Answer, CommandJob, Job, ProcessJob, Scheduler, Service, SshJob, ThreadJob, job, ref
+from trioflow.abc import JobKind, arguments_of
+from trioflow.view import listing
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+class Unsearched(list[Any]):
+    """A list that cannot be searched."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("the list is searched")
+
+
+async def give() -> str:
+    return "given"
+
+
+async def take(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+def take_in_thread(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+async def serve(*args: Any, task_status: Any, **kwargs: Any) -> None:
+    task_status.started((args, kwargs))
+    await anyio.sleep_forever()
+
+
+class Kind(JobKind[Any]):
+    async def co_run(self) -> Any:
+        return arguments_of(self), {}
+
+
+class Silent(Kind):
+    async def co_run(self) -> None: ...
+
+
+async def ignore(*args: Any) -> None: ...
+
+
+Make = Callable[[Any], Any]
+PLACES: dict[str, tuple[Make, Callable[[Any, Any], Any]]] = {
+    "positional": (lambda value: Job(take, 1, value), lambda args, _: args[1]),
+    "keyword": (lambda value: Job(take, kwargs={"x": value}), lambda _, kwargs: kwargs["x"]),
+    "in a list": (lambda value: Job(take, [value, Job(give)]), lambda args, _: args[0][0]),
+    "in a dict": (lambda value: Job(take, kwargs={"x": {"y": (value,)}}), lambda _, kwargs: kwargs["x"]["y"][0]),
+    "of a partial": (lambda value: Job(functools.partial(take, value)), lambda args, _: args[0]),
+    "of @job": (lambda value: job(take)(value), lambda args, _: args[0]),
+    "keyword of @job": (lambda value: job(take)(x=value), lambda _, kwargs: kwargs["x"]),
+    "of map": (lambda value: Scheduler().map(take, [value])[0], lambda args, _: args[0]),
+    "of a thread": (lambda value: ThreadJob(take_in_thread, value), lambda args, _: args[0]),
+    "of a service": (lambda value: Service(serve, value), lambda args, _: args[0]),
+    "of one's own kind": (lambda value: Kind(value), lambda args, _: args[0]),
+}
+VALUES: dict[str, Callable[[], Any]] = {
+    "job": lambda: Job(give, label="other"),
+    "scheduler": lambda: Scheduler(Job(give)),
+    "list of jobs": lambda: [Job(give)],
+    "set": lambda: {Job(give)},
+    "named tuple": lambda: Pair(1, Job(give)),
+    "generator": lambda: (item for item in "ab"),
+    "text of a job": lambda: str(Job(give)),
+    "atom": lambda: 7,
+    "what cannot be searched": Unsearched,
+}
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("place", PLACES)
+def test_ref_passes_any_value_as_it_is(place: str, value: str, backend: Any) -> None:
+    """What `ref` wraps is not searched, nor rejected, and is the very object that the function gets."""
+    make, find = PLACES[place]
+    wanted = VALUES[value]()
+    asking = make(ref(wanted))
+    assert not [one for one in asking.required if one is wanted or one.label != "give()"]
+    scheduler = asking.scheduler or Scheduler(asking, Job(give, required=asking))
+    assert scheduler.run(backend=backend)
+    assert find(*asking.result()) is wanted
+
+
+def test_ref_of_ref_is_ref() -> None:
+    """A caller may have wrapped the value that a library wraps."""
+    asking = Job(take, ref(ref(7)))
+    assert Scheduler(asking).run(backend="asyncio")
+    assert asking.result() == ((7,), {})
+
+
+# The label of a partial shows its arguments only if they are searched; a kind makes its own label.
+@pytest.mark.parametrize("place", [place for place in PLACES if place not in ("of a partial", "of one's own kind")])
+def test_labels_show_the_value(place: str) -> None:
+    """A label, and what prints labels, is the same with `ref` and without."""
+    make, _ = PLACES[place]
+    assert make(ref("text")).label == make("text").label
+    assert make(ref([1, 2])).label == make([1, 2]).label
+    assert "ref" not in listing(make(ref("text")).scheduler or Scheduler(make(ref("text"))))
+
+
+def test_labels_and_keys_of_map_get_the_value() -> None:
+    """A function that makes the label or the key of a job gets what the job's function gets."""
+    labels = [one.label for one in Scheduler().map(take, [ref("a"), ref("b")], label="page {}")]
+    keys = [one.key for one in Scheduler().map(take, [ref("a"), ref("b")], key=str.upper)]
+    assert (labels, keys) == (["page a", "page b"], ["A", "B"])
+
+
+def test_ref_where_nothing_can_be_filled_in_is_rejected() -> None:
+    """As for a job: it would reach the function as a placeholder."""
+    for hidden in ({ref(7)}, Pair(1, ref(7)), {ref(7): 1}, iter([ref(7)])):
+        with pytest.raises(TypeError, match=r"'?ref\(7\)'? is .*'take'.* plain list"):
+            Job(take, hidden)
+
+
+def test_ref_where_no_function_is_called_is_named() -> None:
+    """Commands, questions and options take texts, in which nothing is searched: the error shows the placeholder."""
+    for make in (
+        lambda: CommandJob(["echo", ref("x")]),
+        lambda: CommandJob(["echo"], env={"X": ref("x")}),
+        lambda: CommandJob(["cat"], stdin=ref(b"x")),
+        lambda: Answer(ref("sure?")),
+        lambda: SshJob("node", ref("ls")),
+        lambda: Job(take, required=ref(7)),  # type: ignore[arg-type]
+        lambda: Job(take, label=ref("x")),
+    ):
+        with pytest.raises(TypeError, match=r"ref\("):
+            make()
+
+
+def test_ref_is_not_sent_to_another_process() -> None:
+    """An executor gets the value, and what cannot be sent is named as without `ref`."""
+    with ThreadPoolExecutor(1) as executor:
+        called = ProcessJob(take_in_thread, ref([1]), kwargs={"x": ref({2})}, processes=executor)
+        assert Scheduler(called).run(backend="asyncio")
+    assert called.result() == (([1],), {"x": {2}})
+    sent = ProcessJob(pickle.dumps, ref([1, 2]))
+    unsent = ProcessJob(len, ref([Job(give)]))
+    assert not Scheduler(sent, unsent, log=False).run(backend="asyncio")
+    assert pickle.loads(sent.result()) == [1, 2]
+    assert "argument 1, a list, cannot be sent" in str(unsent.raised_exception())
+
+
+@pytest.mark.parametrize("make", [functools.partial(Job, ignore), Silent], ids=["function", "kind"])
+def test_journals_know_the_value(make: Any, backend: Any, tmp_path: Path) -> None:
+    """The fingerprint of a value is the same with `ref` and without; a job counts as an object, by its path."""
+
+    def run(*values: Any) -> list[bool]:
+        jobs = [make(value, label=f"job {number}") for number, value in enumerate(values)]
+        assert Scheduler(jobs, log=False).run(backend=backend, journal=str(tmp_path / "run.db"))
+        return [one.restored for one in jobs]
+
+    other = Job(give, label="other")
+    assert run([1, 2], ref({"a": 1}), ref(other), ref(item for item in "ab")) == [False] * 4
+    assert run(ref([1, 2]), {"a": 1}, ref(other), ref(item for item in "ab")) == [True, True, True, False]
+    assert run(ref([1, 3]), {"a": 2}, ref(Job(give, label="another")), 7) == [False] * 4
