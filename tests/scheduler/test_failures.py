@@ -61,6 +61,36 @@ def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> Non
     assert "'slow'" in str(second)
 
 
+@pytest.mark.parametrize("stops", [False, True], ids=["to its end", "cancelled"])
+def test_raise_for_failures_can_raise_the_first_one(stops: bool, virtual: Virtual) -> None:
+    """With `first`, the first failure that counts leaves as its job raised it, however the run ended."""
+    tolerated, first, second = OSError("tolerated"), KeyError("first"), OSError("second")
+    scheduler = Scheduler(
+        Job(fail, 1, tolerated, critical=False),
+        Scheduler(Job(fail, 2, first, label="first"), label="in"),
+        Job(fail, 3, second),
+        Job(nap, 4),
+    )
+
+    async def cancel() -> None:
+        await anyio.sleep(3.5)
+        scheduler.cancel()
+
+    scheduler.raise_for_failures(first=True)
+    if stops:
+        scheduler.add(Job(cancel))
+    assert virtual(scheduler.co_run) is False
+    assert scheduler.stop_reason is (StopReason.CANCELLED if stops else StopReason.FAILED)
+    for _ in range(2):
+        with pytest.raises(KeyError) as caught:
+            scheduler.raise_for_failures(first=True)
+        assert caught.value is first
+        assert caught.value.__context__ is None
+    assert len(first.__notes__) == 1
+    with pytest.raises(TypeError, match="first='no'"):
+        scheduler.raise_for_failures(first="no")  # type: ignore[arg-type]
+
+
 def test_check_raises_the_failures_of_a_run_that_failed(virtual: Virtual) -> None:
     """With `check=True`, a run that failed raises the group of the failures that count, without what they blocked."""
     error = OSError()

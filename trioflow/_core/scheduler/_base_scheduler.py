@@ -1175,17 +1175,23 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         return {job: cast("Exception", job.raised_exception()) for job in _failures.failed_jobs(self)}
 
-    def raise_for_failures(self) -> None:
+    def raise_for_failures(self, *, first: bool = False) -> None:
         """Raise an `ExceptionGroup` of the failures that count, in the order in which the jobs settled.
 
         In place of a nested scheduler, the group has the failures of its jobs. Jobs that are BLOCKED by a failure in
-        the group are left out. Each exception has a note that names its job. If no failure counts, nothing is raised.
+        the group are left out. Each exception has a note that names its job. If no failure counts, nothing is raised:
+        neither for a timeout nor for `cancel()`, which `check=` of a run raises.
+
+        Args:
+            first: whether to raise the first of the failures in place of the group, as its job raised it.
 
         Raises:
             ExceptionGroup: at least one failure counts in the last run, or in the one in progress.
+            Exception: with `first`, the first failure that counts.
+            TypeError: `first` is not a bool.
 
         """
-        _failures.raise_failures(self)
+        _failures.raise_failures(self, _job_options.flag(first, "first", self._name_for_errors))
 
     # ---- for the rest of the package
 
