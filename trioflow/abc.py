@@ -81,7 +81,6 @@ from ._core.words._job_queries import ranks_of as ranks_of
 from ._core.words._job_queries import reason_not_restored as reason_not_restored
 from ._core.words._job_queries import reported_state as reported_state
 from ._core.words._job_queries import restoration_of as restoration_of
-from ._core.words._job_queries import seconds_taken as seconds_taken
 from ._core.words._job_queries import stored_result as stored_result
 from ._core.words._run_view import RunView as RunView
 from ._core.words._run_view import current_run as current_run

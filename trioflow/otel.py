@@ -23,16 +23,7 @@ except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(_message, name=_missing.name) from None
 
 from . import CommandJob, CommandService, JobState, __version__
-from .abc import (
-    Instrument,
-    JobKind,
-    explicit_label,
-    is_scheduler,
-    propagate_env,
-    reported_state,
-    seconds_taken,
-    waiting,
-)
+from .abc import Instrument, JobKind, explicit_label, is_scheduler, propagate_env, reported_state, waiting
 from .view.text._verdict import Tally, run_verdict
 
 if TYPE_CHECKING:
@@ -187,7 +178,7 @@ class Tracing(Instrument):
             span = self._start_span(scheduler, job)
         else:
             self._running.add(-1 if not is_waiting else 0)
-            self._duration.record(seconds_taken(job) or 0.0, {"state": reported_state(job).value})
+            self._duration.record(job.took or 0.0, {"state": reported_state(job).value})
         span.set_attribute("trioflow.state", reported_state(job).value)
         if job.attempts > 1:
             span.set_attribute("trioflow.attempts", job.attempts)

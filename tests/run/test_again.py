@@ -15,9 +15,11 @@ from trioflow import (
     AbstractJob,
     Budget,
     CycleError,
+    Events,
     First,
     Job,
     JobState,
+    JUnit,
     Monitor,
     PerKey,
     Pool,
@@ -677,3 +679,79 @@ def test_what_a_scheduler_without_kept_jobs_still_has_is_tried_again(virtual: Vi
         virtual(main)
     assert [body.calls for body in bodies].count(2) == 16
     assert len(info.value.exceptions) == 1
+
+
+@pytest.mark.parametrize("stagger", [None, 1, float("inf")])
+def test_a_first_that_is_tried_again_keeps_its_winners(backend: BackendName, virtual: Virtual, stagger: Any) -> None:
+    """A `First` with `enough=2` of which one has succeeded asks that one no more: what it has paid for counts."""
+    bodies = [Broken(0), Broken(1), Broken(1)]
+    first = First(*map(Job, bodies), enough=2, stagger=stagger)
+    scheduler = Scheduler(first, on_settled=lambda job: job.try_again() if job.attempts == 1 else None)
+    assert virtual(scheduler.co_run)
+    assert (bodies[0].calls, first.result()) == (1, [1, 2])
+    assert first.attempts == 2
+
+
+def test_a_first_whose_result_was_dropped_has_its_winners_at_once(backend: BackendName, virtual: Virtual) -> None:
+    """In a group that is tried again, a `First` with `keep_result=False` runs again, but none of its winners do."""
+    body, after = Broken(0), Broken(1)
+    first = First(Job(body), Job(anyio.sleep, 9), keep_result=False)
+    group = Scheduler(first, Job(after, first))
+    assert virtual(Scheduler(group, on_settled=lambda job: job.try_again() if job.attempts == 1 else None).co_run)
+    assert (body.calls, after.calls) == (1, 2)
+
+
+def test_attempts_and_times_of_a_member_go_on_when_its_group_is_tried_again(
+    backend: BackendName, virtual: Virtual
+) -> None:
+    """They began anew for the job, while its group, the trace and a job without a group went on to count."""
+    job, trace = Job(Broken(2), retry=Retry(1, first=4, jitter=False), label="job"), Trace()
+    group = Scheduler(job, label="group")
+
+    async def mend() -> None:
+        await anyio.sleep(10)
+        group.try_again()
+
+    assert virtual(Scheduler(group, Job(mend), instruments=[trace]).co_run)
+    assert (job.attempts, job.took, job.started_at, job.elapsed) == (3, 3, 0, 11)
+    span = next(span for span in trace.spans if span.path == "group/job")
+    assert (span.took, span.elapsed, span.started_at, span.attempts) == (3, 11, 0, (0, 5, 10))
+    assert [number for number, *_ in span.failed_attempts] == [1, 2]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_instruments_of_an_inner_scheduler_hear_that_its_jobs_run_again(
+    backend: BackendName, virtual: Virtual, depth: int
+) -> None:
+    """When a scheduler around theirs is retried, they have no run, and heard of two ends without a reopening."""
+    told = Told()
+    inner = Scheduler(Job(nap, label="a"), label="inner", instruments=[told])
+    middle = Scheduler(inner, label="middle") if depth == 2 else inner
+    outer = Scheduler(middle, Job(Broken(1, 2)), critical_jobs=True, retry=1, label="outer")
+    assert virtual(Scheduler(outer).co_run)
+    assert told.told == ["finished a", "reopened a", "finished a"]
+
+
+class Told(Instrument):
+    """An instrument that writes down which jobs have settled, and which are IDLE again."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        self.told.append(f"finished {job.label}")
+
+    def job_reopened(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        assert not job.is_settled()
+        self.told.append(f"reopened {job.label}")
+
+
+def test_views_of_an_inner_scheduler_bear_that_its_jobs_run_again(
+    backend: BackendName, virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An instrument that raised would be removed, and the log would say so."""
+    views = [Trace(), Monitor(file=io.StringIO()), Events(tmp_path / "events.jsonl"), JUnit(tmp_path / "junit.xml")]
+    inner = Scheduler(Job(nap, label="a"), label="inner", instruments=views)
+    outer = Scheduler(inner, Job(Broken(1, 2)), critical_jobs=True, retry=1, label="outer")
+    assert virtual(Scheduler(outer).co_run)
+    assert "raised in" not in caplog.text

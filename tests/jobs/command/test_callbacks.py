@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from trioflow import (
     StopReason,
 )
 
-from ...bodies import fail, run
+from ...bodies import fail, nothing, run
 from .commands import PIPE
 
 
@@ -144,8 +145,89 @@ def test_in_its_own_on_settled_a_job_has_the_state_that_it_will_have(
     job = CommandJob(command, **options, terminate_grace=0.1, on_done=told("done"), on_settled=settled)
     run(backend, job, Job(fail, 0.3, critical=True))
     assert told.states()[-1] == ("settled", state) == ("settled", job.state.value)
-    assert told.states()[:-1] == [("done", "running")] * (state == "succeeded")
+    assert told.states()[:-1] == [("done", "succeeded")] * (state == "succeeded")
     assert raised == [(True, job.is_succeeded(), type(job.raised_exception()).__name__)]
+
+
+@pytest.mark.parametrize("retry", [None, Retry(1, first=100)])
+def test_in_its_own_on_settled_a_job_has_all_facts_of_its_end(backend: str, retry: Retry | None) -> None:
+    """`finished_at` was None there, so `as_settled()`, which sorts by it, raised a TypeError."""
+    facts: list[Any] = []
+
+    def settled(job: CommandJob) -> None:
+        assert job.scheduler is not None
+        job.scheduler.as_settled()
+        facts.append((job.state, job.attempts, job.finished_at is not None, job.elapsed is not None))
+
+    job = CommandJob(["false"], retry=retry, on_settled=settled)
+    run(backend, Job(nothing), job, Job(fail, 0.3, critical=True))
+    assert facts == [(job.state, 1, True, True)]
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_job_may_be_tried_again_in_its_own_on_settled(
+    backend: str, tmp_path: Path, is_cancelled: bool, is_nested: bool
+) -> None:
+    """`try_again()` said there that the job is running. Each of its two ends is told once, as it was."""
+    told: list[tuple[str, str]] = []
+
+    def started(job: CommandJob) -> None:
+        if is_cancelled and job.attempts == 1:
+            job.cancel()
+
+    def settled(job: CommandJob) -> None:
+        told.append(("own", job.state.value))
+        if job.attempts == 1:
+            (tmp_path / "mended").touch()
+            job.try_again()
+
+    line = ["sh", "-c", "test -e mended || exec sleep 100" if is_cancelled else "test -e mended"]
+    job = CommandJob(line, cwd=tmp_path, label="job", on_start=started, on_settled=settled)
+    home = Scheduler(
+        job,
+        CommandJob(["true"], required=job, label="next"),
+        on_settled=lambda each: told.append((each.label, each.state.value)),
+    )
+    scheduler = Scheduler(home) if is_nested else home
+    assert scheduler.run(backend=backend)
+    first = "cancelled" if is_cancelled else "failed"
+    blocked = [("next", "blocked")]
+    assert told == [
+        ("own", first),
+        ("job", first),
+        *blocked,
+        ("own", "succeeded"),
+        ("job", "succeeded"),
+        ("next", "succeeded"),
+    ]
+
+
+def test_scheduler_try_again_in_an_own_on_settled_means_that_job_too(backend: str, tmp_path: Path) -> None:
+    """`scheduler.try_again()` tries again all that has failed, the job that tells its end included."""
+
+    def settled(job: CommandJob) -> None:
+        if job.is_done() and not job.is_succeeded():
+            (tmp_path / "mended").touch()
+            assert job.scheduler is not None
+            job.scheduler.try_again()
+
+    job = CommandJob(["test", "-e", "mended"], cwd=tmp_path, on_settled=settled)
+    assert Scheduler(job).run(backend=backend)
+    assert job.attempts == 2
+
+
+def test_a_critical_job_cannot_be_tried_again_in_its_own_on_settled(backend: str) -> None:
+    """Its failure is about to stop the run, and the error says so; it does not look as if it would be tried again."""
+    errors: list[str] = []
+
+    def settled(job: CommandJob) -> None:
+        with pytest.raises(RuntimeError) as caught:
+            job.try_again()
+        errors.append(str(caught.value))
+
+    run(backend, CommandJob(["false"], label="deploy", critical=True, on_settled=settled))
+    assert errors == ["try_again() of 'deploy': it is critical, so its failure is about to stop the run"]
 
 
 def test_on_done_is_called_after_a_timeout_with_move_on(backend: str) -> None:

@@ -376,7 +376,7 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
             f"the result of {job.label!r} was dropped when the last job that uses it had started",
             "leave out keep_result=False to read it later",
         )
-    if job._state is JobState.CANCELLED:
+    if job.state is JobState.CANCELLED:
         return JobCancelled(f"{job.label!r} was cancelled: it has no result")
     if job._state is JobState.SKIPPED:
         return JobSkipped(f"{job.label!r} was skipped: it has no result")

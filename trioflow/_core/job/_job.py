@@ -85,8 +85,7 @@ class RunExtras:
     """The part of a job's state in a run that few jobs need, created on demand. Class attributes hold the defaults."""
 
     has_timed_out = False  # whether a timeout ended a call of the job
-    is_in_callback = False  # whether `on_done` or `on_settled` runs after a success, and may read the result
-    coming_state: JobState | None = None  # while `on_settled` runs, the state that the job will have
+    coming_state: JobState | None = None  # while its `on_done` or `on_settled` runs, the state that the job will have
     ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
     consumer_count = 0  # how many jobs that have not started need the result; counted with `keep_result=False`
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
@@ -122,11 +121,12 @@ class RunExtras:
         counts, reasons = (self.retry_count, self.consumer_count), (self.restoration, self.not_restored_reason)
         return not (any(counts) or any(reasons) or self.has_timed_out) and self.fraction is self.ready_at is None
 
-    def add_retry(self, began: float, failed_at: float, error: BaseException, backoff: float) -> None:
-        """Count another attempt, after a backoff. The one before failed at `failed_at`, with `error`."""
+    def add_retry(self, began: float, ended: float, error: BaseException | None, backoff: float) -> None:
+        """Count another attempt, after a backoff. The one before ended with `error`; with None, it succeeded."""
         self.retry_count += 1
-        self.earlier_seconds += failed_at - began
-        attempt = FailedAttempt(self.retry_count, began, failed_at, _errors.one_line_error(error), failed_at + backoff)
+        self.earlier_seconds += ended - began
+        text = JobState.SUCCEEDED.value if error is None else _errors.one_line_error(error)
+        attempt = FailedAttempt(self.retry_count, began, ended, text, ended + backoff)
         self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
 
     def add_listener(self, listener: Callable[[AbstractJob[Any]], None]) -> None:
@@ -610,7 +610,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def state(self) -> JobState:
-        """The state of the job; while its own `on_settled` is called, the one that it is about to have."""
+        """The state of the job; while its own `on_done` or `on_settled` is called, the one that it is about to have."""
         extras = self._extras
         return self._state if extras is None or extras.coming_state is None else extras.coming_state
 
@@ -665,6 +665,20 @@ class AbstractJob(Generic[T]):
         if self._finished_at is not None:
             return self._finished_at - started_at
         return self._worker.run.clock() - started_at if self._worker is not None else None
+
+    @property
+    def took(self) -> float | None:
+        """The seconds in which the attempts of the job have run; None if it never started.
+
+        `elapsed` also has the time between attempts: backoffs, waits for a slot, and the wait until `try_again()`.
+        """
+        extras = self._extras
+        if extras is None or not extras.retry_count:
+            return self.elapsed
+        began, ended, worker = self._started_at, self._finished_at, self._worker
+        if ended is None and worker is not None:
+            ended = worker.run.clock()
+        return extras.earlier_seconds + (0.0 if began is None or ended is None else ended - began)
 
     @property
     def attempts(self) -> int:
@@ -735,8 +749,7 @@ class AbstractJob(Generic[T]):
             JobNotDone: the job has not settled, or its result was dropped because of `keep_result=False`.
 
         """
-        in_callback = self._extras is not None and self._extras.is_in_callback
-        has_result = self._state is JobState.SUCCEEDED or self._is_ready() or in_callback
+        has_result = self.state is JobState.SUCCEEDED or self._is_ready()
         if has_result and self._outcome is not _errors.DROPPED:
             return cast(T, self._outcome)
         if default is not NO_DEFAULT:

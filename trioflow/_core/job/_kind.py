@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ..base._text_forms import name_in_errors
-from ._errors import Failure
 from ._function import ArgumentSearch, original_arguments, reject_text
 from ._job import AbstractJob, T
 from ._job_options import OPTIONS_IN_FINGERPRINTS, BoxStyle, JobOptions, callback
@@ -140,20 +139,18 @@ class JobKind(AbstractJob[T]):
 
     # ---- for the engine
 
-    def _run_callback(self, function: Callback | None, outcome: Any, state: JobState | None = None) -> None:
-        """Call a function with the job; do nothing for None.
-
-        During the call, the job's `result()` returns `outcome` or, if that is a `Failure`, raises its exception. Its
-        state is `state`, if that is not None.
-        """
+    def _run_callback(self, function: Callback | None, run: Any, state: JobState, outcome: Any) -> None:
+        """Call `on_done` or `on_settled`, if it is not None, with the end that the job is about to have in this run."""
         if function is None:
             return
-        extras = self._ensure_extras()
-        self._outcome, extras.is_in_callback, extras.coming_state = outcome, type(outcome) is not Failure, state
+        extras, before, was_settling = self._ensure_extras(), self._outcome, run.is_settling
+        self._outcome, self._finished_at, extras.coming_state = outcome, run.clock(), state
+        run.is_settling = True
         try:
             function(self)
         finally:
-            self._outcome, extras.is_in_callback, extras.coming_state = None, False, None
+            self._outcome, self._finished_at, extras.coming_state = before, None, None
+            run.is_settling = was_settling
 
     def _default_label(self, depth: int = MAX_DEPTH) -> str:
         return self.redacted_label() if self.redact else self.default_label(depth)

@@ -83,8 +83,15 @@ class FirstRule(Part, Instrument):
         self.is_decided = False
 
     def enter(self, phase: RunPhase) -> None:
+        """Count what has succeeded before the `First` was tried again; if that is enough, nothing has to start."""
         if phase is LINKING:
+            kept = [job for job in self._run.members.jobs if job._state is JobState.SUCCEEDED]
+            self._open_turns.update(kept)
             self.on_added()
+            kept = sorted(filter(self._competitors.__contains__, kept), key=lambda job: job._finished_at or 0.0)
+            self.winners.extend(kept[: self._enough])
+        elif phase is RunPhase.RUNNING:
+            self._add_winners([])
 
     # ---- the steps of a job
 
@@ -161,8 +168,7 @@ class FirstRule(Part, Instrument):
         requirements = {job: members.all_requirements(job) for job in members.jobs}
         self._competitors = dict.fromkeys(members.competitors(requirements))
         self._closed_turns = deque(job for job in self._competitors if job not in self._open_turns)
-        known = {*self._losers, *self._restored, *self.winners}
-        self._unsettled = dict.fromkeys(job for job in self._competitors if job not in known)
+        self._unsettled = dict.fromkeys(job for job in self._competitors if not job._state.is_settled)
         self._turns = {}
         for competitor in self._competitors if self._stagger is not None else ():
             todo = [competitor]

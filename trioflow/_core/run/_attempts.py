@@ -36,7 +36,7 @@ from ..admission._resource import TIME_TOLERANCE
 from ..base._states import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason
 from ..base._user_code import get_traceback, innermost_line, leaf_exceptions
 from ..job import _errors, _job_options
-from ..job._errors import Failure, find_interruption
+from ..job._errors import find_interruption
 from ..job._job import AbstractJob, RunExtras, is_scheduler
 from ._handle import TimeLimit
 from ._instruments import Part
@@ -71,38 +71,34 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
     on_done, on_settled = job._callbacks
     try:
         value = await _call_with_timeouts(worker, job, options)
-        _run_last_callback(worker, job, on_done, value)
+        _run_last_callback(worker, job, on_done, SUCCEEDED, value)
     except BaseException as error:
-        worker.verdict = worker.verdict or judge(worker, job, error)
-        if worker.verdict.state.is_settled:
-            is_cancelled = worker.run.backend.split_cancellations(error)[1] is None
-            outcome = Failure(_cancelled_error(job) if is_cancelled else error)
-            _run_last_callback(worker, job, on_settled, outcome, worker.verdict.state)
+        worker.verdict = verdict = worker.verdict or judge(worker, job, error)
+        if verdict.state.is_settled:
+            outcome = worker.run.outcome_of(job, verdict, worker.cause)
+            _run_last_callback(worker, job, on_settled, verdict.state, outcome)
         raise
-    _run_last_callback(worker, job, on_settled, value, SUCCEEDED)
+    _run_last_callback(worker, job, on_settled, SUCCEEDED, value)
     return value
 
 
-def _run_last_callback(worker: Worker, job: Any, callback: Any, outcome: Any, state: JobState | None = None) -> None:
+def _run_last_callback(worker: Worker, job: Any, callback: Any, state: JobState, outcome: Any) -> None:
     """Run a callback after the last attempt of a job; what it raises is the job's failure, and final."""
     try:
-        job._run_callback(callback, outcome, state)
+        job._run_callback(callback, worker.run, state, outcome)
     except BaseException as error:
         worker.verdict = Verdict(FAILED, error, error)
         raise
 
 
-def _cancelled_error(job: AbstractJob[Any]) -> BaseException:
-    """Return what stands for a cancellation in callbacks."""
-    return _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
-
-
-def report_unrepeated(job: Any, failure: Failure | None) -> BaseException | None:
+def report_unrepeated(run: Run, job: Any, state: JobState, outcome: Any) -> BaseException | None:
     """Call `on_settled` of a job that waits for another attempt, if it does: no other will come.
 
     Args:
+        run: the run of the job.
         job: the job, which may never have started.
-        failure: the outcome of the job; None if it was cancelled.
+        state: its final state.
+        outcome: its outcome.
 
     Returns:
         The exception that the callback has raised.
@@ -111,8 +107,7 @@ def report_unrepeated(job: Any, failure: Failure | None) -> BaseException | None
     extras: RunExtras | None = job._extras
     if job._callbacks is not None and extras is not None and (extras.retry_count or extras.throttlings):
         try:
-            outcome = failure or Failure(_cancelled_error(job))
-            job._run_callback(job._callbacks[1], outcome, CANCELLED if failure is None else FAILED)
+            job._run_callback(job._callbacks[1], run, state, outcome)
         except BaseException as error:
             return error
     return None

@@ -208,10 +208,12 @@ def why_not(run: Run, job: AbstractJob[Any] | None) -> str:
         return f"{run.scheduler.label!r} {run.phase.value}"
     if job is None:
         return ""
-    state = job._state
+    state = job.state  # its own `on_settled` may ask
     if not (state is FAILED or (state is CANCELLED and job._outcome.is_alone)):
         cause = "; try again what has blocked it" if state is JobState.BLOCKED else ""
         return f"it is {state.value}, and only what has failed, or was cancelled alone, can be{cause}"
+    if not job._state.is_settled and job._criticality():
+        return "it is critical, so its failure is about to stop the run"
     if run.scheduler._enough is not None:
         return f"{run.scheduler.label!r} is a First, which has counted its failure; it can be tried again as a whole"
     if job not in run.members.jobs:
@@ -227,10 +229,27 @@ def _lacks_input(job: AbstractJob[Any]) -> bool:
     return any(each._outcome is DROPPED for each in job._inputs)
 
 
+def put_back(job: AbstractJob[Any], now: float) -> None:
+    """Put a settled job back to IDLE. What it has done counts as an attempt, after which it may be retried anew."""
+    extras = job._extras
+    if job._started_at is not None and job._finished_at is not None:
+        extras = job._ensure_extras()
+        error = None if job._state is JobState.SUCCEEDED else no_result_error(job)
+        extras.earlier_use, extras.first_started_at = budgets_used(job), job.started_at
+        extras.add_retry(job._started_at, job._finished_at, error, now - job._finished_at)
+        extras.keeps_succeeded = is_scheduler(job)
+    if extras is not None:
+        extras.earlier_retries, extras.is_untold = extras.retry_count, False
+        extras.ready_at = extras.fraction = extras.grant = extras.time_limit = extras.backoff_until = None
+        extras.restoration = None
+    job._reset()
+    job._extras = extras or job._extras
+
+
 def reopen_all(run: Run) -> None:
     """Try again what has failed here and in nested runs, if it can be, and the failure was not awaited."""
     for each in run.with_nested():
-        reopen(each, [job for job in each.members.jobs if job._state is FAILED and not job._outcome.is_taken])
+        reopen(each, [job for job in each.members.jobs if job.state is FAILED and not job._outcome.is_taken])
 
 
 def reopen(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
@@ -259,8 +278,7 @@ class Reopening(Part):
         self._clear_report()
 
     def _clear_report(self) -> None:
-        self._errors: list[str] = []
-        self._reported: list[AbstractJob[Any]] = []
+        self._errors: dict[AbstractJob[Any], str] = {}  # of the jobs that are tried again, by name
         self._blocked_count = 0
         self._ran: dict[AbstractJob[Any], None] = {}  # the jobs that require a reopened one, and stay as they are
 
@@ -268,9 +286,6 @@ class Reopening(Part):
         return bool(self._todo) and self._run.phase is RunPhase.RUNNING
 
     def add(self, failed: list[AbstractJob[Any]]) -> None:
-        self._reported += failed
-        new_errors = failed[: MAX_NAMED_JOBS - len(self._errors)]
-        self._errors += [f"{job.label!r} ({one_line_error(no_result_error(job))})" for job in new_errors]
         self.failed.update(failed)
         self._todo.extend(failed)
         if self._run.is_settling:  # a function that is told so asks for this: it takes effect when this is done
@@ -289,8 +304,11 @@ class Reopening(Part):
         while self.is_busy() and (len(reopened) % JOBS_PER_CLOCK_READING or run.clock() <= until):
             job = todo.popleft()
             if job in self.failed or (job._state is JobState.BLOCKED and not _lacks_input(job)):
-                self._blocked_count += job not in self.failed
-                self.failed.discard(job)
+                if job in self.failed:
+                    self.failed.remove(job)
+                    self._errors[job] = f"{job.label!r} ({one_line_error(no_result_error(job))})"
+                else:
+                    self._blocked_count += 1
                 if job._started_at is None and not is_line_clean:  # it may have settled while it waited
                     run.line.drop_settled()
                     is_line_clean = True
@@ -311,7 +329,7 @@ class Reopening(Part):
             run.call_in_loop(self._work)
 
     def _reopen(self, job: AbstractJob[Any]) -> None:
-        """Put a settled job back to IDLE. What it has done counts as an attempt, after which it may be retried anew."""
+        """Put a settled job back to IDLE, and each BLOCKED job that requires it in the line for the same."""
         run, members, extras, outcome = self._run, self._run.members, job._extras, job._outcome
         successors = job._successors
         if not run.scheduler.keep_jobs or (extras is not None and extras.ready_at is not None):
@@ -319,16 +337,8 @@ class Reopening(Part):
         run.cancelled_count -= job._state is CANCELLED and not job._options.forever
         if type(outcome) is Failure:
             run.failures.uncount(job, outcome)
-        if (began := job._started_at) is not None and job._finished_at is not None:
-            extras = job._ensure_extras()
-            extras.earlier_use, extras.first_started_at = budgets_used(job), job.started_at
-            extras.add_retry(began, job._finished_at, no_result_error(job), run.clock() - job._finished_at)
-            extras.keeps_succeeded = is_scheduler(job)
-        if extras is not None:
-            extras.earlier_retries = extras.retry_count
-            extras.ready_at = extras.fraction = extras.grant = extras.time_limit = extras.backoff_until = None
-        job._reset()
-        job._successors, job._extras = successors, extras or job._extras
+        put_back(job, run.clock())
+        job._successors = successors
         job._pending = sum(requirement._holds_back() for requirement in members.all_requirements(job))
         run.add_unsettled(not job._options.forever, job._options.forever)
         count_consumer(job)
@@ -342,12 +352,14 @@ class Reopening(Part):
         run.notify("job_reopened", job)
 
     def _report(self) -> None:
-        text = f"tried again: {join_names(self._errors, MAX_NAMED_JOBS, len(self._reported))}"
+        if not self._errors:  # the run has begun to stop before this could take effect
+            return
+        text = f"tried again: {join_names([*self._errors.values()], MAX_NAMED_JOBS)}"
         if self._blocked_count:
             text += f", with {plural(self._blocked_count, 'blocked job')}"
         if self._ran:
             names = [repr(job.label) for job in islice(self._ran, MAX_NAMED_JOBS)]
             text += f"; what has run meanwhile does not run again: {join_names(names, MAX_NAMED_JOBS, len(self._ran))}"
-        job = self._reported[0] if len(self._reported) == 1 else None
+        job = next(iter(self._errors)) if len(self._errors) == 1 else None
         self._clear_report()
         self._run.report(job, text, is_steering=True)

@@ -16,12 +16,14 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..admission._line import Line, RunTokens, Tokens
 from ..base import _graph_algorithms, _logger, _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors, _requirements
+from ..job._ancestors import enclosing_schedulers
 from ..job._errors import CancelledOutcome, Failure, add_remedy_notes, find_interruption, one_line_error
 from ..job._job import AbstractJob, Throttling
 from . import _ending
@@ -36,6 +38,7 @@ from ._requirement_counts import (
     count_consumer,
     is_about_to_reopen,
     link,
+    put_back,
     reopen,
     reopen_all,
     why_not,
@@ -573,8 +576,9 @@ class Run:
         state = _states.CANCELLED if failure is None else JobState.BLOCKED
         for job in jobs:
             self.line.refund(job)
-            error = report_unrepeated(job, failure)
-            self.settle(job, state, failure or self._cancelled_outcome(cause), self.clock())
+            outcome = failure or self._cancelled_outcome(cause)
+            error = report_unrepeated(self, job, state, outcome)
+            self.settle(job, state, outcome, self.clock())
             if error is not None:  # the job does not run, so it cannot fail with it
                 self.stop_with_error(error, job, f"on_settled of {job.label!r} raised {one_line_error(error)}")
         if not self.has_crashed:
@@ -622,12 +626,32 @@ class Run:
         if not self.unsettled:
             self.wake()
 
-    def reset(self, scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
-        """Put a job back to IDLE, before the run begins; tell this if it had settled in the same outermost run."""
-        has_settled = self.outer_worker is not None and job._state.is_settled
-        job._reset()
-        if has_settled and self.instrument_set is not None:
-            self.instrument_set.notify("job_reopened", scheduler, job)
+    def reset(self, job: AbstractJob[Any], watchers: InstrumentSet | None, is_tried_again: bool) -> None:
+        """Put a job back to IDLE, before the run begins; tell the watchers if it had settled in the outermost run.
+
+        Unless its scheduler is tried again, the job begins as in a first run.
+        """
+        has_settled = job._state.is_settled
+        if is_tried_again:
+            put_back(job, self.clock())
+        else:
+            job._reset()
+        if has_settled and watchers is not None:
+            watchers.notify("job_reopened", job._scheduler, job)
+
+    def watchers_of(self, scheduler: BaseScheduler) -> InstrumentSet | None:
+        """Return the instruments that watch the jobs of a scheduler in this run, which is not running itself."""
+        if self.outer_worker is None:
+            return None
+        levels = takewhile(lambda level: level is not self.scheduler, (scheduler, *enclosing_schedulers(scheduler)))
+        instruments = [instrument for level in levels for instrument in level._instruments]
+        return InstrumentSet(instruments, self.instrument_set, self.interrupt) if instruments else self.instrument_set
+
+    def outcome_of(self, job: AbstractJob[Any], verdict: Verdict, cause: CancelCause | None) -> Any:
+        """Return the outcome of a job that settles with a verdict; a service that was ready keeps its value."""
+        if verdict.failure is not None and verdict.state is JobState.FAILED:
+            return Failure(verdict.failure)
+        return job._outcome if verdict.state is SUCCEEDED else self._cancelled_outcome(cause)
 
     def _cancelled_outcome(self, cause: CancelCause | None) -> CancelledOutcome:
         """Return the outcome of a job that ends CANCELLED, which says whether a failure or a timeout has done it.
@@ -745,7 +769,7 @@ class Run:
             self._fail(job, failure, awaitable, now)
         elif state is not SCHEDULED:
             is_cut_off = self.is_ending and self.fate.cancel_reason is not _states.COMPLETED
-            outcome = job._outcome if state is SUCCEEDED else self._cancelled_outcome(worker.cause)
+            outcome = self.outcome_of(job, verdict, worker.cause)
             if is_cut_off and state is _states.CANCELLED and worker.cause is not CancelCause.JOB:
                 self.failures.count_cut_off(job, outcome)
             self.settle(job, state, outcome, now)

@@ -548,8 +548,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Iterate over the jobs as they settle, beginning with those that have settled already.
 
         The iteration ends when the run ends, or earlier if all jobs have settled, apart from forever jobs and the jobs
-        that iterate over all jobs. It includes jobs that are added during the iteration. If the scheduler has not run
-        yet, the iteration waits for the first run.
+        that iterate over all jobs. It includes jobs that are added during the iteration. A job that is tried again is
+        yielded when it ends again; with `hold=True`, the iteration ends before the run is held. If the scheduler has
+        not run yet, the iteration waits for the first run.
 
         Args:
             jobs: the members to iterate over, such as the list that `map` has returned, or the keys of a dict; None
@@ -896,7 +897,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         members = self._members
         is_fresh = run.outer_worker is not None and not members.needs_reset  # the outermost run has reset all in it
         if self._extras is not None and self._extras.keeps_succeeded:
-            is_fresh = not members.jobs_added_during_run and self._enough is None
+            is_fresh = not members.jobs_added_during_run
             run.keeps_succeeded = self._extras.keeps_succeeded = is_fresh
             if is_fresh:
                 yield from self._reset_others(run)
@@ -914,10 +915,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         for scheduler in iterate_schedulers(self):
             members = scheduler._members
             scheduler._reset_outcome()
-            jobs = members.jobs if members.needs_reset else ()
+            jobs, watchers = members.jobs if members.needs_reset else (), run.watchers_of(scheduler)
             for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(jobs):
                 for job in chunk:
-                    run.reset(scheduler, job)
+                    run.reset(job, watchers, False)
                 if pause_is_due:
                     yield
             members.needs_reset = False
@@ -925,17 +926,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _reset_others(self, run: Run) -> Iterator[None]:
         """Reset the members that run again, because the scheduler is tried again. Yield as above."""
         self._reset_outcome()
-        again = self._members.jobs_to_repeat()
+        again, watchers = self._members.jobs_to_repeat(), run.watchers_of(self)
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(self._members.jobs):
             for job in chunk:
-                if job not in again:
-                    if job._extras is not None:
-                        job._extras.consumer_count = 0
-                else:
-                    keeps_succeeded = is_scheduler(job) and job._stop_reason is not None
-                    run.reset(self, job)
-                    if keeps_succeeded:
-                        job._ensure_extras().keeps_succeeded = True
+                if job._extras is not None:
+                    job._extras.consumer_count = 0
+                if job in again:
+                    run.reset(job, watchers, True)
             if pause_is_due:
                 yield
 

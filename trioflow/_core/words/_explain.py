@@ -26,7 +26,7 @@ from ..parts import FirstRule
 from ..run._ending import may_clean_up
 from ..run._instruments import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
-from ._job_queries import failed_attempts, fraction_done, reason_not_restored, seconds_taken, throttled_attempts
+from ._job_queries import failed_attempts, fraction_done, reason_not_restored, throttled_attempts
 
 if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
@@ -382,7 +382,7 @@ def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if skip_reason := job._skip_reason():
         return f"was skipped, and has the result None: {skip_reason}"
     timeout_text = ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
-    duration = duration_text(seconds_taken(job) or 0.0)
+    duration = duration_text(job.took or 0.0)
     return f"succeeded after {duration}{timeout_text if has_moved_on(job) else ''}"
 
 
@@ -395,11 +395,11 @@ def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         effect = "; it was critical, and ended the run"
     elif job._criticality() is False:
         effect = "; that is tolerated"
-    return f"failed after {duration_text(seconds_taken(job) or 0.0)}, with {one_line_error(error)}{effect}"
+    return f"failed after {duration_text(job.took or 0.0)}, with {one_line_error(error)}{effect}"
 
 
 def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    when = "before it started" if job.started_at is None else f"after {duration_text(seconds_taken(job) or 0.0)}"
+    when = "before it started" if job.started_at is None else f"after {duration_text(job.took or 0.0)}"
     if is_scheduler(job) and job._stop_reason is StopReason.DRAINED:
         return f"was drained {when}: it started no more jobs, and those that were running have ended"
     if job._outcome.is_alone:

@@ -259,20 +259,6 @@ def latest_start(job: AnyJob) -> float | None:
     return job._started_at
 
 
-def seconds_taken(job: AnyJob) -> float | None:
-    """Return the seconds in which the attempts of a job have run; as `elapsed` does, for one that has not, or restored.
-
-    It is without what lay between the attempts: backoffs, waits for a slot, and the time until it was tried again.
-    """
-    extras = job._extras
-    if extras is None or not extras.retry_count:
-        return job.elapsed
-    began, ended, worker = job._started_at, job._finished_at, job._worker
-    if ended is None and worker is not None:
-        ended = worker.run.clock()
-    return extras.earlier_seconds + (0.0 if began is None or ended is None else ended - began)
-
-
 def keeps_succeeded(scheduler: BaseScheduler) -> bool:
     """Return whether a nested scheduler is tried again, and its run keeps what has succeeded in the one before."""
     return scheduler._extras is not None and scheduler._extras.keeps_succeeded
@@ -300,9 +286,9 @@ def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
 
 
 def worked_seconds(job: AnyJob) -> float | None:
-    """Return the seconds in which the attempts of a settled job ran, without waits between them or for its machine."""
-    elapsed, waits = job.elapsed, (*machine_waits(job), *retry_waits(job))
-    return None if elapsed is None else elapsed - sum(until - since for since, until in waits)
+    """Return the seconds in which the attempts of a settled job ran, without waits for its machine."""
+    took = job.took
+    return None if took is None else took - sum(until - since for since, until in machine_waits(job))
 
 
 def needs_as_given(job: AnyJob) -> dict[str, Any]:

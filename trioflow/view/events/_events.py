@@ -288,8 +288,9 @@ class Events(Instrument):
                     todo += nested_schedulers(dropped)
 
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Write a `JobReopened` event."""
-        self._write_event(self._format.JobReopened(*self._job_fields(scheduler, job)))
+        """Write a `JobReopened` event, unless the run of the events, which is a nested one, has ended."""
+        if self._root is not None:
+            self._write_event(self._format.JobReopened(*self._job_fields(scheduler, job)))
 
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None

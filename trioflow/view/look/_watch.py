@@ -177,7 +177,7 @@ class Watch:
             if run.started_at != times[0] and keeps_succeeded(scheduler):
                 for live in run.jobs.values():
                     if live.finished_at is not None and live.finished_at != live.job.finished_at:
-                        live.reopen(keeps_attempts=False)
+                        live.reopen()
             self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
         if run.ended_at is not None:
             run.stop_reason, run.culprit = scheduler.stop_reason, scheduler.culprit

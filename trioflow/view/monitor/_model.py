@@ -33,7 +33,6 @@ from ..._core.words._job_queries import (
     is_failed_group,
     is_one_job,
     latest_start,
-    seconds_taken,
 )
 from ..._core.words._run_view import current_run, run_times, slots_in_use
 from .._estimate import Estimate
@@ -185,7 +184,7 @@ class RunModel:
         job = self.records[settled_job]
         previous_state = _counted_state(job)
         state, job.started_at, job.finished_at, has_no_further_facts = end_facts(settled_job)
-        job.seconds = seconds_taken(settled_job)
+        job.seconds = settled_job.took
         if not has_no_further_facts:
             job.outcome = outcome(settled_job)
         job.state = state

@@ -166,8 +166,9 @@ class Monitor(Instrument):
 
     @_release_output_on_error
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Show that a job is tried again, or what has blocked it."""
-        self._model.job_reopened(job)  # type: ignore[union-attr]
+        """Show that a job is tried again, or what has blocked it. If the shown run has ended, the next one shows it."""
+        if self._model is not None:
+            self._model.job_reopened(job)
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run. If it was the outermost run, draw the last picture and release the output."""

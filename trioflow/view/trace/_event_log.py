@@ -254,27 +254,20 @@ class LiveJob:
     added_at: float = -math.inf
     ready_at: float | None = None
     later_attempt_starts: tuple[float, ...] = ()
-    earlier_attempt_starts: tuple[float, ...] = ()  # in earlier runs of its scheduler, which is tried again
-    earlier_ends: tuple[tuple[int, float, str], ...] = ()  # how these have ended; number 0: it was BLOCKED
+    blocked_ends: tuple[tuple[int, float, str], ...] = ()  # when and why it was BLOCKED; the number is 0
     run_index: int = 0  # that of its run in a `Watch`
 
-    def reopen(self, keeps_attempts: bool) -> None:
-        """Record that the job is IDLE again. In the same run, it still knows what it has attempted."""
+    def reopen(self) -> None:
+        """Record that the job is IDLE again. It still knows what it has attempted, but not that it was BLOCKED."""
         exception = None if self.outcome.failure is None else self.outcome.failure.exception
-        is_known = keeps_attempts and self.started_at is not None
-        if exception is not None and self.finished_at is not None and not is_known:
-            number = 0 if self.started_at is None else len(self.attempt_starts)
-            self.earlier_ends += ((number, self.finished_at, one_line_text(exception)),)
-        if not keeps_attempts:
-            self.earlier_attempt_starts, self.later_attempt_starts = self.attempt_starts, ()
+        if exception is not None and self.finished_at is not None and self.started_at is None:
+            self.blocked_ends += ((0, self.finished_at, one_line_text(exception)),)
         self.state, self.started_at, self.finished_at = JobState.IDLE, None, None
         self.outcome, self.command, self.ready_at = PLAIN_OUTCOME, None, None
 
     @property
     def attempt_starts(self) -> tuple[float, ...]:
-        """The start of each attempt, those in earlier runs included."""
-        own = () if self.started_at is None else (self.started_at, *self.later_attempt_starts)
-        return (*self.earlier_attempt_starts, *own)
+        return () if self.started_at is None else (self.started_at, *self.later_attempt_starts)
 
     def read(self) -> None:
         """Take over the current state of the job, and what it knows about its end. Any thread may call this."""
@@ -364,7 +357,7 @@ class LogReader:
         elif kind is EventKind.JOB_REOPENED:
             live = self._get_or_create(run, job)
             if run.ended_at is None:
-                live.reopen(keeps_attempts=True)
+                live.reopen()
                 self._reopened.add(live)
             else:
                 self._reset.setdefault(run, []).append(live)
@@ -391,12 +384,12 @@ class LogReader:
         if previous_run is not None and previous_run.enclosing is not enclosing:
             previous_run = None
         live = None if enclosing is None else enclosing.jobs.get(scheduler)
-        is_reopened = live in self._reopened and not _job_queries.is_one_job(scheduler)
+        is_reopened = live in self._reopened
         self._reopened.discard(live)
         if previous_run is not None and is_reopened and all(job in scheduler for job in previous_run.jobs):
             previous_run.is_continued, previous_run.ended_at = True, None
             for each in self._reset.pop(previous_run, ()):
-                each.reopen(keeps_attempts=False)
+                each.reopen()
                 self._reopened.add(each)
             return
         number = 1 if previous_run is None else previous_run.number + 1
@@ -572,8 +565,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
     is_own_failure = live.state is JobState.FAILED and not outcome.failed_through_member
     is_own_failure |= live.state is JobState.BLOCKED and isinstance(error, BudgetSpent)
     required = map(run.jobs.get, _job_queries.all_requirements(run.scheduler, job))
-    first_number = len(live.earlier_attempt_starts)
-    own_ends = ((first_number + each.number, each.ended, each.error) for each in outcome.failed_attempts)
+    ends = ((each.number, each.ended, each.error) for each in outcome.failed_attempts)
     span = Span(
         number=live.key,
         parent=None if run.parent is None else run.parent.key,
@@ -605,7 +597,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         takes_slot=takes_slot(job),
         moved_on=outcome.moved_on,
         blocked_by=run.find_key(error.requirement) if is_blocked else None,  # type: ignore[union-attr]
-        failed_attempts=(*live.earlier_ends, *own_ends),
+        failed_attempts=(*live.blocked_ends, *ends),
         is_first=is_scheduler(job) and _job_queries.is_one_job(job),
     )
     needs = job.needs or {}
