@@ -12,8 +12,6 @@ import pytest
 
 from trioflow import AbstractJob, Answer, CommandJob, Job, LocalNode, ProcessJob, Scheduler, SshJob, ThreadJob, job
 
-from ..pythons import python
-
 TOTAL = "total"
 
 
@@ -125,61 +123,3 @@ def test_a_question_is_asked_again_when_a_file_has_changed(backend: str) -> None
         scheduler = Scheduler(ask, Job(say, save=None))
         assert scheduler.run(backend=backend, journal="run.db")
         assert ask.restored is restored
-
-
-STEPS = '''
-import functools
-from trioflow import Job, Scheduler, ThreadJob
-
-def twice(function):
-    @functools.wraps(function)
-    def call(*args):
-        return function(*args) * 2
-    return call
-
-def load(n):
-    """Load it."""
-    return n + 2
-
-@twice
-def decorated(n):
-    return n + 3
-
-async def many(n):
-    return [item + 1 for item in range(n)]
-
-s = Scheduler(
-    ThreadJob(load, 1, label="load"), ThreadJob(decorated, 1, label="decorated"), Job(many, 3, label="many"),
-    ThreadJob(load, 2, version=1, label="versioned"), ThreadJob(load, 3, key="k", label="keyed"),
-    ThreadJob(lambda: 1 + 2, label="lambda"),
-)
-assert s.run(journal="run.db")
-print(sum(job.restored for job in s))
-'''
-HARMLESS = {
-    "layout": [("(n):", "( n ) :  # the number"), ("+ 2", "+ (\n        2\n    )")],
-    "docstring": [("Load it.", "Loads.")],
-    "lines": [("import functools", "# moved\n\n\nimport functools")], "decorator": [("* 2", "* 3")],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("harmless", HARMLESS)
-def test_a_verdict_names_the_restored_jobs_whose_code_has_changed(harmless: str) -> None:
-    """After a change of its code a job was restored, and no word said so; a change of its layout is none."""
-
-    def run_steps(*changes: tuple[str, str]) -> tuple[str, str]:
-        text = STEPS
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new)
-        Path("steps.py").write_text(text)
-        os.utime("steps.py", (1, 1))
-        done = python("steps.py", text=True)
-        return done.stdout.strip(), done.stderr
-
-    assert run_steps()[0] == "0"
-    restored, said = run_steps(*HARMLESS[harmless])
-    assert (restored, "has changed since" in said) == ("6", False)
-    restored, said = run_steps((" + ", " - "))
-    assert restored == "6"
-    assert "the code of 3 restored jobs has changed since, 'load', 'decorated', 'many': that counts only with" in said

@@ -1,9 +1,11 @@
-"""Digests of the code of functions, which tell whether it has changed since a result was stored.
+"""Digests of the code of functions, which tell whether it has changed since an earlier run.
 
-A digest is that of the syntax tree of a function: layout, comments, docstrings, lines, the file's name and `-O` do not
-count. (Bytecode depends on the layout: of functions whose file is laid out anew, up
-to one in twenty has another one.) What the function calls does not count. A function without a digest has no source, is
-a lambda, or is in a file that is newer than this program, which may not be what runs.
+A digest is computed from the syntax tree of a function, without decorators and docstring: layout, comments, line
+numbers, the name of the file and `-O` do not count. (Bytecode depends on layout: on Python 3.13, one function in twenty
+has other bytecode once its file is formatted anew.) Functions that it calls do not count either.
+
+A function has no digest if its source is not found, or if its file is newer than this program, which may then run other
+code. Digests of another version of Python, whose syntax trees may differ, are not compared.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import linecache
 import os
 import sys
 import time
@@ -20,35 +21,26 @@ from typing import Any, Final
 from ._serialization import digest
 
 _STARTED_AT: Final = time.time()
-VERSION: Final = "{}.{}".format(*sys.version_info)
-MAX_FILES: Final = 256
+MAX_DIGESTS: Final = 1000
 
 
-def code_digest(function: Any) -> str:
-    """Return the digest of the code of a function, without its decorators; "" if there is none."""
-    function = inspect.unwrap(function)
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return "" if code is None else _digests_of_file(code.co_filename).get((code.co_name, code.co_firstlineno), "")
+def digest_name(function: Any) -> str:
+    """Return the name of a function's digest in a journal."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]} {function.__module__}:{function.__qualname__}"
 
 
-@functools.lru_cache(MAX_FILES)
-def _digests_of_file(path: str) -> dict[tuple[str, int], str]:
+@functools.lru_cache(MAX_DIGESTS)
+def code_digest(code: Any) -> str:
+    """Return the digest of the function that has this code object; "" if it has none."""
     try:
-        if os.stat(path).st_mtime > _STARTED_AT:
-            return {}
-        tree = ast.parse("".join(linecache.getlines(path)))
-    except (OSError, SyntaxError, ValueError):
-        return {}
-    found: dict[tuple[str, int], str] = {}
+        if os.stat(code.co_filename).st_mtime > _STARTED_AT:
+            return ""
+        source = inspect.getsource(code)
+        tree = ast.parse(f"if 1:\n{source}" if source[:1].isspace() else source)
+    except (OSError, TypeError, SyntaxError):
+        return ""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            line = min(part.lineno for part in (node, *node.decorator_list))
-            body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
-            parts = [ast.dump(node.args), *map(ast.dump, body)]
-            found[node.name, line] = f"{VERSION} {digest(repr(parts).encode())}"
-    return found
-
-
-def has_changed(before: str, now: str) -> bool:
-    """Return whether two digests say so; those of different versions of Python, whose trees differ, do not."""
-    return before != now and before.partition(" ")[0] == now.partition(" ")[0]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name:
+            body = node.body if ast.get_docstring(node, clean=False) is None else node.body[1:]
+            return digest("".join([ast.dump(node.args), *map(ast.dump, body)]).encode())
+    return ""

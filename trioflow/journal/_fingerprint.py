@@ -102,12 +102,12 @@ class FingerprintBuilder:
         self._relative_directory: Final = functools.lru_cache(MAX_FUNCTIONS)(self._find_relative_directory)
         self._hashes_all_values = False  # whether to hash all values of the current job
         self._current_job: AbstractJob[Any] | None = None
-        self._identities_by_function: Final[dict[Any, str]] = {}
+        self._identities_by_function: Final[dict[Any, tuple[str, Any]]] = {}
         self.is_by_name_only = False
         """Whether the last fingerprint identifies a function by its name alone, such as a closure: another function may
         have the same fingerprint."""
         self.function: Any = None
-        """The function of the job of the last fingerprint, if that counts."""
+        """The function of the last fingerprint, without its decorators, if its name alone identifies it."""
         self.identified_by_name_only: Final[dict[str, None]] = {}
         """The labels of the first jobs for which this is so."""
 
@@ -191,9 +191,8 @@ class FingerprintBuilder:
             if keywords:
                 parts["k"] = dict(sorted((keywords | parts.get("k", {})).items()))
             function = partial.func
-        self.function = function
         try:
-            parts["f"] = self._identities_by_function[function]
+            parts["f"], self.function = self._identities_by_function[function]
         except (KeyError, TypeError):
             parts["f"] = self._function_identity(function)
         if forms:
@@ -228,7 +227,9 @@ class FingerprintBuilder:
             if any(defaults):
                 identity += self._object_form(defaults)
         elif bound is None and len(self._identities_by_function) < MAX_FUNCTIONS:
-            self._identities_by_function[function] = identity
+            original = inspect.unwrap(function)
+            self.function = original if inspect.isfunction(original) else None
+            self._identities_by_function[function] = identity, self.function
         return identity
 
     def _object_form(self, value: Any) -> str:

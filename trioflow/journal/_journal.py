@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pickle
 import re
@@ -53,7 +54,7 @@ from .._core.words._job_queries import (
 from .._core.words._run_view import run_times
 from ..jobs._user_files import HIDDEN_TEXT, claim
 from ..jobs.command._output_sinks import OutputSpool
-from ._code_digests import code_digest, has_changed
+from ._code_digests import MAX_DIGESTS, code_digest, digest_name
 from ._file_stamps import FileStamper, path_text
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._questions import PublishedQuestion, QuestionFiles, hash_of_text, make_question
@@ -189,8 +190,6 @@ class JobFacts:
     """The winners of a `First`; see `_record_paths`."""
     redacted: bool = False
     """Whether its result is shown nowhere."""
-    code: str = ""
-    """The digest of the code of its function, if it has one, and neither `version=` nor `key=`."""
 
     @classmethod
     def parse(cls, text: str | None) -> JobFacts:
@@ -218,7 +217,8 @@ class RunningJob(NamedTuple):
     """Whether a timeout counts as success."""
     by_name_only: bool
     """Whether the fingerprint identifies the function by its name alone."""
-    code: str
+    function: Any
+    """The function whose code is part of the work; None if there is none, or `version=` or `key=` stand for it."""
 
 
 class StoredResult(NamedTuple):
@@ -277,6 +277,8 @@ class JournalSession:
         self._reported_reasons: Final[set[str]] = set()
         self._open_questions: Final[dict[str, bool]] = {}  # by path, whether the question has been answered
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
+        self._codes: Final[dict[Any, Any]] = {}  # of each function that has run, its code
+        self._has_other_code: Final = functools.lru_cache(MAX_DIGESTS)(self._compare_code)
         self._changed_code: Final[dict[str, None]] = {}  # labels of restored jobs whose functions have changed since
         self._changed_arguments: Final[dict[str, None]] = {}  # labels of the first jobs that have changed theirs
         self._tally: Final = JobTally()
@@ -309,8 +311,8 @@ class JournalSession:
             self._record_unstorable(job, reason)
             self._count_as_run(job, "")
             return NotStored(f"its fingerprint cannot be computed: {reason}")
-        by_name_only, function = self.fingerprint_builder.is_by_name_only, self.fingerprint_builder.function
-        code = "" if function is None or options.version is not None else code_digest(function)
+        by_name_only = self.fingerprint_builder.is_by_name_only
+        function = self.fingerprint_builder.function if options.version is None else None
         path = paths.find(job)
         if path is None or paths.is_added:
             self._has_added_jobs = True
@@ -349,8 +351,7 @@ class JournalSession:
                     changed = self._find_change(job, record, own, None if has_key else required)
                 found = changed or self._restore_from_record(job, record, save, work, paths)
                 if isinstance(found, Restored):
-                    stored_code = JobFacts.parse(record.outputs).code
-                    if stored_code and has_changed(stored_code, code):
+                    if function is not None and self._has_other_code(function, record.run):
                         self._changed_code[job.label] = None
                     counted.ran, counted.cause = (record.run, record.settled), None
                     self._complete(job, record, fingerprint)
@@ -359,7 +360,7 @@ class JournalSession:
             writes = work is not None and bool(work.writes)
             why = None if found is NO_RECORD else found.reason
             moves_on = options.on_timeout == "move_on"
-            self._running_jobs[job] = RunningJob(path, fingerprint, save, why, work, moves_on, by_name_only, code)
+            self._running_jobs[job] = RunningJob(path, fingerprint, save, why, work, moves_on, by_name_only, function)
             self._running_paths[path] = job
             if work is not None and writes:
                 self._record_start(job, work, path)
@@ -772,8 +773,10 @@ class JournalSession:
         running = self._take_running(job)
         if running is None:
             return  # the job was restored, or it is never recorded
-        path, fingerprint, save, why, work, moves_on, _, code = running
+        path, fingerprint, save, why, work, moves_on, _, function = running
         self._note_changed_arguments(job, fingerprint)
+        if function is not None and self._codes.get(function) is not function.__code__:
+            self._record_code(function)
         prepared_value, prepared = self._prepared.pop(job, (None, None))
         saved: str | None = None
         data: str | bytes | int | None = None
@@ -791,8 +794,8 @@ class JournalSession:
                     prepared = self._store_result(save, value)
                 stamps = {} if work is None else self._file_stamper.output_stamps(work, job.redact)
                 used = budget_use(job)
-                if used or stamps or job.redact or code:
-                    facts = JobFacts(stamps, used, redacted=job.redact, code=code)
+                if used or stamps or job.redact:
+                    facts = JobFacts(stamps, used, redacted=job.redact)
                 saved, (data, large, self._result_forms[job]) = _save_format(save), prepared
             except NotSerializable as error:
                 why, facts = error.shown(job.redact), NO_FACTS
@@ -803,6 +806,17 @@ class JournalSession:
         )  # fmt: skip
         if facts.stamps:
             self._pending_finished_writers.append((path,))
+
+    def _record_code(self, function: Any) -> None:
+        """Record the digest of a function that has run; none if its code was replaced during the run."""
+        found = "" if function in self._codes else code_digest(function.__code__)
+        self._codes[function] = function.__code__
+        self.store.write_code_digest(self.run_number, digest_name(function), found)
+
+    def _compare_code(self, function: Any, run: int) -> bool:
+        """Return whether the code of a function has changed since a run; False if nothing tells."""
+        before, now = self.store.read_code_digest(run, digest_name(function)), code_digest(function.__code__)
+        return bool(before and now) and before != now
 
     def _note_changed_arguments(self, job: AbstractJob[Any], fingerprint: str) -> None:
         """Note a job that has changed its arguments in place: a resumed run, which restores it, does not do that."""
@@ -972,8 +986,8 @@ class JournalSession:
         if self._changed_code:
             changed = join_names([*map(repr, self._changed_code)], MAX_NAMED_JOBS)
             warn(
-                f"the code of {len(self._changed_code)} restored jobs has changed since, {changed}: that counts only "
-                f"with version=, or after trioflow journal {self.store.path} forget NAME"
+                f"the code of {plural(len(self._changed_code), 'restored job')} has changed since, {changed}: that "
+                f"counts only with version=, or after trioflow journal {self.store.path} forget NAME"
             )
         by_name_only = list(self.fingerprint_builder.identified_by_name_only)
         if by_name_only:

@@ -69,7 +69,8 @@ SCHEMA_STATEMENTS: Final = (
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, large TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
     " elapsed REAL, why TEXT, checksum INTEGER)",
-    # Large results in pieces, and outputs, by the hash of their contents: see `StoredJob.large`.
+    # Large results in pieces, and outputs, by the hash of their contents: see `StoredJob.large`. With "code NAME" in
+    # place of a hash, and the number of a run in place of a piece, the digest of a function (see `_code_digests`).
     "CREATE TABLE results (hash TEXT, piece INTEGER, data BLOB NOT NULL, PRIMARY KEY (hash, piece))",
     # Jobs that write files, and have started but not succeeded, with the stamps of the files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
@@ -598,7 +599,17 @@ class JournalStore:
         if found.hexdigest() != name:
             raise ValueError(CHANGED_RESULT_TEXT)
 
+    def read_code_digest(self, run: int, name: str) -> str:
+        """Return the digest that `write_code_digest` has stored; "" if there is none."""
+        statement = "SELECT CAST(substr(data, 1, 99) AS TEXT) FROM results WHERE hash = 'code ' || ? AND piece = ?"
+        (found,) = self._fetch_row(statement, (name, run)) or [""]
+        return found or ""  # SQLite makes NULL of an empty text
+
     # ---- writing
+
+    def write_code_digest(self, run: int, name: str, digest: str) -> None:
+        """Write the digest of a function that jobs of a run have called, which the next commit keeps."""
+        self._write("INSERT OR REPLACE INTO results VALUES ('code ' || ?, ?, ?)", [(name, run, digest.encode())])
 
     def add_run(self, label: str) -> int:
         assert self._lock is not None, "the journal is open to be read"
@@ -737,9 +748,10 @@ class JournalStore:
         """
         with self._explain_errors("read it"):
             names = self._database.execute("SELECT large FROM jobs WHERE large IS NOT NULL").fetchall()
-            stored = self._database.execute("SELECT DISTINCT hash FROM results").fetchall()
+            stored = self._database.execute("SELECT DISTINCT hash FROM results WHERE hash NOT GLOB 'code *'").fetchall()
         used = {name for (large,) in names for name in str(large).split(" ")}
         self._write("DELETE FROM results WHERE hash = ?", [row for row in stored if row[0] not in used])
+        self._write("DELETE FROM results WHERE hash GLOB 'code *' AND piece NOT IN (SELECT run FROM jobs)")
         self.commit()
         (unused,), (total,) = self._fetch_row("PRAGMA freelist_count"), self._fetch_row("PRAGMA page_count")
         if unused < MIN_UNUSED_PAGES or unused < total * UNUSED_SHARE:

@@ -1,0 +1,133 @@
+"""The line that names restored jobs whose code has changed since they ran."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from ..pythons import python
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a directory of its own."""
+    monkeypatch.chdir(tmp_path)
+
+
+def run_steps(text: str, *changes: tuple[str, str]) -> tuple[str, str]:
+    """Run a program whose file is older than its start, and return what it prints and logs."""
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    Path("steps.py").write_text(text)
+    os.utime("steps.py", (1, 1))
+    done = python("steps.py", text=True)
+    return done.stdout.strip(), done.stderr
+
+
+STEPS = '''
+import functools
+from trioflow import Job, Scheduler, ThreadJob
+
+def twice(function):
+    @functools.wraps(function)
+    def call(*args):
+        return function(*args) * 2
+    return call
+
+def load(n):
+    """Load it."""
+    return n + 2
+
+@twice
+def decorated(n):
+    return n + 3
+
+async def many(n):
+    return [item + 1 for item in range(n)]
+
+s = Scheduler(
+    ThreadJob(load, 1, label="load"), ThreadJob(decorated, 1, label="decorated"), Job(many, 3, label="many"),
+    ThreadJob(load, 2, version=1, label="versioned"), ThreadJob(load, 3, key="k", label="keyed"),
+    ThreadJob(lambda: 1 + 2, label="lambda"),
+)
+assert s.run(journal="run.db")
+print(sum(job.restored for job in s))
+'''
+HARMLESS = {
+    "layout": [("(n):", "( n ) :  # the number"), ("+ 2", "+ (\n        2\n    )")],
+    "docstring": [("Load it.", "Loads.")],
+    "lines": [("import functools", "# moved\n\n\nimport functools")], "decorator": [("* 2", "* 3")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("harmless", HARMLESS)
+def test_a_verdict_names_the_restored_jobs_whose_code_has_changed(harmless: str) -> None:
+    """After a change of its code a job was restored, and no word said so; a change of its layout is none."""
+    assert run_steps(STEPS)[0] == "0"
+    restored, said = run_steps(STEPS, *HARMLESS[harmless])
+    assert (restored, "has changed since" in said) == ("6", False)
+    restored, said = run_steps(STEPS, (" + ", " - "))
+    assert restored == "6"
+    assert "the code of 3 restored jobs has changed since, 'load', 'decorated', 'many': that counts only with" in said
+
+
+def test_the_code_of_a_killed_run_is_known() -> None:
+    """A step is often changed between a run that was killed and the run that goes on from there."""
+    text = """
+import os
+from trioflow import Journal, Scheduler, ThreadJob
+
+def first():
+    return 1 + 1
+
+begin = ThreadJob(first, label="first")
+Scheduler(begin, ThreadJob(os._exit, 1, required=begin, label="last")).run(journal=Journal("run.db", durable="each"))
+"""
+    assert run_steps(text)[0] == ""
+    _, said = run_steps(text, ("1 + 1", "1 + 2"), ("os._exit, 1", "print"))
+    assert "the code of 1 restored job has changed since, 'first'" in said
+
+
+def test_code_that_was_replaced_during_a_run_is_not_compared() -> None:
+    """A job that has run with mended code was said to have other code in each run after it."""
+    text = """
+from trioflow import Retry, Scheduler, ThreadJob
+
+def step(number):
+    return 1 // number
+
+def mended(number):
+    return 2 // (number + 1)
+
+def mend(error):
+    step.__code__ = mended.__code__
+    return True
+
+jobs = [ThreadJob(step, 1, label="one"), ThreadJob(step, 0, label="zero", retry=Retry(1, first=0, on=mend))]
+jobs[1].requires(jobs[0])
+Scheduler(*jobs).run(journal="run.db")
+print(sum(job.restored for job in jobs))
+"""
+    assert run_steps(text)[0] == "0"
+    restored, said = run_steps(text, ("1 // number", "2 // (number + 1)"))
+    assert (restored, "has changed since" in said) == ("2", False)
+
+
+def test_digests_of_runs_without_results_are_dropped() -> None:
+    """A journal does not grow by a row a run."""
+
+    def stored_runs() -> list[int]:
+        with sqlite3.connect("run.db") as database:
+            rows = database.execute("SELECT DISTINCT piece FROM results WHERE hash GLOB 'code *:load'").fetchall()
+        database.close()
+        return [number for (number,) in rows]
+
+    found = []
+    for first in ("load, 1, label", "load, 7, label", "load, 1, label"):  # the third run replaces that of the second
+        assert run_steps(STEPS, ("load, 1, label", first))[0] in "05"
+        found.append(stored_runs())
+    assert found == [[1], [1, 2], [1, 3]]
