@@ -271,11 +271,18 @@ check() {{
   elif [ -d "$1" ]; then [ ! -e "$2" ] && [ ! -L "$2" ] || refuse file directory "$2"
   elif [ -d "$2" ]; then refuse directory file "$2"; fi
 }}
+place() {{
+  if [ -L "$2" ] && p=$(readlink -f -- "$2" && echo .); then
+    n=$(mktemp "${{p%/*}}/.trioflow-XXXXXX") && mv -f -- "$1" "$n" && mv -f -- "$n" "${{p%??}}"
+  else mv -f -- "$1" "$2"; fi
+}}
 merge() {{
   if [ -d "$2" ]; then
     chmod u+rwx -- "$1" || return
     [ -w "$2" ] || {{ chmod u+w -- "$2" && set -- "$1" "$2" read-only; }} || return
-    {_EACH_ENTRY} [ ! -d "$f" ] || merge "$f" "$2/${{f##*/}}" || return; done
+    {_EACH_ENTRY} e=$2/${{f##*/}}
+      if [ -d "$f" ]; then merge "$f" "$e"; elif [ -L "$e" ]; then place "$f" "$e"; fi || return
+    done
     find "$1/." ! -name . -prune ! -type d -exec sh -c 'd=$1; shift; mv -f -- "$@" "$d"' sh "$2/" {{}} + || return
     rmdir -- "$1" || return
   else
@@ -288,11 +295,12 @@ while [ $# -gt 0 ]; do
   t=$2
   if [ -d "$2" ] && [ ! -d "$1" ]; then t=$2/$3; fi
   check "$1" "$t" || exit
-  if [ -d "$1" ]; then merge "$1" "$t"; else mv -f -- "$1" "$t"; fi || exit
+  if [ -d "$1" ]; then merge "$1" "$t"; else place "$1" "$t"; fi || exit
   shift 3
 done
 """
 """A shell script that gives each of some complete copies, which have temporary names, a target, and own names.
 
-It refuses if a directory is in the place of a file, or the other way round. Then it has moved nothing of that copy.
+It refuses if a directory is in the place of a file, or the other way round. Then it has moved nothing of that copy. A
+file whose target is a link replaces the file behind it, whose file system the copy is on by then, and the link stays.
 """

@@ -406,6 +406,39 @@ def test_neither_a_file_nor_a_directory_takes_the_place_of_the_other(
     assert [path for path in (tmp_path / "to").rglob("*") if path.is_file()] == [tmp_path / "to" / old]
 
 
+@SSH_ON_TRIO
+@pytest.mark.parametrize("step", [Push, Pull])
+def test_a_copy_replaces_the_file_behind_a_link(backend: str, place: Place, tmp_path: Path, step: Any) -> None:
+    """A copy onto a link, also one in a tree or to a file that is not there, once took the place of the link."""
+    (tmp_path / "tree" / "deep").mkdir(parents=True)
+    for name in ("tree/deep/file", "file", "new", "plain"):
+        (tmp_path / name).write_text("copied")
+    (tmp_path / "to" / "tree" / "deep").mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as directory:
+        elsewhere = Path(directory)
+        for name, behind in (("tree/deep/file", "a"), ("file", "b"), ("new", "c d\n")):
+            (tmp_path / "to" / name).symlink_to(elsewhere / behind)
+        for name in ("a", "b"):
+            (elsewhere / name).write_text("old")
+        copied(backend, place, step(*(tmp_path / name for name in ("tree", "file", "new")), to=f"{tmp_path}/to/"))
+        copied(backend, place, step(tmp_path / "plain", to=tmp_path / "to" / "file"))
+        found = {path.name: path.read_text() for path in elsewhere.iterdir()}
+        assert found == dict.fromkeys(("a", "b", "c d\n"), "copied")
+        assert all((tmp_path / "to" / name).is_symlink() for name in ("tree/deep/file", "file", "new"))
+
+
+@pytest.mark.parametrize("step", [Push, Pull])
+def test_a_tree_is_not_copied_into_itself(backend: str, tmp_path: Path, step: Any) -> None:
+    """A tree was once copied into itself until the names were too long."""
+    make_tree(tmp_path / "tree", ["a"])
+    before = content(tmp_path / "tree")
+    job = SshJob(LocalNode(), step(tmp_path / "tree", to=f"{tmp_path}/tree/copy"))
+    assert not Scheduler(job).run(backend=backend)
+    assert "the target is in the directory that is to be copied: give another to=" in str(job.raised_exception())
+    assert content(tmp_path / "tree") == before
+    assert Scheduler(SshJob(LocalNode(), step(tmp_path / "tree", to=f"{tmp_path}/tree-2"))).run(backend=backend)
+
+
 def test_the_error_on_a_server_without_sftp_names_the_setting(site: Any, tmp_path: Path) -> None:
     """The error on a server without sftp names the setting of sshd, `Subsystem sftp`."""
     server = site.serve(2, Subsystem="other /bin/false")

@@ -28,6 +28,8 @@ def put(source: str, target: str) -> None:
     """Copy a file or a directory, with its permissions and modification times."""
     status = os.stat(source)
     if stat.S_ISDIR(status.st_mode):
+        if os.path.realpath(target).startswith(f"{os.path.realpath(source)}/"):
+            raise OSError("the target is in the directory that is to be copied: give another to=")
         os.mkdir(target, stat.S_IRWXU)
         with os.scandir(source) as entries:
             for entry in entries:
