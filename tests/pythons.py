@@ -55,7 +55,7 @@ FOR_PYTEST = ["pytest", "pytest_trio.plugin", "anyio.pytest_plugin"]
 
 
 class Python(subprocess.Popen[Any]):
-    """A `Popen` for the arguments of Python: a file, `-m` and a module, or `-c` and a text, with their arguments.
+    """A `Popen` for the arguments of Python: a file, `-`, `-m` and a module, or `-c` and a text, with their arguments.
 
     Of the options of `Popen` it takes `stdin`, `stdout`, `stderr`, `cwd`, `env`, those about text, and
     `start_new_session`, by which a terminal that is standard input becomes the one that controls the process.
@@ -308,11 +308,15 @@ def run(words: list[str], place: str) -> None:
         sys.argv = ["-c", *words[2:]]
         sys.path.insert(0, "")
         exec(compile(words[1], "<string>", "exec"), main.__dict__)
+    elif os.path.isdir(words[0]) or words[0].endswith(".pyz"):
+        sys.argv = words
+        sys.path.insert(0, words[0])
+        cast(Any, runpy)._run_module_as_main("__main__", alter_argv=False)
     else:
         sys.argv = words
         sys.path.insert(0, os.path.dirname(os.path.realpath(words[0])))
-        main.__file__ = words[0]
-        with open(words[0], "rb") as file:
+        main.__file__ = "<stdin>" if words[0] == "-" else words[0]
+        with open(0 if words[0] == "-" else words[0], "rb") as file:
             code = compile(file.read(), words[0], "exec")
         exec(code, main.__dict__)
 

@@ -65,7 +65,7 @@ async def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 def chain(first, last):
-    return [Job(work, number, label=str(number)) for number in range(first, last)]
+    return [Job(work, number, label=str(number), version=1) for number in range(first, last)]
 
 from trioflow import Sequence
 jobs = [*chain(0, 5), Job(happen, label="happen", save=None), *chain(5, 10), Job(die, label="die", save=None)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,11 +264,83 @@ def test_programs_in_one_folder_are_told_apart(tmp_path: Path, backend: str) -> 
     assert outcome("a.py") == "('a', 'ran')"
     assert outcome("a.py") == "('a', 'restored')"
     assert outcome("b.py") == "('b', 'ran')"
-    assert outcome("-c", PROGRAM.replace("NAME", "c")) == "('c', 'ran')"
     words = ["-m", "trioflow", "run", "b.py", "--journal", "run.db", "--no-monitor", "--backend"]
-    assert "1 run again" in python(*words, backend, cwd=tmp_path, text=True).stdout
-    assert outcome("b.py") == "('b', 'restored')"
     assert "restored" in python(*words, backend, cwd=tmp_path, text=True).stdout
+
+
+PLAIN = PROGRAM.replace('Loaded("NAME")', '"NAME"').replace(".program, ", ", ")
+
+
+def write_program(path: Path, program: str) -> str:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    if path.suffix == ".pyz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("__main__.py", program)
+    else:
+        path.write_text(program)
+    return str(path)
+
+
+def link_program(path: Path, program: str) -> str:
+    write_program(path.parent / "real" / path.parent.name, program)
+    path.symlink_to(path.parent / "real" / path.parent.name)
+    return str(path)
+
+
+RUN_PATH = "import runpy; runpy.run_path('{}', run_name='__main__')"
+WITH_FILE: dict[str, tuple[tuple[str, str], Callable[[Path, str], list[str]]]] = {
+    "two names": (("a.py", "b.py"), lambda path, program: [write_program(path, program)]),
+    "one name": (("x/load.py", "y/load.py"), lambda path, program: [write_program(path, program)]),
+    "one stem": (("job", "job.py"), lambda path, program: [write_program(path, program)]),
+    "names with dots": (("load.v1.py", "load.v2.py"), lambda path, program: [write_program(path, program)]),
+    "zip applications": (("x.pyz", "y.pyz"), lambda path, program: [write_program(path, program)]),
+    "links": (("x/load.py", "y/load.py"), lambda path, program: [link_program(path, program)]),
+    "directories": (
+        ("x/__main__.py", "y/__main__.py"),
+        lambda path, program: [str(Path(write_program(path, program)).parent)],
+    ),
+    "packages": (
+        ("x/__main__.py", "y/__main__.py"),
+        lambda path, program: ["-m", Path(write_program(path, program)).parent.name],
+    ),
+    "runpy": (("a.py", "b.py"), lambda path, program: ["-c", RUN_PATH.format(write_program(path, program))]),
+    "profiled": (
+        ("x/load.py", "y/load.py"),
+        lambda path, program: ["-m", "cProfile", "-o", "/dev/null", write_program(path, program)],
+    ),
+}
+WITHOUT_FILE: dict[str, Callable[[str], list[str]]] = {
+    "-c": lambda program: ["-c", program],
+    "exec": lambda program: ["-c", f"exec(compile({program!r}, 'load.py', 'exec'))"],
+    "standard input": lambda _: ["-"],
+    "/dev/stdin": lambda _: ["/dev/stdin"],
+    "a descriptor": lambda _: ["/dev/fd/0"],
+}
+
+
+@pytest.mark.parametrize("way", WITH_FILE)
+def test_a_program_is_known_by_its_file_whatever_the_way_it_is_started(tmp_path: Path, way: str) -> None:
+    """Programs whose files have one stem once got each other's results; the same program is restored each time."""
+    files, write = WITH_FILE[way]
+    seen: list[str] = []
+    for name in ("A", "B"):
+        words = write(tmp_path / files[name == "B"], PLAIN.replace("NAME", name))
+        for _ in range(2):
+            done = python(*words, "trio", cwd=tmp_path, text=True)
+            seen.append(done.stdout.strip() or done.stderr)
+    assert seen == ["('A', 'ran')", "('A', 'restored')", "('B', 'ran')", "('B', 'restored')"]
+
+
+@pytest.mark.parametrize("way", WITHOUT_FILE)
+def test_a_program_without_a_file_is_stored_only_with_a_key_or_a_version(tmp_path: Path, way: str) -> None:
+    """What has no file cannot be told from another program without one: it is stored if the user has named it."""
+    words = WITHOUT_FILE[way]
+    for version, outcome in (("None", "ran"), ("1", "restored")):
+        program = PLAIN.replace("NAME", way).replace('label="load"', f'label="load", version={version}')
+        for _ in range(2):
+            done = python(*words(program), "trio", cwd=tmp_path, input=program, text=True)
+        assert done.stdout.strip() == f"({way!r}, {outcome!r})"
+        assert ("whose program has no file" in done.stderr) is (version == "None")
 
 
 async def append(rows: list[str], name: str) -> int:

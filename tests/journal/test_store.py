@@ -267,7 +267,7 @@ async def text(number):
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 limit = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit or resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-scheduler = Scheduler(*(Job(text, number, label=str(number)) for number in range(100)), jobs_window=1)
+scheduler = Scheduler(*(Job(text, number, label=str(number), version=1) for number in range(100)), jobs_window=1)
 scheduler.run(journal=sys.argv[1], backend=sys.argv[3])
 print(scheduler.stop_reason.name, scheduler.culprit, sum(job.restored for job in scheduler))
 """

@@ -16,6 +16,7 @@ differs:
 | `h` | true if files are compared by their contents, with `Journal(hash=True)` |
 | `key`, `l` | `key=`, which replaces all other parts but `h`; and the hash of a label with a "/" |
 
+The module of the program itself, `__main__`, is named by the program's file, relative to the directory of the journal.
 A job that is passed as an object, not as an input, is represented by its path. If this job is known to have settled,
 because it or a scheduler that contains it is required, its outcome is added. A stored form of more than 40 characters
 is replaced by its hash; that of a `HashOnly`, which has the name of this class, is always longer. With `redact=True`,
@@ -27,6 +28,8 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, cast
 
@@ -40,6 +43,7 @@ from .._core.job._work_spec import LocalDirectory, Work
 from .._core.words._job_queries import inputs_of, options_of
 from ._file_stamps import FileStamper, describe_stamp_change
 from ._serialization import (
+    MAIN,
     MIN_SLOW_INTEGER,
     PLAIN_TYPES,
     NotSerializable,
@@ -49,12 +53,14 @@ from ._serialization import (
     escape_surrogates,
     msgspec,
     own_slots,
-    stored_module,
     type_name,
 )
 
 GetResultForm = Callable[[AbstractJob[Any]], str]
 
+NO_FILE_PATTERN: Final = re.compile(r"<.*|/dev/(?:stdin|fd/.*)|/proc/.*/fd/.*|", re.DOTALL)
+"""Matches the `__file__` of a program that was read from standard input or a descriptor, or that has none."""
+NO_FILE_REASON: Final = "its function, whose program has no file (-c, a pipe, a notebook): give key= or version="
 MAX_FUNCTIONS: Final = 1000
 """The maximum number of functions whose identities are cached: each job of an open scheduler may have its own."""
 MAX_REPORTED_JOBS: Final = 1000
@@ -99,13 +105,14 @@ class FingerprintBuilder:
         self._result_form: Final = result_form
         self._file_stamper: Final = files
         self._directory: Final = directory
-        self._relative_directory: Final = functools.lru_cache(MAX_FUNCTIONS)(self._find_relative_directory)
+        self._relative_path: Final = functools.lru_cache(MAX_FUNCTIONS)(self._find_relative_path)
         self._hashes_all_values = False  # whether to hash all values of the current job
         self._current_job: AbstractJob[Any] | None = None
         self._identities_by_function: Final[dict[Any, tuple[str, Any]]] = {}
         self.is_by_name_only = False
         """Whether the last fingerprint identifies a function by its name alone, such as a closure: another function may
         have the same fingerprint."""
+        self._is_without_file = False  # whether the current job is named by a program that has no file of its own
         self.function: Any = None
         """The function of the last fingerprint, without its decorators, if its name alone identifies it."""
         self.identified_by_name_only: Final[dict[str, None]] = {}
@@ -124,7 +131,7 @@ class FingerprintBuilder:
 
         """
         parts: dict[str, Any] = {}
-        self.is_by_name_only, self.function = False, None
+        self.is_by_name_only, self._is_without_file, self.function = False, False, None
         self._hashes_all_values = options.redact
         self._current_job = job
         if (
@@ -146,6 +153,8 @@ class FingerprintBuilder:
         if options.version is not None:
             parts["v"] = self._value_form(options.version, "its version")
             self.is_by_name_only = False
+        elif self._is_without_file:
+            raise NotSerializable(NO_FILE_REASON)
         elif self.is_by_name_only and len(self.identified_by_name_only) < MAX_REPORTED_JOBS:
             self.identified_by_name_only[job.label] = None
         return msgspec.json.encode(parts).decode()
@@ -214,8 +223,8 @@ class FingerprintBuilder:
         """
         name = getattr(function, "__qualname__", None)
         if name is None:  # the function is an object with __call__
-            return type_name(cast(Any, type(function))) + self._object_form(function)
-        identity = f"{stored_module(getattr(function, '__module__', None))}:{name}"
+            return self._type_name(cast(Any, type(function))) + self._object_form(function)
+        identity = f"{self._module_name(function)}:{name}"
         bound = getattr(function, "__self__", None)
         if bound is not None and not inspect.ismodule(bound):  # a built-in function is bound to its module
             identity += self._object_form(bound)
@@ -226,7 +235,7 @@ class FingerprintBuilder:
             defaults = getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)
             if any(defaults):
                 identity += self._object_form(defaults)
-        elif bound is None and len(self._identities_by_function) < MAX_FUNCTIONS:
+        elif bound is None and not self._is_without_file and len(self._identities_by_function) < MAX_FUNCTIONS:
             original = inspect.unwrap(function)
             self.function = original if inspect.isfunction(original) else None
             self._identities_by_function[function] = identity, self.function
@@ -237,14 +246,29 @@ class FingerprintBuilder:
         if inspect.isclass(value):
             return f" of {self._class_identity(value)}"
         try:
-            return comparison_form(dumps(value))
+            return comparison_form(dumps(value, name_class=self._type_name))
         except NotSerializable:
             self.is_by_name_only = True
             return ""
 
     def _class_identity(self, class_: type[Any]) -> str:
         self.is_by_name_only = self.is_by_name_only or not is_found_by_name(class_)
-        return type_name(class_)
+        return self._type_name(class_)
+
+    def _type_name(self, class_: type[Any]) -> str:
+        return f"{self._module_name(class_)}:{class_.__qualname__}"
+
+    def _module_name(self, value: Any) -> str:
+        """Return the name of the module of a function or class; for the program itself, its file.
+
+        A function knows the file of its own program, which `python -m cProfile FILE` does not set as the main module.
+        """
+        name, main = getattr(value, "__module__", None), sys.modules[MAIN]
+        if name not in (MAIN, main.__name__):  # `trioflow run FILE` has its module as the main module, too
+            return str(name)
+        file = str(getattr(value, "__globals__", vars(main)).get("__file__") or "")
+        self._is_without_file = self._is_without_file or NO_FILE_PATTERN.fullmatch(file) is not None
+        return "<no file>" if self._is_without_file else self._relative_path("", file)
 
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         parts["f"] = work.what
@@ -256,7 +280,7 @@ class FingerprintBuilder:
             if type(option) is LocalDirectory:
                 options[index] = None
                 path = os.path.join(os.fsdecode(option.within or "."), os.fsdecode(option.path or "."))
-                relative = self._relative_directory(os.getcwd(), path)
+                relative = self._relative_path(os.getcwd(), path)
                 parts["w"] = f"~{digest(relative.encode())}" if self._hashes_all_values else relative
         if any(option is not None and option is not False for option in options):
             parts["o"] = self._value_form(tuple(options), "its options") if named is None else {
@@ -272,13 +296,13 @@ class FingerprintBuilder:
         except (TypeError, ValueError) as error:
             raise NotSerializable("its work", error) from None
 
-    def _find_relative_directory(self, current: str, directory: str) -> str:
-        """Return a directory relative to the journal's; `current`, the current one, is a key of the cache."""
-        directory = os.path.realpath(directory)
+    def _find_relative_path(self, current: str, path: str) -> str:
+        """Return a path relative to the journal's directory; `current` is a key of the cache."""
+        path = os.path.realpath(path)
         try:
-            return escape_surrogates(os.path.relpath(directory, self._directory))
+            return escape_surrogates(os.path.relpath(path, self._directory))
         except ValueError:  # it is on another drive
-            return escape_surrogates(directory)
+            return escape_surrogates(path)
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
         parts["c"] = self._class_identity(type(job))
@@ -301,7 +325,7 @@ class FingerprintBuilder:
             return value.form
         try:
             is_plain = type(value) in PLAIN_TYPES
-            text = dumps(value) if is_plain else dumps(value, self._convert_unknown)
+            text = dumps(value) if is_plain else dumps(value, self._convert_unknown, name_class=self._type_name)
             return f"~{digest(text.encode())}" if self._hashes_all_values else comparison_form(text)
         except NotSerializable as error:
             raise NotSerializable(f"{description} ({error.shown(self._hashes_all_values)})") from None
@@ -338,7 +362,7 @@ class FingerprintBuilder:
         if job.is_succeeded():
             return self._result_form(job)
         error = job.raised_exception()
-        return [job.state.value, comparison_form(dumps(f"{type_name(type(error))}: {error}"))]
+        return [job.state.value, comparison_form(dumps(f"{self._type_name(type(error))}: {error}"))]
 
 
 def with_requirements(fingerprint: str, part: str) -> str:

@@ -66,6 +66,7 @@ MIN_SLOW_INTEGER: Final = 10**18
 PLAIN_TYPES: Final = frozenset({str, int, bool, type(None)})
 
 ConvertUnknown = Callable[[Any], Any]
+NameClass = Callable[[type[Any]], str]
 Spools = dict[OutputSpool, int]
 
 
@@ -87,7 +88,12 @@ class NotSerializable(Exception):
         return self._redacted if redact else str(self)
 
 
-def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, spools: Spools | None = None) -> str:
+def dumps(
+    value: Any,
+    convert_unknown: ConvertUnknown | None = None,
+    spools: Spools | None = None,
+    name_class: NameClass | None = None,
+) -> str:
     """Serialize a value as JSON text.
 
     Args:
@@ -95,6 +101,7 @@ def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, spools: Spo
         convert_unknown: a function that converts a value of an unknown type to JSON types, or raises NotSerializable.
         spools: gets the outputs of commands that are on disk, with the numbers that the text has for them; None to have
             these outputs in the text.
+        name_class: a function that names a class in the text; by default `type_name`, whose names `loads` knows.
 
     Raises:
         NotSerializable: the value contains something that cannot be serialized.
@@ -104,12 +111,12 @@ def dumps(value: Any, convert_unknown: ConvertUnknown | None = None, spools: Spo
         return str(value)
     try:
         return msgspec.json.encode(
-            value if type(value) in PLAIN_TYPES else _JsonConverter(convert_unknown, spools).convert(value)
+            value if type(value) in PLAIN_TYPES else _JsonConverter(convert_unknown, spools, name_class).convert(value)
         ).decode()
     except UnicodeEncodeError:  # a string has a lone surrogate, which comes from a file name that is not UTF-8
         if spools is not None:
             spools.clear()
-        converter = _JsonConverter(convert_unknown, spools, has_surrogates=True)
+        converter = _JsonConverter(convert_unknown, spools, name_class, has_surrogates=True)
         return msgspec.json.encode(converter.convert(value)).decode()
     except RecursionError:
         raise NotSerializable("a value that contains itself, or is nested too deeply") from None
@@ -165,9 +172,9 @@ def type_name(class_: type[Any]) -> str:
 
 
 def stored_module(name: Any) -> Any:
-    """Return the name of a module; for `__main__`, the name that its program has when it is imported.
+    """Return the name of a module in results; for `__main__`, the name that its program has when it is imported.
 
-    So two programs in one folder are told apart, and `python a.py` shares its records with `trioflow run a.py`.
+    So `python a.py` reads the results of `trioflow run a.py`.
     """
     if name != MAIN:
         return name
@@ -179,14 +186,20 @@ def stored_module(name: Any) -> Any:
 
 
 class _JsonConverter:
-    __slots__ = ("_convert_unknown", "_has_surrogates", "_spools")
+    __slots__ = ("_convert_unknown", "_has_surrogates", "_name_class", "_spools")
 
     def __init__(
-        self, convert_unknown: ConvertUnknown | None, spools: Spools | None, *, has_surrogates: bool = False
+        self,
+        convert_unknown: ConvertUnknown | None,
+        spools: Spools | None,
+        name_class: NameClass | None,
+        *,
+        has_surrogates: bool = False,
     ) -> None:
         """Create a converter. `has_surrogates` says whether strings in the value may have lone surrogates."""
         self._convert_unknown: Final = convert_unknown
         self._spools: Final = spools
+        self._name_class: Final = name_class or type_name
         self._has_surrogates: Final = has_surrogates
 
     def convert(self, value: Any) -> Any:
@@ -246,13 +259,13 @@ class _JsonConverter:
 
     def _encode_instance(self, value: Any, class_: type[Any]) -> Any:
         if isinstance(value, enum.Enum) and class_.__members__.get(value.name) is value:
-            return {TYPE_KEY: "enum", "t": _importable_name(class_), "v": value.name}
+            return {TYPE_KEY: "enum", "t": self._name_importable(class_), "v": value.name}
         if dataclasses.is_dataclass(class_):
             names = _field_names(class_)
             _reject_extra_attributes(value, class_, names)
             return {
                 TYPE_KEY: "dataclass",
-                "t": _importable_name(class_),
+                "t": self._name_importable(class_),
                 "v": {name: self.convert(getattr(value, name)) for name in names},
             }
         if isinstance(value, tuple) and hasattr(class_, "_fields"):
@@ -260,10 +273,21 @@ class _JsonConverter:
             _reject_extra_attributes(value, class_, ())
             field_names: tuple[str, ...] = cast(Any, class_)._fields
             fields = {name: self.convert(item) for name, item in zip(field_names, cast(Any, value), strict=True)}
-            return {TYPE_KEY: "namedtuple", "t": _importable_name(class_), "v": fields}
+            return {TYPE_KEY: "namedtuple", "t": self._name_importable(class_), "v": fields}
         if self._convert_unknown is not None:
             return self._convert_unknown(value)
         raise NotSerializable(f"a value of type {type_name(class_)}")
+
+    def _name_importable(self, class_: type[Any]) -> str:
+        """Return the full name of a class, after checking that the class can be found by its name."""
+        name = type_name(class_)
+        try:
+            actual = _find_class(name)
+        except NotSerializable:
+            actual = None
+        if actual is not class_:
+            raise NotSerializable(f"a value of type {name}, a class that is not at the top level of its module")
+        return self._name_class(class_)
 
 
 def _is_plain_zone(zone: datetime.tzinfo | None) -> bool:
@@ -355,18 +379,6 @@ def own_slots(class_: type[Any]) -> list[str]:
     """Return the names of the attributes that a class, without its bases, has in slots."""
     slots: Any = class_.__dict__.get("__slots__", ())
     return [name for name in ([slots] if isinstance(slots, str) else slots) if name not in ("__dict__", "__weakref__")]
-
-
-def _importable_name(class_: type[Any]) -> str:
-    """Return the full name of a class, after checking that the class can be found by this name."""
-    name = type_name(class_)
-    try:
-        actual = _find_class(name)
-    except NotSerializable:
-        actual = None
-    if actual is not class_:
-        raise NotSerializable(f"a value of type {name}, a class that is not at the top level of its module")
-    return name
 
 
 def _find_class(name: str) -> type[Any]:
