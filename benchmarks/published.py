@@ -28,7 +28,7 @@ from .tables import number
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 FILE: Final = Path(__file__).with_name("published.json")
-PAGES: Final = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+PAGES: Final = (ROOT / "docs" / "benchmarks.md",)
 TABLE: Final = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 """A table on a page, between two comments."""
 
@@ -75,15 +75,6 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 # ---- the tables
 
 
-def one_digit(value: float) -> str:
-    return f"{value:.1f}"
-
-
-def product(group: str, rows: Iterable[str], columns: Iterable[str]) -> list[Key]:
-    columns = list(columns)
-    return [(group, row, column) for row in rows for column in columns]
-
-
 def on_loops(rows: Mapping[str, tuple[str, str]]) -> dict[str, list[Cell]]:
     """Return cells for each loop, from the group and the row of a figure."""
     return {name: [Cell([(*figure, loop)]) for loop in LOOPS] for name, figure in rows.items()}
@@ -98,25 +89,7 @@ PER_WAY: Final = {
 """The metrics of elapsed time that do not depend on what else runs on the machine."""
 
 
-def costs() -> dict[str, list[Cell]]:
-    """The rows of the README: for each body, the range of all shapes."""
-    rows = {
-        "does nothing": [product("running", [f"no-op, {loop}"], FIGURE_SHAPES) for loop in LOOPS],
-        "yields to the event loop once": [product("running", [f"checkpoint, {loop}"], FIGURE_SHAPES) for loop in LOOPS],
-        "sleeps for 10 ms": [product("running", [f"nap, {loop}"], ("wide", "tree")) for loop in LOOPS],
-        "sleeps among 10,000": [
-            product("others", (f"all sleep 1 s at once{under}" for under in ("", ", collector off")), [loop])
-            for loop in LOOPS
-        ],
-        "is one of 5 to 20, built each time": [
-            product("small", (f"{shape}, {body}, built" for shape, body in SMALL), [loop]) for loop in LOOPS
-        ],
-    }
-    return {name: [Cell(keys, one_digit) for keys in cells] for name, cells in rows.items()}
-
-
 TABLES: Final = {
-    "costs": Table(("a job that", *LOOPS), costs()),
     "small": Table(
         ("", "again, trio", "built, trio", "again, asyncio", "built, asyncio", "turns, asyncio"),
         {

@@ -74,6 +74,8 @@ def _check_processes(value: Any, name: str, subject: Subject) -> Any:
 
 LOOK_IS_ENABLED: Final = os.environ.get("TRIOFLOW_LOOK", "0") not in ("", "0")
 """Whether the first run lets `trioflow look` look into this program; see `trioflow.look`."""
+begin_refusal: Callable[[Scheduler], None] | None = None
+"""Raises in place of each run that would begin. The command `trioflow` sets it while it loads a user's file."""
 NO_DURATIONS: Final[dict[AnyJob, float]] = {}
 """The empty mapping that all schedulers without the option `durations` share. Do not change it."""
 
@@ -170,6 +172,8 @@ class Scheduler(BaseScheduler):
 
     def _make_run(self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument]) -> Run:
         run = super()._make_run(backend, timeout, jobs_window, instruments)
+        if begin_refusal is not None and run.outer_worker is None:
+            begin_refusal(self)
         if LOOK_IS_ENABLED and run.outer_worker is None:
             from .view.look._answers import start_or_warn
 

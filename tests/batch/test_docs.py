@@ -67,11 +67,3 @@ def test_options_in_the_docs_of_batch_are_those_of_help() -> None:
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} - {"words"}
     assert {name for name in known if name not in told} <= {"-P", "--arg-file", "--null"}
     assert told <= known
-
-
-def test_exit_codes_in_the_docs_of_batch_are_those_of_help() -> None:
-    """docs/command/batch.md and `trioflow batch --help` list the same exit codes, each range of codes on one row."""
-    from trioflow.cli.batch._batch_command import EXIT_CODES_HELP
-
-    told = re.findall(r"^\| (\d+(?: to \d+)?) \|", PAGE.partition("## Exit codes")[2], re.MULTILINE)
-    assert [codes.replace(" to ", "-") for codes in told] == re.findall(r"^  (\S+)", EXIT_CODES_HELP, re.MULTILINE)

@@ -136,13 +136,6 @@ def test_exception_in_the_users_file_is_shown_without_frames_of_trioflow(
     assert functions is None or [function for _, function in frames] == functions
 
 
-def test_file_that_runs_its_scheduler_while_it_is_loaded_is_rejected(tmp_path: Path) -> None:
-    """If a script runs its scheduler while it is loaded, the error explains where to put that call."""
-    done = trioflow("list", written(tmp_path, "x = Scheduler(Job(work))\nx.run()"))
-    assert done.exit_code == 2
-    assert 'below if __name__ == "__main__":' in done.stderr
-
-
 def test_existing_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
     """If reading an existing file fails, the usage error says that the file cannot be read."""
     loop = tmp_path / "memory"

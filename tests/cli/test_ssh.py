@@ -20,7 +20,7 @@ from ..jobs.posix.process_trees import Watched, until_there
 from ..jobs.posix.process_trees import watched as watched
 from ..jobs.ssh.conftest import site as site
 from ..jobs.ssh.servers import Server, Site, free_port
-from ..places import DOCS, PATIENCE
+from ..places import PATIENCE
 from ..pythons import Python
 from .command_line import ENVIRONMENT, WORDS, trioflow
 
@@ -284,15 +284,3 @@ def test_invalid_range_of_nodes_of_a_batch_is_rejected(server: Server) -> None:
     done = batch(server, "-S", "node[1", "echo", ":::", 1)
     assert "unbalanced or nested brackets" in done.stderr
     assert done.exit_code == 255
-
-
-def test_docs_list_each_option_of_ssh() -> None:
-    """docs/kinds/ssh.md has each option of `trioflow ssh`, and no other."""
-    from trioflow.cli._ssh import command
-
-    page = (DOCS / "kinds" / "ssh.md").read_text(encoding="utf-8").partition("## From a shell")[2]
-    told = set(re.findall(r"^\| .*?(?= \| )", page, re.MULTILINE))
-    known = {name for parameter in command.params for name in parameter.opts} - {"words"}
-    words = {word.strip("`,") for line in told for word in line.split() if word.strip("`,").startswith("-")}
-    assert words - {"---"} <= known
-    assert known - words <= {"--login", "--identity", "--ssh-config", "--gateway"}

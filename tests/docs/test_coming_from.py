@@ -99,4 +99,4 @@ Scheduler(Job(boot, node) for node in range(20)).run()
 
 def test_all_programs_on_the_pages_are_found() -> None:
     """No program on the pages for newcomers is left out because of its formatting."""
-    assert len(PROGRAMS) == 3 + 2 + 2 + 2 + 1 + 2 + 1 + 1 + 1
+    assert len(PROGRAMS) == 2 + 2 + 2 + 2 + 1 + 2 + 1 + 1 + 1

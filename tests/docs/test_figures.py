@@ -12,6 +12,8 @@ from benchmarks import published
 from benchmarks.figures import Figure
 from benchmarks.published import FILE, PAGES, TABLE, TABLES, Results
 
+from ..places import ROOT
+
 
 def test_tables_of_figures_are_written_from_the_results() -> None:
     """`python -m benchmarks.published` would change no page, and each table is on one of them."""
@@ -30,6 +32,22 @@ def test_each_figure_of_a_table_was_measured() -> None:
     """No cell has a dash, which stands for what was not measured."""
     figures = Results.load().figures
     assert {key for table in TABLES.values() for key in table.keys} == figures.keys()
+
+
+def test_the_readme_sums_up_what_a_job_costs() -> None:
+    """Its sentence has the least and the greatest figure of jobs that wait, and the greatest of small graphs."""
+    figures = {key: value for key, (value, _) in Results.load().figures.items()}
+    waiting = [
+        value
+        for (group, row, _), value in figures.items()
+        if (group == "running" and row.startswith(("checkpoint", "nap"))) or row.startswith("all sleep")
+    ]
+    built = [value for (group, row, _), value in figures.items() if group == "small" and row.endswith(", built")]
+    sentence = (
+        f"A job that waits costs {min(waiting):.1f} to {max(waiting):.1f} times the CPU time of the best code by hand, "
+        f"and a job of a small graph that is built for each run up to {max(built):.1f} times."
+    )
+    assert sentence in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
 def test_what_is_measured_again_replaces_its_figure_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

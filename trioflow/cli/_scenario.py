@@ -16,7 +16,9 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import linecache
 import sys
+import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from .. import AbstractJob, JournalError, Scheduler, Service
+from .. import AbstractJob, JournalError, Scheduler, Service, _scheduler
 from .. import _posix as posix
 from .._hints import nearest_name
 from ..abc import all_requirements, check_scenario, enclosing_schedulers, inputs_of, paths_of, printable, reachable
@@ -140,7 +142,7 @@ def load_file(path: Path) -> ModuleType:
 
 
 def call_user_function(function: Callable[[], T], message: str) -> T:
-    """Call a user-supplied function, and return its result.
+    """Call a user-supplied function that builds a scenario, and return its result. No run begins meanwhile.
 
     Args:
         function: the function.
@@ -148,12 +150,48 @@ def call_user_function(function: Callable[[], T], message: str) -> T:
 
     Raises:
         CliError: the function raises an exception or calls `sys.exit()`.
+        CliError: the function, or a thread that it started, would run a scheduler.
 
     """
+    refusals: list[CliError] = []
+
+    def refuse(scheduler: Scheduler) -> None:
+        refusals.append(_refused_run(scheduler.label))
+        # No `except Exception` of the user's code catches this.
+        raise SystemExit
+
+    _scheduler.begin_refusal = refuse
     try:
-        return function()
-    except (Exception, SystemExit) as error:
-        raise CliError(printable(message), error) from None
+        result = function()
+    except BaseException as error:
+        if refusals:
+            raise refusals[0] from None
+        if isinstance(error, (Exception, SystemExit)):
+            raise CliError(printable(message), error) from None
+        raise
+    finally:
+        _scheduler.begin_refusal = None
+    if refusals:
+        raise refusals[0]
+    return result
+
+
+def _refused_run(label: str) -> CliError:
+    """Return the error for a run that would begin in `call_user_function`. It names the line of the user's code."""
+    frames = [frame for frame, _ in traceback.walk_stack(inspect.currentframe())]
+    codes = [frame.f_code for frame in frames]
+    reason = printable(f"{label!r} would run while its file is loaded, which runs nothing")
+    if call_user_function.__code__ not in codes:
+        return CliError(f'{reason}. Start its thread below if __name__ == "__main__":')
+    # The frame below `call_user_function` is the lambda that its caller has passed.
+    users_frames = frames[: codes.index(call_user_function.__code__) - 1]
+    place = next((frame for frame in users_frames if frame.f_code.co_name == "<module>"), users_frames[-1])
+    file, number = place.f_code.co_filename, place.f_lineno
+    line = printable(linecache.getline(file, number).strip())
+    reason = f"{printable(file)}, line {number}: {reason}"
+    if place.f_code.co_name != "<module>":
+        return CliError(f"{reason}. Return the Scheduler in place of {line}")
+    return CliError(f'{reason}. Put it below a guard:\n  if __name__ == "__main__":\n      {line}')
 
 
 def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
@@ -262,7 +300,7 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
         settings: the values of `--set`, which are the arguments of the function.
 
     Raises:
-        ClickException: no scheduler is found, or it has run before.
+        ClickException: no scheduler is found, or the file would run one.
         ClickException: the settings do not fit the function.
         ClickException: the user's code raises an exception.
 
@@ -273,9 +311,6 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
         if settings:
             raise click.UsageError(f"--set {printable(settings[0])}: {target.label!r} is a Scheduler; only a function "
                                    f"that returns one has parameters")  # fmt: skip
-        if target.stop_reason is not None:
-            raise click.UsageError(printable(f"{path} ran {target.label!r} while it was being loaded: put that call "
-                                             f'below if __name__ == "__main__":'))  # fmt: skip
         return target
     call_text = f"{getattr(target, '__name__', name)}() of {path}"
     bound = bind_settings(target, settings)

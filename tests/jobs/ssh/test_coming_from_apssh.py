@@ -15,12 +15,13 @@ import pytest
 
 import trioflow
 
-from ...places import DOCS
+from ...places import DOCS, ROOT
 from ...pythons import python
 from .servers import HOME, Site
 
 PAGE = (DOCS / "coming-from" / "apssh.md").read_text(encoding="utf-8")
-BEFORE, AFTER = re.findall(r"^```python\n(from argparse.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+BEFORE = (ROOT / "tests" / "compat" / "programs" / "probe_by_apssh.py").read_text(encoding="utf-8")
+(AFTER,) = re.findall(r"^```python\n(from argparse.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture

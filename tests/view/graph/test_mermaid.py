@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from trioflow import Job, JobState, Scheduler, Service, ThreadJob
 
 from ...bodies import idle, serve, take
-from ...places import DOCS
 from ...transitions import lead_to
 from .pictures import escape, mermaid, seen
 
@@ -148,15 +147,3 @@ def test_outside_requirements_are_drawn() -> None:
     inner = Scheduler(Job(take, outer, label="in"), label="inner")
     Scheduler(outer, inner)
     assert labels(mermaid(inner)) == ["in", "? outer"]
-
-
-def test_the_diagram_on_the_graph_page_matches_its_scenario() -> None:
-    """The Mermaid diagram in docs/looking/graph.md is that of the scenario on the same page."""
-    page = (DOCS / "looking" / "graph.md").read_text(encoding="utf-8")
-    block = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    diagram = re.search(r"^```mermaid\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    assert block is not None
-    assert diagram is not None
-    names: dict[str, Any] = {}
-    exec(block[1], names)
-    assert mermaid(names["scheduler"], collapse=True) == diagram[1]
