@@ -261,6 +261,41 @@ def test_results_option_saves_outputs_in_directories_named_by_the_arguments() ->
     }  # fmt: skip
 
 
+def test_results_option_replaces_nothing_that_was_there_before() -> None:
+    """Each older file with other contents was once replaced without a word, whoever had written it."""
+    Path("a.txt").write_text("notes")
+    words = ("-j1", "--results", "{.}.txt", "echo {} $(cat day)", ":::", "a.md", "b.md")
+    said: list[str] = []
+    for day in ("1", "1", "2"):
+        Path("day").write_text(day)
+        done = batch(*words)
+        assert done.exit_code == 0
+        said.append(done.stderr)
+    found = {str(path): path.read_text() for path in Path().glob("*.txt*")}
+    assert found == {
+        "a.txt": "a.md 2\n", "a.txt.before": "notes", "a.txt.before-2": "a.md 1\n", "a.txt.err": "", "a.txt.seq": "1",
+        "b.txt": "b.md 2\n", "b.txt.before": "b.md 1\n", "b.txt.err": "", "b.txt.seq": "2",
+    }  # fmt: skip
+    assert said == [
+        "trioflow batch: older results were there: 'a.txt' is now 'a.txt.before'\n", "",
+        "trioflow batch: older results were there: 'a.txt' is now 'a.txt.before-2', and 1 more likewise\n",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.jsonl"])
+def test_a_table_of_results_never_empties_a_file_of_others(name: str) -> None:
+    """A file of data that was given as `--results` by mistake was once emptied; the table of a batch begins anew."""
+    Path(name).write_text("id,weight\n1,80\n")
+    done = batch("--results", name, "echo", ":::", "a")
+    assert (done.exit_code, "no batch has written this file" in done.stderr) == (255, True)
+    assert Path(name).read_text() == "id,weight\n1,80\n"
+    Path(name).unlink()
+    for argument in ("b", "c"):
+        assert batch("--results", name, "echo", ":::", argument).exit_code == 0
+    assert "echo c" in Path(name).read_text()
+    assert "echo b" not in Path(name).read_text()
+
+
 def test_a_dry_run_runs_nothing() -> None:
     """`--dry-run` prints the lines with their replacements, and creates no file, not even the job log."""
     done = batch("--dry-run", "--joblog", "log", "touch {} > {.}", ":::", "a b.c")

@@ -200,7 +200,7 @@ def test_full_disk_at_standard_output_ends_a_batch_with_an_error() -> None:
 def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
     """If the job log cannot grow any more, an error has the reason, and no further command starts."""
     log, limit = tmp_path / "log", 1 << 23
-    header = JoblogFormat.HEADER + b"\n"
+    header = JoblogFormat.start + b"\n"
     log.write_bytes(header + b"x" * (limit - 301 - len(header)) + b"\n")
     words = ("-j1", "--joblog", f"+{log}", "/bin/echo", ":::", *map(str, range(100)))
     with running(*words, first=f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))") as process:

@@ -145,8 +145,9 @@ def test_job_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
     write(path, True, "d")
     assert [line.split("\t")[-1] for line in path.read_text().splitlines()] == ["Command", "c", "d"]
     path.write_text("notes without a newline")
-    with pytest.raises(BatchError, match="does not have the columns of a batch: give another file, or remove it"):
-        write(path, True, "e")
+    for append in (True, False):
+        with pytest.raises(BatchError, match="no batch has written this file, so it stays as it is: give another file"):
+            write(path, append, "e")
     assert path.read_text() == "notes without a newline"
 
 

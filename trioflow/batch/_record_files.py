@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
 from .. import _posix as posix
+from ..jobs._user_files import set_aside_older
 from ..jobs.posix._files import write_all
 from ..view.text._symbols import escape_formula
 from . import BatchError
@@ -45,7 +46,7 @@ class RecordFile:
             journal another one is using does not reach.
 
     Raises:
-        BatchError: the file cannot be written, or has other columns.
+        BatchError: the file cannot be written, or no batch has written what it has.
 
     """
 
@@ -62,6 +63,7 @@ class RecordFile:
         except OSError as error:
             raise self._make_write_error(error) from None
         try:
+            self._check_content()
             if append:
                 self._keep_whole_lines()
             elif not resumes:
@@ -126,21 +128,23 @@ class RecordFile:
         self._is_begun = header is not None
         self._write(header or b"")
 
+    def _check_content(self) -> None:
+        """Check that the file is empty, or begins as a batch has begun it; it is no input of somebody's."""
+        with contextlib.suppress(OSError):
+            if os.path.isfile(self._path):
+                with open(self._path, "rb") as file:
+                    first = file.read(len(self._format.start))
+                if not self._format.start.startswith(first):
+                    raise BatchError(
+                        f"{self._format.description} {self._path!r}: no batch has written this file, so it stays as it "
+                        f"is: give another file, or remove it"
+                    )
+
     def _keep_whole_lines(self) -> None:
-        """Check the header of the file, and remove the last line if a crash has truncated it.
-
-        Raises:
-            BatchError: the file does not begin with the header.
-
-        """
+        """Remove the last line if a crash has truncated it."""
         header = self._format.header(()) or b""
         with open(self._descriptor, "rb", closefd=False) as file:
             first = file.readline(len(header))
-            if not header.startswith(first):
-                raise BatchError(
-                    f"{self._format.description} {self._path!r} does not have the columns of a batch: give another "
-                    f"file, or remove it"
-                )
             self._is_begun = first == header
             if self._is_begun:
                 size = len(header) + sum(len(line) for line in file if line.endswith(b"\n"))
@@ -169,11 +173,11 @@ class JoblogFormat:
 
     """
 
-    HEADER: Final = b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
+    start = b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
     description = "the job log"
 
     def header(self, arguments: Sequence[str] | None) -> bytes:
-        return self.HEADER + b"\n"
+        return self.start + b"\n"
 
     def encode_outcome(self, outcome: CommandOutcome, arguments: Sequence[str]) -> Iterator[bytes]:
         """Yield the line of a command."""
@@ -188,6 +192,7 @@ class JoblogFormat:
 class JsonLinesFormat:
     """A line of JSON for each command."""
 
+    start = b'{"seq": '
     description = "the results in"
 
     def header(self, arguments: Sequence[str] | None) -> bytes:
@@ -209,6 +214,7 @@ class CsvFormat:
     A spreadsheet shows its texts, and computes none of them.
     """
 
+    start = b"seq,"
     description = "the results in"
 
     def __init__(self) -> None:
@@ -330,6 +336,8 @@ class OutputDirectory:
     def __init__(self, template: CommandTemplate) -> None:
         self._template: Final = template
         self._owners: Final[dict[str, tuple[int, str]]] = {}  # for each file, the number and arguments of its command
+        self._saved: Final[set[int]] = set()  # the numbers of commands whose files this batch has written
+        self._moved: Final[list[str]] = []
 
     def claim(self, sequence: int, arguments: Sequence[str]) -> None:
         """Reserve the files of a command before it starts.
@@ -358,6 +366,8 @@ class OutputDirectory:
     def save(self, sequence: int, arguments: Sequence[str], slot: int, outputs: tuple[BinaryIO, BinaryIO]) -> None:
         """Write a command's number, standard output and standard error to three files.
 
+        A file that was there before the batch, with other contents, is renamed first.
+
         Raises:
             BatchError: a file cannot be written.
 
@@ -367,9 +377,12 @@ class OutputDirectory:
         try:
             os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
             for path, content in zip([output, *others], contents, strict=True):
+                if sequence not in self._saved and (moved := set_aside_older(path, content, self)):
+                    self._moved.append(moved)
                 flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
                 with open(posix.open_regular(path, flags), "wb") as target:
                     shutil.copyfileobj(content, target)
+            self._saved.add(sequence)
         except ValueError:  # an argument contains a NUL, so its command has not started
             return
         except OSError as error:
@@ -383,6 +396,11 @@ class OutputDirectory:
         if not self._template.has_placeholders:
             path = results_directory(path, arguments) + "/"
         return [path + name for name in (("stdout", "stderr", "seq") if path.endswith("/") else ("", ".err", ".seq"))]
+
+    def notice(self) -> str:
+        """Return a message about the files that were there before the batch, and were renamed; "" if there are none."""
+        more = f", and {len(self._moved) - 1} more likewise" if len(self._moved) > 1 else ""
+        return f"trioflow batch: older results were there: {self._moved[0]}{more}" if self._moved else ""
 
     def close(self) -> None:
         """Do nothing: each file was closed."""

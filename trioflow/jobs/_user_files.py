@@ -23,12 +23,15 @@ import sys
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import Any, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
+from .. import _posix as posix
 from ..abc import name_in_errors, shown_value
 from .posix._files import call_in_thread, is_named_pipe
 
 PARTIAL_SUFFIX: Final = ".partial"
+OLDER_SUFFIX: Final = ".before"
+PIECE_BYTES: Final = 1 << 20
 HIDDEN_TEXT: Final = "what it had begun to write has other names"
 MAX_NAMED_FILES: Final = 3
 """How many files of a directory a line of the log names."""
@@ -242,6 +245,20 @@ def open_output_file(path: Any, owner: Any, *, truncate: bool = False) -> int:
     except FileNotFoundError:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         return os.open(path, flags, 0o666)
+
+
+def set_aside_older(path: str, content: BinaryIO, owner: Any) -> str:
+    """Rename a file whose name `owner` needs to NAME.before, unless it has this content already; return how."""
+    if not os.path.lexists(path):
+        return ""
+    with open(posix.open_regular(path, os.O_RDONLY), "rb") as file:
+        while (old := file.read(PIECE_BYTES)) == (new := content.read(PIECE_BYTES)) and old:
+            pass
+    content.seek(0)
+    if old == new:
+        return ""
+    entry = os.path.abspath(path)
+    return f"{_shown(entry)} is now {_shown(_rename_aside(entry, entry + OLDER_SUFFIX, owner, sys.maxsize))}"
 
 
 # ---- copies

@@ -54,6 +54,8 @@ def run(options: Options) -> int:
             records, directory = open_records(options)
             for record in records:
                 files.callback(record.close)
+            if directory is not None:
+                files.callback(show_notice, directory)
             if directory is not None and product.total is not None:  # otherwise, as the arguments are read
                 for sequence, arguments in enumerate(product.iter_arguments(blocking=True), 1):
                     directory.claim(sequence, arguments or ())
@@ -76,6 +78,11 @@ def run(options: Options) -> int:
                 for text in summary_lines(batch, options):
                     _outputs.try_echo(text, err=True)
             return code
+
+
+def show_notice(directory: OutputDirectory) -> None:
+    if text := directory.notice():
+        _outputs.try_echo(text, err=True)
 
 
 def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None]:
