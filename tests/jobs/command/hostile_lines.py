@@ -132,6 +132,8 @@ read x <<< {w}; printf '%s' "$x"|f() { local x={w}; echo "$x"; }; f {w}|[ {w} -n
 true {w} && echo $((RANDOM%2))|i=1; i=$((i+1)); echo $i {w}|echo x{w}>y|echo {w}>y|echo {w}<y|f{w}() { true; }|echo {w}{a,b}|echo {a,{w}}|echo [{w}]|x={w}; ${?:+$x}|x={w}; [ "${!:-$x}" -gt 1 ]|touch -- {w}; [ * ]|>! y eval {w}|< *(e:{w}:) cat|{ true } always { eval {w} }
 if (false) { true } else { eval {w} }|echo $x:F:{w}:h|y={w}; echo "$x:F:y:h"|y={w}; echo ${x:-*(e:$y:)}|true {a[{w}]}>y|IFS= read -r RANDOM < {w}|x=1 export SECONDS={w}|SHLVL={w}|x=={w}|printf %n {w}|true \\
 # {w}
+echo {w} | sh|echo {w} | sh -c cat|echo {w} | bash -s {w}|echo {w} | . /dev/stdin|echo {w} | xargs -I% sh -c %|echo {w} | xargs sh -c 'echo "$@"' -|sh -c {w}|bash -euc {w} x|sh -c 'echo "$1"' - {w}
+x={w}; sh -c "$x"|echo {w} | { read y; sh; }|echo {w} | env x=1 dash|echo {w} | (nice zsh)|sh {w}|sh {w} {w}|. {w} {w}|echo {w} | ksh -x {w}|echo {w} | busybox sh /dev/stdin
 """.strip()  # fmt: skip
 
 

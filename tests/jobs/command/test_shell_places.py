@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -214,6 +215,27 @@ UNSAFE = [
             "LOGCHECK={}",
         )
     ),
+    *(
+        (line, f"in a line whose {shell} may read it")
+        for line, shell in (
+            ("echo {} | sh", "sh"),
+            ("echo {} | tee x | /bin/bash -s a", "bash"),
+            ("echo {} | (cd /; { dash; })", "dash"),
+            ("x={}; echo $x | while true; do zsh -eu -o pipefail; done", "zsh"),
+            ("echo {} | cat $(ksh93 -x -)", "ksh93"),
+            ("echo {} | . /dev/stdin", "."),
+            ("echo {} | source /proc/self/fd/0", "source"),
+            ("echo {} | sudo -u x busybox sh", "sh"),
+            ("echo {} | xargs -I% sh -c %", "sh"),
+            ("echo {} | xargs -rI % sh -c 'x %'", "sh"),
+            ("echo {} | ssh x bash --rcfile y", "bash"),
+            ("echo {} | sh {}", "sh"),
+            ("sh -c {}", "sh"),
+            ("nice bash -euo pipefail -c {} x", "bash"),
+            ('x={}; sh -xc "$x"', "sh"),
+            ('echo {} | sh -c "$(cat)"', "sh"),
+        )
+    ),
 ]
 SAFE = [
     'echo a"b"{}\'c\' "d" {}',
@@ -239,6 +261,9 @@ SAFE = [
     'echo $x:/{} "$x: $y" LINES {}; { ls {}; } > o; [ {} = "*" ] && [[ {} = a* ]]; printf "%s?" {}; ls *',
     "cd a && python3.{} -m x {}; x-{} {} | gcc-{}-x {} && {}.sh a; x.{} b; true || a/{}/b",
     'env -i -u HOME COLUMNS={} x="$y" a-b {} && env a/{} {}; x={}; env -- "$x" {}; env -- "$CC" {}',
+    "sh -c 'x \"$1\"' sh {}; echo {} | sh ./x {} | bash -x y/z.sh | grep -c bash | nice bash -euo pipefail -c 'y'",
+    "ls {} | xargs -d '\\n' -n 1 sh -c 'ls -- \"$1\"' - | sort; sh x < /dev/null; . ./x",
+    "cat x | sh -s - {}; sh < {}; sh {}; . {}; cp {} bin/sh; pkill -u {} bash",
     "cp {}{,.bak}; for i in {1..3}; do echo {}; done; find . -exec ls {} +; for x in {}; do echo {}; done",
 ]
 
@@ -290,6 +315,49 @@ def test_random_lines_run_no_value_and_change_none(count: int) -> None:
     accepted, faults = try_lines(count, seed=count)
     assert accepted > count // 6
     assert not faults
+
+
+READERS = [
+    "",
+    "exec",
+    "env x=1",
+    "sudo -u x",
+    "nice -n 5",
+    "xargs",
+    "nohup",
+    "timeout 5",
+    "busybox",
+    "ssh x",
+    "time stdbuf -o0",
+]
+FED = [
+    "echo {} | S",
+    "x={}; echo $x | cat | S",
+    "echo {} | (ls; S)",
+    "echo {} | { S; }",
+    "echo {} | if true; then S; fi",
+    "ls $(echo {} | S)",
+]
+STDIN = ["", " -s", " -x -", " -s a", " /dev/stdin", " -eo pipefail", " -c", " -c {}", " +x /dev/fd/0"]
+
+
+@pytest.mark.parametrize(
+    "shell", ["sh", "bash", "/bin/dash", "zsh", "ksh", "mksh", "rbash", "tcsh", "fish", "/opt/x/ksh93"]
+)
+def test_no_pipe_takes_a_value_into_a_shell(shell: str) -> None:
+    """Whatever calls a shell, and however a pipe leads there, the shell reads no value as its code."""
+    for reader, fed, arguments in itertools.product(READERS, FED, STDIN):
+        line = fed.replace("S", f"{reader} {shell}{arguments}".strip())
+        with pytest.raises(ValueError, match="could run as code"):
+            CommandTemplate([line])
+
+
+def test_a_text_in_which_find_puts_a_name_is_no_code_beside_a_value() -> None:
+    """`find` puts the names that it finds, which begin with the value, where `{}` is."""
+    with pytest.raises(ValueError, match="in a line whose sh may read it"):
+        SshJob("node", "find {x} -exec sh -c 'rm {{}}' ';'", values={"x": "$(y)"})
+    SshJob("node", "find {x} -exec sh -c 'rm \"$1\"' - {{}} ';'", values={"x": "$(y)"})
+    SshJob("node", "sh -c 'find \"$1\" -exec rm {{}} +' - {x}", values={"x": "$(y)"})
 
 
 def test_a_number_is_computed_only_by_shells_that_do_not_evaluate_it() -> None:

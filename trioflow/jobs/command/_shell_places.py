@@ -1,9 +1,9 @@
 r"""The gate for every value that becomes a part of a shell's line: where it may stand, and how it is quoted.
 
 `trioflow batch`, t-strings and `SshJob(values=)` ask it. A place is safe because it is known to be: a value is quoted
-outside of quotes, in a word of a command whose arguments no shell evaluates. In quotes, and where else its text is as
-good as the text around it, only a value without special characters may stand. No value turns a name into the name of a
-builtin.
+outside of quotes, in a word of a command whose arguments no shell evaluates. A shell that the line names gets no value
+as its code, neither by `-c` nor by a pipe. In quotes, and where else its text is as good as the text around it, only a
+value without special characters may stand. No value turns a name into the name of a builtin.
 
 A value reaches other parts of its line, by variables and pipes. So a line with a value that has special characters must
 be known as a whole: commands with their redirections, in lists, pipes, brackets, `$(...)`, loops and `if`. It computes
@@ -175,6 +175,7 @@ class _Reader:
 
     def __init__(self, line: str, number: str) -> None:
         self.position = 0
+        self._is_fed = False  # whether a pipe may bring a value here
         self._number: Final = number
         self.spans: Final[list[tuple[str, int, int]]] = []
         self._line: Final = line
@@ -213,14 +214,15 @@ class _Reader:
                         raise _Unknown(*_IS_MANY)
                     self.spans.append((FILE, found.end(), self.position))
                 case "end":
-                    _check_command(words, self._number)
+                    _check_command(words, self._number, self._is_fed)
+                    self._is_fed = self._is_fed or (found[0] == "|" and VALUE in self._line[: self.position])
                     words = []
                 case _:  # blanks, and duplications of descriptors
                     pass
         if self.position == len(self._line) and closer:
             raise _Unknown("after (")
         self.position += len(closer)
-        _check_command(words, self._number)
+        _check_command(words, self._number, self._is_fed)
 
     def _read_word(self) -> str:
         """Read a word, of which there is at least one character, and return it without its quotes."""
@@ -373,7 +375,38 @@ _FORMS: Final = {
 """The forms of the arguments with which a builtin of any shell evaluates nothing of what values may be."""
 
 
-def _check_command(words: Sequence[str], number: str) -> None:
+_SHELL: Final = re.compile(r"(?:.*/)?(?:r?ba|da|a|z|[lmop]?k|t?c|fi|hu|po|ya)?sh[-.\d]*", re.DOTALL)
+"""Matches the name of a program that is a shell."""
+_SHELL_OPTIONS: Final = r"(?:(?:[-+](?!\w*[cs])\w*[oO]\x05\w+|--(?:login|no\w+|posix)|[-+](?!\w*[csoO])\w+)\x05)*"
+_SHELL_CODE: Final = re.compile(rf"{_SHELL_OPTIONS}(-\w*c\w*\x05{_SHELL_OPTIONS})?([^\x05]*)", re.ASCII)
+_SHELL_FILE: Final = re.compile(r"(?![-+]|/dev/|/proc/)[^\0-\3]+")
+_REPLACED: Final = re.compile(r"\x05-\w*I\x05?([^\x05]+)")
+"""Matches what `xargs` replaces by what it reads, beside `{}`."""
+
+
+def _check_shell(words: Sequence[str], is_fed: bool) -> None:
+    """Check that a shell, which a command is or calls, reads no value as its code, neither after `-c` nor by a pipe.
+
+    Raises:
+        _Unknown: it may do so.
+
+    """
+    name = os.path.basename(words[0])
+    may_call = name not in BUILTINS and name != "grep"
+    shells = (index for index, word in enumerate(words) if may_call and _SHELL.fullmatch(word))
+    start = 0 if name in (".", "source") else next(shells, None)
+    if start is None:
+        return
+    option, code = _SHELL_CODE.findall("\x05".join(words[start + 1 :]))[0]
+    replaced = ["{}", *_REPLACED.findall("\x05".join(words[:start]))] if start else []
+    is_text = option and _MARKS.search(code) is None and not any(text in code for text in replaced)
+    is_file = not option and _SHELL_FILE.fullmatch(code)
+    if not is_text and not is_file and (is_fed or option):
+        name = os.path.basename(words[start])
+        raise _Unknown(f"in a line whose {name} may read it", 'pass it as "$1", as in: sh -c \'x "$1"\' - {}')
+
+
+def _check_command(words: Sequence[str], number: str, is_fed: bool) -> None:
     """Check that a command evaluates nothing of what values may be; `number` matches what is a number for it.
 
     Raises:
@@ -400,6 +433,7 @@ def _check_command(words: Sequence[str], number: str) -> None:
             "in a line whose command is not known",
             'write its name or path, as in ./{} or "$x"/a; what is in x, and no builtin, runs by: env -- "$x" {}',
         )
+    _check_shell(words or [name], is_fed)
     form = form.replace("NUMBER", _NUMBER if name == "[[" else number)
     if re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None:
         is_many = MANY in arguments
