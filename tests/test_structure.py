@@ -318,7 +318,7 @@ def test_no_test_ignores_what_its_functions_return() -> None:
 def test_a_room_that_has_more_lines_than_its_bound_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The check of the size of the package counts lines of code alone, and refuses what has grown, or is new."""
+    """The check of sizes counts lines of code alone, refuses what has grown, or is new, and prints the density."""
     specification = importlib.util.spec_from_file_location("code_size", ROOT / ".ci" / "code_size.py")
     assert specification is not None
     assert specification.loader is not None
@@ -333,7 +333,12 @@ def test_a_room_that_has_more_lines_than_its_bound_is_refused(
     for bound, total, status, told in cases:
         (tmp_path / "pyproject.toml").write_text(f"[tool.trioflow.code-lines]\nall = {total}\nroom = {bound}\n")
         assert code_size.main() == status
-        assert capsys.readouterr().out == f"{told}4 lines of code; {total} are allowed\n"
+        assert capsys.readouterr().out.startswith(f"{told}4 lines of code; {total} are allowed\n")
+    dense = "def f(a: Any, b: int) -> None:\n    # https://python.org\n    a, b = (b, 1) if a else (1, 2)  # why\n"
+    assert code_size.density([dense]) == (
+        "50.0 conditional expressions per 100 lines of code, 333.3 assignments of several values and 333.3 comments "
+        "behind code per 1,000 lines, 1 links in comments, 50.0 % of the parameters are Any"
+    )
 
 
 OPENERS = {

@@ -83,6 +83,10 @@ NO_DURATIONS: Final[dict[AnyJob, float]] = {}
 class Scheduler(BaseScheduler):
     """A set of jobs, each of which runs as soon as everything it requires has settled; a scheduler is itself a job.
 
+    Use it to run jobs; nested, for jobs that share a limit, a timeout or an outcome.
+
+    Usually you set `jobs_window`, and of the outermost scheduler `journal` or `timeout`.
+
     Build the graph, then call `run()`, or await `co_run()` in a trio or asyncio program. Nested, it takes one slot, and
     has limits of its own. It can be changed and run again, until `close()`.
 
@@ -402,6 +406,8 @@ def _check_stagger(value: Any, name: str, subject: Subject) -> float | None:
 
 class First(Scheduler, Generic[T_co]):
     """A nested scheduler that has succeeded as soon as `enough` of its jobs have; the others are then cancelled.
+
+    Use it for hedged requests, for fallbacks, and for races.
 
     Its result, which another job gets if the `First` is among its arguments, is the result of the first job that
     succeeded; with `enough` > 1, it is the list of their results, in the order in which they succeeded. The jobs that

@@ -153,6 +153,7 @@ def without_options(lines: list[str], kind: Any) -> list[str]:
     text = "\n".join(lines)
     for option in own_options(kind):
         text = re.sub(rf"^ {{4}}{option}: .+\n(?: {{8}}.+\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^ +\*\*\w+\.\*\* Usually you set .+\n\n?", "", text, flags=re.MULTILINE)  # the table has these
     pointer = "\nThe options are among the attributes below; :doc:`/reference/jobs` has a table of all options.\n"
     text = re.sub(r"^Args:\n(?=\n|\Z)", pointer, text, flags=re.MULTILINE)
     if pointer not in text:

@@ -124,3 +124,23 @@ def test_the_tables_of_options_are_generated_from_their_declarations() -> None:
     page = (ROOT / "docs" / "reference" / "jobs.md").read_text(encoding="utf-8")
     lines = page.partition("## All options")[2].partition("\n## ")[0].splitlines()
     assert [line for line in lines if line.startswith("|")] == [*tables["declared"](), *tables["of_kinds"]()]
+    groups = lines[: lines.index("A kind may have options of its own:")]
+    shown = re.findall(r"`(\w+)=", "".join(line.split("|")[2] for line in groups if line.startswith("|")))
+    assert sorted(shown) == sorted(AbstractJob._declared_options | trioflow.Scheduler._declared_options)
+
+
+NOT_MADE = {
+    "CommandResult", "FamilyTime", "JobState", "SchedulerJob", "Simulation", "Span", "StopReason", "TimeSpent", "Wait",
+}  # fmt: skip
+"""Classes whose objects users only get; and an older name."""
+
+
+def test_each_class_says_when_to_use_it() -> None:
+    """The docstring of each class whose objects users make has a second paragraph that begins with "Use it"."""
+    classes = {name: getattr(trioflow, name) for name in {*trioflow.__all__} - NOT_MADE}
+    texts = {
+        name: inspect.getdoc(thing) or ""
+        for name, thing in classes.items()
+        if isinstance(thing, type) and not issubclass(thing, BaseException)
+    }
+    assert [name for name, text in texts.items() if not re.match(r"[^\n]+(\n[^\n]+)*\n\nUse it ", text)] == []

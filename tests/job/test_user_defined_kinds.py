@@ -187,7 +187,7 @@ def test_failures_of_a_failure_group_are_one_line_of_the_log(
 
 
 def test_on_done_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
-    """`on_done` and `on_settled` are called after the last attempt; they see the outcome, and the latter the state."""
+    """`on_done` and `on_settled` are called after the last attempt; both see the outcome, and the state to come."""
     seen: list[Any] = []
 
     def note(job: JobKind[Any]) -> None:
@@ -201,7 +201,7 @@ def test_on_done_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
     done = Echo("x", label="done", on_done=note, on_settled=note)
     cut = Echo("y", label="cut", nap=9, on_done=note, on_settled=raised)
     virtual(Scheduler(done, cut, timeout=1).co_run)
-    assert seen == [("done", "running", ("x",)), ("done", "succeeded", ("x",)), ("cut", "cancelled")]
+    assert seen == [("done", "succeeded", ("x",)), ("done", "succeeded", ("x",)), ("cut", "cancelled")]
     assert done.result() == ("x",)
 
 

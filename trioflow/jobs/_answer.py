@@ -52,6 +52,8 @@ def look_advice(path: str) -> str:
 class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slot=False):
     """A job whose result is given from outside: a person approves, or a form comes back.
 
+    Use it where a run has to wait for a person.
+
     The answer is given by `answer()`, in the program. In a run with a journal, it can also be given by the command
     `trioflow answer RUN.db NAME VALUE`, where NAME is the job's path: while the run waits, or while nothing runs; then
     it is there when the next run asks. The job takes no slot while it waits, and the run waits for it. The monitor,

@@ -46,6 +46,8 @@ class ThreadJob(
 ):
     """A plain function with its arguments, called in a worker thread.
 
+    Use it for libraries that block. A function that computes in Python belongs in a `ProcessJob`.
+
     A thread cannot be interrupted. When the job is cancelled or times out, it keeps its slot until the function has
     ended. Then it is CANCELLED, or FAILED with `JobTimeout`, and the result or exception of the function is dropped. A
     long function may call `anyio.from_thread.check_cancelled()` from time to time, which raises once the function

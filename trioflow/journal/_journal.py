@@ -82,6 +82,8 @@ Durability = Literal["group", "each"]
 class Journal:
     """A file that stores the results of jobs. A later run with the same journal continues from there.
 
+    Use it when a run that was killed should go on where it stopped. A path is enough, unless you set an option.
+
     Give it to `Scheduler.run(journal=...)`, or give just the path. A job is restored instead of run if it succeeded in
     an earlier run, under the same path (`job.path`), and if its fingerprint is the same. The fingerprint consists of
     the name of the job's function, its arguments, the results of its inputs, its `version=`, the files that it reads,

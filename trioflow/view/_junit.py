@@ -37,6 +37,8 @@ INVALID_XML_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00
 class JUnit(EventRecorder):
     """An instrument that writes a run as JUnit XML, one test case per job, for Jenkins, GitLab, GitHub and others.
 
+    Use it in CI.
+
     Each scheduler is a suite. A FAILED job, including one that timed out, is reported as a failure, or as skipped if
     its failure does not count: it was tolerated, or an `await` raised it. A job that failed before it succeeded is
     flaky. The text of the failure has the traceback and the end of the command's captured output. A job that is

@@ -56,6 +56,8 @@ MAX_COUNTED_LABELS: Final = 1000
 class Budget:
     """In a `Pool`, an amount that is used up, such as money or tokens.
 
+    Use it when calls cost money, or take from an amount that does not come back.
+
     The need of a job is reserved when it starts, and used up when it settles. `current_job().used(usd=0.013)` corrects
     it in both directions, until the job settles. Starting a job never exceeds a budget: a job for which less is left
     than it needs waits as long as what running jobs have reserved could come back. Then it is BLOCKED, with a
@@ -249,6 +251,8 @@ class BudgetResource(CountedResource):
 @final
 class Pool:
     """Limited resources that jobs need while they run. Several schedulers in one event loop can share a pool.
+
+    Use it when jobs share what is limited: memory, graphics cards, licences, requests per minute.
 
     Args:
         resources: the total of each resource, by name: a number; a size such as "24 GiB"; a list of named units, each
@@ -483,11 +487,12 @@ DEFAULT_GIVE_UP: Final = 900.0
 class Rate:
     """In a `Pool`, a resource that accrues over time, such as the requests that a server accepts.
 
+    Use it when a server accepts a number of requests, or of tokens, per minute.
+
     The jobs that start in any interval of `per` seconds take at most the amounts of `limits`. A job waits until all its
     needs are available together, takes them when it starts, and gives nothing back.
 
     Args:
-        values: not allowed, because each amount has a key.
         limits: one or more keys, each with the amount for `per` seconds, more than 0. If there is a key
             `requests`, a job that needs the rate takes 1 of it by default. Of other keys, such as `tokens`, a job takes
             only what it asks for.
@@ -870,6 +875,8 @@ def _check_positive(value: Any, prefix: str) -> Amount:
 @final
 class PerKey:
     """In a `Pool`, a separate limit for each key, such as each host that a crawler visits.
+
+    Use it when each host, customer or file has a limit of its own.
 
     A job needs one key, a string: `needs={"host": url.host}`. Keys need not be known before; each has its own amount,
     which appears with its first use. A key that nothing uses takes no memory.

@@ -48,6 +48,8 @@ MAX_LOWEST_AGE: Final = 100
 class Adaptive:
     """A `jobs_window` that grows while jobs succeed quickly, and shrinks when the server is overloaded.
 
+    Use it when you do not know how many calls a server takes at once, and the jobs are alike.
+
     The size starts at `minimum`. It grows by one for each window's worth of successes if all slots were in use and the
     latency is steady: at most 1.5 times the lowest recent mean. It shrinks to 70 % when an attempt fails with one
     of `slower_on`. When the mean latency is more than twice the lowest, it shrinks in proportion, but at most by half.

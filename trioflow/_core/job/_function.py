@@ -700,6 +700,8 @@ ACCEPTED_ARGUMENTS: Final = "an async function and its arguments, or a coroutine
 class Job(FunctionJob[T]):
     """A job that calls an async function with arguments, or that awaits a coroutine object.
 
+    Use it for all work that awaits. A plain function is a `ThreadJob` or a `ProcessJob`.
+
     The function is called at each start of the job, so the job can run again. A coroutine object can run only once. If
     it never runs, it is closed by `close()` of the job or its scheduler, or when the job is garbage-collected. If an
     argument of the coroutine refers to its own job or scheduler, only `close()` closes it.

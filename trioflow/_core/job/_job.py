@@ -182,6 +182,8 @@ def _get_needs(job: AbstractJob[Any]) -> dict[str, Any]:
 class AbstractJob(Generic[T]):
     """The base class of every kind of job: work that starts when all its requirements have settled.
 
+    Use it as the base class of a kind of your own, if no other kind fits.
+
     A subclass defines `async def co_run(self)`, which returns the job's result. It may define
     `async def co_shutdown(self)`, which each run calls once at its end, whether the job was started or not, and
     `check_before_run(self)`, which raises an error if the job cannot run: the run is then rejected. Its
@@ -192,15 +194,31 @@ class AbstractJob(Generic[T]):
     `label` can be set at any time, and `required` and `scheduler` only by methods.
 
     Args:
+        **Place.** Usually you set `label`, and `required` where no result is passed on.
+
         label: the name of the job for people; None for a default label made from its work. It may also be set during a
             run.
+        redact: whether the job's arguments are secret. True keeps them (of a command, its command line and environment)
+            out of labels, logs, traces and reports.
+        required: the job's requirements: jobs, Sequences, None, or collections of these; see `requires`.
+        scheduler: a scheduler to which the job is added.
+        forever: whether the job runs beside the ordinary jobs and is cancelled when all of these have settled. It takes
+            no slot of the window, and no job may require it, unless it is a `Service`.
+
+        **Failure.** Usually you set `retry`, and `critical=True` where the rest must not go on without the job.
+
         critical: what the job's failure means for its scheduler. True: it ends the run at once. False: it is tolerated,
             so the run may still succeed, and what requires the job for order runs. None, if no enclosing scheduler has
             a value of `critical_jobs`: the run goes on with what does not depend on the job, and has failed.
-        forever: whether the job runs beside the ordinary jobs and is cancelled when all of these have settled. It takes
-            no slot of the window, and no job may require it, unless it is a `Service`.
-        required: the job's requirements: jobs, Sequences, None, or collections of these; see `requires`.
-        scheduler: a scheduler to which the job is added.
+        retry: a `Retry`, which says how often the job is attempted again after an exception, and after which backoffs,
+            in which it holds nothing; a number n stands for `Retry(n, first=0)`.
+        run_if: "succeeded" runs the job if what it requires has succeeded; "settled" whatever became of it; "failed"
+            only if at least one of its requirements failed. Inputs must always succeed.
+        log: whether a failure of the job is logged; on a scheduler, whether failures of its jobs are, at any depth, and
+            the line at the end of its run. Incidents, such as an instrument that raises, are always logged.
+
+        **Time.** Usually you set `timeout`.
+
         timeout: seconds that each call of `co_run` may take, more than 0; None or infinity for no limit.
         idle_timeout: seconds, more than 0, for which each call may go on without a sign of life: a call of
             `progress()`, for a command also its output, and for a scheduler any event of a job in it, at any depth.
@@ -208,10 +226,17 @@ class AbstractJob(Generic[T]):
             sign.
         on_timeout: the consequence of a timeout: "fail" with `JobTimeout`, which `retry` may see, or "move_on", which
             makes the job SUCCEEDED with the result None.
-        retry: a `Retry`, which says how often the job is attempted again after an exception, and after which backoffs,
-            in which it holds nothing; a number n stands for `Retry(n, first=0)`.
-        run_if: "succeeded" runs the job if what it requires has succeeded; "settled" whatever became of it; "failed"
-            only if at least one of its requirements failed. Inputs must always succeed.
+        expected_duration: the expected duration in seconds, finite, 0 or more; None if unknown. The policy of the
+            scheduler and the monitor's estimate use it.
+
+        **Limits.** Usually you set `needs`; the window is the scheduler's.
+
+        needs: the amounts that the job takes from pools while it runs, by name, such as {"cpu": 2, "ram": "4 GiB"}; of
+            a `PerKey`, the key. The job starts when all of them are free at the same time. Each name is looked up in
+            the pool of the nearest enclosing scheduler that has it. A scheduler holds its needs for its whole run, and
+            shares them among its members.
+        priority: a whole number. Among the ready jobs of a scheduler, those with the highest priority start first,
+            whatever the scheduler's policy.
         keep_result: whether the result is kept. If False, it is dropped when all jobs that have it as an argument have
             started.
         own_task: whether the job gets a task of its own; on a scheduler, whether each job in it does, at any depth.
@@ -219,10 +244,9 @@ class AbstractJob(Generic[T]):
             task, such as a key in a dictionary of sessions. Only code that identifies the current task by a number,
             such as `id(task)`, needs this option: it would find the data of an earlier job. On asyncio the loop's task
             factory makes the tasks.
-        redact: whether the job's arguments are secret. True keeps them (of a command, its command line and environment)
-            out of labels, logs, traces and reports.
-        log: whether a failure of the job is logged; on a scheduler, whether failures of its jobs are, at any depth, and
-            the line at the end of its run. Incidents, such as an instrument that raises, are always logged.
+
+        **Journal.** Usually you set `reads` and `writes` for files, and `version` when the code of the job changes.
+
         save: how a journal stores the result: "default", by the journal's own default; "json"; "pickle"; a pair of
             functions (dump, load), of which the first returns JSON data; or None, which stores nothing, so that the
             job runs in each run.
@@ -234,14 +258,6 @@ class AbstractJob(Generic[T]):
             failed. With a journal, the job runs again when one has changed. If it fails, times out or is cancelled,
             what it has begun to write is renamed to NAME.partial at once: what was not there before, but for files of
             other jobs, and a file of `writes` that has become shorter.
-        priority: a whole number. Among the ready jobs of a scheduler, those with the highest priority start first,
-            whatever the scheduler's policy.
-        expected_duration: the expected duration in seconds, finite, 0 or more; None if unknown. The policy of the
-            scheduler and the monitor's estimate use it.
-        needs: the amounts that the job takes from pools while it runs, by name, such as {"cpu": 2, "ram": "4 GiB"}; of
-            a `PerKey`, the key. The job starts when all of them are free at the same time. Each name is looked up in
-            the pool of the nearest enclosing scheduler that has it. A scheduler holds its needs for its whole run, and
-            shares them among its members.
 
     Raises:
         TypeError: an option has the wrong type.

@@ -25,6 +25,8 @@ SUBJECT: Final = "a Retry"
 class Retry:
     """A value of `retry=`: how often a failed job is attempted again, and after which backoffs.
 
+    Use it when attempts need backoffs, or when only some exceptions are worth another attempt.
+
     Between two attempts, the job holds nothing: it returns its slot and its needs, is SCHEDULED, and starts again like
     any other job, when its backoff is over and its needs and rates are met. After a backoff of 0 it is the first of the
     ready jobs.

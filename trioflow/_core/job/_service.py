@@ -90,6 +90,8 @@ class TaskStatus(Generic[T]):
 class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
     """A forever job that other jobs may require, such as a server, a connection or a pool.
 
+    Use it for a connection, a pool or a server in this program that several jobs share.
+
     Its function is called with the keyword argument `task_status`, as by `nursery.start()` of trio and anyio. When the
     function calls `task_status.started(value)`, the service counts as succeeded for the jobs that require it, and
     `value` is its result. `timeout` and `retry` apply until then. At the end of the run, services are

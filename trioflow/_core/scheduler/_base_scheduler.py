@@ -667,7 +667,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 the run ends cleanly. If it returns a function, such as `scheduler.drain`, that function is called in
                 the event loop instead; so is `scheduler.drain`, if it is called there.
             journal: a `Journal`, or the path of one; None for no journal. The default is the option of the scheduler.
-            unknown: not allowed. Any other option raises TypeError.
 
         Returns:
             True if and only if `stop_reason` is COMPLETED. Then all jobs except forever jobs settled in time, and no
@@ -754,7 +753,6 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             instruments: instruments that watch this run, in addition to those of the scheduler.
             check: whether to raise an exception if the result would be False; see `run`.
             journal: see `run`.
-            unknown: not allowed. Any other option raises TypeError.
 
         Returns:
             True if and only if `stop_reason` is COMPLETED. Then all jobs except forever jobs settled in time, and no

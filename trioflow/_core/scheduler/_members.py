@@ -581,6 +581,8 @@ def _members(scheduler: BaseScheduler, call_text: str) -> Members:
 class Sequence:
     """A chain of jobs, in which each job requires the one before it.
 
+    Use it for steps that follow each other and pass no results on.
+
     If you add a sequence to a scheduler, its jobs become members, but not the sequence itself. If a job requires a
     sequence, it requires the last job of the sequence. A sequence has the requirements of its first job.
 
@@ -590,7 +592,6 @@ class Sequence:
         scheduler: a scheduler to which the jobs are added, including jobs that are appended later.
         order_only: whether each job requires the one before it with `order_only=True`, so that a journal restores it
             although that one has changed.
-        unknown: not allowed. Any other option raises TypeError.
 
     Raises:
         TypeError: an argument is not a job, `scheduler` is not a Scheduler, `order_only` is not a bool, or an option is

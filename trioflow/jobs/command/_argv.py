@@ -200,6 +200,8 @@ def display_text(argument: Any, depth: int | None = None) -> str:
 class granted:
     r"""A placeholder for granted resources, in the arguments or `env` of a `CommandJob` or `SshJob`.
 
+    Use it when a command has to know which units it got.
+
     It is replaced when the job starts. Named units are replaced by their names, joined by commas as
     `CUDA_VISIBLE_DEVICES` requires. A `Rate` is replaced by the amounts taken, such as `requests=1,tokens=800`. Any
     other resource is replaced by the granted amount.

@@ -27,6 +27,8 @@ JobCallback = Callable[["CommandJob"], object]
 class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]")), keeps_time=True):
     """A program with its arguments, run in a process and a process group of its own.
 
+    Use it for a program that ends by itself. A program that serves others is a `CommandService`.
+
     When the job is ended (by its timeout, a cancellation, a critical failure elsewhere, or the end of the run), the
     whole process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. The job settles when the group has
     ended. When the program exits by itself, the remaining processes of its group have `terminate_grace` seconds to

@@ -223,6 +223,8 @@ async def _serve(*_: Any, task_status: Any) -> None:
 class CommandService(ProgramService):
     r"""A program that serves jobs while it runs, such as a database, in a process and a process group of its own.
 
+    Use it for a database or a server that jobs need while they run.
+
     Jobs that require the service start when it is ready, according to `ready`. It is ended after the jobs that use it:
     its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. If the program ends earlier, the
     service fails at once, whatever the exit code; the error includes the end of its output.

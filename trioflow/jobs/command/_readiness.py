@@ -81,6 +81,8 @@ async def poll_until(run: RunHandle, probe: Callable[[], Awaitable[Any]]) -> Any
 class PortOpen(Readiness):
     """The condition that a program accepts connections on a TCP port; its result is the number of the port.
 
+    Use it as `ready=` of a service that listens on a port.
+
     If another program listens on the port already, the service fails at once.
 
     Args:
@@ -145,6 +147,8 @@ class PortOpen(Readiness):
 @final
 class OutputLine(Readiness):
     r"""The condition that a program has written a line that contains a text; its result is the line.
+
+    Use it as `ready=` of a service that writes when it is ready.
 
     The line may come from standard output or standard error.
 
@@ -230,6 +234,8 @@ class OutputLine(Readiness):
 @final
 class CommandSucceeds(Readiness):
     """The condition that another command succeeds, such as `pg_isready`; its result is the `CommandResult`.
+
+    Use it as `ready=` of a service whose readiness a command can test.
 
     The command is repeated, with pauses of 0.01 to 0.1 s, until it succeeds. If the service is not ready in time, the
     error includes the command's latest failure.

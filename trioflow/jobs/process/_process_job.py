@@ -65,6 +65,8 @@ class ProcessJob(
 ):
     """A Python function with its arguments, called in a worker process on this machine, by an executor or on a cluster.
 
+    Use it for functions that compute, that may crash, or that a timeout has to end.
+
     `Scheduler(processes=...)` chooses what makes the calls, also in nested schedulers: worker processes on this machine
     (the default), an executor of `concurrent.futures` or a compatible one, or a `trioflow.dask.Cluster`. The option
     `processes` of the job itself takes precedence.

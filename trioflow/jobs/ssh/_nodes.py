@@ -22,6 +22,8 @@ Paths = str | os.PathLike[str]
 class SshNode:
     """Another machine, reached through the system's `ssh` with the user's own configuration, keys and agent.
 
+    Use it to name one machine, and `SshNodes` for many.
+
     All jobs of a run share a single connection to the node, which is opened for the first of them and closed at the end
     of the run, however the run ends. Equal nodes share it, too.
 
@@ -107,6 +109,8 @@ class SshNode:
 class LocalNode:
     r"""This machine, as a node on which an `SshJob` runs its steps without ssh.
 
+    Use it to try a scenario for nodes on this machine.
+
     Steps and their results are the same as on other nodes. A command inherits this program's environment, updated by
     `env`. If it leaves processes in a session of their own, these are ended with the run, as for a `CommandJob`. The
     number of concurrent commands is unlimited.
@@ -163,6 +167,8 @@ def make_node(value: Node | str) -> Node:
 @final
 class SshNodes(Sequence[Node]):
     """A sequence of nodes with the same options, from a list, a file, or a range.
+
+    Use it for a cluster or a testbed.
 
     A range is a name with brackets, such as "node[01-37]" or "rack[1-3]-[a,b,07-09]"; commas or spaces separate several
     names and ranges. In a file, "#" starts a comment. A node may be written as "user@host:port", which takes precedence

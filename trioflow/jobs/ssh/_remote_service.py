@@ -18,6 +18,8 @@ from ._steps import Program, Pull, Push, parse_steps
 class SshService(ProgramService):
     r"""A program on another machine that serves jobs while it runs, such as a sniffer or a receiver.
 
+    Use it for a program on a node that other jobs need while they run.
+
     Jobs that require the service start when it is ready, according to `ready`. The program is run as by an `SshJob`:
     over the node's one connection, of whose sessions it takes one while it runs. It is ended after the jobs that use
     it: its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. Nothing of it is left on the node,

@@ -74,6 +74,8 @@ MAX_INLINE_BYTES: Final = 60_000
 class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_time=True):
     """A command or script on another machine, a file transfer to or from it, or a list of these.
 
+    Use it for work that belongs on another machine.
+
     A command is run by `/bin/sh` on the node, in the home directory and in its own session. When the job is ended (by
     its timeout, a cancellation, a critical failure elsewhere, the end of this program, or a broken connection), the
     node sends SIGTERM to the command's process group, and SIGKILL after `terminate_grace` seconds; the job settles when

@@ -118,6 +118,8 @@ class Program(Step):
 class Script(Program):
     """A local script to run on a node: a step of an `SshJob`.
 
+    Use it for a script in a file.
+
     The script is read when its step begins, sent to the node, run by the interpreter in its first line (#!) or by
     `/bin/sh`, and removed afterwards.
 
@@ -150,6 +152,8 @@ class Script(Program):
 @final
 class ScriptText(Program):
     """The text of a script to run on a node: a step of an `SshJob`.
+
+    Use it for a script that the program makes.
 
     Args:
         text: the script; it is run by the interpreter in its first line (#!) or by `/bin/sh`.
@@ -192,6 +196,8 @@ class CopyStep(Step):
 class Push(CopyStep):
     """Local files and directories to copy to a node: a step of an `SshJob`.
 
+    Use it to send what the commands on the node need.
+
     Permissions and modification times are kept. A copy gets its name only when it is complete. A file then replaces a
     file, or goes into a directory that has its name; a directory is merged into one that has its name, where all else
     stays. Symbolic links, pipes and devices in directories are skipped.
@@ -226,6 +232,8 @@ class Push(CopyStep):
 @final
 class Pull(CopyStep):
     """Files and directories to copy from a node: a step of an `SshJob`.
+
+    Use it to bring results home.
 
     Permissions and modification times are kept. A copy gets its name only when it is complete. A file then replaces a
     file, or goes into a directory that has its name; a directory is merged into one that has its name, where all else

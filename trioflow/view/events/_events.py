@@ -66,6 +66,8 @@ class _PolledJob:
 class Events(Instrument):
     """An instrument that writes the events of a run as they happen, one JSON object per line, for other programs.
 
+    Use it when another program follows the run, or reads it afterwards.
+
     Each line has the version of the format (`v`), the time of day (`time`, seconds since 1970), the seconds since the
     outermost run began (`at`), the job's path (`path`), the name of the event (`event`), and its details. For example,
     the details are the job's state, the number of the attempt, the exception as text, the resources granted to the job,

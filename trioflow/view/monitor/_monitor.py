@@ -46,6 +46,8 @@ def _release_output_on_error(hook: Hook) -> Hook:
 class Monitor(Instrument):
     """An instrument that shows a run live: its progress, the running jobs, and the failures.
 
+    Use it to watch a run on a terminal or in a log.
+
     On a terminal, the monitor draws a live picture at the bottom; lines that jobs print or log appear above it. The
     first two lines of the picture show the whole run: a bar, the elapsed time, an estimate of the remaining time, and
     the number of jobs in each state. Below them, each job has a line with its symbol and its time, in the order of the

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Trace(EventRecorder):
     """An instrument that records the times of all jobs, and shows them as a picture, a file, or in Perfetto.
 
+    Use it to find out what took the time.
+
     A trace shows the last run of the scheduler that it watches, including nested schedulers and all attempts of jobs.
     When the scheduler runs again, the new run replaces the old one. A trace can be read at any time. If it is read
     during a run, the running jobs have no end. To keep several runs, pass a new Trace to each of them:
