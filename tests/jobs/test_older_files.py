@@ -14,11 +14,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
 
-from trioflow import CommandJob, LocalNode, Pull, Push, Retry, Scheduler, SshJob
+from trioflow import CommandJob, CommandService, LocalNode, OutputLine, Pull, Push, Retry, Scheduler, SshJob
 
 from ..places import ROOT
 from ..pythons import python
@@ -197,6 +198,38 @@ def test_older_bytes_survive_failures(
 ) -> None:
     """Each older byte is in some file, each move is a line of the log, and nothing half-written keeps its name."""
     assert compare(range(DRAWS), backend, tmp_path, elsewhere, caplog) == []
+
+
+def test_a_service_that_the_run_ends_keeps_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A service SUCCEEDED when the run ended it, and yet its log was taken for half-written."""
+    monkeypatch.chdir(tmp_path)
+    line = "echo x > log; echo ready; exec sleep 100"
+    service = CommandService(
+        line, shell=True, ready=OutputLine("ready"), stdout=PIPE, writes="log", terminate_grace=0.1
+    )
+    with caplog.at_level(logging.WARNING, "trioflow"):
+        assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
+    assert (os.listdir(), caplog.messages, service.is_succeeded()) == (["log"], [], True)
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_job_of_an_earlier_run_does_not_own_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, is_same: bool
+) -> None:
+    """In the second run of a program, half of a file kept its name, since a job of the first one had written it."""
+    monkeypatch.chdir(tmp_path)
+    line = "if test -e again; then echo half > out; exit 1; fi; echo the whole > out; touch again"
+
+    def make() -> Scheduler:
+        first = CommandJob(line, shell=True, writes="out", label="first", log=False)
+        return Scheduler(first, CommandJob("echo more >> out", shell=True, writes="out", required=first), log=False)
+
+    scheduler, other = make(), make()
+    assert scheduler.run(backend=backend)
+    assert not (scheduler if is_same else other).run(backend=backend)
+    assert (sorted(os.listdir()), Path("out.partial").read_text()) == (["again", "out.partial"], "half\n")
 
 
 @pytest.mark.soak

@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, BinaryIO, Final, cast
 
 from .. import _posix as posix
-from ..abc import name_in_errors, shown_value
+from ..abc import AbstractJob, name_in_errors, shown_value
 from .posix._files import call_in_thread, is_named_pipe
 
 PARTIAL_SUFFIX: Final = ".partial"
@@ -50,10 +50,21 @@ _taken_over: Final[weakref.WeakKeyDictionary[Any, set[str]]] = weakref.WeakKeyDi
 """For each job, the files that it writes and another job has written before: it changes them in place."""
 
 
+def _writer(place: str) -> Any:
+    """Return who writes a file in a run that goes on; None if nobody does. Earlier runs of a scheduler do not count."""
+    owner: Any = _claimed.get(place)
+    if not isinstance(owner, AbstractJob):
+        return owner
+    top: Any = owner
+    while top.scheduler is not None:
+        top = top.scheduler
+    return owner if owner.attempts and top.is_running() else None
+
+
 def claim(owner: Any, paths: Iterable[Any]) -> None:
     """Note who writes these files, so that they stay where they are when another job fails."""
     for place in (os.path.realpath(os.fsdecode(path)) for path in paths):
-        if _claimed.get(place, owner) is not owner:
+        if _writer(place) not in (None, owner):
             _taken_over.setdefault(owner, set()).add(place)
         _claimed[place] = owner
 
@@ -85,6 +96,8 @@ async def begin_outputs(job: Any) -> Callable[[bool], Awaitable[str]]:
 
 
 def _claim_outputs(job: Any) -> tuple[list[tuple[Any, str, Snapshot]], int]:
+    if job.attempts == 1:  # what it took over in an earlier run does not count
+        _taken_over.pop(job, None)
     claim(job, job.writes)
     places = [(path, os.path.realpath(_clean(path))) for path in job.writes]
     return [(path, place, take_snapshot(place)) for path, place in places], _file_time()
@@ -138,7 +151,7 @@ def set_aside(
         return ""
 
     def is_foreign(entry: str) -> bool:
-        return entry in others or _claimed.get(entry, job) is not job
+        return entry in others or _writer(entry) not in (None, job)
 
     def holds_foreign(directory: str) -> bool:
         known = (*others, *(cast(Any, reference).key for reference in _claimed.valuerefs()))

@@ -160,7 +160,9 @@ async def _call_with_outputs(worker: Worker, job: AbstractJob[Any]) -> Any:
         value = await job._call_once()
         await end_outputs(True)
     except BaseException:
-        if text := await end_outputs(False):
+        # A service that the end of the run ends has succeeded.
+        has_succeeded = worker.cause is CancelCause.END_OF_RUN and job._is_ready()
+        if not has_succeeded and (text := await end_outputs(False)):
             worker.run.report(job, text)
         raise
     return value
