@@ -190,7 +190,7 @@ class LogDisplay(Display):
                 return
             self._last_line_at = time.monotonic()
             try:
-                self._stream.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+                self._stream.write(f"{time.strftime('%H:%M:%S')} {self._symbols.encodable(text)}\n")
                 self._stream.flush()
             except (OSError, ValueError):
                 self._has_failed = True

@@ -27,6 +27,7 @@ from rich.style import Style
 
 from ..._core.base._logger import warn
 from ..._core.job._job import AnyJob
+from ..text._symbols import Symbols
 from ._output_buffer import InputProxy, OutputBuffer, replace_input
 from ._records import IDLE_INTERVAL, REDRAW_INTERVAL, Display, DrawFunction, JobRecord, StyledLine, Ticker, line_width
 
@@ -110,7 +111,7 @@ class Screen:
             self._write(SYNCHRONIZED_OUTPUT.format(text))
 
     def _write(self, text: str) -> None:
-        self._file.write(text)
+        self._file.write(Symbols.for_stream(self._file).encodable(text))
         self._file.flush()
 
     def _render_lines(self, lines: list[StyledLine]) -> str:

@@ -89,10 +89,15 @@ class Symbols:
 
     def escape(self, text: str) -> str:
         """Escape control characters, including newlines, and characters that the encoding cannot represent."""
-        escaped = printable(text)
-        if self._encoding is None or escaped.isascii():
-            return escaped
-        return escaped.encode(self._encoding, "backslashreplace").decode(self._encoding)
+        return self.encodable(printable(text))
+
+    def encodable(self, text: str) -> str:
+        """Escape the characters that the encoding cannot represent; microseconds become `us`."""
+        if self._encoding is None or text.isascii():
+            return text
+        if not _can_encode(self._encoding, "µ"):
+            text = text.replace("µs", "us")
+        return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def escape_lines(self, text: str) -> str:
         """Escape each line of `text`, but keep the newlines between the lines."""
