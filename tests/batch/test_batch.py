@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gc
+import io
 import itertools
 import os
 import re
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from trioflow import CommandJob
+from trioflow.batch import _record_files
 from trioflow.batch._reporter import CommandTally
 from trioflow.cli._commands import COMMANDS
+from trioflow.view.text._symbols import escape_formula
 
 from ..cli.command_line import trioflow
 from .process import batch, meanwhile, refusal
@@ -381,6 +384,32 @@ def test_a_carriage_return_makes_no_row() -> None:
     batch("-j1", "--results", "r.csv", "true {} #", ":::", "a\r=1+1", "b")
     with open("r.csv", newline="") as file:
         assert len(list(csv.reader(file))) == 3
+
+
+FORMULA_STARTS = "=+-@\t\r\uff1d\uff0b\uff0d\uff20"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_no_cell_of_a_table_is_a_formula_whatever_its_separator(separator: str) -> None:
+    """A spreadsheet that divides cells at `;` or tabs, or trims them, computes nothing either; numbers stay numbers."""
+    texts = [f"{before}{start}cmd|'/c x'!A0" for before in ("", "x;", "a;b\t", ";") for start in FORMULA_STARTS]
+    batch("-j1", "--results", "r.csv", "printf '%s' {}", ":::", *texts, "-5", "x;-5", "+1e3;2")
+    text = Path("r.csv").read_text(encoding="utf-8")
+    assert text.count("cmd|") == 3 * len(texts)
+    for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=False):
+        for cell in row:
+            assert not cell.startswith(tuple(FORMULA_STARTS)) or re.match(r"[+-]\d", cell), row
+    found = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["stdout"] for row in found[-3:]] == [row["arg1"] for row in found[-3:]] == ["-5", "x;-5", "+1e3;2"]
+
+
+def test_a_formula_in_the_middle_of_a_long_output_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output is read in pieces: what a piece begins with is a formula only after a separator."""
+    pieces = [["a;", "=1"], ["a", "=1"], ["=", "=1;", "-x"]]
+    for texts in pieces:
+        monkeypatch.setattr(_record_files, "_decoded", lambda *_, texts=texts: iter(texts))
+        joined = b"".join(_record_files._csv_cell(io.BytesIO())).decode()
+        assert joined == f'"{escape_formula("".join(texts))}"'
 
 
 def test_results_do_not_leave_their_directory_and_a_nul_writes_none() -> None:

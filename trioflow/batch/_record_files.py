@@ -278,11 +278,12 @@ def escape_invalid_utf8(text: str) -> str:
 
 
 def _csv_cell(output: BinaryIO) -> Iterator[bytes]:
-    start = b""
+    last = ""
     for text in _decoded(output, "backslashreplace"):
-        yield (b"" if start else b'"') + (text if start else escape_formula(text)).replace('"', '""').encode()
-        start = b'"'
-    yield start
+        before = "" if last in ("", ";", "\t") else "x"  # the middle of a cell begins no formula
+        yield (b"" if last else b'"') + escape_formula(before + text).removeprefix(before).replace('"', '""').encode()
+        last = text[-1]
+    yield b'"' if last else b""
 
 
 def json_field(name: str, output: BinaryIO) -> Iterator[bytes]:

@@ -106,6 +106,11 @@ class Symbols:
 
 STYLE_SEQUENCE: Final = re.compile(r"(\x1b\[(?:0|1|3\d)m)")
 """Matches an escape sequence by which `click.style` makes text bold or colored. It cannot do more to a terminal."""
+FORMULA_START: Final = re.compile(
+    r"(\A|[;\t])(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])(?![+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*(?:[;\t]|\Z))",
+    re.ASCII,
+)
+"""Matches what is before the characters with which a formula may begin, but not before a number."""
 WORKFLOW_COMMAND: Final = re.compile(r"^[^\S\n]*::|##\[", re.MULTILINE)
 """Matches the beginning of what may be a command in the log of GitHub Actions."""
 
@@ -141,14 +146,11 @@ def _can_encode(encoding: str, text: str) -> bool:
 
 
 def escape_formula(text: str) -> str:
-    """Return a text as a cell that a spreadsheet shows: it would compute what begins with `=`, `+`, `-` or `@`."""
-    if not text.startswith(("=", "+", "-", "@")):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
+    """Return a text as a cell of which a spreadsheet computes nothing, whether its separator is `,`, `;` or a tab.
+
+    OWASP ("CSV Injection") lists what begins a formula. A number is left as it is.
+    """
+    return FORMULA_START.sub(r"\1'", text)
 
 
 def display_width(line: str) -> int:
