@@ -201,6 +201,7 @@ class Line:
         self.window = self.size = size
         if len(self.holders) > size:
             self._take_back_admitted()
+            self.use_fifo_again()
         self.on_change()
 
     def set_paused(self, is_paused: bool) -> None:
@@ -209,10 +210,17 @@ class Line:
             self.is_paused = is_paused
             if is_paused:
                 self._take_back_admitted()
-            elif self.order is self.tokens is self.admission is None:  # no other places are needed than before
-                self.places.admit(math.inf)
-                self.places = None if self.size is None else FifoPlaces(self, self.in_order())
             self.on_change()
+
+    def use_fifo_again(self) -> None:
+        """Give the cheap places back after a pause or a smaller window, if neither an order nor needs ask for others.
+
+        Until then, ordered places have kept the jobs that were taken back in their order.
+        """
+        if isinstance(self.places, OrderedPlaces) and not self.is_paused and self.order is self.admission is None:
+            self.places.admit(math.inf)  # now only jobs that wait for a slot are left, first in, first out
+            is_limited = self.size is not None or self.tokens is not None
+            self.places = FifoPlaces(self, self.in_order()) if is_limited else None
 
     def _take_back_admitted(self) -> None:
         """Return the jobs that have not begun to their places, without what they have, in their order.

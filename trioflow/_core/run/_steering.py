@@ -142,6 +142,8 @@ class Steering:
             self._take_pause(each)
         if not is_paused:
             ask_in_order(run.with_nested())
+            for each in run.with_nested():
+                each.line.use_fifo_again()
         self._let_search(run)
 
     def begin(self, run: Run) -> None:
