@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from trioflow.view import save
 from trioflow.view.monitor._model import RunModel
 from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols
+from trioflow.view.trace._event_log import record_of_last_run
 
 from ..conftest import Virtual
 
@@ -163,6 +165,18 @@ def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: 
     assert shown == ["1", "2", "3"]
     save(trace, tmp_path / "trace.html")
     assert "1 to 3, 3 at the end" in (tmp_path / "trace.html").read_text()
+
+
+def test_the_sizes_of_an_adaptive_window_are_recorded_without_a_trace(virtual: Virtual) -> None:
+    """Each size has its time, the first included. Only a trace knew the sizes, in a list of its own."""
+    trace, scheduler = Trace(), Scheduler(jobs_window=Adaptive(1, 3))
+    scheduler.map(Server(9).ask, range(9))
+    virtual(partial(scheduler.co_run, instruments=[trace]))
+    [run] = record_of_last_run(scheduler).runs
+    assert run.window_sizes == trace._get_record().runs[0].window_sizes
+    began = run.started_at or 0.0
+    assert run.window_sizes == ((began, 1), (began + 1, 2), (began + 2, 3))
+    assert run.window_size == 3
 
 
 def test_simulate_supports_the_adaptive_window(virtual: Virtual) -> None:

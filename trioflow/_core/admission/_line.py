@@ -42,7 +42,7 @@ Invariants, whenever control returns to the loop:
 | a gate has opened              | the `GatedResource`   | all that are parked at it; then a round                     |
 | a job that waited is cancelled | the place of its wait | those behind it                                             |
 | `resume()`                     | `set_paused`          | all runs in the pause, by priority and number               |
-| a larger window, an `Adaptive` | `size`                | the jobs of its run                                         |
+| a larger window                | `size`                | the jobs of its run                                         |
 
 A clean-up lane waits for nothing: its jobs get their needs beyond what is free, and it admits those of its run first.
 
@@ -152,8 +152,8 @@ class Line:
 
     def __init__(self, run: Any, window: Any, behind: Line | None = None) -> None:  # `run`: a `Run`, of a room above
         self.run = run
-        self.window = window  # a number may be replaced by another one during the run
-        # The number of slots, if the window is a number or an `Adaptive`, which changes it before `admit` is called.
+        self.window: Final = window
+        # The number of slots now, if the window is a number or an `Adaptive`; see `Steering.set_window`.
         self.size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
         self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
@@ -198,7 +198,7 @@ class Line:
 
     def resize(self, size: int) -> None:
         """Replace the number of slots; `admit` has to be called afterwards."""
-        self.window = self.size = size
+        self.size = size
         if len(self.holders) > size:
             self._take_back_admitted()
             self.use_fifo_again()

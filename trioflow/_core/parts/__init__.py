@@ -280,20 +280,23 @@ def too_few_jobs_error(scheduler: AbstractJob[Any], number: int, enough: int) ->
 
 
 class AdaptiveWindow(Part, Instrument):
-    """Resizes the `Adaptive` window of one run after each attempt of a job that has a slot."""
+    """Sets the number of slots of one run, by its `Adaptive` window, after each attempt of a job that has a slot."""
 
     def __init__(self, run: Run, settings: Adaptive) -> None:
         self._run = run
         self._settings = settings
         self.controller = WindowController(settings)
 
+    def enter(self, phase: RunPhase) -> None:
+        """Record the first size, so that the record has all of them."""
+        if phase is LINKING:
+            self._run.steering.resize(self._run, self.controller.size)
+
     def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         """If the job was put back into the ready queue after an attempt that shows overload, count that attempt."""
         attempt = None if job._extras is None else job._extras.ended_attempt
-        if attempt is not None and self._is_counted(scheduler, job):
-            began, ended, error = attempt
-            if self._shows_overload(error):
-                self._count_overload(began, ended)
+        if attempt is not None:
+            self._count(scheduler, job, *attempt)
 
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         """Count the last attempt of a job as a success or as overload; other failures do not count.
@@ -301,26 +304,22 @@ class AdaptiveWindow(Part, Instrument):
         Clean-up jobs have no slot, so they are not counted.
         """
         began, ended = job._started_at, job._finished_at
-        if began is None or ended is None or job not in self._run.line.holders or not self._is_counted(scheduler, job):
+        if began is not None and ended is not None and job in self._run.line.holders:
+            self._count(scheduler, job, began, ended, job.raised_exception())
+
+    def _count(
+        self, scheduler: Any, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None
+    ) -> None:
+        run, leaves = self._run, () if error is None else _user_code.leaf_exceptions(error)
+        if scheduler is not run.scheduler or not takes_slot(job):
             return
-        has_timed_out = has_moved_on(job) and issubclass(_errors.JobTimeout, self._settings.slower_on)
-        if has_timed_out or self._shows_overload(job.raised_exception()):
-            self._count_overload(began, ended)
+        slower_on = self._settings.slower_on
+        has_timed_out = has_moved_on(job) and issubclass(_errors.JobTimeout, slower_on)
+        if has_timed_out or any(isinstance(leaf, slower_on) for leaf in leaves):
+            self.controller.record_overload(began, ended)
         elif job._state is JobState.SUCCEEDED:
-            self.controller.record_success(began, ended, is_full=self._run.line.is_full())
-            self._run.line.size = self.controller.size
-
-    def _count_overload(self, started_at: float, now: float) -> None:
-        self.controller.record_overload(started_at, now)
-        self._run.line.size = self.controller.size
-
-    def _is_counted(self, scheduler: Any, job: AbstractJob[Any]) -> bool:
-        return takes_slot(job) and scheduler is self._run.scheduler
-
-    def _shows_overload(self, error: BaseException | None) -> bool:
-        return error is not None and any(
-            isinstance(leaf, self._settings.slower_on) for leaf in _user_code.leaf_exceptions(error)
-        )
+            self.controller.record_success(began, ended, is_full=run.line.is_full())
+        run.steering.resize(run, self.controller.size)
 
 
 class IdleTimeout(Part, Instrument):

@@ -177,13 +177,20 @@ class Steering:
 
     def set_window(self, run: Run, size: int) -> None:
         """Give a run another number of slots, at once."""
+        self.resize(run, size)
+        self._let_search(run)
+
+    def resize(self, run: Run, size: int) -> None:
+        """Give a run another number of slots, in the step of a job that leaves: its worker then admits others."""
+        has_changed = size != run.line.size
         if run.phase is not CHECKING:  # otherwise, the run will have had no other number
             sizes = self._record(run)[1]
             if not sizes:
                 sizes.append((run.began_at, run.line.size))
-            sizes.append((run.clock(), size))
-        run.line.resize(size)
-        self._let_search(run)
+            if has_changed:
+                sizes.append((run.clock(), size))
+        if has_changed:
+            run.line.resize(size)
 
     def _let_search(self, run: Run) -> None:
         for each in run.with_nested():

@@ -99,8 +99,7 @@ class WindowOption(Option[Any, Any]):
                 f"jobs_window={short_repr(value)} of {job.label!r}, where it is {short_repr(run.line.window)}: during "
                 "a run a number can only be replaced by a number from 1 up; change the total of a limiter itself"
             )
-        if size != run.line.window:
-            run.steering.set_window(run, size)
+        run.steering.set_window(run, size)
         self.store(job, size)
 
 

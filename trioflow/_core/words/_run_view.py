@@ -53,7 +53,8 @@ class RunView:
     @property
     def window(self) -> int | None:
         """The maximum size of the window; None for no limit. `scheduler.window_size` is the current size."""
-        return max_slots(self._run.line.window)
+        line = self._run.line
+        return line.size if isinstance(line.window, int) else max_slots(line.window)
 
     @property
     def backend(self) -> str:

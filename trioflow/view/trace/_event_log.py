@@ -10,7 +10,6 @@ details. The list is flat because a tuple for each event would be one more objec
 | JOB_ADDED        | the job      | now        | None        | None                              |
 | ATTEMPT_STARTED  | the job      | now        | None        | None                              |
 | JOB_REOPENED     | the job      | now        | None        | None                              |
-| WINDOW_RESIZED   | None         | now        | None        | the size of an `Adaptive` window  |
 | INCIDENT         | job or None  | now        | None        | message, whether it is steering   |
 | JOB_PATH         | the job      | its end    | None        | the path                          |
 | a `JobState`     | the job      | its start  | its end     | `record_outcome`, or None         |
@@ -67,7 +66,6 @@ class EventKind(enum.Enum):
     JOB_ADDED = enum.auto()
     ATTEMPT_STARTED = enum.auto()
     JOB_REOPENED = enum.auto()
-    WINDOW_RESIZED = enum.auto()
     INCIDENT = enum.auto()
     JOB_PATH = enum.auto()
 
@@ -143,7 +141,6 @@ class EventRecorder(Instrument):
         self._append_event = self._log.extend
         self._clock = time.monotonic
         self._running_schedulers: dict[BaseScheduler, RunView] = {}
-        self._window_sizes: dict[BaseScheduler, int | None] = {}  # the last recorded size of each `Adaptive` window
         self._path_caches: dict[BaseScheduler, PathCache] = {}  # contains only schedulers with keep_jobs=False
 
     # ---- hooks
@@ -163,8 +160,6 @@ class EventRecorder(Instrument):
         limits = run.window, run.tokens_taken is not None, scheduler.pool
         run_start = RunStart(clock, time.time() - clock(), *limits, run.backend)
         self._append_event((EventKind.RUN_BEGAN, scheduler, None, clock(), None, run_start))
-        if run.has_adaptive_window:
-            self._record_window_size(scheduler)
         if not scheduler.keep_jobs:
             prefix = f"{scheduler.path}/" if scheduler.scheduler is not None else ""
             self._path_caches[scheduler] = PathCache(scheduler, prefix)
@@ -183,8 +178,6 @@ class EventRecorder(Instrument):
         state, started_at, finished_at, is_plain_success = _job_queries.end_facts(job)
         details = None if is_plain_success else record_outcome(job)
         self._append_event((state, scheduler, job, started_at, finished_at, details))
-        if scheduler in self._window_sizes:
-            self._record_window_size(scheduler)
         if scheduler in self._path_caches:
             path = self._path_caches[scheduler].path_of(job)
             self._append_event((EventKind.JOB_PATH, scheduler, job, finished_at, None, path))
@@ -192,12 +185,6 @@ class EventRecorder(Instrument):
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record that a job that had settled is IDLE again."""
         self._append_event((EventKind.JOB_REOPENED, scheduler, job, self._clock(), None, None))
-
-    def _record_window_size(self, scheduler: BaseScheduler) -> None:
-        size = scheduler.window_size
-        if self._window_sizes.get(scheduler) != size:
-            self._window_sizes[scheduler] = size
-            self._append_event((EventKind.WINDOW_RESIZED, scheduler, None, self._clock(), None, size))
 
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
@@ -213,7 +200,6 @@ class EventRecorder(Instrument):
         details = scheduler.stop_reason, scheduler.culprit, run_steering(scheduler), unsettled_jobs
         times = run_times(scheduler) or (None, None)
         self._append_event((EventKind.RUN_ENDED, scheduler, None, *times, details))
-        self._window_sizes.pop(scheduler, None)
         self._path_caches.pop(scheduler, None)
 
 
@@ -295,7 +281,7 @@ class LiveRun:
     stop_reason: StopReason | None = None
     culprit: AnyJob | None = None
     jobs: dict[AnyJob, LiveJob] = field(default_factory=dict[AnyJob, LiveJob])
-    window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
+    window_sizes: tuple[tuple[float, int], ...] = ()
     own_pauses: tuple[tuple[float, float], ...] = ()
     is_continued: bool = False  # whether the scheduler was tried again, so that its next run is a part of this one
 
@@ -307,8 +293,7 @@ class LiveRun:
     def steer(self, steering: SteeringRecord) -> None:
         """Take over when the run was paused, and its numbers of slots if they have changed."""
         self.own_pauses = steering.pauses
-        if steering.window_sizes:
-            self.window_sizes = [*steering.window_sizes]
+        self.window_sizes = steering.window_sizes or self.window_sizes
 
     @property
     def parent(self) -> LiveJob | None:
@@ -365,8 +350,6 @@ class LogReader:
             self._get_or_create(run, job).added_at = time
         elif kind is EventKind.JOB_PATH:
             self._recorded_paths[self._get_or_create(run, job)] = details
-        elif kind is EventKind.WINDOW_RESIZED:
-            run.window_sizes.append((time, details))
         elif kind is EventKind.INCIDENT:
             self._incidents.append((run, time, (*details, self._key_of(job))))
         else:
@@ -499,7 +482,6 @@ class LogReader:
 
 
 def describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
-    size = run.start.window_size
     return RunSpan(
         scheduler_number=scheduler_number,
         parent=None if run.parent is None else run.parent.key,
@@ -507,13 +489,13 @@ def describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
         label=run.scheduler.label,
         started_at=run.started_at,
         finished_at=run.ended_at,
-        window_size=None if size is None else max([size, *(each for _, each in run.window_sizes)]),
+        window_size=max((size for _, size in run.window_sizes), default=run.start.window_size),
         stop_reason=run.stop_reason,
         culprit_number=run.jobs[run.culprit].key if run.culprit in run.jobs else None,
         member_numbers=(),
         has_limiter=run.start.has_limiter,
         backend=run.start.backend,
-        window_sizes=tuple(run.window_sizes),
+        window_sizes=run.window_sizes,
         pauses=run.pauses,
         has_own_label=_job_queries.explicit_label(run.scheduler) is not None,
         options=tuple(_option_texts(run.scheduler)),
