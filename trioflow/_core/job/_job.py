@@ -782,13 +782,15 @@ class AbstractJob(Generic[T]):
 
         This does not count as a critical failure. On asyncio, a running job is cancelled once for each call. From
         another thread than that of the run, this takes effect in the next turn of its loop, and does nothing after its
-        end.
+        end. After the call of `run()`, before the run is there, the call is kept for the run.
 
         Raises:
             RuntimeError: the scheduler is not running.
 
         """
         scheduler = self._scheduler
+        if scheduler is not None and scheduler._keeps(self.cancel):
+            return
         run = None if scheduler is None else scheduler._run
         if run is not None:
             run.steering.call(run, partial(run.cancel_job, self), f"cancel() of {self.label!r}")

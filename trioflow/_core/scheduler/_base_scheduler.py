@@ -21,7 +21,7 @@ from ..base import _graph_algorithms
 from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedState, StopReason
 from ..base._text_forms import is_among, plural, short_repr
 from ..job import _job_options, _labels, _option_descriptors
-from ..job._ancestors import enclosing_schedulers, is_inside
+from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
 from ..job._argument_types import (
     A,
     AsyncOrThreadFunction1,
@@ -84,12 +84,11 @@ class WindowOption(Option[Any, Any]):
 
     def __set__(self, job: Any, value: Any) -> None:
         run: Run | None = job._run
-        enclosing: Run | None = job._innermost_run()
-        if run is None and (enclosing is None or job._state.is_settled):
+        around: Run | None = job._run_around()  # the run itself, or the innermost one around it
+        if around is None:
             super().__set__(job, value)
             return
-        assert enclosing is not None  # the run itself, or one around it, in which the scheduler has not begun
-        enclosing.steering.check_thread(enclosing, f"jobs_window of {job.label!r}")
+        around.steering.check_thread(around, f"jobs_window of {job.label!r}")
         if run is None:
             self.store(job, value)
             return
@@ -161,7 +160,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
     _run_steering: _steering.SteeringRecord  # what has changed while the run was in progress
     _run_thread: threading.Thread | None  # in which the run was; kept, because another thread may get its number
-    _is_cancelled_early: bool  # whether `cancel()` came before the next run had begun, which ends at once
+    _is_beginning: bool  # whether `run()` or `co_run()` was called, and the run is not there yet
+    _early_calls: Final[list[Callable[[], None]]]  # of steering, which the next run makes as it begins; see `_keeps`
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _was_awaited: bool
@@ -208,7 +208,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
         self._run = self._open_block = self._calls_after_signal = None
-        self._is_closed = self._was_awaited = self._is_cancelled_early = False
+        self._is_closed = self._was_awaited = self._is_beginning = False
+        self._early_calls = []
         self._reset_outcome()
         self._settled_iterators = None
         for attribute, default in SETTING_DEFAULTS:
@@ -690,8 +691,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if unknown:
             raise _job_options.unknown_option_error(self.label, "run()", unknown, BaseScheduler.run)
-        backend_object = _backend.get_backend(backend)
-
+        self._expect_run()
         main_task: Any = None
 
         async def main() -> bool:
@@ -713,20 +713,20 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 if main_task is not None and self._run is not None:
                     _sync_run.end_after_crash(self._run, main_task, error)
                 raise
-            finally:
-                self._record_end()
 
-        options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
-        if _backend.loop_running() and not _sync_run.is_in_notebook_cell():
-            raise RuntimeError(
-                f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
-            )
-        with _sync_run.SignalHandler(self, handle_signals) as signal_handler:
-            if self._run is None:
-                self._run_thread = None  # from now on, `cancel()` in another thread means this run
-            if _backend.loop_running():
-                return _sync_run.run_in_thread(run_loop, signal_handler.interrupt)
-            return run_loop()
+        try:
+            backend_object = _backend.get_backend(backend)
+            options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
+            if _backend.loop_running() and not _sync_run.is_in_notebook_cell():
+                raise RuntimeError(
+                    f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
+                )
+            with _sync_run.SignalHandler(self, handle_signals) as signal_handler:
+                if _backend.loop_running():
+                    return _sync_run.run_in_thread(run_loop, signal_handler.interrupt)
+                return run_loop()
+        finally:
+            self._record_end()
 
     async def co_run(
         self,
@@ -780,7 +780,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             advice = "give True, False or 'first'"
             raise _job_options.bad_value_error(TypeError, check, "check", self._name_for_errors, advice)
         backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
-        run = self._make_run(backend, timeout, jobs_window, instruments)
+        self._expect_run()
+        try:
+            run = self._make_run(backend, timeout, jobs_window, instruments)
+        except BaseException:
+            self._record_end()
+            raise
         outer_worker, pool = run.outer_worker, None
         ctrl_c = backend.install_ctrl_c_handler() if outer_worker is None else contextlib.nullcontext()
         try:
@@ -797,11 +802,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], _explain.RUNS)
                 if watch is not None:
                     run.join(watch)
-            self._run = run
-            if self._is_cancelled_early and outer_worker is not None:  # before it was nested
-                outer_worker.cancel_alone()
-            elif self._is_cancelled_early:
-                run.stop(StopReason.CANCELLED)
+            self._run, self._is_beginning = run, False
+            while self._early_calls:
+                self._early_calls.pop(0)()
             for _ in self._prepare(run):
                 await backend.checkpoint()
             await run.execute()
@@ -954,15 +957,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             RuntimeError: the run has ended; or this is a nested scheduler, and the one around it is not running.
 
         """
-        if self._run is None and self._run_thread is None and self._scheduler is None:
-            self._is_cancelled_early = True  # before another look: a run of another thread looks after it has begun
+        if self._keeps(self.cancel, before_first_run=self._scheduler is None):
+            return
         run = self._run
         if run is not None and self._worker is None:
             stop = functools.partial(run.stop_once, StopReason.CANCELLED)
             run.steering.call(run, stop, f"cancel() of {self.label!r}")
             if self._open_block is not None:
                 self._open_block.on_cancel()
-        elif self._scheduler is not None or not (self._is_cancelled_early or self._has_ended_elsewhere()):
+        elif self._scheduler is not None or not self._has_ended_elsewhere():
             super().cancel()
 
     def progress(self, fraction: float | None = None) -> None:
@@ -986,7 +989,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         the remaining jobs are cancelled, and `stop_reason` is still DRAINED.
 
         If the run is draining or stopping already, this does nothing. From another thread than that of the run, this
-        takes effect in the next turn of its loop, and does nothing after its end.
+        takes effect in the next turn of its loop, and does nothing after its end. After the call of `run()`, before the
+        run is there, the call is kept for the run.
 
         Raises:
             RuntimeError: neither this scheduler nor the one that contains it is running, or it has settled.
@@ -1002,11 +1006,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             (False, 'DRAINED', 'done', 'IDLE')
 
         """
-        if self._run is not None and self._calls_after_signal is not None:  # a function of `handle_signals` calls this
+        if self._calls_after_signal is not None:  # a function of `handle_signals` calls this
             self._calls_after_signal.append(self.drain)
-        else:
-            around = None if self._scheduler is None or self._state.is_settled else self._scheduler._run
-            self._steer(self._run or around, self._drain, "drain()")
+        elif not (self._scheduler or self)._keeps(self.drain):
+            self._steer(self._drain, "drain()", is_member=True)
 
     def _drain(self, run: Run) -> None:
         run = self._run or run  # it may have begun since another thread has asked
@@ -1022,7 +1025,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         `drain()`, `cancel()` and timeouts end the run as always. A nested scheduler is paused while it, or one around
         it, is; it may be paused before it begins, and another attempt of it is paused, too. From another thread, this
-        takes effect in the next turn of the loop, and does nothing after the end.
+        takes effect in the next turn of the loop, and does nothing after the end. After the call of `run()`, before the
+        run is there, the call is kept for the run.
 
         Raises:
             RuntimeError: the scheduler is in no run, or has settled in it.
@@ -1039,11 +1043,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
-        self._steer(self._run_around(), lambda run: run.steering.set_pause(run, self, True), "pause()")
+        if not outermost_scheduler(self)._keeps(self.pause):
+            self._steer(lambda run: run.steering.set_pause(run, self, True), "pause()")
 
     def resume(self) -> None:
         """Let jobs start again after `pause()`; without one, do nothing. Threads and errors are as for `pause`."""
-        self._steer(self._run_around(), lambda run: run.steering.set_pause(run, self, False), "resume()")
+        if not outermost_scheduler(self)._keeps(self.resume):
+            self._steer(lambda run: run.steering.set_pause(run, self, False), "resume()")
 
     def try_again(self) -> None:
         """Try again all jobs that have failed in the run in progress, at any depth; see `try_again` of a job.
@@ -1063,10 +1069,38 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _run_around(self) -> Run | None:
         """Return the run in progress, or the innermost one around this scheduler, which may begin in it; or None."""
-        return None if self._state.is_settled else self._innermost_run()
+        run = self._innermost_run()
+        has_settled = self._state.is_settled and run is not None and run.phase is not CHECKING  # which resets the state
+        return None if has_settled else run
 
-    def _steer(self, run: Run | None, call: Callable[[Run], None], call_text: str) -> None:
-        if run is not None:
+    def _expect_run(self) -> None:
+        """Record that a run is about to begin: from now on, each call of steering means this run."""
+        if self._run is None and self._worker is None:
+            self._is_beginning, self._run_thread = True, None
+
+    def _keeps(self, call: Callable[[], None], before_first_run: bool = False) -> bool:
+        """Keep a call of steering if a run is about to begin, which makes the call; return whether that is so.
+
+        Any thread may call this. The thread of the run first ends the wait for it, and then takes the calls. So a call
+        that was added too late is still there, unless the run has taken it.
+        """
+
+        def is_early() -> bool:
+            return self._is_beginning or (before_first_run and self._run is None and self._run_thread is None)
+
+        if not is_early():
+            return False
+        self._early_calls.append(call)
+        if not is_early():
+            with contextlib.suppress(ValueError):
+                self._early_calls.remove(call)
+                return False
+        return True
+
+    def _steer(self, call: Callable[[Run], None], call_text: str, is_member: bool = False) -> None:
+        """Let the run in progress, or the innermost one around, make a call; if `is_member`, only that of a member."""
+        run = self._run_around()
+        if run is not None and not (is_member and run.scheduler not in (self, self._scheduler)):
             run.steering.call(run, functools.partial(call, run), f"{call_text} of {self.label!r}")
         elif not self._has_ended_elsewhere():
             raise RuntimeError(f"{call_text} of {self.label!r}: it is not running")
@@ -1258,9 +1292,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return self._run_thread not in (None, threading.current_thread())
 
     def _record_end(self) -> None:
-        """Record that a run has ended, or could not begin, so that `cancel()` in another thread comes too late."""
+        """Record that a run has ended, or could not begin, so that steering from another thread comes too late."""
         if self._run is None:
-            self._is_cancelled_early = False
+            self._is_beginning = False
+            self._early_calls.clear()
             self._run_thread = self._run_thread or threading.current_thread()
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:

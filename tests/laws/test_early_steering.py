@@ -1,0 +1,189 @@
+"""From the first instruction of `run()` on, each word of steering is the run's, whichever thread says it.
+
+The instant is drawn: the word is said in another thread as the thread of the run calls its n-th function, on the way
+from `run()` to the run. What is said later takes effect in the next turn of the loop.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Job, JobState, Scheduler, StopReason
+from trioflow.abc import Instrument
+
+INSTANTS = 8
+"""How many instants are drawn for each word, beside the first and the last."""
+
+
+class Run:
+    """A scheduler, in a run of which a word is said at one instant."""
+
+    def __init__(self, backend: Any, is_first: bool) -> None:
+        self.job = Job(anyio.sleep, 0, label="job")
+        self.group = Scheduler(Job(anyio.sleep, 0, label="inner"), label="group")
+        self.scheduler = Scheduler(self.job, Job(anyio.sleep, 0, label="other"), self.group, label="night")
+        self.backend = backend
+        self.error: BaseException | None = None
+        if not is_first:
+            self.scheduler.run(backend=backend)
+
+    def count_or_say(self, instant: int, say: Callable[[], object]) -> tuple[int, bool]:
+        """Run, and say the word in another thread at an instant; return how many instants there were, and the result.
+
+        From the first instruction of `run()` until the run is there, each return from a function is an instant.
+        """
+        calls = 0
+
+        def said() -> None:
+            try:
+                say()
+            except BaseException as error:
+                self.error = error
+
+        def on_call(frame: Any, event: str, _: Any) -> None:
+            nonlocal calls
+            if self.scheduler.is_running():
+                sys.setprofile(None)  # what is said from now on is no early word
+                return
+            if event != "return" or not (calls or frame.f_code.co_name == "_expect_run"):
+                return
+            calls += 1
+            if calls == instant:
+                thread = threading.Thread(target=said)
+                thread.start()
+                thread.join()
+
+        profile = sys.getprofile()
+        sys.setprofile(on_call)
+        try:
+            result = self.scheduler.run(backend=self.backend)
+        finally:
+            sys.setprofile(profile)
+        return calls, result
+
+
+def drawn_runs(backend: Any, say: Callable[[Run], object], seed: str) -> list[tuple[Run, bool]]:
+    """Return runs in each of which a word was said at another instant, and their results."""
+    draw, runs = random.Random(seed), []
+    for is_first in (True, False):
+        for _ in range(2):  # the first one may import what no other has to
+            count, result = Run(backend, is_first).count_or_say(0, lambda: None)
+        assert result
+        assert count > 3 * INSTANTS
+        for instant in [1, *sorted(draw.sample(range(2, count), INSTANTS)), count - 1]:
+            run = Run(backend, is_first)
+            count, result = run.count_or_say(instant, lambda run=run: say(run))  # type: ignore[misc]
+            assert run.error is None, (is_first, instant)
+            if count >= instant:  # on trio, the number of calls differs a little
+                runs.append((run, result))
+    assert len(runs) >= INSTANTS
+    return runs
+
+
+@pytest.mark.parametrize(("word", "reason"), [("cancel", StopReason.CANCELLED), ("drain", StopReason.DRAINED)])
+def test_an_end_that_is_asked_for_early_ends_the_run_as_it_begins(backend: Any, word: str, reason: StopReason) -> None:
+    """A `cancel()` while the loop was still imported was an error, and the run went on to its end."""
+    for run, result in drawn_runs(backend, lambda run: getattr(run.scheduler, word)(), word):
+        assert (result, run.scheduler.stop_reason) == (False, reason)
+        assert [job.started_at for job in run.scheduler] == [None] * 3
+
+
+@pytest.mark.parametrize("word", ["cancel", "drain"])
+def test_a_member_that_is_cancelled_early_does_not_start(backend: Any, word: str) -> None:
+    """The others run, and so has the run succeeded; a group that is drained before it begins is cancelled."""
+
+    def say(run: Run) -> None:
+        (run.group.drain if word == "drain" else run.job.cancel)()
+
+    for run, result in drawn_runs(backend, say, f"{word} of a member"):
+        assert result
+        cancelled = run.group if word == "drain" else run.job
+        assert {job: job.state for job in run.scheduler if job.state is not JobState.SUCCEEDED} == {
+            cancelled: JobState.CANCELLED
+        }
+        assert cancelled.started_at is None
+
+
+@pytest.mark.parametrize("where", ["scheduler", "group"])
+def test_an_early_pause_holds_until_it_is_resumed(backend: Any, where: str) -> None:
+    """No job starts before `resume()`, which comes when the run has had the time for it; a later one undoes a pause."""
+    starts: list[bool] = []
+
+    def say(run: Run) -> None:
+        paused: Scheduler = getattr(run, where)
+        paused.pause()
+
+        def resume() -> None:
+            while not run.scheduler.is_running():
+                time.sleep(0.0001)
+            time.sleep(0.005)
+            starts.append(not paused.is_paused or any(job.started_at is not None for job in paused))
+            paused.resume()
+
+        threading.Thread(target=resume).start()
+
+    runs = drawn_runs(backend, say, f"pause of {where}")
+    assert all(result for _, result in runs)
+    assert starts == [False] * len(runs)
+
+
+def test_an_early_pause_that_is_resumed_early_is_over(backend: Any) -> None:
+    """Words that are kept are said in their order."""
+    for _, result in drawn_runs(backend, lambda run: (run.scheduler.pause(), run.scheduler.resume()), "both"):
+        assert result
+
+
+def test_a_window_that_is_set_early_is_that_of_the_run(backend: Any) -> None:
+    """Before the run is there, `jobs_window` is the option that it takes."""
+    scheduler = Scheduler(Job(anyio.sleep, 0.01), Job(anyio.sleep, 0.01), jobs_window=2)
+    most = 0
+
+    class Counts(Instrument):
+        def job_started(self, scheduler: Any, job: Any) -> None:
+            nonlocal most
+            most = max(most, sum(job.is_running() for job in scheduler))
+
+    def shrink(frame: Any, event: str, _: Any) -> None:
+        if event == "return" and frame.f_code.co_name == "_expect_run":
+            sys.setprofile(None)
+            thread = threading.Thread(target=setattr, args=(scheduler, "jobs_window", 1))
+            thread.start()
+            thread.join()
+
+    sys.setprofile(shrink)
+    assert scheduler.run(backend=backend, instruments=[Counts()])
+    assert (most, scheduler.jobs_window) == (1, 1)
+
+
+def test_what_was_said_early_of_a_run_that_is_refused_is_not_said_of_the_next(backend: Any) -> None:
+    """A run that cannot begin uses the word up, so that the mended one runs."""
+    first = Job(anyio.sleep, 0)
+    scheduler = Scheduler(first, second := Job(anyio.sleep, 0, required=first))
+    first.requires(second)
+    scheduler.cancel()
+    with pytest.raises(ValueError, match="cycle"):
+        scheduler.run(backend=backend)
+    first.requires(second, remove=True)
+    assert scheduler.run(backend=backend)
+
+
+@pytest.mark.parametrize("word", ["cancel", "drain", "pause", "resume"])
+def test_after_the_end_steering_is_an_error_as_before(backend: Any, word: str) -> None:
+    """No run is about to begin, so nothing is kept; before the first run, only `cancel()` of the scheduler is."""
+    scheduler = Scheduler(job := Job(anyio.sleep, 0), label="night")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="its scheduler is not running"):
+            job.cancel()
+        if word != "cancel" or scheduler.stop_reason is not None:
+            with pytest.raises(RuntimeError, match="not running"):
+                getattr(scheduler, word)()
+        assert scheduler.run(backend=backend)
+    assert scheduler.stop_reason is StopReason.COMPLETED
