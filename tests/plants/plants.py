@@ -364,10 +364,10 @@ PLANTS: Final = (
         f"{SCHEDULER}/_base_scheduler.py",
         "a flag not reset for a second run: the error of the policy or of a First",
         """\
-        self._stop_reason = self._culprit = self._run_error = self._run_times = self._run_thread = None
+        self._run_error = self._run_times = self._run_thread = None
 """,
         """\
-        self._stop_reason = self._culprit = self._run_times = self._run_thread = None
+        self._run_times = self._run_thread = None
 """,
     ),
     Plant(
@@ -775,10 +775,10 @@ PLANTS: Final = (
         f"{WORDS}/_explain.py",
         "explain reads the outcome of the last run while one is in progress",
         """\
-    reason = scheduler._stop_reason if (run := scheduler._run) is None else run.fate.reason
+    reason = scheduler._fate.reason if (run := scheduler._run) is None else run.fate.reason
     if job.forever and""",
         """\
-    reason = scheduler._stop_reason
+    reason = scheduler._fate.reason
     if job.forever and""",
     ),
     Plant(

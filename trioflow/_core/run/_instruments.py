@@ -263,14 +263,9 @@ def overrides(part: Part, method: str) -> bool:
     return getattr(type(part), method) is not getattr(Part, method)
 
 
-def overriding(parts: tuple[Part, ...], method: str) -> list[Any]:
-    """Return the bound methods of those parts that override a method of `Part`."""
-    return [getattr(part, method) for part in parts if overrides(part, method)]
-
-
 def with_parts(parts: tuple[Part, ...], notify_end: Hook | None) -> Hook | None:
     """Return a function that tells the parts, and then the instruments, that a job has settled."""
-    calls = overriding(parts, "settled")
+    calls = [part.settled for part in parts if overrides(part, "settled")]
     if not calls:
         return notify_end
 

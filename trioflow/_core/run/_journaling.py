@@ -288,6 +288,5 @@ class JournalWriter:
         except Exception as error:
             self.fault = run.scheduler._run_error = self.fault or error
             run.report(None, str(error), error)
-            if run.scheduler._stop_reason in RAN_TO_END:
+            if run.fate.reason in RAN_TO_END:
                 run.fate.give(StopReason.CRITICAL, run.fate.culprit)
-                run.scheduler._stop_reason = run.fate.reason

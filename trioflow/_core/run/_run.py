@@ -46,7 +46,7 @@ from ._requirement_counts import (
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
-from ._steering import Steering
+from ._steering import NOT_STEERED, Steering, SteeringRecord
 from ._worker import Lane, TimeSlice, Worker
 
 if TYPE_CHECKING:
@@ -77,12 +77,7 @@ class Incident(NamedTuple):
     job: AbstractJob[Any] | None
     message: str
     exception: BaseException | None
-
-
-class SteeringIncident(Incident):
-    """A word from outside the program, such as `trioflow look --pause`, so that nothing went wrong."""
-
-    __slots__ = ()
+    is_steering: bool  # whether it is a word from outside, such as `trioflow look --pause`, so that nothing went wrong
 
 
 class Run:
@@ -119,6 +114,7 @@ class Run:
     lane: Final[Lane]  # of all its jobs but clean-up jobs
     open_lane: Lane  # where jobs become ready: in the clean-up phase, another one
     steering: Steering  # of the outermost run; made with it, because another thread may be the first to use it
+    changes: SteeringRecord  # replaced by each change, so that any thread may read it
     requirement_counts: RequirementCounts
     failures: Final[FailureCounts]
     members_critical: bool | None  # the criticality of members without a value of their own
@@ -176,7 +172,7 @@ class Run:
         self.had_ordinary_jobs = self.is_settling = self.keeps_succeeded = False
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
         self.cancelled_before_linking = ()
-        self.waits_at_timeout = ""
+        self.waits_at_timeout, self.changes = "", NOT_STEERED
         self.shared = {}
         self.outer_worker = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
@@ -1050,5 +1046,5 @@ class Run:
         is_journal_error = isinstance(exception, _errors.JournalError)
         if not is_journal_error or self.scheduler.log:
             _logger.warn(message + advice, None if is_journal_error else exception)
-        self.scheduler._incidents.append((SteeringIncident if is_steering else Incident)(job, message, exception))
+        self.scheduler._incidents.append(Incident(job, message, exception, is_steering))
         self.notify("incident", job, message, exception)

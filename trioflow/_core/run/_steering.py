@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -46,18 +45,17 @@ NOT_STEERED: Final = SteeringRecord()
 
 
 class Steering:
-    """The pauses, the hold and the record of an outermost run, which all runs in it share.
+    """The pauses and the hold of an outermost run, which all runs in it share. Each of them has its own record.
 
     It is made with the run, not at first use, because another thread may be the first to use it. Any thread may use
-    `call`, `current_pause` and `record_of`; the others belong to the thread of the run.
+    `call` and `current_pause`; the others belong to the thread of the run.
     """
 
-    __slots__ = ("_records", "hold", "pauses")
+    __slots__ = ("hold", "pauses")
 
     def __init__(self) -> None:
         self.pauses: Final[dict[BaseScheduler, Pause]] = {}  # of all schedulers in the run, whatever their phase
         self.hold: Pause | None = None  # since when the outermost run is held, because failures count; see `Hold`
-        self._records: Final[dict[BaseScheduler, tuple[deque[tuple[float, float]], deque[tuple[float, int]]]]] = {}
 
     # ---- who may call
 
@@ -184,11 +182,10 @@ class Steering:
         """Give a run another number of slots, in the step of a job that leaves: its worker then admits others."""
         has_changed = size != run.line.size
         if run.phase is not CHECKING:  # otherwise, the run will have had no other number
-            sizes = self._record(run)[1]
-            if not sizes:
-                sizes.append((run.began_at, run.line.size))
+            sizes: tuple[Any, ...] = run.changes.window_sizes or ((run.began_at, run.line.size),)
             if has_changed:
-                sizes.append((run.clock(), size))
+                sizes = (*sizes, (run.clock(), size))
+            run.changes = run.changes._replace(window_sizes=sizes[-MAX_RECORDED:])
         if has_changed:
             run.line.resize(size)
 
@@ -219,29 +216,11 @@ class Steering:
             each.scheduler._notify_unreached()
             each.wake()
 
-    # ---- the record
-
-    def _record(self, run: Run) -> tuple[deque[tuple[float, float]], deque[tuple[float, Any]]]:
-        if run.scheduler not in self._records:
-            self._records[run.scheduler] = deque(maxlen=MAX_RECORDED), deque(maxlen=MAX_RECORDED)
-        return self._records[run.scheduler]
-
     def _record_pause(self, run: Run) -> None:
         """Record that a run begins or ceases to be paused by itself, or held."""
         is_open = run.scheduler in self.pauses or self._hold_of(run) is not None
-        known: Any = self._records.get(run.scheduler, NOT_STEERED)[0]
-        if is_open is not bool(known and known[-1][1] == math.inf):
-            pauses, now = self._record(run)[0], run.clock()
-            pauses.append((now, math.inf) if is_open else (pauses.pop()[0], now))
-
-    def record_of(self, run: Run) -> SteeringRecord:
-        """Return what has changed since a run began. Any thread may ask."""
-        record = self._records.get(run.scheduler)
-        return NOT_STEERED if record is None else SteeringRecord(tuple(record[0]), tuple(record[1]))
-
-    def end_record(self, run: Run) -> SteeringRecord:
-        """Return what has changed in a run that has ended; another attempt has a record of its own."""
-        record = self.record_of(run)
-        if record is not NOT_STEERED:
-            del self._records[run.scheduler]
-        return record
+        pauses = run.changes.pauses
+        if is_open is not (bool(pauses) and pauses[-1][1] == math.inf):
+            now = run.clock()
+            pauses = (*pauses, (now, math.inf)) if is_open else (*pauses[:-1], (pauses[-1][0], now))
+            run.changes = run.changes._replace(pauses=pauses[-MAX_RECORDED:])

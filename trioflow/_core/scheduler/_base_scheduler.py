@@ -42,6 +42,7 @@ from ..job._option_descriptors import Option
 from ..parts import SettledFunction, check_on_settled, make_parts
 from ..run import _ending, _journaling, _requirement_counts, _steering
 from ..run._current import current_worker_var, enclosing_workers
+from ..run._fate import Fate
 from ..run._instruments import Instrument, check_instruments
 from ..run._journaling import JournalWriter
 from ..run._run import Incident, Run
@@ -153,8 +154,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # The calls that the event loop will make, while the function given as `handle_signals` runs; otherwise None.
     _calls_after_signal: Any
     # ---- from the last run
-    _stop_reason: StopReason | None
-    _culprit: AbstractJob[Any] | None
+    _fate: Fate
     _counted_failures: _failures.CountedFailures
     _run_error: BaseException | None  # an error other than that of one job which stopped the run, e.g. in the policy
     _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
@@ -780,12 +780,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             advice = "give True, False or 'first'"
             raise _job_options.bad_value_error(TypeError, check, "check", self._name_for_errors, advice)
         backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
+        run = self._make_run(backend, timeout, jobs_window, instruments)
         self._expect_run()
-        try:
-            run = self._make_run(backend, timeout, jobs_window, instruments)
-        except BaseException:
-            self._record_end()
-            raise
         outer_worker, pool = run.outer_worker, None
         ctrl_c = backend.install_ctrl_c_handler() if outer_worker is None else contextlib.nullcontext()
         try:
@@ -814,7 +810,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             raise
         except BaseException as error:
             if run.phase is CHECKING and isinstance(error, KeyboardInterrupt):
-                self._stop_reason = StopReason.INTERRUPTED
+                run.fate.give(StopReason.INTERRUPTED)
+                self._fate = run.fate
             if check and outer_worker is None and backend.split_cancellations(error) == (True, None):
                 _failures.raise_failures(self, check == "first")  # as a nursery does
             raise
@@ -937,7 +934,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 yield
 
     def _reset_outcome(self) -> None:
-        self._stop_reason = self._culprit = self._run_error = self._run_times = self._run_thread = None
+        self._run_error = self._run_times = self._run_thread = None
+        self._fate = Fate()
         self._counted_failures = _failures.NO_FAILURES
         self._run_steering = _steering.NOT_STEERED
         self._incidents = []
@@ -1008,8 +1006,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if self._calls_after_signal is not None:  # a function of `handle_signals` calls this
             self._calls_after_signal.append(self.drain)
-        elif not (self._scheduler or self)._keeps(self.drain):
-            self._steer(self._drain, "drain()", is_member=True)
+        else:
+            self._steer(self.drain, self._scheduler or self, self._drain)
 
     def _drain(self, run: Run) -> None:
         run = self._run or run  # it may have begun since another thread has asked
@@ -1043,13 +1041,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
-        if not outermost_scheduler(self)._keeps(self.pause):
-            self._steer(lambda run: run.steering.set_pause(run, self, True), "pause()")
+        self._steer(self.pause, outermost_scheduler(self), lambda run: run.steering.set_pause(run, self, True))
 
     def resume(self) -> None:
         """Let jobs start again after `pause()`; without one, do nothing. Threads and errors are as for `pause`."""
-        if not outermost_scheduler(self)._keeps(self.resume):
-            self._steer(lambda run: run.steering.set_pause(run, self, False), "resume()")
+        self._steer(self.resume, outermost_scheduler(self), lambda run: run.steering.set_pause(run, self, False))
 
     def try_again(self) -> None:
         """Try again all jobs that have failed in the run in progress, at any depth; see `try_again` of a job.
@@ -1097,13 +1093,18 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 return False
         return True
 
-    def _steer(self, call: Callable[[Run], None], call_text: str, is_member: bool = False) -> None:
-        """Let the run in progress, or the innermost one around, make a call; if `is_member`, only that of a member."""
-        run = self._run_around()
-        if run is not None and not (is_member and run.scheduler not in (self, self._scheduler)):
-            run.steering.call(run, functools.partial(call, run), f"{call_text} of {self.label!r}")
+    def _steer(self, word: Callable[[], None], around: BaseScheduler, act: Callable[[Run], None]) -> None:
+        """Let the run of this scheduler act, or the innermost one around it, up to that of a scheduler `around` it.
+
+        If a run is about to begin there, keep the word for it.
+        """
+        call_text, run = f"{word.__name__}() of {self.label!r}", self._run_around()
+        if around._keeps(word):
+            return
+        if run is not None and (run is self._run or run is around._run or around is outermost_scheduler(self)):
+            run.steering.call(run, functools.partial(act, run), call_text)
         elif not self._has_ended_elsewhere():
-            raise RuntimeError(f"{call_text} of {self.label!r}: it is not running")
+            raise RuntimeError(f"{call_text}: it is not running")
 
     @property
     def is_paused(self) -> bool:
@@ -1154,7 +1155,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     @property
     def stop_reason(self) -> StopReason | None:
         """The reason why the last run stopped; None before the end of the first run."""
-        return self._stop_reason
+        return self._fate.reason
 
     @property
     def culprit(self) -> AbstractJob[Any] | None:
@@ -1162,12 +1163,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         If the culprit is a nested scheduler that failed because of one of its jobs, its own `culprit` is that job.
         """
-        return self._culprit
+        return self._fate.culprit
 
     @property
     def timed_out(self) -> bool:
         """Whether a timeout stopped the last run or, for a nested scheduler, any of its attempts."""
-        return self._stop_reason is StopReason.TIMEOUT or super().timed_out
+        return self._fate.reason is StopReason.TIMEOUT or super().timed_out
 
     @_hints.explain_form
     def results(self) -> dict[AbstractJob[Any], Any]:
@@ -1313,7 +1314,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     return is_over
                 return _ending.will_not_start(run, job, member)
             is_over = scheduler._state.is_settled or scheduler._is_closed  # but one around it may have another attempt
-        return is_over or schedulers[-1]._stop_reason is not None  # between two attempts one has one, too
+        return is_over or schedulers[-1]._fate.reason is not None  # between two attempts one has one, too
 
     def _notify_unreached(self) -> None:
         """Wake all jobs that await an IDLE job, which no run will reach."""
@@ -1328,9 +1329,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             self._counted_failures = _failures.counted_failures(self)
             if run.fate.reason is StopReason.FAILED:
                 run.fate.culprit = self._counted_failures.first_member
-        self._stop_reason, self._culprit = run.fate.reason, run.fate.culprit
+        self._fate = run.fate
         self._run_times, self._run_thread = (run.began_at, run.clock()), threading.current_thread()
-        self._run_steering = run.steering.end_record(run)
+        self._run_steering = run.changes
         self._run = None
         self._notify_unreached()
         for iterator in tuple(self._settled_iterators or ()):
@@ -1359,19 +1360,19 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     return True
             elif type(job).co_shutdown is not BaseScheduler.co_shutdown:
                 return True
-            elif job._stop_reason is None:
+            elif job._fate.reason is None:
                 todo += job._members.jobs_with_shutdown
         return False
 
     async def co_shutdown(self) -> None:
         """Shut down the jobs of a nested scheduler that has not run. Otherwise, its own run has shut them down."""
         run = next((enclosing._run for enclosing in enclosing_schedulers(self) if enclosing._run is not None), None)
-        if self._stop_reason is None and run is not None:
+        if self._fate.reason is None and run is not None:
             await _ending.shut_down_nested(run, self)
 
     def __repr__(self) -> str:
         """Show the label, the state and the number of members."""
-        state = self._stop_reason.value if self._stop_reason and self._run is None else self.state.value
+        state = self._fate.reason.value if self._fate.reason and self._run is None else self.state.value
         return text_of(self, f"{state}, {plural(len(self), 'job')}")
 
 

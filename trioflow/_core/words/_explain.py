@@ -89,8 +89,8 @@ def _explain_without_run(scheduler: BaseScheduler) -> str:
         if enclosing._run is not None and outer is not None:
             explanation = EXPLAIN_FUNCTIONS[scheduler._state](outer, scheduler)
             return f"waits for its scheduler {scheduler.label!r}, which {explanation}"
-        if enclosing._stop_reason is not None and enclosing._state is not JobState.SCHEDULED:
-            return f"was not reached: the run of {enclosing.label!r} stopped before ({enclosing._stop_reason.value})"
+        if enclosing._fate.reason is not None and enclosing._state is not JobState.SCHEDULED:
+            return f"was not reached: the run of {enclosing.label!r} stopped before ({enclosing._fate.reason.value})"
         if enclosing._scheduler is not None and enclosing._state.is_settled:
             explanation = EXPLAIN_FUNCTIONS[enclosing._state](enclosing._scheduler, enclosing)
             return f"was not reached: its scheduler {enclosing.label!r} {explanation}"
@@ -400,11 +400,11 @@ def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     when = "before it started" if job.started_at is None else f"after {duration_text(job.took or 0.0)}"
-    if is_scheduler(job) and job._stop_reason is StopReason.DRAINED:
+    if is_scheduler(job) and job._fate.reason is StopReason.DRAINED:
         return f"was drained {when}: it started no more jobs, and those that were running have ended"
     if job._outcome.is_alone:
         return f"was cancelled {when}, by its own cancel()"
-    reason = scheduler._stop_reason if (run := scheduler._run) is None else run.fate.reason
+    reason = scheduler._fate.reason if (run := scheduler._run) is None else run.fate.reason
     if job.forever and reason in RAN_TO_END and job.started_at is not None:
         return f"ran alongside the others for {duration_text(job.elapsed or 0.0)}, and was then cancelled"
     if reason is StopReason.COMPLETED and scheduler._enough is not None:

@@ -462,7 +462,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None, only_first: bool
 
     """
     scheduler = run.scheduler
-    if scheduler._run_error is not None and scheduler._culprit is None:
+    if scheduler._run_error is not None and scheduler._fate.culprit is None:
         raise scheduler._run_error
     if reason is StopReason.FAILED or reason is StopReason.CRITICAL:
         raise_failures(scheduler, only_first)

@@ -21,7 +21,7 @@ from ..job._errors import BudgetSpent, Failure, RequirementFailed
 from ..job._function import FunctionJob
 from ..job._job import AbstractJob, AnyJob, FailedAttempt, Restoration, Throttling, has_moved_on, is_scheduler
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord
-from ..run._run import Incident, SteeringIncident
+from ..run._run import Incident
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -408,7 +408,7 @@ def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
 
 def ends_with_steering(scheduler: BaseScheduler) -> bool:
     """Return whether the last incident is a word from outside the program, so that nothing went wrong."""
-    return isinstance(scheduler._incidents[-1], SteeringIncident)
+    return scheduler._incidents[-1].is_steering
 
 
 def dropped_counts(scheduler: BaseScheduler) -> Iterator[tuple[CountKey, int]]:

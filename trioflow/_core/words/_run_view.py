@@ -114,7 +114,7 @@ def run_times(scheduler: BaseScheduler) -> tuple[float, float | None] | None:
 def run_steering(scheduler: BaseScheduler) -> SteeringRecord:
     """Return when the last run of a scheduler was paused, and its numbers of slots if they have changed."""
     run = scheduler._run
-    return scheduler._run_steering if run is None else run.steering.record_of(run)
+    return scheduler._run_steering if run is None else run.changes
 
 
 @final

@@ -21,7 +21,7 @@ from typing import Any, Final
 from ..._core.base._states import JobState, RunPhase
 from ..._core.job._job import AnyJob, is_scheduler, state_of
 from ..._core.job._labels import escape_label, paths_of
-from ..._core.run._run import Incident, SteeringIncident
+from ..._core.run._run import Incident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, stop_collecting
 from ..._core.words._job_queries import (
@@ -213,7 +213,7 @@ class Watch:
 
     def _describe_incident(self, index: int, incident: Incident) -> tuple[int, str, bool, int | None]:
         live = None if incident.job is None else self._jobs.get(incident.job)
-        return index, incident.message, isinstance(incident, SteeringIncident), None if live is None else live.key
+        return index, incident.message, incident.is_steering, None if live is None else live.key
 
     def _describe_questions(self) -> Iterator[tuple[int, str, list[str] | None, bool, str]]:
         """Yield the key of each job that waits for an answer, its question, its choices, and why one was refused."""

@@ -13,7 +13,7 @@ from ..._core.job._errors import one_line_error
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of, shorten
 from ..._core.run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
-from ..._core.run._run import Incident, SteeringIncident
+from ..._core.run._run import Incident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
 from . import _failure_text, _verdict
@@ -120,16 +120,16 @@ class Debrief:
         """Yield a paragraph on who steered the run, and one for each of the first incidents, e.g. in `co_shutdown`."""
         schedulers = filter(is_scheduler, (self._scheduler, *self._jobs))
         found = [incident for scheduler in schedulers for incident in _job_queries.incidents_of(scheduler)]
-        incidents = [incident for incident in found if not isinstance(incident, SteeringIncident)]
+        incidents = [incident for incident in found if not incident.is_steering]
         if len(incidents) < len(found):
-            steering = [self._symbols.escape(each.message) for each in found if isinstance(each, SteeringIncident)]
+            steering = [self._symbols.escape(each.message) for each in found if each.is_steering]
             yield "\n".join(["steered from outside:", *(f"  {line}" for line in listed_lines(steering))])
         yield from map(self._incident_text, incidents[:MAX_LISTED_NAMES])
         if len(incidents) > MAX_LISTED_NAMES:
             yield f"and {plural(len(incidents) - MAX_LISTED_NAMES, 'more incident')}"
 
     def _incident_text(self, incident: Incident) -> str:
-        job, message, exception = incident
+        job, message, exception, _ = incident
         title = f"incident at {self._displayed_path(job)}:" if job is not None else "incident:"
         traceback_text = "" if exception is None else self._traceback_text(exception)
         return f"{title} {self._symbols.escape_lines(message)}{traceback_text}"
