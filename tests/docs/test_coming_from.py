@@ -36,7 +36,6 @@ PROGRAMS = [
         "docs/coming-from/dask",
         "docs/coming-from/gather",
         "docs/coming-from/nursery",
-        "docs/coming-from/parallel",
         "docs/coming-from/pyexpool",
         "docs/how-to/requests",
         "docs/how-to/server",
@@ -99,4 +98,4 @@ Scheduler(Job(boot, node) for node in range(20)).run()
 
 def test_all_programs_on_the_pages_are_found() -> None:
     """No program on the pages for newcomers is left out because of its formatting."""
-    assert len(PROGRAMS) == 2 + 2 + 2 + 2 + 1 + 2 + 1 + 1 + 1
+    assert len(PROGRAMS) == 2 + 2 + 2 + 2 + 2 + 1 + 1 + 1
