@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import anyio
 import pytest
 
-from trioflow import Events, Job, JUnit, Monitor, Scheduler, Trace
+from trioflow import Events, Job, JUnit, Monitor, Retry, Scheduler, Trace
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -110,3 +110,13 @@ def test_the_monitor_shows_a_second_try_in_a_scheduler_that_drops_jobs(virtual: 
     scheduler = Scheduler(Job(grow, label="grow"), keep_jobs=False)
     assert virtual(lambda: scheduler.co_run(instruments=[Monitor(file=shown)]))
     assert "all 2 jobs succeeded" in shown.getvalue().splitlines()[-1]
+
+
+def test_what_a_job_took_does_not_depend_on_what_it_requires_being_tried_again(virtual: Virtual) -> None:
+    """A job that runs because of a failure has ended when that is tried again: it has not waited for the second end."""
+    scene, trace = Scene(), Trace()
+    tidy = Job(scene.fail, label="tidy", required=scene.group, run_if="failed", retry=Retry(1, first=2, jitter=False))
+    scene.scheduler.add(tidy)
+    assert virtual(lambda: scene.scheduler.co_run(instruments=[trace]))
+    span = next(span for span in trace.spans if span.path == "tidy")
+    assert (span.scheduled_at, span.started_at, span.elapsed, span.took) == (3, 3, 4, 2)

@@ -163,7 +163,7 @@ def _case_lines(record: TraceRecord, suite_name: str, span: Span) -> Iterator[st
         yield f"\n<skipped message={_quote(reason)}/>\n"
     if span.state in (JobState.SUCCEEDED, JobState.FAILED):  # the elements of Maven's Surefire for repeated tests
         element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
-        for error in (error for number, _, error in span.failed_attempts if number):
+        for error in (error for number, _, error in span.failed_attempts if number and error):
             stack = f"<stackTrace>{_escape(error)}</stackTrace>"
             yield f"\n<{element} type={_quote(error.partition(':')[0])} message={_quote(error)}>{stack}</{element}>\n"
     if span.restored:

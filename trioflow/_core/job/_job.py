@@ -61,7 +61,7 @@ class FailedAttempt(NamedTuple):
     began: float
     ended: float
     error: str
-    """The type and the text of the exception, on one line."""
+    """The type and the text of the exception, on one line; "" if it succeeded, and its group was tried again."""
     backed_off_until: float
     """The end of the backoff after it, from which the next attempt could begin."""
 
@@ -125,7 +125,7 @@ class RunExtras:
         """Count another attempt, after a backoff. The one before ended with `error`; with None, it succeeded."""
         self.retry_count += 1
         self.earlier_seconds += ended - began
-        text = JobState.SUCCEEDED.value if error is None else _errors.one_line_error(error)
+        text = "" if error is None else _errors.one_line_error(error)
         attempt = FailedAttempt(self.retry_count, began, ended, text, ended + backoff)
         self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
 

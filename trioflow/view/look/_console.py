@@ -414,7 +414,7 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
             yield "took" if end else "has run for", duration_text(_seconds_of(span, now)) + end
         yield "attempts", str(len(span.attempts) + 1)
     for number, ended, error in span.failed_attempts:
-        yield f"attempt {number}" if number else "was blocked", f"{error}, at {run.clock_time(ended)}"
+        yield f"attempt {number}" if number else "was blocked", f"{error or 'succeeded'}, at {run.clock_time(ended)}"
     if span.restored:
         took = "" if span.restored_elapsed is None else f"; it took {duration_text(span.restored_elapsed)}"
         yield "restored", f"from the journal{took}"

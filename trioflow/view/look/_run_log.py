@@ -70,7 +70,8 @@ def _lines_of_job(facts: JobFacts) -> Iterator[Line]:
     span, failure = facts.span, facts.failure
     for number, ended, error in span.failed_attempts:
         if number:  # otherwise it was blocked, by what has a line of its own
-            yield Line(ended, "retried", span.number, printable(f"attempt {number} failed: {error}"))
+            text = f"attempt {number} failed: {error}" if error else f"attempt {number} succeeded"
+            yield Line(ended, "retried", span.number, printable(text))
     for began, ended in span.throttled:
         yield Line(ended, "retried", span.number, f"was throttled after {duration_text(ended - began)}")
     if span.finished_at is None:

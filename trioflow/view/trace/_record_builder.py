@@ -154,8 +154,11 @@ class RecordBuilder:
             if lacked_requirement or not was_ready or began is None:
                 continue
             last_settled = max(map(settled_times.__getitem__, span.required), default=began)
-            if last_settled <= or_infinity(span.finished_at) and last_settled < math.inf:
-                times[span.number] = min(max(began, facts.added_at, last_settled), or_infinity(span.started_at))
+            # A requirement that is tried again settles once more, perhaps after the job has started, or has ended.
+            if span.started_at is not None:
+                times[span.number] = min(max(began, facts.added_at, last_settled), span.started_at)
+            elif last_settled <= or_infinity(span.finished_at) and last_settled < math.inf:
+                times[span.number] = max(began, facts.added_at, last_settled)
         return times
 
     def _assign_lanes(self, run: RunFacts, ready_times: dict[int, float | None]) -> Iterator[tuple[int, int]]:
