@@ -63,6 +63,7 @@ class ModelScheduler(ModelJob):
         self.pool = pools[self.name]
         self.adaptive = None if self.plan.adaptive is None else ModelAdaptive(*self.plan.adaptive)
         self.winners: list[ModelJob] = []
+        self.kept_winners: list[ModelJob] = []  # which had won before it was tried again
         self.open_turns = 0
         self.turn_began: float | None = None
         self.first_problem: Problem | None = None
@@ -131,7 +132,7 @@ class ModelScheduler(ModelJob):
         self.fill()
         self.held = held
         kept = self.keep(before)
-        is_whole = not before or self.plan.enough is not None or len(before) != len(self.jobs)
+        is_whole = not before or len(before) != len(self.jobs)
         for old in [one for job in last for one in (everything(job) if is_whole else [job])]:
             if old not in kept and old.state in SETTLED and old.name in planned(self.plan):  # others are no members
                 self.world.hook("reopened", old.name)
@@ -206,9 +207,12 @@ class ModelScheduler(ModelJob):
         self.earlier = [] if self.reason is None else self.jobs
 
     def keep(self, before: Sequence[ModelJob]) -> list[ModelJob]:
-        """Take over those jobs that had succeeded; none if the last run had added some, and in a `First`."""
+        """Take over those jobs that had succeeded, and the attempts of the others; none if the last run had added some.
+
+        In a `First`, those that compete have won already.
+        """
         kept: list[ModelJob] = []
-        if self.plan.enough is not None or len(before) != len(self.jobs):
+        if len(before) != len(self.jobs):
             return kept
         again = self.to_repeat(before)
         for place, (old, new) in enumerate(zip(before, self.jobs, strict=True)):
@@ -218,10 +222,15 @@ class ModelScheduler(ModelJob):
                 kept.append(old)
                 for one in everything(old):
                     self.world.jobs[one.name] = one
-            elif isinstance(old, ModelScheduler) and isinstance(new, ModelScheduler) and old.reason is not None:
+                continue
+            new.attempts, new.started, new.timed_out, new.spent = old.attempts, old.started, old.timed_out, old.spent
+            if isinstance(old, ModelScheduler) and isinstance(new, ModelScheduler) and old.reason is not None:
                 new.earlier = new.jobs = old.jobs  # as its last run has left them, until the next begins
                 new.reason, new.culprit = old.reason, old.culprit
                 self.world.jobs.update({one.name: one for one in everything(old) if one is not old})
+        line = self.competitors()
+        self.kept_winners = sorted((job for job in kept if job in line), key=lambda job: job.settled_as)
+        self.winners = [*self.kept_winners]
         return kept
 
     def to_repeat(self, before: Sequence[ModelJob]) -> set[str]:
@@ -774,7 +783,8 @@ class ModelScheduler(ModelJob):
             last = line[self.open_turns - 1] if self.open_turns else None
             if last is not None and last.state in UNSETTLED:
                 return
-            if last is not None and last.state == "SUCCEEDED" and not last.restored and self.plan.stagger < math.inf:
+            is_new = last is not None and not last.restored and last not in self.kept_winners
+            if last is not None and last.state == "SUCCEEDED" and is_new and self.plan.stagger < math.inf:
                 return
             self.open_turn()
 
