@@ -79,6 +79,7 @@ SLOW = (
     "docs/test_sessions.py",
     "docs/test_site.py",
     "docs/test_testing.py",
+    "ends",
     "examples",
     "inside",
     "job/service/test_signals.py",
@@ -105,6 +106,7 @@ Plain `pytest` runs the fast ones; `python -m tests` runs all.
 
 CI_ALONE = (
     "docs/test_extras.py",
+    "ends/test_many_ends.py",
     "examples/test_killed.py",
     "examples/test_sweep.py",
     "inside",

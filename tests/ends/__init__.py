@@ -1,0 +1,24 @@
+"""The law of ends: each reader is told each end of a job once, in order, as it was, however often it is tried again.
+
+`story` records the ends and the reopenings of each job where the run makes them. `worlds` draws random runs. `doors`
+tries again what fails in them. Each of `readers` compares what it was told with the story. `law` runs one seed.
+
+| reader | the law asks |
+|---|---|
+| instruments, also those of groups | each end and each reopening, with state, attempts, times and outcome |
+| `Events` | each end and each reopening; times never go back |
+| `on_settled` of schedulers | the ends of its members, in the run's order, with all facts |
+| `on_done` and `on_settled` of a job | the ends of that job that has had a slot, with all facts |
+| `as_settled()`, `as_settled(jobs)` | settled jobs alone; an end at most once; the last end of each job |
+| `await`, `wait_settled()` | the job is settled, with the result of its last end |
+| log | as many failures as have happened |
+| journal | the next run restores what has succeeded last, and runs the rest |
+| counts, monitor | the states of all jobs; a line for each end |
+| page, `look` and its `Watch` | the states of all jobs, whenever asked; the age of the attempt |
+| trace | the last end of each job, its attempts, and how each has ended |
+| report, JUnit | the counts of the trace; each failed attempt |
+| OpenTelemetry | a span for each end, with its state; the seconds of its attempts |
+| `failures()`, learned durations, `job.took` | the last end; the seconds in which the body ran |
+
+The table of a batch, whose commands are processes, is asked by `tests/batch/test_steering.py`.
+"""

@@ -1,0 +1,355 @@
+"""What each reader was told of the ends of jobs, and in words where that is not the story of the run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import xml.etree.ElementTree as Tree
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trioflow import First, JobState, Scheduler
+from trioflow._core.words._run_view import runs_in_progress
+from trioflow.abc import Instrument, enclosing_schedulers, is_scheduler
+from trioflow.view.look import _process_record
+from trioflow.view.look._console import WatchedRun, console
+from trioflow.view.look._watch import Watch
+from trioflow.view.trace.report._report import report_html
+
+from ..view.agreement import Recorded, disagreements
+from .doors import Loops
+from .story import REOPENED, End, Story, end_of
+from .worlds import World
+
+SAME = 1e-6
+STATE_WORDS = ("succeeded", "failed", "blocked", "cancelled", "skipped", "restored", "ended")
+MONITOR_LINE = re.compile(rf"\d\d:\d\d:\d\d ({'|'.join(STATE_WORDS)})\s+(\S+)", re.IGNORECASE)
+
+
+def in_first(job: Any) -> bool:
+    """Return whether a job is in a `First`, which is one job for all that counts."""
+    return any(isinstance(each, First) for each in enclosing_schedulers(job))
+
+
+def fails_by_itself(job: Any) -> bool:
+    """Return whether the failure of a job is its own: that of a group is the failure of a member."""
+    return (not is_scheduler(job) or isinstance(job, First)) and not in_first(job)
+
+
+class Told(Instrument):
+    """An instrument: what it hears of each job of a scheduler."""
+
+    def __init__(self, world: World, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.problems: list[str] = []
+        self._world, self._heard = world, dict[Any, list[End]]()
+
+    def job_finished(self, scheduler: Any, job: Any) -> None:
+        self._world.story.path(job)
+        self._heard.setdefault(job, []).append(end_of(job))
+        worked = self._world.bodies.worked.get(job.label)
+        if job.started_at is not None and worked is not None and abs((job.took or 0) - worked) > SAME:
+            self.problems.append(f"{job.label} has run for {worked} s, and says that it took {job.took}")
+
+    def job_reopened(self, scheduler: Any, job: Any) -> None:
+        self._heard.setdefault(job, []).append(End(REOPENED))
+        if job.is_settled():
+            self.problems.append(f"{job.label} is reopened, and {job.state.value}")
+
+    def differences(self, story: Story) -> Iterator[str]:
+        """Yield where the ends and reopenings of a job are others than those of the run."""
+        yield from self.problems
+        for job in {*story.by_job, *self._heard}:
+            told, expected = self._heard.get(job, []), story.by_job.get(job, [])
+            if self.scheduler in story.around[job] and told != expected:
+                yield f"an instrument of {self.scheduler.label}: {job.label}: {told} instead of {expected}"
+
+
+class Looks(Instrument):
+    """The page, `look` and its `Watch`: what they say at some events of jobs is what is so then."""
+
+    def __init__(self, world: World, every: int) -> None:
+        self.problems: list[str] = []
+        self._world, self._every, self._count = world, every, 0
+        self._watch: Watch | None = None
+        self._watched = WatchedRun()
+
+    def before_run(self, scheduler: Any) -> None:
+        runs = [run for run in runs_in_progress() if run.scheduler is self._world.scheduler]
+        if scheduler is self._world.scheduler and runs:
+            self._watch = Watch(*runs)
+
+    def _look(self, scheduler: Any, job: Any) -> None:
+        self._count += 1
+        if self._watch is None or self._count % self._every:
+            return
+        self._ask()
+        self.problems += self._differences()
+
+    job_scheduled = job_started = job_finished = _look
+
+    def _ask(self) -> None:
+        assert self._watch is not None
+        self._watched.update(json.loads(json.dumps(self._watch.answer())))
+
+    def _differences(self) -> Iterator[str]:
+        root = self._world.scheduler
+        said = {facts.span.path: facts.span.state for _, facts in self._watched.jobs.values()}
+        for job in root.iterate_jobs():
+            path = self._world.story.path(job)
+            if root.keep_jobs and said.get(path) is not job.state:
+                yield f"the page says that {path} is {said.get(path)}, and it is {job.state.value}"
+        shown = console(self._watched, "", has_ended=False)
+        if sum(count for _, _, count, _ in shown["counts"]) != shown["count"]:
+            yield f"the page counts {shown['counts']}, and {shown['count']} in all"
+        (run,) = [run for run in runs_in_progress() if run.scheduler is root]
+        record = _process_record._describe_run(run, {})
+        now = run.view.clock()
+        running = {job.path: job for job in root.iterate_jobs() if job.is_running() and not is_scheduler(job)}
+        if {each["path"] for each in record["running"]} != {*running}:
+            yield f"look says that {record['running']} run, and {[*running]} do"
+        for each in record["running"]:
+            began = self._world.bodies.began.get(running[each["path"]].label)
+            if began is not None and abs(each["seconds"] - (now - began)) > SAME:
+                yield f"look says that {each['path']} has run for {each['seconds']} s, and it began at {began}"
+
+    def differences(self, story: Story) -> Iterator[str]:
+        """Yield what was wrong during the run, and what the page has of its end."""
+        yield from self.problems
+        if self._watch is None:
+            return
+        self._ask()
+        self._watch.close()
+        said = {facts.span.path: facts.span.state.name for _, facts in self._watched.jobs.values()}
+        for job in story.by_job if self._world.scheduler.keep_jobs else ():
+            last = story.last(job)
+            if last is not None and said.get(story.path(job)) != last.state:
+                yield f"the page says that {job.label} has ended as {said.get(story.path(job))}, not {last.state}"
+
+
+class Log(logging.Handler):
+    """The log of the package: how many failures it tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = 0
+        self.removed: list[str] = []
+
+    def emit(self, record: Any) -> None:
+        text = record.getMessage()
+        is_of_other = "failed because of" in text or "RequirementFailed" in text  # what has stopped a group
+        if getattr(record, "about", None) == "failure" and not is_of_other:
+            self.failures += record.count
+        if "is removed from this run" in text:
+            self.removed.append(text)
+
+    def differences(self, story: Story) -> Iterator[str]:
+        """Yield whether another number of jobs have failed by themselves, and what instruments have raised."""
+        yield from self.removed
+        failed = [job for job, end in story.order if end.state == "FAILED" and fails_by_itself(job)]
+        if self.failures != len(failed):
+            yield f"the log tells {self.failures} failures of {len(failed)}"
+
+
+class Readers:
+    """All readers of one run."""
+
+    def __init__(self, world: World, folder: Path, *, looks_every: int, has_report: bool) -> None:
+        self.world, self.folder, self.has_report = world, folder, has_report
+        self.recorded = Recorded(folder)
+        self.looks, self.log = Looks(world, looks_every), Log()
+        self.told = [Told(world, world.scheduler)]
+        for group in world.groups_with_instruments:
+            self.told.append(inner := Told(world, group))
+            group.instruments = [inner]
+        recorded = self.recorded
+        self.instruments = [self.told[0], *recorded.instruments, recorded.events, recorded.monitor, self.looks]
+
+    def differences(self, loops: Loops | None) -> Iterator[str]:
+        """Yield what each reader was told otherwise than it was."""
+        world, story = self.world, self.world.story
+        yield from world.problems
+        yield from world.bodies.problems
+        for reader in (*self.told, self.looks, self.log):
+            yield from reader.differences(story)
+        for check in (self._run, self._events, self._on_settled, self._own_callbacks, self._monitor, self._spans):
+            yield from check(story)
+        if loops is not None:
+            yield from self._loops(story, loops)
+        if world.scheduler.keep_jobs:
+            yield from self._failures(story)
+            yield from self._trace(story)
+            yield from self._junit(story)
+        yield from disagreements(self.recorded, world.scheduler)
+        if self.has_report:
+            record = self.recorded.trace._get_record()
+            if f">{record.tally.describe()}<" not in report_html(record, self.folder):
+                yield f"the report does not say {record.tally.describe()}"
+
+    def _run(self, story: Story) -> Iterator[str]:
+        """Ends and reopenings of a job alternate."""
+        for job, told in story.by_job.items():
+            if any((end.state == REOPENED) is (number % 2 == 0) for number, end in enumerate(told)):
+                yield f"{job.label}: {told}"
+
+    def _events(self, story: Story) -> Iterator[str]:
+        told, last = defaultdict[str, list[str]](list), 0.0
+        for line in self.recorded.lines.getvalue().splitlines():
+            event = json.loads(line)
+            if event["at"] < last - SAME:
+                yield f"the time of events goes back: {event}"
+            last = max(last, event["at"])
+            if event["event"] in ("job_finished", "job_reopened"):
+                told[event["path"]].append(event.get("state", REOPENED))
+        expected = defaultdict[str, list[str]](list)
+        for job, ends in story.by_job.items():
+            expected[story.path(job)] += [end.state if end.state == REOPENED else end.state.lower() for end in ends]
+        for path in {*told, *expected}:
+            said = ["succeeded" if state == "moved on" else state for state in told[path]]
+            if said != expected[path]:
+                yield f"events: {path}: {said} instead of {expected[path]}"
+
+    def _on_settled(self, story: Story) -> Iterator[str]:
+        for scheduler, told in self.world.told.items():
+            expected = [
+                (job, end) for job, end in story.order if story.around[job][0] is scheduler and end.state != REOPENED
+            ]
+            if told != expected:
+                yield f"on_settled of {scheduler.label}: {[*_first_difference(told, expected)]}"
+
+    def _own_callbacks(self, story: Story) -> Iterator[str]:
+        for job, told in self.world.own.items():
+            expected = [end for end in story.ends(job) if end.attempts and end.state not in ("SKIPPED", "BLOCKED")]
+            if told != expected:
+                yield f"on_settled of {job.label}: {[*_first_difference(told, expected)]}"
+
+    def _loops(self, story: Story, loops: Loops) -> Iterator[str]:
+        for name, yielded in loops.yielded.items():
+            if name not in loops.numbers_at_end:
+                yield f"the iteration over {name} does not end"
+                continue
+            for job, told in yielded.items():
+                numbers = [number for number, _ in told]
+                if numbers != sorted({*numbers}):
+                    yield f"the iteration over {name} yields {job.label} as {told}"
+                if any(story.ends(job)[number - 1].state != state for number, state in told):
+                    yield f"the iteration over {name} yields {job.label} as {told}, of {story.ends(job)}"
+            chosen = loops.chosen[name]
+            for job in list(self.world.scheduler) if chosen is None else chosen:
+                number = loops.numbers_at_end[name].get(job, 0)
+                is_due = number and not job.forever and story.last(job) is not None
+                if is_due and (job not in yielded or yielded[job][-1][0] != number):
+                    yield f"the iteration over {name} lacks the last end of {job.label}: {yielded.get(job)}, {number}"
+
+    def _monitor(self, story: Story) -> Iterator[str]:
+        if len(self.world.jobs) > 150:
+            return  # it writes no line for each
+        lines = Counter(
+            match[2] for line in self.recorded.log.getvalue().splitlines() if (match := MONITOR_LINE.match(line))
+        )
+        expected = Counter[str]()
+        for job in story.by_job:
+            expected[story.path(job)] += len(story.ends(job))
+        for path in {*lines, *expected}:
+            if lines[path] != expected[path]:
+                yield f"the monitor has {lines[path]} lines for {expected[path]} ends of {path}"
+
+    def _failures(self, story: Story) -> Iterator[str]:
+        failed = [job for job, end in story.order if story.last(job) is end and end.state == "FAILED"]
+        expected = [job.label for job in failed if not is_scheduler(job) and not in_first(job)]
+        said = [job.label for job in self.world.scheduler.failures() if not is_scheduler(job)]
+        if sorted(said) != sorted(expected):
+            yield f"failures() are {said}, not {expected}"
+
+    def _trace(self, story: Story) -> Iterator[str]:
+        spans = self._last_spans()
+        for job in story.by_job:
+            last, span = story.last(job), spans.get(story.path(job))
+            if last is None or span is None:
+                continue
+            if span.state.name != last.state or span.finished_at != last.finished_at:
+                yield f"the trace says that {job.label} was {span.state} at {span.finished_at}, not {last}"
+            if len(span.attempts) != last.attempts or span.started_at != last.started_at:
+                yield f"the trace has the attempts {span.attempts} of {job.label}, not {last}"
+            worked = self.world.bodies.worked.get(job.label)
+            is_known = worked is not None and span.took is not None and not span.restored
+            if is_known and abs(span.took - worked) > SAME:
+                yield f"the trace says that {job.label} took {span.took} s, not {worked}"
+
+    def _last_spans(self) -> dict[str, Any]:
+        """Return the span of each job, by its path; if its group was retried, the span of the last run."""
+        return {span.path: span for span in sorted(self.recorded.trace.spans, key=lambda span: span.finished_at or -1)}
+
+    def _junit(self, story: Story) -> Iterator[str]:
+        spans = self._last_spans()
+        cases: dict[Any, Any] = {}
+        for case in Tree.parse(self.recorded.junit.path).getroot().iter("testcase"):
+            cases[case.get("name")] = case
+        for job in story.by_job:
+            last, case, span = story.last(job), cases.get(job.label), spans.get(story.path(job))
+            if last is None or case is None or span is None:
+                continue
+            repeated = len(case.findall("flakyFailure")) + len(case.findall("rerunFailure"))
+            failed = sum(bool(number and error) for number, _, error in span.failed_attempts)
+            if last.state in ("SUCCEEDED", "FAILED") and repeated != failed:
+                yield f"JUnit has {repeated} failed attempts of {job.label}, of {failed} before its end {last}"
+
+    def _spans(self, story: Story) -> Iterator[str]:
+        told = defaultdict[str, list[str]](list)
+        for span in self.recorded.spans.get_finished_spans():
+            attributes = dict(span.attributes or {})
+            if "trioflow.state" in attributes:
+                told[span.name].append(str(attributes["trioflow.state"]))
+        expected = defaultdict[str, list[str]](list)
+        for job in story.by_job:
+            expected[job.label] += [end.state.lower() for end in story.ends(job)]
+        for label in {*told, *expected}:
+            said = ["succeeded" if state == "moved on" else state for state in told[label]]
+            if said != expected[label]:
+                yield f"OpenTelemetry: {label}: {said} instead of {expected[label]}"
+
+
+def _first_difference(told: list[Any], expected: list[Any]) -> Iterator[str]:
+    """Yield where two sequences differ first."""
+    for number in range(max(len(told), len(expected))):
+        pair = told[number : number + 1], expected[number : number + 1]
+        if pair[0] != pair[1]:
+            yield f"{number}: {pair[0]} instead of {pair[1]}"
+            return
+
+
+def journal_differences(before: World, after: World) -> Iterator[str]:
+    """Yield what the next run has restored or run, although the journal says otherwise."""
+    old = {before.story.path(job): job for job in before.story.by_job}
+    for job in after.jobs:
+        path = after.story.path(job)
+        was = old.get(path)
+        if was is None or is_scheduler(job) or job.forever:
+            continue
+        states = [end.state for end in before.story.ends(was)]
+        if job.restored and "SUCCEEDED" not in states:
+            yield f"{path} was restored, and had only ended as {states}"
+        last = before.story.last(was)
+        if last is None or last.state != "SUCCEEDED" or was.timed_out:
+            continue
+        if after.bodies.calls[job.label]:
+            yield f"{path} has succeeded last, and has run again: {job.scheduler.explain(job)}"
+        if job.restored and job.result(default=None) not in (None, before.bodies.results.get(job.label)):
+            yield f"{path} was restored with {job.result()}, and not {before.bodies.results.get(job.label)}"
+
+
+def duration_differences(world: World, path: Path) -> Iterator[str]:
+    """Yield which learned durations are not the seconds in which the body has run."""
+    if not path.exists():
+        return
+    learned = json.loads(path.read_text())["seconds"]
+    for job in world.jobs:
+        last = world.story.last(job)
+        if last is None or last.state != JobState.SUCCEEDED.name or is_scheduler(job) or job.forever or job.restored:
+            continue
+        name, worked = world.story.path(job), world.bodies.worked.get(job.label)
+        if worked is not None and abs(learned.get(name, -1) - worked) > SAME:
+            yield f"{name} has run for {worked} s, and {learned.get(name)} were learned"
