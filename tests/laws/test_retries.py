@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, Retry, Scheduler
+from trioflow import Job, Retry, Scheduler, current_job
 
 from ..bodies import fail_now
 
@@ -34,6 +34,27 @@ def test_a_function_decides_on_the_pause(virtual: Virtual) -> None:
         assert (job.elapsed, job.attempts) == (elapsed, 3 if type(value) is int else 1)
     assert isinstance(job.raised_exception(), TypeError)
     assert str(job.raised_exception()).startswith("on='later' of the Retry of 'job', which returned that: give a")
+
+
+@pytest.mark.parametrize(
+    "retry", [2000, Retry(None, first=0), Retry(None, first=0, factor=9), Retry(None, first=1, cap=0)]
+)
+def test_no_backoff_stays_none_whatever_the_number_of_the_attempt(virtual: Virtual, retry: Any) -> None:
+    """From the 1,025th retry on, the power of 2 has no float, and a job without backoffs once waited a minute."""
+
+    async def poll() -> float:
+        if current_job().attempts <= 1100:
+            raise LookupError
+        return anyio.current_time() - began[0]
+
+    async def main() -> bool:
+        began.append(anyio.current_time())
+        return await Scheduler(job).co_run()
+
+    began: list[float] = []
+    job = Job(poll, retry=retry, log=False)
+    assert virtual(main)
+    assert job.result() == 0
 
 
 def test_backoffs_grow_by_their_factor_up_to_their_cap(virtual: Virtual) -> None:

@@ -29,7 +29,7 @@ from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import fail, nothing
 from ..places import PATIENCE
-from ..pythons import Python
+from ..pythons import Python, python
 from .signalled import child
 
 ENDING = ["unwinds", "begins", "shut down"]
@@ -714,6 +714,29 @@ def test_what_a_handler_of_the_program_raises_ends_a_job_that_blocks(backend: An
     assert (scheduler.stop_reason, blocking.state, other.state) == (
         StopReason.INTERRUPTED, JobState.FAILED, JobState.CANCELLED
     )  # fmt: skip
+
+
+def test_a_run_at_the_limit_of_descriptors_goes_on_without_a_word(backend: str) -> None:
+    """A run on asyncio once wrote a traceback of what lets signals wake its loop."""
+    code = """
+import os, resource, sys
+from trioflow import Job, Scheduler
+import anyio
+
+async def work():
+    kept = []
+    try:
+        while True:
+            kept.append(os.open("/dev/null", 0))
+    except OSError:
+        pass
+    await anyio.sleep(0.2)
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+print(Scheduler(Job(work)).run(backend=sys.argv[1]))
+"""
+    done = python("-c", code, backend, text=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 @pytest.mark.parametrize("is_clean_up", [False, True])

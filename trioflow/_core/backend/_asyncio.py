@@ -280,7 +280,12 @@ class AsyncioLoop(Backend):
 
 def _let_signals_wake(loop: asyncio.SelectorEventLoop, stack: contextlib.ExitStack) -> None:
     """Let signals wake a loop until `stack` is closed, unless `loop.add_signal_handler` of a job does so already."""
-    reader, writer = map(stack.enter_context, socket.socketpair())
+    try:
+        reader, writer = map(stack.enter_context, socket.socketpair())
+    except OSError:
+        # No descriptor is left: until there is one, this timer wakes the loop.
+        stack.callback(loop.call_later(20 * WAKE_DELAY, _let_signals_wake, loop, stack).cancel)
+        return
     reader.setblocking(False)
     writer.setblocking(False)
     loop.add_reader(reader, reader.recv, 4096)

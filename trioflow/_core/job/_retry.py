@@ -28,8 +28,8 @@ class Retry:
     Use it when attempts need backoffs, or when only some exceptions are worth another attempt.
 
     Between two attempts, the job holds nothing: it returns its slot and its needs, is SCHEDULED, and starts again like
-    any other job, when its backoff is over and its needs and rates are met. After a backoff of 0 it is the first of the
-    ready jobs.
+    any other job, when its backoff is over and its needs and rates are met. After a backoff of 0 it waits behind the
+    jobs that were ready before.
 
     Args:
         times: the maximum number of retries, 0 or more; None for no limit.
