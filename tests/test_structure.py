@@ -335,7 +335,7 @@ def test_a_room_that_has_more_lines_than_its_bound_is_refused(
         assert code_size.main() == status
         assert capsys.readouterr().out.startswith(f"{told}4 lines of code; {total} are allowed\n")
     dense = "def f(a: Any, b: int) -> None:\n    # https://python.org\n    a, b = (b, 1) if a else (1, 2)  # why\n"
-    assert code_size.density([dense]) == (
+    assert code_size.density([(dense, ast.parse(dense))], 2) == (
         "50.0 conditional expressions per 100 lines of code, 333.3 assignments of several values and 333.3 comments "
         "behind code per 1,000 lines, 1 links in comments, 50.0 % of the parameters are Any"
     )

@@ -189,12 +189,12 @@ PARTS: dict[str, Callable[[int], Scheduler]] = {
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_with_thousands_of_members_takes_steps_in_proportion(virtual: Virtual, part: str) -> None:
+def test_a_part_with_hundreds_of_members_takes_steps_in_proportion(virtual: Virtual, part: str) -> None:
     """What only some runs have looks at no more members for each when there are more: a turn once scanned all."""
     logging.disable(logging.CRITICAL)
     try:
         virtual(PARTS[part](8).co_run)
-        small, large = (steps(functools.partial(virtual, PARTS[part](n).co_run)) for n in (800, 1600))
+        small, large = (steps(functools.partial(virtual, PARTS[part](n).co_run)) for n in (400, 800))
     finally:
         logging.disable(logging.NOTSET)
     assert large <= 2.15 * small, (small, large)
