@@ -194,6 +194,28 @@ def test_failed_commands_run_again_and_the_last_try_counts(tmp_path: Path) -> No
     assert "3 restored from" in stderr.decode()
 
 
+def test_one_failed_command_runs_again_and_each_end_is_told_once(tmp_path: Path) -> None:
+    """The batch had reported the command, and ended with a KeyError when `--retry PATH` made the same job run again."""
+    go, log, table = tmp_path / "go", tmp_path / "log", tmp_path / "table.csv"
+    mended, last = "test -e disk && echo mended", ends_with("here", "go")
+    options = ["-j2", "--joblog", str(log), "--results", str(table)]
+    with running(*options, ":::", mended, "false", last, cwd=tmp_path) as process:
+        until_there(tmp_path / "here")
+        while log.read_text().count("\n") < 3:
+            time.sleep(0.001)
+        (tmp_path / "disk").touch()
+        assert steer(process.pid, "retry", mended)["done"].startswith(f"'{mended}': tried again")
+        while log.read_text().count("\n") < 4:
+            time.sleep(0.001)
+        go.touch()
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "batch  ✗ 1 failed of 3" in stderr.decode()
+    assert sorted(joblog_of(log)) == [["0", "0", mended], ["0", "0", last], ["1", "0", "false"]]
+    rows = [row.split(",")[:2] for row in table.read_text().splitlines() if row[:1].isdigit()]
+    assert sorted(number for number, _ in rows) == ["1", "2", "3"]
+
+
 @pytest.mark.parametrize("options", [[], ["--keep", "all"]])
 def test_a_batch_without_failures_that_could_end_otherwise_says_so(tmp_path: Path, options: list[str]) -> None:
     """With `--keep all`, a failure is a result, which the journal has."""

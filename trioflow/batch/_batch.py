@@ -94,7 +94,7 @@ class BatchScheduler(Scheduler):
 
     def try_again(self) -> None:
         """Run the commands that have failed in this batch again, as new jobs; the last try of each counts."""
-        self.batch.run_failed_again()
+        self.batch.run_failed_again([*self.batch.reporter.failed])
 
     def _all_counts(self) -> dict[JobState, int]:
         return self.batch.count_commands()
@@ -263,22 +263,24 @@ class Batch:
         self.scheduler.add(command)
         return True
 
-    def run_failed_again(self) -> None:
-        """Run the commands that have failed again, as soon as slots are free.
+    def run_failed_again(self, sequences: list[int]) -> None:
+        """Run those of these commands again that have failed, as new jobs, as soon as slots are free.
 
         Raises:
             RuntimeError: none has failed, or the batch is ending.
 
         """
-        if not self.reporter.failed:
+        if self.reporter.failed.keys().isdisjoint(sequences):
             raise RuntimeError("no command has failed, or only such as --keep all keeps as results")
-        self.scheduler.add(BatchPart(self._feed_failed, label="retry", critical=True, save=None))
+        self.scheduler.add(BatchPart(self._feed_failed, sequences, label="retry", critical=True, save=None))
 
-    async def _feed_failed(self) -> None:
-        for job in [job for job in self.scheduler if isinstance(job, BatchCommandJob) and job.state is JobState.FAILED]:
-            with contextlib.suppress(*COMMAND_ERRORS):
-                await job  # its failure no longer counts, so the scheduler drops it, and its label is free
-        for sequence, failed in self.reporter.take_failed().items():
+    async def _feed_failed(self, sequences: list[int]) -> None:
+        commands = [job for job in self.scheduler if isinstance(job, BatchCommandJob) and job.sequence in sequences]
+        for job in commands:
+            if job.state is JobState.FAILED:
+                with contextlib.suppress(*COMMAND_ERRORS):
+                    await job  # its failure no longer counts, so the scheduler drops it, and its label is free
+        for sequence, failed in self.reporter.take_failed(sequences).items():
             if not await self._start(sequence, failed.arguments, failed.label):
                 return
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import anyio
@@ -215,10 +215,9 @@ class Reporter:
         self._on_progress()
         return must_stop
 
-    def take_failed(self) -> dict[int, FailedCommand]:
-        """Return the commands that have failed, which run again, and count them as not ended."""
-        taken = dict(self.failed)
-        self.failed.clear()
+    def take_failed(self, sequences: Iterable[int]) -> dict[int, FailedCommand]:
+        """Return those of these commands that have failed, which run again, and count them as not ended."""
+        taken = {sequence: self.failed.pop(sequence) for sequence in sequences if sequence in self.failed}
         self.tally.failed_count -= len(taken)
         for failed in taken.values():
             similar = self.failures[failed.failure_kind]
