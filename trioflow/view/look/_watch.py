@@ -109,8 +109,9 @@ class Watch:
         graphs = None
         incidents = [(index, new) for index, run in enumerate(self._runs) for new in self._new_incidents(run.scheduler)]
         if incidents:  # one may be that jobs are tried again
-            settled = (job for job, live in self._jobs.items() if live.finished_at != job.finished_at)
-            self._unsettled.update(dict.fromkeys((job for job in settled if job not in self._unsettled), (None, 0)))
+            known = ((job, live) for job, live in self._jobs.items() if job not in self._unsettled)
+            anew = (job for job, live in known if (live.state, live.finished_at) != (job.state, job.finished_at))
+            self._unsettled.update(dict.fromkeys([*anew], (None, 0)))
         told, steps, jobs, has_more = self._describe_changed_jobs()
         is_last = view is not None and not has_more  # of a run that goes on: who looks shows what it says
         waiting, unexplained = self._describe_waiting() if is_last else ([], 0)
