@@ -11,15 +11,27 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 import pytest
 
-from trioflow import CommandJob, CommandService, LocalNode, OutputLine, Pull, Push, Retry, Scheduler, SshJob
+from trioflow import (
+    CommandJob,
+    CommandService,
+    LocalNode,
+    OutputLine,
+    ProcessJob,
+    Pull,
+    Push,
+    Retry,
+    Scheduler,
+    SshJob,
+    ThreadJob,
+)
 
 from ..places import ROOT
 from ..pythons import python
@@ -38,7 +50,17 @@ INSIDE = [
     "echo half-{1} > {0}/new-{1}", "mkdir -p {0}/deep; echo half-{1} > {0}/deep/new-{1}", "mv stray {0}/stray",
     "echo added >> {0}/old", "mkdir -p {0}/deep; mv stray {0}/deep",
 ]  # fmt: skip
+KILLING = "command", "stdout", "thread"
+"""Kinds whose shell is a child of the conductor."""
 ENDS = ["exit 1", "kill -9 $$", "sleep 100", "kill -9 $PPID; sleep 100"]
+
+
+ASIDE = r"\.(partial|before)(-\d+)?(/|$)"
+
+
+def call_shell(code: str) -> None:
+    """Do as a command does, in a function."""
+    subprocess.run(code, shell=True, check=True)
 
 
 class Draw:
@@ -47,13 +69,14 @@ class Draw:
     def __init__(self, number: int, backend: str, here: Path, far: Path) -> None:
         dice = self.dice = random.Random(f"{number} {backend}")
         self.backend, self.here, self.far = backend, here, far
-        self.kind = dice.choice(["command"] * 6 + ["stdout", "Pull", "Push"])
+        self.kind = dice.choice(["command"] * 6 + ["thread", "process", "stdout", "Pull", "Push", "batch"])
         self.place = dice.choice([*PLACES])
-        self.end = dice.choice(ENDS)
+        self.end = dice.choice(ENDS if self.kind != "thread" else ["exit 1", "kill -9 $$", "kill -9 $PPID"])
         self.journal = dice.random() < 0.5 or "PPID" in self.end
         self.runs, self.retries = dice.choice([(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0)])
         self.is_there = dice.random() < 0.5
         self.others: set[str] = set()
+        self.said: list[str] = []
 
     def fill(self) -> None:
         """Write the files of others; each has a text that is nowhere else."""
@@ -74,7 +97,7 @@ class Draw:
     def asides(self) -> list[str]:
         """Return what has the name to which something may be renamed."""
         files = ["out", "dir", "dir/out", "data/file", "far/out"]
-        return [*(f"{name}.partial" for name in files), "out.partial-2"]
+        return [*(f"{name}.partial" for name in files), "out.partial-2", "out.before"]
 
     def write(self, name: str) -> None:
         text = f"#older-{len(self.others)}-{name}\n"
@@ -85,7 +108,7 @@ class Draw:
     def run(self, caught: list[str]) -> None:
         """Run the job as often as the draw says; a conductor that is killed has a process of its own."""
         for number in range(self.runs):
-            if "PPID" in self.end and self.kind in ("command", "stdout"):
+            if "PPID" in self.end and self.kind in KILLING:
                 code = f"from tests.jobs.test_older_files import run_one; run_one(*{self.arguments(number)!r})"
                 found = python("-c", code, cwd=ROOT, text=True)
                 caught += (found.stderr or "").splitlines()
@@ -108,6 +131,26 @@ class Draw:
         options: dict[str, Any] = {"retry": Retry(self.retries, first=0), "label": "job", "log": False}
         if self.kind == "stdout":
             job: Any = CommandJob(f"echo line; {self.end}", shell=True, stdout="dir/log", timeout=0.1, **options)
+        elif self.kind == "batch":
+            journal = ["--journal", "run.db", "--keep", "all"] if self.journal else []
+            words = [
+                *journal,
+                "--retries",
+                f"{self.retries + 1}",
+                "--results",
+                "{}",
+                f"echo new; {self.end}",
+                ":::",
+                self.place,
+            ]
+            done = python("-m", "trioflow", "batch", "--timeout", "0.1", *words, cwd=self.here, text=True)
+            assert done.returncode
+            self.said += done.stderr.splitlines()
+            return
+        elif self.kind in ("thread", "process"):
+            timeout = 0.3 if self.end == "sleep 100" else None
+            kind: Any = ThreadJob if self.kind == "thread" else ProcessJob
+            job = kind(call_shell, f"{code}; {self.end}", writes=[self.place], timeout=timeout, **options)
         elif self.kind == "command":
             timeout = 0.1 if self.end == "sleep 100" else None
             line = f"{code}; {self.end}"
@@ -133,12 +176,12 @@ class Draw:
         found = [*self.files()]
         texts = "".join(text for _, text in found)
         faults = [f"{text} is in no file" for text in self.others if text not in texts]
-        was_killed = "PPID" in self.end and self.kind == "command"
+        was_killed = "PPID" in self.end and self.kind in KILLING
         for path, text in found:
-            is_aside = re.search(r"\.partial(-\d+)?(/|$)", str(path)) is not None
+            is_aside = re.search(ASIDE, str(path)) is not None
             if "half-" in text and not is_aside and "older-" not in text and not was_killed:
                 faults.append(f"{path} is half-written")
-            was_there = re.search(r"\.partial", text) is not None
+            was_there = re.search(ASIDE, text.rstrip()) is not None
             if is_aside and "#older" in text and not was_there and "more likewise" not in "".join(lines):
                 names = [path.name, *(parent.name for parent in path.parents)]
                 if not any("is now" in line and any(f"{name}'" in line for name in names) for line in lines):
@@ -184,7 +227,7 @@ def compare(draws: range, backend: str, tmp_path: Path, elsewhere: Path, caplog:
                 draw.run(lines)
         finally:
             os.chdir(before)
-        faults = draw.faults([*lines, *(record.getMessage() for record in caplog.records)])
+        faults = draw.faults([*lines, *draw.said, *(record.getMessage() for record in caplog.records)])
         if faults:
             found.append(f"draw {number} on {backend}, {vars(draw)}: {faults}; {caplog.messages} {lines}")
         else:
@@ -207,7 +250,7 @@ def test_a_service_that_the_run_ends_keeps_its_files(
     monkeypatch.chdir(tmp_path)
     line = "echo x > log; echo ready; exec sleep 100"
     service = CommandService(
-        line, shell=True, ready=OutputLine("ready"), stdout=PIPE, writes="log", terminate_grace=0.1
+        line, shell=True, ready=OutputLine("ready"), stdout=subprocess.PIPE, writes="log", terminate_grace=0.1
     )
     with caplog.at_level(logging.WARNING, "trioflow"):
         assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
