@@ -82,6 +82,27 @@ def test_a_retried_job_starts_after_those_that_were_ready_before(virtual: Virtua
         assert "".join(starts) == "abcdef" * 2, window
 
 
+def test_a_retry_that_waits_for_a_slot_is_not_denied(virtual: Virtual) -> None:
+    """It is named with its attempt and the last error, by itself and by what requires it."""
+    explained: list[str] = []
+
+    async def broken() -> None:
+        raise OSError("broken")
+
+    async def look() -> None:
+        await anyio.sleep(2)
+        explained.extend(scheduler.explain(job) for job in (flaky, last))
+
+    flaky = Job(broken, label="flaky", retry=Retry(3, first=1, jitter=False), critical=False)
+    last = Job(anyio.sleep, 0, label="last", required=flaky)
+    scheduler = Scheduler(flaky, Job(look, label="look"), last, jobs_window=1)
+    virtual(scheduler.co_run)
+    assert explained == [
+        "'flaky' waits for a slot: the window is full, with 'look'; it is attempt 2 of 4, after OSError: broken",
+        "'last' waits for 'flaky': 'flaky' waits for attempt 2, after OSError: broken",
+    ]
+
+
 def test_what_is_said_during_a_pause(virtual: Virtual) -> None:
     """`explain` names the rest of the pause, the number of the attempt and the last failure; `cancel()` ends it."""
     explained: list[str] = []

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Answer, Job, Pool, ProcessJob, Scheduler, Service, Trace
-from trioflow.abc import AbstractJob, Instrument
+from trioflow.abc import AbstractJob, Instrument, incidents_of
 
 from ..bodies import nap, printed, serve
 
@@ -140,6 +140,20 @@ def test_each_wait_has_a_name(virtual: Virtual, caplog: pytest.LogCaptureFixture
     after = [message.partition("; it is in no journal: ")[0] for message in after]  # which names this process
     assert (before, after, explanation) == ([], [log] if log else [], [explained])
     assert listed in listing
+
+
+def test_a_question_is_no_incident(virtual: Virtual, capsys: pytest.CaptureFixture[str]) -> None:
+    """A debrief had "incident at approve" of a run in which nothing went wrong."""
+    approve = Answer("publish?", label="approve")
+
+    async def answer() -> None:
+        await anyio.sleep(3)
+        approve.answer("yes")
+
+    scheduler = Scheduler(approve, Job(answer))
+    assert virtual(scheduler.co_run)
+    scheduler.debrief()
+    assert (incidents_of(scheduler), "incident" in capsys.readouterr().out) == ((), False)
 
 
 def test_the_page_has_each_wait() -> None:

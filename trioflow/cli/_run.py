@@ -24,8 +24,8 @@ from .. import Events, JUnit, Scheduler, StopReason, Trace
 from .._command_options import option, parse_count, parse_seconds
 from .._hints import WRONG_BACKEND_REMEDY
 from ..abc import BackendName, printable
-from ..view.look._answers import WATCH_INTERVAL, answer_thread, answering, expect_page
-from ..view.monitor._monitor import build_command_monitor, can_move_cursor
+from ..view.look._answers import WATCH_INTERVAL, announcements, answer_thread, answering, expect_page
+from ..view.monitor._monitor import Monitor, PrintKeeper, build_command_monitor, can_move_cursor
 from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
 from ._declared_options import takes_options
 from ._end_of_run import RunSummaryText
@@ -162,11 +162,14 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
             else "--tag needs the monitor: leave out --no-monitor"
         )
     instruments = [*monitors, *files.reports, *files.tracers]
+    is_drawing = bool(monitors) and can_move_cursor(sys.stdout)
+    has_monitors_streams = options.tag or is_drawing or any(isinstance(one, Monitor) for one in scheduler.instruments)
+    if (options.web or options.hold) and not has_monitors_streams:
+        instruments.append(PrintKeeper())
     given = {"backend": options.backend, "timeout": options.timeout, "journal": options.journal}
     arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.jobs_window is not None:
         arguments["jobs_window"] = make_window(scheduler, options.jobs_window)
-    is_drawing = bool(monitors) and can_move_cursor(sys.stdout)
     hidden_subjects = {"failure", "end"} if is_drawing else {"end"}
 
     def drain() -> None:
@@ -273,7 +276,9 @@ class RunFiles:
 
 @contextlib.contextmanager
 def page_of_run(is_wanted: bool) -> Generator[None]:
-    """During the body of the `with` statement, let another process serve a page of the run, and print its address.
+    """During the body of the `with` statement, let another process serve a page of the run.
+
+    Print its address when the run begins: what is refused has no page.
 
     At the end, wait a second at most until browsers that show the page have its end. A large page takes longer: its
     process then goes on for a while.
@@ -290,7 +295,7 @@ def page_of_run(is_wanted: bool) -> Generator[None]:
     try:
         with server.stdout:
             if url := server.stdout.readline().decode().rstrip():
-                _outputs.echo_address(url, err=True)
+                announcements[key] = functools.partial(_outputs.echo_address, url, err=True)
         yield
     finally:
         deadline = time.monotonic() + WATCH_INTERVAL

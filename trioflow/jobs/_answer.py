@@ -259,8 +259,8 @@ class Answer(JobKind[T], box=BoxStyle("question", "note", (">", "]")), takes_slo
         try:
             is_unpublished = published is None and self._given is NOTHING
             if is_unpublished and not await self._event.wait(run.clock() + REPORT_SECONDS) and self.log:
-                advice = f"; it is in no journal: answer it by its method answer(), {look_advice(self.path)}"
-                run.report(f"{self.label!r} {self.status_text()}", self, advice=advice)
+                advice = f"it is in no journal: answer it by its method answer(), {look_advice(self.path)}"
+                run.log_question(f"{self.label!r} {self.status_text()}; {advice}")
             while self._given is NOTHING:
                 text = None if published is None else published.poll()
                 if published is None:

@@ -4,9 +4,10 @@ The rest of a scheduler takes at least as long as its longest chain of jobs, and
 Without other limits, it takes at most the sum of both (Graham, 1966), so that the larger one is right within a factor
 of two. Each resource of its pool sets such a bound, too. A nested scheduler is a job that takes its own estimate.
 
-A job takes its expected duration, corrected by those that have ended, or the mean of its family. While too few of a
-family have succeeded, nothing is known of it: what the others take is then a lower bound, if these are the most. A job
-that has run for longer may end now, or take as long again: if that makes a difference, there is no estimate.
+A job takes its expected duration, corrected by the jobs that have ended, or the mean of its family. A job that has run
+for longer may end now, or take as long again. While too few jobs of a family have succeeded, nothing is known of its
+jobs. If these are few, each of them takes no time or `UNLIKE_FACTOR` times as long as any known job, and the estimate
+is a lower bound. If the longer times more than double the rest of the run, there is no estimate.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ from ._families import family_from_label
 MIN_ENDED: Final = 3
 """The number of jobs of a family that must have succeeded before there is an estimate for the others."""
 MAX_RATIO: Final = 2
-"""How far the estimates may be apart if jobs that take longer than others end now, or take as long again."""
+"""How far the estimates may be apart if uncertain jobs take the shortest time, or the longest."""
+UNLIKE_FACTOR: Final = 3
+"""How many times as long as the longest known job a job of an unknown family may take.
+
+In 40 recorded workflows, 2 % of the lower bounds were less than half of the rest then, and 23 % with a factor of 0.
+"""
+FEW: Final = 50
+"""One job of this many may be of an unknown family, or one job of fewer."""
 PAUSE_FACTOR: Final = 200
 """The least pause between two estimates, as a multiple of the CPU time that one takes."""
 
@@ -71,9 +79,8 @@ class Estimate:
             self._last = left, now
             self._next_at = time.monotonic() + PAUSE_FACTOR * (time.thread_time() - began)
         left, estimated_at = self._last
-        if left is None or (left.is_least and left.seconds <= now - estimated_at):
-            return None
-        return left._replace(seconds=max(0.0, left.seconds - (now - estimated_at)))
+        seconds = 0.0 if left is None else max(0.0, left.seconds - (now - estimated_at))
+        return None if left is None or (left.is_least and seconds < 1) else left._replace(seconds=seconds)
 
     def _estimate(self, now: float) -> TimeLeft | None:
         groups = [self._scheduler]
@@ -94,6 +101,7 @@ class Estimate:
                 ended += [(expected[job], seconds)] if job in expected else []
         ratio = sum(took for _, took in ended) / (sum(seconds for seconds, _ in ended) or 1.0)
         means = {family: fmean(times) for family, times in seconds_by_family.items() if len(times) >= MIN_ENDED}
+        longest = max([*means.values(), *expected.values()], default=0.0)
         least, most, unknown = dict[AnyJob, float](), dict[AnyJob, float](), 0
         for job in jobs:
             if job.state.is_settled or (job.scheduler is not None and job.scheduler.is_settled()):
@@ -106,14 +114,15 @@ class Estimate:
             seconds = expected[job] * (ratio if len(ended) >= MIN_ENDED else 1.0) if job in expected else None
             if seconds is None and (not takes_slot(job) or (seconds := means.get(self._family(job))) is None):
                 unknown += 1  # nobody knows how long it takes, least of all a person who is asked
-                seconds = ran
-                if not (means or expected) or 2 * unknown > len(jobs):
+                if not (means or expected) or unknown > max(1, len(jobs) // FEW):
                     return None
+                least[job], most[job] = 0.0, max(ran, UNLIKE_FACTOR * longest)
+                continue
             least[job], most[job] = max(0.0, seconds - ran), seconds - ran if seconds > ran else ran
-        shortest, longest = _bound(groups, least), _bound(groups, most)
-        if unknown:
-            return TimeLeft(shortest, is_least=True) if 2 * unknown <= len(least) and shortest else None
-        return TimeLeft((shortest + longest) / 2, is_least=False) if longest <= MAX_RATIO * shortest else None
+        shortest, most_left = _bound(groups, least), _bound(groups, most)
+        if shortest == 0.0 or most_left > MAX_RATIO * shortest:
+            return None
+        return TimeLeft(shortest, is_least=True) if unknown else TimeLeft((shortest + most_left) / 2, is_least=False)
 
     def _family(self, job: AnyJob) -> str:
         if (family := self._families.get(job)) is None:

@@ -25,7 +25,8 @@ import anyio
 import pytest
 
 import trioflow.look
-from trioflow import CommandJob, Job, Scheduler, ThreadJob, Trace
+from trioflow import Answer, CommandJob, Job, Scheduler, ThreadJob, Trace
+from trioflow._core.words._job_queries import question_of
 from trioflow.abc import Instrument, incidents_of
 from trioflow.cli import _outputs
 from trioflow.view import save
@@ -103,6 +104,51 @@ def test_a_page_is_given_to_who_knows_its_address_alone(backend: Any) -> None:
     scheduler = in_a_run(backend, use, Job(nothing))
     assert {name: status for name, status in refused.items() if status != 403} == {}
     assert (scheduler.stop_reason.value, incidents_of(scheduler)) == ("completed", ())  # type: ignore[union-attr]
+
+
+def test_an_answer_is_taken_from_the_page_alone(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another host, no token, another origin, 1 MB, another user, `steer=False`: the question stays as it is."""
+    ask = Answer("publish?", label="approve")
+    told: dict[str, Any] = {}
+
+    def use(server: PageServer) -> None:
+        while not (state := server.page.state())["asks"]:
+            server.page.ask()
+        path, form = f"/{server.token}/steer", {"do": "answer", "seen": state["seen"], "job": state["asks"][0][0]}
+        yes, large = form | {"value": "yes"}, form | {"value": "x" * 1_000_000}
+        tries: dict[str, tuple[str, Any, dict[str, str]]] = {
+            "no token": ("/steer", yes, {}),
+            "another token": (f"/{server.token[::-1]}/steer", yes, {}),
+            "another host": (path, yes, {"Host": "evil.example"}),
+            "another origin": (path, yes, {"Origin": "http://evil.example"}),
+            "a form of another page": (path, yes, {"Content_Type": "application/x-www-form-urlencoded"}),
+            "1 MB": (path, large, {}),
+        }
+        for name, (address, body, headers) in tries.items():
+            told[name] = request(server, "POST", address, body, **headers)[0].status
+        with pytest.raises(_client.NoAnswer):
+            _client.ask(os.getpid(), {"do": "answer", "value": ["approve", "x" * 1_000_000]})
+        with monkeypatch.context() as patch:
+            patch.setattr(_answers.answer_thread, "may_steer", False)
+            told["steer=False"] = json.loads(request(server, "POST", path, yes)[1])["error"]
+        with monkeypatch.context() as patch:
+            patch.setattr(_answers, "peer_of", lambda _: (1, os.geteuid() + 1))
+            told["another user"] = json.loads(request(server, "POST", path, yes)[1])
+        told["another run"] = json.loads(request(server, "POST", path, yes | {"seen": "0"})[1])["error"]
+        told["no text"] = json.loads(request(server, "POST", path, form | {"value": {"yes": 1}})[1])["error"]
+        told["no question"] = json.loads(request(server, "POST", path, yes | {"job": 0})[1])["error"]
+        assert (ask.state.value, question_of(ask)) == ("running", ("publish?", None, False, ""))
+        told["the page"] = json.loads(request(server, "POST", path, yes)[1])
+
+    in_a_run(backend, use, ask)
+    assert ask.result() == "yes"
+    assert told.pop("the page") == {"done": "'approve': answered 'yes'"}
+    assert told.pop("another user").keys() == {"error"}
+    assert "steer=False" in told.pop("steer=False")
+    assert "look again" in told.pop("another run")
+    assert "give it as text" in told.pop("no text")
+    assert "asks nothing now" in told.pop("no question")
+    assert set(told.values()) == {403}
 
 
 def test_a_page_is_served_behind_a_forwarded_port(backend: Any) -> None:
@@ -597,3 +643,21 @@ def test_a_run_has_a_page_of_its_own(tmp_path: Path) -> None:
     connect = urllib.request.urlopen
     with pytest.raises(OSError):  # noqa: PT011 - it is refused, or cut off
         [connect(url).close() for _ in itertools.count()]
+
+
+def test_a_run_that_is_refused_has_no_page(tmp_path: Path) -> None:
+    """It printed the address of a page, and then that another run is using its journal."""
+    path = tmp_path / "flow.py"
+    path.write_text(PROGRAM.replace(".run()", "").replace("Scheduler(Job", "s = Scheduler(Job"), encoding="utf-8")
+    words = [sys.executable, "-m", "trioflow", "run", "--no-monitor", "--journal", str(tmp_path / "run.db"), str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"works\n"
+            again: Any = {"env": environment, "capture_output": True, "text": True, "timeout": PATIENCE}
+            second = subprocess.run([*words, "--web"], **again)
+        finally:
+            process.kill()
+    assert "another run is using it" in second.stderr
+    assert "http://" not in second.stderr

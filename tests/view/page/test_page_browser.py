@@ -365,8 +365,8 @@ def test_the_page_of_a_killed_program_says_so_and_fits_every_window(browser: Bro
         process.kill()
         following.join()
         until(browser, lambda: "The program was killed" in text(browser, "#problem"))
-    assert status(browser) == "gone 0 of 1"
-    until(browser, lambda: "has not ended" in text(browser, "#rest .verdict"))
+        assert status(browser) == "gone 0 of 1"
+        until(browser, lambda: "has not ended" in text(browser, "#rest .verdict"))
 
 
 def test_the_page_of_a_run_of_the_command_gets_its_end(browser: Browser, tmp_path: Path) -> None:
@@ -419,3 +419,65 @@ def test_the_keyboard_finds_a_job_and_answers_a_question(browser: Browser) -> No
         assert "answered 'yes' by trioflow look" in text(browser, "#log")
         assert browser.console_messages() == []
     assert ask.result() == "yes"
+
+
+def test_the_filter_of_the_log_hides_at_once_also_under_the_pointer(browser: Browser) -> None:
+    """Rows that did not match were greyed while the pointer was over them; a line of several jobs opens to these."""
+
+    async def bad(error: type[Exception]) -> None:
+        raise error("broken")
+
+    jobs = [Job(bad, ValueError if number else OSError, label=f"bad {number}") for number in range(4)]
+    with watched(jobs, Job(anyio.sleep_forever)) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: len(browser.all("#log > ol > li")) == 2)
+        rows = {row.text.split()[0]: row for row in browser.all("#log > ol > li")}
+        point(browser, rows["bad"]).perform()
+        browser.evaluate("document.querySelector('#log input').focus()")
+        shown = """(() => {
+          const field = document.querySelector("#log input");
+          field.value = arguments[0];
+          field.dispatchEvent(new Event("input", { bubbles: true }));
+          const rows = [...document.querySelectorAll("#log > ol > li")];
+          return rows.filter((row) => row.offsetHeight).map((row) => row.innerText);
+        })()"""
+        [row] = browser.evaluate(shown, "bad VALUEerror")
+        assert row.startswith("3 jobs")
+        until(browser, lambda: len(browser.all("#log > ol > li")) == 1)
+        assert browser.evaluate(shown, "nothing like that") == []
+        browser.evaluate(shown, "")
+        until(browser, lambda: [row.is_displayed() for row in browser.all("#log > ol > li")] == [True, True])
+        browser.evaluate("[...document.querySelectorAll('#log .pick')].find((one) => one.innerText[0] == '3').click()")
+        until(browser, lambda: len(browser.all("#log li #found li")) == 3)
+        assert browser.console_messages() == []
+
+
+FOCUS = "(() => { const one = document.activeElement; return one.getAttribute('aria-label') ?? one.innerText; })()"
+
+
+def test_the_focus_stays_where_the_keyboard_has_put_it(browser: Browser) -> None:
+    """Pause becomes Resume; the button of a job that ends gives its row; what was closed, the row behind it."""
+    release = threading.Event()
+    jobs = [ThreadJob(release.wait, 30, label="short"), Job(anyio.sleep_forever, label="long")]
+    with watched(*jobs) as server, contextlib.ExitStack() as stack:
+        stack.callback(release.set)
+        browser.driver.get(server.url)
+        row(browser, "long")
+        keys = lambda *pressed: ActionChains(browser.driver).send_keys(*pressed).perform()  # noqa: E731
+        browser.evaluate("document.querySelector('[data-do=pause]').focus()")
+        for expected in ("Resume", "Pause"):
+            keys(Keys.ENTER)
+            until(browser, lambda expected=expected: browser.evaluate(FOCUS) == expected)
+        row(browser, "short").find_element(By.CSS_SELECTOR, ".pick").send_keys(Keys.ENTER)
+        until(browser, lambda: browser.first("#job").is_displayed())
+        browser.evaluate("document.querySelector('#job .close').focus()")
+        keys(Keys.ESCAPE)
+        assert browser.evaluate(FOCUS) == "short"
+        keys(Keys.TAB)
+        assert browser.evaluate(FOCUS) == "Cancel short"
+        release.set()
+        until(browser, lambda: browser.evaluate(FOCUS) == "short")
+        browser.evaluate("document.querySelector('#counts a').focus()")
+        keys(Keys.ENTER)
+        until(browser, lambda: browser.first("#found").is_displayed())
+        assert browser.console_messages() == []

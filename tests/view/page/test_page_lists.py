@@ -13,11 +13,11 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Answer, CommandJob, Job, Retry, Scheduler, ThreadJob
+from trioflow import Answer, CommandJob, First, Job, Retry, Scheduler, ThreadJob
 from trioflow.abc import incidents_of
 from trioflow.view.look import _answers
 from trioflow.view.look._page import Page
-from trioflow.view.monitor._output_buffer import LogOutput
+from trioflow.view.monitor._output_buffer import LogOutput, PassedOutput
 
 from ...bodies import nothing
 from .pages import ROOT
@@ -80,6 +80,11 @@ def test_a_question_comes_first_and_is_answered_from_the_page(backend: Any) -> N
         assert until(page, lambda state: not state["asks"])
         assert "asks nothing now" in steer(page, "answer", "yes", page.state()["running"][0][0])["error"]
 
+        asked = page.log("asks")["lines"]
+        assert [(kind, name, text) for _, kind, _, name, _, text in asked if name == "approve"] == [
+            ("asks", "approve", "asks: publish?")
+        ]
+
     scheduler = paged(backend, use, approve, count, secret)
     assert (approve.result(), count.result(), secret.result()) == ("yes", 7, "abc")
     assert "abc" not in "".join(incident.message for incident in incidents_of(scheduler))
@@ -128,6 +133,64 @@ def test_the_log_has_what_happened_and_not_what_went_well(backend: Any) -> None:
         assert page.job(page._run.answer["seen"], key[0][2])["name"] == "late"
 
     paged(backend, use, late, inner, Job(bad, critical=False, label="bad"), Job(nothing, label="fine"))
+
+
+def test_equal_lines_of_the_log_are_one_that_opens(backend: Any) -> None:
+    """Ten jobs that fail alike were twenty lines; with words, the line has only the jobs that are meant."""
+
+    async def bad() -> None:
+        raise OSError("broken")
+
+    jobs = [Job(bad, label=f"bad {number}", retry=Retry(1, first=0)) for number in range(10)]
+
+    def use(page: Page) -> None:
+        state = until(page, lambda state: state["settled"] == 10)
+        rows = {row[1]: row for row in page.log("")["lines"]}
+        assert sorted(rows) == ["failed", "retried"]
+        for name, _, keys, names, _, _ in rows.values():
+            assert (len(keys), names) == (10, "bad 0, bad 1, bad 2 and 7 more")
+            found = page.find_jobs(state["seen"], f"log {name}", "")
+            assert sorted(row[1] for row in found["jobs"]) == sorted(job.label for job in jobs)
+        assert rows["retried"][5] == "attempt 1 failed: OSError: broken"
+        [single, _] = page.log("bad 7")["lines"]
+        assert (page._run.jobs[single[2]][1].span.label, single[3]) == ("bad 7", "bad 7")
+        assert page.find_jobs(state["seen"], "log nothing", "")["jobs"] == []
+
+    paged(backend, use, jobs)
+
+
+def test_the_members_of_a_first_are_listed(backend: Any) -> None:
+    """They count as one job, and are found all the same: by name, and from the panel of the `First`."""
+    members = [Job(anyio.sleep_forever, label=label) for label in ("near", "far")]
+    group = Scheduler(First(members, label="first"), Job(anyio.sleep_forever, label="other"), label="group")
+
+    def use(page: Page) -> None:
+        seen = until(page, lambda state: state["running_count"] == 3)["seen"]
+        keys = {facts.span.label: key for key, (_, facts) in page._run.jobs.items()}
+        names = lambda which, words="": {row[1] for row in page.find_jobs(seen, which, words)["jobs"]}  # noqa: E731
+        assert page.job(seen, keys["first"])["inside"] == "2 running"
+        assert names(f"in {keys['first']}") == {"group/first/near", "group/first/far"}
+        assert names("", "far") == {"group/first/far"}
+        assert page.job(seen, keys["group"])["inside"] == "2 running"
+        assert names(f"in {keys['group']}") == {"group/first", "group/other"}
+
+    paged(backend, use, group)
+
+
+def test_what_runs_is_in_the_order_of_the_age_that_it_shows(backend: Any) -> None:
+    """A second attempt of the first job is younger than the first attempt of a later one."""
+    tries = iter([True, False])
+
+    async def work() -> None:
+        if next(tries):
+            raise OSError("not yet")
+        await anyio.sleep_forever()
+
+    def use(page: Page) -> None:
+        running = until(page, lambda state: state["running_count"] == 3)["running"]
+        assert [name for _, name, *_ in running] == ["looking", "later", "again"]
+
+    paged(backend, use, Job(work, label="again", retry=Retry(1, first=0.3)), Job(anyio.sleep_forever, label="later"))
 
 
 def test_jobs_are_found_by_state_group_row_and_name(backend: Any) -> None:
@@ -219,6 +282,52 @@ def test_what_a_job_prints_is_kept_where_it_passes_through_a_monitor(
     finally:
         output.restore()
     assert "hello" in capsys.readouterr().out
+
+
+def test_the_output_of_a_command_that_has_ended_is_kept_at_its_end(backend: Any) -> None:
+    """Where it passes through a monitor it was forgotten; while it runs, it is shown once."""
+    commands = [CommandJob(["sh", "-c", "echo hello; " + more], label=more) for more in ("sleep 60", "echo bye >&2")]
+
+    def use(page: Page) -> None:
+        assert until(page, lambda state: state["settled"] == 1)
+        keys = {facts.span.label: key for key, (_, facts) in page._run.jobs.items()}
+        seen, deadline = page._run.answer["seen"], time.monotonic() + 20
+        while page.job(seen, keys["sleep 60"])["outputs"] != [["stdout so far", "hello"]]:
+            assert time.monotonic() < deadline
+        assert page.job(seen, keys["echo bye >&2"])["outputs"] == [["stdout", "hello"], ["stderr", "bye"]]
+
+    outputs = [PassedOutput([name]) for name in ("stdout", "stderr")]
+    try:
+        paged(backend, use, commands)
+    finally:
+        for output in outputs:
+            output.restore()
+
+
+def test_what_is_passed_on_is_passed_on_at_once_and_kept_by_attempt(
+    backend: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A prompt has no newline; the prints of two attempts are told apart."""
+    tries, shown = iter([True, False]), list[str]()
+
+    async def work() -> None:
+        is_first = next(tries)
+        print("first?" if is_first else "second", end="")
+        shown.append(capsys.readouterr().out)
+        if is_first:
+            raise OSError
+
+    def use(page: Page) -> None:
+        state = until(page, lambda state: state["settled"] == 1)
+        key = page.find_jobs(state["seen"], "", "work")["jobs"][0][0]
+        assert page.job(state["seen"], key)["outputs"] == [["printed", "first?\n---- attempt 2\nsecond"]]
+
+    output = PassedOutput(["stdout"])
+    try:
+        paged(backend, use, Job(work, label="work", retry=Retry(1, first=0)))
+    finally:
+        output.restore()
+    assert shown == ["first?", "second"]
 
 
 def test_an_attempt_has_its_age_and_the_job_another(backend: Any) -> None:

@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 
 from ..backend import current_backend
+from ..base._logger import warn
 from ..base._user_code import innermost_line, is_async
 from ..job import _errors
 from ..job._function import name_of
@@ -378,19 +379,13 @@ class RunHandle:
             enclosing=() if worker is None else tuple(worker.time_limits()),
         )
 
-    def report(
-        self,
-        message: str,
-        job: AbstractJob[Any] | None = None,
-        exception: BaseException | None = None,
-        *,
-        advice: str = "",
-    ) -> None:
-        """Report an incident that is not the outcome of a job, to the log, to `debrief()` and to instruments.
+    def report(self, message: str, job: AbstractJob[Any] | None = None, exception: BaseException | None = None) -> None:
+        """Report an incident that is not the outcome of a job, to the log, to `debrief()` and to instruments."""
+        self._run.report(job, message, exception)
 
-        Only the log, which is read during the run, has the advice.
-        """
-        self._run.report(job, message, exception, advice=advice)
+    def log_question(self, message: str) -> None:
+        """Log what a job asks, and how to answer it. A question is no incident."""
+        warn(message, about="question")
 
     def record_machine_wait(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
         """Record, for traces, that a running job has waited for free capacity on its machine.

@@ -26,7 +26,7 @@ from ..parts import FirstRule
 from ..run._ending import may_clean_up
 from ..run._instruments import Part
 from ..run._run import RUNS_IN_PROGRESS, Run
-from ._job_queries import failed_attempts, fraction_done, reason_not_restored, throttled_attempts
+from ._job_queries import failed_attempts, failure_count, fraction_done, reason_not_restored, throttled_attempts
 
 if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
@@ -104,14 +104,25 @@ def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     wait = _find_wait(run, job)
     if wait.cause is WaitCause.PAUSE:
         return f"waits for a resume: its run was {wait.text}"
-    if wait.cause is WaitCause.RETRY and (attempts := failed_attempts(job)):
-        return f"will be {wait.text}, after {attempts[-1].error}"
+    if wait.cause is WaitCause.RETRY:
+        return f"will be {wait.text}"
     if wait.cause is WaitCause.TOKEN:
         return _explain_token_wait(run, job)
     if wait.cause is WaitCause.SLOT:
         return _explain_slot_wait(run, job)
     # The resources that a job needs may be reserved for earlier jobs, even if nothing but the loop seems to delay it.
     return _explain_needs(run, job) or (f"waits for {wait.text}" if wait.text else READY_TEXT)
+
+
+def _attempt_text(job: AbstractJob[Any], has_limit: bool = True) -> str:
+    """Return the attempt that a job waits for, and why the last one failed: "attempt 2 of 4, after OSError: broken".
+
+    The attempts before it was tried again are among these, but its `retry` does not count them.
+    """
+    times = job.retry.times if has_limit and job.retry is not None else None
+    limit = "" if times is None or job._extras is None else f" of {job._extras.earlier_retries + times + 1}"
+    errors = [f", after {attempt.error}" for attempt in failed_attempts(job)[-1:]]
+    return f"attempt {job.attempts + 1}{limit}{''.join(errors)}"
 
 
 def waiting(job: AbstractJob[Any]) -> Waiting | None:
@@ -242,8 +253,7 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
         seconds = duration_text(max(0.0, until - run.clock()))
         for name in (key for each in throttled_attempts(job)[-1:] for key, end in each.closed_until if end == until):
             return Waiting(WaitCause.THROTTLED, name, f"{name}, throttled for {seconds}")
-        limit = f" of {job.retry.times + 1}" if job.retry is not None and job.retry.times is not None else ""
-        return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, attempt {job.attempts + 1}{limit}")
+        return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, {_attempt_text(job)}")
     if line.tokens is not None and job in line.tokens.waiting:
         return Waiting(WaitCause.TOKEN, text="no free token")
     group = group_of(run, job)
@@ -310,7 +320,8 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
 def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
     holders = sorted(run.line.holders.copy(), key=lambda holder: holder._started_at or math.inf)
     before_text = _earlier_jobs_text(run, job, run.line.in_order())
-    return f"waits for a slot: the window is full, with {_job_names(holders)}{before_text}"
+    attempt_text = f"; it is {_attempt_text(job)}" if job.attempts else ""
+    return f"waits for a slot: the window is full, with {_job_names(holders)}{before_text}{attempt_text}"
 
 
 def pause_text(run: Run) -> str:
@@ -319,7 +330,7 @@ def pause_text(run: Run) -> str:
     if pause is None:
         return ""
     if pause is run.steering.hold:
-        return f"held: {run.failures.unblocked_number} failed; try again, or resume to end"
+        return f"held: {failure_count(run.outermost().scheduler)} failed; try again, or resume to end"
     since = duration_text(max(0.0, run.clock() - pause.since))
     return f"paused {since} ago{f' by {pause.by}' if pause.by else ''}"
 
@@ -388,13 +399,8 @@ def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
-    effect = ""
-    if not isinstance(error, Exception):
-        effect = "; that ended the run"
-    elif job._criticality():
-        effect = "; it was critical, and ended the run"
-    elif job._criticality() is False:
-        effect = "; that is tolerated"
+    effects = {True: "; it was critical, and ended the run", False: "; that is tolerated", None: ""}
+    effect = effects[job._criticality()] if isinstance(error, Exception) else "; that ended the run"
     return f"failed after {duration_text(job.took or 0.0)}, with {one_line_error(error)}{effect}"
 
 
@@ -440,7 +446,7 @@ EXPLAIN_FUNCTIONS = {
 
 def _progress_text(job: AbstractJob[Any], now: float) -> str:
     if job._started_at is None:
-        waits = f"waits for attempt {job.attempts + 1}" if job.attempts else "has not started"
+        waits = f"waits for {_attempt_text(job, has_limit=False)}" if job.attempts else "has not started"
         return f"{job.label!r} {waits}"
     return f"{job.label!r} has been running for {duration_text(now - job._started_at)}"
 

@@ -118,6 +118,11 @@ def is_failed_group(job: AnyJob) -> bool:
     return not is_one_job(job) and has_own_failure(job)
 
 
+def failure_count(scheduler: BaseScheduler) -> int:
+    """Return how many jobs at any depth, and groups by themselves, have failed, without tolerated failures."""
+    return sum(failed_by_itself(job) and job._criticality() is not False for job in jobs_of_run(scheduler))
+
+
 def lacked_budget(job: AnyJob) -> bool:
     """Return whether a job, or each job of a `First`, is BLOCKED because a budget is spent, not by another job."""
     is_possible = job._state is JobState.BLOCKED or (job._state is JobState.FAILED and is_scheduler(job))
@@ -343,23 +348,16 @@ def output_tails(job: AnyJob, size: int) -> Iterable[tuple[str, bytes]]:
 def unkept_outputs(job: AnyJob) -> list[str]:
     """Return the names of the outputs that the command of a job writes to the terminal or the log of this program."""
     streams: Any = getattr(job, "_open_streams", None)
-    names: list[str] = getattr(streams, "unkept", list)()
-    return names
+    return getattr(streams, "unkept", list)()
 
 
 Question = tuple[str, list[str] | None, bool, str]
 """A question to a person, the texts that it accepts (None for any), whether it is secret, and the last refusal."""
 
 
-def may_ask(job: AnyJob) -> bool:
-    """Return whether a job is of a kind that asks a person."""
-    return hasattr(type(job), "_open_question")
-
-
 def question_of(job: Any) -> Question | None:
     """Return what a job asks while it waits for the answer; None for other jobs. Any thread may call this."""
-    question: Question | None = job._open_question() if may_ask(job) else None
-    return question
+    return getattr(job, "_open_question", lambda: None)()
 
 
 def runs_outside_loop(job: AbstractJob[Any]) -> bool:
@@ -404,11 +402,6 @@ def all_requirements(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[Ab
 
 def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
     return list(scheduler._members.nested_schedulers)
-
-
-def ends_with_steering(scheduler: BaseScheduler) -> bool:
-    """Return whether the last incident is a word from outside the program, so that nothing went wrong."""
-    return scheduler._incidents[-1].is_steering
 
 
 def dropped_counts(scheduler: BaseScheduler) -> Iterator[tuple[CountKey, int]]:

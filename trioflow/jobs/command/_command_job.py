@@ -20,6 +20,7 @@ from ._streams import ProcessStreams
 
 if TYPE_CHECKING:
     from ...abc import Work
+    from ._output_sinks import OutputEnds
 
 JobCallback = Callable[["CommandJob"], object]
 
@@ -104,7 +105,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
     __slots__ = ("_command", "_command_options", "_env_placeholders", "_latest_result", "_open_streams", "_process")
     _latest_result: CommandResult | None
     _process: Process | None  # set while the process runs
-    _open_streams: ProcessStreams | None  # likewise, for who looks at the end of its output meanwhile
+    # The outputs of the latest process, of which a page shows the ends.
+    _open_streams: ProcessStreams | OutputEnds | None
 
     @explain_form
     def __init__(

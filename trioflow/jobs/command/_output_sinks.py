@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -24,7 +24,7 @@ SPOOL_BUFFER_BYTES: Final = 1 << 16
 MAX_TAIL_BYTES: Final = 2000
 """The maximum size, in bytes, of the end of standard error that a `CommandError` shows."""
 MAX_KEPT_TAIL_BYTES: Final = 4000
-"""How many bytes at the end of an output that passes through this program are kept while the command runs."""
+"""The number of bytes at the end of an output that a `TailSink` keeps."""
 MAX_LINE_BYTES: Final = 1 << 24
 """The size, in bytes, of the longest line that is not cut into pieces of this size."""
 
@@ -134,7 +134,7 @@ class CaptureSink(OutputSink):
 
 
 class TailSink(OutputSink):
-    """A sink that keeps the end of the output, for who looks at the command while it runs."""
+    """A sink that keeps the last `MAX_KEPT_TAIL_BYTES` bytes of the output."""
 
     __slots__ = ("_end",)
 
@@ -145,7 +145,17 @@ class TailSink(OutputSink):
         self._end = (self._end + data)[-MAX_KEPT_TAIL_BYTES:]
 
     def tail(self, size: int) -> bytes:
+        """Return the end of the output so far. Any thread may call this."""
         return self._end[-size:]
+
+
+class OutputEnds(dict[str, TailSink]):
+    """The ends of the outputs of a command that pass through this program, by stream; they stay when it has ended."""
+
+    def tails(self, size: int) -> Iterator[tuple[str, bytes]]:
+        """Yield the end of each stream. Any thread may call this."""
+        for name, sink in list(self.items()):
+            yield name, sink.tail(size)
 
 
 class LineSink:

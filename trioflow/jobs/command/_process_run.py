@@ -281,7 +281,7 @@ class ProcessRun:
     def _finish_process(self) -> None:
         self._process.unregister()
         self._streams.close()
-        self._job._process = self._job._open_streams = None
+        self._job._process, self._job._open_streams = None, self._streams.ends
         if self._process.returncode is not None:
             self._result = self._job._latest_result = self._make_result()
 

@@ -40,6 +40,7 @@ class ProcessStreams:
         stdin: the descriptor that the process inherits; None for an empty input.
         stdout: the descriptor that the process inherits, or `subprocess.DEVNULL`; None for this program's input.
         stderr: likewise for standard error, or `subprocess.STDOUT`.
+        ends: the ends of the outputs that pass through this program and are not captured.
 
     """
 
@@ -56,10 +57,10 @@ class ProcessStreams:
         self._job: Final = job
         self._on_output: Final = on_output
         self.pipes: Final = OutputPipes()
+        self.ends: Final = _output_sinks.OutputEnds()
         self._write_ends: Final[set[int]] = set()
         self._inherited_descriptors: Final[list[int]] = []  # descriptors to close once the process has inherited them
         self._captures_by_stream: Final[dict[str, CaptureSink]] = {}
-        self._tails_by_stream: Final[dict[str, TailSink]] = {}  # of what passes through to this program's own output
         # What a shell in front of the program redirects: opening a named pipe waits for the program at its other end.
         self._redirections: Final[list[tuple[str, str]]] = []
         try:
@@ -105,7 +106,7 @@ class ProcessStreams:
         tag = _output_sinks.make_tag_function(options.tag, job.label, {"label": str(job.label)})
         sinks += _output_sinks.make_line_sinks(name, None if on_line is None else partial(on_line, job), tag)
         if sinks:
-            return self._open_pipe([*sinks, *([] if value == subprocess.PIPE else [self._keep_tail(name)])])
+            return self._open_pipe(sinks if value == subprocess.PIPE else [*sinks, self._end_of(name)])
         if isinstance(value, int):
             return value
         if is_path(value):
@@ -143,10 +144,11 @@ class ProcessStreams:
         if not has_picture and (value is not None or has_picture is not None or isinstance(file, io.TextIOWrapper)):
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 return int(file.fileno())
-        return self._open_pipe([_output_sinks.stream_sink(file), *([self._keep_tail(name)] if value is None else [])])
+        sink = _output_sinks.stream_sink(file)
+        return self._open_pipe([sink, self._end_of(name)] if value is None else [sink])
 
-    def _keep_tail(self, name: str) -> TailSink:
-        return self._tails_by_stream.setdefault(name, TailSink())
+    def _end_of(self, name: str) -> TailSink:
+        return self.ends.setdefault(name, TailSink())
 
     def _open_pipe(self, sinks: list[OutputSink]) -> int:
         if self._on_output is not None:
@@ -199,8 +201,7 @@ class ProcessStreams:
         for name, target in (("stdout", options.stdout), ("stderr", options.stderr)):
             if is_path(target):
                 yield name, file_tail(target, size) or b""
-            elif name in self._tails_by_stream and (end := self._tails_by_stream[name].tail(size)):
-                yield name, end
+        yield from self.ends.tails(size)
 
     def unkept(self) -> list[str]:
         """Return the names of the streams that the process has inherited from this program."""

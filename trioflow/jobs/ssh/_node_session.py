@@ -330,8 +330,8 @@ class RemoteCommand:
             "its command line, including the wrapper of trioflow, takes", len(os.fsencode(command)), MAX_LINE_BYTES
         )
         self._check_size("its variables (env=) take", len(initial_input), MAX_VARIABLE_BYTES)
-        self._tail: Final = _TailSink()
-        self._login_tail: Final = _TailSink()
+        self._tail: Final = _output_sinks.TailSink()
+        self._login_tail: Final = _output_sinks.TailSink()
         self._stdout: Final = _LocalOutput("stdout", stdio, job)
         if stdio.is_merged:
             self._stdout.sinks.append(self._tail)
@@ -384,7 +384,7 @@ class RemoteCommand:
 
         If standard error is merged into standard output, these are the last bytes of both.
         """
-        return bytes(self._tail.data if self.report.started else self._login_tail.data)
+        return (self._tail if self.report.started else self._login_tail).tail(MAX_TAIL_BYTES)
 
     def tails(self, size: int) -> Iterator[tuple[str, bytes]]:
         """Yield the end of each stream that is captured or goes to a file. Any thread may call this."""
@@ -588,17 +588,6 @@ class _StartBuffer:
         self._is_finished = True
         if self._is_open:
             self._output.flush()
-
-
-class _TailSink(OutputSink):
-    """A sink that keeps the last `MAX_TAIL_BYTES` bytes of a stream."""
-
-    def __init__(self) -> None:
-        self.data: Final = bytearray()
-
-    def write(self, data: bytes) -> None:
-        self.data.extend(data)
-        del self.data[:-MAX_TAIL_BYTES]
 
 
 def _make_sinks(file: Any) -> list[OutputSink]:

@@ -20,21 +20,8 @@ from ..._core.job._labels import PathCache
 from ..._core.run._instruments import Instrument
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
+from ..._core.words import _job_queries
 from ..._core.words._explain import get_status_text, waiting
-from ..._core.words._job_queries import (
-    all_requirements,
-    criticality,
-    end_facts,
-    expected_durations,
-    failed_attempts,
-    fraction_done,
-    is_one_job,
-    is_service,
-    latest_start,
-    nested_schedulers,
-    runs_commands,
-    throttled_attempts,
-)
 from ..._core.words._run_view import current_run
 from .._outcome import outcome
 from ..text import _failure_text, _verdict
@@ -191,11 +178,11 @@ class Events(Instrument):
         todo = [top_scheduler]
         while todo:
             scheduler = todo.pop()
-            durations = expected_durations(scheduler)
+            durations = _job_queries.expected_durations(scheduler)
             for job in scheduler:
                 self._write_added_job(scheduler, job, durations.get(job))
             self._written_job_counts[scheduler] = len(scheduler)
-            todo += nested_schedulers(scheduler)
+            todo += _job_queries.nested_schedulers(scheduler)
 
     def _write_added_job(self, scheduler: BaseScheduler, job: AnyJob, expected_duration: float | None) -> None:
         path_cache = self._path_caches[scheduler]
@@ -203,7 +190,9 @@ class Events(Instrument):
         if is_scheduler(job) and job not in self._path_caches:
             self._path_caches[job] = path_cache.nested(job)
         # without those that have settled and that the scheduler has dropped
-        required_paths = [path_cache.path_of(each) for each in all_requirements(scheduler, job) if each in scheduler]
+        required_paths = [
+            path_cache.path_of(each) for each in _job_queries.all_requirements(scheduler, job) if each in scheduler
+        ]
         self._write_event(
             self._format.JobAdded(
                 *self._common_fields(path),
@@ -212,19 +201,19 @@ class Events(Instrument):
                 self._scheduler_path(scheduler),
                 required_paths,
                 is_scheduler(job),
-                is_service(job),
+                _job_queries.is_service(job),
                 job.forever,
-                criticality(job),
+                _job_queries.criticality(job),
                 expected_duration,
                 0 if job.retry is None else job.retry.times or 0,
                 takes_slot(job),
-                is_scheduler(job) and is_one_job(job),
+                is_scheduler(job) and _job_queries.is_one_job(job),
             )
         )
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobAdded` event."""
-        self._write_added_job(scheduler, job, expected_durations(scheduler, [job]).get(job))
+        self._write_added_job(scheduler, job, _job_queries.expected_durations(scheduler, [job]).get(job))
         self._written_job_counts[scheduler] += 1
         if is_scheduler(job):
             self._write_added_jobs(job)
@@ -234,7 +223,9 @@ class Events(Instrument):
         path = self._path_caches[scheduler].path_of(job)
         self._waiting_jobs[job] = _PolledJob(path, None)
         self._running_jobs.pop(job, None)
-        self._write_event(self._format.JobScheduled(*self._common_fields(path), len(throttled_attempts(job))))
+        self._write_event(
+            self._format.JobScheduled(*self._common_fields(path), len(_job_queries.throttled_attempts(job)))
+        )
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobStarted` event."""
@@ -244,13 +235,13 @@ class Events(Instrument):
         granted = {
             name: "(redacted)" if job.redact and isinstance(need, str) else need for name, need in job.granted.items()
         }
-        self._write_event(self._format.JobStarted(*self._common_fields(path, latest_start(job)), granted))
+        self._write_event(self._format.JobStarted(*self._common_fields(path, _job_queries.latest_start(job)), granted))
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobAttempt` event for each attempt after the first one."""
         if job.attempts > 1:
             event = self._format.JobAttempt(*self._job_fields(scheduler, job), job.attempts)
-            for failed in failed_attempts(job)[-1:]:
+            for failed in _job_queries.failed_attempts(job)[-1:]:
                 if failed.number == job.attempts - 1:
                     event.failed_at, event.exception = failed.ended - self._run_started_at, failed.error
             self._write_event(event)
@@ -263,10 +254,10 @@ class Events(Instrument):
         """Write a `JobFinished` event, which reports the outcome of a job."""
         self._waiting_jobs.pop(job, None)
         self._running_jobs.pop(job, None)
-        state, started_at, finished_at, has_no_further_facts = end_facts(job)
+        state, started_at, finished_at, has_no_further_facts = _job_queries.end_facts(job)
         event = self._format.JobFinished(*self._job_fields(scheduler, job, finished_at), state)
         if not has_no_further_facts:
-            command: Any = job if runs_commands(job) and started_at is not None else None
+            command: Any = job if _job_queries.runs_commands(job) and started_at is not None else None
             result = None if command is None else command.last_result
             facts = outcome(job)
             event.attempts, event.timed_out = max(1, facts.attempts), facts.timed_out
@@ -287,7 +278,7 @@ class Events(Instrument):
                 if is_scheduler(dropped):
                     self._path_caches.pop(dropped, None)
                     self._written_job_counts.pop(dropped, None)
-                    todo += nested_schedulers(dropped)
+                    todo += _job_queries.nested_schedulers(dropped)
 
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobReopened` event, unless the run of the events, which is a nested one, has ended."""
@@ -352,7 +343,7 @@ class Events(Instrument):
                 event = self._format.JobWaiting(*self._common_fields(polled.path), wait.text, wait.cause, wait.resource)
                 yield self._encode(event)
         for job, polled in islice(self._running_jobs.copy().items(), MAX_POLLED_JOBS):
-            progress = fraction_done(job), get_status_text(job)
+            progress = _job_queries.fraction_done(job), get_status_text(job)
             if progress != polled.last_written_values and job in self._running_jobs:
                 polled.last_written_values = progress
                 yield self._encode(self._format.JobProgress(*self._common_fields(polled.path), *progress))

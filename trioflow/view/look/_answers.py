@@ -328,6 +328,8 @@ watching: Final = threading.Condition()
 """Guards `watches`, and is notified when somebody has steered a run, or was told its end, and when the program ends."""
 expected: Final[dict[str, tuple[Any, float]]] = {}
 """The keys of pages that have come before their run, with its label, if they have named one, and when they asked."""
+announcements: Final[dict[str, Callable[[], None]]] = {}
+"""Functions to call when the runs of expected pages begin, by the keys of the pages."""
 steered_count = 0
 is_ending = False
 
@@ -380,6 +382,7 @@ def _watch_for_pages(run: Run) -> None:
         for key, (label, asked_at) in list(expected.items()):
             if label in (None, run.scheduler.label):
                 del expected[key]
+                announcements.pop(key, lambda: None)()
                 if time.monotonic() < asked_at + ABANDONED_AFTER and answer_thread.is_running():
                     watches.setdefault(key, Watch(RunInProgress(run)))
 

@@ -25,6 +25,7 @@ from typing import Any, Final
 from ... import _posix as posix
 from ..._core.base._text_forms import duration_text, fit, join_names, plural
 from ..._core.job._labels import printable, shorten
+from .._estimate import TimeLeft
 from ..monitor._run_header import estimate_words
 from ..text._symbols import align_columns, display_width, durations_in_column
 from ._answers import RECEIVED, peer_of, socket_address, user_name
@@ -321,7 +322,8 @@ def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     reason = f" ({run['reason']})" if run["reason"] and phase else ""
     place = f"on {run['backend']} in {run['thread'] or 'an unknown thread'}"
     yield printable(f"{run['label']}  {run['verdict']}")
-    left = "" if run.get("left") is None else f", {estimate_words(run['left'], bool(run.get('left_is_least')))} left"
+    seconds, is_least = run.get("left"), bool(run.get("left_is_least"))
+    left = "" if seconds is None else f", {estimate_words(TimeLeft(seconds, is_least))}"
     yield printable(f"  {place} for {duration_text(run['seconds'])}{phase}{reason}{left}")
     if run.get("pause"):
         yield f"  {run['pause']}"

@@ -30,23 +30,10 @@ from ._process_record import Record, line_text
 from ._watch import MAX_DROPPED
 
 NO_ANSWER: Final[Record] = {
-    "number": 0,
-    "seen": "",
-    "more": False,
-    "is_over": False,
-    "may_steer": False,
-    "now": 0.0,
-    "phase": "waits for a run",
-    "left": None,
-    "left_is_least": False,
-    "pause": "",
-    "windows": (),
-    "waiting": (),
-    "questions": (),
-    "unexplained": 0,
-    "tally": None,
-    "keeps_jobs": True,
-}
+    "number": 0, "seen": "", "now": 0.0, "phase": "waits for a run", "pause": "", "left": None, "left_is_least": False,
+    "more": False, "is_over": False, "may_steer": False, "keeps_jobs": True, "tally": None, "unexplained": 0,
+    "windows": (), "waiting": (), "questions": (),
+}  # fmt: skip
 """The placeholder for an answer until a run begins."""
 
 
@@ -62,6 +49,8 @@ class WatchedRun:
         self.opened_at = 0.0
         """When the first answer was made, on the clock of the run."""
         self.incidents: Final[list[IncidentMark]] = []
+        self.questions: Final[dict[tuple[int, float], str]] = {}
+        """What jobs have asked, by their keys and the times."""
         self._constant_fields: Final[dict[str, Any]] = {"wall_offset": 0.0}
 
     def place(self) -> Record:
@@ -73,7 +62,7 @@ class WatchedRun:
         if answer["number"] == 0:  # no run is in progress yet
             return
         if answer["number"] == 1:
-            for known in (self.runs, self.jobs, self.incidents):
+            for known in (self.runs, self.jobs, self.incidents, self.questions):
                 known.clear()
             host = read_plain(answer["host"], HostFacts)
             self._constant_fields.update(host=host, wall_offset=answer["wall_offset"])
@@ -89,6 +78,8 @@ class WatchedRun:
             )
             self.jobs[key] = index, dataclasses.replace(facts, span=span)
         self.incidents.extend(IncidentMark(answer["now"], *details) for details in answer["incidents"])
+        for key, question, *_ in self.answer["questions"]:
+            self.questions[key, self.jobs[key][1].span.attempt_started_at or answer["now"]] = question
         if answer["graphs"]:
             graphs = read_plain(answer["graphs"], tuple[GraphDescription, ...])
             self._constant_fields["stored_graphs"] = graphs
@@ -219,7 +210,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "problem": problem,
         "lacks": run.lacks(tally, counted),
         "elapsed": "" if elapsed is None else elapsed_text(elapsed),
-        "left": "" if answer["left"] is None else estimate_text(answer["left"]),
+        "left": "" if answer["left"] is None else estimate_text(answer["left"], answer["left_is_least"]),
         "left_is_least": answer["left_is_least"],
         "time": run.clock_time(now),
         "windows": [
@@ -314,6 +305,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
     index, facts = run.jobs[key]
     span, failure, command = facts.span, facts.failure, facts.command
     outputs = list(_report.command_outputs(command)) if command else []
+    so_far = "" if span.state.is_settled else " so far"
     required_by = [one.span.number for at, one in run.jobs.values() if at == index and key in one.span.required]
     return {
         "key": key,
@@ -335,23 +327,30 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "command": printable(str(told.get("command") or "") if command is None else command.line),
         "command_facts": "" if command is None else " · ".join(_report.command_fact_texts(command)),
         "files": [] if command is None else list(_report.file_links(command, None)),
-        "outputs": [[title, text] for title, text in outputs]
-        or [
-            [name + " so far" * (not span.state.is_settled), _report.printable_lines(text)]
-            for name, text in told.get("output", ())
+        "outputs": [
+            *([title, text] for title, text in outputs),
+            *([name + so_far, _report.printable_lines(text)] for name, text in told.get("output", ())),
         ],
         "unkept": _unkept_text(list(told.get("unkept", ())), span, told),
     }
 
 
-def jobs_in(run: WatchedRun, key: int) -> list[JobFacts]:
-    """Return the jobs that count in a group, at any depth."""
-    groups = {key}
+def jobs_in(run: WatchedRun, key: int | None) -> list[JobFacts]:
+    """Return the jobs that count in a group, or the members of a `First`; for None, all jobs and members."""
+    groups, outer = {key}, {facts.span.parent for facts in run.runs.values()}
     for _, facts in sorted(run.runs.items()):  # enclosing runs come first
         parent = facts.span.parent
-        if parent is not None and parent in run.jobs and run.jobs[parent][1].span.parent in groups:
+        span = run.jobs[parent][1].span if parent in run.jobs else None
+        if span is not None and span.parent in groups and (key is None or not span.is_first):
             groups.add(parent)
-    return [facts for facts in run.counted()[1] if facts.span.parent in groups]
+    members = (facts for _, facts in run.jobs.values() if facts.span.parent in groups)
+    return [facts for facts in members if facts.span.is_first or facts.span.number not in outer]
+
+
+def has_words(text: str, wanted: list[str]) -> bool:
+    """Return whether a text contains all words, which are in lower case, in any order."""
+    text = text.casefold() if wanted else ""
+    return all(word in text for word in wanted)
 
 
 def _blocking(run: WatchedRun, span: Span) -> list[int]:

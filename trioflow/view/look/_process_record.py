@@ -21,17 +21,8 @@ from ..._core.base._user_code import PACKAGE_PREFIX, describe_line, library_pref
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import path_in, paths_of
 from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words import _job_queries
 from ..._core.words._explain import READY_TEXT, get_status_text, waiting, waiting_since
-from ..._core.words._job_queries import (
-    command_line_of,
-    counted_state,
-    criticality,
-    failure_of,
-    has_own_failure,
-    is_in_first,
-    latest_start,
-    runs_commands,
-)
 from ..._core.words._run_view import RunInProgress, RunView, job_frames, runs_in_progress, slots_in_use
 from .._estimate import Estimate
 from ..text import _failure_text
@@ -77,7 +68,7 @@ def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
     todo = list(scheduler)[::-1]  # a loop without recursion, because schedulers may be nested to any depth
     while todo:
         job = todo.pop()
-        if job.scheduler is None or counted_state(job.scheduler, job) is not None:
+        if job.scheduler is None or _job_queries.counted_state(job.scheduler, job) is not None:
             yield job
         if is_scheduler(job):
             todo += list(job)[::-1]
@@ -96,9 +87,9 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         if is_scheduler(job) and (job.is_settled() or job.scheduler in ended):
             ended.add(job)
     idle = [job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended]
-    failed = [job for job in jobs if has_own_failure(job) and not is_in_first(job, scheduler)]
+    failed = [job for job in jobs if _job_queries.has_own_failure(job) and not _job_queries.is_in_first(job, scheduler)]
     waiters = scheduled + idle
-    running.sort(key=lambda job: latest_start(job) or now)
+    running.sort(key=lambda job: _job_queries.latest_start(job) or now)
     thread = next((thread for thread in threading.enumerate() if thread.ident == thread_id), None)
     blocker = next((job for job, blocked_id in blocking.items() if blocked_id == thread_id), None)
     omitted = {"running": running[MAX_JOBS:], "waiting": waiters[MAX_JOBS:], "failures": failed[MAX_JOBS:]}
@@ -133,7 +124,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
 
 def _describe_running(jobs: list[AnyJob], paths: Any, now: float, blocker: AnyJob | None) -> Iterator[Record]:
     for job in jobs:
-        started_at = latest_start(job)
+        started_at = _job_queries.latest_start(job)
         record = {
             "path": path_in(paths, job),
             "kind": type(job).__name__,
@@ -151,12 +142,12 @@ def describe_place(job: AnyJob) -> Record:
     """Describe where a job stands, and why."""
     frames, is_executing = job_frames(job)
     thread_frames = None if is_executing else _frames_in_thread(job)
-    has_command = runs_commands(job)  # it is at its command line, not in the loop that awaits the process
+    has_command = _job_queries.runs_commands(job)  # it is at its command line, not in the loop that awaits the process
     return {
         "line": None
         if has_command or is_scheduler(job)
         else _describe_line(frames if thread_frames is None else thread_frames),
-        "command": command_line_of(job) if has_command else None,
+        "command": _job_queries.command_line_of(job) if has_command else None,
         "status": get_status_text(job),
         "explanation": explain(job),
     }
@@ -252,17 +243,17 @@ def describe_progress(run: RunView, estimate: Estimate) -> Record:
 
 def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:
     """Describe failed jobs, similar failures together."""
-    failures = {job: failure for job in jobs if (failure := failure_of(job)) is not None}
+    failures = {job: failure for job in jobs if (failure := _job_queries.failure_of(job)) is not None}
     texts = {job: _failure_text.describe_failure(job, failure) for job, failure in failures.items()}
     for group in _failure_text.group_failures(
-        (job, criticality(job), text.number, text.kind) for job, text in texts.items()
+        (job, _job_queries.criticality(job), text.number, text.kind) for job, text in texts.items()
     ):
         first = texts[group[0]]
         yield {
             "paths": [path_in(paths, job) for job in group],
             "headline": first.headline,
-            "critical": criticality(group[0]) is True,
-            "tolerated": criticality(group[0]) is False,
+            "critical": _job_queries.criticality(group[0]) is True,
+            "tolerated": _job_queries.criticality(group[0]) is False,
             "line": None if first.location is None else f"{first.location.file}:{first.location.line}",
         }
 

@@ -1,69 +1,82 @@
 """The log of a run on its page, newest first.
 
 It is computed from the facts that the page has, those of `Events`: failures, attempts that failed, throttles, timeouts
-after which a job moved on, and incidents: who steered, holds, and what went wrong beside the jobs. That a job has
-started or succeeded is no news.
+after which a job moved on, questions, and incidents: who steered, holds, and what went wrong beside the jobs. Equal
+lines of several jobs are one line. That a job has started or succeeded is no news.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from heapq import nlargest
+from typing import Any, Final, NamedTuple
 
-from ..._core.base._text_forms import duration_text
+from ..._core.base._text_forms import duration_text, join_names
 from ..._core.job._labels import printable
 from ..trace._record_builder import JobFacts
-from ._console import WatchedRun, name_of, place_text
+from ._console import MAX_NAMED, WatchedRun, has_words, name_of, place_text
 from ._process_record import Record
 
 MAX_LINES: Final = 200
 
 
 class Line(NamedTuple):
-    """A line of the log."""
+    """An event."""
 
     at: float
-    """On the clock of the run."""
-    kind: str
-    """The CSS class of its sign: "failed", "retried", "moved-on", "incident" or "steered"."""
+    """The time on the clock of the run."""
     key: int | None
     """The job that it leads to."""
     text: str
+    subject: tuple[Any, ...]
+    """The CSS class of its sign, and further values that are equal in lines that become one line."""
 
 
 def log(run: WatchedRun, words: str, count: int = MAX_LINES) -> Record:
     """Return the newest lines in which all words stand, as data, and how many there are.
 
+    A line of several jobs has a list of their keys.
+
     Args:
         run: the run.
-        words: what the time, the job and the text have to contain, in any order.
+        words: what the job and the text have to contain, in any order.
         count: the maximum number of lines.
 
     """
-    wanted, names = words.casefold().split(), dict[int | None, str]({None: ""})
-    found: list[Line] = []
+    found = group_lines(run, words.casefold().split())
+    newest = nlargest(count, found.items(), key=lambda group: max(line.at for line in group[1]))
+    return {"lines": [_row(run, name, lines) for name, lines in newest], "count": len(found)}
+
+
+def group_lines(run: WatchedRun, wanted: list[str]) -> dict[str, list[Line]]:
+    """Return the lines in which all words stand, equal ones together, by a name for what they have in common."""
+    groups: dict[str, list[Line]] = {}
     for line in _lines(run):
-        if line.key not in names and line.key is not None:
-            names[line.key] = name_of(run.jobs[line.key][1].span.path)
-        text = f"{names[line.key]} {line.text}".casefold() if wanted else ""
-        if all(word in text for word in wanted):
-            found.append(line)
-    newest = heapq.nlargest(count, found, key=lambda line: line.at)
-    rows = [
-        [f"{line.kind} {line.key} {line.at}", line.kind, line.key, names[line.key], run.clock_time(line.at), line.text]
-        for line in newest
-    ]
-    return {"lines": rows, "count": len(found)}
+        if has_words(f"{_name(run, line.key)} {line.text}" if wanted else "", wanted):
+            groups.setdefault(" ".join(map(str, line.subject)), []).append(line)
+    return groups
+
+
+def _row(run: WatchedRun, name: str, lines: list[Line]) -> list[Any]:
+    last = max(lines, key=lambda line: line.at)
+    keys = list(dict.fromkeys(line.key for line in lines))
+    names = join_names([_name(run, key) for key in keys[:MAX_NAMED]], MAX_NAMED, len(keys))
+    return [name, last.subject[0], keys if keys[1:] else last.key, names, run.clock_time(last.at), last.text]
+
+
+def _name(run: WatchedRun, key: int | None) -> str:
+    return "" if key is None else name_of(run.jobs[key][1].span.path)
 
 
 def _lines(run: WatchedRun) -> Iterator[Line]:
     for _, facts in run.jobs.values():
         if facts.failure is not None or facts.span.failed_attempts or facts.span.throttled or facts.span.moved_on:
             yield from _lines_of_job(facts)
-    for mark in run.incidents:
-        key = mark.job_number if mark.job_number in run.jobs else None
-        yield Line(mark.occurred_at, "steered" if mark.is_steering else "incident", key, printable(mark.message))
+    for (key, at), question in run.questions.items():
+        yield Line(at, key, printable(f"asks: {question}"), ("asks", key, at))
+    for number, mark in enumerate(run.incidents):
+        kind, job = "steered" if mark.is_steering else "incident", mark.job_number
+        yield Line(mark.occurred_at, job if job in run.jobs else None, printable(mark.message), (kind, number))
 
 
 def _lines_of_job(facts: JobFacts) -> Iterator[Line]:
@@ -71,16 +84,14 @@ def _lines_of_job(facts: JobFacts) -> Iterator[Line]:
     for number, ended, error in span.failed_attempts:
         if number:  # otherwise it was blocked, by what has a line of its own
             text = f"attempt {number} failed: {error}" if error else f"attempt {number} succeeded"
-            yield Line(ended, "retried", span.number, printable(text))
+            yield Line(ended, span.number, printable(text), ("retried", number, error.partition(":")[0]))
     for began, ended in span.throttled:
-        yield Line(ended, "retried", span.number, f"was throttled after {duration_text(ended - began)}")
+        yield Line(ended, span.number, f"was throttled after {duration_text(ended - began)}", ("retried", "throttled"))
     if span.finished_at is None:
         return
     if failure is not None:
-        place = place_text(failure)
-        tolerated = "failed, which is tolerated: " if span.critical is False else "failed: "
-        yield Line(
-            span.finished_at, "failed", span.number, printable(tolerated + failure.headline + (place and f" · {place}"))
-        )
+        place, tolerated = place_text(failure), ", which is tolerated" if span.critical is False else ""
+        text = f"failed{tolerated}: {failure.headline}{place and f' · {place}'}"
+        yield Line(span.finished_at, span.number, printable(text), ("failed", failure.kind, span.critical))
     elif span.moved_on:
-        yield Line(span.finished_at, "moved-on", span.number, "its timeout ended it, and the run goes on")
+        yield Line(span.finished_at, span.number, "its timeout ended it, and the run goes on", ("moved-on",))

@@ -24,16 +24,7 @@ from ..._core.job._labels import escape_label, paths_of
 from ..._core.run._run import Incident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, stop_collecting
-from ..._core.words._job_queries import (
-    counted_state,
-    incidents_of,
-    keeps_succeeded,
-    latest_start,
-    may_ask,
-    output_tails,
-    question_of,
-    unkept_outputs,
-)
+from ..._core.words import _job_queries
 from ..._core.words._run_view import RunInProgress, current_run, run_steering, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import PLAIN_OUTCOME, Outcome
@@ -134,7 +125,7 @@ class Watch:
             "jobs": jobs,
             "steps": steps,
             "incidents": [self._describe_incident(*new) for new in incidents],
-            "questions": list(self._describe_questions()) if is_last else [],
+            "questions": self._describe_questions() if is_last else [],
             **describe_progress(self._view, self._estimate),
             "windows": list(self._describe_windows()) if is_last else [],
             "keeps_jobs": keeps_jobs,
@@ -175,7 +166,7 @@ class Watch:
         if run.started_at != times[0] or (view is not None and not run.number):
             # While its instruments are told, the begin of a run is not final yet.
             run.number += view is None or view.phase is not RunPhase.LINKING
-            if run.started_at != times[0] and keeps_succeeded(scheduler):
+            if run.started_at != times[0] and _job_queries.keeps_succeeded(scheduler):
                 for live in run.jobs.values():
                     if live.finished_at is not None and live.finished_at != live.job.finished_at:
                         live.reopen()
@@ -186,11 +177,12 @@ class Watch:
         dropped = () if scheduler.keep_jobs else self._last_dropped(scheduler)
         members = {} if scheduler.keep_jobs and len(scheduler) == len(run.jobs) else dict.fromkeys(list(scheduler))
         found = [job for job in (*dropped, *members) if job not in run.jobs]
-        new = [job for job in found if counted_state(scheduler, job) is not None]
+        new = [job for job in found if _job_queries.counted_state(scheduler, job) is not None]
         if not scheduler.keep_jobs:
             members.update(dict.fromkeys(dropped))
             for job in [job for job in run.jobs if job not in self._unsettled and job not in members]:
                 del run.jobs[job], self._jobs[job], self._paths[job]
+                self._asking.pop(job, None)
         if any(job not in self._paths for job in new):
             self._paths.update(paths_of(self._scheduler))
         prefix = f"{self._paths[scheduler]}/" if index else ""
@@ -201,14 +193,14 @@ class Watch:
                 live.added_at = self._view.clock()
             self._unsettled[job] = None, 0
             _event_log.add_keys(job, self._owners, self._keys)
-            if may_ask(job):
+            if _job_queries.box_of(job).name == "question":
                 self._asking[job] = None
             if is_scheduler(job):
                 self._add_run(job, run)
 
     def _new_incidents(self, scheduler: BaseScheduler) -> tuple[Incident, ...]:
         """Return the incidents of the last run of a scheduler after the last one that was told."""
-        incidents, last = incidents_of(scheduler), self._last_incidents.get(scheduler)
+        incidents, last = _job_queries.incidents_of(scheduler), self._last_incidents.get(scheduler)
         told = next((number for number, each in enumerate(incidents, 1) if each is last), 0)
         return incidents[told:]
 
@@ -216,11 +208,10 @@ class Watch:
         live = None if incident.job is None else self._jobs.get(incident.job)
         return index, incident.message, incident.is_steering, None if live is None else live.key
 
-    def _describe_questions(self) -> Iterator[tuple[int, str, list[str] | None, bool, str]]:
-        """Yield the key of each job that waits for an answer, its question, its choices, and why one was refused."""
-        for job in self._asking:
-            if (question := question_of(job)) is not None and job in self._jobs:
-                yield self._jobs[job].key, *question
+    def _describe_questions(self) -> list[tuple[int, str, list[str] | None, bool, str]]:
+        """Return the key of each job that waits for an answer, with its `Question`."""
+        asked = ((job, _job_queries.question_of(job)) for job in self._asking if job in self._jobs)
+        return [(self._jobs[job].key, *question) for job, question in asked if question is not None]
 
     def _last_dropped(self, scheduler: BaseScheduler) -> list[AnyJob]:
         """Return the last jobs that a scheduler has dropped since the last answer, or since this was called first."""
@@ -302,15 +293,22 @@ class Watch:
         raise ValueError("this job runs or waits again" if has_settled else "this job has ended")
 
     def describe_one(self, key: Any) -> Record:
-        """Return what nobody needs but who looks at this job: why it waits, where it is, the end of its output."""
+        """Describe what a page shows of this job alone: why it waits, where it is, the ends of its outputs.
+
+        Raises:
+            ValueError: the job was dropped.
+
+        """
         job = next((job for job, live in list(self._jobs.items()) if live.key == key), None)
         if job is None:
             raise ValueError("this job has ended")
-        printed = [("printed", end)] if (end := end_of_prints(job)) else []
+        ends, printed = _job_queries.output_tails(job, MAX_TAIL), end_of_prints(job)
+        outputs = [(name, data.decode(errors="replace")) for name, data in ends if data]
+        # What a command writes to a monitor's stream is printed, too.
+        told: Record = {"output": outputs or [("printed", printed)] * bool(printed)}
         if job.is_settled():
-            return {"output": printed}
-        outputs = [(name, data.decode(errors="replace")) for name, data in output_tails(job, MAX_TAIL)]
-        told = describe_place(job) | {"output": [*outputs, *printed], "unkept": unkept_outputs(job)}
+            return told
+        told |= describe_place(job) | {"unkept": _job_queries.unkept_outputs(job)}
         return told | {"explanation": ""} if job.state is JobState.RUNNING else told
 
 
@@ -323,5 +321,5 @@ def _shared_state(state: JobState, attempts: int) -> Told:
 def _later_attempt_starts(job: AnyJob, outcome: Outcome) -> Iterator[float]:
     """Yield the start of each attempt but the first."""
     yield from (attempt.began for attempt in outcome.failed_attempts if attempt.number > 1)
-    if outcome.failed_attempts and (start := latest_start(job)) is not None:
+    if outcome.failed_attempts and (start := _job_queries.latest_start(job)) is not None:
         yield start

@@ -9,7 +9,6 @@ long time.
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -23,7 +22,7 @@ from ..text import _failure_text
 from ..text._symbols import Symbols
 from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, TROUBLE_STATES, failures_text, forever_jobs_text
 from ._model import RunModel
-from ._output_buffer import BufferedStream, Fold, FoldedOutput, LogOutput
+from ._output_buffer import Fold, FoldedOutput, LogOutput, replaceable_streams
 from ._picture_renderer import attempt_text, full_name, name_of
 from ._records import Display, JobRecord, SchedulerRecord, Ticker
 from ._run_header import RunHeader
@@ -103,8 +102,7 @@ class LogDisplay(Display):
         jobs = plural(counts.job_count, "job") + forever_jobs_text(counts.count(FOREVER_KEY))
         self._write_line(f"{self._symbols.escape(self._model.root.job.label)}: {jobs}")
         self._ticker.start()
-        # the streams that exist, and that no other monitor has replaced
-        names = [name for name in ("stdout", "stderr") if not isinstance(getattr(sys, name), BufferedStream | None)]
+        names = replaceable_streams()
         if self._get_tag is not None:
             self._captured = [LogOutput([name], self._get_tag) for name in names]
         elif self._fold is not None and len(names) == 2:

@@ -25,15 +25,8 @@ from ..._core.base._states import RAN_TO_END, JobState, RunPhase
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
+from ..._core.words import _job_queries
 from ..._core.words._failures import culprit_text
-from ..._core.words._job_queries import (
-    all_requirements,
-    criticality,
-    end_facts,
-    is_failed_group,
-    is_one_job,
-    latest_start,
-)
 from ..._core.words._run_view import current_run, run_times, slots_in_use
 from .._estimate import Estimate
 from .._outcome import PLAIN_OUTCOME, outcome
@@ -167,7 +160,7 @@ class RunModel:
     def job_started(self, started_job: AnyJob) -> None:
         job = self.records[started_job]
         previous_state = _counted_state(job)
-        job.state, job.started_at = JobState.RUNNING, latest_start(started_job)
+        job.state, job.started_at = JobState.RUNNING, _job_queries.latest_start(started_job)
         job.leave_ready_group()
         enclosing = job.enclosing
         assert enclosing is not None
@@ -183,7 +176,7 @@ class RunModel:
         self._drop_records_of_dropped_jobs()
         job = self.records[settled_job]
         previous_state = _counted_state(job)
-        state, job.started_at, job.finished_at, has_no_further_facts = end_facts(settled_job)
+        state, job.started_at, job.finished_at, has_no_further_facts = _job_queries.end_facts(settled_job)
         job.seconds = settled_job.took
         if not has_no_further_facts:
             job.outcome = outcome(settled_job)
@@ -196,13 +189,13 @@ class RunModel:
             job.counts.of_first = None
         if job.is_one_job:
             self._count_settled_job(job, previous_state)
-        elif enclosing is not None and is_failed_group(settled_job) and job.first is None:
+        elif enclosing is not None and _job_queries.is_failed_group(settled_job) and job.first is None:
             for counts in enclosing.counts.iterate_outwards():
-                counts.failed_groups += criticality(settled_job) is not False
+                counts.failed_groups += _job_queries.criticality(settled_job) is not False
         if job.failed_by_itself:
             failure = job.outcome.failure
             kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)
-            key = criticality(settled_job), kind
+            key = _job_queries.criticality(settled_job), kind
             self.failed_jobs_by_kind.setdefault(key, FailedJobs()).jobs[job] = None
         self.display.job_finished(job)
 
@@ -230,7 +223,7 @@ class RunModel:
             self._add_journal_facts(job, -1)
         elif job.failed_by_itself and job.first is None:
             for counts in job.enclosing.counts.iterate_outwards():
-                counts.failed_groups -= criticality(reopened_job) is not False
+                counts.failed_groups -= _job_queries.criticality(reopened_job) is not False
         for failures in self.failed_jobs_by_kind.values():
             failures.jobs.pop(job, None)
         job.reset_run_fields()
@@ -266,7 +259,7 @@ class RunModel:
         if member is None:
             record_class = SchedulerRecord if is_scheduler(job) else JobRecord
             member = self.records[job] = record_class(job, record, job.forever)
-            member.is_first = is_scheduler(job) and is_one_job(job)
+            member.is_first = is_scheduler(job) and _job_queries.is_one_job(job)
         else:
             member.reset_run_fields()
         record.add_member(member)
@@ -308,7 +301,7 @@ class RunModel:
 
     def _required_members(self, job: JobRecord) -> list[JobRecord]:
         assert job.enclosing is not None
-        required_jobs = all_requirements(job.enclosing.scheduler, job.job)
+        required_jobs = _job_queries.all_requirements(job.enclosing.scheduler, job.job)
         return [record for job in required_jobs if (record := self.records.get(job)) is not None]
 
 

@@ -18,7 +18,7 @@ from ..._core.words._run_view import run_times
 from ..text import _symbols
 from ._log_display import LogDisplay
 from ._model import RunModel
-from ._output_buffer import FOLDS, is_terminal
+from ._output_buffer import FOLDS, PassedOutput, is_terminal, replaceable_streams
 from ._picture_renderer import PictureRenderer, name_of
 from ._records import Display
 
@@ -226,6 +226,21 @@ def are_at_one_place(stream: TextIO, other: TextIO) -> bool:
 def has_colors(stream: TextIO | None) -> bool:
     """Return whether text for a stream has colors: by NO_COLOR, else by FORCE_COLOR, else if it can show them."""
     return not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or can_move_cursor(stream))
+
+
+class PrintKeeper(Instrument):
+    """The streams of a run whose monitor replaces none: they pass on what jobs print, and a page has the end of it."""
+
+    def before_run(self, scheduler: BaseScheduler) -> None:
+        """Replace the streams for an outermost run."""
+        if scheduler.scheduler is None:
+            self._outputs = [PassedOutput([name]) for name in replaceable_streams()]
+
+    def after_run(self, scheduler: BaseScheduler) -> None:
+        """Restore the streams after an outermost run."""
+        if scheduler.scheduler is None:
+            for output in self._outputs:
+                output.restore()
 
 
 def build_command_monitor(tag: bool) -> Monitor:

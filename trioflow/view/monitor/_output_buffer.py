@@ -187,14 +187,18 @@ class OutputBuffer:
             if partial:
                 self._partial_lines[key] = partial
             self.add_lines(lines, job)
-            keep_end(job, lines)
         if lines:
             self.schedule_update()
 
     def add_lines(self, lines: list[str], job: AnyJob | None = None) -> None:
         """Add lines of a job; `job` is None if it is unknown. The caller must then call `schedule_update`."""
+        shown = list(map(visible_text, lines))
+        keep_end(job, "".join(line + "\n" for line in shown))
+        self._add_shown(shown, job)
+
+    def _add_shown(self, lines: list[str], job: AnyJob | None) -> None:
         tag = "" if job is None or self._get_tag is None else f"{self._get_tag(job)}: "
-        self._append([tag + visible_text(line) for line in lines])
+        self._append([tag + line for line in lines])
 
     def _append(self, lines: list[str]) -> None:
         with self._lock:
@@ -336,6 +340,11 @@ def visible_text(line: str) -> str:
     return line.rstrip("\r").rpartition("\r")[2] if "\r" in line else line
 
 
+def replaceable_streams() -> list[str]:
+    """Return the names of the standard streams that exist, and that no monitor has replaced."""
+    return [name for name in ("stdout", "stderr") if not isinstance(getattr(sys, name), BufferedStream | None)]
+
+
 def _find_current_job() -> AnyJob | None:
     try:
         return current_job()
@@ -409,6 +418,17 @@ class LogOutput(OutputBuffer):
             self.write_lines(self._real_stream)
 
 
+class PassedOutput(LogOutput):
+    """An output that passes on what jobs print as it comes, and keeps the end of it."""
+
+    def write(self, text: str) -> None:
+        """Write `text` to the real stream at once, because it may be a prompt."""
+        with self._stream_lock:
+            self._real_stream.write(text)
+            self._real_stream.flush()
+        keep_end(_find_current_job(), text)
+
+
 class FoldedOutput(LogOutput):
     """An output that holds the lines of each job until the job ends, since the groups of a log cannot overlap.
 
@@ -423,13 +443,13 @@ class FoldedOutput(LogOutput):
         self._ended_jobs: Final[weakref.WeakSet[AnyJob]] = weakref.WeakSet()
         super().__init__(names)
 
-    def add_lines(self, lines: list[str], job: AnyJob | None = None) -> None:
+    def _add_shown(self, lines: list[str], job: AnyJob | None) -> None:
         if job is None or job in self._ended_jobs:
-            super().add_lines(lines)
+            self._append(lines)
             return
         with self._lock:
             held = self._held.setdefault(job, io.StringIO())
-            held.writelines(visible_text(line) + "\n" for line in lines)
+            held.writelines(line + "\n" for line in lines)
             if held.tell() > MAX_HELD_CHARACTERS:
                 self._release(job)
 
@@ -618,7 +638,6 @@ class FdCapture:
         """Add lines to the buffer. After the end of the picture, write them to the terminal instead."""
         if lines and self._is_buffering:
             self._buffer.add_lines(lines, pipe.job)
-            keep_end(pipe.job, lines)
         elif lines:
             self._copy_to_terminal("\n".join([*lines, ""]).encode(self.encoding, "replace"))
 

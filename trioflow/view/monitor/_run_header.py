@@ -112,7 +112,7 @@ class RunHeader:
         elapsed = elapsed.rjust(self._elapsed_width)
         label = self._symbols.escape(progress.label)
         # In a narrow terminal, this is shown instead of the label.
-        about = "" if remaining is None else f"{estimate_words(*remaining, self._symbols.about_sign)} left"
+        about = estimate_words(remaining, self._symbols.about_sign)
         remaining_text = progress.phase_text or about
         self._remaining_text_width = max(self._remaining_text_width, len(remaining_text))
         padded_remaining = remaining_text.ljust(self._remaining_text_width)
@@ -226,17 +226,18 @@ def elapsed_text(seconds: float) -> str:
     return duration_text(max(0, math.floor(seconds)))
 
 
-def estimate_text(seconds: float) -> str:
-    """Return an estimate as text, rounded up.
+def estimate_text(seconds: float, is_least: bool = False) -> str:
+    """Return an estimate as text, rounded up, or a lower bound, rounded down.
 
     It is rounded to a multiple of 1 s below 10 s, of 5 s below 2 min, of 30 s below 10 min, and otherwise of 1 min.
     """
     step = 1 if seconds < 10 else 5 if seconds < 120 else 30 if seconds < 600 else 60
-    return duration_text(max(1, math.ceil(seconds / step)) * step)
+    return duration_text(max(1, (math.floor if is_least else math.ceil)(seconds / step)) * step)
 
 
-def estimate_words(seconds: float, is_least: bool, about: str = "about") -> str:
-    return f"{'more than' if is_least else about} {estimate_text(seconds)}"
+def estimate_words(left: TimeLeft | None, about: str = "about") -> str:
+    """Return how long a run goes on, such as "more than 9 s left"; "" if that is unknown."""
+    return "" if left is None else f"{'more than' if left.is_least else about} {estimate_text(*left)} left"
 
 
 def _total_width(texts: list[StyledText], gap: int) -> int:

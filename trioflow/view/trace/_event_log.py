@@ -190,7 +190,7 @@ class EventRecorder(Instrument):
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:
         """Record an incident."""
-        details = message, _job_queries.ends_with_steering(scheduler)
+        details = message, _job_queries.incidents_of(scheduler)[-1].is_steering
         self._append_event((EventKind.INCIDENT, scheduler, job, self._clock(), None, details))
 
     def after_run(self, scheduler: BaseScheduler) -> None:

@@ -5,7 +5,7 @@
   const [live, lists, rest, answer, panel, map] = ["#live", "#lists", "#rest", "#answer", "#job", "#map"].map($);
   const SHORT = 12, HELD = 8000, ARMED = 6000, STILL = 400; // milliseconds
   let version = "", seen = "", state = null, chosen = null, armed = null, fade = 0, moved = -Infinity, picture = 0;
-  const [found, finder, log] = ["#found", "#find", "#log"].map($), refused = new Map();
+  const [found, finder, filter] = ["#found", "#find", "#log input"].map($), refused = new Map();
   let isLong = false, isWholeLog = false, wanted = null, failures = 0, silentSince = "", reportVersion = "", following = null;
 
   function element(tag, className, text) {
@@ -14,12 +14,14 @@
     if (text !== undefined) node.textContent = text;
     return node;
   }
+  const buttonOf = (className, text) => Object.assign(element("button", className, text), { type: "button" });
   function set(node, text) {
     if (node.textContent !== text) node.textContent = text;
   }
 
   // ---- asking
 
+  const ask = async (what, query) => (await fetch(`${what}?${new URLSearchParams(query)}`, { cache: "no-store" })).json();
   async function poll() {
     let wait = 0;
     try {
@@ -32,7 +34,7 @@
       version = next.version;
       if (chosen !== null) await showJob();
       await showFound();
-      if (isWholeLog || log.querySelector("input").value) await showLog();
+      if (isWholeLog || filter.value) await showLog();
       if (state.ended) return void end().catch(() => say("The report could not be kept.", true, Infinity));
     } catch {
       failures += 1;
@@ -48,8 +50,8 @@
     if (reportVersion !== String(version)) await followReport(); // the first may have been on its way
     rest.open = true;
     const link = $("#words a");
-    link.href = URL.createObjectURL(await (await fetch(link.getAttribute("href"))).blob()); // also when the server has gone
-    link.download = "report.html";
+    const blob = await (await fetch(link.getAttribute("href"))).blob(); // also when the server has gone
+    Object.assign(link, { href: URL.createObjectURL(blob), download: "report.html" });
     if (state.own) say("The run has ended, and its program with it. Save the report to keep it.", false, Infinity);
   }
 
@@ -78,7 +80,7 @@
     set($('[data-do="resume"]'), next.paused.startsWith("held") ? "End as failed" : "Resume");
     document.body.toggleAttribute("data-still", next.ended || !next.steered);
     set($("#name"), next.title);
-    const [word, kind] = next.ended ? (next.problem ? ["gone", "bad"] : ["ended", next.is_good ? "good" : "bad"])
+    const [word, kind] = next.ended && next.problem ? ["gone", "bad"] : next.ended ? ["ended", next.is_good ? "good" : "bad"]
       : next.paused ? [next.paused.split(/[ :]/)[0], "wait"] : [next.phase, next.phase === "runs" ? "on" : ""];
     set($("#phase"), word);
     $("#phase").className = `badge ${kind}`;
@@ -88,15 +90,10 @@
     set($("#elapsed"), next.elapsed);
     set($("#left"), next.ended ? "" : next.left);
     set($("#about"), next.left_is_least ? "left, more than" : "left, about");
-    const [root, ...groups] = next.windows;
-    const limited = root && root[3] !== null ? [root] : groups.filter((row) => row[3] !== null); // a group counts as one in the window around it
+    const [root, ...groups] = next.windows, limited = root && root[3] !== null ? [root] : groups.filter((row) => row[3] !== null); // a group counts as one in the window around it
     const sum = (column) => limited.reduce((total, row) => total + row[column], 0);
     set($("#slots"), limited.length ? `${sum(2)} of ${sum(3)}` : "");
-    $("#bar").replaceChildren(...next.counts.map(([style, , count]) => {
-      const part = element("span", `s-${style}`);
-      part.style.flexGrow = count;
-      return part;
-    }));
+    $("#bar").replaceChildren(...next.counts.map(([style, , count]) => Object.assign(element("span", `s-${style}`), { style: `flex-grow: ${count}` })));
     showCounts(next);
     const problem = [next.paused, next.problem, next.lacks].filter(Boolean).join(" · ");
     set($("#problem"), problem);
@@ -110,46 +107,24 @@
   }
 
   // Each count leads to its jobs.
-  function showCounts(next) {
-    const place = $("#counts"), known = new Map([...place.children].map((part) => [part.dataset.state, part]));
-    const parts = next.counts.map(([style, , count, name]) => {
-      const part = known.get(name) ?? element("a");
-      if (!part.dataset.state) {
-        part.href = "#jobs";
-        part.dataset.state = name;
-        part.append(element("i", `swatch s-${style}`), element("b"), element("span"));
-      }
-      set(part.children[1], String(count));
-      set(part.children[2], ` ${name}${style === "failed" && next.tolerated ? ` (${next.tolerated} tolerated)` : ""}`);
-      return part;
-    });
-    if (next.forever) {
-      const part = known.get("forever") ?? element("span");
-      part.dataset.state = "forever";
-      set(part, `and ${next.forever} forever job${next.forever > 1 ? "s" : ""}`);
-      parts.push(part);
-    }
-    if (parts.length !== place.children.length || parts.some((part, index) => part !== place.children[index])) place.replaceChildren(...parts);
-  }
-  $("#counts").addEventListener("click", (event) => {
-    const name = event.target.closest("a")?.dataset.state;
-    if (!name) return;
-    event.preventDefault();
-    find(`state ${name}`);
-  });
-
-  function showWindows(rows) {
-    patch($("#windows ul"), rows.map((row) => [row[0] ?? "run", ...row]), (row, [, key, label, taken, size, isNumber]) => {
+  function showCounts({ counts, tolerated, forever }) {
+    const rows = counts.map(([style, , count, name]) => ({ key: name, style, count, text: `${name}${style === "failed" && tolerated ? ` (${tolerated} tolerated)` : ""}` }));
+    if (forever) rows.push({ key: "forever", count: `and ${forever}`, text: `forever job${forever > 1 ? "s" : ""}` });
+    patch($("#counts"), rows, (row, { key, style, count, text }) => {
       if (!row.childNodes.length) {
-        const field = element("input"), button = element("button", "", "Set");
-        field.type = "number";
-        field.min = 1;
-        button.type = "button"; // a form would submit its first row
-        button.dataset.do = "window";
-        row.append(element("bdi"), element("span", "number"), field, button);
+        const link = row.appendChild(style ? Object.assign(element("a"), { href: "#jobs" }) : element("span"));
+        link.dataset.state = key;
+        link.append(element("i", style ? `swatch s-${style}` : ""), element("b"), " ", element("span"));
       }
+      set(row.querySelector("b"), String(count));
+      set(row.querySelector("a > span, span > span"), text);
+    }, true);
+  }
+  function showWindows(windows) {
+    patch($("#windows ul"), windows.map(([key, label, taken, size, isNumber]) => ({ key: key ?? "run", label, taken, size, isNumber })), (row, { key, label, taken, size, isNumber }) => {
+      if (!row.childNodes.length) row.append(element("bdi"), element("span", "number"), Object.assign(element("input"), { type: "number", min: 1 }), actor("window", "Set"));
       const [name, count, field, button] = row.children;
-      set(name, key === null ? "the run" : label);
+      set(name, key === "run" ? "the run" : label);
       set(count, `${taken} of ${size ?? "∞"}`);
       name.title = label;
       field.setAttribute("aria-label", `Slots of ${name.textContent}`);
@@ -163,10 +138,10 @@
 
   const isHeld = () => armed !== null || (lists.matches(":hover") && performance.now() - moved < HELD);
 
-  function patch(list, rows, fill) {
+  function patch(list, rows, fill, isForced = false) {
     const known = new Map([...list.children].map((row) => [row.dataset.key, row]));
-    const keys = rows.map(([key]) => String(key)), wanted = new Set(keys);
-    const held = isHeld();
+    const keys = rows.map(({ key }) => String(key)), wanted = new Set(keys);
+    const held = !isForced && isHeld();
     known.forEach((row, key) => {
       if (wanted.has(key)) return;
       if (row.contains(document.activeElement) && !found.contains(document.activeElement)) row.firstChild.focus(); // its other buttons are about to go
@@ -174,160 +149,145 @@
       if (held || row.contains(document.activeElement)) row.classList.add("gone");
       else row.remove();
     });
-    rows.forEach((values, index) => {
-      let row = known.get(keys[index]);
-      if (!row) {
-        row = element("li");
-        row.dataset.key = keys[index];
-        known.set(keys[index], row);
-        list.append(row);
-      }
-      row.dataset.seen = seen;
+    rows.forEach((values) => {
+      const key = String(values.key), row = known.get(key) ?? list.appendChild(element("li"));
+      known.set(key, row);
+      Object.assign(row.dataset, { key, seen });
+      row.hidden = false;
       row.classList.remove("gone");
-      row.classList.toggle("chosen", String(chosen) === keys[index] && list.closest("#lists") !== null);
+      row.classList.toggle("chosen", String(chosen) === key && list.closest("#lists") !== null);
       fill(row, values);
     });
-    const order = [...list.children].filter((row) => wanted.has(row.dataset.key)).map((row) => row.dataset.key);
-    if (!held && !list.contains(document.activeElement) && order.join() !== keys.join()) {
-      keys.forEach((key) => list.append(known.get(key)));
-    }
+    const order = [...list.children].map((row) => row.dataset.key).filter((key) => wanted.has(key));
+    if (!held && !list.contains(document.activeElement) && order.join() !== keys.join()) keys.forEach((key) => list.append(known.get(key)));
   }
 
-  function fillRow(row, style, name, tag, count) {
+  // A row: a sign, a name that leads to a job or a list, and what its section has beside and below it.
+  function fillRow(row, { key, style, name, tag = "", count = 1, job = key, which = "", number, text, error, button, keys, choices, isSecret }) {
     if (!row.childNodes.length) {
-      const pick = element("button", "pick");
-      pick.type = "button";
-      pick.append(element("i", `swatch s-${style}`), element("b"), element("bdi"), element("span", "tag"));
+      const pick = buttonOf("pick");
+      pick.append(element("i"), element("b"), element("bdi"), element("span", "tag"));
       row.append(pick);
+      if (number !== undefined) row.append(element("span", "number"));
+      if (button) row.append(actor(button.do, "", button));
+      if (text !== undefined) row.append(element("div", "sub"));
+      if (choices !== undefined) row.append(choicesOf(name, choices, isSecret), element("p", "error"));
     }
-    const [, number, label, note] = row.firstChild.children;
-    set(number, count > 1 ? `${count} jobs` : "");
+    const [sign, amount, label, note] = row.firstChild.children, put = (css, value) => row.querySelectorAll(`:scope > ${css}`).forEach((node) => set(node, value));
+    Object.assign(row.dataset, { which, job: job ?? "", keys: keys ?? "" });
+    sign.className = `swatch s-${style}`;
+    row.firstChild.disabled = job === null;
+    set(amount, count > 1 ? `${count} jobs` : "");
     set(label, name);
-    label.title = name;
     set(note, tag);
-    number.hidden = count < 2;
+    label.title = name;
+    amount.hidden = count < 2;
     note.hidden = !tag;
+    put(".number", number);
+    put("button[data-do]:not([data-armed])", button?.text);
+    put(".sub", text);
+    put(".error", error);
+    row.querySelector(":scope > button[data-do]")?.setAttribute("aria-label", `${button.label} ${name}${button.after ?? ""}`);
+  }
+  function actor(action, text, { style = "", question, value } = {}) {
+    const button = buttonOf(style, text);
+    Object.assign(button.dataset, { do: action }, question && { question }, value !== undefined && { value });
+    return button;
+  }
+  function choicesOf(name, choices, isSecret) {
+    const place = element("div", "choices");
+    if (choices) place.append(...choices.map((value) => actor("answer", value, { value, question: `Answer ${value}?` })));
+    else place.append(Object.assign(element("input"), { type: isSecret ? "password" : "text", autocomplete: "off", ariaLabel: `Answer to ${name}` }), actor("answer", "Answer"));
+    return place;
   }
 
   // A click on what has come under a pointer or a finger a moment ago was meant for something else.
   const settling = new WeakMap();
   const topsOfRows = () => new Map([...lists.querySelectorAll("li")].map((row) => [row, row.getBoundingClientRect().top]));
-  function noteMoves(tops) {
-    topsOfRows().forEach((top, row) => {
-      if (tops.get(row) !== top) settling.set(row, performance.now() + STILL);
-    });
-  }
+  const noteMoves = (tops) => topsOfRows().forEach((top, row) => tops.get(row) === top || settling.set(row, performance.now() + STILL));
 
-  function showAsks(next) {
-    if (!next.asks.length && $("#asks").contains(document.activeElement)) ($("#running .pick") ?? finder).focus();
-    $("#asks").hidden = !next.asks.length;
-    set($("#asks .total"), next.asks.length > 1 ? String(next.asks.length) : "");
-    patch($("#asks > ol"), next.asks, (row, [key, name, question, choices, isSecret, refusal]) => {
-      fillRow(row, "running", name, "", 1);
-      if (row.children.length === 1) {
-        const place = element("div", "choices");
-        (choices ?? [null]).forEach((choice) => {
-          const button = element("button", "", choice ?? "Answer");
-          button.type = "button";
-          button.dataset.do = "answer";
-          if (choice !== null) Object.assign(button.dataset, { value: choice, question: `Answer ${choice}?` });
-          place.append(button);
-        });
-        if (!choices) {
-          const field = element("input");
-          field.type = isSecret ? "password" : "text";
-          field.autocomplete = "off";
-          field.setAttribute("aria-label", `Answer to ${name}`);
-          place.prepend(field);
-        }
-        row.append(element("div", "sub more"), place, element("p", "error"));
-      }
-      set(row.children[1], question);
-      set(row.children[3], refused.get(key) ?? refusal);
-    });
+  // The sections, from the state of the run: rows, what stands beside the title and below the rows, and whether it is hidden.
+  const CANCEL = { do: "cancel", style: "cancel", question: "Cancel?", text: "×", label: "Cancel" };
+  const counted = (count, forever) => `${count - forever}${forever ? ` and ${forever} forever` : ""}`;
+  const SECTIONS = {
+    asks: ({ asks }) => ({
+      rows: asks.map(([key, name, text, choices, isSecret, refusal]) => ({ key, style: "asks", name, text, choices, isSecret, error: refused.get(key) ?? refusal })),
+      total: asks.length > 1 ? asks.length : "",
+      isHidden: !asks.length,
+    }),
+    running: ({ running, running_count: count, running_forever: forever, ended }) => ({
+      rows: running.slice(0, isLong ? undefined : SHORT).map(([key, name, tag, number]) => ({ key, style: "running", name, tag, number, button: CANCEL })),
+      total: counted(count, forever),
+      note: count > running.length && isLong ? `and ${count - running.length} more, in the report` : count ? "" : "Nothing.",
+      all: running.length <= SHORT ? "" : isLong ? "Show fewer" : `and ${running.length - SHORT} more`,
+      isHidden: ended,
+    }),
+    failed: ({ failed, failed_count: total, failed_more: more }) => ({
+      rows: failed.map(([key, count, name, headline, tag, place, keys]) => {
+        const button = { do: "retry", style: "retry", text: keys.length > 1 ? `Try ${keys.length} again` : "Try again", label: "Try", after: " again" };
+        return { key, style: "failed", name, tag, count, keys, button, text: headline + (place && ` · ${place}`), which: count > 1 ? `failure ${key}` : "" };
+      }),
+      total,
+      note: more ? `and ${more} more, in the report` : "",
+      isHidden: !failed.length,
+    }),
+    waiting: ({ waiting, unexplained, idle, ended }) => {
+      const notes = [unexplained && `and ${unexplained} more, not looked at`, idle && `${idle} ${idle === 1 ? "waits" : "wait"} for other jobs to end`].filter(Boolean);
+      return {
+        rows: waiting.map(([key, job, count, name, text]) => ({ key, style: "scheduled", name, job, count, text, which: count > 1 ? `wait ${key}` : "" })),
+        note: notes.join(" · "),
+        isHidden: ended || !(waiting.length || notes.length),
+      };
+    },
+  };
+  function showSection(name, { rows, total = "", note = "", all = "", isHidden = false }, isForced) {
+    const section = $(`#${name}`), button = section.querySelector(":scope > .all");
+    if (isHidden && section.contains(document.activeElement)) ($("#running .pick") ?? finder).focus();
+    section.hidden = isHidden;
+    set(section.querySelector(".total"), String(total));
+    patch(section.querySelector(":scope > ol"), rows, fillRow, isForced);
+    set(section.querySelector(":scope > p.note"), note);
+    if (!button) return;
+    button.hidden = !all;
+    set(button, all);
   }
-
   function showLists(next) {
-    showAsks(next);
-    const rows = isLong ? next.running : next.running.slice(0, SHORT), more = next.running.length - SHORT;
-    const hidden = next.running_count - next.running.length, all = $("#running > .all");
-    all.hidden = more < 1;
-    set(all, isLong ? "Show fewer" : `and ${more} more`);
-    set($("#running .total"), `${next.running_count - next.running_forever}${next.running_forever ? ` and ${next.running_forever} forever` : ""}`);
-    patch($("#running > ol"), rows, (row, [, name, tag, time]) => {
-      fillRow(row, "running", name, tag, 1);
-      if (row.children.length === 1) {
-        const button = element("button", "cancel", "×");
-        button.type = "button";
-        Object.assign(button.dataset, { do: "cancel", question: "Cancel?" });
-        row.append(element("span", "number"), button);
-      }
-      set(row.children[1], time);
-      row.children[2].setAttribute("aria-label", `Cancel ${name}`);
-    });
-    set($("#running > .note"), hidden > 0 && isLong ? `and ${hidden} more, in the report` : next.running_count ? "" : "Nothing.");
-    $("#running").hidden = next.ended;
-    if (!next.failed.length && $("#failed").contains(document.activeElement)) $("#running .pick")?.focus();
-    $("#failed").hidden = !next.failed.length;
-    set($("#failed .total"), String(next.failed_count));
-    patch($("#failed > ol"), next.failed, (row, [, count, names, headline, tag, place, keys]) => {
-      fillRow(row, "failed", names, tag, count);
-      row.dataset.keys = keys;
-      row.dataset.which = count > 1 ? `failure ${row.dataset.key}` : "";
-      if (row.children.length === 1) {
-        const button = element("button", "retry");
-        button.type = "button";
-        button.dataset.do = "retry";
-        row.append(button, element("div", "sub more"));
-      }
-      set(row.children[1], keys.length > 1 ? `Try ${keys.length} again` : "Try again");
-      set(row.children[2], headline + (place && ` · ${place}`));
-      row.children[1].setAttribute("aria-label", `Try ${names} again`);
-    });
-    set($("#failed > .note"), next.failed_more ? `and ${next.failed_more} more, in the report` : "");
-    patch($("#waiting > ol"), next.waiting, (row, [, key, count, names, text]) => {
-      fillRow(row, "scheduled", names, "", count);
-      row.dataset.job = key;
-      row.dataset.which = count > 1 ? `wait ${row.dataset.key}` : "";
-      if (row.children.length === 1) row.append(element("div", "sub"));
-      set(row.children[1], text);
-    });
-    const words = (count, text) => (count ? [`${count} ${count === 1 ? "waits" : "wait"} ${text}`] : []);
-    const notes = [...(next.unexplained ? [`and ${next.unexplained} more, not looked at`] : []), ...words(next.idle, "for other jobs to end")];
-    $("#waiting").hidden = next.ended || !(next.waiting.length || notes.length);
-    set($("#waiting > .note"), notes.join(" · "));
-    if (!isWholeLog && !log.querySelector("input").value) fillLog(next.log);
+    Object.entries(SECTIONS).forEach(([name, describe]) => showSection(name, describe(next)));
+    if (!isWholeLog && !filter.value) fillLog(next.log);
   }
 
   // ---- the log of the run
 
-  function fillLog({ lines, count }) {
-    const all = log.querySelector(":scope > .all"), isFiltered = log.querySelector("input").value !== "";
-    log.hidden = !count && !isFiltered && !isWholeLog;
-    set(log.querySelector(".total"), String(count));
-    patch(log.querySelector(":scope > ol"), lines, (row, [, kind, key, name, time, text]) => {
-      fillRow(row, kind, name || "the run", "", 1);
-      if (row.children.length === 1) row.append(element("span", "number"), element("div", "sub"));
-      row.dataset.job = key ?? "";
-      row.firstChild.disabled = key === null;
-      set(row.children[1], time);
-      set(row.children[2], text);
-    });
-    set(log.querySelector(":scope > .note"), count ? (count > lines.length && (isWholeLog || isFiltered) ? `and ${count - lines.length} earlier` : "") : "Nothing.");
-    all.hidden = isFiltered || (!isWholeLog && count <= lines.length);
-    set(all, isWholeLog ? "Show fewer" : `and ${count - lines.length} earlier`);
+  function fillLog({ lines, count }, isForced) {
+    const isFiltered = filter.value !== "", more = count - lines.length;
+    showSection("log", {
+      rows: lines.map(([key, style, job, name, number, text]) => {
+        const isGroup = Array.isArray(job);
+        return { key, style, name: name || "the run", number, text, job: isGroup ? job[0] : job, count: isGroup ? job.length : 1, which: isGroup ? `log ${key}` : "" };
+      }),
+      total: count,
+      note: !count ? "Nothing." : more && (isWholeLog || isFiltered) ? `and ${more} earlier` : "",
+      all: isFiltered || !(more || isWholeLog) ? "" : isWholeLog ? "Show fewer" : `and ${more} earlier`,
+      isHidden: !count && !isFiltered && !isWholeLog,
+    }, isForced);
   }
-  async function showLog() {
-    const words = log.querySelector("input").value;
-    const lines = await (await fetch(`log?words=${encodeURIComponent(words)}`, { cache: "no-store" })).json();
-    if (words === log.querySelector("input").value && (words || isWholeLog)) fillLog(lines);
+  async function showLog(isForced) {
+    const words = filter.value, lines = await ask("log", { words });
+    if (words === filter.value && (words || isWholeLog)) fillLog(lines, isForced);
   }
-  const noAnswer = () => say("trioflow look does not answer.", true);
-  log.querySelector("input").addEventListener("input", (event) => (event.target.value || isWholeLog ? showLog().catch(noAnswer) : fillLog(state.log)));
-  log.querySelector(":scope > .all").addEventListener("click", () => {
-    isWholeLog = !isWholeLog;
-    if (isWholeLog) showLog().catch(noAnswer);
-    else fillLog(state.log);
+  const followLog = () => (filter.value || isWholeLog ? showLog(true).catch(noAnswer) : fillLog(state.log, true));
+  filter.addEventListener("input", () => {
+    const words = filter.value.toLowerCase().split(/\s+/);
+    const textOf = (row) => `${row.firstChild.textContent} ${row.querySelector(":scope > .sub").textContent}`.toLowerCase();
+    $("#log > ol").querySelectorAll(":scope > li").forEach((row) => (row.hidden = !words.every((word) => textOf(row).includes(word)))); // at once
+    followLog();
+  });
+  lists.addEventListener("click", (event) => {
+    if (event.target.matches("#log > .all")) isWholeLog = !isWholeLog;
+    else if (event.target.matches("#running > .all")) isLong = !isLong;
+    else return;
+    showLists(state);
+    followLog();
   });
 
   // ---- jobs by name, state, box or row: a list below the row that was chosen, or above all
@@ -342,30 +302,25 @@
     found.querySelectorAll("li").forEach((one) => one.remove());
     if (wanted) showFound().then(() => row || finder === document.activeElement || found.scrollIntoView({ block: "nearest" })).catch(noAnswer);
   }
-  async function showFound() {
+  async function showFound(isForced) {
     const words = finder.value.trim(), which = wanted?.which ?? "";
     if (!words && !which) return void (found.hidden = true);
-    const query = new URLSearchParams({ seen, which, words });
-    const { title, count, counts, jobs } = await (await fetch(`jobs?${query}`, { cache: "no-store" })).json();
+    const { title, count, counts, jobs } = await ask("jobs", { seen, which, words });
     if (!jobs || words !== finder.value.trim() || which !== (wanted?.which ?? "")) return;
-    found.hidden = false;
-    set(found.querySelector("bdi"), [words && `“${words}”`, title].filter(Boolean).join(" in "));
-    set(found.querySelector(".total"), counts || "nothing");
-    patch(found.querySelector("ol"), jobs, (row, [, name, style, text, time, tag]) => {
-      fillRow(row, style, name, tag, 1);
-      row.querySelector(".swatch").className = `swatch s-${style}`;
-      if (row.children.length === 1) row.append(element("span", "number"));
-      set(row.children[1], [text, time].filter(Boolean).join(" "));
-    });
-    set(found.querySelector(".more"), count > jobs.length ? `and ${count - jobs.length} more: type a part of their names` : "");
+    set(found.querySelector(".title bdi"), [words && `“${words}”`, title].filter(Boolean).join(" in "));
+    showSection("found", {
+      rows: jobs.map(([key, name, style, text, time, tag]) => ({ key, style, name, tag, number: [text, time].filter(Boolean).join(" ") })),
+      total: counts || "nothing",
+      note: count > jobs.length ? `and ${count - jobs.length} more: type a part of their names` : "",
+    }, isForced);
   }
   finder.addEventListener("input", () => {
     if (finder.value && found.closest("li")) find(null);
-    showFound().catch(noAnswer);
+    showFound(true).catch(noAnswer);
   });
   finder.addEventListener("keydown", (event) => {
     const first = found.hidden ? null : found.querySelector(".pick");
-    if (event.key === "Enter" && first) choose(Number(first.closest("li").dataset.key));
+    if (event.key === "Enter") first?.click();
     if (event.key === "ArrowDown" && first) {
       event.preventDefault();
       event.stopPropagation();
@@ -379,7 +334,7 @@
 
   // ---- the graph
 
-  const SVG = "http://www.w3.org/2000/svg";
+  const SVG = "http://www.w3.org/2000/svg", give = (node, values) => Object.entries(values).forEach(([name, value]) => node.setAttribute(name, value));
   async function showMap(next) {
     map.hidden = !(next.graph || next.graph_note);
     set(map.querySelector(".note"), next.graph_note ?? "");
@@ -388,20 +343,16 @@
       picture = next.graph;
       const text = await (await fetch("graph")).text();
       const own = document.importNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true);
-      own.setAttribute("role", "group");
-      own.setAttribute("aria-label", "The graph of the jobs");
-      own.querySelectorAll(".node, .cluster").forEach((node) => node.setAttribute("role", "button"));
+      Object.assign(own, { role: "group", ariaLabel: "The graph of the jobs" });
+      own.querySelectorAll(".node, .cluster").forEach((node) => (node.role = "button"));
       own.querySelectorAll(".node").forEach((node, index) => node.setAttribute("tabindex", index ? -1 : 0)); // arrows lead to the others
       map.querySelector(".card").replaceChildren(own);
-      const hasLabels = own.querySelector(".node text") !== null;
-      own.style.minWidth = `${(hasLabels ? 0.58 : 0.4) * own.width.baseVal.value}px`; // so that it can be read
-      if (!hasLabels) own.style.maxHeight = "408px";
+      own.style.minWidth = `${(own.querySelector(".node text") ? 0.58 : 0.4) * own.width.baseVal.value}px`; // so that it can be read
     }
     Object.entries(state.nodes ?? {}).forEach(([id, [style, text, key, count, shares]]) => {
       const node = document.getElementById(id); // each layout has names of its own
       if (!node) return;
-      const kind = node.classList.contains("node") ? "node" : "cluster";
-      const name = `${kind} ${style}${key === chosen ? " chosen" : ""}`;
+      const kind = node.classList.contains("node") ? "node" : "cluster", name = `${kind} ${style}${key === chosen ? " chosen" : ""}`;
       if (node.getAttribute("class") !== name) node.setAttribute("class", name);
       set(node.querySelector("title"), text);
       if (!count) return;
@@ -416,15 +367,13 @@
     const text = JSON.stringify(shares), box = node.querySelector("path, polygon").getBBox();
     if (node.dataset.shares === text || !box.width) return;
     node.dataset.shares = text;
-    label.setAttribute("text-anchor", "middle");
-    label.setAttribute("x", box.x + box.width / 2);
+    give(label, { "text-anchor": "middle", x: box.x + box.width / 2 });
     node.querySelectorAll("rect").forEach((bar) => bar.remove());
     const total = shares.reduce((sum, [, count]) => sum + count, 0), width = box.width - 10;
     const widths = shares.map(([, count]) => Math.max(3, (width * count) / total)), excess = widths.reduce((sum, one) => sum + one, 0) / width;
     let x = box.x + 5;
     shares.forEach(([style], index) => {
-      const bar = node.appendChild(document.createElementNS(SVG, "rect"));
-      Object.entries({ class: style, x, y: box.y + box.height - 6, width: widths[index] / excess, height: 3 }).forEach(([name, value]) => bar.setAttribute(name, value));
+      give(node.appendChild(document.createElementNS(SVG, "rect")), { class: style, x, y: box.y + box.height - 6, width: widths[index] / excess, height: 3 });
       x += widths[index] / excess;
     });
   }
@@ -451,7 +400,7 @@
     delete panel.dataset.key;
     lists.querySelectorAll("li").forEach((row) => row.classList.toggle("chosen", row.dataset.key === String(key)));
     if (state) showMap(state);
-    if (key !== null) showJob().catch(() => say("trioflow look does not answer.", true));
+    if (key !== null) showJob().catch(noAnswer);
   }
 
   // A box of many jobs opens to all of them; a frame is that of a group, which is a job, too.
@@ -470,17 +419,21 @@
     fill(node, value);
   }
 
-  function whole(key, text) {
-    const link = element("button", "whole", text), line = element("span");
-    link.type = "button";
+  function linkTo([key, name, style]) {
+    if (key === null) return element("bdi", "", name);
+    const link = Object.assign(buttonOf(), { title: style, ariaLabel: `${name}, ${style}` });
+    link.dataset.job = key;
+    link.append(element("i", `swatch s-${style}`), element("bdi", "", name));
+    return link;
+  }
+  function linkToAll(key, text) {
+    const link = buttonOf("whole", text);
     link.dataset.which = `in ${key}`;
-    line.append(link);
-    return line;
+    return link;
   }
 
   async function showJob() {
-    const key = chosen;
-    const job = await (await fetch(`job?seen=${seen}&key=${key}`, { cache: "no-store" })).json();
+    const key = chosen, job = await ask("job", { seen, key });
     if (chosen !== key || job.key !== key) return;
     const isSame = !panel.hidden && panel.dataset.key === String(key);
     panel.dataset.key = key;
@@ -494,28 +447,18 @@
     part(".state", [job.style, job.state], (node) => node.replaceChildren(element("i", `swatch s-${job.style}`), job.state));
     set(panel.querySelector(".unkept"), job.unkept);
     part("dl", job.facts, (node) => node.replaceChildren(...job.facts.flatMap(([name, text]) => [element("dt", "", name), element("dd", "", text)])));
-    part(".links", [job.blocked_by, job.group, job.requires, job.required_by, job.inside], (node) => node.replaceChildren(...(job.inside ? [element("span", "", "has"), whole(key, job.inside)] : []), ...[["blocked by", job.blocked_by], ["in group", job.group], ["requires", job.requires], ["required by", job.required_by]].flatMap(([title, links]) => {
-      if (!links.length) return [];
+    const links = [
+      ["has", job.inside && [linkToAll(key, job.inside)]],
+      ...[["blocked by", job.blocked_by], ["in group", job.group], ["requires", job.requires], ["required by", job.required_by]].map(([title, jobs]) => [title, jobs.map(linkTo)]),
+    ].filter(([, nodes]) => nodes.length);
+    part(".links", [job.blocked_by, job.group, job.requires, job.required_by, job.inside], (node) => node.replaceChildren(...links.flatMap(([title, nodes]) => {
       const line = element("span");
-      links.forEach(([number, name, style]) => {
-        const link = element(number === null ? "span" : "button");
-        if (number !== null) {
-          link.type = "button";
-          link.dataset.job = number;
-          link.append(element("i", `swatch s-${style}`));
-          link.title = style;
-          link.setAttribute("aria-label", `${name}, ${style}`);
-        }
-        link.append(element("bdi", "", name));
-        line.append(link);
-      });
+      line.append(...nodes);
       return [element("span", "", title), line];
     })));
-    part(".files", job.files, (node) => node.replaceChildren(...job.files.map(([stream, address, path]) => {
-      const line = element("span", "", `${stream}: `), link = element("a", "", path);
-      link.href = address;
-      link.target = "_blank";
-      line.append(link);
+    part(".files", job.files, (node) => node.replaceChildren(...job.files.map(([stream, href, path]) => {
+      const line = element("span", "", `${stream}: `);
+      line.append(Object.assign(element("a", "", path), { href, target: "_blank" }));
       return line;
     })));
     const texts = [["traceback", job.traceback], [job.command_facts || "command", job.command], ...job.outputs].filter(([, text]) => text);
@@ -534,6 +477,7 @@
     clearTimeout(fade);
     if (seconds < Infinity) fade = setTimeout(() => set(answer, ""), 1000 * seconds);
   }
+  const noAnswer = () => say("trioflow look does not answer.", true);
   function disarm() {
     if (!armed) return;
     clearTimeout(armed.timer);
@@ -548,18 +492,12 @@
     button.dataset.armed = "";
   }
   async function steer(request) {
-    try {
-      const response = await fetch("steer", {
-        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request),
-      });
-      const { done, error } = await response.json();
-      if (request.do !== "answer") return say(error ?? done, error !== undefined);
-      if (error === undefined) say(done, false);
-      refused.set(request.job, error ?? ""); // stands below its question
-      showAsks(state);
-    } catch {
-      say("trioflow look does not answer.", true);
-    }
+    const response = await fetch("steer", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request) });
+    const { done, error } = response.ok ? await response.json() : { error: "refused: it is too long, or the page is not the one of this run" };
+    if (request.do !== "answer") return say(error ?? done, error !== undefined);
+    if (error === undefined) say(done, false);
+    refused.set(request.job, error ?? ""); // stands below its question
+    showSection("asks", SECTIONS.asks(state));
   }
 
   document.addEventListener("click", (event) => {
@@ -573,28 +511,22 @@
     if (button.dataset.question && armed?.button !== button) return arm(button, owner);
     const request = { do: action, seen: armed?.seen ?? owner?.dataset.seen ?? seen, job: key };
     disarm();
-    if (action === "retry" && owner) request.value = (owner.dataset.keys ?? owner.dataset.key).split(",").map(Number);
+    if (action === "retry" && owner) request.value = (owner.dataset.keys || owner.dataset.key).split(",").map(Number);
     if (action === "answer") request.value = button.dataset.value ?? owner.querySelector("input").value;
     if (action === "window") {
       request.value = Number(owner.querySelector("input").value);
       if (!Number.isInteger(request.value) || request.value < 1) return say("give a whole number from 1 up", true);
     }
-    steer(request);
-  });
-  $("#running > .all").addEventListener("click", () => {
-    isLong = !isLong;
-    showLists(state);
-  });
-  $("#windows ul").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.matches("input")) event.target.closest("li").querySelector("button").click();
-  });
-  $("#asks").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.matches("input")) event.target.parentNode.querySelector("button").click();
+    steer(request).catch(noAnswer);
   });
   document.addEventListener("pointermove", () => (moved = performance.now()), { passive: true });
   document.addEventListener("click", (event) => {
-    const pick = event.target.closest(".pick, #job .links button, #job .close"), node = event.target.closest("#map :is(.node, .cluster)");
+    const pick = event.target.closest(".pick, #job .links button, #job .close"), count = event.target.closest("#counts a"), node = event.target.closest("#map :is(.node, .cluster)");
     if (node) pickBox(node);
+    if (count) {
+      event.preventDefault();
+      find(`state ${count.dataset.state}`);
+    }
     if (!event.target.closest("#windows")) $("#windows").open = false;
     if (!pick) return;
     const row = pick.closest("li");
@@ -610,6 +542,7 @@
     node.setAttribute("tabindex", 0);
   });
   document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches("#windows input, #asks input")) event.target.parentNode.querySelector("button").click();
     if (event.key === "Escape") {
       if (armed) disarm();
       else if ($("#windows").open) $("#windows").open = false;
@@ -630,9 +563,7 @@
       event.preventDefault();
       return neighbour(node, ARROWS[event.key]).focus();
     }
-    const picks = [...lists.querySelectorAll(".pick")];
-    const at = picks.indexOf(document.activeElement);
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const picks = [...lists.querySelectorAll(".pick")], at = picks.indexOf(document.activeElement), step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (at < 0 || !step) return;
     event.preventDefault();
     picks[Math.min(picks.length - 1, Math.max(0, at + step))].focus();
@@ -640,8 +571,7 @@
 
   // ---- the report below, asked for only while it is open
 
-  const PARTS = ["header", "#graph", "#timeline > .scroll", "#families", "#forever", "#about"];
-  const shown = new Map();
+  const PARTS = ["header", "#graph", "#timeline > .scroll", "#families", "#forever", "#about"], shown = new Map();
   function replace(page, selector) {
     const next = page.querySelector(`#rest ${selector}`), place = $(`#rest ${selector}`);
     if (!next || !place || shown.get(selector) === next.outerHTML) return;
@@ -653,20 +583,16 @@
     if (selector === "header") place.className = next.className;
     place.replaceChildren(...next.childNodes);
   }
-  const followReport = () => (following ??= loadReport().finally(() => (following = null)));
+  // If nobody answers, the next poll says so.
+  const followReport = () => (following ??= loadReport().catch(() => {}).finally(() => (following = null)));
   async function loadReport() {
-    try {
-      const response = await fetch(`page?have=${reportVersion}`, { cache: "no-store" });
-      const text = await response.text();
-      if (!response.ok || !text) return;
-      reportVersion = response.headers.get("X-Version");
-      const page = new DOMParser().parseFromString(text, "text/html"); // runs no script, and loads nothing
-      PARTS.forEach((selector) => replace(page, selector));
-      const data = JSON.parse(page.getElementById("data").textContent);
-      document.dispatchEvent(new CustomEvent("trioflow:data", { detail: data }));
-    } catch {
-      // the next poll says that nobody answers
-    }
+    const response = await fetch(`page?have=${reportVersion}`, { cache: "no-store" });
+    const text = await response.text();
+    if (!response.ok || !text) return;
+    reportVersion = response.headers.get("X-Version");
+    const page = new DOMParser().parseFromString(text, "text/html"); // runs no script, and loads nothing
+    PARTS.forEach((selector) => replace(page, selector));
+    document.dispatchEvent(new CustomEvent("trioflow:data", { detail: JSON.parse(page.getElementById("data").textContent) }));
   }
   rest.addEventListener("toggle", () => rest.open && reportVersion !== String(version) && followReport());
   poll();
