@@ -168,6 +168,11 @@ class TrioLoop(Backend):
         tasks = [main_task]
         for task in tasks:
             tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+        # Those of trio itself, in whose nurseries the main task is.
+        root = main_task
+        while root.parent_nursery is not None:
+            root = root.parent_nursery.parent_task
+            tasks.append(root)
         return [task.coro for task in reversed(tasks)]
 
     def clock(self) -> Callable[[], float]:

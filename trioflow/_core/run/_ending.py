@@ -228,10 +228,18 @@ def end_after_crash(run: Run, main_task: Any) -> None:
 
 
 def _close(coroutine: Any) -> None:
-    """Close a coroutine that will not be resumed. What it awaits while it unwinds raises an error."""
+    """Close a coroutine that will not be resumed, from the inside. What it awaits while it unwinds raises an error.
+
+    If the outer one were closed first, the error would drop what it awaits, which the garbage collector would then
+    close within the loop of a later run.
+    """
     for _ in range(MAX_CLOSES):
+        innermost = coroutine
+        while getattr(awaited := getattr(innermost, "cr_await", None), "cr_frame", None) is not None:
+            innermost = awaited
         with contextlib.suppress(BaseException):  # it awaits something else, or has raised this exception
-            coroutine.close()
+            innermost.close()
+        if coroutine.cr_frame is None:
             return
 
 
