@@ -44,7 +44,9 @@ def differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterato
     yield from hook_differences(expected, seen, outermost if scenario.apart else set())
     for when, look, other in zip(LOOKS, expected.looks, seen.looks, strict=False):
         for what, value in look.items():
-            if not agrees(value, other[what]):
+            if what not in other:  # of a job that was never added, or of a scheduler that has left
+                yield f"at {when}, {what} is not known instead of {value}"
+            elif not agrees(value, other[what]):
                 yield f"at {when}, {what} is {other[what]} instead of {value}"
 
 
