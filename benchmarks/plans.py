@@ -65,7 +65,7 @@ class Plan:
     nodes: int = 100
     node_commands: int = 500  # on one node
     kept_nodes: int = 20  # whose memory is measured, more than two; 0: none
-    grouped: int = 5_000  # jobs in groups of five, and with a timeout
+    grouped: int = 5_000  # jobs in groups of five, with a timeout, and in chains
     waiting_sizes: tuple[int, ...] = (250, 1_000, 4_000, 10_000)
     grouped_sizes: tuple[int, ...] = (30_000, 100_000)  # besides, in groups of five
     key_sizes: tuple[int, ...] = (1_000, 1_000_000)
@@ -100,8 +100,8 @@ NODES: Final = "nodes"
 """The case with other programs that take seconds to start: not among those of the short plans."""
 
 CASES: Final = (
-    ELAPSED, "small", "running", "sleepers", "growth", "memory", "cancel", "groups", "waiting", "keys", "makespans",
-    "rates", "adaptive", "commands", NODES,
+    ELAPSED, "small", "running", "sleepers", "growth", "memory", "cancel", "groups", "windows", "waiting", "keys",
+    "makespans", "rates", "adaptive", "commands", NODES,
 )  # fmt: skip
 
 FULL: Final = Plan(
@@ -121,7 +121,7 @@ FULL: Final = Plan(
 
 QUICK: Final = Plan(
     name="quick",
-    cases=(ELAPSED, "small", "running", "sleepers", "memory", "cancel", "groups", "makespans", "commands"),
+    cases=(ELAPSED, "small", "running", "sleepers", "memory", "cancel", "groups", "windows", "makespans", "commands"),
     rounds=2,
     few_rounds=2,
     grids=(
@@ -143,7 +143,7 @@ PAGES: Final = replace(
     QUICK,
     name="pages",
     cases=(
-        ELAPSED, "small", "running", "sleepers", "memory", "waiting", "rates", "adaptive", "commands", NODES,
+        ELAPSED, "small", "running", "sleepers", "memory", "windows", "waiting", "rates", "adaptive", "commands", NODES,
     ),
     rounds=5,
     grids=tuple(replace(grid, sizes=(min(3_000, *grid.sizes),)) for grid in QUICK.grids),
@@ -163,7 +163,7 @@ PAGES: Final = replace(
 
 CHECK: Final = Plan(
     name="check",
-    cases=("running", "memory", "groups", "waiting", "keys", "makespans"),
+    cases=("running", "memory", "groups", "windows", "waiting", "keys", "makespans"),
     rounds=3,
     few_rounds=2,
     grids=(

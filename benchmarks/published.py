@@ -143,6 +143,7 @@ TABLES: Final = {
                     "others",
                     "different needs: a job of many beside one of few",
                 ),
+                "chains in a window of 8, beside a semaphore by hand": ("others", "chains in a window, checkpoint"),
                 "requests under a `Rate`: time, beside the least that the server allows": (
                     "limits",
                     "requests per minute, time",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from ..measuring import Contest
@@ -17,7 +18,7 @@ CASES: Final[dict[str, Case]] = {
     "growth": running.growth,
     "memory": memory.memory,
     "cancel": cancelling.cancel,
-    "groups": groups.groups,
+    **{case: partial(groups.beside_hand, case) for case in groups.SCENARIOS},
     "small": small.small,
     "waiting": waiting.waiting,
     "keys": keys.keys,

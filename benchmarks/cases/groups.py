@@ -1,4 +1,4 @@
-"""Groups of five in a scheduler, and jobs with a timeout, compared with code written by hand for just this.
+"""Groups of five, jobs with a timeout, and chains in a window, compared with code written by hand for just this.
 
 By hand there is a task for each job, in a nursery or a `TaskGroup`, which keeps no results, states or times.
 """
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import trio
 
-from trioflow import Job, Scheduler
+from trioflow import Job, Scheduler, Sequence
 
 from .. import loops
 from ..bodies import BODIES, Body
@@ -26,6 +26,9 @@ GROUP: Final = 5
 BY_HAND: Final = {"trio": "nursery", "asyncio": "TaskGroup"}
 GROUPS: Final = "groups of five"
 TIMEOUT: Final = "timeout"
+CHAINS: Final = "chains in a window"
+CHAIN: Final = 50
+WINDOW: Final = 8
 
 Run = Callable[[], Awaitable[Any]]
 Build = Callable[[str, int, Body], Run]
@@ -39,6 +42,15 @@ def groups_of_ours(backend: str, size: int, body: Body) -> Run:
 
 def timed_by_us(backend: str, size: int, body: Body) -> Run:
     return partial(Scheduler([Job(body, number, timeout=HOUR) for number in range(size)]).co_run, check=True)
+
+
+def chains_of_ours(backend: str, size: int, body: Body) -> Run:
+    chains = [Sequence(Job(body, number) for number in chain) for chain in chains_of(size)]
+    return partial(Scheduler(chains, jobs_window=WINDOW).co_run, check=True)
+
+
+def chains_of(size: int) -> list[range]:
+    return [range(first, min(first + CHAIN, size)) for first in range(0, size, CHAIN)]
 
 
 # ---- by hand
@@ -90,26 +102,44 @@ def timed_by_hand(backend: str, size: int, body: Body) -> Run:
     return run
 
 
+def chains_by_hand(backend: str, size: int, body: Body) -> Run:
+    async def chain(numbers: range, semaphore: Any) -> None:
+        for number in numbers:
+            async with semaphore:
+                await body(number)
+
+    async def run() -> None:
+        semaphore = trio.Semaphore(WINDOW) if backend == "trio" else asyncio.Semaphore(WINDOW)
+        async with tasks(backend) as start:
+            for numbers in chains_of(size):
+                start(chain, numbers, semaphore)
+
+    return run
+
+
 # ---- all of them
 
-SCENARIOS: Final[tuple[tuple[str, tuple[str, ...], Build, Build], ...]] = (
-    (GROUPS, ("no-op", "checkpoint"), groups_of_ours, groups_by_hand),
-    (TIMEOUT, ("no-op", "nap"), timed_by_us, timed_by_hand),
-)
-"""The name, the bodies, ours, and by hand."""
+SCENARIOS: Final[dict[str, tuple[tuple[str, tuple[str, ...], Build, Build], ...]]] = {
+    "groups": (
+        (GROUPS, ("no-op", "checkpoint"), groups_of_ours, groups_by_hand),
+        (TIMEOUT, ("no-op", "nap"), timed_by_us, timed_by_hand),
+    ),
+    "windows": ((CHAINS, ("no-op", "checkpoint"), chains_of_ours, chains_by_hand),),
+}
+"""For each case the name, the bodies, ours, and by hand."""
 
 
-def groups(plan: Plan) -> Iterator[Contest]:
-    """Measure each scenario with each of its bodies."""
+def beside_hand(case: str, plan: Plan) -> Iterator[Contest]:
+    """Measure each scenario of a case with each of its bodies."""
     for backend in plan.loops:
-        for name, bodies, ours, by_hand in SCENARIOS:
+        for name, bodies, ours, by_hand in SCENARIOS[case]:
             for body in bodies:
                 setting = Setting(backend, name, body, plan.grouped)
                 contestants = [
                     Contestant(who, setting, partial(attempt, build, setting), partial(verify, who, build, setting))
                     for who, build in ((OURS, ours), (BY_HAND[backend], by_hand))
                 ]
-                yield Contest("groups", contestants, plan.rounds)
+                yield Contest(case, contestants, plan.rounds)
 
 
 def attempt(build: Build, setting: Setting) -> Sample:

@@ -56,7 +56,7 @@ class Standstill:
     def count_worker(self, number: int) -> None:
         """Count one worker more that is active (1), or one fewer (-1); with 0, none."""
         self._active_count += number
-        if number > 0:
+        if number > 0 and self._stop_timer is not None:
             self.close()
 
     def close(self) -> None:
