@@ -307,7 +307,7 @@ def run(words: list[str], place: str) -> None:
     elif words[0] == "-c":
         sys.argv = ["-c", *words[2:]]
         sys.path.insert(0, "")
-        exec(compile(words[1], "<string>", "exec"), main.__dict__)
+        exec(compile(words[1], "<string>", "exec", dont_inherit=True), main.__dict__)
     elif os.path.isdir(words[0]) or words[0].endswith(".pyz"):
         sys.argv = words
         sys.path.insert(0, words[0])
@@ -317,7 +317,7 @@ def run(words: list[str], place: str) -> None:
         sys.path.insert(0, os.path.dirname(os.path.realpath(words[0])))
         main.__file__ = "<stdin>" if words[0] == "-" else words[0]
         with open(0 if words[0] == "-" else words[0], "rb") as file:
-            code = compile(file.read(), words[0], "exec")
+            code = compile(file.read(), words[0], "exec", dont_inherit=True)
         exec(code, main.__dict__)
 
 

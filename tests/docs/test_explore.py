@@ -21,7 +21,7 @@ def test_the_story_on_the_page_is_that_of_the_example() -> None:
     assert re.fullmatch(r"Run \d+ of 1000 \(seed=1\) violates an invariant. The shortest story of it:", heading)
     (seed,) = re.findall(r"seed='(.*)'\)$", shown)
     names: dict[str, str] = {}
-    exec(compile(code.replace("seed=1", f"seed={seed!r}"), "transfers.py", "exec"), names)
+    exec(compile(code.replace("seed=1", f"seed={seed!r}"), "transfers.py", "exec", dont_inherit=True), names)
     lines = code.splitlines()
 
     def with_code(found: re.Match[str]) -> str:  # the page is in no file of its own, so no line is found
