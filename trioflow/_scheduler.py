@@ -190,17 +190,27 @@ class Scheduler(BaseScheduler):
         return run
 
     def _begin_hold(self) -> None:
+        from .view.look import _loaded_files
         from .view.look._answers import start_or_warn
 
         start_or_warn()  # who is to mend something can look
+        _loaded_files.remember()
 
     def _hold_advice(self) -> str:
+        from .view.look import _loaded_files
         from .view.look._answers import answer_thread
 
+        _loaded_files.remember()  # what jobs have imported
         if not answer_thread.is_running():
             return super()._hold_advice()
         look = f"trioflow look {os.getpid()}"
-        return f"try_again() or `{look} --retry` tries them again, resume() or `{look} --resume` ends it"
+        reload = " --reload" if self._changed_files() else ""
+        return f"try_again() or `{look} --retry{reload}` tries them again, resume() or `{look} --resume` ends it"
+
+    def _changed_files(self) -> list[str]:
+        from .view.look import _loaded_files
+
+        return [*map(os.path.basename, _loaded_files.changed_files())]
 
     def _store_outcome(self, run: Run) -> None:
         super()._store_outcome(run)

@@ -1,5 +1,7 @@
 """Let `trioflow look PID` look into this program, on Python 3.11 to 3.13; newer ones need nothing in the program.
 
+`reload` gives a program that runs its mended code, as `trioflow look PID --reload` does.
+
 `trioflow run` and `trioflow batch` do so for their runs, and the environment variable `TRIOFLOW_LOOK=1` for any
 program, from its first run on.
 """
@@ -29,3 +31,32 @@ def enable(*, steer: bool = True) -> None:
     """
     _answers.answer_thread.may_steer = steer
     _answers.answer_thread.start()
+
+
+def reload() -> str:
+    """Give each function and method whose code has changed in the program's own files its new code in place.
+
+    It gets the new code wherever it is kept, and whatever it is decorated with; new imports, functions, classes and
+    constants run. What has run does not run again: if anything else has changed, nothing is taken. What runs goes on
+    with the code that it has begun with. Worker processes of a `ProcessJob` begin anew.
+
+    What was loaded is remembered by `trioflow run` as it loads a file, and by a run with `hold=True` as it begins. The
+    logs of the runs in progress name what was taken. Annotations and docstrings of functions stay as they were.
+
+    Returns:
+        What was taken, and what keeps old code or its results, as words: "reloaded publish.py: upload".
+
+    Raises:
+        RuntimeError: what was loaded is not known, no file has changed, or not all that has changed can be taken. The
+            message names it, with its file and line, and all is as it was.
+
+    Example:
+        >>> from trioflow.look import reload
+        >>> def mend_and_try_again(scheduler: Scheduler) -> None:
+        ...     print(reload())
+        ...     scheduler.try_again()
+
+    """
+    from .view.look._reload import reload as reload_changed
+
+    return reload_changed()

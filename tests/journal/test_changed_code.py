@@ -131,3 +131,36 @@ def test_digests_of_runs_without_results_are_dropped() -> None:
         assert run_steps(STEPS, ("load, 1, label", first))[0] in "05"
         found.append(stored_runs())
     assert found == [[1], [1, 2], [1, 3]]
+
+
+MENDED = """
+from pathlib import Path
+import trioflow.look
+from trioflow import Job, JobState, Scheduler
+
+async def collect():
+    return 40
+
+async def upload(number):
+    return number + missing
+
+def mend(job):
+    if job.state is JobState.FAILED:
+        Path("steps.py").write_text(Path("steps.py").read_text().replace("+ " + "missing", "+ 2"))
+        print(trioflow.look.reload())
+        job.try_again()
+
+collected = Job(collect)
+jobs = [collected, Job(upload, collected, label="upload")]
+print(Scheduler(*jobs, hold=True, on_settled=mend).run(journal="run.db"), [job.result() for job in jobs])
+print(sum(job.restored for job in jobs))
+"""
+
+
+def test_what_was_mended_in_a_run_is_restored_by_the_next_one() -> None:
+    """It is stored under its name, and its code, which is that of the file by then, has not changed since."""
+    assert run_steps(MENDED.replace("missing", "1", 1), ("+ " + "1", "+ 2"))[0] == "True [40, 42]\n0"
+    assert python("-m", "trioflow", "journal", "run.db", "forget", "upload").returncode == 0
+    assert run_steps(MENDED)[0] == "reloaded steps.py: upload\nTrue [40, 42]\n1"
+    mended = Path("steps.py").read_text()
+    assert run_steps(mended) == ("True [40, 42]\n2", "")

@@ -27,6 +27,7 @@ Examples:
   trioflow look 4242 --pause
   trioflow look 4242 --cancel "build/test 7"
   trioflow look 4242 --retry "build/test 7"
+  trioflow look 4242 --retry --reload
   trioflow look 4242 --answer approve yes
 """
 WHOLE_RUN = "\n"
@@ -66,6 +67,7 @@ def parse_slots(value: str) -> int:
     "--retry", is_flag=False, flag_value=WHOLE_RUN, metavar="[PATH]",
     help="Try again all that has failed, with what it has blocked, or only the job at PATH.",
 )  # fmt: skip
+@click.option("--reload", is_flag=True, help="Take the code that was mended in the program's files, before a --retry.")
 @click.option("--answer", nargs=2, metavar="PATH VALUE", help="Answer the question of the job at PATH.")
 @click.option("--run", "label", metavar="LABEL", help="The run, if there are several; for --window also a path.")
 def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
@@ -83,7 +85,7 @@ def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
     from ..view.look import _client
 
     given = {name: value for name, value in options.items() if value not in (None, False)}
-    if len(given) > 1:
+    if len(given) > 1 and {*given} != {"retry", "reload"}:
         raise click.UsageError(f"give only one of {', '.join(f'--{name}' for name in given)}")
     word, value = next(iter(given.items()), ("", None))
     if pid is None:
@@ -104,6 +106,7 @@ def command(pid: int | Path | None, label: str | None, **options: Any) -> int:
             raise click.UsageError(f"a trace is shown by --web alone: trioflow look {pid} --web")
         if word not in ("", "json"):
             request = {"do": word, "value": None if value is True or value == WHOLE_RUN else value, "run": label}
+            request["reload"] = len(given) > 1
             _outputs.echo(_client.ask(pid, request)["done"])
             return SUCCESS_CODE
         record = _client.ask(pid)

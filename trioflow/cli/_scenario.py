@@ -31,6 +31,7 @@ from .. import _posix as posix
 from .._hints import nearest_name
 from ..abc import all_requirements, check_scenario, enclosing_schedulers, inputs_of, paths_of, printable, reachable
 from ..graph import keep_only, topological_order
+from ..view.look import _loaded_files
 from ..view.text import _failure_text, _selection, _symbols
 from . import USAGE_ERROR_CODE, _outputs
 
@@ -132,11 +133,13 @@ def load_file(path: Path) -> ModuleType:
         raise CliError(f"cannot read {printable(str(path))!r}: {error.strerror}") from None
     sys.path.insert(0, str(path.resolve().parent))
     sys.modules.update(dict.fromkeys((name, "__main__", "__mp_main__"), module))
+    _loaded_files.remember()
     # The file has its own future imports, not those of this module: https://docs.python.org/3/library/functions.html#compile
     call_user_function(
         lambda: exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__),
         f"{path} raised an exception while it was being loaded",
     )
+    _loaded_files.remember()  # what it has imported
     loaded_modules[:] = [module]
     return module
 

@@ -15,12 +15,11 @@ import functools
 import inspect
 import os
 import sys
-import time
 from typing import Any, Final
 
+from .._core.base._user_code import STARTED_AT
 from ._serialization import digest
 
-_STARTED_AT: Final = time.time()
 MAX_DIGESTS: Final = 1000
 
 
@@ -33,7 +32,7 @@ def digest_name(function: Any) -> str:
 def code_digest(code: Any) -> str:
     """Return the digest of the function that has this code object; "" if it has none."""
     try:
-        if os.stat(code.co_filename).st_mtime > _STARTED_AT:
+        if os.stat(code.co_filename).st_mtime > STARTED_AT:
             return ""
         source = inspect.getsource(code)
         tree = ast.parse(f"if 1:\n{source}" if source[:1].isspace() else source)

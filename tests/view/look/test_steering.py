@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,7 +19,8 @@ import pytest
 import trioflow.look
 from trioflow import First, Job, Scheduler, ThreadJob
 from trioflow.abc import incidents_of, printable
-from trioflow.view.look import _answers, _client, _steering
+from trioflow.view.look import _answers, _client, _loaded_files, _steering
+from trioflow.view.look._reload import NOTHING_KNOWN
 
 from ...bodies import nap, nothing
 from ...cli.command_line import trioflow as command
@@ -365,3 +367,62 @@ def test_a_program_without_a_run_has_nothing_to_steer() -> None:
     """Words need a run in progress, and only one of them is given at a time."""
     assert "no run is in progress" in look("--pause")
     assert "give only one of --pause, --window" in look("--pause", "--window", 3)
+
+
+HELD = """
+import sys
+from trioflow import Job, Scheduler
+
+async def upload():
+    return missing
+
+if __name__ == "__main__":
+    job = Job(upload, label="upload")
+    scheduler = Scheduler(job, label="night", hold=True)
+    print(scheduler.run(backend=sys.argv[1]), job.result())
+"""
+
+
+def test_another_program_takes_its_mended_code(backend: str, tmp_path: Path) -> None:
+    """A look says that a file has changed. What cannot be taken changes nothing, and nothing is tried again."""
+    file = tmp_path / "night.py"
+    file.write_text(HELD)
+    with subprocess.Popen(
+        [sys.executable, file, backend], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        held = next(line for line in program.stderr if "is held" in line)
+        again = ["look", str(program.pid), "--retry", "--reload"]
+        answers = [command(*again).output]
+        for old, new in (
+            ("return missing", "return (missing"),
+            ('"night"', '"day"'),
+            ("missing", "gone"),
+            ("missing", "42"),
+        ):
+            file.write_text(HELD.replace(old, new))
+            answers += [command("look", program.pid).output, command(*again).output]
+            if new == "gone":
+                held += next(line for line in program.stderr if "is held" in line)
+        ended = program.stdout.read()
+        log = program.stderr.read()
+    assert answers[0] == f"Error: process {program.pid}: no file of the program has changed since it was loaded\n"
+    assert "; night.py changed since it was loaded, which --reload takes" in answers[1]
+    assert "night.py:6: SyntaxError: '(' was never closed" in answers[2]
+    assert 'night.py:8: "if __name__' in answers[4]
+    reloaded = "reloaded night.py: upload"
+    assert answers[6] == answers[8] == f"{reloaded}; 'night': tried again; these wait or run again: upload\n"
+    assert f"{reloaded} by trioflow look, pid {os.getpid()}, user " in log
+    assert ended == "True 42\n"
+    assert "--reload" not in held
+
+
+def test_code_is_taken_alone_or_before_a_retry(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is of the process, so no run has to be chosen; what was loaded has to be known."""
+    monkeypatch.setattr(_loaded_files, "loaded", {})
+    nested = ThreadJob(lambda: Scheduler(ThreadJob(lambda: outputs.append(look("--reload")))).run(backend=backend))
+    outputs: list[str] = []
+    assert Scheduler(nested).run(backend=backend)
+    assert [" ".join(output.split()) for output in outputs] == [f"Error: process {os.getpid()}: {NOTHING_KNOWN}"]
+    assert "give only one of --pause, --reload" in look("--pause", "--reload")

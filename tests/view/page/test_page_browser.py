@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import os
 import subprocess
@@ -175,6 +176,38 @@ def test_what_has_failed_is_mended_and_tried_again_from_a_page(browser: Browser)
         following.join()
     running.join()
     assert [job.attempts for job in jobs] == [2, 2, 2]
+
+
+def test_mended_code_is_taken_by_a_button_once_a_file_has_changed(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tries again what has failed, and the log of the page says who has taken which functions."""
+    file = tmp_path / "mended_by_a_button.py"
+    file.write_text("async def upload():\n    return missing\n")
+    os.utime(file, (1, 1))  # before this program has started
+    monkeypatch.syspath_prepend(str(tmp_path))
+    job = Job(importlib.import_module("mended_by_a_button").upload, label="upload")
+    scheduler = Scheduler(job, label="mended", hold=True)
+    running = threading.Thread(target=scheduler.run, daemon=True)
+    running.start()
+    with serving() as server:
+        following = threading.Thread(target=server.page.follow, daemon=True)
+        following.start()
+        browser.driver.get(server.url)
+        until(browser, lambda: status(browser) == "held 1 of 1")
+        assert not browser.first("#words .reload").is_displayed()
+        file.write_text("async def upload():\n    return 42\n")
+        until(browser, lambda: browser.first("#words .reload").is_displayed())
+        assert text(browser, "#problem").endswith(
+            "mended_by_a_button.py changed since it was loaded, which --reload takes"
+        )
+        click(browser, "#words .reload")
+        until(browser, lambda: status(browser).startswith("ended"))
+        assert "reloaded mended_by_a_button.py: upload by trioflow look, pid" in text(browser, "#log")
+        following.join()
+    running.join()
+    sys.modules.pop("mended_by_a_button")
+    assert job.result() == 42
 
 
 UNDER_POINTER = """(() => {

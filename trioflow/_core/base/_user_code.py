@@ -12,6 +12,7 @@ import linecache
 import os
 import sys
 import sysconfig
+import time
 from collections.abc import Callable
 from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -95,6 +96,10 @@ def with_traceback(error: BaseException, traceback: TracebackType | None) -> Bas
     return error
 
 
+STARTED_AT: Final = time.time()
+"""The time of the import of trioflow. A file that was saved later may not be what the program has loaded."""
+reload_count = 0
+"""How many times mended code was taken. A process that imported the program before the last time has old code."""
 PACKAGE_PREFIX: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}{os.sep}"
 """The prefix of the file names of trioflow's own modules."""
 

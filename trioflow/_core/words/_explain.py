@@ -330,7 +330,9 @@ def pause_text(run: Run) -> str:
     if pause is None:
         return ""
     if pause is run.steering.hold:
-        return f"held: {failure_count(run.outermost().scheduler)} failed; try again, or resume to end"
+        files = join_names(run.scheduler._changed_files(), MAX_NAMED_JOBS)
+        mended = files and f"; {files} changed since it was loaded, which --reload takes"
+        return f"held: {failure_count(run.outermost().scheduler)} failed; try again, or resume to end{mended}"
     since = duration_text(max(0.0, run.clock() - pause.since))
     return f"paused {since} ago{f' by {pause.by}' if pause.by else ''}"
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import anyio
 
+from ..._core.base import _user_code
 from ...abc import AbstractJob, RunHandle
 from ..posix._guard import Guard
 from ..posix._processes import REAPED_MESSAGE, Process, describe_exit, end_group, end_process, renice, spawn
@@ -58,6 +59,7 @@ class WorkerProcess:
 
     Attributes:
         nice: the number that was added to this program's niceness for the worker.
+        reload_count: how many times mended code was taken before the worker imported the program.
         problem: the error because of which it cannot be used; None if there is none.
 
     """
@@ -77,6 +79,7 @@ class WorkerProcess:
         message = pickle.dumps(preparation)
         self._unsent = memoryview(_worker_main.REQUEST_HEADER.pack(len(message), 0) + message)
         # A worker takes real time, also if the run's clock is virtual.
+        self.reload_count: Final = _user_code.reload_count
         self.started_at: Final = time.monotonic()
 
     def is_alive(self) -> bool:
@@ -292,10 +295,10 @@ class WorkerPool:
                 await self.open([job])
             elif isinstance(worker, BaseException):
                 raise worker
-            elif worker.is_alive():
+            elif worker.is_alive() and worker.reload_count == _user_code.reload_count:
                 return worker
             else:
-                await worker.end()
+                await worker.end(EXIT_TIMEOUT)
 
     def give_back(self, worker: WorkerProcess) -> None:
         self._idle.setdefault(worker.nice, []).append(worker)

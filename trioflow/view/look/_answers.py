@@ -292,7 +292,8 @@ def _steer(request: Record, pid: int | None) -> str:
             value = [watch.find(each, has_settled=True) for each in keys]
         else:
             job = None if key is None else watch.find(key)
-    done = steer(run or _choose_run(request), str(request.get("do")), value, by, target, job)
+    run, action = run or _choose_run(request), str(request.get("do"))
+    done = steer(run, action, value, by, target, job, reload=request.get("reload") is True)
     with watching:
         steered_count += 1
         watching.notify_all()
@@ -314,6 +315,8 @@ def _choose_run(request: Record) -> RunInProgress:
     chosen = [run for run in runs if label in (None, run.scheduler.label)]
     if not chosen and request.get("do") == "window":  # of a nested scheduler, at this path in the only run
         chosen = runs
+    if request.get("do") == "reload":  # of the process: the loop of any run will do
+        chosen = runs[:1]
     if len(chosen) != 1:
         labels = ", ".join(repr(run.scheduler.label) for run in runs)
         raise ValueError(f"choose a run by --run LABEL: in progress are {labels}" if runs else "no run is in progress")

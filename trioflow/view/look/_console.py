@@ -32,7 +32,7 @@ from ._watch import MAX_DROPPED
 NO_ANSWER: Final[Record] = {
     "number": 0, "seen": "", "now": 0.0, "phase": "waits for a run", "pause": "", "left": None, "left_is_least": False,
     "more": False, "is_over": False, "may_steer": False, "keeps_jobs": True, "tally": None, "unexplained": 0,
-    "windows": (), "waiting": (), "questions": (),
+    "windows": (), "waiting": (), "questions": (), "mended": False,
 }  # fmt: skip
 """The placeholder for an answer until a run begins."""
 
@@ -206,6 +206,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "ended": has_ended,
         "verdict": "",
         "paused": answer["pause"],
+        "mended": answer["mended"],
         "steered": answer["may_steer"],
         "problem": problem,
         "lacks": run.lacks(tally, counted),

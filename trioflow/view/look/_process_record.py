@@ -27,6 +27,7 @@ from ..._core.words._run_view import RunInProgress, RunView, job_frames, runs_in
 from .._estimate import Estimate
 from ..text import _failure_text
 from ..text._verdict import Tally
+from . import _loaded_files
 
 SCHEMA_VERSION: Final = 1
 STALL_SECONDS: Final = 0.05
@@ -238,7 +239,8 @@ def describe_progress(run: RunView, estimate: Estimate) -> Record:
     """Describe what all who look at a run in progress are told first."""
     left = estimate.time_left()
     seconds, is_least = (None, False) if left is None else left
-    return {"phase": run.phase.value, "pause": run.pause_text, "left": seconds, "left_is_least": is_least}
+    progress = {"phase": run.phase.value, "pause": run.pause_text, "mended": bool(_loaded_files.changed_files())}
+    return progress | {"left": seconds, "left_is_least": is_least}
 
 
 def _describe_failures(jobs: list[AnyJob], paths: Any) -> Iterator[Record]:

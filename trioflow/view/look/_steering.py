@@ -26,6 +26,7 @@ ACTIONS: Final = {
     "cancel": "cancelled",
     "retry": "tried again",
     "answer": "answered",
+    "reload": "",  # which logs by itself
 }
 """The possible actions, and how the log says each."""
 WINDOW_ADVICE: Final = "give a whole number from 1 up"
@@ -34,7 +35,14 @@ MAX_GROUPS: Final = 5
 
 
 def steer(
-    run: RunInProgress, action: str, value: Any, by: str, target: str | None = None, job: AnyJob | None = None
+    run: RunInProgress,
+    action: str,
+    value: Any,
+    by: str,
+    target: str | None = None,
+    job: AnyJob | None = None,
+    *,
+    reload: bool = False,
 ) -> str:
     """Steer an outermost run in the next turn of its loop, and return what was done, as words.
 
@@ -48,6 +56,7 @@ def steer(
         by: who asks, for the log.
         target: the path of the nested scheduler that gets the window; None or the run's own label for the run.
         job: the job to cancel or to answer, or the nested scheduler that gets the window, in place of a path.
+        reload: whether to take the mended code of the program before. If it is refused, nothing else is done.
 
     Raises:
         ValueError: it cannot be done. The message says why.
@@ -56,10 +65,12 @@ def steer(
     answer, is_late = Future[str](), threading.Event()
 
     def act() -> None:
+        taken = ""
         try:
-            answer.set_result(_act(run, action, value, by, target, job))
+            taken = f"{_act(run, 'reload', None, by)}; " if reload else ""
+            answer.set_result(taken + _act(run, action, value, by, target, job))
         except (TypeError, ValueError, RuntimeError) as error:
-            answer.set_exception(ValueError(str(error)))
+            answer.set_exception(ValueError(f"{taken}{error}"))
             if is_late.is_set():  # who asked does not wait any more
                 run.report(job, f"{action} by {by} has no effect: {error}", is_steering=True)
 
@@ -76,7 +87,9 @@ def steer(
         return f"{action}: takes effect as soon as no job blocks the event loop"
 
 
-def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | None, job: AnyJob | None) -> str:
+def _act(
+    run: RunInProgress, action: str, value: Any, by: str, target: str | None = None, job: AnyJob | None = None
+) -> str:
     scheduler, phase, note = run.scheduler, run.view.phase, ""
     subject = scheduler.label
     if action not in ACTIONS:
@@ -85,6 +98,10 @@ def _act(run: RunInProgress, action: str, value: Any, by: str, target: str | Non
         raise ValueError("the run has ended")
     if phase in (RunPhase.DRAINING, RunPhase.STOPPING) and action != "cancel":
         raise ValueError(f"'{printable(subject)}' {phase.value} already")
+    if action == "reload":
+        from ._reload import reload
+
+        return reload(by)
     if action in ("pause", "resume"):
         is_held = any(is_scheduler(job) and job.is_paused for job in paths_of(scheduler))
         if (action == "pause") is (scheduler.is_paused or (action == "resume" and is_held)):

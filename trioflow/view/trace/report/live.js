@@ -77,6 +77,7 @@
     live.dataset.steered = next.steered;
     live.dataset.ended = next.ended;
     live.dataset.failed = next.failed_count > 0;
+    live.dataset.mended = next.mended;
     set($('[data-do="resume"]'), next.paused.startsWith("held") ? "End as failed" : "Resume");
     document.body.toggleAttribute("data-still", next.ended || !next.steered);
     set($("#name"), next.title);
@@ -511,6 +512,7 @@
     if (button.dataset.question && armed?.button !== button) return arm(button, owner);
     const request = { do: action, seen: armed?.seen ?? owner?.dataset.seen ?? seen, job: key };
     disarm();
+    if (button.classList.contains("reload")) request.reload = true;
     if (action === "retry" && owner) request.value = (owner.dataset.keys || owner.dataset.key).split(",").map(Number);
     if (action === "answer") request.value = button.dataset.value ?? owner.querySelector("input").value;
     if (action === "window") {

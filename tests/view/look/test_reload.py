@@ -1,0 +1,408 @@
+"""Code that was mended while its program runs is taken as a whole, or not at all."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import itertools
+import linecache
+import os
+import sys
+import threading
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import trioflow.look
+from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob
+from trioflow.abc import Instrument
+from trioflow.view.look import _loaded_files
+
+from . import edits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ...conftest import BackendName
+
+HELPERS = """
+def scale(x):
+    return x * factor
+"""
+STEPS = """
+import functools
+import os
+
+import helpers
+from trioflow import job
+
+def logged(function):
+    @functools.wraps(function)
+    async def wrapper(*args):
+        return await function(*args)
+
+    return wrapper
+
+def made(number):
+    async def inner():
+        return number + missing
+
+    return inner
+
+class Store:
+    LIMIT = 3
+
+    async def put(self, x):
+        return x + missing
+
+store = Store()
+inner = made(1)
+
+@job
+async def decorated(x):
+    return x + missing
+
+@logged
+async def wrapped(x, more=0):
+    return x + more + missing
+
+async def has_local(x):
+    def convert(value):
+        return value + missing
+
+    table = {"convert": lambda value: convert(value)}
+    return table["convert"](x)
+
+async def of_two_files(x):
+    return helpers.scale(x)
+
+async def good():
+    return 5
+
+def numbers():
+    yield 1
+    yield 2
+
+def plain(x):
+    return x + missing
+
+def where():
+    return os.getpid()
+
+@functools.cache
+def cached():
+    return 1
+"""
+
+
+class Program:
+    """Two files in a directory that is on `sys.path`, whose functions are jobs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self._times = directory, itertools.count(2)
+        self.write("helpers", HELPERS)
+        self.write("steps", STEPS)
+        self.steps: Any = importlib.import_module("steps")
+
+    def write(self, name: str, text: str) -> None:
+        """Save a file, at a time before this program has started, and another one each time."""
+        path, seconds = self.directory / f"{name}.py", next(self._times)
+        path.write_text(text)
+        os.utime(path, (seconds, seconds))
+
+    def mend(self, *changes: tuple[str, str]) -> None:
+        text = STEPS
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        self.write("steps", text)
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    _loaded_files.loaded.clear()
+    found = Program(tmp_path)
+    _loaded_files.remember()
+    yield found
+    for name in ("steps", "helpers"):
+        sys.modules.pop(name, None)
+    _loaded_files.loaded.clear()
+
+
+def run(backend: BackendName, jobs: list[Any], *mends: Callable[[], object]) -> list[str]:
+    """Run jobs, mend the code and reload it whenever one has failed, and try that again. Return the answers."""
+    answers, left = list[str](), [*mends]
+
+    def try_again(job: Any) -> None:
+        if job.state is JobState.FAILED:
+            if left:
+                left.pop(0)()
+                answers.append(answer_of_reload())
+            if answers[-1].startswith("reloaded") and job.attempts <= len(mends):
+                job.try_again()
+
+    Scheduler(*jobs, on_settled=try_again, label="publish").run(backend=backend)
+    return answers
+
+
+def answer_of_reload() -> str:
+    try:
+        return trioflow.look.reload()
+    except RuntimeError as error:
+        return str(error)
+
+
+@pytest.mark.both_backends
+def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, backend: BackendName) -> None:
+    """It does so in methods that are bound, whatever functions are decorated with, and in closures; of two files."""
+    steps = program.steps
+    jobs = [
+        *(Job(each, 1) for each in (steps.store.put, steps.wrapped, steps.has_local, steps.of_two_files)),
+        steps.decorated(1),
+        Job(steps.inner),
+        ThreadJob(steps.plain, 1),
+    ]
+
+    def mend() -> None:
+        program.mend(("+ missing", "+ TEN"), ("import functools", "import functools\nTEN: int = 10"))
+        program.write("helpers", HELPERS.replace("factor", "7").replace("def", "import math\n\n\ndef"))
+
+    assert run(backend, jobs, mend) == [
+        "reloaded helpers.py, steps.py: scale, made, Store.put, decorated, wrapped and 4 more; "
+        "functools.cache keeps the results of cached() until its cache_clear()"
+    ]
+    assert [job.result() for job in jobs] == [11, 11, 11, 7, 11, 11, 11]
+    assert steps.has_local.__code__.co_firstlineno == STEPS.splitlines().index("async def has_local(x):") + 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("LIMIT = 3", "LIMIT = 4", "steps.py:23: 'LIMIT = 4' has changed, and what has run does not run again"),
+        ("class Store", "class Store(dict)", "steps.py:22: class Store has changed, and"),
+        (
+            "async def put(",
+            "def more(self): ...\n\n    async def put(",
+            "def more has changed",
+        ),
+        ("store = Store()", "store = None", "steps.py:28: 'store = None' has changed"),
+        ("store = Store()", "made(2)\nstore = Store()", "'made(2)' does more than bind a new name"),
+        ("@logged", "@functools.cache", ": the decorated def wrapped has changed"),
+        ("wrapped(x, more=0)", "wrapped(x, most=0)", "the decorated def wrapped has changed"),
+        ("async def good", "def good", "def good has changed"),
+        ("return 5", "yield 5", "steps.py: good() has become a generator, or is no generator any more"),
+        ("more=0", "more=store", "the defaults of wrapped() have changed, and not all of them are literals"),
+        ("async def good():\n    return 5\n", "", "steps.py: def good is gone, and what has run cannot be undone"),
+        (
+            "async def inner",
+            "number += 1\n    async def inner",
+            "steps.py: made.<locals>.inner() was made by a function",
+        ),
+        ("return wrapper", "return [wrapper][0]", "wrapped() was made by a function that has itself changed"),
+        ("import functools", "import functools, nowhere", "raised ModuleNotFoundError: No module named 'nowhere'"),
+        ("import functools", "import functools\nwrapped = 1", "steps.py:3: 'wrapped = 1' binds 'wrapped' again"),
+        ("import os", "import functools as os", "'import functools as os' has changed"),
+        ("return 5", "return (", "SyntaxError: '(' was never closed"),
+        (
+            "return x + missing\n\nstore",
+            "return super().put(x)\n\nstore",
+            "uses other variables of the functions around it",
+        ),
+        ("return number + missing", "return missing", "inner() uses other variables of the functions around it"),
+        ("store = Store()\n", "", "steps.py: 'store = Store()' is gone"),
+    ],
+)
+def test_what_cannot_be_taken_is_named_and_nothing_is_taken(program: Program, old: str, new: str, reason: str) -> None:
+    """The reason says where; the functions stay as they are, and so do the names that are new."""
+    program.mend((old, new), ("value + missing", "value + NEW"), ("import helpers", "import helpers\nNEW = 1"))
+    before = {**vars(program.steps)}, program.steps.has_local.__code__
+    assert reason in answer_of_reload()
+    assert ({**vars(program.steps)}, program.steps.has_local.__code__) == before
+    program.write("steps", STEPS)
+    assert answer_of_reload() == "no file of the program has changed since it was loaded"
+
+
+def test_what_was_loaded_has_to_be_known() -> None:
+    """`trioflow run` and runs with `hold=True` remember it."""
+    loaded = _loaded_files.loaded.copy()
+    _loaded_files.loaded.clear()
+    assert "`trioflow run` remembers it, and a run with hold=True as it begins" in answer_of_reload()
+    Scheduler(hold=True).run()
+    assert __file__ in _loaded_files.loaded
+    _loaded_files.loaded.update(loaded)
+
+
+def test_the_log_of_a_held_run_names_reload_once_a_file_has_changed(
+    program: Program, backend: BackendName, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before, it names `--retry` alone; so does it after the code was taken."""
+
+    class Resume(Instrument):
+        def incident(self, scheduler: Any, job: Any, message: str, exception: BaseException | None) -> None:
+            if message.endswith("is held"):
+                scheduler.resume()
+
+    async def work(mend: Callable[[], object]) -> None:
+        mend()
+        raise OSError
+
+    cases: list[tuple[Callable[[], object], str]] = [
+        (lambda: None, "--retry` tries"),
+        (lambda: program.mend(("return 5", "return 6")), "--retry --reload` tries"),
+        (trioflow.look.reload, "--retry` tries"),
+    ]
+    for mend, advice in cases:
+        caplog.clear()
+        Scheduler(Job(work, mend), hold=True, instruments=[Resume()]).run(backend=backend)
+        assert [advice in record.getMessage() for record in caplog.records if "is held" in record.getMessage()] == [
+            True
+        ]
+
+
+def test_functions_of_calls_that_have_ended_hinder_nothing(program: Program, backend: BackendName) -> None:
+    """The traceback of a failure refers to them, and to what holds them, when what has made them has changed; twice."""
+    job = Job(program.steps.has_local, 1)
+    ends = ("table = {", "x += 0\n    table = {")
+    answers = run(backend, [job], lambda: program.mend(ends), lambda: program.mend(ends, ("+ missing", "+ 10")))
+    assert [answer.partition(";")[0] for answer in answers] == [
+        "reloaded steps.py: has_local",
+        "reloaded steps.py: made, Store.put, decorated, wrapped, has_local and 1 more",
+    ]
+    assert (job.result(), job.attempts) == (11, 3)
+
+
+def test_what_runs_goes_on_with_its_code(program: Program) -> None:
+    """So does a generator that has begun; the next call has the new code."""
+    running = program.steps.numbers()
+    assert next(running) == 1
+    program.mend(("yield 2", "yield 3"))
+    trioflow.look.reload()
+    assert ([*running], [*program.steps.numbers()]) == ([2], [1, 3])
+
+
+def test_workers_that_have_imported_the_old_code_end(program: Program, backend: BackendName) -> None:
+    """The next call gets a worker that imports the new one."""
+    before = ProcessJob(program.steps.where)
+    jobs = [ProcessJob(program.steps.plain, 1, required=before), ProcessJob(program.steps.where)]
+    jobs[1].requires(jobs[0])
+    answers = run(backend, [before, *jobs], lambda: program.mend(("+ missing", "+ 10")))
+    assert answers[0].startswith("reloaded steps.py: ")
+    assert jobs[0].result() == 11
+    assert jobs[1].result() != before.result()
+
+
+def test_the_answer_names_what_keeps_old_code(program: Program) -> None:
+    """Results in a cache, and the processes of an executor, are not the code of a function."""
+    with ProcessPoolExecutor(1) as executor:
+        executor.submit(os.getpid).result()
+        program.mend(("return 1", "return 2"))
+        assert trioflow.look.reload() == (
+            "reloaded steps.py: cached; functools.cache keeps the results of cached() until its cache_clear(); "
+            "the processes of an executor keep the old code"
+        )
+
+
+def test_a_file_that_was_loaded_from_another_text_is_not_taken(program: Program) -> None:
+    """An import hook has changed it, or it was saved between its import and the moment when it was remembered."""
+    program.mend(("missing", "absent"))
+    _loaded_files.loaded.clear()
+    _loaded_files.remember()
+    program.mend(("+ missing", "+ 10"))
+    assert "steps.py: made.<locals>.inner() is not what the file said as it was loaded" in answer_of_reload()
+
+
+def test_a_file_that_was_saved_after_the_start_is_not_taken(program: Program) -> None:
+    """Its statements may be others than those that have run, which nothing shows."""
+    path = program.directory / "steps.py"
+    path.touch()
+    _loaded_files.loaded.clear()
+    _loaded_files.remember()
+    program.mend(("+ missing", "+ 10"))
+    assert answer_of_reload() == "steps.py: it was saved after the program had started, so what was loaded is not known"
+
+
+def test_functions_that_are_frozen_are_not_found(program: Program) -> None:
+    """`gc.freeze()` hides all that has been made so far."""
+    program.mend(("+ missing", "+ 10"))
+    try:
+        gc.freeze()
+        assert answer_of_reload() == "gc.freeze() has hidden the functions of the program: call gc.unfreeze() first"
+    finally:
+        gc.unfreeze()
+    assert answer_of_reload().startswith("reloaded")
+
+
+def test_a_file_that_is_loaded_twice_is_mended_twice(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a job imports the script that runs: its second module is younger than what the run has remembered."""
+    spec = importlib.util.spec_from_file_location("again", program.directory / "steps.py")
+    assert spec is not None
+    assert spec.loader is not None
+    monkeypatch.setitem(sys.modules, "again", module := importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    program.mend(("+ missing", "+ more"), ("import helpers", "import helpers\nmore = 10"))
+    trioflow.look.reload()
+    assert (program.steps.plain(1), module.plain(1)) == (11, 11)
+
+
+def test_lines_of_tracebacks_are_those_of_the_new_text(program: Program) -> None:
+    """So is what they say, though the old text was read before."""
+    path = str(program.directory / "steps.py")
+    assert linecache.getline(path, 2) == "import functools\n"
+    program.mend(("def plain(x):\n", "\n\ndef plain(x):\n    x = 1 + x\n"))
+    trioflow.look.reload()
+    with pytest.raises(NameError) as raised:
+        program.steps.plain(1)
+    last = traceback.extract_tb(raised.value.__traceback__)[-1]
+    assert (last.lineno, last.line) == (STEPS.splitlines().index("def plain(x):") + 5, "return x + missing")
+    assert linecache.getline(path, last.lineno or 0) == "    return x + missing\n"
+
+
+def test_those_who_ask_at_once_come_one_after_the_other(program: Program) -> None:
+    """The second finds nothing that has changed."""
+    (program.directory / "slow.py").write_text("import time\ntime.sleep(0.1)")
+    program.mend(("return 5", "return 6"), ("import helpers", "import helpers\nimport slow"))
+    answers: list[str] = []
+    threads = [threading.Thread(target=lambda: answers.append(answer_of_reload())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.modules.pop("slow")
+    assert [answer.partition(";")[0] for answer in answers] == [
+        "reloaded steps.py: good, slow",
+        "no file of the program has changed since it was loaded",
+    ]
+
+
+@pytest.mark.both_backends
+def test_each_run_in_progress_logs_who_has_reloaded_what(
+    program: Program, backend: BackendName, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is one line of the log, and an incident."""
+    told: list[tuple[Any, str]] = []
+
+    class Incidents(Instrument):
+        def incident(self, scheduler: Any, job: Any, message: str, exception: BaseException | None) -> None:
+            told.append((job, message))
+
+    async def mend() -> str:
+        program.mend(("return 5", "return 6"))
+        return trioflow.look.reload()
+
+    job = Job(mend)
+    Scheduler(job, instruments=[Incidents()]).run(backend=backend)
+    assert job.result().startswith("reloaded steps.py: good")
+    assert told == [(None, job.result())]
+    assert [record.getMessage() for record in caplog.records] == [job.result()]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_edits_are_taken_whole_or_not_at_all(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m tests.view.look.edits` makes more of them."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    counts = edits.check_edits(seed, tmp_path)
+    assert counts.total() == edits.EDITS_OF_A_MODULE

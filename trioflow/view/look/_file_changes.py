@@ -1,0 +1,313 @@
+"""What has changed between two texts of a file: new code for its functions, new statements, and reasons to refuse.
+
+A scope is a module or a function, and the *outline* of a scope is what runs in it: its statements without the bodies of
+the functions in it, which are scopes of their own. The scope of a module has run once, as it was loaded; the scope of a
+function runs in each call. Three rules follow:
+
+1. **A function gets new code in place if the outlines of all scopes around it are as they were.** Then it finds around
+   it what it would find if the new text had been loaded: the same globals, and the same variables of functions.
+2. **A statement of a module may be new if all it does is to bind a new name.** It runs. Any other change in the outline
+   of a module would have to run again, and is refused.
+3. **Functions are found by their code.** Both texts are compiled, and the codes in statements with the same outline are
+   paired, at any depth. Code objects are equal if their names, first lines, bytecodes and constants are, whatever their
+   files are called (`code_richcompare` in
+   https://github.com/python/cpython/blob/v3.14.0/Objects/codeobject.c). So a function that was made of the old text has
+   one of the old codes, however it is decorated and wherever it is kept; one that has none of them was made of another.
+
+Outlines are compared as syntax trees, because bytecode knows more than what runs. A class that has only moved differs
+in its first line, and a class whose methods set other attributes in their names, which are constants of the class:
+https://docs.python.org/3/reference/datamodel.html#type.__static_attributes__.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from types import CodeType
+from typing import Any, Final, NamedTuple
+
+from ..._core.base._text_forms import short_repr
+from ._loaded_files import LoadedFile
+
+FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+IMPORTS: Final = (ast.Import, ast.ImportFrom)
+GENERATOR_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+# The one future import that is left: https://docs.python.org/3/library/__future__.html.
+FUTURE_FLAGS: Final[int] = annotations.compiler_flag
+OF_CHANGED_FUNCTION: Final = "was made by a function that has itself changed"
+AMBIGUOUS: Final = "cannot be told from others on its line: put it on a line of its own, and start the program again"
+
+
+class Statement(NamedTuple):
+    """A statement of a module, or one name of an import: its node, its outline, and its own code."""
+
+    node: Any
+    outline: str
+    code: CodeType
+
+
+class Source:
+    """A text of a file, taken apart.
+
+    Attributes:
+        statements: the statements, first those whose order matters.
+        scopes: the outlines and the texts of the functions, by the names and first lines that their codes have. Only
+            lambdas share both.
+
+    Raises:
+        SyntaxError, ValueError: the text cannot be compiled.
+
+    """
+
+    def __init__(self, text: bytes, file: str) -> None:
+        self._file: Final = file
+        self._flags: Final = compile(text, file, "exec", dont_inherit=True).co_flags & FUTURE_FLAGS
+        nodes = [*ast.walk(tree := ast.parse(text))]
+        imports = [node for node in _nodes_in(tree, IMPORTS) if getattr(node, "module", "") != "__future__"]
+        self._imports: Final = [ast.If(ast.Constant(value=False), imports, []) for _ in imports[:1]]
+        binding = (ast.alias, ast.Name, ast.ClassDef, *FUNCTIONS)
+        self._bound: Final = Counter(name_bound(node) for node in nodes if isinstance(node, binding))
+        parts = [part for node in tree.body if not _is_docstring(node) for part in _parts(node)]
+        statements = [Statement(node, _outline(node), self.compile(node)) for node in parts]
+        self.statements: Final = sorted(statements, key=lambda each: each.outline * self._is_movable(each.node))
+        self.scopes: Final = defaultdict[tuple[str, int], list[tuple[str, str]]](list)
+        for node in nodes:
+            if isinstance(node, (ast.Lambda, *FUNCTIONS)):
+                outline = ast.dump(node.args) + _outline(node.body, is_in_function=True)
+                self.scopes[_place_of(node)].append((outline, ast.dump(node)))
+
+    def compile(self, node: ast.stmt) -> CodeType:
+        """Compile a statement alone, with the future imports of its file, and none of this module.
+
+        The codes in it are those of the file, since the compiler sees the imports of the file, too, after `if False`:
+        a function that calls `os.getpid()` has other bytecode if the module imports `os`. See is_import_originated() in
+        https://github.com/python/cpython/blob/v3.14.0/Python/codegen.c.
+        """
+        module = ast.fix_missing_locations(ast.Module([node, *self._imports], []))
+        code: CodeType = compile(module, self._file, "exec", self._flags, dont_inherit=True)
+        return code
+
+    def scopes_of(self, code: CodeType) -> list[tuple[str, str]]:
+        """Return the functions that a code may be of. Classes and comprehensions belong to the scope around them."""
+        return self.scopes.get((code.co_name, code.co_firstlineno), [])
+
+    def _is_movable(self, node: ast.stmt) -> bool:
+        """Return whether the place of a statement does not matter: nothing else binds its name, or sees it begin."""
+        is_quiet = isinstance(node, IMPORTS) or (isinstance(node, FUNCTIONS) and not node.decorator_list)
+        return is_quiet and self._bound[name_bound(node)] == 1
+
+
+class FileChange:
+    """What has changed in a file.
+
+    Args:
+        file: the name of the file.
+        before: the file as it was loaded.
+        now: the file as it is now.
+
+    Attributes:
+        name: the name of the file, without its folder.
+        reasons: why the change cannot be taken.
+        successors: the new code of functions, by their old code, or why they can have none.
+        defaults: the new defaults of functions, if they have changed, by the name and the first line of the new code.
+        additions: the new statements, with the name that each of them binds.
+
+    """
+
+    def __init__(self, file: str, before: LoadedFile, now: LoadedFile) -> None:
+        self.name: Final = os.path.basename(file)
+        self.namespaces: Final = now.namespaces
+        self.reasons: Final[list[str]] = []
+        self.successors: Final[dict[CodeType, CodeType | str]] = {}
+        self.defaults: Final[dict[tuple[str, int], dict[str, Any]]] = {}
+        self.additions: Final[list[tuple[ast.stmt, str, CodeType]]] = []
+        if before.text != now.text and not before.is_certain:
+            self._refuse(None, "it was saved after the program had started, so what was loaded is not known")
+            return
+        try:
+            self._old, self._new = Source(before.text, file), Source(now.text, file)
+        except (SyntaxError, ValueError) as error:
+            self._refuse(getattr(error, "lineno", None), f"{type(error).__name__}: {getattr(error, 'msg', error)}")
+            return
+        for old, new in self._match_statements():
+            for functions in zip(_nodes_in(old.node, FUNCTIONS), _nodes_in(new.node, FUNCTIONS), strict=True):
+                self._compare_defaults(*functions)
+            self._pair(old.code, new.code)
+
+    def is_mended(self, old: CodeType, new: CodeType) -> bool:
+        """Return whether two codes of a function differ in more than its lines."""
+        return self._old.scopes_of(old) != self._new.scopes_of(new)
+
+    def _refuse(self, line: int | None, reason: str) -> None:
+        self.reasons.append(f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}")
+
+    def _match_statements(self) -> Iterator[tuple[Statement, Statement]]:
+        """Yield each statement that has run, as it was and as it is; add the new statements, or refuse them."""
+        old, new = self._old.statements, self._new.statements
+        were, are = {each.outline for each in old}, {each.outline for each in new}
+        gone = [each.node for each in old if each.outline not in are]
+        by_name = {name_bound(node): node for node in gone}
+        for node in sorted((each.node for each in new if each.outline not in were), key=lambda node: node.lineno):
+            self._add(node, by_name.get(name_bound(node)))
+        for node in gone:
+            if not isinstance(node, IMPORTS) and not self.reasons:
+                self._refuse(None, f"{title_of(node)} is gone, and what has run cannot be undone")
+        left = [each for each in old if each.outline in are], [each for each in new if each.outline in were]
+        for before, after in zip_longest(*left):
+            if before is None or after is None or before.outline != after.outline:
+                node = (after or before).node
+                self._refuse(node.lineno, f"{title_of(node)} has moved, or is there twice")
+                return
+            yield before, after
+
+    def _add(self, node: Any, before: Any) -> None:
+        """Add a new statement to those that are to run, or refuse it.
+
+        Args:
+            node: the statement.
+            before: a statement that has bound the same name, and is no more; None if there is none.
+
+        """
+        name, place = name_bound(node), node
+        if before is None and name.isidentifier() and not any(name in each for each in self.namespaces.values()):
+            if isinstance(node, ast.AnnAssign):  # whose annotation would take the place of all others of the module
+                node = ast.copy_location(ast.Assign([node.target], node.value or node.target), node)
+            self.additions.append((node, name, self._new.compile(node)))
+            return
+        if isinstance(node, ast.ClassDef) and isinstance(before, ast.ClassDef):
+            known = {*map(_outline, before.body)}
+            place = next((each for each in node.body if _outline(each) not in known), node)
+        again = f"binds {name!r} again" if name else "does more than bind a new name"
+        problem = "has changed" if before else again
+        self._refuse(place.lineno, f"{title_of(place)} {problem}, and what has run does not run again")
+
+    def _compare_defaults(self, old: Any, new: Any) -> None:
+        """Note the new defaults of a function in a module or a class."""
+        if _defaults(old.args, ast.dump) != _defaults(new.args, ast.dump):
+            try:
+                self.defaults[_place_of(new)] = _defaults(new.args, ast.literal_eval)
+            except ValueError:
+                self._refuse(new.lineno, f"the defaults of {new.name}() have changed, and not all of them are literals")
+
+    def _pair(self, old: CodeType, new: CodeType, reason: str = "") -> None:
+        """Pair the codes in an old code with the codes in a new one, at any depth, unless there is a reason not to."""
+        olds, news = [*_codes_in(old)], [*_codes_in(new)]
+        # Equal lambdas on one line are one constant on some versions: merge_const_one() in
+        # https://github.com/python/cpython/blob/v3.12.1/Python/compile.c.
+        if [code.co_name for code in olds] != [code.co_name for code in news]:
+            reason = reason or AMBIGUOUS
+        for code, successor in zip(olds, olds if reason else news, strict=True):
+            before, after = self._old.scopes_of(code), self._new.scopes_of(successor)
+            unclear = AMBIGUOUS if len(before) > 1 and before != after else ""
+            self.successors[code] = reason or unclear or _difference(code, successor) or successor
+            is_same = [outline for outline, _ in before] == [outline for outline, _ in after]
+            self._pair(code, successor, reason or OF_CHANGED_FUNCTION * (not is_same))
+
+
+def _codes_in(code: CodeType) -> Iterator[CodeType]:
+    """Yield the codes directly in a code, in the order of the text.
+
+    They are constants: https://docs.python.org/3/reference/datamodel.html#codeobject.co_consts.
+    """
+    return (each for each in code.co_consts if isinstance(each, CodeType))
+
+
+def _difference(old: CodeType, new: CodeType) -> str:
+    """Return what keeps a function from getting a new code in place of an old one; "" if nothing does."""
+    # A function keeps the cells of its free variables, in the order of their names in its code:
+    # https://docs.python.org/3/reference/datamodel.html#codeobject.co_freevars.
+    if old.co_freevars != new.co_freevars:
+        return "uses other variables of the functions around it, or super() or __class__ anew"
+    is_other_kind = (old.co_flags ^ new.co_flags) & GENERATOR_FLAGS
+    return "has become a generator, or is no generator any more" if is_other_kind else ""
+
+
+# ---- nodes
+
+
+def _outline(node: Any, is_in_function: bool = False) -> str:
+    """Return what runs of a node in the scope around it, as text without lines.
+
+    Decorators know the parameters of a function, but for its defaults. These can be taken, unless it is in a function.
+
+    Args:
+        node: a node, or the value of one of its fields.
+        is_in_function: whether the scope is a function.
+
+    """
+    if isinstance(node, list):
+        nodes: list[Any] = node
+        return f"[{', '.join(_outline(each, is_in_function) for each in nodes if not _is_docstring(each))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if isinstance(node, ast.Lambda):
+        return f"Lambda({_outline(node.args, is_in_function=True)})"
+    fields = node._fields
+    if isinstance(node, FUNCTIONS):
+        fields = ("name", "type_params", "decorator_list", "args")[: 4 if is_in_function or node.decorator_list else 2]
+    elif isinstance(node, ast.arguments) and not is_in_function:
+        fields = ("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg")
+    parts = [_outline(getattr(node, field, None), is_in_function) for field in fields]
+    return f"{type(node).__name__}({', '.join(parts)})"
+
+
+def _is_docstring(node: Any) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _parts(node: ast.stmt) -> list[Any]:
+    """Return a statement, or an import for each name of an import."""
+    if not isinstance(node, IMPORTS):
+        return [node]
+    fields = dict(ast.iter_fields(node))
+    return [ast.copy_location(type(node)(**{**fields, "names": [name]}), node) for name in node.names]
+
+
+def _nodes_in(node: ast.AST, kinds: Any) -> Iterator[Any]:
+    """Yield the nodes of some types in a node, but for those that are in functions."""
+    if isinstance(node, kinds):
+        yield node
+    elif not isinstance(node, (ast.Lambda, *FUNCTIONS)):
+        for child in ast.iter_child_nodes(node):
+            yield from _nodes_in(child, kinds)
+
+
+def _place_of(node: Any) -> tuple[str, int]:
+    decorators = getattr(node, "decorator_list", [])
+    return getattr(node, "name", "<lambda>"), min(each.lineno for each in (node, *decorators))
+
+
+def _defaults(args: ast.arguments, read: Callable[[ast.expr], Any]) -> dict[str, Any]:
+    """Return the attributes of a function for its defaults."""
+    of_keywords = {each.arg: read(node) for each, node in zip(args.kwonlyargs, args.kw_defaults, strict=True) if node}
+    return {"__defaults__": tuple(map(read, args.defaults)), "__kwdefaults__": of_keywords}
+
+
+def name_bound(node: Any) -> str:
+    """Return the name that a node binds, if this is all that it does; otherwise "". Imports have one name here."""
+    match node:
+        case ast.alias():
+            return node.asname or node.name.partition(".")[0]
+        case ast.Name(ctx=ast.Store()):
+            return node.id
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return node.name
+        case ast.Import(names=[part]) | ast.ImportFrom(names=[part]) | ast.Assign(targets=[part]):
+            return name_bound(part)
+        case ast.AnnAssign(value=ast.expr()):
+            return name_bound(node.target)
+        case _:
+            return ""
+
+
+def title_of(node: Any) -> str:
+    name = getattr(node, "name", "")
+    if isinstance(node, ast.ClassDef):
+        return f"class {name}"
+    if isinstance(node, FUNCTIONS):
+        return f"the decorated def {name}" if node.decorator_list else f"def {name}"
+    return short_repr(ast.unparse(node).partition("\n")[0])

@@ -1,0 +1,189 @@
+"""Mended code in a program that runs: functions that have changed in the program's own files get their new code.
+
+`_file_changes` says what has changed in the texts. Here it meets the objects of the program: the garbage collector
+knows all functions (https://docs.python.org/3/library/gc.html#gc.get_objects), whose code can be replaced in place
+(https://docs.python.org/3/reference/datamodel.html#function.__code__). All that has changed is taken, or nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import inspect
+import linecache
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from types import AsyncGeneratorType, CellType, CoroutineType, FrameType, FunctionType, GeneratorType, MethodType
+from typing import Any, Final
+
+from ..._core.base import _user_code
+from ..._core.base._text_forms import join_names
+from ..._core.words._run_view import runs_in_progress
+from . import _loaded_files
+from ._file_changes import FileChange, title_of
+
+MAX_NAMED: Final = 5
+NOTHING_KNOWN: Final = (
+    "what was loaded is not known: `trioflow run` remembers it, and a run with hold=True as it begins"
+)
+NOTHING_CHANGED: Final = "no file of the program has changed since it was loaded"
+# What refers to the variables of a call, and in what a call may keep functions.
+CALLS: Final = (FrameType, CoroutineType, GeneratorType, AsyncGeneratorType)
+CONTAINERS: Final = (CellType, FunctionType, MethodType, functools.partial, tuple, list, dict, set)
+MAX_CONTAINERS: Final = 100  # as all functions of a module refer to its namespace
+KEEPERS: Final = {
+    ("functools", "_lru_cache_wrapper"): "functools.cache keeps the results of {}() until its cache_clear()",
+    ("numba.core.registry", "CPUDispatcher"): "numba keeps the machine code of {}() until its recompile()",
+    ("concurrent.futures.process", "ProcessPoolExecutor"): "the processes of an executor keep the old code",
+    ("concurrent.futures.interpreter", "InterpreterPoolExecutor"): "the interpreters of an executor keep the old code",
+    ("loky.process_executor", "ProcessPoolExecutor"): "the processes of loky keep the old code",
+    ("distributed.client", "Client"): "Dask workers keep the old code of modules that they have imported",
+}
+"""The types of objects that keep old code, or what it has returned, and what the answer says if there are some."""
+_lock: Final = threading.RLock()  # of those who reload at once, one comes after the other
+
+
+def reload(by: str = "") -> str:
+    """Take the code that has changed in the program's own files, and return what it is, as words.
+
+    Args:
+        by: who asks, for the logs of the runs in progress; "" for the program itself.
+
+    Raises:
+        RuntimeError: it cannot be taken, and nothing has changed. The message says why.
+
+    """
+    with _lock:
+        done, remarks = _take_changes()
+    message = (f"{done} by {by}" if by else done) + remarks
+    for run in runs_in_progress():
+        with contextlib.suppress(RuntimeError):  # its loop has ended
+            run.call_in_loop(functools.partial(run.report, None, message, is_steering=True))
+    return done + remarks
+
+
+def _take_changes() -> tuple[str, str]:
+    """Take all changes, or none. Return what was done, and what stays as it was."""
+    if not _loaded_files.loaded:
+        raise RuntimeError(NOTHING_KNOWN)
+    known, files = {*_loaded_files.loaded}, _loaded_files.changed_files()
+    if not files:
+        raise RuntimeError(NOTHING_CHANGED)
+    _loaded_files.remember()
+    # A file that is seen for the first time may have been mended since it was loaded: then its functions show it.
+    files |= {file: now for file, now in _loaded_files.loaded.items() if file not in known}
+    changes = [FileChange(file, _loaded_files.loaded[file], now) for file, now in files.items()]
+    _refuse([reason for change in changes for reason in change.reasons])
+    replacements, names = _find_functions(changes)
+    with contextlib.ExitStack() as undoing:
+        for function, attributes in replacements:
+            for name, value in attributes.items():
+                undoing.callback(setattr, function, name, getattr(function, name))
+                setattr(function, name, value)
+        names += [name for change in changes for name in _run_additions(change, undoing)]
+        undoing.pop_all()
+    _loaded_files.loaded.update({file: now._replace(is_certain=True) for file, now in files.items()})
+    _user_code.reload_count += 1
+    linecache.checkcache()  # tracebacks do so by themselves, and the lines of views do not
+    done = join_names([*dict.fromkeys(names)], MAX_NAMED) or "nothing but lines has changed"
+    remarks = "".join(f"; {remark}" for remark in dict.fromkeys(_find_keepers()))
+    return f"reloaded {join_names([*map(os.path.basename, files)], MAX_NAMED)}: {done}", remarks
+
+
+def _refuse(reasons: list[str]) -> None:
+    """Refuse to take anything if there are reasons.
+
+    Raises:
+        RuntimeError: there are.
+
+    """
+    if reasons:
+        raise RuntimeError(join_names([*dict.fromkeys(reasons)], MAX_NAMED))
+
+
+def _run_additions(change: FileChange, undoing: contextlib.ExitStack) -> list[str]:
+    """Run the new statements of a file, and return the names that they bind.
+
+    Raises:
+        RuntimeError: one of them raises an exception.
+
+    """
+    for node, name, code in change.additions:
+        for namespace in change.namespaces.values():
+            undoing.callback(namespace.pop, name, None)
+            try:
+                exec(code, namespace)
+            except (Exception, SystemExit) as error:
+                _refuse([f"{change.name}:{node.lineno}: {title_of(node)} raised {type(error).__name__}: {error}"])
+    return [name for _, name, _ in change.additions]
+
+
+# ---- the objects of the program
+
+
+def _find_functions(changes: list[FileChange]) -> tuple[list[tuple[FunctionType, dict[str, Any]]], list[str]]:
+    """Return the functions of files that have changed, with their new attributes, and the names of those that have.
+
+    Raises:
+        RuntimeError: not all of them can get new code.
+
+    """
+    objects = gc.get_objects()
+    change_of = {key: change for change in changes for key in change.namespaces}
+    if not change_of.keys() <= {*map(id, objects)}:
+        _refuse(["gc.freeze() has hidden the functions of the program: call gc.unfreeze() first"])
+    found: list[tuple[FunctionType, dict[str, Any]]] = []
+    names = set[tuple[int, str]]()
+    stale: dict[str, list[FunctionType]] = {}
+    for function in objects:
+        change = change_of.get(id(function.__globals__)) if type(function) is FunctionType else None
+        # Some functions are made of a text in no file, as by dataclasses. Others compute annotations since Python 3.14,
+        # which stay as they were: https://docs.python.org/3/reference/datamodel.html#function.__annotate__.
+        if change is None or function.__code__.co_filename.startswith("<") or function.__name__ == "__annotate__":
+            continue
+        code = function.__code__
+        new = change.successors.get(code, "is not what the file said as it was loaded; an import hook may have made it")
+        if isinstance(new, str):
+            stale.setdefault(f"{change.name}: {function.__qualname__}() {new}", []).append(function)
+            continue
+        found.append((function, {"__code__": new, **change.defaults.get((new.co_name, new.co_firstlineno), {})}))
+        if change.is_mended(code, new):
+            names.add((new.co_firstlineno, function.__qualname__.partition(".<locals>")[0]))
+    known = {id(objects), id(found), *(id(each) for functions in stale.values() for each in (functions, *functions))}
+    _refuse([reason for reason, functions in stale.items() if _is_kept(functions, known)])
+    return found, [name for _, name in sorted(names)]
+
+
+def _is_kept(functions: list[Any], known: set[int]) -> bool:
+    """Return whether anything but calls, which end or have ended, refers to functions.
+
+    The traceback of a failure refers to the variables of calls that have ended, with the functions that they have made.
+
+    Args:
+        functions: the functions.
+        known: what else refers to them, by identity.
+
+    """
+    todo, seen = functions, {*known}
+    while todo:
+        referrers = [each for each in gc.get_referrers(*todo) if not isinstance(each, CALLS)]
+        seen |= {id(todo), id(referrers)}
+        todo = [each for each in referrers if id(each) not in seen]
+        seen |= {*map(id, todo)}
+        if len(todo) > MAX_CONTAINERS or any(type(each) not in CONTAINERS for each in todo):
+            return True
+    return False
+
+
+def _find_keepers() -> Iterator[str]:
+    """Yield what keeps old code of the program, or what it has returned."""
+    own = {key for file in _loaded_files.loaded.values() for key in file.namespaces}
+    for (module, name), remark in KEEPERS.items():
+        if kind := getattr(sys.modules.get(module), name, None):
+            for each in [each for each in gc.get_objects() if kind in type(each).__mro__]:
+                function = inspect.unwrap(each)
+                if function is each or id(getattr(function, "__globals__", None)) in own:
+                    yield remark.format(getattr(function, "__qualname__", ""))
