@@ -96,6 +96,7 @@ def test_jobs_start_and_end_in_a_simulation_exactly_as_in_a_run(data: st.DataObj
     """
     policy = data.draw(st.sampled_from(get_args(PolicyName)))
     window = data.draw(st.integers(0, 4))
+    pool = Pool(cpu=3, gpu=["0", "1"])
     jobs: list[AbstractJob[Any]] = []
     for number in range(data.draw(st.integers(1, 12))):
         seconds = data.draw(st.integers(1, 3))
@@ -106,9 +107,13 @@ def test_jobs_start_and_end_in_a_simulation_exactly_as_in_a_run(data: st.DataObj
             jobs.append(Scheduler(*inner, jobs_window=data.draw(st.integers(0, 2)), **options))
         else:
             timeout = data.draw(st.sampled_from([None, 2.5]))
-            jobs.append(sleeper(seconds, timeout=timeout, **options))
-    scheduler = Scheduler(*jobs, jobs_window=window, policy=policy)
+            needs = data.draw(st.sampled_from([None, {"cpu": 2}, {"gpu": 1}]))
+            jobs.append(sleeper(seconds, timeout=timeout, needs=needs, **options))
+        if required and data.draw(st.booleans()):
+            jobs[-1].requires(required[0], settled=True)
+    scheduler = Scheduler(*jobs, jobs_window=window, policy=policy, pool=pool)
     found = simulate(scheduler)
+    assert pool.free == {"cpu": 3, "gpu": 2}
     for backend in ("asyncio", "trio"):
         run_virtual(scheduler.co_run, backend=backend)
         assert found.starts == {job: job.started_at for job in scheduler.iterate_jobs() if job.started_at is not None}
@@ -221,6 +226,15 @@ def test_makespan_bound_utilisation_critical_path_and_slack_are_correct() -> Non
     assert "<svg" in found.timeline._repr_mimebundle_()["image/svg+xml"]
 
 
+@pytest.mark.parametrize("window", [2, anyio.CapacityLimiter(2)], ids=["slots", "tokens"])
+def test_forever_jobs_and_groups_take_their_share_of_a_window(window: Any) -> None:
+    """A forever job takes none, nor does a group of a limiter's tokens, which its jobs take."""
+    forever = stand_in(9, forever=True)
+    group = Scheduler(stand_in(1), stand_in(1), jobs_window=1)
+    found = simulate(Scheduler(forever, group, stand_in(1), jobs_window=window))
+    assert (found.makespan, found.utilisation) == (2, 3 / 4)
+
+
 def test_a_forever_scheduler_does_not_count_in_the_lower_bound() -> None:
     """Jobs of a forever scheduler, for which no run waits, count in neither the lower bound nor the critical path."""
     a = stand_in(1)
@@ -237,12 +251,21 @@ def test_a_forever_scheduler_does_not_count_in_the_lower_bound() -> None:
         serial = [stand_in(1, needs={"cpu": 1}) for _ in range(2)]
 
 
-def test_jobs_that_run_only_after_a_failure_do_not_count_in_the_lower_bound() -> None:
-    """Jobs that run only after a failure take no time, slot or token in a simulation, where nothing fails."""
+def before_a_service_is_ready() -> Scheduler:
+    service = Service(never, expected_duration=5)
+    return Scheduler(service, stand_in(1, service), timeout=2)
+
+
+def in_turn(group: Scheduler) -> Scheduler:
+    """Return a scheduler with a group, and a job of three seconds that requires it."""
+    return Scheduler(group, stand_in(3, group))
+
+
+def only_after_a_failure() -> Scheduler:
+    """Return a scheduler whose alarms take no time, slot or token, because nothing fails."""
     a, b = stand_in(1), stand_in(2)
     alarms = Scheduler(stand_in(20), required=b, run_if="failed")
-    found = simulate(Scheduler(a, b, stand_in(10, a, run_if="failed"), alarms, jobs_window=anyio.CapacityLimiter(1)))
-    assert (found.makespan, found.lower_bound) == (3, 3)
+    return Scheduler(a, b, stand_in(10, a, run_if="failed"), alarms, jobs_window=anyio.CapacityLimiter(1))
 
 
 @pytest.mark.parametrize(
@@ -269,26 +292,18 @@ def test_jobs_that_run_only_after_a_failure_do_not_count_in_the_lower_bound() ->
             id="input from another scheduler",
         ),
         pytest.param(lambda: Scheduler(stand_in(1), Service(never, expected_duration=9)), 1, id="unused service"),
+        pytest.param(lambda: before_a_service_is_ready(), 2, id="timeout before any job ends"),
+        pytest.param(lambda: in_turn(Scheduler(stand_in(1), timeout=60)), 4, id="timeout that is not reached"),
+        pytest.param(lambda: in_turn(Scheduler(late(critical=False))), 4, id="behind a group with a tolerated failure"),
+        pytest.param(lambda: in_turn(Scheduler(late())), 1, id="behind a group that fails"),
+        pytest.param(lambda: in_turn(Scheduler(late(critical=True))), 1, id="behind a group that a failure stops"),
+        pytest.param(lambda: only_after_a_failure(), 3, id="jobs that run only after a failure"),
     ],
 )
 def test_the_lower_bound_counts_timeouts(make_scheduler: Callable[[], Scheduler], seconds: float) -> None:
     """The lower bound counts what timeouts cut short, and what does not run because of them, as the simulation does."""
     found = simulate(make_scheduler())
     assert found.lower_bound == found.makespan == pytest.approx(seconds)
-
-
-def test_the_lower_bound_is_the_timeout_of_a_run_without_an_ended_job() -> None:
-    """If a timeout ends a run before any ordinary job starts, it is the makespan and the lower bound."""
-    service = Service(never, expected_duration=5)
-    found = simulate(Scheduler(service, stand_in(1, service), timeout=2))
-    assert (found.stop_reason, found.makespan, found.lower_bound) == (StopReason.TIMEOUT, 2, 2)
-
-
-def test_a_timeout_that_may_not_be_reached_does_not_lower_the_bound() -> None:
-    """A nested scheduler's generous timeout does not lower the bound of the jobs that need its success."""
-    nested = Scheduler(stand_in(1), timeout=60)
-    found = simulate(Scheduler(nested, stand_in(2, nested, run_if="succeeded")))
-    assert (found.makespan, found.lower_bound) == (3, 3)
 
 
 def test_peak_results_depends_on_the_policy() -> None:
@@ -324,15 +339,6 @@ def test_durations_may_be_a_mapping_or_a_trace() -> None:
     assert simulate(scheduler, durations={"a": 3, "b": 2, "in/b": 7}).ends[b] == 7
     again = simulate(scheduler, durations=simulate(scheduler, durations={"a": 3, "b": 5}).timeline)
     assert (again.ends[a], again.ends[b]) == (3, 5)
-
-
-def test_needs_are_granted_in_a_simulation_as_in_a_run() -> None:
-    """A simulation grants needs as a run does, and leaves the user's pool free."""
-    pool = Pool(cpu=3, gpu=["0", "1"])
-    scheduler = Scheduler(*(stand_in(2, needs={"cpu": 2}) for _ in range(3)), stand_in(2, needs={"gpu": 1}), pool=pool)
-    found = simulate(scheduler)
-    assert (found.makespan, sorted(found.starts.values())) == (6, [0, 0, 2, 4])
-    assert pool.free == {"cpu": 3, "gpu": 2}
 
 
 def test_a_simulation_opens_no_gate_and_takes_what_the_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -519,13 +525,3 @@ def test_a_backoff_is_no_work() -> None:
     other = Job(anyio.sleep, 3, expected_duration=3, label="other")
     found = simulate(Scheduler(late, other, jobs_window=1, timeout=2.5), policy="fifo")
     assert (found.makespan, found.utilisation) == (2.5, 1)
-
-
-@pytest.mark.parametrize("options", [{}, {"critical": True}, {"critical": False}], ids=str)
-def test_what_stands_behind_a_failing_group_does_not_count_in_the_lower_bound(options: Any) -> None:
-    """A group fails as its job does, so what requires it does not run; if the failure is tolerated, it does."""
-    late = Job(anyio.sleep, 5, expected_duration=5, timeout=1, **options)
-    group = Scheduler(late, label="group")
-    found = simulate(Scheduler(group, Job(anyio.sleep, 3, expected_duration=3, required=group)))
-    seconds = 4 if options.get("critical") is False else 1
-    assert (found.makespan, found.lower_bound) == (seconds, seconds)
