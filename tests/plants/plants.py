@@ -105,10 +105,10 @@ PLANTS: Final = (
         "rates and budgets of jobs that never start are not put back",
         """\
             self.line.refund(job)
-            error = report_unrepeated(job, failure)
+            outcome = failure or self._cancelled_outcome(cause)
 """,
         """\
-            error = report_unrepeated(job, failure)
+            outcome = failure or self._cancelled_outcome(cause)
 """,
     ),
     Plant(
@@ -125,7 +125,10 @@ PLANTS: Final = (
         f"{ADMISSION}/_admission.py",
         "what a failed attempt has used of a budget is forgotten",
         """\
-            job._extras.earlier_use = budgets_used(job) or None
+            job._extras.earlier_use, job._extras.grant = used, None
+""",
+        """\
+            job._extras.grant = None
 """,
     ),
     Plant(
@@ -211,15 +214,15 @@ PLANTS: Final = (
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
         if self.notify_end is not None:
-            self.is_settling = True
+            was_settling, self.is_settling = self.is_settling, True  # of another job, of which a hook cancels this one
             self.notify_end(self.scheduler, job)
-            self.is_settling, extras = False, job._extras
+            self.is_settling, extras = was_settling, job._extras
 """,
         """\
         if self.notify_end is not None:
-            self.is_settling = True
+            was_settling, self.is_settling = self.is_settling, True  # of another job, of which a hook cancels this one
             self.notify_end(self.scheduler, job)
-            self.is_settling, extras = False, job._extras
+            self.is_settling, extras = was_settling, job._extras
         if self.journal_writer is not None and state is SUCCEEDED:
             self.journal_writer.record(job, outcome)
 """,
@@ -548,10 +551,10 @@ PLANTS: Final = (
         f"{PARTS}/__init__.py",
         "an Adaptive counts clean-up jobs",
         """\
-        if began is None or ended is None or job not in self._run.line.holders or not self._is_counted(scheduler, job):
+        if began is not None and ended is not None and job in self._run.line.holders:
 """,
         """\
-        if began is None or ended is None or not self._is_counted(scheduler, job):
+        if began is not None and ended is not None:
 """,
     ),
     Plant(
@@ -609,7 +612,7 @@ PLANTS: Final = (
         f"{BACKEND}/_fast_trio.py",
         "a timer that is cancelled late still calls",
         """\
-        self._action = self._call_soon = bool  # which does nothing; the call may wait for its turn already
+        self._action = self._call_soon = bool
 """,
     ),
     Plant(
@@ -626,10 +629,10 @@ PLANTS: Final = (
         "<= for < between two scopes of a call",
         """\
         if not self._is_cancelled and self._outer_deadline < self._deadline:
-            return False""",
+""",
         """\
         if not self._is_cancelled and self._outer_deadline <= self._deadline:
-            return False""",
+""",
     ),
     Plant(
         "asyncio-interrupt",
@@ -713,10 +716,10 @@ PLANTS: Final = (
         f"{RUN}/_requirement_counts.py",
         "a job that is tried again has no retries left",
         """\
-            extras.earlier_retries = extras.retry_count
+        extras.earlier_retries, extras.is_untold = extras.retry_count, False
 """,
         """\
-            pass
+        extras.is_untold = False
 """,
     ),
     Plant(
@@ -827,12 +830,11 @@ PLANTS: Final = (
         f"{ADMISSION}/_line.py",
         "a smaller window does not take back what has not begun",
         """\
-        if len(self.holders) > size:
             self._take_back_admitted()
-        self.on_change()
+            self.use_fifo_again()
 """,
         """\
-        self.on_change()
+            self.use_fifo_again()
 """,
     ),
     Plant(
@@ -928,10 +930,10 @@ PLANTS: Final = (
         f"{RUN}/_run.py",
         "a service that is ready and ends with the run loses its value",
         """\
-            outcome = job._outcome if state is SUCCEEDED else self._cancelled_outcome(worker.cause)
+        return job._outcome if verdict.state is SUCCEEDED else self._cancelled_outcome(cause)
 """,
         """\
-            outcome = None if state is SUCCEEDED else self._cancelled_outcome(worker.cause)
+        return None if verdict.state is SUCCEEDED else self._cancelled_outcome(cause)
 """,
     ),
     Plant(
@@ -982,7 +984,7 @@ PLANTS: Final = (
         f"{RUN}/_standstill.py",
         "a job starts, and the report of a wait for something outside comes all the same",
         """\
-        if number > 0:
+        if number > 0 and self._stop_timer is not None:
             self.close()
 """,
         """\
@@ -1321,6 +1323,41 @@ if run is not None:
         "again-forever-alone",
         f"{RUN}/_requirement_counts.py",
         "a group of which only a forever job is tried again does not know that it had other jobs, and goes on for ever",
-        "            run.had_ordinary_jobs |= bool(settled)\n",
+        "            run.had_ordinary_jobs |= bool(settled)  # their ends were told when they settled\n",
+    ),
+    Plant(
+        "window-one-more",
+        f"{ADMISSION}/_line.py",
+        "a window that shrinks by one takes nothing back",
+        "        if len(self.holders) > size:\n",
+        "        if len(self.holders) > size + 1:\n",
+    ),
+    Plant(
+        "failures-critical-awaited",
+        f"{RUN}/_failure_counts.py",
+        "a critical failure that a clean-up job awaits does not count any more",
+        "        if failure.is_counted and not job._criticality():",
+        "        if failure.is_counted:",
+    ),
+    Plant(
+        "services-direct",
+        f"{RUN}/_ending.py",
+        "a service that uses another one through plain jobs is not ended before it",
+        "max((levels[requirement] for requirement in requirements(job)), default=0)",
+        "max((levels[requirement] for requirement in requirements(job) if requirement in by_service), default=0)",
+    ),
+    Plant(
+        "again-service-kept",
+        f"{SCHEDULER}/_members.py",
+        "a group that is tried again keeps a service that was ready, and runs without it",
+        "if job._state is not SUCCEEDED or job._options.forever or job._outcome is DROPPED",
+        "if job._state is not SUCCEEDED or job._outcome is DROPPED",
+    ),
+    Plant(
+        "explain-first-throttle",
+        f"{WORDS}/_explain.py",
+        "explain of a job in its second throttle looks at the first one",
+        "for name in (key for each in throttled_attempts(job)[-1:] for key, end in each.closed_until if end == until):",
+        "for name in (key for each in throttled_attempts(job)[:1] for key, end in each.closed_until if end == until):",
     ),
 )
