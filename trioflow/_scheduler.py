@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
+import threading
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TextIO, TypeVar, Unpack, cast, overload
 
@@ -11,10 +13,11 @@ from ._core.job._function import result_of
 from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
 from ._core.job._option_descriptors import Option, set_docs_and_signature
 from ._core.parts import FirstRule, SettledFunction
+from ._core.run._instruments import Instrument
 from ._core.scheduler._base_scheduler import BaseScheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 
     from graphviz import Digraph
 
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from ._core.backend import Backend
     from ._core.job._job import AbstractJob, AnyJob
     from ._core.job._requirements import Required
-    from ._core.run._instruments import Instrument
     from ._core.run._journaling import RunJournal
     from ._core.run._run import Run
     from ._core.scheduler._base_scheduler import JournalSetting
@@ -78,6 +80,32 @@ begin_refusal: Callable[[Scheduler], None] | None = None
 """Raises in place of each run that would begin. The command `trioflow` sets it while it loads a user's file."""
 NO_DURATIONS: Final[dict[AnyJob, float]] = {}
 """The empty mapping that all schedulers without the option `durations` share. Do not change it."""
+
+
+class EndsOfJobs(Instrument):
+    """The ends of a scheduler's jobs in a run of another thread, for its method `iterate`.
+
+    Args:
+        scheduler: the scheduler.
+        queue: gets each end, as a job and the time of its end.
+
+    """
+
+    def __init__(self, scheduler: Scheduler, queue: Any) -> None:
+        self._scheduler: Final = scheduler
+        self._queue: Final = queue
+        self.is_unwanted = False  # whether the iteration has ended before the run
+        self.thread_id: int | None = None  # that of the run, once there is one to cancel
+
+    def before_run(self, scheduler: Scheduler) -> None:
+        """Cancel the run if the iteration has ended before. Each thread writes first, and then asks the other one."""
+        self.thread_id = threading.get_ident()
+        if self.is_unwanted:
+            self._scheduler.cancel()
+
+    def job_finished(self, scheduler: Scheduler, job: AnyJob) -> None:
+        if scheduler is self._scheduler:
+            self._queue.put((job, job.finished_at))
 
 
 class Scheduler(BaseScheduler):
@@ -251,6 +279,52 @@ class Scheduler(BaseScheduler):
         from .journal._journal import open_journal
 
         return open_journal(journal, self)
+
+    def iterate(self, **options: Any) -> Iterator[AnyJob]:
+        """Run the scenario in a thread of its own, and yield the jobs as they settle, in a synchronous program.
+
+        The run begins with the iteration, in the context of its caller, and has ended when the iteration has: after the
+        last job, what `run()` raises is raised, such as a `CycleError` or, with `check=`, the failure. If the iteration
+        ends before, by `break`, `close()` or an exception such as KeyboardInterrupt, the run is cancelled. A job that
+        is tried again before it was yielded is yielded when it has settled again. Forever jobs come last.
+
+        Args:
+            options: the options of `run`; signals are left to the program.
+
+        Yields:
+            The members that have settled, not those of nested schedulers; see `as_settled` for an asynchronous program.
+
+        Example:
+            >>> async def double(number):
+            ...     return 2 * number
+            >>> scheduler = Scheduler()
+            >>> jobs = scheduler.map(double, [1, 2, 3])
+            >>> sorted(job.result() for job in scheduler.iterate())
+            [2, 4, 6]
+
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        from queue import SimpleQueue
+
+        queue: SimpleQueue[Any] = SimpleQueue()
+        ends = EndsOfJobs(self, queue)
+        options["instruments"] = [*options.get("instruments", ()), ends]
+        threads = ThreadPoolExecutor(2, "trioflow run")  # the second one cancels
+        try:
+            run = threads.submit(contextvars.copy_context().run, lambda: self.run(**options))
+            run.add_done_callback(lambda _: queue.put(None))
+            for job, finished_at in iter(queue.get, None):
+                if job.finished_at == finished_at:  # otherwise, it is tried again
+                    yield job
+        except BaseException:
+            ends.is_unwanted = True
+            if ends.thread_id is not None:
+                # Not in this thread: garbage collection may close the generator in that of the run, amid a step of it.
+                threads.submit(self.cancel)
+            raise
+        finally:
+            threads.shutdown(wait=threading.get_ident() != ends.thread_id)
+        run.result()
 
     # In the annotations below, `list` is this method: methods that return lists of jobs belong in BaseScheduler.
 
