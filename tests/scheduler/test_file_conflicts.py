@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import re
 import time
@@ -182,3 +183,28 @@ def test_many_jobs_are_checked_in_time_for_their_number() -> None:
         return time.process_time() - began
 
     assert min(seconds(4000) for _ in range(3)) < 40 * min(seconds(400) for _ in range(3))
+
+
+def test_alternatives_in_turn_may_write_one_file(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download from two mirrors was refused with advice that cannot be followed; the second begins last."""
+    monkeypatch.chdir(tmp_path)
+    mirrors = [
+        CommandJob("echo half > out; exit 1", shell=True, writes="out", label="near", log=False),
+        CommandJob("echo whole > out", shell=True, writes="out", label="far"),
+    ]
+    assert Scheduler(First(*mirrors, stagger=math.inf)).run(backend=backend)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"out": "whole\n", "out.partial": "half\n"}
+
+
+def test_alternatives_that_run_together_may_not_write_one_file() -> None:
+    """A later alternative begins while the first one runs, so both would write into one file."""
+    first = First(command("near", writes="out"), command("far", writes="out"), stagger=0.1)
+    with pytest.raises(ValueError, match="both write 'out'"):
+        Scheduler(first).run()
+
+
+@pytest.mark.parametrize(("path", "is_file"), [("/dev/shm/out", True), ("/dev/null", False), ("/dev/stdout", False)])
+def test_files_in_shared_memory_are_files(path: str, is_file: bool) -> None:
+    """All of /dev was left out of the check, and with it the usual place for scratch files."""
+    scheduler = Scheduler(command("first", writes=[path]), command("second", writes=[path]))
+    assert any(path in str(found) for found in findings(scheduler)) is is_file

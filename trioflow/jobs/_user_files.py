@@ -80,16 +80,13 @@ async def begin_outputs(job: Any) -> Callable[[bool], Awaitable[str]]:
     """
     snapshots, began = await call_in_thread(_claim_outputs, job)
 
-    def set_aside_new() -> str:
-        moved = [set_aside(path, place, before, job, began) for path, place, before in snapshots]
-        return ", ".join(filter(None, moved))
-
     async def end_attempt(has_succeeded: bool) -> str:
         if has_succeeded:
             if (missing := describe_missing_output(job)) is not None:
                 raise FileNotFoundError(errno.ENOENT, f"{job.label!r} has ended, but {missing}")
             return ""
-        moved = await call_in_thread(set_aside_new)
+        renamed = await call_in_thread(lambda: [set_aside(*snapshot, job, began) for snapshot in snapshots])
+        moved = ", ".join(filter(None, renamed))
         return moved and f"{job.label!r} has not succeeded: {HIDDEN_TEXT if job.redact else moved}"
 
     return end_attempt
@@ -128,14 +125,7 @@ def take_snapshot(place: str) -> Snapshot:
     return entries
 
 
-def set_aside(
-    path: Any,
-    place: str,
-    before: Snapshot,
-    job: Any,
-    began: int,
-    others: Collection[str] = (),
-) -> str:
+def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, others: Collection[str] = ()) -> str:
     """Rename what is new at a path, and below it, to NAME.partial, unless its job also reads it; return how.
 
     Args:
@@ -245,12 +235,8 @@ def open_output_file(path: Any, owner: Any, *, truncate: bool = False) -> int:
 
     """
     if is_named_pipe(path):
-        raise OSError(
-            errno.EINVAL,
-            "it is a named pipe, and this output passes through trioflow, which would wait for "
-            "its reader; give a file, or PIPE",
-            str(path),
-        )
+        reason = "it is a named pipe, and this output passes through trioflow, which would wait for its reader"
+        raise OSError(errno.EINVAL, f"{reason}; give a file, or PIPE", str(path))
     claim(owner, [path])
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if truncate else 0)
     try:

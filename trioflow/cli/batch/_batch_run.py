@@ -54,8 +54,7 @@ def run(options: Options) -> int:
             records, directory = open_records(options)
             for record in records:
                 files.callback(record.close)
-            if directory is not None:
-                files.callback(show_notice, directory)
+            files.callback(show_notice, directory)
             if directory is not None and product.total is not None:  # otherwise, as the arguments are read
                 for sequence, arguments in enumerate(product.iter_arguments(blocking=True), 1):
                     directory.claim(sequence, arguments or ())
@@ -80,8 +79,8 @@ def run(options: Options) -> int:
             return code
 
 
-def show_notice(directory: OutputDirectory) -> None:
-    if text := directory.notice():
+def show_notice(directory: OutputDirectory | None) -> None:
+    if directory is not None and (text := directory.notice()):
         _outputs.try_echo(text, err=True)
 
 
