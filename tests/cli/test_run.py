@@ -223,3 +223,10 @@ def test_invalid_values_of_run_options_are_rejected(tmp_path: Path, option: str,
     done = ran(tmp_path, "print('loaded')", option, value)
     assert done.exit_code == 2
     assert option in done.stderr
+
+
+def test_hold_beside_critical_says_that_nothing_will_be_held(tmp_path: Path) -> None:
+    """`--critical` stops the run at the first failure, before `--hold` could hold it, which once nobody said."""
+    path = written(tmp_path, "scheduler = Scheduler(Job(work))")
+    assert "nothing will be held" in run("--hold", "--critical", path).stderr
+    assert "held" not in run("--hold", path).stderr

@@ -340,7 +340,7 @@ def test_a_timeout_ends_a_held_run(
     assert scheduler.stop_reason is StopReason.TIMEOUT
     assert "and is held: try_again() or `trioflow look " in caplog.text
     scheduler.debrief()
-    assert "steered from outside:\n  the run of 'night' has failures, and is held\n" in capsys.readouterr().out
+    assert "steered:\n  the run of 'night' has failures, and is held\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("pauses_at", [0.5, 5])

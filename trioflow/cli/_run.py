@@ -153,6 +153,8 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
         scheduler.critical_jobs = True
     if options.hold:
         scheduler.hold = True
+    if options.hold and options.critical:
+        _outputs.echo("--hold: nothing will be held at a failure at which --critical stops the run", err=True)
     files = RunFiles(options)
     monitors = make_monitors(scheduler, options.tag) if options.monitor else []
     if options.tag and not monitors:

@@ -27,7 +27,8 @@ class MainRejectingPickler(pickle.Pickler):
         """Reject a function or a type of the main module, and leave all other values to the default pickling."""
         if getattr(value, "__module__", None) == "__main__" and isinstance(value, (type, types.FunctionType)):
             raise pickle.PicklingError(
-                f"{value.__qualname__} is defined in a notebook, at a prompt or in __main__.py: move it to a module, "
+                f"{value.__qualname__} is defined in a notebook, at a prompt, in __main__.py, or in a program that was "
+                f"read from a pipe or is run by another one, such as cProfile: move it to a module, "
                 f"or give processes=loky.get_reusable_executor()"
             )
         return NotImplemented

@@ -352,6 +352,13 @@ def test_no_pipe_takes_a_value_into_a_shell(shell: str) -> None:
             CommandTemplate([line])
 
 
+def test_a_condition_of_several_parts_is_to_be_several_tests() -> None:
+    """The remedy once was to make a value a word of its own, which it was."""
+    for line in ("test {} != 3 -a -n {}", "[ {} = a -o {} = b ]"):
+        with pytest.raises(ValueError, match="write && in place of -a"):
+            CommandTemplate([line])
+
+
 def test_a_text_in_which_find_puts_a_name_is_no_code_beside_a_value() -> None:
     """`find` puts the names that it finds, which begin with the value, where `{}` is."""
     with pytest.raises(ValueError, match="in a line whose sh may read it"):

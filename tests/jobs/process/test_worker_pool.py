@@ -267,3 +267,23 @@ def test_a_worker_that_dies_while_another_becomes_ready_is_ended_once(
     assert Scheduler(*jobs, processes=2).run(backend=backend, timeout=PATIENCE)
     assert len(ended) == len(set(ended)) == len(starts)
     assert watched.alive() == []
+
+
+FROM_ELSEWHERE = """
+from trioflow import ProcessJob, Scheduler
+def double(): return 2
+if __name__ == "__main__":
+    job = ProcessJob(double)
+    print(Scheduler(job, log=False).run(timeout=60), job.raised_exception())
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [["-"], ["/dev/stdin"], ["/dev/fd/0"], ["-m", "cProfile", "-o", "/dev/null", "FILE"]], ids=" ".join
+)
+def test_a_program_that_workers_cannot_import_is_told_so(tmp_path: Path, words: list[str]) -> None:
+    """A worker once read the program from its own standard input, or looked for its functions in `cProfile`."""
+    (tmp_path / "flow.py").write_text(FROM_ELSEWHERE)
+    done = python(*(word.replace("FILE", "flow.py") for word in words), cwd=tmp_path, input=FROM_ELSEWHERE, text=True)
+    assert done.stdout.startswith("False 'double()': its function double cannot be sent to a process"), done
+    assert "move it to a module" in done.stdout

@@ -133,7 +133,7 @@ def test_the_debrief_tells_steering_from_incidents(backend: Any, capsys: pytest.
     scheduler, _ = steered(backend, [("--pause",), ("--resume",)], Broken(nothing), jobs_window=1)
     scheduler.debrief()
     text = re.sub(BY, "BY", capsys.readouterr().out)
-    assert "\n\nsteered from outside:\n  'night': paused by BY\n  'night': resumed by BY\n\n" in text
+    assert "\n\nsteered:\n  'night': paused by BY\n  'night': resumed by BY\n\n" in text
     assert text.count("incident") == 1, text
 
 

@@ -134,6 +134,7 @@ _OPENER: Final = re.compile(r"\$?\(\(|\$[\[{]|\$(?=['\"])|<<|[<>][(&]|<>|>\||&>|
 _CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\4-]|((?:\A|[=:])[=~][^/:]*))\Z")
 """Matches what changes a value after it: `~` and `=` expand it, and what else is not known outside of quotes."""
 _AS_WORD: Final = 'make it a word of its own, or pass it as "$1", as in: sh -c \'x "$1"\' - {}'
+_ONE_TEST: Final = "write && in place of -a, and || in place of -o, as in: test {} != 3 && test -n {}"
 _QUOTE_EXPANSIONS: Final = 'put what the shell expands there in double quotes, as in: test "$(wc -l < x)" = 2'
 _LEAVE_OUT_QUOTES: Final = 'leave the quotes out, as arguments are quoted anyway: -m "for "{} in place of -m "for {}"'
 _IS_MANY: Final = ("where it may be several words", "write {1}, {2}, ... in place of {}")
@@ -437,5 +438,7 @@ def _check_command(words: Sequence[str], number: str, is_fed: bool) -> None:
     form = form.replace("NUMBER", _NUMBER if name == "[[" else number)
     if re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None:
         is_many = MANY in arguments
+        is_test = name in ("test", "[", "[[") and any(word in ("-a", "-o") for word in words)
         remedy = _QUOTE_EXPANSIONS if _UNQUOTED in arguments else _AS_WORD
+        remedy = _ONE_TEST if is_test else remedy
         raise _Unknown(*(_IS_MANY if is_many else (f"after {name}", remedy)))

@@ -7,6 +7,7 @@ import multiprocessing.spawn
 import multiprocessing.util
 import os
 import pickle
+import re
 import socket
 import sys
 import time
@@ -367,13 +368,21 @@ def _worker_command() -> Sequence[str | bytes]:
     return [executable, *options, "-P", "-c", code]
 
 
+PROGRAM_RUNNERS: Final = frozenset({"__main__", "cProfile", "profile", "trace"})
+"""Main modules that run a program which is not the main module itself, as `python -m cProfile FILE` does."""
+
+
 def is_main_imported() -> bool:
-    """Return whether workers import this program's main module; not in a notebook, at a prompt, or of a package."""
+    """Return whether workers import this program's main module.
+
+    They do not in a notebook, at a prompt, of a package, or of a program from a pipe.
+    """
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:
-        return not (spec.name == "__main__" or spec.name.endswith(".__main__"))
-    return os.path.exists(getattr(main, "__file__", None) or "")
+        return not (spec.name in PROGRAM_RUNNERS or spec.name.endswith(".__main__"))
+    file = getattr(main, "__file__", None) or ""
+    return os.path.exists(file) and not re.match(r"/dev/(stdin|fd/)|/proc/", file)
 
 
 def _program() -> str:

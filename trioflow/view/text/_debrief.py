@@ -117,13 +117,13 @@ class Debrief:
     # ---- the incidents
 
     def incident_paragraphs(self) -> Iterator[str]:
-        """Yield a paragraph on who steered the run, and one for each of the first incidents, e.g. in `co_shutdown`."""
+        """Yield a paragraph on what steered the run, and one for each of the first incidents, e.g. in `co_shutdown`."""
         schedulers = filter(is_scheduler, (self._scheduler, *self._jobs))
         found = [incident for scheduler in schedulers for incident in _job_queries.incidents_of(scheduler)]
         incidents = [incident for incident in found if not incident.is_steering]
         if len(incidents) < len(found):
             steering = [self._symbols.escape(each.message) for each in found if each.is_steering]
-            yield "\n".join(["steered from outside:", *(f"  {line}" for line in listed_lines(steering))])
+            yield "\n".join(["steered:", *(f"  {line}" for line in listed_lines(steering))])
         yield from map(self._incident_text, incidents[:MAX_LISTED_NAMES])
         if len(incidents) > MAX_LISTED_NAMES:
             yield f"and {plural(len(incidents) - MAX_LISTED_NAMES, 'more incident')}"
