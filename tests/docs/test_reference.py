@@ -31,8 +31,8 @@ WHOLE = [name for kind, name in DIRECTIVES if kind == "module"]
 
 
 ELSEWHERE = {
-    "trioflow.dask.Cluster", "trioflow.look.enable", "trioflow.otel.Tracing", "trioflow.otel.remote_context",
-    "trioflow.view.listing", "trioflow.view.save",
+    "trioflow.dask.Cluster", "trioflow.look.enable", "trioflow.look.reload", "trioflow.otel.Tracing",
+    "trioflow.otel.remote_context", "trioflow.view.listing", "trioflow.view.save",
 }  # fmt: skip
 """Names in modules of extras, which are not imported for them here, and in modules that have other modules."""
 
