@@ -14,7 +14,7 @@ import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler
 from trioflow._core.words._run_view import run_times, runs_in_progress
-from trioflow.view._estimate import Estimate
+from trioflow.view._estimate import Estimate, TimeLeft
 from trioflow.view.look._client import text_lines
 from trioflow.view.look._console import WatchedRun, console
 from trioflow.view.look._process_record import describe_process
@@ -145,6 +145,32 @@ def test_what_few_unlike_jobs_take_is_not_in_a_lower_bound(virtual: Virtual) -> 
     assert said[3].is_least
     assert 5 <= said[3].seconds <= 7
     assert said[11] is None  # only the last one is left
+
+
+def test_a_lower_bound_is_about_half_of_what_is_left_or_more(virtual: Virtual) -> None:
+    """A step that is unlike the others, and takes at most twice as long, does not double what was said."""
+    bounds: list[tuple[float, float]] = []
+    for seed in range(12):
+        draw, said = random.Random(seed), list[tuple[float, TimeLeft | None]]()
+        steps = [Job(take, draw.uniform(0.9, 1.1), label=f"step {number}") for number in range(40)]
+        last = Job(take, draw.uniform(0, 2), required=steps, label="last")
+        scheduler = Scheduler(steps, last, jobs_window=draw.choice((1, 2)))
+
+        async def ask(scheduler: Scheduler = scheduler, said: list[tuple[float, TimeLeft | None]] = said) -> None:
+            while True:
+                await anyio.sleep(0.5)
+                said.append((anyio.current_time(), Estimate(scheduler).time_left()))
+
+        scheduler.add(Job(ask, forever=True, label="who asks"))
+        virtual(scheduler.co_run)
+        ended = run_times(scheduler)[1]  # type: ignore[index]
+        assert ended is not None
+        bounds += [(left.seconds, ended - time) for time, left in said if left is not None and left.is_least]
+    assert len(bounds) > 100
+    wrong = [
+        (round(seconds, 2), round(left, 2)) for seconds, left in bounds if not 0.45 * left <= seconds <= 1.1 * left
+    ]
+    assert wrong == []
 
 
 def test_restored_jobs_are_no_evidence(virtual: Virtual, tmp_path: Path) -> None:
