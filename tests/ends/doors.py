@@ -16,6 +16,8 @@ from trioflow.view.look import _steering
 from .worlds import STEP, World
 
 ENDED_BADLY = (JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED)
+MOST_WAITS = 200
+"""How often a run gets seconds to end by itself: with one slot, groups that are tried again take long."""
 REFUSALS = (RuntimeError, ValueError)
 """What a door raises if it cannot do what was asked."""
 
@@ -51,7 +53,7 @@ class Doors:
             if await self._has_ended(seconds - anyio.current_time(), ended):
                 return
             await self._attempt(act)
-        for number in range(40):
+        for number in range(MOST_WAITS):
             if await self._has_ended(7 + STEP / 2, ended):
                 return
             await self._attempt(self._scheduler if number % 2 and number < 12 else self._resume)

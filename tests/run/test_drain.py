@@ -250,3 +250,25 @@ def test_a_first_that_a_drain_keeps_from_its_result_is_cancelled(virtual: Virtua
     assert not virtual(scheduler.co_run)
     assert (first.state, scheduler.stop_reason) == (JobState.CANCELLED, StopReason.DRAINED)
     scheduler.raise_for_failures()
+
+
+def test_an_iteration_yields_a_job_that_is_cancelled_while_its_run_drains(virtual: Virtual) -> None:
+    """The drain had told the iteration that no run will reach the job, and the iteration no longer watched it."""
+    yielded: list[str] = []
+    works, idle = Job(anyio.sleep, 2, label="works"), Job(anyio.sleep, 0, label="idle")
+    scheduler = Scheduler(works, idle.requires(works))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            tasks.start_soon(iterate)
+            await anyio.sleep(1)
+            scheduler.drain()
+            idle.cancel()
+
+    async def iterate() -> None:
+        async for job in scheduler.as_settled():
+            yielded.append(f"{job.label} {job.state.value}")
+
+    virtual(main)
+    assert yielded == ["idle cancelled", "works succeeded"]

@@ -135,10 +135,9 @@ class RunExtras:
         self.listeners.append(listener)
 
     def notify_listeners(self, job: AbstractJob[Any]) -> None:
-        if self.listeners is not None:
-            for listener in self.listeners:
-                listener(job)
-            self.listeners.clear()
+        listeners, self.listeners = self.listeners, None
+        for listener in listeners or ():
+            listener(job)
 
 
 def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:

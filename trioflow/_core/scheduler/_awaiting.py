@@ -204,6 +204,8 @@ class SettledJobs(Generic[J]):
         self._unsettled_jobs.discard(job)
         if job.is_settled():
             self._settled_jobs[job] = None
+        else:  # the run drains, and will not start it; it may still be cancelled
+            job._ensure_extras().add_listener(self._listener)
         self._wake()
 
     def _wake(self) -> None:
