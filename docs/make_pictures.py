@@ -114,25 +114,6 @@ def draw_graph_of_the_page() -> None:
     save(scheduler, PICTURES / "graph.svg")
 
 
-REASONS = {
-    ("IDLE", "SCHEDULED"): "all that it requires has settled",
-    ("IDLE", "SUCCEEDED"): "restored from a journal",
-    ("IDLE", "BLOCKED"): "by its rule",
-    ("IDLE", "SKIPPED"): "by its rule",
-    ("IDLE", "CANCELLED"): "kept from starting",
-    ("SCHEDULED", "RUNNING"): "it got a slot",
-    ("SCHEDULED", "CANCELLED"): "the run stopped, or cancel()",
-    ("SCHEDULED", "BLOCKED"): "a budget is spent",
-    ("RUNNING", "SCHEDULED"): "throttled, or to be retried",
-    ("RUNNING", "SUCCEEDED"): "it returned",
-    ("RUNNING", "FAILED"): "it raised, or its time was over",
-    ("RUNNING", "CANCELLED"): "the run stopped, or cancel()",
-    ("FAILED", "IDLE"): "tried again",
-    ("CANCELLED", "IDLE"): "tried again",
-    ("BLOCKED", "IDLE"): "what blocked it is tried again",
-}
-
-
 def draw_states() -> None:
     """Draw the steps between the states of a job, from the table along which they are written."""
     steps = graphviz.Digraph(graph_attr={"nodesep": "0.3", "ranksep": "0.7", "pad": "0.15", "bgcolor": "transparent"})
@@ -142,10 +123,10 @@ def draw_states() -> None:
     )
     line = _dot.LINE_COLOR
     steps.attr("edge", color=line, fontcolor=line, fontname="Helvetica,Arial,sans-serif", fontsize="9")
-    for old, following in TRANSITIONS.items():
-        steps.node(old.name, f"{UNICODE_SYMBOLS.state_symbols[old]} {old.name}", penwidth="1" if following else "2")
-        for new in sorted(following, key=list(JobState).index):
-            steps.edge(old.name, new.name, f" {REASONS[old.name, new.name]} ")
+    for old, edges in TRANSITIONS.items():
+        steps.node(old.name, f"{UNICODE_SYMBOLS.state_symbols[old]} {old.name}", penwidth="1" if edges else "2")
+        for event, new in edges.items():
+            steps.edge(old.name, new.name, f" {event} ")
     (PICTURES / "states.svg").write_bytes(_dot.render(steps.source, "svg", "the states"))
 
 

@@ -21,7 +21,7 @@ __name__ = "trioflow.tests.transitions"
 TESTS = Path(__file__).parent
 CHECKS = {TESTS / "testing/kinds.py"}
 RESET = "_core.job._job", "AbstractJob._reset"
-LEGAL = {(id(old), id(new)) for old, news in TRANSITIONS.items() for new in news}
+LEGAL = {(id(old), id(new)) for old, edges in TRANSITIONS.items() for new in edges.values()}
 """The table by the identities of states: tests write a million of them, and an `Enum` is hashed by a function."""
 
 WRITERS = {
@@ -105,7 +105,7 @@ def lead_to(state: JobState, job: AbstractJob[Any]) -> None:
     """Put an IDLE job into a state, by a shortest path through the table of transitions."""
     ways: dict[JobState, list[JobState]] = {JobState.IDLE: []}
     for here in (reached := [JobState.IDLE]):
-        for there in TRANSITIONS[here] - ways.keys():
+        for there in {*TRANSITIONS[here].values()} - ways.keys():
             ways[there] = [*ways[here], there]
             reached.append(there)
     for step in ways[state]:

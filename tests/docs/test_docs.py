@@ -109,12 +109,12 @@ def test_the_figure_of_states_shows_the_table_of_transitions() -> None:
     """The arrows of the figure of states are exactly the steps of `TRANSITIONS`."""
     figure = (ROOT / "docs" / "pictures" / "states.svg").read_text(encoding="utf-8")
     drawn = re.findall(r"<title>(\w+)&#45;&gt;(\w+)</title>", figure)
-    assert sorted(drawn) == sorted((old.name, new.name) for old in JobState for new in TRANSITIONS[old])
+    assert sorted(drawn) == sorted((old.name, new.name) for old in JobState for new in TRANSITIONS[old].values())
 
 
 def test_the_text_of_the_figure_of_states_names_each_transition() -> None:
     """The text in place of the figure of states lists what may follow each state, in the order of the states."""
-    steps = {old: [new.name for new in JobState if new in TRANSITIONS[old]] for old in JobState}
+    steps = {old: [new.name for new in JobState if new in TRANSITIONS[old].values()] for old in JobState}
     texts = [f"{old.name} to {' or '.join(filter(None, [', '.join(n[:-1]), n[-1]]))}" for old, n in steps.items() if n]
     assert f"![The steps: {'; '.join(texts)}](" in (REFERENCE / "jobs.md").read_text(encoding="utf-8")
 

@@ -37,7 +37,7 @@ class JobState(enum.Enum):
     @property
     def is_settled(self) -> bool:
         """Whether this is a final state within a run, which a job leaves only to be tried again."""
-        return TRANSITIONS[self] <= {IDLE}
+        return self in SETTLED
 
 
 class MovedOn(enum.Enum):
@@ -128,6 +128,8 @@ RUNNING: Final = JobState.RUNNING
 SUCCEEDED: Final = JobState.SUCCEEDED
 CANCELLED: Final = JobState.CANCELLED
 FAILED: Final = JobState.FAILED
+BLOCKED: Final = JobState.BLOCKED
+SKIPPED: Final = JobState.SKIPPED
 CHECKING: Final = RunPhase.CHECKING
 LINKING: Final = RunPhase.LINKING
 ENTERING: Final = RunPhase.ENTERING
@@ -140,23 +142,21 @@ FURTHER_CAUSES: Final = (StopReason.CANCELLED, StopReason.INTERRUPTED)
 RAN_TO_END: Final = frozenset({StopReason.COMPLETED, StopReason.FAILED})
 """The stop reasons of runs that nothing stopped early."""
 
-REOPENABLE: Final = (JobState.FAILED, JobState.BLOCKED, CANCELLED)
+REOPENABLE: Final = (FAILED, BLOCKED, CANCELLED)
 """The states of settled jobs that may be tried again; a tuple, because an `Enum` is hashed slowly."""
 
-TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
-    JobState.IDLE: frozenset(
-        {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED}
-    ),  # SUCCEEDED without RUNNING: the result comes from a journal
-    JobState.SCHEDULED: frozenset(
-        {JobState.RUNNING, JobState.CANCELLED, JobState.BLOCKED}
-    ),  # BLOCKED: it waited for a budget, which is spent
-    JobState.RUNNING: frozenset(
-        {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
-    ),  # SCHEDULED again: it was throttled, or will be retried
-    **dict.fromkeys(REOPENABLE, frozenset({JobState.IDLE})),  # it is tried again, or what has blocked it
-    **dict.fromkeys([SUCCEEDED, JobState.SKIPPED], frozenset[JobState]()),
+TRANSITIONS: Final[dict[JobState, dict[str, JobState]]] = {
+    IDLE: {"ready": SCHEDULED, "restored": SUCCEEDED, "blocked": BLOCKED, "skipped": SKIPPED, "cancelled": CANCELLED},
+    SCHEDULED: {"got a slot": RUNNING, "cancelled": CANCELLED, "budget spent": BLOCKED},
+    RUNNING: {"throttled or retried": SCHEDULED, "returned": SUCCEEDED, "raised": FAILED, "cancelled": CANCELLED},
+    **{state: {"tried again": IDLE} for state in REOPENABLE},
+    **{state: {} for state in (SUCCEEDED, SKIPPED)},
 }
-"""The states that may follow each state within one run. A new run resets every job to IDLE."""
+"""The events that may follow each state within one run, and the states to which they lead. A new run resets each job.
+
+The figure of the states has these edges, with these labels.
+"""
+SETTLED: Final = frozenset(state for state, edges in TRANSITIONS.items() if {*edges.values()} <= {IDLE})
 
 
 class CancelCause(enum.Enum):

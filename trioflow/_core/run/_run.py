@@ -584,6 +584,9 @@ class Run:
         """Give a job its final state and outcome, and make ready any jobs that were waiting only for it.
 
         Workers call this: they pass on what the job has had, when they look for the next job, or leave.
+
+        Hooks, parts and views rely on the order: the state and the journal, the hooks, what the job holds, those that
+        wait for it, the counts, and its successors. While hooks are told, `is_settling` is set.
         """
         successors, extras = job._successors, job._extras
         job._successors = job._worker = None
