@@ -133,7 +133,8 @@ def _find_functions(changes: list[FileChange]) -> tuple[list[tuple[FunctionType,
     """
     objects = gc.get_objects()
     change_of = {key: change for change in changes for key in change.namespaces}
-    if not change_of.keys() <= {*map(id, objects)}:
+    others = {*map(id, objects)}
+    if not change_of.keys() <= others:
         _refuse(["gc.freeze() has hidden the functions of the program: call gc.unfreeze() first"])
     found: list[tuple[FunctionType, dict[str, Any]]] = []
     names = set[tuple[int, str]]()
@@ -152,26 +153,26 @@ def _find_functions(changes: list[FileChange]) -> tuple[list[tuple[FunctionType,
         found.append((function, {"__code__": new, **change.defaults.get((new.co_name, new.co_firstlineno), {})}))
         if change.is_mended(code, new):
             names.add((new.co_firstlineno, function.__qualname__.partition(".<locals>")[0]))
-    known = {id(objects), id(found), *(id(each) for functions in stale.values() for each in (functions, *functions))}
-    _refuse([reason for reason, functions in stale.items() if _is_kept(functions, known)])
+    others.difference_update(id(function) for functions in stale.values() for function in functions)
+    _refuse([reason for reason, functions in stale.items() if _is_kept(functions, others)])
     return found, [name for _, name in sorted(names)]
 
 
-def _is_kept(functions: list[Any], known: set[int]) -> bool:
+def _is_kept(functions: list[Any], others: set[int]) -> bool:
     """Return whether anything but calls, which end or have ended, refers to functions.
 
     The traceback of a failure refers to the variables of calls that have ended, with the functions that they have made.
 
     Args:
         functions: the functions.
-        known: what else refers to them, by identity.
+        others: the identities of the objects that may keep them. An object that is made here, such as the tuple of the
+            arguments of a call, is none of them.
 
     """
-    todo, seen = functions, {*known}
+    todo, seen = functions, set[int]()
     while todo:
-        referrers = [each for each in gc.get_referrers(*todo) if not isinstance(each, CALLS)]
-        seen |= {id(todo), id(referrers)}
-        todo = [each for each in referrers if id(each) not in seen]
+        referrers = [each for each in gc.get_referrers(*todo) if id(each) in others and id(each) not in seen]
+        todo = [each for each in referrers if not isinstance(each, CALLS)]
         seen |= {*map(id, todo)}
         if len(todo) > MAX_CONTAINERS or any(type(each) not in CONTAINERS for each in todo):
             return True
