@@ -10,9 +10,9 @@ from .._core.job._job import AnyJob
 
 MAX_LENGTH: Final = 4000
 MAX_JOBS: Final = 10_000
-"""The number of jobs whose ends are kept: the jobs that have printed last."""
-_ends: Final[weakref.WeakKeyDictionary[AnyJob, tuple[int, str]]] = weakref.WeakKeyDictionary()
-"""The attempt of a job that has printed last, and the end of what the job has printed."""
+"""The number of jobs whose ends are kept: the last jobs that have begun to print."""
+_ends: Final[weakref.WeakKeyDictionary[AnyJob, tuple[int, list[str]]]] = weakref.WeakKeyDictionary()
+"""The attempt in which a job has printed last, and the end of what it has printed."""
 _lock: Final = threading.RLock()  # reentrant, because a signal handler may print while its thread holds the lock
 
 
@@ -22,15 +22,16 @@ def keep_end(job: AnyJob | None, text: str) -> None:
         return
     attempt = job.attempts
     with _lock:
-        last_attempt, end = _ends.pop(job, (attempt, ""))
-        if attempt != last_attempt:
-            end = f"{end.rstrip()}\n---- attempt {attempt}\n"
-        _ends[job] = attempt, (end + text)[-MAX_LENGTH:]
-        if len(_ends) > MAX_JOBS:
-            del _ends[next(iter(_ends))]
+        kept = _ends.get(job)
+        if kept is None or kept[0] != attempt:
+            line = f"{kept[1][0].rstrip()}\n---- attempt {attempt}\n" if kept is not None else ""
+            _ends[job] = kept = attempt, [line]
+            if len(_ends) > MAX_JOBS:
+                del _ends[next(iter(_ends))]
+        kept[1][0] = (kept[1][0] + text)[-MAX_LENGTH:]
 
 
 def end_of_prints(job: AnyJob) -> str:
     """Return the end of what a job has printed; "" if no monitor has seen it, or for a job with `redact=True`."""
-    with _lock:
-        return _ends.get(job, (0, ""))[1]
+    kept = _ends.get(job)
+    return "" if kept is None else kept[1][0]
